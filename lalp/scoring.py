@@ -1,0 +1,464 @@
+"""Run the plan: token log-probabilities, GALP (Eq. 1-2) and LALP at every window (Eq. 3).
+
+Every number equals that of a separate forward pass per step. The prompt's keys and values are
+computed once for all rows of all candidates, and only target positions reach the head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from lalp.students import Encoded, Student
+from lalp.windows import Row, TokenSpan, Window, batch_rows, plan_rows, window_starts
+
+# Tokens fed per forward pass; on a CPU larger batches leave the caches, on a GPU smaller ones idle.
+CPU_BATCH_TOKENS = 2048
+GPU_BATCH_TOKENS = 16384
+# Logits held at once by the head, in numbers (4 bytes each).
+_HEAD_LOGITS = 1 << 23
+
+
+@dataclass(frozen=True)
+class Task:
+    """One response to score: its tokens, the token span of each step, and the positions it has.
+
+    Attributes:
+        encoded: Prompt and response tokens.
+        step_spans: Token span of each step (empty where no token begins in it).
+        limit: Longest sequence, prompt included, that the student can read.
+    """
+
+    encoded: Encoded
+    step_spans: tuple[TokenSpan, ...]
+    limit: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Response tokens ``T``."""
+        return len(self.encoded.response_ids)
+
+    def fits(self, start: int, end: int) -> bool:
+        """Whether prompt and response tokens ``[start, end)`` fit the student's positions."""
+        return len(self.encoded.prompt_ids) + end - start <= self.limit
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What one row reads: arrays over response tokens ``[start, end)``, NaN where not read.
+
+    Attributes:
+        start: First response token of the row.
+        log_probs: Log-probability of each token given prompt and row so far, in nats.
+        ranks: 1 for the most likely token; only for the row that begins at token 0.
+        entropies: Entropy of the prediction, in nats; only for the row that begins at token 0.
+    """
+
+    start: int
+    log_probs: Float[np.ndarray, "pos"]
+    ranks: Float[np.ndarray, "pos"]
+    entropies: Float[np.ndarray, "pos"]
+
+    def read(self, span: TokenSpan) -> Float[np.ndarray, "span"]:
+        """Log-probabilities of response tokens ``[span[0], span[1])``."""
+        return self.log_probs[span[0] - self.start : span[1] - self.start]
+
+
+@dataclass(frozen=True)
+class ResponseScores:
+    """Scores of one response; NaN never stands without a reason.
+
+    Attributes:
+        galp: Mean log-probability of the response's tokens (Eq. 1), nats per token.
+        lalp: Per window: mean over steps of the step's mean log-probability (Eq. 3).
+        mean_rank: Mean rank of the token among the vocabulary (1 = most likely), full prefix.
+        mean_entropy: Mean entropy of the predictions, in nats, full prefix.
+        reasons: Why a score is NaN, by the score's name.
+        token_log_probs: Per-token log-probabilities by ``galp`` and window name.
+    """
+
+    num_tokens: int
+    num_steps: int
+    galp: float
+    lalp: dict[str, float]
+    mean_rank: float
+    mean_entropy: float
+    reasons: dict[str, str] = field(default_factory=dict)
+    token_log_probs: dict[str, Float[np.ndarray, "pos"]] = field(default_factory=dict)
+
+
+def average_log_prob(log_probs: Float[np.ndarray, "pos"]) -> float:
+    """GALP: ``(1/T) sum_t log p(y_t | x, y_<t)`` (Eq. 1-2), in nats per token."""
+    return float(np.mean(log_probs, dtype=np.float64))
+
+
+def local_average_log_prob(steps: Sequence[Float[np.ndarray, "pos"]]) -> float:
+    """LALP: mean over steps of the mean over the step's tokens (Eq. 3), in nats per token.
+
+    Args:
+        steps: Each step's token log-probabilities under its own window.
+    """
+    return float(np.mean([average_log_prob(step) for step in steps]))
+
+
+def score_candidates(
+    student: Student,
+    tasks: Sequence[Task],
+    windows: Sequence[Window],
+    *,
+    galp: bool = True,
+    max_batch_tokens: int | None = None,
+    on_tokens: Callable[[int], None] = lambda tokens: None,
+) -> list[ResponseScores]:
+    """Score the candidate responses of one prompt under GALP and every window.
+
+    Args:
+        student: The model before fine-tuning.
+        tasks: Responses that share their prompt's tokens.
+        windows: Windows for LALP.
+        galp: Also score the whole response, with rank and entropy.
+        max_batch_tokens: Tokens per forward pass; halved by itself when memory runs out.
+        on_tokens: Called with the number of tokens fed, for progress.
+
+    Returns:
+        Scores in the order of ``tasks``.
+    """
+    if max_batch_tokens is None:
+        on_cpu = student.device.type == "cpu"
+        max_batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
+    plans = [plan_response(task, windows, galp=galp) for task in tasks]
+    jobs = [
+        (task.encoded.response_ids, row)
+        for task, rows in zip(tasks, plans, strict=True)
+        for row in rows
+    ]
+    prompt_ids = tasks[0].encoded.prompt_ids
+    read = iter(run_rows(student, prompt_ids, jobs, max_batch_tokens, on_tokens))
+    results = []
+    for task, rows in zip(tasks, plans, strict=True):
+        by_start = {row.start: next(read) for row in rows}
+        results.append(_assemble(task, windows, by_start, galp=galp))
+    return results
+
+
+def plan_response(task: Task, windows: Sequence[Window], *, galp: bool = True) -> list[Row]:
+    """Rows that score one response under GALP and every window; what cannot fit is not planned."""
+    contexts = [(0, (0, task.num_tokens))] if galp else []
+    for window in windows:
+        contexts += zip(window_starts(window, task.step_spans), task.step_spans, strict=True)
+    return plan_rows(
+        [
+            (start, span)
+            for start, span in contexts
+            if span[0] < span[1] and task.fits(start, span[1])
+        ]
+    )
+
+
+def _assemble(
+    task: Task, windows: Sequence[Window], by_start: dict[int, TokenScores], *, galp: bool
+) -> ResponseScores:
+    """Average what the rows read into the scores of one response."""
+    reasons = _reasons(task, windows)
+    if not galp:
+        reasons["galp"] = "not asked for"
+    everything = (0, task.num_tokens)
+    tokens: dict[str, Float[np.ndarray, "pos"]] = {}
+    lalp = {}
+    for window in windows:
+        starts = window_starts(window, task.step_spans)
+        steps = [
+            by_start[start].read(span)
+            if span[0] < span[1] and task.fits(start, span[1])
+            else np.full(span[1] - span[0], np.nan, np.float32)
+            for start, span in zip(starts, task.step_spans, strict=True)
+        ]
+        name = f"lalp@{window}"
+        tokens[name] = np.concatenate([*steps, np.empty(0, np.float32)])
+        lalp[name] = math.nan if name in reasons else local_average_log_prob(steps)
+    scored = "galp" not in reasons
+    whole = by_start[0] if scored else None
+    tokens["galp"] = (
+        whole.read(everything) if whole else np.full(task.num_tokens, np.nan, np.float32)
+    )
+    return ResponseScores(
+        num_tokens=task.num_tokens,
+        num_steps=len(task.step_spans),
+        galp=average_log_prob(tokens["galp"]) if scored else math.nan,
+        lalp=lalp,
+        mean_rank=average_log_prob(whole.ranks) if whole else math.nan,
+        mean_entropy=average_log_prob(whole.entropies) if whole else math.nan,
+        reasons=reasons,
+        token_log_probs=tokens,
+    )
+
+
+def _reasons(task: Task, windows: Sequence[Window]) -> dict[str, str]:
+    """Why scores of this response are NaN, by score."""
+    prompt = len(task.encoded.prompt_ids)
+    if not task.num_tokens:
+        names = ["galp", *(f"lalp@{window}" for window in windows)]
+        return dict.fromkeys(names, "the response has no tokens")
+    reasons = {}
+    if not task.fits(0, task.num_tokens):
+        reasons["galp"] = (
+            f"{prompt + task.num_tokens} tokens exceed the student's {task.limit} positions"
+        )
+    for window in windows:
+        starts = window_starts(window, task.step_spans)
+        for k, (start, (begin, end)) in enumerate(zip(starts, task.step_spans, strict=True), 1):
+            if begin == end:
+                reasons[f"lalp@{window}"] = f"step {k} has no tokens of its own"
+            elif not task.fits(start, end):
+                reasons[f"lalp@{window}"] = (
+                    f"step {k} needs {prompt + end - start} tokens, "
+                    f"the student has {task.limit} positions"
+                )
+            else:
+                continue
+            break
+    return reasons
+
+
+# --- forward passes -------------------------------------------------------------------------
+
+
+class _RowLayer(DynamicLayer):
+    """One layer's keys and values: the shared prompt, then room for one batch of rows.
+
+    The buffer has its final size from the start: growing by concatenation, as the base class does,
+    would hold long responses twice.
+    """
+
+    def __init__(self, prompt: DynamicLayer, batch: int, capacity: int) -> None:
+        super().__init__()
+        self.lazy_initialization(prompt.keys, prompt.values)
+        self._length = prompt.keys.shape[-2]
+        self._buffers = [
+            _with_room(states, batch, capacity) for states in (prompt.keys, prompt.values)
+        ]
+        self.keys, self.values = (buffer[:, :, : self._length] for buffer in self._buffers)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        end = self._length + key_states.shape[-2]
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, self._length : end] = states
+        self._length = end
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
+        return self.keys, self.values
+
+
+def _with_room(
+    states: Float[Tensor, "1 heads prompt head_dim"], batch: int, capacity: int
+) -> Float[Tensor, "batch heads capacity head_dim"]:
+    _, heads, length, head_dim = states.shape
+    buffer = states.new_empty(batch, heads, length + capacity, head_dim)
+    buffer[:, :, :length] = states
+    return buffer
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """The prompt, read once.
+
+    Attributes:
+        prompt_ids: The prompt's tokens.
+        layers: Keys and values per layer, or None where they cannot be shared between rows.
+        last: Features of the last prompt token, which predict a row's first token.
+    """
+
+    prompt_ids: tuple[int, ...]
+    layers: list[DynamicLayer] | None
+    last: Float[Tensor, "features"]
+
+
+@torch.inference_mode()
+def run_rows(
+    student: Student,
+    prompt_ids: tuple[int, ...],
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+    on_tokens: Callable[[int], None] = lambda tokens: None,
+) -> list[TokenScores]:
+    """Token scores of rows that share one prompt, in the order of ``jobs``.
+
+    Args:
+        student: The model before fine-tuning.
+        prompt_ids: The prompt's tokens, at least one.
+        jobs: Pairs of a response's tokens and a row over them.
+        max_batch_tokens: Padded tokens per forward pass.
+        on_tokens: Called with the number of tokens fed.
+    """
+    prefix = _read_prompt(student, prompt_ids)
+    on_tokens(len(prompt_ids))
+    results: list[TokenScores | None] = [None] * len(jobs)
+    repeated = 0 if prefix.layers else len(prompt_ids)
+    lengths = [row.num_inputs + repeated for _, row in jobs]
+    for batch in batch_rows(lengths, max_batch_tokens):
+        scores = _read_batch(student, prefix, [jobs[job] for job in batch], max_batch_tokens)
+        for job, score in zip(batch, scores, strict=True):
+            results[job] = score
+            on_tokens(lengths[job])
+    return results
+
+
+def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
+    ids = torch.tensor([prompt_ids], device=student.device)
+    features, cache = student.body(input_ids=ids, use_cache=True)
+    layers = getattr(cache, "layers", None)
+    # Only a plain, ever-growing layer can be continued by many rows from the same point: sliding
+    # windows drop keys and recurrent states are overwritten.
+    shareable = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    return _Prefix(prompt_ids, layers if shareable else None, features[0, -1])
+
+
+def _read_batch(
+    student: Student,
+    prefix: _Prefix,
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+) -> list[TokenScores]:
+    """Read one batch; when memory runs out, read its halves."""
+    try:
+        return _collect(student, prefix, jobs, max_batch_tokens)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error) or (len(jobs) == 1 and max_batch_tokens < 128):
+            raise
+    # Outside the handler, so that the failed batch's tensors are gone.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = (len(jobs) + 1) // 2
+    parts = [jobs[:half], jobs[half:]] if len(jobs) > 1 else [jobs]
+    return [
+        score
+        for part in parts
+        for score in _read_batch(student, prefix, part, max_batch_tokens // 2)
+    ]
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _collect(
+    student: Student,
+    prefix: _Prefix,
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+) -> list[TokenScores]:
+    """Feed a batch of rows and gather its targets."""
+    scores = [_empty_scores(row) for _, row in jobs]
+    targets = [_target_positions(row) for _, row in jobs]
+    for first, features in _feed(student, prefix, jobs, max_batch_tokens):
+        # Position i of the features predicts token i of the row.
+        wanted = [(t >= first) & (t < first + features.shape[1]) for t in targets]
+        rows = np.concatenate([np.full(int(w.sum()), i) for i, w in enumerate(wanted)])
+        columns = np.concatenate([t[w] for t, w in zip(targets, wanted, strict=True)])
+        if not len(rows):
+            continue
+        picked = features[torch.from_numpy(rows), torch.from_numpy(columns - first)]
+        ids = [jobs[i][0][jobs[i][1].start + t] for i, t in zip(rows, columns, strict=True)]
+        whole = torch.tensor([jobs[i][1].start == 0 for i in rows], device=student.device)
+        values = read_targets(student.head, picked, torch.tensor(ids, device=student.device), whole)
+        for i in np.unique(rows):
+            for array, column in zip(
+                (scores[i].log_probs, scores[i].ranks, scores[i].entropies), values, strict=True
+            ):
+                array[columns[rows == i]] = column[rows == i]
+    return scores
+
+
+def _empty_scores(row: Row) -> TokenScores:
+    arrays = [np.full(row.end - row.start, np.nan, np.float32) for _ in range(3)]
+    return TokenScores(row.start, *arrays)
+
+
+def _target_positions(row: Row) -> Int[np.ndarray, "targets"]:
+    """Positions of the row's targets, counted from the row's start."""
+    spans = [np.arange(start - row.start, end - row.start) for start, end in row.targets]
+    return np.concatenate(spans)
+
+
+def _feed(
+    student: Student,
+    prefix: _Prefix,
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+) -> Iterator[tuple[int, Float[Tensor, "batch pos features"]]]:
+    """Features that predict the rows' tokens, in chunks of (first token, features).
+
+    Rows are padded on the right: a causal model never looks there, so no mask is needed.
+    """
+    length = max(row.num_inputs for _, row in jobs)
+    ids = torch.zeros(len(jobs), length, dtype=torch.long)
+    for i, (tokens, row) in enumerate(jobs):
+        ids[i, : row.num_inputs] = torch.tensor(tokens[row.start : row.end - 1])
+    ids = ids.to(student.device)
+    prompt = len(prefix.prompt_ids)
+    yield 0, prefix.last.expand(len(jobs), 1, -1)
+    if not length:
+        return
+    if prefix.layers is None:
+        prompt_ids = torch.tensor([prefix.prompt_ids], device=student.device)
+        whole = torch.cat([prompt_ids.expand(len(jobs), -1), ids], dim=1)
+        yield 1, student.body(input_ids=whole, use_cache=False)[0][:, prompt:]
+        return
+    cache = Cache(layers=[_RowLayer(layer, len(jobs), length) for layer in prefix.layers])
+    # A long row meets a mask of chunk x context, so its chunks are smaller than a batch.
+    chunk = length if len(jobs) > 1 else max(1, max_batch_tokens // 4)
+    for first in range(0, length, chunk):
+        part = ids[:, first : first + chunk]
+        positions = torch.arange(first, first + part.shape[1], device=student.device) + prompt
+        features, _ = student.body(
+            input_ids=part, position_ids=positions[None], past_key_values=cache, use_cache=True
+        )
+        yield 1 + first, features
+
+
+def read_targets(
+    head: Callable[[Tensor], Tensor],
+    features: Float[Tensor, "targets features"],
+    token_ids: Int[Tensor, "targets"],
+    with_statistics: Bool[Tensor, "targets"],
+) -> tuple[
+    Float[np.ndarray, "targets"], Float[np.ndarray, "targets"], Float[np.ndarray, "targets"]
+]:
+    """Log-probability, rank and entropy of target tokens, in chunks of bounded logits.
+
+    Args:
+        head: Features to logits.
+        features: Features at the position before each target.
+        token_ids: The targets.
+        with_statistics: Where rank and entropy are wanted (NaN elsewhere).
+
+    Returns:
+        Log-probabilities (nats), ranks (from 1) and entropies (nats).
+    """
+    vocab = head(features[:1]).shape[-1]
+    chunk = max(1, _HEAD_LOGITS // vocab)
+    out = torch.full((3, len(token_ids)), math.nan)
+    for first in range(0, len(token_ids), chunk):
+        part = slice(first, first + chunk)
+        logits = head(features[part])
+        chosen = logits.gather(1, token_ids[part, None])
+        log_norm = logits.logsumexp(1, keepdim=True)
+        out[0, part] = (chosen - log_norm)[:, 0].cpu()
+        wanted = with_statistics[part]
+        if wanted.any():
+            stats = logits[wanted]
+            ranks = 1 + (stats > chosen[wanted]).sum(1)
+            log_probs = stats.sub_(log_norm[wanted])
+            # Impossible tokens have log-probability -inf; their share of the entropy is 0.
+            entropies = -(log_probs.exp() * log_probs.clamp_min(-1e30)).sum(1)
+            where = torch.arange(first, first + len(wanted))[wanted.cpu()]
+            out[1, where], out[2, where] = ranks.float().cpu(), entropies.cpu()
+    return tuple(out.numpy())

@@ -1,0 +1,403 @@
+"""Score a pool into a crash-safe, content-addressed store of Parquet shards.
+
+A shard holds the scores of one prompt's responses. Its folder is named by everything that decides
+the numbers but the texts (student, tokenizer, chat template, splitter, windows, code), its file by
+the texts. So a killed run goes on where it stopped, and no setting is ever mixed with another.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tqdm.auto import tqdm
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from lalp.assets import build_dir
+from lalp.records import InputError, Pool, Prompt, Response, atomic_path
+from lalp.scoring import ResponseScores, Task, plan_response, score_candidates
+from lalp.segmentation import split_steps
+from lalp.students import (
+    PACKAGED_STUDENT,
+    Student,
+    assign_steps,
+    default_device,
+    default_dtype,
+    encode,
+    load_config,
+    load_student,
+    load_tokenizer,
+    locate_student,
+    max_positions,
+    render_prompt,
+    revision,
+)
+from lalp.windows import Window, parse_windows
+
+log = logging.getLogger("lalp")
+
+# A change in one of these modules may change a score, so their code is part of the key.
+_SCORING_MODULES = ("segmentation", "students", "windows", "scoring")
+
+
+@dataclass(frozen=True)
+class ScoreKey:
+    """Everything but the texts that decides a score."""
+
+    student: str
+    tokenizer: str
+    chat_template: str
+    splitter: str
+    windows: tuple[str, ...]
+    with_tokens: bool
+    dtype: str
+    device: str
+    code: str
+
+    @property
+    def digest(self) -> str:
+        """Short hash that names the store's folder."""
+        return _digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Group:
+    """One prompt with its responses: what is scored, stored and resumed as a whole."""
+
+    prompt: Prompt
+    responses: tuple[Response, ...]
+
+    @property
+    def digest(self) -> str:
+        """Short hash of the prompt and the responses' texts."""
+        messages = [[m.role, m.content] for m in self.prompt.messages]
+        return _digest([messages, [response.text for response in self.responses]])
+
+
+def score(
+    pool: Pool,
+    student: str | Student = PACKAGED_STUDENT,
+    windows: Sequence[str | int | Window] = ("4",),
+    *,
+    splitter: str = "sentences",
+    with_tokens: bool = False,
+    store: str | Path | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Score every response of a pool by GALP (Eq. 1) and by LALP at every window (Eq. 3).
+
+    Args:
+        pool: From `load_pool`.
+        student: ``smollm2-135m``, a folder, a GGUF file, a hub id, or a loaded student.
+        windows: For example ``["0", "4", "25%", "256t", "all"]``.
+        splitter: How responses are cut into steps: ``sentences`` or ``paragraphs``.
+        with_tokens: Also keep per-token log-probabilities, character spans and steps.
+        store: Folder of the shards; ``build/scores`` if not given.
+        device: As in `load_student`.
+        trust_remote_code: As in `load_student`.
+        progress: Show tokens per second and the time left.
+
+    Returns:
+        One row per response in the pool's order: ids, ``num_tokens``, ``num_steps``,
+        ``mean_rank``, ``mean_entropy``, ``galp``, ``lalp@W`` for each window (nats, higher is more
+        natural) and ``reason``, which says why a score is NaN.
+
+    Raises:
+        InputError: If the student, a window or the splitter is not understood.
+    """
+    parsed = parse_windows(windows)
+    split_steps("", splitter)
+    scorer = _Scorer(student, device, trust_remote_code)
+    key = ScoreKey(
+        student=scorer.revision,
+        tokenizer=_digest(scorer.tokenizer.backend_tokenizer.to_str()),
+        chat_template=_digest(scorer.tokenizer.chat_template or ""),
+        splitter=splitter,
+        windows=tuple(str(window) for window in parsed),
+        with_tokens=with_tokens,
+        dtype=scorer.dtype,
+        device=scorer.device,
+        code=code_version(),
+    )
+    folder = Path(store or build_dir() / "scores") / key.digest
+    groups = group_responses(pool)
+    done = _read_shards(folder, key, groups)
+    missing = [group for group in groups if group.digest not in done]
+    if missing:
+        _write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
+        _score_missing(missing, scorer, parsed, key, folder, done, progress)
+    frame = _join(pool, groups, done)
+    frame.attrs = {"student": scorer.name, "splitter": splitter, "key": key.digest}
+    return frame
+
+
+def group_responses(pool: Pool) -> list[Group]:
+    """Responses by prompt, both in the pool's order."""
+    by_prompt: dict[str, list[Response]] = {}
+    for response in pool.responses:
+        by_prompt.setdefault(response.prompt_id, []).append(response)
+    return [
+        Group(pool.prompts[prompt_id], tuple(responses))
+        for prompt_id, responses in by_prompt.items()
+    ]
+
+
+def make_tasks(
+    group: Group, tokenizer: PreTrainedTokenizerBase, splitter: str, limit: int
+) -> list[Task]:
+    """Tokenize and segment the responses of one prompt."""
+    prompt_text = render_prompt(tokenizer, group.prompt)
+    tasks = []
+    for response in group.responses:
+        encoded = encode(tokenizer, prompt_text, response.text)
+        steps = split_steps(response.text, splitter)
+        spans = assign_steps(response.text, encoded.offsets, steps)
+        tasks.append(Task(encoded, tuple(spans), limit))
+    return tasks
+
+
+def code_version() -> str:
+    """Hash of the code that decides a score; comments, docstrings and layout do not count."""
+    return _digest([_code_of(module) for module in _SCORING_MODULES])
+
+
+def _code_of(module: str) -> str:
+    spec = importlib.util.find_spec(f"lalp.{module}")
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            node.body = body[1:]
+    return ast.dump(tree)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+class _Scorer:
+    """A student whose weights are loaded only when something is left to score."""
+
+    def __init__(self, student: str | Student, device: str | None, trust_remote_code: bool) -> None:
+        if isinstance(student, Student):
+            self.name, self.revision, self.tokenizer = (
+                student.name,
+                student.revision,
+                student.tokenizer,
+            )
+            self.limit = student.max_positions
+            self.device, self.dtype = student.device.type, str(student.model.dtype)
+            self.load: Callable[[], Student] = lambda: student
+            return
+        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        source = locate_student(student)
+        config = load_config(student, **options)
+        self.name, self.revision = student, revision(source, config)
+        self.tokenizer = load_tokenizer(student, source, **options)
+        self.limit = max_positions(config)
+        self.device = torch.device(device or default_device()).type
+        self.dtype = str(default_dtype(self.device))
+        self.load = lambda: load_student(student, device=device, **options)
+
+
+def _score_missing(
+    groups: Sequence[Group],
+    scorer: _Scorer,
+    windows: Sequence[Window],
+    key: ScoreKey,
+    folder: Path,
+    done: dict[str, pa.Table],
+    progress: bool,
+) -> None:
+    """Score prompts one after another; each is on disk before the next begins."""
+    total = sum(
+        _tokens_to_feed(make_tasks(group, scorer.tokenizer, key.splitter, scorer.limit), windows)
+        for group in groups
+    )
+    student = scorer.load()
+    with tqdm(total=total, unit="tok", unit_scale=True, disable=not progress) as bar:
+        for group in groups:
+            if group.digest not in done:
+                tasks = make_tasks(group, scorer.tokenizer, key.splitter, scorer.limit)
+                scores = _score_group(student, tasks, windows, bar.update)
+                table = _shard_table(tasks, scores, key)
+                _write_shard(folder / f"{group.digest}.parquet", table, key, group)
+                done[group.digest] = table
+
+
+def _tokens_to_feed(tasks: Sequence[Task], windows: Sequence[Window]) -> int:
+    return len(tasks[0].encoded.prompt_ids) + sum(
+        row.num_inputs for task in tasks for row in plan_response(task, windows)
+    )
+
+
+def _score_group(
+    student: Student,
+    tasks: Sequence[Task],
+    windows: Sequence[Window],
+    on_tokens: Callable[[int], Any],
+) -> list[ResponseScores]:
+    """Score one prompt's responses, together where their prompt tokens agree.
+
+    They differ only where the tokenizer merges the prompt's end with a response's beginning.
+    """
+    results: list[ResponseScores | None] = [None] * len(tasks)
+    by_prompt: dict[tuple[int, ...], list[int]] = {}
+    for i, task in enumerate(tasks):
+        by_prompt.setdefault(task.encoded.prompt_ids, []).append(i)
+    for members in by_prompt.values():
+        scores = score_candidates(
+            student, [tasks[i] for i in members], windows, on_tokens=on_tokens
+        )
+        for i, score_ in zip(members, scores, strict=True):
+            results[i] = score_
+    return results
+
+
+# --- shards ---------------------------------------------------------------------------------
+
+
+def _shard_table(
+    tasks: Sequence[Task], scores: Sequence[ResponseScores], key: ScoreKey
+) -> pa.Table:
+    rows = []
+    for task, result in zip(tasks, scores, strict=True):
+        row = {
+            "num_tokens": result.num_tokens,
+            "num_steps": result.num_steps,
+            "mean_rank": result.mean_rank,
+            "mean_entropy": result.mean_entropy,
+            "galp": result.galp,
+            **result.lalp,
+            "reason": "; ".join(f"{name}: {why}" for name, why in result.reasons.items()) or None,
+        }
+        if key.with_tokens:
+            row |= _token_columns(task, result)
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=_shard_schema(key))
+
+
+def _token_columns(task: Task, result: ResponseScores) -> dict[str, Any]:
+    step_of_token = [k for k, (start, end) in enumerate(task.step_spans) for _ in range(start, end)]
+    return {
+        "token_spans": [list(span) for span in task.encoded.offsets],
+        "token_steps": step_of_token,
+        **{f"{name}:tokens": values for name, values in result.token_log_probs.items()},
+    }
+
+
+def _shard_schema(key: ScoreKey) -> pa.Schema:
+    names = ["galp", *(f"lalp@{window}" for window in key.windows)]
+    fields = [("num_tokens", pa.int64()), ("num_steps", pa.int64())]
+    fields += [(name, pa.float64()) for name in ("mean_rank", "mean_entropy", *names)]
+    fields.append(("reason", pa.string()))
+    if key.with_tokens:
+        fields += [
+            ("token_spans", pa.list_(pa.list_(pa.int32(), 2))),
+            ("token_steps", pa.list_(pa.int32())),
+        ]
+        fields += [(f"{name}:tokens", pa.list_(pa.float32())) for name in names]
+    return pa.schema(fields)
+
+
+def _write_shard(path: Path, table: pa.Table, key: ScoreKey, group: Group) -> None:
+    table = table.replace_schema_metadata({"lalp": f"{key.digest}/{group.digest}"})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def _read_shards(folder: Path, key: ScoreKey, groups: Sequence[Group]) -> dict[str, pa.Table]:
+    """Finished shards by group digest; one that is damaged or not ours is reported and left out."""
+    done = {}
+    for group in groups:
+        path = folder / f"{group.digest}.parquet"
+        if path.exists():
+            try:
+                done[group.digest] = _read_shard(path, key, group)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                log.warning("scoring again: shard %s cannot be used (%s)", path.name, reason)
+    return done
+
+
+def _read_shard(path: Path, key: ScoreKey, group: Group) -> pa.Table:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        mark = (file.schema_arrow.metadata or {}).get(b"lalp", b"").decode()
+        if mark != f"{key.digest}/{group.digest}":
+            raise ValueError("it was written for other texts or settings")
+        table = file.read()
+        # A damaged page header can make Arrow return fewer rows without an error.
+        if not table.num_rows == file.metadata.num_rows == len(group.responses):
+            raise ValueError("it holds the wrong number of rows")
+    if not table.schema.equals(_shard_schema(key)):
+        raise ValueError("it holds other columns")
+    return table
+
+
+def _join(pool: Pool, groups: Sequence[Group], done: Mapping[str, pa.Table]) -> pd.DataFrame:
+    """Put ids next to scores, in the pool's order."""
+    responses = [response for group in groups for response in group.responses]
+    ids = pd.DataFrame(
+        {
+            "prompt_id": [response.prompt_id for response in responses],
+            "response_id": [response.response_id for response in responses],
+            "teacher": [response.teacher for response in responses],
+            "correct": pd.array([response.correct for response in responses], dtype="boolean"),
+        }
+    )
+    scores = pa.concat_tables(done[group.digest] for group in groups).to_pandas()
+    frame = pd.concat([ids, scores], axis=1).set_index("response_id", drop=False)
+    order = [response.response_id for response in pool.responses]
+    return frame.loc[order].reset_index(drop=True)
+
+
+def write_scores(scores: pd.DataFrame, path: str | Path) -> None:
+    """Write a score table as Parquet; what it was made with stays in the file's metadata."""
+    with atomic_path(path) as temporary:
+        scores.to_parquet(temporary, index=False)
+
+
+def load_scores(path: str | Path) -> pd.DataFrame:
+    """Read a score table.
+
+    Raises:
+        InputError: If the file is missing, damaged, or not a score table.
+    """
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: not a readable score table ({reason}): make one with lalp score"
+        ) from error
+    missing = {"prompt_id", "response_id", "teacher", "galp"} - set(frame.columns)
+    if missing:
+        raise InputError(
+            f"{path}: not a score table, column {sorted(missing)[0]!r} is missing: make one with "
+            "lalp score"
+        )
+    return frame
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import CONFIGS, build_student, naive_lalp, separate_pass, spans_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lalp import scoring
+from lalp.scoring import Task, local_average_log_prob, read_targets, score_candidates
+from lalp.students import Encoded
+from lalp.windows import parse_window, window_starts
+
+WINDOWS = [parse_window(w) for w in ("0", "1", "2", "4", "25%", "60%", "100%", "5t", "40t", "all")]
+PROMPT_IDS = (5, 17, 250, 9, 33, 4)
+
+
+def make_task(lengths: list[int], *, seed: int = 0, limit: int = 512, prompt=PROMPT_IDS) -> Task:
+    rng = np.random.default_rng(seed)
+    ids = tuple(int(i) for i in rng.integers(4, 400, sum(lengths)))
+    offsets = tuple((i, i + 1) for i in range(len(ids)))
+    return Task(Encoded(tuple(prompt), ids, offsets), spans_of(lengths), limit)
+
+
+def assert_equals_separate_passes(student, task, scores, windows=WINDOWS) -> None:
+    prompt, ids = list(task.encoded.prompt_ids), list(task.encoded.response_ids)
+    assert scores.galp == pytest.approx(separate_pass(student, prompt, ids).mean(), abs=1e-4)
+    for window in windows:
+        starts = window_starts(window, task.step_spans)
+        expected = naive_lalp(student, prompt, ids, task.step_spans, starts)
+        assert scores.lalp[f"lalp@{window}"] == pytest.approx(expected, abs=1e-4), str(window)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_window_equals_a_separate_pass_per_step(family, tokenizer):
+    student = build_student(family, tokenizer)
+    tasks = [make_task([3, 7, 1, 12, 4, 9, 2], seed=1), make_task([20], seed=2)]
+    tasks.append(make_task([1, 1, 1, 5], seed=3))
+    for task, scores in zip(tasks, score_candidates(student, tasks, WINDOWS), strict=True):
+        assert_equals_separate_passes(student, task, scores)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+@pytest.mark.parametrize("max_batch_tokens", [1, 16, 100])
+def test_scores_do_not_depend_on_the_batch_size(family, max_batch_tokens, tokenizer):
+    student = build_student(family, tokenizer)
+    tasks = [make_task([6, 11, 3, 30], seed=4), make_task([8, 8, 8], seed=5)]
+    small = score_candidates(student, tasks, WINDOWS, max_batch_tokens=max_batch_tokens)
+    for task, scores in zip(tasks, small, strict=True):
+        assert_equals_separate_passes(student, task, scores)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    window=st.sampled_from(["0", "1", "3", "10%", "50%", "99.5%", "1t", "7t", "all"]),
+    seed=st.integers(0, 5),
+)
+def test_any_segmentation_equals_separate_passes(llama, lengths, window, seed):
+    task, parsed = make_task(lengths, seed=seed), [parse_window(window)]
+    (scores,) = score_candidates(llama, [task], parsed)
+    assert_equals_separate_passes(llama, task, scores, parsed)
+
+
+def test_shared_and_plain_paths_agree(llama, monkeypatch):
+    tasks = [make_task([4, 9, 2, 7], seed=6), make_task([5, 5], seed=7)]
+    shared = score_candidates(llama, tasks, WINDOWS)
+    monkeypatch.setattr(scoring, "DynamicLayer", type("Other", (), {}))
+    plain = score_candidates(llama, tasks, WINDOWS)
+    for a, b in zip(shared, plain, strict=True):
+        assert a.galp == pytest.approx(b.galp, abs=1e-5)
+        assert a.lalp == pytest.approx(b.lalp, abs=1e-5)
+
+
+@pytest.mark.parametrize(("family", "shared"), [("llama", True), ("gemma3", False)])
+def test_the_path_is_chosen_by_what_the_cache_is(family, shared, tokenizer):
+    prefix = scoring._read_prompt(build_student(family, tokenizer), PROMPT_IDS)
+    assert (prefix.layers is not None) == shared
+
+
+def test_rank_and_entropy_against_a_naive_formula(llama):
+    task = make_task([6, 8])
+    (scores,) = score_candidates(llama, [task], WINDOWS[:1])
+    prompt, ids = list(PROMPT_IDS), list(task.encoded.response_ids)
+    with torch.inference_mode():
+        logits = llama.model(input_ids=torch.tensor([prompt + ids])).logits[0].double()
+    predictions = logits[len(prompt) - 1 : -1].log_softmax(-1).numpy()
+    ranks = [1 + (row > row[token]).sum() for row, token in zip(predictions, ids, strict=True)]
+    assert scores.mean_rank == pytest.approx(np.mean(ranks))
+    assert scores.mean_entropy == pytest.approx(
+        -(np.exp(predictions) * predictions).sum(1).mean(), abs=1e-4
+    )
+
+
+def test_read_targets_by_hand():
+    # Three logits per position; log-softmax of (log 1, log 2, log 5) is log of 1/8, 2/8, 5/8.
+    logits = torch.log(torch.tensor([[1.0, 2.0, 5.0], [1.0, 2.0, 5.0]]))
+    log_probs, ranks, entropies = read_targets(
+        lambda x: x.clone(), logits, torch.tensor([2, 0]), torch.tensor([True, False])
+    )
+    assert log_probs == pytest.approx([math.log(5 / 8), math.log(1 / 8)], abs=1e-6)
+    assert ranks[0] == 1
+    assert entropies[0] == pytest.approx(
+        -(math.log(1 / 8) / 8 + math.log(2 / 8) / 4 + math.log(5 / 8) * 5 / 8), abs=1e-6
+    )
+    assert np.isnan(ranks[1])
+    assert np.isnan(entropies[1])
+
+
+def test_impossible_tokens_leave_the_entropy_finite():
+    logits = torch.tensor([[0.0, 0.0, -math.inf]])
+    _, _, entropies = read_targets(
+        lambda x: x.clone(), logits, torch.tensor([0]), torch.tensor([True])
+    )
+    assert entropies[0] == pytest.approx(math.log(2))
+
+
+def test_head_in_chunks_equals_head_in_one(llama, monkeypatch):
+    tasks = [make_task([7, 13, 5])]
+    (whole,) = score_candidates(llama, tasks, WINDOWS)
+    monkeypatch.setattr(scoring, "_HEAD_LOGITS", 1200)
+    (chunked,) = score_candidates(llama, tasks, WINDOWS)
+    assert chunked.lalp == pytest.approx(whole.lalp, abs=1e-6)
+    assert chunked.mean_entropy == pytest.approx(whole.mean_entropy, abs=1e-5)
+
+
+def test_steps_have_equal_weight():
+    steps = [np.array([-1.0]), np.array([-4.0, -2.0, -3.0, -3.0])]
+    assert local_average_log_prob(steps) == pytest.approx(-2.0)
+
+
+def test_too_long_is_nan_with_a_reason_and_the_rest_is_scored(llama):
+    task = make_task([10, 10, 10], limit=len(PROMPT_IDS) + 20)
+    windows = [parse_window(w) for w in ("0", "1", "2", "all")]
+    (scores,) = score_candidates(llama, [task], windows)
+    assert math.isnan(scores.galp)
+    assert math.isnan(scores.mean_rank)
+    assert "36 tokens exceed the student's 26 positions" in scores.reasons["galp"]
+    assert math.isnan(scores.lalp["lalp@2"])
+    assert "step 3 needs 36 tokens" in scores.reasons["lalp@2"]
+    assert set(scores.reasons) == {"galp", "lalp@2", "lalp@all"}
+    starts = window_starts(windows[1], task.step_spans)
+    expected = naive_lalp(llama, PROMPT_IDS, task.encoded.response_ids, task.step_spans, starts)
+    assert scores.lalp["lalp@1"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_step_without_tokens_and_a_response_without_tokens(llama):
+    empty_step = Task(make_task([4, 3]).encoded, ((0, 4), (4, 4), (4, 7)), 512)
+    no_tokens = Task(Encoded(PROMPT_IDS, (), ()), ((0, 0),), 512)
+    first, second = score_candidates(llama, [empty_step, no_tokens], [parse_window("1")])
+    assert first.galp < 0
+    assert math.isnan(first.lalp["lalp@1"])
+    assert first.reasons == {"lalp@1": "step 2 has no tokens of its own"}
+    assert math.isnan(second.galp)
+    assert set(second.reasons) == {"galp", "lalp@1"}
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing(llama, monkeypatch):
+    tasks = [make_task([5, 9, 4, 8], seed=8)]
+    (calm,) = score_candidates(llama, tasks, WINDOWS)
+    real, refused = scoring._feed, []
+
+    def feed(student, prefix, jobs, budget):
+        if len(jobs) > 2:
+            refused.append(len(jobs))
+            raise torch.OutOfMemoryError("out of memory")
+        yield from real(student, prefix, jobs, budget)
+
+    monkeypatch.setattr(scoring, "_feed", feed)
+    (tight,) = score_candidates(llama, tasks, WINDOWS)
+    assert refused
+    assert tight.lalp == pytest.approx(calm.lalp, abs=1e-5)
+
+
+def test_other_runtime_errors_are_not_swallowed(llama, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(scoring, "_feed", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        score_candidates(llama, [make_task([3, 3])], WINDOWS)
+
+
+def test_progress_counts_the_tokens_that_are_fed(llama):
+    fed = []
+    score_candidates(llama, [make_task([3, 4, 5])], [parse_window("1")], on_tokens=fed.append)
+    # The prompt has 6; the whole response serves step 2 as well; step 3 needs steps 2 and 3.
+    assert sum(fed) == 6 + 11 + 8
