@@ -1,23 +1,30 @@
-"""Score reasoning traces step by step under a student model, rank teachers, select what to train on.
+"""Which reasoning traces teach a student best? Score them step by step, rank teachers, select.
 
 A replication of "The Signal is in the Steps: Local Scoring for Reasoning Data Selection"
 (arXiv 2510.03988), and the tool that comes out of it.
 """
 
-from lalp.records import InputError, Pool, load_pool
-from lalp.selection import rank_teachers, select
-from lalp.store import load_scores, score
-from lalp.students import load_student
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "InputError",
-    "Pool",
-    "load_pool",
-    "load_scores",
-    "load_student",
-    "rank_teachers",
-    "score",
-    "select",
-]
+_HOMES = {
+    "InputError": "records",
+    "Pool": "records",
+    "load_champ_pool": "champ",
+    "load_pool": "records",
+    "load_scores": "store",
+    "load_student": "students",
+    "rank_teachers": "selection",
+    "score": "store",
+    "select": "selection",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use: `lalp check` need not wait for torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"lalp.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'lalp' has no attribute {name!r}")

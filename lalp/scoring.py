@@ -148,6 +148,19 @@ def score_candidates(
     return results
 
 
+@torch.inference_mode()
+def score_per_step(student: Student, task: Task, window: Window) -> float:
+    """LALP as the paper describes it, one forward pass per step (Sec. 6): slow, for comparison."""
+    ids, steps = task.encoded.response_ids, []
+    starts = window_starts(window, task.step_spans)
+    for start, (begin, end) in zip(starts, task.step_spans, strict=True):
+        tokens = torch.tensor([[*task.encoded.prompt_ids, *ids[start:end]]], device=student.device)
+        logits = student.model(input_ids=tokens).logits[0, begin - end - 1 : -1].float()
+        log_probs = logits.log_softmax(-1).gather(1, tokens[0, begin - end :, None])[:, 0]
+        steps.append(log_probs.cpu().numpy())
+    return local_average_log_prob(steps)
+
+
 def plan_response(task: Task, windows: Sequence[Window], *, galp: bool = True) -> list[Row]:
     """Rows that score one response under GALP and every window; what cannot fit is not planned."""
     contexts = [(0, (0, task.num_tokens))] if galp else []

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import build_dir
-from lalp.records import InputError, Pool, Prompt, Response, atomic_path
+from lalp.records import InputError, Pool, Prompt, Response, atomic_path, load_pool
 from lalp.scoring import ResponseScores, Task, plan_response, score_candidates
 from lalp.segmentation import split_steps
 from lalp.students import (
@@ -365,10 +365,15 @@ def _join(pool: Pool, groups: Sequence[Group], done: Mapping[str, pa.Table]) -> 
     return frame.loc[order].reset_index(drop=True)
 
 
-def write_scores(scores: pd.DataFrame, path: str | Path) -> None:
-    """Write a score table as Parquet; what it was made with stays in the file's metadata."""
+def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
+    """Write a score table as Parquet, with the texts, so that a selection needs nothing else."""
+    texts = {response.response_id: response for response in pool.responses}
+    responses = [texts[response_id] for response_id in scores["response_id"]]
+    prompts = [[asdict(m) for m in pool.prompts[r.prompt_id].messages] for r in responses]
+    frame = scores.assign(prompt=prompts, response=[response.text for response in responses])
+    frame.attrs = scores.attrs
     with atomic_path(path) as temporary:
-        scores.to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False)
 
 
 def load_scores(path: str | Path) -> pd.DataFrame:
@@ -391,6 +396,18 @@ def load_scores(path: str | Path) -> pd.DataFrame:
             "lalp score"
         )
     return frame
+
+
+def scored_pool(scores: pd.DataFrame, where: str | Path) -> Pool:
+    """The pool that a score table written by `write_scores` carries.
+
+    Raises:
+        InputError: If the table holds no texts; ``where`` begins the message.
+    """
+    if not {"prompt", "response"} <= set(scores.columns):
+        raise InputError(f"{where}: the table holds no texts: write it with lalp score")
+    columns = ["prompt_id", "prompt", "teacher", "response", "response_id", "correct"]
+    return load_pool(scores[columns])
 
 
 def _write_text(path: Path, text: str) -> None:

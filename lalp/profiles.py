@@ -1,0 +1,91 @@
+"""Run profiles: how much of which pool is scored by which student."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from lalp.records import InputError
+
+PROFILES = ("smoke", "cpu", "gpu", "paper")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Values that every notebook of one run shares.
+
+    Attributes:
+        student: As in `lalp.load_student`.
+        pool: ``champ`` (packaged) or a pool file, relative to the project's root.
+        splitter: How responses are cut into steps.
+        windows: Windows scored on every candidate.
+        main_window: The one among them that stands for LALP where one is needed.
+        num_prompts: Prompts scored at most.
+        responses_per_teacher: Candidates per prompt and teacher at most.
+        sweep_windows: Windows of the paper's Fig. 3.
+        sweep_prompts: Prompts scored at most in that sweep.
+        num_resamples: Bootstrap resamples.
+    """
+
+    student: str
+    pool: str
+    splitter: str
+    windows: list[str]
+    main_window: str
+    num_prompts: int
+    responses_per_teacher: int
+    sweep_windows: list[str]
+    sweep_prompts: int
+    num_resamples: int
+
+
+def load_profile(name: str) -> Profile:
+    """Load one of the profiles that come with the project.
+
+    Raises:
+        InputError: If there is no such profile, or its file does not fit `Profile`.
+    """
+    if name not in PROFILES:
+        raise InputError(f"profile {name!r} does not exist: choose one of {', '.join(PROFILES)}")
+    text = files("lalp").joinpath("profiles", f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_profile(text, f"profile {name!r}")
+
+
+def parse_profile(text: str, where: str) -> Profile:
+    """Read a profile from YAML text.
+
+    Raises:
+        InputError: If a key is unknown, missing or of the wrong type; ``where`` begins the message.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected lines of the form `key: value`")
+    known = get_type_hints(Profile)
+    for key in values:
+        if key not in known:
+            raise InputError(f"{where}: unknown key {key!r}: known are {', '.join(known)}")
+    for field in fields(Profile):
+        if field.name not in values:
+            raise InputError(f"{where}: key {field.name!r} is missing: add it")
+        _check_type(where, field.name, values[field.name], known[field.name])
+    if values["main_window"] not in values["windows"]:
+        raise InputError(f"{where}: key 'main_window' must be one of 'windows'")
+    return Profile(**values)
+
+
+def _check_type(where: str, key: str, value: Any, expected: Any) -> None:
+    if get_origin(expected) is list:
+        (item,) = get_args(expected)
+        fits = isinstance(value, list) and value and all(type(v) is item for v in value)
+        wanted = f"a list of {item.__name__} values"
+    else:
+        fits = type(value) is expected and not (expected is int and value < 1)
+        wanted = "a whole number from 1" if expected is int else f"a {expected.__name__} value"
+    if not fits:
+        raise InputError(f"{where}: key {key!r} must be {wanted}, not {value!r}")
