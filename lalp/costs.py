@@ -120,8 +120,8 @@ def measure_model(config: Any, *, trust_remote_code: bool = False) -> ModelSize:
 def count_weights(model: PreTrainedModel) -> ModelSize:
     """Count a model's weights; tied ones once in ``total``."""
     text = model.config.get_text_config()
-    heads = text.num_attention_heads
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    heads = getattr(text, "num_attention_heads", 0)  # recurrent models have none
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // max(heads, 1)
     kv_heads = getattr(text, "num_key_value_heads", None) or heads
     total = sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
     embedding = model.get_input_embeddings().weight

@@ -63,7 +63,7 @@ def plot_pool(frame: pd.DataFrame) -> Figure:
     counts = frame["teacher"].value_counts().reindex(order)
     axes[0].barh(order, counts, color=[colors[t] for t in order])
     axes[0].bar_label(axes[0].containers[0], padding=3)
-    axes[0].set(xlabel="correct responses", xlim=(0, counts.max() * 1.2))
+    axes[0].set(xlabel="correct responses", xlim=(0, counts.max() * 1.3))
     for axis, column, label in (
         (axes[1], "num_tokens", "tokens per response"),
         (axes[2], "num_steps", "steps per response"),
@@ -89,7 +89,9 @@ def plot_pool(frame: pd.DataFrame) -> Figure:
 def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
     """GALP against LALP per response, coloured by teacher."""
     colors = teacher_colors(frame["teacher"].unique())
-    grid = sns.JointGrid(frame, x="galp", y=column, hue="teacher", palette=colors, height=5.5)
+    # JointGrid lays itself out, and says so if another layout is set.
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        grid = sns.JointGrid(frame, x="galp", y=column, hue="teacher", palette=colors, height=5.5)
     grid.plot_joint(sns.scatterplot, s=22, alpha=0.8)
     grid.plot_marginals(sns.kdeplot, fill=True, alpha=0.15, common_norm=False)
     low = min(frame["galp"].min(), frame[column].min())

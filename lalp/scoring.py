@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +23,12 @@ from lalp.students import Encoded, Student
 from lalp.windows import Row, TokenSpan, Window, batch_rows, plan_rows, window_starts
 
 # Tokens fed per forward pass; on a CPU larger batches leave the caches, on a GPU smaller ones idle.
-CPU_BATCH_TOKENS = 2048
+CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 16384
 # Logits held at once by the head, in numbers (4 bytes each).
 _HEAD_LOGITS = 1 << 23
+# Fewer tokens than this in a batch cost more than waiting for another worker.
+_SMALLEST_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,9 @@ def score_candidates(
         for row in rows
     ]
     prompt_ids = tasks[0].encoded.prompt_ids
-    read = iter(run_rows(student, prompt_ids, jobs, max_batch_tokens, on_tokens))
+    read = iter(
+        run_rows(student, prompt_ids, jobs, max_batch_tokens, statistics=galp, on_tokens=on_tokens)
+    )
     results = []
     for task, rows in zip(tasks, plans, strict=True):
         by_start = {row.start: next(read) for row in rows}
@@ -300,6 +307,8 @@ def run_rows(
     prompt_ids: tuple[int, ...],
     jobs: Sequence[tuple[Sequence[int], Row]],
     max_batch_tokens: int,
+    *,
+    statistics: bool = True,
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> list[TokenScores]:
     """Token scores of rows that share one prompt, in the order of ``jobs``.
@@ -309,19 +318,53 @@ def run_rows(
         prompt_ids: The prompt's tokens, at least one.
         jobs: Pairs of a response's tokens and a row over them.
         max_batch_tokens: Padded tokens per forward pass.
+        statistics: Also read rank and entropy in rows that begin at token 0.
         on_tokens: Called with the number of tokens fed.
     """
+    if not jobs:
+        return []  # the prompt alone may exceed the student's positions
     prefix = _read_prompt(student, prompt_ids)
     on_tokens(len(prompt_ids))
-    results: list[TokenScores | None] = [None] * len(jobs)
     repeated = 0 if prefix.layers else len(prompt_ids)
     lengths = [row.num_inputs + repeated for _, row in jobs]
-    for batch in batch_rows(lengths, max_batch_tokens):
-        scores = _read_batch(student, prefix, [jobs[job] for job in batch], max_batch_tokens)
-        for job, score in zip(batch, scores, strict=True):
-            results[job] = score
-            on_tokens(lengths[job])
+    workers = torch.get_num_threads() if student.device.type == "cpu" else 1
+    # Two batches per worker at least, or one would wait for the other at the end.
+    fair_share = max(_SMALLEST_BATCH, math.ceil(sum(lengths) / (2 * workers)))
+    batches = batch_rows(lengths, min(max_batch_tokens, fair_share))
+
+    @torch.inference_mode()
+    def read(batch: list[int]) -> list[TokenScores]:
+        members = [jobs[job] for job in batch]
+        return _read_batch(student, prefix, members, max_batch_tokens, statistics)
+
+    results: list[TokenScores | None] = [None] * len(jobs)
+    with _parallel(min(workers, len(batches))) as run:
+        for batch, scores in zip(batches, run(read, batches), strict=True):
+            for job, score in zip(batch, scores, strict=True):
+                results[job] = score
+                on_tokens(lengths[job])
     return results
+
+
+@contextmanager
+def _parallel(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A ``map`` over worker threads that share the cores.
+
+    On a CPU, forward passes side by side are faster than one pass spread over all cores: small
+    operations gain little from several threads, and none waits for another. Each result depends on
+    its own batch only, whichever thread computes it.
+    """
+    if workers <= 1:
+        yield map
+        return
+    threads = torch.get_num_threads()
+    each = max(1, threads // workers)
+    try:
+        with ThreadPoolExecutor(workers, "lalp", torch.set_num_threads, (each,)) as pool:
+            yield pool.map
+    finally:
+        # The setting is partly global: give the caller its threads back.
+        torch.set_num_threads(threads)
 
 
 def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
@@ -339,10 +382,11 @@ def _read_batch(
     prefix: _Prefix,
     jobs: Sequence[tuple[Sequence[int], Row]],
     max_batch_tokens: int,
+    statistics: bool,
 ) -> list[TokenScores]:
     """Read one batch; when memory runs out, read its halves."""
     try:
-        return _collect(student, prefix, jobs, max_batch_tokens)
+        return _collect(student, prefix, jobs, max_batch_tokens, statistics)
     except RuntimeError as error:
         if not _is_out_of_memory(error) or (len(jobs) == 1 and max_batch_tokens < 128):
             raise
@@ -354,7 +398,7 @@ def _read_batch(
     return [
         score
         for part in parts
-        for score in _read_batch(student, prefix, part, max_batch_tokens // 2)
+        for score in _read_batch(student, prefix, part, max_batch_tokens // 2, statistics)
     ]
 
 
@@ -367,6 +411,7 @@ def _collect(
     prefix: _Prefix,
     jobs: Sequence[tuple[Sequence[int], Row]],
     max_batch_tokens: int,
+    statistics: bool,
 ) -> list[TokenScores]:
     """Feed a batch of rows and gather its targets."""
     scores = [_empty_scores(row) for _, row in jobs]
@@ -380,8 +425,13 @@ def _collect(
             continue
         picked = features[torch.from_numpy(rows), torch.from_numpy(columns - first)]
         ids = [jobs[i][0][jobs[i][1].start + t] for i, t in zip(rows, columns, strict=True)]
-        whole = torch.tensor([jobs[i][1].start == 0 for i in rows], device=student.device)
-        values = read_targets(student.head, picked, torch.tensor(ids, device=student.device), whole)
+        whole = [statistics and jobs[i][1].start == 0 for i in rows]
+        values = read_targets(
+            student.head,
+            picked,
+            torch.tensor(ids, device=student.device),
+            torch.tensor(whole, device=student.device),
+        )
         for i in np.unique(rows):
             for array, column in zip(
                 (scores[i].log_probs, scores[i].ranks, scores[i].entropies), values, strict=True

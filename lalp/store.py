@@ -19,9 +19,10 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import build_dir
@@ -32,7 +33,6 @@ from lalp.students import (
     PACKAGED_STUDENT,
     Student,
     assign_steps,
-    default_device,
     default_dtype,
     encode,
     load_config,
@@ -42,6 +42,7 @@ from lalp.students import (
     max_positions,
     render_prompt,
     revision,
+    usable_device,
 )
 from lalp.windows import Window, parse_windows
 
@@ -130,7 +131,7 @@ def score(
         with_tokens=with_tokens,
         dtype=scorer.dtype,
         device=scorer.device,
-        code=code_version(),
+        code=_CODE,
     )
     folder = Path(store or build_dir() / "scores") / key.digest
     groups = group_responses(pool)
@@ -209,7 +210,7 @@ class _Scorer:
         self.name, self.revision = student, revision(source, config)
         self.tokenizer = load_tokenizer(student, source, **options)
         self.limit = max_positions(config)
-        self.device = torch.device(device or default_device()).type
+        self.device = torch.device(usable_device(device)).type
         self.dtype = str(default_dtype(self.device))
         self.load = lambda: load_student(student, device=device, **options)
 
@@ -229,7 +230,9 @@ def _score_missing(
         for group in groups
     )
     student = scorer.load()
-    with tqdm(total=total, unit="tok", unit_scale=True, disable=not progress) as bar:
+    # Where not silenced here, tqdm still heeds TQDM_DISABLE.
+    options = {} if progress else {"disable": True}
+    with tqdm(total=total, unit="tok", unit_scale=True, **options) as bar:
         for group in groups:
             if group.digest not in done:
                 tasks = make_tasks(group, scorer.tokenizer, key.splitter, scorer.limit)
@@ -340,11 +343,15 @@ def _read_shard(path: Path, key: ScoreKey, group: Group) -> pa.Table:
         if mark != f"{key.digest}/{group.digest}":
             raise ValueError("it was written for other texts or settings")
         table = file.read()
-        # A damaged page header can make Arrow return fewer rows without an error.
+        # A damaged page header can make Arrow return fewer values without an error.
         if not table.num_rows == file.metadata.num_rows == len(group.responses):
             raise ValueError("it holds the wrong number of rows")
     if not table.schema.equals(_shard_schema(key)):
         raise ValueError("it holds other columns")
+    lists = [name for name in table.schema.names if pa.types.is_list(table.schema.field(name).type)]
+    lengths = table["num_tokens"].to_pylist()
+    if any(pc.list_value_length(table[name]).to_pylist() != lengths for name in lists):
+        raise ValueError("it holds the wrong number of tokens")
     return table
 
 
@@ -418,3 +425,7 @@ def _write_text(path: Path, text: str) -> None:
 def _digest(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+# Read on import: an edit on disk changes nothing of what this process runs.
+_CODE = code_version()

