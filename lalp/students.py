@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import shutil
 import sys
@@ -149,8 +148,6 @@ def make_student(
 ) -> Student:
     """Wrap a model that is already in memory."""
     model = model.eval()
-    if model.device.type == "cpu":
-        _keep_freed_memory()
     body, head = _split_model(model)
     return Student(name, revision, model, tokenizer, body, head)
 
@@ -372,22 +369,6 @@ def _write_safetensors(gguf: Path, folder: Path) -> None:
     model.tie_weights()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed blocks: activations are freed and asked for again at every layer.
-
-    By default each large block goes back to the system and is zeroed page by page when it is next
-    needed, which costs a tenth to a fifth of a forward pass on the CPU.
-    """
-    if sys.platform.startswith("linux"):
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            trim_threshold, mmap_threshold, arena_max = -1, -3, -8
-            mallopt(mmap_threshold, 1 << 30)
-            mallopt(trim_threshold, 1 << 30)
-            # Threads would otherwise take small arenas of their own, which do give blocks back.
-            mallopt(arena_max, 1)
 
 
 @contextmanager
