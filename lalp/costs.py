@@ -21,7 +21,7 @@ from lalp.students import (
     locate_student,
     max_positions,
 )
-from lalp.windows import Window, parse_windows
+from lalp.windows import Window, parse_windows, window_starts
 
 # Share of the matrix-multiply rate that whole forward passes reach (`make bench` measures it).
 _EXPECTED_SHARE = 0.65
@@ -177,15 +177,15 @@ def plan_flops(size: ModelSize, tasks: Sequence[Task], windows: Sequence[Window]
 
 def _loop_flops(size: ModelSize, task: Task, windows: Sequence[Window]) -> float:
     """FLOPs of one forward pass per step and window, and one for GALP, logits everywhere."""
-    prompt = len(task.encoded.prompt_ids)
-    flops = 0.0
+    passes = [(0, (0, task.num_tokens))]
     for window in windows:
-        for row in plan_response(task, [window], galp=False):
-            for _, end in row.targets:
-                length = prompt + end - row.start
-                flops += row_flops(size, 0, length, length)
-    length = prompt + task.num_tokens
-    return flops + row_flops(size, 0, length, length)
+        passes += zip(window_starts(window, task.step_spans), task.step_spans, strict=True)
+    lengths = [
+        len(task.encoded.prompt_ids) + end - start
+        for start, (begin, end) in passes
+        if begin < end and task.fits(start, end)
+    ]
+    return sum(row_flops(size, 0, length, length) for length in lengths)
 
 
 def _add_up(

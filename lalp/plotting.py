@@ -94,11 +94,14 @@ def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
         grid = sns.JointGrid(frame, x="galp", y=column, hue="teacher", palette=colors, height=5.5)
     grid.plot_joint(sns.scatterplot, s=22, alpha=0.8)
     grid.plot_marginals(sns.kdeplot, fill=True, alpha=0.15, common_norm=False)
-    low = min(frame["galp"].min(), frame[column].min())
-    high = max(frame["galp"].max(), frame[column].max())
+    low = min(frame["galp"].min(), frame[column].min()) - 0.1
+    high = max(frame["galp"].max(), frame[column].max()) + 0.1
     grid.ax_joint.plot([low, high], [low, high], color="0.5", lw=1, ls="--", zorder=0)
+    grid.ax_joint.set(xlim=(low, high), ylim=(low, high))
+    grid.ax_joint.locator_params(nbins=5)
     grid.set_axis_labels("GALP (nats per token)", f"LALP, window {column[5:]} (nats per token)")
     grid.ax_joint.legend(title="", fontsize="small")
+    grid.figure.tight_layout()
     return grid.figure
 
 
@@ -116,7 +119,8 @@ def plot_teacher_means(rankings: dict[str, pd.DataFrame]) -> Figure:
         axis.set_title(_score_label(column), fontsize="medium")
         axis.set_yticks(range(len(teachers)), teachers)
         axis.margins(y=0.2)
-        axis.locator_params(axis="x", nbins=3)
+        low, high = axis.get_xlim()
+        axis.set_xticks(sorted({round(low + share * (high - low), 1) for share in (0.25, 0.75)}))
     fig.supxlabel(
         "mean score (nats per token), 95 % interval over prompts; 1 = highest", fontsize="medium"
     )
