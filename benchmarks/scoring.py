@@ -284,7 +284,7 @@ def load_tasks(student: str, responses: int) -> tuple[list[Task], Task]:
     picked, every = (
         (
             task
-            for group in group_responses(some)
+            for group in group_responses(some, tokenizer)
             for task in make_tasks(group, tokenizer, "sentences", limit)
         )
         for some in (pick_candidates(pool, -(-responses // TEACHERS), seed=0), pool)
@@ -351,7 +351,8 @@ def run_child(
         "galp": galp,
         "batch_size": batch_size,
     }
-    print(f"{workload}: {method} ...", file=sys.stderr, flush=True)
+    print(f"{workload}: {method} ...", end="", file=sys.stderr, flush=True)
+    begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.scoring", "--child"],
         input=json.dumps(job),
@@ -362,8 +363,12 @@ def run_child(
         check=False,
     )
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["killed"])[-1]
-        raise InputError(f"{workload}, {method}: {reason} (`make bench` installs the peers)")
+        reason = (done.stderr.strip().splitlines() or [""])[-1]
+        raise InputError(
+            f"{workload}, {method}: its process ended with code {done.returncode}: {reason} "
+            "(`make bench` installs the peers)"
+        )
+    print(f" {time.perf_counter() - begin:.0f} s", file=sys.stderr)
     return json.loads(done.stdout)
 
 
@@ -459,7 +464,8 @@ def print_report(results: dict[str, Any]) -> None:
     print(", ".join(f"{name} {version}" for name, version in machine["versions"].items()))
     print(
         f"{results['student']}, float32: {results['responses']} responses, "
-        f"{results['response_tokens']:,} tokens, {results['steps']} steps"
+        f"{results['response_tokens']:,} tokens (counted once, however many windows), "
+        f"{results['steps']} steps"
     )
     for workload, runs in results["runs"].items():
         table = make_table(results, workload)
@@ -501,12 +507,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--responses, --rounds and --threads must be 1 or more")
     try:
         results = run_all(options)
+        print_report(results)
         with atomic_path(options.out) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print_report(results)
     return 0
 
 

@@ -120,8 +120,8 @@ def score(
     quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
 ) -> None:
     """Score every response by GALP and by LALP at each window; a killed run goes on."""
-    if out.suffix != ".parquet":
-        raise InputError(f"--out {out}: scores are written as Parquet: give a name in .parquet")
+    if out.suffix != ".parquet" or out.is_dir():
+        raise InputError(f"--out {out}: scores are written as Parquet: give a name in .parquet, no folder")
     loaded = load_pool(pool)
     from lalp import store as scores
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lalp.records import Pool
-from lalp.scoring import Task, plan_response
+from lalp.scoring import HEAD_LOGITS, Task, plan_response
 from lalp.store import group_responses, make_tasks
 from lalp.students import (
     default_device,
@@ -104,7 +104,9 @@ def plan_scoring(
     tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
     size = measure_model(config, trust_remote_code=trust_remote_code)
     limit = max_positions(config)
-    tasks = [make_tasks(group, tokenizer, splitter, limit) for group in group_responses(pool)]
+    tasks = [
+        make_tasks(group, tokenizer, splitter, limit) for group in group_responses(pool, tokenizer)
+    ]
     device = default_device()
     dtype = default_dtype(device)
     return _add_up(tasks, parsed, size, matmul_rate(device, dtype, size.hidden), device, dtype)
@@ -205,7 +207,7 @@ def _add_up(
     prompts = sum(len(group[0].encoded.prompt_ids) for group in groups)
     longest = max((prompt + row.end - row.start for prompt, row in rows), default=0)
     flops = sum(plan_flops(size, group, windows) for group in groups)
-    logits = 4 * (1 << 23)
+    logits = 4 * HEAD_LOGITS
     return ScoringCost(
         num_responses=len(tasks),
         num_steps=sum(len(task.step_spans) for task in tasks),

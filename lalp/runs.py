@@ -73,7 +73,7 @@ def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
             "num_steps": len(task.step_spans),
             "num_characters": len(response.text),
         }
-        for group in group_responses(pool)
+        for group in group_responses(pool, tokenizer)
         for response, task in zip(
             group.responses, make_tasks(group, tokenizer, profile.splitter, limit), strict=True
         )

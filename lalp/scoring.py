@@ -29,7 +29,7 @@ from lalp.windows import Row, TokenSpan, Window, batch_rows, plan_rows, window_s
 CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 16384
 # Logits held at once by the head, in numbers (4 bytes each).
-_HEAD_LOGITS = 1 << 23
+HEAD_LOGITS = 1 << 23
 # Fewer tokens than this in a batch cost more than waiting for another worker.
 _SMALLEST_BATCH = 256
 
@@ -207,7 +207,8 @@ def _assemble(
         ]
         name = f"lalp@{window}"
         tokens[name] = np.concatenate([*steps, np.empty(0, np.float32)])
-        lalp[name] = math.nan if name in reasons else local_average_log_prob(steps)
+        known = name not in reasons
+        lalp[name] = _finite(local_average_log_prob(steps), name, reasons) if known else math.nan
     scored = "galp" not in reasons
     whole = by_start[0] if scored else None
     tokens["galp"] = (
@@ -216,13 +217,21 @@ def _assemble(
     return ResponseScores(
         num_tokens=task.num_tokens,
         num_steps=len(task.step_spans),
-        galp=average_log_prob(tokens["galp"]) if scored else math.nan,
+        galp=_finite(average_log_prob(tokens["galp"]), "galp", reasons) if scored else math.nan,
         lalp=lalp,
         mean_rank=average_log_prob(whole.ranks) if whole else math.nan,
         mean_entropy=average_log_prob(whole.entropies) if whole else math.nan,
         reasons=reasons,
         token_log_probs=tokens,
     )
+
+
+def _finite(score: float, name: str, reasons: dict[str, str]) -> float:
+    """The score, or NaN with a reason: never an infinite number."""
+    if math.isfinite(score):
+        return score
+    reasons[name] = "a token has probability 0 under the student"
+    return math.nan
 
 
 def _reasons(task: Task, windows: Sequence[Window]) -> dict[str, str]:
@@ -529,7 +538,7 @@ def read_targets(
         Log-probabilities (nats), ranks (from 1) and entropies (nats).
     """
     vocab = head(features[:1]).shape[-1]
-    chunk = max(1, _HEAD_LOGITS // vocab)
+    chunk = max(1, HEAD_LOGITS // vocab)
     out = torch.full((3, len(token_ids)), math.nan)
     for first in range(0, len(token_ids), chunk):
         part = slice(first, first + chunk)

@@ -14,6 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +75,20 @@ class ScoreKey:
 
 @dataclass(frozen=True)
 class Group:
-    """One prompt with its responses: what is scored, stored and resumed as a whole."""
+    """One prompt with its responses: what is scored, stored and resumed as a whole.
+
+    ``prompt_text`` is the prompt as the student's chat template renders it; some templates write
+    today's date into it.
+    """
 
     prompt: Prompt
+    prompt_text: str
     responses: tuple[Response, ...]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Short hash of the prompt and the responses' texts."""
-        messages = [[m.role, m.content] for m in self.prompt.messages]
-        return _digest([messages, [response.text for response in self.responses]])
+        return _digest([self.prompt_text, [response.text for response in self.responses]])
 
 
 def score(
@@ -134,7 +139,7 @@ def score(
         code=_CODE,
     )
     folder = Path(store or build_dir() / "scores") / key.digest
-    groups = group_responses(pool)
+    groups = group_responses(pool, scorer.tokenizer)
     done = _read_shards(folder, key, groups)
     missing = [group for group in groups if group.digest not in done]
     if missing:
@@ -145,14 +150,14 @@ def score(
     return frame
 
 
-def group_responses(pool: Pool) -> list[Group]:
-    """Responses by prompt, both in the pool's order."""
+def group_responses(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> list[Group]:
+    """Responses by prompt, both in the pool's order, with the prompt as the student sees it."""
     by_prompt: dict[str, list[Response]] = {}
     for response in pool.responses:
         by_prompt.setdefault(response.prompt_id, []).append(response)
     return [
-        Group(pool.prompts[prompt_id], tuple(responses))
-        for prompt_id, responses in by_prompt.items()
+        Group(prompt, render_prompt(tokenizer, prompt), tuple(responses))
+        for prompt, responses in ((pool.prompts[p], r) for p, r in by_prompt.items())
     ]
 
 
@@ -160,10 +165,9 @@ def make_tasks(
     group: Group, tokenizer: PreTrainedTokenizerBase, splitter: str, limit: int
 ) -> list[Task]:
     """Tokenize and segment the responses of one prompt."""
-    prompt_text = render_prompt(tokenizer, group.prompt)
     tasks = []
     for response in group.responses:
-        encoded = encode(tokenizer, prompt_text, response.text)
+        encoded = encode(tokenizer, group.prompt_text, response.text)
         steps = split_steps(response.text, splitter)
         spans = assign_steps(response.text, encoded.offsets, steps)
         tasks.append(Task(encoded, tuple(spans), limit))

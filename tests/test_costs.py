@@ -156,7 +156,7 @@ def test_the_loop_skips_what_does_not_fit():
 def test_planned_tokens_are_the_tokens_that_scoring_feeds(llama, student_folder, pool, known_rate):
     cost = plan_scoring(pool, student_folder, WINDOWS)
     fed, num_tokens, num_steps = [], 0, 0
-    for group in group_responses(pool):
+    for group in group_responses(pool, llama.tokenizer):
         tasks = make_tasks(group, llama.tokenizer, "sentences", 512)
         windows = [parse_window(window) for window in WINDOWS]
         for scores in score_candidates(llama, tasks, windows, on_tokens=fed.append):

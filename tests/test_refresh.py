@@ -170,9 +170,11 @@ def test_a_run_with_other_parameters_is_refused(injected, tmp_path, capsys):
     assert "parameter" in refuse(tmp_path, executed(injected=injected), capsys)
 
 
-@pytest.mark.parametrize("path", [Path.home(), Path.cwd(), Path(sys.prefix)])
+@pytest.mark.parametrize("whose", ["home", "cwd", "prefix"])
 @pytest.mark.parametrize("form", ["stdout", "text", "html", "source", "markdown"])
-def test_a_path_of_this_machine_is_refused(form, path, tmp_path, capsys):
+def test_a_path_of_this_machine_is_refused(form, whose, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", "/people/ada")
+    path = {"home": "/people/ada", "cwd": Path.cwd(), "prefix": sys.prefix}[whose]
     text = f"saved to {path}/figures"
     cell = {
         "stdout": code("last", "1", 4, [printed(text)]),
@@ -186,7 +188,7 @@ def test_a_path_of_this_machine_is_refused(form, path, tmp_path, capsys):
 
 
 def test_a_path_on_standard_error_alone_is_no_reason_to_refuse(tmp_path):
-    cell = code("last", "1", 4, [printed(f"{Path.home()}/x.py:1: Warning\n", "stderr")])
+    cell = code("last", "1", 4, [printed(f"{Path.cwd()}/x.py:1: Warning\n", "stderr")])
     assert clean_notebook(executed(cell)).cells[-1].outputs == []
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_impossible_tokens_leave_the_entropy_finite():
 def test_head_in_chunks_equals_head_in_one(llama, monkeypatch):
     tasks = [make_task([7, 13, 5])]
     (whole,) = score_candidates(llama, tasks, WINDOWS)
-    monkeypatch.setattr(scoring, "_HEAD_LOGITS", 1200)
+    monkeypatch.setattr(scoring, "HEAD_LOGITS", 1200)
     (chunked,) = score_candidates(llama, tasks, WINDOWS)
     assert chunked.lalp == pytest.approx(whole.lalp, abs=1e-6)
     assert chunked.mean_entropy == pytest.approx(whole.mean_entropy, abs=1e-5)
@@ -156,6 +157,22 @@ def test_a_step_without_tokens_and_a_response_without_tokens(llama):
     assert first.reasons == {"lalp@1": "step 2 has no tokens of its own"}
     assert math.isnan(second.galp)
     assert set(second.reasons) == {"galp", "lalp@1"}
+
+
+def test_a_token_of_probability_zero_is_nan_with_a_reason(llama):
+    task = make_task([4, 3])
+    banned = task.encoded.response_ids[5]
+
+    def head(features):
+        logits = llama.head(features)
+        logits[:, banned] = -math.inf
+        return logits
+
+    (scores,) = score_candidates(replace(llama, head=head), [task], [parse_window("0")])
+    assert math.isnan(scores.galp)
+    assert math.isnan(scores.lalp["lalp@0"])
+    assert set(scores.reasons) == {"galp", "lalp@0"}
+    assert "probability 0" in scores.reasons["galp"]
 
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing(llama, monkeypatch):

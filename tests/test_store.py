@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import build_student, naive_lalp, separate_pass
+from conftest import CHAT_TEMPLATE, build_student, naive_lalp, separate_pass
 from pandas.testing import assert_frame_equal
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -160,7 +160,7 @@ def test_every_score_equals_a_separate_pass_per_step(llama, pool, done):
 def test_scores_are_those_of_score_candidates(llama, pool, done):
     frame, _ = done
     windows = [parse_window(window) for window in WINDOWS]
-    for group in store.group_responses(pool):
+    for group in store.group_responses(pool, llama.tokenizer):
         tasks = store.make_tasks(group, llama.tokenizer, "sentences", 512)
         for response, result in zip(
             group.responses, store.score_candidates(llama, tasks, windows), strict=True
@@ -544,13 +544,13 @@ def test_a_damaged_or_foreign_shard_is_noticed_and_scored_again(
 
 
 @pytest.mark.parametrize("kind", ["flipped bit", "truncated"])
-def test_no_damage_ever_becomes_a_score(kind, done, pool, tmp_path):
+def test_no_damage_ever_becomes_a_score(kind, done, pool, tokenizer, tmp_path):
     # Arrow alone lets some damage pass: a list that lost its end, for example.
     _, folder = done
     shard = max(shards(folder), key=lambda path: path.stat().st_size)
     key = json.loads((shard.parent / "key.json").read_text())
     key = store.ScoreKey(**key | {"windows": tuple(key["windows"])})
-    (group,) = (g for g in store.group_responses(pool) if g.digest == shard.stem)
+    (group,) = (g for g in store.group_responses(pool, tokenizer) if g.digest == shard.stem)
     whole, data = store._read_shard(shard, key, group), shard.read_bytes()
     path, generator = tmp_path / shard.name, random.Random(5)
     noticed = 0
@@ -772,3 +772,13 @@ def test_killed_at_random_it_ends_with_the_same_table_bit_for_bit(command, tmp_p
     assert len(shards(killed)) == NUM_PROMPTS
     for ours, theirs in zip(shards(killed), shards(calm), strict=True):
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_template_that_tells_the_date_makes_another_shard(llama, pool):
+    # Llama 3.2's template, for one, renders today's date into the prompt.
+    digests = []
+    for date in ("1 May", "2 May"):
+        tokenizer = copy.deepcopy(llama.tokenizer)
+        tokenizer.chat_template = date + CHAT_TEMPLATE
+        digests.append([group.digest for group in store.group_responses(pool, tokenizer)])
+    assert not set(digests[0]) & set(digests[1])
