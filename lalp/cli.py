@@ -121,7 +121,9 @@ def score(
 ) -> None:
     """Score every response by GALP and by LALP at each window; a killed run goes on."""
     if out.suffix != ".parquet" or out.is_dir():
-        raise InputError(f"--out {out}: scores are written as Parquet: give a name in .parquet, no folder")
+        raise InputError(
+            f"--out {out}: scores are written as Parquet: give a name in .parquet, no folder"
+        )
     loaded = load_pool(pool)
     from lalp import store as scores
 
