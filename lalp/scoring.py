@@ -29,9 +29,9 @@ from lalp.windows import Row, TokenSpan, Window, batch_rows, plan_rows, window_s
 CPU_BATCH_TOKENS = 1024
 GPU_BATCH_TOKENS = 16384
 # Logits held at once by the head, in numbers (4 bytes each).
-HEAD_LOGITS = 1 << 23
-# Fewer tokens than this in a batch cost more than waiting for another worker.
-_SMALLEST_BATCH = 256
+HEAD_LOGITS = 7 << 20
+# Fewer positions than this in a batch cost more than waiting for another worker.
+_SMALLEST_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -326,7 +326,7 @@ def _keep_freed_memory() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             trim_threshold, mmap_threshold, arena_max = -1, -3, -8
-            mallopt(mmap_threshold, 1 << 30)
+            mallopt(mmap_threshold, 1 << 27)
             mallopt(trim_threshold, 1 << 30)
             # Threads would otherwise take small arenas of their own, which do give blocks back.
             mallopt(arena_max, 1)
@@ -357,11 +357,14 @@ def run_rows(
     prefix = _read_prompt(student, prompt_ids)
     on_tokens(len(prompt_ids))
     repeated = 0 if prefix.layers else len(prompt_ids)
-    lengths = [row.num_inputs + repeated for _, row in jobs]
+    # Every row holds the prompt's keys and values as well, so short rows are not free.
+    positions = [len(prompt_ids) + row.num_inputs for _, row in jobs]
+    budget = 2 * max_batch_tokens
     workers = torch.get_num_threads() if student.device.type == "cpu" else 1
     # Two batches per worker at least, or one would wait for the other at the end.
-    fair_share = max(_SMALLEST_BATCH, math.ceil(sum(lengths) / (2 * workers)))
-    batches = batch_rows(lengths, min(max_batch_tokens, fair_share))
+    fair_share = max(_SMALLEST_BATCH, math.ceil(sum(positions) / (2 * workers)))
+    batches = batch_rows(positions, min(budget, fair_share))
+    num_long = sum(positions[batch[0]] > budget for batch in batches)
 
     @torch.inference_mode()
     def read(batch: list[int]) -> list[TokenScores]:
@@ -369,11 +372,13 @@ def run_rows(
         return _read_batch(student, prefix, members, max_batch_tokens, statistics)
 
     results: list[TokenScores | None] = [None] * len(jobs)
-    with _parallel(min(workers, len(batches))) as run:
-        for batch, scores in zip(batches, run(read, batches), strict=True):
-            for job, score in zip(batch, scores, strict=True):
-                results[job] = score
-                on_tokens(lengths[job])
+    # Long rows come first, one after another, for each fills the memory by itself.
+    for part, at_once in ((batches[:num_long], 1), (batches[num_long:], workers)):
+        with _parallel(min(at_once, len(part))) as run:
+            for batch, scores in zip(part, run(read, part), strict=True):
+                for job, score in zip(batch, scores, strict=True):
+                    results[job] = score
+                    on_tokens(jobs[job][1].num_inputs + repeated)
     return results
 
 
@@ -508,7 +513,7 @@ def _feed(
         return
     cache = Cache(layers=[_RowLayer(layer, len(jobs), length) for layer in prefix.layers])
     # A long row meets a mask of chunk x context, so its chunks are smaller than a batch.
-    chunk = length if len(jobs) > 1 else max(1, max_batch_tokens // 4)
+    chunk = length if length <= max_batch_tokens else max(1, max_batch_tokens // 4)
     for first in range(0, length, chunk):
         part = ids[:, first : first + chunk]
         positions = torch.arange(first, first + part.shape[1], device=student.device) + prompt
