@@ -353,15 +353,7 @@ def run_child(
     }
     print(f"{workload}: {method} ...", end="", file=sys.stderr, flush=True)
     begin = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scoring", "--child"],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": str(options.threads), "LALP_BUILD": str(build_dir())},
-        cwd=Path(__file__).resolve().parents[1],
-        check=False,
-    )
+    done = start_child(job)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [""])[-1]
         raise InputError(
@@ -370,6 +362,20 @@ def run_child(
         )
     print(f" {time.perf_counter() - begin:.0f} s", file=sys.stderr)
     return json.loads(done.stdout)
+
+
+def start_child(job: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """This module again, with the job on its standard input."""
+    environment = {"OMP_NUM_THREADS": str(job["threads"]), "LALP_BUILD": str(build_dir())}
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.scoring", "--child"],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        cwd=Path(__file__).resolve().parents[1],
+        check=False,
+    )
 
 
 def machine_facts(threads: int) -> dict[str, Any]:

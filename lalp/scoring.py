@@ -326,7 +326,8 @@ def _keep_freed_memory() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             trim_threshold, mmap_threshold, arena_max = -1, -3, -8
-            mallopt(mmap_threshold, 1 << 27)
+            # What grows with the context is larger than this, and would leave ever larger holes.
+            mallopt(mmap_threshold, 1 << 23)
             mallopt(trim_threshold, 1 << 30)
             # Threads would otherwise take small arenas of their own, which do give blocks back.
             mallopt(arena_max, 1)
@@ -553,11 +554,11 @@ def read_targets(
         out[0, part] = (chosen - log_norm)[:, 0].cpu()
         wanted = with_statistics[part]
         if wanted.any():
-            stats = logits[wanted]
+            stats = logits if wanted.all() else logits[wanted]
             ranks = 1 + (stats > chosen[wanted]).sum(1)
-            log_probs = stats.sub_(log_norm[wanted])
-            # Impossible tokens have log-probability -inf; their share of the entropy is 0.
-            entropies = -(log_probs.exp() * log_probs.clamp_min(-1e30)).sum(1)
+            # In place, for these are large; an impossible token (-inf) adds 0 to the entropy.
+            log_probs = stats.sub_(log_norm[wanted]).clamp_(min=-1e30)
+            entropies = -log_probs.exp().mul_(log_probs).sum(1)
             where = torch.arange(first, first + len(wanted))[wanted.cpu()]
             out[1, where], out[2, where] = ranks.float().cpu(), entropies.cpu()
     return tuple(out.numpy())

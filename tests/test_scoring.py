@@ -100,7 +100,7 @@ def test_read_targets_by_hand():
     # Three logits per position; log-softmax of (log 1, log 2, log 5) is log of 1/8, 2/8, 5/8.
     logits = torch.log(torch.tensor([[1.0, 2.0, 5.0], [1.0, 2.0, 5.0]]))
     log_probs, ranks, entropies = read_targets(
-        lambda x: x.clone(), logits, torch.tensor([2, 0]), torch.tensor([True, False])
+        torch.clone, logits, torch.tensor([2, 0]), torch.tensor([True, False])
     )
     assert log_probs == pytest.approx([math.log(5 / 8), math.log(1 / 8)], abs=1e-6)
     assert ranks[0] == 1
@@ -113,9 +113,7 @@ def test_read_targets_by_hand():
 
 def test_impossible_tokens_leave_the_entropy_finite():
     logits = torch.tensor([[0.0, 0.0, -math.inf]])
-    _, _, entropies = read_targets(
-        lambda x: x.clone(), logits, torch.tensor([0]), torch.tensor([True])
-    )
+    _, _, entropies = read_targets(torch.clone, logits, torch.tensor([0]), torch.tensor([True]))
     assert entropies[0] == pytest.approx(math.log(2))
 
 
