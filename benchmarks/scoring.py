@@ -10,9 +10,8 @@ On the same tokens, in float32 on the CPU, with the same threads, each in a proc
 
 minicons and lm-evaluation-harness usually take text; here they get token ids, so that they neither
 pay for tokenization nor score other tokens where text would be cut. Peers run at the better of two
-batch sizes, tried on a sample first. Every process keeps freed memory, as this project's students
-do: the loop and the peers are faster so. With the default settings all takes about 12 minutes on
-two cores. A bar that is missed is printed, not an error. Linux only: memory is read from ``/proc``.
+batch sizes, tried on a sample first. With the default settings all takes about 12 minutes on two
+cores. A bar that is missed is printed, not an error. Linux only: memory is read from ``/proc``.
 """
 
 from __future__ import annotations
