@@ -362,8 +362,8 @@ def run_rows(
     positions = [len(prompt_ids) + row.num_inputs for _, row in jobs]
     budget = 2 * max_batch_tokens
     workers = torch.get_num_threads() if student.device.type == "cpu" else 1
-    # Two batches per worker at least, or one would wait for the other at the end.
-    fair_share = max(_SMALLEST_BATCH, math.ceil(sum(positions) / (2 * workers)))
+    # Four batches per worker at least, or one would wait long for the other at the end.
+    fair_share = max(_SMALLEST_BATCH, math.ceil(sum(positions) / (4 * workers)))
     batches = batch_rows(positions, min(budget, fair_share))
     num_long = sum(positions[batch[0]] > budget for batch in batches)
 
