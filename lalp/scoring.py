@@ -22,8 +22,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from lalp.packed import Context, advance, make_room, new_context, read_packed
 from lalp.students import Encoded, Student
-from lalp.windows import Row, TokenSpan, Window, batch_rows, plan_rows, window_starts
+from lalp.windows import (
+    Row,
+    TokenSpan,
+    Window,
+    batch_rows,
+    plan_rows,
+    spread_rows,
+    window_starts,
+)
 
 # Tokens fed per forward pass; on a CPU larger batches leave the caches, on a GPU smaller ones idle.
 CPU_BATCH_TOKENS = 1024
@@ -306,13 +315,19 @@ class _Prefix:
 
     Attributes:
         prompt_ids: The prompt's tokens.
-        layers: Keys and values per layer, or None where they cannot be shared between rows.
         last: Features of the last prompt token, which predict a row's first token.
+        layers: Keys and values per layer, or None where they cannot be shared between rows.
+        context: The same for packed rows, where the student has a packed body.
     """
 
     prompt_ids: tuple[int, ...]
-    layers: list[DynamicLayer] | None
     last: Float[Tensor, "features"]
+    layers: list[DynamicLayer] | None = None
+    context: Context | None = None
+
+
+# Places of targets: for each, its row in the batch and its position within the row.
+_Places = tuple[Int[np.ndarray, "targets"], Int[np.ndarray, "targets"]]
 
 
 @cache
@@ -357,15 +372,11 @@ def run_rows(
         return []  # the prompt alone may exceed the student's positions
     prefix = _read_prompt(student, prompt_ids)
     on_tokens(len(prompt_ids))
-    repeated = 0 if prefix.layers else len(prompt_ids)
-    # Every row holds the prompt's keys and values as well, so short rows are not free.
-    positions = [len(prompt_ids) + row.num_inputs for _, row in jobs]
-    budget = 2 * max_batch_tokens
+    shared = prefix.layers or prefix.context
+    repeated = 0 if shared else len(prompt_ids)
     workers = torch.get_num_threads() if student.device.type == "cpu" else 1
-    # Four batches per worker at least, or one would wait long for the other at the end.
-    fair_share = max(_SMALLEST_BATCH, math.ceil(sum(positions) / (4 * workers)))
-    batches = batch_rows(positions, min(budget, fair_share))
-    num_long = sum(positions[batch[0]] > budget for batch in batches)
+    rows = [row for _, row in jobs]
+    long, batches = _plan_batches(prefix, rows, max_batch_tokens, workers)
 
     @torch.inference_mode()
     def read(batch: list[int]) -> list[TokenScores]:
@@ -374,13 +385,36 @@ def run_rows(
 
     results: list[TokenScores | None] = [None] * len(jobs)
     # Long rows come first, one after another, for each fills the memory by itself.
-    for part, at_once in ((batches[:num_long], 1), (batches[num_long:], workers)):
+    for part, at_once in ((long, 1), (batches, workers)):
         with _parallel(min(at_once, len(part))) as run:
             for batch, scores in zip(part, run(read, part), strict=True):
                 for job, score in zip(batch, scores, strict=True):
                     results[job] = score
                     on_tokens(jobs[job][1].num_inputs + repeated)
     return results
+
+
+def _plan_batches(
+    prefix: _Prefix, rows: Sequence[Row], max_batch_tokens: int, workers: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Batches of long rows, one in each, and the others, which can be read side by side."""
+    if prefix.context:
+        lengths, budget = [row.num_inputs for row in rows], max_batch_tokens
+        batches = spread_rows(lengths, budget, workers)
+    else:
+        # Every row holds the prompt's keys and values as well, so short rows are not free.
+        lengths, budget = (
+            [len(prefix.prompt_ids) + r.num_inputs for r in rows],
+            2 * max_batch_tokens,
+        )
+        # Four batches per worker at least, or one would wait long for the other at the end.
+        fair_share = max(_SMALLEST_BATCH, math.ceil(sum(lengths) / (4 * workers)))
+        batches = batch_rows(lengths, min(budget, fair_share))
+    is_long = [max(lengths[row] for row in batch) > 2 * max_batch_tokens for batch in batches]
+    return (
+        [batch for batch, long in zip(batches, is_long, strict=True) if long],
+        [batch for batch, long in zip(batches, is_long, strict=True) if not long],
+    )
 
 
 @contextmanager
@@ -405,13 +439,18 @@ def _parallel(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
 
 
 def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
-    ids = torch.tensor([prompt_ids], device=student.device)
-    features, cache = student.body(input_ids=ids, use_cache=True)
+    ids = torch.tensor(prompt_ids, device=student.device)
+    if student.packed:
+        context = new_context(student.packed, len(ids))
+        last = read_packed(student.packed, [ids], context, [torch.tensor([len(ids) - 1])])[0]
+        context = advance(context, len(ids))
+        return _Prefix(prompt_ids, last, context=context)
+    features, cache = student.body(input_ids=ids[None], use_cache=True)
     layers = getattr(cache, "layers", None)
     # Only a plain, ever-growing layer can be continued by many rows from the same point: sliding
     # windows drop keys and recurrent states are overwritten.
     shareable = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
-    return _Prefix(prompt_ids, layers if shareable else None, features[0, -1])
+    return _Prefix(prompt_ids, features[0, -1], layers if shareable else None)
 
 
 def _read_batch(
@@ -452,20 +491,19 @@ def _collect(
 ) -> list[TokenScores]:
     """Feed a batch of rows and gather its targets."""
     scores = [_empty_scores(row) for _, row in jobs]
-    targets = [_target_positions(row) for _, row in jobs]
-    for first, features in _feed(student, prefix, jobs, max_batch_tokens):
-        # Position i of the features predicts token i of the row.
-        wanted = [(t >= first) & (t < first + features.shape[1]) for t in targets]
-        rows = np.concatenate([np.full(int(w.sum()), i) for i, w in enumerate(wanted)])
-        columns = np.concatenate([t[w] for t, w in zip(targets, wanted, strict=True)])
+    feed = (
+        _feed_packed(student, prefix, jobs)
+        if prefix.context
+        else _feed_padded(student, prefix, jobs, max_batch_tokens)
+    )
+    for (rows, columns), features in feed:
         if not len(rows):
             continue
-        picked = features[torch.from_numpy(rows), torch.from_numpy(columns - first)]
         ids = [jobs[i][0][jobs[i][1].start + t] for i, t in zip(rows, columns, strict=True)]
         whole = [statistics and jobs[i][1].start == 0 for i in rows]
         values = read_targets(
             student.head,
-            picked,
+            features,
             torch.tensor(ids, device=student.device),
             torch.tensor(whole, device=student.device),
         )
@@ -482,22 +520,63 @@ def _empty_scores(row: Row) -> TokenScores:
     return TokenScores(row.start, *arrays)
 
 
-def _target_positions(row: Row) -> Int[np.ndarray, "targets"]:
-    """Positions of the row's targets, counted from the row's start."""
-    spans = [np.arange(start - row.start, end - row.start) for start, end in row.targets]
-    return np.concatenate(spans)
+def _target_places(jobs: Sequence[tuple[Sequence[int], Row]]) -> _Places:
+    """Every target of a batch, row by row."""
+    columns = [
+        np.concatenate(
+            [np.arange(start - row.start, end - row.start) for start, end in row.targets]
+        )
+        for _, row in jobs
+    ]
+    sizes = [len(places) for places in columns]
+    return np.repeat(np.arange(len(jobs)), sizes), np.concatenate(columns)
 
 
-def _feed(
+def _feed_packed(
+    student: Student, prefix: _Prefix, jobs: Sequence[tuple[Sequence[int], Row]]
+) -> Iterator[tuple[_Places, Float[Tensor, "targets features"]]]:
+    """Targets and the features that predict them, of rows fed end to end."""
+    rows, columns = _target_places(jobs)
+    context = make_room(prefix.context, max(row.num_inputs for _, row in jobs))
+    ids = [torch.tensor(tokens[row.start : row.end - 1], dtype=torch.long) for tokens, row in jobs]
+    # Token t of a row is predicted at its input t - 1, token 0 at the prompt's last token.
+    within = columns > 0
+    wanted = [torch.from_numpy(columns[within & (rows == i)] - 1) for i in range(len(jobs))]
+    features = prefix.last.repeat(len(rows), 1)
+    features[torch.from_numpy(within)] = read_packed(student.packed, ids, context, wanted)
+    yield (rows, columns), features
+
+
+def _chunk_size(length: int, max_batch_tokens: int) -> int:
+    """Tokens of one row to feed at once: its mask is chunk x context, so long rows are cut up."""
+    return length if length <= max_batch_tokens else max(1, max_batch_tokens // 4)
+
+
+def _feed_padded(
+    student: Student,
+    prefix: _Prefix,
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+) -> Iterator[tuple[_Places, Float[Tensor, "targets features"]]]:
+    """Targets and the features that predict them, of rows side by side.
+
+    Rows are padded on the right: a causal model never looks there, so no mask is needed.
+    """
+    rows, columns = _target_places(jobs)
+    for first, features in _read_padded(student, prefix, jobs, max_batch_tokens):
+        # Position i of the features predicts token i of the row.
+        here = (columns >= first) & (columns < first + features.shape[1])
+        places = torch.from_numpy(rows[here]), torch.from_numpy(columns[here] - first)
+        yield (rows[here], columns[here]), features[places]
+
+
+def _read_padded(
     student: Student,
     prefix: _Prefix,
     jobs: Sequence[tuple[Sequence[int], Row]],
     max_batch_tokens: int,
 ) -> Iterator[tuple[int, Float[Tensor, "batch pos features"]]]:
-    """Features that predict the rows' tokens, in chunks of (first token, features).
-
-    Rows are padded on the right: a causal model never looks there, so no mask is needed.
-    """
+    """Features that predict the rows' tokens, in chunks of (first token, features)."""
     length = max(row.num_inputs for _, row in jobs)
     ids = torch.zeros(len(jobs), length, dtype=torch.long)
     for i, (tokens, row) in enumerate(jobs):
@@ -513,8 +592,7 @@ def _feed(
         yield 1, student.body(input_ids=whole, use_cache=False)[0][:, prompt:]
         return
     cache = Cache(layers=[_RowLayer(layer, len(jobs), length) for layer in prefix.layers])
-    # A long row meets a mask of chunk x context, so its chunks are smaller than a batch.
-    chunk = length if length <= max_batch_tokens else max(1, max_batch_tokens // 4)
+    chunk = _chunk_size(length, max_batch_tokens)
     for first in range(0, length, chunk):
         part = ids[:, first : first + chunk]
         positions = torch.arange(first, first + part.shape[1], device=student.device) + prompt
@@ -549,16 +627,19 @@ def read_targets(
     for first in range(0, len(token_ids), chunk):
         part = slice(first, first + chunk)
         logits = head(features[part])
+        # In place, for these are large.
+        logits.sub_(logits.amax(1, keepdim=True))
         chosen = logits.gather(1, token_ids[part, None])
-        log_norm = logits.logsumexp(1, keepdim=True)
-        out[0, part] = (chosen - log_norm)[:, 0].cpu()
         wanted = with_statistics[part]
-        if wanted.any():
-            stats = logits if wanted.all() else logits[wanted]
-            ranks = 1 + (stats > chosen[wanted]).sum(1)
-            # In place, for these are large; an impossible token (-inf) adds 0 to the entropy.
-            log_probs = stats.sub_(log_norm[wanted]).clamp_(min=-1e30)
-            entropies = -log_probs.exp().mul_(log_probs).sum(1)
+        any_wanted = bool(wanted.any())
+        weights = logits.exp() if any_wanted else logits.exp_()
+        norm = weights.sum(1)
+        log_norm = norm.log()
+        out[0, part] = (chosen[:, 0] - log_norm).cpu()
+        if any_wanted:
             where = torch.arange(first, first + len(wanted))[wanted.cpu()]
-            out[1, where], out[2, where] = ranks.float().cpu(), entropies.cpu()
+            out[1, where] = 1 + (logits > chosen).sum(1)[wanted].float().cpu()
+            # An impossible token (-inf) adds 0 to the entropy.
+            mean = weights.mul_(logits.clamp_(min=-1e30)).sum(1) / norm
+            out[2, where] = (log_norm - mean)[wanted].cpu()
     return tuple(out.numpy())

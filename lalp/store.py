@@ -50,7 +50,7 @@ from lalp.windows import Window, parse_windows
 log = logging.getLogger("lalp")
 
 # A change in one of these modules may change a score, so their code is part of the key.
-_SCORING_MODULES = ("segmentation", "students", "windows", "scoring")
+_SCORING_MODULES = ("segmentation", "packed", "students", "windows", "scoring")
 
 
 @dataclass(frozen=True)

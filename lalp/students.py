@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import build_dir, student_gguf_path
+from lalp.packed import PackedBody, pack_body
 from lalp.records import InputError, Prompt
 
 PACKAGED_STUDENT = "smollm2-135m"
@@ -39,7 +40,8 @@ class Student:
         model: The transformers model, in eval mode.
         tokenizer: Its fast tokenizer.
         body: Model inputs to features ``[batch, pos, features]`` and the cache.
-        head: Features ``[n, features]`` to logits ``[n, vocab]``.
+        head: Features ``[n, features]`` to logits ``[n, vocab]``, in memory of their own.
+        packed: The body for packed rows, where the model has that form and is on a CPU.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Student:
     tokenizer: PreTrainedTokenizerBase
     body: Callable[..., tuple[Tensor, Any]]
     head: Callable[[Tensor], Tensor]
+    packed: PackedBody | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -149,7 +152,8 @@ def make_student(
     """Wrap a model that is already in memory."""
     model = model.eval()
     body, head = _split_model(model)
-    return Student(name, revision, model, tokenizer, body, head)
+    packed = None if head is _copy else pack_body(model)
+    return Student(name, revision, model, tokenizer, body, head, packed)
 
 
 def load_tokenizer(
@@ -300,7 +304,7 @@ def _split_model(
 
     linear = model.get_output_embeddings()
     if linear is None:
-        return logits, Tensor.float
+        return logits, _copy
     probe = torch.arange(4, device=model.device)[None]
     tolerance = 1e-5 if model.dtype == torch.float32 else 3e-2
     with torch.inference_mode():
@@ -309,13 +313,17 @@ def _split_model(
     for finish in _finishers(model, raw, expected):
         if torch.allclose(finish(raw), expected, rtol=tolerance, atol=tolerance):
             return features, partial(_finish, linear, finish)
-    return logits, Tensor.float
+    return logits, _copy
 
 
 def _finish(
     linear: torch.nn.Module, finish: Callable[[Tensor], Tensor], features: Tensor
 ) -> Tensor:
     return finish(linear(features).float())
+
+
+def _copy(features: Tensor) -> Tensor:
+    return features.to(torch.float32, copy=True)
 
 
 def _finishers(

@@ -7,6 +7,7 @@ windows: a sweep costs as much as its largest window, and GALP is the row that b
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 from collections import defaultdict
@@ -164,3 +165,19 @@ def batch_rows(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
         else:
             batches.append([row])
     return batches
+
+
+def spread_rows(lengths: Sequence[int], max_tokens: int, workers: int) -> list[list[int]]:
+    """Group row indices into batches of like size, a whole number of them per worker.
+
+    Longest first, each into the batch that is shortest so far. Batches hold ``max_tokens`` on
+    average at most; a row longer than that may fill one by itself.
+    """
+    number = workers * max(1, math.ceil(sum(lengths) / (workers * max_tokens)))
+    sizes = [(0, batch) for batch in range(number)]
+    batches: list[list[int]] = [[] for _ in range(number)]
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        size, batch = sizes[0]
+        heapq.heapreplace(sizes, (size + lengths[row], batch))
+        batches[batch].append(row)
+    return [batch for batch in batches if batch]

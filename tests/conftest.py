@@ -16,6 +16,7 @@ from transformers import (
     GPT2Config,
     LlamaConfig,
     MambaConfig,
+    MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
@@ -67,6 +68,7 @@ TINY = {
 CONFIGS = {
     "llama": lambda: LlamaConfig(**TINY),
     "qwen2": lambda: Qwen2Config(**TINY),
+    "mistral": lambda: MistralConfig(**TINY, sliding_window=None),
     "gemma3": lambda: Gemma3TextConfig(**TINY, head_dim=8, sliding_window=16),
     "gemma2": lambda: Gemma2Config(**TINY, head_dim=8, sliding_window=16),
     "cohere2": lambda: Cohere2Config(**TINY, sliding_window=16, logit_scale=0.25),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lalp import scoring
 from lalp.scoring import Task, local_average_log_prob, read_targets, score_candidates
-from lalp.students import Encoded
+from lalp.students import Encoded, Student
 from lalp.windows import parse_window, window_starts
 
 WINDOWS = [parse_window(w) for w in ("0", "1", "2", "4", "25%", "60%", "100%", "5t", "40t", "all")]
@@ -24,6 +24,11 @@ def make_task(lengths: list[int], *, seed: int = 0, limit: int = 512, prompt=PRO
     ids = tuple(int(i) for i in rng.integers(4, 400, sum(lengths)))
     offsets = tuple((i, i + 1) for i in range(len(ids)))
     return Task(Encoded(tuple(prompt), ids, offsets), spans_of(lengths), limit)
+
+
+def unpacked(student: Student) -> Student:
+    """The same student without its packed body."""
+    return replace(student, packed=None)
 
 
 def assert_equals_separate_passes(student, task, scores, windows=WINDOWS) -> None:
@@ -44,7 +49,7 @@ def test_every_window_equals_a_separate_pass_per_step(family, tokenizer):
         assert_equals_separate_passes(student, task, scores)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
 @pytest.mark.parametrize("max_batch_tokens", [1, 16, 100])
 def test_scores_do_not_depend_on_the_batch_size(family, max_batch_tokens, tokenizer):
     student = build_student(family, tokenizer)
@@ -66,19 +71,27 @@ def test_any_segmentation_equals_separate_passes(llama, lengths, window, seed):
     assert_equals_separate_passes(llama, task, scores, parsed)
 
 
-def test_shared_and_plain_paths_agree(llama, monkeypatch):
+def test_packed_shared_and_plain_paths_agree(llama, monkeypatch):
     tasks = [make_task([4, 9, 2, 7], seed=6), make_task([5, 5], seed=7)]
-    shared = score_candidates(llama, tasks, WINDOWS)
+    packed = score_candidates(llama, tasks, WINDOWS)
+    shared = score_candidates(unpacked(llama), tasks, WINDOWS)
     monkeypatch.setattr(scoring, "DynamicLayer", type("Other", (), {}))
-    plain = score_candidates(llama, tasks, WINDOWS)
-    for a, b in zip(shared, plain, strict=True):
-        assert a.galp == pytest.approx(b.galp, abs=1e-5)
-        assert a.lalp == pytest.approx(b.lalp, abs=1e-5)
+    plain = score_candidates(unpacked(llama), tasks, WINDOWS)
+    for scores, *others in zip(packed, shared, plain, strict=True):
+        for other in others:
+            assert scores.galp == pytest.approx(other.galp, abs=1e-5)
+            assert scores.lalp == pytest.approx(other.lalp, abs=1e-5)
+            assert scores.mean_rank == pytest.approx(other.mean_rank)
+            assert scores.mean_entropy == pytest.approx(other.mean_entropy, abs=1e-5)
 
 
-@pytest.mark.parametrize(("family", "shared"), [("llama", True), ("gemma3", False)])
-def test_the_path_is_chosen_by_what_the_cache_is(family, shared, tokenizer):
+@pytest.mark.parametrize(
+    ("family", "packed", "shared"),
+    [("llama", True, False), ("gpt2", False, True), ("gemma3", False, False)],
+)
+def test_the_path_is_chosen_by_what_the_student_is(family, packed, shared, tokenizer):
     prefix = scoring._read_prompt(build_student(family, tokenizer), PROMPT_IDS)
+    assert (prefix.context is not None) == packed
     assert (prefix.layers is not None) == shared
 
 
@@ -173,19 +186,21 @@ def test_a_token_of_probability_zero_is_nan_with_a_reason(llama):
     assert "probability 0" in scores.reasons["galp"]
 
 
-def test_out_of_memory_halves_the_batch_and_changes_nothing(llama, monkeypatch):
+@pytest.mark.parametrize("path", ["_feed_packed", "_feed_padded"])
+def test_out_of_memory_halves_the_batch_and_changes_nothing(path, llama, monkeypatch):
+    student = llama if path == "_feed_packed" else unpacked(llama)
     tasks = [make_task([5, 9, 4, 8], seed=8)]
-    (calm,) = score_candidates(llama, tasks, WINDOWS)
-    real, refused = scoring._feed, []
+    (calm,) = score_candidates(student, tasks, WINDOWS)
+    real, refused = getattr(scoring, path), []
 
-    def feed(student, prefix, jobs, budget):
+    def feed(student, prefix, jobs, *args):
         if len(jobs) > 2:
             refused.append(len(jobs))
             raise torch.OutOfMemoryError("out of memory")
-        yield from real(student, prefix, jobs, budget)
+        yield from real(student, prefix, jobs, *args)
 
-    monkeypatch.setattr(scoring, "_feed", feed)
-    (tight,) = score_candidates(llama, tasks, WINDOWS)
+    monkeypatch.setattr(scoring, path, feed)
+    (tight,) = score_candidates(student, tasks, WINDOWS)
     assert refused
     assert tight.lalp == pytest.approx(calm.lalp, abs=1e-5)
 
@@ -194,7 +209,7 @@ def test_other_runtime_errors_are_not_swallowed(llama, monkeypatch):
     def broken(*args):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(scoring, "_feed", broken)
+    monkeypatch.setattr(scoring, "_feed_packed", broken)
     with pytest.raises(RuntimeError, match="something else"):
         score_candidates(llama, [make_task([3, 3])], WINDOWS)
 

@@ -17,6 +17,7 @@ from lalp.windows import (
     parse_window,
     parse_windows,
     plan_rows,
+    spread_rows,
     window_starts,
 )
 
@@ -265,3 +266,20 @@ def test_batches_partition_the_rows_within_the_budget(lengths, budget):
     in_order = [lengths[row] for batch in batches for row in batch]
     assert in_order == sorted(lengths, reverse=True)
     assert batch_rows(list(lengths), budget) == batches
+
+
+def test_rows_are_spread_by_hand():
+    # 20 tokens, at most 6 in a batch on average: four batches for two workers.
+    assert spread_rows([3, 7, 2, 4, 4], 6, 2) == [[1], [3], [4], [0, 2]]
+    assert spread_rows([], 6, 2) == []
+    assert spread_rows([5], 6, 3) == [[0]]
+
+
+@given(st.lists(st.integers(0, 50), max_size=40), st.integers(1, 60), st.integers(1, 4))
+def test_spread_rows_fill_batches_of_like_size(lengths, budget, workers):
+    batches = spread_rows(lengths, budget, workers)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    sizes = [sum(lengths[row] for row in batch) for batch in batches]
+    if lengths and len(batches) % workers == 0:
+        assert max(sizes) - min(sizes) <= max(lengths)
+    assert sum(sizes) <= budget * workers * -(-sum(sizes) // (budget * workers))

@@ -1,0 +1,368 @@
+"""Forward passes of Llama-like students over packed rows: end to end, nothing padded, on a CPU.
+
+The modelling code of transformers spends a third of such a pass outside matrix products: in norms,
+rotary embeddings, masks, copies of keys and padding. Here products are fused and done in place.
+`pack_body` checks on a few tokens that the result is the model's own; other models stay as they
+are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention, silu
+from transformers import PreTrainedModel
+
+# Families whose blocks are: RMSNorm, attention with rotary embeddings, RMSNorm, gated SiLU.
+_FAMILIES = frozenset({"llama", "mistral", "qwen2"})
+# Their frequencies do not depend on the length of the sequence.
+_STATIC_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
+
+
+# Tokens per pass: what a layer computes for them stays in a core's cache.
+TILE = 256
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One layer's weights; ``qkv`` and ``gate_up`` are the model's own, moved side by side."""
+
+    attention_norm: Float[Tensor, "hidden"]
+    qkv: Float[Tensor, "projections hidden"]
+    qkv_bias: Float[Tensor, "projections"] | None
+    out: Float[Tensor, "hidden heads*head_dim"]
+    mlp_norm: Float[Tensor, "hidden"]
+    gate_up: Float[Tensor, "2*intermediate hidden"]
+    down: Float[Tensor, "hidden intermediate"]
+
+
+@dataclass(frozen=True)
+class PackedBody:
+    """A model's body, laid out for packed rows; made by `pack_body`.
+
+    Attributes:
+        rotary: Positions to cosines and sines, as transformers computes them.
+        norm: The norm after the last layer.
+        scale: What attention scores are multiplied with.
+        epsilon: Added to the mean square in every norm.
+    """
+
+    embedding: Float[Tensor, "vocab hidden"]
+    blocks: tuple[_Block, ...]
+    rotary: nn.Module
+    norm: nn.Module
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Context:
+    """Keys and values of the tokens before the rows, with room for one row, layer by layer.
+
+    Attributes:
+        length: Positions that are filled; what stands behind them is scratch.
+    """
+
+    keys: list[Float[Tensor, "kv_heads capacity head_dim"]]
+    values: list[Float[Tensor, "kv_heads capacity head_dim"]]
+    length: int = 0
+
+
+def pack_body(model: PreTrainedModel) -> PackedBody | None:
+    """The model's body for packed rows, or None where its form is another.
+
+    The weights are not doubled: the model's own parameters become views of the fused ones.
+    """
+    config = model.config
+    if (
+        config.model_type not in _FAMILIES
+        or config.hidden_act != "silu"
+        or model.device.type != "cpu"
+        or model.dtype != torch.float32
+        or getattr(config, "sliding_window", None)
+        or set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+        or model.base_model.rotary_emb.rope_type not in _STATIC_ROTARY
+        or not all(_is_plain(layer) for layer in model.base_model.layers)
+    ):
+        return None
+    body = _fuse(model)
+    return body if _agrees(body, model) else None
+
+
+def new_context(body: PackedBody, capacity: int) -> Context:
+    """Room for ``capacity`` positions, none filled."""
+    shape = (body.kv_heads, capacity, body.head_dim)
+    keys, values = ([torch.empty(shape) for _ in body.blocks] for _ in range(2))
+    return Context(keys, values)
+
+
+def make_room(context: Context, capacity: int) -> Context:
+    """A copy of the filled positions, with room for ``capacity`` more."""
+
+    def copy(states: Tensor) -> Tensor:
+        heads, _, head_dim = states.shape
+        room = states.new_empty(heads, context.length + capacity, head_dim)
+        room[:, : context.length] = states[:, : context.length]
+        return room
+
+    keys, values = (list(map(copy, states)) for states in (context.keys, context.values))
+    return Context(keys, values, context.length)
+
+
+def read_packed(
+    body: PackedBody,
+    rows: Sequence[Int[Tensor, "pos"]],
+    context: Context,
+    wanted: Sequence[Int[Tensor, "wanted"]],
+) -> Float[Tensor, "wanted hidden"]:
+    """Features at the wanted positions of rows that all follow the same context.
+
+    Args:
+        body: From `pack_body`.
+        rows: Token ids of each row.
+        context: What every row sees before itself, with room for the longest row; the keys and
+            values of the last row stay in it.
+        wanted: Positions within each row, in order.
+
+    Returns:
+        Features, row after row.
+    """
+    parts = [body.embedding[:0]]
+    for tile in _group(rows):
+        if len(tile) > 1:
+            ids = torch.cat([rows[i] for i in tile])
+            lengths = [len(rows[i]) for i in tile]
+            starts = itertools.accumulate([0, *lengths[:-1]])
+            places = torch.cat([wanted[i] + s for i, s in zip(tile, starts, strict=True)])
+            parts.append(_read_tile(body, ids, lengths, context, places))
+        else:
+            parts += _read_chunks(body, rows[tile[0]], context, wanted[tile[0]])
+    return torch.cat(parts)
+
+
+def _group(rows: Sequence[Int[Tensor, "pos"]]) -> Iterator[list[int]]:
+    """Rows that follow each other, as many as fit into a tile; empty ones have nothing to read."""
+    tile: list[int] = []
+    total = 0
+    for i, row in enumerate(rows):
+        if not len(row):
+            continue
+        if tile and total + len(row) > TILE:
+            yield tile
+            tile, total = [], 0
+        tile.append(i)
+        total += len(row)
+    if tile:
+        yield tile
+
+
+def _read_chunks(
+    body: PackedBody, ids: Int[Tensor, "pos"], context: Context, wanted: Int[Tensor, "wanted"]
+) -> Iterator[Float[Tensor, "wanted hidden"]]:
+    """One row, a tile at a time, each of which sees those before it."""
+    for begin in range(0, len(ids), TILE):
+        part = ids[begin : begin + TILE]
+        here = wanted[(wanted >= begin) & (wanted < begin + TILE)] - begin
+        yield _read_tile(body, part, [len(part)], advance(context, begin), here)
+
+
+def _read_tile(
+    body: PackedBody,
+    token_ids: Int[Tensor, "pos"],
+    lengths: Sequence[int],
+    context: Context,
+    wanted: Int[Tensor, "wanted"],
+) -> Float[Tensor, "wanted hidden"]:
+    """One forward pass over the tokens of rows that stand end to end."""
+    ends = list(itertools.accumulate(lengths))
+    rows = list(zip([0, *ends[:-1]], ends, strict=True))
+    positions = torch.cat([torch.arange(n) for n in lengths]) + context.length
+    hidden = body.embedding[token_ids]
+    cos, sin = (angles[0, :, None, : body.head_dim // 2] for angles in _angles(body, positions))
+    mask = _causal_mask(max(lengths), context.length, body.heads // body.kv_heads)
+    for i, block in enumerate(body.blocks):
+        normed = _normalize(hidden, block.attention_norm, body.epsilon)
+        states = _project(normed, block.qkv, block.qkv_bias)
+        queries, keys, values = _split_heads(body, states, cos, sin)
+        layer = (context.keys[i], context.values[i])
+        mixed = torch.empty(len(token_ids), body.kv_heads, queries.shape[2], body.head_dim)
+        for start, end in rows:
+            _attend(body, queries, keys, values, layer, context.length, (start, end), mask, mixed)
+        mixed = mixed.flatten(1)
+        if i == len(body.blocks) - 1:  # nothing reads the other positions any more
+            hidden, mixed = hidden[wanted], mixed[wanted]
+        hidden.addmm_(mixed, block.out.t())
+        _add_mlp(hidden, block, body.epsilon)
+    return body.norm(hidden)
+
+
+def advance(context: Context, tokens: int) -> Context:
+    """The context with the row that was read last, ``tokens`` long, as a part of it."""
+    return Context(context.keys, context.values, context.length + tokens)
+
+
+def _angles(body: PackedBody, positions: Int[Tensor, "pos"]) -> tuple[Tensor, Tensor]:
+    return body.rotary(body.embedding, positions[None])
+
+
+def _normalize(
+    hidden: Float[Tensor, "pos hidden"], weight: Float[Tensor, "hidden"], epsilon: float
+) -> Float[Tensor, "pos hidden"]:
+    mean_square = torch.linalg.vector_norm(hidden, dim=1, keepdim=True).square_()
+    return (hidden * mean_square.div_(hidden.shape[1]).add_(epsilon).rsqrt_()).mul_(weight)
+
+
+def _project(normed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return normed @ weight.t() if bias is None else torch.addmm(bias, normed, weight.t())
+
+
+def _add_mlp(hidden: Float[Tensor, "pos hidden"], block: _Block, epsilon: float) -> None:
+    normed = _normalize(hidden, block.mlp_norm, epsilon)
+    gate, up = (normed @ block.gate_up.t()).chunk(2, dim=1)
+    hidden.addmm_(silu(gate, inplace=True).mul_(up), block.down.t())
+
+
+def _split_heads(
+    body: PackedBody, states: Float[Tensor, "pos projections"], cos: Tensor, sin: Tensor
+) -> tuple[
+    Float[Tensor, "kv_heads pos group head_dim"],
+    Float[Tensor, "pos kv_heads head_dim"],
+    Float[Tensor, "pos kv_heads head_dim"],
+]:
+    """Queries and keys with their rotary embedding, and values.
+
+    The queries that share a key head stand side by side, so that keys need not be repeated.
+    """
+    by_head = states.view(len(states), -1, body.head_dim)
+    queries, keys, values = by_head.split([body.heads, body.kv_heads, body.kv_heads], dim=1)
+    group = body.heads // body.kv_heads
+    rotated = states.new_empty(body.kv_heads, len(states), group, body.head_dim)
+    grouped = queries.unflatten(1, (body.kv_heads, group)).permute(1, 0, 2, 3)
+    _rotate(grouped, cos, sin, rotated)
+    rotated_keys = torch.empty_like(keys, memory_format=torch.contiguous_format)
+    _rotate(keys, cos, sin, rotated_keys)
+    return rotated, rotated_keys, values
+
+
+def _rotate(states: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+    """Rotary embedding: coordinates ``i`` and ``i + head_dim / 2`` are a point that turns."""
+    (x, y), (new_x, new_y) = states.chunk(2, dim=-1), out.chunk(2, dim=-1)
+    torch.mul(x, cos, out=new_x).addcmul_(y, sin, value=-1)
+    torch.mul(y, cos, out=new_y).addcmul_(x, sin)
+
+
+def _attend(
+    body: PackedBody,
+    queries: Float[Tensor, "kv_heads pos group head_dim"],
+    keys: Float[Tensor, "pos kv_heads head_dim"],
+    values: Float[Tensor, "pos kv_heads head_dim"],
+    layer: tuple[Tensor, Tensor],
+    before: int,
+    row: tuple[int, int],
+    mask: Float[Tensor, "group*longest before+longest"],
+    mixed: Float[Tensor, "pos kv_heads group head_dim"],
+) -> None:
+    """Attention of one row over the context and itself, written into ``mixed``."""
+    start, end = row
+    length, (_, _, group, _) = end - start, queries.shape
+    after = before + length
+    for room, states in zip(layer, (keys, values), strict=True):
+        room[:, before:after] = states[start:end].transpose(0, 1)
+    attended = scaled_dot_product_attention(
+        queries[:, start:end].flatten(1, 2)[None],
+        layer[0][None, :, :after],
+        layer[1][None, :, :after],
+        attn_mask=mask[: length * group, :after],
+        scale=body.scale,
+    )
+    mixed[start:end] = attended[0].unflatten(1, (length, group)).transpose(0, 1)
+
+
+def _causal_mask(
+    longest: int, before: int, group: int
+) -> Float[Tensor, "group*longest before+longest"]:
+    """Zero where a position may look, else minus infinity; one line per query of a group."""
+    mask = torch.zeros(longest, before + longest)
+    mask[:, before:] = torch.full((longest, longest), -math.inf).triu_(1)
+    return mask.repeat_interleave(group, dim=0)
+
+
+# --- making it ------------------------------------------------------------------------------
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer has plain linear parts, and biases nowhere but in its projections."""
+    attention, mlp = layer.self_attn, layer.mlp
+    inner = (attention.q_proj, attention.k_proj, attention.v_proj)
+    outer = (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+    return (
+        all(type(linear) is nn.Linear for linear in (*inner, *outer))
+        and all(linear.bias is None for linear in outer)
+        and len({linear.bias is None for linear in inner}) == 1
+    )
+
+
+def _fuse(model: PreTrainedModel) -> PackedBody:
+    base = model.base_model
+    attention = base.layers[0].self_attn
+    key_weight = attention.k_proj.weight
+    return PackedBody(
+        embedding=base.embed_tokens.weight.detach(),
+        blocks=tuple(_fuse_layer(layer) for layer in base.layers),
+        rotary=base.rotary_emb,
+        norm=base.norm,
+        heads=attention.q_proj.weight.shape[0] // attention.head_dim,
+        kv_heads=key_weight.shape[0] // attention.head_dim,
+        head_dim=attention.head_dim,
+        scale=attention.scaling,
+        epsilon=base.norm.variance_epsilon,
+    )
+
+
+def _fuse_layer(layer: nn.Module) -> _Block:
+    attention, mlp = layer.self_attn, layer.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    biases = [linear.bias for linear in projections]
+    return _Block(
+        attention_norm=layer.input_layernorm.weight.detach(),
+        qkv=_side_by_side(projections),
+        qkv_bias=None if biases[0] is None else torch.cat(biases).detach(),
+        out=attention.o_proj.weight.detach(),
+        mlp_norm=layer.post_attention_layernorm.weight.detach(),
+        gate_up=_side_by_side((mlp.gate_proj, mlp.up_proj)),
+        down=mlp.down_proj.weight.detach(),
+    )
+
+
+def _side_by_side(linears: Sequence[nn.Linear]) -> Float[Tensor, "rows hidden"]:
+    """The weights in one tensor, which the layers then share."""
+    fused = torch.cat([linear.weight.detach() for linear in linears])
+    sizes = [linear.out_features for linear in linears]
+    for linear, part in zip(linears, fused.split(sizes), strict=True):
+        linear.weight.data = part
+    return fused
+
+
+@torch.inference_mode()
+def _agrees(body: PackedBody, model: PreTrainedModel) -> bool:
+    """Whether two rows after a prompt get the model's own features."""
+    vocab = len(body.embedding)
+    prompt, *rows = (torch.arange(a, b) % vocab for a, b in ((3, 10), (10, 22), (40, 45)))
+    context = new_context(body, len(prompt))
+    read_packed(body, [prompt], context, [torch.arange(0)])
+    context = make_room(advance(context, len(prompt)), max(map(len, rows)))
+    packed = read_packed(body, rows, context, [torch.arange(len(row)) for row in rows])
+    whole = (torch.cat([prompt, row])[None] for row in rows)
+    features = (model.base_model(input_ids=ids).last_hidden_state[0] for ids in whole)
+    expected = torch.cat([row[len(prompt) :] for row in features])
+    # By norm: single features of some tokens are huge, and inexact in either computation.
+    return bool((packed - expected).norm() <= 1e-4 * expected.norm())
