@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.lalp-ready
 BENCH_READY := $(VENV)/.lalp-bench-ready
 
-SOURCES := $(wildcard lalp/*.py lalp/profiles/*.yaml)
+SOURCES := $(wildcard lalp/*.py lalp/analysis/*.py lalp/profiles/*.yaml)
 NOTEBOOKS := $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(NOTEBOOKS:%=$(OUT)/%.ipynb)
 # The default profile draws the committed figures; the others draw into their own build folder.

@@ -27,6 +27,10 @@ class Profile:
         responses_per_teacher: Candidates per prompt and teacher at most.
         sweep_windows: Windows of the paper's Fig. 3.
         sweep_prompts: Prompts scored at most in that sweep.
+        splitters: Further splitters whose teacher ranking is laid beside the main one's.
+        splitter_prompts: Prompts scored at most under each of them.
+        embedder: ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id.
+        coverage_prompts: Prompts embedded at most for the coverage analysis.
         num_resamples: Bootstrap resamples.
     """
 
@@ -39,6 +43,10 @@ class Profile:
     responses_per_teacher: int
     sweep_windows: list[str]
     sweep_prompts: int
+    splitters: list[str]
+    splitter_prompts: int
+    embedder: str
+    coverage_prompts: int
     num_resamples: int
 
 

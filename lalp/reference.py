@@ -279,6 +279,7 @@ class Verdict:
         run: What this run gives.
         verdict: One of ``VERDICTS``.
         why: What the verdict rests on, or why there is none.
+        where: The paper's tables and figures, for example ``Table 2, Fig. 1``.
     """
 
     claim: str
@@ -286,6 +287,7 @@ class Verdict:
     run: str
     verdict: str
     why: str
+    where: str = ""
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:

@@ -11,8 +11,15 @@ import pandas as pd
 from lalp.assets import build_dir
 from lalp.champ import champ_pool, pick_candidates, teacher_accuracy
 from lalp.profiles import Profile
-from lalp.records import Pool, load_pool
-from lalp.reference import STUDENT_7B, STUDENT_32B, TABLES, Verdict, paper_teacher_order
+from lalp.records import Pool, atomic_path, load_pool
+from lalp.reference import (
+    STUDENT_7B,
+    STUDENT_32B,
+    TABLES,
+    Verdict,
+    paper_teacher_order,
+    verdict_table,
+)
 from lalp.selection import (
     agreement,
     prompts_enough,
@@ -50,6 +57,8 @@ def profile_scores(
 ) -> pd.DataFrame:
     """Scores of the profile's candidates, from the store where they are done.
 
+    The main ones hold per-token log-probabilities as well.
+
     Args:
         profile: The run's profile.
         pool: The profile's pool.
@@ -59,7 +68,10 @@ def profile_scores(
     num_prompts = profile.sweep_prompts if sweep else profile.num_prompts
     candidates = pick_candidates(pool, num_prompts, profile.responses_per_teacher, seed)
     windows = profile.sweep_windows if sweep else profile.windows
-    return score(candidates, profile.student, windows, splitter=profile.splitter)
+    # Token columns for the main windows: other notebooks look at single tokens.
+    return score(
+        candidates, profile.student, windows, splitter=profile.splitter, with_tokens=not sweep
+    )
 
 
 def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
@@ -101,6 +113,20 @@ def pool_verdicts(lengths: pd.DataFrame) -> list[Verdict]:
             "the paper's teachers think aloud at length",
         ),
     ]
+
+
+def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> pd.DataFrame:
+    """Keep a notebook's verdicts for `09_paper_vs_run`; returns them as a table.
+
+    Args:
+        verdicts: In the order to show.
+        notebook: Its name without suffix, for example ``01_coverage``.
+        profile: The run's profile.
+    """
+    table = verdict_table(verdicts)
+    with atomic_path(build_dir() / profile / "verdicts" / f"{notebook}.json") as temporary:
+        table.to_json(temporary, orient="records", indent=1)
+    return table.drop(columns="where")
 
 
 def rank_by_column(
