@@ -12,10 +12,14 @@ from lalp.records import InputError
 from lalp.reference import (
     BENCHMARKS,
     DEEPSEEK,
+    FIGURES,
+    GEMMA,
     QWEN3,
+    QWEN72B,
     QWQ,
     STUDENT_7B,
     STUDENT_32B,
+    STUDENT_MATH,
     TABLES,
     VERDICTS,
     Verdict,
@@ -25,6 +29,9 @@ from lalp.reference import (
 from lalp.selection import RULES
 
 BREAKDOWNS = ("C.4-teachers", "C.4-selection")
+NUMBERED = [str(number) for number in range(1, 20)]
+WITH_BENCHMARKS = ("9", "10", "13", "14", "18", "19")
+ACCURACIES = ("1", "3", *WITH_BENCHMARKS, "15", "16", "17")
 BOTH = (STUDENT_7B, STUDENT_32B)
 
 
@@ -37,27 +44,52 @@ def average_gaps(number: str) -> dict[tuple[str, str], float]:
     return means[apart].round(3).to_dict()
 
 
-def test_the_tables_that_the_paper_rests_on_are_there():
-    assert list(TABLES) == ["1", "2", "3", "8", *BREAKDOWNS]
-    for number, table in TABLES.items():
+def test_every_table_of_the_paper_is_there():
+    assert list(TABLES) == [*NUMBERED, *BREAKDOWNS]
+    assert [TABLES[name].number for name in BREAKDOWNS] == ["9", "10"]
+    for number in NUMBERED:
+        table = TABLES[number]
         assert table.number == number
         assert table.title
+        assert table.frame.size
         assert not table.frame.index.has_duplicates
-        assert table.frame.index.names[0] == "student"
         printed = table.frame.round(table.decimals)
         pd.testing.assert_frame_equal(table.frame, printed, check_exact=True)
     assert TABLES["3"].tolerance == pytest.approx(0.0005)
     assert TABLES["8"].tolerance == pytest.approx(0.05)
 
 
+def test_students_come_first_where_a_table_is_about_students():
+    without = {n for n in NUMBERED if TABLES[n].frame.index.names[0] != "student"}
+    assert without == {"4", "5", "6", "7", "11", "12"}
+
+
+def test_settings_are_text_as_printed():
+    for number in ("5", "6", "7"):
+        values = TABLES[number].frame["value"].dropna()
+        assert values.map(type).eq(str).all()
+    assert TABLES["6"].frame["value"].isna().sum() == 1  # the learning rate, lost in the text
+    assert "learning rate" in TABLES["6"].notes[0]
+    assert TABLES["7"].frame.loc["temperature", "value"] == "0.0/0.6"
+
+
+def test_every_table_and_figure_says_how_it_is_treated():
+    assert list(FIGURES) == [str(number) for number in range(1, 11)]
+    for item in (*TABLES.values(), *FIGURES.values()):
+        assert item.title
+        assert item.notebook or item.not_run
+        assert not item.notebook or item.notebook[:2].isdigit()
+
+
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
-        ("C.4-teachers", {(STUDENT_32B, "original"): 0.440}),
-        (
-            "C.4-selection",
-            {(STUDENT_32B, "original"): 0.440, (STUDENT_32B, "lalp-lowest"): 0.628},
-        ),
+        ("9", {(STUDENT_32B, "original"): 0.440}),
+        ("10", {(STUDENT_32B, "original"): 0.440, (STUDENT_32B, "lalp-lowest"): 0.628}),
+        ("13", {}),
+        ("14", {}),
+        ("18", {}),
+        ("19", {(STUDENT_32B, "original"): 0.440}),
     ],
 )
 def test_avg_is_the_mean_of_the_benchmarks_but_for_the_rows_the_notes_name(number, expected):
@@ -66,6 +98,93 @@ def test_avg_is_the_mean_of_the_benchmarks_but_for_the_rows_the_notes_name(numbe
     for (_, row), mean in expected.items():
         assert row in notes
         assert f"{mean:.3f}" in notes
+
+
+def test_table_14_breaks_table_1_down():
+    thirds = TABLES["14"].frame["AVG"].drop(index="original", level="teacher").unstack("third")
+    short = TABLES["1"].frame[["lowest", "middle", "highest"]]
+    pd.testing.assert_frame_equal(
+        short, thirds.loc[list(short.index), list(short)], check_names=False
+    )
+
+
+def test_tables_13_and_14_share_a_teacher_and_not_the_other():
+    first, second = TABLES["13"].frame.loc[STUDENT_7B], TABLES["14"].frame.loc[STUDENT_7B]
+    pd.testing.assert_frame_equal(first.loc[[QWEN72B]], second.loc[[QWEN72B]])
+    assert GEMMA in first.index and QWQ not in first.index
+    assert QWQ in second.index and GEMMA not in second.index
+    assert "Gemma3-27B-IT, and QwQ-32B stands in Table 14" in TABLES["13"].notes[0]
+
+
+def test_higher_thirds_are_better_within_every_teacher_and_some_are_worse_than_no_training():
+    averages = TABLES["13"].frame["AVG"].unstack("third")
+    trained = averages.drop(columns="original").dropna()
+    assert (trained["lowest"] < trained["middle"]).all()
+    assert (trained["middle"] < trained["highest"]).all()
+    before = averages["original"].dropna().droplevel("teacher")
+    worse = trained.loc[STUDENT_7B] < before[STUDENT_7B]
+    assert worse.loc[GEMMA].all()
+    assert worse.loc[QWEN72B, ["lowest", "middle", "highest"]].tolist() == [True, True, False]
+    assert not (trained.loc[STUDENT_MATH] < before[STUDENT_MATH]).any(axis=None)
+
+
+def test_table_19_repeats_tables_10_and_15_but_for_one_number():
+    long, short = TABLES["19"].frame.loc[STUDENT_32B], TABLES["10"].frame.loc[STUDENT_32B]
+    shared = ["original", "galp", "lalp"]
+    columns = [*BENCHMARKS, "AVG"]
+    pd.testing.assert_frame_equal(
+        long.loc[shared, columns], short.loc[shared, columns], check_names=False
+    )
+    gpqa = TABLES["15"].frame.loc[STUDENT_32B, "GPQA"]
+    apart = long["GPQA"] - gpqa.reindex(long.index)
+    assert apart[apart.abs() > 1e-9].round(3).to_dict() == {"lalp": -0.008}
+    for number in ("3", "15", "19"):
+        assert any("0.702" in note and "0.694" in note for note in TABLES[number].notes)
+
+
+def test_token_shares_add_up_and_give_the_text_s_sums():
+    shares = TABLES["4"].frame
+    assert shares.sum().tolist() == pytest.approx([100, 100])
+    reasoning = shares.loc[["math/symbols", "reasoning transitions"]].sum()
+    assert reasoning.tolist() == pytest.approx([44, 71])
+
+
+def test_gains_named_in_section_7_3():
+    gpqa = TABLES["15"].frame.loc[STUDENT_32B, "GPQA"]
+    assert gpqa["lalp"] - gpqa["galp"] == pytest.approx(0.091)
+    assert gpqa["all teachers"] < gpqa["original"]
+    code = TABLES["16"].frame.loc[STUDENT_32B]
+    assert code.loc["lalp", "hard"] - code.loc["galp", "hard"] == pytest.approx(0.029)
+    assert code["easy"].idxmax() == "original"
+
+
+def test_sampled_answers_narrow_the_gain_and_turn_galp_around():
+    sampled = TABLES["18"].frame["AVG"][STUDENT_32B]
+    greedy = TABLES["3"].frame["AVG"][STUDENT_32B]
+    assert sampled["lalp"] - sampled["galp"] == pytest.approx(0.080)
+    assert sampled["galp"] - sampled["all teachers"] == pytest.approx(0.050)
+    assert greedy["galp"] - greedy["random"] == pytest.approx(-0.019)
+    notes = " ".join(TABLES["18"].notes)
+    assert all(number in notes for number in ("0.080", "0.094", "0.050", "0.019"))
+
+
+def test_the_llama_student_s_notes():
+    frame = TABLES["17"].frame.droplevel("student")
+    best = frame.idxmax()
+    assert best[["CN_MATH24", "OLYMPIAD", "MINERVA"]].tolist() == [
+        "original",
+        "all teachers",
+        "galp",
+    ]
+    assert frame["GPQA"].min() > TABLES["15"].frame.loc[(STUDENT_32B, "lalp"), "GPQA"] - 0.05
+    assert TABLES["19"].frame.loc[(STUDENT_32B, "lalp"), "AVG"] - TABLES["19"].frame.loc[
+        (STUDENT_32B, "OpenThinker2-32B"), "AVG"
+    ] == pytest.approx(0.035)
+
+
+def test_nearest_neighbours_were_chosen():
+    assert TABLES["12"].frame["cosine"].mean() == pytest.approx(0.9625)
+    assert TABLES["11"].frame["cosine"].max() < 0.760
 
 
 def test_table_2_and_3_repeat_the_breakdowns():
@@ -89,7 +208,7 @@ def test_shares_of_teachers_add_up_to_hundred():
 
 
 def test_accuracies_and_scores_lie_in_their_ranges():
-    for number in ("1", "3", *BREAKDOWNS):
+    for number in ACCURACIES:
         accuracies = TABLES[number].frame.drop(columns=["GALP", "LALP"], errors="ignore")
         assert accuracies.stack().between(0, 1).all()
         assert len(accuracies.stack()) == accuracies.size
@@ -101,7 +220,11 @@ def test_accuracies_and_scores_lie_in_their_ranges():
 def test_rows_are_named_like_the_rules():
     for number in ("3", "8", "C.4-selection"):
         rules = set(TABLES[number].frame.index.get_level_values("rule"))
-        assert rules - {"original"} == set(RULES) - {"galp-lowest"}
+        assert rules - {"original"} == {"random", "galp", "lalp-lowest", "lalp"}
+        assert rules - {"original"} <= set(RULES)
+    for number in ("15", "16", "17", "18", "19"):
+        data = set(TABLES[number].frame.index.get_level_values("data"))
+        assert {"original", "galp", "lalp"} <= data
 
 
 @pytest.mark.parametrize("student", BOTH)
@@ -158,12 +281,12 @@ def test_verdicts_are_of_five_kinds():
 
 
 def test_verdicts_become_a_table():
-    one = Verdict("a", "b", "c", "holds", "d")
+    one = Verdict("a", "b", "c", "holds", "d", "Table 2")
     two = Verdict("e", "f", "g", "not run", "h")
     table = verdict_table([two, one])
-    assert list(table.columns) == ["claim", "paper", "run", "verdict", "why"]
+    assert list(table.columns) == ["claim", "paper", "run", "verdict", "why", "where"]
     assert table.to_numpy().tolist() == [
-        ["e", "f", "g", "not run", "h"],
-        ["a", "b", "c", "holds", "d"],
+        ["e", "f", "g", "not run", "h", ""],
+        ["a", "b", "c", "holds", "d", "Table 2"],
     ]
     assert list(verdict_table([]).columns) == list(table.columns)
