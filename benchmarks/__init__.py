@@ -1,1 +1,1 @@
-"""Speed and memory beside peers (`scoring`), and clean copies of executed notebooks (`refresh`)."""
+"""Speed and memory beside peers (`scoring`); notebooks made clean (`refresh`), static (`site`)."""
