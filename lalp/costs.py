@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lalp.records import Pool
 from lalp.scoring import HEAD_LOGITS, Task, plan_response
+from lalp.steps import Steps, check_splitter
 from lalp.store import group_responses, make_tasks
 from lalp.students import (
     default_device,
@@ -90,7 +91,7 @@ def plan_scoring(
     student: str,
     windows: Sequence[str | int | Window],
     *,
-    splitter: str = "sentences",
+    splitter: str | Steps = "sentences",
     trust_remote_code: bool = False,
 ) -> ScoringCost:
     """Estimate what `lalp.score` will cost; reads the tokenizer and the config, no weights.
@@ -99,13 +100,15 @@ def plan_scoring(
         InputError: If the student, a window or the splitter is not understood.
     """
     parsed = parse_windows(windows)
+    check_splitter(splitter)
     source = locate_student(student)
     config = load_config(student, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
     size = measure_model(config, trust_remote_code=trust_remote_code)
     limit = max_positions(config)
     tasks = [
-        make_tasks(group, tokenizer, splitter, limit) for group in group_responses(pool, tokenizer)
+        make_tasks(group, tokenizer, splitter, limit)
+        for group in group_responses(pool, tokenizer, splitter)
     ]
     device = default_device()
     dtype = default_dtype(device)

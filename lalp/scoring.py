@@ -96,6 +96,7 @@ class ResponseScores:
         galp: Mean log-probability of the response's tokens (Eq. 1), nats per token.
         lalp: Per window: mean over steps of the step's mean log-probability (Eq. 3).
         mean_rank: Mean rank of the token among the vocabulary (1 = most likely), full prefix.
+        mean_rank_100: The same, ranks above 100 counted as 100 (for the rank-surprisal ratio).
         mean_entropy: Mean entropy of the predictions, in nats, full prefix.
         reasons: Why a score is NaN, by the score's name.
         token_log_probs: Per-token log-probabilities by ``galp`` and window name.
@@ -106,6 +107,7 @@ class ResponseScores:
     galp: float
     lalp: dict[str, float]
     mean_rank: float
+    mean_rank_100: float
     mean_entropy: float
     reasons: dict[str, str] = field(default_factory=dict)
     token_log_probs: dict[str, Float[np.ndarray, "pos"]] = field(default_factory=dict)
@@ -229,6 +231,7 @@ def _assemble(
         galp=_finite(average_log_prob(tokens["galp"]), "galp", reasons) if scored else math.nan,
         lalp=lalp,
         mean_rank=average_log_prob(whole.ranks) if whole else math.nan,
+        mean_rank_100=average_log_prob(whole.ranks.clip(max=100)) if whole else math.nan,
         mean_entropy=average_log_prob(whole.entropies) if whole else math.nan,
         reasons=reasons,
         token_log_probs=tokens,

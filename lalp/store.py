@@ -2,7 +2,8 @@
 
 A shard holds the scores of one prompt's responses. Its folder is named by everything that decides
 the numbers but the texts (student, tokenizer, chat template, splitter, windows, code), its file by
-the texts. So a killed run goes on where it stopped, and no setting is ever mixed with another.
+the texts, and by the steps where no code of a known version made them. So a killed run goes on
+where it stopped, and no setting is ever mixed with another.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from lalp.assets import build_dir
 from lalp.records import InputError, Pool, Prompt, Response, atomic_path, load_pool
 from lalp.scoring import ResponseScores, Task, plan_response, score_candidates
-from lalp.segmentation import split_steps
+from lalp.segmentation import SPLITTERS, Span, split_steps
+from lalp.steps import Steps, check_splitter, split_pool
 from lalp.students import (
     PACKAGED_STUDENT,
     Student,
@@ -51,6 +53,8 @@ log = logging.getLogger("lalp")
 
 # A change in one of these modules may change a score, so their code is part of the key.
 _SCORING_MODULES = ("segmentation", "packed", "students", "windows", "scoring")
+# The splitter's name in the key where the steps themselves are part of the group's hash.
+_GIVEN_STEPS = "given steps"
 
 
 @dataclass(frozen=True)
@@ -78,17 +82,20 @@ class Group:
     """One prompt with its responses: what is scored, stored and resumed as a whole.
 
     ``prompt_text`` is the prompt as the student's chat template renders it; some templates write
-    today's date into it.
+    today's date into it. ``steps`` are each response's, or None where they follow from the text by
+    a splitter of `segmentation`, whose code is part of the key.
     """
 
     prompt: Prompt
     prompt_text: str
     responses: tuple[Response, ...]
+    steps: tuple[tuple[Span, ...], ...] | None = None
 
     @cached_property
     def digest(self) -> str:
-        """Short hash of the prompt and the responses' texts."""
-        return _digest([self.prompt_text, [response.text for response in self.responses]])
+        """Short hash of the prompt, the responses' texts, and their steps if they are given."""
+        parts = [self.prompt_text, [response.text for response in self.responses]]
+        return _digest(parts if self.steps is None else [*parts, self.steps])
 
 
 def score(
@@ -96,7 +103,7 @@ def score(
     student: str | Student = PACKAGED_STUDENT,
     windows: Sequence[str | int | Window] = ("4",),
     *,
-    splitter: str = "sentences",
+    splitter: str | Steps = "sentences",
     with_tokens: bool = False,
     store: str | Path | None = None,
     device: str | None = None,
@@ -109,7 +116,9 @@ def score(
         pool: From `load_pool`.
         student: ``smollm2-135m``, a folder, a GGUF file, a hub id, or a loaded student.
         windows: For example ``["0", "4", "25%", "256t", "all"]``.
-        splitter: How responses are cut into steps: ``sentences`` or ``paragraphs``.
+        splitter: How responses are cut into steps: ``sentences``, ``paragraphs``, ``semantic``,
+            ``32t`` (chunks of that many tokens), a steps file, or a mapping of response ids to
+            character spans.
         with_tokens: Also keep per-token log-probabilities, character spans and steps.
         store: Folder of the shards; ``build/scores`` if not given.
         device: As in `load_student`.
@@ -118,20 +127,21 @@ def score(
 
     Returns:
         One row per response in the pool's order: ids, ``num_tokens``, ``num_steps``,
-        ``mean_rank``, ``mean_entropy``, ``galp``, ``lalp@W`` for each window (nats, higher is more
-        natural) and ``reason``, which says why a score is NaN.
+        ``mean_rank``, ``mean_rank_100``, ``mean_entropy``, ``galp``, ``lalp@W`` for each window
+        (nats, higher is more natural) and ``reason``, which says why a score is NaN.
 
     Raises:
-        InputError: If the student, a window or the splitter is not understood.
+        InputError: If the student, a window or the splitter is not understood, or given steps do
+            not fit the pool.
     """
     parsed = parse_windows(windows)
-    split_steps("", splitter)
+    check_splitter(splitter)
     scorer = _Scorer(student, device, trust_remote_code)
     key = ScoreKey(
         student=scorer.revision,
         tokenizer=_digest(scorer.tokenizer.backend_tokenizer.to_str()),
         chat_template=_digest(scorer.tokenizer.chat_template or ""),
-        splitter=splitter,
+        splitter=splitter if _follows_from_text(splitter) else _GIVEN_STEPS,
         windows=tuple(str(window) for window in parsed),
         with_tokens=with_tokens,
         dtype=scorer.dtype,
@@ -139,36 +149,57 @@ def score(
         code=_CODE,
     )
     folder = Path(store or build_dir() / "scores") / key.digest
-    groups = group_responses(pool, scorer.tokenizer)
+    groups = group_responses(pool, scorer.tokenizer, splitter)
     done = _read_shards(folder, key, groups)
     missing = [group for group in groups if group.digest not in done]
     if missing:
         _write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
         _score_missing(missing, scorer, parsed, key, folder, done, progress)
     frame = _join(pool, groups, done)
-    frame.attrs = {"student": scorer.name, "splitter": splitter, "key": key.digest}
+    name = splitter if isinstance(splitter, str) else _GIVEN_STEPS
+    frame.attrs = {"student": scorer.name, "splitter": name, "key": key.digest}
     return frame
 
 
-def group_responses(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> list[Group]:
-    """Responses by prompt, both in the pool's order, with the prompt as the student sees it."""
+def _follows_from_text(splitter: str | Steps) -> bool:
+    return isinstance(splitter, str) and splitter in SPLITTERS
+
+
+def group_responses(
+    pool: Pool, tokenizer: PreTrainedTokenizerBase, splitter: str | Steps = "sentences"
+) -> list[Group]:
+    """Responses by prompt, both in the pool's order, with the prompt as the student sees it.
+
+    Args:
+        pool: From `load_pool`.
+        tokenizer: The student's.
+        splitter: As in `score`; unless it is a splitter of `segmentation`, groups hold the steps.
+
+    Raises:
+        InputError: If given steps do not fit the pool.
+    """
+    steps = None
+    if not _follows_from_text(splitter):
+        steps = split_pool(pool, splitter, tokenizer=tokenizer)
     by_prompt: dict[str, list[Response]] = {}
     for response in pool.responses:
         by_prompt.setdefault(response.prompt_id, []).append(response)
-    return [
-        Group(prompt, render_prompt(tokenizer, prompt), tuple(responses))
-        for prompt, responses in ((pool.prompts[p], r) for p, r in by_prompt.items())
-    ]
+    groups = []
+    for prompt_id, responses in by_prompt.items():
+        prompt = pool.prompts[prompt_id]
+        given = steps and tuple(tuple(steps[r.response_id]) for r in responses)
+        groups.append(Group(prompt, render_prompt(tokenizer, prompt), tuple(responses), given))
+    return groups
 
 
 def make_tasks(
     group: Group, tokenizer: PreTrainedTokenizerBase, splitter: str, limit: int
 ) -> list[Task]:
-    """Tokenize and segment the responses of one prompt."""
+    """Tokenize the responses of one prompt and cut them: by the splitter, or as the group says."""
+    given = group.steps or (split_steps(response.text, splitter) for response in group.responses)
     tasks = []
-    for response in group.responses:
+    for response, steps in zip(group.responses, given, strict=True):
         encoded = encode(tokenizer, group.prompt_text, response.text)
-        steps = split_steps(response.text, splitter)
         spans = assign_steps(response.text, encoded.offsets, steps)
         tasks.append(Task(encoded, tuple(spans), limit))
     return tasks
@@ -287,6 +318,7 @@ def _shard_table(
             "num_tokens": result.num_tokens,
             "num_steps": result.num_steps,
             "mean_rank": result.mean_rank,
+            "mean_rank_100": result.mean_rank_100,
             "mean_entropy": result.mean_entropy,
             "galp": result.galp,
             **result.lalp,
@@ -310,7 +342,8 @@ def _token_columns(task: Task, result: ResponseScores) -> dict[str, Any]:
 def _shard_schema(key: ScoreKey) -> pa.Schema:
     names = ["galp", *(f"lalp@{window}" for window in key.windows)]
     fields = [("num_tokens", pa.int64()), ("num_steps", pa.int64())]
-    fields += [(name, pa.float64()) for name in ("mean_rank", "mean_entropy", *names)]
+    statistics = ("mean_rank", "mean_rank_100", "mean_entropy")
+    fields += [(name, pa.float64()) for name in (*statistics, *names)]
     fields.append(("reason", pa.string()))
     if key.with_tokens:
         fields += [

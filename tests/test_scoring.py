@@ -104,6 +104,8 @@ def test_rank_and_entropy_against_a_naive_formula(llama):
     predictions = logits[len(prompt) - 1 : -1].log_softmax(-1).numpy()
     ranks = [1 + (row > row[token]).sum() for row, token in zip(predictions, ids, strict=True)]
     assert scores.mean_rank == pytest.approx(np.mean(ranks))
+    assert max(ranks) > 100
+    assert scores.mean_rank_100 == pytest.approx(np.minimum(ranks, 100).mean())
     assert scores.mean_entropy == pytest.approx(
         -(np.exp(predictions) * predictions).sum(1).mean(), abs=1e-4
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import json
 import logging
@@ -32,6 +33,7 @@ from lalp import store, students
 from lalp.records import InputError, Message, Pool, Prompt, Response, load_pool
 from lalp.segmentation import split_steps
 from lalp.selection import rank_teachers, select
+from lalp.steps import split_pool, write_steps
 from lalp.store import load_scores, score, scored_pool, write_scores
 from lalp.students import Student, load_student, make_student
 from lalp.windows import parse_window, window_starts
@@ -113,7 +115,7 @@ def test_scores_have_one_row_per_response_in_the_pools_order(pool, student_folde
     scores = score(pool, student_folder, ["1", 4], store=tmp_path, progress=False)
     assert list(scores.columns) == [
         *("prompt_id", "response_id", "teacher", "correct", "num_tokens", "num_steps"),
-        *("mean_rank", "mean_entropy", "galp", "lalp@1", "lalp@4", "reason"),
+        *("mean_rank", "mean_rank_100", "mean_entropy", "galp", "lalp@1", "lalp@4", "reason"),
     ]
     assert list(scores["response_id"]) == [r.response_id for r in pool.responses]
     assert list(scores["prompt_id"]) == [row[0] for row in RESPONSES]
@@ -390,6 +392,108 @@ def test_one_text_under_two_prompt_ids_is_scored_once(llama, tmp_path, computed)
     assert scores["galp"][0] == scores["galp"][1] < 0
 
 
+# --- given steps ------------------------------------------------------------------------------
+
+
+def test_given_steps_are_scored_as_given(llama, few, tmp_path):
+    steps = {r.response_id: [(0, 8), (8, 21), (21, len(r.text))] for r in few.responses}
+    steps["sum/Bob/0"] = [(0, 1)]
+    scores = score(few, llama, ["1"], splitter=steps, store=tmp_path, with_tokens=True)
+    assert scores.attrs["splitter"] == "given steps"
+    for row, response in zip(scores.itertuples(), few.responses, strict=True):
+        prompt, ids = llama.tokenizer(
+            [f"<|user|>\n{QUESTIONS[row.prompt_id]}<|end|>\n<|assistant|>\n", response.text]
+        )["input_ids"]
+        step_of = np.searchsorted(
+            [end for _, end in steps[row.response_id]],
+            [
+                a + len(t) - len(t.lstrip())
+                for a, t in ((a, response.text[a:b]) for a, b in row.token_spans)
+            ],
+            side="right",
+        )
+        assert list(row.token_steps) == list(step_of)
+        assert row.num_steps == len(steps[row.response_id])
+        ends = np.cumsum(np.bincount(step_of)).tolist()
+        spans = list(zip([0, *ends[:-1]], ends, strict=True))
+        starts = [0, *(start for start, _ in spans[:-1])]
+        expected = naive_lalp(llama, prompt, ids, spans, starts)
+        assert scores.at[row.Index, "lalp@1"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_steps_share_a_shard_whoever_made_them_and_never_with_others(
+    llama, few, tmp_path, computed
+):
+    def run(splitter) -> pd.DataFrame:
+        return score(few, llama, ["1"], splitter=splitter, store=tmp_path, progress=False)
+
+    sentences = split_pool(few, "sentences")
+    named, given_ = run("sentences"), run(sentences)
+    assert_frame_equal(given_, named)
+    assert named.attrs["key"] != given_.attrs["key"]
+    assert computed == [1, 1] * 2
+    write_steps(tmp_path / "steps.jsonl", few, sentences)
+    assert run(str(tmp_path / "steps.jsonl")).equals(named)
+    assert run({name: [list(span) for span in spans] for name, spans in sentences.items()}).equals(
+        named
+    )
+    assert computed == [1, 1] * 2
+    # One boundary moves in one response: its prompt is scored again, the other is not.
+    (moved,) = (r for r in few.responses if len(sentences[r.response_id]) > 1)
+    (first, cut), (_, second), *rest = sentences[moved.response_id]
+    others = sentences | {moved.response_id: [(first, cut - 2), (cut - 2, second), *rest]}
+    assert not run(others).equals(named)
+    assert computed == [1, 1] * 2 + [1]
+    assert len(shards(tmp_path)) == 5
+
+
+def test_chunks_and_other_splitters_by_name(llama, pool, tmp_path, computed):
+    for size in (3, 5):
+        scores = score(pool, llama, ["0"], splitter=f"{size}t", store=tmp_path, progress=False)
+        assert list(scores["num_steps"]) == [-(-n // size) for n in scores["num_tokens"]]
+        assert scores.attrs["splitter"] == f"{size}t"
+    before = list(computed)
+    score(pool, llama, ["0"], splitter="5t", store=tmp_path, progress=False)
+    assert computed == before
+
+
+def test_steps_that_do_not_fit_are_refused_before_the_student_is_loaded(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "locate_student", None)
+    for splitter in ("llm", "0t", "steps.json"):
+        with pytest.raises(InputError, match="splitter"):
+            score(few, "any", ["4"], splitter=splitter, store=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_shards_by_splitters_of_segmentation_are_what_they_always_were(
+    llama, few, tmp_path
+):
+    # Spelled out: a store that was filled by an earlier version must be found again.
+    def digest(value: object) -> str:
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    score(few, llama, ["1", "all"], splitter="paragraphs", store=tmp_path, progress=False)
+    key = {
+        "student": "test",
+        "tokenizer": digest(llama.tokenizer.backend_tokenizer.to_str()),
+        "chat_template": digest(CHAT_TEMPLATE),
+        "splitter": "paragraphs",
+        "windows": ["1", "all"],
+        "with_tokens": False,
+        "dtype": "torch.float32",
+        "device": "cpu",
+        "code": store.code_version(),
+    }
+    names = {
+        digest([f"<|user|>\n{QUESTIONS[p]}<|end|>\n<|assistant|>\n", [text]])
+        for p, _, text in (RESPONSES[2], RESPONSES[3])
+    }
+    assert {path.relative_to(tmp_path) for path in shards(tmp_path)} == {
+        Path(digest(key)) / f"{name}.parquet" for name in names
+    }
+
+
 SOURCE = '''
 """A module."""
 
@@ -471,7 +575,7 @@ def no_parquet(shard: Path, others: list[Path]) -> None:
 
 def flip(shard: Path, others: list[Path]) -> None:
     data = bytearray(shard.read_bytes())
-    galp = pq.read_metadata(shard).row_group(0).column(4)
+    galp = pq.read_metadata(shard).row_group(0).column(5)
     assert galp.path_in_schema == "galp"
     data[galp.dictionary_page_offset + galp.total_compressed_size - 1] ^= 0x10
     shard.write_bytes(data)
