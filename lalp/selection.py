@@ -22,9 +22,11 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from lalp.records import InputError
+from lalp.variants import LOWER_IS_BETTER, VARIANTS, add_variants, variant_column
 from lalp.windows import Window, parse_window
 
-RULES = ("random", "galp", "galp-lowest", "lalp", "lalp-lowest")
+RULES = ("random", "galp", "galp-lowest", "lalp", "lalp-lowest", *VARIANTS)
+_WINDOW_RULES = frozenset({"lalp", "lalp-lowest", "hybrid", "lalp-tail"})
 Tie = Literal["first", "shortest", "random"]
 
 # Sums over prompts in another order differ by about 1e-14 nats: smaller gaps than this are ties.
@@ -42,7 +44,8 @@ def score_column(rule: str, window: str | int | Window | None = None) -> str | N
 
     Args:
         rule: One of ``RULES``.
-        window: Context window of the LALP rules, such as ``4`` or ``25%``; others ignore it.
+        window: Context window of the rules that have one, such as ``4`` or ``25%``; others
+            ignore it.
 
     Raises:
         InputError: If the rule is unknown, or it needs a window and has none or a malformed one.
@@ -51,8 +54,10 @@ def score_column(rule: str, window: str | int | Window | None = None) -> str | N
         raise InputError(f"there is no rule {rule!r}: choose one of {', '.join(RULES)}")
     if rule == "random":
         return None
-    if rule.startswith("galp"):
+    if rule in ("galp", "galp-lowest"):
         return "galp"
+    if rule in VARIANTS:
+        return variant_column(rule, window)
     if window is None:
         raise InputError(f"rule {rule} needs a window: name one, for example 4")
     return f"lalp@{parse_window(window)}"
@@ -74,9 +79,10 @@ def select(
 
     Args:
         scores: One row per response.
-        rule: One of ``RULES``: a random candidate, or the one of highest or lowest score.
-        window: Context window of the LALP rules; may be left out if the table holds only one.
-            The other rules ignore it.
+        rule: One of ``RULES``: a random candidate, or the one of highest or lowest score. Scores
+            of `lalp.variants` that the table lacks are computed; of ``rsr`` the lowest is chosen.
+        window: Context window of ``lalp``, ``lalp-lowest``, ``hybrid`` and ``lalp-tail``; may be
+            left out if the table holds only one. The other rules ignore it.
         seed: For ``random``, as rule and as tie rule.
         tie: Which of equal scores to take: ``first`` (smallest response id, as text),
             ``shortest`` (fewest tokens, then smallest id) or ``random``.
@@ -93,16 +99,19 @@ def select(
     if tie not in get_args(Tie):
         raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
     _check_table(scores)
-    if window is None and rule in ("lalp", "lalp-lowest"):
+    if window is None and rule in _WINDOW_RULES:
         window = _only_window(scores)
     column = score_column(rule, window)
+    if rule in VARIANTS and column not in scores.columns:
+        scores = add_variants(scores, [rule], window)
     columns = [] if column is None else [column]
     keep, left_out = _candidates(scores, columns, skip_unscored=skip_unscored)
     if column is None:
         keys = [_draws("rule", seed, scores)]
     else:
         values = _score_values(scores, column)
-        keys = [values if rule.endswith("lowest") else -values, *_tie_keys(scores, tie, seed)]
+        lowest = rule.endswith("lowest") or rule in LOWER_IS_BETTER
+        keys = [values if lowest else -values, *_tie_keys(scores, tie, seed)]
     chosen = _take_first(scores, keep, keys)
     return _with_left_out(scores, chosen, left_out, "prompts without a candidate")
 
@@ -463,7 +472,9 @@ def _check_sizes(sizes: Sequence[int] | None, num_prompts: int) -> Int[np.ndarra
 
 
 def _score_columns(scores: pd.DataFrame) -> list[str]:
-    return [name for name in map(str, scores.columns) if name == "galp" or name.startswith("lalp@")]
+    """GALP and LALP, without their single tokens."""
+    names = [name for name in map(str, scores.columns) if not name.endswith(":tokens")]
+    return [name for name in names if name == "galp" or name.startswith("lalp@")]
 
 
 def _only_window(scores: pd.DataFrame) -> str:
