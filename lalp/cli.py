@@ -17,7 +17,6 @@ import typer
 from lalp.records import (
     TRAINING_FORMATS,
     InputError,
-    atomic_path,
     load_pool,
     pool_summary,
     write_training,
@@ -45,7 +44,13 @@ Windows = Annotated[
     list[str] | None,
     typer.Option("--window", help="Steps (4), share (25%), tokens (256t), or all; repeatable."),
 ]
-Splitter = Annotated[str, typer.Option(help="How responses are cut into steps.")]
+Splitter = Annotated[
+    str,
+    typer.Option(
+        help="How responses are cut into steps: sentences, paragraphs, semantic, 32t (chunks of "
+        "that many student tokens), or a steps file (.jsonl)."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 TrustCode = Annotated[bool, typer.Option(help="Run Python code that comes with the model.")]
 Seed = Annotated[int, typer.Option(help="For everything random.")]
@@ -62,23 +67,57 @@ def check(pool: PoolFile, as_json: AsJson = False) -> None:
 def segment(
     pool: PoolFile,
     out: Annotated[Path, typer.Option(help="JSONL to write: one response a line.")],
-    splitter: Splitter = "sentences",
+    splitter: Annotated[
+        str,
+        typer.Option(
+            help="sentences, paragraphs, semantic, llm, 32t (chunks of that many student tokens), "
+            "or a steps file to check."
+        ),
+    ] = "sentences",
+    student: Annotated[
+        str, typer.Option(help="Whose tokens 32t counts: as for lalp score.")
+    ] = "smollm2-135m",
+    llm_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
+        ),
+    ] = None,
+    llm_model: Annotated[str | None, typer.Option(help="The model's name there.")] = None,
+    llm_instruction: Annotated[
+        str | None, typer.Option(help="Text file with {solution} (and {problem}) to send instead.")
+    ] = None,
+    llm_concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 16,
+    llm_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 600,
 ) -> None:
     """Cut every response into steps, as [start, end) character offsets."""
-    from lalp.segmentation import split_steps
-
+    if splitter != "llm" and (llm_url or llm_model or llm_instruction):
+        raise InputError(f"--llm options go with --splitter llm, not {splitter}: leave them out")
+    if splitter == "llm" and not (llm_url and llm_model):
+        raise InputError("--splitter llm needs --llm-url and --llm-model: whom to ask")
     loaded = load_pool(pool)
-    split_steps("", splitter)
-    with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for response in loaded.responses:
-            record = {
-                "prompt_id": response.prompt_id,
-                "response_id": response.response_id,
-                "teacher": response.teacher,
-                "steps": split_steps(response.text, splitter),
-            }
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    from lalp.steps import chunk_size, count_reasons, split_pool, write_steps
+
+    fallbacks: dict[str, str] = {}
+    if splitter == "llm":
+        from lalp.llm_splitter import INSTRUCTION, load_instruction, split_with_llm
+
+        result = split_with_llm(
+            loaded,
+            llm_url,
+            llm_model,
+            instruction=load_instruction(llm_instruction) if llm_instruction else INSTRUCTION,
+            concurrency=llm_concurrency,
+            timeout=llm_timeout,
+        )
+        steps, fallbacks = result.steps, result.fallbacks
+    else:
+        tokenizer = _load_tokenizer(student) if chunk_size(splitter) else None
+        steps = split_pool(loaded, splitter, tokenizer=tokenizer)
+    write_steps(out, loaded, steps, fallbacks)
     _say(f"{len(loaded.responses)} responses cut into steps: {out}")
+    for reason, count in count_reasons(fallbacks).items():
+        _say(f"{count} of them into sentences: {reason}")
 
 
 @app.command()
@@ -220,6 +259,23 @@ def select(
     _say(f"{len(chosen)} responses written: {out}")
 
 
+@app.command()
+def show(
+    scores: ScoresFile,
+    response_id: Annotated[str, typer.Option(help="The response to show.")],
+    out: Annotated[Path, typer.Option(help="HTML page to write.")],
+    window: Annotated[
+        str | None, typer.Option(help="Local window; needed if the table holds several.")
+    ] = None,
+) -> None:
+    """Draw one response as a heat map: what each token gains from context outside the window."""
+    from lalp.display import write_heat_map
+    from lalp.store import load_scores
+
+    write_heat_map(load_scores(scores), response_id, out, window, where=scores)
+    _say(f"heat map of {response_id}: {out}")
+
+
 def main() -> None:
     """Entry point: bad input is one line on standard error and exit code 2."""
     handler = logging.StreamHandler()
@@ -240,6 +296,12 @@ def main() -> None:
     except OSError as error:
         _say(f"{error.filename or 'file'}: {error.strerror or error}")
         sys.exit(2)
+
+
+def _load_tokenizer(student: str) -> Any:
+    from lalp.students import load_tokenizer
+
+    return load_tokenizer(student)
 
 
 def _columns(frame: pd.DataFrame, windows: list[str] | None) -> list[str]:

@@ -166,6 +166,8 @@ def cut_pieces(embedder: SentenceTransformer, text: str) -> list[str]:
     words, offsets = encoded.word_ids(0), encoded["offset_mapping"][0]
     bounds = [offsets[t][0] for t in _balanced_cuts(words, limit)]
     cuts = [0, *sorted({b for b in bounds if 0 < b < len(text)}), len(text)]
+    if len(cuts) == 2:  # one character of more tokens than the input holds
+        return [text]
     # A piece on its own may have a few tokens more than within the text: hence once more.
     return [piece for a, b in pairwise(cuts) for piece in cut_pieces(embedder, text[a:b])]
 

@@ -161,6 +161,30 @@ def test_segment(lalp, pool_file, tmp_path, splitter):
     assert len(lines[5]["steps"]) == 2  # "Then x = 7." and, after a blank line, "Yes."
 
 
+def test_segment_by_tokens_then_plan_and_score_with_the_file(
+    lalp, pool_file, student_folder, tmp_path
+):
+    student = ["--student", student_folder]
+    steps = tmp_path / "steps.jsonl"
+    done = lalp("segment", pool_file, "--splitter", "4t", *student, "--out", steps)
+    assert done.code == 0
+    lines = [json.loads(line) for line in steps.read_text(encoding="utf-8").splitlines()]
+    for line, record in zip(lines, RECORDS, strict=True):
+        assert "".join(record["response"][a:b] for a, b in line["steps"]) == record["response"]
+    # A checked file is written again as it is.
+    again = tmp_path / "again.jsonl"
+    assert lalp("segment", pool_file, "--splitter", steps, "--out", again).code == 0
+    assert again.read_text() == steps.read_text()
+    for splitter in ("4t", steps):
+        options = [pool_file, *student, "--splitter", splitter]
+        cost = json.loads(lalp("plan", *options, "--json").out)
+        assert cost["num_steps"] == sum(len(line["steps"]) for line in lines)
+        assert lalp("score", *options, "--quiet", "--out", tmp_path / "s.parquet").code == 0
+        scores = load_scores(tmp_path / "s.parquet")
+        assert list(scores["num_steps"]) == [len(line["steps"]) for line in lines]
+        assert scores.attrs["splitter"] == str(splitter)
+
+
 def test_plan(lalp, pool_file, student_folder):
     arguments = ["plan", pool_file, "--student", student_folder, "--window", 1, "--window", "all"]
     done = lalp(*arguments, "--json")
@@ -367,9 +391,16 @@ BAD_COMMANDS = {
     "segment none.jsonl --out new": "none.jsonl: no such file",
     "segment pool.jsonl --out new --splitter words": "splitter",
     "segment bad.jsonl --out new": "bad.jsonl, line 2",
+    "segment pool.jsonl --out new --splitter llm": "--splitter llm needs --llm-url and --llm-model",
+    "segment pool.jsonl --out new --splitter llm --llm-url http://x": "needs --llm-url and",
+    "segment pool.jsonl --out new --llm-model m": "--llm options go with --splitter llm",
+    "segment pool.jsonl --out new --splitter none.jsonl": "none.jsonl: cannot be read",
+    "segment pool.jsonl --out new --splitter 8t --student ./none": "no such folder",
+    "segment pool.jsonl --out new --splitter steps.jsonl": "steps.jsonl: 8 of 9 responses have no",
     "segment pool.jsonl --out folder": "folder: exists and is not a regular file",
     "plan pool.jsonl --student tiny --window x": "window 'x' is not understood",
     "plan pool.jsonl --student tiny --splitter words": "splitter",
+    "plan pool.jsonl --student tiny --splitter steps.jsonl": "8 of 9 responses have no steps",
     "plan pool.jsonl --student ./none": "student './none': no such folder",
     "plan pool.jsonl --student no-such-org/none": "student 'no-such-org/none' cannot be loaded",
     "score none.jsonl --student tiny --out new.parquet": "none.jsonl: no such file",
@@ -380,6 +411,9 @@ BAD_COMMANDS = {
     "score pool.jsonl --student tiny --out new.parquet --window 4 --window 4": "more than once",
     "score pool.jsonl --student tiny --out new.parquet --window=-1": "window '-1'",
     "score pool.jsonl --student tiny --out new.parquet --splitter words": "splitter",
+    "score pool.jsonl --student tiny --out new.parquet --splitter llm": "run `lalp segment",
+    "score pool.jsonl --student tiny --out new.parquet --splitter steps.jsonl": "8 of 9 responses",
+    "score pool.jsonl --student tiny --out new.parquet --splitter pool.jsonl": "pool.jsonl, line 1",
     "score pool.jsonl --student ./none --out new.parquet": "no such folder",
     "score pool.jsonl --student none.gguf --out new.parquet": "no such GGUF file",
     "score pool.jsonl --student no-such-org/none --out new.parquet": "cannot be loaded",
@@ -419,6 +453,7 @@ def workplace(tmp_path, monkeypatch, pool_file, scores_file, student_folder) -> 
     Path("empty.jsonl").write_text("")
     write_pool(Path("blank.jsonl"), [RECORDS[0], RECORDS[1] | {"response": " "}])
     Path("pool.csv").write_text("prompt_id,prompt\n")
+    Path("steps.jsonl").write_text('{"response_id": "p1/Bob/0", "steps": [[0, 1]]}\n')
     Path("cut.parquet").write_bytes(scores_file.read_bytes()[:-50])
     frame = scores_frame()
     frame.drop(columns="galp").to_parquet("other.parquet")
