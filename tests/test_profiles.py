@@ -16,6 +16,10 @@ num_prompts: 3
 responses_per_teacher: 1
 sweep_windows: ["50%"]
 sweep_prompts: 2
+splitters: [paragraphs]
+splitter_prompts: 2
+embedder: all-minilm-l6-v2
+coverage_prompts: 2
 num_resamples: 10
 """
 

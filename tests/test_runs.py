@@ -48,7 +48,22 @@ def scores_of(galp: dict[str, float], lalp: dict[str, float], prompts: int) -> p
     )
 
 
-PROFILE = Profile("s", "champ", "sentences", ["4"], "4", 9, 1, ["5%", "100%"], 9, 200)
+PROFILE = Profile(
+    student="s",
+    pool="champ",
+    splitter="sentences",
+    windows=["4"],
+    main_window="4",
+    num_prompts=9,
+    responses_per_teacher=1,
+    sweep_windows=["5%", "100%"],
+    sweep_prompts=9,
+    splitters=["paragraphs"],
+    splitter_prompts=4,
+    embedder="e",
+    coverage_prompts=9,
+    num_resamples=200,
+)
 APART = {"A": -1.0, "B": -2.0, "C": -3.0}
 TURNED = {"A": -3.5, "B": -2.5, "C": -1.5}
 
