@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab bench refresh clean distclean help setup
+.PHONY: all test lint unit notebooks-check lab site bench refresh clean distclean help setup
 .DEFAULT_GOAL := help
 
 PROFILE ?= cpu
@@ -18,10 +18,21 @@ BENCH_READY := $(VENV)/.lalp-bench-ready
 SOURCES := $(wildcard lalp/*.py lalp/analysis/*.py lalp/profiles/*.yaml)
 NOTEBOOKS := $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(NOTEBOOKS:%=$(OUT)/%.ipynb)
+# It collects what all others found.
+LAST := 09_paper_vs_run
 # The default profile draws the committed figures; the others draw into their own build folder.
 DRAWN := $(if $(filter cpu,$(PROFILE)),figures,$(BUILD)/$(PROFILE)/figures)
-FIGURES_00 := $(DRAWN)/pool.png
-FIGURES_04 := $(patsubst %,$(DRAWN)/%.png,scores teacher_means window_sweep prompts_enough teacher_mix)
+# Every figure has one notebook that draws it.
+FIGURES_00_pool := pool
+FIGURES_01_coverage := coverage coverage_candidates coverage_categories coverage_controls coverage_similarity
+FIGURES_02_token_attribution := token_categories category_mass low_probability_tokens category_shifts
+FIGURES_03_self_conditioning := self_conditioning self_conditioning_controls occurrences
+FIGURES_04_selection := scores teacher_means window_sweep prompts_enough teacher_mix splitter_sensitivity
+FIGURES_07_theory := learned_conditionals learned_weights gap_by_distance gap_by_window fluency_trap fatal_step
+FIGURES_09_paper_vs_run := overview
+FIGURES_10_variants := score_correlations step_length
+figures_of = $(FIGURES_$(1):%=$(DRAWN)/%.png)
+FIGURES := $(foreach name,$(NOTEBOOKS),$(call figures_of,$(name)))
 
 export HF_HUB_DISABLE_PROGRESS_BARS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -30,21 +41,25 @@ export TOKENIZERS_PARALLELISM := false
 # An inherited MPLBACKEND=Agg would leave notebooks without inline figures.
 unexport MPLBACKEND
 
-all: $(EXECUTED) $(FIGURES_00) $(FIGURES_04) ## run every notebook whose inputs changed, and draw the figures (PROFILE=cpu)
+all: $(EXECUTED) $(FIGURES) ## run every notebook whose inputs changed, and draw the figures (PROFILE=cpu)
 
 $(OUT)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(READY)
 	@mkdir -p $(@D)
 	TQDM_DISABLE=1 $(PY) -m papermill --log-level WARNING --no-progress-bar -k python3 \
 	  --cwd notebooks -p PROFILE $(PROFILE) $< $@
 
-# Notebooks that read what an earlier one wrote.
-$(OUT)/04_selection.ipynb: $(OUT)/00_pool.ipynb
+# Notebooks that read what an earlier one wrote: the graded pool, its scores, all verdicts.
+$(OUT)/01_coverage.ipynb $(OUT)/04_selection.ipynb: $(OUT)/00_pool.ipynb
+$(patsubst %,$(OUT)/%.ipynb,02_token_attribution 03_self_conditioning 10_variants): $(OUT)/04_selection.ipynb
+$(OUT)/$(LAST).ipynb: $(filter-out %/$(LAST).ipynb,$(EXECUTED))
 
 # A figure is drawn by its notebook; one that was deleted is drawn again.
-$(FIGURES_00): $(OUT)/00_pool.ipynb
-$(FIGURES_04): $(OUT)/04_selection.ipynb
-$(FIGURES_00) $(FIGURES_04):
-	@test -e $@ || { rm $< && $(MAKE) --no-print-directory $<; }
+define redraw
+$(call figures_of,$(1)): $(OUT)/$(1).ipynb
+	@test -e $$@ || { rm $$< && $$(MAKE) --no-print-directory $$<; }
+
+endef
+$(foreach name,$(NOTEBOOKS),$(if $(FIGURES_$(name)),$(eval $(call redraw,$(name)))))
 
 setup: $(READY) ## install into .venv
 
@@ -70,10 +85,13 @@ unit: | $(READY) ## pytest
 
 notebooks-check: | $(READY)
 	TQDM_DISABLE=1 $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 1800 \
-	  -p no:xdist -o addopts= notebooks
+	  -p no:xdist -o addopts= $(patsubst %,notebooks/%.ipynb,$(filter-out $(LAST),$(NOTEBOOKS)) $(LAST))
 
 lab: | $(READY) ## open JupyterLab
 	$(VENV)/bin/jupyter lab notebooks
+
+site: | $(READY) ## static pages of the executed notebooks: build/site/index.html
+	$(PY) -m benchmarks.site --profile $(PROFILE)
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring
