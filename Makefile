@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.lalp-ready
 BENCH_READY := $(VENV)/.lalp-bench-ready
 
-SOURCES := $(wildcard lalp/*.py lalp/analysis/*.py lalp/profiles/*.yaml)
+SOURCES := $(wildcard lalp/*.py lalp/*/*.py lalp/profiles/*.yaml)
 NOTEBOOKS := $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(NOTEBOOKS:%=$(OUT)/%.ipynb)
 # It collects what all others found.

@@ -522,7 +522,7 @@ def verdicts_of(gap: Contrast, equal: Contrast, by_category: pd.DataFrame, share
 
 
 def categories_of(*differences: tuple[float, float, float]) -> pd.DataFrame:
-    labels = [f"c{i}" for i in range(len(differences))] + list(runs._TOGETHER)
+    labels = [f"c{i}" for i in range(len(differences))] + list(runs.coverage._TOGETHER)
     rows = [*differences, *[(0.0, -0.1, 0.1)] * 2]
     return pd.DataFrame(
         {"label": label, "candidates": c, "difference": d, "low": low, "high": high}

@@ -5,6 +5,7 @@ import pytest
 
 from lalp import runs
 from lalp.profiles import Profile
+from lalp.runs import ranking
 
 
 def selection(teachers: str) -> pd.DataFrame:
@@ -14,17 +15,17 @@ def selection(teachers: str) -> pd.DataFrame:
 
 def test_chance_of_moving_by_hand():
     # Four prompts, all moved from A to B: only the draws with equal signs are as extreme, 2 of 16.
-    chance = runs._chance_of_moving(selection("AAAA"), selection("BBBB"), 20_000, seed=0)
+    chance = ranking._chance_of_moving(selection("AAAA"), selection("BBBB"), 20_000, seed=0)
     assert chance == pytest.approx(2 / 16, abs=0.01)
 
 
 def test_the_same_selection_moves_nothing():
-    assert runs._chance_of_moving(selection("ABC"), selection("ABC"), 100, seed=0) == 1
+    assert ranking._chance_of_moving(selection("ABC"), selection("ABC"), 100, seed=0) == 1
 
 
 def test_moved_counts_each_response_once():
     mix = pd.DataFrame({"A": [75.0, 25.0], "B": [25.0, 75.0]}, index=["galp", "lalp"])
-    assert runs._moved(mix) == 50
+    assert ranking._moved(mix) == 50
 
 
 def scores_of(galp: dict[str, float], lalp: dict[str, float], prompts: int) -> pd.DataFrame:

@@ -155,9 +155,9 @@ def test_each_splitter_is_scored_for_the_same_first_prompts(llama, tmp_path, mon
         splitter="sentences", splitters=["paragraphs", "5t"], num_prompts=3, splitter_prompts=2
     )
     monkeypatch.setenv("LALP_BUILD", str(tmp_path))
-    monkeypatch.setattr(runs, "load_tokenizer", lambda name: llama.tokenizer)
+    monkeypatch.setattr(runs.splitters, "load_tokenizer", lambda name: llama.tokenizer)
     monkeypatch.setattr(
-        runs,
+        runs.splitters,
         "score",
         lambda pool, name, *rest, **options: store.score(pool, llama, *rest, **options),
     )
