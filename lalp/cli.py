@@ -218,9 +218,14 @@ def teachers(
 @app.command()
 def select(
     scores: ScoresFile,
-    rule: Annotated[str, typer.Option(help="random, galp, galp-lowest, lalp or lalp-lowest.")],
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="random, galp, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, lalp-tail, rsr."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="File to write (a folder for llamafactory).")],
-    window: Annotated[str | None, typer.Option(help="Window of the LALP rules.")] = None,
+    window: Annotated[str | None, typer.Option(help="Window of lalp and hybrid rules.")] = None,
     fmt: Annotated[
         str, typer.Option("--format", help=", ".join(TRAINING_FORMATS) + ".")
     ] = "messages",
