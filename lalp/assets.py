@@ -9,6 +9,7 @@ catch a file that was altered at equal length.
 
 from __future__ import annotations
 
+import ast
 import os
 import tomllib
 from dataclasses import dataclass
@@ -76,6 +77,25 @@ def build_dir() -> Path:
     here = Path.cwd()
     root = next((folder for folder in (here, *here.parents) if _is_project(folder)), here)
     return root / "build"
+
+
+def code_of(module: str) -> str:
+    """The code of one of the project's modules, without comments, docstrings and layout.
+
+    What is stored under it is computed anew when the code changes, and not when its prose does.
+    """
+    spec = find_spec(f"lalp.{module}")
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            node.body = body[1:]
+    return ast.dump(tree)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _is_project(folder: Path) -> bool:

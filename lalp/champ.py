@@ -31,12 +31,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import binomtest
 
-from lalp.assets import champ_path
+from lalp.assets import champ_path, code_of
 from lalp.grading import extract_from_sentence, grade_answers, grading_key
 from lalp.records import InputError, Message, Pool, Prompt, Response, atomic_path, save_pool
-
-CHAMP_VERSION = 1
-"""Part of the cache key: raise it when reading, grading or filtering of CHAMP changes."""
 
 SETTINGS = (
     "0-Shot", "No C w/o H", "5-Shot", "Misleading C w/o H", "Name C w/o H", "Example C w/o H",
@@ -391,10 +388,11 @@ def champ_pool(cache_dir: Path, num_workers: int = 2) -> tuple[Pool, pd.DataFram
     """The packaged CHAMP as a verified pool, and all its graded attempts.
 
     ``champ_pool.jsonl`` and ``champ_graded.parquet`` are written to ``cache_dir``; later calls use
-    them as long as CHAMP's file and the versions of the code that grades are the same.
+    them as long as CHAMP's file and the code that reads and grades it are the same.
     """
     path = champ_path()
-    key = f"CHAMP {_sha256(path)}, lalp champ {CHAMP_VERSION}, {grading_key()}"
+    own = hashlib.sha256(code_of("champ").encode()).hexdigest()[:12]
+    key = f"CHAMP {_sha256(path)}, lalp champ {own}, {grading_key()}"
     graded = _read_graded(cache_dir / "champ_graded.parquet", key)
     if graded is None:
         graded = grade_champ(load_champ_attempts(path), cache_dir, num_workers)

@@ -8,9 +8,7 @@ where it stopped, and no setting is ever mixed with another.
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +25,7 @@ import torch
 from tqdm import tqdm
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from lalp.assets import build_dir
+from lalp.assets import build_dir, code_of
 from lalp.records import InputError, Pool, Prompt, Response, atomic_path, load_pool
 from lalp.scoring import ResponseScores, Task, plan_response, score_candidates
 from lalp.segmentation import SPLITTERS, Span, split_steps
@@ -207,22 +205,7 @@ def make_tasks(
 
 def code_version() -> str:
     """Hash of the code that decides a score; comments, docstrings and layout do not count."""
-    return _digest([_code_of(module) for module in _SCORING_MODULES])
-
-
-def _code_of(module: str) -> str:
-    spec = importlib.util.find_spec(f"lalp.{module}")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            node.body = body[1:]
-    return ast.dump(tree)
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    value = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+    return _digest([code_of(module) for module in _SCORING_MODULES])
 
 
 class _Scorer:

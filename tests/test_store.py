@@ -547,10 +547,10 @@ def test_other_code_has_another_version(version_of, old, new):
 
 
 def test_every_module_that_decides_a_score_counts(monkeypatch):
-    version, real = store.code_version(), store._code_of
+    version, real = store.code_version(), store.code_of
     assert store.code_version() == version
     for changed in ("segmentation", "students", "windows", "scoring"):
-        monkeypatch.setattr(store, "_code_of", lambda m, c=changed: real(m) + "!" * (m == c))
+        monkeypatch.setattr(store, "code_of", lambda m, c=changed: real(m) + "!" * (m == c))
         assert store.code_version() != version
 
 
