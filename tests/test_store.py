@@ -29,7 +29,7 @@ from conftest import CHAT_TEMPLATE, build_student, naive_lalp, separate_pass
 from pandas.testing import assert_frame_equal
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from lalp import store, students
+from lalp import assets, store, students
 from lalp.records import InputError, Message, Pool, Prompt, Response, load_pool
 from lalp.segmentation import split_steps
 from lalp.selection import rank_teachers, select
@@ -520,9 +520,7 @@ def version_of(tmp_path, monkeypatch):
     def version(source: str) -> str:
         path = tmp_path / "module.py"
         path.write_text(source, encoding="utf-8")
-        monkeypatch.setattr(
-            store.importlib.util, "find_spec", lambda name: SimpleNamespace(origin=str(path))
-        )
+        monkeypatch.setattr(assets, "find_spec", lambda name: SimpleNamespace(origin=str(path)))
         return store.code_version()
 
     return version
@@ -549,7 +547,7 @@ def test_other_code_has_another_version(version_of, old, new):
 def test_every_module_that_decides_a_score_counts(monkeypatch):
     version, real = store.code_version(), store.code_of
     assert store.code_version() == version
-    for changed in ("segmentation", "students", "windows", "scoring"):
+    for changed in ("segmentation", "packed", "students", "windows", "scoring"):
         monkeypatch.setattr(store, "code_of", lambda m, c=changed: real(m) + "!" * (m == c))
         assert store.code_version() != version
 
