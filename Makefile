@@ -43,10 +43,12 @@ unexport MPLBACKEND
 
 all: $(EXECUTED) $(FIGURES) ## run every notebook whose inputs changed, and draw the figures (PROFILE=cpu)
 
+# Under another name until it has run whole: papermill writes while it runs, and may be killed.
 $(OUT)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(READY)
 	@mkdir -p $(@D)
 	TQDM_DISABLE=1 $(PY) -m papermill --log-level WARNING --no-progress-bar -k python3 \
-	  --cwd notebooks -p PROFILE $(PROFILE) $< $@
+	  --cwd notebooks -p PROFILE $(PROFILE) $< $@.part
+	@mv $@.part $@
 
 # Notebooks that read what an earlier one wrote: the graded pool, its scores, all verdicts.
 $(OUT)/01_coverage.ipynb $(OUT)/04_selection.ipynb: $(OUT)/00_pool.ipynb
