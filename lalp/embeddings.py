@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from lalp.assets import build_dir, embedder_path
+from lalp.assets import build_dir, code_of, embedder_path
 from lalp.records import InputError, atomic_path
 
 # Imported where it is needed: it takes seconds, and what is kept on disk does without it.
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("lalp")
 
 PACKAGED_EMBEDDER = "all-minilm-l6-v2"
-# Part of the key of kept embeddings: raise it when the same texts would get other vectors.
-EMBEDDING_VERSION = 1
 
 # Files that decide what an embedder does.
 _CONTENT = {".json", ".safetensors", ".bin", ".model", ".txt"}
+# The same texts may get other vectors from other code: part of the key of kept embeddings.
+_CODE = code_of("embeddings")
 # Padded tokens of one forward pass on a CPU: enough to fill it, little enough for its caches.
 _BATCH_TOKENS = 4096
 
@@ -227,7 +227,7 @@ def load_embeddings(
         InputError: If the embedder cannot be loaded.
     """
     # The texts' order is part of the key, so that nothing needs to be looked up one by one.
-    key = _digest([EMBEDDING_VERSION, embedder_revision(name), chunk_mean, list(texts)])
+    key = _digest([_CODE, embedder_revision(name), chunk_mean, list(texts)])
     path = (folder or build_dir() / "embeddings") / f"{key}.npz"
     kept = _read_embedded(path, len(texts))
     if kept is None:

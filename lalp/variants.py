@@ -19,6 +19,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy import stats
 
+from lalp.intervals import mean_interval
 from lalp.records import InputError
 from lalp.windows import Window, parse_window
 
@@ -78,7 +79,8 @@ def _hybrid(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
     if not 0 <= weight <= 1:
         raise InputError(f"weight {weight} of the hybrid: give a number between 0 and 1")
     lalp, galp = _column(scores, f"lalp@{window}"), _column(scores, "galp")
-    return weight * _standardize(lalp) + (1 - weight) * _standardize(galp)
+    # Rounded, for the last bits of a mean depend on the order of the rows.
+    return (weight * _standardize(lalp) + (1 - weight) * _standardize(galp)).round(10)
 
 
 def _standardize(values: pd.Series) -> pd.Series:
@@ -120,9 +122,9 @@ def _by_response(
     """A score per response from its token log-probabilities; NaN where ``name`` is NaN."""
     tokens, steps = _column(scores, f"{name}:tokens"), _column(scores, "token_steps")
     values = [
-        average(np.asarray(t, float), np.asarray(s)) if np.isfinite(score) and len(t) > s[-1] + 1
+        average(np.asarray(t, float), np.asarray(s)) if np.isfinite(v) and _is_later(s).any()
         else np.nan
-        for t, s, score in zip(tokens, steps, _column(scores, name), strict=True)
+        for t, s, v in zip(tokens, steps, _column(scores, name), strict=True)
     ]  # fmt: skip
     return pd.Series(values, index=scores.index, dtype=float)
 
@@ -174,7 +176,7 @@ def within_prompt_correlations(
     for i, first in enumerate(columns):
         for second in columns[i + 1 :]:
             taus = np.array([_tau(signed[first].iloc[g], signed[second].iloc[g]) for g in groups])
-            low, high = _bootstrap(taus[~np.isnan(taus)], num_resamples, seed)
+            low, high = mean_interval(taus[~np.isnan(taus)], num_resamples, seed)
             rows.append(
                 {
                     "score": first,
@@ -192,14 +194,3 @@ def _tau(first: pd.Series, second: pd.Series) -> float:
     if len(first) < 2 or first.isna().any() or second.isna().any():
         return np.nan
     return float(stats.kendalltau(first, second).statistic)
-
-
-def _bootstrap(
-    values: Float[np.ndarray, "prompts"], num_resamples: int, seed: int
-) -> tuple[float, float]:
-    """95 % percentile interval of the mean; NaN with fewer than two values."""
-    if len(values) < 2:
-        return np.nan, np.nan
-    picks = np.random.default_rng(seed).integers(0, len(values), (num_resamples, len(values)))
-    low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)

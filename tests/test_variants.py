@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from conftest import build_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lalp.profiles import load_profile
 from lalp.records import InputError, load_pool
+from lalp.runs import first_token_table
 from lalp.selection import select
 from lalp.store import score
 from lalp.variants import (
@@ -88,6 +91,31 @@ def test_the_hybrids_ends_order_as_galp_and_lalp_do(pairs, weight):
     hybrid = add_variants(table, ["hybrid"], "2", weight=weight)["hybrid@2"]
     end = table["lalp@2" if weight else "galp"]
     assert (hybrid.rank() == end.rank()).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(*[st.integers(-512, 0)] * 2), min_size=2, max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_the_hybrids_choice_does_not_depend_on_the_order_of_rows(pairs, random):
+    table = table_of([{"tokens": [-1, -2], "steps": [0, 0]}] * len(pairs))
+    table[["galp", "lalp@4"]] = np.array(pairs) / 64
+    rows = random.sample(range(len(pairs)), len(pairs))
+    chosen = select(table, "hybrid", "4")["response_id"]
+    assert list(chosen) == list(select(table.iloc[rows], "hybrid", "4")["response_id"])
+
+
+def test_first_tokens_beside_the_others_by_hand():
+    table = table_of(
+        [
+            {"tokens": [-6, -1, -4, -3], "steps": [0, 0, 1, 1]},
+            {"tokens": [-2, -5], "steps": [0, 0]},
+        ]
+    )
+    found = first_token_table(table, replace(load_profile("smoke"), main_window="4"))
+    assert list(found["GALP"]) == pytest.approx([-4, -3])  # -6, -4, -2 and -1, -3, -5
+    assert list(found["LALP"]) == pytest.approx([-4, -3])
 
 
 def test_rank_surprisal_ratio_by_hand_and_the_lowest_is_chosen():

@@ -24,6 +24,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 
+from lalp import intervals
 from lalp.records import InputError
 from lalp.segmentation import Span
 
@@ -385,10 +386,8 @@ def mean_interval(values: pd.Series, num_resamples: int, seed: int) -> Interval:
     if len(numbers) < LEAST_PROMPTS:
         mean = float(numbers.mean()) if len(numbers) else math.nan
         return Interval(mean, math.nan, math.nan, len(numbers))
-    rng = np.random.default_rng(seed)
-    draws = numbers[rng.integers(len(numbers), size=(num_resamples, len(numbers)))].mean(axis=1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(numbers.mean()), float(low), float(high), len(numbers))
+    low, high = intervals.mean_interval(numbers, num_resamples, seed)
+    return Interval(float(numbers.mean()), low, high, len(numbers))
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ from lalp.runs.splitters import (
 from lalp.runs.theory import ALGEBRA_TOLERANCE, EXACT_TOLERANCE, SAMPLED_TOLERANCE, theory_verdicts
 from lalp.runs.variants import (
     choose_by_each,
+    first_token_table,
     step_length_table,
     variant_orders,
     variant_rules,
@@ -96,6 +97,7 @@ __all__ = [
     "coverage_spans",
     "coverage_verdicts",
     "example_scores",
+    "first_token_table",
     "gap_by_window",
     "measure_lengths",
     "missing_verdicts",

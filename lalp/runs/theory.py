@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from lalp.intervals import mean_interval
 from lalp.profiles import Profile
 from lalp.reference import Verdict
 
@@ -110,7 +110,7 @@ def _gap_verdict(gaps: dict[str, pd.DataFrame], profile: Profile, seed: int) -> 
     beyond = frame[frame["distance"] > frame["window"]]
     within = frame.loc[frame["distance"] <= frame["window"], "gap"].abs().max()
     cases = beyond.groupby(["kind", "lam", "window", "chain"])["gap"].mean().unstack("chain")
-    ends = np.array([_mean_interval(row, profile.num_resamples, seed) for row in cases.to_numpy()])
+    ends = np.array([mean_interval(row, profile.num_resamples, seed) for row in cases.to_numpy()])
     smallest, largest = cases.mean(axis=1).min(), cases.mean(axis=1).max()
     if (ends[:, 0] > 0).all() and within <= ALGEBRA_TOLERANCE:
         verdict = "holds"
@@ -157,7 +157,7 @@ def _dilution_verdict(dilution: pd.DataFrame, profile: Profile, seed: int) -> Ve
     columns = {"any_token": "at any token", "any_step": "in any step, log-normal lengths"}
     means = {name: dilution[name].mean() for name in columns}
     ends = {
-        name: _mean_interval(dilution[name].to_numpy(), profile.num_resamples, seed)
+        name: mean_interval(dilution[name].to_numpy(), profile.num_resamples, seed)
         for name in columns
     }
     if all(low > 2 for low, _ in ends.values()):
@@ -180,19 +180,6 @@ def _dilution_verdict(dilution: pd.DataFrame, profile: Profile, seed: int) -> Ve
         "factor is T / (K |s|); held to hold from a factor of 2 on, for equal conditionals",
         "App. A, after Theorem A.4",
     )
-
-
-def _mean_interval(values: np.ndarray, num_resamples: int, seed: int) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a mean."""
-    interval = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=num_resamples,
-        batch=100,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
 
 
 def _bounded(value: float) -> str:
