@@ -876,7 +876,7 @@ def test_prompt_completion_format(tmp_path):
 
 @pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
 def test_datasets_reads_the_training_file(tmp_path, fmt):
-    datasets = pytest.importorskip("datasets", reason="datasets is not a dependency")
+    datasets = pytest.importorskip("datasets")
     path = tmp_path / "train.jsonl"
     write_training(two_prompt_pool(), ["b1", "a2"], path, fmt)
     rows = datasets.load_dataset("json", data_files=str(path), cache_dir=tmp_path)["train"]
