@@ -221,7 +221,8 @@ def select(
     rule: Annotated[
         str,
         typer.Option(
-            help="random, galp, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, lalp-tail, rsr."
+            help="random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, "
+            "lalp-tail, rsr."
         ),
     ],
     out: Annotated[Path, typer.Option(help="File to write (a folder for llamafactory).")],
@@ -233,6 +234,7 @@ def select(
         str | None,
         typer.Option(help="With --rule random: take as many responses per teacher as this rule."),
     ] = None,
+    teacher: Annotated[str | None, typer.Option(help="Choose among its responses only.")] = None,
     tie: Annotated[str, typer.Option(help="Of equal scores: first, shortest or random.")] = "first",
     skip_unscored: Annotated[
         bool, typer.Option(help="Leave out responses without a score instead of stopping.")
@@ -248,10 +250,11 @@ def select(
     options: dict[str, Any] = {"seed": seed, "tie": tie, "skip_unscored": skip_unscored}
     if like is not None and rule != "random":
         raise InputError(f"--like goes with --rule random, not with --rule {rule}: leave it out")
-    chosen = selection.select(frame, like or rule, window, **options)
+    candidates = frame if teacher is None else selection.of_teacher(frame, teacher)
+    chosen = selection.select(candidates, like or rule, window, **options)
     left_out = chosen.attrs["left_out"]
     if like is not None:
-        chosen = selection.select_random_matched(frame, chosen, seed=seed)
+        chosen = selection.select_random_matched(candidates, chosen, seed=seed)
     write_training(scored_pool(frame, scores), list(chosen["response_id"]), out, fmt)
     mix = selection.teacher_mix(chosen)
     result = {

@@ -25,7 +25,8 @@ from lalp.records import InputError
 from lalp.variants import LOWER_IS_BETTER, VARIANTS, add_variants, variant_column
 from lalp.windows import Window, parse_window
 
-RULES = ("random", "galp", "galp-lowest", "lalp", "lalp-lowest", *VARIANTS)
+RULES = ("random", "galp", "galp-middle", "galp-lowest", "lalp", "lalp-lowest", *VARIANTS)
+THIRDS = ("highest", "middle", "lowest")
 _WINDOW_RULES = frozenset({"lalp", "lalp-lowest", "hybrid", "lalp-tail"})
 Tie = Literal["first", "shortest", "random"]
 
@@ -54,7 +55,7 @@ def score_column(rule: str, window: str | int | Window | None = None) -> str | N
         raise InputError(f"there is no rule {rule!r}: choose one of {', '.join(RULES)}")
     if rule == "random":
         return None
-    if rule in ("galp", "galp-lowest"):
+    if rule in ("galp", "galp-middle", "galp-lowest"):
         return "galp"
     if rule in VARIANTS:
         return variant_column(rule, window)
@@ -79,8 +80,9 @@ def select(
 
     Args:
         scores: One row per response.
-        rule: One of ``RULES``: a random candidate, or the one of highest or lowest score. Scores
-            of `lalp.variants` that the table lacks are computed; of ``rsr`` the lowest is chosen.
+        rule: One of ``RULES``: a random candidate, or the one of highest, lowest or middle score
+            (of an even number, the upper middle). Scores of `lalp.variants` that the table lacks
+            are computed; of ``rsr`` the lowest is chosen.
         window: Context window of ``lalp``, ``lalp-lowest``, ``hybrid`` and ``lalp-tail``; may be
             left out if the table holds only one. The other rules ignore it.
         seed: For ``random``, as rule and as tie rule.
@@ -112,8 +114,79 @@ def select(
         values = _score_values(scores, column)
         lowest = rule.endswith("lowest") or rule in LOWER_IS_BETTER
         keys = [values if lowest else -values, *_tie_keys(scores, tie, seed)]
-    chosen = _take_first(scores, keep, keys)
+    chosen = _take(scores, keep, keys, middle=rule.endswith("middle"))
     return _with_left_out(scores, chosen, left_out, "prompts without a candidate")
+
+
+def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
+    """The rows of one teacher, to select within it (paper, Table 1, 13 and 14).
+
+    Raises:
+        InputError: If the table holds no response by that teacher.
+    """
+    _require_columns(scores, ["teacher"])
+    rows = scores[scores["teacher"] == teacher].reset_index(drop=True)
+    if rows.empty:
+        known = ", ".join(sorted(map(str, scores["teacher"].unique())))
+        raise InputError(f"teacher {teacher!r} has no response here: there are {known}")
+    return rows
+
+
+def select_third(scores: pd.DataFrame, third: str, column: str = "galp") -> pd.DataFrame:
+    """The responses in one third of a score's order over prompts (paper, Sec. 4, Table 1).
+
+    Thirds differ by one response at most, the higher ones being the larger. Equal scores are put in
+    order of response ids.
+
+    Args:
+        scores: One row per response, of one teacher as a rule (`of_teacher`).
+        third: ``highest``, ``middle`` or ``lowest``.
+        column: The score.
+
+    Raises:
+        InputError: If a prompt has several candidates, there are fewer than three, or one of them
+            lacks a score.
+    """
+    if third not in THIRDS:
+        raise InputError(f"there is no third {third!r}: choose one of {', '.join(THIRDS)}")
+    _check_table(scores)
+    keep, left_out = _candidates(scores, [column], skip_unscored=False)
+    rows = np.flatnonzero(keep)
+    if scores.iloc[rows]["prompt_id"].duplicated().any() or len(rows) < len(THIRDS):
+        raise InputError(
+            f"{len(rows)} candidates cannot be cut into thirds: give one response per prompt, by "
+            "one teacher, of at least three prompts"
+        )
+    order = rows[np.lexsort([_id_order(scores)[rows], -_score_values(scores, column)[rows]])]
+    chosen = np.sort(np.array_split(order, len(THIRDS))[THIRDS.index(third)])
+    return _with_left_out(
+        scores, scores.iloc[chosen].reset_index(drop=True), left_out, "prompts of other thirds"
+    )
+
+
+def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> pd.DataFrame:
+    """A part of a selection that fits into a number of response tokens: the control for length.
+
+    Rules differ in the length of what they choose. Prompts are taken in an order drawn by ``seed``,
+    the same for every selection, each one that still fits.
+
+    Raises:
+        InputError: If not even the shortest response fits.
+    """
+    _check_selection(selected)
+    _require_columns(selected, ["num_tokens"])
+    order = sorted(
+        range(len(selected)), key=lambda i: _hash("tokens", seed, selected["prompt_id"].iloc[i])
+    )
+    kept, used = [], 0
+    for i in order:
+        length = int(selected["num_tokens"].iloc[i])
+        if used + length <= max_tokens:
+            kept.append(i)
+            used += length
+    if not kept:
+        raise InputError(f"no response of the selection fits into {max_tokens} tokens: give more")
+    return selected.iloc[sorted(kept)].reset_index(drop=True)
 
 
 def select_random_matched(
@@ -155,7 +228,7 @@ def select_random_matched(
     assigned = np.full(len(prompts), -1)
     assigned[rows] = used[_assign_teachers(available[np.ix_(rows, used)], current, generator)]
     keep &= assigned[prompt_of] == teacher_of
-    chosen = _take_first(scores, keep, [_draws("matched", seed, scores)])
+    chosen = _take(scores, keep, [_draws("matched", seed, scores)])
     return _with_left_out(scores, chosen, left_out, "prompts outside the matched selection")
 
 
@@ -576,15 +649,21 @@ def _id_order(scores: pd.DataFrame) -> Int[np.ndarray, " rows"]:
     return pd.factorize(scores["response_id"].astype(str), sort=True)[0]
 
 
-def _take_first(
-    scores: pd.DataFrame, keep: Bool[np.ndarray, " rows"], keys: Sequence[np.ndarray]
+def _take(
+    scores: pd.DataFrame,
+    keep: Bool[np.ndarray, " rows"],
+    keys: Sequence[np.ndarray],
+    *,
+    middle: bool = False,
 ) -> pd.DataFrame:
-    """Per prompt, the kept row that is first by ``keys``, then by response id."""
+    """Per prompt, the kept row that is first, or in the middle, by ``keys``, then by id."""
     prompts = pd.factorize(scores["prompt_id"])[0]
     order = np.lexsort([_id_order(scores), *reversed(keys), prompts])
     order = order[keep[order]]
-    _, first = np.unique(prompts[order], return_index=True)
-    return scores.iloc[order[first]].reset_index(drop=True)
+    _, place, counts = np.unique(prompts[order], return_index=True, return_counts=True)
+    if middle:
+        place = place + (counts - 1) // 2
+    return scores.iloc[order[place]].reset_index(drop=True)
 
 
 def _with_left_out(

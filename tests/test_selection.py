@@ -19,14 +19,17 @@ from lalp.selection import (
     RULES,
     agreement,
     compare_rankings,
+    of_teacher,
     prompts_enough,
     rank_teachers,
     score_column,
     select,
     select_random_matched,
+    select_third,
     tau_interval,
     teacher_differences,
     teacher_mix,
+    within_tokens,
 )
 from lalp.variants import VARIANTS
 
@@ -124,7 +127,7 @@ def test_a_single_window_need_not_be_named(pool):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda pool: select(pool, "best"), "random, galp, galp-lowest, lalp, lalp-lowest"),
+        (lambda pool: select(pool, "best"), "random, galp, galp-middle, galp-lowest, lalp"),
         (lambda pool: select(pool, "lalp", "8"), "lalp@8.*galp, lalp@4"),
         (lambda pool: select(pool, "lalp", "8 steps"), "not understood"),
         (lambda pool: score_column("lalp"), "window"),
@@ -319,14 +322,16 @@ def test_a_prompt_is_decided_by_its_own_candidates_alone(table, rule, tie, seed)
 def test_choices_equal_a_search_through_the_candidates(table, rule, tie):
     column = "galp" if rule.startswith("galp") else "lalp@4"
     sign = 1 if rule.endswith("lowest") else -1
-    best: dict[str, tuple] = {}
+    keys: dict[str, list[tuple]] = {}
     for row in table.to_dict("records"):
         if row["correct"] is False:
             continue
         length = row["num_tokens"] if tie == "shortest" else 0
-        key = (sign * row[column], length, row["response_id"])
-        best[row["prompt_id"]] = min(best.get(row["prompt_id"], key), key)
-    expected = {prompt: key[2] for prompt, key in best.items()}
+        keys.setdefault(row["prompt_id"], []).append(
+            (sign * row[column], length, row["response_id"])
+        )
+    place = {prompt: (len(k) - 1) // 2 * rule.endswith("middle") for prompt, k in keys.items()}
+    expected = {prompt: sorted(k)[place[prompt]][2] for prompt, k in keys.items()}
     assert chosen_ids(select(table, rule, tie=tie)) == expected
 
 
@@ -795,3 +800,81 @@ def test_more_prompts_than_two_hundred_recover_a_clear_order():
     )
     curve = prompts_enough(table, "galp", [5, 200]).set_index("num_prompts")
     assert curve.loc[200, "order_share"] > 0.99 > 0.9 > curve.loc[5, "order_share"]
+
+
+# --- within one teacher, and within a number of tokens ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scores", "middle"),
+    [([-1.0], 0), ([-1.0, -3.0], 0), ([-5.0, -1.0, -2.0], 2), ([-4.0, -1.0, -3.0, -2.0], 3)],
+)
+def test_the_middle_candidate_of_a_prompt(scores, middle):
+    rows = [("p", f"r{i}", "A", score) for i, score in enumerate(scores)]
+    table = scores_table(rows, "prompt_id response_id teacher galp")
+    assert chosen_ids(select(table, "galp-middle")) == {"p": f"r{middle}"}
+
+
+def test_only_one_teachers_responses_are_kept():
+    table = means_table({"A": [-1, -2], "B": [-3, -4]})
+    assert set(of_teacher(table, "B")["response_id"]) == {"B0", "B1"}
+    with pytest.raises(InputError, match="teacher 'C' has no response here: there are A, B"):
+        of_teacher(table, "C")
+
+
+def test_thirds_by_hand():
+    table = means_table({"A": [-1, -7, -3, -2, -5, -6, -4]})
+    thirds = {third: set(select_third(table, third)["prompt_id"]) for third in selection.THIRDS}
+    assert thirds == {
+        "highest": {"p0", "p3", "p2"},
+        "middle": {"p6", "p4"},
+        "lowest": {"p5", "p1"},
+    }
+
+
+@steady
+@given(st.lists(st.integers(-9, 0), min_size=3, max_size=20), st.randoms(use_true_random=False))
+def test_thirds_partition_the_prompts_in_the_scores_order(values, random):
+    table = means_table({"A": [float(value) for value in values]})
+    rows = random.sample(range(len(table)), len(table))
+    thirds = [select_third(table.iloc[rows], third) for third in selection.THIRDS]
+    assert sorted(pd.concat(thirds)["prompt_id"]) == sorted(table["prompt_id"])
+    assert max(map(len, thirds)) - min(map(len, thirds)) <= 1
+    for higher, lower in itertools.pairwise(thirds):
+        assert higher["galp"].min() >= lower["galp"].max()
+
+
+@pytest.mark.parametrize(
+    ("means", "third", "message"),
+    [
+        ({"A": [-1, -2]}, "highest", "2 candidates cannot be cut into thirds"),
+        ({"A": [-1, -2, -3], "B": [-1, -2, -3]}, "middle", "one response per prompt"),
+        ({"A": [-1, -2, NAN]}, "lowest", "have no score galp"),
+        ({"A": [-1, -2, -3]}, "best", "there is no third 'best'"),
+    ],
+)
+def test_what_has_no_thirds_is_refused(means, third, message):
+    with pytest.raises(InputError, match=message):
+        select_third(means_table(means), third)
+
+
+def test_a_selection_within_a_number_of_tokens():
+    table = means_table({"A": [-1, -2, -3, -4]}).assign(num_tokens=[30, 10, 20, 40])
+    for seed in range(5):
+        part = within_tokens(table, 60, seed=seed)
+        left = set(table["prompt_id"]) - set(part["prompt_id"])
+        used = part["num_tokens"].sum()
+        assert used <= 60
+        assert all(used + table.set_index("prompt_id")["num_tokens"][p] > 60 for p in left)
+    assert len(within_tokens(table, 100)) == 4
+    with pytest.raises(InputError, match="fits into 9 tokens"):
+        within_tokens(table, 9)
+
+
+def test_prompts_are_taken_in_the_same_order_whatever_was_chosen():
+    first = means_table({"A": [-1] * 12}).assign(num_tokens=10)
+    second = means_table({"B": [-1] * 12}).assign(num_tokens=10)
+    for seed in (0, 1):
+        parts = [within_tokens(table, 50, seed=seed) for table in (first, second)]
+        assert list(parts[0]["prompt_id"]) == list(parts[1]["prompt_id"])
+    assert set(within_tokens(first, 50, seed=0)["prompt_id"]) != set(parts[0]["prompt_id"])
