@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site bench refresh clean distclean help setup
+.PHONY: all test lint unit notebooks-check lab site bench arms refresh clean distclean help setup
 .DEFAULT_GOAL := help
 
 PROFILE ?= cpu
@@ -28,6 +28,8 @@ FIGURES_01_coverage := coverage coverage_candidates coverage_categories coverage
 FIGURES_02_token_attribution := token_categories category_mass low_probability_tokens category_shifts
 FIGURES_03_self_conditioning := self_conditioning self_conditioning_controls occurrences
 FIGURES_04_selection := scores teacher_means window_sweep prompts_enough teacher_mix splitter_sensitivity
+FIGURES_05_sft := training_loss held_out_nll
+FIGURES_06_eval := accuracy arm_measures
 FIGURES_07_theory := learned_conditionals learned_weights gap_by_distance gap_by_window fluency_trap fatal_step
 FIGURES_09_paper_vs_run := overview
 FIGURES_10_variants := score_correlations step_length
@@ -52,7 +54,8 @@ $(OUT)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(READY)
 
 # Notebooks that read what an earlier one wrote: the graded pool, its scores, all verdicts.
 $(OUT)/01_coverage.ipynb $(OUT)/04_selection.ipynb: $(OUT)/00_pool.ipynb
-$(patsubst %,$(OUT)/%.ipynb,02_token_attribution 03_self_conditioning 10_variants): $(OUT)/04_selection.ipynb
+$(patsubst %,$(OUT)/%.ipynb,02_token_attribution 03_self_conditioning 05_sft 10_variants): $(OUT)/04_selection.ipynb
+$(OUT)/06_eval.ipynb: $(OUT)/05_sft.ipynb
 $(OUT)/$(LAST).ipynb: $(filter-out %/$(LAST).ipynb,$(EXECUTED))
 
 # A figure is drawn by its notebook; one that was deleted is drawn again.
@@ -97,6 +100,18 @@ site: | $(READY) ## static pages of the executed notebooks: build/site/index.htm
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring
+
+arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
+	$(PY) -m benchmarks.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
+
+plan: | $(READY) ## what every stage of the paper's pipeline costs and runs (PROFILE=paper or gpu)
+	$(PY) -m lalp.cli pipeline plan --profile $(PROFILE)
+
+dryrun: | $(READY) ## the same pipeline in small, every stage, in minutes on a CPU (PROFILE=paper or gpu)
+	$(PY) -m lalp.cli pipeline dryrun --profile $(PROFILE)
+
+pipeline: | $(READY) ## the same pipeline for real: GPUs, days (PROFILE=paper or gpu)
+	$(PY) -m lalp.cli pipeline run --profile $(PROFILE)
 
 refresh: $(EXECUTED) ## put the executed notebooks (default profile) into notebooks/, without noise
 	@test "$(PROFILE)" = cpu || { echo "only PROFILE=cpu is committed"; exit 2; }

@@ -9,6 +9,8 @@ import json
 import logging
 import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +21,7 @@ from lalp.records import (
     InputError,
     load_pool,
     pool_summary,
+    save_pool,
     write_training,
 )
 
@@ -284,6 +287,414 @@ def show(
     _say(f"heat map of {response_id}: {out}")
 
 
+@app.command()
+def sample(
+    prompts: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROMPTS",
+            help="JSONL or Parquet of prompt_id, prompt and (to verify) answer; or a pool.",
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="Hub id, folder, GGUF file, or smollm2-135m.")],
+    out: Annotated[Path, typer.Option(help="Pool to write: .jsonl or .parquet.")],
+    teacher: Annotated[
+        str | None, typer.Option(help="Its name in the pool; the end of the model's if not given.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="table5-greedy, table5-sampled, table7-greedy, table7-sampled, c9-sampled; one "
+            "greedy answer of 1,024 tokens if not given."
+        ),
+    ] = None,
+    num_samples: Annotated[int | None, typer.Option(help="Samples of each prompt.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="1 is off.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="0 is off.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="New tokens of a sample at most.")] = None,
+    system: Annotated[
+        str | None, typer.Option(help="System prompt; the paper's if not given, '' for none.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples drawn at once, and stored together.")
+    ] = None,
+    tensor_parallel: Annotated[int, typer.Option(help="GPUs that share the model (vllm).")] = 1,
+    store: Annotated[
+        Path | None, typer.Option(help="Where finished samples are kept (build/samples).")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that verify answers.")] = 2,
+    seed: Seed = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
+    trust_remote_code: TrustCode = False,
+    quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sample answers to prompts, verify them and write a pool; a killed run goes on."""
+    if out.suffix not in (".jsonl", ".parquet") or out.is_dir():
+        raise InputError(f"--out {out}: give a name in .jsonl or .parquet, no folder")
+    from lalp import generation
+
+    given = {
+        "num_samples": num_samples,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "max_tokens": max_tokens,
+    }
+    sampling = generation.choose_sampling(preset, seed, given)
+    asked = generation.load_prompts(prompts)
+    pool, summary = generation.sample_pool(
+        asked,
+        model,
+        sampling,
+        teacher or Path(model).name,
+        system_prompt=system,
+        store=store,
+        num_workers=workers,
+        backend=backend,
+        batch_size=batch_size,
+        tensor_parallel=tensor_parallel,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        progress=not quiet,
+    )
+    save_pool(pool, out)
+    _print(summary, as_json, lambda: _print_sampling(summary))
+    _say(f"{len(pool.responses)} responses written: {out}")
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="JSONL written by lalp select.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: weights, tokenizer, log.")],
+    student: StudentName = "smollm2-135m",
+    recipe: Annotated[
+        str, typer.Option(help="paper, paper-32b, terciles, or a .yaml file of the same keys.")
+    ] = "paper",
+    learning_rate: Annotated[float | None, typer.Option(help="Instead of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Examples per device and pass, instead of the recipe's.")
+    ] = None,
+    gradient_accumulation: Annotated[
+        int | None, typer.Option(help="Passes per optimizer step, instead of the recipe's.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens per example, instead of the recipe's.")
+    ] = None,
+    held_out: Annotated[
+        str | None, typer.Option(metavar="POOL", help="Measure the likelihood of these responses.")
+    ] = None,
+    splitter: Splitter = "sentences",
+    window: Annotated[str, typer.Option(help="Of their local likelihood.")] = "4",
+    evaluations: Annotated[
+        int, typer.Option(help="How often they are measured, before and after included.")
+    ] = 4,
+    save_steps: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints (one every ten minutes).")
+    ] = None,
+    seed: Seed = 0,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    trust_remote_code: TrustCode = False,
+    quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a student, also under accelerate launch; a killed run goes on."""
+    pool = load_pool(held_out) if held_out else None
+    from lalp import training
+
+    given = {
+        "learning_rate": learning_rate,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "gradient_accumulation": gradient_accumulation,
+        "max_length": max_length,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    log = training.train(
+        data,
+        student,
+        out,
+        replace(training.load_recipe(recipe), **changes),
+        seed=seed,
+        held_out=training.HeldOut(pool, splitter, window) if pool else None,
+        evaluations=evaluations,
+        save_steps=save_steps,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        progress=not quiet,
+    )
+    summary = training.log_summary(log)
+    if _is_main_process():
+        _print(summary, as_json, lambda: _print_training(summary))
+        _say(f"trained student: {out}")
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Option(help="Hub id, folder, GGUF file, or smollm2-135m.")],
+    benchmarks: Annotated[
+        list[str],
+        typer.Option(
+            "--benchmark",
+            help="math500, aime25, amc23, minerva, kaoyan, olympiadbench, cn_math_2024, "
+            "gpqa_diamond, livecodebench, or a file of prompts with answers; repeatable.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Parquet to write: one row per sample.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the benchmarks' files, instead of the hub.")
+    ] = None,
+    allow_count: Annotated[
+        bool, typer.Option("--allow-count", help="Accept files without all of its problems.")
+    ] = False,
+    preset: Annotated[
+        str, typer.Option(help="table7-greedy, table7-sampled, or another of lalp sample.")
+    ] = "table7-greedy",
+    num_samples: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Instead of the preset's; 0 is off.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
+    system: Annotated[
+        str | None, typer.Option(help="System prompt; the paper's if not given, '' for none.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="transformers or vllm.")] = "transformers",
+    batch_size: Annotated[int | None, typer.Option(help="Samples drawn at once.")] = None,
+    tensor_parallel: Annotated[int, typer.Option(help="GPUs that share the model (vllm).")] = 1,
+    store: Annotated[
+        Path | None, typer.Option(help="Where finished samples are kept (build/samples).")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that grade.")] = 2,
+    seed: Seed = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
+    trust_remote_code: TrustCode = False,
+    quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer benchmarks with a model and grade the answers; a killed run goes on."""
+    if out.suffix != ".parquet" or out.is_dir():
+        raise InputError(
+            f"--out {out}: results are written as Parquet: give a name in .parquet, no folder"
+        )
+    from lalp import evaluation, generation
+
+    given = {
+        "num_samples": num_samples,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "max_tokens": max_tokens,
+    }
+    results = evaluation.evaluate(
+        benchmarks,
+        model,
+        generation.choose_sampling(preset, seed, given),
+        folder=data,
+        allow_count=allow_count,
+        system_prompt=system,
+        store=store,
+        num_workers=workers,
+        backend=backend,
+        batch_size=batch_size,
+        tensor_parallel=tensor_parallel,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        progress=not quiet,
+    )
+    evaluation.write_results(results, out)
+    table = evaluation.accuracy_table(results, seed=seed)
+    report = {"run": results.attrs["run"], "accuracy": _records(table)}
+    _print(report, as_json, lambda: _print_accuracy(table))
+    _say(f"{len(results)} samples graded: {out}")
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="Results written by lalp eval.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Those of another run.")],
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two runs on the same problems: B minus A, paired, with intervals."""
+    from lalp import evaluation
+
+    table = evaluation.compare_runs(
+        evaluation.load_results(a), evaluation.load_results(b), seed=seed
+    )
+    _print({"comparison": _records(table)}, as_json, lambda: _print_comparison(table))
+
+
+@app.command()
+def prompts(
+    name: Annotated[str, typer.Argument(help="limo, math (levels 3-5) or code.")],
+    out: Annotated[Path, typer.Option(help="JSONL to write, for lalp sample.")],
+    limit: Annotated[int, typer.Option(min=1, help="Prompts at most.")] = 1_000_000,
+    responses_by: Annotated[
+        str | None,
+        typer.Option(help="Write the data set's own solutions as a pool of this teacher (limo)."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets' records, instead of the hub.")
+    ] = None,
+) -> None:
+    """Fetch the paper's training prompts from the hub."""
+    from lalp import sources
+
+    if responses_by is not None:
+        if name != "limo":
+            raise InputError("--responses-by goes with limo: leave it out")
+        pool = sources.published_pool(responses_by, limit, data)
+        save_pool(pool, out)
+        _say(f"{len(pool.responses)} responses by {responses_by}: {out}")
+        return
+    found = sources.load_source(name, limit, data)
+    sources.write_prompts(found, out)
+    _say(f"{len(found)} prompts: {out}")
+
+
+@app.command()
+def unsolved(
+    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="As for lalp sample.")],
+    pools: Annotated[list[str], typer.Argument(metavar="POOL...", help="Responses to them.")],
+    out: Annotated[Path, typer.Option(help="JSONL to write; an empty file if all are solved.")],
+) -> None:
+    """Write the prompts that no response of the pools is known to solve, to sample them again."""
+    from lalp import sources
+    from lalp.generation import load_prompts
+
+    asked = load_prompts(prompts)
+    rest = sources.unsolved_prompts(asked, [load_pool(pool) for pool in pools])
+    sources.write_prompts(rest, out)
+    _say(f"{len(rest)} of {len(asked)} prompts are not solved: {out}")
+
+
+@app.command()
+def merge(
+    pools: Annotated[list[str], typer.Argument(metavar="POOL...", help="JSONL or Parquet.")],
+    out: Annotated[Path, typer.Option(help="File to write (a folder for llamafactory).")],
+    only_correct: Annotated[
+        bool, typer.Option("--only-correct", help="Keep responses known to be correct.")
+    ] = False,
+    per_teacher: Annotated[
+        int | None, typer.Option(min=1, help="Keep the first N of each teacher to a prompt.")
+    ] = None,
+    min_teachers: Annotated[
+        int, typer.Option(min=1, help="Keep prompts with kept responses of so many teachers.")
+    ] = 1,
+    fmt: Annotated[
+        str, typer.Option("--format", help="pool, " + ", ".join(TRAINING_FORMATS) + ".")
+    ] = "pool",
+    as_json: AsJson = False,
+) -> None:
+    """Put several pools together into one, or into one training file."""
+    from lalp.sources import merge_pools
+
+    pool = merge_pools(
+        pools, only_correct=only_correct, per_teacher=per_teacher, min_teachers=min_teachers
+    )
+    if fmt == "pool":
+        save_pool(pool, out)
+    else:
+        write_training(pool, [response.response_id for response in pool.responses], out, fmt)
+    summary = pool_summary(pool)
+    _print(summary, as_json, lambda: _print_summary(summary))
+    _say(f"{len(pool.responses)} responses written: {out}")
+
+
+pipeline_app = typer.Typer(
+    no_args_is_help=True,
+    help="The paper's experiment from sampling to its tables: what it costs, in small, for real.",
+)
+app.add_typer(pipeline_app, name="pipeline")
+PipelineName = Annotated[str, typer.Option("--profile", help="paper or gpu.")]
+StagePatterns = Annotated[
+    list[str] | None,
+    typer.Option("--stage", help="A name, a pattern like 'train-*', or a kind; repeatable."),
+]
+
+
+@pipeline_app.command("plan")
+def pipeline_plan(
+    profile: PipelineName = "paper", stage: StagePatterns = None, as_json: AsJson = False
+) -> None:
+    """Say of every stage what it computes, needs and runs, before anything runs."""
+    from lalp import pipeline_costs, pipeline_run, pipeline_stages
+    from lalp.pipeline import load_pipeline, run_folder
+
+    settings = load_pipeline(profile)
+    root = run_folder("pipeline", profile)
+    stages = pipeline_stages.make_stages(settings, pipeline_stages.Place(root), profile)
+    stages = pipeline_run.choose_stages(stages, stage or [])
+    costs = pipeline_costs.plan_costs(settings, stages)
+    records = [pipeline_costs.as_record(*pair) for pair in zip(stages, costs, strict=True)]
+    result = {"stages": records, "totals": pipeline_costs.add_up(costs)}
+    _print(result, as_json, lambda: typer.echo(pipeline_costs.plan_text(stages, costs)))
+
+
+@pipeline_app.command("run")
+def pipeline_run_(
+    profile: PipelineName = "paper",
+    stage: StagePatterns = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take outputs made elsewhere; needs --stage.")
+    ] = False,
+) -> None:
+    """Run the stages that are not done yet; a second run goes on where one stopped."""
+    from lalp import pipeline_run, pipeline_stages
+    from lalp.pipeline import load_pipeline, run_folder
+
+    root = run_folder("pipeline", profile)
+    place = pipeline_stages.Place(root)
+    stages = pipeline_stages.make_stages(load_pipeline(profile), place, profile)
+    stages = pipeline_run.choose_stages(stages, stage or [])
+    if adopt and not stage:
+        raise InputError("--adopt takes the outputs of named stages: add --stage")
+    for each in stages if adopt else []:
+        _print_report(pipeline_run.adopt_stage(each, root))
+    if not adopt:
+        pipeline_run.run_stages(stages, root, on_report=_print_report)
+
+
+@pipeline_app.command("dryrun")
+def pipeline_dryrun_(profile: PipelineName = "paper") -> None:
+    """Run every stage in small, with tiny models and toy problems, on the CPU."""
+    from lalp.pipeline import run_folder
+    from lalp.pipeline_dryrun import dry_run
+
+    began = time.monotonic()
+    reports = dry_run(
+        profile,
+        run_folder("dryrun", profile),
+        say=_say,
+        on_report=lambda report, fresh: _print_report(report, "process" if fresh else ""),
+    )
+    typer.echo(f"{len(reports)} stages passed in {time.monotonic() - began:.0f} s")
+
+
+@pipeline_app.command("tables")
+def pipeline_tables_(
+    profile: PipelineName = "paper",
+    root: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of LiveCodeBench's file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lay the paper's tables and the run's numbers side by side."""
+    from lalp import pipeline_tables
+    from lalp.pipeline import load_pipeline, run_folder
+
+    folder = root or run_folder("pipeline", profile)
+    tables = pipeline_tables.collect_tables(load_pipeline(profile), folder, data)
+    if out is not None:
+        pipeline_tables.write_tables(tables, out)
+        _say(f"{len(tables)} tables: {out}")
+    result = {table.number: table.as_dict() for table in tables}
+    _print(result, as_json, lambda: typer.echo(pipeline_tables.tables_text(tables)))
+
+
 def main() -> None:
     """Entry point: bad input is one line on standard error and exit code 2."""
     handler = logging.StreamHandler()
@@ -327,8 +738,14 @@ def _columns(frame: pd.DataFrame, windows: list[str] | None) -> list[str]:
     return ["galp", *wanted]
 
 
+def _is_main_process() -> bool:
+    """Whether this process speaks; accelerate launch numbers them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _say(message: str) -> None:
-    typer.echo(f"lalp: {message}", err=True)
+    if _is_main_process():
+        typer.echo(f"lalp: {message}", err=True)
 
 
 def _print(value: Any, as_json: bool, for_people: Any) -> None:
@@ -419,6 +836,64 @@ def _print_selection(mix: pd.DataFrame, left_out: dict[str, int]) -> None:
         typer.echo(f"{row['count']:>8,.0f}  {row['percent']:5.1f} %  {teacher}")
     for reason, count in left_out.items():
         typer.echo(f"{count:>8,}  left out: {reason}")
+
+
+def _print_sampling(summary: dict[str, Any]) -> None:
+    typer.echo(
+        f"{summary['num_samples']} samples of {summary['num_prompts']} prompts, "
+        f"{summary['num_tokens']:,} tokens ({summary['mean_tokens']:,.0f} on average), "
+        f"{summary['truncated']:.1%} truncated"
+    )
+    if summary["accuracy"] is not None:
+        typer.echo(
+            f"{summary['accuracy']:.1%} correct; {summary['solved']} prompts solved at least once"
+        )
+    for outcome, count in summary["outcomes"].items():
+        typer.echo(f"  {count:>8,}  {outcome}")
+    for reason, count in summary["left_out"].items():
+        typer.echo(f"  {count:>8,}  left out: {reason}")
+
+
+def _print_accuracy(table: pd.DataFrame) -> None:
+    for row in table.itertuples():
+        samples = f" x {row.num_samples} samples" if row.num_samples > 1 else ""
+        typer.echo(
+            f"{row.accuracy:6.3f} [{row.low:.3f}, {row.high:.3f}]  {row.title}: "
+            f"{row.num_problems} problems{samples}, {row.truncated:.1%} truncated, "
+            f"{row.no_answer:.1%} without an answer, {row.mean_tokens:,.0f} tokens on average"
+        )
+
+
+def _print_comparison(table: pd.DataFrame) -> None:
+    for row in table.itertuples():
+        text = (
+            f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]  {row.title}: "
+            f"{row.accuracy_a:.3f} -> {row.accuracy_b:.3f}, {row.num_problems} problems"
+        )
+        if row.p_value == row.p_value:
+            text += f", {row.only_a:.0f} lost and {row.only_b:.0f} won, p = {row.p_value:.3g}"
+        if row.low <= 0 <= row.high and row.problems_needed == row.problems_needed:
+            text += f"; about {row.problems_needed:,.0f} such problems would show a difference"
+        typer.echo(text)
+
+
+def _print_report(report: Any, how: str = "") -> None:
+    seconds = "before" if report.state == "done before" else f"{report.seconds:.1f} s"
+    outputs = "; ".join(report.outputs) + ("  (nothing to do)" if "nothing" in report.state else "")
+    typer.echo(f"{report.stage.name:<68} {seconds:>8} {how:<7}  {outputs}")
+
+
+def _print_training(summary: dict[str, Any]) -> None:
+    typer.echo(f"{summary['num_steps']} steps over {summary['num_tokens']:,} tokens")
+    names = {
+        "loss": "training loss, first and last step",
+        "global_nll": "held-out global NLL, before and after",
+        "local_nll": "held-out local NLL, before and after",
+    }
+    for key, title in names.items():
+        first, last = summary[key]
+        if first == first:
+            typer.echo(f"  {first:8.4f} {last:8.4f}  {title}")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,12 +69,18 @@ _UNICODE = str.maketrans(
         "½": "1/2", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\ue000": None, "\ue001": None,
     }
 )  # fmt: skip
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_FORMULA = re.compile(
+    r"(?<!\\)\$\$(.+?)\$\$|(?<!\\)\$(.+?)(?<!\\)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
+)
 _BOX = re.compile(r"\\f?boxed\s*\{")
+_BETWEEN_BOXES = re.compile(
+    r"[\s$]*(?:[,;]|(?:[,;]\s*)?(?:\\text\s*\{\s*)?\b(?:and|or)\b(?:\s*\})?)[\s$]*(?:[a-zA-Z]\s*=\s*)?"
+)
 _NUMBER_WORDS = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
     "seven": "7", "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12",
 }  # fmt: skip
+_TEXT = "text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname"
 _FUNCTIONS = "sqrt|floor|ceil|ln|log|sin|cos|tan|exp|max|min|gcd|binom|pi|infinity|sum_"
 # English words of two and three letters that would else pass for products such as "ab" and "xyz".
 _SHORT_WORDS = (
@@ -104,6 +111,7 @@ _MODULUS = (
 def _plain(text: str) -> str:
     """The text in ASCII mathematics, without bold marks."""
     text = re.sub(r"√\s*(\d+(?:\.\d+)?|[a-zA-Z])", r"sqrt(\1)", text)
+    text = re.sub(r"\\!\s*", "", text)  # a negative space, as in 11,\! 111
     return text.translate(_UNICODE).replace("**", "").strip()
 
 
@@ -144,14 +152,25 @@ def _tidy(expression: str) -> str:
     return re.sub(rf"(?:{_MODULUS})?[\s,.;]*$", "", expression)
 
 
-def _boxed(text: str) -> list[str]:
-    """The contents of the last boxes, without those whose braces do not close."""
+def _boxed(text: str) -> list[tuple[str, int, int]]:
+    """The contents, starts and ends of the last boxes, without those whose braces do not close."""
     found = []
     for match in list(_BOX.finditer(text))[-20:]:  # each may be searched to the end of the text
         end = _closing(text, match.end() - 1)
         if end is not None and (content := text[match.end() : end].strip()):
-            found.append(content)
+            found.append((content, match.start(), end + 1))
     return found
+
+
+def _last_boxed(text: str) -> str | None:
+    r"""The content of the last box, or of several in a list: ``\boxed{1}, \boxed{2}``."""
+    boxes = _boxed(text)
+    contents = [content for content, _, _ in boxes[-1:]]
+    for (content, _, end), (_, start, _) in reversed(list(pairwise(boxes))):
+        if not _BETWEEN_BOXES.fullmatch(text, end, max(start, end)):
+            break
+        contents.insert(0, content)
+    return ", ".join(contents) or None
 
 
 def _closing(text: str, start: int) -> int | None:
@@ -179,12 +198,12 @@ _PHRASE = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z'-]+){0,2}")
 def extract_answer(text: str) -> str | None:
     r"""The final answer that a text marks as such.
 
-    In this order: the content of the last ``\boxed{}``; what follows the last ``####``; what
-    follows the last "answer is" or "answer:"; the whole text if it is one bare expression or a
-    phrase of up to three words. A text that merely mentions numbers has no answer.
+    In this order: the content of the last ``\boxed{}`` (or of a list of boxes); what follows the
+    last ``####``; what follows the last "answer is" or "answer:"; the whole text if it is one bare
+    expression or a phrase of up to three words. A text that merely mentions numbers has no answer.
     """
-    if boxed := _boxed(text):
-        return boxed[-1]
+    if boxed := _last_boxed(text):
+        return boxed
     text = _plain(text)
     if "####" in text:
         return text.rpartition("####")[2].strip().partition("\n")[0].strip() or None
@@ -198,11 +217,38 @@ def extract_answer(text: str) -> str | None:
         if end and clear:
             return _tidy(_unmask(masked[:end], formulas))
     bare = masked if marks else _unmask(masked, formulas)
-    marked = r"\\(?:text|mathrm|textbf|begin|end)\s*\{[^{}]*\}|\b(?:and|or)\b"
+    marked = rf"\\(?:{_TEXT}|begin|end)\s*\{{[^{{}}]*\}}|\b(?:and|or)\b"
     prose = _BOX.search(bare) or _PROSE.search(re.sub(marked, "", bare))
     if _PHRASE.fullmatch(bare) or (len(bare) <= 300 and "\n" not in bare and not prose):
         return _tidy(_unmask(bare, formulas)) or None
     return None
+
+
+_LETTER_GIVEN = re.compile(
+    rf"(?:(?i:option|choice)\s+)?(?:[$\s]|\\\(|\\(?:{_TEXT})\s*\{{)*"
+    r"(?:\((?P<closed>[A-J])\)|(?P<open>[A-J])(?=[)}$]*[ \t]*(?:$|[.,:;!\n]|\\|because\b|since\b)))"
+    r"(?![)}$]*\s*(?:,|/|or\b|and\b)\s*(?:or\b|and\b)?\s*\(?[A-J]\b)"
+)
+
+
+def extract_choice(text: str) -> str | None:
+    r"""The letter of the option that a text marks as its answer.
+
+    It stands in the last ``\boxed{}``, behind the last "answer is" or "answer:", or alone. Its own
+    option may follow ("(B) 12"). Two letters are no answer.
+    """
+    if (boxed := _last_boxed(text)) is not None:
+        match = _CHOICE.fullmatch(_words(boxed))
+        return match[1] if match else None
+    text = _plain(text)
+    marks = [match.end() for match in _ANSWER_IS.finditer(text)]
+    match = _LETTER_GIVEN.match(text, marks[-1]) if marks else _CHOICE.fullmatch(_words(text))
+    return match[match.lastgroup or 1] if match else None
+
+
+def is_choice(reference: str) -> bool:
+    r"""Whether a reference is the letter of an option: ``B``, ``(B)``, ``\text{(B)}``."""
+    return re.fullmatch("[A-J]", _words(reference)) is not None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -249,7 +295,7 @@ _AFTER = re.compile(
 _COUNTED = re.compile(
     r"\s+(?!(?:times (?:the|as)|such (?:that|as)|for|in|that|when|where|if|with|and|or|is|are|was|"
     r"has|have|the|to|more|less|plus|minus|factorial|squared|cubed|choose|divided|multiplied|raised|"
-    r"percent|modulo|mod)\b)[a-zA-Z][a-z-]*"
+    r"percent|hundred|thousand|million|billion|trillion|dozen|modulo|mod)\b)[a-zA-Z][a-z-]*"
 )
 _CASES = re.compile(
     r"\band \S+ (?:when|if|for)\b|^\s*\([^()]*\),? (?:and|or)\b|\botherwise\b|"
@@ -298,7 +344,7 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
             "has no roots", "At least one of" and "in 12 ways" state an answer, and only if it
             asks for that modulus does "0 modulo 7".
     """
-    if boxed := list(dict.fromkeys(_boxed(sentence))):
+    if boxed := list(dict.fromkeys(content for content, _, _ in _boxed(sentence))):
         return ", ".join(boxed)
     if len(sentence) > _LONGEST_SENTENCE:
         return None
@@ -425,9 +471,37 @@ _NAMES = re.compile(rf"{_NAME}|[a-zA-Z]\([a-z]\)|\(\s*{_NAME}(?:\s*,\s*{_NAME})*
 _NUMBER = re.compile(r"([-+]?)(\d+(?:\.\d+)?|\d{1,3}(?:,\d{3})+(?:\.\d+)?|\.\d+)(?:/(\d+))?(\\?%)?")
 _THOUSANDS = re.compile(r"(?<![\d,.(\[{])(\d{1,3}(?:,\d{3})+)(?![\d,)\]}])")
 _SPACING = re.compile(
-    r"\\(?:(?:left|right|big|Big|bigg|Bigg|displaystyle|limits|quad|qquad)(?![a-zA-Z])|[,;!: ])"
+    r"(?<!\\)\\(?:(?:left|right|[bB]igg?|displaystyle|limits|q?quad)(?![a-zA-Z])|[,;!: ])"
 )
 _WORDS = re.compile(r"(?i)(?!infinity$)(?:[a-z]{4,}|yes|no|odd)(?:[ -][a-z]+)*")
+_CHOICE = re.compile(r"([A-J])(?:[).:](?:[\s\\].*)?)?", re.DOTALL)
+# Symbols that only comparing needs as LaTeX.
+_SYMBOLS = str.maketrans(
+    {
+        "°": r"^\circ ", "¢": r"\text{ cents}", "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ",
+        "∈": r"\in ", "∅": r"\emptyset ",
+    }
+)  # fmt: skip
+_UNITS = {
+    "degree": "degrees?|deg", "dollar": "dollars?|usd", "cent": "cents?",
+    "mm": "millimet(?:er|re)s?|mm", "cm": "centimet(?:er|re)s?|cm", "m": "met(?:er|re)s?|m",
+    "km": "kilomet(?:er|re)s?|km", "inch": "inch(?:es)?|in", "foot": "foot|feet|ft",
+    "yard": "yards?|yd", "mile": "miles?|mi", "second": "seconds?|secs?|s",
+    "minute": "minutes?|mins?", "hour": "hours?|hrs?|h", "day": "days?", "gram": "grams?|g",
+    "kg": "kilograms?|kg", "pound": "pounds?|lbs?", "unit": "units?",
+}  # fmt: skip
+_UNIT = re.compile(
+    r"(?i)\s*(?P<power>square|sq\.?|cubic)?\s*(?:"
+    + "|".join(f"(?P<{name}>{names})" for name, names in _UNITS.items())
+    + r")\.?\s*(?:\^\s*\{?(?P<exponent>[23])\}?)?\s*"
+)
+# What a unit may stand behind: a number without unknowns.
+_VALUE = re.compile(
+    r"(?:[-+\d.,/{}()\s]|\\(?:[dt]?frac|pi|sqrt)(?![a-zA-Z])|\\[,;! ])*[\d})i](?!\w)\s*"
+)
+# 4.5e33, as in Minerva's references.
+_E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])")
+_RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|[lg]t)(?![a-zA-Z])|[<>]=?")
 _CALLS = {
     "sqrt": r"\sqrt{%s}", "floor": r"\lfloor %s \rfloor ", "ceil": r"\lceil %s \rceil ",
     "^": "^{%s}", "_": "_{%s}",
@@ -455,19 +529,38 @@ def equivalent(reference: str, answer: str) -> bool:
         UnreadableError: If the answer cannot be read as a mathematical expression.
         ValueError: If the reference cannot.
     """
-    if _WORDS.fullmatch(_words(reference)):
-        return _words(reference).casefold() == _words(answer).casefold()
+    words, given_words = _words(reference), _words(answer)
+    is_text = re.match(rf"\s*\(?\\(?:{_TEXT})\s*\{{", reference) and words.isalpha()
+    if _CHOICE.fullmatch(words) and (is_text or len(words) == 1):
+        chosen = _CHOICE.fullmatch(given_words)
+        if chosen or is_text:
+            return bool(chosen) and chosen[1] == words
+    if is_text or _WORDS.fullmatch(words):
+        return words.casefold() == given_words.casefold()
+    if None not in (units := {_unit(reference), _unit(answer)}) and len(units) == 2:
+        return False
+    reference, answer = _without_name(reference), _without_name(answer)
+    if _clean(reference) == _clean(answer):
+        return True
     try:
         golds = split_values(reference)
-        for part in (part for value in golds for part in value if _number(part) is None):
+        for part in (part for value in golds for part in value if not _is_number(part)):
             _parse(part)
     except UnreadableError as error:
         raise ValueError(f"cannot read the reference {reference!r}: {error}") from error
-    given = split_values(answer)
+    ranges = _ranges(reference), _ranges(answer)
+    if all(ranges) and (_RELATION.search(_clean(reference)) or _RELATION.search(_clean(answer))):
+        return _same_items(*ranges, _same_range)
+    return _same_items(golds, split_values(answer), _same_value)
+
+
+def _same_items(golds: Sequence[Any], given: Sequence[Any], same: Callable[..., bool]) -> bool:
+    """Whether each item of ``golds`` is the same as another one of ``given``, in any order."""
+    given = list(given)
     if len(golds) != len(given):
         return False
     for gold in golds:
-        match = next((value for value in given if _same_value(gold, value)), None)
+        match = next((value for value in given if same(gold, value)), None)
         if match is None:
             return False
         given.remove(match)
@@ -517,11 +610,104 @@ def _tuples(value: str, unknowns: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _clean(expression: str) -> str:
     r"""One spelling for what is written in many: spacing, dots, ``\pm``, "and", thousands."""
-    text = _SPACING.sub(" ", _plain(expression.replace("**", "^")).replace("$", " "))
-    text = re.sub(r"\\(?:text|mathrm|textbf)\s*\{\s*(and|or)\s*\}", r" \1 ", text)
+    text = _plain(expression.replace("**", "^")).translate(_SYMBOLS).replace("^^", "^")
+    text = re.sub(_E_NOTATION, r"\1 \\cdot 10^{\2}", _peeled(text))
+    text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)  # a thin space between thousands
+    text = _SPACING.sub(" ", text.replace("$", " "))
+    text = re.sub(rf"\\(?:{_TEXT})\s*\{{\s*,?\s*(and|or)\s*\}}", r" \1 ", text)
+    text = re.sub(r"\\\\\s*\[[^\[\]]*\]", r"\\\\", text)  # the height of a matrix's row
     text = re.sub(r"\\[lcv]?dots[cbo]?(?![a-z])", "...", text.replace("{,}", ","))
-    text = re.sub(r"\\pm(?![a-z])|\+/-", "±", text)
-    return _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text).strip(" .")
+    text = re.sub(r"\\pm(?![a-z])|\+/-", "±", text).replace(r"\varnothing", r"\emptyset")
+    text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text).strip().rstrip(" .")
+    return _without_unit(_NUMBER_WORDS.get(text.casefold(), text))
+
+
+def _peeled(text: str) -> str:
+    """The content of a box, dollar signs, braces or a font around the whole expression."""
+    text = text.strip()
+    while match := re.match(rf"(?:\\(?:{_TEXT}|boldsymbol|bm|f?boxed)\s*)?\{{", text):
+        if _closing(text, match.end() - 1) != len(text) - 1:
+            break
+        text = text[match.end() : -1].strip(" $")
+    return text
+
+
+def _without_unit(text: str) -> str:
+    """A number without the noun behind it: ``36 dollars``, ``15 cm^2``, ``12 red marbles``."""
+    text = re.sub(r"(?<=\d)\s*percent$", r"\\%", text)
+    match = re.match(r"(.*(?:\d|\}|\\pi))(?=\s)", text)
+    if not match:
+        return text
+    noun = text[match.end() :]
+    counted = _COUNTED.match(noun) and re.fullmatch(r"(?:\s+[a-z][a-z-]{2,}){1,3}", noun)
+    known = _UNIT.fullmatch(noun) and len(noun.strip()) > 1
+    return match[1] if known or (counted and _number(match[1]) is not None) else text
+
+
+def _unit(text: str) -> str | None:
+    """The unit that is stated with a number, and its power; None if none that is known is."""
+    text = _plain(text).translate(_SYMBOLS).replace("^^", "^").strip(" .$")
+    if text.startswith(r"\$"):
+        return "dollar"
+    value = _VALUE.match(text)
+    if not value:
+        return None
+    unit = text[value.end() :].removeprefix("^").strip(" {}")
+    if unit == r"\circ":
+        return "degree"
+    wrapped = re.match(rf"\\(?:{_TEXT})\s*\{{", unit)
+    match = _UNIT.fullmatch(re.sub(rf"\\(?:{_TEXT})\s*\{{([^{{}}]*)\}}", r"\1", unit))
+    if not match or (len(unit) == 1 and not wrapped):  # "2m" may be twice an unknown
+        return None
+    name = next(name for name in _UNITS if match[name])
+    power = (match["power"] or "")[:2].casefold()
+    return name + (match["exponent"] or {"sq": "2", "cu": "3"}.get(power, ""))
+
+
+def _without_name(text: str) -> str:
+    r"""A set without the unknown that lies in it: ``x \in [0, 1]``."""
+    return re.sub(r"^[\s$({]*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|∈)", "", text)
+
+
+def _ranges(text: str) -> list[tuple[str, bool, str, bool]] | None:
+    """Intervals or inequalities as ends and whether they belong to it; None for anything else."""
+    parts = _split_outside(_clean(_without_name(text)), r"\\cup(?![a-zA-Z])|\bor\b")
+    ranges = [_range(part) for part in parts]
+    return None if None in ranges else ranges
+
+
+def _range(text: str) -> tuple[str, bool, str, bool] | None:
+    bracketed = re.fullmatch(r"([\[(])(.+)([\])])", text)
+    if bracketed:
+        ends = _split_outside(bracketed[2], ",")
+        return (
+            (ends[0], bracketed[1] == "[", ends[1], bracketed[3] == "]") if len(ends) == 2 else None
+        )
+    sides = [side.strip() for side in _RELATION.split(text)]
+    relations = [re.sub(r"\\", "", sign) for sign in _RELATION.findall(text)]
+    if relations and all(sign[0] in ">g" for sign in relations):
+        sides, relations = sides[::-1], relations[::-1]
+    elif not relations or any(sign[0] in ">g" for sign in relations):
+        return None
+    closed = ["e" in sign or "=" in sign for sign in relations]
+    named = [bool(re.fullmatch(_NAME, side)) for side in sides]
+    match named:
+        case [False, True, False]:
+            return sides[0], closed[0], sides[2], closed[1]
+        case [True, False]:
+            return "-\\infty", False, sides[1], closed[0]
+        case [False, True]:
+            return sides[0], closed[0], "\\infty", False
+    return None
+
+
+def _same_range(gold: tuple[str, bool, str, bool], answer: tuple[str, bool, str, bool]) -> bool:
+    return gold[1::2] == answer[1::2] and all(map(_same_end, gold[::2], answer[::2]))
+
+
+def _same_end(gold: str, answer: str) -> bool:
+    ends = [re.sub(r"[\s+{}]|\\(?=infty)", "", end) for end in (gold, answer)]
+    return ends[0] == ends[1] if any("inf" in end for end in ends) else _same(gold, answer)
 
 
 def _without_braces(text: str) -> str:
@@ -585,6 +771,12 @@ def _same(gold: str, answer: str) -> bool:
     """Whether two single expressions are equal."""
     if len(_sides(gold)) == 1:
         answer = _sides(answer)[-1]
+    if (bases := (_in_base(gold), _in_base(answer))) != (None, None):
+        digits = [
+            pair[0] if pair else text for pair, text in zip(bases, (gold, answer), strict=True)
+        ]
+        named = {pair[1] for pair in bases if pair} | (set() if bases[0] else {"10"})
+        return digits[0] == digits[1] and len(named) == 1
     numbers = _number(gold), _number(answer)
     if numbers[0] is not None and numbers[1] is not None:
         return _rounds_to(numbers[0], answer)
@@ -602,6 +794,19 @@ def _same(gold: str, answer: str) -> bool:
     # Math-Verify compares a bare symbol by its name alone; n + 1 it compares by algebra.
     symbol = getattr(gold_expression, "is_Symbol", False)
     return symbol and verify(gold_expression + 1, answer_expression + 1, timeout_seconds=None)
+
+
+def _is_number(text: str) -> bool:
+    return _number(text) is not None or _in_base(text) is not None
+
+
+def _in_base(text: str) -> tuple[str, str] | None:
+    """Digits and base of a number such as ``2516_8``; None without a base."""
+    match = re.fullmatch(r"(\d[\dA-F]*)\s*_\s*(\d|\{.*\})", text.strip())
+    if match is None:
+        return None
+    base = _words(match[2][1:-1] or match[2])
+    return match[1], _NUMBER_WORDS.get(base, base)
 
 
 def _number(text: str) -> Fraction | None:
@@ -633,7 +838,9 @@ def _parse(text: str) -> Any:
 
     latex = to_latex(text)
     # "2 3" would be read as 2 + 3, "n!!" as (n!)!, and "a^b^c" as (a^b)^c.
-    if re.search(r"\d\s+\d|!\s*!|\^\{[^{}]*\}\s*\^|^\s*[*/^]|[-+*/^=]\s*$", latex):
+    # Of "12_8" the base would be dropped.
+    unreadable = r"\d\s+\d|!\s*!|\^\{[^{}]*\}\s*\^|^\s*[*/^]|[-+*/^=]\s*$|(?<![a-zA-Z_{])\d+\s*_"
+    if re.search(unreadable, latex):
         raise UnreadableError(f"{text!r} is not one expression")
     config = [LatexExtractionConfig()]
     found = parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)
@@ -722,8 +929,9 @@ def _differ_somewhere(gold: Any, answer: Any) -> bool:
 
 
 def _words(text: str) -> str:
-    """A text answer without LaTeX's text commands, brackets and full stop."""
-    return re.sub(r"\\(?:text|mathrm|textbf)\s*\{([^{}]*)\}", r"\1", text).strip("().$ ")
+    """A text answer without LaTeX's text commands, brackets, article and full stop."""
+    text = re.sub(rf"\\(?:{_TEXT})\s*\{{([^{{}}]*)\}}", r"\1", text).strip("().$ ")
+    return re.sub(r"^(?:[Aa]n?|[Tt]he)\s+(?=[a-zA-Z]{3})", "", text)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -10,7 +10,10 @@ import yaml
 
 from lalp.records import InputError
 
-PROFILES = ("smoke", "cpu", "gpu", "paper")
+PROFILES = ("smoke", "cpu", "standard", "gpu", "paper")
+# Comparisons of fine-tuned students: selection rules, the same on equal numbers of tokens, thirds
+# of one teacher's responses (Table 1), LALP's windows (Fig. 9), one teacher each (Table 2).
+SFT_GROUPS = ("rules", "equal tokens", "thirds", "windows", "teachers")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,21 @@ class Profile:
         embedder: ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id.
         coverage_prompts: Prompts embedded at most for the coverage analysis.
         num_resamples: Bootstrap resamples.
+        sft_prompts: Prompts whose selected responses students are fine-tuned on, at most.
+        sft_rules: Rules that select them (`lalp.experiments.plan_arms`).
+        sft_groups: Comparisons run: rules, equal tokens, thirds, windows, teachers.
+        sft_windows: Windows whose LALP selections are compared (Fig. 9).
+        sft_teachers: Teachers whose responses are cut into thirds by GALP (Table 1).
+        sft_seeds: Runs of every arm.
+        sft_epochs: Passes over the selected responses.
+        sft_batch: Responses per optimizer step.
+        sft_learning_rate: At its highest.
+        sft_workers: Students trained at the same time, at most one per core.
+        held_out_prompts: Prompts never trained on, to measure NLL on.
+        held_out_teachers: Teachers per held-out prompt.
+        eval_prompts: Held-out problems to answer.
+        eval_samples: Samples per problem, beside the greedy answer.
+        eval_max_tokens: An answer's tokens at most.
     """
 
     student: str
@@ -48,6 +66,21 @@ class Profile:
     embedder: str
     coverage_prompts: int
     num_resamples: int
+    sft_prompts: int
+    sft_rules: list[str]
+    sft_groups: list[str]
+    sft_windows: list[str]
+    sft_teachers: list[str]
+    sft_seeds: int
+    sft_epochs: int
+    sft_batch: int
+    sft_learning_rate: float
+    sft_workers: int
+    held_out_prompts: int
+    held_out_teachers: int
+    eval_prompts: int
+    eval_samples: int
+    eval_max_tokens: int
 
 
 def load_profile(name: str) -> Profile:
@@ -84,6 +117,12 @@ def parse_profile(text: str, where: str) -> Profile:
         _check_type(where, field.name, values[field.name], known[field.name])
     if values["main_window"] not in values["windows"]:
         raise InputError(f"{where}: key 'main_window' must be one of 'windows'")
+    for group in values["sft_groups"]:
+        if group not in SFT_GROUPS:
+            raise InputError(
+                f"{where}: key 'sft_groups': there is no comparison {group!r}: choose among "
+                f"{', '.join(SFT_GROUPS)}"
+            )
     return Profile(**values)
 
 
@@ -93,7 +132,9 @@ def _check_type(where: str, key: str, value: Any, expected: Any) -> None:
         fits = isinstance(value, list) and value and all(type(v) is item for v in value)
         wanted = f"a list of {item.__name__} values"
     else:
-        fits = type(value) is expected and not (expected is int and value < 1)
-        wanted = "a whole number from 1" if expected is int else f"a {expected.__name__} value"
+        fits = type(value) is expected and not (expected in (int, float) and value <= 0)
+        wanted = {int: "a whole number from 1", float: "a number above 0"}.get(
+            expected, f"a {expected.__name__} value"
+        )
     if not fits:
         raise InputError(f"{where}: key {key!r} must be {wanted}, not {value!r}")

@@ -415,9 +415,9 @@ _NOTE_ALL_TEACHERS = (
 _NOTE_EXAMPLES = "A few examples chosen by the authors, not a sample; formulas are lost."
 
 _NEEDS_TRAINING = (
-    "needs 7B to 32B students trained on the paper's responses, so GPUs; no student is trained here"
+    "needs 7B to 32B students trained on the paper's responses, so GPUs: make plan PROFILE=paper"
 )
-_SETTING = "a list of settings, no result; nothing is {} in this profile"
+_SETTING = "a list of settings, no result; {}"
 
 _PAPER_TABLES = (
     ReferenceTable(
@@ -430,6 +430,7 @@ _PAPER_TABLES = (
             "The original model's AVG is printed once and repeated here for each teacher.",
             _NOTE_72B_THIRDS,
         ),
+        notebook="06_eval",
         not_run=_NEEDS_TRAINING,
     ),
     ReferenceTable(
@@ -464,7 +465,7 @@ _PAPER_TABLES = (
             "student while it also takes most responses from it (Table 8).",
             _NOTE_WINDOW,
         ),
-        notebook="04_selection",
+        notebook="06_eval",
         not_run=_NEEDS_TRAINING,
     ),
     ReferenceTable(
@@ -490,7 +491,7 @@ _PAPER_TABLES = (
             "samples at temperature 0.6, which is not among them.",
             "Responses may have more tokens (42786+) than the students' answers (32768, Table 7).",
         ),
-        not_run=_SETTING.format("sampled"),
+        not_run=_SETTING.format("lalp sample has them as presets"),
     ),
     ReferenceTable(
         "6",
@@ -502,7 +503,8 @@ _PAPER_TABLES = (
             "Two settings stand in one cell; which student or data had which is not stated.",
             "Sec. C.9 trains for 5 epochs at a learning rate of 1e-5; 5 is not among 10/15.",
         ),
-        not_run=_SETTING.format("trained"),
+        notebook="05_sft",
+        not_run=_SETTING.format("lalp train has them as recipes"),
     ),
     ReferenceTable(
         "7",
@@ -515,7 +517,8 @@ _PAPER_TABLES = (
             "Pass@K is 1/8. Whether eight samples were averaged or the best one counted is not "
             "stated.",
         ),
-        not_run=_SETTING.format("evaluated"),
+        notebook="06_eval",
+        not_run=_SETTING.format("lalp eval has them as presets"),
     ),
     ReferenceTable(
         "8",
@@ -591,6 +594,7 @@ _PAPER_TABLES = (
             "model (0.279, 0.313, 0.319 against 0.353).",
             _NOTE_72B_THIRDS,
         ),
+        notebook="06_eval",
         not_run=_NEEDS_TRAINING,
     ),
     ReferenceTable(
@@ -599,6 +603,7 @@ _PAPER_TABLES = (
         _TABLE_14,
         3,
         (_NOTE_72B_THIRDS,),
+        notebook="06_eval",
         not_run=_NEEDS_TRAINING,
     ),
     ReferenceTable(
@@ -714,6 +719,7 @@ FIGURES: Mapping[str, ReferenceFigure] = MappingProxyType(
             ReferenceFigure(
                 "6",
                 "Training loss of students trained on data selected by GALP, LALP and at random",
+                notebook="05_sft",
                 not_run=_NEEDS_TRAINING,
             ),
             ReferenceFigure("7", "Fig. 2 for a further test set", notebook="01_coverage"),
@@ -722,11 +728,13 @@ FIGURES: Mapping[str, ReferenceFigure] = MappingProxyType(
                 "9",
                 "Accuracy after training by window size (Sec. C.7)",
                 ("It finds a best window; Sec. 6 finds small windows equally good.",),
+                notebook="06_eval",
                 not_run=_NEEDS_TRAINING,
             ),
             ReferenceFigure(
                 "10",
                 "Accuracy against mean GALP of the training third, within one teacher (Sec. C.9)",
+                notebook="06_eval",
                 not_run=_NEEDS_TRAINING,
             ),
         )

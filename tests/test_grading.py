@@ -15,8 +15,10 @@ from lalp.grading import (
     UnreadableError,
     equivalent,
     extract_answer,
+    extract_choice,
     extract_from_sentence,
     grade_answers,
+    is_choice,
     split_values,
     to_latex,
 )
@@ -49,10 +51,68 @@ from lalp.grading import (
         (r"\boxed{", None),
         (r"\boxed{1 + (2", None),
         ("The answer is unclear.", "unclear"),
+        (r"The answer is $\$45.10$.", r"\$45.10"),
+        (r"It costs \$3 or \$4. The answer is $\$7$ in all.", r"\$7"),
+        (r"The answer is 12,\! 345,\! 678.", "12,345,678"),
+        ("The answer is 3 million.", None),
+        ("The answer is 2 dozen.", None),
+        (r"The answer is 40 \mbox{ feet}^2.", r"40 \mbox{ feet}^2"),
+        (r"Hence $x=\boxed{3}$ or $x=\boxed{-5}$.", "3, -5"),
+        (r"\boxed{1}, \boxed{2}, and \boxed{4}", "1, 2, 4"),
+        (r"$\boxed{3}\text{ and }\boxed{5}$", "3, 5"),
+        (r"If $y=\boxed{3}$ is tried, and then we get \boxed{5}", "5"),
+        (r"\boxed{1} \boxed{2}", "2"),
     ],
 )
 def test_extract_answer(text, answer):
     assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        (r"So the result is $\boxed{C}$.", "C"),
+        (r"\boxed{\text{(B)}}", "B"),
+        (r"\boxed{\textbf{(D)}\ 12}", "D"),
+        (r"\boxed{B: the second one}", "B"),
+        (r"\boxed{A}, no, \boxed{B. 7}", "B"),
+        ("The answer is (C) 12 N.", "C"),
+        ("**Answer: D**", "D"),
+        ("Answer: **B**", "B"),
+        ("The correct answer is option A, because 3 > 2.", "A"),
+        ("The answer is C because of that.", "C"),
+        ("The answer is C\n\nDone", "C"),
+        ("First, the answer is A. After a check, the answer is B.", "B"),
+        (r"The answer is $\text{(B)}$", "B"),
+        ("C", "C"),
+        ("(C)", "C"),
+        # What would need a guess.
+        (r"\boxed{BC}", None),
+        (r"\boxed{A, B}", None),
+        (r"\boxed{A \text{ or } B}", None),
+        (r"\boxed{12}", None),
+        ("The answer is A or B.", None),
+        ("The answer is A, C.", None),
+        ("The answer is A large number.", None),
+        ("The answer is Boron.", None),
+        ("A is wrong and so is B.", None),
+        ("A large value", None),
+        ("I think that C fits best", None),
+        ("", None),
+    ],
+)
+def test_extract_choice(text, letter):
+    assert extract_choice(text) == letter
+
+
+@pytest.mark.parametrize("reference", ["B", "(B)", r"\text{(B)}", r"\textbf{B}", "$B$"])
+def test_references_that_are_letters(reference):
+    assert is_choice(reference)
+
+
+@pytest.mark.parametrize("reference", ["2", "BC", "x", r"\text{Ada}", "K", "A_1", "A+B", ""])
+def test_references_that_are_no_letters(reference):
+    assert not is_choice(reference)
 
 
 VALUE = "What is the smallest value of the quotient?"
@@ -130,21 +190,25 @@ def test_extract_from_sentence(sentence, question, answer):
 
 @given(st.text(max_size=200), st.sampled_from(["", VALUE, COUNT, AT_MOST]))
 def test_reading_never_fails(text, question):
-    for found in (extract_answer(text), extract_from_sentence(text, question)):
+    readings = (extract_answer(text), extract_choice(text), extract_from_sentence(text, question))
+    for found in readings:
         assert found is None or isinstance(found, str)
 
 
 @given(
     st.lists(
         st.sampled_from(
-            ["is ", "There are ", "3", "x", "=", "(", ")", "$", r"\boxed{", "}", ", ", "and "]
+            [
+                *("is ", "There are ", "3", "x", "=", "(", ")", "$", r"\boxed{", "}", ", ", "and "),
+                *("The answer is ", "A", "B", r"\text{", r"\$", "**", "#### "),
+            ]
         ),
         max_size=30,
     )
 )
 def test_reading_never_fails_on_likely_pieces(pieces):
     text = "".join(pieces)
-    for found in (extract_answer(text), extract_from_sentence(text, COUNT)):
+    for found in (extract_answer(text), extract_choice(text), extract_from_sentence(text, COUNT)):
         assert found is None or isinstance(found, str)
 
 
@@ -250,6 +314,90 @@ SAME = [
     ("infinity", r"\infty"),
     (r"3\frac{1}{2}", "7/2"),
     ("2^floor(n/2)*floor(n/2)!", r"2^{\lfloor n/2 \rfloor} \cdot \lfloor n/2 \rfloor!"),
+    # Units may be left out, or written otherwise.
+    (r"70^\circ", "70"),
+    (r"70^\circ", "70°"),
+    (r"70^\circ", r"70\text{ degrees}"),
+    ("70", r"70^{\circ}"),
+    (r"70^\circ", "70^°"),
+    (r"\frac{27}{4}\text{ degrees}", r"\frac{27}{4}^\circ"),
+    (r"3\text{ m}", r"3\text{ meters}"),
+    (r"\$45.10", "45.1"),
+    (r"\$45.10", r"45.10 \text{ dollars}"),
+    (r"\$45", "45 dollars"),
+    (r"\$12,\!345", "12345"),
+    (r"\$12,\!345", r"\$12,345"),
+    (r"7.2 \text{ cents}", "7.2¢"),
+    (r"40\mbox{ cm}^2", "40"),
+    (r"40\mbox{ cm}^2", r"40 \text{ square centimeters}"),
+    (r"40\mbox{ cm}^2", "40 cm²"),
+    (r"21\pi", r"21\pi \text{ cubic inches}"),
+    ("31", "31 red marbles"),
+    ("45", r"45\text{ mph}"),
+    ("50%", "50 percent"),
+    # Digits.
+    (r"12,\!345", "12345"),
+    (r"12,\! 345,\! 678", "12,345,678"),
+    ("4321", r"4\,321"),
+    ("4321", "4{,}321"),
+    (".625", "0.625"),
+    (".000045", r"4.5 \times 10^{-5}"),
+    (r"51 \frac{1}{4}", "51.25"),
+    (r"2\frac{3}{7}", r"\frac{17}{7}"),
+    ("3", r"\text{three}"),
+    ("3", r"\mathbf{3}"),
+    ("3", r"\text{$3$}"),
+    ("3", "3."),
+    ("4.5e33", r"4.5 \times 10^{33}"),
+    ("4.5e33", r"45 \cdot 10^{32}"),
+    ("1e-4", "0.0001"),
+    ("1e11", "100000000000"),
+    # What could be a unit is an unknown here.
+    ("2m+3s", "3s+2m"),
+    ("3s", "s + 2s"),
+    ("m^2 + 2h", "2h + m^2"),
+    # Digits in another base.
+    ("317_8", "317_{8}"),
+    ("317_8", r"317_{\text{eight}}"),
+    ("317_8", "317"),
+    ("52", "52_{10}"),
+    # Words and letters.
+    (r"\text{Ada}", "Ada"),
+    (r"\text{Ada}", r"\textbf{ada}"),
+    (r"\text{Ada}", r"\mbox{Ada}."),
+    (r"\text{prism}", "a prism"),
+    (r"\text{south}", "South"),
+    (r"\text{(B)}", "B"),
+    (r"\text{(B)}", r"\textbf{(B)}\ 12"),
+    ("C", r"\text{(C)}"),
+    # Intervals and inequalities.
+    (r"x \in [-3,5]", "[-3, 5]"),
+    ("[-3, 5]", r"-3 \le x \le 5"),
+    (r"x \in [-3,5]", r"5 \geq x \geq -3"),
+    (r"(4,\infty)", "x > 4"),
+    (r"(4,\infty)", "4 < y"),
+    (r"(4,\infty)", r"x \in (4, +\infty)"),
+    (r"(4,\infty)", "(4, ∞)"),
+    (r"(-\infty, 1]", r"x \leqslant 1"),
+    (r"(-\infty, 1) \cup (6, \infty)", r"x < 1 \text{ or } x > 6"),
+    (r"(-\infty, 1) \cup (6, \infty)", r"(6, \infty) \cup (-\infty, 1)"),
+    (r"(0,4) \cup (4,9)", r"x \in (0, 4) ∪ (4, 9)"),
+    (r"\left(\frac{1}{5},\frac{7}{3}\right]", r"\dfrac{1}{5} < x \le \dfrac{7}{3}"),
+    # Matrices and vectors.
+    (
+        r"\begin{pmatrix} 3 & 0 \\ 1 & -2 \end{pmatrix}",
+        r"\begin{bmatrix} 3 & 0 \\ 1 & -2 \end{bmatrix}",
+    ),
+    (
+        r"\begin{pmatrix} 1/4 \\ -2/3 \end{pmatrix}",
+        r"\begin{pmatrix} \dfrac{1}{4} \\[4pt] -\dfrac{2}{3} \end{pmatrix}",
+    ),
+    # Lists.
+    ("4,-9", "-9, 4"),
+    ("4,-9", r"x = 4 \text{ or } x = -9"),
+    ("2, 6, 8", "2, 6, and 8"),
+    (r"\{2\pm\sqrt{3},-1\}", r"-1, 2+\sqrt{3}, 2-\sqrt{3}"),
+    (r"\emptyset", r"\varnothing"),
 ]
 DIFFERENT = [
     ("5", "6"),
@@ -277,6 +425,45 @@ DIFFERENT = [
     ("Yes", "No"),
     (r"3\frac{1}{2}", "31/2"),
     ("0", "0.0001"),
+    (r"70^\circ", r"\$70"),
+    (r"40\mbox{ cm}^2", r"40 \text{ cm}^3"),
+    (r"40\mbox{ cm}^2", r"40 \text{ inches}^2"),
+    (r"7.2 \text{ cents}", r"7.2 \text{ dollars}"),
+    (r"\$45", "45 cents"),
+    (r"3\text{ m}", r"3\text{ s}"),
+    (r"2\sqrt{3}\text{ cm}", r"2\sqrt{3}\text{ in}"),
+    ("4.5e33", r"4.5 \times 10^{32}"),
+    ("1e11", "1e12"),
+    ("3e", "3e1"),
+    ("3", "3 million"),
+    ("3", "3 dozen"),
+    ("5", "5 percent"),
+    ("12345", "123,45"),
+    ("625", ".625"),
+    (r"51 \frac{1}{4}", r"\frac{51}{4}"),
+    ("317_8", "317_9"),
+    ("317_8", "3178"),
+    ("317_8", "207"),  # the same number, but not written in base 8
+    ("317", "317_8"),
+    (r"\text{Ada}", r"\text{Eve}"),
+    (r"\text{even}", "not even"),
+    (r"\text{(B)}", r"\text{(C)}"),
+    (r"\text{(B)}", "BC"),
+    (r"\text{(B)}", "12"),
+    (r"x \in [-3,5]", "[-3, 5)"),
+    (r"x \in [-3,5]", r"-3 < x < 5"),
+    (r"x \in [-3,5]", r"x \le 5"),
+    (r"(4,\infty)", r"x \ge 4"),
+    (r"(4,\infty)", "x < 4"),
+    (r"(4,\infty)", r"(-\infty, 4)"),
+    (r"(-\infty, 1) \cup (6, \infty)", r"(-\infty, 6) \cup (1, \infty)"),
+    (r"(-\infty, 1) \cup (6, \infty)", "x < 1"),
+    ("12", "x > 12"),
+    (r"\begin{pmatrix} 2 \\ 3 \end{pmatrix}", r"\begin{pmatrix} 2 & 3 \end{pmatrix}"),
+    (r"\begin{pmatrix} 2 \\ 3 \end{pmatrix}", r"\begin{pmatrix} 3 \\ 2 \end{pmatrix}"),
+    ("4,-9", "4"),
+    ("4,-9", "4, 9"),
+    ("2, 6, 8", "268"),
 ]
 
 

@@ -21,6 +21,21 @@ splitter_prompts: 2
 embedder: all-minilm-l6-v2
 coverage_prompts: 2
 num_resamples: 10
+sft_prompts: 2
+sft_rules: [galp]
+sft_groups: [rules]
+sft_windows: ["0"]
+sft_teachers: [A]
+sft_seeds: 1
+sft_epochs: 1
+sft_batch: 1
+sft_learning_rate: 1.0e-5
+sft_workers: 1
+held_out_prompts: 1
+held_out_teachers: 1
+eval_prompts: 1
+eval_samples: 1
+eval_max_tokens: 8
 """
 
 
@@ -44,6 +59,9 @@ def test_a_good_profile_is_read():
         ("num_prompts: 3", "num_prompts: true", "key 'num_prompts' must be a whole number"),
         ("num_prompts: 3", "num_prompts: 0", "key 'num_prompts' must be a whole number from 1"),
         ('["0", "4"]', "[0, 4]", "key 'windows' must be a list of str"),
+        ("1.0e-5", "-1.0", "key 'sft_learning_rate' must be a number above 0"),
+        ("1.0e-5", "1e-5", "key 'sft_learning_rate' must be a number above 0, not '1e-5'"),
+        ("[rules]", "[rule]", "key 'sft_groups': there is no comparison 'rule'"),
         ('main_window: "4"', 'main_window: "8"', "'main_window' must be one of 'windows'"),
         ("student: s", "student: [", "not valid YAML"),
     ],
@@ -55,5 +73,5 @@ def test_bad_profiles_name_the_key(old, new, message):
 
 
 def test_an_unknown_profile_lists_those_that_exist():
-    with pytest.raises(InputError, match="smoke, cpu, gpu, paper"):
+    with pytest.raises(InputError, match="smoke, cpu, standard, gpu, paper"):
         load_profile("huge")

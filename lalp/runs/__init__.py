@@ -1,5 +1,6 @@
 """What notebooks share: a profile's pool, scores and analyses, and the verdicts on them."""
 
+from lalp.runs.arm_verdicts import accuracy_verdicts, arm_baselines, sft_verdicts
 from lalp.runs.attribution import (
     attribution_example,
     attribution_settings,
@@ -54,6 +55,16 @@ from lalp.runs.ranking import (
     selection_verdicts,
     window_means,
 )
+from lalp.runs.sft import (
+    ArmResults,
+    Grid,
+    eval_results,
+    load_arm_results,
+    save_arm_results,
+    sft_grid,
+    sft_recipe,
+    sft_results,
+)
 from lalp.runs.splitters import (
     splitter_means,
     splitter_scores,
@@ -77,7 +88,11 @@ __all__ = [
     "EXACT_TOLERANCE",
     "PAPER_STUDENTS",
     "SAMPLED_TOLERANCE",
+    "ArmResults",
+    "Grid",
+    "accuracy_verdicts",
     "agreement_table",
+    "arm_baselines",
     "attribution_example",
     "attribution_settings",
     "attribution_sweep",
@@ -96,9 +111,11 @@ __all__ = [
     "coverage_pool",
     "coverage_spans",
     "coverage_verdicts",
+    "eval_results",
     "example_scores",
     "first_token_table",
     "gap_by_window",
+    "load_arm_results",
     "measure_lengths",
     "missing_verdicts",
     "mix_table",
@@ -114,10 +131,15 @@ __all__ = [
     "profile_pool",
     "profile_scores",
     "rank_by_column",
+    "save_arm_results",
     "save_neighbors",
     "save_verdicts",
     "select_all",
     "selection_verdicts",
+    "sft_grid",
+    "sft_recipe",
+    "sft_results",
+    "sft_verdicts",
     "shuffled_tokens",
     "splitter_means",
     "splitter_scores",

@@ -94,7 +94,7 @@ def agreement_table(selections: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def selection_verdicts(
     scores: pd.DataFrame, sweep: pd.DataFrame, profile: Profile, seed: int
 ) -> list[Verdict]:
-    """What this run says on the claims of Secs. 6 and 7.1, and Tables 2, 3 and 8."""
+    """What this run says on the claims of Secs. 6 and 7.1, and Tables 2 and 8."""
     column = f"lalp@{profile.main_window}"
     return [
         _order_verdict(scores, column, profile, seed),
@@ -102,14 +102,6 @@ def selection_verdicts(
         _level_verdict(scores, column),
         _enough_verdict(scores, column, profile, seed),
         _mix_verdict(scores, profile, seed),
-        Verdict(
-            "Data selected by LALP gives a more accurate student than data selected by GALP",
-            _paper_gain(),
-            "no student was trained here",
-            "not run",
-            "selection only; training and accuracy are another experiment",
-            where="Table 3",
-        ),
     ]
 
 
@@ -238,11 +230,3 @@ def _chance_of_moving(
 def _paper_moves() -> str:
     frame = TABLES["8"].frame
     return " and ".join(f"{_moved(frame.loc[student]):.0f}" for student in PAPER_STUDENTS)
-
-
-def _paper_gain() -> str:
-    averages = TABLES["3"].frame["AVG"]
-    return ", ".join(
-        f"{student} {averages[student]['lalp'] - averages[student]['galp']:+.3f}"
-        for student in PAPER_STUDENTS
-    )

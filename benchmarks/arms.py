@@ -1,0 +1,69 @@
+"""A longer run of fine-tuned students, its results committed with what made them (`make arms`).
+
+``python -m benchmarks.arms --profile standard`` trains and evaluates every arm of a profile, goes
+on where it stopped, and writes ``figures/arms_standard/*.csv`` and ``provenance.json``, which
+`05_sft` and `06_eval` lay beside their own small run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from typing import Any
+
+from lalp import runs
+from lalp.assets import build_dir
+from lalp.experiments import arm_table, run_arms
+from lalp.profiles import PROFILES, load_profile
+from lalp.records import InputError
+
+_PACKAGES = ("torch", "transformers", "trl", "accelerate", "math-verify")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--profile", default="standard", choices=PROFILES)
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of prompts")
+    options = parser.parse_args()
+    try:
+        started = time.monotonic()
+        grid = runs.sft_grid(load_profile(options.profile), options.seed)
+        found = run_arms(grid.arms, grid.pool, grid.setup, grid.problems, grid.samplings)
+        hours = (time.monotonic() - started) / 3600
+        results = runs.ArmResults(
+            arm_table(grid.arms, grid.scores), **found, provenance=_provenance(options, hours)
+        )
+        folder = build_dir().parent / "figures" / f"arms_{options.profile}"
+        runs.save_arm_results(results, folder)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{len(grid.arms)} arms in {folder.name}")
+
+
+def _provenance(options: argparse.Namespace, hours: float) -> dict[str, Any]:
+    return {
+        "profile": options.profile,
+        "seed": options.seed,
+        "commit": _commit(),
+        "hours": round(hours, 2),
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "packages": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def _commit() -> str:
+    """The checkout's commit, marked where the code has changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return found.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,747 @@
+"""Sample responses from a model, grade them, and make a pool of them (paper, Sec. 3.1 and B.4).
+
+Finished samples are kept in shards of JSON lines, one for each batch. The folder is named by the
+model, the backend and the code; within it a sample is known by its settings, its prompt's id and
+rendered text, and its number. So a killed run goes on where it stopped, and further samples of a
+prompt join those that are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tqdm import tqdm
+from transformers import GenerationConfig
+
+from lalp.assets import build_dir, code_of
+from lalp.decoding import Output, Request, decode, default_batch_size, response_text
+from lalp.grading import extract_answer, extract_choice, grade_answers, is_choice
+from lalp.records import (
+    InputError,
+    Message,
+    Pool,
+    Prompt,
+    Response,
+    _build_pool,
+    _jsonl_records,
+    atomic_path,
+)
+from lalp.sampling import (
+    C9_SAMPLED,
+    PRESETS,
+    TABLE_5_GREEDY,
+    TABLE_5_SAMPLED,
+    TABLE_7_GREEDY,
+    TABLE_7_SAMPLED,
+    Sampling,
+    sample_seed,
+)
+from lalp.students import (
+    Student,
+    default_dtype,
+    load_config,
+    load_student,
+    load_tokenizer,
+    locate_student,
+    max_positions,
+    render_prompt,
+    revision,
+    usable_device,
+)
+from lalp.vllm_backend import DEFAULT_BATCH_SIZE, check_vllm, decode_with_vllm, load_vllm
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+__all__ = [
+    "BACKENDS",
+    "C9_SAMPLED",
+    "PRESETS",
+    "SYSTEM_PROMPT",
+    "TABLE_5_GREEDY",
+    "TABLE_5_SAMPLED",
+    "TABLE_7_GREEDY",
+    "TABLE_7_SAMPLED",
+    "Completion",
+    "Sampling",
+    "choose_sampling",
+    "final_part",
+    "generate",
+    "grade_completions",
+    "load_prompts",
+    "paper_prompts",
+    "sample_pool",
+    "sampled_pool",
+    "sampling_summary",
+    "stop_token_ids",
+    "with_system_prompt",
+]
+
+log = logging.getLogger("lalp")
+
+BACKENDS = ("transformers", "vllm")
+SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."
+
+# A change in one of these modules may change a sample, so their code is part of the key. What is
+# here decides no sample that the key or the prompt's text does not tell apart.
+_SAMPLING_MODULES = {
+    "transformers": ("sampling", "decoding"),
+    "vllm": ("sampling", "decoding", "vllm_backend"),
+}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled response.
+
+    Attributes:
+        prompt_id: Its prompt.
+        sample: Number of the sample, from 0.
+        text: Without the end token. It begins with ``<think>`` where the prompt ends so.
+        num_tokens: New tokens, the end token included.
+        truncated: It stopped at the token limit or the model's last position, without an end token.
+    """
+
+    prompt_id: str
+    sample: int
+    text: str
+    num_tokens: int
+    truncated: bool
+
+
+@overload
+def generate(
+    prompts: Sequence[Prompt], model: str | Student, sampling: Sampling, **options: Any
+) -> list[Completion]: ...
+@overload
+def generate(
+    prompts: Sequence[Prompt], model: str | Student, sampling: Sequence[Sampling], **options: Any
+) -> list[list[Completion]]: ...
+
+
+def generate(
+    prompts: Sequence[Prompt],
+    model: str | Student,
+    sampling: Sampling | Sequence[Sampling],
+    *,
+    backend: str = "transformers",
+    system_prompt: str | None = None,
+    store: str | Path | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+    tensor_parallel: int = 1,
+) -> list[Completion] | list[list[Completion]]:
+    """Sample responses to prompts; a killed run goes on where it stopped.
+
+    A sample depends on its prompt, the settings and the seed alone, not on how many are drawn or
+    which others are drawn with it, up to the rounding of sums that differs between batches.
+
+    Args:
+        prompts: What to answer.
+        model: As in `load_student`, or a loaded student.
+        sampling: Number of samples, temperature, top-p, top-k, token limit and seed. Several, such
+            as greedy and sampled, are drawn together, which takes less time than one by one.
+        backend: ``transformers`` (CPU or GPU) or ``vllm`` (GPU; the extra ``vllm``). The model's
+            own sampling settings, such as a repetition penalty, are read by neither.
+        system_prompt: Put in front of every prompt; `SYSTEM_PROMPT` is the paper's.
+        store: Folder of finished samples; ``build/samples`` if not given.
+        batch_size: Samples that are drawn at once and stored together; as many as fit into memory
+            if not given, 64 at most on a CPU, 128 on a GPU (1,024 with vLLM).
+        device: As in `load_student`; not for vLLM.
+        trust_remote_code: As in `load_student`.
+        progress: Show tokens per second.
+        tensor_parallel: GPUs that share one copy of the model, with vLLM.
+
+    Returns:
+        Completions by prompt, in the given order, and then by sample. One such list for each of
+        several settings.
+
+    Raises:
+        InputError: If the model or a setting is not understood, prompts share an id, or one has a
+            system message of its own beside ``system_prompt``.
+    """
+    samplings = [sampling] if isinstance(sampling, Sampling) else list(sampling)
+    _check(prompts, backend, batch_size, tensor_parallel)
+    source = _find_model(model, backend, device, trust_remote_code)
+    jobs = _plan(prompts, source, samplings, system_prompt)
+    key = _key(source, backend)
+    folder = Path(store or build_dir() / "samples") / _digest(key)
+    done = _read_shards(folder, jobs)
+    if any(job.digest not in done for job in jobs):
+        draw, size = _open(
+            source, jobs, backend, tensor_parallel=tensor_parallel, progress=progress
+        )
+        _write_key(folder, key)
+        _draw_missing(jobs, batch_size or size, draw, source, folder, done, progress)
+    by_sampling = [
+        [done[job.digest] for job in jobs if job.sampling == wanted] for wanted in samplings
+    ]
+    return by_sampling[0] if isinstance(sampling, Sampling) else by_sampling
+
+
+# --- what to draw ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A model whose weights are loaded only when something is left to draw."""
+
+    name: str
+    place: str
+    revision: str
+    tokenizer: PreTrainedTokenizerBase
+    positions: int
+    stop_ids: frozenset[int]
+    device: str
+    dtype: str
+    trust_remote_code: bool
+    load: Callable[[], Student]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One sample to draw; ``limit`` is the most new tokens that settings and positions allow."""
+
+    prompt_id: str
+    prompt_text: str
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    sample: int
+    limit: int
+
+    @cached_property
+    def digest(self) -> str:
+        """What the sample is known by in the store: all of its settings but how many are drawn."""
+        settings = asdict(self.sampling) | {"num_samples": self.sample}
+        return _digest([settings, self.prompt_id, self.prompt_text])
+
+    @property
+    def request(self) -> Request:
+        seed = sample_seed(self.sampling.seed, self.prompt_id, self.sample)
+        return Request(self.prompt_ids, self.sampling, self.limit, seed)
+
+
+def _check(
+    prompts: Sequence[Prompt], backend: str, batch_size: int | None, tensor_parallel: int
+) -> None:
+    if backend not in BACKENDS:
+        raise InputError(f"unknown backend {backend!r}: use {' or '.join(BACKENDS)}")
+    if backend == "vllm":
+        check_vllm()
+    elif tensor_parallel != 1:
+        raise InputError("tensor_parallel goes with the vllm backend: leave it out")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}: it must be at least 1")
+    for prompt_id, count in Counter(prompt.prompt_id for prompt in prompts).items():
+        if count > 1:
+            raise InputError(
+                f"prompt_id {prompt_id!r} is given {count} times: give each prompt its own id"
+            )
+
+
+def _find_model(
+    model: str | Student, backend: str, device: str | None, trust_remote_code: bool
+) -> _Source:
+    if isinstance(model, Student):
+        if backend == "vllm":
+            raise InputError(
+                f"backend vllm loads {model.name} itself: give the model's name or folder"
+            )
+        own = model.model
+        return _Source(
+            name=model.name,
+            place=model.name,
+            revision=model.revision,
+            tokenizer=model.tokenizer,
+            positions=model.max_positions,
+            stop_ids=stop_token_ids(model.tokenizer, own.config, own.generation_config),
+            device=model.device.type,
+            dtype=str(own.dtype),
+            trust_remote_code=trust_remote_code,
+            load=lambda: model,
+        )
+    place = locate_student(model)
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model, place, trust_remote_code=trust_remote_code)
+    kind = "vllm" if backend == "vllm" else torch.device(usable_device(device)).type
+    return _Source(
+        name=model,
+        place=place,
+        revision=revision(place, config),
+        tokenizer=tokenizer,
+        positions=max_positions(config),
+        stop_ids=stop_token_ids(tokenizer, config, _generation_config(place)),
+        device=kind,
+        dtype=str(torch.bfloat16 if kind == "vllm" else default_dtype(kind)),
+        trust_remote_code=trust_remote_code,
+        load=lambda: load_student(model, device=device, trust_remote_code=trust_remote_code),
+    )
+
+
+def _generation_config(place: str) -> GenerationConfig | None:
+    try:
+        return GenerationConfig.from_pretrained(place)
+    except OSError:  # many models have none
+        return None
+
+
+def stop_token_ids(
+    tokenizer: PreTrainedTokenizerBase, config: Any, generation_config: Any
+) -> frozenset[int]:
+    """Tokens that end a response: the model's, the tokenizer's and the chat template's."""
+    found = {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
+    for part in (config.get_text_config(), generation_config):
+        eos = getattr(part, "eos_token_id", None)
+        found |= set(eos) if isinstance(eos, list | tuple) else {eos}
+    return frozenset(int(token) for token in found if token is not None)
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The special token that the chat template writes behind an assistant's message, if any."""
+    if not tokenizer.chat_template:
+        return None
+    chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "ANSWER"}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+    except Exception:  # templates raise anything on a chat of a form that they do not know
+        return None
+    _, answer, rest = text.rpartition("ANSWER")
+    ids = tokenizer(rest.lstrip(), add_special_tokens=False).input_ids if answer else []
+    return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else None
+
+
+def paper_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts behind the paper's system prompt; one with a system message keeps its own."""
+    return [
+        prompt
+        if any(message.role == "system" for message in prompt.messages)
+        else with_system_prompt(prompt, SYSTEM_PROMPT)
+        for prompt in prompts
+    ]
+
+
+def _plan(
+    prompts: Sequence[Prompt],
+    source: _Source,
+    samplings: Sequence[Sampling],
+    system_prompt: str | None,
+) -> list[_Job]:
+    """All samples: by prompt, then by settings, then by number."""
+    jobs = []
+    for prompt in prompts:
+        text = render_prompt(source.tokenizer, with_system_prompt(prompt, system_prompt))
+        ids = tuple(source.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        room = max(0, source.positions - len(ids))
+        jobs += [
+            _Job(prompt.prompt_id, text, ids, sampling, sample, min(sampling.max_tokens, room))
+            for sampling in dict.fromkeys(samplings)
+            for sample in range(sampling.num_samples)
+        ]
+    short = {job.prompt_id: job.limit for job in jobs if job.limit < job.sampling.max_tokens}
+    if short:
+        log.warning(
+            "%s has %d positions: the limit of new tokens is lowered to what fits for %d prompts, "
+            "to %d at the least (%r)",
+            *(source.name, source.positions, len(short), min(short.values())),
+            min(short, key=short.get),
+        )
+    return jobs
+
+
+def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
+    """The prompt with a system message in front.
+
+    Raises:
+        InputError: If it has another one.
+    """
+    if system_prompt is None:
+        return prompt
+    own = [message.content for message in prompt.messages if message.role == "system"]
+    if own == [system_prompt]:
+        return prompt
+    if own:
+        raise InputError(
+            f"prompt {prompt.prompt_id!r} has a system message of its own: leave the system prompt "
+            "out, or remove the message"
+        )
+    return replace(prompt, messages=(Message("system", system_prompt), *prompt.messages))
+
+
+# --- drawing --------------------------------------------------------------------------------
+
+_Draw = Callable[[Sequence[Request], Callable[[int], Any]], list[Output]]
+
+
+def _open(
+    source: _Source, jobs: Sequence[_Job], backend: str, *, tensor_parallel: int, progress: bool
+) -> tuple[_Draw, int]:
+    """Load the model: a function that draws one batch, and how many samples a batch has."""
+    longest = max(len(job.prompt_ids) + job.limit for job in jobs)
+    if backend == "transformers":
+        student = source.load()
+        size = default_batch_size(student, longest)
+        return lambda batch, count: decode(student, batch, source.stop_ids, count), size
+    llm = load_vllm(
+        source.place,
+        longest=longest,
+        tensor_parallel=tensor_parallel,
+        trust_remote_code=source.trust_remote_code,
+    )
+
+    def draw(batch: Sequence[Request], count: Callable[[int], Any]) -> list[Output]:
+        outputs = decode_with_vllm(llm, batch, source.stop_ids, progress=progress)
+        count(sum(len(output.token_ids) for output in outputs))
+        return outputs
+
+    return draw, DEFAULT_BATCH_SIZE
+
+
+def _draw_missing(
+    jobs: Sequence[_Job],
+    batch_size: int,
+    draw: _Draw,
+    source: _Source,
+    folder: Path,
+    done: dict[str, Completion],
+    progress: bool,
+) -> None:
+    """Draw batch after batch; each is on disk before the next begins."""
+    # Where not silenced here, tqdm still heeds TQDM_DISABLE.
+    options = {} if progress else {"disable": True}
+    with tqdm(unit="tok", unit_scale=True, **options) as bar:
+        for batch in _batches(jobs, batch_size):
+            missing = [job for job in batch if job.digest not in done]
+            if missing:
+                outputs = draw([job.request for job in missing], bar.update)
+                pairs = zip(missing, outputs, strict=True)
+                found = {job.digest: _completion(job, output, source) for job, output in pairs}
+                _write_shard(folder, found)
+                done |= found
+            bar.set_postfix_str(f"{len(done)} of {len(jobs)} samples")
+
+
+def _batches(jobs: Sequence[_Job], size: int) -> Iterator[Sequence[_Job]]:
+    """Samples that are drawn together: those of a prompt side by side, the longest prompts first.
+
+    The plan covers what is done as well: a run that goes on draws the batches of the first one.
+    """
+    ordered = sorted(jobs, key=lambda job: -len(job.prompt_ids))
+    for first in range(0, len(ordered), size):
+        yield ordered[first : first + size]
+
+
+def _completion(job: _Job, output: Output, source: _Source) -> Completion:
+    text = response_text(source.tokenizer, job.prompt_text, output)
+    return Completion(job.prompt_id, job.sample, text, len(output.token_ids), not output.ended)
+
+
+# --- the store ------------------------------------------------------------------------------
+
+
+def _key(source: _Source, backend: str) -> dict[str, Any]:
+    """Everything that decides a sample but its prompt and settings."""
+    return {
+        "model": source.revision,
+        "tokenizer": _digest(source.tokenizer.backend_tokenizer.to_str()),
+        "stop_ids": sorted(source.stop_ids),
+        "positions": source.positions,
+        "backend": backend,
+        "device": source.device,
+        "dtype": source.dtype,
+        "code": _CODE[backend],
+    }
+
+
+def _write_key(folder: Path, key: Mapping[str, Any]) -> None:
+    with atomic_path(folder / "key.json") as temporary:
+        temporary.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_shard(folder: Path, found: Mapping[str, Completion]) -> None:
+    """Write the samples of one batch, behind a line that tells whether they are whole and ours."""
+    lines = [json.dumps([digest, asdict(completion)]) for digest, completion in found.items()]
+    body = "".join(f"{line}\n" for line in lines)
+    header = json.dumps({"key": folder.name, "samples": len(found), "sha256": _sha256(body)})
+    with atomic_path(folder / f"{_digest(list(found))}.jsonl") as temporary:
+        temporary.write_text(f"{header}\n{body}", encoding="utf-8", newline="\n")
+
+
+def _read_shards(folder: Path, jobs: Iterable[_Job]) -> dict[str, Completion]:
+    """Finished samples by digest; a shard that is damaged or not ours is reported and left out."""
+    wanted = {job.digest for job in jobs}
+    done: dict[str, Completion] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        try:
+            done |= {d: completion for d, completion in _read_shard(path) if d in wanted}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = str(error).partition("\n")[0]
+            log.warning("sampling again: shard %s cannot be used (%s)", path.name, reason)
+    return done
+
+
+def _read_shard(path: Path) -> list[tuple[str, Completion]]:
+    header, _, body = path.read_text(encoding="utf-8").partition("\n")
+    mark = json.loads(header)
+    if mark["key"] != path.parent.name:
+        raise ValueError("it was written for another model or by other code")
+    if mark["sha256"] != _sha256(body):
+        raise ValueError("it is damaged")
+    return [(digest, Completion(**fields)) for digest, fields in map(json.loads, body.splitlines())]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _digest(value: Any) -> str:
+    return _sha256(json.dumps(value, ensure_ascii=False, sort_keys=True))[:20]
+
+
+# --- grading and the pool -------------------------------------------------------------------
+
+_THINK = re.compile(r"</?think>")
+
+
+def final_part(text: str) -> str | None:
+    """What follows the reasoning: behind the last ``</think>``; None where one is not closed."""
+    marks = list(_THINK.finditer(text))
+    if not marks:
+        return text
+    return text[marks[-1].end() :] if marks[-1][0] == "</think>" else None
+
+
+def grade_completions(
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    num_workers: int = 2,
+    *,
+    cache: Path | None = None,
+) -> pd.DataFrame:
+    """Compare the final answer of every completion with its prompt's reference.
+
+    Args:
+        prompts: Hold the references.
+        completions: From `generate`.
+        num_workers: As in `grade_answers`.
+        cache: As in `grade_answers`.
+
+    Returns:
+        One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
+        `grading.Grade`, or ``truncated`` or ``no reference``; and ``correct``, which is missing
+        without a reference and False for whatever is truncated.
+
+    Raises:
+        InputError: If a completion's prompt is not given.
+    """
+    answers = {prompt.prompt_id: prompt.answer for prompt in prompts}
+    pairs = []
+    for completion in completions:
+        if completion.prompt_id not in answers:
+            raise InputError(f"prompt {completion.prompt_id!r} of a completion is not given")
+        pairs.append((answers[completion.prompt_id], _marked_answer(completion, answers)))
+    known = [pair for pair in pairs if pair[0] is not None]
+    grades = dict(
+        zip(known, grade_answers(known, num_workers=num_workers, cache=cache), strict=True)
+    )
+    outcomes = [
+        "truncated"
+        if completion.truncated
+        else grades[pair].outcome
+        if pair in grades
+        else "no reference"
+        for completion, pair in zip(completions, pairs, strict=True)
+    ]
+    columns = [field.name for field in fields(Completion)]
+    frame = pd.DataFrame([asdict(completion) for completion in completions], columns=columns)
+    correct = [None if outcome == "no reference" else outcome == "correct" for outcome in outcomes]
+    return frame.assign(
+        extracted=pd.Series([extract_answer(text) for _, text in pairs], dtype="str"),
+        outcome=pd.Series(outcomes, dtype="str"),
+        correct=pd.Series(correct, dtype="boolean"),
+    )
+
+
+def _marked_answer(completion: Completion, answers: Mapping[str, str | None]) -> str:
+    """The part of a completion that answers; a letter alone where the reference is one."""
+    text = final_part(completion.text) or ""
+    letter = extract_choice(text) if is_choice(answers[completion.prompt_id] or "") else None
+    return rf"\boxed{{{letter}}}" if letter else text
+
+
+def sampled_pool(prompts: Sequence[Prompt], graded: pd.DataFrame, teacher: str) -> Pool:
+    """The pool of graded completions, written by one teacher.
+
+    Responses keep ``sample``, ``num_tokens`` and ``truncated`` as extra fields. A pool cannot hold
+    an empty response: ``left_out`` counts them.
+    """
+    responses = []
+    for row in graded.itertuples():
+        if row.text.strip():
+            correct = None if pd.isna(row.correct) else bool(row.correct)
+            extra = {
+                "sample": int(row.sample),
+                "num_tokens": int(row.num_tokens),
+                "truncated": bool(row.truncated),
+            }
+            response_id = f"{row.prompt_id}/{teacher}/{row.sample}"
+            responses.append(
+                Response(response_id, row.prompt_id, teacher, row.text, correct, extra)
+            )
+    answered = {response.prompt_id for response in responses}
+    empty = len(graded) - len(responses)
+    return Pool(
+        {p.prompt_id: p for p in prompts if p.prompt_id in answered},
+        tuple(responses),
+        {"empty response": empty} if empty else {},
+    )
+
+
+def sampling_summary(prompts: Sequence[Prompt], graded: pd.DataFrame, pool: Pool) -> dict[str, Any]:
+    """Counts and shares of one run, as plain values for JSON.
+
+    Returns:
+        Shares are of all completions, but ``accuracy`` is of those whose prompt has a reference
+        (None if there is none); ``solved`` counts prompts with a correct completion.
+    """
+    verifiable = [prompt.prompt_id for prompt in prompts if prompt.answer is not None]
+    verified = graded.loc[graded["prompt_id"].isin(verifiable), "correct"]
+    return {
+        "num_prompts": int(graded["prompt_id"].nunique()),
+        "num_samples": len(graded),
+        "num_tokens": int(graded["num_tokens"].sum()),
+        "mean_tokens": float(graded["num_tokens"].mean()),
+        "truncated": float(graded["truncated"].mean()),
+        "accuracy": float(verified.mean()) if len(verified) else None,
+        "solved": int(graded.loc[graded["correct"].fillna(False), "prompt_id"].nunique()),
+        "outcomes": {str(k): int(n) for k, n in graded["outcome"].value_counts().items()},
+        "num_responses": len(pool.responses),
+        "left_out": dict(pool.left_out),
+    }
+
+
+def sample_pool(
+    prompts: Sequence[Prompt],
+    model: str | Student,
+    sampling: Sampling,
+    teacher: str,
+    *,
+    system_prompt: str | None = None,
+    store: str | Path | None = None,
+    num_workers: int = 2,
+    **options: Any,
+) -> tuple[Pool, dict[str, Any]]:
+    """Sample, verify, and make a pool.
+
+    Args:
+        prompts: What to answer; the pool holds them as they are given.
+        model: As in `generate`.
+        sampling: As in `generate`.
+        teacher: The model's name in the pool.
+        system_prompt: None for the paper's, where a prompt has no system message; empty for none.
+        store: As in `generate`; verdicts are kept there too.
+        num_workers: As in `grade_answers`.
+        **options: Other keywords of `generate`.
+
+    Returns:
+        The pool, and counts and shares as in `sampling_summary`.
+
+    Raises:
+        InputError: As `generate`, or if all responses are empty.
+    """
+    store = Path(store or build_dir() / "samples")
+    asked = paper_prompts(prompts) if system_prompt is None else prompts
+    completions = generate(
+        asked, model, sampling, system_prompt=system_prompt or None, store=store, **options
+    )
+    graded = grade_completions(prompts, completions, num_workers, cache=store / "grades.jsonl")
+    pool = sampled_pool(prompts, graded, teacher)
+    if not pool.responses:
+        raise InputError(f"all {len(graded)} responses are empty: there is nothing to write")
+    return pool, sampling_summary(prompts, graded, pool)
+
+
+def choose_sampling(preset: str | None, seed: int, changes: Mapping[str, Any]) -> Sampling:
+    """A preset by name (`Sampling`'s own defaults if None) with the changes that are not None.
+
+    Raises:
+        InputError: If there is no such preset, or a value is out of its range.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}: use {', '.join(PRESETS)}")
+    known = {name: value for name, value in changes.items() if value is not None}
+    return replace(PRESETS[preset] if preset else Sampling(), seed=seed, **known)
+
+
+def load_prompts(path: str | Path) -> list[Prompt]:
+    """Read prompts: JSONL or Parquet with ``prompt_id``, ``prompt`` and optionally ``answer``.
+
+    ``prompt`` is a text or a list of messages, as in a pool. A pool file is read too: its prompts,
+    each once.
+
+    Raises:
+        InputError: At the first record that cannot be used, with its file, line and field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if path.suffix.lower() == ".parquet":
+        unit, rows = "row", enumerate(_parquet_rows(path), 1)
+    else:
+        unit, rows = "line", _jsonl_records(path, Counter())
+    numbered = list(rows)
+    if not numbered:
+        raise InputError(f"{path}: no prompts")
+    _check_repeats(path, unit, numbered)
+    # What a pool needs beside the prompt.
+    filled = [
+        (n, {"teacher": "none", "response": "none"} | row if _is_bare(row) else row)
+        for n, row in numbered
+    ]
+    return list(_build_pool(filled, str(path), unit).prompts.values())
+
+
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: broken or not a Parquet file: {reason!r}") from error
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
+def _is_bare(row: Any) -> bool:
+    """Whether a record is a prompt without a response."""
+    return isinstance(row, dict) and not {"response", "messages"} & row.keys()
+
+
+def _check_repeats(path: Path, unit: str, rows: Iterable[tuple[int, Any]]) -> None:
+    first: dict[str, int] = {}
+    for number, row in rows:
+        prompt_id = row.get("prompt_id") if _is_bare(row) else None
+        if isinstance(prompt_id, str) and first.setdefault(prompt_id, number) != number:
+            raise InputError(
+                f"{path}, {unit} {number}: prompt_id {prompt_id!r} is already taken by {unit} "
+                f"{first[prompt_id]}; give each prompt its own"
+            )
+
+
+# Read on import: an edit on disk changes nothing of what this process runs.
+_CODE = {
+    backend: _digest([code_of(module) for module in modules])
+    for backend, modules in _SAMPLING_MODULES.items()
+}
