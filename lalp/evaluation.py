@@ -708,7 +708,16 @@ def audit_grader(
     Returns:
         One row per text: ``kind``, ``prompt_id``, ``answer`` (the reference), ``text``,
         ``extracted``, ``outcome``, ``miss``, and for misses the ``reason``.
+
+    Raises:
+        InputError: If there is no prompt, or one has no reference.
     """
+    unknown = [prompt.prompt_id for prompt in prompts if prompt.answer is None]
+    if unknown or not prompts:
+        what = (
+            f"prompt {unknown[0]!r} has no reference answer" if unknown else "there are no prompts"
+        )
+        raise InputError(f"{what}: nothing to audit the grader with")
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
     cases = [("solution", by_id[key], text) for key, text in (solutions or {}).items()]
     cases += [

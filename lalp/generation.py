@@ -13,7 +13,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -420,29 +420,27 @@ def _draw_missing(
     done: dict[str, Completion],
     progress: bool,
 ) -> None:
-    """Draw batch after batch; each is on disk before the next begins."""
+    """Draw batch after batch; each is on disk before the next begins.
+
+    So a killed run has left whole batches, and the next one goes on with the same batches.
+    """
     # Where not silenced here, tqdm still heeds TQDM_DISABLE.
     options = {} if progress else {"disable": True}
+    missing = _in_drawing_order(job for job in jobs if job.digest not in done)
     with tqdm(unit="tok", unit_scale=True, **options) as bar:
-        for batch in _batches(jobs, batch_size):
-            missing = [job for job in batch if job.digest not in done]
-            if missing:
-                outputs = draw([job.request for job in missing], bar.update)
-                pairs = zip(missing, outputs, strict=True)
-                found = {job.digest: _completion(job, output, source) for job, output in pairs}
-                _write_shard(folder, found)
-                done |= found
-            bar.set_postfix_str(f"{len(done)} of {len(jobs)} samples")
+        for first in range(0, len(missing), batch_size):
+            batch = missing[first : first + batch_size]
+            outputs = draw([job.request for job in batch], bar.update)
+            pairs = zip(batch, outputs, strict=True)
+            found = {job.digest: _completion(job, output, source) for job, output in pairs}
+            _write_shard(folder, found)
+            done |= found
+            bar.set_postfix_str(f"{first + len(batch)} of {len(missing)} samples")
 
 
-def _batches(jobs: Sequence[_Job], size: int) -> Iterator[Sequence[_Job]]:
-    """Samples that are drawn together: those of a prompt side by side, the longest prompts first.
-
-    The plan covers what is done as well: a run that goes on draws the batches of the first one.
-    """
-    ordered = sorted(jobs, key=lambda job: -len(job.prompt_ids))
-    for first in range(0, len(ordered), size):
-        yield ordered[first : first + size]
+def _in_drawing_order(jobs: Iterable[_Job]) -> list[_Job]:
+    """Long prompts first, so that a batch holds similar ones; samples of a prompt side by side."""
+    return sorted(jobs, key=lambda job: -len(job.prompt_ids))
 
 
 def _completion(job: _Job, output: Output, source: _Source) -> Completion:

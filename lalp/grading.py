@@ -32,7 +32,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
@@ -495,6 +495,11 @@ _UNIT = re.compile(
     + "|".join(f"(?P<{name}>{names})" for name, names in _UNITS.items())
     + r")\.?\s*(?:\^\s*\{?(?P<exponent>[23])\}?)?\s*"
 )
+_PERCENT = re.compile(rf"(?<=\d)\s*(?:percent|\\(?:{_TEXT})\s*\{{\s*percent\s*\}})$")
+_TEXT_UNIT = re.compile(
+    rf"(?<=[^\s({{])\s*\\(?:{_TEXT})\s*\{{(?!\s*(?:hundred|thousand|[mbtr]+illion|dozen|choose|mod)\b)"
+    r"[^{}\d]*\}\s*(?:\^\s*(?:[23]|\{[23]\}))?$"
+)
 # What a unit may stand behind: a number without unknowns.
 _VALUE = re.compile(
     r"(?:[-+\d.,/{}()\s]|\\(?:[dt]?frac|pi|sqrt)(?![a-zA-Z])|\\[,;! ])*[\d})i](?!\w)\s*"
@@ -592,6 +597,7 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
             values += _tuples(value, unknowns)
     if not 0 < len(values) <= _MAX_VALUES or any(_VAGUE.search(part) for v in values for part in v):
         raise UnreadableError(f"{expression!r} does not state explicit values")
+    values = [tuple(map(_without_unit, value)) for value in values]
     return [signed for value in values for signed in _both_signs(value)]
 
 
@@ -619,7 +625,7 @@ def _clean(expression: str) -> str:
     text = re.sub(r"\\[lcv]?dots[cbo]?(?![a-z])", "...", text.replace("{,}", ","))
     text = re.sub(r"\\pm(?![a-z])|\+/-", "±", text).replace(r"\varnothing", r"\emptyset")
     text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text).strip().rstrip(" .")
-    return _without_unit(_NUMBER_WORDS.get(text.casefold(), text))
+    return _NUMBER_WORDS.get(text.casefold(), text)
 
 
 def _peeled(text: str) -> str:
@@ -633,8 +639,9 @@ def _peeled(text: str) -> str:
 
 
 def _without_unit(text: str) -> str:
-    """A number without the noun behind it: ``36 dollars``, ``15 cm^2``, ``12 red marbles``."""
-    text = re.sub(r"(?<=\d)\s*percent$", r"\\%", text)
+    r"""A value without its unit: ``36 dollars``, ``15\text{ cm}^2``, ``30^\circ``, ``9 mice``."""
+    text = re.sub(_PERCENT, r"\\%", text)
+    text = re.sub(_TEXT_UNIT, "", re.sub(r"(?<=\S)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})$", "", text))
     match = re.match(r"(.*(?:\d|\}|\\pi))(?=\s)", text)
     if not match:
         return text
@@ -652,8 +659,8 @@ def _unit(text: str) -> str | None:
     value = _VALUE.match(text)
     if not value:
         return None
-    unit = text[value.end() :].removeprefix("^").strip(" {}")
-    if unit == r"\circ":
+    unit = text[value.end() :].strip()
+    if re.fullmatch(r"\^\s*\{?\s*\\circ\s*\}?", unit):
         return "degree"
     wrapped = re.match(rf"\\(?:{_TEXT})\s*\{{", unit)
     match = _UNIT.fullmatch(re.sub(rf"\\(?:{_TEXT})\s*\{{([^{{}}]*)\}}", r"\1", unit))
@@ -836,17 +843,28 @@ def _parse(text: str) -> Any:
     """The sympy expression that Math-Verify reads in ``text``."""
     from math_verify import LatexExtractionConfig, parse
 
+    normalization = replace(LatexExtractionConfig().normalization_config, units=False)
     latex = to_latex(text)
     # "2 3" would be read as 2 + 3, "n!!" as (n!)!, and "a^b^c" as (a^b)^c.
     # Of "12_8" the base would be dropped.
     unreadable = r"\d\s+\d|!\s*!|\^\{[^{}]*\}\s*\^|^\s*[*/^]|[-+*/^=]\s*$|(?<![a-zA-Z_{])\d+\s*_"
     if re.search(unreadable, latex):
         raise UnreadableError(f"{text!r} is not one expression")
-    config = [LatexExtractionConfig()]
+    # Math-Verify takes "3s" for 3 seconds; units are dropped before.
+    config = [LatexExtractionConfig(normalization_config=normalization)]
     found = parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)
-    if len(found) != 1:
+    if len(found) != 1 or _is_decided(found[0]):
         raise UnreadableError(f"{text!r} is not a mathematical expression")
     return found[0]
+
+
+def _is_decided(expression: Any) -> bool:
+    """Whether it is an equation that is true or false by itself; all false ones would be equal."""
+    from sympy import Eq
+
+    return isinstance(expression, Eq) and (
+        not expression.free_symbols or _unfinished(expression.lhs) or _unfinished(expression.rhs)
+    )
 
 
 def to_latex(text: str) -> str:

@@ -20,7 +20,6 @@ import hashlib
 import json
 import math
 import pickletools
-import re
 import threading
 import time
 import zlib
@@ -320,25 +319,31 @@ def prompt_of(problem: Problem) -> Prompt:
     return Prompt(problem.prompt_id, (Message("user", text),))
 
 
-# A line that ends in a fence and its language begins a block; one of nothing but backticks, as
-# many or more, ends it.
-_OPENING = re.compile(r"(?P<indent>\s*).*?(?P<fence>`{3,})[^`]*")
-
-
 def extract_code(text: str) -> str | None:
-    """The last whole code block behind the reasoning (``</think>``); None where there is none."""
+    """The last whole code block behind the reasoning (``</think>``); None where there is none.
+
+    A line that ends in three backticks or more, and perhaps a language, begins a block. A line of
+    as many backticks, or more, and nothing else ends it.
+    """
     from lalp.generation import final_part
 
-    code, fence, indent, lines = None, "", 0, []
+    code, fence, indent, lines = None, 0, 0, []
     for line in (final_part(text) or "").split("\n"):
+        spaces = len(line) - len(line.lstrip())
         if not fence:
-            if opening := _OPENING.fullmatch(line):
-                fence, indent, lines = opening["fence"], len(opening["indent"]), []
-        elif line.strip().startswith(fence) and not line.strip().strip("`"):
-            code, fence = "\n".join(lines), ""
+            fence, indent, lines = _opening_fence(line), spaces, []
+        elif len(line.strip()) >= fence and not line.strip().strip("`"):
+            code, fence = "\n".join(lines), 0
         else:
-            lines.append(line[min(indent, len(line) - len(line.lstrip())) :])
+            lines.append(line[min(indent, spaces) :])
     return code if code and code.strip() else None
+
+
+def _opening_fence(line: str) -> int:
+    """Number of backticks in the line's last run of them; 0 if they are fewer than three."""
+    before = line[: line.rfind("`") + 1]  # no regular expression: models repeat backticks for ever
+    count = len(before) - len(before.rstrip("`"))
+    return count if count >= 3 else 0
 
 
 # --- verdicts -------------------------------------------------------------------------------

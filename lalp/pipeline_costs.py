@@ -207,7 +207,21 @@ def _answers(
 def _sample_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
     work = stage.work
     response = facts.RESPONSE_TOKENS[work.data][work.model]
-    return _answers(pipeline, stage, [(work.prompts, facts.PROMPT_TOKENS[work.data], response)])
+    jobs = [(work.prompts, facts.PROMPT_TOKENS[work.data], response)]
+    limit = facts.ANSWER_LIMIT if work.data == "math" else facts.RESPONSE_LIMIT
+    return _with_limit(_answers(pipeline, stage, jobs), pipeline, work.model, limit)
+
+
+def _with_limit(cost: StageCost, pipeline: Pipeline, name: str, limit: int) -> StageCost:
+    """Say where a model's positions end before the token limit of its settings."""
+    model = model_run(pipeline, name)
+    if model.positions >= limit:
+        return cost
+    note = (
+        f"{model.name} has {model.positions:,} positions: prompt and response end there, not at "
+        f"{limit:,} tokens"
+    )
+    return replace(cost, notes=(*cost.notes, note))
 
 
 def _eval_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
@@ -220,11 +234,7 @@ def _eval_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
         for name in stage.work.benchmarks
     ]
     cost = _answers(pipeline, stage, jobs)
-    positions = model_run(pipeline, stage.work.model).positions
-    if positions < facts.ANSWER_LIMIT:
-        note = f"{positions:,} positions: answers end there, not at {facts.ANSWER_LIMIT:,} tokens"
-        cost = replace(cost, notes=(*cost.notes, note))
-    return cost
+    return _with_limit(cost, pipeline, stage.work.model, facts.ANSWER_LIMIT)
 
 
 def _score_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
@@ -356,7 +366,8 @@ def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
     """Totals of a plan, as plain values.
 
     Returns:
-        Stages, tokens, GPU hours (in all, by kind and by node), disk (kept by all stages, and at
+        Stages, tokens, hours of all stages one after another, GPU hours (in all, by kind and by
+        node), disk (kept by all stages, and at
         most beside that while one runs), the largest memory of a GPU and of the host, and every
         note once.
     """
@@ -370,6 +381,7 @@ def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
         "tokens_in": sum(cost.tokens_in for cost in costs),
         "tokens_out": sum(cost.tokens_out for cost in costs),
         "flops": sum(cost.flops for cost in costs),
+        "hours": sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs),
         "gpu_hours": sum(cost.gpu_hours for cost in costs),
         "gpu_hours_by_kind": {key: value for key, value in hours["kind"].items() if value},
         "gpu_hours_by_node": {key: value for key, value in hours["node"].items() if value},
@@ -405,6 +417,8 @@ def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
     lines = [
         f"TOTAL of {total['stages']} stages",
         f"  GPU hours {total['gpu_hours']:,.0f} ({by_kind}); by node {by_node}",
+        f"  {total['hours'] / 24:,.1f} days if stages follow each other; those on one GPU can run "
+        "side by side (--stage)",
         f"  tokens read {_count(total['tokens_in'])}, written {_count(total['tokens_out'])}, "
         f"{total['flops']:.1e} FLOP",
         f"  disk {_size(total['disk_bytes'])}, at most {_size(total['scratch_bytes'])} more while "

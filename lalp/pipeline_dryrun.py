@@ -3,7 +3,8 @@ r"""The whole pipeline in small: every stage, on toy problems, with tiny models,
 `shrink` changes a pipeline's settings and place and nothing else, so that a dry run takes the same
 code and the same command lines as the real one. Teachers must solve problems, or there would be
 nothing to select from: each is trained for seconds on answers to the toy prompts, in words of its
-own, until it gives them. Students have random weights.
+own, until it gives them. Students have random weights. The first model that is only evaluated is
+taught the toy benchmarks, and must solve all of them: else they are read or graded wrongly.
 
 Starting a process and importing torch takes longer than most toy stages. So the first stage of each
 kind runs as the real one does, and the others call the same commands inside this process.
@@ -16,7 +17,7 @@ import json
 import logging
 import shutil
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
@@ -25,10 +26,11 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lalp.pipeline import Pipeline, load_pipeline
+from lalp.benchmarks import BENCHMARKS, load_benchmark
+from lalp.pipeline import EVALUATED_ONLY, Arm, Pipeline, load_pipeline
 from lalp.pipeline_models import find_model
 from lalp.pipeline_run import Report, call_process, is_done, run_stages
-from lalp.pipeline_stages import Place, Stage, make_stages
+from lalp.pipeline_stages import KINDS, Place, Stage, make_stages, result_file
 from lalp.records import InputError, Prompt
 from lalp.sources import SYSTEM_PROMPT, load_source
 
@@ -66,32 +68,51 @@ def dry_run(
     profile: str,
     root: str,
     *,
-    say: Callable[[str], object],
-    on_report: Callable[[Report, bool], object],
+    pipeline: Pipeline | None = None,
+    processes: Collection[str] = KINDS,
+    say: Callable[[str], object] = lambda text: None,
+    on_report: Callable[[Report, bool], object] = lambda report, fresh: None,
 ) -> list[Report]:
     """Run every stage of a pipeline in small; a second run goes on where one stopped.
 
     Args:
-        profile: Of the pipeline.
+        profile: Name of the pipeline.
         root: Folder for everything; it is emptied when the code has changed.
+        pipeline: Its settings, if not those of its file.
+        processes: Kinds whose first stage runs as a process of its own.
         say: Told what is made before the stages.
         on_report: Called after every stage, with whether it was a process of its own.
 
     Raises:
         InputError: As `run_stages`: with the stage's command line and what it said.
     """
-    pipeline, place = shrink(load_pipeline(profile), root)
-    stages = make_stages(pipeline, place, profile)
+    small, place = shrink(pipeline or load_pipeline(profile), root)
+    stages = make_stages(small, place, profile)
     make_toys(stages, root, say)
-    kinds: set[str] = set()
+    left = set(processes)
     reports = []
     for stage in stages:
-        fresh = stage.kind not in kinds and not is_done(stage, root)
-        kinds.add(stage.kind)
+        fresh = stage.kind in left and not is_done(stage, root)
+        left.discard(stage.kind)
         (report,) = run_stages([stage], root, call=call_process if fresh else call_here)
         on_report(report, fresh)
         reports.append(report)
+    _check_taught(root)
     return reports
+
+
+def _check_taught(root: str) -> None:
+    from lalp.evaluation import load_results
+
+    path = Path(result_file(root, Arm(EVALUATED_ONLY[0]), 0, "greedy"))
+    if path.exists():
+        wrong = load_results(path).query("not correct")
+        if len(wrong):
+            row = wrong.iloc[0]
+            raise InputError(
+                f"dry run: {EVALUATED_ONLY[0]} was taught the answer {row['answer']!r} to "
+                f"{row['prompt_id']}, which was graded {row['outcome']} (read: {row['extracted']!r})"
+            )
 
 
 def call_here(words: Sequence[str], stdout: Path | None, log: Path) -> int:
@@ -140,11 +161,12 @@ def shrink(pipeline: Pipeline, root: str) -> tuple[Pipeline, Place]:
         big_accelerate=f"{toys}/two_processes.yaml",
     )
     on_cpu = ("--device", "cpu")
+    one_grader = ("--workers", "1")
     options = {
-        "sample": ("--max-tokens", "48", *on_cpu),
+        "sample": ("--max-tokens", "48", *one_grader, *on_cpu),
         "score": on_cpu,
         "train": on_cpu,
-        "eval": ("--max-tokens", "8", "--allow-count", *on_cpu),
+        "eval": ("--max-tokens", "8", "--allow-count", *one_grader, *on_cpu),
         # Fewer samples than the presets take.
         "table5-sampled": ("--num-samples", "2"),
         "c9-sampled": ("--num-samples", "4"),
@@ -189,8 +211,12 @@ def make_toys(stages: Sequence[Stage], root: str | Path, say: Callable[[str], ob
     teachers, students = models_needed(stages)
     tokenizer = _make_tokenizer()
     for number, name in enumerate(teachers):
-        steps = _make_teacher(name, number, tokenizer, toys)
+        steps = _teach(name, number, _lessons(number, toys / "data"), tokenizer, toys)
         say(f"tiny teacher in the place of {name}: answers the toy prompts after {steps} steps")
+    if (name := EVALUATED_ONLY[0]) in students:
+        students.remove(name)
+        steps = _teach(name, len(teachers), _benchmark_lessons(toys / "data"), tokenizer, toys)
+        say(f"tiny model in the place of {name}: answers the toy benchmarks after {steps} steps")
     for number, name in enumerate(students):
         _save(_make_model(name, number, 32), tokenizer, toys / "models" / name)
     say(f"tiny students with random weights in the place of {', '.join(students)}")
@@ -318,6 +344,15 @@ def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
     return lessons
 
 
+def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
+    """The toy benchmarks with their answers, but for programs."""
+    from lalp.generation import with_system_prompt
+
+    names = [name for name, benchmark in BENCHMARKS.items() if benchmark.grader != "code"]
+    prompts = [p for name in names for p in load_benchmark(name, data, allow_count=True)]
+    return [(with_system_prompt(p, SYSTEM_PROMPT), f"\\boxed{{{p.answer}}}.") for p in prompts]
+
+
 # --- models ---------------------------------------------------------------
 
 
@@ -372,12 +407,18 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
     tokenizer.save_pretrained(folder)
 
 
-def _make_teacher(name: str, number: int, tokenizer: PreTrainedTokenizerBase, toys: Path) -> int:
-    """Train a tiny model until it gives its lessons; returns the steps that it took."""
+def _teach(
+    name: str,
+    number: int,
+    lessons: Sequence[tuple[Prompt, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    toys: Path,
+) -> int:
+    """Train a tiny model until it gives its lessons, and save it; returns the steps it took."""
     import torch
 
     model = _make_model(name, 100 + number, 64)
-    ids, labels, certain = _encode(_lessons(number, toys / "data"), tokenizer)
+    ids, labels, certain = _encode(lessons, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _MAX_STEPS)
     for step in range(1, _MAX_STEPS + 1):

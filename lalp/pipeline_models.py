@@ -295,8 +295,8 @@ LAYER_BYTES, CHECKPOINT_BYTES = 34, 2
 LOGIT_BYTES, LOGIT_TOKENS = 10, 1024
 # The longest response is this many times the mean one.
 LONGEST = 2.7
-# Where evaluation cuts answers (Table 7).
-ANSWER_LIMIT = 32_768
+# Where answers are cut in evaluation (Table 7) and responses in sampling (Table 5).
+ANSWER_LIMIT, RESPONSE_LIMIT = 32_768, 42_786
 
 
 def fits_gpus(model: ModelFacts, gpu: str, gpus: int) -> bool:

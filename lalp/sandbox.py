@@ -18,8 +18,12 @@ RLIMIT_NPROC counts per user and does not bind root. So a sandbox started by roo
 of its own, picked at random where nobody has one; an ordinary user's runs in a user namespace,
 whose processes Linux counts apart (since 5.14; before, no thread can be started).
 
-The one that is polled is the number of files in the tmpfs (each takes a kilobyte of the kernel's
-memory). Other small objects of the kernel, such as file locks, are limited by CPU time only.
+If the caller is killed, its sandboxes die with it. In the microseconds in which bwrap waits for its
+own first process, that process may stay behind, idle: it has run nothing yet.
+
+The one limit that is polled is the number of files in the tmpfs (each takes a kilobyte of the
+kernel's memory). Other small objects of the kernel, such as file locks, are limited by CPU time
+only.
 """
 
 from __future__ import annotations
@@ -235,15 +239,16 @@ def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandb
         prelude=_memory_file(stack, _PRELUDE.encode()),
         system_calls=_memory_file(stack, _seccomp_filter(platform.machine(), limits.processes)),
     )
+    given = _memory_file(stack, stdin)
     gate, far_gate = map(stack.enter_context, socket.socketpair())
-    status, far_status = _pipe(stack, uid)
-    out, far_out = _pipe(stack, uid)
-    err, far_err = _pipe(stack, uid)
-    command = _command(limits, uid, files, far_status, (far_gate.fileno(), status))
-    with far_gate:
+    with ExitStack() as far:  # the ends that only the sandbox keeps
+        far.enter_context(far_gate)
+        status, far_status = _pipe(stack, far, uid)
+        out, far_out = _pipe(stack, far, uid)
+        err, far_err = _pipe(stack, far, uid)
         process = subprocess.Popen(
-            command,
-            stdin=_memory_file(stack, stdin),
+            _command(limits, uid, files, far_status, (far_gate.fileno(), status)),
+            stdin=given,
             stdout=far_out,
             stderr=far_err,
             # bwrap must not stumble over a status that nobody reads: so it has that end, too.
@@ -251,8 +256,6 @@ def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandb
             env={},
             start_new_session=True,  # Ctrl-C is for the caller, who then ends the sandbox
         )
-    for end in (far_status, far_out, far_err):
-        os.close(end)
     return _Sandbox(process, status, gate, (out, err))
 
 
@@ -347,10 +350,11 @@ def _memory_file(stack: ExitStack, content: bytes) -> int:
     return readable
 
 
-def _pipe(stack: ExitStack, uid: int | None) -> tuple[int, int]:
-    """A pipe's ends; the caller closes the second. The program may open ``/dev/stdout`` again."""
+def _pipe(near: ExitStack, far: ExitStack, uid: int | None) -> tuple[int, int]:
+    """A pipe's ends, to read and to write; the program may open the latter (``/dev/stdout``)."""
     reader, writer = os.pipe()
-    stack.callback(os.close, reader)
+    near.callback(os.close, reader)
+    far.callback(os.close, writer)
     if uid is not None:
         os.fchown(writer, uid, uid)
     return reader, writer
@@ -572,7 +576,7 @@ def _view() -> tuple[str, ...]:
             options += ["--ro-bind", str(path), str(path)]
     prefixes = {Path(prefix) for prefix in (sys.base_prefix, sys.base_exec_prefix)}
     for prefix in sorted({Path("/usr"), *prefixes}):
-        if Path.home().is_relative_to(prefix):
+        if (home := _home()) is not None and home.is_relative_to(prefix):
             raise InputError(
                 f"a sandbox shows programs the folder of Python, and {prefix} holds your home "
                 "folder; use a Python that has a folder of its own"
@@ -585,6 +589,13 @@ def _view() -> tuple[str, ...]:
     options += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     # bwrap's own process has no limits, and an ordinary user's program could write to its memory.
     return (*options, "--perms", "0555", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1")
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user whom no file knows, as in some containers
+        return None
 
 
 def _readable_bind(source: Path, target: Path) -> Iterator[str]:

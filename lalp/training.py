@@ -891,8 +891,10 @@ def _make_trainer(job: _Job, course: _Course) -> _Trainer:
     )
     # The last one fills up steps: no token of it is in the loss.
     order = [len(job.examples) if i is None else i for step in course.steps for i in step]
+    model = _load_model(job)
+    course.configs = copy.deepcopy((model.config, model.generation_config))
     trainer = _Trainer(
-        model=_load_model(job),
+        model=model,
         args=job.config,
         train_dataset=data.select(order),
         processing_class=job.tokenizer,
@@ -900,7 +902,7 @@ def _make_trainer(job: _Job, course: _Course) -> _Trainer:
         callbacks=[course],
     )
     trainer.remove_callback(PrinterCallback)
-    # Or it would write the tokenizer's special tokens into the model's configuration.
+    # Or it would write the tokenizer's special tokens into the model's configurations.
     trainer.processing_class = None
     trainer.course, course.trainer = course, trainer
     return trainer
@@ -982,6 +984,7 @@ class _Course(TrainerCallback):
         steps: Which examples each optimizer step takes.
         measured: The steps after which held-out responses are scored.
         seconds_of_step: Of the last one, without what happens between steps.
+        configs: The student's configurations, as the trainer found them.
         trainer: Set as soon as it exists.
     """
 
@@ -996,6 +999,7 @@ class _Course(TrainerCallback):
         points = np.linspace(first, len(self.steps), job.evaluations).round().astype(int)
         self.measured = frozenset(points.tolist()) if job.tasks else frozenset()
         self.seconds_of_step = 0.0
+        self.configs: tuple[Any, Any] = (None, None)
         self.trainer: _Trainer | None = None
         self._save_steps, self._progress = save_steps, progress
 
@@ -1152,7 +1156,9 @@ def _write_result(trainer: _Trainer, job: _Job, out: Path) -> None:
     folder = _partial(out) / "result"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder, state_dict=weights)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.config, model.generation_config = trainer.course.configs
+    model.save_pretrained(folder, state_dict=weights)
     job.tokenizer.save_pretrained(folder)
     history = trainer.state.log_history
     _log_table(history, trainer.course).to_csv(folder / _LOG, index=False)

@@ -514,6 +514,13 @@ def test_an_audit_lists_every_miss_with_its_reason():
     }
 
 
+def test_an_audit_needs_references():
+    with pytest.raises(InputError, match="there are no prompts"):
+        audit_grader([])
+    with pytest.raises(InputError, match="prompt 'b/0001' has no reference answer"):
+        audit_grader([make_prompt(None)])
+
+
 def test_an_audit_sees_a_false_correct():
     twins = [make_prompt("0.5", name="b/0"), make_prompt("1/2", name="b/1")]
     audit = audit_grader(twins)

@@ -15,8 +15,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shutil import copytree
 from types import ModuleType, SimpleNamespace
 from typing import TypedDict
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,6 @@ import torch
 from conftest import build_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from scipy.stats import chisquare
 from transformers import (
     AutoModelForCausalLM,
@@ -155,8 +156,10 @@ def test_settings_out_of_range_are_refused(change, said):
 # --- greedy: the tokens of transformers' own loop ---------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3", "gpt2", "mamba"])
-@pytest.mark.parametrize("room", [4, 256])
+@pytest.mark.parametrize(
+    ("family", "room"),
+    [("llama", 4), ("llama", 256), ("qwen2", 4), ("gemma3", 4), ("gpt2", 4), ("mamba", 4)],
+)
 def test_greedy_is_what_the_model_generates_itself(family, room, tokenizer, monkeypatch):
     monkeypatch.setattr(decoding, "_ROOM", room)
     student = build_student(family, tokenizer)
@@ -254,7 +257,7 @@ def test_when_memory_runs_out_the_batch_is_halved(llama, monkeypatch):
 def test_the_default_batch_fits_the_memory(llama, monkeypatch):
     # 3 layers x 2 key heads x 8 numbers, keys and values, in 4 bytes: 384 bytes a token.
     weights = sum(p.nbytes for p in {id(p): p for p in llama.model.parameters()}.values())
-    free = 384 * 1000 * 10 + 4000  # buffers
+    free = 384 * 1000 * 10 + 100  # buffers
     pages = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * (weights + free)}  # half of it may be used
     monkeypatch.setattr(decoding.os, "sysconf", pages.get)
     assert default_batch_size(llama, 1000) == 10
@@ -278,17 +281,23 @@ def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    logits=arrays(np.float32, (3, 300), elements=st.floats(-12, 12, width=32), fill=st.nothing()),
+    seed=st.integers(0, 10_000),
+    spread=st.sampled_from([0.0, 0.1, 1.0, 3.0, 12.0]),
     temperature=st.sampled_from([0.3, 0.6, 1.0, 1.7]),
     top_k=st.sampled_from([0, 1, 2, 5, 40, 299, 300, 1000]),
     top_p=st.sampled_from([0.05, 0.5, 0.95, 0.999, 1.0]),
+    first=st.sampled_from([1, 7, 128]),
 )
-def test_tokens_that_may_be_drawn_are_those_of_transformers(logits, temperature, top_k, top_p):
+def test_tokens_that_may_be_drawn_are_those_of_transformers(
+    seed, spread, temperature, top_k, top_p, first
+):
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    # Distinct values: of equally likely tokens either may be cut off by top-p.
-    scores = torch.from_numpy(logits) + torch.arange(300) * 1e-3
+    scores = torch.from_numpy(np.random.default_rng(seed).normal(size=(3, 300)) * spread).float()
+    # Distinct values: of equally likely tokens top-p may cut off either.
+    scores = scores + torch.arange(300) * 1e-3
     expected = warped(scores, sampling).double()
-    probs, ids = candidates(scores / temperature, top_k, top_p)
+    with patch("lalp.sampling._FIRST_CANDIDATES", first):
+        probs, ids = candidates(scores / temperature, top_k, top_p)
     assert bool((ids.diff(dim=1) > 0).all())
     found = torch.zeros_like(expected).scatter_(1, ids, probs.double())
     found /= found.sum(1, keepdim=True)
@@ -348,7 +357,7 @@ def test_sampled_pairs_of_tokens_follow_the_models_distribution(family, tokenize
     hoped = [count * expected[pair] for pair in common]
     if count - sum(hoped) > 1e-6:
         observed, hoped = [*observed, rest], [*hoped, count - sum(hoped)]
-    assert chisquare(observed, hoped).pvalue > 1e-3
+    assert chisquare(observed, np.array(hoped) * count / sum(hoped)).pvalue > 1e-3
 
 
 @torch.inference_mode()
@@ -429,7 +438,7 @@ def test_the_limit_is_lowered_to_the_models_positions_and_this_is_said_once(toke
     assert any(c.truncated for c in found[:-1])
     (message,) = caplog.messages
     assert "60 positions" in message
-    assert "for 5 prompts, to 0 at the least ('long')" in message
+    assert "for 3 prompts, to 0 at the least ('long')" in message
 
 
 def test_a_system_prompt_goes_in_front(run, drawn, llama):
@@ -620,30 +629,32 @@ def test_a_damaged_or_foreign_shard_is_said_and_drawn_again(damage, run, tmp_pat
 
 
 def test_a_run_that_goes_on_draws_the_batches_of_the_first(run, tmp_path, drawn, llama):
-    few = replace(WARM, num_samples=2)
-    run(PROMPTS[:2], few, batch_size=3)  # some of the samples are there before
-    stops_at = iter([False, True])
-    real = llama.body
+    # Some samples are there before.
+    run(PROMPTS[1:3], replace(WARM, num_samples=2))
+    store = tmp_path / "store"
+    drawn.clear()
+    calm = run(batch_size=3, store=copytree(store, tmp_path / "calm"))
+    expected = list(drawn)
+    assert [len(batch) for batch in expected] == [3, 3, 2]
+    real, prompts_read = llama.body, itertools.count(1)
 
     def stop(**inputs):
-        if inputs["input_ids"].shape[1] > 1 and next(stops_at):
+        if inputs["input_ids"].shape[1] > 1 and next(prompts_read) == 3:
             raise KeyboardInterrupt
         return real(**inputs)
 
     drawn.clear()
     with pytest.raises(KeyboardInterrupt):
-        run(batch_size=5, student=replace(llama, body=stop))
-    begun = list(drawn)
+        run(batch_size=3, student=replace(llama, body=stop))
+    assert drawn == expected[:3]
     drawn.clear()
-    run(batch_size=5)
-    assert drawn[0] == begun[-1]
-    assert len(begun) == 2
-    assert sum(map(len, [*begun[:1], *drawn])) == 12 - 4
+    assert run(batch_size=3) == calm
+    assert drawn == expected[2:]
 
 
 # --- a kill -----------------------------------------------------------------------------------
 
-NUM_KILLS = 6
+NUM_KILLS = 4
 
 
 def start(folder: Path, store: Path) -> subprocess.Popen:
@@ -693,7 +704,7 @@ def test_killed_at_random_it_ends_with_the_same_pool_bit_for_bit(tokenizer, tmp_
         if process.returncode == -signal.SIGKILL and len(shards(killed)) < 12:
             assert not killed.with_suffix(".jsonl").exists()
             partial.append(len(shards(killed)))
-    assert len(partial) >= 3, partial
+    assert len(partial) >= 2, partial
     assert partial == sorted({*partial})  # each run went on where the one before was killed
     before = {path: path.stat().st_mtime_ns for path in shards(killed)}
     _, messages = start(tmp_path, killed).communicate(timeout=120)
@@ -754,7 +765,7 @@ class FakeLLM:
     calls: list = field(default_factory=list)
 
     def generate(self, prompts, sampling_params=None, *, use_tqdm=True, lora_request=None):
-        if len(self.calls) == self.options.pop("fails at", None):
+        if len(self.calls) == self.options.get("fails at"):
             raise KeyboardInterrupt
         assert len(prompts) == len(sampling_params)
         self.calls.append(list(zip(prompts, sampling_params, strict=True)))
@@ -931,13 +942,18 @@ def test_grades_of_completions():
     rows = [
         (completion(r"So \boxed{7}."), "7", "correct", True),
         (completion(r"So \boxed{8}.", sample=1), "8", "wrong", False),
-        (completion("We add, and add.", sample=2), None, "no answer", False),
+        (completion("We add them, and we add them again.", sample=2), None, "no answer", False),
         (completion(r"\boxed{7} and so on", sample=3, truncated=True), "7", "truncated", False),
         (completion(r"<think>\boxed{7}", sample=4), None, "no answer", False),
         (completion(r"<think>\boxed{7}</think>It is \boxed{9}", sample=5), "9", "wrong", False),
         (completion("", sample=6), None, "no answer", False),
         (completion(r"I am \boxed{me}", "free"), "me", "no reference", None),
-        (completion("I am", "free", 1, truncated=True), None, "truncated", False),
+        (
+            completion("I am who you ask for, am I not?", "free", 1, truncated=True),
+            None,
+            "truncated",
+            False,
+        ),
         (completion("The answer is (B).", "choice"), "B", "correct", True),
         (completion("The answer is (A).", "choice", 1), "A", "wrong", False),
         (completion(r"Thus \boxed{0.5}", "half"), "0.5", "correct", True),

@@ -1,6 +1,7 @@
 """Reading answers, comparing them, and the workers and cache around that."""
 
 import json
+import re
 import sys
 import time
 import warnings
@@ -352,6 +353,10 @@ SAME = [
     ("4.5e33", r"45 \cdot 10^{32}"),
     ("1e-4", "0.0001"),
     ("1e11", "100000000000"),
+    (r"30^\circ, 60^\circ", "60, 30"),
+    (r"3 \text{ cm}, 4 \text{ cm}", "3, 4"),
+    (r"(2\text{ m}, 3\text{ m})", "(2, 3)"),
+    (r"\frac{9a+1}{2}\text{ units}", r"\frac{9a+1}{2}"),
     # What could be a unit is an unknown here.
     ("2m+3s", "3s+2m"),
     ("3s", "s + 2s"),
@@ -435,6 +440,11 @@ DIFFERENT = [
     ("4.5e33", r"4.5 \times 10^{32}"),
     ("1e11", "1e12"),
     ("3e", "3e1"),
+    ("3s", "3"),
+    ("2m", "2"),
+    ("5h", "5"),
+    (r"3\text{ million}", "3"),
+    (r"30^\circ, 60^\circ", r"30^\circ, 45^\circ"),
     ("3", "3 million"),
     ("3", "3 dozen"),
     ("5", "5 percent"),
@@ -478,16 +488,30 @@ def test_different_values(reference, answer):
 
 
 @pytest.mark.parametrize(
-    "answer", ["2 3", "n!!", "10^10^10", "n +", "1 + 2 + ... + n", "(3", "=", ""]
+    "answer",
+    [
+        "12_8 + 1",
+        "2 3",
+        "n!!",
+        "10^10^10",
+        "n +",
+        "1 + 2 + ... + n",
+        "(3",
+        "=",
+        "",
+    ],
 )
 def test_unreadable_answers(answer):
     with pytest.raises(UnreadableError):
         equivalent("5", answer)
 
 
-def test_unreadable_reference_is_another_error():
-    with pytest.raises(ValueError, match=r"cannot read the reference 'n \+'") as error:
-        equivalent("n +", "5")
+# Equations that are decided by themselves: all that are false would be equal.
+@pytest.mark.parametrize("reference", ["n +", "1 = 2", r"\frac{dy}{dx} = 4"])
+def test_an_unreadable_reference_is_another_error(reference):
+    message = re.escape(f"cannot read the reference {reference!r}")
+    with pytest.raises(ValueError, match=message) as error:
+        equivalent(reference, "5")
     assert not isinstance(error.value, UnreadableError)
 
 

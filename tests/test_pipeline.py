@@ -50,7 +50,7 @@ from lalp.pipeline_costs import (
     train_bytes,
     train_flops,
 )
-from lalp.pipeline_dryrun import call_here, models_needed, shrink
+from lalp.pipeline_dryrun import call_here, dry_run, models_needed, shrink
 from lalp.pipeline_models import GPUS, MODELS, Gpu, ModelFacts
 from lalp.pipeline_run import (
     adopt_stage,
@@ -65,6 +65,7 @@ from lalp.records import InputError, Message, Pool, Prompt, Response, load_pool,
 from lalp.reference import TABLES
 
 ROOT = Path(__file__).parents[1]
+COMMANDS = typer.main.get_command(app)
 B7, B32, LLAMA, MATH7B = (
     *("Qwen2.5-7B-Instruct", "Qwen2.5-32B-Instruct"),
     *("Llama-3.1-8B-Instruct", "Qwen2.5-Math-7B"),
@@ -304,7 +305,7 @@ def parse_command(words: tuple[str, ...]) -> None:
     """Let the real command line interface read the words, without running them."""
     if words[0] == "accelerate":
         words = words[words.index("-m") + 1 :]
-    command, arguments = typer.main.get_command(app), list(words[1:])
+    command, arguments = COMMANDS, list(words[1:])
     while hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
     command.make_context(command.name, arguments)
@@ -530,7 +531,8 @@ def test_a_plan_says_what_stands_in_the_way(paper, stages):
     assert "OpenAI-compatible" in notes
     assert "published: [DeepSeek-R1]" in notes
     assert "524.2 GB of weights, gradients and AdamW states do not fit 4x A100-80GB" in notes
-    assert "4,096 positions" in notes
+    assert "Qwen2.5-Math-7B has 4,096 positions" in notes
+    assert "QwQ-32B has 40,960 positions: prompt and response end there, not at 42,786" in notes
     assert all(math.isfinite(cost.gpu_hours) for cost in plan)
     assert total["gpu_hours"] == pytest.approx(sum(total["gpu_hours_by_kind"].values()))
     assert total["gpu_hours"] == pytest.approx(sum(total["gpu_hours_by_node"].values()))
@@ -1139,3 +1141,36 @@ def test_a_command_in_this_process_is_as_one_of_its_own(tmp_path):
     assert "1 responses written" in log.read_text()
     assert call_here(("lalp", "merge", "none.jsonl", "--out", "x.jsonl"), None, log) == 2
     assert "lalp: none.jsonl: no such file" in log.read_text()
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_one_table_in_small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    some = dataclasses.replace(load_pipeline("gpu"), tables=["3", "8"], controls=False)
+    options = {"pipeline": some, "processes": ("train",)}
+    fresh = []
+    reports = dry_run(
+        "gpu", "dry", **options, on_report=lambda r, new: fresh.append(r.stage.kind if new else "")
+    )
+    assert {report.stage.kind for report in reports} == {
+        *("prompts", "sample", "unsolved", "merge", "segment", "score", "teachers", "select"),
+        *("train", "eval", "tables"),
+    }
+    assert fresh.count("train") == 1
+    assert "nothing to do" in {report.state for report in reports}
+    # One teacher was not taught one of the six LIMO prompts: five are left, three responses each.
+    pool = load_pool("dry/pools/limo.jsonl")
+    assert len(pool.prompts) == 5
+    assert len(pool.responses) == 15
+    assert all(response.correct for response in pool.responses)
+    log = pd.read_csv(f"dry/models/{B7}_limo_lalp-s0/training_log.csv")
+    assert len(log) >= 2
+    written = json.loads(Path("dry/tables.json").read_text())
+    cells = {(*c["row"], c["column"]): c["run"] for c in written["tables"]["3"]["cells"]}
+    assert all(cells[B7, rule, "AVG"] is not None for rule in ("original", "random", "lalp"))
+    mix = [c["run"] for c in written["tables"]["8"]["cells"] if c["row"] == [B7, "random"]]
+    assert sum(mix) == pytest.approx(100)
+    again = dry_run("gpu", "dry", **options)
+    assert {report.state for report in again} == {"done before"}
