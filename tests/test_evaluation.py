@@ -536,6 +536,7 @@ def test_respellings_keep_the_value():
     assert respellings(r"\text{Ada}") == ["Ada"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data/benchmarks here")
 @pytest.mark.parametrize("name", ["math500", "amc23", "cn_math_2024"])
 def test_the_graders_bar(name):
