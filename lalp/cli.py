@@ -665,6 +665,7 @@ def pipeline_dryrun_(profile: PipelineName = "paper") -> None:
     from lalp.pipeline_dryrun import dry_run
 
     began = time.monotonic()
+    typer.echo(f"{'stage':<68} {'seconds':>8} {'run as':<7}  outputs checked")
     reports = dry_run(
         profile,
         run_folder("dryrun", profile),
@@ -672,6 +673,10 @@ def pipeline_dryrun_(profile: PipelineName = "paper") -> None:
         on_report=lambda report, fresh: _print_report(report, "process" if fresh else ""),
     )
     typer.echo(f"{len(reports)} stages passed in {time.monotonic() - began:.0f} s")
+    typer.echo(
+        "Unlike the real run: toy problems, tiny models, transformers instead of vLLM, two CPU "
+        "processes over gloo, and one process for all but the first stage of each kind."
+    )
 
 
 @pipeline_app.command("tables")
@@ -693,6 +698,48 @@ def pipeline_tables_(
         _say(f"{len(tables)} tables: {out}")
     result = {table.number: table.as_dict() for table in tables}
     _print(result, as_json, lambda: typer.echo(pipeline_tables.tables_text(tables)))
+
+
+export = typer.Typer(no_args_is_help=True, help="Write what other programs train with.")
+app.add_typer(export, name="export")
+
+
+@export.command("llamafactory")
+def export_llamafactory(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="JSONL written by lalp select.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    student: StudentName = "smollm2-135m",
+    recipe: Annotated[
+        str, typer.Option(help="paper, paper-32b, terciles, or a .yaml file of the same keys.")
+    ] = "paper",
+    template: Annotated[
+        str | None, typer.Option(help="LLaMA-Factory's name of the chat format.")
+    ] = None,
+    seed: Seed = 0,
+    trust_remote_code: TrustCode = False,
+) -> None:
+    """Write data and settings for LLaMA-Factory, the paper's trainer."""
+    from lalp import llamafactory
+    from lalp.training import load_recipe
+
+    done = llamafactory.export_llamafactory(
+        data,
+        student,
+        out,
+        load_recipe(recipe),
+        template=template,
+        seed=seed,
+        trust_remote_code=trust_remote_code,
+    )
+    _say(f"{done['num_examples']} examples, template {done['template']}: {out}")
+    if done["num_different"] is None:
+        _say("whether it writes prompts as the student's chat template does is not known")
+    elif done["num_different"]:
+        _say(
+            f"{done['num_different']} of their prompts are written in another way than by the "
+            "student's chat template, whose text LALP scores"
+        )
+    _say(f"to train: cd {out} && FORCE_TORCHRUN=1 llamafactory-cli train train.yaml")
 
 
 def main() -> None:
@@ -878,7 +925,7 @@ def _print_comparison(table: pd.DataFrame) -> None:
 
 
 def _print_report(report: Any, how: str = "") -> None:
-    seconds = "before" if report.state == "done before" else f"{report.seconds:.1f} s"
+    seconds = "before" if report.state == "done before" else f"{report.seconds:.1f}"
     outputs = "; ".join(report.outputs) + ("  (nothing to do)" if "nothing" in report.state else "")
     typer.echo(f"{report.stage.name:<68} {seconds:>8} {how:<7}  {outputs}")
 

@@ -5,6 +5,7 @@ Formulas are here, facts and assumptions in `lalp.pipeline_models`.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -183,7 +184,7 @@ def _answers(
         # Samples of one prompt share its cache.
         reading = count * forward_flops(model, 0, prompt, 1)
         seconds += reading / (facts.PREFILL_SHARE * gpus * gpu.flops)
-        seconds += number * response / rate if rate else float("inf")
+        seconds += number * response / rate if rate else math.nan
         flops += reading + number * forward_flops(model, prompt, response, response)
         read, written, prompts = read + count * prompt, written + number * response, prompts + count
     return StageCost(
@@ -327,22 +328,25 @@ def _train_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
         disk_bytes=facts.SAVED_BYTES * model.params,
         # Two checkpoints: the older one goes when the newer is whole.
         scratch_bytes=2 * (facts.WEIGHT_BYTES + facts.OPTIMIZER_BYTES) * model.params,
-        notes=_train_notes(pipeline, model, on_gpu, offload),
+        notes=_train_notes(pipeline, model, fed, offload),
     )
 
 
 def _train_notes(
-    pipeline: Pipeline, model: ModelFacts, on_gpu: float, offload: bool
+    pipeline: Pipeline, model: ModelFacts, tokens: int, offload: bool
 ) -> tuple[str, ...]:
     states = facts.WEIGHT_BYTES + facts.GRADIENT_BYTES + facts.OPTIMIZER_BYTES
+    usable = facts.USABLE_SHARE * find_gpu(pipeline.gpu).memory
     notes = []
     if offload:
+        alone = train_bytes(model, 8, tokens)[0]
+        verdict = "too much for 8 as well" if alone > usable else "8 would do without"
         notes.append(
             f"{model.name}: {_size(states * model.params)} of weights, gradients and AdamW states "
-            f"do not fit {pipeline.gpus}x {pipeline.gpu}: the optimizer's stay on the host; 8 "
-            f"GPUs hold {_size(train_bytes(model, 8, 1)[0])} each"
+            f"do not fit {pipeline.gpus}x {pipeline.gpu}: the optimizer's stay on the host (on 8 "
+            f"GPUs {_size(alone)} each with {tokens:,} tokens: {verdict})"
         )
-    if on_gpu > facts.USABLE_SHARE * find_gpu(pipeline.gpu).memory:
+    if (on_gpu := train_bytes(model, pipeline.gpus, tokens, offload=offload)[0]) > usable:
         notes.append(
             f"{model.name}: training takes {_size(on_gpu)}, too much for one {pipeline.gpu}: "
             "shorter examples (max_length), a smaller student, or more GPUs"

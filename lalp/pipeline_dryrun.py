@@ -15,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
@@ -88,31 +89,49 @@ def dry_run(
     """
     small, place = shrink(pipeline or load_pipeline(profile), root)
     stages = make_stages(small, place, profile)
-    make_toys(stages, root, say)
     left = set(processes)
     reports = []
-    for stage in stages:
-        fresh = stage.kind in left and not is_done(stage, root)
-        left.discard(stage.kind)
-        (report,) = run_stages([stage], root, call=call_process if fresh else call_here)
-        on_report(report, fresh)
-        reports.append(report)
+    with _one_thread():
+        make_toys(stages, root, say)
+        for stage in stages:
+            fresh = stage.kind in left and not is_done(stage, root)
+            left.discard(stage.kind)
+            (report,) = run_stages([stage], root, call=call_process if fresh else call_here)
+            on_report(report, fresh)
+            reports.append(report)
     _check_taught(root)
     return reports
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost tiny models more than they compute."""
+    import torch
+
+    threads, name = torch.get_num_threads(), "OMP_NUM_THREADS"
+    before = os.environ.get(name)
+    torch.set_num_threads(1)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        os.environ.pop(name)
+        os.environ |= {} if before is None else {name: before}
 
 
 def _check_taught(root: str) -> None:
     from lalp.evaluation import load_results
 
-    path = Path(result_file(root, Arm(EVALUATED_ONLY[0]), 0, "greedy"))
-    if path.exists():
-        wrong = load_results(path).query("not correct")
-        if len(wrong):
-            row = wrong.iloc[0]
-            raise InputError(
-                f"dry run: {EVALUATED_ONLY[0]} was taught the answer {row['answer']!r} to "
-                f"{row['prompt_id']}, which was graded {row['outcome']} (read: {row['extracted']!r})"
-            )
+    name = EVALUATED_ONLY[0]
+    path = Path(result_file(root, Arm(name), 0, "greedy"))
+    wrong = load_results(path).query("not correct") if path.exists() else ()
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise InputError(
+            f"dry run: {name} was taught the answer {row['answer']!r} to {row['prompt_id']}, which "
+            f"was graded {row['outcome']} (read: {row['extracted']!r})"
+        )
 
 
 def call_here(words: Sequence[str], stdout: Path | None, log: Path) -> int:

@@ -124,7 +124,7 @@ def is_done(stage: Stage, root: str | Path) -> bool:
     if not all(Path(path).exists() for path in stage.inputs):
         return False
     mark = _read_mark(stage, folder)
-    return _holds(mark, stage) and mark["digest"] == _digest(stage, folder)
+    return _holds(mark, stage, folder) and mark["digest"] == _digest(stage, folder)
 
 
 def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
@@ -132,7 +132,7 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
     with _locked(stage, folder):
         digest = _digest(stage, folder)
         mark = _read_mark(stage, folder)
-        if mark.get("digest") == digest and _holds(mark, stage):
+        if mark.get("digest") == digest and _holds(mark, stage, folder):
             return Report(stage, "done before", mark["seconds"], tuple(mark["found"]))
         if mark and mark.get("digest") != digest:
             _set_aside(stage, folder, mark)
@@ -266,16 +266,25 @@ def _write_mark(
         "command": [list(words) for words in stage.command],
         "seconds": seconds,
         "found": list(found),
-        "outputs": {path: _signature(Path(path)) for path in stage.outputs},
+        "outputs": {_portable(path, folder): _signature(Path(path)) for path in stage.outputs},
     }
     _write_json(_mark_path(stage, folder), mark)
 
 
-def _holds(mark: dict[str, Any], stage: Stage) -> bool:
+def _holds(mark: dict[str, Any], stage: Stage, folder: Path) -> bool:
     """Whether the mark is of a finished stage, and its outputs are as they were then."""
-    if set(mark.get("outputs", ())) != set(stage.outputs):
-        return False
-    return all(_signature(Path(path)) == seen for path, seen in mark["outputs"].items())
+    now = {_portable(path, folder): _signature(Path(path)) for path in stage.outputs}
+    return mark.get("outputs") == now
+
+
+def _portable(word: str, folder: Path) -> str:
+    """A path inside the run's folder or the package, whatever folder the command was given in."""
+    for name, place in (("{root}", folder), ("{lalp}", Path(__file__).parent)):
+        path = Path(os.path.normpath(Path.cwd() / word))
+        place = Path(os.path.normpath(Path.cwd() / place))
+        if path.is_relative_to(place):
+            return f"{name}/{path.relative_to(place)}"
+    return word
 
 
 def _files(path: Path) -> list[Path]:
@@ -294,8 +303,9 @@ def _signature(path: Path) -> list[list[Any]] | None:
 
 def _digest(stage: Stage, folder: Path) -> str:
     """Digest of a stage's command lines and of its inputs' contents."""
-    inputs = {path: _content(Path(path), folder) for path in stage.inputs}
-    text = json.dumps([stage.command, inputs], sort_keys=True)
+    inputs = {_portable(path, folder): _content(Path(path), folder) for path in stage.inputs}
+    command = [[_portable(word, folder) for word in words] for words in stage.command]
+    text = json.dumps([command, inputs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -300,6 +300,8 @@ def _sample(
     out = _sample_file(plan, pool, teacher, name)
     words = (prompts, "--model", _model(plan, teacher))
     words += ("--teacher", model_run(plan.pipeline, teacher).name)
+    # Prompts of mathematics hold their system message; programs are asked for without one.
+    words += ("--system", "") if pool == "code" else ()
     words += ("--preset", name, *_served(plan, teacher), "--seed", "0")
     words += ("--store", _path(plan, "store", "samples"), "--out", out, "--quiet")
     count = _count(plan, pool)

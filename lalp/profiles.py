@@ -101,20 +101,10 @@ def parse_profile(text: str, where: str) -> Profile:
     Raises:
         InputError: If a key is unknown, missing or of the wrong type; ``where`` begins the message.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: expected lines of the form `key: value`")
+    values = read_keys(text, where, Profile)
     known = get_type_hints(Profile)
-    for key in values:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}: known are {', '.join(known)}")
-    for field in fields(Profile):
-        if field.name not in values:
-            raise InputError(f"{where}: key {field.name!r} is missing: add it")
-        _check_type(where, field.name, values[field.name], known[field.name])
+    for key, value in values.items():
+        _check_type(where, key, value, known[key])
     if values["main_window"] not in values["windows"]:
         raise InputError(f"{where}: key 'main_window' must be one of 'windows'")
     for group in values["sft_groups"]:
@@ -124,6 +114,29 @@ def parse_profile(text: str, where: str) -> Profile:
                 f"{', '.join(SFT_GROUPS)}"
             )
     return Profile(**values)
+
+
+def read_keys(text: str, where: str, record: type) -> dict[str, Any]:
+    """Read YAML that gives every field of a dataclass, and nothing else; values are not checked.
+
+    Raises:
+        InputError: If it is no such text, or a key is unknown or missing; ``where`` begins the
+            message.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected lines of the form `key: value`")
+    known = [field.name for field in fields(record)]
+    for key in values:
+        if key not in known:
+            raise InputError(f"{where}: unknown key {key!r}: known are {', '.join(known)}")
+    for key in known:
+        if key not in values:
+            raise InputError(f"{where}: key {key!r} is missing: add it")
+    return {key: values[key] for key in known}
 
 
 def _check_type(where: str, key: str, value: Any, expected: Any) -> None:

@@ -146,20 +146,21 @@ def _problems(
         messages = (Message("user", text),)
         if name != "code":
             messages = (Message("system", SYSTEM_PROMPT), *messages)
-        prompt_id = f"{source.file}/{len(seen):05d}"
-        yield Prompt(prompt_id, messages, _reference(record, source, where)), record
+        answer = _reference(record, source, where) if source.answer else None
+        if source.answer and answer is None:
+            log.warning("%s: left out, no answer is read from its %s", where, source.answer)
+            continue
+        yield Prompt(f"{source.file}/{len(seen):05d}", messages, answer), record
 
 
 def _reference(record: Mapping[str, Any], source: DataSet, where: str) -> str | None:
-    if not source.answer:
-        return None
     if source.boxed:
-        answer = extract_answer(_field(record, source.answer, where))
-    else:
-        answer = str(record.get(source.answer) or "").strip() or None
-    if answer is None:
+        return extract_answer(_field(record, source.answer, where))
+    value = record.get(source.answer)
+    text = "" if value is None else str(value).strip()
+    if not text:
         raise InputError(f"{where}: field {source.answer!r} holds no answer")
-    return answer
+    return text
 
 
 def _field(record: Mapping[str, Any], name: str, where: str) -> str:
@@ -281,10 +282,13 @@ def merge_pools(
             else:
                 kept[response.prompt_id].append((path, response))
     kept = {p: _first_of_teacher(rows, per_teacher, left_out) for p, rows in kept.items()}
-    few = {p for p, rows in kept.items() if len({r.teacher for _, r in rows}) < min_teachers}
-    if few:
-        left_out[f"prompt has responses of fewer than {min_teachers} teachers"] += len(few)
-    rows = [row for prompt_id, rows in kept.items() if prompt_id not in few for row in rows]
+    rows = []
+    for mine in kept.values():
+        if len({response.teacher for _, response in mine}) >= min_teachers:
+            rows += mine
+        else:
+            few = f"prompt has responses of fewer than {min_teachers} teachers"
+            left_out[few if mine else "prompt without a kept response"] += 1
     _check_ids(rows)
     if not rows:
         reasons = ", ".join(f"{count} x {why}" for why, count in left_out.items())

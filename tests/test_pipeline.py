@@ -24,7 +24,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lalp import costs, pipeline_models, sources
+from lalp import cli, costs, pipeline_models, sources
 from lalp.cli import app
 from lalp.pipeline import (
     EVALUATED_ONLY,
@@ -347,6 +347,13 @@ def test_the_largest_teacher_takes_another_node(stages):
     assert option(r1, "--model") == "deepseek-ai/DeepSeek-R1"
 
 
+def test_programs_are_not_asked_for_in_a_box(stages):
+    sample = stage_of(stages, "sample-code-QwQ-32B-table5-greedy")
+    assert option(sample, "--system") == ""
+    others = [s for s in stages if s.kind == "sample" and "code" not in s.name]
+    assert not any("--system" in stage.command[0] for stage in others)
+
+
 def test_a_published_teacher_is_not_sampled(paper):
     chosen = dataclasses.replace(paper, tables=["2"], published=["DeepSeek-R1"])
     made = make_stages(chosen, Place("run"), "paper")
@@ -531,6 +538,8 @@ def test_a_plan_says_what_stands_in_the_way(paper, stages):
     assert "OpenAI-compatible" in notes
     assert "published: [DeepSeek-R1]" in notes
     assert "524.2 GB of weights, gradients and AdamW states do not fit 4x A100-80GB" in notes
+    # 65.5 GB of states, 13.6 of activations, 1.6 of logits, 2 of gathered layers.
+    assert "on 8 GPUs 82.7 GB each with 16,384 tokens: too much for 8 as well" in notes
     assert "Qwen2.5-Math-7B has 4,096 positions" in notes
     assert "QwQ-32B has 40,960 positions: prompt and response end there, not at 42,786" in notes
     assert all(math.isfinite(cost.gpu_hours) for cost in plan)
@@ -577,7 +586,7 @@ def test_a_model_that_fits_nowhere_is_said(paper):
     small = dataclasses.replace(paper, big_gpu="RTX4090-24GB", big_gpus=1, tables=["2"])
     made = make_stages(small, Place("run"), "paper")
     costs_ = plan_costs(small, [s for s in made if s.name.startswith("sample-limo-DeepSeek")])
-    assert all(cost.gpu_hours == math.inf for cost in costs_)
+    assert all(math.isnan(cost.gpu_hours) for cost in costs_)  # null in JSON
     assert "fit neither" in costs_[0].notes[0]
 
 
@@ -626,6 +635,31 @@ def test_code_prompts_come_from_both_sets_without_answers(tmp_path):
     found = sources.load_source("code", 6, tmp_path)
     assert [p.messages[0].content for p in found] == ["l0", "l1", "l2", "o0", "o1", "o2"]
     assert all(p.answer is None and len(p.messages) == 1 for p in found)
+
+
+def test_a_solution_without_a_box_is_left_out_and_said(tmp_path, caplog):
+    write_lines(
+        tmp_path / "math_train.jsonl",
+        [
+            {"problem": "q0", "level": "Level 5", "solution": "Nothing is said here"},
+            {"problem": "q1", "level": "Level 5", "solution": r"\boxed{0}"},
+        ],
+    )
+    write_lines(tmp_path / "math500.jsonl", [{"problem": "other", "answer": "4"}])
+    (found,) = sources.load_source("math", 10, tmp_path)
+    assert (found.prompt_id, found.answer) == ("math_train/00002", "0")
+    assert "math_train, record 1: left out" in caplog.text
+
+
+def test_an_answer_of_zero_is_an_answer(tmp_path):
+    write_lines(tmp_path / "limo.jsonl", [{"question": "q", "solution": "s", "answer": 0}])
+    assert sources.load_source("limo", 1, tmp_path)[0].answer == "0"
+
+
+def test_students_learn_and_answer_behind_the_same_words():
+    from lalp import generation
+
+    assert sources.SYSTEM_PROMPT == generation.SYSTEM_PROMPT
 
 
 def test_prompts_of_the_hub_run_no_code(monkeypatch):
@@ -706,6 +740,7 @@ def test_merge_keeps_what_is_asked_for(tmp_path):
     found, left_out = ids(only_correct=True, min_teachers=2)
     assert found == ["2", "3", "4"]
     assert left_out["prompt has responses of fewer than 2 teachers"] == 1
+    assert "prompt without a kept response" not in left_out
     assert set(sources.merge_pools(paths, min_teachers=2).prompts) == {"p"}
     with pytest.raises(InputError, match="no response is left of"):
         ids(min_teachers=3)
@@ -864,6 +899,27 @@ def test_equal_content_is_not_run_again_whatever_its_time(here):
     assert is_done(chain[1], "root")
     Path("a.txt").write_text("z")  # but another content is
     assert not is_done(chain[1], "root")
+
+
+def test_a_run_goes_on_from_another_folder(here, monkeypatch):
+    def stages_in(root: Path | str) -> list[Stage]:
+        code = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('x')"
+        paths = [str(Path(root) / name) for name in ("a", "b")]
+        commands = [(sys.executable, "-c", code, path, *paths[:n]) for n, path in enumerate(paths)]
+        return [
+            Stage(name, "select", ("3",), (words,), tuple(paths[:n]), (path,))
+            for n, (name, words, path) in enumerate(zip("ab", commands, paths, strict=True))
+        ]
+
+    run_stages(stages_in("root"), "root")
+    Path("elsewhere").mkdir()
+    root = Path("root").resolve()
+    monkeypatch.chdir("elsewhere")
+    for name in (root, Path("../root")):
+        assert [r.state for r in run_stages(stages_in(name), name)] == ["done before"] * 2
+    root.rename(root.with_name("moved"))
+    moved = root.with_name("moved")
+    assert [r.state for r in run_stages(stages_in(moved), moved)] == ["done before"] * 2
 
 
 def test_a_lost_output_is_made_again(here):
@@ -1105,6 +1161,69 @@ def test_table_1_has_thirds_as_columns_and_seeds_are_averaged(paper, tmp_path):
 def test_an_empty_run_is_refused(paper, tmp_path):
     with pytest.raises(InputError, match="holds no results of this pipeline"):
         collect_tables(paper, tmp_path)
+
+
+def run_lalp(monkeypatch, capsys, command: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["lalp", *command.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("pipeline plan --profile cpu", "no pipeline for profile 'cpu'"),
+        ("pipeline plan --stage nothing", "no stage is called 'nothing'"),
+        ("pipeline run --adopt", "--adopt takes the outputs of named stages"),
+        ("pipeline run --stage merge-limo", "stage merge-limo reads"),
+        ("pipeline tables --root nowhere", "nowhere: holds no results"),
+        ("prompts math --responses-by A --out x.jsonl", "--responses-by goes with limo"),
+        ("merge none.jsonl --out x.jsonl", "none.jsonl: no such file"),
+        ("merge a.jsonl --out x.jsonl --format csv", "unknown training format 'csv'"),
+        ("unsolved none.jsonl a.jsonl --out x.jsonl", "none.jsonl: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(monkeypatch, capsys, tmp_path, command, message):
+    monkeypatch.chdir(tmp_path)
+    pool_of(Path("a.jsonl"), [("p", "A", "1", True)])
+    code, out, err = run_lalp(monkeypatch, capsys, command)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not Path("x.jsonl").exists()
+
+
+def test_the_commands_of_pools(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    pool_of(Path("a.jsonl"), [("p", "A", "1", True), ("q", "A", "2", False)])
+    code, out, _ = run_lalp(
+        monkeypatch, capsys, "merge a.jsonl --only-correct --out m.jsonl --json"
+    )
+    assert code == 0
+    assert json.loads(out)["left_out"] == {
+        "response is wrong": 1,
+        "prompt without a kept response": 1,
+    }
+    code, _, err = run_lalp(monkeypatch, capsys, "unsolved a.jsonl m.jsonl --out u.jsonl")
+    assert code == 0
+    assert "1 of 2 prompts are not solved" in err
+    assert json.loads(Path("u.jsonl").read_text())["prompt_id"] == "q"
+    code, out, _ = run_lalp(monkeypatch, capsys, "merge a.jsonl --format messages --out t.jsonl")
+    lines = Path("t.jsonl").read_text().splitlines()
+    assert [json.loads(line)["response_id"] for line in lines] == ["1", "2"]
+
+
+def test_the_plan_on_the_command_line(monkeypatch, capsys):
+    code, out, err = run_lalp(
+        monkeypatch, capsys, "pipeline plan --profile gpu --stage train --json"
+    )
+    assert (code, err) == (0, "")
+    plan = json.loads(out)
+    assert {stage["kind"] for stage in plan["stages"]} == {"train"}
+    assert plan["totals"]["stages"] == len(plan["stages"]) == 14
 
 
 # --- the dry run -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib.util
 import json
 import logging
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import build_student, naive_lalp, separate_pass
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 
-from lalp import students, training
+from lalp import cli, students, training
 from lalp.records import (
     InputError,
     Message,
@@ -34,6 +36,7 @@ from lalp.records import (
     Prompt,
     Response,
     load_pool,
+    save_pool,
     write_training,
 )
 from lalp.segmentation import split_steps
@@ -99,11 +102,13 @@ def on_the_cpu(monkeypatch):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny models gain nothing from several."""
+def faster() -> Iterator[None]:
+    """Tiny models gain nothing from several threads; the trainer collects garbage every time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    gc.freeze()
     yield
+    gc.unfreeze()
     torch.set_num_threads(threads)
 
 
@@ -917,3 +922,78 @@ def test_a_student_without_all_its_weights(folder, tmp_path):
         run(str(broken), tmp_path / "out")
     with pytest.raises(InputError, match="no such folder"):
         run(str(tmp_path / "none"), tmp_path / "out")
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lalp_train(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """Run ``lalp train`` in this process; gives exit code, output and messages."""
+    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
+    write_training(pool, [r.response_id for _, r in PAIRS], tmp_path / "train.jsonl", "messages")
+    save_pool(HELD_OUT.pool, tmp_path / "pool.jsonl")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asdict(RECIPE)))
+    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lalp", "train", *map(str, arguments), "--quiet"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return int(stop.value.code or 0), *capsys.readouterr()
+
+    return call
+
+
+def test_the_command_trains(lalp_train, folder, done, tmp_path):
+    options = ["train.jsonl", "--student", folder, "--out", "out", "--recipe", "mine.yaml"]
+    options += ["--held-out", "pool.jsonl", "--window", "1"]
+    code, out, err = lalp_train(*options)
+    assert code == 0
+    first, last = done[0]["loss"].iloc[[1, -1]]
+    assert out.splitlines()[0] == f"4 steps over {done[0]['num_tokens'].sum():,} tokens"
+    assert f"{first:.4f}   {last:.4f}  training loss, first and last step" in out
+    assert "held-out local NLL, before and after" in out
+    assert "lalp: trained student: out" in err
+    assert_same_weights(tmp_path / "out", done[1])
+    # Done already: the same numbers, at once.
+    code, out, _ = lalp_train(*options, "--json")
+    assert json.loads(out)["loss"] == [first, last]
+
+
+def test_options_change_the_recipe(lalp_train, folder, tmp_path):
+    code, out, _ = lalp_train(
+        *("train.jsonl", "--student", folder, "--out", "out", "--recipe", "mine.yaml"),
+        *("--epochs", 1, "--learning-rate", 0.01, "--batch-size", 1, "--max-length", 99),
+        *("--gradient-accumulation", 3, "--seed", 4, "--json"),
+    )
+    assert code == 0
+    run_of = json.loads((tmp_path / "out/run.json").read_text())["run"]
+    changes = {"epochs": 1, "learning_rate": 0.01, "batch_size": 1, "max_length": 99}
+    assert run_of["recipe"] == asdict(RECIPE) | changes | {"gradient_accumulation": 3}
+    assert run_of["seed"] == 4
+    summary = json.loads(out)
+    assert summary["num_steps"] == 3
+    assert summary["global_nll"] == [None, None]
+
+
+def test_the_command_refuses_bad_input_in_one_line(lalp_train, folder):
+    common = ("--student", folder, "--out", "out")
+    for arguments, message in (
+        (("train.jsonl", "--recipe", "best"), "recipe 'best' is not known"),
+        (("train.jsonl", "--epochs", 0), "recipe: key 'epochs' must be at least 1, not 0"),
+        (("none.jsonl",), "none.jsonl: no such file"),
+        (("train.jsonl", "--held-out", "none.jsonl"), "none.jsonl: no such file"),
+        (("train.jsonl", "--device", "tpu"), "device 'tpu' cannot be used"),
+    ):
+        code, out, err = lalp_train(*arguments, *common)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert message in err
+    assert not Path("out").exists()
+
+
+def test_another_process_is_silent(lalp_train, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert lalp_train("none.jsonl", "--out", "out") == (2, "", "")

@@ -165,6 +165,8 @@ def accuracy_verdicts(
 ) -> list[Verdict]:
     """Verdicts on Tables 1 to 3 and Fig. 9 by the longer run's accuracies.
 
+    Comparisons that the longer run left out have none.
+
     Args:
         run: This run's results.
         longer: The committed ones.
@@ -175,8 +177,9 @@ def accuracy_verdicts(
     table = TABLES["3"].frame["AVG"]
     gains = {s: table[s, "lalp"] - table[s, "galp"] for s in table.index.unique("student")}
     thirds_gain = TABLES["1"].frame["highest"] - TABLES["1"].frame["lowest"]
-    thirds = [g for g in dict.fromkeys(longer.arms["group"]) if g.startswith(THIRDS)]
-    return [
+    groups = list(dict.fromkeys(longer.arms["group"]))
+    thirds = [group for group in groups if group.startswith(THIRDS)]
+    verdicts = [
         _accuracy_verdict(
             "Data selected by LALP gives a more accurate student than data selected by GALP",
             ", ".join(f"{value:+.3f} ({student})" for student, value in gains.items()),
@@ -190,13 +193,18 @@ def accuracy_verdicts(
             )
             for group in thirds
         ),
-        _accuracy_verdict(
-            "LALP with a small window selects better data than with the full prefix",
-            "best at a small window (C.7; values are not printed)",
-            longer, WINDOWS, profile.main_window, "all", "Fig. 9", options,
-        ),
-        _teacher_verdict(longer, profile, options),
     ]  # fmt: skip
+    if WINDOWS in groups:
+        verdicts.append(
+            _accuracy_verdict(
+                "LALP with a small window selects better data than with the full prefix",
+                "best at a small window (C.7; values are not printed)",
+                longer, WINDOWS, profile.main_window, "all", "Fig. 9", options,
+            )
+        )  # fmt: skip
+    if TEACHERS in groups:
+        verdicts.append(_teacher_verdict(longer, profile, options))
+    return verdicts
 
 
 def _solved(results: ArmResults) -> int:
