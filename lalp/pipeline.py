@@ -9,16 +9,15 @@ cost, `lalp.pipeline_run` runs them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from lalp.assets import build_dir
 from lalp.benchmarks import BENCHMARKS
 from lalp.pipeline_models import ModelFacts, find_gpu, find_model
+from lalp.profiles import read_keys
 from lalp.records import InputError
 from lalp.reference import BENCHMARKS as MATH_COLUMNS
 from lalp.reference import DEEPSEEK, GEMMA, QWEN3, QWEN72B, QWQ, STUDENT_32B, TABLES
@@ -181,20 +180,10 @@ def parse_pipeline(text: str, where: str) -> Pipeline:
         InputError: If a key is unknown, missing or of the wrong type, or a value names nothing
             that exists; ``where`` begins the message.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: expected lines of the form `key: value`")
+    values = read_keys(text, where, Pipeline)
     known = get_type_hints(Pipeline)
-    for key in values:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}: known are {', '.join(known)}")
-    for key in (item.name for item in fields(Pipeline)):
-        if key not in values:
-            raise InputError(f"{where}: key {key!r} is missing: add it")
-        _check_type(where, key, values[key], known[key])
+    for key, value in values.items():
+        _check_type(where, key, value, known[key])
     pipeline = Pipeline(**values)
     try:
         _check_values(pipeline)

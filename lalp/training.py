@@ -20,7 +20,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -29,7 +29,6 @@ from typing import Any, get_type_hints
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
@@ -51,6 +50,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from lalp.assets import code_of
+from lalp.profiles import read_keys
 from lalp.records import InputError, Pool, Prompt, Response, atomic_path, load_pool
 from lalp.scoring import Task, score_candidates
 from lalp.steps import check_splitter
@@ -171,19 +171,8 @@ def parse_recipe(text: str, where: str) -> Recipe:
         InputError: If a key is unknown, missing or of the wrong type, or a value makes no sense;
             ``where`` begins the message.
     """
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: expected lines of the form `key: value`")
+    values = read_keys(text, where, Recipe)
     known = get_type_hints(Recipe)
-    for key in values:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}: known are {', '.join(known)}")
-    for field in fields(Recipe):
-        if field.name not in values:
-            raise InputError(f"{where}: key {field.name!r} is missing: add it")
     typed = {key: _typed(where, key, value, known[key]) for key, value in values.items()}
     return check_recipe(Recipe(**typed), where)
 

@@ -20,7 +20,7 @@ from lalp.profiles import SFT_GROUPS
 from lalp.records import InputError, Message, Prompt, load_pool
 from lalp.training import HeldOut, Recipe
 
-WORDS = ["add", "four", "and", "three", "then", "check", "the", "sum", "again", "so", "it", "is", "seven"]
+WORDS = ["add", "four", "and", "three", "then", "check", "the", "sum", "again", "so", "seven"]
 
 
 def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0):
