@@ -105,7 +105,8 @@ def grade(
             state = "is not among the prompts" if prompt is None else "has no reference answer"
             raise InputError(f"{name}: prompt {completion.prompt_id!r} of a completion {state}")
     asked = [by_id[completion.prompt_id] for completion in completions]
-    texts = [final_part(completion.text) or "" for completion in completions]
+    # What was cut off is wrong, whatever it says: nothing to compare.
+    texts = ["" if c.truncated else final_part(c.text) or "" for c in completions]
     graded = grade_texts(asked, texts, num_workers=num_workers, cache=cache)
     outcomes = [
         "truncated" if completion.truncated else outcome

@@ -443,21 +443,23 @@ def _answers_path(job: _AnswerJob) -> Path:
     parts = [
         [asdict(sampling) for sampling in job.samplings],
         [[p.prompt_id, p.answer, *(m.content for m in p.messages)] for p in job.problems],
-        [code_of(module) for module in ("generation", "decoding", "sampling")],
+        [code_of(module) for module in ("sampling", "decoding")],
     ]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
     return job.folder / f"answers-{digest}.parquet"
 
 
 def _answer(job: _AnswerJob) -> None:
-    student = load_student(job.model)
-    store = job.folder / "samples"
+    drawn = generate(
+        job.problems,
+        load_student(job.model),
+        list(job.samplings),
+        store=job.folder / "samples",
+        progress=False,
+    )
     frames = [
-        pd.DataFrame(
-            [asdict(completion) for completion in completions],
-        ).assign(temperature=sampling.temperature)
-        for sampling in job.samplings
-        for completions in [generate(job.problems, student, sampling, store=store, progress=False)]
+        pd.DataFrame([asdict(c) for c in completions]).assign(temperature=sampling.temperature)
+        for sampling, completions in zip(job.samplings, drawn, strict=True)
     ]
     with atomic_path(_answers_path(job)) as temporary:
         pd.concat(frames, ignore_index=True).to_parquet(temporary)

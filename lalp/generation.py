@@ -35,9 +35,9 @@ from lalp.records import (
     Pool,
     Prompt,
     Response,
-    _build_pool,
-    _jsonl_records,
     atomic_path,
+    build_pool,
+    jsonl_records,
 )
 from lalp.sampling import (
     C9_SAMPLED,
@@ -700,7 +700,7 @@ def load_prompts(path: str | Path) -> list[Prompt]:
     if path.suffix.lower() == ".parquet":
         unit, rows = "row", enumerate(_parquet_rows(path), 1)
     else:
-        unit, rows = "line", _jsonl_records(path, Counter())
+        unit, rows = "line", jsonl_records(path, Counter())
     numbered = list(rows)
     if not numbered:
         raise InputError(f"{path}: no prompts")
@@ -710,7 +710,7 @@ def load_prompts(path: str | Path) -> list[Prompt]:
         (n, {"teacher": "none", "response": "none"} | row if _is_bare(row) else row)
         for n, row in numbered
     ]
-    return list(_build_pool(filled, str(path), unit).prompts.values())
+    return list(build_pool(filled, str(path), unit).prompts.values())
 
 
 def _parquet_rows(path: Path) -> list[dict[str, Any]]:

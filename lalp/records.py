@@ -115,9 +115,9 @@ def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, A
     if isinstance(source, str | os.PathLike):
         return _load_file(Path(source))
     if isinstance(source, pd.DataFrame):
-        return _build_pool(_frame_records(source), "DataFrame", "row")
+        return build_pool(_frame_records(source), "DataFrame", "row")
     if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
-        return _build_pool(enumerate(source, 1), "records", "row")
+        return build_pool(enumerate(source, 1), "records", "row")
     raise InputError(
         f"cannot read a pool from {type(source).__name__}: "
         "give a path, a DataFrame, or a sequence of records"
@@ -134,9 +134,9 @@ def _load_file(path: Path) -> Pool:
         if path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
         if is_parquet:
-            return _build_pool(_parquet_records(path), str(path), "row")
+            return build_pool(_parquet_records(path), str(path), "row")
         blank: Counter[str] = Counter()
-        return _build_pool(_jsonl_records(path, blank), str(path), "line", blank)
+        return build_pool(jsonl_records(path, blank), str(path), "line", blank)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -151,7 +151,7 @@ def _is_parquet(path: Path) -> bool:
     return suffix == ".parquet"
 
 
-def _jsonl_records(path: Path, left_out: Counter[str]) -> Iterator[tuple[int, Any]]:
+def jsonl_records(path: Path, left_out: Counter[str]) -> Iterator[tuple[int, Any]]:
     """Yield (1-based line number, parsed value), counting blank lines in ``left_out``."""
     offset = 0
     with path.open("rb") as file:
@@ -472,7 +472,7 @@ class _Draft:
     responses: list[Response] = field(default_factory=list)
 
 
-def _build_pool(
+def build_pool(
     records: Iterable[tuple[int, Any]],
     source: str,
     unit: str,
@@ -654,7 +654,7 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
         )
     # Whatever load_pool would refuse is refused here, before there is a file.
     records = enumerate((_record(pool, response) for response in pool.responses), 1)
-    checked = _build_pool(records, "pool to save", "response")
+    checked = build_pool(records, "pool to save", "response")
     with atomic_path(path) as temporary:
         write(checked, temporary)
 
