@@ -51,7 +51,7 @@ def _provenance(options: argparse.Namespace, hours: float) -> dict[str, Any]:
         "profile": options.profile,
         "seed": options.seed,
         "commit": _commit(),
-        "hours": round(hours, 2),
+        "hours_since_last_start": round(hours, 2),
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
         "packages": {name: version(name) for name in _PACKAGES},

@@ -147,6 +147,14 @@ def test_accuracy_differences_are_paired_by_problem():
     assert (row["low"], row["high"]) == (-0.5, 0.5)
 
 
+def test_students_that_never_differ_may_differ_on_problems_not_asked():
+    answers = answers_of({"lalp": [[False]] * 8, "galp": [[False]] * 8})
+    (row,) = arms.accuracy_differences(answers, "rules", "galp", **DRAWS).to_dict("records")
+    z = stats.norm.ppf(0.975)
+    assert row["difference"] == 0
+    assert (row["low"], row["high"]) == pytest.approx((-(z**2) / (8 + z**2), z**2 / (8 + z**2)))
+
+
 @pytest.mark.parametrize(
     "function", [arms.loss_differences, arms.held_out_differences, arms.accuracy_differences]
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy import stats
 
 from lalp.intervals import mean_interval
@@ -190,11 +191,23 @@ def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> 
     return pd.DataFrame(rows, columns=columns)
 
 
-def _share_interval(values: np.ndarray, num_resamples: int, seed: int) -> tuple[float, float]:
+def _share_interval(
+    values: Float[np.ndarray, "problems"], num_resamples: int, seed: int
+) -> tuple[float, float]:
     if set(values) <= {0.0, 1.0}:
         share = stats.binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
         return float(share.low), float(share.high)
     return mean_interval(values, num_resamples, seed)
+
+
+def _share_difference_interval(
+    values: Float[np.ndarray, "problems"], num_resamples: int, seed: int
+) -> tuple[float, float]:
+    """Bootstrap; where all problems differ alike, so far as Wilson's interval of none reaches."""
+    if np.ptp(values) > 0:
+        return mean_interval(values, num_resamples, seed)
+    reach = stats.binomtest(0, len(values)).proportion_ci(method="wilson").high
+    return max(-1.0, float(values[0] - reach)), min(1.0, float(values[0] + reach))
 
 
 def accuracy_differences(
@@ -223,7 +236,7 @@ def accuracy_differences(
     rows = []
     for arm in table.columns.drop(against):
         values = (table[arm] - table[against]).to_numpy()
-        low, high = mean_interval(values, num_resamples, seed)
+        low, high = _share_difference_interval(values, num_resamples, seed)
         rows.append((arm, values.mean(), low, high, int((values != 0).sum()), len(values)))
     columns = ["arm", "difference", "low", "high", "num_differ", "num_problems"]
     return pd.DataFrame(rows, columns=columns)
