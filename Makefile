@@ -47,10 +47,10 @@ all: $(EXECUTED) $(FIGURES) ## run every notebook whose inputs changed, and draw
 
 # Under another name until it has run whole: papermill writes while it runs, and may be killed.
 $(OUT)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(READY)
-	@mkdir -p $(@D)
+	@mkdir -p $(@D)/unfinished
 	TQDM_DISABLE=1 $(PY) -m papermill --log-level WARNING --no-progress-bar -k python3 \
-	  --cwd notebooks -p PROFILE $(PROFILE) $< $@.part
-	@mv $@.part $@
+	  --cwd notebooks -p PROFILE $(PROFILE) $< $(@D)/unfinished/$(@F)
+	@mv $(@D)/unfinished/$(@F) $@
 
 # Notebooks that read what an earlier one wrote: the graded pool, its scores, all verdicts.
 $(OUT)/01_coverage.ipynb $(OUT)/04_selection.ipynb: $(OUT)/00_pool.ipynb
