@@ -21,7 +21,10 @@ def arm_baselines(table: pd.DataFrame) -> dict[str, str]:
     Args:
         table: From `lalp.experiments.arm_table`.
     """
-    names = {group: list(dict.fromkeys(rows["arm"])) for group, rows in table.groupby("group")}
+    names = {
+        group: list(dict.fromkeys(rows["arm"]))
+        for group, rows in table.groupby("group", sort=False)
+    }
     preferred = ("random", "lowest", "all")
     return {
         group: next((name for name in preferred if name in found), found[0])
