@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import signal
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -94,6 +96,14 @@ def build_student(family: str, tokenizer: PreTrainedTokenizerFast, **changes: ob
 @pytest.fixture(scope="session")
 def llama(tokenizer: PreTrainedTokenizerFast) -> Student:
     return build_student("llama", tokenizer)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

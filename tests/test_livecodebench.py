@@ -722,6 +722,7 @@ class TestCache:
         (problem,) = load(tmp_path, record())
         assert outcomes(problem, "print(1)", cache=cache) == ["passed"]
 
+    @pytest.mark.usefixtures("interruptible")
     def test_an_interrupt_ends_it_soon(self, tmp_path: Path):
         (problem,) = load(tmp_path, record())
         threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT)).start()

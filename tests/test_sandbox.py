@@ -418,7 +418,8 @@ def test_nothing_outlives_a_killed_caller(delay: float):
         process.kill()
 
 
-def test_an_interrupt_ends_the_sandbox(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_ends_the_sandbox():
     mark = f"i-{secrets.token_hex(6)}"
     timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
