@@ -16,7 +16,7 @@ from lalp.generation import Sampling
 from lalp.profiles import Profile
 from lalp.records import InputError, Pool, Prompt, atomic_path
 from lalp.runs.pool import profile_pool, profile_scores
-from lalp.training import HeldOut, Recipe
+from lalp.training import RECIPES, HeldOut, Recipe
 
 # Samples beside the greedy answer: the evaluation's temperature and top-p (Table 7).
 _TEMPERATURE, _TOP_P = 0.6, 0.95
@@ -63,17 +63,14 @@ class ArmResults:
 
 
 def sft_recipe(profile: Profile) -> Recipe:
-    """The profile's fine-tuning: float32 on a CPU, no weight decay, learning rate by cosine."""
-    return Recipe(
+    """The profile's fine-tuning: the paper's recipe, but its own rate and size, in float32."""
+    return replace(
+        RECIPES["paper"],
         learning_rate=profile.sft_learning_rate,
         epochs=profile.sft_epochs,
         batch_size=profile.sft_batch,
         gradient_accumulation=1,
-        schedule="cosine",
-        warmup_ratio=0.0,
         max_length=4096,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
         bf16=False,
         gradient_checkpointing=False,
     )
