@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.grading import extract_answer
-from lalp.records import InputError, Message, Prompt
+from lalp.records import InputError, Message, Prompt, numbered_records
 
 if TYPE_CHECKING:
     from lalp.livecodebench import Problem
@@ -316,27 +316,9 @@ def find_file(benchmark: Benchmark, folder: str | Path) -> Path:
 
 
 def _file_records(path: Path) -> tuple[str, _Records]:
-    is_parquet = path.suffix.lower() == ".parquet"
-    return ("row", _parquet_records(path)) if is_parquet else ("line", _jsonl_records(path))
-
-
-def _jsonl_records(path: Path) -> _Records:
-    """Yield (1-based line number, parsed value) of the lines that are not blank."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, _parse_line(line, f"{path}, line {number}")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _parse_line(line: bytes, where: str) -> Any:
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "invalid JSON"
-        raise InputError(f"{where}: {reason}; a benchmark has one JSON object a line") from error
+    if path.suffix.lower() == ".parquet":
+        return "row", _parquet_records(path)
+    return "line", numbered_records(path, "a benchmark")
 
 
 def _parquet_records(path: Path) -> _Records:

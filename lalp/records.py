@@ -168,6 +168,33 @@ def jsonl_records(path: Path, left_out: Counter[str]) -> Iterator[tuple[int, Any
             offset += len(raw)
 
 
+def numbered_records(path: Path, what: str) -> Iterator[tuple[int, Any]]:
+    """Yield (1-based line number, parsed value) of a JSONL file that is no pool.
+
+    Args:
+        path: Blank lines of it are passed over.
+        what: For the message: "a steps file", "a benchmark".
+
+    Raises:
+        InputError: If the file cannot be read, or a line is no JSON; named by its number.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, _parse_line(line, f"{path}, line {number}", what)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _parse_line(line: bytes, where: str, what: str) -> Any:
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "invalid JSON"
+        raise InputError(f"{where}: {reason}; {what} has one JSON object a line") from error
+
+
 def _decode_line(raw: bytes, offset: int) -> str:
     """Decode one line as UTF-8; ``offset`` is its first byte's position in the file."""
     is_first = offset == 0

@@ -11,12 +11,12 @@ import json
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lalp.records import InputError, Pool, Response, atomic_path
+from lalp.records import InputError, Pool, Response, atomic_path, numbered_records
 from lalp.segmentation import SPLITTERS, Span, split_steps
 
 # Imported where they are needed: torch and transformers take seconds, sentences do not.
@@ -118,7 +118,7 @@ def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:
     """
     texts = {response.response_id: response.text for response in pool.responses}
     steps: dict[str, list[Span]] = {}
-    for number, record in _records(Path(path)):
+    for number, record in numbered_records(Path(path), "a steps file"):
         try:
             response_id, spans = _parse_record(record)
             if response_id not in texts:
@@ -204,25 +204,6 @@ def _check_steps(pool: Pool, steps: Steps) -> dict[str, list[Span]]:
             raise InputError(f"given steps of response {name!r}: {error}") from None
         checked[name] = spans
     return checked
-
-
-def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield (1-based line number, parsed value) of the lines that are not blank."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, _parse_line(line, f"{path}, line {number}")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _parse_line(line: bytes, where: str) -> Any:
-    try:
-        return json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "invalid JSON"
-        raise InputError(f"{where}: {reason}; a steps file has one JSON object a line") from error
 
 
 def _parse_record(record: Any) -> tuple[str, list[Span]]:
