@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site bench arms refresh clean distclean help setup
+.PHONY: all test lint unit notebooks-check lab site bench arms world refresh clean distclean help setup
 .DEFAULT_GOAL := help
 
 PROFILE ?= cpu
@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.lalp-ready
 BENCH_READY := $(VENV)/.lalp-bench-ready
 
-SOURCES := $(wildcard lalp/*.py lalp/*/*.py lalp/profiles/*.yaml)
+SOURCES := $(wildcard lalp/*.py lalp/*/*.py lalp/profiles/*.yaml lalp/profiles/*/*.yaml)
 NOTEBOOKS := $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(NOTEBOOKS:%=$(OUT)/%.ipynb)
 # It collects what all others found.
@@ -31,6 +31,7 @@ FIGURES_04_selection := scores teacher_means window_sweep prompts_enough teacher
 FIGURES_05_sft := training_loss held_out_nll
 FIGURES_06_eval := accuracy arm_measures
 FIGURES_07_theory := learned_conditionals learned_weights gap_by_distance gap_by_window fluency_trap fatal_step
+FIGURES_08_step_world := world_thirds world_teachers world_rules world_windows world_gaps world_losses world_copying world_map
 FIGURES_09_paper_vs_run := overview
 FIGURES_10_variants := score_correlations step_length
 figures_of = $(FIGURES_$(1):%=$(DRAWN)/%.png)
@@ -103,6 +104,9 @@ bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and wit
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
 	$(PY) -m benchmarks.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
+
+world: | $(READY) ## step world over more seeds, or its map, and keep the results (PROFILE=standard, long: hours)
+	$(PY) -m benchmarks.world --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
 
 plan: | $(READY) ## what every stage of the paper's pipeline costs and runs (PROFILE=paper or gpu)
 	$(PY) -m lalp.cli pipeline plan --profile $(PROFILE)

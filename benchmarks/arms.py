@@ -8,14 +8,11 @@ on where it stopped, and writes ``figures/arms_standard/*.csv`` and ``provenance
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import subprocess
 import sys
 import time
-from importlib.metadata import version
 from typing import Any
 
+from benchmarks.provenance import describe_run
 from lalp import runs
 from lalp.assets import build_dir
 from lalp.experiments import arm_table, run_arms
@@ -47,22 +44,7 @@ def main() -> None:
 
 
 def _provenance(options: argparse.Namespace, hours: float) -> dict[str, Any]:
-    return {
-        "profile": options.profile,
-        "seed": options.seed,
-        "commit": _commit(),
-        "hours_since_last_start": round(hours, 2),
-        "cores": len(os.sched_getaffinity(0)),
-        "machine": platform.machine(),
-        "packages": {name: version(name) for name in _PACKAGES},
-    }
-
-
-def _commit() -> str:
-    """The checkout's commit, marked where the code has changed since."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    return found.stdout.strip() or "unknown"
+    return {"profile": options.profile, "seed": options.seed} | describe_run(hours, _PACKAGES)
 
 
 if __name__ == "__main__":

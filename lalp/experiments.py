@@ -14,6 +14,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -229,7 +231,7 @@ def train_arms(
     # Long ones first, so that no worker is left alone with one at the end.
     missing = [job for job in _distinct(jobs.values()) if not _is_trained(job)]
     missing.sort(key=_length, reverse=True)
-    _run_side_by_side(_train, missing, setup.workers, "training")
+    run_side_by_side(_train, missing, setup.workers, "training")
     before = _before_training(setup)
     held_out = [
         _labelled(arm, pd.concat([before, load_held_out(job.folder / _MODEL)], ignore_index=True))
@@ -386,7 +388,7 @@ def evaluate_arms(
     jobs = _answer_jobs(arms, pool, setup, problems, samplings)
     missing = [job for job in _distinct(jobs.values()) if not _answers_path(job).is_file()]
     _check_students(missing, setup)
-    _run_side_by_side(_answer, missing, setup.workers, "answering")
+    run_side_by_side(_answer, missing, setup.workers, "answering")
     answers = [_labelled(arm, pd.read_parquet(_answers_path(job))) for arm, job in jobs.items()]
     return _graded(pd.concat(answers, ignore_index=True), problems)
 
@@ -493,18 +495,25 @@ def run_arms(
 # --- side by side ------------------------------------------------------------------------------
 
 
-def _run_side_by_side(
-    function: Callable[[Any], None], jobs: Sequence[Any], workers: int, label: str
+def run_side_by_side(
+    function: Callable[[Any], Any],
+    jobs: Sequence[Any],
+    workers: int,
+    label: str,
+    threads: int | None = None,
 ) -> None:
-    """Run jobs in fresh processes, each on its share of the threads; stop at the first error."""
+    """Run jobs in fresh processes, on their share of the cores if no number of threads is given.
+
+    The first error stops all.
+    """
     if not jobs:
         return
     cores = len(os.sched_getaffinity(0))
     workers = min(workers, cores, len(jobs))
-    threads = cores // workers
+    threads = threads or cores // workers
     # Spawned, not forked: a fork of a process with torch's threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _set_threads, (threads,)) as executor:
+    with ProcessPoolExecutor(workers, context, _begin, (threads, os.getpid())) as executor:
         futures = [executor.submit(function, job) for job in jobs]
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc=label):
@@ -514,7 +523,15 @@ def _run_side_by_side(
             raise
 
 
-def _set_threads(threads: int) -> None:
+def _begin(threads: int, parent: int) -> None:
+    """Prepare a worker; it ends when its parent is killed, which can tell nobody."""
     import torch
 
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -1,0 +1,83 @@
+"""Step world over more seeds, or its map, committed with what made it (`make world`).
+
+``python -m benchmarks.world --profile standard`` pre-trains students, trains and evaluates every
+arm of a profile, goes on where it stopped, and writes ``figures/world_standard/*.csv`` and
+``provenance.json``, which `08_step_world` lays beside its own small run. The profile ``long`` gives
+the map.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.provenance import describe_run
+from lalp import runs
+from lalp.assets import build_dir, code_of
+from lalp.records import InputError
+from lalp.world_profiles import (
+    RULES_BY_NAME,
+    TEACHERS_BY_NAME,
+    WORLD_PROFILES,
+    load_world_profile,
+)
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy")
+# Whose code decides the numbers.
+_MODULES = (
+    "world", "world_profiles", "world_student", "world_runs", "training", "generation", "scoring",
+    "segmentation", "selection", "windows",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--profile", default="standard", choices=WORLD_PROFILES)
+    options = parser.parse_args()
+    try:
+        started = time.monotonic()
+        # Before the run: code that is changed meanwhile did not make it.
+        made = {"code": {name: _digest(code_of(name)) for name in _MODULES}}
+        results = runs.world_results(options.profile)
+        hours = (time.monotonic() - started) / 3600
+        made = _provenance(options.profile, results.students) | made
+        made |= describe_run(hours, _PACKAGES)
+        folder = build_dir().parent / "figures" / f"world_{options.profile}"
+        runs.save_world_results(replace(results, provenance=made), folder)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{len(results.arms)} arms of {len(results.students)} students in {folder.name}")
+
+
+def _provenance(profile: str, students: pd.DataFrame) -> dict[str, Any]:
+    kinds = students.groupby(["family", "copying"], sort=False)
+    return {
+        "profile": profile,
+        "values": asdict(load_world_profile(profile)),
+        "teachers": [asdict(teacher) for teacher in TEACHERS_BY_NAME.values()],
+        "rules": {name: list(rule) for name, rule in RULES_BY_NAME.items()},
+        "seeds": [
+            {
+                "family": family,
+                "copying": float(copying),
+                "accepted": found.loc[found["accepted"], "seed"].tolist(),
+                "rejected": found.loc[~found["accepted"], "seed"].tolist(),
+            }
+            for (family, copying), found in kinds
+        ],
+    }
+
+
+def _digest(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()

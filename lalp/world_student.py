@@ -1,0 +1,385 @@
+"""Step world's student: a small transformer that knows single moves, and little more.
+
+It is pre-trained on drills (facts, looking things up in a prompt, repeating lists of values), on
+parts of solutions (up to seven steps, from anywhere), and on whole solutions of problems with up
+to three moves. So before fine-tuning it can do every move, and has never seen a whole solution of
+the length that is asked for. How well it repeats what it has read is set by the share of documents
+that do nothing else.
+
+Model and tokenizer are ordinary files of transformers, so that scoring, training and sampling take
+them as any other student.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lalp.records import atomic_path
+from lalp.world import (
+    LABELS,
+    PLACES,
+    Problem,
+    Teacher,
+    make_problem,
+    words,
+    write_trace,
+)
+
+_UNKNOWN, _PAD, _END = "<unknown>", "<pad>", "<end>"
+_IGNORED = -100
+MAX_POSITIONS = 1024
+_LEARNING_RATE = 2e-3
+_BATCH_TOKENS = 768
+# Documents drawn at once, of which like lengths are put together.
+_BLOCK = 512
+# What whole problems the student has seen solved, and how long parts of longer ones are.
+SHORT_MOVES = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Schooling:
+    """How a student is pre-trained.
+
+    Attributes:
+        family: Family of problems, one of `lalp.world.FAMILIES`.
+        copying: Share of documents after the drills that repeat lists of values.
+        moves: Moves of the problems that parts of solutions are taken from: least and most.
+        tokens: Pre-training tokens of all other documents, padding not counted.
+        seed: Of weights and documents.
+    """
+
+    family: str
+    copying: float
+    moves: tuple[int, int]
+    tokens: int
+    seed: int
+
+
+# A piece of a document, and whether its tokens are in the loss.
+_Piece = tuple[str, bool]
+
+
+# --- tokenizer and model ---------------------------------------------------------------------
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word and full stop; no other tokens than this world's."""
+    vocab = {word: i for i, word in enumerate([_UNKNOWN, _PAD, _END, *words()])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=_UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"\."), "isolated")]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=_UNKNOWN,
+        pad_token=_PAD,
+        eos_token=_END,
+        model_max_length=MAX_POSITIONS,
+    )
+
+
+def make_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
+    """A Llama model with random weights: three layers of width 128, 0.5 M parameters."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=False,
+        initializer_range=0.05,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=1,
+    )
+    return LlamaForCausalLM(config)
+
+
+# --- documents -------------------------------------------------------------------------------
+
+# The styles that parts of solutions are written in, each drawn anew: no teacher's own.
+_LEAP, _SCAFFOLDING, _RESTATING, _CHECKING = 0.1, 0.8, 0.4, 0.3
+
+
+# Questions of one drill: many, so that looking things up is learned soon.
+_ASKED = 30
+
+
+def _any_style(rng: np.random.Generator) -> Teacher:
+    has = rng.random(3) < 0.5
+    return Teacher(
+        "any",
+        leap=_LEAP,
+        scaffolding=_SCAFFOLDING * has[0],
+        restating=_RESTATING * 2 * has[1],
+        checking=_CHECKING * 2 * has[2],
+    )
+
+
+def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """Facts one after another; only their results are in the loss."""
+    pieces = []
+    for _ in range(_ASKED):
+        problem = make_problem("registers", 1, rng)
+        before, after = problem.values
+        pieces += [(f"{before} {problem.ops[0]} =", False), (after, True)]
+    return pieces
+
+
+def _operations(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """A prompt's operations, many of them asked for again by their labels."""
+    problem = make_problem("registers", int(rng.integers(3, school.moves[1] + 1)), rng)
+    lines = list(zip(LABELS[1:], problem.ops, strict=False))
+    return _asked_again(problem.prompt, lines, rng)
+
+
+def _arrows(names: Sequence[str], rng: np.random.Generator) -> list[_Piece]:
+    """Arrows that make a circle, many of them asked for again.
+
+    So every word stands twice, and what follows it is found only by looking up the right one. That
+    is learned within some hundred steps, and much later from lines where counting would do, or
+    where the most frequent value is a good guess.
+    """
+    circle = rng.permutation(names)[: int(rng.integers(3, len(names) + 1))].tolist()
+    lines = list(pairwise([*circle, circle[0]]))
+    lines = [lines[i] for i in rng.permutation(len(lines))]
+    return _asked_again(" ; ".join(map(" ".join, lines)) + " :", lines, rng)
+
+
+def _labels_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    return _arrows(LABELS, rng)
+
+
+def _places_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    return _arrows(PLACES, rng)
+
+
+def _asked_again(
+    text: str, lines: Sequence[tuple[str, str]], rng: np.random.Generator
+) -> list[_Piece]:
+    pieces = [(text, False)]
+    for i in rng.integers(len(lines), size=_ASKED):
+        pieces += [(lines[i][0], False), (lines[i][1], True)]
+    return pieces
+
+
+def _list_of_values(school: Schooling, rng: np.random.Generator, size: int) -> list[list[str]]:
+    values = list("0123456789") if school.family == "registers" else list(PLACES)
+    return [[LABELS[i], values[rng.integers(len(values))]] for i in range(size)]
+
+
+def _restating(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """Values, and then a list of them: ``a is 6. b is 7. so far a 6 , b 7.``; it is scored."""
+    pieces: list[_Piece] = []
+    for _ in range(3):
+        pairs = _list_of_values(school, rng, int(rng.integers(2, 7)))
+        for label, value in pairs:
+            pieces.append((f"{label} is {value}.", False))
+        pieces.append(("so far " + " , ".join(map(" ".join, pairs)) + ".", True))
+    return pieces
+
+
+def _repetitive(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """One long list of values, again and again."""
+    pairs = _list_of_values(school, rng, int(rng.integers(5, len(LABELS))))
+    text = "so far " + " , ".join(f"{label} {value}" for label, value in pairs) + "."
+    pieces: list[_Piece] = [(text, False)]
+    while sum(len(piece.split()) for piece, _ in pieces) < 200:
+        pieces.append((text, True))
+    return pieces
+
+
+def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """One to four steps to read, and one to three more to predict; the answer if they are the last.
+
+    A part begins anywhere, so that nothing shows how a long solution begins.
+    """
+    low, high = school.moves
+    problem = make_problem(school.family, int(rng.integers(low, high + 1)), rng)
+    start = int(rng.integers(0, problem.num_moves - 2))
+    trace = write_trace(problem, _any_style(rng), rng, start)
+    read = min(int(rng.integers(1, 5)), len(trace.steps) - 1)
+    stop = read + int(rng.integers(1, 4))
+    end = [trace.answer, _END] if stop >= len(trace.steps) else []
+    pieces = [(problem.prompt, False), (" ".join(trace.steps[:read]), False)]
+    return [*pieces, (" ".join([*trace.steps[read:stop], *end]), True)]
+
+
+def _solution(problem: Problem, rng: np.random.Generator) -> list[_Piece]:
+    trace = write_trace(problem, _any_style(rng), rng)
+    return [(problem.prompt, False), (f"{trace.text} {_END}", True)]
+
+
+def _short(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """A problem of few moves with its whole solution."""
+    moves = SHORT_MOVES[rng.integers(len(SHORT_MOVES))]
+    return _solution(make_problem(school.family, moves, rng), rng)
+
+
+_Maker = Callable[[Schooling, np.random.Generator], list[_Piece]]
+
+
+def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
+    """Where each phase of pre-training ends, as a share of its tokens, and its kinds of documents.
+
+    One new drill at a time: mixed from the start, each hides the others' first progress.
+    """
+    labels, places, restating = _labels_drill, _places_drill, _restating
+    if school.family == "registers":
+        drills: dict[_Maker, float] = {_facts: 0.5, _operations: 0.25, labels: 0.25}
+        phases: list[tuple[float, dict[_Maker, float]]] = [
+            (0.16, {labels: 1.0}),
+            (0.22, {restating: 0.7, labels: 0.3}),
+            (0.28, {_operations: 0.6, labels: 0.25, restating: 0.15}),
+            (0.4, {_facts: 0.6, _operations: 0.15, labels: 0.15, restating: 0.1}),
+        ]
+    else:
+        drills = {places: 1.0}
+        phases = [
+            (0.2, {places: 1.0}),
+            (0.3, {places: 0.4, labels: 0.3, restating: 0.3}),
+        ]
+    rest = 1 - school.copying
+    mixed = {kind: 0.15 * rest * share for kind, share in drills.items()}
+    mixed |= {_part: 0.4 * rest, _short: 0.45 * rest}
+    copying = {_restating: school.copying / 2, _repetitive: school.copying / 2}
+    return [*phases, (1.0, mixed | copying)]
+
+
+# Token ids, labels, and the share of pre-training that is over before the document.
+_Document = tuple[list[int], list[int], float]
+
+
+def documents(school: Schooling, tokenizer: PreTrainedTokenizerFast) -> Iterator[_Document]:
+    """Token ids and labels of one document after another.
+
+    Documents that repeat lists come on top: they do not count towards the tokens, so that students
+    who read more of them have read as much of everything else.
+    """
+    rng = np.random.default_rng([school.seed, 77])
+    vocab = tokenizer.get_vocab()
+    phases, written = _phases(school), 0
+    while (share := written / school.tokens) < 1:
+        kinds = next(kinds for end, kinds in phases if share < end)
+        makers, shares = list(kinds), np.array(list(kinds.values()))
+        for i in rng.choice(len(makers), size=_BLOCK, p=shares / shares.sum()):
+            ids, labels = _encode(makers[i](school, rng), vocab)
+            yield ids, labels, written / school.tokens
+            written += len(ids) * (
+                makers[i] not in (_repetitive, _restating) or share < phases[-2][0]
+            )
+
+
+def _encode(pieces: Sequence[_Piece], vocab: Mapping[str, int]) -> tuple[list[int], list[int]]:
+    ids: list[int] = []
+    labels: list[int] = []
+    for text, scored in pieces:
+        # What the tokenizer does; word by word in Python is faster than many short calls.
+        new = [vocab[word] for word in text.replace(".", " .").split()]
+        ids += new
+        labels += new if scored else [_IGNORED] * len(new)
+    return ids, labels
+
+
+def batches(
+    school: Schooling, tokenizer: PreTrainedTokenizerFast
+) -> Iterator[tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], float]]:
+    """Padded batches of documents of like length, with the share of pre-training that is over."""
+    rng = np.random.default_rng([school.seed, 78])
+    stream = documents(school, tokenizer)
+    while block := list(islice(stream, _BLOCK)):
+        begin, end = block[0][2], block[-1][2]
+        some = sorted(block, key=lambda document: len(document[0]))
+        groups: list[list[_Document]] = [[]]
+        for document in some:
+            if groups[-1] and len(document[0]) * (len(groups[-1]) + 1) > _BATCH_TOKENS:
+                groups.append([])
+            groups[-1].append(document)
+        for place, i in enumerate(rng.permutation(len(groups))):
+            yield *_padded(groups[i]), begin + (end - begin) * place / len(groups)
+
+
+def _padded(
+    group: Sequence[_Document],
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    longest = max(len(document[0]) for document in group)
+    ids = torch.full((len(group), longest), 1)
+    labels = torch.full((len(group), longest), _IGNORED)
+    for row, (mine, targets, _) in enumerate(group):
+        ids[row, : len(mine)] = torch.tensor(mine)
+        labels[row, : len(mine)] = torch.tensor(targets)
+    return ids, labels
+
+
+# --- pre-training ----------------------------------------------------------------------------
+
+
+def pretrain(school: Schooling, out: Path) -> None:
+    """Train a student from scratch and write it; one that is there already is kept.
+
+    Args:
+        school: How.
+        out: Folder for weights, tokenizer and ``schooling.json``.
+    """
+    if (out / "schooling.json").is_file():
+        return
+    tokenizer = make_tokenizer()
+    model = make_model(len(tokenizer), school.seed)
+    started = time.monotonic()
+    losses = list(_steps(model, school, tokenizer))
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    report = asdict(school) | {
+        "seconds": time.monotonic() - started,
+        "loss": float(np.mean(losses[-50:])),
+    }
+    with atomic_path(out / "schooling.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _steps(
+    model: LlamaForCausalLM, school: Schooling, tokenizer: PreTrainedTokenizerFast
+) -> Iterator[float]:
+    """Optimizer steps until the tokens are used up; the loss of each."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=_LEARNING_RATE, weight_decay=0.01, fused=True
+    )
+    model.train()
+    for ids, labels, share in batches(school, tokenizer):
+        share = min(share, 1.0)  # the last documents may be more than is left
+        rate = _LEARNING_RATE * min(1.0, share / 0.02 + 0.01)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
+        loss = _loss(model, ids, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield loss.item()
+
+
+def _loss(
+    model: LlamaForCausalLM, ids: Int[Tensor, "batch pos"], labels: Int[Tensor, "batch pos"]
+) -> Float[Tensor, ""]:
+    """Mean over scored tokens; padding is on the right, where causal attention never looks."""
+    hidden = model.model(ids, use_cache=False).last_hidden_state[:, :-1]
+    targets = labels[:, 1:]
+    scored = targets != _IGNORED
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[scored]), targets[scored])
