@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -383,7 +384,9 @@ def copying(unit: Unit) -> dict[str, float]:
                 near.append(probs[place])
             elif age >= _FAR:
                 far.append(probs[place])
-    return {"copying_near": float(np.mean(near)), "copying_far": float(np.mean(far))}
+    # Traces of few moves have no far ones.
+    means = [float(np.mean(found)) if found else math.nan for found in (near, far)]
+    return dict(zip(("copying_near", "copying_far"), means, strict=True))
 
 
 def _new_in_lists(text: str) -> Iterator[tuple[int, int]]:

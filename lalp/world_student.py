@@ -29,6 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lalp.records import atomic_path
 from lalp.world import (
+    DIGITS,
     LABELS,
     PLACES,
     Problem,
@@ -142,11 +143,25 @@ def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     return pieces
 
 
+# How moves ask for an operation: what stands between a label and its operation differs.
+_QUESTIONS = (
+    "{label}",
+    "for {label} take",
+    "{label} is {value}",
+    "next {label} : from {value} with",
+)
+
+
 def _operations(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
-    """A prompt's operations, many of them asked for again by their labels."""
+    """A prompt's operations, many of them asked for by their labels, in the words of moves."""
     problem = make_problem("registers", int(rng.integers(3, school.moves[1] + 1)), rng)
-    lines = list(zip(LABELS[1:], problem.ops, strict=False))
-    return _asked_again(problem.prompt, lines, rng)
+    pieces = [(problem.prompt, False)]
+    for i in rng.integers(problem.num_moves, size=_ASKED):
+        question = _QUESTIONS[rng.integers(len(_QUESTIONS))]
+        value = DIGITS[rng.integers(len(DIGITS))]
+        pieces.append((question.format(label=LABELS[i + 1], value=value), False))
+        pieces.append((problem.ops[i], True))
+    return pieces
 
 
 def _arrows(names: Sequence[str], rng: np.random.Generator) -> list[_Piece]:
@@ -159,7 +174,10 @@ def _arrows(names: Sequence[str], rng: np.random.Generator) -> list[_Piece]:
     circle = rng.permutation(names)[: int(rng.integers(3, len(names) + 1))].tolist()
     lines = list(pairwise([*circle, circle[0]]))
     lines = [lines[i] for i in rng.permutation(len(lines))]
-    return _asked_again(" ; ".join(map(" ".join, lines)) + " :", lines, rng)
+    pieces = [(" ; ".join(map(" ".join, lines)) + " :", False)]
+    for i in rng.integers(len(lines), size=_ASKED):
+        pieces += [(lines[i][0], False), (lines[i][1], True)]
+    return pieces
 
 
 def _labels_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
@@ -168,15 +186,6 @@ def _labels_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 
 def _places_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     return _arrows(PLACES, rng)
-
-
-def _asked_again(
-    text: str, lines: Sequence[tuple[str, str]], rng: np.random.Generator
-) -> list[_Piece]:
-    pieces = [(text, False)]
-    for i in rng.integers(len(lines), size=_ASKED):
-        pieces += [(lines[i][0], False), (lines[i][1], True)]
-    return pieces
 
 
 def _list_of_values(school: Schooling, rng: np.random.Generator, size: int) -> list[list[str]]:
@@ -242,12 +251,12 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
     """
     labels, places, restating = _labels_drill, _places_drill, _restating
     if school.family == "registers":
-        drills: dict[_Maker, float] = {_facts: 0.5, _operations: 0.25, labels: 0.25}
+        drills: dict[_Maker, float] = {_facts: 0.25, _operations: 0.55, labels: 0.2}
         phases: list[tuple[float, dict[_Maker, float]]] = [
             (0.16, {labels: 1.0}),
             (0.22, {restating: 0.7, labels: 0.3}),
-            (0.28, {_operations: 0.6, labels: 0.25, restating: 0.15}),
-            (0.4, {_facts: 0.6, _operations: 0.15, labels: 0.15, restating: 0.1}),
+            (0.32, {_operations: 0.75, labels: 0.15, restating: 0.1}),
+            (0.42, {_facts: 0.55, _operations: 0.3, labels: 0.1, restating: 0.05}),
         ]
     else:
         drills = {places: 1.0}
@@ -256,8 +265,8 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
             (0.3, {places: 0.4, labels: 0.3, restating: 0.3}),
         ]
     rest = 1 - school.copying
-    mixed = {kind: 0.15 * rest * share for kind, share in drills.items()}
-    mixed |= {_part: 0.4 * rest, _short: 0.45 * rest}
+    mixed = {kind: 0.2 * rest * share for kind, share in drills.items()}
+    mixed |= {_part: 0.4 * rest, _short: 0.4 * rest}
     copying = {_restating: school.copying / 2, _repetitive: school.copying / 2}
     return [*phases, (1.0, mixed | copying)]
 

@@ -463,7 +463,7 @@ def copying_slopes(table: pd.DataFrame, strength: str = "copying_far") -> pd.Dat
         greatest strength among them. NaN with fewer than three students or no spread.
     """
     rows = []
-    for family, frame in table.groupby("family", sort=False):
+    for family, frame in table.dropna(subset=strength).groupby("family", sort=False):
         x = frame[strength]
         for effect in COPYING_EFFECTS:
             slope, reach, rho = np.nan, np.nan, np.nan
