@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.provenance import describe_run
+from benchmarks.provenance import commit, describe_run
 from lalp import runs
 from lalp.assets import build_dir, code_of
 from lalp.records import InputError
@@ -43,13 +43,12 @@ def main() -> None:
     try:
         started = time.monotonic()
         # Before the run: code that is changed meanwhile did not make it.
-        made = {"code": {name: _digest(code_of(name)) for name in _MODULES}}
+        made = {"commit": commit(), "code": {m: _digest(code_of(m)) for m in _MODULES}}
         results = runs.world_results(options.profile)
         hours = (time.monotonic() - started) / 3600
-        made = _provenance(options.profile, results.students) | made
-        made |= describe_run(hours, _PACKAGES)
+        facts = _provenance(options.profile, results.students) | describe_run(hours, _PACKAGES)
         folder = build_dir().parent / "figures" / f"world_{options.profile}"
-        runs.save_world_results(replace(results, provenance=made), folder)
+        runs.save_world_results(replace(results, provenance=facts | made), folder)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -27,7 +27,7 @@ from lalp import selection
 from lalp.assets import build_dir, code_of
 from lalp.experiments import run_side_by_side
 from lalp.generation import generate
-from lalp.records import InputError, Pool, atomic_path
+from lalp.records import Pool, atomic_path
 from lalp.sampling import Sampling
 from lalp.store import score
 from lalp.students import load_student
@@ -236,7 +236,9 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
         relative position, mean self-conditioning gap (Eq. 4).
     """
     pool, tables = unit_scores(unit)
-    rows = [_row(unit, "", BEFORE, {"num_solved": round(gate(unit)["whole"] * len(unit.held_out))})]
+    problems = len(unit.held_out)
+    before = {"num_solved": round(gate(unit)["whole"] * problems), "num_problems": problems}
+    rows = [_row(unit, "", BEFORE, before)]
     for (group, name), ids in plan_selections(unit, tables).items():
         result = _summary(tables["true"], ids) | run_arm(unit, pool, ids)
         rows.append(_row(unit, group, name, result))
@@ -481,14 +483,10 @@ def run_world(profile: WorldProfile) -> dict[str, pd.DataFrame]:
     """Everything of a profile; what is there already is read.
 
     Returns:
-        ``students`` (`find_students`), and ``arms``, ``means`` and ``gaps`` (`run_unit`).
-
-    Raises:
-        InputError: If no student passes the gate.
+        ``students`` (`find_students`), and ``arms``, ``means`` and ``gaps`` (`run_unit`) if any
+        student was accepted.
     """
     gates = find_students(profile)
-    if not gates["accepted"].any():
-        raise InputError(f"none of {len(gates)} students of step world passes the gate")
     units = plan_units(profile, gates)
     run_side_by_side(_score_unit, units, profile.workers, "scores", threads=1)
     parts = [(unit, part) for part in range(_PARTS) for unit in units]
