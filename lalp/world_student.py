@@ -29,7 +29,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lalp.records import atomic_path
 from lalp.world import (
-    DIGITS,
     LABELS,
     PLACES,
     Problem,
@@ -143,25 +142,11 @@ def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     return pieces
 
 
-# How moves ask for an operation: what stands between a label and its operation differs.
-_QUESTIONS = (
-    "{label}",
-    "for {label} take",
-    "{label} is {value}",
-    "next {label} : from {value} with",
-)
-
-
 def _operations(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
-    """A prompt's operations, many of them asked for by their labels, in the words of moves."""
+    """A prompt's operations, many of them asked for by their labels."""
     problem = make_problem("registers", int(rng.integers(3, school.moves[1] + 1)), rng)
-    pieces = [(problem.prompt, False)]
-    for i in rng.integers(problem.num_moves, size=_ASKED):
-        question = _QUESTIONS[rng.integers(len(_QUESTIONS))]
-        value = DIGITS[rng.integers(len(DIGITS))]
-        pieces.append((question.format(label=LABELS[i + 1], value=value), False))
-        pieces.append((problem.ops[i], True))
-    return pieces
+    lines = list(zip(LABELS[1:], problem.ops, strict=False))
+    return [(problem.prompt, False), *_asked_again(lines, rng)]
 
 
 def _arrows(names: Sequence[str], rng: np.random.Generator) -> list[_Piece]:
@@ -174,10 +159,13 @@ def _arrows(names: Sequence[str], rng: np.random.Generator) -> list[_Piece]:
     circle = rng.permutation(names)[: int(rng.integers(3, len(names) + 1))].tolist()
     lines = list(pairwise([*circle, circle[0]]))
     lines = [lines[i] for i in rng.permutation(len(lines))]
-    pieces = [(" ; ".join(map(" ".join, lines)) + " :", False)]
+    return [(" ; ".join(map(" ".join, lines)) + " :", False), *_asked_again(lines, rng)]
+
+
+def _asked_again(lines: Sequence[tuple[str, str]], rng: np.random.Generator) -> Iterator[_Piece]:
     for i in rng.integers(len(lines), size=_ASKED):
-        pieces += [(lines[i][0], False), (lines[i][1], True)]
-    return pieces
+        yield lines[i][0], False
+        yield lines[i][1], True
 
 
 def _labels_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
