@@ -34,14 +34,14 @@ OPERATIONS = ("+1", "+2", "+3", "+4", "+5", "*3", "*7", "*9")
 _PLACES = "ant bee cat cow dog elk fox gnu hen jay owl pig yak"
 PLACES = tuple(_PLACES.split(" "))
 
-# What teachers write. A move's sentence names its labels first: what the prompt says of a label is
-# then found by it.
+# What teachers write. A move's sentence names its labels first, each followed at once by what the
+# prompt says of it: what is looked up stands beside what it is looked up by.
 _MOVES = {
     "registers": (
-        "{labels} {ops} : {before} {ops} = {after}.",
-        "for {labels} take {ops} on {before} to get {after}.",
-        "{labels} is {before} {ops} which makes {after}.",
-        "next {labels} : from {before} with {ops} comes {after}.",
+        "{moves} : {before} {ops} = {after}.",
+        "for {moves} on {before} we get {after}.",
+        "{moves} from {before} makes {after}.",
+        "next {moves} : {before} becomes {after}.",
     ),
     "paths": (
         "{labels} : {before} {after}.",
@@ -51,7 +51,7 @@ _MOVES = {
     ),
 }
 _CHECKS = {
-    "registers": "check {labels} : {before} {ops} = {after}.",
+    "registers": "check {moves} : {before} {ops} = {after}.",
     "paths": "check {labels} : {before} {after}.",
 }
 _FILLERS = (
@@ -251,9 +251,11 @@ def _sentences(
         yield _LEDGER.format(pairs=pairs)
     for _ in range(rng.binomial(2, teacher.scaffolding / 2)):
         yield _FILLERS[rng.integers(len(_FILLERS))]
+    labels, ops = LABELS[place + 1 : end + 1], problem.ops[place:end]
     fields = {
-        "labels": " ".join(LABELS[place + 1 : end + 1]),
-        "ops": " ".join(problem.ops[place:end]),
+        "labels": " ".join(labels),
+        "ops": " ".join(ops),
+        "moves": " ".join(f"{label} {op}" for label, op in zip(labels, ops, strict=True)),
         "before": problem.values[place],
         "after": problem.values[end],
     }
@@ -295,10 +297,13 @@ def read_trace(problem: Problem, text: str) -> None:
         elif form == "filler":
             fits = True
         else:
-            end = place if form == "check" else place + len(found["labels"].split(" "))
-            begin = end - len(found["labels"].split(" "))
-            fits = _is_move(problem, found, begin, end)
-            known |= {found["labels"].split(" ")[-1]: found["after"]}
+            labels, ops = _labels_and_ops(found)
+            end = place if form == "check" else place + len(labels)
+            begin = end - len(labels)
+            fits = _is_move(problem, begin, end, labels, ops) and (
+                found["before"] == problem.values[begin] and found["after"] == problem.values[end]
+            )
+            known |= {labels[-1]: found["after"]}
             place = end
         if not fits:
             raise InputError(f"{sentence!r} is not so in {problem.prompt[:60]!r}")
@@ -306,16 +311,23 @@ def read_trace(problem: Problem, text: str) -> None:
         raise InputError(f"no answer to {problem.prompt[:60]!r}")
 
 
-def _is_move(problem: Problem, found: Mapping[str, str], begin: int, end: int) -> bool:
+def _labels_and_ops(found: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """The labels of a move's sentence, and its operations wherever it names them."""
+    if "moves" not in found:
+        return found["labels"].split(" "), []
+    words = found["moves"].split(" ")
+    named = [words[1::2], *([found["ops"].split(" ")] if "ops" in found else [])]
+    return words[::2], named
+
+
+def _is_move(
+    problem: Problem, begin: int, end: int, labels: Sequence[str], named: Sequence[Sequence[str]]
+) -> bool:
+    """Whether these are the moves from ``begin`` to ``end``, and their operations."""
     if begin < 0 or end > problem.num_moves:
         return False
-    ops = " ".join(problem.ops[begin:end])
-    return (
-        found["labels"].split(" ") == list(LABELS[begin + 1 : end + 1])
-        and found.get("ops", ops) == ops
-        and found["before"] == problem.values[begin]
-        and found["after"] == problem.values[end]
-    )
+    ops = list(problem.ops[begin:end])
+    return list(labels) == list(LABELS[begin + 1 : end + 1]) and all(o == ops for o in named)
 
 
 def _parse(family: str, sentence: str) -> tuple[str, dict[str, str]]:
@@ -335,7 +347,12 @@ def _forms(family: str) -> list[tuple[str, re.Pattern[str]]]:
 
 def _pattern(text: str) -> re.Pattern[str]:
     """A sentence's template as a pattern; a field that stands twice must be the same twice."""
-    word = {"labels": r"\w(?: \w)*", "ops": r"[+*]\d(?: [+*]\d)*", "pairs": r".+?"}
+    word = {
+        "moves": r"\w [+*]\d(?: \w [+*]\d)*",
+        "labels": r"\w(?: \w)*",
+        "ops": r"[+*]\d(?: [+*]\d)*",
+        "pairs": r".+?",
+    }
     parts, seen = [], set()
     for part in re.split(r"(\{\w+\})", text.replace("{{", "\0").replace("}}", "\1")):
         name = part.strip("{}")

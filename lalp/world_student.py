@@ -29,6 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lalp.records import atomic_path
 from lalp.world import (
+    DIGITS,
     LABELS,
     PLACES,
     Problem,
@@ -176,16 +177,20 @@ def _places_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     return _arrows(PLACES, rng)
 
 
-def _list_of_values(school: Schooling, rng: np.random.Generator, size: int) -> list[list[str]]:
-    values = list("0123456789") if school.family == "registers" else list(PLACES)
-    return [[LABELS[i], values[rng.integers(len(values))]] for i in range(size)]
+def _list_of_values(
+    school: Schooling, rng: np.random.Generator, fewest: int, most: int
+) -> list[list[str]]:
+    """Labels with values. In any order: in alphabetical order, counting would do."""
+    values = DIGITS if school.family == "registers" else PLACES
+    labels = rng.permutation(LABELS)[: int(rng.integers(fewest, most + 1))].tolist()
+    return [[label, values[rng.integers(len(values))]] for label in labels]
 
 
 def _restating(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """Values, and then a list of them: ``a is 6. b is 7. so far a 6 , b 7.``; it is scored."""
     pieces: list[_Piece] = []
     for _ in range(3):
-        pairs = _list_of_values(school, rng, int(rng.integers(2, 7)))
+        pairs = _list_of_values(school, rng, 2, 6)
         for label, value in pairs:
             pieces.append((f"{label} is {value}.", False))
         pieces.append(("so far " + " , ".join(map(" ".join, pairs)) + ".", True))
@@ -194,7 +199,7 @@ def _restating(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 
 def _repetitive(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """One long list of values, again and again."""
-    pairs = _list_of_values(school, rng, int(rng.integers(5, len(LABELS))))
+    pairs = _list_of_values(school, rng, 5, len(LABELS) - 1)
     text = "so far " + " , ".join(f"{label} {value}" for label, value in pairs) + "."
     pieces: list[_Piece] = [(text, False)]
     while sum(len(piece.split()) for piece, _ in pieces) < 200:
@@ -242,7 +247,7 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
         drills: dict[_Maker, float] = {_facts: 0.25, _operations: 0.55, labels: 0.2}
         phases: list[tuple[float, dict[_Maker, float]]] = [
             (0.16, {labels: 1.0}),
-            (0.22, {restating: 0.7, labels: 0.3}),
+            (0.24, {restating: 0.7, labels: 0.3}),
             (0.32, {_operations: 0.75, labels: 0.15, restating: 0.1}),
             (0.42, {_facts: 0.55, _operations: 0.3, labels: 0.1, restating: 0.05}),
         ]

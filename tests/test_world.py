@@ -351,7 +351,8 @@ def test_sentences_without_content_come_as_often_as_asked(scaffolding):
 
 def wording(step: str) -> str:
     first, _, rest = step.partition(" ")
-    return first if first in ("for", "next") else "is" if " is " in f" {rest}" else "plain"
+    third = " is " in f" {rest}" or " from " in f" {rest}"
+    return first if first in ("for", "next") else "third" if third else "plain"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -427,8 +428,8 @@ def test_what_is_cut_off_is_refused(written, data):
 
 PROBLEM = Problem("registers", "a = 6 ; b +1 ; c *9 :", ("+1", "*9"), ("6", "7", "3"))
 RIGHT = (
-    "b +1 : 6 +1 = 7. check b : 6 +1 = 7. so far a 6 , b 7. let us go on. "
-    r"for c take *9 on 7 to get 3. the answer is \boxed{ 3 }."
+    "b +1 : 6 +1 = 7. check b +1 : 6 +1 = 7. so far a 6 , b 7. let us go on. "
+    r"for c *9 on 7 we get 3. the answer is \boxed{ 3 }."
 )
 
 
@@ -444,13 +445,13 @@ def test_a_trace_by_hand_is_read():
         ("a 6 , b 7", "a 6 , b 7 , c 3"),
         ("a 6 , b 7", "a 6 , b 7 , b 7"),
         ("so far a 6 , b 7.", "so far ."),
-        ("check b : 6 +1 = 7.", "check c : 7 *9 = 3."),  # checks
-        ("b +1 : 6 +1 = 7. check b : 6 +1 = 7.", "check b : 6 +1 = 7. b +1 : 6 +1 = 7."),
-        ("check b : 6 +1 = 7.", "check b : 6 +2 = 8."),
+        ("check b +1 : 6 +1 = 7.", "check c *9 : 7 *9 = 3."),  # checks
+        ("b +1 : 6 +1 = 7. check b +1 : 6 +1 = 7.", "check b +1 : 6 +1 = 7. b +1 : 6 +1 = 7."),
+        ("check b +1 : 6 +1 = 7.", "check b +2 : 6 +2 = 8."),
         ("b +1 : 6 +1 = 7", "b +1 : 6 +2 = 7"),  # a field that stands twice
-        ("for c take *9 on 7 to get 3.", ""),  # moves
-        ("for c take *9 on 7 to get 3.", "for b c take +1 *9 on 6 to get 3."),
-        ("take *9", "take *3"),
+        ("for c *9 on 7 we get 3.", ""),  # moves
+        ("for c *9 on 7 we get 3.", "for b +1 c *9 on 6 we get 3."),
+        ("for c *9", "for c *3"),
         (r"\boxed{ 3 }", r"\boxed{ 7 }"),  # answers
         (r"the answer is \boxed{ 3 }.", ""),
         (r"the answer is \boxed{ 3 }.", "the answer is 3."),
