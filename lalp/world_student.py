@@ -180,9 +180,9 @@ def _places_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 def _list_of_values(
     school: Schooling, rng: np.random.Generator, fewest: int, most: int
 ) -> list[list[str]]:
-    """Labels with values. In any order: in alphabetical order, counting would do."""
+    """Labels in their order with values. In any order, repeating them is learned much later."""
     values = DIGITS if school.family == "registers" else PLACES
-    labels = rng.permutation(LABELS)[: int(rng.integers(fewest, most + 1))].tolist()
+    labels = LABELS[: int(rng.integers(fewest, most + 1))]
     return [[label, values[rng.integers(len(values))]] for label in labels]
 
 
@@ -191,8 +191,7 @@ def _restating(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     pieces: list[_Piece] = []
     for _ in range(3):
         pairs = _list_of_values(school, rng, 2, 6)
-        for label, value in pairs:
-            pieces.append((f"{label} is {value}.", False))
+        pieces += [(f"{label} is {value}.", False) for label, value in pairs]
         pieces.append(("so far " + " , ".join(map(" ".join, pairs)) + ".", True))
     return pieces
 
@@ -247,9 +246,9 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
         drills: dict[_Maker, float] = {_facts: 0.25, _operations: 0.55, labels: 0.2}
         phases: list[tuple[float, dict[_Maker, float]]] = [
             (0.16, {labels: 1.0}),
-            (0.24, {restating: 0.7, labels: 0.3}),
-            (0.32, {_operations: 0.75, labels: 0.15, restating: 0.1}),
-            (0.42, {_facts: 0.55, _operations: 0.3, labels: 0.1, restating: 0.05}),
+            (0.26, {restating: 0.7, labels: 0.3}),
+            (0.34, {_operations: 0.65, labels: 0.15, restating: 0.2}),
+            (0.46, {_facts: 0.6, _operations: 0.15, labels: 0.1, restating: 0.15}),
         ]
     else:
         drills = {places: 1.0}

@@ -47,7 +47,7 @@ from lalp.world_student import (
     pretrain,
 )
 
-SCHOOL = Schooling(family="registers", copying=0.2, moves=(8, 12), tokens=1500, seed=3)
+SCHOOL = Schooling(family="registers", copying=0.2, moves=(8, 12), tokens=4000, seed=3)
 LONG = replace(SCHOOL, tokens=150_000)
 TOKENIZER = make_tokenizer()
 FULL = Teacher("x", leap=0.3, scaffolding=0.7, restating=0.6, checking=0.5)
@@ -382,7 +382,7 @@ from lalp.world_student import Schooling, pretrain
 
 torch.set_num_threads(1)
 world_student._BLOCK = 12
-school = Schooling(family="registers", copying=0.2, moves=(8, 12), tokens=1500, seed=3)
+school = Schooling(family="registers", copying=0.2, moves=(8, 12), tokens=4000, seed=3)
 out = Path(sys.argv[1])
 
 
