@@ -16,7 +16,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -45,7 +45,9 @@ MAX_POSITIONS = 1024
 _LEARNING_RATE = 2e-3
 _BATCH_TOKENS = 768
 # Documents drawn at once, of which like lengths are put together.
-_BLOCK = 512
+_BLOCK = 256
+# A drill is known when the mean loss of so many steps is so low, in nats.
+_STEPS_NOTED, _KNOWN = 30, 0.15
 # What whole problems the student has seen solved, and how long parts of longer ones are.
 SHORT_MOVES = (1, 2, 3)
 
@@ -237,7 +239,7 @@ _Maker = Callable[[Schooling, np.random.Generator], list[_Piece]]
 
 
 def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
-    """Where each phase of pre-training ends, as a share of its tokens, and its kinds of documents.
+    """The longest share of the tokens that each phase may take, and its kinds of documents.
 
     One new drill at a time: mixed from the start, each hides the others' first progress.
     """
@@ -245,16 +247,16 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
     if school.family == "registers":
         drills: dict[_Maker, float] = {_facts: 0.25, _operations: 0.55, labels: 0.2}
         phases: list[tuple[float, dict[_Maker, float]]] = [
-            (0.16, {labels: 1.0}),
-            (0.26, {restating: 0.7, labels: 0.3}),
-            (0.34, {_operations: 0.65, labels: 0.15, restating: 0.2}),
-            (0.46, {_facts: 0.6, _operations: 0.15, labels: 0.1, restating: 0.15}),
+            (0.2, {labels: 1.0}),
+            (0.2, {restating: 0.7, labels: 0.3}),
+            (0.1, {_operations: 0.65, labels: 0.15, restating: 0.2}),
+            (0.1, {_facts: 0.6, _operations: 0.15, labels: 0.1, restating: 0.15}),
         ]
     else:
         drills = {places: 1.0}
         phases = [
-            (0.2, {places: 1.0}),
-            (0.3, {places: 0.4, labels: 0.3, restating: 0.3}),
+            (0.3, {places: 1.0}),
+            (0.2, {places: 0.4, labels: 0.3, restating: 0.3}),
         ]
     rest = 1 - school.copying
     mixed = {kind: 0.2 * rest * share for kind, share in drills.items()}
@@ -263,28 +265,56 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
     return [*phases, (1.0, mixed | copying)]
 
 
+@dataclass
+class _Course:
+    """Which phase pre-training is in; it goes on as soon as the drill's loss is low."""
+
+    phase: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    def note(self, loss: float, last: int) -> None:
+        """Take note of a step's loss."""
+        self.losses = [*self.losses[1 - _STEPS_NOTED :], loss]
+        known = len(self.losses) == _STEPS_NOTED and np.mean(self.losses) < _KNOWN
+        if known and self.phase < last:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Begin the next phase."""
+        self.phase += 1
+        self.losses = []
+
+
 # Token ids, labels, and the share of pre-training that is over before the document.
 _Document = tuple[list[int], list[int], float]
 
 
-def documents(school: Schooling, tokenizer: PreTrainedTokenizerFast) -> Iterator[_Document]:
-    """Token ids and labels of one document after another.
+def documents(
+    school: Schooling, tokenizer: PreTrainedTokenizerFast, course: _Course | None = None
+) -> Iterator[_Document]:
+    """Token ids and labels of one document after another, of the phase that the course is in.
+
+    Without a course, every phase takes its longest share.
 
     Documents that repeat lists come on top: they do not count towards the tokens, so that students
     who read more of them have read as much of everything else.
     """
+    course = course or _Course()
     rng = np.random.default_rng([school.seed, 77])
     vocab = tokenizer.get_vocab()
-    phases, written = _phases(school), 0
-    while (share := written / school.tokens) < 1:
-        kinds = next(kinds for end, kinds in phases if share < end)
+    phases, written, begun = _phases(school), 0, (0, 0)
+    while written < school.tokens:
+        if begun[0] != course.phase:
+            begun = (course.phase, written)
+        elif written - begun[1] >= phases[course.phase][0] * school.tokens:
+            course.go_on()
+            continue
+        kinds, is_last = phases[course.phase][1], course.phase == len(phases) - 1
         makers, shares = list(kinds), np.array(list(kinds.values()))
         for i in rng.choice(len(makers), size=_BLOCK, p=shares / shares.sum()):
             ids, labels = _encode(makers[i](school, rng), vocab)
             yield ids, labels, written / school.tokens
-            written += len(ids) * (
-                makers[i] not in (_repetitive, _restating) or share < phases[-2][0]
-            )
+            written += len(ids) * (not is_last or makers[i] not in (_repetitive, _restating))
 
 
 def _encode(pieces: Sequence[_Piece], vocab: Mapping[str, int]) -> tuple[list[int], list[int]]:
@@ -299,11 +329,11 @@ def _encode(pieces: Sequence[_Piece], vocab: Mapping[str, int]) -> tuple[list[in
 
 
 def batches(
-    school: Schooling, tokenizer: PreTrainedTokenizerFast
+    school: Schooling, tokenizer: PreTrainedTokenizerFast, course: _Course | None = None
 ) -> Iterator[tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], float]]:
     """Padded batches of documents of like length, with the share of pre-training that is over."""
     rng = np.random.default_rng([school.seed, 78])
-    stream = documents(school, tokenizer)
+    stream = documents(school, tokenizer, course)
     while block := list(islice(stream, _BLOCK)):
         begin, end = block[0][2], block[-1][2]
         some = sorted(block, key=lambda document: len(document[0]))
@@ -363,7 +393,8 @@ def _steps(
         model.parameters(), lr=_LEARNING_RATE, weight_decay=0.01, fused=True
     )
     model.train()
-    for ids, labels, share in batches(school, tokenizer):
+    course, last = _Course(), len(_phases(school)) - 1
+    for ids, labels, share in batches(school, tokenizer, course):
         share = min(share, 1.0)  # the last documents may be more than is left
         rate = _LEARNING_RATE * min(1.0, share / 0.02 + 0.01)
         for group in optimizer.param_groups:
@@ -373,6 +404,7 @@ def _steps(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        course.note(loss.item(), last)
         yield loss.item()
 
 

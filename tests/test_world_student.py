@@ -230,15 +230,16 @@ def test_short_solutions_are_whole_and_end_as_fine_tuning_ends_them(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("copying", [0.0, 0.3])
-def test_phases_end_at_one_and_shares_are_positive(family, copying):
+def test_phases_leave_time_and_shares_are_positive(family, copying):
     phases = world_student._phases(replace(SCHOOL, family=family, copying=copying))
-    ends = [end for end, _ in phases]
-    assert ends == sorted(set(ends))
-    assert (ends[0] > 0, ends[-1]) == (True, 1.0)
-    for end, kinds in phases:
+    longest = [share for share, _ in phases]
+    assert longest[-1] == 1
+    assert sum(longest[:-1]) < 0.75  # what is left for whole solutions
+    for place, (_, kinds) in enumerate(phases):
+        last = place == len(phases) - 1
         assert sum(kinds.values()) == pytest.approx(1)
         repeating = {world_student._repetitive, world_student._restating}
-        optional = repeating if end == 1 and not copying else set()
+        optional = repeating if last and not copying else set()
         assert all(share > 0 for kind, share in kinds.items() if kind not in optional)
     assert sum(phases[-1][1][kind] for kind in repeating) == pytest.approx(copying)
 
@@ -467,3 +468,36 @@ def test_digits_of_facts_are_all_met():
         pieces = MAKERS["facts"](SCHOOL, np.random.default_rng(seed))
         seen |= {question for question, _ in pieces[::2]}
     assert len(seen) == len(DIGITS) * 8
+
+
+# --- the course -------------------------------------------------------------------------------
+
+
+def test_a_drill_that_is_known_gives_way_to_the_next():
+    course, steps = world_student._Course(), world_student._STEPS_NOTED
+    low, high = world_student._KNOWN / 2, world_student._KNOWN * 2
+    for _ in range(steps - 1):
+        course.note(low, last=2)
+    assert course.phase == 0  # too few steps to say so
+    course.note(low, last=2)
+    assert course.phase == 1
+    for _ in range(2 * steps):
+        course.note(high, last=2)
+    assert course.phase == 1
+    for _ in range(4 * steps):
+        course.note(low, last=2)
+    assert course.phase == 2  # the last one stays
+
+
+def test_a_drill_that_is_never_known_takes_its_longest_share(monkeypatch):
+    monkeypatch.setattr(world_student, "_BLOCK", 16)
+    course, phases = world_student._Course(), world_student._phases(LONG)
+    begun = {}
+    for ids, _, share in documents(LONG, TOKENIZER, course):
+        begun.setdefault(course.phase, share)
+        assert len(ids) > 0
+    assert list(begun) == list(range(len(phases)))
+    expected = np.cumsum([0.0, *(share for share, _ in phases[:-1])])
+    block = 16 * 200 / LONG.tokens
+    for phase, share in begun.items():
+        assert expected[phase] <= share <= expected[phase] + (phase + 1) * block
