@@ -27,7 +27,7 @@ from lalp import selection
 from lalp.assets import build_dir, code_of
 from lalp.experiments import run_side_by_side
 from lalp.generation import generate
-from lalp.records import Pool, atomic_path
+from lalp.records import Pool, atomic_path, save_pool
 from lalp.sampling import Sampling
 from lalp.store import score
 from lalp.students import load_student
@@ -42,7 +42,7 @@ from lalp.world_profiles import (
     WINDOWS,
     WorldProfile,
 )
-from lalp.world_student import MAX_POSITIONS, Schooling, pretrain
+from lalp.world_student import MAX_POSITIONS, SHORT_MOVES, Schooling, pretrain
 
 BEFORE = "before training"
 _LIKE = "random like "
@@ -136,7 +136,7 @@ def gate(unit: Unit) -> dict[str, Any]:
     path = unit.student / f"gate-{_digest([prompts, _GATE_CODE])}.json"
     if not path.is_file():
         pretrain(unit.schooling, unit.student)
-        short = make_problems(unit.family, (1, 2, 3), unit.profile.held_out, (unit.seed, 3))
+        short = make_problems(unit.family, SHORT_MOVES, unit.profile.held_out, (unit.seed, 3))
         report = {
             "short": float(np.mean(_solve(short, unit.student))),
             "whole": float(np.mean(_solve(unit.held_out, unit.student))),
@@ -167,7 +167,7 @@ def _solve(problems: Mapping[str, Problem], model: Path) -> list[bool]:
 
 
 def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
-    """Write the pool and score it on true steps, sentences and paragraphs.
+    """Make the pool and score it on true steps, sentences and paragraphs.
 
     Returns:
         The pool, and one score table per way to split.
@@ -467,7 +467,11 @@ _PARTS = 4
 
 
 def _score_unit(unit: Unit) -> None:
-    unit_scores(unit)
+    """Score a unit's pool, and write it beside the student in the project's format."""
+    pool, _ = unit_scores(unit)
+    folder = unit.student / "pools"
+    folder.mkdir(exist_ok=True)
+    save_pool(pool, folder / f"{unit.name}.jsonl")
 
 
 def _run_part(job: tuple[Unit, int]) -> None:

@@ -48,7 +48,7 @@ _BATCH_TOKENS = 768
 _BLOCK = 256
 # A drill is known when the mean loss of so many steps is so low, in nats.
 _STEPS_NOTED, _KNOWN = 30, 0.15
-# What whole problems the student has seen solved, and how long parts of longer ones are.
+# Moves of the problems that the student has seen solved whole.
 SHORT_MOVES = (1, 2, 3)
 
 
