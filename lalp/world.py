@@ -251,17 +251,35 @@ def _sentences(
         yield _LEDGER.format(pairs=pairs)
     for _ in range(rng.binomial(2, teacher.scaffolding / 2)):
         yield _FILLERS[rng.integers(len(_FILLERS))]
+    move = _fields(problem, place, end)
+    yield _MOVES[problem.family][rng.integers(teacher.variety)].format(**move)
+    if rng.random() < teacher.checking:
+        yield _CHECKS[problem.family].format(**move)
+
+
+def _fields(problem: Problem, place: int, end: int) -> dict[str, str]:
+    """What a sentence may say of the moves from ``place`` to ``end``."""
     labels, ops = LABELS[place + 1 : end + 1], problem.ops[place:end]
-    fields = {
+    return {
         "labels": " ".join(labels),
         "ops": " ".join(ops),
         "moves": " ".join(f"{label} {op}" for label, op in zip(labels, ops, strict=True)),
         "before": problem.values[place],
         "after": problem.values[end],
     }
-    yield _MOVES[problem.family][rng.integers(teacher.variety)].format(**fields)
-    if rng.random() < teacher.checking:
-        yield _CHECKS[problem.family].format(**fields)
+
+
+def write_alone(family: str, place: int, rng: np.random.Generator) -> tuple[str, str]:
+    """A sentence about a move of some problem that is not told, and the value that it comes to.
+
+    Args:
+        family: One of `FAMILIES`.
+        place: Of the move's label among `LABELS`.
+        rng: Draws the problem and the wording.
+    """
+    problem = make_problem(family, place, rng)
+    wording = _MOVES[family][rng.integers(NUM_WORDINGS)]
+    return wording.format(**_fields(problem, place - 1, place)), problem.answer
 
 
 def words() -> list[str]:

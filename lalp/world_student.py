@@ -36,6 +36,7 @@ from lalp.world import (
     Teacher,
     make_problem,
     words,
+    write_alone,
     write_trace,
 )
 
@@ -208,6 +209,23 @@ def _repetitive(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     return pieces
 
 
+def _unconnected(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """As many moves as whole solutions have, of which none follows from another, and lists of them.
+
+    Only the lists are in the loss. So copying from far away is learned, and no long solution seen.
+    """
+    known = [(LABELS[0], _list_of_values(school, rng, 1, 1)[0][1])]
+    pieces: list[_Piece] = [(" is ".join(known[0]) + ".", False)]
+    moves = int(rng.integers(2, school.moves[1] + 1))
+    for place in range(1, moves + 1):
+        sentence, value = write_alone(school.family, place, rng)
+        pieces.append((sentence, False))
+        known.append((LABELS[place], value))
+        if place == moves or rng.random() < _RESTATING:
+            pieces.append(("so far " + " , ".join(map(" ".join, known)) + ".", True))
+    return pieces
+
+
 def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """One to four steps to read, and one to three more to predict; the answer if they are the last.
 
@@ -261,7 +279,7 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
     rest = 1 - school.copying
     mixed = {kind: 0.2 * rest * share for kind, share in drills.items()}
     mixed |= {_part: 0.4 * rest, _short: 0.4 * rest}
-    copying = {_restating: school.copying / 2, _repetitive: school.copying / 2}
+    copying = {_unconnected: school.copying / 2, _repetitive: school.copying / 2}
     return [*phases, (1.0, mixed | copying)]
 
 
@@ -314,7 +332,7 @@ def documents(
         for i in rng.choice(len(makers), size=_BLOCK, p=shares / shares.sum()):
             ids, labels = _encode(makers[i](school, rng), vocab)
             yield ids, labels, written / school.tokens
-            written += len(ids) * (not is_last or makers[i] not in (_repetitive, _restating))
+            written += len(ids) * (not is_last or makers[i] not in (_repetitive, _unconnected))
 
 
 def _encode(pieces: Sequence[_Piece], vocab: Mapping[str, int]) -> tuple[list[int], list[int]]:
