@@ -29,6 +29,8 @@ from lalp.windows import parse_window, window_starts
 from lalp.world import (
     DIGITS,
     FAMILIES,
+    LABELS,
+    PLACES,
     Teacher,
     make_pool,
     make_problem,
@@ -52,6 +54,7 @@ LONG = replace(SCHOOL, tokens=150_000)
 TOKENIZER = make_tokenizer()
 FULL = Teacher("x", leap=0.3, scaffolding=0.7, restating=0.6, checking=0.5)
 IGNORED = -100
+VALUES = {"registers": DIGITS, "paths": PLACES}
 
 Pieces = list[tuple[str, bool]]
 
@@ -102,7 +105,7 @@ MAKERS: dict[str, Callable[..., Pieces]] = {
     name: getattr(world_student, f"_{name}")
     for name in (
         *("facts", "operations", "labels_drill", "places_drill"),
-        *("restating", "repetitive", "part", "short"),
+        *("restating", "repetitive", "unconnected", "part", "short"),
     )
 }
 
@@ -178,6 +181,31 @@ def test_lists_of_values_are_scored_when_they_come_again(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_lists_of_unconnected_moves_are_scored_and_the_moves_are_not(family):
+    follows, moves = 0, 0
+    for seed in range(60):
+        pieces, _, _ = draw_document("unconnected", family, seed)
+        (_, start), said = pieces[0][0].removesuffix(".").split(" is "), []
+        said.append(f"a {start}")
+        for text, is_scored in pieces[1:]:
+            assert is_scored == text.startswith("so far")
+            if is_scored:
+                assert text == "so far " + " , ".join(said) + "."
+                continue
+            given = text.removesuffix(".").split()
+            before, value = (word for word in given if word in VALUES[family])
+            assert LABELS[len(said)] in given
+            said.append(f"{LABELS[len(said)]} {value}")
+            follows += said[-2].split()[1] == before
+            moves += 1
+        assert pieces[-1][1]
+        assert len(said) <= SCHOOL.moves[1] + 1
+    # As often as by chance, one in as many as there are values.
+    chance = 1 / len(VALUES[family])
+    assert abs(follows - moves * chance) <= 4.5 * math.sqrt(moves * chance)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_parts_of_solutions_show_steps_and_ask_for_one_to_three_more(family, monkeypatch):
     written = []
 
@@ -238,7 +266,7 @@ def test_phases_leave_time_and_shares_are_positive(family, copying):
     for place, (_, kinds) in enumerate(phases):
         last = place == len(phases) - 1
         assert sum(kinds.values()) == pytest.approx(1)
-        repeating = {world_student._repetitive, world_student._restating}
+        repeating = {world_student._repetitive, world_student._unconnected}
         optional = repeating if last and not copying else set()
         assert all(share > 0 for kind, share in kinds.items() if kind not in optional)
     assert sum(phases[-1][1][kind] for kind in repeating) == pytest.approx(copying)
