@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -14,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import naive_lalp, separate_pass
@@ -22,7 +24,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import lalp
-from lalp import world_student
+from lalp import cli, world_student
+from lalp.records import save_pool
 from lalp.students import assign_steps, encode, load_student, render_prompt
 from lalp.training import end_of_turn
 from lalp.windows import parse_window, window_starts
@@ -476,6 +479,34 @@ def test_it_is_scored_as_by_a_separate_pass_for_every_step(family, written, mode
             naive = naive_lalp(student, *ids, spans, starts)
             assert row[f"lalp@{window}"] == pytest.approx(naive, abs=1e-4)
     shutil.rmtree(written)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_projects_commands_run_on_it_unchanged(
+    family, small_blocks, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    student, pool = tmp_path / "student", tmp_path / "pool.jsonl"
+    pretrain(replace(SCHOOL, family=family), student)
+    problems = make_problems(family, (3, 4), 3, (0, 1))
+    save_pool(make_pool(problems, [Teacher("one"), FULL], 2, 0)[0], pool)
+    scores, chosen, trained, results = (
+        str(tmp_path / name) for name in ("s.parquet", "c.jsonl", "trained", "r.parquet")
+    )
+    commands = [
+        ["score", pool, "--student", student, "--window", "1", "--out", scores, "--quiet"],
+        ["select", scores, "--rule", "lalp", "--window", "1", "--out", chosen],
+        ["train", chosen, "--student", student, "--out", trained, "--epochs", "1", "--quiet"],
+        ["eval", "--model", trained, "--benchmark", pool, "--system", "", "--max-tokens", "5",
+         "--out", results, "--workers", "1", "--quiet"],
+    ]  # fmt: skip
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["lalp", *map(str, command)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code in (None, 0), capsys.readouterr().err
+    assert len(pd.read_parquet(results)) == len(problems)
 
 
 def test_the_longest_solution_fits_its_positions():
