@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from lalp.champ import pick_candidates, reference_expressions
 from lalp.experiments import Arm, Setup, arm_table, evaluate_arms, plan_arms, train_arms
 from lalp.generation import Sampling
 from lalp.profiles import Profile
-from lalp.records import InputError, Pool, Prompt, atomic_path
+from lalp.records import Pool, Prompt
+from lalp.runs.committed import load_tables, save_tables
 from lalp.runs.pool import profile_pool, profile_scores
 from lalp.training import RECIPES, HeldOut, Recipe
 
@@ -170,12 +170,7 @@ _TABLES = ("arms", "log", "held_out", "answers")
 
 def save_arm_results(results: ArmResults, folder: Path) -> None:
     """Write results as CSV files with their provenance, to be committed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in _TABLES:
-        with atomic_path(folder / f"{name}.csv") as temporary:
-            getattr(results, name).to_csv(temporary, index=False, float_format="%.7g")
-    with atomic_path(folder / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(results.provenance, indent=1) + "\n", encoding="utf-8")
+    save_tables({t: getattr(results, t) for t in _TABLES}, results.provenance, folder)
 
 
 def load_arm_results(name: str) -> ArmResults:
@@ -184,14 +179,5 @@ def load_arm_results(name: str) -> ArmResults:
     Raises:
         InputError: If there are none, or a file of them is missing.
     """
-    folder = build_dir().parent / "figures" / f"arms_{name}"
-    try:
-        tables = {table: pd.read_csv(folder / f"{table}.csv") for table in _TABLES}
-        provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder}: no results of the {name} profile ({error}): run make arms PROFILE={name}"
-        ) from error
-    return ArmResults(
-        **{k: t.fillna({"group": ""}) for k, t in tables.items()}, provenance=provenance
-    )
+    tables, provenance = load_tables(f"arms_{name}", _TABLES, f"make arms PROFILE={name}")
+    return ArmResults(**tables, provenance=provenance)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from lalp.analysis import world
-from lalp.assets import build_dir
-from lalp.records import InputError, atomic_path
 from lalp.reference import TABLES, Verdict
+from lalp.runs.committed import has_tables, load_tables, save_tables
 from lalp.world_profiles import (
     RULES,
     TEACHERS_BY_NAME,
@@ -76,17 +74,12 @@ def world_results(profile_name: str) -> WorldResults:
 
 def save_world_results(results: WorldResults, folder: Path) -> None:
     """Write a run's tables and provenance."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in _TABLES:
-        with atomic_path(folder / f"{name}.csv") as temporary:
-            getattr(results, name).to_csv(temporary, index=False, float_format="%.7g")
-    with atomic_path(folder / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(results.provenance, indent=1) + "\n", encoding="utf-8")
+    save_tables({t: getattr(results, t) for t in _TABLES}, results.provenance, folder)
 
 
 def has_world_results(name: str) -> bool:
     """Whether a run of this profile is committed."""
-    return (_folder(name) / "provenance.json").is_file()
+    return has_tables(f"world_{name}")
 
 
 def load_world_results(name: str) -> WorldResults:
@@ -95,22 +88,9 @@ def load_world_results(name: str) -> WorldResults:
     Raises:
         InputError: If there are none, or a file of them is missing.
     """
-    folder = _folder(name)
-    types = dict.fromkeys(_TEXTS, str)
-    try:
-        tables = {t: pd.read_csv(folder / f"{t}.csv", dtype=types) for t in _TABLES}
-        provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder}: no results of step world's {name} profile ({error}): run "
-            f"make world PROFILE={name}"
-        ) from error
-    tables["arms"] = tables["arms"].fillna({"group": ""})
+    command = f"make world PROFILE={name}"
+    tables, provenance = load_tables(f"world_{name}", _TABLES, command, _TEXTS)
     return WorldResults(**tables, provenance=provenance)
-
-
-def _folder(name: str) -> Path:
-    return build_dir().parent / "figures" / f"world_{name}"
 
 
 def by_run(
