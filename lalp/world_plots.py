@@ -261,7 +261,7 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
         curves: ``run``, ``teacher``, ``bin``, ``gap``, ``low``, ``high``, ``num_seeds``.
         trends: ``run``, ``teacher``, ``measure``, ``value``, ``low``, ``high``.
     """
-    fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 3.9), width_ratios=[1.6, 1, 1])
+    fig, axes = plt.subplots(1, 4, figsize=(FULL_WIDTH, 3.9), width_ratios=[1.9, 1, 1, 1])
     styles = _styles(_names(curves, "teacher"))
     for _, rows, solid in _runs(curves):
         for teacher, own in rows.groupby("teacher", sort=True):
@@ -278,16 +278,21 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
     axes[0].set(
         xlabel="position in the solution (%)", ylabel="gap: global - local\n(nats per token)"
     )
-    titles = {"rise": "last tenth\nminus first", "late_slope": "slope over\nthe second half"}
+    titles = {
+        "rise": "last tenth\nminus first",
+        "rise_before_end": "ninth tenth\nminus first",
+        "late_slope_before_end": "slope from\n50 to 90 %",
+    }
     names = _names(trends, "teacher")
     for axis, (measure, title) in zip(axes[1:], titles.items(), strict=True):
         _draw_rows(axis, trends[trends["measure"] == measure], "teacher", names, "value")
         _rows_of(axis, names, fontsize="small")
         _zero(axis, vertical=True)
         axis.set_title(title, fontsize="medium")
-        axis.locator_params(axis="x", nbins=4)
+        axis.locator_params(axis="x", nbins=3)
         axis.set_xlabel("nats per token")
-    axes[2].tick_params(labelleft=False)
+    for axis in axes[2:]:
+        axis.tick_params(labelleft=False)
     _run_legend(fig, curves, axes[0], ncols=3)
     return fig
 

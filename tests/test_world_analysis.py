@@ -346,17 +346,22 @@ def test_rise_and_slopes_of_the_gap():
     line = [0.02 * i for i in range(10)]
     bent = [0.0] * 5 + [0.5] * 5
     table = world.gap_rises(gaps_of({"a": line, "b": bent})).set_index("teacher")
-    assert table.loc["a", ["rise", "slope", "late_slope"]].tolist() == pytest.approx(
-        [0.18, 0.2, 0.2]
+    assert table.loc["a", list(world.GAP_MEASURES)].tolist() == pytest.approx(
+        [0.18, 0.16, 0.2, 0.2, 0.2]
     )
     assert table.at["b", "rise"] == pytest.approx(0.5)
     assert table.at["b", "late_slope"] == pytest.approx(0, abs=1e-12)
+    fallen = world.gap_rises(gaps_of({"c": [*line[:9], -1.0]})).iloc[0]
+    assert fallen[["rise", "rise_before_end"]].tolist() == pytest.approx([-1.0, 0.16])
+    assert fallen["late_slope_before_end"] == pytest.approx(0.2)
 
 
 def test_restating_teachers_minus_the_others():
     curves = {"a": [0.0] * 9 + [0.4], "b": [0.0] * 9 + [0.2], "c": [0.0] * 9 + [0.1]}
     table = world.restating_differences(gaps_of(curves), ["a", "b", "someone else"])
     assert table["difference"].tolist() == pytest.approx([0.2])
+    before = world.restating_differences(gaps_of(curves), ["a"], "rise_before_end")
+    assert before["difference"].tolist() == [0.0]
     assert world.restating_differences(gaps_of(curves), ["nobody"]).empty
 
 
@@ -469,7 +474,7 @@ def test_every_figure_can_be_drawn(both):
         world_plots.plot_world_copying(copying),
         world_plots.plot_world_map(world.map_differences(map_tables(2, 20)["arms"])),
     ]
-    assert [len(figure.axes) for figure in figures] == [2, 3, 2, 2, 3, 3, 2, 13]
+    assert [len(figure.axes) for figure in figures] == [2, 3, 2, 2, 4, 3, 2, 13]
     plt.close("all")
 
 

@@ -45,7 +45,8 @@ def verdicts(live: WorldResults, study: WorldResults, map_run=None) -> dict[str,
 
 
 def of(found: dict[str, str], words: str) -> str:
-    (verdict,) = (value for claim, value in found.items() if words in claim)
+    """The verdict on the claim with these words; of two measures, that on both."""
+    (verdict,) = {value for claim, value in found.items() if words in claim}
     return verdict
 
 
@@ -63,6 +64,15 @@ def test_what_the_tables_were_made_to_hold_is_found(live, study):
     assert of(found, "more of GALP's selection") == "holds"
     # LALP gains with copying and loses without.
     assert of(found, "over all leaps") == "does not hold"
+
+
+def test_what_happens_in_the_last_tenth_alone_is_told_apart(live, study):
+    gaps = study.gaps.copy()
+    gaps.loc[gaps["bin"] == gaps["bin"].max(), "gap"] -= 10
+    found = verdicts(live, replace(study, gaps=gaps))
+    text = "the self-conditioning gap grows with position"
+    assert found[text] == "does not hold"
+    assert found[f"{text}, the last tenth left out"] == "holds"
 
 
 def test_a_difference_turned_round_turns_the_verdict(live, study):

@@ -322,23 +322,29 @@ def gap_curves(gaps: pd.DataFrame) -> pd.DataFrame:
     return over_seeds(gaps, [*KIND, "teacher", "bin"], "gap")
 
 
+GAP_MEASURES = ("rise", "rise_before_end", "slope", "late_slope", "late_slope_before_end")
+
+
 def gap_rises(gaps: pd.DataFrame) -> pd.DataFrame:
     """How much the gap grows, by unit and teacher, in nats per token.
 
     Near the start the window holds everything there is, and the gap is 0 by construction. So that
-    a trend can be told from this, there is also the slope over the second half.
+    a trend can be told from this, there are also slopes over the second half. The last tenth holds
+    the answer's sentence, so there are measures without it.
 
     Returns:
-        ``rise`` (last tenth minus first), ``slope`` (least squares over all tenths, per response),
-        ``late_slope`` (the same over the second half).
+        ``rise`` (last tenth minus first), ``rise_before_end`` (ninth tenth minus first), ``slope``
+        (least squares over all tenths, per response), ``late_slope`` (the same over the second
+        half), ``late_slope_before_end`` (over the sixth to ninth tenth).
     """
     rows = []
     for keys, frame in gaps.groupby([*UNIT, "teacher"], sort=False):
         curve = frame.set_index("bin")["gap"].sort_index()
         half = curve[curve.index >= (curve.index.max() + 1) / 2]
-        rise = curve.iloc[-1] - curve.iloc[0]
-        rows.append((*keys, rise, _slope(curve), _slope(half)))
-    return _frame(rows, [*UNIT, "teacher", "rise", "slope", "late_slope"], gaps)
+        rises = (curve.iloc[i] - curve.iloc[0] for i in (-1, -2))
+        slopes = map(_slope, (curve, half, half.iloc[:-1]))
+        rows.append((*keys, *rises, *slopes))
+    return _frame(rows, [*UNIT, "teacher", *GAP_MEASURES], gaps)
 
 
 def _slope(curve: pd.Series) -> float:
@@ -353,18 +359,20 @@ def gap_trends(gaps: pd.DataFrame) -> pd.DataFrame:
     Returns:
         By kind, ``teacher`` and ``measure``: ``value``, ``low``, ``high``, ``num_seeds``.
     """
-    measures = ["rise", "slope", "late_slope"]
+    measures = list(GAP_MEASURES)
     rises = gap_rises(gaps)
     mean = rises.groupby(UNIT, as_index=False)[measures].mean().assign(teacher=ALL_TEACHERS)
     long = pd.concat([rises, mean]).melt([*UNIT, "teacher"], measures, "measure", "value")
     return over_seeds(long, [*KIND, "teacher", "measure"], "value")
 
 
-def restating_differences(gaps: pd.DataFrame, restating: Sequence[str]) -> pd.DataFrame:
+def restating_differences(
+    gaps: pd.DataFrame, restating: Sequence[str], measure: str = "rise"
+) -> pd.DataFrame:
     """Rise of the gap of teachers who restate minus that of the others, by unit: ``difference``."""
     rises = gap_rises(gaps)
     does = rises["teacher"].isin(restating)
-    one, other = (rises[rows].groupby(UNIT)["rise"].mean() for rows in (does, ~does))
+    one, other = (rises[rows].groupby(UNIT)[measure].mean() for rows in (does, ~does))
     return (one - other).dropna().rename("difference").reset_index()
 
 
