@@ -114,6 +114,15 @@ def processes_with_argument(argument: str, name: str) -> list[int]:
     return found
 
 
+def states(process: psutil.Process) -> list[str]:
+    """What a process and its descendants are and what they wait for, for a failure's message."""
+    return [
+        f"{p.pid} of {p.ppid()} {p.name()} {p.status()} since {time.time() - p.create_time():.2f} s"
+        f" in {Path(f'/proc/{p.pid}/wchan').read_text()}: {' '.join(p.cmdline()[-4:])}"
+        for p in (process, *process.children(recursive=True))
+    ]
+
+
 def marked(source: str, mark: str) -> str:
     """Give the program's process a name, which its children and threads inherit."""
     return f"with open('/proc/self/comm', 'w') as _f: _f.write({mark!r})\ndel _f\n{source}"
@@ -413,7 +422,7 @@ def test_nothing_outlives_a_killed_caller(delay: float):
     assert processes_called(mark) == []
     # bwrap itself may have been killed in the moment in which its first process waits for it.
     for process in map(psutil.Process, left()):
-        assert process.children() == []
+        assert process.children() == [], states(process)
         assert "Seccomp:\t0" in Path(f"/proc/{process.pid}/status").read_text()  # so it ran nothing
         process.kill()
 

@@ -322,28 +322,26 @@ def gap_curves(gaps: pd.DataFrame) -> pd.DataFrame:
     return over_seeds(gaps, [*KIND, "teacher", "bin"], "gap")
 
 
-GAP_MEASURES = ("rise", "rise_before_end", "slope", "late_slope", "late_slope_before_end")
+GAP_MEASURES = ("rise", "rise_before_end", "late_slope_before_end")
 
 
 def gap_rises(gaps: pd.DataFrame) -> pd.DataFrame:
     """How much the gap grows, by unit and teacher, in nats per token.
 
     Near the start the window holds everything there is, and the gap is 0 by construction. So that
-    a trend can be told from this, there are also slopes over the second half. The last tenth holds
+    a trend can be told from this, there is also a slope over the second half. The last tenth holds
     the answer's sentence, so there are measures without it.
 
     Returns:
-        ``rise`` (last tenth minus first), ``rise_before_end`` (ninth tenth minus first), ``slope``
-        (least squares over all tenths, per response), ``late_slope`` (the same over the second
-        half), ``late_slope_before_end`` (over the sixth to ninth tenth).
+        ``rise`` (last tenth minus first), ``rise_before_end`` (ninth tenth minus first) and
+        ``late_slope_before_end`` (least squares over the sixth to ninth tenth, per response).
     """
     rows = []
     for keys, frame in gaps.groupby([*UNIT, "teacher"], sort=False):
         curve = frame.set_index("bin")["gap"].sort_index()
-        half = curve[curve.index >= (curve.index.max() + 1) / 2]
+        late = curve[curve.index >= (curve.index.max() + 1) / 2].iloc[:-1]
         rises = (curve.iloc[i] - curve.iloc[0] for i in (-1, -2))
-        slopes = map(_slope, (curve, half, half.iloc[:-1]))
-        rows.append((*keys, *rises, *slopes))
+        rows.append((*keys, *rises, _slope(late)))
     return _frame(rows, [*UNIT, "teacher", *GAP_MEASURES], gaps)
 
 
