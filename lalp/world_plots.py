@@ -372,13 +372,8 @@ def plot_world_map(table: pd.DataFrame) -> Figure:
 
     Args:
         table: ``family``, ``copying``, ``leap``, ``scaffolding``, ``split``, ``difference``,
-            ``low``, ``high``. Without rows the figure says so.
+            ``low``, ``high``.
     """
-    if table.empty:
-        fig, axis = plt.subplots(figsize=(FULL_WIDTH, 1.2))
-        axis.axis("off")
-        axis.text(0.5, 0.5, "The map has not been run: make world PROFILE=long", ha="center")
-        return fig
     kinds = table[["family", "copying"]].drop_duplicates().itertuples(index=False)
     kinds, splits = list(kinds), _names(table, "split")
     fig, axes = plt.subplots(

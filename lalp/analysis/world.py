@@ -532,15 +532,22 @@ def map_counts(table: pd.DataFrame) -> pd.DataFrame:
     return counted.groupby(["family", "copying", "split"], sort=False).sum().reset_index()
 
 
-def map_means(arms: pd.DataFrame) -> pd.DataFrame:
-    """LALP minus GALP over all cells of the map: means by student first, then over seeds.
+def map_means(arms: pd.DataFrame, by: Sequence[str] = ("family", "copying")) -> pd.DataFrame:
+    """LALP minus GALP over cells of the map: means by student first, then over students.
+
+    Args:
+        arms: From a run with a map.
+        by: What to keep apart, of ``family``, ``copying``, ``leap`` and ``scaffolding``.
 
     Returns:
-        By ``family``, ``copying`` and ``split``: ``difference``, ``low``, ``high``, ``num_seeds``.
+        By ``by`` and ``split``: ``difference``, ``low``, ``high``, ``num_seeds`` (students).
     """
     frames = []
     for split, rule in SPLIT_RULES.items():
-        cells = seed_differences(arms, RULES, rule, "galp")
-        mean = cells.groupby(_STUDENT, as_index=False)["difference"].mean()
-        frames.append(mean.assign(split=split))
-    return over_seeds(pd.concat(frames), ["family", "copying", "split"], "difference")
+        cells = seed_differences(arms, RULES, rule, "galp").assign(split=split)
+        knobs = cells["pool"].map(_cell).str
+        frames.append(cells.assign(leap=knobs[0], scaffolding=knobs[1]))
+    by = [*by, "split"]
+    keys = list(dict.fromkeys([*_STUDENT, *by]))
+    by_student = pd.concat(frames).groupby(keys, as_index=False, sort=False)["difference"].mean()
+    return over_seeds(by_student, by, "difference")

@@ -27,11 +27,6 @@ def save_tables(
         temporary.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
 
 
-def has_tables(run: str) -> bool:
-    """Whether a run is committed."""
-    return (_folder(run) / _PROVENANCE).is_file()
-
-
 def load_tables(
     run: str, names: Sequence[str], command: str, texts: Sequence[str] = ()
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lalp.analysis import world
 from lalp.reference import TABLES, Verdict
-from lalp.runs.committed import has_tables, load_tables, save_tables
+from lalp.runs.committed import load_tables, save_tables
 from lalp.world_profiles import (
     RULES,
     TEACHERS_BY_NAME,
@@ -77,11 +77,6 @@ def save_world_results(results: WorldResults, folder: Path) -> None:
     save_tables({t: getattr(results, t) for t in _TABLES}, results.provenance, folder)
 
 
-def has_world_results(name: str) -> bool:
-    """Whether a run of this profile is committed."""
-    return has_tables(f"world_{name}")
-
-
 def load_world_results(name: str) -> WorldResults:
     """The committed results of a longer run, by its profile's name.
 
@@ -126,17 +121,11 @@ def profile_values(results: Mapping[str, WorldResults]) -> pd.DataFrame:
     return pd.DataFrame(values)
 
 
-def map_cells(map_run: WorldResults | None) -> pd.DataFrame:
-    """LALP minus GALP in every cell of the map (`map_differences`); no rows without a map."""
-    arms = pd.DataFrame(columns=_EMPTY["arms"]) if map_run is None else map_run.arms
-    return world.map_differences(arms)
-
-
 # --- verdicts --------------------------------------------------------------------------------
 
 
 def world_verdicts(
-    live: WorldResults, long_run: WorldResults, map_run: WorldResults | None
+    live: WorldResults, long_run: WorldResults, map_run: WorldResults
 ) -> list[Verdict]:
     """Verdicts on the paper's claims in step world, by the intervals over the longer run's seeds.
 
@@ -461,10 +450,8 @@ def _loss_verdict(live: WorldResults, longer: WorldResults) -> Verdict:
 
 # --- copying, the map ------------------------------------------------------------------------
 
-_NO_MAP = "the map (make world PROFILE=long) has not been run"
 
-
-def _copying_verdicts(map_run: WorldResults | None) -> list[Verdict]:
+def _copying_verdicts(map_run: WorldResults) -> list[Verdict]:
     claims = {
         "share": "Step world: the better a student copies, the more of GALP's selection is by the "
         "teacher who restates, compared with LALP's",
@@ -472,8 +459,6 @@ def _copying_verdicts(map_run: WorldResults | None) -> list[Verdict]:
         "loses against LALP's",
     }
     paper = "self-conditioning and the fluency trap (Sec. 7.4.2, Theorem A.3); not tested"
-    if map_run is None:
-        return [Verdict(claim, paper, "not run", "not run", _NO_MAP) for claim in claims.values()]
     table = world.copying_table(map_run.arms, map_run.students, RESTATING)
     # The loss of accuracy as a gain of LALP, so that both should lie above 0.
     slopes = world.copying_slopes(table.assign(accuracy=-table["accuracy"]))
@@ -494,14 +479,12 @@ def _copying_verdicts(map_run: WorldResults | None) -> list[Verdict]:
     return verdicts
 
 
-def _map_verdict(map_run: WorldResults | None) -> Verdict:
+def _map_verdict(map_run: WorldResults) -> Verdict:
     claim = (
         "Step world: over all leaps, scaffolding, copying and families of the map, data selected "
         "by LALP on true steps beats data selected by GALP"
     )
     paper = _paper_gain("lalp", "galp")
-    if map_run is None:
-        return Verdict(claim, paper, "not run", "not run", _NO_MAP, where="Table 3")
     means = world.map_means(map_run.arms)
     counts = world.map_counts(world.map_differences(map_run.arms))
     cells = counts.groupby("split")[["above", "below", "not resolved"]].sum()
