@@ -339,7 +339,7 @@ def plot_world_copying(points: pd.DataFrame) -> Figure:
     """How a student's copying goes with what GALP's selection has more of, and loses, than LALP's.
 
     Args:
-        points: One row per student: ``run``, ``family``, ``copying``, ``copying_far``,
+        points: One row per student: ``family``, ``copying``, ``copying_far``,
             ``accuracy``, ``share`` (GALP minus LALP).
     """
     labels = {
@@ -347,18 +347,15 @@ def plot_world_copying(points: pd.DataFrame) -> Figure:
         "accuracy": "accuracy,\nGALP minus LALP",
     }
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.9))
-    kinds = points[["run", "family", "copying"]].drop_duplicates()
+    kinds = points[["family", "copying"]].drop_duplicates()
     colors = dict(zip(_names(points, "family"), sns.color_palette("colorblind"), strict=False))
     levels = sorted(points["copying"].unique())
     for axis, (column, label) in zip(axes, labels.items(), strict=True):
-        for run, family, copying in kinds.itertuples(index=False):
-            chosen = (points["run"] == run) & (points["family"] == family)
-            own = points[chosen & (points["copying"] == copying)]
-            color = colors[family]
-            face = "white" if run == "this run" else color
-            axis.plot(own["copying_far"], own[column], ls="", color=color, mfc=face, mec=color,
+        for family, copying in kinds.itertuples(index=False):
+            own = points[(points["family"] == family) & (points["copying"] == copying)]
+            axis.plot(own["copying_far"], own[column], ls="", color=colors[family],
                       marker=_MARKERS[levels.index(copying)],
-                      label=f"{family}, repetitive {copying:g} ({run})")  # fmt: skip
+                      label=f"{family}, repetitive {copying:g}")  # fmt: skip
         _zero(axis, vertical=False)
         axis.set(xlabel="probability of restated values\nbefore fine-tuning", ylabel=label)
     fig.legend(

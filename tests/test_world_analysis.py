@@ -463,7 +463,8 @@ def test_every_figure_can_be_drawn(both):
     }  # fmt: skip
     points = shown(both, lambda t: world.teacher_points(t["arms"], t["means"]))
     rules = of["accuracy_by_arm"][of["accuracy_by_arm"]["group"].isin(["", "rules"])]
-    copying = shown(both, lambda t: world.copying_table(t["arms"], t["students"], ["careful"]))
+    tables = map_tables(2, 20)
+    copying = world.copying_table(tables["arms"], tables["students"], ["fluent"])
     curves, trends = (shown(both, lambda t, f=f: f(t["gaps"]))
                       for f in (world.gap_curves, world.gap_trends))  # fmt: skip
     figures = [
@@ -474,7 +475,7 @@ def test_every_figure_can_be_drawn(both):
         world_plots.plot_world_gaps(curves, trends),
         world_plots.plot_world_losses(of["loss_points"], of["loss_differences"]),
         world_plots.plot_world_copying(copying),
-        world_plots.plot_world_map(world.map_differences(map_tables(2, 20)["arms"])),
+        world_plots.plot_world_map(world.map_differences(tables["arms"])),
     ]
     assert [len(figure.axes) for figure in figures] == [2, 3, 2, 2, 4, 3, 2, 13]
     plt.close("all")
