@@ -25,8 +25,10 @@ _FAMILIES = frozenset({"llama", "mistral", "qwen2"})
 _STATIC_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
 
 
-# Tokens per pass: what a layer computes for them stays in a core's cache.
-TILE = 256
+# Tokens per pass: products want many rows at once, for which weights are read from memory once.
+TILE = 2048
+# Queries per call of attention: later queries' keys are left out, and masks stay small.
+QUERIES = 256
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,14 @@ class PackedBody:
 
 @dataclass(frozen=True)
 class Context:
-    """Keys and values of the tokens before the rows, with room for one row, layer by layer.
+    """Keys and values of the tokens before the rows, with room for one row.
 
     Attributes:
+        states: In one tensor, for a large one goes back to the system as soon as it is freed.
         length: Positions that are filled; what stands behind them is scratch.
     """
 
-    keys: list[Float[Tensor, "kv_heads capacity head_dim"]]
-    values: list[Float[Tensor, "kv_heads capacity head_dim"]]
+    states: Float[Tensor, "layers 2 kv_heads capacity head_dim"]
     length: int = 0
 
 
@@ -100,22 +102,15 @@ def pack_body(model: PreTrainedModel) -> PackedBody | None:
 
 def new_context(body: PackedBody, capacity: int) -> Context:
     """Room for ``capacity`` positions, none filled."""
-    shape = (body.kv_heads, capacity, body.head_dim)
-    keys, values = ([torch.empty(shape) for _ in body.blocks] for _ in range(2))
-    return Context(keys, values)
+    return Context(torch.empty(len(body.blocks), 2, body.kv_heads, capacity, body.head_dim))
 
 
 def make_room(context: Context, capacity: int) -> Context:
     """A copy of the filled positions, with room for ``capacity`` more."""
-
-    def copy(states: Tensor) -> Tensor:
-        heads, _, head_dim = states.shape
-        room = states.new_empty(heads, context.length + capacity, head_dim)
-        room[:, : context.length] = states[:, : context.length]
-        return room
-
-    keys, values = (list(map(copy, states)) for states in (context.keys, context.values))
-    return Context(keys, values, context.length)
+    *shape, _, head_dim = context.states.shape
+    room = context.states.new_empty(*shape, context.length + capacity, head_dim)
+    room[..., : context.length, :] = context.states[..., : context.length, :]
+    return Context(room, context.length)
 
 
 def read_packed(
@@ -136,6 +131,9 @@ def read_packed(
     Returns:
         Features, row after row.
     """
+    # One mask for all: later tiles of a long row see more, and freed ones would leave small holes.
+    longest = max(map(len, rows), default=0)
+    mask = _causal_mask(longest, context.length, body.heads // body.kv_heads)
     parts = [body.embedding[:0]]
     for tile in _group(rows):
         if len(tile) > 1:
@@ -143,9 +141,9 @@ def read_packed(
             lengths = [len(rows[i]) for i in tile]
             starts = itertools.accumulate([0, *lengths[:-1]])
             places = torch.cat([wanted[i] + s for i, s in zip(tile, starts, strict=True)])
-            parts.append(_read_tile(body, ids, lengths, context, places))
+            parts.append(_read_tile(body, ids, lengths, context, mask, places))
         else:
-            parts += _read_chunks(body, rows[tile[0]], context, wanted[tile[0]])
+            parts += _read_chunks(body, rows[tile[0]], context, mask, wanted[tile[0]])
     return torch.cat(parts)
 
 
@@ -166,13 +164,17 @@ def _group(rows: Sequence[Int[Tensor, "pos"]]) -> Iterator[list[int]]:
 
 
 def _read_chunks(
-    body: PackedBody, ids: Int[Tensor, "pos"], context: Context, wanted: Int[Tensor, "wanted"]
+    body: PackedBody,
+    ids: Int[Tensor, "pos"],
+    context: Context,
+    mask: Float[Tensor, "group*queries most+queries"],
+    wanted: Int[Tensor, "wanted"],
 ) -> Iterator[Float[Tensor, "wanted hidden"]]:
     """One row, a tile at a time, each of which sees those before it."""
     for begin in range(0, len(ids), TILE):
         part = ids[begin : begin + TILE]
         here = wanted[(wanted >= begin) & (wanted < begin + TILE)] - begin
-        yield _read_tile(body, part, [len(part)], advance(context, begin), here)
+        yield _read_tile(body, part, [len(part)], advance(context, begin), mask, here)
 
 
 def _read_tile(
@@ -180,6 +182,7 @@ def _read_tile(
     token_ids: Int[Tensor, "pos"],
     lengths: Sequence[int],
     context: Context,
+    mask: Float[Tensor, "group*queries most+queries"],
     wanted: Int[Tensor, "wanted"],
 ) -> Float[Tensor, "wanted hidden"]:
     """One forward pass over the tokens of rows that stand end to end."""
@@ -188,15 +191,15 @@ def _read_tile(
     positions = torch.cat([torch.arange(n) for n in lengths]) + context.length
     hidden = body.embedding[token_ids]
     cos, sin = (angles[0, :, None, : body.head_dim // 2] for angles in _angles(body, positions))
-    mask = _causal_mask(max(lengths), context.length, body.heads // body.kv_heads)
     for i, block in enumerate(body.blocks):
         normed = _normalize(hidden, block.attention_norm, body.epsilon)
         states = _project(normed, block.qkv, block.qkv_bias)
         queries, keys, values = _split_heads(body, states, cos, sin)
-        layer = (context.keys[i], context.values[i])
         mixed = torch.empty(len(token_ids), body.kv_heads, queries.shape[2], body.head_dim)
-        for start, end in rows:
-            _attend(body, queries, keys, values, layer, context.length, (start, end), mask, mixed)
+        for row in rows:
+            _attend(
+                *(body, queries, keys, values, context.states[i], context.length, row, mask, mixed)
+            )
         mixed = mixed.flatten(1)
         if i == len(body.blocks) - 1:  # nothing reads the other positions any more
             hidden, mixed = hidden[wanted], mixed[wanted]
@@ -207,7 +210,7 @@ def _read_tile(
 
 def advance(context: Context, tokens: int) -> Context:
     """The context with the row that was read last, ``tokens`` long, as a part of it."""
-    return Context(context.keys, context.values, context.length + tokens)
+    return Context(context.states, context.length + tokens)
 
 
 def _angles(body: PackedBody, positions: Int[Tensor, "pos"]) -> tuple[Tensor, Tensor]:
@@ -265,35 +268,43 @@ def _attend(
     queries: Float[Tensor, "kv_heads pos group head_dim"],
     keys: Float[Tensor, "pos kv_heads head_dim"],
     values: Float[Tensor, "pos kv_heads head_dim"],
-    layer: tuple[Tensor, Tensor],
+    layer: Float[Tensor, "2 kv_heads capacity head_dim"],
     before: int,
     row: tuple[int, int],
-    mask: Float[Tensor, "group*longest before+longest"],
+    mask: Float[Tensor, "group*queries most+queries"],
     mixed: Float[Tensor, "pos kv_heads group head_dim"],
 ) -> None:
     """Attention of one row over the context and itself, written into ``mixed``."""
     start, end = row
-    length, (_, _, group, _) = end - start, queries.shape
-    after = before + length
     for room, states in zip(layer, (keys, values), strict=True):
-        room[:, before:after] = states[start:end].transpose(0, 1)
-    attended = scaled_dot_product_attention(
-        queries[:, start:end].flatten(1, 2)[None],
-        layer[0][None, :, :after],
-        layer[1][None, :, :after],
-        attn_mask=mask[: length * group, :after],
-        scale=body.scale,
-    )
-    mixed[start:end] = attended[0].unflatten(1, (length, group)).transpose(0, 1)
+        room[:, before : before + end - start] = states[start:end].transpose(0, 1)
+    group = queries.shape[2]
+    most = mask.shape[1] - len(mask) // group
+    for first in range(start, end, QUERIES):
+        part = slice(first, min(first + QUERIES, end))
+        earlier, own = before + first - start, part.stop - first
+        attended = scaled_dot_product_attention(
+            queries[:, part].flatten(1, 2)[None],
+            layer[0][None, :, : earlier + own],
+            layer[1][None, :, : earlier + own],
+            attn_mask=mask[: own * group, most - earlier : most + own],
+            scale=body.scale,
+        )
+        mixed[part] = attended[0].unflatten(1, (own, group)).transpose(0, 1)
 
 
 def _causal_mask(
     longest: int, before: int, group: int
-) -> Float[Tensor, "group*longest before+longest"]:
-    """Zero where a position may look, else minus infinity; one line per query of a group."""
-    mask = torch.zeros(longest, before + longest)
-    mask[:, before:] = torch.full((longest, longest), -math.inf).triu_(1)
-    return mask.repeat_interleave(group, dim=0)
+) -> Float[Tensor, "group*queries most+queries"]:
+    """Zero where a query may look, else minus infinity; one line per query of a group.
+
+    For queries with ``most`` positions before the first of them, as many as the last one of the
+    longest row has; others take the columns from ``most`` less what they see.
+    """
+    queries, most = min(longest, QUERIES), before + max(0, longest - 1)
+    mask = torch.zeros(queries, group, most + queries)
+    mask[..., most:] = torch.full((queries, queries), -math.inf).triu_(1)[:, None]
+    return mask.flatten(0, 1)
 
 
 # --- making it ------------------------------------------------------------------------------

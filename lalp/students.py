@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from jinja2 import TemplateError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -29,6 +29,10 @@ PACKAGED_STUDENT = "smollm2-135m"
 # Raised when the conversion from GGUF changes, so that older conversions are not read any more.
 _CONVERSION_VERSION = 1
 
+# Columns of the vocabulary.
+Columns = slice | Int[Tensor, "columns"]
+_ALL = slice(None)
+
 
 @dataclass(frozen=True)
 class Student:
@@ -40,7 +44,8 @@ class Student:
         model: The transformers model, in eval mode.
         tokenizer: Its fast tokenizer.
         body: Model inputs to features ``[batch, pos, features]`` and the cache.
-        head: Features ``[n, features]`` to logits ``[n, vocab]``, in memory of their own.
+        head: Features ``[n, features]`` to logits ``[n, vocab]``, in memory of their own; with a
+            slice or indices of the vocabulary as second argument, to these columns.
         packed: The body for packed rows, where the model has that form and is on a CPU.
     """
 
@@ -49,7 +54,7 @@ class Student:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     body: Callable[..., tuple[Tensor, Any]]
-    head: Callable[[Tensor], Tensor]
+    head: Callable[..., Tensor]
     packed: PackedBody | None = field(default=None, repr=False)
 
     @property
@@ -152,7 +157,7 @@ def make_student(
     """Wrap a model that is already in memory."""
     model = model.eval()
     body, head = _split_model(model)
-    packed = None if head is _copy else pack_body(model)
+    packed = None if head is take_logits else pack_body(model)
     return Student(name, revision, model, tokenizer, body, head, packed)
 
 
@@ -287,7 +292,7 @@ def _first_character(text: str, span: tuple[int, int]) -> int:
 
 def _split_model(
     model: PreTrainedModel,
-) -> tuple[Callable[..., tuple[Tensor, Any]], Callable[[Tensor], Tensor]]:
+) -> tuple[Callable[..., tuple[Tensor, Any]], Callable[..., Tensor]]:
     """Body and head whose composition reproduces the model's own logits.
 
     Some models cap or scale their logits after the head. Which form applies is checked on a few
@@ -303,8 +308,8 @@ def _split_model(
         return outputs.logits, getattr(outputs, "past_key_values", None)
 
     linear = model.get_output_embeddings()
-    if linear is None:
-        return logits, _copy
+    if type(linear) is not nn.Linear:
+        return logits, take_logits
     probe = torch.arange(4, device=model.device)[None]
     tolerance = 1e-5 if model.dtype == torch.float32 else 3e-2
     with torch.inference_mode():
@@ -312,18 +317,25 @@ def _split_model(
         raw = linear(features(input_ids=probe)[0][0]).float()
     for finish in _finishers(model, raw, expected):
         if torch.allclose(finish(raw), expected, rtol=tolerance, atol=tolerance):
-            return features, partial(_finish, linear, finish)
-    return logits, _copy
+            return features, partial(_compute_logits, linear, finish)
+    return logits, take_logits
 
 
-def _finish(
-    linear: torch.nn.Module, finish: Callable[[Tensor], Tensor], features: Tensor
-) -> Tensor:
-    return finish(linear(features).float())
+def _compute_logits(
+    linear: nn.Linear,
+    finish: Callable[[Tensor], Tensor],
+    features: Float[Tensor, "n features"],
+    columns: Columns = _ALL,
+) -> Float[Tensor, "n columns"]:
+    bias = None if linear.bias is None else linear.bias[columns]
+    return finish(nn.functional.linear(features, linear.weight[columns], bias).float())
 
 
-def _copy(features: Tensor) -> Tensor:
-    return features.to(torch.float32, copy=True)
+def take_logits(
+    logits: Float[Tensor, "n vocab"], columns: Columns = _ALL
+) -> Float[Tensor, "n columns"]:
+    """The head of a student whose body is the whole model: a copy in float32."""
+    return logits[:, columns].to(torch.float32, copy=True)
 
 
 def _finishers(

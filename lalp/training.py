@@ -65,6 +65,7 @@ from lalp.students import (
     max_positions,
     render_prompt,
     revision,
+    take_logits,
     usable_device,
 )
 from lalp.windows import Window, parse_window
@@ -1102,7 +1103,8 @@ def _current_student(
     names = {"name": "in training", "revision": str(trainer.state.global_step)}
     if sharded:
         model = trainer.model_wrapped.eval()
-        yield Student(**names, model=model, tokenizer=tokenizer, body=_whole(model), head=_float32)
+        whole = {"body": _whole(model), "head": take_logits}
+        yield Student(**names, model=model, tokenizer=tokenizer, **whole)
         return
     model = trainer.accelerator.unwrap_model(trainer.model)
     # TRL and accelerate replace `forward`, by one that may compute in half precision.
@@ -1128,10 +1130,6 @@ def _whole(model: torch.nn.Module) -> Callable[..., tuple[Tensor, Any]]:
             return model(input_ids=input_ids, use_cache=False).logits, None
 
     return logits
-
-
-def _float32(logits: Tensor) -> Tensor:
-    return logits.to(torch.float32, copy=True)
 
 
 # --- results --------------------------------------------------------------------------------

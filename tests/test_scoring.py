@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lalp import scoring
 from lalp.scoring import Task, local_average_log_prob, read_targets, score_candidates
-from lalp.students import Encoded, Student
+from lalp.students import Encoded, Student, take_logits
 from lalp.windows import parse_window, window_starts
 
 WINDOWS = [parse_window(w) for w in ("0", "1", "2", "4", "25%", "60%", "100%", "5t", "40t", "all")]
@@ -115,7 +115,7 @@ def test_read_targets_by_hand():
     # Three logits per position; log-softmax of (log 1, log 2, log 5) is log of 1/8, 2/8, 5/8.
     logits = torch.log(torch.tensor([[1.0, 2.0, 5.0], [1.0, 2.0, 5.0]]))
     log_probs, ranks, entropies = read_targets(
-        torch.clone, logits, torch.tensor([2, 0]), torch.tensor([True, False])
+        take_logits, logits, torch.tensor([2, 0]), torch.tensor([True, False])
     )
     assert log_probs == pytest.approx([math.log(5 / 8), math.log(1 / 8)], abs=1e-6)
     assert ranks[0] == 1
@@ -128,17 +128,46 @@ def test_read_targets_by_hand():
 
 def test_impossible_tokens_leave_the_entropy_finite():
     logits = torch.tensor([[0.0, 0.0, -math.inf]])
-    _, _, entropies = read_targets(torch.clone, logits, torch.tensor([0]), torch.tensor([True]))
+    _, _, entropies = read_targets(take_logits, logits, torch.tensor([0]), torch.tensor([True]))
     assert entropies[0] == pytest.approx(math.log(2))
 
 
-def test_head_in_chunks_equals_head_in_one(llama, monkeypatch):
+def test_head_in_parts_equals_head_in_one(llama, monkeypatch):
     tasks = [make_task([7, 13, 5])]
     (whole,) = score_candidates(llama, tasks, WINDOWS)
-    monkeypatch.setattr(scoring, "HEAD_LOGITS", 1200)
-    (chunked,) = score_candidates(llama, tasks, WINDOWS)
-    assert chunked.lalp == pytest.approx(whole.lalp, abs=1e-6)
-    assert chunked.mean_entropy == pytest.approx(whole.mean_entropy, abs=1e-5)
+    monkeypatch.setattr(scoring, "HEAD_LOGITS", 300)
+    monkeypatch.setattr(scoring, "HEAD_COLUMNS", 60)  # 400 logits are 6 blocks and a rest
+    (parts,) = score_candidates(llama, tasks, WINDOWS)
+    assert parts.lalp == pytest.approx(whole.lalp, abs=1e-6)
+    assert parts.mean_rank == whole.mean_rank
+    assert parts.mean_entropy == pytest.approx(whole.mean_entropy, abs=1e-5)
+
+
+@given(data=st.data(), targets=st.integers(1, 6), vocab=st.integers(1, 12))
+def test_targets_follow_from_all_logits_however_they_are_cut(data, targets, vocab):
+    # A few values, so that there are ties, and impossible tokens, even whole blocks of them.
+    value = st.sampled_from([-math.inf, -80.0, -1.5, 0.0, 0.25, 3.0, 90.0])
+    rows = data.draw(st.lists(st.lists(value, min_size=vocab, max_size=vocab),
+                              min_size=targets, max_size=targets))  # fmt: skip
+    logits = torch.tensor(rows)
+    logits[:, 0] = logits[:, 0].clamp(min=-2.0)  # something is possible
+    ids = torch.tensor(data.draw(st.lists(st.integers(0, vocab - 1), min_size=targets,
+                                          max_size=targets)))  # fmt: skip
+    wanted = torch.tensor(data.draw(st.lists(st.booleans(), min_size=targets, max_size=targets)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "HEAD_COLUMNS", data.draw(st.integers(1, 13)))
+        patch.setattr(scoring, "HEAD_LOGITS", data.draw(st.integers(1, 40)))
+        log_probs, ranks, entropies = read_targets(take_logits, logits, ids, wanted)
+    predictions = logits.double().log_softmax(1)
+    chosen = predictions.gather(1, ids[:, None])
+    np.testing.assert_allclose(log_probs, chosen[:, 0], rtol=1e-5, atol=1e-5)
+    plogp = torch.where(predictions.exp() > 0, predictions.exp() * predictions, 0.0)
+    for got, expected in (
+        (ranks, 1 + (predictions > chosen).sum(1).double()),
+        (entropies, -plogp.sum(1)),
+    ):
+        expected[~wanted] = math.nan
+        np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_steps_have_equal_weight():
@@ -176,10 +205,10 @@ def test_a_token_of_probability_zero_is_nan_with_a_reason(llama):
     task = make_task([4, 3])
     banned = task.encoded.response_ids[5]
 
-    def head(features):
+    def head(features, columns=slice(None)):
         logits = llama.head(features)
         logits[:, banned] = -math.inf
-        return logits
+        return logits[:, columns].clone()
 
     (scores,) = score_candidates(replace(llama, head=head), [task], [parse_window("0")])
     assert math.isnan(scores.galp)
