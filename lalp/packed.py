@@ -191,6 +191,8 @@ def _read_tile(
     positions = torch.cat([torch.arange(n) for n in lengths]) + context.length
     hidden = body.embedding[token_ids]
     cos, sin = (angles[0, :, None, : body.head_dim // 2] for angles in _angles(body, positions))
+    # The largest result of a layer, once for all: new memory is zeroed page by page.
+    room = hidden.new_empty(len(hidden), len(body.blocks[0].gate_up))
     for i, block in enumerate(body.blocks):
         normed = _normalize(hidden, block.attention_norm, body.epsilon)
         states = _project(normed, block.qkv, block.qkv_bias)
@@ -204,7 +206,7 @@ def _read_tile(
         if i == len(body.blocks) - 1:  # nothing reads the other positions any more
             hidden, mixed = hidden[wanted], mixed[wanted]
         hidden.addmm_(mixed, block.out.t())
-        _add_mlp(hidden, block, body.epsilon)
+        _add_mlp(hidden, block, body.epsilon, room)
     return body.norm(hidden)
 
 
@@ -228,9 +230,14 @@ def _project(normed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return normed @ weight.t() if bias is None else torch.addmm(bias, normed, weight.t())
 
 
-def _add_mlp(hidden: Float[Tensor, "pos hidden"], block: _Block, epsilon: float) -> None:
+def _add_mlp(
+    hidden: Float[Tensor, "pos hidden"],
+    block: _Block,
+    epsilon: float,
+    room: Float[Tensor, "room 2*intermediate"],
+) -> None:
     normed = _normalize(hidden, block.mlp_norm, epsilon)
-    gate, up = (normed @ block.gate_up.t()).chunk(2, dim=1)
+    gate, up = torch.mm(normed, block.gate_up.t(), out=room[: len(hidden)]).chunk(2, dim=1)
     hidden.addmm_(silu(gate, inplace=True).mul_(up), block.down.t())
 
 

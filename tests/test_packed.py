@@ -39,9 +39,10 @@ def random_rows(lengths: list[int], seed: int = 0) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", PACKED)
-@pytest.mark.parametrize("tile", [1, 5, 256])
-def test_rows_get_the_models_own_features(family, tile, tokenizer, monkeypatch):
+@pytest.mark.parametrize("tile, queries", [(1, 1), (5, 3), (5, 256), (2048, 4), (2048, 256)])
+def test_rows_get_the_models_own_features(family, tile, queries, tokenizer, monkeypatch):
     monkeypatch.setattr(packed, "TILE", tile)
+    monkeypatch.setattr(packed, "QUERIES", queries)
     student = build_student(family, tokenizer)
     rows = random_rows([3, 9, 1, 4, 2, 12])
     expected = torch.cat(read_rows_apart(student, rows))
@@ -60,6 +61,7 @@ def test_wanted_positions_are_read_in_order(data, lengths, llama):
     expected = torch.cat([row[places] for row, places in zip(apart, wanted, strict=True)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packed, "TILE", 8)
+        patch.setattr(packed, "QUERIES", data.draw(st.integers(1, 8)))
         got = read_rows(llama, rows, wanted)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
