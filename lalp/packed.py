@@ -190,7 +190,7 @@ def _read_tile(
     rows = list(zip([0, *ends[:-1]], ends, strict=True))
     positions = torch.cat([torch.arange(n) for n in lengths]) + context.length
     hidden = body.embedding[token_ids]
-    cos, sin = (angles[0, :, None, : body.head_dim // 2] for angles in _angles(body, positions))
+    cos, sin = (angles[0, :, None] for angles in _angles(body, positions))
     # The largest result of a layer, once for all: new memory is zeroed page by page.
     room = hidden.new_empty(len(hidden), len(body.blocks[0].gate_up))
     for i, block in enumerate(body.blocks):
@@ -265,9 +265,10 @@ def _split_heads(
 
 def _rotate(states: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
     """Rotary embedding: coordinates ``i`` and ``i + head_dim / 2`` are a point that turns."""
-    (x, y), (new_x, new_y) = states.chunk(2, dim=-1), out.chunk(2, dim=-1)
-    torch.mul(x, cos, out=new_x).addcmul_(y, sin, value=-1)
-    torch.mul(y, cos, out=new_y).addcmul_(x, sin)
+    half = states.shape[-1] // 2
+    torch.mul(states, cos, out=out)
+    out[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
+    out[..., half:].addcmul_(states[..., :half], sin[..., half:])
 
 
 def _attend(
