@@ -6,14 +6,11 @@ computed once for all rows of all candidates, and only target positions reach th
 
 from __future__ import annotations
 
-import ctypes
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +20,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from lalp.packed import Context, advance, make_room, new_context, read_packed
-from lalp.students import Encoded, Student
+from lalp.students import Encoded, Student, keep_freed_memory
 from lalp.windows import (
     Row,
     TokenSpan,
@@ -153,7 +150,7 @@ def score_candidates(
     """
     on_cpu = student.device.type == "cpu"
     if on_cpu:
-        _keep_freed_memory()
+        keep_freed_memory()
     if max_batch_tokens is None:
         max_batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
     plans = [plan_response(task, windows, galp=galp) for task in tasks]
@@ -333,23 +330,6 @@ class _Prefix:
 
 # Places of targets: for each, its row in the batch and its position within the row.
 _Places = tuple[Int[np.ndarray, "targets"], Int[np.ndarray, "targets"]]
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed blocks: activations are freed and asked for again at every layer.
-
-    By default each large block goes back to the system and is zeroed page by page when it is next
-    needed, which costs a tenth to a fifth of a forward pass on the CPU.
-    """
-    if sys.platform.startswith("linux"):
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            trim_threshold, mmap_threshold, arena_max = -1, -3, -8
-            mallopt(mmap_threshold, 1 << 25)  # the most that glibc takes
-            mallopt(trim_threshold, 1 << 30)
-            # Threads would otherwise take small arenas of their own, which do give blocks back.
-            mallopt(arena_max, 1)
 
 
 @torch.inference_mode()
