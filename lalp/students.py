@@ -142,8 +142,8 @@ def keep_freed_memory() -> None:
             trim_threshold, mmap_threshold, arena_max = -1, -3, -8
             mallopt(mmap_threshold, 1 << 25)  # the most that glibc takes
             mallopt(trim_threshold, 1 << 30)
-            # Threads would otherwise take small arenas of their own, which do give blocks back. Early,
-            # for a thread also takes an arena that another, such as one that loads, has left.
+            # Threads would otherwise take small arenas of their own, which do give blocks back.
+            # Set early, for a thread also takes an arena that another (that loads) has left.
             mallopt(arena_max, 1)
 
 
