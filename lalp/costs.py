@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lalp.records import Pool
-from lalp.scoring import HEAD_LOGITS, Task, plan_response
+from lalp.scoring import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, HEAD_LOGITS, Task, plan_response
 from lalp.steps import Steps, check_splitter
 from lalp.store import group_responses, make_tasks
 from lalp.students import (
@@ -62,7 +62,7 @@ class ScoringCost:
         flops: Floating-point operations of the body, attention and head.
         flops_per_step_loop: The same for one forward pass per step and window.
         seconds: Estimated time on this machine.
-        memory_bytes: Estimated peak: weights, the longest row's cache, and logits.
+        memory_bytes: Estimated peak: weights, the longest row's cache, activations and logits.
         longest_row: Tokens of the longest forward row, prompt included.
         too_long: Responses that do not fit the student's positions as a whole.
     """
@@ -193,6 +193,16 @@ def _loop_flops(size: ModelSize, task: Task, windows: Sequence[Window]) -> float
     return sum(row_flops(size, 0, length, length) for length in lengths)
 
 
+def _working_bytes(size: ModelSize, device: str, dtype: torch.dtype) -> int:
+    """Memory for one batch of each worker: what a layer computes, and logits with two copies."""
+    on_cpu = torch.device(device).type == "cpu"
+    workers = torch.get_num_threads() if on_cpu else 1
+    tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
+    # Weights per layer and input feature, which are a layer's results; recurrent ones are unknown.
+    features = size.body // size.attention if size.attention else 0
+    return workers * (dtype.itemsize * tokens * features + 3 * 4 * HEAD_LOGITS)
+
+
 def _add_up(
     groups: Sequence[Sequence[Task]],
     windows: Sequence[Window],
@@ -210,7 +220,6 @@ def _add_up(
     prompts = sum(len(group[0].encoded.prompt_ids) for group in groups)
     longest = max((prompt + row.end - row.start for prompt, row in rows), default=0)
     flops = sum(plan_flops(size, group, windows) for group in groups)
-    logits = 4 * HEAD_LOGITS
     return ScoringCost(
         num_responses=len(tasks),
         num_steps=sum(len(task.step_spans) for task in tasks),
@@ -220,7 +229,8 @@ def _add_up(
         flops=flops,
         flops_per_step_loop=sum(_loop_flops(size, task, windows) for task in tasks),
         seconds=flops / (rate * _EXPECTED_SHARE),
-        memory_bytes=dtype.itemsize * (size.total + size.cache * longest) + 3 * logits,
+        memory_bytes=dtype.itemsize * (size.total + size.cache * longest)
+        + _working_bytes(size, device, dtype),
         longest_row=longest,
         too_long=sum(not task.fits(0, task.num_tokens) for task in tasks),
         device=device,

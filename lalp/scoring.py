@@ -31,7 +31,8 @@ from lalp.windows import (
     window_starts,
 )
 
-# Tokens fed per forward pass; on a CPU larger batches leave the caches, on a GPU smaller ones idle.
+# Tokens fed per forward pass; with more, a CPU gains nothing but needs more memory; with fewer, it
+# reads the weights too often, and a GPU idles.
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 16384
 # Logits held at once by the head, in numbers (4 bytes each), and how many of them for one target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,18 @@ def test_time_and_memory_follow_from_the_numbers(llama, student_folder, pool, mo
         len(llama.tokenizer(r.text).input_ids) for r in pool.responses if "3 + 4" in r.prompt_id
     )
     assert cost.longest_row == prompt + longest
+
+
+def test_working_memory_by_hand(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(costs, "CPU_BATCH_TOKENS", 30)
+    monkeypatch.setattr(costs, "GPU_BATCH_TOKENS", 70)
+    monkeypatch.setattr(costs, "HEAD_LOGITS", 5)
+    # 1000 weights, 10 = layers x features: 100 results per token; logits three times, 4 bytes each.
+    assert costs._working_bytes(SIZE, "cpu", torch.float32) == 2 * (4 * 30 * 100 + 3 * 4 * 5)
+    assert costs._working_bytes(SIZE, "cuda", torch.bfloat16) == 2 * 70 * 100 + 3 * 4 * 5
+    recurrent = replace(SIZE, attention=0)
+    assert costs._working_bytes(recurrent, "cpu", torch.float32) == 2 * 3 * 4 * 5
 
 
 def test_more_windows_cost_more_but_less_than_each_alone(student_folder, pool, known_rate):

@@ -529,6 +529,20 @@ def test_a_head_of_unknown_form_falls_back_to_the_whole_model(tokenizer):
     assert scores.lalp["lalp@1"] == pytest.approx(np.mean(means), abs=1e-4)
 
 
+def test_a_head_that_is_no_plain_linear_layer_is_used_whole(tokenizer):
+    class Doubled(torch.nn.Linear):
+        def forward(self, features):
+            return 2 * super().forward(features)
+
+    model = build_student("llama", tokenizer).model
+    model.lm_head.__class__ = Doubled  # its weight alone no longer gives the logits
+    student = make_student(model, tokenizer, name="doubled", revision="test")
+    with torch.inference_mode():
+        features, _ = student.body(input_ids=IDS)
+        assert torch.equal(student.head(features[0]), logits_of(student))
+        assert torch.equal(student.head(features[0], slice(5, 9)), logits_of(student)[:, 5:9])
+
+
 def test_a_model_that_names_no_head_is_used_whole(tokenizer, monkeypatch):
     model = build_student("llama", tokenizer).model
     monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
