@@ -9,8 +9,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import build_dir, student_gguf_path
-from lalp.packed import PackedBody, pack_body
+from lalp.packed import PackedBody, pack_body, project
 from lalp.records import InputError, Prompt
 
 PACKAGED_STUDENT = "smollm2-135m"
@@ -47,7 +47,6 @@ class Student:
         body: Model inputs to features ``[batch, pos, features]`` and the cache.
         head: Features ``[n, features]`` to logits ``[n, vocab]``, in memory of their own; with a
             slice or indices of the vocabulary as second argument, to these columns.
-        packed: The body for packed rows, where the model has that form and is on a CPU.
     """
 
     name: str
@@ -56,12 +55,19 @@ class Student:
     tokenizer: PreTrainedTokenizerBase
     body: Callable[..., tuple[Tensor, Any]]
     head: Callable[..., Tensor]
-    packed: PackedBody | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
         """Where inputs go."""
         return self.model.device
+
+    @cached_property
+    def packed(self) -> PackedBody | None:
+        """The body for packed rows, where the model has that form and is on a CPU.
+
+        Made when rows are first read, for it lays the model's weights out anew.
+        """
+        return None if self.head is take_logits else pack_body(self.model)
 
     @property
     def max_positions(self) -> int:
@@ -178,8 +184,7 @@ def make_student(
     """Wrap a model that is already in memory."""
     model = model.eval()
     body, head = _split_model(model)
-    packed = None if head is take_logits else pack_body(model)
-    return Student(name, revision, model, tokenizer, body, head, packed)
+    return Student(name, revision, model, tokenizer, body, head)
 
 
 def load_tokenizer(
@@ -348,8 +353,8 @@ def _compute_logits(
     features: Float[Tensor, "n features"],
     columns: Columns = _ALL,
 ) -> Float[Tensor, "n columns"]:
-    bias = None if linear.bias is None else linear.bias[columns]
-    return finish(nn.functional.linear(features, linear.weight[columns], bias).float())
+    bias = None if linear.bias is None else linear.bias[columns].detach()
+    return finish(project(features, linear.weight[columns].detach(), bias).float())
 
 
 def take_logits(

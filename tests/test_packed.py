@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lalp import packed
-from lalp.packed import advance, make_room, new_context, pack_body, read_packed
+from lalp.packed import advance, make_room, new_context, pack_body, project, read_packed
 
 PACKED = ("llama", "mistral", "qwen2")
 PROMPT = torch.tensor([5, 17, 250, 9, 33])
@@ -109,13 +109,36 @@ def test_weights_are_shared_with_the_model(tokenizer):
     ids = torch.arange(9)[None]
     with torch.inference_mode():
         before = model(input_ids=ids).logits
-    body = pack_body(model)
-    attention = model.model.layers[1].self_attn
-    fused = body.blocks[1].qkv.untyped_storage().data_ptr()
-    for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
-        assert linear.weight.untyped_storage().data_ptr() == fused
-    with torch.inference_mode():
+        body = pack_body(model)
         torch.testing.assert_close(model(input_ids=ids).logits, before)
+    layer, block = model.model.layers[1], body.blocks[1]
+    for own, packed_ in (
+        (layer.self_attn.q_proj, block.queries),
+        (layer.mlp.down_proj, block.down),
+    ):
+        assert own.weight.data_ptr() == packed_.weight.data_ptr()
+    assert layer.self_attn.q_proj.bias.data_ptr() == block.queries.bias.data_ptr()
+
+
+def test_a_packed_model_can_still_be_trained(tokenizer):
+    ids = torch.arange(9)[None]
+    model = AutoModelForCausalLM.from_config(CONFIGS["llama"](), dtype=torch.float32)
+    with torch.inference_mode():
+        assert pack_body(model)
+    model(input_ids=ids, labels=ids).loss.backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_project_is_a_linear_layer(rows, bias, dtype):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 5, bias=bias, dtype=dtype).requires_grad_(False)
+    states = torch.randn(rows, 6, dtype=dtype)
+    torch.testing.assert_close(project(states, layer.weight, layer.bias), layer(states))
+    turned = layer.weight.t().contiguous().t()
+    torch.testing.assert_close(project(states, turned, layer.bias), layer(states))
 
 
 def test_a_packed_model_can_be_saved(llama, tmp_path):
