@@ -92,6 +92,7 @@ def segment(
     ] = None,
     llm_concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 16,
     llm_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 600,
+    as_json: AsJson = False,
 ) -> None:
     """Cut every response into steps, as [start, end) character offsets."""
     if splitter != "llm" and (llm_url or llm_model or llm_instruction):
@@ -118,6 +119,12 @@ def segment(
         tokenizer = _load_tokenizer(student) if chunk_size(splitter) else None
         steps = split_pool(loaded, splitter, tokenizer=tokenizer)
     write_steps(out, loaded, steps, fallbacks)
+    result = {
+        "num_responses": len(loaded.responses),
+        "num_steps": sum(len(spans) for spans in steps.values()),
+        "fallbacks": fallbacks,
+    }
+    _print(result, as_json, lambda: None)
     _say(f"{len(loaded.responses)} responses cut into steps: {out}")
     for reason, count in count_reasons(fallbacks).items():
         _say(f"{count} of them into sentences: {reason}")
@@ -160,6 +167,7 @@ def score(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
     trust_remote_code: TrustCode = False,
     quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score every response by GALP and by LALP at each window; a killed run goes on."""
     if out.suffix != ".parquet" or out.is_dir():
@@ -181,13 +189,14 @@ def score(
         progress=not quiet,
     )
     scores.write_scores(frame, loaded, out)
-    unscored = int(frame["reason"].notna().sum())
+    reasons = frame.set_index("response_id")["reason"].dropna()
+    result = {"num_responses": len(frame), "unscored": reasons.to_dict(), **frame.attrs}
+    _print(result, as_json, lambda: None)
     _say(f"{len(frame)} responses scored: {out}")
-    if unscored:
-        example = frame.loc[frame["reason"].notna()].iloc[0]
+    if len(reasons):
         _say(
-            f"{unscored} of them lack a score, for example {example['response_id']}: "
-            f"{example['reason']}"
+            f"{len(reasons)} of them lack a score, for example {reasons.index[0]}: "
+            f"{reasons.iloc[0]}"
         )
 
 

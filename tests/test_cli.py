@@ -166,9 +166,14 @@ def test_segment_by_tokens_then_plan_and_score_with_the_file(
 ):
     student = ["--student", student_folder]
     steps = tmp_path / "steps.jsonl"
-    done = lalp("segment", pool_file, "--splitter", "4t", *student, "--out", steps)
+    done = lalp("segment", pool_file, "--splitter", "4t", *student, "--out", steps, "--json")
     assert done.code == 0
     lines = [json.loads(line) for line in steps.read_text(encoding="utf-8").splitlines()]
+    assert json.loads(done.out) == {
+        "num_responses": 9,
+        "num_steps": sum(len(line["steps"]) for line in lines),
+        "fallbacks": {},
+    }
     for line, record in zip(lines, RECORDS, strict=True):
         assert "".join(record["response"][a:b] for a, b in line["steps"]) == record["response"]
     # A checked file is written again as it is.
@@ -235,9 +240,15 @@ def test_score_says_what_it_could_not_score(lalp, pool_file, tokenizer, tmp_path
     tokenizer.save_pretrained(tmp_path / "short")
     out = tmp_path / "scores.parquet"
     options = ["--student", tmp_path / "short", "--window", 0, "--out", out, "--quiet"]
-    done = lalp("score", pool_file, *options)
+    done = lalp("score", pool_file, *options, "--json")
     assert done.code == 0
     scores = load_scores(out)
+    told = json.loads(done.out)
+    assert told["num_responses"] == 9
+    assert told["student"] == str(tmp_path / "short")
+    assert told["unscored"] == dict(
+        scores.loc[scores["reason"].notna(), ["response_id", "reason"]].itertuples(index=False)
+    )
     assert list(scores.loc[scores["reason"].notna(), "response_id"]) == ["p2/Ada/0", "p3/Eve/0"]
     assert "2 of them lack a score, for example p2/Ada/0: galp: " in done.err
     assert "exceed the student's 28 positions" in done.err
