@@ -87,7 +87,7 @@ lint: | $(READY) ## ruff: format and lint
 	$(PY) -m ruff check .
 
 unit: | $(READY) ## pytest
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 notebooks-check: | $(READY)
 	TQDM_DISABLE=1 $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 1800 \
