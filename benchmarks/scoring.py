@@ -194,6 +194,8 @@ def measure(
 ) -> dict[str, Any]:
     """Time, peak memory and scores of one method on one workload."""
     name, galp, size = job["method"], job["galp"], count_weights(student.model)
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    loaded = read_memory("VmRSS")
     own = {"loop": run_loop, "lalp": run_lalp}
     method = (
         partial(own[name], student)
@@ -202,8 +204,7 @@ def measure(
     )
     method([replace(tasks[0], step_spans=tasks[0].step_spans[:2])], windows[:1], False)  # warm up
     rates = [matmul_rate("cpu", torch.float32, size.hidden, seconds=1.0)]
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    loaded, begin, cpu_begin = read_memory("VmRSS"), time.perf_counter(), time.process_time()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
     scores = method(tasks, windows, galp)
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     peak = read_memory("VmHWM")

@@ -109,7 +109,7 @@ def project(
 def pack_body(model: PreTrainedModel) -> PackedBody | None:
     """The model's body for packed rows, or None where its form is another.
 
-    The weights are not doubled: the model's own are laid out anew.
+    The weights are the model's own, which are laid out anew.
     """
     config = model.config
     if (
@@ -124,7 +124,8 @@ def pack_body(model: PreTrainedModel) -> PackedBody | None:
     ):
         return None
     with torch.inference_mode(False):  # the model must stay one that can be trained
-        body = _lay_out(model)
+        _lay_out(model)
+    body = _describe(model)
     return body if _agrees(body, model) else None
 
 
@@ -347,12 +348,24 @@ def _is_plain(layer: nn.Module) -> bool:
     )
 
 
-def _lay_out(model: PreTrainedModel) -> PackedBody:
+def _lay_out(model: PreTrainedModel) -> None:
+    """Put the layers' weights into memory as products read them, which would else turn them first.
+
+    The other parameters are copied too, so that nothing holds the mapped file they came from.
+    """
+    linears = (part for part in model.base_model.layers.modules() if isinstance(part, nn.Linear))
+    turned = {id(part.weight) for part in linears}
+    for parameter in model.parameters():
+        data = parameter.data
+        parameter.data = data.t().contiguous().t() if id(parameter) in turned else data.clone()
+
+
+def _describe(model: PreTrainedModel) -> PackedBody:
     base = model.base_model
     attention = base.layers[0].self_attn
     return PackedBody(
         embedding=base.embed_tokens.weight.detach(),
-        blocks=tuple(_lay_out_layer(layer) for layer in base.layers),
+        blocks=tuple(_describe_layer(layer) for layer in base.layers),
         rotary=base.rotary_emb,
         norm=base.norm,
         heads=attention.q_proj.out_features // attention.head_dim,
@@ -363,24 +376,22 @@ def _lay_out(model: PreTrainedModel) -> PackedBody:
     )
 
 
-def _lay_out_layer(layer: nn.Module) -> _Block:
+def _describe_layer(layer: nn.Module) -> _Block:
     attention, mlp = layer.self_attn, layer.mlp
     return _Block(
         attention_norm=layer.input_layernorm.weight.detach(),
-        queries=_turn(attention.q_proj),
-        keys=_turn(attention.k_proj),
-        values=_turn(attention.v_proj),
-        out=_turn(attention.o_proj),
+        queries=_share(attention.q_proj),
+        keys=_share(attention.k_proj),
+        values=_share(attention.v_proj),
+        out=_share(attention.o_proj),
         mlp_norm=layer.post_attention_layernorm.weight.detach(),
-        gate=_turn(mlp.gate_proj),
-        up=_turn(mlp.up_proj),
-        down=_turn(mlp.down_proj),
+        gate=_share(mlp.gate_proj),
+        up=_share(mlp.up_proj),
+        down=_share(mlp.down_proj),
     )
 
 
-def _turn(part: nn.Linear) -> _Linear:
-    """A layer's weight, in memory as products read it; else each of them would turn it first."""
-    part.weight.data = part.weight.detach().t().contiguous().t()
+def _share(part: nn.Linear) -> _Linear:
     return _Linear(part.weight.detach(), None if part.bias is None else part.bias.detach())
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import CONFIGS, build_student
@@ -118,6 +120,14 @@ def test_weights_are_shared_with_the_model(tokenizer):
     ):
         assert own.weight.data_ptr() == packed_.weight.data_ptr()
     assert layer.self_attn.q_proj.bias.data_ptr() == block.queries.bias.data_ptr()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads Linux's list of mappings")
+def test_a_packed_model_lets_go_of_its_file(llama, tmp_path):
+    llama.model.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert pack_body(model)
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
 def test_a_packed_model_can_still_be_trained(tokenizer):
