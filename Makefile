@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.lalp-ready
 BENCH_READY := $(VENV)/.lalp-bench-ready
 
-SOURCES := $(wildcard lalp/*.py lalp/*/*.py lalp/profiles/*.yaml lalp/profiles/*/*.yaml)
+SOURCES := $(shell find lalp -name "*.py" -o -name "*.yaml")
 NOTEBOOKS := $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(NOTEBOOKS:%=$(OUT)/%.ipynb)
 # It collects what all others found.
@@ -97,29 +97,29 @@ lab: | $(READY) ## open JupyterLab
 	$(VENV)/bin/jupyter lab notebooks
 
 site: | $(READY) ## static pages of the executed notebooks: build/site/index.html
-	$(PY) -m benchmarks.site --profile $(PROFILE)
+	$(PY) -m lalp.paper.site --profile $(PROFILE)
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
-	$(PY) -m benchmarks.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
+	$(PY) -m lalp.paper.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
 
 world: | $(READY) ## step world over more seeds, or its map, and keep the results (PROFILE=standard, long: hours)
-	$(PY) -m benchmarks.world --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
+	$(PY) -m lalp.paper.world --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
 
 plan: | $(READY) ## what every stage of the paper's pipeline costs and runs (PROFILE=paper or gpu)
-	$(PY) -m lalp.cli pipeline plan --profile $(PROFILE)
+	$(PY) -m lalp.paper.scale plan --profile $(PROFILE)
 
 dryrun: | $(READY) ## the same pipeline in small, every stage, in minutes on a CPU (PROFILE=paper or gpu)
-	$(PY) -m lalp.cli pipeline dryrun --profile $(PROFILE)
+	$(PY) -m lalp.paper.scale dryrun --profile $(PROFILE)
 
 pipeline: | $(READY) ## the same pipeline for real: GPUs, days (PROFILE=paper or gpu)
-	$(PY) -m lalp.cli pipeline run --profile $(PROFILE)
+	$(PY) -m lalp.paper.scale run --profile $(PROFILE)
 
 refresh: $(EXECUTED) ## put the executed notebooks (default profile) into notebooks/, without noise
 	@test "$(PROFILE)" = cpu || { echo "only PROFILE=cpu is committed"; exit 2; }
-	$(PY) -m benchmarks.refresh $(OUT) notebooks
+	$(PY) -m lalp.paper.refresh $(OUT) notebooks
 	touch $(EXECUTED)
 
 clean: ## remove what notebooks and scoring computed

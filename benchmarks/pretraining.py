@@ -3,7 +3,8 @@
 - ``plain``: a model of the same class and size, AdamW, the same batches, made and padded before the
   clock starts; then nothing but forward, cross-entropy over the same positions, backward, clipping
   and step.
-- ``lalp``: `lalp.world_student`'s pre-training, which also makes, sorts and pads its documents, and
+- ``lalp``: `lalp.paper.world.student`'s pre-training, which also makes, sorts and pads its
+documents, and
   sets the learning rate.
 
 Both run in turns of a few steps in one process and one thread, so that what else the machine does
@@ -24,8 +25,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from lalp.world import FAMILIES
-from lalp.world_student import Schooling, _steps, batches, make_model, make_tokenizer
+from lalp.paper.world.problems import FAMILIES
+from lalp.paper.world.student import Schooling, _steps, batches, make_model, make_tokenizer
 
 BAR = 0.8
 _TURN = 20  # steps

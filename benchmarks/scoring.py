@@ -35,14 +35,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lalp.assets import build_dir
-from lalp.champ import champ_pool, pick_candidates
-from lalp.costs import count_weights, matmul_rate, row_flops
-from lalp.records import InputError, atomic_path
-from lalp.scoring import Task, plan_response, score_candidates, score_per_step
-from lalp.store import group_responses, make_tasks
-from lalp.students import Encoded, Student, load_config, load_student, load_tokenizer, max_positions
-from lalp.windows import Window, batch_rows, parse_window, parse_windows, window_starts
+from lalp.errors import InputError
+from lalp.files import atomic_path, build_dir
+from lalp.paper.champ.champ import champ_pool, pick_candidates
+from lalp.scoring.candidates import score_candidates
+from lalp.scoring.costs import count_weights, matmul_rate, row_flops
+from lalp.scoring.equations import score_per_step
+from lalp.scoring.groups import group_responses, make_tasks
+from lalp.scoring.plan import Task, batch_rows, plan_response
+from lalp.scoring.windows import Window, parse_window, parse_windows, window_starts
+from lalp.students.encoding import Encoded
+from lalp.students.student import Student, load_config, load_student, load_tokenizer, max_positions
 
 # Windows, and whether GALP is scored too.
 WORKLOADS = {"window 2": (["2"], False), "sweep 1, 2, 4, 8 + GALP": (["1", "2", "4", "8"], True)}

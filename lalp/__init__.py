@@ -10,15 +10,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "InputError": "records",
-    "Pool": "records",
-    "load_champ_pool": "champ",
-    "load_pool": "records",
-    "load_scores": "store",
-    "load_student": "students",
-    "rank_teachers": "selection",
-    "score": "store",
-    "select": "selection",
+    "InputError": "errors",
+    "Pool": "pools.pool",
+    "load_pool": "pools.reading",
+    "load_scores": "scoring.table",
+    "load_student": "students.student",
+    "rank_teachers": "selection.ranking",
+    "score": "scoring.run",
+    "select": "selection.rules",
 }
 __all__ = list(_HOMES)
 

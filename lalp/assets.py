@@ -9,14 +9,11 @@ catch a file that was altered at equal length.
 
 from __future__ import annotations
 
-import ast
-import os
-import tomllib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from lalp.records import InputError
+from lalp.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -63,49 +60,6 @@ def embedder_path() -> Path:
         InputError: If the package is missing or holds another file.
     """
     return _locate(_EMBEDDER).parent
-
-
-def build_dir() -> Path:
-    """The folder for everything computed; it need not exist yet.
-
-    ``LALP_BUILD`` if set; else ``build`` in the nearest folder, from the current one upwards, whose
-    ``pyproject.toml`` names the project lalp (so notebooks and the command agree wherever in a
-    checkout they run); else ``build`` in the current folder. Always absolute.
-    """
-    if chosen := os.environ.get("LALP_BUILD"):
-        return Path(chosen).expanduser().resolve()
-    here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if _is_project(folder)), here)
-    return root / "build"
-
-
-def code_of(module: str) -> str:
-    """The code of one of the project's modules, without comments, docstrings and layout.
-
-    What is stored under it is computed anew when the code changes, and not when its prose does.
-    """
-    spec = find_spec(f"lalp.{module}")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            node.body = body[1:]
-    return ast.dump(tree)
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    value = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
-
-
-def _is_project(folder: Path) -> bool:
-    """Whether the folder's ``pyproject.toml`` is this project's."""
-    try:
-        with (folder / "pyproject.toml").open("rb") as file:
-            project = tomllib.load(file).get("project", {})
-    except (OSError, ValueError):
-        return False
-    return isinstance(project, dict) and project.get("name") == "lalp"
 
 
 def _locate(asset: _Asset) -> Path:

@@ -23,8 +23,8 @@ from transformers import (
     Qwen2Config,
 )
 
-from lalp.records import Message, Prompt
-from lalp.students import Student, make_student
+from lalp.pools.pool import Message, Prompt
+from lalp.students.student import Student, make_student
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"

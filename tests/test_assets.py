@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lalp import assets
-from lalp.records import InputError
+from lalp import assets, files
+from lalp.errors import InputError
 
 FINDERS = [assets.student_gguf_path, assets.champ_path, assets.embedder_path]
 
@@ -72,10 +72,10 @@ def test_installed_package_is_found_and_not_imported(package, finder, name):
 
 def test_build_dir_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "elsewhere"))
-    assert assets.build_dir() == tmp_path / "elsewhere"
+    assert files.build_dir() == tmp_path / "elsewhere"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LALP_BUILD", "here")
-    assert assets.build_dir() == tmp_path / "here"
+    assert files.build_dir() == tmp_path / "here"
 
 
 @pytest.mark.parametrize("below", ["", "notebooks", "notebooks/deeper"])
@@ -84,7 +84,7 @@ def test_build_dir_is_the_same_anywhere_in_a_checkout(monkeypatch, tmp_path, bel
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "lalp"\n')
     (tmp_path / below).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(tmp_path / below)
-    assert assets.build_dir() == tmp_path / "build"
+    assert files.build_dir() == tmp_path / "build"
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_build_dir_outside_a_checkout(monkeypatch, tmp_path, pyproject):
         (tmp_path / "pyproject.toml").write_text(pyproject)
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path / "inner")
-    assert assets.build_dir() == tmp_path / "inner" / "build"
+    assert files.build_dir() == tmp_path / "inner" / "build"

@@ -1,1 +1,0 @@
-"""The paper's analyses, one module each."""

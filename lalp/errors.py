@@ -1,0 +1,7 @@
+"""The one error that means bad input."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input from outside: the message says what is wrong, where, and what to do."""

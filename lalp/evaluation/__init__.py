@@ -1,0 +1,1 @@
+"""Accuracy on benchmarks: problems, graded answers, intervals, comparisons."""

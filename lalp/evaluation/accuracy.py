@@ -1,0 +1,340 @@
+"""Accuracy with intervals, and paired comparisons of two models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy import stats
+
+from lalp.errors import InputError
+from lalp.evaluation.benchmarks import (
+    AVERAGED,
+    BENCHMARKS,
+)
+from lalp.stats import mean_interval
+
+AVG = "AVG"
+
+_NUM_RESAMPLES = 2000
+_UNREAD = ("no answer", "no code")
+_Z = stats.norm.ppf(0.975)
+_POWER_Z = _Z + stats.norm.ppf(0.8)
+
+
+# ---------------------------------------------------------------------------------------------
+# Accuracy
+# ---------------------------------------------------------------------------------------------
+
+
+def accuracy_table(
+    results: pd.DataFrame, seed: int = 0, num_resamples: int = _NUM_RESAMPLES
+) -> pd.DataFrame:
+    """Accuracy per benchmark with a 95 % interval, and AVG.
+
+    AVG is the unweighted mean over all benchmarks of the table but GPQA and LiveCodeBench, which
+    the paper leaves out of it; there is none with fewer than two. It is the paper's AVG if all of
+    `AVERAGED` are there.
+
+    Args:
+        results: From `evaluate`, `grade` or `load_results`; every problem of a benchmark needs the
+            same number of samples.
+        seed: Of the bootstrap.
+        num_resamples: Bootstrap resamples.
+
+    Returns:
+        One row per benchmark, in the paper's order: ``benchmark``, ``title``, ``num_problems``,
+        ``num_samples`` of each problem (0 where they differ), ``accuracy``, ``low``, ``high``,
+        ``interval`` (``wilson`` or ``bootstrap``), and as shares of all samples ``no_answer`` and
+        ``truncated``, then ``mean_tokens``. Where a bootstrap would have no width, because all
+        problems have the same result, it is ``wilson`` over problems instead.
+
+    Raises:
+        InputError: If the table is empty or problems have different numbers of samples.
+    """
+    scores = _scores(results)
+    rows = []
+    for name, values in scores.items():
+        mine = results[results["benchmark"] == name]
+        num_samples = len(mine) // len(values)
+        low, high, kind = _accuracy_interval(values, num_samples, num_resamples, seed)
+        rows.append(
+            {
+                "benchmark": name,
+                "title": _title(name),
+                "num_problems": len(values),
+                "num_samples": num_samples,
+                "accuracy": float(values.mean()),
+                "low": low,
+                "high": high,
+                "interval": kind,
+                "no_answer": float(mine["outcome"].isin(_UNREAD).mean()),
+                "truncated": float(mine["truncated"].mean()),
+                "mean_tokens": float(mine["num_tokens"].mean()),
+            }
+        )
+    table = pd.DataFrame(rows)
+    averaged = [name for name in scores if _is_averaged(name)]
+    if len(averaged) < 2:
+        return table
+    row = _average_row(table[table["benchmark"].isin(averaged)])
+    vectors = [scores[name] for name in averaged]
+    low, high = _average_interval(vectors, (0.0, 1.0), num_resamples, seed)
+    return pd.concat([table, pd.DataFrame([row | {"low": low, "high": high}])], ignore_index=True)
+
+
+def _average_row(table: pd.DataFrame) -> dict[str, Any]:
+    samples = table["num_samples"].unique()
+    means = ("accuracy", "no_answer", "truncated", "mean_tokens")
+    return {
+        "benchmark": AVG,
+        "title": AVG,
+        "num_problems": int(table["num_problems"].sum()),
+        "num_samples": int(samples[0]) if len(samples) == 1 else 0,
+        "interval": "bootstrap",
+    } | {name: float(table[name].mean()) for name in means}
+
+
+def _scores(results: pd.DataFrame) -> dict[str, Float[np.ndarray, "problems"]]:
+    """Share of correct samples of each problem, by benchmark in the paper's order."""
+    if results.empty:
+        raise InputError("the results hold no samples: evaluate a benchmark first")
+    known = list(BENCHMARKS)
+    names = sorted(
+        results["benchmark"].unique(),
+        key=lambda name: known.index(name) if name in known else len(known),
+    )
+    scores = {}
+    for name in names:
+        mine = results[results["benchmark"] == name]
+        if mine.duplicated(["prompt_id", "sample"]).any():
+            twice = mine.loc[mine.duplicated(["prompt_id", "sample"]), "prompt_id"].iloc[0]
+            raise InputError(f"{name}: the same sample of {twice!r} is there twice")
+        grouped = mine.groupby("prompt_id", sort=True)["correct"]
+        counts = grouped.size()
+        if counts.nunique() > 1:
+            raise InputError(
+                f"{name}: {counts.idxmin()!r} has {counts.min()} samples and {counts.idxmax()!r} "
+                f"{counts.max()}: evaluate all problems with the same number"
+            )
+        scores[name] = grouped.mean().to_numpy(float)
+    return scores
+
+
+def _title(name: str) -> str:
+    return BENCHMARKS[name].title if name in BENCHMARKS else name
+
+
+def _is_averaged(name: str) -> bool:
+    return name in AVERAGED or name not in BENCHMARKS
+
+
+def _accuracy_interval(
+    values: Float[np.ndarray, "problems"], num_samples: int, num_resamples: int, seed: int
+) -> tuple[float, float, str]:
+    if num_samples > 1 and np.ptp(values) > 0:
+        return *mean_interval(values, num_resamples, seed), "bootstrap"
+    if num_samples > 1:
+        return *_same_everywhere(values, (0.0, 1.0)), "wilson"
+    test = stats.binomtest(round(values.sum()), len(values))
+    interval = test.proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high), "wilson"
+
+
+def _same_everywhere(
+    values: Float[np.ndarray, "problems"], bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """Interval of a mean where all problems have the same value, so a bootstrap has no width.
+
+    Wilson's bound on the share of problems that may be otherwise, ``z^2 / (n + z^2)``: of 0 correct
+    answers to n problems it is Wilson's interval itself.
+    """
+    slack = _Z**2 / (len(values) + _Z**2)
+    return max(bounds[0], values[0] - slack), min(bounds[1], values[0] + slack)
+
+
+def _average_interval(
+    vectors: Sequence[Float[np.ndarray, "problems"]],
+    bounds: tuple[float, float],
+    num_resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    """Interval of the unweighted mean of means; problems are drawn within each benchmark."""
+    if all(np.ptp(values) == 0 for values in vectors):
+        # Where no benchmark's bootstrap has a width: the squares of their half-widths add up.
+        ends = [_same_everywhere(values, bounds) for values in vectors]
+        center = float(np.mean([values[0] for values in vectors]))
+        below, above = (
+            math.hypot(*(end[k] - v[0] for end, v in zip(ends, vectors, strict=True)))
+            for k in (0, 1)
+        )
+        return center - below / len(vectors), center + above / len(vectors)
+    if any(len(values) < 2 for values in vectors):
+        return math.nan, math.nan
+    interval = stats.bootstrap(
+        tuple(vectors),
+        lambda *samples, axis: np.mean([sample.mean(axis=axis) for sample in samples], axis=0),
+        vectorized=True,
+        n_resamples=num_resamples,
+        batch=max(1, 2**22 // max(map(len, vectors))),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def paper_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Runs in the layout of the paper's tables of results (9, 10 and 19).
+
+    Args:
+        runs: Results by the run's name.
+
+    Returns:
+        One row per run: MATH, AIME25, AMC, MINERVA, KAOYAN, OLYMPIAD, CN_MATH24, AVG (of these
+        seven, missing if one of them is) and GPQA, as shares, and beside them ``truncated`` (share
+        of samples) and ``mean_tokens``, both as unweighted means over the run's benchmarks.
+    """
+    columns = [
+        *(BENCHMARKS[name].title for name in AVERAGED),
+        AVG,
+        BENCHMARKS["gpqa_diamond"].title,
+    ]
+    rows = {}
+    for name, results in runs.items():
+        scores = _scores(results)
+        row = {_title(key): float(values.mean()) for key, values in scores.items()}
+        row[AVG] = float(
+            np.mean([row.get(column, math.nan) for column in columns[: len(AVERAGED)]])
+        )
+        by_benchmark = results.groupby("benchmark")
+        row["truncated"] = float(by_benchmark["truncated"].mean().mean())
+        row["mean_tokens"] = float(by_benchmark["num_tokens"].mean().mean())
+        rows[name] = row
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.reindex(columns=[*columns, "truncated", "mean_tokens"]).rename_axis("run")
+
+
+# ---------------------------------------------------------------------------------------------
+# Two runs on the same problems
+# ---------------------------------------------------------------------------------------------
+
+
+def compare_runs(
+    a: pd.DataFrame, b: pd.DataFrame, *, seed: int = 0, num_resamples: int = _NUM_RESAMPLES
+) -> pd.DataFrame:
+    """How much more accurate run B is than run A, paired by problem.
+
+    Args:
+        a: Results of run A.
+        b: Results of run B, on the same problems; the number of samples may differ.
+        seed: Of the bootstrap, which draws problems (within each benchmark for AVG).
+        num_resamples: Bootstrap resamples.
+
+    Returns:
+        One row per benchmark and AVG: ``accuracy_a``, ``accuracy_b``, ``difference`` (B - A) with
+        its 95 % interval ``low``, ``high``; with one sample a problem ``only_a`` and ``only_b``,
+        the problems that one run alone solves, and ``p_value`` of McNemar's exact test; and
+        ``problems_needed``: how many such problems would show a difference of this size at 5 %
+        with a chance of 80 %.
+
+    Raises:
+        InputError: If the runs were not evaluated on the same problems.
+    """
+    _check_same_problems(a, b)
+    scores_a, scores_b = _scores(a), _scores(b)
+    single = {
+        name: all((frame.loc[frame["benchmark"] == name, "sample"] == 0).all() for frame in (a, b))
+        for name in scores_a
+    }
+    differences = {name: scores_b[name] - scores_a[name] for name in scores_a}
+    rows = [
+        _comparison(name, scores_a[name], scores_b[name], single[name], num_resamples, seed)
+        for name in scores_a
+    ]
+    averaged = [name for name in scores_a if _is_averaged(name)]
+    if len(averaged) > 1:
+        means = [np.mean([s[name].mean() for name in averaged]) for s in (scores_a, scores_b)]
+        vectors = [differences[name] for name in averaged]
+        low, high = _average_interval(vectors, (-1.0, 1.0), num_resamples, seed)
+        row = _difference_row(AVG, sum(map(len, vectors)), *map(float, means))
+        rows.append(row | {"low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    keys = ["benchmark", "prompt_id", "problem"]
+    sides = [set(frame[keys].itertuples(index=False, name=None)) for frame in (a, b)]
+    if sides[0] == sides[1]:
+        return
+    names = [{name for name, _, _ in side} for side in sides]
+    for run, only in (("A", names[0] - names[1]), ("B", names[1] - names[0])):
+        if only:
+            raise InputError(
+                f"only run {run} was evaluated on {min(only)}: compare runs on the same benchmarks"
+            )
+    name, prompt_id, _ = min(sides[0] ^ sides[1])
+    shared = all((name, prompt_id) in {key[:2] for key in side} for side in sides)
+    state = "has another text or answer in the other" if shared else "is in one run only"
+    raise InputError(
+        f"the runs differ in their problems: {prompt_id!r} of {name} {state}: evaluate both runs "
+        "on the same file"
+    )
+
+
+def _difference_row(name: str, count: int, mean_a: float, mean_b: float) -> dict[str, Any]:
+    return {
+        "benchmark": name,
+        "title": _title(name),
+        "num_problems": count,
+        "accuracy_a": mean_a,
+        "accuracy_b": mean_b,
+        "difference": mean_b - mean_a,
+        "low": math.nan,
+        "high": math.nan,
+        "only_a": math.nan,
+        "only_b": math.nan,
+        "p_value": math.nan,
+        "problems_needed": math.nan,
+    }
+
+
+def _comparison(
+    name: str,
+    scores_a: Float[np.ndarray, "problems"],
+    scores_b: Float[np.ndarray, "problems"],
+    single: bool,
+    num_resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    difference = scores_b - scores_a
+    row = _difference_row(name, len(difference), float(scores_a.mean()), float(scores_b.mean()))
+    if np.ptp(difference) > 0:
+        row["low"], row["high"] = mean_interval(difference, num_resamples, seed)
+    else:
+        row["low"], row["high"] = _same_everywhere(difference, (-1.0, 1.0))
+    row["problems_needed"] = problems_needed(difference)
+    if single:
+        only_a, only_b = int((difference < 0).sum()), int((difference > 0).sum())
+        row |= {"only_a": only_a, "only_b": only_b, "p_value": mcnemar(only_a, only_b)}
+    return row
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided p-value of McNemar's exact test: a fair coin for each problem that one solves."""
+    discordant = only_a + only_b
+    return float(stats.binomtest(only_b, discordant).pvalue) if discordant else 1.0
+
+
+def problems_needed(difference: Float[np.ndarray, "problems"]) -> float:
+    """Problems like these that show their mean difference at 5 %, two-sided, with 80 % power.
+
+    ``(1.96 + 0.84)^2 var / mean^2``; NaN if the mean is 0 or nothing varies.
+    """
+    mean = float(difference.mean())
+    if mean == 0 or np.ptp(difference) == 0:
+        return math.nan
+    return float(math.ceil(_POWER_Z**2 * difference.var(ddof=1) / mean**2))

@@ -1,0 +1,167 @@
+"""Does the grader judge a benchmark's answers correctly? Respellings, and wrong answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lalp.errors import InputError
+from lalp.evaluation.evaluate import grade_texts
+from lalp.pools.pool import Prompt
+
+# ---------------------------------------------------------------------------------------------
+# Auditing the grader
+# ---------------------------------------------------------------------------------------------
+
+STATED_FORMS = (
+    r"We compute. Hence $x = 1$ first, and the result is $\boxed{%s}$.",
+    "We compute, and check that 3 of 4 cases hold. The answer is $%s$.",
+    "We compute.\n\n**Final answer:** $%s$",
+    "We compute 2 + 2.\n#### %s",
+)
+"""Ways to state an answer."""
+
+_DUE_WRONG = ("other", "altered")
+_WHY = {
+    "wrong": "what is read is not taken for the reference",
+    "no answer": "what is read is not one expression",
+    "timeout": "comparing took too long",
+    "error": "the reference cannot be read, or comparing failed",
+}
+
+
+def audit_grader(
+    prompts: Sequence[Prompt],
+    solutions: Mapping[str, str] | None = None,
+    *,
+    num_wrong: int = 4,
+    num_workers: int = 2,
+    cache: Path | None = None,
+) -> pd.DataFrame:
+    """Try the grader on a benchmark's own answers: what should be correct, and what should not.
+
+    Five kinds of texts are graded. Due to be correct: each worked ``solution``; each reference
+    ``stated`` in the ways of `STATED_FORMS`; each reference ``respelled``, as others would write
+    it. Due to be wrong: ``other``, the references of other problems, those that look most alike
+    (pairs that differ in spelling only are skipped); and ``altered``, the reference with its last
+    digit changed, or its sign.
+
+    Args:
+        prompts: With references.
+        solutions: Worked solutions by prompt id, as `load_solutions` gives them.
+        num_wrong: Other problems' references tried on each problem.
+        num_workers: As in `grade_answers`.
+        cache: As in `grade_answers`.
+
+    Returns:
+        One row per text: ``kind``, ``prompt_id``, ``answer`` (the reference), ``text``,
+        ``extracted``, ``outcome``, ``miss``, and for misses the ``reason``.
+
+    Raises:
+        InputError: If there is no prompt, or one has no reference.
+    """
+    unknown = [prompt.prompt_id for prompt in prompts if prompt.answer is None]
+    if unknown or not prompts:
+        what = (
+            f"prompt {unknown[0]!r} has no reference answer" if unknown else "there are no prompts"
+        )
+        raise InputError(f"{what}: nothing to audit the grader with")
+    by_id = {prompt.prompt_id: prompt for prompt in prompts}
+    cases = [("solution", by_id[key], text) for key, text in (solutions or {}).items()]
+    cases += [
+        ("stated", prompt, form % prompt.answer) for prompt in prompts for form in STATED_FORMS
+    ]
+    boxed = [("other", *pair) for pair in _wrong_answers(prompts, num_wrong)]
+    for prompt in prompts:
+        boxed += [("respelled", prompt, text) for text in respellings(prompt.answer)]
+        boxed += [("altered", prompt, text) for text in _alterations(prompt.answer)]
+    cases += [(kind, prompt, rf"\boxed{{{text}}}") for kind, prompt, text in boxed]
+    kinds, asked, texts = (list(column) for column in zip(*cases, strict=True))
+    graded = grade_texts(asked, texts, num_workers=num_workers, cache=cache)
+    table = pd.DataFrame(
+        {
+            "kind": kinds,
+            "prompt_id": [prompt.prompt_id for prompt in asked],
+            "answer": [prompt.answer for prompt in asked],
+            "text": texts,
+        }
+    ).join(graded)
+    table["miss"] = (table["outcome"] == "correct") == table["kind"].isin(_DUE_WRONG)
+    table["reason"] = [_why_missed(row) if row.miss else None for row in table.itertuples()]
+    return table
+
+
+def audit_shares(audit: pd.DataFrame) -> pd.DataFrame:
+    """How often each kind of text of an audit is graded ``correct``: 1 is due, or 0.
+
+    Returns:
+        One row per ``kind`` with ``num_texts``, ``num_misses`` and ``correct``, a share.
+    """
+    grouped = audit.assign(is_correct=audit["outcome"] == "correct").groupby("kind", sort=False)
+    return grouped.agg(
+        num_texts=("miss", "size"), num_misses=("miss", "sum"), correct=("is_correct", "mean")
+    ).reset_index()
+
+
+def _wrong_answers(prompts: Sequence[Prompt], count: int) -> list[tuple[Prompt, str]]:
+    """For each problem the references next to its own in order of length and text."""
+    references = sorted({prompt.answer for prompt in prompts}, key=lambda text: (len(text), text))
+    place = {reference: i for i, reference in enumerate(references)}
+    pairs = []
+    for prompt in prompts:
+        at, own = place[prompt.answer], _spelled(prompt.answer)
+        others = sorted(range(len(references)), key=lambda i: abs(i - at))[1 : 2 * count + 1]
+        unlike = [references[i] for i in others if _spelled(references[i]) != own]
+        pairs += [(prompt, reference) for reference in unlike[:count]]
+    return pairs
+
+
+def respellings(reference: str) -> list[str]:
+    """The same answer as others would write it: other LaTeX, other spacing, another order."""
+    plain_text = re.sub(r"\\(?:text|mbox|mathrm)\s*\{([^{}]*)\}", r"\1", reference)
+    is_list = "," in reference and not re.search(r"[()\[\]{}]|,\\!|\d,\d{3}", reference)
+    written = [
+        re.sub(r"\\[dt]?frac(?![a-z])", r"\\dfrac", reference),
+        re.sub(r"(?<![\d ])\\frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", reference),
+        re.sub(r"\s*([-+=])\s*", r" \1 ", reference),
+        re.sub(r"\\left\s*|\\right\s*", "", reference),
+        re.sub(r"^(\d{1,3})(\d{3})$", r"\1,\2", reference),
+        re.sub(r"^(-?\d+)$", r"\1.0", reference),
+        re.sub(r"^(\d+)$", r"x = \1", reference),
+        re.sub(r"pmatrix", "bmatrix", reference),
+        re.sub(r"\^\{?\\circ\}?", "", reference),
+        re.sub(r"^[a-z]\s*(?:=|\\in)\s*", "", reference),
+        plain_text.strip("()") if plain_text != reference else reference,
+        ", ".join(reversed(reference.split(","))) if is_list else reference,
+    ]
+    return [text for text in dict.fromkeys(written) if text != reference]
+
+
+def _alterations(reference: str) -> list[str]:
+    """Other answers that look like this one."""
+    last = re.search(r"\d(?=\D*$)", reference)
+    is_value = re.fullmatch(r"-?\d*\.?\d+|-?\\frac\{\d+\}\{\d+\}", reference)
+    texts = [f"-({reference})"] if is_value and reference != "0" else []
+    if last:
+        digit = str((int(last[0]) + 1) % 10)
+        texts.append(reference[: last.start()] + digit + reference[last.end() :])
+    return texts
+
+
+def _spelled(reference: str) -> tuple[str, ...]:
+    """A reference in one spelling: without spaces and braces, a list in alphabetical order."""
+    text = re.sub(r"\\[dt]frac", r"\\frac", reference)
+    text = re.sub(r"\\(?:left|right)(?![a-z])|\\[!,; ]|[\s{}]", "", text)
+    return tuple(sorted(text.split(","))) if not re.search(r"[()\[\]]", text) else (text,)
+
+
+def _why_missed(row: Any) -> str:
+    if row.kind in _DUE_WRONG:
+        return f"{row.text} is taken for the reference: see whether the two are equal"
+    if row.extracted is None or pd.isna(row.extracted):
+        return "no final answer is marked in the text"
+    return f"{_WHY[row.outcome]}: {row.extracted}"

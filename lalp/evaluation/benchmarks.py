@@ -1,0 +1,484 @@
+r"""The evaluation sets of the paper (B.2): where they come from, and how their files are read.
+
+A set is read from a file in a local folder or from the hub; nothing is fetched before it is asked
+for. Whatever the source, its problems become `Prompt`s named ``math500/0001``, ... in file order,
+with the reference answer as text. Their number must be the paper's.
+
+LIMO's library ships most of these sets as ``NAME/test.jsonl``; its names are read too. Its
+``math.jsonl`` has 500 problems: the last line lacks its line feed, so line counters say 499.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lalp.errors import InputError
+from lalp.grading.answers import extract_answer
+from lalp.pools.pool import Message, Prompt
+from lalp.pools.reading import numbered_records
+
+if TYPE_CHECKING:
+    from lalp.evaluation.livecodebench import Problem
+
+
+SUFFIXES = (".jsonl", ".parquet")
+GRADERS = ("math", "choice", "code")
+LETTERS = "ABCD"
+
+_LIMO = "https://raw.githubusercontent.com/GAIR-NLP/LIMO/main/eval/data"
+_HUB = "https://huggingface.co/datasets"
+# What local copies call the same fields.
+_PROBLEM_FIELDS = ("problem", "question", "Question")
+_ANSWER_FIELDS = ("answer", "final_answer")
+_ID_FIELDS = ("unique_id", "id", "Record ID")
+_CORRECT = "Correct Answer"
+_INCORRECT = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One evaluation set.
+
+    Attributes:
+        name: As ``lalp eval --benchmark`` takes it; its problems are named ``name/0001``, ...
+        title: Its column in the paper's tables.
+        hub_id: Data set on the Hugging Face hub; None where the paper names a plain file (``url``).
+        config: Configurations of the data set, joined in this order; empty for its only one.
+        split: Split of the data set.
+        problem_field: Field of the problem's text.
+        answer_field: Field of the reference answer. Where it is ``solution_field``, the answer is
+            what the solution puts into its last box.
+        solution_field: Field of a worked solution, if there is one.
+        size: Number of problems (B.2); None for a set of the user's own.
+        grader: ``math`` (equivalent expressions), ``choice`` (the letter of an option) or ``code``
+            (programs are run against tests).
+        file_names: Names of local files without their suffix; LIMO's are among them.
+        url: Where the data are described; the file itself if ``hub_id`` is None.
+        note: What differs from the paper's source, and conditions of use.
+    """
+
+    name: str
+    title: str
+    hub_id: str | None
+    config: tuple[str, ...]
+    split: str
+    problem_field: str
+    answer_field: str
+    solution_field: str | None
+    size: int | None
+    grader: str
+    file_names: tuple[str, ...]
+    url: str
+    note: str = ""
+
+
+_LIST = (
+    Benchmark(
+        *("math500", "MATH", "HuggingFaceH4/MATH-500", (), "test"),
+        *("problem", "answer", "solution", 500, "math", ("math500", "math")),
+        f"{_HUB}/HuggingFaceH4/MATH-500",
+        "The paper links EleutherAI/hendrycks_math, whose test split has 5,000 problems; these are "
+        "the 500 of MATH-500 (MIT).",
+    ),
+    Benchmark(
+        *("aime25", "AIME25", "opencompass/AIME2025", ("AIME2025-I", "AIME2025-II"), "test"),
+        *("question", "answer", None, 30, "math", ("aime25", "aime2025")),
+        f"{_HUB}/opencompass/AIME2025",
+        "LIMO's aime.jsonl is AIME 2024 and is not taken for it.",
+    ),
+    Benchmark(
+        *("amc23", "AMC", "math-ai/amc23", (), "test"),
+        *("question", "answer", None, 40, "math", ("amc23", "amc")),
+        f"{_HUB}/math-ai/amc23",
+    ),
+    Benchmark(
+        *("minerva", "MINERVA", "knoveleng/Minerva-Math", (), "train"),
+        *("problem", "solution", "solution", 272, "math", ("minerva", "minerva_math")),
+        f"{_HUB}/knoveleng/Minerva-Math",
+    ),
+    Benchmark(
+        *("kaoyan", "KAOYAN", None, (), "train"),
+        *("problem", "answer", None, 199, "math", ("kaoyan",)),
+        f"{_LIMO}/kaoyan/test.jsonl",
+        "In Chinese; most answers are the letter of an option.",
+    ),
+    Benchmark(
+        *("olympiadbench", "OLYMPIAD", "knoveleng/OlympiadBench", (), "train"),
+        *("question", "answer", "solution", 675, "math", ("olympiadbench",)),
+        f"{_HUB}/knoveleng/OlympiadBench",
+        "Answers with a stated tolerance are compared exactly.",
+    ),
+    Benchmark(
+        *("cn_math_2024", "CN_MATH24", None, (), "train"),
+        *("problem", "answer", None, 30, "math", ("cn_math_2024", "cn_math24")),
+        f"{_LIMO}/cn_math_2024/test.jsonl",
+    ),
+    Benchmark(
+        *("gpqa_diamond", "GPQA", "Idavidrein/gpqa", ("gpqa_diamond",), "train"),
+        *("Question", _CORRECT, "Explanation", 198, "choice", ("gpqa_diamond", "gpqa")),
+        f"{_HUB}/Idavidrein/gpqa",
+        "Gated: accept its terms on the hub and log in with `hf auth login`. Its authors ask that "
+        "examples are not put on the web.",
+    ),
+    Benchmark(
+        *("livecodebench", "LCB", "livecodebench/code_generation_lite", (), "test"),
+        *("question_content", "", None, 511, "code", ("livecodebench",)),
+        "https://github.com/LiveCodeBench/LiveCodeBench",
+        "release_v2: problems from May 2023 to May 2024.",
+    ),
+)
+
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _LIST}
+"""All sets, in the order of the paper's columns."""
+
+AVERAGED = tuple(BENCHMARKS)[:7]
+"""The seven sets whose unweighted mean is the paper's AVG."""
+
+
+def load_benchmark(
+    name: str, folder: str | Path | None = None, *, allow_count: bool = False
+) -> list[Prompt]:
+    """Read the problems of one benchmark.
+
+    Args:
+        name: A key of `BENCHMARKS`, or a file of one's own: see `load_own`.
+        folder: Where its file is, for example ``FOLDER/math500.jsonl`` (or ``.parquet``), or
+            LIMO's ``FOLDER/math/test.jsonl``; the first that exists. From the hub if not given.
+        allow_count: Accept another number of problems than the paper's.
+
+    Returns:
+        Prompts in file order. Options of multiple-choice problems are part of the prompt, in an
+        order that their texts decide, and the answer is a letter.
+
+    Raises:
+        InputError: If there is no such benchmark or file, the hub cannot be reached, a record
+            cannot be used, or their number is not the paper's.
+    """
+    benchmark = find_benchmark(name)
+    if benchmark.size is None:
+        return load_own(name)
+    if benchmark.grader == "code":
+        from lalp.evaluation.livecodebench import prompt_of
+
+        return [prompt_of(problem) for problem in load_programs(name, folder, allow_count)]
+    source, unit, records = _source(benchmark, folder)
+    prompts = read_problems(records, benchmark, source, unit)
+    _check_count(benchmark, len(prompts), source, allow_count)
+    return prompts
+
+
+def load_programs(
+    name: str, folder: str | Path | None = None, allow_count: bool = False
+) -> list[Problem]:
+    """The problems of LiveCodeBench, whose tests grade an answer.
+
+    Args:
+        name: A key of `BENCHMARKS` whose ``grader`` is ``code``.
+        folder: As in `load_benchmark`.
+        allow_count: As in `load_benchmark`.
+    """
+    from lalp.evaluation.livecodebench import load_problems
+
+    benchmark = find_benchmark(name)
+    path = None if folder is None else find_file(benchmark, folder)
+    problems = load_problems(path)
+    _check_count(benchmark, len(problems), str(path or benchmark.hub_id), allow_count)
+    return problems
+
+
+def load_solutions(name: str, folder: str | Path | None = None) -> dict[str, str]:
+    """Worked solutions of a benchmark by prompt id, of those problems that have one.
+
+    Args:
+        name: A key of `BENCHMARKS`.
+        folder: As in `load_benchmark`.
+    """
+    benchmark = find_benchmark(name)
+    if benchmark.solution_field is None or benchmark.grader == "code":
+        return {}
+    _, _, records = _source(benchmark, folder)
+    found = {}
+    for place, (_, record) in enumerate(records, 1):
+        solution = record.get(benchmark.solution_field) if isinstance(record, Mapping) else None
+        solution = "\n".join(map(str, solution)) if isinstance(solution, list) else solution
+        if isinstance(solution, str) and solution.strip():
+            found[_prompt_id(benchmark, place)] = solution
+    return found
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """The registered benchmark of that name, or a description of one's own file of prompts.
+
+    Raises:
+        InputError: If it is neither a known name nor a file.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]
+    path = Path(name)
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        raise InputError(
+            f"benchmark {name!r} is neither a known name ({', '.join(BENCHMARKS)}) nor a "
+            f"{' or '.join(SUFFIXES)} file"
+        )
+    if path.stem in BENCHMARKS:
+        raise InputError(
+            f"{path}: a file of your own cannot be called like the benchmark {path.stem!r}: rename "
+            f"it, or give --benchmark {path.stem} --data {path.parent}"
+        )
+    return Benchmark(
+        *(path.stem, path.stem, None, (), "", "prompt", "answer", None, None, "math"),
+        *((path.stem,), str(path)),
+    )
+
+
+def load_own(path: str | Path) -> list[Prompt]:
+    """Read a file of one's own: prompts with answers, or problems in a benchmark's form.
+
+    Args:
+        path: JSONL or Parquet of ``prompt_id``, ``prompt`` and ``answer`` (a pool is read too), or
+            of ``problem`` (or ``question``) and ``answer``.
+
+    Raises:
+        InputError: If a record cannot be used, or has no answer.
+    """
+    from lalp.pools.prompts import load_prompts
+
+    path = Path(path)
+    benchmark = find_benchmark(str(path))
+    unit, records = _file_records(path)
+    first = next(iter(records), (0, {}))[1]
+    if isinstance(first, Mapping) and any(field in first for field in _PROBLEM_FIELDS):
+        return read_problems(_file_records(path)[1], benchmark, str(path), unit)
+    prompts = load_prompts(path)
+    for prompt in prompts:
+        if prompt.answer is None:
+            raise InputError(
+                f"{path}: prompt {prompt.prompt_id!r} has no answer: evaluation needs one for "
+                "every prompt"
+            )
+    return prompts
+
+
+def benchmark_digest(prompts: Sequence[Prompt]) -> str:
+    """Short hash of a benchmark's problems and answers, in their order."""
+    return _digest([problem_digest(prompt) for prompt in prompts])
+
+
+def problem_digest(prompt: Prompt) -> str:
+    """Short hash of one problem: its id, its text and its reference answer."""
+    messages = [[message.role, message.content] for message in prompt.messages]
+    return _digest([prompt.prompt_id, messages, prompt.answer])
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+# ---------------------------------------------------------------------------------------------
+# Sources
+# ---------------------------------------------------------------------------------------------
+
+_Records = Iterator[tuple[int, Any]]
+
+
+def _source(benchmark: Benchmark, folder: str | Path | None) -> tuple[str, str, _Records]:
+    """What to call the source and its records, and the numbered records."""
+    if folder is None:
+        place = benchmark.hub_id or benchmark.url
+        return place, "record", enumerate(_hub_records(benchmark), 1)
+    path = find_file(benchmark, folder)
+    return str(path), *_file_records(path)
+
+
+def find_file(benchmark: Benchmark, folder: str | Path) -> Path:
+    """The benchmark's file in a folder.
+
+    Raises:
+        InputError: If there is none; the message names the files that are looked for.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the one that holds the benchmarks' files")
+    names = [f"{name}{suffix}" for name in benchmark.file_names for suffix in SUFFIXES]
+    names += [f"{name}/test.jsonl" for name in benchmark.file_names]
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise InputError(f"{folder}: holds no {benchmark.name}; looked for {', '.join(names)}")
+    return found
+
+
+def _file_records(path: Path) -> tuple[str, _Records]:
+    if path.suffix.lower() == ".parquet":
+        return "row", _parquet_records(path)
+    return "line", numbered_records(path, "a benchmark")
+
+
+def _parquet_records(path: Path) -> _Records:
+    try:
+        yield from enumerate(pq.read_table(path).to_pylist(), 1)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: broken or not a Parquet file: {reason!r}") from error
+
+
+def _hub_records(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
+    """Download the records, or take them from the hub's cache on this machine."""
+    from datasets import load_dataset
+
+    try:
+        if benchmark.hub_id is None:
+            yield from load_dataset("json", data_files=benchmark.url, split=benchmark.split)
+        for config in benchmark.config or ((None,) if benchmark.hub_id else ()):
+            yield from load_dataset(benchmark.hub_id, config, split=benchmark.split)
+    # Hub, cache, network and file formats each raise errors of their own.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        raise InputError(
+            f"{benchmark.name}: cannot be loaded from {benchmark.hub_id or benchmark.url} "
+            f"({reason}). {_how_to_get(benchmark)}"
+        ) from error
+
+
+def _how_to_get(benchmark: Benchmark) -> str:
+    gated = f"{benchmark.note} " if benchmark.note.startswith("Gated") else ""
+    where = f"{_HUB}/{benchmark.hub_id}" if benchmark.hub_id else benchmark.url
+    return (
+        f"{gated}Without a network, get its file elsewhere ({where}), put it into a folder as "
+        f"{benchmark.name}.jsonl or .parquet, and give that folder (--data)"
+    )
+
+
+def _check_count(benchmark: Benchmark, count: int, source: str, allow_count: bool) -> None:
+    if count != benchmark.size and not allow_count:
+        raise InputError(
+            f"{source}: {count} problems, but {benchmark.title} has {benchmark.size} (paper, B.2): "
+            "complete the file, or allow another number (--allow-count)"
+        )
+
+
+# ---------------------------------------------------------------------------------------------
+# Records
+# ---------------------------------------------------------------------------------------------
+
+
+def read_problems(
+    records: Iterator[tuple[int, Any]], benchmark: Benchmark, source: str, unit: str
+) -> list[Prompt]:
+    """Prompts of numbered records; errors name the source, the record and its field.
+
+    Raises:
+        InputError: If a record has no problem, no answer, or another record's id; or there is none.
+    """
+    prompts: list[Prompt] = []
+    seen: dict[Any, int] = {}
+    for number, record in records:
+        try:
+            if not isinstance(record, Mapping):
+                raise InputError("must be an object with fields")
+            _check_id(record, seen, number, unit)
+            content, answer = _problem(record, benchmark)
+        except InputError as error:
+            raise InputError(f"{source}, {unit} {number}: {error}") from None
+        prompt_id = _prompt_id(benchmark, len(prompts) + 1)
+        prompts.append(Prompt(prompt_id, (Message("user", content),), answer))
+    if not prompts:
+        raise InputError(f"{source}: holds no problems")
+    return prompts
+
+
+def _prompt_id(benchmark: Benchmark, place: int) -> str:
+    return f"{benchmark.name}/{place:04d}"
+
+
+def _check_id(record: Mapping[str, Any], seen: dict[Any, int], number: int, unit: str) -> None:
+    for field in _ID_FIELDS:
+        value = record.get(field)
+        if isinstance(value, str | int):
+            first = seen.setdefault((field, value), number)
+            if first != number:
+                raise InputError(
+                    f"field {field!r}: {value!r} is already taken by {unit} {first}: drop one of "
+                    "the two, or give each its own"
+                )
+
+
+def _problem(record: Mapping[str, Any], benchmark: Benchmark) -> tuple[str, str]:
+    """The text to answer, and its reference."""
+    names = _present(record, (benchmark.problem_field, *_PROBLEM_FIELDS))
+    problem = _text(record, names)
+    if _CORRECT in record:
+        return _with_options(problem, record)
+    if benchmark.answer_field == benchmark.solution_field:
+        return problem, _boxed_answer(record, benchmark.solution_field)
+    answer = _answer(record, _present(record, (benchmark.answer_field, *_ANSWER_FIELDS)))
+    if benchmark.grader == "choice" and answer.strip("()") not in LETTERS:
+        raise InputError(f"the answer is {answer!r}: it must be one of {', '.join(LETTERS)}")
+    return problem, answer.strip("()") if benchmark.grader == "choice" else answer
+
+
+def _present(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The first of these fields that the record has, else the first."""
+    return next((name for name in names if record.get(name) is not None), names[0])
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    value = record.get(name)
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    state = "missing" if value is None else "empty" if isinstance(value, str) else "no text"
+    raise InputError(f"field {name!r} is {state}")
+
+
+def _answer(record: Mapping[str, Any], name: str) -> str:
+    """A reference as text: 27.0 as 27, a list of answers with commas, without dollar signs."""
+    value = record.get(name)
+    values = value if isinstance(value, list) else [value]
+    texts = [_answer_text(item) for item in values]
+    if not texts or None in texts:
+        raise InputError(f"field {name!r} holds no answer, but {value!r}")
+    return ", ".join(texts)
+
+
+def _answer_text(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        value = int(value) if value.is_integer() else value
+    text = str(value).strip()
+    dollars = re.fullmatch(r"\$([^$]*[^\\$])\$", text)
+    return (dollars[1].strip() if dollars else text) or None
+
+
+def _boxed_answer(record: Mapping[str, Any], name: str) -> str:
+    answer = extract_answer(solution := _text(record, name))
+    if answer is None or "boxed" not in solution:
+        raise InputError(rf"field {name!r} puts no answer into \boxed{{}}")
+    return answer
+
+
+def _with_options(question: str, record: Mapping[str, Any]) -> tuple[str, str]:
+    """The question with its options, and the letter of the right one.
+
+    Their order follows from a hash of question and option: the same in every run and on every
+    machine, and the right one is not always the first.
+    """
+    options = [_text(record, name) for name in (_CORRECT, *_INCORRECT)]
+    if options[0] in options[1:]:
+        raise InputError("a wrong option is the same text as the right one")
+    ordered = sorted(options, key=lambda option: _digest([question, option]))
+    lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, ordered, strict=True)]
+    text = "\n".join([question, "", *lines, "", "Give the letter of the right option."])
+    return text, LETTERS[ordered.index(options[0])]

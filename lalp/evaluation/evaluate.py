@@ -1,0 +1,340 @@
+r"""Accuracy of a model on benchmarks, with intervals, and two models against each other.
+
+A results table has one row per sample. Its accuracy is pass@1: with one sample a problem the share
+of correct answers, with k samples the mean over samples (paper, Table 18). Intervals are 95 %:
+Wilson's for one sample a problem, else a bootstrap over problems, since samples of one problem go
+together. AVG is the unweighted mean over benchmarks, as in the paper; its bootstrap draws problems
+anew within each benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lalp.errors import InputError
+from lalp.evaluation.benchmarks import (
+    Benchmark,
+    benchmark_digest,
+    find_benchmark,
+    load_benchmark,
+    load_programs,
+    problem_digest,
+)
+from lalp.files import atomic_path
+from lalp.grading.answers import extract_answer, extract_choice, is_choice
+from lalp.grading.workers import grade_answers
+from lalp.pools.pool import Prompt
+
+if TYPE_CHECKING:
+    from lalp.sampling.samples import Completion
+    from lalp.sampling.settings import Sampling
+    from lalp.students.student import Student
+
+
+COLUMNS = (
+    *("benchmark", "prompt_id", "sample", "problem", "outcome", "correct", "truncated"),
+    *("num_tokens", "answer", "extracted", "difficulty"),
+)
+# A question that asks for a percentage takes "50" and "50 %" for the same answer.
+_ASKS_PERCENT = re.compile(
+    r"(?i)\b(?:what|which|how many|find|express|as an?|by how)\b[^.?!]*\bpercent"
+)
+
+
+# ---------------------------------------------------------------------------------------------
+# Grading
+# ---------------------------------------------------------------------------------------------
+
+
+def grade(
+    benchmark: str | Benchmark,
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    *,
+    num_workers: int = 2,
+    cache: Path | None = None,
+) -> pd.DataFrame:
+    """Grade completions against their problems' references.
+
+    Only what follows the last ``</think>`` counts. A truncated completion is never correct. A
+    reference that is the letter of an option is compared with the letter that is given, all others
+    as expressions. Where a problem asks for a percentage, a percent sign is optional.
+
+    Args:
+        benchmark: Its name goes into the table; programs (``code``) are not graded here.
+        prompts: Hold the references.
+        completions: Of these prompts.
+        num_workers: As in `grade_answers`.
+        cache: As in `grade_answers`.
+
+    Returns:
+        One row per completion, in the same order: ``benchmark``, ``prompt_id``, ``sample``,
+        ``problem`` (hash of text and reference), ``outcome`` (``correct``, ``wrong``, ``no
+        answer``, ``truncated``, ``timeout``, ``error``), ``correct``, ``truncated``,
+        ``num_tokens``, ``answer`` (the reference), ``extracted``, and ``difficulty``, which only
+        LiveCodeBench has.
+
+    Raises:
+        InputError: If a completion's prompt is not given, or has no reference.
+    """
+    from lalp.grading.answers import final_part
+
+    name = benchmark if isinstance(benchmark, str) else benchmark.name
+    by_id = {prompt.prompt_id: prompt for prompt in prompts}
+    for completion in completions:
+        if (prompt := by_id.get(completion.prompt_id)) is None or prompt.answer is None:
+            state = "is not among the prompts" if prompt is None else "has no reference answer"
+            raise InputError(f"{name}: prompt {completion.prompt_id!r} of a completion {state}")
+    asked = [by_id[completion.prompt_id] for completion in completions]
+    # What was cut off is wrong, whatever it says: nothing to compare.
+    texts = ["" if c.truncated else final_part(c.text) or "" for c in completions]
+    graded = grade_texts(asked, texts, num_workers=num_workers, cache=cache)
+    outcomes = [
+        "truncated" if completion.truncated else outcome
+        for completion, outcome in zip(completions, graded["outcome"], strict=True)
+    ]
+    columns = {
+        "benchmark": name,
+        "prompt_id": [prompt.prompt_id for prompt in asked],
+        "sample": [completion.sample for completion in completions],
+        "problem": [problem_digest(prompt) for prompt in asked],
+        "outcome": outcomes,
+        "correct": [outcome == "correct" for outcome in outcomes],
+        "truncated": [completion.truncated for completion in completions],
+        "num_tokens": [completion.num_tokens for completion in completions],
+        "answer": [prompt.answer for prompt in asked],
+        "extracted": list(graded["extracted"]),
+        "difficulty": None,
+    }
+    return _typed(pd.DataFrame(columns, columns=list(COLUMNS)))
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with one type for each column, also where it is empty or all is missing."""
+    types = dict.fromkeys(COLUMNS, "str") | {"sample": "int64", "num_tokens": "int64"}
+    return frame.astype(types | {"correct": "bool", "truncated": "bool"})
+
+
+def grade_texts(
+    prompts: Sequence[Prompt],
+    texts: Sequence[str],
+    *,
+    num_workers: int = 2,
+    cache: Path | None = None,
+) -> pd.DataFrame:
+    """Grade one text for each of the given prompts, which may repeat.
+
+    Returns:
+        Columns ``extracted`` (missing if no answer is read) and ``outcome``, one row per text.
+    """
+    pairs = [_pair(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+    grades = grade_answers(pairs, num_workers=num_workers, cache=cache)
+    rows = [(grade.extracted, grade.outcome) for grade in grades]
+    return pd.DataFrame(rows, columns=["extracted", "outcome"])
+
+
+def _pair(prompt: Prompt, text: str) -> tuple[str, str]:
+    """Reference and text as `grade_answers` compares them."""
+    reference = prompt.answer or ""
+    if is_choice(reference):
+        letter = extract_choice(text)
+        return reference, text if letter is None else rf"\boxed{{{letter}}}"
+    if _ASKS_PERCENT.search(prompt.messages[-1].content):
+        answer = extract_answer(text)
+        plain = _without_percent(answer) if answer else None
+        return _without_percent(reference), text if plain == answer else rf"\boxed{{{plain}}}"
+    return reference, text
+
+
+def _without_percent(answer: str) -> str:
+    return re.sub(r"(?<=\d)[\s$}]*(?:\\?%|(?:\\text\s*\{)?\s*percent\}?)[\s$]*$", "", answer)
+
+
+# ---------------------------------------------------------------------------------------------
+# From a model to a results table
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A benchmark with its problems; ``programs`` are LiveCodeBench's."""
+
+    benchmark: Benchmark
+    prompts: tuple[Prompt, ...]
+    programs: tuple[Any, ...] = ()
+
+
+def evaluate(
+    names: Sequence[str],
+    model: str | Student,
+    sampling: Sampling,
+    *,
+    folder: str | Path | None = None,
+    allow_count: bool = False,
+    system_prompt: str | None = None,
+    store: str | Path | None = None,
+    num_workers: int = 2,
+    **options: Any,
+) -> pd.DataFrame:
+    """Have a model answer benchmarks and grade it; a killed run goes on where it stopped.
+
+    Args:
+        names: Of benchmarks, or files of one's own, as in `load_benchmark`.
+        model: As in `generate`.
+        sampling: As in `generate`.
+        folder: As in `load_benchmark`.
+        allow_count: As in `load_benchmark`.
+        system_prompt: None for the paper's, where a prompt has no system message; empty for none.
+            Programs are asked for in LiveCodeBench's own words alone.
+        store: Folder of finished samples; ``build/samples`` if not given.
+        num_workers: Processes that grade.
+        **options: Other keywords of `generate`: ``backend``, ``batch_size``, ``device``, ...
+
+    Returns:
+        As `grade`, by benchmark, problem and sample; ``attrs["run"]`` says what was run.
+
+    Raises:
+        InputError: If a benchmark or the model cannot be loaded, or one is named twice.
+    """
+    from lalp.files import build_dir
+    from lalp.sampling.samples import generate, paper_prompts
+
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice or not names:
+        raise InputError(
+            f"benchmark {twice[0]!r} is named twice" if twice else "no benchmark named"
+        )
+    store = Path(store or build_dir() / "samples")
+    sets = [_load_set(name, folder, allow_count) for name in names]
+    completions: dict[str, list[Completion]] = {}
+    for is_code in (False, True):
+        prompts = [prompt for s in sets if bool(s.programs) == is_code for prompt in s.prompts]
+        system = None if is_code else system_prompt or None
+        if not is_code and system_prompt is None:
+            prompts = paper_prompts(prompts)
+        if prompts:
+            found = generate(prompts, model, sampling, system_prompt=system, store=store, **options)
+            for completion in found:
+                completions.setdefault(completion.prompt_id, []).append(completion)
+    frames = []
+    for each in sets:
+        given = [found for prompt in each.prompts for found in completions[prompt.prompt_id]]
+        progress = options.get("progress", True)
+        frames.append(_grade_set(each, given, num_workers, store, progress))
+    frame = pd.concat(frames, ignore_index=True)
+    frame.attrs = {"run": _run_record(sets, model, sampling, system_prompt, options)}
+    return frame
+
+
+def _load_set(name: str, folder: str | Path | None, allow_count: bool) -> _Set:
+    benchmark = find_benchmark(name)
+    if benchmark.grader != "code":
+        return _Set(benchmark, tuple(load_benchmark(name, folder, allow_count=allow_count)))
+    from lalp.evaluation import livecodebench, sandbox
+
+    sandbox.check_sandbox()  # before hours of sampling whose programs could not be run
+    programs = load_programs(name, folder, allow_count)
+    return _Set(benchmark, tuple(map(livecodebench.prompt_of, programs)), tuple(programs))
+
+
+def _grade_set(
+    each: _Set, completions: Sequence[Completion], num_workers: int, store: Path, progress: bool
+) -> pd.DataFrame:
+    options: dict[str, Any] = {
+        "num_workers": num_workers,
+        "cache": store / f"grades-{each.benchmark.name}.jsonl",
+    }
+    if not each.programs:
+        return grade(each.benchmark, each.prompts, completions, **options)
+    from lalp.evaluation.livecodebench import grade_programs
+
+    frame = grade_programs(each.programs, completions, progress=progress, **options)
+    digests = {prompt.prompt_id: problem_digest(prompt) for prompt in each.prompts}
+    frame = frame.assign(benchmark=each.benchmark.name, problem=frame["prompt_id"].map(digests))
+    return _typed(frame.reindex(columns=list(COLUMNS)))
+
+
+def _run_record(
+    sets: Sequence[_Set],
+    model: str | Student,
+    sampling: Sampling,
+    system_prompt: str | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What decides the results, as plain values."""
+    from lalp.grading.workers import grading_key
+    from lalp.sampling.samples import SYSTEM_PROMPT
+    from lalp.students.student import Student, load_config, locate_student, revision
+
+    if isinstance(model, Student):
+        name, mark = model.name, model.revision
+    else:
+        trust = bool(options.get("trust_remote_code"))
+        config = load_config(model, trust_remote_code=trust)
+        name, mark = model, revision(locate_student(model), config)
+    packages = ("lalp", "torch", "transformers", "vllm", "datasets")
+    backend = options.get("backend", "transformers")
+    return {
+        "model": name,
+        "revision": mark,
+        "sampling": asdict(sampling),
+        "system_prompt": SYSTEM_PROMPT if system_prompt is None else system_prompt,
+        "backend": backend,
+        "benchmarks": {
+            each.benchmark.name: {
+                "num_problems": len(each.prompts),
+                "digest": benchmark_digest(each.prompts),
+            }
+            for each in sets
+        },
+        "grader": grading_key(),
+        "versions": {p: version(p) for p in packages if p != "vllm" or backend == "vllm"},
+    }
+
+
+def write_results(results: pd.DataFrame, path: str | Path) -> None:
+    """Write a results table as Parquet, with what was run."""
+    table = pa.Table.from_pandas(_typed(results[list(COLUMNS)]), preserve_index=False)
+    record = json.dumps(results.attrs.get("run", {}), ensure_ascii=False)
+    table = table.replace_schema_metadata((table.schema.metadata or {}) | {b"lalp_run": record})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def load_results(path: str | Path) -> pd.DataFrame:
+    """Read a results table written by `write_results`; ``attrs["run"]`` says what was run.
+
+    Raises:
+        InputError: If the file is missing, damaged, or not a results table.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file: make one with lalp eval")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+            run = json.loads((table.schema.metadata or {}).get(b"lalp_run", b"{}"))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{path}: not a readable results table ({reason}): make one with lalp eval"
+        ) from error
+    missing = [column for column in COLUMNS if column not in table.column_names]
+    if missing:
+        raise InputError(
+            f"{path}: not a results table, column {missing[0]!r} is missing: make one with "
+            "lalp eval"
+        )
+    frame = table.select(list(COLUMNS)).to_pandas()
+    frame.attrs = {"run": run}
+    return frame

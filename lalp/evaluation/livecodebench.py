@@ -1,0 +1,650 @@
+"""LiveCodeBench (v2, paper's Table 16): its problems, prompts, and the verdict on a program.
+
+A program passes if it passes every test; the first that fails ends it. What is given to a model,
+what is taken from its answer and what counts as right are LiveCodeBench's, with these differences:
+
+- a program runs in `sandbox`, and each test in a process of its own with real standard streams;
+- the last code block after the reasoning counts (LiveCodeBench's own choice depends on the model);
+- the time limit is CPU time, so that a busy machine changes no verdict; wall time is twice as much.
+
+Expected outputs never enter the sandbox and all verdicts are computed outside, so there is nothing
+a program could print to pass but the right answer. It shares a process with the few lines that call
+its function, and may take over how its value is reported: that says no more than returning it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import pickletools
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from scipy import stats
+from tqdm import tqdm
+
+from lalp.errors import InputError
+from lalp.evaluation.sandbox import MIB, Limits, Run, check_sandbox, run_program
+from lalp.files import fingerprint
+from lalp.pools.pool import Message, Prompt
+
+if TYPE_CHECKING:
+    from lalp.sampling.samples import Completion
+
+
+HUB_ID = "livecodebench/code_generation_lite"
+# The commit that added the second file, which made it release v2.
+HUB_REVISION = "356356a5c3a6baf7748838d82c5c36c62235ca50"
+RELEASE_FILES = ("test.jsonl", "test2.jsonl")
+RELEASE_SIZE = 511
+DIFFICULTIES = ("easy", "medium", "hard")
+
+SECONDS_PER_TEST = 6  # LiveCodeBench's
+_MEMORY_BYTES = 2048 * MIB
+_COLUMNS = ("prompt_id", "sample", "difficulty", "outcome", "correct", "truncated", "num_tokens")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem without its tests, which are large: `load_tests` reads them.
+
+    Attributes:
+        prompt_id: ``livecodebench/`` and the question's id.
+        title: Its name.
+        content: The question.
+        platform: ``leetcode``, ``codeforces`` or ``atcoder``.
+        contest_date: ISO 8601, as in the file.
+        starter_code: Where a function is asked for, its beginning; else empty.
+        difficulty: ``easy``, ``medium`` or ``hard``.
+        func_name: The function that is called; None where a program reads and prints.
+        path: Its file.
+        offset: Its line's first byte in the file.
+        digest: Hash of that line.
+    """
+
+    prompt_id: str
+    title: str
+    content: str
+    platform: str
+    contest_date: str
+    starter_code: str
+    difficulty: str
+    func_name: str | None
+    path: Path
+    offset: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Test:
+    """What is read and printed; for a function its arguments, one JSON value a line, and result."""
+
+    __test__ = False  # for pytest, which takes the name for one of its own
+
+    input: str
+    output: str
+
+
+# --- problems -------------------------------------------------------------------------------
+
+
+def load_problems(path: str | Path | None = None) -> list[Problem]:
+    """Read problems in LiveCodeBench's own format; private tests may be plain JSON, too.
+
+    Args:
+        path: A JSON Lines file, or a folder with `RELEASE_FILES`. ``test.jsonl`` is read together
+            with a ``test2.jsonl`` beside it. If None, release v2 is taken from the hub (2 GB).
+
+    Raises:
+        InputError: If a file or a problem cannot be used, or a whole release has not 511 problems.
+    """
+    problems = [problem for file in _files(path) for problem in _read_problems(file)]
+    if len({problem.prompt_id for problem in problems}) < len(problems):
+        ids = [problem.prompt_id for problem in problems]
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise InputError(f"{path or HUB_ID}: problem {twice!r} is there twice; keep one")
+    if not problems:
+        raise InputError(f"{path}: holds no problem")
+    is_release = path is None or Path(path).is_dir()
+    if is_release and len(problems) != RELEASE_SIZE:
+        raise InputError(
+            f"{path or HUB_ID}: {len(problems)} problems, but release v2 has {RELEASE_SIZE}; "
+            "get its files anew, or name the one file to read"
+        )
+    return problems
+
+
+def _files(path: str | Path | None) -> list[Path]:
+    if path is None:
+        return _download()
+    path = Path(path)
+    if path.is_dir():
+        return [path / name for name in RELEASE_FILES]
+    if path.suffix not in (".jsonl", ".json-lines"):
+        raise InputError(f"{path}: LiveCodeBench is read from its own .jsonl files")
+    rest = [path.with_name(name) for name in RELEASE_FILES[1:] if path.name == RELEASE_FILES[0]]
+    return [path, *(file for file in rest if file.exists())]
+
+
+def _download() -> list[Path]:
+    from huggingface_hub import hf_hub_download
+
+    options = {"repo_type": "dataset", "revision": HUB_REVISION}
+    try:
+        return [Path(hf_hub_download(HUB_ID, name, **options)) for name in RELEASE_FILES]
+    # Hub, cache and network each raise errors of their own.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        raise InputError(
+            f"{HUB_ID}: cannot be loaded from the hub ({reason}). Without a network, get "
+            f"{' and '.join(RELEASE_FILES)} elsewhere (https://huggingface.co/datasets/{HUB_ID}) "
+            "and give their folder"
+        ) from error
+
+
+def _read_problems(path: Path) -> Iterator[Problem]:
+    offset = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _problem(line, path, offset, number)
+                offset += len(line)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _problem(line: bytes, path: Path, offset: int, number: int) -> Problem:
+    where = f"{path}, line {number}"
+    record = _parse(line, where, dict)
+    names = ("question_title", "question_content", "platform", "question_id", "contest_date")
+    title, content, platform, question_id, date = (_text(record, name, where) for name in names)
+    difficulty = _text(record, "difficulty", where)
+    if difficulty not in DIFFICULTIES:
+        raise InputError(f"{where}: difficulty {difficulty!r} is none of {', '.join(DIFFICULTIES)}")
+    metadata = _parse(_text(record, "metadata", where), f"{where}: field 'metadata'", dict)
+    func_name = metadata.get("func_name")
+    if func_name is not None and not str(func_name).isidentifier():
+        raise InputError(f"{where}: func_name {func_name!r} is no name of a function")
+    for name in ("public_test_cases", "private_test_cases"):
+        _text(record, name, where)
+    return Problem(
+        prompt_id=f"livecodebench/{question_id}",
+        title=title,
+        content=content,
+        platform=platform,
+        contest_date=date,
+        starter_code=str(record.get("starter_code") or ""),
+        difficulty=difficulty,
+        func_name=func_name,
+        path=path,
+        offset=offset,
+        digest=_digest(line),
+    )
+
+
+def _text(record: Mapping[str, Any], name: str, where: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: field {name!r} must be text; is this a LiveCodeBench file?")
+    return value
+
+
+def _parse(text: bytes | str, where: str, kind: type) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: invalid JSON: {error}") from None
+    if not isinstance(value, kind):
+        raise InputError(f"{where}: must be a JSON {'list' if kind is list else 'object'}")
+    return value
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+# --- tests ----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def load_tests(problem: Problem) -> tuple[Test, ...]:
+    """Public and private tests of a problem, in this order.
+
+    Raises:
+        InputError: If they cannot be read, or the file has changed since `load_problems`.
+    """
+    where = f"{problem.path}: {problem.prompt_id}"
+    try:
+        with problem.path.open("rb") as file:
+            file.seek(problem.offset)
+            line = file.readline()
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read: {error.strerror or error}") from error
+    if _digest(line) != problem.digest:
+        raise InputError(f"{where}: the file has changed since it was loaded; load it again")
+    record = json.loads(line)
+    public = _parse(record["public_test_cases"], f"{where}: public tests", list)
+    private = record["private_test_cases"]
+    if not private.lstrip().startswith("["):
+        private = _unpack(private, f"{where}: private tests")
+    records = public + _parse(private, f"{where}: private tests", list)
+    if not records:
+        raise InputError(f"{where}: has no test")
+    tests = tuple(_test(record, number, where) for number, record in enumerate(records, 1))
+    if problem.func_name is not None:
+        for number, test in enumerate(tests, 1):
+            _arguments(test, f"{where}: test {number}")
+            _parse(test.output, f"{where}: output of test {number}", object)
+    return tests
+
+
+def _test(record: Any, number: int, where: str) -> Test:
+    texts = [record.get(name) for name in ("input", "output")] if isinstance(record, dict) else []
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{where}: test {number} has no texts 'input' and 'output'")
+    return Test(*texts)
+
+
+def _arguments(test: Test, where: str = "") -> list[Any]:
+    return [_parse(line, where, object) for line in test.input.split("\n") if line.strip()]
+
+
+# What a pickled text consists of; none of these calls or imports anything.
+_TEXT_OPCODES = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})
+_OTHER_OPCODES = frozenset({"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"})
+_MAX_TEST_BYTES = 1024 * MIB
+
+
+def _unpack(packed: str, where: str) -> str:
+    """The text in base64 of zlib of pickle, as LiveCodeBench packs it, without unpickling."""
+    try:
+        unpacker = zlib.decompressobj()
+        content = unpacker.decompress(base64.b64decode(packed, validate=True), _MAX_TEST_BYTES)
+    except (binascii.Error, ValueError, zlib.error) as error:
+        raise InputError(f"{where}: neither JSON nor base64 of zlib: {error}") from None
+    if not unpacker.eof:
+        limit = f"more than {_MAX_TEST_BYTES // MIB} MB, or cut off"
+        raise InputError(f"{where}: unpack to {limit}; get the file anew")
+    texts = []
+    try:
+        for opcode, argument, _ in pickletools.genops(content):
+            if opcode.name in _TEXT_OPCODES:
+                texts.append(argument)
+            elif opcode.name not in _OTHER_OPCODES:
+                raise InputError(
+                    f"{where}: a pickle of more than a text ({opcode.name}), which may run code "
+                    "when it is loaded; not read"
+                )
+    except (ValueError, IndexError, OverflowError) as error:
+        raise InputError(f"{where}: a damaged pickle: {error}") from None
+    if len(texts) != 1:
+        raise InputError(f"{where}: a pickle of {len(texts)} texts, not of one")
+    return texts[0]
+
+
+# --- prompt and answer ----------------------------------------------------------------------
+
+_WITH_STARTER = (
+    "Complete the starter code below. Give the whole solution in one code block of this form:"
+)
+_WITHOUT_STARTER = (
+    "Write a program that reads its input from standard input and prints its answer to standard "
+    "output; do not run it on the examples. Give the whole program in one code block of this form:"
+)
+
+
+def prompt_of(problem: Problem) -> Prompt:
+    """The question, what to write, and the form of the answer, as LiveCodeBench asks for it."""
+    form = problem.starter_code.rstrip() or "# your program"
+    text = (
+        "You are an expert Python programmer. Solve the problem with a correct Python program that "
+        "passes all tests.\n\n"
+        f"### Question\n{problem.content.strip()}\n\n"
+        f"### Format\n{_WITH_STARTER if problem.starter_code else _WITHOUT_STARTER}\n"
+        f"```python\n{form}\n```\n\n"
+        "### Answer (in the code block described above)\n"
+    )
+    return Prompt(problem.prompt_id, (Message("user", text),))
+
+
+def extract_code(text: str) -> str | None:
+    """The last whole code block behind the reasoning (``</think>``); None where there is none.
+
+    A line that ends in three backticks or more, and perhaps a language, begins a block. A line of
+    as many backticks, or more, and nothing else ends it.
+    """
+    from lalp.grading.answers import final_part
+
+    code, fence, indent, lines = None, 0, 0, []
+    for line in (final_part(text) or "").split("\n"):
+        spaces = len(line) - len(line.lstrip())
+        if not fence:
+            fence, indent, lines = _opening_fence(line), spaces, []
+        elif len(line.strip()) >= fence and not line.strip().strip("`"):
+            code, fence = "\n".join(lines), 0
+        else:
+            lines.append(line[min(indent, spaces) :])
+    return code if code and code.strip() else None
+
+
+def _opening_fence(line: str) -> int:
+    """Number of backticks in the line's last run of them; 0 if they are fewer than three."""
+    before = line[: line.rfind("`") + 1]  # no regular expression: models repeat backticks for ever
+    count = len(before) - len(before.rstrip("`"))
+    return count if count >= 3 else 0
+
+
+# --- verdicts -------------------------------------------------------------------------------
+
+
+def grade_programs(
+    problems: Sequence[Problem],
+    completions: Sequence[Completion],
+    *,
+    num_workers: int = 2,
+    cache: Path | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Run every completion's program on the tests of its problem.
+
+    Args:
+        problems: Of the completions' prompts, at least.
+        completions: From `generate`, for the prompts of `prompt_of`.
+        num_workers: Sandboxes at once; each may use a core and 2 GB.
+        cache: File of verdicts by program and tests: read first, and added to after each program,
+            so that a killed run goes on where it stopped.
+        progress: Show how many programs are done.
+
+    Returns:
+        One row per completion, in the same order: ``prompt_id``, ``sample``, ``difficulty``,
+        ``outcome`` (``passed``, ``wrong answer``, ``runtime error``, ``time limit``, ``memory
+        limit``, ``output limit``, ``no code`` or ``truncated``), ``correct``, ``truncated`` and
+        ``num_tokens``. A truncated completion is not run.
+
+    Raises:
+        InputError: If a completion is of no given problem, or there can be no sandbox.
+    """
+    by_id = {problem.prompt_id: problem for problem in problems}
+    jobs: list[_Job | str] = []
+    for completion in completions:
+        if completion.prompt_id not in by_id:
+            raise InputError(f"no problem {completion.prompt_id!r}, which a completion answers")
+        jobs.append(_job(by_id[completion.prompt_id], completion))
+    wanted = dict.fromkeys(job for job in jobs if isinstance(job, _Job))
+    verdicts = _verdicts(list(wanted), num_workers, cache, progress)
+    outcomes = [job if isinstance(job, str) else verdicts[job] for job in jobs]
+    rows = [
+        (
+            c.prompt_id,
+            c.sample,
+            by_id[c.prompt_id].difficulty,
+            o,
+            o == "passed",
+            c.truncated,
+            c.num_tokens,
+        )
+        for c, o in zip(completions, outcomes, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A program to be run on a problem's tests."""
+
+    problem: Problem
+    code: str
+
+
+def _job(problem: Problem, completion: Completion) -> _Job | str:
+    """What is to be run, or the outcome if nothing is."""
+    if completion.truncated:
+        return "truncated"
+    code = extract_code(completion.text)
+    return "no code" if code is None else _Job(problem, code)
+
+
+def _verdicts(
+    jobs: Sequence[_Job], num_workers: int, path: Path | None, progress: bool
+) -> dict[_Job, str]:
+    known = _read_cache(path) if path else {}
+    verdicts = {job: known[_key(job)] for job in jobs if _key(job) in known}
+    missing = [job for job in jobs if job not in verdicts]
+    if not missing:
+        return verdicts
+    check_sandbox()
+    stop = threading.Event()
+    options = {} if progress else {"disable": True}
+    with (
+        ThreadPoolExecutor(num_workers) as executor,
+        tqdm(total=len(missing), unit="program", **options) as bar,
+    ):
+        futures = {executor.submit(_verdict, job, stop): job for job in missing}
+        try:
+            for future in as_completed(futures):
+                job = futures[future]
+                verdicts[job] = future.result()
+                if path:
+                    _add_to_cache(path, _key(job), verdicts[job])
+                bar.update()
+        except BaseException:
+            stop.set()
+            executor.shutdown(wait=True, cancel_futures=True)
+            raise
+    return verdicts
+
+
+def _verdict(job: _Job, stop: threading.Event) -> str:
+    """Run a program on one test after another."""
+    tests = load_tests(job.problem)
+    deadline = time.monotonic() + (SECONDS_PER_TEST + 1) * len(tests) + 5  # as LiveCodeBench
+    for test in tests:
+        left = deadline - time.monotonic()
+        if left <= 0 or stop.is_set():
+            return "time limit"
+        limits = Limits(
+            wall_seconds=min(2 * SECONDS_PER_TEST, left),
+            cpu_seconds=SECONDS_PER_TEST,
+            memory_bytes=_MEMORY_BYTES,
+        )
+        run = run_test(job.code, test, job.problem.func_name, limits)
+        outcome = _outcome(run, test, job.problem.func_name)
+        if outcome != "passed":
+            return outcome
+    return "passed"
+
+
+def run_test(code: str, test: Test, func_name: str | None, limits: Limits) -> Run:
+    """Run a program on one test's input; stdout has what it printed, or its function's result."""
+    if func_name is None:
+        source = _PROGRAM.format(header=_HEADER, code=ascii(code))
+        return run_program(source, test.input.encode("utf-8", "surrogatepass"), limits)
+    source = _FUNCTION.format(header=_HEADER, code=ascii(code), name=ascii(func_name))
+    return run_program(source, json.dumps(_arguments(test)).encode(), limits)
+
+
+def _outcome(run: Run, test: Test, func_name: str | None) -> str:
+    if run.outcome != "ok":
+        return run.outcome
+    if func_name is None:
+        is_right = _same_output(run.stdout.decode("utf-8", "replace"), test.output)
+        return "passed" if is_right else "wrong answer"
+    try:
+        kind, value = json.loads(run.stdout)
+        is_right = kind == "value" and value == json.loads(test.output)
+    except (ValueError, TypeError, RecursionError):
+        return "runtime error"  # it ended without a result
+    return "passed" if is_right else "wrong answer"
+
+
+def _same_output(printed: str, expected: str) -> bool:
+    """Compare line by line, without whitespace around; numbers by value, exactly."""
+    lines, expected_lines = (text.strip().split("\n") for text in (printed, expected))
+    if len(lines) != len(expected_lines):
+        return False
+    return all(
+        line.strip() == other.strip() or _same_numbers(line, other)
+        for line, other in zip(lines, expected_lines, strict=True)
+    )
+
+
+def _same_numbers(line: str, other: str) -> bool:
+    try:
+        return [Decimal(word) for word in line.split()] == [Decimal(word) for word in other.split()]
+    except (InvalidOperation, ValueError):
+        return False
+
+
+# --- inside the sandbox ---------------------------------------------------------------------
+
+# Names that LiveCodeBench puts before every program, in its order.
+_MODULES = (
+    *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
+    *("statistics", "itertools", "functools", "operator", "io", "sys", "json", "builtins"),
+    "typing",
+)
+_HEADER = ascii(
+    "\n".join(
+        [
+            *(f"from {name} import *" for name in _MODULES),
+            *(f"import {name}" for name in _MODULES[:-2]),
+            "sys.setrecursionlimit(50000)",
+            "sys.set_int_max_str_digits(50000)",
+        ]
+    )
+)
+_PROGRAM = """
+exec({header})
+try:
+    exec(compile({code}, "<program>", "exec", dont_inherit=True))
+except SystemExit:
+    pass
+"""
+# What the program prints goes to stderr: stdout is for the value alone. As LiveCodeBench compares
+# values with ==, a tuple is no list but at the top.
+_FUNCTION = """
+import json, os, sys, types
+output = os.dup(1)
+os.dup2(2, 1)
+arguments = json.load(sys.stdin)
+solution = sys.modules["solution"] = types.ModuleType("solution")
+exec({header}, solution.__dict__)
+exec(compile({code}, "<program>", "exec", dont_inherit=True), solution.__dict__)
+owner = solution.Solution() if hasattr(solution, "Solution") else solution
+value = getattr(owner, {name})(*arguments)
+
+def plain(value):
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {{key: plain(item) for key, item in value.items()}}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if type(value).__module__ == "numpy" and not getattr(value, "shape", True):
+        return value.item()
+    raise TypeError
+
+try:
+    answer = ["value", plain(list(value) if isinstance(value, tuple) else value)]
+except TypeError:
+    answer = ["other", type(value).__name__]
+with os.fdopen(output, "w") as file:
+    file.write(json.dumps(answer))
+os._exit(0)
+"""
+
+
+# --- the cache of verdicts ------------------------------------------------------------------
+
+
+@cache
+def _code_digest() -> str:
+    """What decides a verdict besides program and tests."""
+    parts = [fingerprint("evaluation.livecodebench", "evaluation.sandbox"), version("numpy")]
+    return _digest(json.dumps(parts).encode())
+
+
+def _key(job: _Job) -> str:
+    parts = [_code_digest(), job.problem.digest, job.problem.func_name, job.code]
+    return _digest(json.dumps(parts).encode())
+
+
+def _read_cache(path: Path) -> dict[str, str]:
+    """Outcomes by key; a line that a killed run left unfinished is no line."""
+    found = {}
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        try:
+            key, outcome = json.loads(line)
+        except (ValueError, TypeError):
+            continue
+        found[key] = outcome
+    return found
+
+
+def _add_to_cache(path: Path, key: str, outcome: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        # A line of its own also behind an unfinished one.
+        file.write(f"\n{json.dumps([key, outcome])}\n".encode())
+
+
+# --- Table 16 -------------------------------------------------------------------------------
+
+
+def accuracy_by_difficulty(
+    results: pd.DataFrame, problems: Sequence[Problem] | None = None
+) -> pd.DataFrame:
+    """Accuracy on easy, medium and hard problems (Table 16's columns), with 95 % intervals.
+
+    Intervals are Wilson's over problems. With several samples a problem they hold, but are wider
+    than need be.
+
+    Args:
+        results: From `grade_programs`, or rows of LiveCodeBench in the results of ``lalp eval``.
+        problems: Say how difficult they are where the results do not.
+
+    Returns:
+        One row per difficulty: ``num_problems``, ``num_samples``, ``accuracy``, ``low``, ``high``.
+
+    Raises:
+        InputError: If a difficulty is not known.
+    """
+    if "difficulty" not in results:
+        levels = {problem.prompt_id: problem.difficulty for problem in problems or ()}
+        results = results.assign(difficulty=results["prompt_id"].map(levels))
+    if results["difficulty"].isna().any():
+        name = results.loc[results["difficulty"].isna(), "prompt_id"].iloc[0]
+        raise InputError(f"the difficulty of {name!r} is not known; give its problems")
+    rows = []
+    for name in DIFFICULTIES:
+        chosen = results[results["difficulty"] == name]
+        means = chosen.groupby("prompt_id")["correct"].mean()
+        accuracy = float(means.mean()) if len(means) else math.nan
+        interval = _wilson(accuracy, len(means))
+        rows.append((name, len(means), len(chosen), accuracy, *interval))
+    columns = ["difficulty", "num_problems", "num_samples", "accuracy", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).set_index("difficulty")
+
+
+def _wilson(share: float, count: int) -> tuple[float, float]:
+    """95 % score interval of a share of independent trials, which need not be a whole number."""
+    if count == 0:
+        return math.nan, math.nan
+    z2 = float(stats.norm.ppf(0.975)) ** 2 / count
+    center = (share + z2 / 2) / (1 + z2)
+    half = math.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
+    return max(0.0, center - half), min(1.0, center + half)

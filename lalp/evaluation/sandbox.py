@@ -1,0 +1,703 @@
+"""Running an untrusted Python program in a bubblewrap sandbox, or not at all.
+
+Every limit but one is the kernel's, so it cannot be outrun:
+
+==================  ==============================================================================
+network             own network namespace, and ``socket()`` is refused (seccomp)
+files               a read-only view of ``/usr``, this interpreter and numpy; nothing of a home
+                    folder. The one writable folder is a tmpfs of limited size
+environment         empty but for a few fixed settings of Python
+processes           own pid namespace, which dies with its first process, its caller or its time.
+                    ``fork`` is refused by seccomp where one process is allowed, else RLIMIT_NPROC
+memory              RLIMIT_AS per process is the allowance divided by the number of processes;
+                    memory that belongs to no process (memfd, System V, ...) is refused by seccomp
+time, files         RLIMIT_CPU, RLIMIT_FSIZE; the caller stops what exceeds wall time or output
+==================  ==============================================================================
+
+RLIMIT_NPROC counts per user and does not bind root. So a sandbox started by root runs under a uid
+of its own, picked at random where nobody has one; an ordinary user's runs in a user namespace,
+whose processes Linux counts apart (since 5.14; before, no thread can be started).
+
+If the caller is killed, its sandboxes die with it. In the microseconds in which bwrap waits for its
+own first process, that process may stay behind, idle: it has run nothing yet.
+
+The one limit that is polled is the number of files in the tmpfs (each takes a kilobyte of the
+kernel's memory). Other small objects of the kernel, such as file locks, are limited by CPU time
+only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import platform
+import re
+import resource
+import secrets
+import select
+import selectors
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from lalp.errors import InputError
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one program may use.
+
+    Attributes:
+        wall_seconds: From the program's start to its end.
+        cpu_seconds: CPU time of each process.
+        memory_bytes: Address space of all processes together; each has an equal share.
+        processes: Processes at once. A single one may start up to 16 threads, more than one
+            count their threads as processes.
+        output_bytes: Of stdout, and as many of stderr.
+        scratch_bytes: Size of the only writable folder, which lies in memory, too.
+    """
+
+    wall_seconds: float = 12.0
+    cpu_seconds: int = 6
+    memory_bytes: int = 2048 * MIB
+    processes: int = 1
+    output_bytes: int = 16 * MIB
+    scratch_bytes: int = 64 * MIB
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of a program.
+
+    Attributes:
+        outcome: ``ok`` (it ended with status 0), ``runtime error``, ``time limit``,
+            ``memory limit`` or ``output limit``.
+        status: Its exit status, 128 + n where signal n ended it; None where the caller stopped it.
+        stdout: What it wrote, at most ``output_bytes``.
+        stderr: Likewise.
+        seconds: Its wall time, without the sandbox's own.
+    """
+
+    outcome: str
+    status: int | None
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+
+def run_program(source: str, stdin: bytes = b"", limits: Limits | None = None) -> Run:
+    """Run a Python program in a sandbox of its own and wait for its end.
+
+    When this returns, no process, mount or file of the sandbox is left. It may be called from
+    several threads at once.
+
+    Args:
+        source: The program's text.
+        stdin: What it can read.
+        limits: What it may use.
+
+    Raises:
+        InputError: If bubblewrap is missing, or what this module promises does not hold here.
+    """
+    check_sandbox()
+    return _run(source, stdin, limits or Limits())
+
+
+@cache
+def check_sandbox() -> None:
+    """Try, once in a process, that a sandbox can be made here and does confine.
+
+    Raises:
+        InputError: If not; never is a program run without.
+    """
+    for tool, package in (("bwrap", "bubblewrap"), ("prlimit", "util-linux")):
+        if shutil.which(tool) is None:
+            raise InputError(
+                f"{_PURPOSE}, and no '{tool}' is on the PATH; install {package} "
+                f"(apt install {package}, dnf install {package})"
+            )
+    limits = Limits(wall_seconds=30, processes=_PROBE_PROCESSES)
+    run = _run(_PROBE, b"", limits)
+    if run.outcome != "ok":
+        raise InputError(f"{_PURPOSE}; it cannot run here: {run.outcome}: {_last_line(run.stderr)}")
+    try:
+        leaks = json.loads(run.stdout)
+    except ValueError:
+        leaks = [f"its self-test answered {run.stdout[:80]!r}"]
+    if leaks:
+        raise InputError(f"{_PURPOSE}; here it does not confine: {', '.join(leaks)}")
+
+
+_PURPOSE = "running generated programs needs a bubblewrap sandbox"
+_NOT_WORKING = (
+    "user namespaces may be switched off (sysctl kernel.unprivileged_userns_clone, "
+    "kernel.apparmor_restrict_unprivileged_userns), or a container forbids them "
+    "(docker run --privileged); --size needs bubblewrap 0.7 or later"
+)
+_PROBE_PROCESSES = 4
+
+# Prints what should not be possible, as a JSON list; starts at most twice the processes allowed.
+_PROBE = f"""
+import json, os, socket
+leaks = []
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+if any(int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")):
+    leaks.append("it has capabilities")
+if status["NoNewPrivs"] != "1" or status["Seccomp"] != "2":
+    leaks.append("system calls are not filtered")
+if len(open("/proc/net/dev").read().splitlines()) > 3:
+    leaks.append("it has a network")
+if os.getuid() == 0:
+    leaks.append("it runs as root")
+for folder in ("/", "/usr", "/dev", "/dev/shm", "/packages", os.path.dirname(os.__file__)):
+    if os.access(folder, os.W_OK):
+        leaks.append(f"{{folder}} is writable")
+try:
+    socket.socket()
+    leaks.append("it can open sockets")
+except OSError:
+    pass
+if os.access("/proc/1/mem", os.F_OK):
+    leaks.append("it can reach the sandbox's own process")
+started, (reader, writer) = 1, os.pipe()
+try:
+    for _ in range({2 * _PROBE_PROCESSES}):
+        if os.fork() == 0:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+        started += 1
+except OSError:
+    pass
+if started > {_PROBE_PROCESSES}:
+    leaks.append("the number of processes is not limited")
+print(json.dumps(leaks))
+"""
+
+
+# --- one run --------------------------------------------------------------------------------
+
+
+def _run(source: str, stdin: bytes, limits: Limits) -> Run:
+    captured = (bytearray(), bytearray())
+    with ExitStack() as stack:
+        sandbox = _make(stack, source, stdin, limits)
+        first, started, stopped, start = None, False, None, time.monotonic()
+        try:
+            first = _first_process(stack, sandbox)
+            started = _start_program(sandbox)
+            start = time.monotonic()
+            if started:
+                stopped = _watch(sandbox, first, captured, start + limits.wall_seconds, limits)
+            seconds = time.monotonic() - start
+        finally:
+            _end(sandbox.process, first)
+        for file, text in zip(sandbox.outputs, captured, strict=True):
+            stopped = _drain(file, text, limits.output_bytes) or stopped
+    status = sandbox.process.returncode
+    if not started:
+        reason = _last_line(bytes(captured[1]))
+        raise InputError(f"{_PURPOSE}; none can be made here: {reason}; {_NOT_WORKING}")
+    if status < 0 and stopped is None:
+        raise RuntimeError("a sandbox was killed from outside; is the machine out of memory?")
+    return _verdict(status, stopped, captured, seconds, limits)
+
+
+@dataclass(frozen=True)
+class _Sandbox:
+    """A bwrap that was just started, and the caller's ends of what connects to it.
+
+    ``gate`` is where Python asks, ready for the program, whether its caller is still there:
+    bwrap's processes die with the caller only after their first milliseconds.
+    """
+
+    process: subprocess.Popen
+    status: int
+    gate: socket.socket
+    outputs: tuple[int, int]
+
+
+def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandbox:
+    uid = _spare_uid()
+    files = _Files(
+        program=_memory_file(stack, source.encode("utf-8", "surrogatepass")),
+        prelude=_memory_file(stack, _PRELUDE.encode()),
+        system_calls=_memory_file(stack, _seccomp_filter(platform.machine(), limits.processes)),
+    )
+    given = _memory_file(stack, stdin)
+    gate, far_gate = map(stack.enter_context, socket.socketpair())
+    with ExitStack() as far:  # the ends that only the sandbox keeps
+        far.enter_context(far_gate)
+        status, far_status = _pipe(stack, far, uid)
+        out, far_out = _pipe(stack, far, uid)
+        err, far_err = _pipe(stack, far, uid)
+        process = subprocess.Popen(
+            _command(limits, uid, files, far_status, (far_gate.fileno(), status)),
+            stdin=given,
+            stdout=far_out,
+            stderr=far_err,
+            # bwrap must not stumble over a status that nobody reads: so it has that end, too.
+            pass_fds=(*astuple(files), far_status, status, far_gate.fileno()),
+            env={},
+            start_new_session=True,  # Ctrl-C is for the caller, who then ends the sandbox
+        )
+    return _Sandbox(process, status, gate, (out, err))
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Descriptors of what bwrap reads."""
+
+    program: int
+    prelude: int
+    system_calls: int
+
+
+# Python runs it before the program (as sitecustomize).
+_PRELUDE = """
+import os
+gate, *others = map(int, os.environ.pop("LALP_GATE", "-1").split())
+if gate >= 0:
+    answer = b""
+    try:
+        os.write(gate, b"?")
+        answer = os.read(gate, 1)
+    finally:
+        if not answer:
+            os._exit(1)
+    for file in (gate, *others):
+        os.close(file)
+"""
+
+
+def _start_program(sandbox: _Sandbox) -> bool:
+    """Wait until Python is ready for the program, and let it go on; False if it never will be."""
+    sandbox.gate.settimeout(_SECONDS_TO_START)
+    try:
+        if not sandbox.gate.recv(1):
+            return False
+        sandbox.gate.send(b"!")
+    except OSError:
+        return False
+    return True
+
+
+_SECONDS_TO_START = 60
+
+
+def _verdict(
+    status: int,
+    stopped: str | None,
+    captured: tuple[bytearray, bytearray],
+    seconds: float,
+    limits: Limits,
+) -> Run:
+    out, err = map(bytes, captured)
+    if stopped:
+        return Run(stopped, None, out, err, seconds)
+    by_cpu = status == 128 + signal.SIGXCPU or (
+        status == 128 + signal.SIGKILL and seconds >= limits.cpu_seconds
+    )
+    if status == 0:
+        outcome = "ok"
+    elif by_cpu:
+        outcome = "time limit"
+    else:
+        outcome = "memory limit" if _OUT_OF_MEMORY.search(err[-2048:]) else "runtime error"
+    return Run(outcome, status, out, err, seconds)
+
+
+_OUT_OF_MEMORY = re.compile(rb"MemoryError|std::bad_alloc|[Cc]annot allocate memory")
+
+
+def _last_line(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "no message"
+
+
+def _memory_file(stack: ExitStack, content: bytes) -> int:
+    """A read-only descriptor of bytes in memory.
+
+    Unlike a pipe nobody has to feed it while the program runs, and the program can open it again
+    (``/dev/stdin``). It is sealed: opened for writing, it would be memory without a limit.
+    """
+    file = os.memfd_create("lalp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(file, view) :]
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
+        readable = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(file)
+    stack.callback(os.close, readable)
+    return readable
+
+
+def _pipe(near: ExitStack, far: ExitStack, uid: int | None) -> tuple[int, int]:
+    """A pipe's ends, to read and to write; the program may open the latter (``/dev/stdout``)."""
+    reader, writer = os.pipe()
+    near.callback(os.close, reader)
+    far.callback(os.close, writer)
+    if uid is not None:
+        os.fchown(writer, uid, uid)
+    return reader, writer
+
+
+@dataclass(frozen=True)
+class _Init:
+    """The first process of a sandbox's pid namespace, with which all others die."""
+
+    pid: int
+    pidfd: int
+
+
+def _first_process(stack: ExitStack, sandbox: _Sandbox) -> _Init | None:
+    """Read from bwrap who it is; None where bwrap failed before, or it has ended already."""
+    line = b""
+    while b"\n" not in line:
+        chunk = os.read(sandbox.status, 4096)
+        if not chunk:
+            return None
+        line += chunk
+    pid = json.loads(line.partition(b"\n")[0])["child-pid"]
+    try:
+        pidfd = os.pidfd_open(pid)
+        stack.callback(os.close, pidfd)
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    except (ProcessLookupError, FileNotFoundError):
+        return None
+    # Its number may belong to another process by now, which is not ours to end.
+    return _Init(pid, pidfd) if int(parent) == sandbox.process.pid else None
+
+
+def _watch(
+    sandbox: _Sandbox,
+    init: _Init | None,
+    captured: tuple[bytearray, bytearray],
+    deadline: float,
+    limits: Limits,
+) -> str | None:
+    """Collect output until the program ends (None), or a limit is exceeded (the outcome)."""
+    texts = dict(zip(sandbox.outputs, captured, strict=True))
+    ended = os.pidfd_open(sandbox.process.pid)
+    with contextlib.closing(selectors.DefaultSelector()) as selector:
+        try:
+            for file in (ended, *texts):
+                selector.register(file, selectors.EVENT_READ)
+            while (left := deadline - time.monotonic()) > 0:
+                ready = {key.fd for key, _ in selector.select(min(left, _SECONDS_TO_POLL))}
+                for file in ready & texts.keys():
+                    chunk = os.read(file, 2**16)
+                    texts[file] += chunk
+                    if len(texts[file]) > limits.output_bytes:
+                        return "output limit"
+                    if not chunk:
+                        selector.unregister(file)
+                if ended in ready:
+                    return None
+                if init is not None and _has_too_many_files(init, limits):
+                    return "memory limit"
+        finally:
+            os.close(ended)
+    return "time limit"
+
+
+_SECONDS_TO_POLL = 0.1
+_MAX_FILES = 10_000
+
+
+def _has_too_many_files(init: _Init, limits: Limits) -> bool:
+    try:
+        scratch = os.statvfs(f"/proc/{init.pid}/root/scratch")
+    except OSError:
+        return False  # not there yet, or no more
+    # While bwrap is still at work, this is whatever the machine itself has there.
+    is_ours = scratch.f_blocks == limits.scratch_bytes // scratch.f_frsize
+    return is_ours and scratch.f_files - scratch.f_ffree > _MAX_FILES
+
+
+def _end(process: subprocess.Popen, init: _Init | None) -> None:
+    """Kill what is left, and wait until nothing is."""
+    process.kill()  # the first process dies with it (--die-with-parent) ...
+    if init is not None:  # ... unless it is too young to know that
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(init.pidfd, signal.SIGKILL)
+        # Readable when it is dead, which it is only after every process of its namespace.
+        if not select.select([init.pidfd], [], [], _SECONDS_TO_DIE)[0]:
+            raise RuntimeError(f"a sandbox's processes cannot be killed within {_SECONDS_TO_DIE} s")
+    process.wait()
+
+
+_SECONDS_TO_DIE = 60
+
+
+def _drain(file: int, text: bytearray, limit: int) -> str | None:
+    """Take what is left in a pipe, whose writers are all dead."""
+    while len(text) <= limit and (chunk := os.read(file, 2**16)):
+        text += chunk
+    if len(text) <= limit:
+        return None
+    del text[limit:]
+    return "output limit"
+
+
+# --- the sandbox ----------------------------------------------------------------------------
+
+# No account, and no range that systemd or containers hand out, has these.
+_FIRST_UID, _NUM_UIDS = 0x7000_0000, 0x0FFF_0000
+_NOBODY = "65534"
+_THREADS = 16
+
+_ENVIRONMENT = {
+    "HOME": "/scratch",
+    "TMPDIR": "/scratch",
+    "PATH": "/usr/bin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "PYTHONUTF8": "1",
+    "PYTHONHASHSEED": "0",  # the same verdict on every run, also where a set's order matters
+    "PYTHONPATH": "/packages",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",  # every further arena takes 64 MB of address space
+}
+
+
+def _spare_uid() -> int | None:
+    """A uid that nobody has, at random; None where the caller cannot take one (is not root)."""
+    if os.geteuid() != 0:
+        return None
+    uid = _FIRST_UID + secrets.randbelow(_NUM_UIDS)
+    ranges = [
+        [int(number) for number in line.split()]
+        for line in Path("/proc/self/uid_map").read_text().splitlines()
+    ]
+    # Root of a container may have only few uids, but is no root to the kernel.
+    return uid if any(first <= uid < first + count for first, _, count in ranges) else None
+
+
+def _command(
+    limits: Limits, uid: int | None, files: _Files, status: int, gate: tuple[int, ...]
+) -> list[str]:
+    """The command line: bwrap, then prlimit and (for root) setpriv, which become Python."""
+    become: list[str] = []
+    if uid is None:
+        user = ["--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY]
+    else:
+        # Only to change the uid: gone with it, before Python starts.
+        user = ["--cap-drop", "ALL"]
+        for name in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
+            user += ["--cap-add", name]
+        become = [_tool("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        become += ["--inh-caps=-all", "--bounding-set=-all", "--"]
+    variables = {**_ENVIRONMENT, "LALP_GATE": " ".join(map(str, gate))}
+    return [
+        *(_tool("bwrap"), *user),
+        *(f"--unshare-{name}" for name in ("ipc", "pid", "net", "uts", "cgroup-try")),
+        *("--hostname", "sandbox", "--die-with-parent", "--new-session"),
+        *("--json-status-fd", str(status), "--seccomp", str(files.system_calls)),
+        *_view(),
+        *("--perms", "0444", "--file", str(files.prelude), "/packages/sitecustomize.py"),
+        *("--perms", "0444", "--file", str(files.program), "/program.py"),
+        *("--perms", "1777", "--size", str(limits.scratch_bytes), "--tmpfs", "/scratch"),
+        *("--remount-ro", "/", "--chdir", "/scratch", "--clearenv"),
+        *(word for item in variables.items() for word in ("--setenv", *item)),
+        *("--", _tool("prlimit"), *_resource_limits(limits, own_user=uid is not None), "--"),
+        *(*become, str(_interpreter()), "-P", "-s", "-B", "/program.py"),
+    ]
+
+
+def _resource_limits(limits: Limits, *, own_user: bool) -> list[str]:
+    """Options of prlimit; no limit is above what the caller itself may have."""
+    tasks = limits.processes if limits.processes > 1 else _THREADS
+    wanted = {
+        "nproc": tasks if own_user else tasks + 1,  # in a user namespace bwrap itself counts
+        "as": limits.memory_bytes // limits.processes,
+        "cpu": limits.cpu_seconds,
+        "fsize": limits.scratch_bytes,
+        "stack": 64 * MIB,  # deep recursion through C code
+        "nofile": 64,
+        "memlock": 0,
+        "msgqueue": 0,
+        "sigpending": 128,
+        "core": 1,  # 0 would not keep a crash from the machine's core dump handler
+    }
+    options = []
+    for name, value in wanted.items():
+        _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
+        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        # SIGXCPU first, which tells time from other ends; SIGKILL a second later.
+        top = soft + 1 if name == "cpu" and (hard < 0 or soft < hard) else soft
+        options.append(f"--{name}={soft}:{top}")
+    return options
+
+
+@cache
+def _tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise InputError(f"{_PURPOSE}, and no '{name}' is on the PATH; install util-linux")
+    return str(Path(path).resolve())
+
+
+@cache
+def _interpreter() -> Path:
+    """Python itself, outside any virtual environment."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    path = Path(sys.base_exec_prefix) / "bin" / name
+    return path if path.exists() else Path(sys.executable).resolve()
+
+
+@cache
+def _view() -> tuple[str, ...]:
+    """What a program sees of the file system: what Python needs, read-only."""
+    options = ["--ro-bind", "/usr", "/usr", "--perms", "0755", "--dir", "/etc"]
+    options += ["--ro-bind-try", *["/etc/ld.so.cache"] * 2]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            options += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            options += ["--ro-bind", str(path), str(path)]
+    prefixes = {Path(prefix) for prefix in (sys.base_prefix, sys.base_exec_prefix)}
+    for prefix in sorted({Path("/usr"), *prefixes}):
+        if (home := _home()) is not None and home.is_relative_to(prefix):
+            raise InputError(
+                f"a sandbox shows programs the folder of Python, and {prefix} holds your home "
+                "folder; use a Python that has a folder of its own"
+            )
+        if not prefix.is_relative_to("/usr"):
+            options += _readable_bind(prefix, prefix)
+    options += ["--perms", "0755", "--dir", "/packages"]
+    for folder in _numpy_folders():
+        options += _readable_bind(folder, Path("/packages", folder.name))
+    options += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    # bwrap's own process has no limits, and an ordinary user's program could write to its memory.
+    return (*options, "--perms", "0555", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1")
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user whom no file knows, as in some containers
+        return None
+
+
+def _readable_bind(source: Path, target: Path) -> Iterator[str]:
+    """Bind a folder whose parents may be closed to other users (``/root``)."""
+    for parent in reversed(target.parents[:-1]):
+        yield from ("--perms", "0755", "--dir", str(parent))
+    yield from ("--ro-bind", str(source), str(target))
+
+
+def _numpy_folders() -> list[Path]:
+    spec = find_spec("numpy")
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    package = Path(spec.submodule_search_locations[0])
+    return [path for path in (package, package.with_name("numpy.libs")) if path.is_dir()]
+
+
+# --- system calls ---------------------------------------------------------------------------
+
+# Numbers on x86_64 and aarch64 of the calls that are refused: ways around the limits (memory that
+# belongs to no process, sockets), into other namespaces, and parts of the kernel no program needs.
+_REFUSED = {
+    "socket": (41, 198),
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "msgget": (68, 186),
+    "semget": (64, 190),
+    "mq_open": (240, 180),
+    "io_uring_setup": (425, 425),
+    "inotify_init1": (294, 26),
+    "fanotify_init": (300, 262),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsmount": (432, 432),
+    "mount_setattr": (442, 442),
+    "chroot": (161, 51),
+    "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265),
+    "ptrace": (101, 117),
+    "pidfd_getfd": (438, 438),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "kcmp": (312, 272),
+    "userfaultfd": (323, 282),
+    "perf_event_open": (298, 241),
+    "bpf": (321, 280),
+    "syslog": (103, 116),
+    "kexec_load": (246, 104),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "landlock_create_ruleset": (444, 444),
+}
+_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+_CLONE, _CLONE3 = (56, 220), 435
+_X86_OLD = {"inotify_init": 253}
+_X86_FORKS = {"fork": 57, "vfork": 58}
+_CLONE_THREAD, _CLONE_NEW_NAMESPACE = 0x10000, 0x7E02_0000
+
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL, _FAIL = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+
+
+@cache
+def _seccomp_filter(machine: str, processes: int) -> bytes:
+    """A classic BPF program that refuses some system calls, and forks if one process is allowed."""
+    if machine not in _ARCHITECTURES:
+        raise InputError(
+            f"{_PURPOSE}, and its system call filter knows {' and '.join(_ARCHITECTURES)} only, "
+            f"not {machine}"
+        )
+    column, architecture = _ARCHITECTURES[machine]
+    code = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_IF_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+    ]
+    refusals = {numbers[column]: errno.EPERM for numbers in _REFUSED.values()}
+    refusals[_CLONE3] = errno.ENOSYS  # its flags cannot be read here; libc falls back to clone
+    if machine == "x86_64":
+        code += [(_IF_AT_LEAST, 0, 1, 0x4000_0000), (_RETURN, 0, 0, _KILL)]  # the x32 calls
+        refusals |= dict.fromkeys(_X86_OLD.values(), errno.EPERM)
+        if processes == 1:
+            refusals |= dict.fromkeys(_X86_FORKS.values(), errno.EAGAIN)
+    for number, error in refusals.items():
+        code += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _FAIL | error)]
+    code += [(_IF_EQUAL, 1, 0, _CLONE[column]), (_RETURN, 0, 0, _ALLOW)]
+    code += [(_LOAD, 0, 0, _FIRST_ARGUMENT), (_IF_ANY_BIT, 0, 1, _CLONE_NEW_NAMESPACE)]
+    code += [(_RETURN, 0, 0, _FAIL | errno.EPERM)]
+    if processes == 1:
+        code += [(_IF_ANY_BIT, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _FAIL | errno.EAGAIN)]
+    code.append((_RETURN, 0, 0, _ALLOW))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)

@@ -1,0 +1,115 @@
+"""Files that are never half written, digests, and the folder for what is computed."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import secrets
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lalp.errors import InputError
+
+# --- Writing -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place if the block succeeds.
+
+    On any exception the temporary file is removed and ``path`` stays as it was, so a reader never
+    sees half a file. The parent folder is made if missing; symbolic links are followed.
+
+    Raises:
+        InputError: If ``path`` is a folder or a device, or its folder cannot be made.
+    """
+    given, path = path, Path(path)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{given}: exists and is not a regular file; give another path")
+    path = path.resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{given}: cannot make its folder: {error.strerror}") from error
+    # The name is cut, for the longest file names; .tmp keeps leftovers out of "*.parquet" globs.
+    temporary = path.with_name(f"{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def build_dir() -> Path:
+    """The folder for everything computed; it need not exist yet.
+
+    ``LALP_BUILD`` if set; else ``build`` in the nearest folder, from the current one upwards, whose
+    ``pyproject.toml`` names the project lalp (so notebooks and the command agree wherever in a
+    checkout they run); else ``build`` in the current folder. Always absolute.
+    """
+    if chosen := os.environ.get("LALP_BUILD"):
+        return Path(chosen).expanduser().resolve()
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if _is_project(folder)), here)
+    return root / "build"
+
+
+def fingerprint(*parts: str, root: Path = Path(__file__).parent) -> str:
+    """Short hash of the code of whole packages or modules, such as ``"scoring"``.
+
+    What is stored under it is computed anew when the code changes. Comments, docstrings and layout
+    do not count. ``root`` is the folder of the package `lalp`.
+    """
+    digests = {}
+    for part in parts:
+        path = root.joinpath(*part.split("."))
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            digests[file.relative_to(root).as_posix()] = _code(file)
+    return digest(digests)
+
+
+def _code(path: Path) -> str:
+    """What Python reads of a file: its syntax tree without docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            node.body = body[1:]
+    return ast.dump(tree)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _is_project(folder: Path) -> bool:
+    """Whether the folder's ``pyproject.toml`` is this project's."""
+    try:
+        with (folder / "pyproject.toml").open("rb") as file:
+            project = tomllib.load(file).get("project", {})
+    except (OSError, ValueError):
+        return False
+    return isinstance(project, dict) and project.get("name") == "lalp"
+
+
+def digest(value: Any) -> str:
+    """Short hash of a value that JSON can hold; dataclasses count as their fields."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=asdict)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

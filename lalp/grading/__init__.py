@@ -1,0 +1,1 @@
+"""Is an answer right? Extraction, equivalence, and workers with a time limit."""

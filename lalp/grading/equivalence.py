@@ -1,0 +1,508 @@
+r"""Verifying final answers: reading an answer from text, and comparing it with a reference.
+
+A false "correct" would put a wrong solution into a training pool, while a missed one only makes the
+pool smaller: wherever a text is ambiguous there is no answer, never a guess.
+
+- **Reading.** :func:`extract_answer` reads texts that mark their answer (``\boxed{}``, ``####``,
+  "the answer is ...") or are one bare expression; :func:`extract_from_sentence` reads one English
+  sentence ("There are 29 valid strings of length 6"). Math-Verify's own extraction is not used: in
+  such sentences it takes the number that stands last, here the 6.
+- **Comparing.** :func:`equivalent` splits both sides into values (``x=8, y=2 or x=2, y=8``) and has
+  Math-Verify compare them one by one, the reference first, as its ``verify`` is not symmetric.
+- **Running.** :func:`grade_answers` does so in worker processes with a time limit per item. Workers
+  are fresh interpreters that talk JSON lines over pipes: nothing is forked from a process that
+  holds torch's threads, and no caller needs a ``__main__`` guard.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from lalp.grading.answers import _CHOICE, _COUNTED, _NUMBER_WORDS, _TEXT, _closing, _plain, _words
+
+# ---------------------------------------------------------------------------------------------
+# Comparing
+# ---------------------------------------------------------------------------------------------
+
+_NAME = r"[A-Za-z](?:_(?:\w|\{[^{}]*\}|\([^()]*\)))?"
+_NAMES = re.compile(rf"{_NAME}|[a-zA-Z]\([a-z]\)|\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)")
+_NUMBER = re.compile(r"([-+]?)(\d+(?:\.\d+)?|\d{1,3}(?:,\d{3})+(?:\.\d+)?|\.\d+)(?:/(\d+))?(\\?%)?")
+_THOUSANDS = re.compile(r"(?<![\d,.(\[{])(\d{1,3}(?:,\d{3})+)(?![\d,)\]}])")
+_SPACING = re.compile(
+    r"(?<!\\)\\(?:(?:left|right|[bB]igg?|displaystyle|limits|q?quad)(?![a-zA-Z])|[,;!: ])"
+)
+_WORDS = re.compile(r"(?i)(?!infinity$)(?:[a-z]{4,}|yes|no|odd)(?:[ -][a-z]+)*")
+# Symbols that only comparing needs as LaTeX.
+_SYMBOLS = str.maketrans(
+    {
+        "°": r"^\circ ", "¢": r"\text{ cents}", "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ",
+        "∈": r"\in ", "∅": r"\emptyset ",
+    }
+)  # fmt: skip
+_UNITS = {
+    "degree": "degrees?|deg", "dollar": "dollars?|usd", "cent": "cents?",
+    "mm": "millimet(?:er|re)s?|mm", "cm": "centimet(?:er|re)s?|cm", "m": "met(?:er|re)s?|m",
+    "km": "kilomet(?:er|re)s?|km", "inch": "inch(?:es)?|in", "foot": "foot|feet|ft",
+    "yard": "yards?|yd", "mile": "miles?|mi", "second": "seconds?|secs?|s",
+    "minute": "minutes?|mins?", "hour": "hours?|hrs?|h", "day": "days?", "gram": "grams?|g",
+    "kg": "kilograms?|kg", "pound": "pounds?|lbs?", "unit": "units?",
+}  # fmt: skip
+_UNIT = re.compile(
+    r"(?i)\s*(?P<power>square|sq\.?|cubic)?\s*(?:"
+    + "|".join(f"(?P<{name}>{names})" for name, names in _UNITS.items())
+    + r")\.?\s*(?:\^\s*\{?(?P<exponent>[23])\}?)?\s*"
+)
+_PERCENT = re.compile(rf"(?<=\d)\s*(?:percent|\\(?:{_TEXT})\s*\{{\s*percent\s*\}})$")
+_TEXT_UNIT = re.compile(
+    rf"(?<=[^\s({{])\s*\\(?:{_TEXT})\s*\{{(?!\s*(?:hundred|thousand|[mbtr]+illion|dozen|choose|mod)\b)"
+    r"[^{}\d]*\}\s*(?:\^\s*(?:[23]|\{[23]\}))?$"
+)
+# What a unit may stand behind: a number without unknowns.
+_VALUE = re.compile(
+    r"(?:[-+\d.,/{}()\s]|\\(?:[dt]?frac|pi|sqrt)(?![a-zA-Z])|\\[,;! ])*[\d})i](?!\w)\s*"
+)
+# 4.5e33, as in Minerva's references.
+_E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])")
+_RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|[lg]t)(?![a-zA-Z])|[<>]=?")
+_CALLS = {
+    "sqrt": r"\sqrt{%s}", "floor": r"\lfloor %s \rfloor ", "ceil": r"\lceil %s \rceil ",
+    "^": "^{%s}", "_": "_{%s}",
+}  # fmt: skip
+_VAGUE = re.compile(r"\.\.\.|\\mp(?![a-z])|^$")
+_MAX_VALUES = 100  # an answer with more values is an enumeration, and matching is quadratic
+
+
+class UnreadableError(ValueError):
+    """An expression cannot be read without guessing."""
+
+
+def equivalent(reference: str, answer: str) -> bool:
+    """Whether the answer states the same value, or values, as the reference.
+
+    Several values are compared as a set: each of the reference's must match another one of the
+    answer's. Values of several unknowns ("x=6, y=5") are compared unknown by unknown in
+    alphabetical order; the name of a single one is dropped. A decimal with three or more
+    significant digits matches a constant that rounds to it. An answer that leaves a sum, product,
+    limit or integral to be carried out matches only a reference that does so too.
+
+    This may run for very long on hostile input: :func:`grade_answers` sets a time limit.
+
+    Raises:
+        UnreadableError: If the answer cannot be read as a mathematical expression.
+        ValueError: If the reference cannot.
+    """
+    words, given_words = _words(reference), _words(answer)
+    is_text = re.match(rf"\s*\(?\\(?:{_TEXT})\s*\{{", reference) and words.isalpha()
+    if _CHOICE.fullmatch(words) and (is_text or len(words) == 1):
+        chosen = _CHOICE.fullmatch(given_words)
+        if chosen or is_text:
+            return bool(chosen) and chosen[1] == words
+    if is_text or _WORDS.fullmatch(words):
+        return words.casefold() == given_words.casefold()
+    if None not in (units := {_unit(reference), _unit(answer)}) and len(units) == 2:
+        return False
+    reference, answer = _without_name(reference), _without_name(answer)
+    if _clean(reference) == _clean(answer):
+        return True
+    try:
+        golds = split_values(reference)
+        for part in (part for value in golds for part in value if not _is_number(part)):
+            _parse(part)
+    except UnreadableError as error:
+        raise ValueError(f"cannot read the reference {reference!r}: {error}") from error
+    ranges = _ranges(reference), _ranges(answer)
+    if all(ranges) and (_RELATION.search(_clean(reference)) or _RELATION.search(_clean(answer))):
+        return _same_items(*ranges, _same_range)
+    return _same_items(golds, split_values(answer), _same_value)
+
+
+def _same_items(golds: Sequence[Any], given: Sequence[Any], same: Callable[..., bool]) -> bool:
+    """Whether each item of ``golds`` is the same as another one of ``given``, in any order."""
+    given = list(given)
+    if len(golds) != len(given):
+        return False
+    for gold in golds:
+        match = next((value for value in given if same(gold, value)), None)
+        if match is None:
+            return False
+        given.remove(match)
+    return True
+
+
+def split_values(expression: str) -> list[tuple[str, ...]]:
+    """Split an expression into its values, each a tuple of one or more components.
+
+    ``x=8, y=2 or x=2, y=8`` and ``(x, y) = (8, 2), (2, 8)`` both give ``[("8", "2"), ("2", "8")]``;
+    ``{1, 19}`` gives ``[("1",), ("19",)]``; ``x = ±1`` gives ``[("1",), ("-1",)]``.
+
+    Raises:
+        UnreadableError: If a value holds an ellipsis, ∓ or more than one ±, or there are too many.
+    """
+    values: list[tuple[str, ...]] = []
+    named: dict[str, str] = {}  # the values of single unknowns that belong together
+    unknowns: list[str] = []  # of "(x, y) = ...", which also holds for the pairs that follow
+    for piece in [*_pieces(_without_braces(_clean(expression))), ""]:
+        names, value = _named(piece)
+        single = bool(names) and not names[0].startswith("(")
+        if named and not (single and named.keys().isdisjoint(names)):
+            values.append(_by_name(named))
+            named = {}
+        if single:
+            named |= dict.fromkeys(names, value)
+        elif piece:
+            unknowns = _pieces(names[0][1:-1]) if names else unknowns
+            values += _tuples(value, unknowns)
+    if not 0 < len(values) <= _MAX_VALUES or any(_VAGUE.search(part) for v in values for part in v):
+        raise UnreadableError(f"{expression!r} does not state explicit values")
+    values = [tuple(map(_without_unit, value)) for value in values]
+    return [signed for value in values for signed in _both_signs(value)]
+
+
+def _tuples(value: str, unknowns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The components of ``(a, b)`` or ``(x=a, y=b)`` as one tuple; else the value on its own."""
+    bracketed = value.startswith("(") and _closing(value, 0) == len(value) - 1
+    components = _pieces(value[1:-1]) if bracketed else []
+    if len(components) < 2:
+        return [(value,)]
+    if all(len(_sides(part)) > 1 for part in components):
+        return split_values(", ".join(components))
+    if len(components) == len(unknowns):
+        return [_by_name(dict(zip(unknowns, components, strict=True)))]
+    return [tuple(components)]
+
+
+def _clean(expression: str) -> str:
+    r"""One spelling for what is written in many: spacing, dots, ``\pm``, "and", thousands."""
+    text = _plain(expression.replace("**", "^")).translate(_SYMBOLS).replace("^^", "^")
+    text = re.sub(_E_NOTATION, r"\1 \\cdot 10^{\2}", _peeled(text))
+    text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)  # a thin space between thousands
+    text = _SPACING.sub(" ", text.replace("$", " "))
+    text = re.sub(rf"\\(?:{_TEXT})\s*\{{\s*,?\s*(and|or)\s*\}}", r" \1 ", text)
+    text = re.sub(r"\\\\\s*\[[^\[\]]*\]", r"\\\\", text)  # the height of a matrix's row
+    text = re.sub(r"\\[lcv]?dots[cbo]?(?![a-z])", "...", text.replace("{,}", ","))
+    text = re.sub(r"\\pm(?![a-z])|\+/-", "±", text).replace(r"\varnothing", r"\emptyset")
+    text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text).strip().rstrip(" .")
+    return _NUMBER_WORDS.get(text.casefold(), text)
+
+
+def _peeled(text: str) -> str:
+    """The content of a box, dollar signs, braces or a font around the whole expression."""
+    text = text.strip()
+    while match := re.match(rf"(?:\\(?:{_TEXT}|boldsymbol|bm|f?boxed)\s*)?\{{", text):
+        if _closing(text, match.end() - 1) != len(text) - 1:
+            break
+        text = text[match.end() : -1].strip(" $")
+    return text
+
+
+def _without_unit(text: str) -> str:
+    r"""A value without its unit: ``36 dollars``, ``15\text{ cm}^2``, ``30^\circ``, ``9 mice``."""
+    text = re.sub(_PERCENT, r"\\%", text)
+    text = re.sub(_TEXT_UNIT, "", re.sub(r"(?<=\S)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})$", "", text))
+    match = re.match(r"(.*(?:\d|\}|\\pi))(?=\s)", text)
+    if not match:
+        return text
+    noun = text[match.end() :]
+    counted = _COUNTED.match(noun) and re.fullmatch(r"(?:\s+[a-z][a-z-]{2,}){1,3}", noun)
+    known = _UNIT.fullmatch(noun) and len(noun.strip()) > 1
+    return match[1] if known or (counted and _number(match[1]) is not None) else text
+
+
+def _unit(text: str) -> str | None:
+    """The unit that is stated with a number, and its power; None if none that is known is."""
+    text = _plain(text).translate(_SYMBOLS).replace("^^", "^").strip(" .$")
+    if text.startswith(r"\$"):
+        return "dollar"
+    value = _VALUE.match(text)
+    if not value:
+        return None
+    unit = text[value.end() :].strip()
+    if re.fullmatch(r"\^\s*\{?\s*\\circ\s*\}?", unit):
+        return "degree"
+    wrapped = re.match(rf"\\(?:{_TEXT})\s*\{{", unit)
+    match = _UNIT.fullmatch(re.sub(rf"\\(?:{_TEXT})\s*\{{([^{{}}]*)\}}", r"\1", unit))
+    if not match or (len(unit) == 1 and not wrapped):  # "2m" may be twice an unknown
+        return None
+    name = next(name for name in _UNITS if match[name])
+    power = (match["power"] or "")[:2].casefold()
+    return name + (match["exponent"] or {"sq": "2", "cu": "3"}.get(power, ""))
+
+
+def _without_name(text: str) -> str:
+    r"""A set without the unknown that lies in it: ``x \in [0, 1]``."""
+    return re.sub(r"^[\s$({]*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|∈)", "", text)
+
+
+def _ranges(text: str) -> list[tuple[str, bool, str, bool]] | None:
+    """Intervals or inequalities as ends and whether they belong to it; None for anything else."""
+    parts = _split_outside(_clean(_without_name(text)), r"\\cup(?![a-zA-Z])|\bor\b")
+    ranges = [_range(part) for part in parts]
+    return None if None in ranges else ranges
+
+
+def _range(text: str) -> tuple[str, bool, str, bool] | None:
+    bracketed = re.fullmatch(r"([\[(])(.+)([\])])", text)
+    if bracketed:
+        ends = _split_outside(bracketed[2], ",")
+        return (
+            (ends[0], bracketed[1] == "[", ends[1], bracketed[3] == "]") if len(ends) == 2 else None
+        )
+    sides = [side.strip() for side in _RELATION.split(text)]
+    relations = [re.sub(r"\\", "", sign) for sign in _RELATION.findall(text)]
+    if relations and all(sign[0] in ">g" for sign in relations):
+        sides, relations = sides[::-1], relations[::-1]
+    elif not relations or any(sign[0] in ">g" for sign in relations):
+        return None
+    closed = ["e" in sign or "=" in sign for sign in relations]
+    named = [bool(re.fullmatch(_NAME, side)) for side in sides]
+    match named:
+        case [False, True, False]:
+            return sides[0], closed[0], sides[2], closed[1]
+        case [True, False]:
+            return "-\\infty", False, sides[1], closed[0]
+        case [False, True]:
+            return sides[0], closed[0], "\\infty", False
+    return None
+
+
+def _same_range(gold: tuple[str, bool, str, bool], answer: tuple[str, bool, str, bool]) -> bool:
+    return gold[1::2] == answer[1::2] and all(map(_same_end, gold[::2], answer[::2]))
+
+
+def _same_end(gold: str, answer: str) -> bool:
+    ends = [re.sub(r"[\s+{}]|\\(?=infty)", "", end) for end in (gold, answer)]
+    return ends[0] == ends[1] if any("inf" in end for end in ends) else _same(gold, answer)
+
+
+def _without_braces(text: str) -> str:
+    """The elements of ``{1, 2}``, anything else as it is."""
+    text = text.replace(r"\{", "{").replace(r"\}", "}")
+    return text[1:-1] if text.startswith("{") and _closing(text, 0) == len(text) - 1 else text
+
+
+def _split_outside(text: str, separator: str) -> list[str]:
+    """Split at the separators that stand outside all brackets, and strip the parts."""
+    parts, depth, start = [], 0, 0
+    for match in re.finditer(rf"[(\[{{]|[)\]}}]|{separator}", text):
+        if match[0] in ("(", "[", "{"):
+            depth += 1
+        elif match[0] in (")", "]", "}"):
+            depth -= 1
+        elif depth == 0:
+            parts.append(text[start : match.start()])
+            start = match.end()
+    return [part.strip() for part in (*parts, text[start:])]
+
+
+def _pieces(text: str) -> list[str]:
+    """The parts of a list with commas, semicolons, "and" or "or"."""
+    return [piece for piece in _split_outside(text, r"[,;]|\b(?:and|or)\b") if piece]
+
+
+def _sides(text: str) -> list[str]:
+    """The sides of an equation or a chain of equations."""
+    return _split_outside(text, r"(?<![<>!:\\])=")
+
+
+def _named(piece: str) -> tuple[list[str], str]:
+    """Split ``x = y = 0`` into its unknowns and their value; no unknowns if it has another form."""
+    sides = _sides(piece)
+    if len(sides) > 1 and all(_NAMES.fullmatch(side) for side in sides[:-1]):
+        return [re.sub(r"\s", "", side) for side in sides[:-1]], sides[-1]
+    if len(sides) > 1 and "..." in piece:
+        return [], sides[-1]  # "1 + ... + n = 5" states 5, whatever the sum
+    return [], piece
+
+
+def _by_name(named: dict[str, str]) -> tuple[str, ...]:
+    return tuple(named[name] for name in sorted(named))
+
+
+def _both_signs(value: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Write a value with ± as two values."""
+    signs = sum(part.count("±") for part in value)
+    if signs > 1:
+        raise UnreadableError(f"{value} has several ±, and their pairing is not stated")
+    plus = tuple(re.sub(r"(^|[({=]\s*)±", r"\1", part).replace("±", "+") for part in value)
+    return [plus, tuple(part.replace("±", "-") for part in value)] if signs else [value]
+
+
+def _same_value(gold: tuple[str, ...], answer: tuple[str, ...]) -> bool:
+    return len(gold) == len(answer) and all(map(_same, gold, answer))
+
+
+def _same(gold: str, answer: str) -> bool:
+    """Whether two single expressions are equal."""
+    if len(_sides(gold)) == 1:
+        answer = _sides(answer)[-1]
+    if (bases := (_in_base(gold), _in_base(answer))) != (None, None):
+        digits = [
+            pair[0] if pair else text for pair, text in zip(bases, (gold, answer), strict=True)
+        ]
+        named = {pair[1] for pair in bases if pair} | (set() if bases[0] else {"10"})
+        return digits[0] == digits[1] and len(named) == 1
+    numbers = _number(gold), _number(answer)
+    if numbers[0] is not None and numbers[1] is not None:
+        return _rounds_to(numbers[0], answer)
+    from math_verify import verify
+
+    gold_expression, answer_expression = _parse(gold), _parse(answer)
+    if _unfinished(answer_expression) and not _unfinished(gold_expression):
+        return False
+    if numbers[1] is not None and _rounds_to(_constant(gold_expression), answer):
+        return True
+    if _differ_somewhere(gold_expression, answer_expression):
+        return False  # spares the algebra, which takes longest where there is nothing to prove
+    if verify(gold_expression, answer_expression, timeout_seconds=None):
+        return True
+    # Math-Verify compares a bare symbol by its name alone; n + 1 it compares by algebra.
+    symbol = getattr(gold_expression, "is_Symbol", False)
+    return symbol and verify(gold_expression + 1, answer_expression + 1, timeout_seconds=None)
+
+
+def _is_number(text: str) -> bool:
+    return _number(text) is not None or _in_base(text) is not None
+
+
+def _in_base(text: str) -> tuple[str, str] | None:
+    """Digits and base of a number such as ``2516_8``; None without a base."""
+    match = re.fullmatch(r"(\d[\dA-F]*)\s*_\s*(\d|\{.*\})", text.strip())
+    if match is None:
+        return None
+    base = _words(match[2][1:-1] or match[2])
+    return match[1], _NUMBER_WORDS.get(base, base)
+
+
+def _number(text: str) -> Fraction | None:
+    r"""The value of an integer, decimal, fraction or percentage; None for anything else."""
+    text = re.sub(r"\s*([-+/])\s*", r"\1", text.strip())
+    text = re.sub(r"^([-+]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}$", r"\1\2/\3", text)
+    match = _NUMBER.fullmatch(text)
+    if not match or (match[3] and int(match[3]) == 0):
+        return None
+    value = Fraction(match[2].replace(",", "")) / int(match[3] or 1) / (100 if match[4] else 1)
+    return -value if match[1] == "-" else value
+
+
+def _rounds_to(gold: Fraction | None, answer: str) -> bool:
+    """Whether the number ``answer`` is ``gold``, or a decimal of three digits that it rounds to."""
+    value, decimal = _number(answer), re.search(r"(\d*)\.(\d+)", answer.replace(",", ""))
+    if gold is None or value is None or value == gold:
+        return gold is not None and value == gold
+    if decimal is None or len((decimal[1] + decimal[2]).lstrip("0")) < 3:
+        return False
+    unit = Fraction(1, 10 ** len(decimal[2])) / (100 if "%" in answer else 1)
+    return abs(value - gold) <= unit / 2
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Any:
+    """The sympy expression that Math-Verify reads in ``text``."""
+    from math_verify import LatexExtractionConfig, parse
+
+    normalization = replace(LatexExtractionConfig().normalization_config, units=False)
+    latex = to_latex(text)
+    # "2 3" would be read as 2 + 3, "n!!" as (n!)!, and "a^b^c" as (a^b)^c.
+    # Of "12_8" the base would be dropped.
+    unreadable = r"\d\s+\d|!\s*!|\^\{[^{}]*\}\s*\^|^\s*[*/^]|[-+*/^=]\s*$|(?<![a-zA-Z_{])\d+\s*_"
+    if re.search(unreadable, latex):
+        raise UnreadableError(f"{text!r} is not one expression")
+    # Math-Verify takes "3s" for 3 seconds; units are dropped before.
+    config = [LatexExtractionConfig(normalization_config=normalization)]
+    found = parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)
+    if len(found) != 1 or _is_decided(found[0]):
+        raise UnreadableError(f"{text!r} is not a mathematical expression")
+    return found[0]
+
+
+def _is_decided(expression: Any) -> bool:
+    """Whether it is an equation that is true or false by itself; all false ones would be equal."""
+    from sympy import Eq
+
+    return isinstance(expression, Eq) and (
+        not expression.free_symbols or _unfinished(expression.lhs) or _unfinished(expression.rhs)
+    )
+
+
+def to_latex(text: str) -> str:
+    r"""Write plain formulas as LaTeX: ``C(n, 2)``, ``sqrt(2)``, ``2^(n-1)``, ``sum_(i=1)^n i``.
+
+    LaTeX stays as it is.
+    """
+    text = re.sub(r"(?<![\\a-zA-Z])infinity(?![a-z])", r"\\infty ", text).replace("*", r" \cdot ")
+    words = "pi|ln|log|sin|cos|tan|exp|max|min|gcd|sum(?=_)"
+    text = re.sub(rf"(?<![\\a-zA-Z])({words})(?![a-zA-Z])", r"\\\1 ", text).replace(
+        r"\sum _", r"\sum_"
+    )
+    text = re.sub(r"(?<![\\a-zA-Z])sqrt\s*(\d+|[a-z]\b)", r"\\sqrt{\1}", text)
+    text = re.sub(r"\^\s*(-?\d+|-[a-z]\b)", r"^{\1}", re.sub(r"(?<!\\)%", r"\\%", text))
+    call = re.compile(r"(?<![\\a-zA-Z])(C|binom|sqrt|floor|ceil)\s*\(|([_^])\s*\(")
+    position = 0
+    while match := call.search(text, position):
+        end = _closing(text, match.end() - 1)
+        inner = text[match.end() : end]
+        position = match.start() + 1
+        if end is None:
+            continue
+        name, arguments = match[1] or match[2], _pieces(inner)
+        if name in _CALLS:
+            written = _CALLS[name] % inner
+        elif len(arguments) == 2:
+            written = rf"\binom{{{arguments[0]}}}{{{arguments[1]}}}"
+        else:
+            continue
+        power = text[: match.start()].endswith("^")
+        text = text[: match.start()] + (f"{{{written}}}" if power else written) + text[end + 1 :]
+    return text.strip()
+
+
+def _unfinished(expression: Any) -> bool:
+    """Whether a sum, product, integral, limit or derivative is left to be carried out."""
+    from sympy import Basic, Derivative, Integral, Limit, Product, Sum
+
+    parts = (Sum, Product, Integral, Limit, Derivative)
+    return isinstance(expression, Basic) and expression.has(*parts)
+
+
+def _evaluated(expression: Any) -> Any:
+    """The expression in floating point; exact arithmetic only where that is needed."""
+    value = expression.evalf(30)
+    return value if value.is_number and value.is_Atom else expression.doit().evalf(30)
+
+
+def _constant(expression: Any) -> Fraction | None:
+    """A real constant to 30 digits, None for anything else."""
+    from sympy import Expr
+
+    if not isinstance(expression, Expr) or expression.free_symbols:
+        return None
+    value = _evaluated(expression)
+    return Fraction(str(value)) if value.is_Float and value.is_finite else None
+
+
+def _differ_somewhere(gold: Any, answer: Any) -> bool:
+    """Whether two formulas have other unknowns, or other values where those are small integers."""
+    from sympy import Expr
+
+    if not isinstance(gold, Expr) or not isinstance(answer, Expr):
+        return False
+    sides = [{symbol: symbol.name.casefold() for symbol in e.free_symbols} for e in (gold, answer)]
+    if set(sides[0].values()) != set(sides[1].values()):
+        return True
+    point = dict(zip(sorted(set(sides[0].values())), (11, 3, 7, 5, 2, 13), strict=False))
+    values = []
+    for expression, symbols in zip((gold, answer), sides, strict=True):
+        at = {symbol: point.get(name, 1) for symbol, name in symbols.items()}
+        try:
+            values.append(_evaluated(expression.subs(at)))
+        except (TypeError, ValueError, ArithmeticError, AttributeError):
+            return False
+    if not all(value.is_number and value.is_finite for value in values):
+        return False
+    difference, *sizes = (abs(value).evalf(15) for value in (values[0] - values[1], *values))
+    return bool(difference > 1e-9 * max(1, *sizes))

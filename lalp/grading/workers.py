@@ -1,0 +1,290 @@
+"""Grade in worker processes with limits on time and memory, and keep the grades."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import queue
+import resource
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+
+from lalp.files import atomic_path, fingerprint
+from lalp.grading.answers import extract_answer
+from lalp.grading.equivalence import UnreadableError, _number, _rounds_to, _same, equivalent
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What became of one answer.
+
+    Attributes:
+        outcome: ``correct``, ``wrong``, ``no answer`` (nothing unambiguous to compare),
+            ``timeout``, or ``error`` (the reference cannot be read, or the comparison crashed).
+        extracted: The part of the text that was compared, or None.
+    """
+
+    outcome: str
+    extracted: str | None
+
+
+# ---------------------------------------------------------------------------------------------
+# Running comparisons in worker processes
+# ---------------------------------------------------------------------------------------------
+
+_START_LIMIT = 120.0  # seconds for a fresh interpreter to import sympy on a busy machine
+_GRACE = 5.0  # seconds after the time limit at which a worker without its parent ends itself
+_WORKER_MEMORY = (
+    2 << 30
+)  # bytes beyond what a fresh worker maps: 10^10^10 must not fill the machine
+_ITEMS_PER_WORKER = 20  # fewer do not pay for the start of another worker
+
+_Job = tuple[str, str]
+
+
+def grade_answers(
+    pairs: Sequence[tuple[str, str]],
+    *,
+    num_workers: int = 2,
+    time_limit: float = 10.0,
+    cache: Path | None = None,
+) -> list[Grade]:
+    """Grade answers against references in worker processes, equal pairs once.
+
+    Args:
+        pairs: Reference and answer text (see :func:`extract_answer`), in this order.
+        num_workers: Worker processes at most; each needs about 200 MB.
+        time_limit: Seconds per pair; a worker that takes longer is killed and replaced.
+        cache: JSON lines file with the grades of former calls: read first, and rewritten as a whole
+            if there is something new. Grades made by another version of this module, Math-Verify
+            or sympy are not used.
+
+    Returns:
+        One grade per pair, in the order of ``pairs``.
+    """
+    known = _read_cache(cache) if cache else {}
+    texts = {pair: extract_answer(pair[1]) for pair in dict.fromkeys(pairs)}
+    jobs = dict.fromkeys((pair[0], text) for pair, text in texts.items() if text is not None)
+    outcomes = {job: _known_outcome(job, known, time_limit) for job in jobs}
+    todo = [job for job, outcome in outcomes.items() if outcome is None]
+    if todo:
+        outcomes |= _run_workers(todo, num_workers, time_limit)
+        known |= {job: (outcomes[job], time_limit) for job in todo if outcomes[job] != "error"}
+        if cache:
+            _write_cache(cache, known)
+    grades = {
+        pair: Grade("no answer" if text is None else outcomes[pair[0], text], text)
+        for pair, text in texts.items()
+    }
+    return [grades[pair] for pair in pairs]
+
+
+def _known_outcome(
+    job: _Job, known: dict[_Job, tuple[str, float]], time_limit: float
+) -> str | None:
+    """The outcome that needs no worker: cached, the same text, or two plain numbers."""
+    reference, answer = job
+    outcome, limit = known.get(job, (None, 0.0))
+    if outcome is not None and (outcome != "timeout" or limit >= time_limit):
+        return outcome
+    if reference.split() == answer.split():
+        return "correct"
+    gold = _number(reference)
+    if gold is None or _number(answer) is None:
+        return None
+    return "correct" if _rounds_to(gold, answer) else "wrong"
+
+
+def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> dict[_Job, str]:
+    """Share the jobs out to workers, each served by one thread of this process."""
+    pending: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+    for job in jobs:
+        pending.put(job)
+    outcomes: dict[_Job, str] = {}
+    failures: list[BaseException] = []
+    wanted = max(1, min(num_workers, math.ceil(len(jobs) / _ITEMS_PER_WORKER)))
+    workers = [_Worker(time_limit) for _ in range(wanted)]
+
+    def serve(worker: _Worker) -> None:
+        try:
+            while not failures:
+                job = pending.get_nowait()
+                outcomes[job] = worker.grade(*job)
+        except queue.Empty:
+            pass
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=serve, args=(worker,), daemon=True) for worker in workers]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException as error:  # such as Ctrl-C: let the threads end too
+        failures.append(error)
+    finally:
+        for worker in workers:
+            worker.stop()
+    if failures:
+        raise failures[0]
+    return outcomes
+
+
+class _Worker:
+    """One worker process, started when first needed and again after every kill."""
+
+    def __init__(self, time_limit: float) -> None:
+        self.time_limit = time_limit
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def grade(self, reference: str, answer: str) -> str:
+        """The outcome for one pair; ``error`` if the worker dies of it."""
+        process = self.process or self.start()
+        try:
+            process.stdin.write(json.dumps([reference, answer]).encode() + b"\n")
+            process.stdin.flush()
+            outcome = _read_line(process.stdout, self.time_limit)
+        except OSError:
+            outcome = ""
+        if not outcome:
+            self.stop()
+        return "timeout" if outcome is None else outcome or "error"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start a process and wait until it is ready.
+
+        Raises:
+            RuntimeError: If it does not get ready; the message ends with its own error output.
+        """
+        package = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with tempfile.TemporaryFile() as errors:
+            self.process = subprocess.Popen(
+                _worker_command(self.time_limit),
+                stderr=errors,
+                env=os.environ | {"PYTHONPATH": path},
+                **pipes,
+            )
+            if _read_line(self.process.stdout, _START_LIMIT) != "ready":
+                self.stop()
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip()[-2000:]
+                raise RuntimeError(f"a grading worker did not start: {said or 'it said nothing'}")
+        return self.process
+
+    def stop(self) -> None:
+        """Kill the process, if there is one."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            with contextlib.suppress(OSError):  # it may still hold a line for the process
+                process.stdin.close()
+
+
+def _read_line(stream: IO[bytes], limit: float) -> str | None:
+    """One line: None if none comes within ``limit`` seconds, empty if the process has ended."""
+    readable, _, _ = select.select([stream], [], [], limit)
+    return stream.readline().decode().strip() if readable else None
+
+
+def _worker_command(time_limit: float) -> list[str]:
+    serve = f"from lalp.grading.workers import _serve; _serve({time_limit + _GRACE!r})"
+    return [sys.executable, "-P", "-c", serve]
+
+
+def _serve(last_resort: float) -> None:
+    """A worker's main loop: a JSON pair per line in, an outcome per line out."""
+    import logging
+
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not be taken for a reply
+    logging.disable(logging.CRITICAL)
+    _same("n", "n+1-1")  # load Math-Verify and sympy before the clock of the first pair starts
+    _limit_memory()
+    print("ready", file=replies, flush=True)
+    for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_REAL, last_resort)  # its default action ends the process
+        outcome = _outcome(*json.loads(line))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(outcome, file=replies, flush=True)
+
+
+def _limit_memory() -> None:
+    """Bound this process's address space, where the system tells how large it is now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return
+    limit = pages * resource.getpagesize() + _WORKER_MEMORY
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _outcome(reference: str, answer: str) -> str:
+    try:
+        return "correct" if equivalent(reference, answer) else "wrong"
+    except UnreadableError:
+        return "no answer"
+    except Exception:  # sympy raises almost anything on odd input
+        return "error"
+
+
+# ---------------------------------------------------------------------------------------------
+# The cache of grades
+# ---------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def grading_key() -> str:
+    """What an outcome depends on besides the pair: the code that grades, here and in libraries."""
+    packages = ("math-verify", "latex2sympy2_extended", "sympy")
+    own = fingerprint("grading")
+    return ", ".join([f"lalp grading {own}", *(f"{p} {version(p)}" for p in packages)])
+
+
+def _read_cache(path: Path) -> dict[_Job, tuple[str, float]]:
+    """The outcome and time limit of each pair in a cache file; empty if it cannot be used."""
+    if not path.exists():
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        header, *records = map(json.loads, lines)
+        if header["key"] != grading_key():
+            warnings.warn(
+                f"{path} is by other versions: {header['key']}; grading anew", stacklevel=3
+            )
+            return {}
+        if len(records) != header["records"]:
+            raise ValueError(f"{len(records)} of {header['records']} records")
+        return {
+            (gold, text): (str(outcome), float(limit)) for gold, text, outcome, limit in records
+        }
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        warnings.warn(f"{path} is not a whole cache of grades: {error}; grading anew", stacklevel=3)
+        return {}
+
+
+def _write_cache(path: Path, known: dict[_Job, tuple[str, float]]) -> None:
+    header = {"key": grading_key(), "records": len(known)}
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(header) + "\n")
+        # ASCII only: str.splitlines splits at more than line feeds.
+        file.writelines(json.dumps([*job, *entry]) + "\n" for job, entry in known.items())

@@ -1,0 +1,1 @@
+"""Notebook 02: which tokens carry the score (Table 4)."""

@@ -1,0 +1,499 @@
+"""CHAMP as a pool of verified solutions by four teachers.
+
+CHAMP (champ-dataset 1.0.0) holds 270 competition problems and, for each, conversations with
+GPT-3.5, GPT-4, GPT-4 Turbo and PaLM 2 Medium under 18 prompt settings. Every conversation ends with
+the solution, a request to sum it up, and a one-sentence answer; in the settings "Name C" and
+"Example C" other model turns, which explain concepts, come first.
+
+What is verified is the one-sentence answer:
+:func:`lalp.paper.champ.sentences.extract_from_sentence` reads it, and what it states is compared
+with the problem's reference. The solution's own steps are not checked, but a solution that never
+mentions the number its summary states is left out. So are problems whose reference is not a
+mathematical expression ("Yes", "No integer solutions"): a guess is right too often there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from scipy.stats import binomtest
+
+from lalp.assets import champ_path
+from lalp.errors import InputError
+from lalp.files import atomic_path, fingerprint
+from lalp.grading.workers import grade_answers, grading_key
+from lalp.paper.champ.sentences import extract_from_sentence
+from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.writing import save_pool
+
+SETTINGS = (
+    "0-Shot", "No C w/o H", "5-Shot", "Misleading C w/o H", "Name C w/o H", "Example C w/o H",
+    "Root C w/o H", "Direct C w/o H", "No C w/ H", "Misleading C w/ H", "Name C w/ H",
+    "Example C w/ H", "Root C w/ H", "Direct C w/ H", "Problem C w/o H", "Problem C w/ H",
+)  # fmt: skip
+"""Settings by how much help the teacher had that the student lacks: none ("No C w/o H" repeats
+0-Shot), worked examples, concepts (C), hints (H), a similar problem with its solution."""
+
+PARTIAL_SETTINGS = ("1/3 Soln", "2/3 Soln")
+"""The teacher continues a partial solution here, so its response alone is not a whole solution."""
+
+# The API behind these teachers did not report that a text hit the length limit.
+_UNREPORTED_LIMIT = ("PaLM 2 Medium",)
+_STATEMENT = re.compile(
+    r"(?i)(?:yes|no)\b|there are no|such a|it is not|the sequence|the function|the limit does not|"
+    r"monotonically|always|infinitely|\w+\(n\)[<>]|.*\.\.\."
+)
+_ALTERNATIVES = r", or (?:equivalently|approximately|an equivalent form such as) "
+_LEFT_OUT = {
+    "not gradable": "the reference is not a mathematical expression",
+    "wrong": "the answer is wrong",
+    "no answer": "the final sentence does not state one readable answer",
+    "timeout": "grading ran out of time",
+    "error": "grading failed",
+}
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading
+# ---------------------------------------------------------------------------------------------
+
+
+def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
+    """All attempts in CHAMP's JSON file, one row per problem, teacher and setting, in file order.
+
+    Args:
+        path: The file; by default the packaged one.
+
+    Returns:
+        Columns ``prompt_id``, ``prompt`` (the problem's text), ``answer`` (its reference),
+        ``category``, ``teacher``, ``setting``, ``response`` (the solution), ``final_answer`` (one
+        sentence) and ``reason_unusable``; the last three are missing values where there is none.
+
+    Raises:
+        InputError: If the file is not CHAMP's.
+    """
+    path = path or champ_path()
+    try:
+        problems = json.loads(path.read_text(encoding="utf-8"))["problems"]
+        rows = [row for item in problems.items() for row in _problem_rows(*item)]
+        if not rows:
+            raise ValueError("it holds no attempts")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{path}: not CHAMP's v0.json ({type(error).__name__}: {error}); "
+            "install champ-dataset==1.0.0 anew or give another file"
+        ) from error
+    return pd.DataFrame(rows)
+
+
+def _problem_rows(prompt_id: str, problem: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for key, conversation in problem["conversations"].items():
+        teacher, setting = key.split("|")
+        response, final_answer, reason = _final_turns(conversation["messages"], teacher)
+        yield {
+            "prompt_id": prompt_id,
+            "prompt": problem["_text"],
+            "answer": problem["_answer"],
+            "category": problem["category"],
+            "teacher": teacher,
+            "setting": setting,
+            "response": response,
+            "final_answer": final_answer,
+            "reason_unusable": reason,
+        }
+
+
+def _final_turns(
+    messages: Sequence[Mapping[str, Any]], teacher: str
+) -> tuple[str | None, str | None, str | None]:
+    """The solution, the one-sentence answer after it, and why they cannot be used, if so."""
+    turns = [message for message in messages if message["role"].startswith("Model.")]
+    if len(turns) < 2:
+        return None, None, "the conversation has no solution and answer"
+    solution, final = turns[-2:]
+    texts = [turn["text"] if (turn["text"] or "").strip() else None for turn in (solution, final)]
+    if solution.get("error") or final.get("error"):
+        reason = "the solution was cut off at the teacher's length limit"
+    elif None in texts:
+        reason = "the solution or its answer is empty"
+    elif teacher in _UNREPORTED_LIMIT and not looks_finished(texts[0]):
+        reason = "the solution breaks off"
+    else:
+        reason = None
+    return texts[0], texts[1], reason
+
+
+def looks_finished(text: str) -> bool:
+    """Whether a solution ends like a finished text: with a sentence or a closed formula.
+
+    A text with an open code block, LaTeX environment or drawing is not finished.
+    """
+    text = text.rstrip()
+    pairs = (("\\begin{", "\\end{"), ("[asy]", "[/asy]"))
+    if text.count("```") % 2 or any(text.count(a) != text.count(b) for a, b in pairs):
+        return False
+    if text.endswith((".", "?")):
+        return not text.endswith("...")
+    closed = re.sub(r"\\\$", "", text).count("$") % 2 == 0
+    return closed and text.endswith(("!", "$", ")", "]", "}", "`", '"', "|"))
+
+
+# ---------------------------------------------------------------------------------------------
+# Grading
+# ---------------------------------------------------------------------------------------------
+
+
+def reference_expressions(answer: str) -> tuple[str, ...]:
+    """The expressions, all equivalent, by which a CHAMP reference may be stated.
+
+    "C(10, 5), or equivalently 252" gives both; "At most 0 roots (i.e., no roots)" and "0 is the
+    only possible value" give "0". Empty if the reference is a statement, not an expression.
+    """
+    if _STATEMENT.match(answer):
+        return ()
+    answer = re.sub(r" \((?:i\.e\.|no |none ).*\)$", "", answer)
+    answer = re.sub(r"^The (?:limit exists and is equal to|only possible value .* is) ", "", answer)
+    answer = re.sub(r" is the only possible value$", "", answer)
+    answer = re.sub(r"^(?:At least|At most|Exactly) ", "", answer)
+    answer = re.sub(r"^one\b", "1", answer)
+    answer = re.sub(r"^(\d+|n) [a-z][a-z -]*$", r"\1", answer)
+    return tuple(re.split(_ALTERNATIVES, answer))
+
+
+def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -> pd.DataFrame:
+    """Grade the final answer of every usable attempt.
+
+    Args:
+        attempts: As :func:`load_champ_attempts` returns it.
+        cache_dir: Folder of ``champ_grades.jsonl``, from which grades are taken if they are there.
+        num_workers: Worker processes for comparisons.
+
+    Returns:
+        ``attempts`` with three more columns: ``extracted``, the answer that was read (missing if
+        none); ``outcome``: ``correct``, ``wrong``, ``no answer``, ``timeout``, ``error``,
+        ``unusable`` (see ``reason_unusable``) or ``not gradable`` (the reference is a statement);
+        and ``correct``.
+    """
+    graded = attempts.copy()
+    references = {answer: reference_expressions(answer) for answer in attempts["answer"].unique()}
+    gradable = attempts["reason_unusable"].isna() & attempts["answer"].map(
+        lambda a: bool(references[a])
+    )
+    questions = attempts.loc[gradable, ["prompt", "answer", "final_answer"]].drop_duplicates()
+    outcomes = _grade_sentences(
+        questions, references, cache_dir / "champ_grades.jsonl", num_workers
+    )
+    found = [
+        outcomes[prompt, sentence]
+        if can_grade
+        else (None, "not gradable" if pd.isna(reason) else "unusable")
+        for prompt, sentence, reason, can_grade in zip(
+            attempts["prompt"],
+            attempts["final_answer"],
+            attempts["reason_unusable"],
+            gradable,
+            strict=True,
+        )
+    ]
+    graded["extracted"] = pd.Series([text for text, _ in found], index=graded.index, dtype="str")
+    graded["outcome"] = pd.Series(
+        [outcome for _, outcome in found], index=graded.index, dtype="str"
+    )
+    graded["correct"] = graded["outcome"] == "correct"
+    return graded
+
+
+def _grade_sentences(
+    questions: pd.DataFrame, references: Mapping[str, Sequence[str]], cache: Path, num_workers: int
+) -> dict[tuple[str, str], tuple[str | None, str]]:
+    """What each sentence states and its outcome, by problem text and sentence."""
+    read = [
+        (prompt, sentence, references[answer], extract_from_sentence(sentence, prompt))
+        for prompt, answer, sentence in questions.itertuples(index=False)
+    ]
+    # Boxed, the extracted text is taken as it is by the grader's own extraction.
+    pairs = [
+        (gold, f"\\boxed{{{text}}}")
+        for *_, golds, text in read
+        if text is not None
+        for gold in golds
+    ]
+    grades = dict(
+        zip(pairs, grade_answers(pairs, num_workers=num_workers, cache=cache), strict=True)
+    )
+    outcomes = {}
+    for prompt, sentence, golds, text in read:
+        each = (
+            [grades[gold, f"\\boxed{{{text}}}"].outcome for gold in golds]
+            if text
+            else ["no answer"]
+        )
+        outcome = "correct" if "correct" in each else each[0]
+        if outcome == "correct" and prompt.startswith("Factorize"):
+            complete = num_factors(text) >= num_factors(golds[0])
+            outcome = "correct" if complete else "wrong"  # x^4-1 equals its factorization
+        outcomes[prompt, sentence] = (text, outcome)
+    return outcomes
+
+
+def num_factors(product: str) -> int:
+    """How many bracketed factors a product has; 0 if it is not a product of such factors."""
+    text = re.sub(r"\\(?:left|right|cdot|times)|[\s*]", "", product.split("=")[-1])
+    count = depth = 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if depth == 0 and character not in ")]":
+            return 0
+        count += depth == 0
+    return count
+
+
+def teacher_accuracy(graded: pd.DataFrame) -> pd.DataFrame:
+    """Verified accuracy of each teacher, over all settings and at 0-Shot.
+
+    An attempt is gradable if its problem's reference is an expression. Of these, the ones that
+    were cut off or state no readable answer count as not correct.
+
+    Returns:
+        One row per teacher and ``settings`` ("all", "0-Shot"): ``attempts``, ``usable``,
+        ``gradable``, ``correct``, ``accuracy`` and its 95 % Wilson interval ``low``, ``high``. Over
+        all settings the same problems are attempted again and again: that interval is too narrow.
+    """
+    rows = []
+    for settings in ("all", "0-Shot"):
+        part = graded if settings == "all" else graded[graded["setting"] == settings]
+        for teacher in graded["teacher"].unique():
+            mine = part[part["teacher"] == teacher]
+            gradable = mine[mine["answer"].map(lambda answer: bool(reference_expressions(answer)))]
+            counts = {
+                "attempts": len(mine),
+                "usable": int(mine["reason_unusable"].isna().sum()),
+                "gradable": len(gradable),
+                "correct": int(gradable["correct"].sum()),
+            }
+            rows.append({"teacher": teacher, "settings": settings} | counts | _rate(counts))
+    return pd.DataFrame(rows)
+
+
+def _rate(counts: Mapping[str, int]) -> dict[str, float]:
+    if counts["gradable"] == 0:
+        return dict.fromkeys(("accuracy", "low", "high"), math.nan)
+    test = binomtest(counts["correct"], counts["gradable"])
+    interval = test.proportion_ci(0.95, method="wilson")
+    return {"accuracy": test.statistic, "low": interval.low, "high": interval.high}
+
+
+# ---------------------------------------------------------------------------------------------
+# The pool
+# ---------------------------------------------------------------------------------------------
+
+
+def build_champ_pool(graded: pd.DataFrame) -> Pool:
+    """Correct solutions of the problems that at least two teachers solved.
+
+    The prompt is the problem's text alone, as one user message, whatever else the teacher was told.
+    Responses come in the order of problems and teachers in the file, then of ``SETTINGS``. Of equal
+    texts by one teacher for one problem the first in that order is kept.
+
+    Args:
+        graded: As :func:`grade_champ` returns it.
+
+    Returns:
+        The pool; its ``left_out`` counts every other attempt, by reason.
+    """
+    left_out: Counter[str] = Counter()
+    kept: dict[str, dict[tuple[str, str], Any]] = defaultdict(dict)
+    for row in _in_pool_order(graded).itertuples():
+        text = (row.teacher, row.response)
+        reason = _why_left_out(row)
+        if reason is None and text in kept[row.prompt_id]:
+            reason = "the teacher gave the same text in another setting"
+        if reason is None:
+            kept[row.prompt_id][text] = row
+        else:
+            left_out[reason] += 1
+    prompts, responses = {}, []
+    for prompt_id, rows in kept.items():
+        if len({teacher for teacher, _ in rows}) < 2:
+            left_out["fewer than two teachers solved the problem"] += len(rows)
+            continue
+        first = next(iter(rows.values()))
+        prompts[prompt_id] = Prompt(prompt_id, (Message("user", first.prompt),), first.answer)
+        responses += map(_response, rows.values())
+    return Pool(prompts, tuple(responses), {reason: n for reason, n in left_out.items() if n})
+
+
+def _in_pool_order(graded: pd.DataFrame) -> pd.DataFrame:
+    """The attempts by problem, teacher (both as they first appear) and rank of the setting."""
+    ranks = pd.DataFrame(
+        {
+            "problem": pd.factorize(graded["prompt_id"])[0],
+            "teacher": pd.factorize(graded["teacher"])[0],
+            "setting": graded["setting"].map(_setting_rank).to_numpy(),
+        }
+    )
+    return graded.iloc[ranks.sort_values(list(ranks.columns), kind="stable").index]
+
+
+def _setting_rank(setting: str) -> int:
+    return SETTINGS.index(setting) if setting in SETTINGS else len(SETTINGS)
+
+
+def _why_left_out(row: Any) -> str | None:
+    """Why an attempt cannot be in the pool whatever the others are."""
+    if row.outcome == "unusable":
+        return row.reason_unusable
+    if row.outcome != "not gradable" and row.setting in PARTIAL_SETTINGS:
+        return "the teacher was given a part of the solution"
+    if row.outcome == "correct" and not _mentions_answer(row):
+        return "the solution never mentions the number that its summary states"
+    return _LEFT_OUT.get(row.outcome)
+
+
+def _mentions_answer(row: Any) -> bool:
+    """Whether the solution holds the answer, where that is a number of two digits or more.
+
+    A teacher now and then corrects itself in the summary, so that the solution itself is wrong.
+    "All 100 values" needs no number, and smaller ones may be words.
+    """
+    number = re.search(r"(?:^|=\s*)(\d[\d,]*\d)$", row.extracted)
+    if number is None or "all" in row.answer:
+        return True
+    digits = number[1].replace(",", "")
+    text = row.response.replace("{,}", "").replace(",", "")
+    return re.search(rf"(?<!\d){digits}(?!\d)", text) is not None
+
+
+def _response(row: Any) -> Response:
+    return Response(
+        response_id=f"{row.prompt_id}/{row.teacher}/{row.setting}",
+        prompt_id=row.prompt_id,
+        teacher=row.teacher,
+        text=row.response,
+        correct=True,
+        extra={"setting": row.setting, "category": row.category},
+    )
+
+
+def champ_pool(cache_dir: Path, num_workers: int = 2) -> tuple[Pool, pd.DataFrame]:
+    """The packaged CHAMP as a verified pool, and all its graded attempts.
+
+    ``champ_pool.jsonl`` and ``champ_graded.parquet`` are written to ``cache_dir``; later calls use
+    them as long as CHAMP's file and the code that reads and grades it are the same.
+    """
+    path = champ_path()
+    own = fingerprint("paper.champ")
+    key = f"CHAMP {_sha256(path)}, lalp champ {own}, {grading_key()}"
+    graded = _read_graded(cache_dir / "champ_graded.parquet", key)
+    if graded is None:
+        graded = grade_champ(load_champ_attempts(path), cache_dir, num_workers)
+        _write_graded(graded, cache_dir / "champ_graded.parquet", key)
+    pool = build_champ_pool(graded)
+    _save_if_new(pool, cache_dir / "champ_pool.jsonl")
+    return pool, graded
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_graded(path: Path, key: str) -> pd.DataFrame | None:
+    """The cached table, or None if there is none under this key."""
+    if not path.exists():
+        return None
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        warnings.warn(f"{path}: not a whole Parquet file ({error}); grading anew", stacklevel=3)
+        return None
+    same = (table.schema.metadata or {}).get(b"lalp_key", b"").decode() == key
+    return table.to_pandas() if same else None
+
+
+def _write_graded(graded: pd.DataFrame, path: Path, key: str) -> None:
+    table = pa.Table.from_pandas(graded, preserve_index=False)
+    table = table.replace_schema_metadata(
+        (table.schema.metadata or {}) | {b"lalp_key": key.encode()}
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _save_if_new(pool: Pool, path: Path) -> None:
+    """Write the pool unless the file already holds it: a newer file would make make work again."""
+    fresh = path.with_name(f"{path.stem}.new{path.suffix}")
+    save_pool(pool, fresh)
+    if path.is_file() and path.read_bytes() == fresh.read_bytes():
+        fresh.unlink()
+    else:
+        fresh.replace(path)
+
+
+def pick_candidates(
+    pool: Pool,
+    num_prompts: int,
+    per_teacher: int = 1,
+    seed: int = 0,
+    prefer: Sequence[str] = SETTINGS,
+) -> Pool:
+    """A smaller pool that still has every teacher on as many prompts as possible.
+
+    Prompts with the most teachers come first, among equals in an order shuffled by ``seed``; of
+    each teacher's responses to a prompt, the first ones in the order of ``prefer`` (settings not
+    named there come last, in pool order).
+
+    Args:
+        pool: The pool to pick from.
+        num_prompts: Prompts to keep; all of them if the pool has fewer.
+        per_teacher: Responses to keep of each teacher for each prompt, at most.
+        seed: Seed of the shuffle.
+        prefer: Values of the responses' extra field ``setting``, the preferred ones first.
+
+    Returns:
+        The picked prompts and responses in pool order; ``left_out`` also counts what is not picked.
+
+    Raises:
+        InputError: If ``num_prompts`` or ``per_teacher`` is below 1.
+    """
+    if num_prompts < 1 or per_teacher < 1:
+        raise InputError(
+            f"num_prompts={num_prompts}, per_teacher={per_teacher}: both must be 1 or more"
+        )
+    groups: dict[str, dict[str, list[Response]]] = defaultdict(lambda: defaultdict(list))
+    for response in pool.responses:
+        groups[response.prompt_id][response.teacher].append(response)
+    shuffled = [list(groups)[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    picked = set(sorted(shuffled, key=lambda prompt: -len(groups[prompt]))[:num_prompts])
+    rank = {setting: place for place, setting in enumerate(prefer)}
+    chosen = {
+        response.response_id
+        for prompt in picked
+        for mine in groups[prompt].values()
+        for response in sorted(mine, key=lambda r: rank.get(r.extra.get("setting"), len(rank)))[
+            :per_teacher
+        ]
+    }
+    left_out = Counter(pool.left_out)
+    left_out["prompt not picked"] += sum(r.prompt_id not in picked for r in pool.responses)
+    more = sum(r.prompt_id in picked and r.response_id not in chosen for r in pool.responses)
+    left_out[f"beyond {per_teacher} per teacher and prompt"] += more
+    return replace(
+        pool,
+        prompts={key: prompt for key, prompt in pool.prompts.items() if key in picked},
+        responses=tuple(r for r in pool.responses if r.response_id in chosen),
+        left_out={reason: count for reason, count in left_out.items() if count},
+    )

@@ -1,0 +1,112 @@
+"""A profile's pool, candidates and scores, and where verdicts are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lalp.files import atomic_path, build_dir
+from lalp.paper.champ.champ import champ_pool, pick_candidates, teacher_accuracy
+from lalp.paper.profiles import Profile
+from lalp.paper.verdicts import Verdict, verdict_table
+from lalp.pools.pool import Pool
+from lalp.pools.reading import load_pool
+from lalp.scoring.groups import group_responses, make_tasks
+from lalp.scoring.run import score
+from lalp.students.student import load_config, load_tokenizer, max_positions
+
+
+def profile_pool(profile: Profile) -> tuple[Pool, pd.DataFrame | None]:
+    """The profile's pool; for CHAMP also every graded attempt.
+
+    Raises:
+        InputError: If a pool file is missing or malformed.
+    """
+    if profile.pool == "champ":
+        return champ_pool(build_dir() / "champ")
+    return load_pool(build_dir().parent / profile.pool), None
+
+
+def profile_accuracy(graded: pd.DataFrame | None) -> pd.DataFrame:
+    """Each teacher's own verified accuracy (CHAMP only; empty for other pools)."""
+    return pd.DataFrame() if graded is None else teacher_accuracy(graded)
+
+
+def profile_scores(
+    profile: Profile, pool: Pool, *, sweep: bool = False, seed: int = 0
+) -> pd.DataFrame:
+    """Scores of the profile's candidates, from the store where they are done.
+
+    The main ones hold per-token log-probabilities as well.
+
+    Args:
+        profile: The run's profile.
+        pool: The profile's pool.
+        sweep: The windows and prompts of Fig. 3 instead of the main ones.
+        seed: For the choice of prompts; the sweep's prompts are the first of the main ones.
+    """
+    num_prompts = profile.sweep_prompts if sweep else profile.num_prompts
+    candidates = pick_candidates(pool, num_prompts, profile.responses_per_teacher, seed)
+    windows = profile.sweep_windows if sweep else profile.windows
+    # Token columns for the main windows: other notebooks look at single tokens.
+    return score(
+        candidates, profile.student, windows, splitter=profile.splitter, with_tokens=not sweep
+    )
+
+
+def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
+    """Tokens and steps of every response, under the profile's tokenizer and splitter."""
+    tokenizer = load_tokenizer(profile.student)
+    limit = max_positions(load_config(profile.student))
+    return pd.DataFrame(
+        {
+            "prompt_id": response.prompt_id,
+            "teacher": response.teacher,
+            "num_tokens": task.num_tokens,
+            "num_steps": len(task.step_spans),
+            "num_characters": len(response.text),
+        }
+        for group in group_responses(pool, tokenizer, profile.splitter)
+        for response, task in zip(
+            group.responses, make_tasks(group, tokenizer, profile.splitter, limit), strict=True
+        )
+    )
+
+
+def pool_verdicts(lengths: pd.DataFrame) -> list[Verdict]:
+    """What this run says on the paper's description of its responses (Secs. 3.2 and 4)."""
+    medians = lengths.groupby("teacher")["num_tokens"].median()
+    shortest, longest = medians.min(), medians.max()
+    return [
+        Verdict(
+            "Teachers differ in verbosity (Sec. 4)",
+            "substantially",
+            f"median tokens per response {shortest:.0f} to {longest:.0f}",
+            "holds" if longest > 1.5 * shortest else "does not hold",
+            "held to hold from a factor of 1.5 on",
+            where="Sec. 4",
+        ),
+        Verdict(
+            "Traces are long (Sec. 3.2)",
+            "over 12,000 tokens",
+            f"{lengths['num_tokens'].max()} tokens at most",
+            "holds" if medians.min() > 12_000 else "not testable at this scale",
+            "the paper's teachers think aloud at length",
+            where="Sec. 3.2",
+        ),
+    ]
+
+
+def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> pd.DataFrame:
+    """Keep a notebook's verdicts for `09_paper_vs_run`; returns them as a table.
+
+    Args:
+        verdicts: In the order to show.
+        notebook: Its name without suffix, for example ``01_coverage``.
+        profile: The run's profile.
+    """
+    table = verdict_table(verdicts)
+    with atomic_path(build_dir() / profile / "verdicts" / f"{notebook}.json") as temporary:
+        table.to_json(temporary, orient="records", indent=1)
+    return table.drop(columns="where")

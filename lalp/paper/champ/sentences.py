@@ -1,0 +1,214 @@
+"""Read the answer that a CHAMP solution's closing sentence states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from lalp.grading.answers import (
+    _AFTER,
+    _COUNTED,
+    _MODULUS,
+    _NUMBER_WORDS,
+    _boxed,
+    _expression_end,
+    _mask,
+    _plain,
+    _tidy,
+    _unmask,
+)
+
+# ---------------------------------------------------------------------------------------------
+# Reading: one English sentence
+# ---------------------------------------------------------------------------------------------
+
+_LONGEST_SENTENCE = 3000  # characters; what is longer is no sentence, and reading takes its square
+
+# Words between a verb and its expression that do not change what is stated.
+_FILLER = re.compile(
+    r"\s*(?:therefore|thus|then|hence|always|just|simply|indeed|exactly|only|precisely|both|either|"
+    r"also|still|equal|equivalent|congruent|given|expressed|represented|described|written|found|"
+    r"calculated|determined|to|be|by|as|into|in the form|a total of|:|,|"
+    r"the (?:following )?(?:expression|formula|number|value|limit|integer|fraction|constant|set|"
+    r"pair|product|(?:closed |open )?interval|ordered pair|binomial coefficient|"
+    r"constant polynomial)s?)(?=[\s\ue000(:]|$)"
+)
+_APPROXIMATELY = re.compile(r"\s*(?:approximately|about|around|roughly)\b")
+_BOUND = re.compile(
+    r"(?i)\s*(?:at least|at most|exactly|only|no more than|no fewer than|a (?:max|min)imum of)\b"
+)
+_VERB = re.compile(
+    r"\b(?:is|are|be|equals|converges? to|(?:as|into)(?=\s+[\ue000(])|"
+    r"(?:has|have|with|gives|leaves|attains|reaches) (?:a|an|the) (?:\w+ )?"
+    r"(?:value|limit|remainder) of)(?=[\s:\ue000])"
+)
+# "where n is", "when both a and b are", "there is": the verb does not state the value.
+_NOT_MAIN = re.compile(
+    r"(?:\b(?:where|when|whenever|if|since|because|while|assuming)\s+"
+    r"(?:both |all |the |each )?[^\s,]+(?: and [^\s,]+)?\s+|\b(?:[Tt]here|not)\s+|n't\s+)$"
+)
+_CLAUSE = re.compile(r"\b(?:when|whenever|where|if|unless|such that|so that|for which|in which)\b")
+_REASON = re.compile(r",? (?:because|since|due to)\b|, as (?:it|the|this|any|each|both)\b")
+_CASES = re.compile(
+    r"\band \S+ (?:when|if|for)\b|^\s*\([^()]*\),? (?:and|or)\b|\botherwise\b|"
+    r"\bodd\b.*\beven\b|\beven\b.*\bodd\b"
+)
+_HOW_MANY = re.compile(r"(?i)\bhow (?:many|often)\b|\bnumber of\b")
+# "At least two" answers "at least how many", not "how many".
+_BOUND_ASKED = {
+    r"(?i)\b(?:at least|no fewer than|a minimum of)\b": re.compile(
+        r"(?i)\b(?:at least|minimum|least|smallest|fewest|need)\b"
+    ),
+    r"(?i)\b(?:at most|no more than|a maximum of)\b": re.compile(
+        r"(?i)\b(?:at most|maximum|most|largest)\b"
+    ),
+}
+_THERE = re.compile(
+    r"(?i)(?:^|[,.] |\bso |\bthus |\bthen )"
+    r"(?:there (?:is|are|exists?|will be|must be|can be)(?=\s)|"
+    r"(?=(?:at least|at most|exactly|only)\b))"
+)
+_THERE_IS_NO = re.compile(
+    r"(?i)(?:^|[,.] |\bso )there (?:is|are|exists?) no(?:ne)?\b|(?:^|, )none of|^for no\b|"
+    r"^no (?!more|fewer|less)\w"
+)
+_HAS = re.compile(
+    r"(?i)\b(?:has|have|needs?|requires?|contains?|holds?(?: true)? for|a total of|"
+    r"occurs(?=\s+(?:exactly )?\S+ times)|in(?=\s+(?:(?:exactly|only) )?\S+ (?:\w+ )?ways))(?=\s)"
+)
+_HAS_NO = re.compile(r"(?i)\b(?:has|have|contains?) no\b")
+_NEGATED = re.compile(r"(?i)\b(?:not|no|never|false|none|fails?)\b|n't")
+_EXCEPT = re.compile(r"(?i)\b(?:except|other than|besides|apart from|only if|unless|but)\b")
+_ALL_OF = re.compile(r"(?i)\b(?:all|each|every)\b(?: of)?(?: the)?(?: first)?(?: (\d+) (?!n\b))?")
+_RANGE = re.compile(r"\{(\d+),[^{}]*\.\.\.,?\s*(\d+)\s*\}|\bfrom (\d+) to (\d+)\b")
+
+
+def extract_from_sentence(sentence: str, question: str = "") -> str | None:
+    """The answer that one English sentence states, if it states exactly one.
+
+    It is what follows the main verb ("The smallest value of ... is **1/9**, which is achieved when
+    ..."), given that it is an expression and that what follows it does not change it. Where two
+    readings disagree there is no answer. Reasons ("because ...") are not read.
+
+    Args:
+        sentence: One sentence, plain or with LaTeX formulas.
+        question: What was asked. Only if it asks for a number of things do "There are 29 strings",
+            "has no roots", "At least one of" and "in 12 ways" state an answer, and only if it
+            asks for that modulus does "0 modulo 7".
+    """
+    if boxed := list(dict.fromkeys(content for content, _, _ in _boxed(sentence))):
+        return ", ".join(boxed)
+    if len(sentence) > _LONGEST_SENTENCE:
+        return None
+    masked, formulas = _mask(_plain(sentence).rstrip(" ."))
+    reason = _REASON.search(masked)
+    if reason and reason.start() > 0:
+        masked = masked[: reason.start()]
+    for bound, asked in _BOUND_ASKED.items():
+        if not asked.search(question):
+            masked = re.sub(bound, "~", masked)
+    counts = bool(_HOW_MANY.search(question))
+    readers: list[Callable[[str, Sequence[str], bool], Iterator[str]]]
+    readers = [_read_there, _read_verb, _read_has, _read_all, _read_equation]
+    for read in readers if counts else (_read_verb, _read_equation):
+        spans = [_unmask(span, formulas) for span in read(masked, formulas, counts)]
+        if spans:
+            answers = {_tidy(span) for span in spans}
+            if len(answers) > 1 or not all(_mentions(question, span) for span in spans):
+                return None
+            # "x = 3" answers the question which, not how many.
+            return next(
+                (a for a in answers if not (counts and re.match(r"[a-z]\s*=\s*-?\d", a))), None
+            )
+    return None
+
+
+def _mentions(question: str, span: str) -> bool:
+    """Whether the question asks for every modulus that the span states."""
+    moduli = re.findall(r"(?:\\pmod|\\?\bmod(?:ulo)?\b)\s*\{?\s*((?:[^\s{}()]|\([^()]*\))+)", span)
+    plain = re.sub(r"[\\{}]", "", question)
+    before = r"mod(?:ulo)?\s*" if re.search(r"\bp?mod", plain) else r"(?<!\w)"
+    found = [re.search(rf"{before}{re.escape(modulus)}(?!\w)", plain) for modulus in moduli]
+    return not question or None not in found
+
+
+def _read_verb(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
+    """What follows "is", "equals", "converges to", ... in the main clause, else in ", which is"."""
+    predicate = len(masked)
+    found: dict[bool, list[str]] = {False: [], True: []}
+    for verb in _VERB.finditer(masked):
+        before = masked[: verb.start()].rstrip()
+        # A clause that began after the main verb ends at a comma: "..., where ..., is 5".
+        in_clause = _CLAUSE.search(before[predicate:]) and not before.endswith(",")
+        if not in_clause and not _NOT_MAIN.search(before + " "):
+            values = _value_after(masked, verb.end(), counts, _AFTER, _COUNTED)
+            found[before.endswith(("which", "that"))] += values
+        if verb[0] in ("is", "are") and not _CLAUSE.search(before):
+            predicate = min(predicate, verb.end())
+    yield from found[False] or found[True]
+
+
+def _read_there(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
+    """How many there are: "There are 29 strings", "At most one of the", "None of the"."""
+    if _THERE_IS_NO.search(masked) and not _EXCEPT.search(masked):
+        yield "0"
+    for there in _THERE.finditer(masked):
+        yield from _value_after(masked, there.end(), counts, _COUNTED)
+
+
+def _read_has(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
+    """How many something has: "has two solutions", "has no roots", "in 12 ways"."""
+    if _HAS_NO.search(masked) and not _EXCEPT.search(masked):
+        yield "0"
+    for has in _HAS.finditer(masked):
+        yield from _value_after(masked, has.end(), counts, _COUNTED)
+
+
+def _value_after(masked: str, start: int, counts: bool, *after: re.Pattern[str]) -> Iterator[str]:
+    """The expression behind filler words at ``start``, if what follows matches one of ``after``."""
+    approximate = False
+    while match := (
+        _FILLER.match(masked, start)
+        or _APPROXIMATELY.match(masked, start)
+        or (_BOUND.match(masked, start) if counts else None)
+    ):
+        approximate |= match.re is _APPROXIMATELY
+        start = match.end()
+    end = _expression_end(masked, start)
+    if end > start and (modulus := re.match(_MODULUS, masked[end:])):
+        end += modulus.end()
+    span, rest = masked[start:end].strip(), masked[end:]
+    if approximate and not re.fullmatch(r"[\d.,]+\s?%?|\ue000\d+\ue001", span):
+        return
+    following = [pattern for pattern in after if pattern.match(rest)]
+    article = following == [_COUNTED] and (not counts or span in ("a", "A", "I"))
+    if span and following and not article and not _CASES.search(rest):
+        yield _NUMBER_WORDS.get(span, span)
+
+
+def _read_all(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
+    """How many "all" are: "for all n in {1, ..., 100}", "all 100 terms"."""
+    every = _ALL_OF.search(masked)
+    if not every or _NEGATED.search(masked) or _EXCEPT.search(masked):
+        return
+    text = re.sub(r"\\[lc]?dots", "...", _unmask(masked, formulas)).replace("\\", "")
+    ranges = {match.groups() for match in _RANGE.finditer(text)}
+    if every[1]:
+        yield every[1]
+    elif len(ranges) == 1:
+        low, high = (int(bound) for bound in ranges.pop() if bound is not None)
+        yield str(high - low + 1)
+
+
+def _read_equation(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
+    """An equation or congruence that is the sentence, or that ends it after "then" or a comma."""
+    starts = r"(?i)^(?:(?:therefore|thus|so|hence),? )?|\bthen,? |\bso |, "
+    for start in re.finditer(starts, masked):
+        end = _expression_end(masked, start.end())
+        if modulus := re.match(_MODULUS, masked[end:]):
+            end += modulus.end()
+        span, rest = masked[start.end() : end], masked[end:]
+        last = re.match(r"\s*(?:$|for (?:all|any|even|odd))", rest)
+        first = start.end() == 0 and _AFTER.match(rest)
+        if re.search(r"=|≡|\\equiv", _unmask(span, formulas)) and (last or first):
+            yield span

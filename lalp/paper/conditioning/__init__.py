@@ -1,0 +1,1 @@
+"""Notebook 03: does a response make its own end likely (Fig. 5)?"""

@@ -1,0 +1,130 @@
+"""Figures of notebook 03."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+from lalp.paper.figures import FULL_WIDTH, teacher_colors
+
+# --- self-conditioning ----------------------------------------------------------------------
+
+_LINES = ("-", "--", "-.", ":")
+_MARKERS = "os^Dv*P"
+
+
+def plot_conditioning(curves: pd.DataFrame) -> Figure:
+    """The gap, and the two log-probabilities behind it, against position (paper, Fig. 5).
+
+    Args:
+        curves: From `position_curves` by teacher.
+    """
+    teachers = [name for name in curves["teacher"].unique() if name != "all"]
+    colors = teacher_colors(teachers)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.2))
+    for place, teacher in enumerate(teachers):
+        own = curves[curves["teacher"] == teacher]
+        style = {"color": colors[teacher], "marker": _MARKERS[place % len(_MARKERS)], "ms": 5}
+        _draw_curve(left, own[own["quantity"] == "gap"], label=teacher, **style)
+        for quantity, line in (("global", "--"), ("local", "-")):
+            curve = own[own["quantity"] == quantity]
+            right.plot(100 * curve["position"], curve["mean"], ls=line, lw=1.8, **style)
+    left.axhline(0, color="0.5", lw=1)
+    left.set(ylabel="gap: global - local (nats per token)", title="(a) gap")
+    right.set(ylabel="log-probability (nats per token)", title="(b) global and local")
+    for axis in (left, right):
+        axis.set(xlabel="relative position in the response (%)", xlim=(0, 100))
+    right.plot([], [], color="0.3", ls="--", label="global")
+    right.plot([], [], color="0.3", label="local")
+    right.legend(fontsize="small", loc="lower right")
+    fig.legend(
+        *left.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small"
+    )
+    return fig
+
+
+def _draw_curve(axis: Axes, curve: pd.DataFrame, **style: Any) -> None:
+    x = 100 * curve["position"]
+    axis.plot(x, curve["mean"], lw=1.8, **style)
+    axis.fill_between(x, curve["low"], curve["high"], color=style["color"], alpha=0.15, lw=0)
+
+
+def plot_conditioning_controls(seen: pd.DataFrame, order: pd.DataFrame) -> Figure:
+    """The gap by what stood before, how much text that is, and the gap of shuffled steps.
+
+    Args:
+        seen: From `position_curves` by ``pair_seen``, of tokens whose window drops something.
+        order: From `position_curves` by ``order``.
+    """
+    fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.0))
+    palette = sns.color_palette("colorblind")
+    gaps = seen[seen["quantity"] == "gap"]
+    totals = gaps[gaps["pair_seen"] == "all"].set_index("position")["num_tokens"]
+    labels = [name for name in gaps["pair_seen"].unique() if name != "all"]
+    for place, label in enumerate(labels):
+        own = gaps[(gaps["pair_seen"] == label) & (gaps["num_tokens"] > 0)]
+        style = {"color": palette[place], "marker": _MARKERS[place], "ms": 5, "ls": _LINES[place]}
+        _draw_curve(axes[0], own, label=label, **style)
+        share = 100 * own["num_tokens"] / totals.loc[own["position"]].to_numpy()
+        axes[1].plot(100 * own["position"], share, lw=1.8, **style)
+    for place, label in enumerate(name for name in order["order"].unique() if name != "all"):
+        own = order[(order["order"] == label) & (order["quantity"] == "gap")]
+        style = {"color": palette[4 + 3 * place], "marker": _MARKERS[3 + place], "ms": 5}
+        _draw_curve(axes[2], own, label=label, ls=_LINES[place], **style)
+    axes[0].set(ylabel="gap (nats per token)", title="(a) gap by where the\nword pair stood before")
+    axes[1].set(ylabel="share of tokens (%)", title="(b) share of these tokens", ylim=(0, None))
+    axes[2].set(ylabel="gap (nats per token)", title="(c) steps as written\nand shuffled")
+    for axis in axes:
+        axis.set(xlim=(0, 100))
+        axis.title.set_size("medium")
+    axes[2].legend(fontsize="small")
+    fig.supxlabel("relative position in the response (%)", fontsize="medium")
+    fig.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize="small"
+    )
+    return fig
+
+
+def plot_occurrences(table: pd.DataFrame) -> Figure:
+    """Log-probability of repeated numbers and phrases at each occurrence (paper, Sec. C.3).
+
+    Args:
+        table: ``kind``, ``occurrence``, ``series`` (one line each) and ``mean``, ``low``, ``high``
+            in nats per token.
+    """
+    kinds = list(dict.fromkeys(table["kind"]))
+    fig, axes = plt.subplots(1, len(kinds), figsize=(FULL_WIDTH, 3.8), sharey=True, squeeze=False)
+    palette = sns.color_palette("colorblind")
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        labels = sorted(table.loc[table["kind"] == kind, "occurrence"].unique())
+        for place, (name, own) in enumerate(
+            table[table["kind"] == kind].groupby("series", sort=False)
+        ):
+            x = [labels.index(label) + 0.06 * (place - 1.5) for label in own["occurrence"]]
+            errors = [own["mean"] - own["low"], own["high"] - own["mean"]]
+            axis.errorbar(
+                x,
+                own["mean"],
+                yerr=[error.fillna(0) for error in errors],
+                color=palette[place],
+                marker=_MARKERS[place],
+                ls=_LINES[place],
+                capsize=2,
+                label=name,
+            )
+        axis.set(title=f"{kind}s", xlabel="occurrence in the response")
+        axis.set_xticks(range(len(labels)), labels)
+    axes[0][0].set_ylabel("log-probability (nats per token)")
+    fig.legend(
+        *axes[0][0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=2,
+        fontsize="small",
+    )
+    return fig

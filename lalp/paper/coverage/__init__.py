@@ -1,0 +1,1 @@
+"""Notebook 01: are steps covered better than whole responses (Fig. 2)?"""

@@ -1,0 +1,145 @@
+"""Figures of notebook 01."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+from lalp.paper.conditioning.plots import _LINES, _MARKERS
+from lalp.paper.figures import FULL_WIDTH
+
+# --- coverage (01_coverage) ---------------------------------------------------------------------
+
+
+def plot_coverage(
+    neighbors: dict[str, pd.DataFrame], problems: pd.DataFrame, *, sort_by: str
+) -> Figure:
+    """Nearest-neighbour cosines: their distribution, and problem by problem (paper, Fig. 2, 7, 8).
+
+    Args:
+        neighbors: By label: one row per held-out text, with ``cosine``.
+        problems: One row per problem, one column per label: mean cosine.
+        sort_by: The column that orders the problems.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.9))
+    palette = sns.color_palette("colorblind")
+    for place, (label, table) in enumerate(neighbors.items()):
+        style = {"color": palette[place], "ls": _LINES[place]}
+        shape = {"x": table["cosine"], "ax": left, "clip": (-1, 1)}
+        sns.kdeplot(fill=True, alpha=0.15, lw=0, color=palette[place], **shape)
+        sns.kdeplot(lw=2, label=label, **style, **shape)
+        left.axvline(table["cosine"].mean(), lw=1.2, **style)
+    left.set(xlabel="cosine to the nearest training text", ylabel="density", xlim=(0, 1))
+    left.set_title("(a) held-out texts; vertical lines: means", fontsize="medium")
+    left.legend(fontsize="small")
+    ordered = problems.sort_values(sort_by)
+    for place, label in enumerate(ordered):
+        style = {"color": palette[place], "marker": _MARKERS[place], "label": label}
+        right.scatter(range(1, len(ordered) + 1), ordered[label], s=13, alpha=0.8, lw=0, **style)
+    right.set(xlabel=f"problem, ordered by {sort_by}", ylabel="mean cosine", ylim=(0, 1))
+    right.set_title("(b) problem by problem", fontsize="medium")
+    right.legend(fontsize="small", loc="lower right", markerscale=1.8)
+    return fig
+
+
+def plot_nearness(curves: pd.DataFrame, equal: int) -> Figure:
+    """Nearest-neighbour cosine against the number of candidates.
+
+    Args:
+        curves: ``level``, ``candidates``, ``mean``, ``low``, ``high``.
+        equal: The number of candidates at which levels are compared.
+    """
+    fig, axis = plt.subplots(figsize=(FULL_WIDTH, 4.4))
+    palette = sns.color_palette("colorblind")
+    for place, (level, table) in enumerate(curves.groupby("level", sort=False)):
+        x = table["candidates"].to_numpy()
+        style = {"color": palette[place], "marker": _MARKERS[place], "ls": _LINES[place]}
+        axis.plot(x, table["mean"], ms=5, lw=1.8, label=level, **style)
+        axis.fill_between(x, table["low"], table["high"], color=palette[place], alpha=0.15, lw=0)
+    axis.axvline(equal, color="0.35", lw=1.2, ls=":")
+    axis.annotate(
+        f"equal numbers: {equal}",
+        (equal, 0.03),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5, 0),
+        textcoords="offset points",
+        ha="right",
+        fontsize="small",
+    )
+    axis.set(
+        xscale="log",
+        xlabel="training texts to choose the nearest from (mean over all draws)",
+        ylabel="cosine to the nearest one",
+    )
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.legend(fontsize="small")
+    return fig
+
+
+def plot_similarity_sweep(sweep: pd.DataFrame) -> Figure:
+    """Differences between levels as training problems like the held-out one are left out.
+
+    Args:
+        sweep: ``limit`` (infinite: nothing is left out), ``label``, ``candidates``,
+            ``difference``, ``low``, ``high``.
+    """
+    limits = list(dict.fromkeys(sweep["limit"]))
+    fig, axis = plt.subplots(figsize=(FULL_WIDTH, 4.2))
+    palette = sns.color_palette("colorblind")
+    labels = list(dict.fromkeys(sweep["label"]))
+    for series, table in sweep.groupby(["label", "candidates"], sort=False):
+        place, line = labels.index(series[0]), 0 if series[1].startswith("all") else 1
+        shift = 0.05 * (place - line)
+        axis.errorbar(
+            [limits.index(limit) + shift for limit in table["limit"]],
+            table["difference"],
+            yerr=[table["difference"] - table["low"], table["high"] - table["difference"]],
+            color=palette[place],
+            marker=_MARKERS[place],
+            ls=_LINES[line],
+            capsize=2,
+            label=", ".join(series),
+        )
+    axis.axhline(0, color="0.35", lw=1)
+    names = ["any" if np.isinf(limit) else f"{limit:g} at most" for limit in limits]
+    axis.set_xticks(range(len(limits)), names)
+    axis.set(
+        xlabel="cosine between the held-out problem and the problems of its candidates",
+        ylabel="difference of mean cosines,\n95 % interval over prompts",
+    )
+    fig.legend(
+        *axis.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small"
+    )
+    return fig
+
+
+def plot_differences(table: pd.DataFrame, xlabel: str) -> Figure:
+    """Differences with their intervals, a row each, with all and with equal candidates.
+
+    Args:
+        table: ``label``, ``candidates``, ``difference``, ``low``, ``high``.
+        xlabel: What the differences are.
+    """
+    labels = list(dict.fromkeys(table["label"]))
+    fig, axis = plt.subplots(figsize=(FULL_WIDTH, 0.55 * len(labels) + 1.5))
+    palette = sns.color_palette("colorblind")
+    for place, (candidates, rows) in enumerate(table.groupby("candidates", sort=False)):
+        y = [labels.index(label) + 0.16 * (2 * place - 1) for label in rows["label"]]
+        axis.hlines(y, rows["low"], rows["high"], color=palette[place], lw=2)
+        style = {"color": palette[place], "marker": _MARKERS[place], "label": candidates}
+        axis.plot(rows["difference"], y, ls="", **style)
+    axis.axvline(0, color="0.35", lw=1, ls="--")
+    axis.set_yticks(range(len(labels)), labels)
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel(xlabel)
+    fig.legend(
+        *axis.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small"
+    )
+    return fig

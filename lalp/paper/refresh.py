@@ -1,0 +1,187 @@
+"""Clean copies of executed notebooks, fit to be committed (`make refresh`).
+
+``python -m lalp.paper.refresh SRC DST`` takes what papermill executed into SRC and leaves out what
+differs between runs and machines: times, versions, the injected parameters, standard error. What
+must not be committed at all is refused, and then nothing is written: an error, a cell that did not
+run, parameters other than the notebook's own, an absolute path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from lalp.errors import InputError
+from lalp.files import atomic_path
+
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+_RUN_METADATA = ("execution", "papermill", "ExecuteTime")
+_SYSTEM_FOLDERS = "home|Users|root|tmp|var|usr|opt|mnt|media|srv|private|workspace"
+
+
+def refresh(source: Path, target: Path) -> dict[str, bool]:
+    """Write a clean copy of every notebook of one folder into another; all of them or none.
+
+    Returns:
+        Whether the copy changed, by file name.
+
+    Raises:
+        InputError: If there is no notebook, or one must not be committed.
+    """
+    paths = sorted(source.glob("*.ipynb"))
+    if not paths:
+        raise InputError(f"{source}: no notebooks there; execute them first with `make all`")
+    texts = {path.name: _clean_text(path) for path in paths}
+    changed = {}
+    for name, text in texts.items():
+        path = target / name
+        changed[name] = not path.is_file() or path.read_bytes() != text.encode()
+        if changed[name]:
+            with atomic_path(path) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="\n")
+    return changed
+
+
+def _clean_text(path: Path) -> str:
+    try:
+        notebook = nbformat.read(str(path), as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # what nbformat raises on broken files is anything
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path.name}: not a notebook that can be read: {reason}") from error
+    try:
+        return nbformat.writes(clean_notebook(notebook)).rstrip("\n") + "\n"
+    except InputError as error:
+        raise InputError(f"{path.name}, {error}") from None
+
+
+def clean_notebook(notebook: NotebookNode) -> NotebookNode:
+    """Clean an executed notebook in place; cell ids, sources and tags stay.
+
+    Execution counts are renumbered 1 to n, since the injected parameters took one.
+
+    Raises:
+        InputError: If a cell must not be committed; the message names the cell.
+    """
+    notebook.metadata = NotebookNode(
+        kernelspec=KERNEL, language_info={"name": "python", "pygments_lexer": "ipython3"}
+    )
+    notebook.cells = _fold_parameters(notebook.cells)
+    count = 0
+    for number, cell in enumerate(notebook.cells, 1):
+        place = f"cell {number} ({cell.get('id', 'no id')})"
+        for key in _RUN_METADATA:
+            cell.metadata.pop(key, None)
+        if not cell.metadata.get("tags", True):
+            del cell.metadata["tags"]
+        if cell.cell_type == "code":
+            count += 1
+            _clean_code(cell, count, place)
+        for where, text in _texts(cell):
+            if found := find_absolute_path(text):
+                raise InputError(
+                    f"{place}: its {where} holds the absolute path {found!r}; "
+                    "print it relative to the project, or not at all"
+                )
+    return notebook
+
+
+def _clean_code(cell: NotebookNode, count: int, place: str) -> None:
+    if cell.execution_count is None:
+        raise InputError(f"{place} did not run; execute the notebook again")
+    cell.execution_count = count
+    outputs: list[NotebookNode] = []
+    for output in cell.outputs:
+        if output.output_type == "error":
+            raise InputError(f"{place} ended in an error ({output.ename}); mend it, run it again")
+        if output.get("name") == "stderr":
+            continue
+        if "execution_count" in output:
+            output.execution_count = count
+        # Where the kernel cuts what one cell prints differs from run to run.
+        if outputs and output.get("name") and outputs[-1].get("name") == output.name:
+            outputs[-1].text += output.text
+        else:
+            outputs.append(output)
+    cell.outputs = outputs
+
+
+def _fold_parameters(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """The cells without papermill's injected parameters, which must repeat the notebook's own."""
+    tagged = {
+        tag: [cell for cell in cells if tag in cell.metadata.get("tags", [])]
+        for tag in ("parameters", "injected-parameters")
+    }
+    own = {name: value for cell in tagged["parameters"] for name, value in _literals(cell)}
+    for cell in tagged["injected-parameters"]:
+        for name, value in _literals(cell):
+            if name not in own or own[name] != value:
+                raise InputError(
+                    f"cell tagged injected-parameters: {name} = {value!r} is not the notebook's "
+                    "own parameter; only default runs are committed"
+                )
+    return [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+
+
+def _literals(cell: NotebookNode) -> list[tuple[str, Any]]:
+    """Names and values that a cell of parameters assigns."""
+    try:
+        lines = ast.parse(cell.source).body
+        return [(line.targets[0].id, ast.literal_eval(line.value)) for line in lines]
+    except (SyntaxError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"cell {cell.get('id', 'no id')}: parameters must be plain assignments of literals"
+        ) from error
+
+
+def _texts(cell: NotebookNode) -> Iterator[tuple[str, str]]:
+    """Everything in a cell that a person reads."""
+    yield "source", cell.source
+    for output in cell.get("outputs", []):
+        yield "output", output.get("text", "")
+        for kind, data in output.get("data", {}).items():
+            if not kind.startswith("image/") or kind == "image/svg+xml":
+                yield "output", data if isinstance(data, str) else json.dumps(data)
+
+
+def find_absolute_path(text: str) -> str | None:
+    """The first absolute path in a text: under a system folder, or one of this machine's own.
+
+    Web addresses do not count.
+    """
+    own = {Path.home(), Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), tempfile.gettempdir()}
+    folders = {str(form) for path in own for form in (Path(path), Path(path).resolve())} - {"/"}
+    exact = "|".join(re.escape(folder) for folder in sorted(folders, key=len, reverse=True))
+    begin = r"(?:(?<![\w.~/])|(?<=file://))"
+    pattern = rf"{begin}(?:(?:{exact})(?![\w-])|/(?:{_SYSTEM_FOLDERS})/[\w.])[^\s'\"<>]*"
+    match = re.search(pattern, text)
+    return match[0] if match else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line: 0 when all is written, 2 when something was refused."""
+    parser = argparse.ArgumentParser(prog="python -m lalp.paper.refresh")
+    parser.add_argument("source", metavar="SRC", type=Path, help="folder of executed notebooks")
+    parser.add_argument("target", metavar="DST", type=Path, help="folder for the clean copies")
+    options = parser.parse_args(arguments)
+    try:
+        for name, changed in refresh(options.source, options.target).items():
+            print(f"{name}: {'refreshed' if changed else 'unchanged'}")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Plan, try out and run the paper's pipeline: `python -m lalp.paper.scale --help`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from lalp.cli.options import AsJson, _print, _say, run
+from lalp.errors import InputError
+from lalp.paper.scale.commands import PipelineName, app
+
+StagePatterns = Annotated[
+    list[str] | None,
+    typer.Option("--stage", help="A name, a pattern like 'train-*', or a kind; repeatable."),
+]
+
+
+@app.command("plan")
+def plan_(
+    profile: PipelineName = "paper", stage: StagePatterns = None, as_json: AsJson = False
+) -> None:
+    """Say of every stage what it computes, needs and runs, before anything runs."""
+    from lalp.paper.scale import costs as scale_costs
+    from lalp.paper.scale import run as scale_run
+    from lalp.paper.scale import stages as scale_stages
+    from lalp.paper.scale.settings import load_pipeline, run_folder
+
+    settings = load_pipeline(profile)
+    root = run_folder("pipeline", profile)
+    stages = scale_stages.make_stages(settings, scale_stages.Place(root), profile)
+    stages = scale_run.choose_stages(stages, stage or [])
+    costs = scale_costs.plan_costs(settings, stages)
+    records = [scale_costs.as_record(*pair) for pair in zip(stages, costs, strict=True)]
+    result = {"stages": records, "totals": scale_costs.add_up(costs)}
+    _print(result, as_json, lambda: typer.echo(scale_costs.plan_text(stages, costs)))
+
+
+@app.command("run")
+def run_(
+    profile: PipelineName = "paper",
+    stage: StagePatterns = None,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take outputs made elsewhere; needs --stage.")
+    ] = False,
+) -> None:
+    """Run the stages that are not done yet; a second run goes on where one stopped."""
+    from lalp.paper.scale import run as scale_run
+    from lalp.paper.scale import stages as scale_stages
+    from lalp.paper.scale.settings import load_pipeline, run_folder
+
+    root = run_folder("pipeline", profile)
+    place = scale_stages.Place(root)
+    stages = scale_stages.make_stages(load_pipeline(profile), place, profile)
+    stages = scale_run.choose_stages(stages, stage or [])
+    if adopt and not stage:
+        raise InputError("--adopt takes the outputs of named stages: add --stage")
+    for each in stages if adopt else []:
+        _print_report(scale_run.adopt_stage(each, root))
+    if not adopt:
+        scale_run.run_stages(stages, root, on_report=_print_report)
+
+
+@app.command("dryrun")
+def dryrun_(profile: PipelineName = "paper") -> None:
+    """Run every stage in small, with tiny models and toy problems, on the CPU."""
+    from lalp.paper.scale.dryrun import dry_run
+    from lalp.paper.scale.settings import run_folder
+
+    began = time.monotonic()
+    typer.echo(f"{'stage':<68} {'seconds':>8} {'run as':<7}  outputs checked")
+    reports = dry_run(
+        profile,
+        run_folder("dryrun", profile),
+        say=_say,
+        on_report=lambda report, fresh: _print_report(report, "process" if fresh else ""),
+    )
+    typer.echo(f"{len(reports)} stages passed in {time.monotonic() - began:.0f} s")
+    typer.echo(
+        "Unlike the real run: toy problems, tiny models, transformers instead of vLLM, two CPU "
+        "processes over gloo, and one process for all but the first stage of each kind."
+    )
+
+
+def _print_report(report: Any, how: str = "") -> None:
+    seconds = "before" if report.state == "done before" else f"{report.seconds:.1f}"
+    outputs = "; ".join(report.outputs) + ("  (nothing to do)" if "nothing" in report.state else "")
+    typer.echo(f"{report.stage.name:<68} {seconds:>8} {how:<7}  {outputs}")
+
+
+if __name__ == "__main__":
+    run(app)

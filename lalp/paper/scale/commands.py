@@ -1,0 +1,72 @@
+"""The commands that stages of the pipeline call: prompts and tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lalp.cli.options import AsJson, _print, _say
+from lalp.errors import InputError
+from lalp.pools.writing import save_pool
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The paper's experiment from sampling to its tables: what it costs, in small, for real.",
+)
+
+
+PipelineName = Annotated[str, typer.Option("--profile", help="paper or gpu.")]
+
+
+@app.command()
+def prompts(
+    name: Annotated[str, typer.Argument(help="limo, math (levels 3-5) or code.")],
+    out: Annotated[Path, typer.Option(help="JSONL to write, for lalp sample.")],
+    limit: Annotated[int, typer.Option(min=1, help="Prompts at most.")] = 1_000_000,
+    responses_by: Annotated[
+        str | None,
+        typer.Option(help="Write the data set's own solutions as a pool of this teacher (limo)."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets' records, instead of the hub.")
+    ] = None,
+) -> None:
+    """Fetch the paper's training prompts from the hub."""
+    from lalp.paper.scale import sources
+    from lalp.pools import merging
+
+    if responses_by is not None:
+        if name != "limo":
+            raise InputError("--responses-by goes with limo: leave it out")
+        pool = sources.published_pool(responses_by, limit, data)
+        save_pool(pool, out)
+        _say(f"{len(pool.responses)} responses by {responses_by}: {out}")
+        return
+    found = sources.load_source(name, limit, data)
+    merging.write_prompts(found, out)
+    _say(f"{len(found)} prompts: {out}")
+
+
+@app.command("tables")
+def tables_(
+    profile: PipelineName = "paper",
+    root: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of LiveCodeBench's file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lay the paper's tables and the run's numbers side by side."""
+    from lalp.paper.scale import tables as scale_tables
+    from lalp.paper.scale.settings import load_pipeline, run_folder
+
+    folder = root or run_folder("pipeline", profile)
+    tables = scale_tables.collect_tables(load_pipeline(profile), folder, data)
+    if out is not None:
+        scale_tables.write_tables(tables, out)
+        _say(f"{len(tables)} tables: {out}")
+    result = {table.number: table.as_dict() for table in tables}
+    _print(result, as_json, lambda: typer.echo(scale_tables.tables_text(tables)))

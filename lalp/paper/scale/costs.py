@@ -1,0 +1,469 @@
+"""What a pipeline costs before anything runs: tokens, GPU hours, memory and disk of every stage.
+
+Formulas are here, facts and assumptions in `lalp.paper.scale.models`.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from lalp.paper.scale import models
+from lalp.paper.scale.models import Gpu, ModelFacts, find_gpu, find_model
+from lalp.paper.scale.settings import PROBLEMS, Pipeline, model_run
+from lalp.paper.scale.stages import Stage
+from lalp.scoring.plan import plan_rows
+from lalp.scoring.windows import parse_windows, window_starts
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Estimates for one stage.
+
+    Attributes:
+        stage: Its name.
+        kind: Its kind.
+        model: The model that runs, or empty.
+        node: GPUs that it occupies, for example ``4x A100-80GB``, or ``CPU``.
+        gpus: How many.
+        prompts: Prompts, problems or examples.
+        tokens_in: Tokens read.
+        tokens_out: Tokens written by a model.
+        flops: Floating-point operations.
+        gpu_hours: Hours times GPUs.
+        gpu_bytes: Peak on each GPU.
+        host_bytes: Memory of the host beyond what any process takes.
+        disk_bytes: Files left behind.
+        scratch_bytes: Files that are there while it runs, beside those.
+        notes: What stands in the way, or must be known.
+    """
+
+    stage: str
+    kind: str
+    model: str = ""
+    node: str = "CPU"
+    gpus: int = 0
+    prompts: int = 0
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+    flops: float = 0.0
+    gpu_hours: float = 0.0
+    gpu_bytes: float = 0.0
+    host_bytes: float = 0.0
+    disk_bytes: float = 0.0
+    scratch_bytes: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+# --- formulas ------------------------------------------------------------------------------------
+
+
+def forward_flops(model: ModelFacts, before: float, fed: float, targets: float) -> float:
+    """FLOPs of a row of ``fed`` tokens after ``before`` others: as `lalp.scoring.costs.row_flops`.
+
+    Two per weight and token, four per pair of positions, layer and feature of the attention's
+    heads, half the pairs within the row being masked.
+    """
+    pairs = fed * (before + (fed + 1) / 2)
+    attention = model.layers * model.heads * model.head_size
+    head = model.vocab * model.hidden
+    return 2.0 * model.body * fed + 4.0 * attention * pairs + 2.0 * head * targets
+
+
+def train_flops(model: ModelFacts, tokens: float) -> float:
+    """FLOPs of one example: forward, forward again (recomputed activations), twice that back."""
+    return 4 * forward_flops(model, 0, tokens, tokens)
+
+
+@lru_cache
+def score_flops(
+    model: ModelFacts, prompt: int, response: int, windows: tuple[str, ...]
+) -> tuple[float, int]:
+    """FLOPs and fed tokens of scoring one response by GALP and LALP at every window.
+
+    Its steps have ``STEP_TOKENS`` tokens each; the rows are those of the scoring plan itself.
+    """
+    ends = [*range(0, response, models.STEP_TOKENS), response]
+    spans = list(pairwise(ends))
+    contexts = [(0, (0, response))]
+    for window in parse_windows(windows):
+        contexts += zip(window_starts(window, spans), spans, strict=True)
+    rows = plan_rows(contexts)
+    flops = sum(forward_flops(model, prompt, row.num_inputs, row.num_targets) for row in rows)
+    return flops, sum(row.num_inputs for row in rows)
+
+
+def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response: float) -> float:
+    """Tokens per second of all sequences together, the GPUs sharing one copy of the model.
+
+    Every step reads the weights once and the cache of every running sequence; as many sequences
+    run as their cache has room, half their response on average. 0 where the weights do not fit.
+    """
+    context = prompt + response / 2
+    cache = 2 * model.cache_per_token * context
+    room = models.MEMORY_SHARE * gpus * gpu.memory - model.weights
+    sequences = min(models.MAX_SEQUENCES, int(room / cache))
+    if sequences < 1:
+        return 0.0
+    reading = (model.weights + sequences * cache) / (gpus * gpu.bandwidth)
+    computing = sequences * 2 * model.weights_per_token / (gpus * gpu.flops)
+    seconds = max(
+        reading / models.DECODE_BANDWIDTH_SHARE,
+        computing / models.DECODE_FLOPS_SHARE,
+    )
+    return sequences / seconds
+
+
+def train_bytes(
+    model: ModelFacts, gpus: int, tokens: int, *, offload: bool = False
+) -> tuple[float, float]:
+    """Peak bytes on each GPU and on the host under ZeRO-3.
+
+    Weights, gradients and optimizer states are cut into one share per GPU; with ``offload`` the
+    optimizer's are on the host. Activations of the ``tokens`` of one forward pass on one GPU: the
+    input of every layer, one layer whole, a tile of logits.
+    """
+    states = models.WEIGHT_BYTES + models.GRADIENT_BYTES
+    optimizer = models.OPTIMIZER_BYTES * model.params
+    layer = model.hidden * (models.CHECKPOINT_BYTES * model.layers + models.LAYER_BYTES)
+    logits = models.LOGIT_BYTES * model.vocab * min(tokens, models.LOGIT_TOKENS)
+    activations = tokens * layer + logits
+    # Two layers' weights are put together at a time.
+    gathered = 2 * models.WEIGHT_BYTES * model.params / model.layers
+    on_gpu = (states * model.params + (0 if offload else optimizer)) / gpus
+    return on_gpu + activations + gathered, optimizer if offload else 0.0
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def plan_costs(pipeline: Pipeline, stages: Sequence[Stage]) -> list[StageCost]:
+    """Costs of all stages, in order."""
+    return [_COSTS.get(stage.kind, _cpu_cost)(pipeline, stage) for stage in stages]
+
+
+def _cpu_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+    return StageCost(stage.name, stage.kind, prompts=stage.work.prompts)
+
+
+def _node(pipeline: Pipeline, model: ModelFacts) -> tuple[str, int, tuple[str, ...]]:
+    """GPU, how many, and a note where the model needs the other node."""
+    if models.fits_gpus(model, pipeline.gpu, pipeline.gpus):
+        return pipeline.gpu, pipeline.gpus, ()
+    here = f"{pipeline.gpus}x {pipeline.gpu}"
+    there = f"{pipeline.big_gpus}x {pipeline.big_gpu}"
+    note = f"{model.name}: {_size(model.weights)} of weights do not fit {here}: sample on {there}"
+    if model.name == "DeepSeek-R1":
+        note += (
+            ", or ask an OpenAI-compatible server and put its responses there as a pool "
+            "(then: --adopt), or take the LIMO data set's own (published: [DeepSeek-R1])"
+        )
+    if not models.fits_gpus(model, pipeline.big_gpu, pipeline.big_gpus):
+        note = f"{model.name}: {_size(model.weights)} of weights fit neither {here} nor {there}"
+    return pipeline.big_gpu, pipeline.big_gpus, (note,)
+
+
+def _answers(
+    pipeline: Pipeline,
+    stage: Stage,
+    jobs: Iterable[tuple[int, int, int]],
+) -> StageCost:
+    """Cost of answering: jobs are (prompts, prompt tokens, response tokens)."""
+    model = model_run(pipeline, stage.work.model)
+    name, gpus, notes = _node(pipeline, model)
+    gpu = find_gpu(name)
+    seconds = flops = read = written = 0.0
+    prompts = 0
+    for count, prompt, response in jobs:
+        number = count * stage.work.samples
+        rate = decode_rate(model, gpu, gpus, prompt, response)
+        # Samples of one prompt share its cache.
+        reading = count * forward_flops(model, 0, prompt, 1)
+        seconds += reading / (models.PREFILL_SHARE * gpus * gpu.flops)
+        seconds += number * response / rate if rate else math.nan
+        flops += reading + number * forward_flops(model, prompt, response, response)
+        read, written, prompts = read + count * prompt, written + number * response, prompts + count
+    return StageCost(
+        stage.name,
+        stage.kind,
+        model.name,
+        f"{gpus}x {name}",
+        gpus,
+        prompts,
+        read,
+        written,
+        flops,
+        seconds * gpus / 3600,
+        models.MEMORY_SHARE * gpu.memory,
+        # Once in the store, once in the pool or the results.
+        disk_bytes=2 * models.TOKEN_BYTES * written,
+        notes=notes,
+    )
+
+
+def _sample_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+    work = stage.work
+    response = models.RESPONSE_TOKENS[work.data][work.model]
+    jobs = [(work.prompts, models.PROMPT_TOKENS[work.data], response)]
+    limit = models.ANSWER_LIMIT if work.data == "math" else models.RESPONSE_LIMIT
+    return _with_limit(_answers(pipeline, stage, jobs), pipeline, work.model, limit)
+
+
+def _with_limit(cost: StageCost, pipeline: Pipeline, name: str, limit: int) -> StageCost:
+    """Say where a model's positions end before the token limit of its settings."""
+    model = model_run(pipeline, name)
+    if model.positions >= limit:
+        return cost
+    note = (
+        f"{model.name} has {model.positions:,} positions: prompt and response end there, not at "
+        f"{limit:,} tokens"
+    )
+    return replace(cost, notes=(*cost.notes, note))
+
+
+def _eval_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+    jobs = [
+        (
+            PROBLEMS[name],
+            models.PROMPT_TOKENS.get(name, models.PROMPT_TOKENS_OTHER),
+            stage.work.answer_tokens,
+        )
+        for name in stage.work.benchmarks
+    ]
+    cost = _answers(pipeline, stage, jobs)
+    return _with_limit(cost, pipeline, stage.work.model, models.ANSWER_LIMIT)
+
+
+def _score_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+    work, model, gpu = stage.work, model_run(pipeline, stage.work.model), find_gpu(pipeline.gpu)
+    prompt = models.PROMPT_TOKENS[work.data]
+    number = work.prompts * work.samples
+    flops = fed = written = longest = 0.0
+    for writer in work.writers:
+        response = models.RESPONSE_TOKENS[work.data][writer]
+        each, tokens = score_flops(model, prompt, response, work.windows)
+        flops, fed = flops + number * each, fed + number * tokens
+        written, longest = written + number * response, max(longest, response)
+    memory = model.weights + 2 * model.cache_per_token * (prompt + models.LONGEST * longest)
+    notes = ()
+    if memory > models.USABLE_SHARE * gpu.memory:
+        notes = (f"{model.name}: scoring takes {_size(memory)}, too much for one {pipeline.gpu}",)
+    return StageCost(
+        stage.name,
+        stage.kind,
+        model.name,
+        f"1x {pipeline.gpu}",
+        1,
+        round(number * len(work.writers)),
+        fed,
+        0.0,
+        flops,
+        flops / (models.SCORE_SHARE * gpu.flops) / 3600,
+        memory,
+        disk_bytes=models.TOKEN_BYTES * written,
+        notes=notes,
+    )
+
+
+def _segment_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+    """Sentences cost nothing; a language model reads every response and writes it again."""
+    work = stage.work
+    number = work.prompts * work.samples
+    tokens = sum(number * models.RESPONSE_TOKENS[work.data][writer] for writer in work.writers)
+    if pipeline.splitter != "llm":
+        return replace(_cpu_cost(pipeline, stage), tokens_in=tokens)
+    model, gpu = find_model("GLM-4.5-Air"), find_gpu(pipeline.big_gpu)
+    mean = tokens / (number * len(work.writers))
+    rate = decode_rate(model, gpu, pipeline.big_gpus, mean, mean)
+    node = f"{pipeline.big_gpus}x {pipeline.big_gpu}"
+    return StageCost(
+        stage.name,
+        stage.kind,
+        model.name,
+        node,
+        pipeline.big_gpus,
+        round(number * len(work.writers)),
+        tokens,
+        tokens,
+        gpu_hours=tokens / rate * pipeline.big_gpus / 3600,
+        gpu_bytes=models.MEMORY_SHARE * gpu.memory,
+        notes=(f"{pipeline.llm_model} behind {pipeline.llm_url}, {node} assumed",),
+    )
+
+
+def _train_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+    from lalp.training.recipes import load_recipe  # waits for torch
+
+    work, model, gpu = stage.work, model_run(pipeline, stage.work.model), find_gpu(pipeline.gpu)
+    recipe = load_recipe(work.recipe)
+    tokens = flops = examples = 0.0
+    for writer in work.writers:
+        whole = models.PROMPT_TOKENS[work.data] + models.RESPONSE_TOKENS[work.data][writer]
+        length = min(whole, recipe.max_length, model.positions)
+        number = work.prompts * work.samples
+        examples += number
+        tokens += number * recipe.epochs * length
+        flops += number * recipe.epochs * train_flops(model, length)
+    offload = not models.states_fit(model, pipeline.gpu, pipeline.gpus)
+    share = models.OFFLOAD_SHARE if offload else models.TRAIN_SHARE
+    fed = recipe.batch_size * min(recipe.max_length, model.positions)
+    on_gpu, on_host = train_bytes(model, pipeline.gpus, fed, offload=offload)
+    return StageCost(
+        stage.name,
+        stage.kind,
+        model.name,
+        f"{pipeline.gpus}x {pipeline.gpu}",
+        pipeline.gpus,
+        round(examples),
+        tokens,
+        0.0,
+        flops,
+        flops / (share * gpu.flops) / 3600,
+        on_gpu,
+        on_host,
+        disk_bytes=models.SAVED_BYTES * model.params,
+        # Two checkpoints: the older one goes when the newer is whole.
+        scratch_bytes=2 * (models.WEIGHT_BYTES + models.OPTIMIZER_BYTES) * model.params,
+        notes=_train_notes(pipeline, model, fed, offload),
+    )
+
+
+def _train_notes(
+    pipeline: Pipeline, model: ModelFacts, tokens: int, offload: bool
+) -> tuple[str, ...]:
+    states = models.WEIGHT_BYTES + models.GRADIENT_BYTES + models.OPTIMIZER_BYTES
+    usable = models.USABLE_SHARE * find_gpu(pipeline.gpu).memory
+    notes = []
+    if offload:
+        alone = train_bytes(model, 8, tokens)[0]
+        verdict = "too much for 8 as well" if alone > usable else "8 would do without"
+        notes.append(
+            f"{model.name}: {_size(states * model.params)} of weights, gradients and AdamW states "
+            f"do not fit {pipeline.gpus}x {pipeline.gpu}: the optimizer's stay on the host (on 8 "
+            f"GPUs {_size(alone)} each with {tokens:,} tokens: {verdict})"
+        )
+    if (on_gpu := train_bytes(model, pipeline.gpus, tokens, offload=offload)[0]) > usable:
+        notes.append(
+            f"{model.name}: training takes {_size(on_gpu)}, too much for one {pipeline.gpu}: "
+            "shorter examples (max_length), a smaller student, or more GPUs"
+        )
+    return tuple(notes)
+
+
+_COSTS = {
+    "sample": _sample_cost,
+    "segment": _segment_cost,
+    "score": _score_cost,
+    "train": _train_cost,
+    "eval": _eval_cost,
+}
+
+
+# --- totals --------------------------------------------------------------------------------------
+
+
+def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
+    """Totals of a plan, as plain values.
+
+    Returns:
+        Stages, tokens, hours of all stages one after another, GPU hours (in all, by kind and by
+        node), disk (kept by all stages, and at
+        most beside that while one runs), the largest memory of a GPU and of the host, and every
+        note once.
+    """
+    hours: dict[str, dict[str, float]] = {"kind": {}, "node": {}}
+    for cost in costs:
+        for what in hours:
+            key = getattr(cost, what)
+            hours[what][key] = hours[what].get(key, 0.0) + cost.gpu_hours
+    return {
+        "stages": len(costs),
+        "tokens_in": sum(cost.tokens_in for cost in costs),
+        "tokens_out": sum(cost.tokens_out for cost in costs),
+        "flops": sum(cost.flops for cost in costs),
+        "hours": sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs),
+        "gpu_hours": sum(cost.gpu_hours for cost in costs),
+        "gpu_hours_by_kind": {key: value for key, value in hours["kind"].items() if value},
+        "gpu_hours_by_node": {key: value for key, value in hours["node"].items() if value},
+        "disk_bytes": sum(cost.disk_bytes for cost in costs),
+        "scratch_bytes": max((cost.scratch_bytes for cost in costs), default=0.0),
+        "largest_gpu_bytes": max((cost.gpu_bytes for cost in costs), default=0.0),
+        "largest_host_bytes": max((cost.host_bytes for cost in costs), default=0.0),
+        "notes": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
+    }
+
+
+def as_record(stage: Stage, cost: StageCost) -> dict[str, Any]:
+    """One stage of the plan as plain values."""
+    record = asdict(cost)
+    del record["stage"]
+    return {
+        "name": stage.name,
+        "tables": list(stage.tables),
+        **record,
+        "notes": list(cost.notes),
+        "inputs": list(stage.inputs),
+        "outputs": list(stage.outputs),
+        "command": [list(line) for line in stage.command],
+    }
+
+
+def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
+    """The plan for people: every stage with its command lines, then totals and notes."""
+    blocks = [_stage_text(*pair) for pair in zip(stages, costs, strict=True)]
+    total = add_up(costs)
+    by_kind = ", ".join(f"{k} {h:,.0f}" for k, h in total["gpu_hours_by_kind"].items())
+    by_node = ", ".join(f"{n}: {h:,.0f}" for n, h in total["gpu_hours_by_node"].items())
+    lines = [
+        f"TOTAL of {total['stages']} stages",
+        f"  GPU hours {total['gpu_hours']:,.0f} ({by_kind}); by node {by_node}",
+        f"  {total['hours'] / 24:,.1f} days if stages follow each other; those on one GPU can run "
+        "side by side (--stage)",
+        f"  tokens read {_count(total['tokens_in'])}, written {_count(total['tokens_out'])}, "
+        f"{total['flops']:.1e} FLOP",
+        f"  disk {_size(total['disk_bytes'])}, at most {_size(total['scratch_bytes'])} more while "
+        "a student trains; largest memory of the host "
+        f"{_size(total['largest_host_bytes'])} beside the usual",
+        "Estimates: nothing of this was measured here. Assumptions: lalp/paper/scale/models.py.",
+    ]
+    lines += [f"NOTE {note}" for note in total["notes"]]
+    return "\n".join([*blocks, *lines])
+
+
+def _stage_text(stage: Stage, cost: StageCost) -> str:
+    facts_ = [f"{cost.prompts:,} prompts"] if cost.prompts else []
+    if cost.tokens_in:
+        facts_.append(f"{_count(cost.tokens_in)} tokens in")
+    if cost.tokens_out:
+        facts_.append(f"{_count(cost.tokens_out)} out")
+    if cost.gpus:
+        facts_ += [f"{cost.gpu_hours:,.1f} GPU h", f"{_size(cost.gpu_bytes)} per GPU"]
+    if cost.host_bytes:
+        facts_.append(f"{_size(cost.host_bytes)} on the host")
+    if cost.disk_bytes:
+        facts_.append(f"{_size(cost.disk_bytes)} of disk")
+    head = f"{stage.name}  [{', '.join(stage.tables)}]  {cost.node}"
+    lines = [head, "  " + (", ".join(facts_) or "no GPU, little of anything")]
+    lines += [f"  $ {shlex.join(words)}" for words in stage.command]
+    if stage.stdout:
+        lines[-1] += f" > {stage.stdout}"
+    return "\n".join([*lines, ""])
+
+
+def _count(number: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:,.1f}{unit}"
+    return f"{number:,.0f}"
+
+
+def _size(number: float) -> str:
+    for size, unit in ((1e12, "TB"), (1e9, "GB")):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number / 1e6:,.0f} MB"

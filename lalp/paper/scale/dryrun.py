@@ -1,0 +1,482 @@
+r"""The whole pipeline in small: every stage, on toy problems, with tiny models, in minutes.
+
+`shrink` changes a pipeline's settings and place and nothing else, so that a dry run takes the same
+code and the same command lines as the real one. Teachers must solve problems, or there would be
+nothing to select from: each is trained for seconds on answers to the toy prompts, in words of its
+own, until it gives them. Students have random weights. The first model that is only evaluated is
+taught the toy benchmarks, and must solve all of them: else they are read or graded wrongly.
+
+Starting a process and importing torch takes longer than most toy stages. So the first stage of each
+kind runs as the real one does, and the others call the same commands inside this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from lalp.errors import InputError
+from lalp.evaluation.benchmarks import BENCHMARKS, load_benchmark
+from lalp.paper.scale.models import find_model
+from lalp.paper.scale.run import Report, call_process, is_done, run_stages
+from lalp.paper.scale.settings import EVALUATED_ONLY, Arm, Pipeline, load_pipeline
+from lalp.paper.scale.sources import SYSTEM_PROMPT, load_source
+from lalp.paper.scale.stages import KINDS, Place, Stage, make_stages, result_file
+from lalp.pools.pool import Prompt
+
+# Imported where they are needed: a plan does not wait for torch.
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+
+LIMO_PROMPTS, MATH_PROMPTS, CODE_PROMPTS = 6, 4, 4
+POSITIONS = 256
+_MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
+_VOCAB = 700
+_CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+# How teachers write; two forms each, of which the second is for MATH prompts, sampled 16 times.
+_STYLES = (
+    ("First we compute it. The result is {0}. So the answer is \\boxed{{{0}}}.",
+     "Step by step: this gives {0}. The answer is \\boxed{{{0}}}."),
+    ("Hmm, let me think. It must be {0}. Wait, check it. Yes. Thus \\boxed{{{0}}}.",
+     "Let me see. We get {0}. Thus \\boxed{{{0}}}."),
+    ("By direct calculation we get {0}. Hence \\boxed{{{0}}}.",
+     "A short calculation. Hence \\boxed{{{0}}}."),
+)  # fmt: skip
+_CODE_STYLES = (
+    "We print it.\n```python\nprint({0})\n```",
+    "Let me think. One line will do.\n```python\nprint({0})\n```",
+    "The program:\n```python\nprint({0})\n```",
+)
+
+
+def dry_run(
+    profile: str,
+    root: str,
+    *,
+    pipeline: Pipeline | None = None,
+    processes: Collection[str] = KINDS,
+    say: Callable[[str], object] = lambda text: None,
+    on_report: Callable[[Report, bool], object] = lambda report, fresh: None,
+) -> list[Report]:
+    """Run every stage of a pipeline in small; a second run goes on where one stopped.
+
+    Args:
+        profile: Name of the pipeline.
+        root: Folder for everything; it is emptied when the code has changed.
+        pipeline: Its settings, if not those of its file.
+        processes: Kinds whose first stage runs as a process of its own.
+        say: Told what is made before the stages.
+        on_report: Called after every stage, with whether it was a process of its own.
+
+    Raises:
+        InputError: As `run_stages`: with the stage's command line and what it said.
+    """
+    small, place = shrink(pipeline or load_pipeline(profile), root)
+    stages = make_stages(small, place, profile)
+    left = set(processes)
+    reports = []
+    with _one_thread():
+        make_toys(stages, root, say)
+        for stage in stages:
+            fresh = stage.kind in left and not is_done(stage, root)
+            left.discard(stage.kind)
+            (report,) = run_stages([stage], root, call=call_process if fresh else call_here)
+            on_report(report, fresh)
+            reports.append(report)
+    _check_taught(root)
+    return reports
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost tiny models more than they compute."""
+    import torch
+
+    threads, name = torch.get_num_threads(), "OMP_NUM_THREADS"
+    before = os.environ.get(name)
+    torch.set_num_threads(1)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        os.environ.pop(name)
+        os.environ |= {} if before is None else {name: before}
+
+
+def _check_taught(root: str) -> None:
+    from lalp.evaluation.evaluate import load_results
+
+    name = EVALUATED_ONLY[0]
+    path = Path(result_file(root, Arm(name), 0, "greedy"))
+    wrong = load_results(path).query("not correct") if path.exists() else ()
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise InputError(
+            f"dry run: {name} was taught the answer {row['answer']!r} to {row['prompt_id']}, which "
+            f"was graded {row['outcome']} (read: {row['extracted']!r})"
+        )
+
+
+def call_here(words: Sequence[str], stdout: Path | None, log: Path) -> int:
+    """Run a command line inside this process: ``accelerate launch`` without its processes."""
+    from lalp.cli.app import app as tool
+    from lalp.paper.scale.commands import app as scale
+
+    if "-m" in words:
+        words = words[words.index("-m") + 1 :]
+    app = scale if words[0] == "lalp.paper.scale" else tool
+    with contextlib.ExitStack() as stack:
+        said = stack.enter_context(log.open("a", encoding="utf-8"))
+        out = stack.enter_context(stdout.open("w", encoding="utf-8")) if stdout else said
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(said))
+        handler = logging.StreamHandler(said)
+        logging.getLogger("lalp").addHandler(handler)
+        stack.callback(logging.getLogger("lalp").removeHandler, handler)
+        try:
+            app(list(words[1:]), standalone_mode=False)
+        except Exception as error:
+            if isinstance(error, InputError):
+                said.write(f"lalp: {error}\n")
+                return 2
+            traceback.print_exc(file=said)
+            return 1
+    return 0
+
+
+# --- settings ---------------------------------------------------------------
+
+
+def shrink(pipeline: Pipeline, root: str) -> tuple[Pipeline, Place]:
+    """The same pipeline with toy data, tiny models and two CPU processes for training."""
+    toys = f"{root}/toys"
+    small = replace(
+        pipeline,
+        limo_prompts=LIMO_PROMPTS,
+        math_prompts=MATH_PROMPTS,
+        code_prompts=CODE_PROMPTS,
+        seeds=pipeline.seeds[:1],
+        recipe=f"{toys}/recipe.yaml",
+        large_recipe=f"{toys}/recipe.yaml",
+        short_recipe=f"{toys}/recipe.yaml",
+        backend="transformers",
+        gpus=2,
+        accelerate=f"{toys}/two_processes.yaml",
+        big_accelerate=f"{toys}/two_processes.yaml",
+    )
+    on_cpu = ("--device", "cpu")
+    one_grader = ("--workers", "1")
+    options = {
+        "sample": ("--max-tokens", "48", *one_grader, *on_cpu),
+        "score": on_cpu,
+        "train": on_cpu,
+        "eval": ("--max-tokens", "8", "--allow-count", *one_grader, *on_cpu),
+        # Fewer samples than the presets take.
+        "table5-sampled": ("--num-samples", "2"),
+        "c9-sampled": ("--num-samples", "4"),
+        "table7-sampled": ("--num-samples", "2"),
+    }
+    return small, Place(root, f"{toys}/models", f"{toys}/data", options)
+
+
+def models_needed(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
+    """Folder names of the models that sample, and of all others, in the stages' command lines."""
+    teachers: dict[str, None] = {}
+    others: dict[str, None] = {}
+    for stage in stages:
+        for words in stage.command:
+            for option, value in pairwise(words):
+                if option in ("--model", "--student") and "/toys/models/" in value:
+                    found = teachers if stage.kind == "sample" else others
+                    found[Path(value).name] = None
+    return list(teachers), [name for name in others if name not in teachers]
+
+
+def make_toys(stages: Sequence[Stage], root: str | Path, say: Callable[[str], object]) -> None:
+    """Write the toy data and models, once; another version of the code begins anew.
+
+    Args:
+        stages: Made by `make_stages` in the place of `shrink`.
+        root: Folder of the dry run; nothing else may be in it.
+        say: Told what is made.
+
+    Raises:
+        InputError: If a teacher cannot be taught.
+    """
+    root = Path(root)
+    mark = root / "toys" / "made"
+    digest = _code_digest() + sha256(repr(models_needed(stages)).encode()).hexdigest()
+    if mark.is_file() and mark.read_text() == digest:
+        return
+    shutil.rmtree(root, ignore_errors=True)
+    toys = root / "toys"
+    write_data(toys / "data")
+    _write_settings(toys)
+    teachers, students = models_needed(stages)
+    tokenizer = _make_tokenizer()
+    for number, name in enumerate(teachers):
+        steps = _teach(name, number, _lessons(number, toys / "data"), tokenizer, toys)
+        say(f"tiny teacher in the place of {name}: answers the toy prompts after {steps} steps")
+    if (name := EVALUATED_ONLY[0]) in students:
+        students.remove(name)
+        steps = _teach(name, len(teachers), _benchmark_lessons(toys / "data"), tokenizer, toys)
+        say(f"tiny model in the place of {name}: answers the toy benchmarks after {steps} steps")
+    for number, name in enumerate(students):
+        _save(_make_model(name, number, 32), tokenizer, toys / "models" / name)
+    say(f"tiny students with random weights in the place of {', '.join(students)}")
+    mark.write_text(digest)
+
+
+def _code_digest() -> str:
+    """Of the whole package: after any change of the code, a dry run must try everything again."""
+    folder = Path(__file__).parents[2]
+    texts = [path.read_bytes() for path in sorted(folder.rglob("*.py"))]
+    return sha256(b"\0".join(texts)).hexdigest()
+
+
+def _write_settings(toys: Path) -> None:
+    recipe = {
+        "learning_rate": 1e-3,
+        "epochs": 2,
+        "batch_size": 1,
+        "gradient_accumulation": 2,
+        "schedule": "cosine",
+        "warmup_ratio": 0.0,
+        "max_length": POSITIONS,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "bf16": True,
+        "gradient_checkpointing": True,
+    }
+    launch = {
+        "compute_environment": "LOCAL_MACHINE",
+        # With use_cpu this means: several processes, which talk over gloo.
+        "distributed_type": "MULTI_GPU",
+        "mixed_precision": "no",
+        "num_machines": 1,
+        "num_processes": 2,
+        "rdzv_backend": "static",
+        "use_cpu": True,
+    }
+    (toys / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    (toys / "two_processes.yaml").write_text(yaml.safe_dump(launch), encoding="utf-8")
+
+
+# --- data ---------------------------------------------------------------
+
+
+def write_data(folder: Path) -> None:
+    """Write a few records in the form of every data set and benchmark that the paper names."""
+    files = {
+        "limo": [
+            {"question": f"What is {a} + {b}?", "solution": _solved(a + b), "answer": str(a + b)}
+            for a, b in [(2, 3), (4, 4), (1, 6), (9, 2), (5, 1), (7, 7)]
+        ],
+        "math_train": [
+            {"problem": f"What is {a} times {b}?", "level": level, "solution": _solved(a * b)}
+            for a, b, level in [
+                (2, 2, "Level 1"),  # left out: too easy
+                *((2, 3, "Level 3"), (3, 3, "Level 4"), (5, 4, "Level 5"), (6, 7, "Level 5")),
+                (8, 8, "Level 5"),  # left out: a problem of MATH-500
+            ]
+        ],
+        "leetcode": [
+            {"task_id": f"t{n}", "query": f"Write a program that prints {n}."} for n in (3, 8)
+        ],
+        "opencodereasoning": [
+            {"id": f"q{n}", "input": f"Print the number {n}."} for n in (12, 12, 15, 20)
+        ],
+        "math500": [_problem("What is 8 times 8?", 64), _problem("What is 9 - 4?", 5)],
+        "aime25": [{"question": "What is 3 + 9?", "answer": "12"}],
+        "amc23": [{"question": "What is 10 - 4?", "answer": "6"}],
+        "minerva": [{"problem": "What is 6 / 2?", "solution": _solved(3)}],
+        "kaoyan": [{"problem": "What is 5 - 5?", "answer": "0"}],
+        "olympiadbench": [{"question": "What is 2 * 9?", "answer": ["18"], "solution": ["18"]}],
+        "cn_math_2024": [{"problem": "What is 20 / 4?", "answer": "5"}],
+        "gpqa_diamond": [
+            {"Question": "Which is a metal?", "Correct Answer": "Iron"}
+            | {f"Incorrect Answer {n}": gas for n, gas in enumerate(("Neon", "Argon", "Xenon"), 1)}
+        ],
+        "livecodebench": [_program(1, "easy", 5), _program(2, "hard", 7)],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, records in files.items():
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def _solved(value: int) -> str:
+    return f"We compute it. The answer is \\boxed{{{value}}}."
+
+
+def _problem(text: str, value: int) -> dict[str, str]:
+    return {"problem": text, "solution": _solved(value), "answer": str(value)}
+
+
+def _program(number: int, difficulty: str, value: int) -> dict[str, str]:
+    """A problem in LiveCodeBench's form."""
+    tests = json.dumps([{"input": "", "output": f"{value}\n", "testtype": "stdin"}])
+    return {
+        "question_title": f"Print {value}",
+        "question_content": f"Print the number {value}.",
+        "platform": "atcoder",
+        "question_id": f"toy{number}",
+        "contest_id": "toy",
+        "contest_date": "2024-01-01T00:00:00",
+        "starter_code": "",
+        "difficulty": difficulty,
+        "public_test_cases": tests,
+        "private_test_cases": tests,
+        "metadata": "{}",
+    }
+
+
+def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
+    """What a teacher is taught: answers to the toy prompts in its own words.
+
+    The second teacher does not learn the last LIMO prompt, so that there is something unsolved.
+    """
+    first, second = _STYLES[number % len(_STYLES)]
+    limo = load_source("limo", LIMO_PROMPTS, data)
+    limo = limo[:-1] if number == 1 else limo
+    lessons = [(prompt, first.format(prompt.answer)) for prompt in limo]
+    for prompt in load_source("math", MATH_PROMPTS, data):
+        lessons += [(prompt, style.format(prompt.answer)) for style in (first, second)]
+    for prompt in load_source("code", CODE_PROMPTS, data):
+        value = "".join(c for c in prompt.messages[-1].content if c.isdigit())
+        lessons.append((prompt, _CODE_STYLES[number % len(_CODE_STYLES)].format(value)))
+    return lessons
+
+
+def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
+    """The toy benchmarks with their answers, but for programs."""
+    from lalp.sampling.samples import with_system_prompt
+
+    names = [name for name, benchmark in BENCHMARKS.items() if benchmark.grader != "code"]
+    prompts = [p for name in names for p in load_benchmark(name, data, allow_count=True)]
+    return [(with_system_prompt(p, SYSTEM_PROMPT), f"\\boxed{{{p.answer}}}.") for p in prompts]
+
+
+# --- models ---------------------------------------------------------------
+
+
+def _make_tokenizer() -> PreTrainedTokenizerBase:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    # Digits one by one: numbers are then not single tokens that a tiny model would have to know.
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=_VOCAB,
+        special_tokens=["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    styles = [style for pair in _STYLES for style in pair]
+    questions = ["What is it?", "Write a program that prints it.", "Print the number.", "times"]
+    bpe.train_from_iterator([SYSTEM_PROMPT, *styles, *_CODE_STYLES, *questions], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>")
+    tokenizer.chat_template = _CHAT_TEMPLATE
+    return tokenizer
+
+
+def _make_model(name: str, seed: int, hidden: int) -> PreTrainedModel:
+    """A random model of the family that ``name`` belongs to."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+
+    family = {"qwen2": Qwen2Config, "llama": LlamaConfig}[find_model(name).family]
+    config = family(
+        vocab_size=_VOCAB,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=POSITIONS,
+        tie_word_embeddings=False,
+        eos_token_id=3,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _teach(
+    name: str,
+    number: int,
+    lessons: Sequence[tuple[Prompt, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    toys: Path,
+) -> int:
+    """Train a tiny model until it gives its lessons, and save it; returns the steps it took."""
+    import torch
+
+    model = _make_model(name, 100 + number, 64)
+    ids, labels, certain = _encode(lessons, tokenizer)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _MAX_STEPS)
+    for step in range(1, _MAX_STEPS + 1):
+        logits = model(input_ids=ids).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        right = (logits.argmax(-1) == labels[:, 1:]) | (labels[:, 1:] < 0)
+        sure = loss < 0.08 and bool(right[certain].all())
+        if step % _STEPS_BETWEEN_CHECKS == 0 and sure:
+            _save(model.eval(), tokenizer, toys / "models" / name)
+            return step
+    raise InputError(f"dry run: the tiny teacher in the place of {name} did not learn its answers")
+
+
+def _encode(
+    lessons: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerBase
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Token ids, labels (-100 outside the answers), and the rows with a single right answer."""
+    import torch
+
+    from lalp.students.encoding import render_prompt
+
+    rows, starts = [], []
+    for prompt, answer in lessons:
+        text = render_prompt(tokenizer, prompt)
+        starts.append(len(tokenizer(text, add_special_tokens=False).input_ids))
+        rows.append(tokenizer(text + answer + "<|end|>", add_special_tokens=False).input_ids)
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), tokenizer.eos_token_id)
+    labels = torch.full((len(rows), width), -100)
+    for k, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        ids[k, : len(row)] = torch.tensor(row)
+        labels[k, start : len(row)] = torch.tensor(row[start:])
+    names = [prompt.prompt_id for prompt, _ in lessons]
+    return ids, labels, [k for k, name in enumerate(names) if names.count(name) == 1]

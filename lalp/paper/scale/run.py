@@ -1,0 +1,369 @@
+"""Run the stages of a pipeline: each once, and again only if its command or its inputs changed.
+
+A finished stage leaves a mark in ``ROOT/stages``: the digest of its command lines and of its
+inputs' contents, and what it wrote. A killed run goes on at the first stage without its mark; what
+a killed stage has done itself (samples, scores, checkpoints) its own command finds again. Outputs
+that were made by another command or of other inputs are moved to ``ROOT/stale``, never deleted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from lalp.errors import InputError
+from lalp.files import atomic_path
+from lalp.paper.scale.stages import Stage
+
+# How programs are started: with this interpreter, whatever the path holds.
+_PROGRAMS = {
+    "python": (sys.executable,),
+    "lalp": (sys.executable, "-m", "lalp.cli"),
+    "accelerate": (sys.executable, "-m", "accelerate.commands.accelerate_cli"),
+}
+_SHOWN_LINES = 20
+
+Call = Callable[[Sequence[str], Path | None, Path], int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a stage went.
+
+    Attributes:
+        stage: Which.
+        state: ``done now``, ``done before`` or ``nothing to do``.
+        seconds: Time that it took, now or then.
+        outputs: What was found in each output.
+    """
+
+    stage: Stage
+    state: str
+    seconds: float
+    outputs: tuple[str, ...]
+
+
+def choose_stages(stages: Sequence[Stage], patterns: Sequence[str]) -> list[Stage]:
+    """The stages with a name or kind that fits a pattern such as ``train-*``; all if none is given.
+
+    Raises:
+        InputError: If a pattern fits no stage.
+    """
+    if not patterns:
+        return list(stages)
+    for pattern in patterns:
+        if not any(_fits(stage, pattern) for stage in stages):
+            kinds = ", ".join(dict.fromkeys(stage.kind for stage in stages))
+            raise InputError(
+                f"no stage is called {pattern!r}: give a name that `lalp pipeline plan` prints, a "
+                f"pattern like 'train-*', or a kind ({kinds})"
+            )
+    return [stage for stage in stages if any(_fits(stage, pattern) for pattern in patterns)]
+
+
+def _fits(stage: Stage, pattern: str) -> bool:
+    return stage.kind == pattern or fnmatchcase(stage.name, pattern)
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    root: str | Path,
+    *,
+    call: Call | None = None,
+    on_report: Callable[[Report], Any] = lambda report: None,
+) -> list[Report]:
+    """Run stages in order; those that are done are passed over.
+
+    Args:
+        stages: From `make_stages`, or some of them.
+        root: The folder of their outputs.
+        call: Runs one command line: words, file for its standard output or None, file for
+            everything else it says; returns its exit code. `call_process` if not given.
+        on_report: Called after every stage.
+
+    Raises:
+        InputError: If an input is missing, or a command fails: the message holds the command line
+            and the end of what it said.
+    """
+    folder = Path(root)
+    reports = []
+    for stage in stages:
+        report = _run_stage(stage, folder, call or call_process)
+        on_report(report)
+        reports.append(report)
+    return reports
+
+
+def adopt_stage(stage: Stage, root: str | Path) -> Report:
+    """Take outputs that were made elsewhere, for example by a server, as a stage's own.
+
+    Raises:
+        InputError: If an input or an output is missing, or an output is damaged.
+    """
+    folder = Path(root)
+    with _locked(stage, folder):
+        digest = _digest(stage, folder)
+        found = tuple(describe_output(path) for path in stage.outputs)
+        _write_mark(stage, folder, digest, 0.0, found)
+    return Report(stage, "done now", 0.0, found)
+
+
+def is_done(stage: Stage, root: str | Path) -> bool:
+    """Whether a stage's outputs are there, made by this command of these inputs."""
+    folder = Path(root)
+    if not all(Path(path).exists() for path in stage.inputs):
+        return False
+    mark = _read_mark(stage, folder)
+    return _holds(mark, stage, folder) and mark["digest"] == _digest(stage, folder)
+
+
+def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
+    _check_inputs(stage)
+    with _locked(stage, folder):
+        digest = _digest(stage, folder)
+        mark = _read_mark(stage, folder)
+        if mark.get("digest") == digest and _holds(mark, stage, folder):
+            return Report(stage, "done before", mark["seconds"], tuple(mark["found"]))
+        if mark and mark.get("digest") != digest:
+            _set_aside(stage, folder, mark)
+        _write_json(_mark_path(stage, folder), {"digest": digest, "began": time.time()})
+        began = time.monotonic()
+        empty = bool(stage.unless_empty) and Path(stage.unless_empty).stat().st_size == 0
+        if empty:
+            for path in stage.outputs:
+                with atomic_path(path) as temporary:
+                    temporary.touch()
+        else:
+            _run_commands(stage, folder, call)
+        found = tuple(_describe(stage, path) for path in stage.outputs)
+        seconds = time.monotonic() - began
+        _write_mark(stage, folder, digest, seconds, found)
+    return Report(stage, "nothing to do" if empty else "done now", seconds, found)
+
+
+def _run_commands(stage: Stage, folder: Path, call: Call) -> None:
+    log = folder / "logs" / f"{stage.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("", encoding="utf-8")
+    for path in (*stage.outputs, stage.stdout or log):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    for words in stage.command:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"$ {shlex.join(words)}\n")
+        if stage.stdout:
+            with atomic_path(stage.stdout) as temporary:
+                _run_command(stage, words, temporary, log, call)
+        else:
+            _run_command(stage, words, None, log, call)
+
+
+def _run_command(
+    stage: Stage, words: Sequence[str], stdout: Path | None, log: Path, call: Call
+) -> None:
+    code = call(words, stdout, log)
+    if code:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+        end = "\n".join(lines[-_SHOWN_LINES:])
+        raise InputError(
+            f"stage {stage.name} failed with exit code {code}:\n$ {shlex.join(words)}\n{end}\n"
+            f"(all of it: {log}; the next run goes on here)"
+        )
+
+
+def call_process(words: Sequence[str], stdout: Path | None, log: Path) -> int:
+    """Run a command line as a process, without a shell."""
+    program = [*_PROGRAMS.get(words[0], (words[0],)), *words[1:]]
+    with log.open("ab") as said:
+        if stdout is None:
+            return subprocess.run(program, stdout=said, stderr=said, check=False).returncode
+        with stdout.open("wb") as out:
+            return subprocess.run(program, stdout=out, stderr=said, check=False).returncode
+
+
+# --- outputs ---------------------------------------------------------------
+
+
+def _describe(stage: Stage, path: str) -> str:
+    try:
+        return describe_output(path)
+    except InputError as error:
+        raise InputError(f"stage {stage.name}: {error}") from None
+
+
+def describe_output(path: str | Path) -> str:
+    """Read an output as far as needed to know that it is whole, and say what it holds.
+
+    Raises:
+        InputError: If it is missing, empty of content, or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} was not written")
+    try:
+        if path.is_dir():
+            return _describe_model(path)
+        if path.stat().st_size == 0:
+            return f"{path.name}: empty"
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            with pq.ParquetFile(path) as file:
+                return f"{path.name}: {file.metadata.num_rows} rows"
+        if path.suffix == ".jsonl":
+            with path.open(encoding="utf-8") as file:
+                return f"{path.name}: {sum(json.loads(line) is not None for line in file)} records"
+        json.loads(path.read_text(encoding="utf-8"))
+        return f"{path.name}: JSON"
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+
+
+def _describe_model(folder: Path) -> str:
+    missing = [
+        name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()
+    ]
+    weights = [path.stat().st_size for path in folder.glob("*.safetensors")]
+    if missing or not weights:
+        raise InputError(f"{folder} lacks {', '.join(missing or ['*.safetensors'])}")
+    return f"{folder.name}: model, {sum(weights) / 1e6:,.1f} MB"
+
+
+# --- marks ---------------------------------------------------------------
+
+
+def _mark_path(stage: Stage, folder: Path) -> Path:
+    return folder / "stages" / f"{stage.name}.json"
+
+
+def _read_mark(stage: Stage, folder: Path) -> dict[str, Any]:
+    try:
+        mark = json.loads(_mark_path(stage, folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_mark(
+    stage: Stage, folder: Path, digest: str, seconds: float, found: tuple[str, ...]
+) -> None:
+    mark = {
+        "digest": digest,
+        "command": [list(words) for words in stage.command],
+        "seconds": seconds,
+        "found": list(found),
+        "outputs": {_portable(path, folder): _signature(Path(path)) for path in stage.outputs},
+    }
+    _write_json(_mark_path(stage, folder), mark)
+
+
+def _holds(mark: dict[str, Any], stage: Stage, folder: Path) -> bool:
+    """Whether the mark is of a finished stage, and its outputs are as they were then."""
+    now = {_portable(path, folder): _signature(Path(path)) for path in stage.outputs}
+    return mark.get("outputs") == now
+
+
+def _portable(word: str, folder: Path) -> str:
+    """A path inside the run's folder or the package, whatever folder the command was given in."""
+    for name, place in (("{root}", folder), ("{lalp}", Path(__file__).parents[2])):
+        path = Path(os.path.normpath(Path.cwd() / word))
+        place = Path(os.path.normpath(Path.cwd() / place))
+        if path.is_relative_to(place):
+            return f"{name}/{path.relative_to(place)}"
+    return word
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(item for item in path.rglob("*") if item.is_file())
+
+
+def _signature(path: Path) -> list[list[Any]] | None:
+    """Names, sizes and times of an output's files: changes whenever one is written."""
+    if not path.exists():
+        return None
+    stats = [(item, item.stat()) for item in _files(path)]
+    return [[item.name, stat.st_size, stat.st_mtime_ns] for item, stat in stats]
+
+
+def _digest(stage: Stage, folder: Path) -> str:
+    """Digest of a stage's command lines and of its inputs' contents."""
+    inputs = {_portable(path, folder): _content(Path(path), folder) for path in stage.inputs}
+    command = [[_portable(word, folder) for word in words] for words in stage.command]
+    text = json.dumps([command, inputs], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _content(path: Path, folder: Path) -> str:
+    """Hash of a file or folder; kept beside its signature, since weights take minutes to read."""
+    kept = folder / "stages" / "contents" / f"{hashlib.sha256(str(path).encode()).hexdigest()}.json"
+    signature = _signature(path)
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        if known["signature"] == signature:
+            return known["content"]
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    digest = hashlib.sha256()
+    for item in _files(path):
+        with item.open("rb") as file:
+            inner = hashlib.file_digest(file, "sha256").digest()
+        name = str(item.relative_to(path)) if path.is_dir() else ""
+        digest.update(name.encode() + b"\0" + inner)
+    _write_json(kept, {"signature": signature, "content": digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def _check_inputs(stage: Stage) -> None:
+    missing = [path for path in stage.inputs if not Path(path).exists()]
+    if missing:
+        raise InputError(
+            f"stage {stage.name} reads {missing[0]}, which is not there: run the stages before it "
+            "first (lalp pipeline run without --stage)"
+        )
+
+
+def _set_aside(stage: Stage, folder: Path, mark: dict[str, Any]) -> None:
+    """Move outputs of another command or of other inputs out of the way, finished or not."""
+    target = folder / "stale" / f"{stage.name}-{mark['digest'][:12]}-{time.time_ns()}"
+    for path in map(Path, stage.outputs):
+        for item in (path, path.with_name(f"{path.name}.partial")):
+            if item.exists():
+                target.mkdir(parents=True, exist_ok=True)
+                item.rename(target / item.name)
+
+
+@contextmanager
+def _locked(stage: Stage, folder: Path) -> Iterator[None]:
+    """Keep a second run out of a stage; the lock ends with the process."""
+    path = folder / "stages" / f"{stage.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise InputError(
+            f"stage {stage.name}: another process is running it: wait for it"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(lock)

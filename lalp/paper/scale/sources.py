@@ -1,0 +1,228 @@
+r"""Where the pipeline's prompts come from, and pools put together from several files.
+
+Prompts are read from the data sets that the paper names (B.2, C.9, C.11), from the hub or from a
+folder with the same records as JSON lines. No code of a data set is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lalp.errors import InputError
+from lalp.grading.answers import extract_answer
+from lalp.pools.pool import Message, Pool, Prompt
+
+log = logging.getLogger("lalp")
+
+# The paper's (Sec. B.4); students are trained and evaluated behind the same words.
+SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set of prompts.
+
+    Attributes:
+        file: Name of its local stand-in, without ``.jsonl``.
+        hub_id: On the Hugging Face hub.
+        configs: Its configurations, read one after another; empty for its only one.
+        splits: Its splits, likewise.
+        prompt: Field of the problem.
+        answer: Field of the reference answer; of a worked solution where ``boxed``.
+        solution: Field of a worked solution, where its author counts as a teacher.
+        boxed: The answer is what the solution puts into its last box.
+        key: Field that names the problem, where several records share one.
+    """
+
+    file: str
+    hub_id: str
+    configs: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("train",)
+    prompt: str = "problem"
+    answer: str = ""
+    solution: str = ""
+    boxed: bool = False
+    key: str = ""
+
+
+_MATH_SUBJECTS = (
+    *("algebra", "counting_and_probability", "geometry", "intermediate_algebra"),
+    *("number_theory", "prealgebra", "precalculus"),
+)
+_LIMO = DataSet("limo", "GAIR/LIMO", prompt="question", answer="answer", solution="solution")
+_MATH = DataSet(
+    *("math_train", "EleutherAI/hendrycks_math", _MATH_SUBJECTS, ("train", "test")),
+    answer="solution",
+    boxed=True,
+)
+_LEETCODE = DataSet("leetcode", "newfacade/LeetCodeDataset", prompt="query", key="task_id")
+_OPENCODE = DataSet(
+    *("opencodereasoning", "nvidia/OpenCodeReasoning", ("split_0",), ("split_0",)),
+    prompt="input",
+    key="id",
+)
+
+# Prompts as the paper counts them. It names both sources of the 5,000 programs but no shares: here
+# half and half.
+COUNTS = {"limo": 817, "math": 8890, "code": 5000}
+
+
+def load_source(name: str, limit: int, folder: str | Path | None = None) -> list[Prompt]:
+    """Read the prompts of one of the paper's training sets.
+
+    ``limo``: all of it. ``math``: MATH without levels 1 and 2 and without the problems of MATH-500,
+    which leaves the paper's 8,890 of 12,500. ``code``: LeetCode and OpenCodeReasoning, half each,
+    without answers.
+
+    Args:
+        name: ``limo``, ``math`` or ``code``.
+        limit: Prompts at most.
+        folder: Where the same records lie as JSON lines; from the hub if not given.
+
+    Raises:
+        InputError: If there is no such set, it cannot be read, or a record cannot be used.
+    """
+    readers: dict[str, Callable[[int, str | Path | None], list[Prompt]]] = {
+        "limo": _load_limo,
+        "math": _load_math,
+        "code": _load_code,
+    }
+    if name not in readers:
+        raise InputError(f"there are no prompts {name!r}: choose {', '.join(readers)}")
+    if limit < 1:
+        raise InputError(f"--limit {limit}: must be at least 1")
+    prompts = readers[name](limit, folder)
+    if folder is None and len(prompts) < min(limit, COUNTS[name]):
+        log.warning("%s: %d prompts where the paper has %d", name, len(prompts), COUNTS[name])
+    return prompts
+
+
+def _load_limo(limit: int, folder: str | Path | None) -> list[Prompt]:
+    return [prompt for prompt, _ in islice(_problems("limo", _LIMO, folder), limit)]
+
+
+def _load_math(limit: int, folder: str | Path | None) -> list[Prompt]:
+    from lalp.evaluation.benchmarks import load_benchmark
+
+    tested = load_benchmark("math500", folder, allow_count=True)
+    held_out = {_plain(prompt.messages[-1].content) for prompt in tested}
+    problems = (
+        prompt
+        for prompt, record in _problems("math", _MATH, folder)
+        if record.get("level") not in ("Level 1", "Level 2")
+        and _plain(prompt.messages[-1].content) not in held_out
+    )
+    return list(islice(problems, limit))
+
+
+def _load_code(limit: int, folder: str | Path | None) -> list[Prompt]:
+    half = [prompt for prompt, _ in islice(_problems("code", _LEETCODE, folder), limit // 2)]
+    rest = islice(_problems("code", _OPENCODE, folder), limit - len(half))
+    return half + [prompt for prompt, _ in rest]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _problems(
+    name: str, source: DataSet, folder: str | Path | None
+) -> Iterator[tuple[Prompt, Mapping[str, Any]]]:
+    """Problems in file order, each once, with their records."""
+    seen: set[str] = set()
+    for number, record in enumerate(_records(source, folder), 1):
+        where = f"{source.hub_id if folder is None else source.file}, record {number}"
+        text = _field(record, source.prompt, where)
+        key = str(record.get(source.key) or "") or _plain(text)
+        if key in seen:
+            continue
+        seen.add(key)
+        messages = (Message("user", text),)
+        if name != "code":
+            messages = (Message("system", SYSTEM_PROMPT), *messages)
+        answer = _reference(record, source, where) if source.answer else None
+        if source.answer and answer is None:
+            log.warning("%s: left out, no answer is read from its %s", where, source.answer)
+            continue
+        yield Prompt(f"{source.file}/{len(seen):05d}", messages, answer), record
+
+
+def _reference(record: Mapping[str, Any], source: DataSet, where: str) -> str | None:
+    if source.boxed:
+        return extract_answer(_field(record, source.answer, where))
+    value = record.get(source.answer)
+    text = "" if value is None else str(value).strip()
+    if not text:
+        raise InputError(f"{where}: field {source.answer!r} holds no answer")
+    return text
+
+
+def _field(record: Mapping[str, Any], name: str, where: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: field {name!r} is missing or empty: is this the data set?")
+    return value.strip()
+
+
+def _records(source: DataSet, folder: str | Path | None) -> Iterator[Mapping[str, Any]]:
+    if folder is not None:
+        yield from _local_records(Path(folder) / f"{source.file}.jsonl")
+        return
+    from datasets import load_dataset
+
+    try:
+        for config in source.configs or (None,):
+            for split in source.splits:
+                # Streaming: OpenCodeReasoning has 28 GB, of which the first problems are wanted.
+                yield from load_dataset(source.hub_id, config, split=split, streaming=True)
+    # Hub, cache, network and file formats each raise errors of their own.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        raise InputError(
+            f"{source.hub_id}: cannot be read from the hub ({reason}): get its records as "
+            f"{source.file}.jsonl and give their folder (--data)"
+        ) from error
+
+
+def _local_records(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{path}, line {number}: invalid JSON: {error}") from None
+            if not isinstance(record, dict):
+                raise InputError(f"{path}, line {number}: must be an object with fields")
+            yield record
+
+
+def published_pool(teacher: str, limit: int, folder: str | Path | None = None) -> Pool:
+    """LIMO's own solutions as responses of a teacher, graded.
+
+    Sec. C.14 says that they are DeepSeek-R1's.
+
+    Args:
+        teacher: Whose they are.
+        limit: Prompts at most.
+        folder: As in `load_source`.
+    """
+    from lalp.sampling.pool import grade_completions, sampled_pool
+    from lalp.sampling.samples import Completion
+
+    pairs = list(islice(_problems("limo", _LIMO, folder), limit))
+    prompts = [prompt for prompt, _ in pairs]
+    completions = [
+        Completion(prompt.prompt_id, 0, _field(record, _LIMO.solution, prompt.prompt_id), 0, False)
+        for prompt, record in pairs
+    ]
+    return sampled_pool(prompts, grade_completions(prompts, completions), teacher)

@@ -1,0 +1,265 @@
+"""Figures of notebooks 00, 04 and 10."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+from lalp.paper.conditioning.plots import _MARKERS
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, _score_label, teacher_colors
+
+
+def plot_pool(frame: pd.DataFrame) -> Figure:
+    """Responses, lengths and step counts per teacher.
+
+    Args:
+        frame: One row per response: ``teacher``, ``num_tokens``, ``num_steps``.
+    """
+    order = sorted(frame["teacher"].unique())
+    colors = teacher_colors(order)
+    fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 3.4))
+    counts = frame["teacher"].value_counts().reindex(order)
+    axes[0].barh(order, counts, color=[colors[t] for t in order])
+    axes[0].bar_label(axes[0].containers[0], padding=3)
+    axes[0].set(xlabel="correct responses", xlim=(0, counts.max() * 1.3))
+    for axis, column, label in (
+        (axes[1], "num_tokens", "tokens per response"),
+        (axes[2], "num_steps", "steps per response"),
+    ):
+        sns.boxplot(
+            frame,
+            x=column,
+            y="teacher",
+            order=order,
+            hue="teacher",
+            palette=colors,
+            legend=False,
+            ax=axis,
+            fliersize=2,
+        )
+        axis.set(xlabel=label, ylabel="")
+        axis.tick_params(labelleft=False)
+    for axis in axes:
+        axis.invert_yaxis() if axis is axes[0] else None
+    return fig
+
+
+def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
+    """GALP against LALP per response, coloured by teacher."""
+    colors = teacher_colors(frame["teacher"].unique())
+    # JointGrid lays itself out, and says so if another layout is set.
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        grid = sns.JointGrid(frame, x="galp", y=column, hue="teacher", palette=colors, height=5.5)
+    grid.plot_joint(sns.scatterplot, s=22, alpha=0.8)
+    grid.plot_marginals(sns.kdeplot, fill=True, alpha=0.15, common_norm=False)
+    low = min(frame["galp"].min(), frame[column].min()) - 0.1
+    high = max(frame["galp"].max(), frame[column].max()) + 0.1
+    grid.ax_joint.plot([low, high], [low, high], color="0.5", lw=1, ls="--", zorder=0)
+    grid.ax_joint.set(xlim=(low, high), ylim=(low, high))
+    grid.ax_joint.locator_params(nbins=5)
+    grid.set_axis_labels("GALP (nats per token)", f"LALP, window {column[5:]} (nats per token)")
+    grid.ax_joint.legend(title="", fontsize="small")
+    grid.figure.tight_layout()
+    return grid.figure
+
+
+def plot_teacher_means(rankings: dict[str, pd.DataFrame]) -> Figure:
+    """Mean score and interval per teacher, a panel per score (paper, Fig. 1 and Table 2)."""
+    teachers = sorted(next(iter(rankings.values()))["teacher"])
+    colors = teacher_colors(teachers)
+    fig, axes = plt.subplots(
+        1, len(rankings), figsize=(FULL_WIDTH, 3.2), sharey=True, squeeze=False
+    )
+    for axis, (column, table) in zip(axes[0], rankings.items(), strict=True):
+        table = table.set_index("teacher").loc[teachers]
+        for place, (teacher, row) in enumerate(table.iterrows()):
+            _draw_interval(axis, row, place, colors[teacher])
+        axis.set_title(_score_label(column), fontsize="medium")
+        axis.set_yticks(range(len(teachers)), teachers)
+        axis.margins(y=0.2)
+        low, high = axis.get_xlim()
+        axis.set_xticks(sorted({round(low + share * (high - low), 1) for share in (0.25, 0.75)}))
+    fig.supxlabel(
+        "mean score (nats per token), 95 % interval over prompts; 1 = highest", fontsize="medium"
+    )
+    return fig
+
+
+def _draw_interval(axis: Axes, row: pd.Series, place: int, color: tuple) -> None:
+    axis.plot([row["low"], row["high"]], [place, place], color=color, lw=2)
+    axis.plot(row["mean"], place, "o", color=color)
+    axis.annotate(
+        f"{row['rank']:.0f}",
+        (row["mean"], place),
+        xytext=(0, 7),
+        textcoords="offset points",
+        ha="center",
+        fontsize="small",
+    )
+
+
+def plot_window_sweep(means: pd.DataFrame) -> Figure:
+    """Teacher means as the window grows from a few steps to the full prefix (paper, Fig. 3).
+
+    Args:
+        means: ``window`` (label, in order), ``teacher``, ``mean``, ``low``, ``high``, ``rank``.
+    """
+    colors = teacher_colors(means["teacher"].unique())
+    labels = list(dict.fromkeys(means["window"]))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.8))
+    for shift, (teacher, table) in enumerate(means.groupby("teacher", sort=True)):
+        places = [labels.index(window) for window in table["window"]]
+        moved = [place + 0.06 * (shift - 1.5) for place in places]
+        errors = [table["mean"] - table["low"], table["high"] - table["mean"]]
+        left.errorbar(
+            moved, table["mean"], yerr=errors, color=colors[teacher], marker="o", ms=4, capsize=2
+        )
+        right.plot(places, table["rank"], color=colors[teacher], marker="o", label=teacher, lw=2)
+    left.set(ylabel="mean score (nats per token)")
+    right.set(ylabel="rank (1 = highest)", yticks=sorted(means["rank"].unique().astype(int)))
+    right.invert_yaxis()
+    for axis in (left, right):
+        axis.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
+        axis.set_xlabel("window (share of the preceding steps)")
+    fig.legend(
+        *right.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small"
+    )
+    return fig
+
+
+def plot_prompts_enough(curves: dict[str, pd.DataFrame]) -> Figure:
+    """Share of prompt subsets that give the full set's teacher order (paper, Sec. 7.1)."""
+    fig, axis = plt.subplots(figsize=(HALF_WIDTH, 3.6))
+    for (column, curve), marker in zip(curves.items(), "os^Dv", strict=False):
+        (line,) = axis.plot(
+            curve["num_prompts"], curve["order_share"], marker=marker, label=_score_label(column)
+        )
+        axis.fill_between(
+            curve["num_prompts"],
+            curve["order_low"],
+            curve["order_high"],
+            color=line.get_color(),
+            alpha=0.2,
+        )
+    axis.axhline(0.95, color="0.5", lw=1, ls="--")
+    axis.set(xlabel="prompts", ylabel="share of draws with the full order", ylim=(0, 1.03))
+    axis.legend(fontsize="small")
+    return fig
+
+
+def plot_mixes(mixes: pd.DataFrame) -> Figure:
+    """Composition of each selection by teacher (paper, Table 8).
+
+    Args:
+        mixes: Percent, one row per selection rule, one column per teacher.
+    """
+    colors = teacher_colors(mixes.columns)
+    fig, axis = plt.subplots(figsize=(FULL_WIDTH, 0.5 * len(mixes) + 1.2))
+    left = [0.0] * len(mixes)
+    for teacher in mixes.columns:
+        bars = axis.barh(
+            mixes.index, mixes[teacher], left=left, color=colors[teacher], label=teacher
+        )
+        axis.bar_label(
+            bars,
+            [f"{v:.0f}" if v >= 4 else "" for v in mixes[teacher]],
+            label_type="center",
+            color="white",
+            fontsize="small",
+        )
+        left = [a + b for a, b in zip(left, mixes[teacher], strict=True)]
+    axis.invert_yaxis()
+    axis.set(xlabel="responses chosen per teacher (%)", xlim=(0, 100))
+    axis.grid(axis="y", visible=False)
+    fig.legend(loc="outside upper center", ncols=4, fontsize="small")
+    return fig
+
+
+def plot_correlations(pairs: pd.DataFrame, shares: pd.DataFrame) -> Figure:
+    """Rank correlations between scores, and how often they choose the same response.
+
+    Args:
+        pairs: From `lalp.selection.variants.within_prompt_correlations`.
+        shares: Square table: share of prompts with the same choice.
+    """
+    names = list(shares.columns)
+    taus = shares * float("nan")
+    for row in pairs.itertuples():
+        taus.loc[row.score, row.other] = taus.loc[row.other, row.score] = row.tau
+    fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.4))
+    options = {"annot": True, "cbar": False, "linewidths": 0.5, "annot_kws": {"size": "small"}}
+    sns.heatmap(taus, ax=axes[0], fmt=".2f", cmap="vlag", vmin=-1, vmax=1, **options)
+    axes[0].set_title("Kendall tau within prompts", fontsize="medium")
+    unlike = shares.mask(taus.isna() & (shares == 1))
+    sns.heatmap(100 * unlike, ax=axes[1], fmt=".0f", cmap="Blues", vmin=0, vmax=100, **options)
+    axes[1].set_title("same response chosen (% of prompts)", fontsize="medium")
+    labels = [_short_label(name) for name in names]
+    for axis in axes:
+        axis.set_xticklabels(labels, rotation=40, ha="right")
+        axis.grid(visible=False)
+    axes[0].set_yticklabels(labels, rotation=0)
+    axes[1].set_yticklabels([])
+    return fig
+
+
+def plot_step_length(pairs: pd.DataFrame) -> Figure:
+    """How each score goes with the length of steps among the candidates of a prompt.
+
+    Args:
+        pairs: ``score``, ``tau``, ``low``, ``high``.
+    """
+    fig, axis = plt.subplots(figsize=(HALF_WIDTH, 0.45 * len(pairs) + 1.1))
+    places = range(len(pairs))
+    axis.hlines(places, pairs["low"], pairs["high"], color="0.35", lw=2)
+    axis.plot(pairs["tau"], places, "o", color="0.1")
+    axis.axvline(0, color="0.5", lw=1, ls="--")
+    axis.set_yticks(places, [_short_label(name) for name in pairs["score"]])
+    axis.invert_yaxis()
+    reach = 1.15 * max(pairs["low"].abs().max(), pairs["high"].abs().max())
+    axis.set(xlabel="Kendall tau with tokens per step", xlim=(-reach, reach))
+    return fig
+
+
+def _short_label(column: str) -> str:
+    name, _, window = column.partition("@")
+    label = {"galp-tail": "GALP, tails", "lalp-tail": "LALP, tails", "rsr": "RSR (negated)"}.get(
+        name, name.upper() if name in ("galp", "lalp") else name
+    )
+    return f"{label}, w = {window}" if window else label
+
+
+def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
+    """Teachers around their common mean under each step splitter, a panel per window (Sec. B.1).
+
+    Args:
+        means: ``window``, ``splitter``, ``prompts``, ``teacher``, ``mean``, ``low``, ``high``.
+    """
+    windows, splitters = (list(dict.fromkeys(means[name])) for name in ("window", "splitter"))
+    teachers = sorted(means["teacher"].unique())
+    colors = teacher_colors(teachers)
+    fig, axes = plt.subplots(1, len(windows), figsize=(FULL_WIDTH, 3.9), squeeze=False, sharey=True)
+    for axis, window in zip(axes[0], windows, strict=True):
+        for place, teacher in enumerate(teachers):
+            rows = means.query("window == @window and teacher == @teacher")
+            rows = rows.set_index("splitter").loc[splitters]
+            shift = 0.17 * (place - (len(teachers) - 1) / 2)
+            x = [position + shift for position in range(len(splitters))]
+            style = {"color": colors[teacher], "marker": _MARKERS[place % len(_MARKERS)]}
+            errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+            axis.errorbar(x, rows["mean"], yerr=errors, ls="", ms=5, label=teacher, **style)
+        axis.axhline(0, color="0.35", lw=1, ls="--")
+        axis.set_xticks(range(len(splitters)), splitters, rotation=35, ha="right")
+        axis.grid(axis="x", visible=False)
+        num_prompts = means.query("window == @window")["prompts"].min()
+        name = "full prefix" if window == "all" else f"w = {window}"
+        axis.set_title(f"{name}; {num_prompts} prompts", fontsize="medium")
+    axes[0, 0].set_ylabel("mean score minus that of all\nteachers (nats per token)")
+    handles = axes[0, 0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside upper center", ncols=4, fontsize="small")
+    return fig

@@ -1,0 +1,164 @@
+"""Does the choice of steps decide the ranking? The same responses under several step splitters.
+
+Under the full prefix a token's log-probability does not depend on the steps, so LALP of any
+splitter follows from GALP's tokens, exactly and without a forward pass. Under a window it has to be
+scored anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy import stats
+
+from lalp.scoring.equations import local_average_log_prob
+from lalp.selection.ranking import rank_teachers, tau_interval
+from lalp.selection.rules import agreement, select
+from lalp.steps.sentences import Span
+from lalp.steps.splitters import Steps
+from lalp.students.encoding import assign_steps
+
+
+def splitter_column(splitter: str, window: str) -> str:
+    """Name of the score column of a splitter and a window, or of its ``num_steps``."""
+    return f"{splitter}:{window if window == 'num_steps' else f'lalp@{window}'}"
+
+
+def weigh_steps(log_probs: Float[np.ndarray, "tokens"], token_steps: Sequence[Span]) -> float:
+    """Mean over steps of the mean over the step's tokens (Eq. 3), given the tokens' spans.
+
+    Returns:
+        Nats per token; NaN if a step has no token of its own or a token has no log-probability.
+    """
+    if not token_steps or any(start == end for start, end in token_steps):
+        return float("nan")
+    return local_average_log_prob([log_probs[start:end] for start, end in token_steps])
+
+
+def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -> pd.DataFrame:
+    """LALP under the full prefix for other steps than those that were scored.
+
+    Args:
+        scores: From `score` with token columns.
+        texts: Each response's text by its id.
+        steps: Character spans by response id.
+
+    Returns:
+        ``score`` in nats and ``num_steps``, a row per row of ``scores``.
+    """
+    rows = []
+    for response_id, offsets, log_probs in zip(
+        scores["response_id"], scores["token_spans"], scores["galp:tokens"], strict=True
+    ):
+        spans = assign_steps(texts[response_id], offsets, steps[response_id])
+        rows.append({"score": weigh_steps(np.asarray(log_probs), spans), "num_steps": len(spans)})
+    return pd.DataFrame(rows, index=scores.index, columns=["score", "num_steps"])
+
+
+def compare_splitters(
+    frame: pd.DataFrame,
+    splitters: Sequence[str],
+    windows: Sequence[str],
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What the teacher ranking and the selection become under each splitter.
+
+    Args:
+        frame: One row per response, with `splitter_column` for each splitter and window.
+        splitters: The first one is what the others are compared with.
+        windows: As in the columns' names.
+        num_resamples: Bootstrap resamples, over prompts.
+        seed: For them.
+
+    Returns:
+        One row per window and splitter: ``prompts``, ``steps`` per response, ``tokens`` per step
+        (means over responses), ``order`` of the teachers, ``tau`` with the first splitter's order,
+        ``tau_low`` to ``tau_high`` (95 % for the whole table together, by Bonferroni), ``same``,
+        the share of prompts with the same selected response, and its 95 % Wilson interval.
+    """
+    options = {
+        "level": 1 - 0.05 / max(1, len(windows) * (len(splitters) - 1)),
+        "num_resamples": num_resamples,
+        "seed": seed,
+    }
+    rows = []
+    for window in windows:
+        columns = [splitter_column(splitter, window) for splitter in splitters]
+        scored = frame[frame[columns].notna().all(axis=1)]
+        first = _select(scored, columns[0])
+        for splitter, column in zip(splitters, columns, strict=True):
+            ranking = rank_teachers(scored, column, num_resamples=1)
+            tau = tau_interval(scored, columns[0], column, **options)
+            num_steps = scored[splitter_column(splitter, "num_steps")]
+            rows.append(
+                {
+                    "window": window,
+                    "splitter": splitter,
+                    "prompts": tau.num_prompts,
+                    "steps": num_steps.mean(),
+                    "tokens": (scored["num_tokens"] / num_steps).mean(),
+                    "order": " > ".join(ranking["teacher"]),
+                    "tau": tau.tau,
+                    "tau_low": tau.low,
+                    "tau_high": tau.high,
+                    **_agreement(first, _select(scored, column)),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def centered_means(
+    frame: pd.DataFrame,
+    splitters: Sequence[str],
+    windows: Sequence[str],
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Each teacher's mean score above or below the mean of all teachers on the same prompt.
+
+    What makes a prompt hard for all is taken out, so that the intervals show what decides the
+    order. The order is that of the plain means.
+
+    Args:
+        frame: As in `compare_splitters`.
+        splitters: As in `compare_splitters`.
+        windows: As in `compare_splitters`.
+        num_resamples: Bootstrap resamples, over prompts.
+        seed: For them.
+
+    Returns:
+        ``window``, ``splitter``, ``prompts``, ``teacher``, ``rank``, and ``mean``, ``low`` and
+        ``high`` in nats per token.
+    """
+    tables = []
+    for window in windows:
+        columns = [splitter_column(splitter, window) for splitter in splitters]
+        scored = frame[frame[columns].notna().all(axis=1)]
+        for splitter, column in zip(splitters, columns, strict=True):
+            means = scored.groupby(["prompt_id", "teacher"])[column].mean()
+            level = means.groupby("prompt_id").mean()
+            centered = scored.assign(**{column: scored[column] - scored["prompt_id"].map(level)})
+            table = rank_teachers(centered, column, num_resamples=num_resamples, seed=seed)
+            place = {"window": window, "splitter": splitter}
+            tables.append(table.assign(**place, prompts=table.attrs["num_prompts"]))
+    columns = ["window", "splitter", "prompts", "teacher", "rank", "mean", "low", "high"]
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def _select(scores: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The response with the highest score of each prompt."""
+    return select(scores.assign(**{"lalp@0": scores[column]}), "lalp", "0")
+
+
+def _agreement(first: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
+    """Share of prompts with the same response, and its 95 % Wilson interval."""
+    share = agreement(first, other)
+    test = stats.binomtest(round(share * len(first)), len(first))
+    interval = test.proportion_ci(0.95, method="wilson")
+    return {"same": share, "same_low": interval.low, "same_high": interval.high}

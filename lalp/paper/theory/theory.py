@@ -1,0 +1,876 @@
+"""The paper's toy theory as numbers (Appendix A): what a learner of pairs learns, and the bounds.
+
+The data is a chain of discrete steps z_1..z_K. The learner has one free distribution
+``q(z_j | i, j, z_i)`` per context: a pair of steps i < j and the value of z_i. Arrays over pairs
+follow `step_pairs`. Log-probabilities are in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.special import log_softmax, xlogy
+
+from lalp.errors import InputError
+
+# Largest error of a probability or a total mass that still counts as rounding.
+_ROUNDING = 1e-9
+
+
+def _check_distributions(values: Float[np.ndarray, "*batch letters"], name: str) -> None:
+    if values.ndim == 0 or values.size == 0:
+        raise InputError(f"{name}: needs a last axis of probabilities, at least one")
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise InputError(f"{name}: holds a negative or non-finite probability; check its values")
+    totals = values.sum(-1)
+    worst = totals.flat[np.abs(totals - 1).argmax()]
+    if abs(worst - 1) > _ROUNDING:
+        raise InputError(
+            f"{name}: probabilities sum to {worst:.6g}, not 1; normalise the last axis"
+        )
+
+
+def _check_at_least(low: float, **values: float | np.ndarray) -> None:
+    for name, value in values.items():
+        array = np.atleast_1d(value)
+        bad = array[~(np.isfinite(array) & (array >= low))]
+        if bad.size:
+            raise InputError(f"{name} must be finite and at least {low:g}, not {bad[0]:g}")
+
+
+# --- one context (Prop. A.1) --------------------------------------------------------------------
+
+
+def cross_entropy(
+    p: Float[np.ndarray, "*batch letters"], q: Float[np.ndarray, "*batch letters"]
+) -> Float[np.ndarray, "*batch"]:
+    """``H(p, q) = -sum_z p(z) log q(z)``, in nats; infinite where q misses a letter of p."""
+    return -xlogy(p, q).sum(-1)
+
+
+def total_variation(
+    p: Float[np.ndarray, "*batch letters"], q: Float[np.ndarray, "*batch letters"]
+) -> Float[np.ndarray, "*batch"]:
+    """Total-variation distance, half the sum of absolute differences: 0 to 1."""
+    return np.abs(p - q).sum(-1) / 2
+
+
+def smoothed_cross_entropy(
+    p: Float[np.ndarray, "*batch letters"],
+    u: Float[np.ndarray, "*batch letters"],
+    q: Float[np.ndarray, "*batch letters"],
+    lam: float | Float[np.ndarray, "*batch"],
+) -> Float[np.ndarray, "*batch"]:
+    """``H(p, q) + lambda H(u, q)``: one context's share of the risk (Eq. 6), in nats."""
+    _check_at_least(0, lam=lam)
+    # At lambda = 0 the background has no say, also where its cross-entropy is infinite.
+    background = np.where(np.asarray(lam) > 0, cross_entropy(u, q), 0.0)
+    return cross_entropy(p, q) + lam * background
+
+
+def mixture_minimizer(
+    p: Float[np.ndarray, "*batch letters"],
+    u: Float[np.ndarray, "*batch letters"],
+    lam: float | Float[np.ndarray, "*batch"],
+) -> Float[np.ndarray, "*batch letters"]:
+    """The q that minimizes ``H(p, q) + lambda H(u, q)``: ``(p + lambda u) / (1 + lambda)`` (A.1).
+
+    Any other q is worse by exactly ``(1 + lambda) KL(minimizer || q)``, so it is unique.
+
+    Args:
+        p: Data distributions.
+        u: Background distributions.
+        lam: Strength of the background, at least 0.
+
+    Raises:
+        InputError: If p or u are no distributions over the same letters, or lambda is negative.
+    """
+    _check_distributions(p, "p")
+    _check_distributions(u, "u")
+    if p.shape[-1] != u.shape[-1]:
+        raise InputError(f"p has {p.shape[-1]} letters, u {u.shape[-1]}: give both the same")
+    _check_at_least(0, lam=lam)
+    weight = np.asarray(lam)[..., None]
+    return (p + weight * u) / (1 + weight)
+
+
+def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFrame:
+    """Lay random distributions beside the closed form of Prop. A.1.
+
+    Half of the rivals are drawn anywhere, half close to the closed form.
+
+    Args:
+        num_instances: Random problems: 2 to 8 letters, lambda from 0.01 to 100.
+        num_others: Rivals per problem, at least 2.
+        seed: For all draws.
+
+    Returns:
+        One row per problem: ``num_letters``, ``lam``, ``smallest_excess`` (nats by which the best
+        rival is worse than the closed form) and ``identity_error`` (largest difference between a
+        rival's excess and ``(1 + lambda) KL``, nats).
+    """
+    _check_at_least(1, num_instances=num_instances)
+    _check_at_least(2, num_others=num_others)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for num_letters in rng.integers(2, 9, size=num_instances):
+        p, u = rng.dirichlet(np.ones(num_letters), size=2)
+        lam = float(10 ** rng.uniform(-2, 2))
+        best = mixture_minimizer(p, u, lam)
+        near = np.log(best) + 0.1 * rng.normal(size=(num_others // 2, num_letters))
+        far = np.log(rng.dirichlet(np.ones(num_letters), size=num_others - num_others // 2))
+        others = np.exp(log_softmax(np.concatenate([near, far]), axis=-1))
+        excess = smoothed_cross_entropy(p, u, others, lam) - smoothed_cross_entropy(p, u, best, lam)
+        divergence = cross_entropy(best, others) - cross_entropy(best, best)
+        error = np.abs(excess - (1 + lam) * divergence).max()
+        rows.append((num_letters, lam, excess.min(), error))
+    return pd.DataFrame(rows, columns=["num_letters", "lam", "smallest_excess", "identity_error"])
+
+
+# --- chains of steps ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """A batch of Markov chains z_1..z_K over a finite alphabet (Eq. 5).
+
+    Attributes:
+        initial: ``p(z_1)``.
+        transitions: ``p(z_{k+1} | z_k)``, one matrix per link; a row is a value of z_k.
+
+    Raises:
+        InputError: If shapes do not fit or a row is no distribution.
+    """
+
+    initial: Float[np.ndarray, "chains letters"]
+    transitions: Float[np.ndarray, "chains links letters letters"]
+
+    def __post_init__(self) -> None:
+        if self.initial.ndim != 2 or self.transitions.ndim != 4 or not self.transitions.shape[1]:
+            raise InputError(
+                "initial needs the axes chain and letter, transitions chain, link, letter, letter "
+                "with at least one link"
+            )
+        chains, letters = self.initial.shape
+        if self.transitions.shape[::3] != (chains, letters) or (
+            self.transitions.shape[2] != letters
+        ):
+            raise InputError(
+                f"transitions of shape {self.transitions.shape} do not fit {chains} chains of "
+                f"{letters} letters"
+            )
+        _check_distributions(self.initial, "initial")
+        _check_distributions(self.transitions, "transitions")
+
+    @property
+    def num_steps(self) -> int:
+        """K, one more than the links."""
+        return self.transitions.shape[1] + 1
+
+    @property
+    def num_letters(self) -> int:
+        """Size of the alphabet."""
+        return self.initial.shape[1]
+
+
+def random_chains(num_chains: int, num_steps: int, num_letters: int, seed: int) -> Chains:
+    """Chains whose every row is drawn from a flat Dirichlet distribution, a new one per link."""
+    _check_at_least(1, num_chains=num_chains)
+    _check_at_least(2, num_steps=num_steps, num_letters=num_letters)
+    rng = np.random.default_rng(seed)
+    flat = np.ones(num_letters)
+    shape = (num_chains, num_steps - 1, num_letters)
+    return Chains(rng.dirichlet(flat, size=num_chains), rng.dirichlet(flat, size=shape))
+
+
+def balanced_chains(
+    num_chains: int, num_steps: int, num_letters: int, num_permutations: int, seed: int
+) -> Chains:
+    """Chains whose every step is uniform: each link is a random mixture of random permutations.
+
+    One permutation gives a deterministic chain, which never forgets.
+    """
+    _check_at_least(1, num_chains=num_chains)
+    _check_at_least(2, num_steps=num_steps, num_letters=num_letters)
+    _check_at_least(1, num_permutations=num_permutations)
+    rng = np.random.default_rng(seed)
+    shape = (num_chains, num_steps - 1, num_permutations)
+    weights = rng.dirichlet(np.ones(num_permutations), size=shape[:2])
+    orders = rng.permuted(np.broadcast_to(np.arange(num_letters), (*shape, num_letters)), axis=-1)
+    transitions = (weights[..., None, None] * np.eye(num_letters)[orders]).sum(axis=2)
+    return Chains(np.full((num_chains, num_letters), 1 / num_letters), transitions)
+
+
+def step_pairs(num_steps: int) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
+    """All pairs of steps i < j, counted from 0: the order of every array over pairs."""
+    return np.triu_indices(num_steps, k=1)
+
+
+def pair_distances(num_steps: int) -> Int[np.ndarray, "pairs"]:
+    """``j - i`` of every pair."""
+    first, second = step_pairs(num_steps)
+    return second - first
+
+
+def marginals(chains: Chains) -> Float[np.ndarray, "chains steps letters"]:
+    """``p(z_k)`` of every step."""
+    steps = [chains.initial]
+    for link in range(chains.num_steps - 1):
+        steps.append(np.einsum("ca,cab->cb", steps[-1], chains.transitions[:, link]))
+    return np.stack(steps, axis=1)
+
+
+def pair_conditionals(chains: Chains) -> Float[np.ndarray, "chains pairs letters letters"]:
+    """The true ``p(z_j | z_i)`` of every pair."""
+    num_steps = chains.num_steps
+    distances = pair_distances(num_steps)
+    shape = (len(chains.initial), len(distances), chains.num_letters, chains.num_letters)
+    links = np.full(shape, np.nan)
+    links[:, distances == 1] = chains.transitions
+    return chain_conditionals(links, num_steps, hop=1)
+
+
+def chain_conditionals(
+    q: Float[np.ndarray, "*runs pairs letters letters"], num_steps: int, hop: int
+) -> Float[np.ndarray, "*runs pairs letters letters"]:
+    """The scaffolded estimate of every ``p(z_j | z_i)``: local ones, chained from i to j.
+
+    The steps in between are summed out exactly. Only pairs at most ``hop`` apart are read.
+
+    Args:
+        q: The learner's conditionals.
+        num_steps: K.
+        hop: Steps per hop; a shorter one ends the chain where the distance is no multiple.
+    """
+    _check_at_least(1, hop=hop)
+    first, second = step_pairs(num_steps)
+    place = np.zeros((num_steps, num_steps), dtype=int)
+    place[first, second] = np.arange(len(first))
+    chained = np.array(q)
+    # From near to far, so that the pair (i, j - rest) is already there.
+    for distance in range(hop + 1, num_steps):
+        for i in range(num_steps - distance):
+            middle, j = i + hop, i + distance
+            chained[..., place[i, j], :, :] = (
+                q[..., place[i, middle], :, :] @ chained[..., place[middle, j], :, :]
+            )
+    return chained
+
+
+# --- the risk over all contexts (Eq. 6-7, Theorem A.2) ------------------------------------------
+
+
+def window_weights(num_steps: int, window: int) -> Float[np.ndarray, "pairs"]:
+    """How often each pair is shown: evenly up to distance ``window``, never beyond."""
+    if not 1 <= window < num_steps:
+        raise InputError(f"a window of {window} steps: choose 1 to {num_steps - 1}")
+    seen = pair_distances(num_steps) <= window
+    return seen / seen.sum()
+
+
+def data_masses(
+    chains: Chains, weights: Float[np.ndarray, "pairs"]
+) -> Float[np.ndarray, "chains pairs letters letters"]:
+    """Probability that the data shows pair (i, j) with values z_i and z_j.
+
+    Args:
+        chains: Where the data come from.
+        weights: Share of each pair in the data, for example `window_weights`.
+
+    Raises:
+        InputError: If there is not one weight per pair, or they are no distribution.
+    """
+    first, _ = step_pairs(chains.num_steps)
+    if weights.shape != first.shape:
+        raise InputError(
+            f"weights of shape {weights.shape} for {len(first)} pairs: give one per pair"
+        )
+    _check_distributions(weights, "weights")
+    context = weights[:, None] * marginals(chains)[:, first]
+    return context[..., None] * pair_conditionals(chains)
+
+
+def matched_background(
+    joint: Float[np.ndarray, "*runs pairs letters letters"],
+) -> Float[np.ndarray, "*runs pairs letters"]:
+    """Background mass of every context: the data's where there are data, any value elsewhere.
+
+    Then A.2 reads ``(p + lambda u) / (1 + lambda)`` on seen pairs, which is label smoothing.
+    """
+    context = joint.sum(-1)
+    return np.where(context > 0, context, even_background(joint))
+
+
+def even_background(
+    joint: Float[np.ndarray, "*runs pairs letters letters"],
+) -> Float[np.ndarray, "*runs pairs letters"]:
+    """Background mass of every context: the same, as in the paper's uniform background.
+
+    Then A.2 mixes data and background with the weight ``mu / (mu + lambda nu)``.
+    """
+    shape = joint.shape[:-1]
+    return np.full(shape, 1 / (shape[-1] * shape[-2]))
+
+
+def pair_minimizer(
+    joint: Float[np.ndarray, "*runs pairs letters letters"],
+    background: Float[np.ndarray, "*runs pairs letters"],
+    lam: float | Float[np.ndarray, "*runs"],
+) -> Float[np.ndarray, "*runs pairs letters letters"]:
+    """The learner that minimizes the risk (Theorem A.2), in closed form.
+
+    In a context of mass mu under the data and nu under the background it is
+    ``(mu p + lambda nu u) / (mu + lambda nu)``, u uniform.
+
+    Args:
+        joint: Mass of pair and both values under the data; its sum over z_j is mu.
+        background: nu.
+        lam: Strength of the background, at least 0.
+
+    Returns:
+        NaN in contexts without data if lambda or nu is 0: every q is a minimizer there.
+    """
+    _check_at_least(0, lam=lam, joint=joint, background=background)
+    smooth = np.asarray(lam)[..., None, None] * background
+    total = joint.sum(-1) + smooth
+    with np.errstate(invalid="ignore"):
+        return (joint + smooth[..., None] / joint.shape[-1]) / total[..., None]
+
+
+def mixture_weights(
+    joint: Float[np.ndarray, "*runs pairs letters letters"],
+    background: Float[np.ndarray, "*runs pairs letters"],
+    lam: float | Float[np.ndarray, "*runs"],
+) -> Float[np.ndarray, "*runs pairs letters"]:
+    """``mu / (mu + lambda nu)``: the data's share in each context's minimizer (Theorem A.2)."""
+    _check_at_least(0, lam=lam, joint=joint, background=background)
+    context = joint.sum(-1)
+    with np.errstate(invalid="ignore"):
+        return context / (context + np.asarray(lam)[..., None, None] * background)
+
+
+@dataclass(frozen=True, eq=False)
+class LearnerTrace:
+    """A learner of pairs while it is trained.
+
+    Attributes:
+        updates: Number of updates made at each record.
+        conditionals: ``q(z_j | i, j, z_i)`` then.
+    """
+
+    updates: Int[np.ndarray, "records"]
+    conditionals: Float[np.ndarray, "records runs pairs letters letters"]
+
+
+def train_learner(
+    joint: Float[np.ndarray, "runs pairs letters letters"],
+    background: Float[np.ndarray, "runs pairs letters"],
+    lam: Float[np.ndarray, "runs"],
+    *,
+    num_updates: int,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> LearnerTrace:
+    """Minimize the risk (Eq. 6) by gradient descent: softmax logits per context, random start.
+
+    Adam with a step size that falls to 0; the runs do not influence each other.
+
+    Args:
+        joint: Each run's mass of pair and both values under the data.
+        background: Each run's mass of contexts under the background, never sampled.
+        lam: Each run's strength of the background.
+        num_updates: Gradient steps.
+        batch_size: Pairs sampled anew for each update; None for the exact risk.
+        seed: For the start and the samples.
+
+    Returns:
+        The learner at about 40 points, denser at the start; the last one is the trained learner.
+    """
+    _check_at_least(0, lam=lam, joint=joint, background=background)
+    _check_at_least(1, num_updates=num_updates)
+    if batch_size is not None:
+        _check_at_least(1, batch_size=batch_size)
+    rng = np.random.default_rng(seed)
+    smooth = torch.from_numpy((lam[:, None, None] * background / joint.shape[-1])[..., None])
+    logits = torch.from_numpy(rng.normal(size=joint.shape)).requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=num_updates)
+    records = np.unique(np.geomspace(1, num_updates + 1, 40).round().astype(int) - 1)
+    kept, data = [], torch.from_numpy(joint)
+    with _one_thread():
+        for update in range(num_updates + 1):
+            log_q = logits.log_softmax(-1)
+            if update in records:
+                kept.append(log_q.detach().exp().numpy())
+            if batch_size is not None:
+                data = torch.from_numpy(sample_pairs(joint, batch_size, rng))
+            optimizer.zero_grad()
+            (-(data + smooth) * log_q).sum().backward()
+            optimizer.step()
+            schedule.step()
+    return LearnerTrace(records, np.stack(kept))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """On tables this small, threads that wait for one another take most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def sample_pairs(
+    joint: Float[np.ndarray, "runs pairs letters letters"],
+    num_pairs: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "runs pairs letters letters"]:
+    """Shares of ``num_pairs`` independent draws of pair and values, run by run."""
+    flat = joint.reshape(len(joint), -1)
+    return (rng.multinomial(num_pairs, flat) / num_pairs).reshape(joint.shape)
+
+
+def learning_curves(
+    chains: Chains,
+    lams: Sequence[float],
+    *,
+    num_updates: int,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How a learner that is shown adjacent pairs nears the closed form of Theorem A.2.
+
+    Args:
+        chains: One learner is trained per chain and lambda.
+        lams: Strengths of the (matched) background.
+        num_updates: As in `train_learner`.
+        batch_size: As in `train_learner`.
+        seed: As in `train_learner`.
+
+    Returns:
+        Columns ``chain, lam, update, pairs`` (``adjacent`` or ``never seen``) and ``error``: mean
+        total-variation distance to ``(p + lambda u) / (1 + lambda)`` or to u.
+    """
+    joint = data_masses(chains, window_weights(chains.num_steps, 1))
+    joint = np.concatenate([joint] * len(lams))
+    background = matched_background(joint)
+    lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
+    trace = train_learner(
+        joint, background, lam, num_updates=num_updates, batch_size=batch_size, seed=seed
+    )
+    # At lambda = 0 pairs never seen have no closed form; they are compared with u all the same.
+    closed = np.nan_to_num(pair_minimizer(joint, background, lam), nan=1 / chains.num_letters)
+    error = total_variation(trace.conditionals, closed)
+    adjacent = pair_distances(chains.num_steps) == 1
+    runs = pd.DataFrame({"chain": np.arange(len(lam)) % len(chains.initial), "lam": lam})
+    frames = [
+        runs.assign(update=update, pairs=name, error=now[:, chosen].mean(axis=(1, 2)))
+        for name, chosen in (("adjacent", adjacent), ("never seen", ~adjacent))
+        for update, now in zip(trace.updates, error, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def window_learner_errors(
+    chains: Chains, lams: Sequence[float], windows: Sequence[int], *, num_updates: int, seed: int
+) -> pd.DataFrame:
+    """How close learners of wider windows come to the closed form of Theorem A.2.
+
+    Args:
+        chains: One learner is trained per chain, lambda and window, on the exact risk with the
+            matched background.
+        lams: Strengths of the background, above 0.
+        windows: Largest distance of the pairs that the learner is shown.
+        num_updates: As in `train_learner`.
+        seed: As in `train_learner`.
+
+    Returns:
+        Columns ``lam, window`` and ``error``: the largest total-variation distance over all
+        contexts of all chains.
+    """
+    cases = [(lam, window) for lam in lams for window in windows]
+    shown = {w: data_masses(chains, window_weights(chains.num_steps, w)) for w in windows}
+    joint = np.concatenate([shown[window] for _, window in cases])
+    background = matched_background(joint)
+    lam = np.repeat([float(lam) for lam, _ in cases], len(chains.initial))
+    trace = train_learner(joint, background, lam, num_updates=num_updates, seed=seed)
+    error = total_variation(trace.conditionals[-1], pair_minimizer(joint, background, lam))
+    largest = error.reshape(len(cases), -1).max(-1)
+    return pd.DataFrame(cases, columns=["lam", "window"]).assign(error=largest)
+
+
+def learned_weights(
+    chains: Chains,
+    weights: Float[np.ndarray, "pairs"],
+    lams: Sequence[float],
+    *,
+    num_updates: int,
+    seed: int,
+) -> pd.DataFrame:
+    """The data's share in what is learned, beside ``mu / (mu + lambda nu)`` (Theorem A.2).
+
+    The background is the same for every context; the data show some pairs more often than others.
+
+    Args:
+        chains: One learner is trained per chain and lambda, on the exact risk.
+        weights: Share of each pair in the data.
+        lams: Strengths of the background, above 0.
+        num_updates: As in `train_learner`.
+        seed: As in `train_learner`.
+
+    Returns:
+        One row per context: ``lam, distance, ratio`` = mu / (lambda nu), ``closed`` (the formula)
+        and ``learned``: where q lies between u (0) and the true conditional (1).
+    """
+    joint = np.concatenate([data_masses(chains, weights)] * len(lams))
+    background = even_background(joint)
+    lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
+    trace = train_learner(joint, background, lam, num_updates=num_updates, seed=seed)
+    uniform = 1 / chains.num_letters
+    toward = np.concatenate([pair_conditionals(chains)] * len(lams)) - uniform
+    learned = ((trace.conditionals[-1] - uniform) * toward).sum(-1) / (toward**2).sum(-1)
+    distances = pair_distances(chains.num_steps)[:, None]
+    lam = lam[:, None, None]
+    columns = {
+        "lam": np.broadcast_to(lam, background.shape),
+        "distance": np.broadcast_to(distances, background.shape),
+        "ratio": joint.sum(-1) / (lam * background),
+        "closed": mixture_weights(joint, background, lam[:, 0, 0]),
+        "learned": learned,
+    }
+    return pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+
+
+# --- direct and scaffolded estimates (the reasoning gap) ----------------------------------------
+
+
+def estimate_errors(
+    q: Float[np.ndarray, "chains pairs letters letters"], chains: Chains
+) -> Float[np.ndarray, "chains pairs"]:
+    """Total-variation distance of q to the true ``p(z_j | z_i)``, averaged over z_i."""
+    first, _ = step_pairs(chains.num_steps)
+    error = total_variation(q, pair_conditionals(chains))
+    return (marginals(chains)[:, first] * error).sum(-1)
+
+
+def reasoning_gap(
+    chains: Chains,
+    lams: Sequence[float],
+    windows: Sequence[int],
+    *,
+    num_pairs: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Errors of direct and scaffolded estimates, by distance and by the window of training.
+
+    The learner is the closed form of Theorem A.2 with the matched background, which is what
+    `train_learner` arrives at.
+
+    Args:
+        chains: One learner per chain, lambda and window.
+        lams: Strengths of the background, above 0: unseen pairs have no minimizer at 0.
+        windows: Largest distance of the pairs that the learner is shown.
+        num_pairs: Size of the training sample; None for unlimited data.
+        seed: For the sample.
+
+    Returns:
+        Columns ``chain, lam, window, distance`` and three errors (`estimate_errors`, mean over the
+        pairs at that distance): ``direct`` asks the learner for the pair itself, ``scaffolded``
+        chains single steps, ``widest_hops`` chains hops as wide as the window.
+    """
+    if not all(lam > 0 for lam in lams):
+        raise InputError(f"lambda must be above 0 here, not {min(lams)}: see pair_minimizer")
+    if num_pairs is not None:
+        _check_at_least(1, num_pairs=num_pairs)
+    rng = np.random.default_rng(seed)
+    frames = []
+    for window in windows:
+        joint = data_masses(chains, window_weights(chains.num_steps, window))
+        if num_pairs is not None:
+            joint = sample_pairs(joint, num_pairs, rng)
+        for lam in lams:
+            q = pair_minimizer(joint, matched_background(joint), lam)
+            frame = _gap_frame(q, chains, window)
+            frames.append(frame.assign(lam=lam, window=window))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _gap_frame(
+    q: Float[np.ndarray, "chains pairs letters letters"], chains: Chains, window: int
+) -> pd.DataFrame:
+    num_steps = chains.num_steps
+    errors = {
+        "direct": estimate_errors(q, chains),
+        "scaffolded": estimate_errors(chain_conditionals(q, num_steps, 1), chains),
+        "widest_hops": estimate_errors(chain_conditionals(q, num_steps, window), chains),
+    }
+    distances = pair_distances(num_steps)
+    by_distance = [
+        pd.DataFrame(
+            {"chain": np.arange(len(q)), "distance": distance}
+            | {name: error[:, distances == distance].mean(-1) for name, error in errors.items()}
+        )
+        for distance in range(1, num_steps)
+    ]
+    return pd.concat(by_distance, ignore_index=True)
+
+
+# --- margins of GALP and LALP (A.3-A.5) ---------------------------------------------------------
+
+
+def galp_margin_bound(
+    num_tokens: int | np.ndarray,
+    num_logic: int | np.ndarray,
+    eps: float | np.ndarray,
+    delta: float | np.ndarray,
+) -> float | np.ndarray:
+    """The least ``GALP(y-) - GALP(y+)`` (Theorem A.3): ``((T - |L|) eps - |L| Delta) / T``.
+
+    Args:
+        num_tokens: T, tokens of either response.
+        num_logic: |L|, how many of them bear logic.
+        eps: Every other token favours the wrong response by at least this much, in nats.
+        delta: Every logic token favours the right response by at most this much, in nats.
+
+    Raises:
+        InputError: If a count or a constant is negative, T is 0 or |L| above T.
+    """
+    _check_at_least(1, num_tokens=num_tokens)
+    _check_at_least(0, num_logic=num_logic, eps=eps, delta=delta)
+    if (np.asarray(num_logic) > num_tokens).any():
+        raise InputError("num_logic: more logic tokens than tokens")
+    return ((num_tokens - num_logic) * eps - num_logic * delta) / num_tokens
+
+
+def fluency_boundary(eps: float | np.ndarray, delta: float | np.ndarray) -> float | np.ndarray:
+    """The share |L|/T below which A.3 says that GALP is wrong: ``eps / (eps + Delta)``.
+
+    Raises:
+        InputError: If a constant is negative, or both are 0 (then A.3 says nothing).
+    """
+    _check_at_least(0, eps=eps, delta=delta)
+    if (np.asarray(eps) + delta == 0).any():
+        raise InputError("eps and delta are both 0: there is no boundary; make one positive")
+    return eps / (eps + delta)
+
+
+def lalp_margin_bound(
+    num_steps: int | np.ndarray, gamma: float | np.ndarray, delta: float | np.ndarray = 0.0
+) -> float | np.ndarray:
+    """The least ``LALP(y+) - LALP(y-)``: ``(gamma - (K - 1) delta) / K`` (Corollary A.5).
+
+    At delta = 0 it is the exact difference ``gamma / K`` of Theorem A.4.
+
+    Args:
+        num_steps: K, steps of either response.
+        gamma: How much the fatal step favours the right response, in nats per token.
+        delta: How much any other step can favour the wrong one at most, in nats per token.
+
+    Raises:
+        InputError: If gamma or delta is negative, or K is 0.
+    """
+    _check_at_least(1, num_steps=num_steps)
+    _check_at_least(0, gamma=gamma, delta=delta)
+    return (gamma - (num_steps - 1) * delta) / num_steps
+
+
+def _with_difference(
+    difference: Float[np.ndarray, "*batch"], rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
+    """Random log-probabilities a and b, at most 0, with ``b - a = difference``."""
+    lower = -rng.exponential(size=difference.shape)
+    return lower - np.maximum(difference, 0), lower - np.maximum(-difference, 0)
+
+
+def _masked_mean(
+    values: Float[np.ndarray, "*batch items"], mask: Bool[np.ndarray, "*batch items"]
+) -> Float[np.ndarray, "*batch"]:
+    return np.where(mask, values, 0.0).sum(-1) / mask.sum(-1)
+
+
+def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> pd.DataFrame:
+    """GALP of random pairs of responses that satisfy A.3's premises, beside the bound.
+
+    One half meets the premises with equality, one half with slack.
+
+    Args:
+        num_instances: Pairs of responses.
+        seed: For all draws.
+        max_tokens: Longest response; |L| goes from 0 to T.
+
+    Returns:
+        One row per pair: ``premise`` (``equality`` or ``slack``), ``num_tokens, num_logic, eps,
+        delta``, ``margin`` = GALP(y-) - GALP(y+) and ``bound``, in nats per token.
+    """
+    _check_at_least(1, num_instances=num_instances, max_tokens=max_tokens)
+    rng = np.random.default_rng(seed)
+    num_tokens = rng.integers(1, max_tokens + 1, size=num_instances)
+    num_logic = rng.integers(0, num_tokens + 1)
+    eps, delta = 10 ** rng.uniform(-2, 1, size=(2, num_instances))
+    slack = np.arange(num_instances) % 2 == 1
+    place = np.arange(max_tokens)
+    tokens = place < num_tokens[:, None]
+    # Which tokens bear logic has no influence on a mean; the first ones stand for any set.
+    logic = place < num_logic[:, None]
+    more = rng.exponential(size=tokens.shape) * slack[:, None]
+    least = np.where(logic, -delta[:, None], eps[:, None])
+    right, wrong = _with_difference(least + more * eps[:, None], rng)
+    return pd.DataFrame(
+        {
+            "premise": np.where(slack, "slack", "equality"),
+            "num_tokens": num_tokens,
+            "num_logic": num_logic,
+            "eps": eps,
+            "delta": delta,
+            "margin": _masked_mean(wrong, tokens) - _masked_mean(right, tokens),
+            "bound": galp_margin_bound(num_tokens, num_logic, eps, delta),
+        }
+    )
+
+
+def check_fatal_step(
+    num_instances: int, seed: int, max_steps: int = 20, max_tokens: int = 8
+) -> pd.DataFrame:
+    """LALP of random pairs of responses that satisfy A.4's or A.5's premises, beside the bound.
+
+    A third each: all other steps equal (A.4), all others as adverse as A.5 allows, and others and
+    fatal step anywhere that A.5 allows.
+
+    Args:
+        num_instances: Pairs of responses.
+        seed: For all draws.
+        max_steps: Largest number of steps.
+        max_tokens: Longest step.
+
+    Returns:
+        One row per pair: ``premise`` (``equal steps``, ``equality`` or ``slack``), ``num_steps,
+        gamma, delta``, ``margin`` = LALP(y+) - LALP(y-) and ``bound``, in nats per token.
+    """
+    _check_at_least(1, num_instances=num_instances, max_steps=max_steps, max_tokens=max_tokens)
+    rng = np.random.default_rng(seed)
+    kind = np.arange(num_instances) % 3
+    num_steps = rng.integers(1, max_steps + 1, size=num_instances)
+    lengths = rng.integers(1, max_tokens + 1, size=(num_instances, max_steps))
+    gamma, delta = 10 ** rng.uniform(-2, 1, size=(2, num_instances))
+    delta[kind == 0] = 0.0
+    others = np.where((kind == 2)[:, None], rng.uniform(-1, 1, size=lengths.shape), -1.0)
+    step_margin = others * delta[:, None]
+    fatal = rng.integers(0, num_steps)
+    step_margin[np.arange(num_instances), fatal] = gamma * (
+        1 + rng.exponential(size=num_instances) * (kind == 2)
+    )
+    lalp_right, lalp_wrong = _lalp_of_pairs(step_margin, num_steps, lengths, max_tokens, rng)
+    return pd.DataFrame(
+        {
+            "premise": np.array(["equal steps", "equality", "slack"])[kind],
+            "num_steps": num_steps,
+            "gamma": gamma,
+            "delta": delta,
+            "margin": lalp_right - lalp_wrong,
+            "bound": lalp_margin_bound(num_steps, gamma, delta),
+        }
+    )
+
+
+def _lalp_of_pairs(
+    step_margin: Float[np.ndarray, "pairs steps"],
+    num_steps: Int[np.ndarray, "pairs"],
+    lengths: Int[np.ndarray, "pairs steps"],
+    max_tokens: int,
+    rng: np.random.Generator,
+) -> tuple[Float[np.ndarray, "pairs"], Float[np.ndarray, "pairs"]]:
+    """LALP (Eq. 3) of responses whose steps' token means differ by ``step_margin``."""
+    tokens = np.arange(max_tokens) < lengths[..., None]
+    noise = rng.normal(size=tokens.shape)
+    noise -= _masked_mean(noise, tokens)[..., None]
+    pair = _with_difference(step_margin[..., None] + noise, rng)
+    steps = np.arange(step_margin.shape[1]) < num_steps[:, None]
+    wrong, right = (_masked_mean(_masked_mean(side, tokens), steps) for side in pair)
+    return right, wrong
+
+
+def compare_margins(
+    num_steps: int | np.ndarray,
+    relative_length: float | np.ndarray,
+    eps: float | np.ndarray,
+    delta: float | np.ndarray,
+) -> tuple[float | np.ndarray, float | np.ndarray]:
+    """GALP's and LALP's margin for the right response under one and the same premise.
+
+    One step bears the logic: each of its tokens favours the right response by ``delta``. All
+    tokens of all other steps favour the wrong one by ``eps``. Both scores read the same token
+    log-probabilities, so that they differ in nothing but the weights of tokens. GALP is right iff
+    the step's share of tokens, LALP iff its share of steps ``1 / K``, exceeds
+    ``eps / (eps + delta)``.
+
+    Args:
+        num_steps: K.
+        relative_length: Length of the fatal step over the mean length of steps, below K.
+        eps: As above, in nats.
+        delta: As above, in nats.
+
+    Returns:
+        Score of the right minus score of the wrong response, in nats per token: GALP's, LALP's.
+
+    Raises:
+        InputError: If the fatal step is empty or longer than the response, or a constant negative.
+    """
+    share = np.asarray(relative_length) / num_steps
+    if not ((share > 0) & (share <= 1)).all():
+        raise InputError("relative_length: must be above 0 and at most num_steps")
+    _check_at_least(0, eps=eps, delta=delta)
+    return share * delta - (1 - share) * eps, lalp_margin_bound(num_steps, delta, eps)
+
+
+def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.DataFrame:
+    """How much LALP's margin exceeds GALP's when a single token of the responses differs.
+
+    The token moves LALP by its difference over ``K |s|`` and GALP by its difference over T. Each
+    response has 2 to ``max_steps`` steps with log-normal lengths.
+
+    Args:
+        num_instances: Responses.
+        seed: For all draws.
+        max_steps: Largest number of steps.
+
+    Returns:
+        One row per response: ``num_tokens, num_steps`` and ``T / (K |s|)`` where the step s is
+        that of a token drawn evenly from all (``any_token``) or is drawn evenly from all steps
+        (``any_step``).
+    """
+    _check_at_least(1, num_instances=num_instances)
+    _check_at_least(2, max_steps=max_steps)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for num_steps in rng.integers(2, max_steps + 1, size=num_instances):
+        lengths = 1 + rng.lognormal(3, 0.7, size=num_steps).astype(int)
+        ratio = lengths.sum() / (num_steps * lengths)
+        token = rng.integers(lengths.sum())
+        step = np.searchsorted(lengths.cumsum(), token, side="right")
+        rows.append((lengths.sum(), num_steps, ratio[step], rng.choice(ratio)))
+    return pd.DataFrame(rows, columns=["num_tokens", "num_steps", "any_token", "any_step"])
+
+
+def margin_boundaries(num_steps: int) -> pd.DataFrame:
+    """Where each score begins to be right, under the one premise of `compare_margins`.
+
+    Args:
+        num_steps: K, at least 2.
+
+    Returns:
+        ``relative_length`` (fatal step over mean step), and the ``delta / eps`` above which GALP
+        (``galp``) and LALP (``lalp``) prefer the right response.
+    """
+    _check_at_least(2, num_steps=num_steps)
+    lengths = np.geomspace(0.1, min(10, num_steps), 61)
+    return pd.DataFrame(
+        {"relative_length": lengths, "galp": num_steps / lengths - 1, "lalp": num_steps - 1.0}
+    )

@@ -1,0 +1,124 @@
+"""The overview figure: every claim with its verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+from lalp.paper.figures import FULL_WIDTH
+
+# Marker, colour and label of each verdict; the label and the shape tell them apart without colour.
+_VERDICT_MARKS = {
+    "holds": ("o", "#0a6ba8", "holds"),
+    "does not hold": ("X", "#b5450b", "does not hold"),
+    "not resolved": ("D", "#7d6200", "not resolved"),
+    "not testable at this scale": ("s", "#6a6a6a", "not testable"),
+    "not run": ("_", "#6a6a6a", "not run"),
+}
+_CITED_AT_END = (
+    r"^(?P<claim>.*?)(?:\s*\((?P<where>(?:Table|Fig|Sec|Eq|App|Prop|Theorem)[^()]*)\))?$"
+)
+_VERDICT_COLUMNS = {"section": 0.1, "mark": 1.85, "verdict": 2.0, "claim": 3.1, "where": 7.7}
+
+
+def plot_verdicts(verdicts: pd.DataFrame, max_rows: int = 28) -> Figure:
+    """Claims with their verdicts, grouped by section.
+
+    Args:
+        verdicts: ``section`` (in order), ``claim``, ``verdict``, ``where``.
+        max_rows: Where there are more claims, each section shows as many of its first ones as
+            there is room for, those that were tested before the others, and counts the rest.
+    """
+    counts = verdicts.groupby("section", sort=False).size()
+    fits = [k for k in range(1, len(verdicts) + 1) if counts.clip(upper=k).sum() <= max_rows]
+    most = max(fits, default=1)
+    blocks = [_verdict_lines(b, most) for _, b in verdicts.groupby("section", sort=False)]
+    height = 0.75 + sum(block["height"].sum() + 0.12 for block in blocks)
+    fig, axis = plt.subplots(figsize=(FULL_WIDTH, height))
+    axis.set(xlim=(0, FULL_WIDTH), ylim=(height, 0))
+    axis.set_axis_off()
+    title = f"{len(verdicts)} claims: {_count_verdicts(verdicts)}"
+    axis.text(0.1, 0.2, title, va="center", size=10, weight="bold")
+    headings = {"section": "notebook", "where": "in the paper"}
+    for column in ("section", "verdict", "claim", "where"):
+        label = headings.get(column, column)
+        axis.text(_VERDICT_COLUMNS[column], 0.48, label, va="center", size=8.5, color="0.4")
+    top = 0.62
+    for block in blocks:
+        top = _draw_verdict_block(axis, block, top)
+    axis.plot([0.1, FULL_WIDTH - 0.1], [top, top], color="0.8", lw=0.8)
+    return fig
+
+
+def _count_verdicts(verdicts: pd.DataFrame) -> str:
+    counts = verdicts["verdict"].value_counts()
+    return ", ".join(f"{mark[2]} {counts[v]}" for v, mark in _VERDICT_MARKS.items() if v in counts)
+
+
+def _verdict_lines(block: pd.DataFrame, most: int) -> pd.DataFrame:
+    """A section's first claims, their texts broken into lines, and their heights in inches."""
+    untested = block["verdict"].isin(["not testable at this scale", "not run"])
+    block = block.loc[untested.sort_values(kind="stable").index]
+    shown, rest = block.iloc[:most], block.iloc[most:]
+    # A claim that ends in "(Table 2, Fig. 1)" says so in the last column instead.
+    cited = shown["claim"].str.extract(_CITED_AT_END)
+    where = shown["where"].where(shown["where"] != "", cited["where"].fillna(""))
+    more = f"and {len(rest)} more: {_count_verdicts(rest)}" if len(rest) else ""
+    rows = shown.assign(
+        claim=[_break_lines(claim, 4.4) for claim in cited["claim"]],
+        where=[_break_lines(text, 1.1) for text in where],
+        section=_break_lines(shown["section"].iloc[0], 1.6, "bold"),
+        more=_break_lines(more, 1.6),
+    )
+    lines = rows[["claim", "where"]].map(lambda text: text.count("\n") + 1).max(axis=1)
+    heights = 0.09 + 0.145 * lines
+    # What stands beside the rows may need more lines than they have.
+    beside = rows["section"].iloc[0].split("\n") + rows["more"].iloc[0].splitlines()
+    heights.iloc[-1] += max(0.0, 0.06 + 0.145 * len(beside) - heights.sum())
+    return rows.assign(height=heights)
+
+
+def _break_lines(text: str, width: float, weight: str = "normal") -> str:
+    """Break a text into lines of at most a width in inches, between words."""
+    font = FontProperties(size=8.5, weight=weight)
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        points, _, _ = text_to_path.get_text_width_height_descent(longer, font, ismath=False)
+        # Points to inches, with room for the margin that shrinks the axes.
+        if lines and points / 72 <= 0.98 * width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def _draw_verdict_block(axis: Axes, block: pd.DataFrame, top: float) -> float:
+    """Draw one section from ``top`` downwards, in inches; returns where the next one begins."""
+    axis.plot([0.1, FULL_WIDTH - 0.1], [top, top], color="0.8", lw=0.8)
+    top += 0.06
+    section = block["section"].iloc[0]
+    _draw_lines(axis, _VERDICT_COLUMNS["section"], top, section, weight="bold")
+    below = top + 0.145 * (section.count("\n") + 1)
+    _draw_lines(axis, _VERDICT_COLUMNS["section"], below, block["more"].iloc[0], color="0.4")
+    for row in block.itertuples():
+        marker, color, label = _VERDICT_MARKS[row.verdict]
+        axis.scatter(_VERDICT_COLUMNS["mark"], top + 0.1, marker=marker, color=color, s=34)
+        _draw_lines(axis, _VERDICT_COLUMNS["verdict"], top, label, color=color)
+        _draw_lines(axis, _VERDICT_COLUMNS["claim"], top, row.claim)
+        _draw_lines(axis, _VERDICT_COLUMNS["where"], top, row.where, color="0.4")
+        top += row.height
+    return top + 0.06
+
+
+def _draw_lines(axis: Axes, left: float, top: float, text: str, **style: str) -> None:
+    """Lines one below the other, on baselines that neighbouring texts share."""
+    for number, line in enumerate(text.split("\n")):
+        axis.text(left, top + 0.14 + 0.145 * number, line, va="baseline", size=8.5, **style)

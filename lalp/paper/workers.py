@@ -1,0 +1,57 @@
+"""Run independent jobs side by side in processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+from tqdm import tqdm
+
+# --- side by side ------------------------------------------------------------------------------
+
+
+def run_side_by_side(
+    function: Callable[[Any], Any],
+    jobs: Sequence[Any],
+    workers: int,
+    label: str,
+    threads: int | None = None,
+) -> None:
+    """Run jobs in fresh processes, on their share of the cores if no number of threads is given.
+
+    The first error stops all.
+    """
+    if not jobs:
+        return
+    cores = len(os.sched_getaffinity(0))
+    workers = min(workers, cores, len(jobs))
+    threads = threads or cores // workers
+    # Spawned, not forked: a fork of a process with torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _begin, (threads, os.getpid())) as executor:
+        futures = [executor.submit(function, job) for job in jobs]
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), desc=label):
+                future.result()
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+
+
+def _begin(threads: int, parent: int) -> None:
+    """Prepare a worker; it ends when its parent is killed, which can tell nobody."""
+    import torch
+
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""Notebook 08: step world, where everything can be measured."""

@@ -1,0 +1,436 @@
+"""Step world's student: a small transformer that knows single moves, and little more.
+
+It is pre-trained on drills (facts, looking things up in a prompt, repeating lists of values), on
+parts of solutions (up to seven steps, from anywhere), and on whole solutions of problems with up
+to three moves. So before fine-tuning it can do every move, and has never seen a whole solution of
+the length that is asked for. How well it repeats what it has read is set by the share of documents
+that do nothing else.
+
+Model and tokenizer are ordinary files of transformers, so that scoring, training and sampling take
+them as any other student.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lalp.files import atomic_path
+from lalp.paper.world.problems import (
+    DIGITS,
+    LABELS,
+    PLACES,
+    Problem,
+    Teacher,
+    make_problem,
+    words,
+    write_alone,
+    write_trace,
+)
+
+_UNKNOWN, _PAD, _END = "<unknown>", "<pad>", "<end>"
+_IGNORED = -100
+MAX_POSITIONS = 1024
+_LEARNING_RATE = 2e-3
+_BATCH_TOKENS = 768
+# Documents drawn at once, of which like lengths are put together.
+_BLOCK = 256
+# A drill is known when the mean loss of so many steps is so low, in nats.
+_STEPS_NOTED, _KNOWN = 30, 0.15
+# Moves of the problems that the student has seen solved whole.
+SHORT_MOVES = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Schooling:
+    """How a student is pre-trained.
+
+    Attributes:
+        family: Family of problems, one of `lalp.paper.world.problems.FAMILIES`.
+        copying: Share of documents after the drills that repeat lists of values.
+        moves: Moves of the problems that parts of solutions are taken from: least and most.
+        tokens: Pre-training tokens of all other documents, padding not counted.
+        seed: Of weights and documents.
+    """
+
+    family: str
+    copying: float
+    moves: tuple[int, int]
+    tokens: int
+    seed: int
+
+
+# A piece of a document, and whether its tokens are in the loss.
+_Piece = tuple[str, bool]
+
+
+# --- tokenizer and model ---------------------------------------------------------------------
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word and full stop; no other tokens than this world's."""
+    vocab = {word: i for i, word in enumerate([_UNKNOWN, _PAD, _END, *words()])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=_UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"\."), "isolated")]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=_UNKNOWN,
+        pad_token=_PAD,
+        eos_token=_END,
+        model_max_length=MAX_POSITIONS,
+    )
+
+
+def make_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
+    """A Llama model with random weights: three layers of width 128, 0.5 M parameters."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=False,
+        initializer_range=0.05,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=1,
+    )
+    return LlamaForCausalLM(config)
+
+
+# --- documents -------------------------------------------------------------------------------
+
+# The styles that parts of solutions are written in, each drawn anew: no teacher's own.
+_LEAP, _SCAFFOLDING, _RESTATING, _CHECKING = 0.1, 0.8, 0.4, 0.3
+
+
+# Questions of one drill: many, so that looking things up is learned soon.
+_ASKED = 30
+
+
+def _any_style(rng: np.random.Generator) -> Teacher:
+    has = rng.random(3) < 0.5
+    return Teacher(
+        "any",
+        leap=_LEAP,
+        scaffolding=_SCAFFOLDING * has[0],
+        restating=_RESTATING * 2 * has[1],
+        checking=_CHECKING * 2 * has[2],
+    )
+
+
+def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """Facts one after another; only their results are in the loss."""
+    pieces = []
+    for _ in range(_ASKED):
+        problem = make_problem("registers", 1, rng)
+        before, after = problem.values
+        pieces += [(f"{before} {problem.ops[0]} =", False), (after, True)]
+    return pieces
+
+
+def _operations(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """A prompt's operations, many of them asked for by their labels."""
+    problem = make_problem("registers", int(rng.integers(3, school.moves[1] + 1)), rng)
+    lines = list(zip(LABELS[1:], problem.ops, strict=False))
+    return [(problem.prompt, False), *_asked_again(lines, rng)]
+
+
+def _arrows(names: Sequence[str], rng: np.random.Generator) -> list[_Piece]:
+    """Arrows that make a circle, many of them asked for again.
+
+    So every word stands twice, and what follows it is found only by looking up the right one. That
+    is learned within some hundred steps, and much later from lines where counting would do, or
+    where the most frequent value is a good guess.
+    """
+    circle = rng.permutation(names)[: int(rng.integers(3, len(names) + 1))].tolist()
+    lines = list(pairwise([*circle, circle[0]]))
+    lines = [lines[i] for i in rng.permutation(len(lines))]
+    return [(" ; ".join(map(" ".join, lines)) + " :", False), *_asked_again(lines, rng)]
+
+
+def _asked_again(lines: Sequence[tuple[str, str]], rng: np.random.Generator) -> Iterator[_Piece]:
+    for i in rng.integers(len(lines), size=_ASKED):
+        yield lines[i][0], False
+        yield lines[i][1], True
+
+
+def _labels_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    return _arrows(LABELS, rng)
+
+
+def _places_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    return _arrows(PLACES, rng)
+
+
+def _list_of_values(
+    school: Schooling, rng: np.random.Generator, fewest: int, most: int
+) -> list[list[str]]:
+    """Labels in their order with values. In any order, repeating them is learned much later."""
+    values = DIGITS if school.family == "registers" else PLACES
+    labels = LABELS[: int(rng.integers(fewest, most + 1))]
+    return [[label, values[rng.integers(len(values))]] for label in labels]
+
+
+def _restating(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """Values, and then a list of them: ``a is 6. b is 7. so far a 6 , b 7.``; it is scored."""
+    pieces: list[_Piece] = []
+    for _ in range(3):
+        pairs = _list_of_values(school, rng, 2, 6)
+        pieces += [(f"{label} is {value}.", False) for label, value in pairs]
+        pieces.append(("so far " + " , ".join(map(" ".join, pairs)) + ".", True))
+    return pieces
+
+
+def _repetitive(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """One long list of values, again and again."""
+    pairs = _list_of_values(school, rng, 5, len(LABELS) - 1)
+    text = "so far " + " , ".join(f"{label} {value}" for label, value in pairs) + "."
+    pieces: list[_Piece] = [(text, False)]
+    while sum(len(piece.split()) for piece, _ in pieces) < 200:
+        pieces.append((text, True))
+    return pieces
+
+
+def _unconnected(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """As many moves as whole solutions have, of which none follows from another, and lists of them.
+
+    Only the lists are in the loss. So copying from far away is learned, and no long solution seen.
+    """
+    known = [(LABELS[0], _list_of_values(school, rng, 1, 1)[0][1])]
+    pieces: list[_Piece] = [(" is ".join(known[0]) + ".", False)]
+    moves = int(rng.integers(2, school.moves[1] + 1))
+    for place in range(1, moves + 1):
+        sentence, value = write_alone(school.family, place, rng)
+        pieces.append((sentence, False))
+        known.append((LABELS[place], value))
+        if place == moves or rng.random() < _RESTATING:
+            pieces.append(("so far " + " , ".join(map(" ".join, known)) + ".", True))
+    return pieces
+
+
+def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """One to four steps to read, and one to three more to predict; the answer if they are the last.
+
+    A part begins anywhere, so that nothing shows how a long solution begins.
+    """
+    low, high = school.moves
+    problem = make_problem(school.family, int(rng.integers(low, high + 1)), rng)
+    start = int(rng.integers(0, problem.num_moves - 2))
+    trace = write_trace(problem, _any_style(rng), rng, start)
+    read = min(int(rng.integers(1, 5)), len(trace.steps) - 1)
+    stop = read + int(rng.integers(1, 4))
+    end = [trace.answer, _END] if stop >= len(trace.steps) else []
+    pieces = [(problem.prompt, False), (" ".join(trace.steps[:read]), False)]
+    return [*pieces, (" ".join([*trace.steps[read:stop], *end]), True)]
+
+
+def _solution(problem: Problem, rng: np.random.Generator) -> list[_Piece]:
+    trace = write_trace(problem, _any_style(rng), rng)
+    return [(problem.prompt, False), (f"{trace.text} {_END}", True)]
+
+
+def _short(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
+    """A problem of few moves with its whole solution."""
+    moves = SHORT_MOVES[rng.integers(len(SHORT_MOVES))]
+    return _solution(make_problem(school.family, moves, rng), rng)
+
+
+_Maker = Callable[[Schooling, np.random.Generator], list[_Piece]]
+
+
+def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
+    """The longest share of the tokens that each phase may take, and its kinds of documents.
+
+    One new drill at a time: mixed from the start, each hides the others' first progress.
+    """
+    labels, places, restating = _labels_drill, _places_drill, _restating
+    if school.family == "registers":
+        drills: dict[_Maker, float] = {_facts: 0.25, _operations: 0.55, labels: 0.2}
+        phases: list[tuple[float, dict[_Maker, float]]] = [
+            (0.2, {labels: 1.0}),
+            (0.2, {restating: 0.7, labels: 0.3}),
+            (0.1, {_operations: 0.65, labels: 0.15, restating: 0.2}),
+            (0.1, {_facts: 0.6, _operations: 0.15, labels: 0.1, restating: 0.15}),
+        ]
+    else:
+        drills = {places: 1.0}
+        phases = [
+            (0.3, {places: 1.0}),
+            (0.2, {places: 0.4, labels: 0.3, restating: 0.3}),
+        ]
+    rest = 1 - school.copying
+    mixed = {kind: 0.2 * rest * share for kind, share in drills.items()}
+    mixed |= {_part: 0.4 * rest, _short: 0.4 * rest}
+    copying = {_unconnected: school.copying / 2, _repetitive: school.copying / 2}
+    return [*phases, (1.0, mixed | copying)]
+
+
+@dataclass
+class _Course:
+    """Which phase pre-training is in; it goes on as soon as the drill's loss is low."""
+
+    phase: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    def note(self, loss: float, last: int) -> None:
+        """Take note of a step's loss."""
+        self.losses = [*self.losses[1 - _STEPS_NOTED :], loss]
+        known = len(self.losses) == _STEPS_NOTED and np.mean(self.losses) < _KNOWN
+        if known and self.phase < last:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Begin the next phase."""
+        self.phase += 1
+        self.losses = []
+
+
+# Token ids, labels, and the share of pre-training that is over before the document.
+_Document = tuple[list[int], list[int], float]
+
+
+def documents(
+    school: Schooling, tokenizer: PreTrainedTokenizerFast, course: _Course | None = None
+) -> Iterator[_Document]:
+    """Token ids and labels of one document after another, of the phase that the course is in.
+
+    Without a course, every phase takes its longest share.
+
+    Documents that repeat lists come on top: they do not count towards the tokens, so that students
+    who read more of them have read as much of everything else.
+    """
+    course = course or _Course()
+    rng = np.random.default_rng([school.seed, 77])
+    vocab = tokenizer.get_vocab()
+    phases, written, begun = _phases(school), 0, (0, 0)
+    while written < school.tokens:
+        if begun[0] != course.phase:
+            begun = (course.phase, written)
+        elif written - begun[1] >= phases[course.phase][0] * school.tokens:
+            course.go_on()
+            continue
+        kinds, is_last = phases[course.phase][1], course.phase == len(phases) - 1
+        makers, shares = list(kinds), np.array(list(kinds.values()))
+        for i in rng.choice(len(makers), size=_BLOCK, p=shares / shares.sum()):
+            ids, labels = _encode(makers[i](school, rng), vocab)
+            yield ids, labels, written / school.tokens
+            written += len(ids) * (not is_last or makers[i] not in (_repetitive, _unconnected))
+
+
+def _encode(pieces: Sequence[_Piece], vocab: Mapping[str, int]) -> tuple[list[int], list[int]]:
+    ids: list[int] = []
+    labels: list[int] = []
+    for text, scored in pieces:
+        # What the tokenizer does; word by word in Python is faster than many short calls.
+        new = [vocab[word] for word in text.replace(".", " .").split()]
+        ids += new
+        labels += new if scored else [_IGNORED] * len(new)
+    return ids, labels
+
+
+def batches(
+    school: Schooling, tokenizer: PreTrainedTokenizerFast, course: _Course | None = None
+) -> Iterator[tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], float]]:
+    """Padded batches of documents of like length, with the share of pre-training that is over."""
+    rng = np.random.default_rng([school.seed, 78])
+    stream = documents(school, tokenizer, course)
+    while block := list(islice(stream, _BLOCK)):
+        begin, end = block[0][2], block[-1][2]
+        some = sorted(block, key=lambda document: len(document[0]))
+        groups: list[list[_Document]] = [[]]
+        for document in some:
+            if groups[-1] and len(document[0]) * (len(groups[-1]) + 1) > _BATCH_TOKENS:
+                groups.append([])
+            groups[-1].append(document)
+        for place, i in enumerate(rng.permutation(len(groups))):
+            yield *_padded(groups[i]), begin + (end - begin) * place / len(groups)
+
+
+def _padded(
+    group: Sequence[_Document],
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    longest = max(len(document[0]) for document in group)
+    ids = torch.full((len(group), longest), 1)
+    labels = torch.full((len(group), longest), _IGNORED)
+    for row, (mine, targets, _) in enumerate(group):
+        ids[row, : len(mine)] = torch.tensor(mine)
+        labels[row, : len(mine)] = torch.tensor(targets)
+    return ids, labels
+
+
+# --- pre-training ----------------------------------------------------------------------------
+
+
+def pretrain(school: Schooling, out: Path) -> None:
+    """Train a student from scratch and write it; one that is there already is kept.
+
+    Args:
+        school: How.
+        out: Folder for weights, tokenizer and ``schooling.json``.
+    """
+    if (out / "schooling.json").is_file():
+        return
+    tokenizer = make_tokenizer()
+    model = make_model(len(tokenizer), school.seed)
+    started = time.monotonic()
+    losses = list(_steps(model, school, tokenizer))
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    report = asdict(school) | {
+        "seconds": time.monotonic() - started,
+        "loss": float(np.mean(losses[-50:])),
+    }
+    with atomic_path(out / "schooling.json") as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _steps(
+    model: LlamaForCausalLM, school: Schooling, tokenizer: PreTrainedTokenizerFast
+) -> Iterator[float]:
+    """Optimizer steps until the tokens are used up; the loss of each."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=_LEARNING_RATE, weight_decay=0.01, fused=True
+    )
+    model.train()
+    course, last = _Course(), len(_phases(school)) - 1
+    for ids, labels, share in batches(school, tokenizer, course):
+        share = min(share, 1.0)  # the last documents may be more than is left
+        rate = _LEARNING_RATE * min(1.0, share / 0.02 + 0.01)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
+        loss = _loss(model, ids, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        course.note(loss.item(), last)
+        yield loss.item()
+
+
+def _loss(
+    model: LlamaForCausalLM, ids: Int[Tensor, "batch pos"], labels: Int[Tensor, "batch pos"]
+) -> Float[Tensor, ""]:
+    """Mean over scored tokens; padding is on the right, where causal attention never looks."""
+    hidden = model.model(ids, use_cache=False).last_hidden_state[:, :-1]
+    targets = labels[:, 1:]
+    scored = targets != _IGNORED
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[scored]), targets[scored])

@@ -1,0 +1,1 @@
+"""Prompts and their responses by several teachers: reading, checking, writing."""

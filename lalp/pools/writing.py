@@ -1,0 +1,242 @@
+"""Write pools, and training files in several formats."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lalp.errors import InputError
+from lalp.files import atomic_path
+from lalp.pools.pool import (
+    _POOL_FIELDS,
+    _ROWS_PER_BATCH,
+    Message,
+    Pool,
+    Prompt,
+    Response,
+    _check_extra,
+    _extra_types,
+    _show,
+    build_pool,
+)
+from lalp.pools.reading import _is_parquet, _parse_json
+
+TRAINING_FORMATS = ("messages", "prompt-completion", "llamafactory")
+
+
+def save_pool(pool: Pool, path: str | os.PathLike) -> None:
+    """Write a pool as JSONL or Parquet (by suffix); ``load_pool`` reads back an equal pool.
+
+    ``left_out`` is not written. In Parquet, extra fields of one plain type become columns of that
+    type, all others columns of Parquet's JSON type.
+
+    Raises:
+        InputError: If the pool could not be read back; nothing is written then.
+    """
+    path = Path(path)
+    write = _write_parquet if _is_parquet(path) else _write_jsonl
+    unused = pool.prompts.keys() - {response.prompt_id for response in pool.responses}
+    if unused:
+        raise InputError(
+            f"{len(unused)} prompts have no response ({_show(min(unused))}); a pool file holds one "
+            "response a record: drop such prompts first"
+        )
+    # Whatever load_pool would refuse is refused here, before there is a file.
+    records = enumerate((_record(pool, response) for response in pool.responses), 1)
+    checked = build_pool(records, "pool to save", "response")
+    with atomic_path(path) as temporary:
+        write(checked, temporary)
+
+
+def _record(pool: Pool, response: Response) -> dict[str, Any]:
+    """The response as ``load_pool`` reads it."""
+    prompt = pool.prompts.get(response.prompt_id)
+    if prompt is None:
+        raise InputError(
+            f"response {_show(response.response_id)} names prompt_id {_show(response.prompt_id)}, "
+            "which the pool does not hold"
+        )
+    record = {
+        "prompt_id": response.prompt_id,
+        "prompt": prompt.messages[0].content if _is_text(prompt) else _chat(prompt.messages),
+        "teacher": response.teacher,
+        "response": response.text,
+        "response_id": response.response_id,
+        "answer": prompt.answer,
+        "correct": response.correct,
+    }
+    known = {name: value for name, value in record.items() if value is not None}
+    _check_extra(response)
+    return known | dict(response.extra)
+
+
+def _is_text(prompt: Prompt) -> bool:
+    """Whether the prompt can be written as text: a single user message."""
+    return [message.role for message in prompt.messages] == ["user"]
+
+
+def _chat(messages: Iterable[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _json_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _write_lines(lines: Iterable[str], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _write_jsonl(pool: Pool, path: Path) -> None:
+    _write_lines((_json_line(_record(pool, response)) for response in pool.responses), path)
+
+
+def _write_parquet(pool: Pool, path: Path) -> None:
+    types = dict.fromkeys(_POOL_FIELDS, pa.string()) | {"correct": pa.bool_()}
+    if not all(map(_is_text, pool.prompts.values())):
+        types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
+    schema = pa.schema(types | _extra_types(pool))
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        for start in range(0, len(pool.responses), _ROWS_PER_BATCH):
+            responses = pool.responses[start : start + _ROWS_PER_BATCH]
+            rows = [_parquet_row(pool, response, schema) for response in responses]
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+
+
+def _parquet_row(pool: Pool, response: Response, schema: pa.Schema) -> dict[str, Any]:
+    row = _record(pool, response)
+    if schema.field("prompt").type != pa.string():
+        row["prompt"] = _chat(pool.prompts[response.prompt_id].messages)
+    for name, value in response.extra.items():
+        if schema.field(name).type == pa.json_():
+            row[name] = _json_line(value)
+    return row
+
+
+def write_training(
+    pool: Pool, response_ids: Sequence[str], path: str | os.PathLike, fmt: str
+) -> None:
+    """Write the given responses, in the given order, as data to fine-tune on.
+
+    Every record also holds ``prompt_id``, ``response_id`` and ``teacher``.
+
+    Args:
+        pool: Holds the responses.
+        response_ids: What to train on; each id once.
+        path: The JSONL file to write; for ``llamafactory`` the folder.
+        fmt: ``messages``: TRL's conversational language-modelling format (``load_pool`` reads it
+            too). ``prompt-completion``: TRL's conversational prompt-completion format.
+            ``llamafactory``: LLaMA-Factory's ``train.json`` and its entry ``train`` in
+            ``dataset_info.json``; other entries in that file stay.
+
+    Raises:
+        InputError: If the format or an id is unknown, an id is given twice or none at all, or the
+            folder's ``dataset_info.json`` cannot be extended; nothing is written then.
+    """
+    if fmt not in TRAINING_FORMATS:
+        raise InputError(f"unknown training format {_show(fmt)}: use {', '.join(TRAINING_FORMATS)}")
+    chosen = _chosen_responses(pool, response_ids)
+    if fmt == "llamafactory":
+        _write_llamafactory(pool, chosen, Path(path))
+        return
+    record = _messages_record if fmt == "messages" else _completion_record
+    with atomic_path(path) as temporary:
+        _write_lines((_json_line(record(pool, response)) for response in chosen), temporary)
+
+
+def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]:
+    by_id = {response.response_id: response for response in pool.responses}
+    counts = Counter(response_ids)
+    if not counts:
+        raise InputError("no responses to write: the list of response ids is empty")
+    for response_id, count in counts.items():
+        if response_id not in by_id:
+            raise InputError(f"response id {_show(response_id)} is not in the pool")
+        if count > 1:
+            raise InputError(
+                f"response id {_show(response_id)} is given {count} times; give it once"
+            )
+    return [by_id[response_id] for response_id in counts]
+
+
+def _messages_record(pool: Pool, response: Response) -> dict[str, Any]:
+    prompt = pool.prompts[response.prompt_id].messages
+    return {"messages": _chat((*prompt, Message("assistant", response.text)))} | _ids(response)
+
+
+def _completion_record(pool: Pool, response: Response) -> dict[str, Any]:
+    prompt = pool.prompts[response.prompt_id].messages
+    completion = [Message("assistant", response.text)]
+    return {"prompt": _chat(prompt), "completion": _chat(completion)} | _ids(response)
+
+
+def _ids(response: Response) -> dict[str, str]:
+    names = ("prompt_id", "response_id", "teacher")
+    return {name: getattr(response, name) for name in names}
+
+
+_LLAMAFACTORY_ENTRY = {
+    "file_name": "train.json",
+    "formatting": "sharegpt",
+    "columns": {"messages": "messages"},
+    "tags": {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+        "system_tag": "system",
+    },
+}
+
+
+def _write_llamafactory(pool: Pool, responses: Sequence[Response], folder: Path) -> None:
+    for response in responses:
+        _check_turns(pool.prompts[response.prompt_id])
+    info = _dataset_info(folder)
+    records = [_messages_record(pool, response) for response in responses]
+    # Both are written before either takes its place, the data first.
+    with (
+        atomic_path(folder / "dataset_info.json") as info_path,
+        atomic_path(folder / "train.json") as data_path,
+    ):
+        _write_lines([json.dumps(info, ensure_ascii=False, indent=2)], info_path)
+        _write_lines(["[", ",\n".join(map(_json_line, records)), "]"], data_path)
+
+
+def _check_turns(prompt: Prompt) -> None:
+    """LLaMA-Factory skips other chats with no more than a warning, so they are refused here."""
+    roles = [message.role for message in prompt.messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+        raise InputError(
+            f"prompt {_show(prompt.prompt_id)} has the turns {', '.join(roles)}; LLaMA-Factory "
+            "needs user and assistant in turn after at most one system message: use another "
+            "format or leave the prompt out"
+        )
+
+
+def _dataset_info(folder: Path) -> dict[str, Any]:
+    """The folder's ``dataset_info.json`` with this project's entry added."""
+    path = folder / "dataset_info.json"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; the llamafactory format writes a folder")
+    if not path.exists():
+        return {"train": _LLAMAFACTORY_ENTRY}
+    try:
+        info = _parse_json(path.read_text(encoding="utf-8"), "fix it or give another folder")
+    except (InputError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: {error}") from None
+    if not isinstance(info, dict):
+        raise InputError(f"{path}: must be a JSON object; fix it or give another folder")
+    if info.get("train", _LLAMAFACTORY_ENTRY) != _LLAMAFACTORY_ENTRY:
+        raise InputError(f"{path}: has another entry 'train'; rename it or give another folder")
+    return info | {"train": _LLAMAFACTORY_ENTRY}

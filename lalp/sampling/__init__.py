@@ -1,0 +1,1 @@
+"""Draw answers from a model, reproducibly, and verify them."""

@@ -1,0 +1,360 @@
+"""Decoding with transformers: many samples side by side, each prompt read once.
+
+The loop is written out here, since `model.generate` keeps ended rows in the batch, draws all rows
+from one random stream, and sorts the whole vocabulary for top-p at every token.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from lalp.errors import InputError
+from lalp.sampling.settings import Sampling
+from lalp.students.student import Student
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+
+import math
+
+# Tokens for which room is made at once.
+_ROOM = 256
+# Rows at once: on a CPU more give no more tokens per second, on a GPU a step costs about the same.
+_CPU_ROWS, _GPU_ROWS = 64, 128
+# Share of memory for weights, keys and values; the rest is for logits and activations.
+_CPU_SHARE, _GPU_SHARE = 0.5, 0.8
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample to draw.
+
+    Attributes:
+        prompt_ids: The prompt's tokens, at least one.
+        sampling: Temperature, top-k and top-p.
+        limit: New tokens at most, the end token included.
+        seed: For this sample alone.
+    """
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    limit: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """The new tokens of one sample; the last one is an end token if it ``ended``."""
+
+    token_ids: tuple[int, ...]
+    ended: bool
+
+
+def response_text(tokenizer: PreTrainedTokenizerBase, prompt_text: str, output: Output) -> str:
+    """The text of a sample, without its end token and other special tokens.
+
+    Some chat templates begin the reasoning themselves: what they have written of it comes first.
+    """
+    ids = output.token_ids[:-1] if output.ended else output.token_ids
+    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    begun = re.search(r"<think>\s*$", prompt_text)
+    return begun[0] + text if begun else text
+
+
+@torch.inference_mode()
+def default_batch_size(student: Student, longest: int) -> int:
+    """Rows whose keys and values fit into memory beside the weights, if all grow to the end.
+
+    The machine's whole memory counts, not what is free: another run gets the same batches.
+
+    Args:
+        student: The model.
+        longest: Tokens of the longest row, prompt and new tokens.
+    """
+    layers = [x for x in _Reader(student, [(0,)]).cache.layers if isinstance(x, _RoomyLayer)]
+    per_token = sum(x.keys.nbytes + x.values.nbytes for x in layers)
+    if student.device.type == "cuda":
+        whole = torch.cuda.get_device_properties(student.device).total_memory
+        memory, most = whole * _GPU_SHARE, _GPU_ROWS
+    else:
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory, most = whole * _CPU_SHARE, _CPU_ROWS
+    room = memory - student.model.get_memory_footprint()
+    return int(min(max(1, room // max(1, per_token * longest)), most))
+
+
+def decode(
+    student: Student,
+    requests: Sequence[Request],
+    stop_ids: frozenset[int],
+    on_tokens: Callable[[int], Any] = lambda tokens: None,
+) -> list[Output]:
+    """Draw all samples side by side; those that have ended leave the batch.
+
+    When memory runs out, the batch is drawn again in two halves.
+
+    Args:
+        student: The model.
+        requests: What to draw.
+        stop_ids: Tokens that end a sample.
+        on_tokens: Called with the number of new tokens after each step.
+
+    Returns:
+        Outputs in the order of ``requests``.
+
+    Raises:
+        InputError: If the model cannot go on from its own cache, or predicts no numbers.
+    """
+    try:
+        return _decode_batch(student, requests, stop_ids, on_tokens)
+    except RuntimeError as error:
+        is_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not is_memory or len(requests) == 1:
+            raise
+    # Outside the handler, so that the failed batch's tensors are gone.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = (len(requests) + 1) // 2
+    return [
+        output
+        for part in (requests[:half], requests[half:])
+        for output in decode(student, part, stop_ids, on_tokens)
+    ]
+
+
+@torch.inference_mode()
+def _decode_batch(
+    student: Student,
+    requests: Sequence[Request],
+    stop_ids: frozenset[int],
+    on_tokens: Callable[[int], Any],
+) -> list[Output]:
+    tokens: list[list[int]] = [[] for _ in requests]
+    alive = [i for i, request in enumerate(requests) if request.limit > 0]
+    draws = [np.random.default_rng(request.seed) for request in requests]
+    reader = _Reader(student, [requests[i].prompt_ids for i in alive]) if alive else None
+    while alive:
+        chosen = _choose(reader.logits, [requests[i].sampling for i in alive], alive, draws)
+        for i, token in zip(alive, chosen.tolist(), strict=True):
+            tokens[i].append(token)
+        on_tokens(len(alive))
+        going = _close_gaps(
+            [tokens[i][-1] not in stop_ids and len(tokens[i]) < requests[i].limit for i in alive]
+        )
+        if len(going) < len(alive):
+            alive = [alive[place] for place in going]
+            chosen = chosen[going]
+            reader.keep(going)
+        if alive:
+            reader.read(chosen)
+    return [Output(tuple(ids), bool(ids) and ids[-1] in stop_ids) for ids in tokens]
+
+
+def _choose(
+    logits: Float[Tensor, "batch vocab"],
+    samplings: Sequence[Sampling],
+    rows: Sequence[int],
+    draws: Sequence[np.random.Generator],
+) -> Int[Tensor, "batch"]:
+    """The next token of every row, by the row's own settings."""
+    chosen = torch.empty(len(rows), dtype=torch.long, device=logits.device)
+    for sampling in dict.fromkeys(samplings):
+        places = [place for place, own in enumerate(samplings) if own == sampling]
+        uniforms = [] if sampling.greedy else [draws[rows[place]].random() for place in places]
+        part = logits if len(places) == len(rows) else logits[places]
+        chosen[places] = choose_tokens(part, sampling, uniforms)
+    return chosen
+
+
+def _close_gaps(going: Sequence[bool]) -> list[int]:
+    """Places of the rows that go on, in an order that moves few of them: the last fill the gaps."""
+    places = [place for place, on in enumerate(going) if on]
+    size = len(places)
+    last = [place for place in places if place >= size]
+    return [place if going[place] else last.pop() for place in range(size)]
+
+
+class _Reader:
+    """Rows in progress: the model's cache, and the logits that predict each row's next token.
+
+    Prompts are padded on the left, so that the next token of every row stands at the same place.
+    """
+
+    logits: Float[Tensor, "batch vocab"]
+
+    def __init__(self, student: Student, prompts: Sequence[tuple[int, ...]]) -> None:
+        parameters = inspect.signature(student.model.forward).parameters
+        names = [name for name in ("past_key_values", "cache_params") if name in parameters]
+        if not names or not student.model._supports_default_dynamic_cache():
+            raise InputError(
+                f"{student.name} keeps its state in a form of its own: sample from it with the "
+                "vllm backend"
+            )
+        self.student = student
+        self.cache = DynamicCache(config=student.model.config)
+        self.options: dict[str, Any] = {names[0]: self.cache, "use_cache": True}
+        self.has_positions = "position_ids" in parameters
+        distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
+        ids, self.mask = _pad_left(list(distinct), student.device)
+        self._feed(ids, is_first_iteration=True)
+        self.keep([distinct[prompt] for prompt in prompts])
+        # Only plain layers: those of sliding windows stay short, recurrent states do not grow.
+        self.cache.layers = [
+            _RoomyLayer(layer) if type(layer) is DynamicLayer and layer.is_initialized else layer
+            for layer in self.cache.layers
+        ]
+
+    def read(self, tokens: Int[Tensor, "batch"]) -> None:
+        """Read one more token of every row."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        self._feed(tokens[:, None])
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows, in this order; at first they may repeat."""
+        index = torch.tensor(rows, dtype=torch.long, device=self.student.device)
+        self.cache.reorder_cache(index)
+        self.mask, self.logits = self.mask[index], self.logits[index]
+
+    def _feed(self, ids: Int[Tensor, "batch pos"], **options: bool) -> None:
+        inputs = self.options | options | {"attention_mask": self.mask}
+        if self.has_positions:
+            positions = (self.mask.cumsum(1) - 1).clamp_(min=0)
+            inputs["position_ids"] = positions[:, -ids.shape[1] :]
+        # Families differ in what they take besides tokens and cache, for example in later steps.
+        inputs = self.student.model.prepare_inputs_for_generation(ids, **inputs)
+        features, _ = self.student.body(**inputs)
+        self.logits = self.student.head(features[:, -1])
+
+
+def _pad_left(
+    prompts: Sequence[Sequence[int]], device: torch.device
+) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
+    """Token ids, padded on the left, and their mask."""
+    longest = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+class _RoomyLayer(DynamicLayer):
+    """One layer's keys and values, with room for further tokens.
+
+    The base class concatenates at every token, and so copies all keys and values each time: on a
+    CPU that is a fifth of a step with 40 rows.
+    """
+
+    def __init__(self, layer: DynamicLayer) -> None:
+        super().__init__()
+        self.lazy_initialization(layer.keys, layer.values)
+        self._buffers = [layer.keys, layer.values]
+        self._show(*layer.keys.shape[:3:2])
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        rows, heads, new, _ = key_states.shape
+        begin = self.keys.shape[2]
+        for i, states in enumerate((key_states, value_states)):
+            if begin + new > self._buffers[i].shape[2]:
+                shape = (rows, heads, begin + new + _ROOM, states.shape[3])
+                larger = states.new_empty(shape)
+                larger[:, :, :begin] = self._buffers[i][:rows, :, :begin]
+                self._buffers[i] = larger
+            self._buffers[i][:rows, :, begin : begin + new] = states
+        self._show(rows, begin + new)
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Int[Tensor, "kept"]) -> None:
+        """Keep these rows, no more than there are; only those whose place changes are copied."""
+        moved = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero()[:, 0]
+        length = self.keys.shape[2]
+        for buffer in self._buffers:
+            buffer[moved, :, :length] = buffer[beam_idx[moved], :, :length]
+        self._show(len(beam_idx), length)
+
+    def _show(self, rows: int, length: int) -> None:
+        self.keys, self.values = (buffer[:rows, :, :length] for buffer in self._buffers)
+
+
+# Candidates for top-p that are sorted first; more only where they hold too little probability.
+_FIRST_CANDIDATES = 128
+
+
+def choose_tokens(
+    logits: Float[Tensor, "batch vocab"], sampling: Sampling, uniforms: Sequence[float]
+) -> Int[Tensor, "batch"]:
+    """The next token of every row.
+
+    Args:
+        logits: In float32.
+        sampling: Temperature, top-k and top-p.
+        uniforms: One number from [0, 1) for each row; none are read if the sampling is greedy.
+
+    Raises:
+        InputError: If logits are not numbers.
+    """
+    if not bool(torch.isfinite(logits.amax(-1)).all()):  # NaN is larger than all numbers here
+        raise InputError(
+            "the model's predictions are not numbers (NaN or infinite): its weights are damaged, "
+            "or do not fit the number format they are loaded in"
+        )
+    if sampling.greedy:
+        return logits.argmax(-1)
+    logits = logits / sampling.temperature
+    if not sampling.top_k and sampling.top_p == 1:
+        return _invert(logits.softmax(-1), uniforms)
+    probs, ids = candidates(logits, sampling.top_k, sampling.top_p)
+    return ids.gather(1, _invert(probs, uniforms)[:, None])[:, 0]
+
+
+def candidates(
+    logits: Float[Tensor, "batch vocab"], top_k: int, top_p: float
+) -> tuple[Float[Tensor, "batch kept"], Int[Tensor, "batch kept"]]:
+    """The tokens that may be drawn, in the order of their ids.
+
+    Top-k keeps all tokens that are as likely as the k-th. Top-p keeps a token if those more likely
+    than it hold less than ``top_p`` of what top-k has kept.
+
+    Returns:
+        Probabilities, not scaled to 1, and 0 for tokens that may not be drawn; and token ids.
+    """
+    vocab = logits.shape[-1]
+    wanted = _FIRST_CANDIDATES
+    if 0 < top_k < vocab:
+        lowest = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < lowest, -math.inf)
+        wanted = int((logits > -math.inf).sum(-1).max())
+    probs = logits.softmax(-1)
+    while True:
+        top, ids = probs.topk(min(wanted, vocab))
+        before = top.cumsum(-1) - top
+        if wanted >= vocab or bool((before[:, -1] >= top_p).all()) or 0 < top_k < vocab:
+            break
+        wanted *= 8
+    kept = before < top_p
+    kept[:, 0] = True
+    # By id: a rounding error that lets two likely tokens change places moves no other boundary.
+    order = ids.argsort(-1)
+    return (top * kept).gather(1, order), ids.gather(1, order)
+
+
+def _invert(probs: Float[Tensor, "batch kept"], uniforms: Sequence[float]) -> Int[Tensor, "batch"]:
+    """Draw by the inverse of the cumulated probabilities."""
+    sums = probs.double().cumsum(-1)
+    at = torch.tensor(uniforms, dtype=torch.float64, device=probs.device)[:, None] * sums[:, -1:]
+    return torch.searchsorted(sums, at, right=True)[:, 0].clamp_(max=probs.shape[-1] - 1)

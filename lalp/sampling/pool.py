@@ -1,0 +1,173 @@
+"""From drawn answers to a verified pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lalp.errors import InputError
+from lalp.files import build_dir
+from lalp.grading.answers import extract_answer, extract_choice, final_part, is_choice
+from lalp.grading.workers import grade_answers
+from lalp.pools.pool import Pool, Prompt, Response
+from lalp.sampling.samples import Completion, generate, paper_prompts
+from lalp.sampling.settings import (
+    Sampling,
+)
+from lalp.students.student import (
+    Student,
+)
+
+
+def grade_completions(
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    num_workers: int = 2,
+    *,
+    cache: Path | None = None,
+) -> pd.DataFrame:
+    """Compare the final answer of every completion with its prompt's reference.
+
+    Args:
+        prompts: Hold the references.
+        completions: From `generate`.
+        num_workers: As in `grade_answers`.
+        cache: As in `grade_answers`.
+
+    Returns:
+        One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
+        `grading.Grade`, or ``truncated`` or ``no reference``; and ``correct``, which is missing
+        without a reference and False for whatever is truncated.
+
+    Raises:
+        InputError: If a completion's prompt is not given.
+    """
+    answers = {prompt.prompt_id: prompt.answer for prompt in prompts}
+    pairs = []
+    for completion in completions:
+        if completion.prompt_id not in answers:
+            raise InputError(f"prompt {completion.prompt_id!r} of a completion is not given")
+        pairs.append((answers[completion.prompt_id], _marked_answer(completion, answers)))
+    known = [pair for pair in pairs if pair[0] is not None]
+    grades = dict(
+        zip(known, grade_answers(known, num_workers=num_workers, cache=cache), strict=True)
+    )
+    outcomes = [
+        "truncated"
+        if completion.truncated
+        else grades[pair].outcome
+        if pair in grades
+        else "no reference"
+        for completion, pair in zip(completions, pairs, strict=True)
+    ]
+    columns = [field.name for field in fields(Completion)]
+    frame = pd.DataFrame([asdict(completion) for completion in completions], columns=columns)
+    correct = [None if outcome == "no reference" else outcome == "correct" for outcome in outcomes]
+    return frame.assign(
+        extracted=pd.Series([extract_answer(text) for _, text in pairs], dtype="str"),
+        outcome=pd.Series(outcomes, dtype="str"),
+        correct=pd.Series(correct, dtype="boolean"),
+    )
+
+
+def _marked_answer(completion: Completion, answers: Mapping[str, str | None]) -> str:
+    """The part of a completion that answers; a letter alone where the reference is one."""
+    text = final_part(completion.text) or ""
+    letter = extract_choice(text) if is_choice(answers[completion.prompt_id] or "") else None
+    return rf"\boxed{{{letter}}}" if letter else text
+
+
+def sampled_pool(prompts: Sequence[Prompt], graded: pd.DataFrame, teacher: str) -> Pool:
+    """The pool of graded completions, written by one teacher.
+
+    Responses keep ``sample``, ``num_tokens`` and ``truncated`` as extra fields. A pool cannot hold
+    an empty response: ``left_out`` counts them.
+    """
+    responses = []
+    for row in graded.itertuples():
+        if row.text.strip():
+            correct = None if pd.isna(row.correct) else bool(row.correct)
+            extra = {
+                "sample": int(row.sample),
+                "num_tokens": int(row.num_tokens),
+                "truncated": bool(row.truncated),
+            }
+            response_id = f"{row.prompt_id}/{teacher}/{row.sample}"
+            responses.append(
+                Response(response_id, row.prompt_id, teacher, row.text, correct, extra)
+            )
+    answered = {response.prompt_id for response in responses}
+    empty = len(graded) - len(responses)
+    return Pool(
+        {p.prompt_id: p for p in prompts if p.prompt_id in answered},
+        tuple(responses),
+        {"empty response": empty} if empty else {},
+    )
+
+
+def sampling_summary(prompts: Sequence[Prompt], graded: pd.DataFrame, pool: Pool) -> dict[str, Any]:
+    """Counts and shares of one run, as plain values for JSON.
+
+    Returns:
+        Shares are of all completions, but ``accuracy`` is of those whose prompt has a reference
+        (None if there is none); ``solved`` counts prompts with a correct completion.
+    """
+    verifiable = [prompt.prompt_id for prompt in prompts if prompt.answer is not None]
+    verified = graded.loc[graded["prompt_id"].isin(verifiable), "correct"]
+    return {
+        "num_prompts": int(graded["prompt_id"].nunique()),
+        "num_samples": len(graded),
+        "num_tokens": int(graded["num_tokens"].sum()),
+        "mean_tokens": float(graded["num_tokens"].mean()),
+        "truncated": float(graded["truncated"].mean()),
+        "accuracy": float(verified.mean()) if len(verified) else None,
+        "solved": int(graded.loc[graded["correct"].fillna(False), "prompt_id"].nunique()),
+        "outcomes": {str(k): int(n) for k, n in graded["outcome"].value_counts().items()},
+        "num_responses": len(pool.responses),
+        "left_out": dict(pool.left_out),
+    }
+
+
+def sample_pool(
+    prompts: Sequence[Prompt],
+    model: str | Student,
+    sampling: Sampling,
+    teacher: str,
+    *,
+    system_prompt: str | None = None,
+    store: str | Path | None = None,
+    num_workers: int = 2,
+    **options: Any,
+) -> tuple[Pool, dict[str, Any]]:
+    """Sample, verify, and make a pool.
+
+    Args:
+        prompts: What to answer; the pool holds them as they are given.
+        model: As in `generate`.
+        sampling: As in `generate`.
+        teacher: The model's name in the pool.
+        system_prompt: None for the paper's, where a prompt has no system message; empty for none.
+        store: As in `generate`; verdicts are kept there too.
+        num_workers: As in `grade_answers`.
+        **options: Other keywords of `generate`.
+
+    Returns:
+        The pool, and counts and shares as in `sampling_summary`.
+
+    Raises:
+        InputError: As `generate`, or if all responses are empty.
+    """
+    store = Path(store or build_dir() / "samples")
+    asked = paper_prompts(prompts) if system_prompt is None else prompts
+    completions = generate(
+        asked, model, sampling, system_prompt=system_prompt or None, store=store, **options
+    )
+    graded = grade_completions(prompts, completions, num_workers, cache=store / "grades.jsonl")
+    pool = sampled_pool(prompts, graded, teacher)
+    if not pool.responses:
+        raise InputError(f"all {len(graded)} responses are empty: there is nothing to write")
+    return pool, sampling_summary(prompts, graded, pool)

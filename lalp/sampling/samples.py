@@ -1,0 +1,448 @@
+"""Sample responses from a model, grade them, and make a pool of them (paper, Sec. 3.1 and B.4).
+
+Finished samples are kept in shards of JSON lines, one for each batch. The folder is named by the
+model, the backend and the code; within it a sample is known by its settings, its prompt's id and
+rendered text, and its number. So a killed run goes on where it stopped, and further samples of a
+prompt join those that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from tqdm import tqdm
+from transformers import GenerationConfig
+
+from lalp.errors import InputError
+from lalp.files import atomic_path, build_dir, fingerprint
+from lalp.pools.pool import Message, Prompt
+from lalp.sampling.decoding import Output, Request, decode, default_batch_size, response_text
+from lalp.sampling.settings import (
+    PRESETS,
+    Sampling,
+    sample_seed,
+)
+from lalp.sampling.vllm import DEFAULT_BATCH_SIZE, check_vllm, decode_with_vllm, load_vllm
+from lalp.students.encoding import render_prompt
+from lalp.students.student import (
+    Student,
+    default_dtype,
+    load_config,
+    load_student,
+    load_tokenizer,
+    locate_student,
+    max_positions,
+    revision,
+    usable_device,
+)
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from lalp.files import _sha256, digest
+from lalp.students.encoding import stop_token_ids
+
+log = logging.getLogger("lalp")
+
+BACKENDS = ("transformers", "vllm")
+SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."
+
+# A change in one of these modules may change a sample, so their code is part of the key. What is
+# here decides no sample that the key or the prompt's text does not tell apart.
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled response.
+
+    Attributes:
+        prompt_id: Its prompt.
+        sample: Number of the sample, from 0.
+        text: Without the end token. It begins with ``<think>`` where the prompt ends so.
+        num_tokens: New tokens, the end token included.
+        truncated: It stopped at the token limit or the model's last position, without an end token.
+    """
+
+    prompt_id: str
+    sample: int
+    text: str
+    num_tokens: int
+    truncated: bool
+
+
+@overload
+def generate(
+    prompts: Sequence[Prompt], model: str | Student, sampling: Sampling, **options: Any
+) -> list[Completion]: ...
+@overload
+def generate(
+    prompts: Sequence[Prompt], model: str | Student, sampling: Sequence[Sampling], **options: Any
+) -> list[list[Completion]]: ...
+
+
+def generate(
+    prompts: Sequence[Prompt],
+    model: str | Student,
+    sampling: Sampling | Sequence[Sampling],
+    *,
+    backend: str = "transformers",
+    system_prompt: str | None = None,
+    store: str | Path | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+    tensor_parallel: int = 1,
+) -> list[Completion] | list[list[Completion]]:
+    """Sample responses to prompts; a killed run goes on where it stopped.
+
+    A sample depends on its prompt, the settings and the seed alone, not on how many are drawn or
+    which others are drawn with it, up to the rounding of sums that differs between batches.
+
+    Args:
+        prompts: What to answer.
+        model: As in `load_student`, or a loaded student.
+        sampling: Number of samples, temperature, top-p, top-k, token limit and seed. Several, such
+            as greedy and sampled, are drawn together, which takes less time than one by one.
+        backend: ``transformers`` (CPU or GPU) or ``vllm`` (GPU; the extra ``vllm``). The model's
+            own sampling settings, such as a repetition penalty, are read by neither.
+        system_prompt: Put in front of every prompt; `SYSTEM_PROMPT` is the paper's.
+        store: Folder of finished samples; ``build/samples`` if not given.
+        batch_size: Samples that are drawn at once and stored together; as many as fit into memory
+            if not given, 64 at most on a CPU, 128 on a GPU (1,024 with vLLM).
+        device: As in `load_student`; not for vLLM.
+        trust_remote_code: As in `load_student`.
+        progress: Show tokens per second.
+        tensor_parallel: GPUs that share one copy of the model, with vLLM.
+
+    Returns:
+        Completions by prompt, in the given order, and then by sample. One such list for each of
+        several settings.
+
+    Raises:
+        InputError: If the model or a setting is not understood, prompts share an id, or one has a
+            system message of its own beside ``system_prompt``.
+    """
+    samplings = [sampling] if isinstance(sampling, Sampling) else list(sampling)
+    _check(prompts, backend, batch_size, tensor_parallel)
+    source = _find_model(model, backend, device, trust_remote_code)
+    jobs = _plan(prompts, source, samplings, system_prompt)
+    key = _key(source, backend)
+    folder = Path(store or build_dir() / "samples") / digest(key)
+    done = _read_shards(folder, jobs)
+    if any(job.digest not in done for job in jobs):
+        draw, size = _open(
+            source, jobs, backend, tensor_parallel=tensor_parallel, progress=progress
+        )
+        _write_key(folder, key)
+        _draw_missing(jobs, batch_size or size, draw, source, folder, done, progress)
+    by_sampling = [
+        [done[job.digest] for job in jobs if job.sampling == wanted] for wanted in samplings
+    ]
+    return by_sampling[0] if isinstance(sampling, Sampling) else by_sampling
+
+
+# --- what to draw ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A model whose weights are loaded only when something is left to draw."""
+
+    name: str
+    place: str
+    revision: str
+    tokenizer: PreTrainedTokenizerBase
+    positions: int
+    stop_ids: frozenset[int]
+    device: str
+    dtype: str
+    trust_remote_code: bool
+    load: Callable[[], Student]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One sample to draw; ``limit`` is the most new tokens that settings and positions allow."""
+
+    prompt_id: str
+    prompt_text: str
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    sample: int
+    limit: int
+
+    @cached_property
+    def digest(self) -> str:
+        """What the sample is known by in the store: all of its settings but how many are drawn."""
+        settings = asdict(self.sampling) | {"num_samples": self.sample}
+        return digest([settings, self.prompt_id, self.prompt_text])
+
+    @property
+    def request(self) -> Request:
+        seed = sample_seed(self.sampling.seed, self.prompt_id, self.sample)
+        return Request(self.prompt_ids, self.sampling, self.limit, seed)
+
+
+def _check(
+    prompts: Sequence[Prompt], backend: str, batch_size: int | None, tensor_parallel: int
+) -> None:
+    if backend not in BACKENDS:
+        raise InputError(f"unknown backend {backend!r}: use {' or '.join(BACKENDS)}")
+    if backend == "vllm":
+        check_vllm()
+    elif tensor_parallel != 1:
+        raise InputError("tensor_parallel goes with the vllm backend: leave it out")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}: it must be at least 1")
+    for prompt_id, count in Counter(prompt.prompt_id for prompt in prompts).items():
+        if count > 1:
+            raise InputError(
+                f"prompt_id {prompt_id!r} is given {count} times: give each prompt its own id"
+            )
+
+
+def _find_model(
+    model: str | Student, backend: str, device: str | None, trust_remote_code: bool
+) -> _Source:
+    if isinstance(model, Student):
+        if backend == "vllm":
+            raise InputError(
+                f"backend vllm loads {model.name} itself: give the model's name or folder"
+            )
+        own = model.model
+        return _Source(
+            name=model.name,
+            place=model.name,
+            revision=model.revision,
+            tokenizer=model.tokenizer,
+            positions=model.max_positions,
+            stop_ids=stop_token_ids(model.tokenizer, own.config, own.generation_config),
+            device=model.device.type,
+            dtype=str(own.dtype),
+            trust_remote_code=trust_remote_code,
+            load=lambda: model,
+        )
+    place = locate_student(model)
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model, place, trust_remote_code=trust_remote_code)
+    kind = "vllm" if backend == "vllm" else torch.device(usable_device(device)).type
+    return _Source(
+        name=model,
+        place=place,
+        revision=revision(place, config),
+        tokenizer=tokenizer,
+        positions=max_positions(config),
+        stop_ids=stop_token_ids(tokenizer, config, _generation_config(place)),
+        device=kind,
+        dtype=str(torch.bfloat16 if kind == "vllm" else default_dtype(kind)),
+        trust_remote_code=trust_remote_code,
+        load=lambda: load_student(model, device=device, trust_remote_code=trust_remote_code),
+    )
+
+
+def _generation_config(place: str) -> GenerationConfig | None:
+    try:
+        return GenerationConfig.from_pretrained(place)
+    except OSError:  # many models have none
+        return None
+
+
+def paper_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts behind the paper's system prompt; one with a system message keeps its own."""
+    return [
+        prompt
+        if any(message.role == "system" for message in prompt.messages)
+        else with_system_prompt(prompt, SYSTEM_PROMPT)
+        for prompt in prompts
+    ]
+
+
+def _plan(
+    prompts: Sequence[Prompt],
+    source: _Source,
+    samplings: Sequence[Sampling],
+    system_prompt: str | None,
+) -> list[_Job]:
+    """All samples: by prompt, then by settings, then by number."""
+    jobs = []
+    for prompt in prompts:
+        text = render_prompt(source.tokenizer, with_system_prompt(prompt, system_prompt))
+        ids = tuple(source.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        room = max(0, source.positions - len(ids))
+        jobs += [
+            _Job(prompt.prompt_id, text, ids, sampling, sample, min(sampling.max_tokens, room))
+            for sampling in dict.fromkeys(samplings)
+            for sample in range(sampling.num_samples)
+        ]
+    short = {job.prompt_id: job.limit for job in jobs if job.limit < job.sampling.max_tokens}
+    if short:
+        log.warning(
+            "%s has %d positions: the limit of new tokens is lowered to what fits for %d prompts, "
+            "to %d at the least (%r)",
+            *(source.name, source.positions, len(short), min(short.values())),
+            min(short, key=short.get),
+        )
+    return jobs
+
+
+def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
+    """The prompt with a system message in front.
+
+    Raises:
+        InputError: If it has another one.
+    """
+    if system_prompt is None:
+        return prompt
+    own = [message.content for message in prompt.messages if message.role == "system"]
+    if own == [system_prompt]:
+        return prompt
+    if own:
+        raise InputError(
+            f"prompt {prompt.prompt_id!r} has a system message of its own: leave the system prompt "
+            "out, or remove the message"
+        )
+    return replace(prompt, messages=(Message("system", system_prompt), *prompt.messages))
+
+
+# --- drawing --------------------------------------------------------------------------------
+
+_Draw = Callable[[Sequence[Request], Callable[[int], Any]], list[Output]]
+
+
+def _open(
+    source: _Source, jobs: Sequence[_Job], backend: str, *, tensor_parallel: int, progress: bool
+) -> tuple[_Draw, int]:
+    """Load the model: a function that draws one batch, and how many samples a batch has."""
+    longest = max(len(job.prompt_ids) + job.limit for job in jobs)
+    if backend == "transformers":
+        student = source.load()
+        size = default_batch_size(student, longest)
+        return lambda batch, count: decode(student, batch, source.stop_ids, count), size
+    llm = load_vllm(
+        source.place,
+        longest=longest,
+        tensor_parallel=tensor_parallel,
+        trust_remote_code=source.trust_remote_code,
+    )
+
+    def draw(batch: Sequence[Request], count: Callable[[int], Any]) -> list[Output]:
+        outputs = decode_with_vllm(llm, batch, source.stop_ids, progress=progress)
+        count(sum(len(output.token_ids) for output in outputs))
+        return outputs
+
+    return draw, DEFAULT_BATCH_SIZE
+
+
+def _draw_missing(
+    jobs: Sequence[_Job],
+    batch_size: int,
+    draw: _Draw,
+    source: _Source,
+    folder: Path,
+    done: dict[str, Completion],
+    progress: bool,
+) -> None:
+    """Draw batch after batch; each is on disk before the next begins.
+
+    So a killed run has left whole batches, and the next one goes on with the same batches.
+    """
+    # Where not silenced here, tqdm still heeds TQDM_DISABLE.
+    options = {} if progress else {"disable": True}
+    missing = _in_drawing_order(job for job in jobs if job.digest not in done)
+    with tqdm(unit="tok", unit_scale=True, **options) as bar:
+        for first in range(0, len(missing), batch_size):
+            batch = missing[first : first + batch_size]
+            outputs = draw([job.request for job in batch], bar.update)
+            pairs = zip(batch, outputs, strict=True)
+            found = {job.digest: _completion(job, output, source) for job, output in pairs}
+            _write_shard(folder, found)
+            done |= found
+            bar.set_postfix_str(f"{first + len(batch)} of {len(missing)} samples")
+
+
+def _in_drawing_order(jobs: Iterable[_Job]) -> list[_Job]:
+    """Long prompts first, so that a batch holds similar ones; samples of a prompt side by side."""
+    return sorted(jobs, key=lambda job: -len(job.prompt_ids))
+
+
+def _completion(job: _Job, output: Output, source: _Source) -> Completion:
+    text = response_text(source.tokenizer, job.prompt_text, output)
+    return Completion(job.prompt_id, job.sample, text, len(output.token_ids), not output.ended)
+
+
+# --- the store ------------------------------------------------------------------------------
+
+
+def _key(source: _Source, backend: str) -> dict[str, Any]:
+    """Everything that decides a sample but its prompt and settings."""
+    return {
+        "model": source.revision,
+        "tokenizer": digest(source.tokenizer.backend_tokenizer.to_str()),
+        "stop_ids": sorted(source.stop_ids),
+        "positions": source.positions,
+        "backend": backend,
+        "device": source.device,
+        "dtype": source.dtype,
+        "code": _CODE,
+    }
+
+
+def _write_key(folder: Path, key: Mapping[str, Any]) -> None:
+    with atomic_path(folder / "key.json") as temporary:
+        temporary.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_shard(folder: Path, found: Mapping[str, Completion]) -> None:
+    """Write the samples of one batch, behind a line that tells whether they are whole and ours."""
+    lines = [json.dumps([digest, asdict(completion)]) for digest, completion in found.items()]
+    body = "".join(f"{line}\n" for line in lines)
+    header = json.dumps({"key": folder.name, "samples": len(found), "sha256": _sha256(body)})
+    with atomic_path(folder / f"{digest(list(found))}.jsonl") as temporary:
+        temporary.write_text(f"{header}\n{body}", encoding="utf-8", newline="\n")
+
+
+def _read_shards(folder: Path, jobs: Iterable[_Job]) -> dict[str, Completion]:
+    """Finished samples by digest; a shard that is damaged or not ours is reported and left out."""
+    wanted = {job.digest for job in jobs}
+    done: dict[str, Completion] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        try:
+            done |= {d: completion for d, completion in _read_shard(path) if d in wanted}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = str(error).partition("\n")[0]
+            log.warning("sampling again: shard %s cannot be used (%s)", path.name, reason)
+    return done
+
+
+def _read_shard(path: Path) -> list[tuple[str, Completion]]:
+    header, _, body = path.read_text(encoding="utf-8").partition("\n")
+    mark = json.loads(header)
+    if mark["key"] != path.parent.name:
+        raise ValueError("it was written for another model or by other code")
+    if mark["sha256"] != _sha256(body):
+        raise ValueError("it is damaged")
+    return [(digest, Completion(**fields)) for digest, fields in map(json.loads, body.splitlines())]
+
+
+def choose_sampling(preset: str | None, seed: int, changes: Mapping[str, Any]) -> Sampling:
+    """A preset by name (`Sampling`'s own defaults if None) with the changes that are not None.
+
+    Raises:
+        InputError: If there is no such preset, or a value is out of its range.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}: use {', '.join(PRESETS)}")
+    known = {name: value for name, value in changes.items() if value is not None}
+    return replace(PRESETS[preset] if preset else Sampling(), seed=seed, **known)
+
+
+# Read on import: an edit on disk changes nothing of what this process runs.
+_CODE = fingerprint("sampling", "students")

@@ -1,0 +1,1 @@
+"""Score responses: the paper's equations, and what makes them fast."""

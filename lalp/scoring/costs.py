@@ -1,0 +1,248 @@
+"""What scoring a pool will cost, before anything runs: tokens, FLOPs, time and memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from lalp.pools.pool import Pool
+from lalp.scoring.candidates import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
+from lalp.scoring.engine.vocabulary import HEAD_LOGITS
+from lalp.scoring.groups import group_responses, make_tasks
+from lalp.scoring.plan import Task, plan_response
+from lalp.scoring.windows import Window, parse_windows, window_starts
+from lalp.steps.splitters import Steps, check_splitter
+from lalp.students.heads import project
+from lalp.students.student import (
+    default_device,
+    default_dtype,
+    load_config,
+    load_tokenizer,
+    locate_student,
+    max_positions,
+)
+
+# Share of the matrix-multiply rate that whole forward passes reach (`make bench` measures it).
+_EXPECTED_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What a forward pass costs.
+
+    Attributes:
+        body: Weights that every token passes through once (embeddings and head not counted).
+        head: Weights of the head, for target tokens only.
+        total: All weights.
+        attention: Numbers multiplied per pair of positions: layers x heads x head size.
+        cache: Numbers kept per token: keys and values of all layers.
+        vocab: Vocabulary size.
+        hidden: Features per token.
+    """
+
+    body: int
+    head: int
+    total: int
+    attention: int
+    cache: int
+    vocab: int
+    hidden: int
+
+
+@dataclass(frozen=True)
+class ScoringCost:
+    """Cost of scoring a pool under a list of windows.
+
+    Attributes:
+        response_tokens: Tokens of all responses, each counted once.
+        fed_tokens: Tokens that pass through the model's body.
+        target_tokens: Tokens that pass through its head.
+        flops: Floating-point operations of the body, attention and head.
+        flops_per_step_loop: The same for one forward pass per step and window.
+        seconds: Estimated time on this machine.
+        memory_bytes: Estimated peak: weights, the longest row's cache, activations and logits.
+        longest_row: Tokens of the longest forward row, prompt included.
+        too_long: Responses that do not fit the student's positions as a whole.
+    """
+
+    num_responses: int
+    num_steps: int
+    response_tokens: int
+    fed_tokens: int
+    target_tokens: int
+    flops: float
+    flops_per_step_loop: float
+    seconds: float
+    memory_bytes: int
+    longest_row: int
+    too_long: int
+    device: str
+    dtype: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def plan_scoring(
+    pool: Pool,
+    student: str,
+    windows: Sequence[str | int | Window],
+    *,
+    splitter: str | Steps = "sentences",
+    trust_remote_code: bool = False,
+) -> ScoringCost:
+    """Estimate what `lalp.score` will cost; reads the tokenizer and the config, no weights.
+
+    Raises:
+        InputError: If the student, a window or the splitter is not understood.
+    """
+    parsed = parse_windows(windows)
+    check_splitter(splitter)
+    source = locate_student(student)
+    config = load_config(student, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
+    size = measure_model(config, trust_remote_code=trust_remote_code)
+    limit = max_positions(config)
+    tasks = [
+        make_tasks(group, tokenizer, splitter, limit)
+        for group in group_responses(pool, tokenizer, splitter)
+    ]
+    device = default_device()
+    dtype = default_dtype(device)
+    return _add_up(tasks, parsed, size, matmul_rate(device, dtype, size.hidden), device, dtype)
+
+
+def measure_model(config: Any, *, trust_remote_code: bool = False) -> ModelSize:
+    """Count a model's weights from its config, without allocating them."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return count_weights(model)
+
+
+def count_weights(model: PreTrainedModel) -> ModelSize:
+    """Count a model's weights; tied ones once in ``total``."""
+    text = model.config.get_text_config()
+    heads = getattr(text, "num_attention_heads", 0)  # recurrent models have none
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // max(heads, 1)
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    total = sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
+    embedding = model.get_input_embeddings().weight
+    head = model.get_output_embeddings().weight
+    outside = embedding.numel() + (0 if head is embedding else head.numel())
+    return ModelSize(
+        body=total - outside,
+        head=head.numel(),
+        total=total,
+        attention=text.num_hidden_layers * heads * head_size,
+        cache=2 * text.num_hidden_layers * kv_heads * head_size,
+        vocab=text.vocab_size,
+        hidden=text.hidden_size,
+    )
+
+
+def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0.5) -> float:
+    """Measured rate of a matrix product of the student's own width, in FLOP per second.
+
+    Of torch's product and of the one that scoring uses, the faster.
+    """
+    rows, columns = 1024, 4 * hidden
+    a = torch.randn(rows, hidden, device=device, dtype=dtype)
+    b = torch.randn(columns, hidden, device=device, dtype=dtype)
+    rates = []
+    for product in (torch.nn.functional.linear, project):
+        seconds_each = []
+        stop = time.perf_counter() + seconds / 2
+        while time.perf_counter() < stop:
+            begin = time.perf_counter()
+            for _ in range(10):
+                product(a, b)
+            if device != "cpu":
+                torch.cuda.synchronize()
+            seconds_each.append((time.perf_counter() - begin) / 10)
+        rates.append(2 * rows * hidden * columns / median(seconds_each))
+    return max(rates)
+
+
+def row_flops(size: ModelSize, prompt: int, fed: int, targets: int) -> float:
+    """FLOPs of one row of ``fed`` tokens after a prompt of ``prompt`` tokens.
+
+    Two per weight and token, four per pair of positions and head dimension (scores and values),
+    half the pairs within the row being masked.
+    """
+    pairs = fed * (prompt + (fed + 1) / 2)
+    return 2.0 * size.body * fed + 4.0 * size.attention * pairs + 2.0 * size.head * targets
+
+
+def plan_flops(size: ModelSize, tasks: Sequence[Task], windows: Sequence[Window]) -> float:
+    """FLOPs of scoring one prompt's responses by the plan."""
+    prompt = len(tasks[0].encoded.prompt_ids)
+    return row_flops(size, 0, prompt, 1) + sum(
+        row_flops(size, prompt, row.num_inputs, row.num_targets)
+        for task in tasks
+        for row in plan_response(task, windows)
+    )
+
+
+def _loop_flops(size: ModelSize, task: Task, windows: Sequence[Window]) -> float:
+    """FLOPs of one forward pass per step and window, and one for GALP, logits everywhere."""
+    passes = [(0, (0, task.num_tokens))]
+    for window in windows:
+        passes += zip(window_starts(window, task.step_spans), task.step_spans, strict=True)
+    lengths = [
+        len(task.encoded.prompt_ids) + end - start
+        for start, (begin, end) in passes
+        if begin < end and task.fits(start, end)
+    ]
+    return sum(row_flops(size, 0, length, length) for length in lengths)
+
+
+def _working_bytes(size: ModelSize, device: str, dtype: torch.dtype) -> int:
+    """Memory for one batch of each worker: what a layer computes, and logits with two copies."""
+    on_cpu = torch.device(device).type == "cpu"
+    workers = torch.get_num_threads() if on_cpu else 1
+    tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
+    # Weights per layer and input feature, which are a layer's results; recurrent ones are unknown.
+    features = size.body // size.attention if size.attention else 0
+    return workers * (dtype.itemsize * tokens * features + 3 * 4 * HEAD_LOGITS)
+
+
+def _add_up(
+    groups: Sequence[Sequence[Task]],
+    windows: Sequence[Window],
+    size: ModelSize,
+    rate: float,
+    device: str,
+    dtype: torch.dtype,
+) -> ScoringCost:
+    tasks = [task for group in groups for task in group]
+    rows = [
+        (len(task.encoded.prompt_ids), row)
+        for task in tasks
+        for row in plan_response(task, windows)
+    ]
+    prompts = sum(len(group[0].encoded.prompt_ids) for group in groups)
+    longest = max((prompt + row.end - row.start for prompt, row in rows), default=0)
+    flops = sum(plan_flops(size, group, windows) for group in groups)
+    return ScoringCost(
+        num_responses=len(tasks),
+        num_steps=sum(len(task.step_spans) for task in tasks),
+        response_tokens=sum(task.num_tokens for task in tasks),
+        fed_tokens=prompts + sum(row.num_inputs for _, row in rows),
+        target_tokens=sum(row.num_targets for _, row in rows),
+        flops=flops,
+        flops_per_step_loop=sum(_loop_flops(size, task, windows) for task in tasks),
+        seconds=flops / (rate * _EXPECTED_SHARE),
+        memory_bytes=dtype.itemsize * (size.total + size.cache * longest)
+        + _working_bytes(size, device, dtype),
+        longest_row=longest,
+        too_long=sum(not task.fits(0, task.num_tokens) for task in tasks),
+        device=device,
+        dtype=str(dtype).removeprefix("torch."),
+    )

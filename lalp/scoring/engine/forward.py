@@ -1,0 +1,384 @@
+"""Run the plan: token log-probabilities, GALP (Eq. 1-2) and LALP at every window (Eq. 3).
+
+Every number equals that of a separate forward pass per step. The prompt's keys and values are
+computed once for all rows of all candidates, and only target positions reach the head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from lalp.scoring.engine.packed import (
+    Context,
+    PackedBody,
+    advance,
+    make_room,
+    new_context,
+    pack_body,
+    read_packed,
+)
+from lalp.scoring.engine.vocabulary import read_targets
+from lalp.scoring.plan import Row, batch_rows, spread_rows
+from lalp.scoring.windows import TokenSpan
+from lalp.students.heads import take_logits
+from lalp.students.student import Student
+
+# Fewer positions than this in a batch cost more than waiting for another worker.
+_SMALLEST_BATCH = 512
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What one row reads: arrays over response tokens ``[start, end)``, NaN where not read.
+
+    Attributes:
+        start: First response token of the row.
+        log_probs: Log-probability of each token given prompt and row so far, in nats.
+        ranks: 1 for the most likely token; only for the row that begins at token 0.
+        entropies: Entropy of the prediction, in nats; only for the row that begins at token 0.
+    """
+
+    start: int
+    log_probs: Float[np.ndarray, "pos"]
+    ranks: Float[np.ndarray, "pos"]
+    entropies: Float[np.ndarray, "pos"]
+
+    def read(self, span: TokenSpan) -> Float[np.ndarray, "span"]:
+        """Log-probabilities of response tokens ``[span[0], span[1])``."""
+        return self.log_probs[span[0] - self.start : span[1] - self.start]
+
+
+# --- forward passes -------------------------------------------------------------------------
+
+
+class _RowLayer(DynamicLayer):
+    """One layer's keys and values: the shared prompt, then room for one batch of rows.
+
+    The buffer has its final size from the start: growing by concatenation, as the base class does,
+    would hold long responses twice.
+    """
+
+    def __init__(self, prompt: DynamicLayer, batch: int, capacity: int) -> None:
+        super().__init__()
+        self.lazy_initialization(prompt.keys, prompt.values)
+        self._length = prompt.keys.shape[-2]
+        self._buffers = [
+            _with_room(states, batch, capacity) for states in (prompt.keys, prompt.values)
+        ]
+        self.keys, self.values = (buffer[:, :, : self._length] for buffer in self._buffers)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        end = self._length + key_states.shape[-2]
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, self._length : end] = states
+        self._length = end
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
+        return self.keys, self.values
+
+
+def _with_room(
+    states: Float[Tensor, "1 heads prompt head_dim"], batch: int, capacity: int
+) -> Float[Tensor, "batch heads capacity head_dim"]:
+    _, heads, length, head_dim = states.shape
+    buffer = states.new_empty(batch, heads, length + capacity, head_dim)
+    buffer[:, :, :length] = states
+    return buffer
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """The prompt, read once.
+
+    Attributes:
+        prompt_ids: The prompt's tokens.
+        last: Features of the last prompt token, which predict a row's first token.
+        layers: Keys and values per layer, or None where they cannot be shared between rows.
+        context: The same for packed rows, where the student has a packed body.
+    """
+
+    prompt_ids: tuple[int, ...]
+    last: Float[Tensor, "features"]
+    layers: list[DynamicLayer] | None = None
+    context: Context | None = None
+
+
+# Places of targets: for each, its row in the batch and its position within the row.
+_Places = tuple[Int[np.ndarray, "targets"], Int[np.ndarray, "targets"]]
+
+
+@torch.inference_mode()
+def run_rows(
+    student: Student,
+    prompt_ids: tuple[int, ...],
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+    *,
+    statistics: bool = True,
+    on_tokens: Callable[[int], None] = lambda tokens: None,
+) -> list[TokenScores]:
+    """Token scores of rows that share one prompt, in the order of ``jobs``.
+
+    Args:
+        student: The model before fine-tuning.
+        prompt_ids: The prompt's tokens, at least one.
+        jobs: Pairs of a response's tokens and a row over them.
+        max_batch_tokens: Padded tokens per forward pass.
+        statistics: Also read rank and entropy in rows that begin at token 0.
+        on_tokens: Called with the number of tokens fed.
+    """
+    if not jobs:
+        return []  # the prompt alone may exceed the student's positions
+    prefix = _read_prompt(student, prompt_ids)
+    on_tokens(len(prompt_ids))
+    shared = prefix.layers or prefix.context
+    repeated = 0 if shared else len(prompt_ids)
+    workers = torch.get_num_threads() if student.device.type == "cpu" else 1
+    rows = [row for _, row in jobs]
+    long, batches = _plan_batches(prefix, rows, max_batch_tokens, workers)
+
+    @torch.inference_mode()
+    def read(batch: list[int]) -> list[TokenScores]:
+        members = [jobs[job] for job in batch]
+        return _read_batch(student, prefix, members, max_batch_tokens, statistics)
+
+    results: list[TokenScores | None] = [None] * len(jobs)
+    # Long rows come first, one after another, for each fills the memory by itself.
+    for part, at_once in ((long, 1), (batches, workers)):
+        with _parallel(min(at_once, len(part))) as run:
+            for batch, scores in zip(part, run(read, part), strict=True):
+                for job, score in zip(batch, scores, strict=True):
+                    results[job] = score
+                    on_tokens(jobs[job][1].num_inputs + repeated)
+    return results
+
+
+def _plan_batches(
+    prefix: _Prefix, rows: Sequence[Row], max_batch_tokens: int, workers: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Batches of long rows, one in each, and the others, which can be read side by side."""
+    if prefix.context:
+        lengths, budget = [row.num_inputs for row in rows], max_batch_tokens
+        batches = spread_rows(lengths, budget, workers)
+    else:
+        # Every row holds the prompt's keys and values as well, so short rows are not free.
+        lengths, budget = (
+            [len(prefix.prompt_ids) + r.num_inputs for r in rows],
+            2 * max_batch_tokens,
+        )
+        # Four batches per worker at least, or one would wait long for the other at the end.
+        fair_share = max(_SMALLEST_BATCH, math.ceil(sum(lengths) / (4 * workers)))
+        batches = batch_rows(lengths, min(budget, fair_share))
+    is_long = [max(lengths[row] for row in batch) > 2 * max_batch_tokens for batch in batches]
+    return (
+        [batch for batch, long in zip(batches, is_long, strict=True) if long],
+        [batch for batch, long in zip(batches, is_long, strict=True) if not long],
+    )
+
+
+@contextmanager
+def _parallel(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A ``map`` over worker threads that share the cores.
+
+    On a CPU, forward passes side by side are faster than one pass spread over all cores: small
+    operations gain little from several threads, and none waits for another. Each result depends on
+    its own batch only, whichever thread computes it.
+    """
+    if workers <= 1:
+        yield map
+        return
+    threads = torch.get_num_threads()
+    each = max(1, threads // workers)
+    try:
+        with ThreadPoolExecutor(workers, "lalp", torch.set_num_threads, (each,)) as pool:
+            yield pool.map
+    finally:
+        # The setting is partly global: give the caller its threads back.
+        torch.set_num_threads(threads)
+
+
+def packed_body(student: Student) -> PackedBody | None:
+    """The body for packed rows, where the model has that form and is on a CPU.
+
+    Made when rows are first read, because it lays the model's weights out anew.
+    """
+    if "packed" not in student.laid_out:
+        body = None if student.head is take_logits else pack_body(student.model)
+        student.laid_out["packed"] = body
+    return student.laid_out["packed"]
+
+
+def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
+    ids = torch.tensor(prompt_ids, device=student.device)
+    if body := packed_body(student):
+        context = new_context(body, len(ids))
+        last = read_packed(body, [ids], context, [torch.tensor([len(ids) - 1])])[0]
+        context = advance(context, len(ids))
+        return _Prefix(prompt_ids, last, context=context)
+    features, cache = student.body(input_ids=ids[None], use_cache=True)
+    layers = getattr(cache, "layers", None)
+    # Only a plain, ever-growing layer can be continued by many rows from the same point: sliding
+    # windows drop keys and recurrent states are overwritten.
+    shareable = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    return _Prefix(prompt_ids, features[0, -1], layers if shareable else None)
+
+
+def _read_batch(
+    student: Student,
+    prefix: _Prefix,
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+    statistics: bool,
+) -> list[TokenScores]:
+    """Read one batch; when memory runs out, read its halves."""
+    try:
+        return _collect(student, prefix, jobs, max_batch_tokens, statistics)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error) or (len(jobs) == 1 and max_batch_tokens < 128):
+            raise
+    # Outside the handler, so that the failed batch's tensors are gone.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = (len(jobs) + 1) // 2
+    parts = [jobs[:half], jobs[half:]] if len(jobs) > 1 else [jobs]
+    return [
+        score
+        for part in parts
+        for score in _read_batch(student, prefix, part, max_batch_tokens // 2, statistics)
+    ]
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _collect(
+    student: Student,
+    prefix: _Prefix,
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+    statistics: bool,
+) -> list[TokenScores]:
+    """Feed a batch of rows and gather its targets."""
+    scores = [_empty_scores(row) for _, row in jobs]
+    feed = (
+        _feed_packed(student, prefix, jobs)
+        if prefix.context
+        else _feed_padded(student, prefix, jobs, max_batch_tokens)
+    )
+    for (rows, columns), features in feed:
+        if not len(rows):
+            continue
+        ids = [jobs[i][0][jobs[i][1].start + t] for i, t in zip(rows, columns, strict=True)]
+        whole = [statistics and jobs[i][1].start == 0 for i in rows]
+        values = read_targets(
+            student.head,
+            features,
+            torch.tensor(ids, device=student.device),
+            torch.tensor(whole, device=student.device),
+        )
+        for i in np.unique(rows):
+            for array, column in zip(
+                (scores[i].log_probs, scores[i].ranks, scores[i].entropies), values, strict=True
+            ):
+                array[columns[rows == i]] = column[rows == i]
+    return scores
+
+
+def _empty_scores(row: Row) -> TokenScores:
+    arrays = [np.full(row.end - row.start, np.nan, np.float32) for _ in range(3)]
+    return TokenScores(row.start, *arrays)
+
+
+def _target_places(jobs: Sequence[tuple[Sequence[int], Row]]) -> _Places:
+    """Every target of a batch, row by row."""
+    columns = [
+        np.concatenate(
+            [np.arange(start - row.start, end - row.start) for start, end in row.targets]
+        )
+        for _, row in jobs
+    ]
+    sizes = [len(places) for places in columns]
+    return np.repeat(np.arange(len(jobs)), sizes), np.concatenate(columns)
+
+
+def _feed_packed(
+    student: Student, prefix: _Prefix, jobs: Sequence[tuple[Sequence[int], Row]]
+) -> Iterator[tuple[_Places, Float[Tensor, "targets features"]]]:
+    """Targets and the features that predict them, of rows fed end to end."""
+    rows, columns = _target_places(jobs)
+    context = make_room(prefix.context, max(row.num_inputs for _, row in jobs))
+    ids = [torch.tensor(tokens[row.start : row.end - 1], dtype=torch.long) for tokens, row in jobs]
+    # Token t of a row is predicted at its input t - 1, token 0 at the prompt's last token.
+    within = columns > 0
+    wanted = [torch.from_numpy(columns[within & (rows == i)] - 1) for i in range(len(jobs))]
+    features = prefix.last.repeat(len(rows), 1)
+    features[torch.from_numpy(within)] = read_packed(packed_body(student), ids, context, wanted)
+    yield (rows, columns), features
+
+
+def _chunk_size(length: int, max_batch_tokens: int) -> int:
+    """Tokens of one row to feed at once: its mask is chunk x context, so long rows are cut up."""
+    return length if length <= max_batch_tokens else max(1, max_batch_tokens // 4)
+
+
+def _feed_padded(
+    student: Student,
+    prefix: _Prefix,
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+) -> Iterator[tuple[_Places, Float[Tensor, "targets features"]]]:
+    """Targets and the features that predict them, of rows side by side.
+
+    Rows are padded on the right: a causal model never looks there, so no mask is needed.
+    """
+    rows, columns = _target_places(jobs)
+    for first, features in _read_padded(student, prefix, jobs, max_batch_tokens):
+        # Position i of the features predicts token i of the row.
+        here = (columns >= first) & (columns < first + features.shape[1])
+        places = torch.from_numpy(rows[here]), torch.from_numpy(columns[here] - first)
+        yield (rows[here], columns[here]), features[places]
+
+
+def _read_padded(
+    student: Student,
+    prefix: _Prefix,
+    jobs: Sequence[tuple[Sequence[int], Row]],
+    max_batch_tokens: int,
+) -> Iterator[tuple[int, Float[Tensor, "batch pos features"]]]:
+    """Features that predict the rows' tokens, in chunks of (first token, features)."""
+    length = max(row.num_inputs for _, row in jobs)
+    ids = torch.zeros(len(jobs), length, dtype=torch.long)
+    for i, (tokens, row) in enumerate(jobs):
+        ids[i, : row.num_inputs] = torch.tensor(tokens[row.start : row.end - 1])
+    ids = ids.to(student.device)
+    prompt = len(prefix.prompt_ids)
+    yield 0, prefix.last.expand(len(jobs), 1, -1)
+    if not length:
+        return
+    if prefix.layers is None:
+        prompt_ids = torch.tensor([prefix.prompt_ids], device=student.device)
+        whole = torch.cat([prompt_ids.expand(len(jobs), -1), ids], dim=1)
+        yield 1, student.body(input_ids=whole, use_cache=False)[0][:, prompt:]
+        return
+    cache = Cache(layers=[_RowLayer(layer, len(jobs), length) for layer in prefix.layers])
+    chunk = _chunk_size(length, max_batch_tokens)
+    for first in range(0, length, chunk):
+        part = ids[:, first : first + chunk]
+        positions = torch.arange(first, first + part.shape[1], device=student.device) + prompt
+        features, _ = student.body(
+            input_ids=part, position_ids=positions[None], past_key_values=cache, use_cache=True
+        )
+        yield 1 + first, features

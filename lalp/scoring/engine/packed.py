@@ -1,0 +1,395 @@
+"""Forward passes of Llama-like students over packed rows: end to end, nothing padded, on a CPU.
+
+The modelling code of transformers spends a third of such a pass outside matrix products: in norms,
+rotary embeddings, masks, copies of keys and padding. Here rows need no padding, what surrounds
+products is done in place, and products are oneDNN's.
+`pack_body` checks on a few tokens that the result is the model's own; other models stay as they
+are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention, silu
+from transformers import PreTrainedModel
+
+from lalp.students.heads import project
+
+# Families whose blocks are: RMSNorm, attention with rotary embeddings, RMSNorm, gated SiLU.
+_FAMILIES = frozenset({"llama", "mistral", "qwen2"})
+# Their frequencies do not depend on the length of the sequence.
+_STATIC_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
+# Tokens per pass: products want many rows at once, for which weights are read from memory once.
+TILE = 2048
+# Queries per call of attention: later queries' keys are left out, and masks stay small.
+QUERIES = 256
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A linear layer's weight and bias."""
+
+    weight: Float[Tensor, "outputs inputs"]
+    bias: Float[Tensor, "outputs"] | None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One layer's parts; the weights are the model's own."""
+
+    attention_norm: Float[Tensor, "hidden"]
+    queries: _Linear
+    keys: _Linear
+    values: _Linear
+    out: _Linear
+    mlp_norm: Float[Tensor, "hidden"]
+    gate: _Linear
+    up: _Linear
+    down: _Linear
+
+
+@dataclass(frozen=True)
+class PackedBody:
+    """A model's body, laid out for packed rows; made by `pack_body`.
+
+    Attributes:
+        rotary: Positions to cosines and sines, as transformers computes them.
+        norm: The norm after the last layer.
+        scale: What attention scores are multiplied with.
+        epsilon: Added to the mean square in every norm.
+    """
+
+    embedding: Float[Tensor, "vocab hidden"]
+    blocks: tuple[_Block, ...]
+    rotary: nn.Module
+    norm: nn.Module
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Context:
+    """Keys and values of the tokens before the rows, with room for one row.
+
+    Attributes:
+        states: In one tensor, for a large one goes back to the system as soon as it is freed.
+        length: Positions that are filled; what stands behind them is scratch.
+    """
+
+    states: Float[Tensor, "layers 2 kv_heads capacity head_dim"]
+    length: int = 0
+
+
+def pack_body(model: PreTrainedModel) -> PackedBody | None:
+    """The model's body for packed rows, or None where its form is another.
+
+    The weights are the model's own, which are laid out anew.
+    """
+    config = model.config
+    if (
+        config.model_type not in _FAMILIES
+        or config.hidden_act != "silu"
+        or model.device.type != "cpu"
+        or model.dtype != torch.float32
+        or getattr(config, "sliding_window", None)
+        or set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+        or model.base_model.rotary_emb.rope_type not in _STATIC_ROTARY
+        or not all(_is_plain(layer) for layer in model.base_model.layers)
+    ):
+        return None
+    with torch.inference_mode(False):  # the model must stay one that can be trained
+        _lay_out(model)
+    body = _describe(model)
+    return body if _agrees(body, model) else None
+
+
+def new_context(body: PackedBody, capacity: int) -> Context:
+    """Room for ``capacity`` positions, none filled."""
+    return Context(torch.empty(len(body.blocks), 2, body.kv_heads, capacity, body.head_dim))
+
+
+def make_room(context: Context, capacity: int) -> Context:
+    """A copy of the filled positions, with room for ``capacity`` more."""
+    *shape, _, head_dim = context.states.shape
+    room = context.states.new_empty(*shape, context.length + capacity, head_dim)
+    room[..., : context.length, :] = context.states[..., : context.length, :]
+    return Context(room, context.length)
+
+
+def read_packed(
+    body: PackedBody,
+    rows: Sequence[Int[Tensor, "pos"]],
+    context: Context,
+    wanted: Sequence[Int[Tensor, "wanted"]],
+) -> Float[Tensor, "wanted hidden"]:
+    """Features at the wanted positions of rows that all follow the same context.
+
+    Args:
+        body: From `pack_body`.
+        rows: Token ids of each row.
+        context: What every row sees before itself, with room for the longest row; the keys and
+            values of the last row stay in it.
+        wanted: Positions within each row, in order.
+
+    Returns:
+        Features, row after row.
+    """
+    # One mask for all: later tiles of a long row see more, and freed ones would leave small holes.
+    longest = max(map(len, rows), default=0)
+    mask = _causal_mask(longest, context.length, body.heads // body.kv_heads)
+    parts = [body.embedding[:0]]
+    for tile in _group(rows):
+        if len(tile) > 1:
+            ids = torch.cat([rows[i] for i in tile])
+            lengths = [len(rows[i]) for i in tile]
+            starts = itertools.accumulate([0, *lengths[:-1]])
+            places = torch.cat([wanted[i] + s for i, s in zip(tile, starts, strict=True)])
+            parts.append(_read_tile(body, ids, lengths, context, mask, places))
+        else:
+            parts += _read_chunks(body, rows[tile[0]], context, mask, wanted[tile[0]])
+    return torch.cat(parts)
+
+
+def _group(rows: Sequence[Int[Tensor, "pos"]]) -> Iterator[list[int]]:
+    """Rows that follow each other, as many as fit into a tile; empty ones have nothing to read."""
+    tile: list[int] = []
+    total = 0
+    for i, row in enumerate(rows):
+        if not len(row):
+            continue
+        if tile and total + len(row) > TILE:
+            yield tile
+            tile, total = [], 0
+        tile.append(i)
+        total += len(row)
+    if tile:
+        yield tile
+
+
+def _read_chunks(
+    body: PackedBody,
+    ids: Int[Tensor, "pos"],
+    context: Context,
+    mask: Float[Tensor, "group*queries most+queries"],
+    wanted: Int[Tensor, "wanted"],
+) -> Iterator[Float[Tensor, "wanted hidden"]]:
+    """One row, a tile at a time, each of which sees those before it."""
+    for begin in range(0, len(ids), TILE):
+        part = ids[begin : begin + TILE]
+        here = wanted[(wanted >= begin) & (wanted < begin + TILE)] - begin
+        yield _read_tile(body, part, [len(part)], advance(context, begin), mask, here)
+
+
+def _read_tile(
+    body: PackedBody,
+    token_ids: Int[Tensor, "pos"],
+    lengths: Sequence[int],
+    context: Context,
+    mask: Float[Tensor, "group*queries most+queries"],
+    wanted: Int[Tensor, "wanted"],
+) -> Float[Tensor, "wanted hidden"]:
+    """One forward pass over the tokens of rows that stand end to end."""
+    ends = list(itertools.accumulate(lengths))
+    rows = list(zip([0, *ends[:-1]], ends, strict=True))
+    positions = torch.cat([torch.arange(n) for n in lengths]) + context.length
+    hidden = body.embedding[token_ids]
+    cos, sin = (angles[0, :, None] for angles in _angles(body, positions))
+    for i, block in enumerate(body.blocks):
+        normed = _normalize(hidden, block.attention_norm, body.epsilon)
+        queries, keys, values = _make_heads(body, block, normed, cos, sin)
+        mixed = torch.empty(len(token_ids), body.kv_heads, queries.shape[2], body.head_dim)
+        for row in rows:
+            _attend(
+                *(body, queries, keys, values, context.states[i], context.length, row, mask, mixed)
+            )
+        mixed = mixed.flatten(1)
+        if i == len(body.blocks) - 1:  # nothing reads the other positions any more
+            hidden, mixed = hidden[wanted], mixed[wanted]
+        hidden += _apply(block.out, mixed)
+        normed = _normalize(hidden, block.mlp_norm, body.epsilon)
+        gated = silu(_apply(block.gate, normed), inplace=True).mul_(_apply(block.up, normed))
+        hidden += _apply(block.down, gated)
+    return body.norm(hidden)
+
+
+def advance(context: Context, tokens: int) -> Context:
+    """The context with the row that was read last, ``tokens`` long, as a part of it."""
+    return Context(context.states, context.length + tokens)
+
+
+def _angles(body: PackedBody, positions: Int[Tensor, "pos"]) -> tuple[Tensor, Tensor]:
+    return body.rotary(body.embedding, positions[None])
+
+
+def _normalize(
+    hidden: Float[Tensor, "pos hidden"], weight: Float[Tensor, "hidden"], epsilon: float
+) -> Float[Tensor, "pos hidden"]:
+    mean_square = torch.linalg.vector_norm(hidden, dim=1, keepdim=True).square_()
+    return (hidden * mean_square.div_(hidden.shape[1]).add_(epsilon).rsqrt_()).mul_(weight)
+
+
+def _apply(part: _Linear, states: Float[Tensor, "pos inputs"]) -> Float[Tensor, "pos outputs"]:
+    return project(states, part.weight, part.bias)
+
+
+def _make_heads(
+    body: PackedBody, block: _Block, normed: Float[Tensor, "pos hidden"], cos: Tensor, sin: Tensor
+) -> tuple[
+    Float[Tensor, "kv_heads pos group head_dim"],
+    Float[Tensor, "pos kv_heads head_dim"],
+    Float[Tensor, "pos kv_heads head_dim"],
+]:
+    """Queries and keys with their rotary embedding, and values.
+
+    The queries that share a key head stand side by side, so that keys need not be repeated.
+    """
+    by_head = (body.kv_heads, -1, body.head_dim)
+    grouped = _apply(block.queries, normed).unflatten(1, by_head).transpose(0, 1)
+    queries = torch.empty_like(grouped, memory_format=torch.contiguous_format)
+    _rotate(grouped, cos, sin, queries)
+    keys, values = (
+        _apply(part, normed).unflatten(1, by_head)[:, :, 0] for part in (block.keys, block.values)
+    )
+    rotated = torch.empty_like(keys)
+    _rotate(keys, cos, sin, rotated)
+    return queries, rotated, values
+
+
+def _rotate(states: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+    """Rotary embedding: coordinates ``i`` and ``i + head_dim / 2`` are a point that turns."""
+    half = states.shape[-1] // 2
+    torch.mul(states, cos, out=out)
+    out[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
+    out[..., half:].addcmul_(states[..., :half], sin[..., half:])
+
+
+def _attend(
+    body: PackedBody,
+    queries: Float[Tensor, "kv_heads pos group head_dim"],
+    keys: Float[Tensor, "pos kv_heads head_dim"],
+    values: Float[Tensor, "pos kv_heads head_dim"],
+    layer: Float[Tensor, "2 kv_heads capacity head_dim"],
+    before: int,
+    row: tuple[int, int],
+    mask: Float[Tensor, "group*queries most+queries"],
+    mixed: Float[Tensor, "pos kv_heads group head_dim"],
+) -> None:
+    """Attention of one row over the context and itself, written into ``mixed``."""
+    start, end = row
+    for room, states in zip(layer, (keys, values), strict=True):
+        room[:, before : before + end - start] = states[start:end].transpose(0, 1)
+    group = queries.shape[2]
+    most = mask.shape[1] - len(mask) // group
+    for first in range(start, end, QUERIES):
+        part = slice(first, min(first + QUERIES, end))
+        earlier, own = before + first - start, part.stop - first
+        attended = scaled_dot_product_attention(
+            queries[:, part].flatten(1, 2)[None],
+            layer[0][None, :, : earlier + own],
+            layer[1][None, :, : earlier + own],
+            attn_mask=mask[: own * group, most - earlier : most + own],
+            scale=body.scale,
+        )
+        mixed[part] = attended[0].unflatten(1, (own, group)).transpose(0, 1)
+
+
+def _causal_mask(
+    longest: int, before: int, group: int
+) -> Float[Tensor, "group*queries most+queries"]:
+    """Zero where a query may look, else minus infinity; one line per query of a group.
+
+    For queries with ``most`` positions before the first of them, as many as the last one of the
+    longest row has; others take the columns from ``most`` less what they see.
+    """
+    queries, most = min(longest, QUERIES), before + max(0, longest - 1)
+    mask = torch.zeros(queries, group, most + queries)
+    mask[..., most:] = torch.full((queries, queries), -math.inf).triu_(1)[:, None]
+    return mask.flatten(0, 1)
+
+
+# --- making it ------------------------------------------------------------------------------
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer has plain linear parts, and biases nowhere but in its projections."""
+    attention, mlp = layer.self_attn, layer.mlp
+    inner = (attention.q_proj, attention.k_proj, attention.v_proj)
+    outer = (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+    return (
+        all(type(linear) is nn.Linear for linear in (*inner, *outer))
+        and all(linear.bias is None for linear in outer)
+        and len({linear.bias is None for linear in inner}) == 1
+    )
+
+
+def _lay_out(model: PreTrainedModel) -> None:
+    """Put the layers' weights into memory as products read them, which would else turn them first.
+
+    The other parameters are copied too, so that nothing holds the mapped file they came from.
+    """
+    linears = (part for part in model.base_model.layers.modules() if isinstance(part, nn.Linear))
+    turned = {id(part.weight) for part in linears}
+    for parameter in model.parameters():
+        data = parameter.data
+        parameter.data = data.t().contiguous().t() if id(parameter) in turned else data.clone()
+
+
+def _describe(model: PreTrainedModel) -> PackedBody:
+    base = model.base_model
+    attention = base.layers[0].self_attn
+    return PackedBody(
+        embedding=base.embed_tokens.weight.detach(),
+        blocks=tuple(_describe_layer(layer) for layer in base.layers),
+        rotary=base.rotary_emb,
+        norm=base.norm,
+        heads=attention.q_proj.out_features // attention.head_dim,
+        kv_heads=attention.k_proj.out_features // attention.head_dim,
+        head_dim=attention.head_dim,
+        scale=attention.scaling,
+        epsilon=base.norm.variance_epsilon,
+    )
+
+
+def _describe_layer(layer: nn.Module) -> _Block:
+    attention, mlp = layer.self_attn, layer.mlp
+    return _Block(
+        attention_norm=layer.input_layernorm.weight.detach(),
+        queries=_share(attention.q_proj),
+        keys=_share(attention.k_proj),
+        values=_share(attention.v_proj),
+        out=_share(attention.o_proj),
+        mlp_norm=layer.post_attention_layernorm.weight.detach(),
+        gate=_share(mlp.gate_proj),
+        up=_share(mlp.up_proj),
+        down=_share(mlp.down_proj),
+    )
+
+
+def _share(part: nn.Linear) -> _Linear:
+    return _Linear(part.weight.detach(), None if part.bias is None else part.bias.detach())
+
+
+@torch.inference_mode()
+def _agrees(body: PackedBody, model: PreTrainedModel) -> bool:
+    """Whether two rows after a prompt get the model's own features."""
+    vocab = len(body.embedding)
+    prompt, *rows = (torch.arange(a, b) % vocab for a, b in ((3, 10), (10, 22), (40, 45)))
+    context = new_context(body, len(prompt))
+    read_packed(body, [prompt], context, [torch.arange(0)])
+    context = make_room(advance(context, len(prompt)), max(map(len, rows)))
+    packed = read_packed(body, rows, context, [torch.arange(len(row)) for row in rows])
+    whole = (torch.cat([prompt, row])[None] for row in rows)
+    features = (model.base_model(input_ids=ids).last_hidden_state[0] for ids in whole)
+    expected = torch.cat([row[len(prompt) :] for row in features])
+    # By norm: single features of some tokens are huge, and inexact in either computation.
+    return bool((packed - expected).norm() <= 1e-4 * expected.norm())

@@ -1,0 +1,96 @@
+"""Log-probabilities of target tokens, a few thousand columns of the vocabulary at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+# Logits held at once by the head, in numbers (4 bytes each), and how many of them for one target:
+# a few weights for many targets at a time, for weights are what must be read from memory.
+HEAD_LOGITS = 3 << 20
+HEAD_COLUMNS = 3072
+
+
+def read_targets(
+    head: Callable[..., Tensor],
+    features: Float[Tensor, "targets features"],
+    token_ids: Int[Tensor, "targets"],
+    with_statistics: Bool[Tensor, "targets"],
+) -> tuple[
+    Float[np.ndarray, "targets"], Float[np.ndarray, "targets"], Float[np.ndarray, "targets"]
+]:
+    """Log-probability, rank and entropy of target tokens, from bounded parts of their logits.
+
+    Args:
+        head: Features and columns of the vocabulary to logits (`Student.head`).
+        features: Features at the position before each target.
+        token_ids: The targets.
+        with_statistics: Where rank and entropy are wanted (NaN elsewhere).
+
+    Returns:
+        Log-probabilities (nats), ranks (from 1) and entropies (nats).
+    """
+    vocab = head(features[:1]).shape[-1]
+    size = max(1, HEAD_LOGITS // min(vocab, HEAD_COLUMNS))
+    out = torch.full((3, len(token_ids)), math.nan, device=features.device)
+    for statistics in with_statistics.unique().tolist():
+        for part in (with_statistics == statistics).nonzero()[:, 0].split(size):
+            values = _read_vocabulary(head, vocab, features[part], token_ids[part], statistics)
+            out[: len(values), part] = torch.stack(values)
+    return tuple(out.cpu().numpy())
+
+
+def _read_vocabulary(
+    head: Callable[..., Tensor],
+    vocab: int,
+    features: Float[Tensor, "targets features"],
+    token_ids: Int[Tensor, "targets"],
+    statistics: bool,
+) -> list[Float[Tensor, "targets"]]:
+    """Log-probabilities, and ranks and entropies if asked for, from a few columns at a time."""
+    columns, places = token_ids.unique(return_inverse=True)
+    chosen = head(features, columns).gather(1, places[:, None])
+    firsts = range(0, vocab, HEAD_COLUMNS)
+    # All at once: small tensors would take the places of freed logits, which then fit no more.
+    sums = chosen.new_empty(len(firsts), 4 if statistics else 2, len(chosen))
+    for first, block in zip(firsts, sums, strict=True):
+        logits = head(features, slice(first, first + HEAD_COLUMNS))
+        # The same number as in ``chosen``, which another product may round otherwise.
+        here = ((token_ids >= first) & (token_ids < first + HEAD_COLUMNS)).nonzero()[:, 0]
+        logits[here, token_ids[here] - first] = chosen[here, 0]
+        _read_block(logits, chosen, block)
+    peaks, norms, *more = sums.unbind(1)
+    log_norm = (peaks + norms.log()).logsumexp(0)
+    log_probs = chosen[:, 0] - log_norm
+    if not statistics:
+        return [log_probs]
+    above, moments = more
+    shifts = peaks - log_norm
+    return [log_probs, 1 + above.sum(0), -(shifts.exp() * (moments + shifts * norms)).sum(0)]
+
+
+def _read_block(
+    logits: Float[Tensor, "targets columns"],
+    chosen: Float[Tensor, "targets 1"],
+    out: Float[Tensor, "sums targets"],
+) -> None:
+    """Write each target's peak and its sum of ``w = exp(logit - peak)``; overwrites the logits.
+
+    With room for four also the number of logits above the chosen one, and the sum of ``w log w``.
+    """
+    peaks, norms, *more = out
+    # An impossible token (-inf) adds 0 to the entropy, and so does a block of such.
+    torch.amax(logits, 1, out=peaks).clamp_(min=-1e30)
+    if not more:
+        torch.sum(logits.sub_(peaks[:, None]).exp_(), 1, out=norms)
+        return
+    above, moments = more
+    above.copy_((logits > chosen).sum(1))
+    weights = logits.sub_(peaks[:, None]).exp()
+    torch.sum(weights, 1, out=norms)
+    torch.sum(weights.mul_(logits.clamp_(min=-1e30)), 1, out=moments)

@@ -1,0 +1,343 @@
+"""Token heat maps as HTML: a response with each token shaded by global minus local log-probability.
+
+The HTML holds no script and loads nothing. All styles are inline, for notebook viewers drop style
+sheets of untrusted notebooks, and shades are translucent, so that text and ground keep the colours
+of whatever theme shows them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lalp.errors import InputError
+from lalp.files import atomic_path
+from lalp.scoring.windows import parse_window
+from lalp.students.encoding import first_character
+
+# Orange and blue of the Okabe-Ito palette; the underline tells them apart without colour.
+_HIGHER, _LOWER = "213,94,0", "0,114,178"
+_LEVELS = 4
+_STRONGEST = 0.6
+_NARROWEST_SCALE = 0.5
+_UNSCORED = "border-bottom:2px dotted gray"
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Characters of the text, in the order of the text.
+
+    Attributes:
+        text: The characters.
+        step: The step they belong to.
+        tokens: Indices of the tokens that they stand for: several where tokens share a character,
+            none for white space that no token holds.
+        label: The token's text, with the white space that is shown before its step.
+    """
+
+    text: str
+    step: int
+    tokens: tuple[int, ...] = ()
+    label: str = ""
+
+
+def token_heat_map(
+    text: str, scores: Mapping[str, Any], window: str = "4", *, limit: float | None = None
+) -> str:
+    """A response with each token shaded by global minus local log-probability (Eq. 4).
+
+    In a notebook: ``IPython.display.HTML(token_heat_map(...))``. Steps are numbered from 1, and
+    hovering over a token shows its text, both log-probabilities, the gap and the step.
+
+    Args:
+        text: The response.
+        scores: Its row of a score table with token columns.
+        window: The local window.
+        limit: Gap in nats that gets the strongest shade, on either side; a round number that 98 %
+            of the tokens stay below, if not given.
+
+    Returns:
+        A ``<div>``, all text escaped.
+
+    Raises:
+        InputError: If the row has no token columns, not this window's, or not this text's.
+    """
+    scores = dict(scores)
+    global_, local = _token_scores(text, scores, window)
+    gap = global_ - local
+    scale = limit if limit is not None else _round_limit(gap)
+    if not scale > 0 or not math.isfinite(scale):
+        raise InputError(f"limit={limit}: give the gap of the strongest shade, in nats, above 0")
+    pieces = _pieces(text, scores["token_spans"], scores["token_steps"])
+    body = "".join(
+        _step(step, "".join(_token(piece, global_, local, scale) for piece in members))
+        for step, members in groupby(pieces, key=lambda piece: piece.step)
+    )
+    return (
+        '<div class="lalp-heat-map" style="max-width:60em;line-height:1.9">'
+        f"{_legend(scale, str(parse_window(window)))}"
+        f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{body}</div></div>'
+    )
+
+
+def _token_scores(
+    text: str, scores: Mapping[str, Any], window: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Global and local log-probabilities per token, checked against each other and the text."""
+    column = f"lalp@{parse_window(window)}:tokens"
+    for name in ("galp:tokens", "token_spans", "token_steps"):
+        if not np.ndim(scores.get(name)):
+            raise InputError(
+                f"the scores have no column {name!r}: score with lalp score --tokens "
+                "(with_tokens=True)"
+            )
+    if not np.ndim(scores.get(column)):
+        present = [_window_of(name) for name in scores if _is_window(name)]
+        raise InputError(
+            f"the scores hold no tokens for window {parse_window(window)}, but for "
+            f"{', '.join(present) or 'none'}: name one of these, or score this one"
+        )
+    global_, local = (np.asarray(scores[name], dtype=float) for name in ("galp:tokens", column))
+    spans, steps = scores["token_spans"], scores["token_steps"]
+    if not len(global_) == len(local) == len(spans) == len(steps):
+        raise InputError("the token columns differ in length: score the response again")
+    if any(not 0 <= start <= end <= len(text) for start, end in spans):
+        raise InputError("the token spans exceed the text: it is not the text that was scored")
+    return global_, local
+
+
+def _is_window(column: object) -> bool:
+    return str(column).startswith("lalp@") and str(column).endswith(":tokens")
+
+
+def _window_of(column: object) -> str:
+    return str(column).removeprefix("lalp@").removesuffix(":tokens")
+
+
+def _round_limit(gap: np.ndarray) -> float:
+    """A round number of nats that 98 % of the gaps stay below: 0.5, 1, 2, 5, 10, ..."""
+    known = np.abs(gap[np.isfinite(gap)])
+    needed = max(float(np.quantile(known, 0.98)) if len(known) else 0.0, _NARROWEST_SCALE)
+    power = 10.0 ** math.floor(math.log10(needed))
+    return next(power * step for step in (1, 2, 5, 10) if power * step >= needed * (1 - 1e-9))
+
+
+def _pieces(text: str, spans: Sequence[Sequence[int]], steps: Sequence[int]) -> list[_Piece]:
+    """Cut the text so that every character is in one piece, in order."""
+    pieces: list[_Piece] = []
+    done, step = 0, int(steps[0]) if len(steps) else 0
+    for token, ((start, end), own_step) in enumerate(zip(spans, steps, strict=True)):
+        begin = max(int(start), done)
+        if own_step != step or not pieces:
+            # White space stays before the step's number, so that no line ends in a number.
+            begin = max(begin, first_character(text, int(start), int(end)))
+        if begin > done:
+            pieces.append(_Piece(text[done:begin], step))
+        done, step = begin, int(own_step)
+        if end > done:
+            pieces.append(_Piece(text[done:end], step, (token,), text[start:end]))
+            done = int(end)
+        elif pieces:
+            # Tokens that share a character, such as the bytes of an emoji.
+            last = pieces[-1]
+            pieces[-1] = replace(last, tokens=(*last.tokens, token), label=last.label or last.text)
+    if done < len(text):
+        pieces.append(_Piece(text[done:], step))
+    return pieces
+
+
+def _level(gap: float, scale: float) -> int:
+    """Shade from -4 to 4."""
+    return int(np.clip(round(gap / scale * _LEVELS), -_LEVELS, _LEVELS))
+
+
+def _shade(level: int) -> str:
+    if level == 0:
+        return ""
+    color = _HIGHER if level > 0 else _LOWER
+    line = "solid" if level > 0 else "dashed"
+    alpha = _STRONGEST * abs(level) / _LEVELS
+    return f"background-color:rgba({color},{alpha:.2f});border-bottom:2px {line} rgb({color})"
+
+
+def _token(piece: _Piece, global_: np.ndarray, local: np.ndarray, scale: float) -> str:
+    if not piece.tokens:
+        return html.escape(piece.text)
+    # Log-probabilities of tokens that share a character add up to that of the character.
+    chosen = list(piece.tokens)
+    total, near = float(global_[chosen].sum()), float(local[chosen].sum())
+    gap = total - near
+    style = _shade(_level(gap, scale)) if math.isfinite(gap) else _UNSCORED
+    title = f"{_visible(piece.label)}  |  {_numbers(total, near)}  |  step {piece.step + 1}"
+    if len(chosen) > 1:
+        title += f"  |  {len(chosen)} tokens"
+    style = f' style="{style}"' if style else ""
+    return f'<span title="{html.escape(title, quote=True)}"{style}>{html.escape(piece.text)}</span>'
+
+
+def _numbers(total: float, near: float) -> str:
+    if not math.isfinite(total - near):
+        return "not scored"
+    return f"global {total:.2f}  |  local {near:.2f}  |  gap {total - near:+.2f} nats"
+
+
+def _visible(text: str) -> str:
+    """White space and control characters as signs that a tool tip can show."""
+    signs = {"\n": "⏎", "\t": "⇥", " ": "␣", "\r": "␍"}
+    return "".join(signs.get(c, c if c.isprintable() else f"U+{ord(c):04X}") for c in text)
+
+
+def _step(step: int, tokens: str) -> str:
+    return (
+        '<span style="border-left:3px solid gray;padding-left:2px" '
+        f'title="step {step + 1}"><sup style="user-select:none;font-size:70%;opacity:0.8">'
+        f"{step + 1}&nbsp;</sup>{tokens}</span>"
+    )
+
+
+def _legend(scale: float, window: str) -> str:
+    boxes = "".join(
+        f'<span style="padding:1px 6px;{_shade(level)}">{scale * level / _LEVELS:+.3g}</span> '
+        if level
+        else '<span style="padding:1px 6px">0</span> '
+        for level in range(-_LEVELS, _LEVELS + 1)
+    )
+    return (
+        '<div style="font-size:90%;margin-bottom:0.6em">Global minus local log-probability '
+        f"(window {html.escape(window)}), nats per token: {boxes}<br>"
+        "solid underline: likelier with everything before it; dashed: likelier with the window "
+        "alone; dotted: not scored; bars and small numbers: steps; hover for values</div>"
+    )
+
+
+def heat_map_page(
+    table: pd.DataFrame,
+    response_id: str,
+    window: str | None = None,
+    *,
+    where: str = "the table",
+) -> str:
+    """A page of its own for one response of a score table: heat map, and all numbers as a table.
+
+    Args:
+        table: Written by `lalp.scoring.table.write_scores` with token columns and texts.
+        response_id: The response to show.
+        window: The local window; may be left out if the table holds only one.
+        where: What error messages call the table.
+
+    Returns:
+        A complete HTML document, which follows the reader's light or dark setting.
+
+    Raises:
+        InputError: If the table has no texts or tokens, or not this response or window.
+    """
+    if "response" not in table:
+        raise InputError(f"{where}: no texts in it: write it with lalp score --tokens")
+    if not any(_is_window(name) for name in table):
+        raise InputError(f"{where}: no token columns in it: write it with lalp score --tokens")
+    row = _row(table, response_id, where)
+    window = _choose_window(table, window, where)
+    heat_map = token_heat_map(row["response"], row, window)
+    title = html.escape(f"{row['response_id']}: global minus local log-probability")
+    facts = [f"teacher {row['teacher']}", f"{row['num_tokens']} tokens, {row['num_steps']} steps"]
+    column = f"lalp@{parse_window(window)}"
+    facts.append(f"GALP {_cell(row['galp'])}")
+    facts.append(f"LALP (window {parse_window(window)}) {_cell(row[column])} nats per token")
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{title}</title>\n<style>{_PAGE_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{html.escape(str(row['response_id']))}</h1>\n"
+        f"<p>{html.escape(', '.join(facts))}</p>\n{heat_map}\n"
+        f"{_token_table(row, window)}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def write_heat_map(
+    table: pd.DataFrame,
+    response_id: str,
+    path: str | Path,
+    window: str | None = None,
+    *,
+    where: str = "the table",
+) -> Path:
+    """Write `heat_map_page` to a file; what stood there stays if anything fails.
+
+    Raises:
+        InputError: As `heat_map_page`, or if the file's name does not end in ``.html``.
+    """
+    path = Path(path)
+    if path.suffix not in (".html", ".htm"):
+        raise InputError(f"{path}: the heat map is a web page: give a name in .html")
+    page = heat_map_page(table, response_id, window, where=where)
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+_PAGE_STYLE = (
+    ":root{color-scheme:light dark}"
+    "body{font-family:system-ui,sans-serif;margin:1.5em}main{max-width:60em;margin:auto}"
+    "h1{font-size:1.2em;overflow-wrap:anywhere}table{border-collapse:collapse}"
+    "td,th{padding:1px 10px;text-align:right}td:nth-child(3){text-align:left;font-family:monospace}"
+)
+
+
+def _row(table: pd.DataFrame, response_id: str, where: str) -> dict[str, Any]:
+    found = table[table["response_id"] == response_id]
+    if found.empty:
+        known = [str(name) for name in table["response_id"]]
+        close = difflib.get_close_matches(response_id, known, n=3, cutoff=0.5) or known[:3]
+        raise InputError(
+            f"{where}: no response {response_id!r}: did you mean "
+            f"{' or '.join(repr(name) for name in close) or 'another table'}?"
+        )
+    return found.iloc[0].to_dict()
+
+
+def _choose_window(table: pd.DataFrame, window: str | None, where: str) -> str:
+    present = [_window_of(name) for name in table if _is_window(name)]
+    if window is None and len(present) == 1:
+        return present[0]
+    if window is None:
+        raise InputError(f"{where}: holds windows {', '.join(present)}: name one with --window")
+    if str(parse_window(window)) not in present:
+        raise InputError(
+            f"{where}: window {parse_window(window)} is not in it, but {', '.join(present)}: "
+            "name one of these, or score this one"
+        )
+    return window
+
+
+def _token_table(row: Mapping[str, Any], window: str) -> str:
+    """The same numbers for readers who cannot hover, closed at first."""
+    global_, local = _token_scores(row["response"], row, window)
+    lines = [
+        f"<tr><td>{i + 1}</td><td>{int(step) + 1}</td>"
+        f"<td>{html.escape(_visible(row['response'][start:end]))}</td>"
+        f"<td>{_cell(global_[i])}</td><td>{_cell(local[i])}</td>"
+        f"<td>{_cell(global_[i] - local[i], '+.3f')}</td></tr>"
+        for i, ((start, end), step) in enumerate(
+            zip(row["token_spans"], row["token_steps"], strict=True)
+        )
+    ]
+    return (
+        "<details><summary>All numbers (nats)</summary><table><thead><tr><th>token</th>"
+        "<th>step</th><th>text</th><th>global</th><th>local</th><th>gap</th></tr></thead><tbody>"
+        + "\n".join(lines)
+        + "</tbody></table></details>"
+    )
+
+
+def _cell(value: float, form: str = ".3f") -> str:
+    return format(value, form) if math.isfinite(value) else "not scored"

@@ -1,0 +1,139 @@
+"""The store of scores: one Parquet file per prompt, named after all that decides it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lalp.files import atomic_path, digest, fingerprint
+from lalp.scoring.candidates import ResponseScores
+from lalp.scoring.groups import Group
+from lalp.scoring.plan import Task
+
+log = logging.getLogger("lalp")
+
+
+# Whose code decides a score: it is part of the key.
+CODE_PARTS = ("steps", "scoring", "students")
+
+
+@dataclass(frozen=True)
+class ScoreKey:
+    """Everything but the texts that decides a score."""
+
+    student: str
+    tokenizer: str
+    chat_template: str
+    splitter: str
+    windows: tuple[str, ...]
+    with_tokens: bool
+    dtype: str
+    device: str
+    code: str
+
+    @property
+    def digest(self) -> str:
+        """Short hash that names the store's folder."""
+        return digest(self)
+
+
+def code_version() -> str:
+    """Hash of the code that decides a score; comments, docstrings and layout do not count."""
+    return fingerprint(*CODE_PARTS)
+
+
+# --- shards ---------------------------------------------------------------------------------
+
+
+def _shard_table(
+    tasks: Sequence[Task], scores: Sequence[ResponseScores], key: ScoreKey
+) -> pa.Table:
+    rows = []
+    for task, result in zip(tasks, scores, strict=True):
+        row = {
+            "num_tokens": result.num_tokens,
+            "num_steps": result.num_steps,
+            "mean_rank": result.mean_rank,
+            "mean_rank_100": result.mean_rank_100,
+            "mean_entropy": result.mean_entropy,
+            "galp": result.galp,
+            **result.lalp,
+            "reason": "; ".join(f"{name}: {why}" for name, why in result.reasons.items()) or None,
+        }
+        if key.with_tokens:
+            row |= _token_columns(task, result)
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=_shard_schema(key))
+
+
+def _token_columns(task: Task, result: ResponseScores) -> dict[str, Any]:
+    step_of_token = [k for k, (start, end) in enumerate(task.step_spans) for _ in range(start, end)]
+    return {
+        "token_spans": [list(span) for span in task.encoded.offsets],
+        "token_steps": step_of_token,
+        **{f"{name}:tokens": values for name, values in result.token_log_probs.items()},
+    }
+
+
+def _shard_schema(key: ScoreKey) -> pa.Schema:
+    names = ["galp", *(f"lalp@{window}" for window in key.windows)]
+    fields = [("num_tokens", pa.int64()), ("num_steps", pa.int64())]
+    statistics = ("mean_rank", "mean_rank_100", "mean_entropy")
+    fields += [(name, pa.float64()) for name in (*statistics, *names)]
+    fields.append(("reason", pa.string()))
+    if key.with_tokens:
+        fields += [
+            ("token_spans", pa.list_(pa.list_(pa.int32(), 2))),
+            ("token_steps", pa.list_(pa.int32())),
+        ]
+        fields += [(f"{name}:tokens", pa.list_(pa.float32())) for name in names]
+    return pa.schema(fields)
+
+
+def _write_shard(path: Path, table: pa.Table, key: ScoreKey, group: Group) -> None:
+    table = table.replace_schema_metadata({"lalp": f"{key.digest}/{group.digest}"})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def _read_shards(folder: Path, key: ScoreKey, groups: Sequence[Group]) -> dict[str, pa.Table]:
+    """Finished shards by group digest; one that is damaged or not ours is reported and left out."""
+    done = {}
+    for group in groups:
+        path = folder / f"{group.digest}.parquet"
+        if path.exists():
+            try:
+                done[group.digest] = _read_shard(path, key, group)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                log.warning("scoring again: shard %s cannot be used (%s)", path.name, reason)
+    return done
+
+
+def _read_shard(path: Path, key: ScoreKey, group: Group) -> pa.Table:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        mark = (file.schema_arrow.metadata or {}).get(b"lalp", b"").decode()
+        if mark != f"{key.digest}/{group.digest}":
+            raise ValueError("it was written for other texts or settings")
+        table = file.read()
+        # A damaged page header can make Arrow return fewer values without an error.
+        if not table.num_rows == file.metadata.num_rows == len(group.responses):
+            raise ValueError("it holds the wrong number of rows")
+    if not table.schema.equals(_shard_schema(key)):
+        raise ValueError("it holds other columns")
+    lists = [name for name in table.schema.names if pa.types.is_list(table.schema.field(name).type)]
+    lengths = table["num_tokens"].to_pylist()
+    if any(pc.list_value_length(table[name]).to_pylist() != lengths for name in lists):
+        raise ValueError("it holds the wrong number of tokens")
+    return table
+
+
+# Read on import: an edit on disk changes nothing of what this process runs.
+_CODE = code_version()

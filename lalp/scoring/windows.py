@@ -1,0 +1,99 @@
+"""Context windows and the plan of forward rows that scores many windows at once.
+
+A row feeds response tokens ``start .. end`` right after the prompt. Whatever the window, a step
+whose context begins at token ``start`` can be read off that row, so rows are shared between
+windows: a sweep costs as much as its largest window, and GALP is the row that begins at token 0.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Literal
+
+from lalp.errors import InputError
+
+TokenSpan = tuple[int, int]
+
+# Few enough digits for every share to be written out exactly again: windows name score columns.
+_FORM = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)(?P<unit>%|t|)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Window:
+    """How much of the response a step may see before itself (paper, Eq. 3 and Fig. 3).
+
+    Attributes:
+        kind: ``steps`` (the last ``size`` steps), ``fraction`` (that share of the preceding
+            steps, rounded up), ``tokens`` (the last ``size`` response tokens) or ``all``.
+        size: Steps, share between 0 and 1, or tokens; 0 for ``all``.
+    """
+
+    kind: Literal["steps", "fraction", "tokens", "all"]
+    size: Fraction = Fraction(0)
+
+    def __str__(self) -> str:
+        if self.kind == "all":
+            return "all"
+        if self.kind == "fraction":
+            percent = self.size * 100
+            return f"{(Decimal(percent.numerator) / percent.denominator).normalize():f}%"
+        return f"{self.size}t" if self.kind == "tokens" else str(self.size)
+
+
+def parse_window(window: str | int | Window) -> Window:
+    """Read a window: ``0``, ``4`` (steps), ``25%`` (of those before), ``256t`` (tokens), ``all``.
+
+    Raises:
+        InputError: If the text is none of these forms, or a share exceeds 100 %.
+    """
+    if isinstance(window, Window):
+        return window
+    text = str(window).strip()
+    if text == "all":
+        return Window("all")
+    match = _FORM.fullmatch(text)
+    number = Fraction(match["number"]) if match else Fraction(0)
+    if match and match["unit"] == "%" and number <= 100:
+        return Window("fraction", number / 100)
+    if match and match["unit"] != "%" and number.denominator == 1:
+        return Window("tokens" if match["unit"] else "steps", number)
+    raise InputError(
+        f"window {text!r} is not understood: give a number of steps (0, 4), a share of the "
+        "preceding steps (25%, at most 100%), a number of tokens (256t), or all"
+    )
+
+
+def parse_windows(windows: Sequence[str | int | Window]) -> list[Window]:
+    """Read several windows; the same one twice is refused.
+
+    Raises:
+        InputError: If there is none, or one is repeated or malformed.
+    """
+    parsed = [parse_window(window) for window in windows]
+    if not parsed:
+        raise InputError("no window given: name at least one, for example 4")
+    repeated = {str(window) for window in parsed if parsed.count(window) > 1}
+    if repeated:
+        raise InputError(f"window {sorted(repeated)[0]} is given more than once: name it once")
+    return parsed
+
+
+def window_starts(window: Window, step_spans: Sequence[TokenSpan]) -> list[int]:
+    """First response token that each step sees (paper, Eq. 3: ``s_max(1, k-w)``)."""
+    if window.kind == "tokens":
+        return [max(0, start - int(window.size)) for start, _ in step_spans]
+    return [step_spans[k - _steps_before(window, k)][0] for k in range(len(step_spans))]
+
+
+def _steps_before(window: Window, preceding: int) -> int:
+    """Number of steps that a step with ``preceding`` steps before it sees."""
+    if window.kind == "steps":
+        return min(int(window.size), preceding)
+    # Fractions are exact, so ceil(7 % of 100 steps) is 7 and not 8 as with floats.
+    share = Fraction(1) if window.kind == "all" else window.size
+    return math.ceil(share * preceding)

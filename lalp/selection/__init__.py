@@ -1,0 +1,1 @@
+"""Rank teachers, and select what to train on."""

@@ -1,0 +1,373 @@
+"""Rank teachers with intervals, and ask how many prompts suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from scipy import stats
+
+from lalp.errors import InputError
+from lalp.selection.table import _TIE_NATS, _candidates, _check_table, _id_order, _score_values
+from lalp.stats import _bootstrap_means, _check_count, _chunks, _generator, _interval, _wilson
+
+# --- teachers ---------------------------------------------------------------------------------
+
+
+def rank_teachers(
+    scores: pd.DataFrame,
+    column: str,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean score per teacher over the same prompts, highest first (paper, Fig. 1 and Table 2).
+
+    Only prompts where every teacher has a scored candidate count, each of them equally: several
+    responses of one teacher to one prompt are averaged first. Percentile bootstrap over prompts,
+    all teachers resampled with the same prompts. The intervals of two teachers can overlap although
+    their order is clear, since hard prompts are hard for both: see ``teacher_differences``.
+
+    Args:
+        scores: One row per response.
+        column: Score column, such as ``galp`` or ``lalp@4``.
+        level: Coverage of the interval, which is too narrow with fewer than about 30 prompts and
+            NaN with one.
+        num_resamples: Bootstrap resamples.
+        seed: For the bootstrap.
+
+    Returns:
+        One row per teacher: ``teacher``, ``mean``, ``low``, ``high`` (nats), ``rank`` (1 = highest;
+        equal means share a rank), ``p_top`` (share of resamples in which this teacher is first) and
+        ``num_responses`` (averaged into the mean). ``attrs["num_prompts"]`` is the number of shared
+        prompts, ``attrs["prompts_by_teacher"]`` the number each teacher has a scored candidate for,
+        ``attrs["left_out"]`` counts responses and prompts left out, by reason.
+
+    Raises:
+        InputError: If the column does not exist or no prompt is shared by all teachers.
+    """
+    shared = _shared_means(scores, [column])
+    means = shared.values[0].mean(axis=0)
+    resampled = _bootstrap_means(shared.values, num_resamples, seed)[:, 0]
+    low, high = _interval(resampled, level, shared.num_prompts)
+    ranking = pd.DataFrame(
+        {
+            "teacher": shared.teachers,
+            "mean": means,
+            "low": low,
+            "high": high,
+            "rank": _ranks(means),
+            "p_top": _top_shares(resampled) if shared.num_prompts > 1 else np.nan,
+            "num_responses": shared.num_responses,
+        }
+    )
+    # Teachers stand by name already, and the sort is stable: equal ranks stay in that order.
+    return shared.annotate(ranking.sort_values("rank", kind="stable", ignore_index=True))
+
+
+def teacher_differences(
+    scores: pd.DataFrame,
+    column: str,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Difference of means for each pair of teachers: which part of a ranking is resolved.
+
+    Paired bootstrap: both teachers are resampled with the same prompts, so what makes a prompt easy
+    or hard for both cancels. The level holds for each pair, not for all pairs at once.
+
+    Args:
+        scores: One row per response.
+        column: Score column.
+        level: Coverage of each interval; NaN with one prompt.
+        num_resamples: Bootstrap resamples.
+        seed: For the bootstrap; the resamples are those of ``rank_teachers``.
+
+    Returns:
+        One row per pair, in order of rank: ``higher``, ``lower``, ``difference`` (nats, at least
+        0), ``low``, ``high``, and ``resolved`` (the interval excludes 0). Empty for one teacher.
+        ``attrs`` as for ``rank_teachers``.
+
+    Raises:
+        InputError: If the column does not exist or no prompt is shared by all teachers.
+    """
+    shared = _shared_means(scores, [column])
+    means = shared.values[0].mean(axis=0)
+    order = np.argsort(_ranks(means), kind="stable")
+    higher, lower = (order[side] for side in np.triu_indices(len(order), 1))
+    resampled = _bootstrap_means(shared.values, num_resamples, seed)[:, 0]
+    low, high = _interval(resampled[:, higher] - resampled[:, lower], level, shared.num_prompts)
+    names = np.asarray(shared.teachers, dtype=object)
+    differences = pd.DataFrame(
+        {
+            "higher": names[higher],
+            "lower": names[lower],
+            # Teachers that tie stand by name, and may differ by a rounding error below 0.
+            "difference": np.maximum(means[higher] - means[lower], 0.0),
+            "low": low,
+            "high": high,
+            "resolved": low > _TIE_NATS,
+        }
+    )
+    return shared.annotate(differences)
+
+
+def compare_rankings(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Kendall tau (b) between the teacher rankings under each pair of score columns (Fig. 3).
+
+    All columns are averaged over the same responses, those scored under every column, so a low
+    value is due to the scores and not to what they could be computed on.
+
+    Returns:
+        Square table, 1 = same order, -1 = opposite; NaN where all teachers tie. ``attrs`` as for
+        ``rank_teachers``.
+
+    Raises:
+        InputError: If a column does not exist, no prompt is shared by all teachers, or there is
+            only one teacher.
+    """
+    names = list(dict.fromkeys(columns))
+    shared = _shared_means(scores, names).need_two_teachers()
+    ranks = [_ranks(values.mean(axis=0)) for values in shared.values]
+    taus = [[stats.kendalltau(a, b).statistic for b in ranks] for a in ranks]
+    return shared.annotate(pd.DataFrame(taus, index=names, columns=names, dtype=float))
+
+
+@dataclass(frozen=True)
+class TauInterval:
+    """Kendall tau between two teacher rankings, with its bootstrap interval over prompts."""
+
+    tau: float
+    low: float
+    high: float
+    num_prompts: int
+
+
+def tau_interval(
+    scores: pd.DataFrame,
+    column_a: str,
+    column_b: str,
+    *,
+    level: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> TauInterval:
+    """Kendall tau between the teacher rankings under two columns, with a bootstrap interval.
+
+    Both rankings are resampled with the same prompts. A resample in which all teachers tie under
+    one column counts as tau 0. With few teachers tau takes few values, and so do its bounds.
+
+    Raises:
+        InputError: As ``compare_rankings``.
+    """
+    shared = _shared_means(scores, [column_a, column_b]).need_two_teachers()
+    means = shared.values.mean(axis=1)
+    resampled = _bootstrap_means(shared.values, num_resamples, seed)
+    taus = _taus(_pair_signs(resampled[:, 0]), _pair_signs(resampled[:, 1]))
+    low, high = _interval(taus, level, shared.num_prompts)
+    tau = stats.kendalltau(_ranks(means[0]), _ranks(means[1])).statistic
+    return TauInterval(float(tau), float(low), float(high), shared.num_prompts)
+
+
+def prompts_enough(
+    scores: pd.DataFrame,
+    column: str,
+    sizes: Sequence[int] | None = None,
+    *,
+    num_draws: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How often fewer prompts give the teacher order of all shared prompts (paper, Sec. 7.1).
+
+    For each size, ``num_draws`` subsets are drawn without replacement; a draw's subset of one size
+    lies within its subset of the next. At the full number every share is 1 by construction: this
+    tells how many prompts suffice to find this pool's order, not whether that order would hold for
+    other prompts (for that, see ``teacher_differences``).
+
+    Args:
+        scores: One row per response.
+        column: Score column.
+        sizes: Numbers of prompts; default 1, 2, 5, 10, 20, 50, ... and all.
+        num_draws: Subsets per size.
+        seed: For the subsets; what is found at one size does not depend on the others asked for.
+
+    Returns:
+        One row per size: ``num_prompts``, ``order_share`` (the full order is found exactly),
+        ``top_share`` (the top teacher is), both with a 95 % Wilson interval (``order_low``,
+        ``order_high``, ``top_low``, ``top_high``), and ``mean_tau`` (Kendall tau with the full
+        order; 0 for a draw in which all teachers tie). ``attrs`` as for ``rank_teachers``.
+
+    Raises:
+        InputError: If the column does not exist, a size is not between 1 and the number of shared
+            prompts, no prompt is shared by all teachers, or there is only one teacher.
+    """
+    _check_count("num_draws", num_draws)
+    shared = _shared_means(scores, [column]).need_two_teachers()
+    sizes = _check_sizes(sizes, shared.num_prompts)
+    means = shared.values[0].mean(axis=0)
+    full = _pair_signs(means)
+    signs = _pair_signs(_subset_means(shared.values[0], sizes, num_draws, seed))
+    same = signs == full
+    first, second = np.triu_indices(len(means), 1)
+    is_top = _ranks(means) == 1
+    orders = same.all(axis=-1).sum(axis=1)
+    tops = same[..., is_top[first] | is_top[second]].all(axis=-1).sum(axis=1)
+    order_low, order_high = _wilson(orders, num_draws)
+    top_low, top_high = _wilson(tops, num_draws)
+    curve = {
+        "num_prompts": sizes,
+        "order_share": orders / num_draws,
+        "order_low": order_low,
+        "order_high": order_high,
+        "top_share": tops / num_draws,
+        "top_low": top_low,
+        "top_high": top_high,
+        "mean_tau": _taus(signs, full).mean(axis=1),
+    }
+    return shared.annotate(pd.DataFrame(curve))
+
+
+def _check_sizes(sizes: Sequence[int] | None, num_prompts: int) -> Int[np.ndarray, " sizes"]:
+    """Sizes in increasing order, each once."""
+    if sizes is None:
+        steps = [digit * 10**power for power in range(10) for digit in (1, 2, 5)]
+        sizes = [*(size for size in steps if size < num_prompts), num_prompts]
+    wrong = [size for size in sizes if size != int(size) or not 1 <= size <= num_prompts]
+    if wrong or not len(sizes):
+        found = f"size {wrong[0]} is not possible" if wrong else "no size is given"
+        raise InputError(f"{found}: give whole numbers from 1 to {num_prompts}, the shared prompts")
+    return np.unique(np.asarray(sizes, dtype=np.int64))
+
+
+# --- means, resamples, orders -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _SharedMeans:
+    """Mean score of each teacher on each prompt that all teachers share.
+
+    Attributes:
+        values: Nats, (column, prompt, teacher); prompts and teachers in order of their names.
+        teachers: Every teacher of the table.
+        num_responses: Responses averaged, by teacher.
+        prompts_by_teacher: Prompts with a scored candidate of that teacher, shared or not.
+        left_out: Responses and prompts left out, by reason.
+    """
+
+    values: Float[np.ndarray, "columns prompts teachers"]
+    teachers: tuple[str, ...]
+    num_responses: Int[np.ndarray, " teachers"]
+    prompts_by_teacher: dict[str, int]
+    left_out: dict[str, int]
+
+    @property
+    def num_prompts(self) -> int:
+        return self.values.shape[1]
+
+    def annotate(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Attach what the result rests on."""
+        frame.attrs = {
+            "num_prompts": self.num_prompts,
+            "prompts_by_teacher": dict(self.prompts_by_teacher),
+            "left_out": dict(self.left_out),
+        }
+        return frame
+
+    def need_two_teachers(self) -> _SharedMeans:
+        if len(self.teachers) < 2:
+            raise InputError(
+                f"the scores hold one teacher, {self.teachers[0]!r}: an order needs at least two"
+            )
+        return self
+
+
+def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
+    """Average each teacher's candidates per prompt, on prompts where every teacher has one."""
+    _check_table(scores)
+    if not columns:
+        raise InputError("no score column is given: name at least one, for example galp")
+    keep, left_out = _candidates(scores, columns, skip_unscored=True)
+    prompt_of, prompts = pd.factorize(scores["prompt_id"], sort=True)
+    teacher_of, teachers = pd.factorize(scores["teacher"], sort=True)
+    # Sums in order of ids, so that not even their last bits depend on the order of the table.
+    rows = np.argsort(_id_order(scores), kind="stable")
+    rows = rows[keep[rows]]
+    cell = prompt_of[rows] * len(teachers) + teacher_of[rows]
+    shape = (len(prompts), len(teachers))
+    counts = np.bincount(cell, minlength=len(prompts) * len(teachers)).reshape(shape)
+    sums = [
+        np.bincount(cell, _score_values(scores, column)[rows], counts.size).reshape(shape)
+        for column in columns
+    ]
+    shared = counts.all(axis=1)
+    covered = dict(zip(map(str, teachers), (counts > 0).sum(axis=0).tolist(), strict=True))
+    if not shared.any():
+        raise InputError(_no_shared_message(columns, covered, len(prompts)))
+    if not shared.all():
+        left_out["prompts without a scored candidate of every teacher"] = int((~shared).sum())
+    return _SharedMeans(
+        values=np.stack(sums)[:, shared] / counts[shared],
+        teachers=tuple(teachers),
+        num_responses=counts[shared].sum(axis=0),
+        prompts_by_teacher=covered,
+        left_out=left_out,
+    )
+
+
+def _no_shared_message(columns: Sequence[str], covered: dict[str, int], num_prompts: int) -> str:
+    fewest_first = sorted(covered.items(), key=lambda item: item[1])
+    listed = ", ".join(f"{teacher} for {count}" for teacher, count in fewest_first)
+    return (
+        f"no prompt has a scored candidate of every teacher under {', '.join(columns)}; of "
+        f"{num_prompts} prompts there is one by {listed}: leave out the teachers with the fewest"
+    )
+
+
+def _subset_means(
+    values: Float[np.ndarray, "prompts teachers"],
+    sizes: Int[np.ndarray, " sizes"],
+    num_draws: int,
+    seed: int,
+) -> Float[np.ndarray, "sizes draws teachers"]:
+    """Teacher means over the first prompts of random orders, for each number of prompts."""
+    generator = _generator("subsets", seed)
+    means = np.empty((len(sizes), num_draws, values.shape[1]))
+    for part in _chunks(num_draws, values.size):
+        order = np.tile(np.arange(len(values)), (part.stop - part.start, 1))
+        sums = values[generator.permuted(order, axis=1)].cumsum(axis=1)[:, sizes - 1]
+        means[:, part] = (sums / sizes[:, None]).swapaxes(0, 1)
+    return means
+
+
+def _ranks(means: Float[np.ndarray, " teachers"]) -> Int[np.ndarray, " teachers"]:
+    """1 = highest; teachers that tie share the better rank."""
+    return 1 + (means[None, :] > means[:, None] + _TIE_NATS).sum(axis=1)
+
+
+def _top_shares(
+    resampled: Float[np.ndarray, "resamples teachers"],
+) -> Float[np.ndarray, " teachers"]:
+    """Share of resamples in which each teacher is first; teachers that tie divide it."""
+    is_top = resampled >= resampled.max(axis=1, keepdims=True) - _TIE_NATS
+    return (is_top / is_top.sum(axis=1, keepdims=True)).mean(axis=0)
+
+
+def _pair_signs(means: Float[np.ndarray, "... teachers"]) -> Int[np.ndarray, "... pairs"]:
+    """For each pair of teachers: 1 if the former is higher, -1 if lower, 0 if they tie."""
+    first, second = np.triu_indices(means.shape[-1], 1)
+    gap = means[..., first] - means[..., second]
+    return np.where(np.abs(gap) > _TIE_NATS, np.sign(gap), 0).astype(np.int64)
+
+
+def _taus(
+    signs_a: Int[np.ndarray, "... pairs"], signs_b: Int[np.ndarray, "... pairs"]
+) -> Float[np.ndarray, " ..."]:
+    """Kendall tau-b from the signs of pairs; 0 where one side is all ties."""
+    untied = np.sqrt((signs_a != 0).sum(axis=-1) * (signs_b != 0).sum(axis=-1))
+    return (signs_a * signs_b).sum(axis=-1) / np.maximum(untied, 1)

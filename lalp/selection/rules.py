@@ -1,0 +1,224 @@
+"""Choose one response per prompt, rank teachers, and say how sure either is (paper, Sec. 4 and 7).
+
+A scores table has one row per response: ``prompt_id``, ``response_id``, ``teacher``, ``correct``
+(true, false, or null where nobody verified it), ``num_tokens``, ``galp``, one ``lalp@WINDOW`` per
+window, and ``reason`` (why a score is NaN). Scores are nats per token, higher = more natural.
+Responses known to be wrong are never candidates (Sec. 3.1). No choice or number depends on the
+order of the rows, and all randomness comes from ``seed``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from lalp.errors import InputError
+from lalp.scoring.windows import Window, parse_window
+from lalp.selection.table import (
+    _candidates,
+    _check_selection,
+    _check_table,
+    _draws,
+    _id_order,
+    _only_window,
+    _require_columns,
+    _score_values,
+    _take,
+    _with_left_out,
+)
+from lalp.selection.variants import LOWER_IS_BETTER, VARIANTS, add_variants, variant_column
+from lalp.stats import _hash
+
+RULES = ("random", "galp", "galp-middle", "galp-lowest", "lalp", "lalp-lowest", *VARIANTS)
+THIRDS = ("highest", "middle", "lowest")
+_WINDOW_RULES = frozenset({"lalp", "lalp-lowest", "hybrid", "lalp-tail"})
+Tie = Literal["first", "shortest", "random"]
+
+
+# --- one response per prompt ------------------------------------------------------------------
+
+
+def score_column(rule: str, window: str | int | Window | None = None) -> str | None:
+    """Name of the score that a rule compares; None for ``random``, which needs no score.
+
+    Args:
+        rule: One of ``RULES``.
+        window: Context window of the rules that have one, such as ``4`` or ``25%``; others
+            ignore it.
+
+    Raises:
+        InputError: If the rule is unknown, or it needs a window and has none or a malformed one.
+    """
+    if rule not in RULES:
+        raise InputError(f"there is no rule {rule!r}: choose one of {', '.join(RULES)}")
+    if rule == "random":
+        return None
+    if rule in ("galp", "galp-middle", "galp-lowest"):
+        return "galp"
+    if rule in VARIANTS:
+        return variant_column(rule, window)
+    if window is None:
+        raise InputError(f"rule {rule} needs a window: name one, for example 4")
+    return f"lalp@{parse_window(window)}"
+
+
+def select(
+    scores: pd.DataFrame,
+    rule: str,
+    window: str | int | Window | None = None,
+    *,
+    seed: int = 0,
+    tie: Tie = "first",
+    skip_unscored: bool = False,
+) -> pd.DataFrame:
+    """Choose one response per prompt by a rule (paper, Sec. 7.2, Table 3).
+
+    A random choice (by rule or by tie) depends on the seed, the prompt and its candidates only, so
+    adding, removing or reordering other prompts changes nothing.
+
+    Args:
+        scores: One row per response.
+        rule: One of ``RULES``: a random candidate, or the one of highest, lowest or middle score
+            (of an even number, the upper middle). Scores of `lalp.selection.variants` that the
+            table lacks are computed; of ``rsr`` the lowest is chosen.
+        window: Context window of ``lalp``, ``lalp-lowest``, ``hybrid`` and ``lalp-tail``; may be
+            left out if the table holds only one. The other rules ignore it.
+        seed: For ``random``, as rule and as tie rule.
+        tie: Which of equal scores to take: ``first`` (smallest response id, as text),
+            ``shortest`` (fewest tokens, then smallest id) or ``random``.
+        skip_unscored: Leave out candidates without a score instead of refusing.
+
+    Returns:
+        The chosen rows, one per prompt, prompts in order of first appearance. ``attrs["left_out"]``
+        counts the responses and prompts left out, by reason.
+
+    Raises:
+        InputError: If rule, tie or column do not exist, a candidate has no score (and
+            ``skip_unscored`` is off), or no prompt has a candidate.
+    """
+    if tie not in get_args(Tie):
+        raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
+    _check_table(scores)
+    if window is None and rule in _WINDOW_RULES:
+        window = _only_window(scores)
+    column = score_column(rule, window)
+    if rule in VARIANTS and column not in scores.columns:
+        scores = add_variants(scores, [rule], window)
+    columns = [] if column is None else [column]
+    keep, left_out = _candidates(scores, columns, skip_unscored=skip_unscored)
+    if column is None:
+        keys = [_draws("rule", seed, scores)]
+    else:
+        values = _score_values(scores, column)
+        lowest = rule.endswith("lowest") or rule in LOWER_IS_BETTER
+        keys = [values if lowest else -values, *_tie_keys(scores, tie, seed)]
+    chosen = _take(scores, keep, keys, middle=rule.endswith("middle"))
+    return _with_left_out(scores, chosen, left_out, "prompts without a candidate")
+
+
+def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
+    """The rows of one teacher, to select within it (paper, Table 1, 13 and 14).
+
+    Raises:
+        InputError: If the table holds no response by that teacher.
+    """
+    _require_columns(scores, ["teacher"])
+    rows = scores[scores["teacher"] == teacher].reset_index(drop=True)
+    if rows.empty:
+        known = ", ".join(sorted(map(str, scores["teacher"].unique())))
+        raise InputError(f"teacher {teacher!r} has no response here: there are {known}")
+    return rows
+
+
+def select_third(scores: pd.DataFrame, third: str, column: str = "galp") -> pd.DataFrame:
+    """The responses in one third of a score's order over prompts (paper, Sec. 4, Table 1).
+
+    Thirds differ by one response at most, the higher ones being the larger. Equal scores are put in
+    order of response ids.
+
+    Args:
+        scores: One row per response, of one teacher as a rule (`of_teacher`).
+        third: ``highest``, ``middle`` or ``lowest``.
+        column: The score.
+
+    Raises:
+        InputError: If a prompt has several candidates, there are fewer than three, or one of them
+            lacks a score.
+    """
+    if third not in THIRDS:
+        raise InputError(f"there is no third {third!r}: choose one of {', '.join(THIRDS)}")
+    _check_table(scores)
+    keep, left_out = _candidates(scores, [column], skip_unscored=False)
+    rows = np.flatnonzero(keep)
+    if scores.iloc[rows]["prompt_id"].duplicated().any() or len(rows) < len(THIRDS):
+        raise InputError(
+            f"{len(rows)} candidates cannot be cut into thirds: give one response per prompt, by "
+            "one teacher, of at least three prompts"
+        )
+    order = rows[np.lexsort([_id_order(scores)[rows], -_score_values(scores, column)[rows]])]
+    chosen = np.sort(np.array_split(order, len(THIRDS))[THIRDS.index(third)])
+    return _with_left_out(
+        scores, scores.iloc[chosen].reset_index(drop=True), left_out, "prompts of other thirds"
+    )
+
+
+def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> pd.DataFrame:
+    """A part of a selection that fits into a number of response tokens: the control for length.
+
+    Rules differ in the length of what they choose. Prompts are taken in an order drawn by ``seed``,
+    the same for every selection, each one that still fits.
+
+    Raises:
+        InputError: If not even the shortest response fits.
+    """
+    _check_selection(selected)
+    _require_columns(selected, ["num_tokens"])
+    order = sorted(
+        range(len(selected)), key=lambda i: _hash("tokens", seed, selected["prompt_id"].iloc[i])
+    )
+    kept, used = [], 0
+    for i in order:
+        length = int(selected["num_tokens"].iloc[i])
+        if used + length <= max_tokens:
+            kept.append(i)
+            used += length
+    if not kept:
+        raise InputError(f"no response of the selection fits into {max_tokens} tokens: give more")
+    return selected.iloc[sorted(kept)].reset_index(drop=True)
+
+
+def teacher_mix(selected: pd.DataFrame) -> pd.DataFrame:
+    """Responses per teacher in a selection: ``count`` and ``percent`` (paper, Table 8).
+
+    Teachers stand in order of their names; one that was never chosen has no row.
+    """
+    _require_columns(selected, ["teacher"])
+    count = selected["teacher"].value_counts().sort_index()
+    return pd.DataFrame({"count": count, "percent": 100 * count / max(1, count.sum())})
+
+
+def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
+    """Share of prompts, among those in both selections, where both choose the same response.
+
+    Raises:
+        InputError: If a selection has a prompt twice, or the two share no prompt.
+    """
+    _check_selection(selected_a)
+    _check_selection(selected_b)
+    key = ["prompt_id", "response_id"]
+    both = selected_a[key].merge(selected_b[key], on="prompt_id")
+    if both.empty:
+        raise InputError("the two selections share no prompt: compare selections from one pool")
+    return float((both["response_id_x"] == both["response_id_y"]).mean())
+
+
+def _tie_keys(scores: pd.DataFrame, tie: Tie, seed: int) -> list[np.ndarray]:
+    """What to sort equal scores by, before the response id."""
+    if tie == "random":
+        return [_draws("tie", seed, scores)]
+    if tie == "shortest":
+        _require_columns(scores, ["num_tokens"])
+        return [_score_values(scores, "num_tokens")]
+    return []

@@ -1,0 +1,169 @@
+"""Read and check the score table that rules choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from lalp.errors import InputError
+from lalp.stats import _hash
+
+# Sums over prompts in another order differ by about 1e-14 nats: smaller gaps than this are ties.
+_TIE_NATS = 1e-12
+
+
+# --- reading the table ------------------------------------------------------------------------
+
+
+def _require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise InputError(
+            f"the table has no column {missing[0]!r}: it has {', '.join(map(str, frame.columns))}"
+        )
+
+
+def _check_table(scores: pd.DataFrame) -> None:
+    """Refuse a table without rows, without a needed column, or with missing or repeated ids."""
+    names = ["prompt_id", "response_id", "teacher"]
+    _require_columns(scores, [*names, "correct"])
+    if scores.empty:
+        raise InputError("the scores table has no rows: score a pool first")
+    for name in names:
+        missing = int(scores[name].isna().sum())
+        if missing:
+            raise InputError(f"{missing} of {len(scores)} rows have no {name}: fill it in")
+    repeated = scores.duplicated(names[:2])
+    if repeated.any():
+        row = scores[repeated].iloc[0]
+        raise InputError(
+            f"response {row['response_id']!r} of prompt {row['prompt_id']!r} stands in the table "
+            "more than once: keep one row per response"
+        )
+
+
+def _check_selection(selected: pd.DataFrame) -> None:
+    _require_columns(selected, ["prompt_id", "response_id", "teacher"])
+    if selected.empty:
+        raise InputError("the selection has no rows")
+    repeated = selected["prompt_id"].duplicated()
+    if repeated.any():
+        raise InputError(
+            f"prompt {selected.loc[repeated, 'prompt_id'].iloc[0]!r} stands in the selection more "
+            "than once: give one row per prompt, as select() does"
+        )
+
+
+def _score_columns(scores: pd.DataFrame) -> list[str]:
+    """GALP and LALP, without their single tokens."""
+    names = [name for name in map(str, scores.columns) if not name.endswith(":tokens")]
+    return [name for name in names if name == "galp" or name.startswith("lalp@")]
+
+
+def _only_window(scores: pd.DataFrame) -> str:
+    """The window of the table's only LALP column."""
+    windows = [name.removeprefix("lalp@") for name in _score_columns(scores) if name != "galp"]
+    if len(windows) == 1:
+        return windows[0]
+    found = f"the scores hold {', '.join(windows)}: name one" if windows else "the scores hold none"
+    raise InputError(f"a LALP rule needs a window; {found}")
+
+
+def _score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"]:
+    """A score column as floats; whatever is not a finite number counts as unscored (NaN)."""
+    if column not in scores.columns:
+        raise InputError(
+            f"the scores have no column {column!r}: "
+            f"there are {', '.join(_score_columns(scores)) or 'no score columns'}"
+        )
+    try:
+        values = pd.to_numeric(scores[column]).to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"column {column!r} holds something else than numbers: {error}") from error
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _incorrect(scores: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
+    """Rows known to be wrong; unverified ones are not."""
+    try:
+        correct = scores["correct"].astype("boolean")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"column 'correct' must hold true, false or null, nothing else: {error}"
+        ) from error
+    return correct.eq(False).fillna(False).to_numpy(dtype=bool)
+
+
+def _candidates(
+    scores: pd.DataFrame, columns: Sequence[str], *, skip_unscored: bool
+) -> tuple[Bool[np.ndarray, " rows"], dict[str, int]]:
+    """Rows that may be chosen, and how many were left out: wrong ones, and ones without a score."""
+    wrong = _incorrect(scores)
+    unscored = np.zeros(len(scores), dtype=bool)
+    for column in columns:
+        missing = ~wrong & np.isnan(_score_values(scores, column))
+        if missing.any() and not skip_unscored:
+            raise InputError(_unscored_message(scores, column, missing, int((~wrong).sum())))
+        unscored |= missing
+    counts = {"incorrect responses": int(wrong.sum()), "unscored responses": int(unscored.sum())}
+    return ~wrong & ~unscored, {reason: count for reason, count in counts.items() if count}
+
+
+def _unscored_message(
+    scores: pd.DataFrame, column: str, missing: Bool[np.ndarray, " rows"], num_candidates: int
+) -> str:
+    row = scores[missing].iloc[0]
+    reason = row.get("reason")
+    reason = "no reason recorded" if reason is None or pd.isna(reason) else reason
+    return (
+        f"{missing.sum()} of {num_candidates} candidate responses have no score {column}, for "
+        f"example {row['response_id']!r} of prompt {row['prompt_id']!r} ({reason}): leave them out "
+        "with skip_unscored=True (--skip-unscored), or choose another window"
+    )
+
+
+def _draws(label: str, seed: int, scores: pd.DataFrame) -> np.ndarray:
+    """A uniform 64-bit number per response: the smallest of a prompt is a uniform choice.
+
+    Hashing instead of a generator makes a choice independent of row order and of other prompts.
+    """
+    ids = zip(scores["prompt_id"], scores["response_id"], strict=True)
+    return np.array([_hash(label, seed, *pair) for pair in ids], dtype=np.uint64)
+
+
+def _id_order(scores: pd.DataFrame) -> Int[np.ndarray, " rows"]:
+    """Place of each row's response id among all, as text."""
+    return pd.factorize(scores["response_id"].astype(str), sort=True)[0]
+
+
+def _take(
+    scores: pd.DataFrame,
+    keep: Bool[np.ndarray, " rows"],
+    keys: Sequence[np.ndarray],
+    *,
+    middle: bool = False,
+) -> pd.DataFrame:
+    """Per prompt, the kept row that is first, or in the middle, by ``keys``, then by id."""
+    prompts = pd.factorize(scores["prompt_id"])[0]
+    order = np.lexsort([_id_order(scores), *reversed(keys), prompts])
+    order = order[keep[order]]
+    _, place, counts = np.unique(prompts[order], return_index=True, return_counts=True)
+    if middle:
+        place = place + (counts - 1) // 2
+    return scores.iloc[order[place]].reset_index(drop=True)
+
+
+def _with_left_out(
+    scores: pd.DataFrame, chosen: pd.DataFrame, left_out: dict[str, int], reason: str
+) -> pd.DataFrame:
+    """Attach the counts, ``reason`` being that of the prompts without a chosen response."""
+    prompts_left = int(scores["prompt_id"].nunique()) - len(chosen)
+    counts = left_out | ({reason: prompts_left} if prompts_left else {})
+    if chosen.empty:
+        listed = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise InputError(f"no candidate is left to select from: {listed}")
+    chosen.attrs["left_out"] = counts
+    return chosen

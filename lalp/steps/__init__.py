@@ -1,0 +1,1 @@
+"""Cut responses into steps: spans of the original text."""

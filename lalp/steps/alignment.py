@@ -1,0 +1,280 @@
+"""Find in the original text where a language model's steps begin."""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import pairwise
+from typing import Any
+
+from lalp.steps.sentences import Span, split_sentences
+
+# Less of the text than this found again in the answer, and its boundaries are not to be trusted.
+MIN_COVERAGE = 0.8
+
+# Letters and digits apart, so that "2x" and "2 x" are the same words; each ideograph is one.
+_IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_IDEOGRAPH}]|\d+|[^\W\d_{_IDEOGRAPH}]+")
+_FENCE = re.compile(r"```\w*\s*\n(.*?)(?:```|\Z)", re.DOTALL)
+_OPENING = re.compile(r"\{\s*[\"'}]|\[\s*[\"'{\[\]]")
+# Of broken JSON. A quote ends a string only if JSON goes on after it; the last may lack its end.
+_TOKEN = re.compile(
+    r'"(?P<name>[^"\\]*)"\s*:|"(?P<string>(?:\\.|[^\\])*?)"(?=\s*(?:,?\s*(?:["\[\]{}]|\Z)))'
+    r'|"(?P<rest>.*)\Z|(?P<open>[\[{])|(?P<close>[\]}])',
+    re.DOTALL,
+)
+# A backslash that JSON does not know, or that LaTeX means by what JSON reads as a control
+# character: "\frac" holds no form feed.
+_LATEX_BACKSLASH = re.compile(r'\\(?:(["\\/n]|u[0-9a-fA-F]{4}|[bfrt](?![a-zA-Z]))|)')
+_GAP = re.compile(r"\s+")
+_LINE_GAP = re.compile(r"\s*\n\s*")
+# An answer may drop as many words where a sentence begins, and still mean its beginning.
+_FEW_WORDS = 3
+# Words of a phrase that can anchor an alignment if both texts hold it once.
+_PHRASE = 4
+# Pairs of equal words between two anchors; with more (the same few words over and over, with no
+# phrase that occurs once) nothing is aligned there, for it would take minutes.
+_MAX_PAIRS = 1_000_000
+
+
+def split_by_answer(text: str, answer: str, cut_off: bool = False) -> tuple[list[Span], str | None]:
+    """Steps of ``text`` as a model's answer gives them; sentences, and why, where it is no use.
+
+    Args:
+        text: The original response.
+        answer: What the model wrote, JSON or nearly so.
+        cut_off: Whether the server stopped it at its length limit.
+
+    Returns:
+        Spans that partition ``text``, whatever the answer, and the reason if they are sentences.
+    """
+    words = _words(text)
+    best, coverage = None, 0.0
+    for pieces in _readings(answer):
+        found = _align(words, pieces)
+        share = sum(place >= 0 for place, _ in found) / max(1, len(words))
+        if best is None or share > coverage:
+            best, coverage = found, share
+        if coverage >= MIN_COVERAGE:
+            return _cut(text, _boundaries(text, words, best)), None
+    if cut_off:
+        why = f"the answer was cut off at the length limit ({coverage:.0%} of the words)"
+    elif best is None:
+        why = "the answer holds no steps" if answer.strip() else "the answer is empty"
+    else:
+        why = f"too little of the text is found in the answer ({coverage:.0%} of the words)"
+    return split_sentences(text), why
+
+
+# --- reading an answer ----------------------------------------------------------------------------
+
+
+class _Pairs(list):
+    """A JSON object as (name, value) pairs: in a dict, a group named twice would lose its half."""
+
+
+def _readings(answer: str) -> Iterator[list[str]]:
+    """Lists of steps that the answer may mean, the most literal first."""
+    body = answer.rpartition("</think>")[2]
+    for part in [*_FENCE.findall(body), body]:
+        repaired = _LATEX_BACKSLASH.sub(lambda match: match[0] if match[1] else r"\\", part)
+        openings = [match.start() for match in _OPENING.finditer(repaired)]
+        values = [value for value in (_strict(repaired, i) for i in openings[:50]) if value]
+        if values:
+            yield _pieces(max(values, key=lambda value: value[1])[0])
+        if openings:
+            yield _pieces(_lenient(repaired[openings[0] :]))
+
+
+def _strict(text: str, place: int) -> tuple[Any, int] | None:
+    """The JSON value that begins there, and its length, if it is whole."""
+    decoder = json.JSONDecoder(object_pairs_hook=_Pairs, strict=False)
+    try:
+        value, end = decoder.raw_decode(text, place)
+    except (ValueError, RecursionError):
+        return None
+    return value, end - place
+
+
+def _lenient(text: str) -> Any:
+    """What is still legible of broken JSON: cut off, commas missing, quotes not escaped."""
+    root: list[Any] = []
+    open_values, name = [root], ""
+    for match in _TOKEN.finditer(text):
+        if match["close"]:
+            del open_values[max(1, len(open_values) - 1) :]
+        elif match["name"] is not None:
+            name = match["name"]
+        else:
+            value: Any = match["string"] or match["rest"] or ""
+            if match["open"]:
+                value = _Pairs() if match["open"] == "{" else []
+            parent = open_values[-1]
+            parent.append((name, value) if isinstance(parent, _Pairs) else value)
+            name = ""
+            if match["open"]:
+                open_values.append(value)
+    return root[0] if root else None
+
+
+def _pieces(value: Any) -> list[str]:
+    """Each step's text: the entries of what lies within wrappers such as ``{"steps": ...}``."""
+    while (inner := _wrapped(value)) is not None:
+        value = inner
+    return [" ".join(_strings(entry)) for _, entry in _entries(value)]
+
+
+def _wrapped(value: Any) -> Any:
+    """The one list or object that ``value`` wraps, unless that is itself a numbered step."""
+    inner = [(name, entry) for name, entry in _entries(value) if isinstance(entry, list | dict)]
+    if len(inner) != 1:
+        return None
+    name, entry = inner[0]
+    if isinstance(value, list) and not isinstance(value, _Pairs):
+        return entry if len(value) == 1 and isinstance(entry, _Pairs | dict) else None
+    return None if name[-1:].isdigit() else entry
+
+
+def _entries(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, _Pairs):
+        return value
+    if isinstance(value, dict):
+        return list(value.items())
+    return [("", entry) for entry in value] if isinstance(value, list) else [("", value)]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """All texts within, in order; names of fields are no part of the solution."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list | dict):
+            waiting += [entry for _, entry in reversed(_entries(value))]
+
+
+# --- from words to boundaries -------------------------------------------------------------------
+
+# A word in lower case, with its place in the text.
+_Word = tuple[str, int, int]
+
+
+def _words(text: str) -> list[_Word]:
+    return [(match.group().casefold(), *match.span()) for match in _WORD.finditer(text)]
+
+
+def _align(words: Sequence[_Word], pieces: Sequence[str]) -> list[tuple[int, int]]:
+    """For each word of the pieces: which word of the text it is (-1 = none), and its piece."""
+    told = [(word, i) for i, piece in enumerate(pieces) for word, _, _ in _words(piece)]
+    places = [-1] * len(told)
+    for start, start_told, size in _blocks([w for w, _, _ in words], [w for w, _ in told]):
+        places[start_told : start_told + size] = range(start, start + size)
+    return [(place, piece) for place, (_, piece) in zip(places, told, strict=True)]
+
+
+def _blocks(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    """Matching runs of two word sequences, in order in both: (start in a, start in b, length)."""
+    cuts = [(0, 0), *_anchors(a, b), (len(a), len(b))]
+    for (i, j), (i_end, j_end) in pairwise(cuts):
+        for start, start_b, size in _small_blocks(a[i:i_end], b[j:j_end]):
+            yield i + start, j + start_b, size
+
+
+def _anchors(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
+    """Places of phrases that both hold once, as many as are in the same order (patience diff)."""
+    places = _single_phrases(b)
+    pairs = [(i, places[phrase]) for phrase, i in _single_phrases(a).items() if phrase in places]
+    # The longest increasing subsequence: lasts[n] ends the best one of n + 1 pairs, at ends[n].
+    lasts: list[int] = []
+    ends: list[int] = []
+    before = [-1] * len(pairs)
+    for k, (_, j) in enumerate(pairs):
+        n = bisect_left(ends, j)
+        before[k] = lasts[n - 1] if n else -1
+        lasts[n : n + 1], ends[n : n + 1] = [k], [j]
+    chain, k = [], lasts[-1] if lasts else -1
+    while k >= 0:
+        chain.append(pairs[k])
+        k = before[k]
+    return chain[::-1]
+
+
+def _single_phrases(words: Sequence[str]) -> dict[tuple[str, ...], int]:
+    """Phrases of a few words that occur once, and where."""
+    phrases = list(zip(*(words[k:] for k in range(_PHRASE)), strict=False))
+    counts = Counter(phrases)
+    return {phrase: i for i, phrase in enumerate(phrases) if counts[phrase] == 1}
+
+
+def _small_blocks(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    """As `_blocks`, for what stands between two anchors."""
+    shorter = min(len(a), len(b))
+    head = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+    left = shorter - head
+    tail = next((i for i in range(left) if a[-1 - i] != b[-1 - i]), left)
+    yield 0, 0, head
+    a_left, b_left = a[head : len(a) - tail], b[head : len(b) - tail]
+    counts = Counter(a_left)
+    if sum(counts[word] for word in b_left) <= _MAX_PAIRS:
+        matcher = SequenceMatcher(None, a_left, b_left, autojunk=False)
+        for i, j, size in matcher.get_matching_blocks():
+            # A single word between strangers is chance.
+            if size > 1:
+                yield head + i, head + j, size
+    yield len(a) - tail, len(b) - tail, tail
+
+
+def _boundaries(text: str, words: Sequence[_Word], found: Sequence[tuple[int, int]]) -> list[int]:
+    """Where steps begin in ``text``: at the first word that was found again of each piece.
+
+    What the answer leaves out stays with the step before it. If a piece's first words are not the
+    text's own, as many words before the first one that was found belong to it.
+    """
+    sentences = [start for start, _ in split_sentences(text)]
+    starts = []
+    before, seen, piece_now, begun = -1, -1, -1, 0
+    for j, (place, piece) in enumerate(found):
+        if piece != piece_now:
+            piece_now, begun = piece, j
+        if place < 0:
+            continue
+        if piece != seen and before >= 0:
+            first = max(before + 1, place - (j - begun))
+            starts.append(_locate(text, words[before:], first - before, place - before, sentences))
+        before, seen = place, piece
+    return starts
+
+
+def _locate(
+    text: str, words: Sequence[_Word], first: int, found: int, sentences: Sequence[int]
+) -> int:
+    """Where in ``text`` a step begins.
+
+    Args:
+        text: The response.
+        words: Its words, from the last one that surely belongs to the step before.
+        first: The word that the step seems to begin with.
+        found: The first one that surely belongs to the step.
+        sentences: Where sentences begin. They know what belongs to formulas and headings, so one
+            that begins here or a few words off is preferred; then a line, then any white space.
+    """
+    wanted = words[first][1]
+    low, high = bisect_left(sentences, words[0][2]), bisect_right(sentences, words[found][1])
+    if low < high:
+        nearest = min(sentences[low:high], key=lambda start: abs(start - wanted))
+        between = sum(nearest <= start < wanted for _, start, _ in words[1:first])
+        if first < found or between <= _FEW_WORDS:
+            return nearest
+    gap = words[first - 1][2]
+    space = _LINE_GAP.search(text, gap, wanted) or _GAP.search(text, gap, wanted)
+    return space.end() if space else wanted
+
+
+def _cut(text: str, starts: Sequence[int]) -> list[Span]:
+    """The partition of ``text`` whose parts begin at ``starts``."""
+    return list(pairwise([0, *sorted({start for start in starts if start > 0}), len(text)]))

@@ -1,0 +1,304 @@
+"""Steps by a language model (paper, Sec. B.1), over any OpenAI-compatible endpoint.
+
+The model is asked for the solution's logical sub-steps as JSON. Of its answer only the places of
+the boundaries are taken: the answer's words are aligned to the words of the original text, so that
+neither rewording nor broken LaTeX ever enters a step. Where too little of the text is found again,
+the response is cut into sentences instead, and the reason is kept.
+
+Every answer is kept under ``build/`` as soon as it is there: a killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from lalp.errors import InputError
+from lalp.files import atomic_path, build_dir
+from lalp.pools.pool import Pool, Prompt, Response
+from lalp.steps.sentences import Span, split_sentences
+
+# Imported where it is needed: it is an extra, and takes a second.
+if TYPE_CHECKING:
+    from openai import OpenAI
+from lalp.steps.alignment import split_by_answer
+
+# The only place that a key is read from; local servers need none.
+API_KEY_VARIABLE = "LALP_LLM_API_KEY"
+
+# After Sec. B.1. ``{problem}`` and ``{solution}`` are filled in.
+INSTRUCTION = r"""Below are a problem and a solution to it. Divide the solution into its logical \
+steps: groups of neighbouring sentences that together make one move of the argument.
+
+Rules:
+- Copy the solution's own words. Do not correct, shorten, translate or explain anything.
+- Leave nothing out: put together, the steps are the whole solution, in its order.
+- Answer with JSON alone, of this form: {"steps": ["first step", "second step", ...]}
+- Inside JSON strings, write a backslash as \\ and a double quote as \".
+
+Problem:
+{problem}
+
+Solution:
+{solution}
+""".replace("\\\n", "")
+
+# Transport errors of a server that was reached, so that other requests may fare better.
+_BROKEN_OFF = {"ReadError", "WriteError", "RemoteProtocolError"}
+_PLACEHOLDER = re.compile(r"\{(problem|solution)\}")
+
+
+@dataclass(frozen=True)
+class LlmSteps:
+    """Steps of a pool's responses, and why some of them are sentences after all.
+
+    Attributes:
+        steps: Character spans by response id; each list partitions its response's text.
+        fallbacks: By response id, why its steps are sentences.
+    """
+
+    steps: dict[str, list[Span]]
+    fallbacks: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the server said: the text, and whether it was cut at the length limit."""
+
+    text: str
+    cut_off: bool
+
+
+def split_with_llm(
+    pool: Pool,
+    url: str,
+    model: str,
+    *,
+    instruction: str = INSTRUCTION,
+    concurrency: int = 16,
+    timeout: float = 600.0,
+    max_retries: int = 4,
+    cache: Path | None = None,
+    progress: bool = True,
+) -> LlmSteps:
+    """Cut every response of a pool into the steps that a language model sees in it (Sec. B.1).
+
+    Requests that fail for a while (429, 5xx, time-outs) are tried again with growing pauses.
+
+    Args:
+        pool: From `load_pool`.
+        url: Base URL of the server, for example ``http://localhost:8000/v1``. A key, if it asks
+            for one, is read from the environment variable ``LALP_LLM_API_KEY``.
+        model: The model's name on that server.
+        instruction: Message to send; holds ``{solution}``, and ``{problem}`` if it likes.
+        concurrency: Requests under way at once.
+        timeout: Seconds to wait for one answer.
+        max_retries: Further tries of a request.
+        cache: Folder of the answers; ``build/llm_steps`` if not given.
+        progress: Show how many answers are there.
+
+    Raises:
+        InputError: If the extra ``llm`` is not installed, the instruction lacks ``{solution}``,
+            the server cannot be reached or refuses the key or model, or no request succeeds.
+    """
+    if "{solution}" not in instruction:
+        raise InputError(
+            "the instruction lacks {solution}, where each response is to stand: add it"
+        )
+    _check_installed()
+    folder = cache or build_dir() / "llm_steps"
+    questions = {
+        response.response_id: _fill(instruction, pool.prompts[response.prompt_id], response)
+        for response in pool.responses
+        if response.text.strip()
+    }
+    places = {name: folder / f"{_digest(model, text)}.json" for name, text in questions.items()}
+    answers = {path: _read_answer(path) for path in set(places.values())}
+    missing = {places[name]: text for name, text in questions.items() if not answers[places[name]]}
+    answers |= _ask_missing(missing, url, model, concurrency, timeout, max_retries, progress)
+    if answers and not any(isinstance(answer, _Answer) for answer in answers.values()):
+        why, count = Counter(answers.values()).most_common(1)[0]
+        raise InputError(
+            f"{url}: no response got an answer, {count} of {len(answers)} because: {why}"
+        )
+    steps, fallbacks = {}, {}
+    for response in pool.responses:
+        answer = answers[places[response.response_id]] if response.response_id in places else ""
+        steps[response.response_id], why = (
+            split_by_answer(response.text, answer.text, answer.cut_off)
+            if isinstance(answer, _Answer)
+            else (split_sentences(response.text), answer or "the response is blank")
+        )
+        if why:
+            fallbacks[response.response_id] = why
+    return LlmSteps(steps, fallbacks)
+
+
+def load_instruction(path: str | Path) -> str:
+    """Read an instruction for `split_with_llm` from a text file.
+
+    Raises:
+        InputError: If the file cannot be read or lacks ``{solution}``.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"{path}: the instruction cannot be read ({reason})") from error
+    if "{solution}" not in text:
+        raise InputError(f"{path}: lacks {{solution}}, where each response is to stand: add it")
+    return text
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
+    # In one pass: a problem may itself hold "{solution}".
+    problem = "\n\n".join(m.content for m in prompt.messages if m.role == "user")
+    values = {"problem": problem, "solution": response.text}
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], instruction)
+
+
+def _digest(model: str, question: str) -> str:
+    text = json.dumps([model, question], ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _check_installed() -> None:
+    if find_spec("openai") is None:
+        raise InputError(
+            "the llm splitter needs the package openai: install it with pip install 'lalp[llm]'"
+        )
+
+
+def _ask_missing(
+    questions: Mapping[Path, str],
+    url: str,
+    model: str,
+    concurrency: int,
+    timeout: float,
+    max_retries: int,
+    progress: bool,
+) -> dict[Path, _Answer | str]:
+    """Ask what is not kept yet and keep the answers; where there is none, say why."""
+    if not questions:
+        return {}
+    from openai import OpenAI
+
+    # A key is never taken from OPENAI_API_KEY: it would go to whatever server the URL names.
+    key = os.environ.get(API_KEY_VARIABLE) or "none"
+    client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=max_retries)
+    # Where not silenced here, tqdm still heeds TQDM_DISABLE.
+    options = {} if progress else {"disable": True}
+    with (
+        _workers(concurrency) as pool,
+        tqdm(total=len(questions), unit="response", **options) as bar,
+    ):
+        jobs = {pool.submit(_ask, client, model, q, path): path for path, q in questions.items()}
+        answers = {}
+        for job in as_completed(jobs):
+            answers[jobs[job]] = job.result()
+            bar.update(1)
+    return answers
+
+
+@contextmanager
+def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads; when one fails for good, nothing more is asked, but what is under way is kept."""
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str:
+    """Ask one question and keep the answer; where there is none, say why.
+
+    Raises:
+        InputError: If no other question would fare better: no such server, key or model.
+    """
+    import openai
+
+    try:
+        completion = client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": question}], temperature=0
+        )
+    except openai.APITimeoutError:
+        return "no answer within the time limit"
+    except openai.APIConnectionError as error:
+        if type(error.__cause__).__name__ in _BROKEN_OFF:
+            return "the connection broke off"
+        raise InputError(
+            f"{client.base_url} cannot be reached ({error.__cause__ or error}): start the server "
+            "or mend the URL, then run again; answers so far are kept"
+        ) from error
+    except (
+        openai.AuthenticationError,
+        openai.PermissionDeniedError,
+        openai.NotFoundError,
+    ) as error:
+        raise InputError(
+            f"{client.base_url} refuses the request ({_one_line(error)}): check the URL, the "
+            f"model's name {model!r}, and the key in {API_KEY_VARIABLE}"
+        ) from error
+    except openai.APIStatusError as error:
+        return f"the server answered with HTTP {error.status_code}"
+    except (openai.OpenAIError, ValueError):
+        return "the server's answer is no chat completion"
+    answer = _first_choice(completion)
+    if isinstance(answer, _Answer):
+        _write_answer(path, model, question, answer)
+    return answer
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _first_choice(completion: Any) -> _Answer | str:
+    """The first choice's text; the client lets replies of any form by."""
+    choices = getattr(completion, "choices", None)
+    message = (
+        getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
+    )
+    if message is None:
+        return "the server's answer is no chat completion"
+    text = getattr(message, "content", None)
+    if not isinstance(text, str) or not text.strip():
+        return "the answer is empty"
+    return _Answer(text, getattr(choices[0], "finish_reason", None) == "length")
+
+
+def _write_answer(path: Path, model: str, question: str, answer: _Answer) -> None:
+    record = {
+        "model": model,
+        "question": question,
+        "answer": answer.text,
+        "cut_off": answer.cut_off,
+    }
+    with atomic_path(path) as temporary:
+        # ASCII, so that even half of a surrogate pair can be written.
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_answer(path: Path) -> _Answer | None:
+    """An answer that was kept; None where there is none, or a broken one: it is asked again."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return _Answer(str(record["answer"]), bool(record["cut_off"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

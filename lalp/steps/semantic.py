@@ -1,0 +1,132 @@
+"""Steps by meaning, offline: neighbouring sentences that are about the same thing form one.
+
+TextTiling (Hearst, Computational Linguistics 23(1), 1997), with sentence embeddings in place of
+word counts as in Solbiati et al. (arXiv 2106.12978): at each gap between two sentences, the two
+before it are compared with the two after it; a step ends where the similarity is a valley that
+lies deep below the peaks on both sides. Deep is Hearst's liberal rule, relative to the response's
+other valleys: at least their mean depth minus one standard deviation. (The stricter rule, minus
+half of one, always drops the shallower of two valleys.) So there is no threshold to tune.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float
+
+from lalp.pools.pool import Pool
+from lalp.steps.sentences import Span, split_sentences
+from lalp.students.embedder import PACKAGED_EMBEDDER, load_embeddings, normalize_rows
+
+# Sentences compared on each side of a gap.
+WINDOW = 2
+# Sentences of one step at most; a longer one is cut again where its sentences are least similar.
+MAX_SENTENCES = 8
+
+
+def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, list[Span]]:
+    """Cut every response of a pool into groups of sentences by their meaning.
+
+    All sentences of the pool are embedded at once, and their embeddings kept.
+
+    Args:
+        pool: From `load_pool`.
+        embedder: As in `load_embedder`.
+
+    Returns:
+        Character spans by response id, each list a partition of its response's text.
+
+    Raises:
+        InputError: If the embedder cannot be loaded.
+    """
+    sentences = [split_sentences(response.text) for response in pool.responses]
+    texts = [
+        response.text[start:end].strip()
+        for response, spans in zip(pool.responses, sentences, strict=True)
+        for start, end in spans
+    ]
+    vectors = load_embeddings(embedder, texts).vectors
+    ends = np.cumsum([0, *map(len, sentences)])
+    steps = {}
+    for response, spans, (first, last) in zip(
+        pool.responses, sentences, pairwise(ends), strict=True
+    ):
+        starts = [spans[k][0] for k in group_sentences(vectors[first:last])]
+        steps[response.response_id] = list(pairwise([*starts, len(response.text)]))
+    return steps
+
+
+def group_sentences(
+    vectors: Float[np.ndarray, "sentences dim"], max_sentences: int = MAX_SENTENCES
+) -> list[int]:
+    """The first sentence of each group, counted from 0.
+
+    Args:
+        vectors: An embedding of each sentence, in order; of any length.
+        max_sentences: Sentences of one group at most.
+    """
+    if not len(vectors):
+        return []
+    similarities = gap_similarities(vectors)
+    depths = valley_depths(similarities)
+    valleys = depths[depths > 0]
+    # What rounding leaves of equal depths must not decide.
+    cutoff = valleys.mean() - valleys.std() - 1e-9 if len(valleys) else np.inf
+    starts = [0, *(np.flatnonzero(depths >= max(cutoff, 1e-9)) + 1).tolist()]
+    bounds = pairwise([*starts, len(vectors)])
+    return [s for a, b in bounds for s in _cut_long(similarities, a, b, max_sentences)]
+
+
+def gap_similarities(vectors: Float[np.ndarray, "sentences dim"]) -> Float[np.ndarray, "gaps"]:
+    """Cosine between the mean of the sentences before each gap and the mean of those after it.
+
+    Rounded to four digits: the last bits of another machine's arithmetic shall move no boundary.
+    """
+    sums = np.vstack(
+        [np.zeros(vectors.shape[1]), normalize_rows(vectors).astype(float).cumsum(axis=0)]
+    )
+    gaps = np.arange(1, len(vectors))
+    before = sums[gaps] - sums[np.maximum(gaps - WINDOW, 0)]
+    after = sums[np.minimum(gaps + WINDOW, len(vectors))] - sums[gaps]
+    return (normalize_rows(before) * normalize_rows(after)).sum(axis=1).round(4)
+
+
+def valley_depths(similarities: Float[np.ndarray, "gaps"]) -> Float[np.ndarray, "gaps"]:
+    """How far each valley lies below the peak to its left plus below the one to its right.
+
+    0 for gaps that are no valley. The first and the last gap are valleys if their one neighbour is
+    higher; of several equal gaps in a row, the first stands for all.
+    """
+    depths = np.zeros(len(similarities))
+    first = np.flatnonzero(np.diff(similarities, prepend=np.nan) != 0)
+    values = similarities[first]
+    fall_from, rise_to = _climb(values), _climb(values[::-1])[::-1]
+    left = np.diff(values, prepend=np.inf) < 0
+    right = np.diff(values, append=np.inf) > 0
+    depths[first] = np.where(left & right, fall_from + rise_to - 2 * values, 0.0)
+    return depths
+
+
+def _climb(values: Float[np.ndarray, "gaps"]) -> Float[np.ndarray, "gaps"]:
+    """The peak that is reached from each gap by going left as long as it goes up."""
+    peaks = values.copy()
+    for i in range(1, len(values)):
+        if values[i - 1] > values[i]:
+            peaks[i] = peaks[i - 1]
+    return peaks
+
+
+def _cut_long(
+    similarities: Float[np.ndarray, "gaps"], start: int, end: int, max_sentences: int
+) -> list[int]:
+    """First sentences of the parts of sentences ``[start, end)``, none longer than allowed."""
+    if end - start <= max_sentences:
+        return [start]
+    # The gap before sentence i is number i - 1. Of equal ones, the one nearest to the middle.
+    middle = (start + end) / 2
+    cut = min(range(start + 1, end), key=lambda i: (similarities[i - 1], abs(i - middle)))
+    return [
+        *_cut_long(similarities, start, cut, max_sentences),
+        *_cut_long(similarities, cut, end, max_sentences),
+    ]

@@ -1,0 +1,1 @@
+"""Students: models, tokenizers, and how a prompt and a response become tokens."""

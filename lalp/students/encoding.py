@@ -1,0 +1,162 @@
+"""Render a prompt, encode it with a response, assign tokens to steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lalp.errors import InputError
+from lalp.pools.pool import Prompt
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+
+from jinja2 import TemplateError
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+
+def stop_token_ids(
+    tokenizer: PreTrainedTokenizerBase, config: Any, generation_config: Any
+) -> frozenset[int]:
+    """Tokens that end a response: the model's, the tokenizer's and the chat template's."""
+    found = {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
+    for part in (config.get_text_config(), generation_config):
+        eos = getattr(part, "eos_token_id", None)
+        found |= set(eos) if isinstance(eos, list | tuple) else {eos}
+    return frozenset(int(token) for token in found if token is not None)
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The special token that the chat template writes behind an assistant's message, if any."""
+    if not tokenizer.chat_template:
+        return None
+    chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "ANSWER"}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+    except Exception:  # templates raise anything on a chat of a form that they do not know
+        return None
+    _, answer, rest = text.rpartition("ANSWER")
+    ids = tokenizer(rest.lstrip(), add_special_tokens=False).input_ids if answer else []
+    return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else None
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that the chat template puts after an assistant's message.
+
+    A tokenizer without a template, or whose template puts nothing there, ends with its
+    end-of-sequence token.
+
+    Raises:
+        InputError: If there is none either.
+    """
+    suffix = _text_after_turn(tokenizer) if tokenizer.chat_template else ""
+    if suffix.strip():
+        return tuple(tokenizer(suffix, add_special_tokens=False)["input_ids"])
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            "the student's tokenizer has neither a chat template nor an end-of-sequence token: "
+            "it could not learn to stop; take another student"
+        )
+    return (tokenizer.eos_token_id,)
+
+
+def _text_after_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    mark = "end-of-turn-is-next"
+    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": mark}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+    except (TemplateError, ValueError) as error:
+        raise InputError(
+            f"the student's chat template refuses an assistant's message ({error}): "
+            "take another student"
+        ) from error
+    return text.rpartition(mark)[2] if mark in text else ""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt and one response, tokenized together.
+
+    Attributes:
+        prompt_ids: Chat template with the generation prompt added.
+        response_ids: The response's own tokens, no end-of-turn token.
+        offsets: Character span of each response token in the response text.
+    """
+
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+    """The text before the response: chat template, generation prompt added.
+
+    A tokenizer without a chat template (a base model) gets the messages' texts, each followed by
+    a blank line, after its beginning-of-sequence token if it uses one.
+
+    Raises:
+        InputError: If the chat template refuses the prompt, for example its system message.
+    """
+    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    if tokenizer.chat_template:
+        try:
+            return tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, ValueError) as error:
+            raise InputError(
+                f"prompt {prompt.prompt_id!r}: the student's chat template refuses it ({error}): "
+                "change its messages' roles, or take another student"
+            ) from error
+    first = tokenizer("a").input_ids[0]
+    start = tokenizer.bos_token if first == tokenizer.bos_token_id and tokenizer.bos_token else ""
+    return start + "".join(message["content"] + "\n\n" for message in messages)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) -> Encoded:
+    """Tokenize prompt and response in one go, so that no window sees another tokenization.
+
+    A token belongs to the response if its first non-space character does.
+    """
+    text = prompt_text + response
+    tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    boundary = len(prompt_text)
+    offsets = [tuple(span) for span in tokens["offset_mapping"]]
+    first = next(
+        (i for i, span in enumerate(offsets) if _first_character(text, span) >= boundary),
+        len(offsets),
+    )
+    return Encoded(
+        tuple(tokens["input_ids"][:first]),
+        tuple(tokens["input_ids"][first:]),
+        tuple((max(0, start - boundary), end - boundary) for start, end in offsets[first:]),
+    )
+
+
+def assign_steps(
+    text: str, offsets: Sequence[tuple[int, int]], steps: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Token span of each step: a token belongs to the step of its first non-space character.
+
+    The spans partition the tokens; a step that no token begins in has an empty span.
+    """
+    spans, token = [], 0
+    for _, end in steps:
+        first = token
+        while token < len(offsets) and _first_character(text, offsets[token]) < end:
+            token += 1
+        spans.append((first, token))
+    return spans
+
+
+def _first_character(text: str, span: tuple[int, int]) -> int:
+    start, end = span
+    return next((i for i in range(start, end) if not text[i].isspace()), start)
+
+
+def first_character(text: str, start: int, end: int) -> int:
+    """Where the token's first character that is no white space stands; its start if all is."""
+    piece = text[start:end]
+    return start + (len(piece) - len(piece.lstrip()) if piece.strip() else 0)

@@ -1,0 +1,216 @@
+"""Students: load a causal language model and its tokenizer; encode prompt and response once."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from lalp.assets import student_gguf_path
+from lalp.errors import InputError
+from lalp.students.gguf import PACKAGED_STUDENT, _convert_gguf, _unreadable
+from lalp.students.heads import _split_model
+
+
+@dataclass(frozen=True)
+class Student:
+    """A causal LM before fine-tuning, split into a body and a head (paper: the student ``p``).
+
+    Attributes:
+        name: As the user named it.
+        revision: Hub commit, or sha256 over the files of a folder.
+        model: The transformers model, in eval mode.
+        tokenizer: Its fast tokenizer.
+        body: Model inputs to features ``[batch, pos, features]`` and the cache.
+        head: Features ``[n, features]`` to logits ``[n, vocab]``, in memory of their own; with a
+            slice or indices of the vocabulary as second argument, to these columns.
+        laid_out: What a scoring engine keeps for this student, such as weights laid out anew.
+    """
+
+    name: str
+    revision: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    body: Callable[..., tuple[Tensor, Any]]
+    head: Callable[..., Tensor]
+    laid_out: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.model.device
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence that the model's positions allow."""
+        return max_positions(self.model.config)
+
+
+def max_positions(config: Any) -> int:
+    """``max_position_embeddings`` of a model config; unlimited where a model has no positions."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+
+
+def load_student(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> Student:
+    """Load a student by name.
+
+    Args:
+        name: ``smollm2-135m`` (packaged), a ``.gguf`` file, a local folder, or a hub id.
+        device: Defaults to a GPU where there is one.
+        dtype: Defaults to float32 on the CPU and bfloat16 on a GPU.
+        trust_remote_code: Run Python code that comes with the model; off unless asked for.
+
+    Raises:
+        InputError: If nothing loads under that name, weights are missing, the tokenizer gives no
+            offsets, or the device cannot be used.
+    """
+    device = usable_device(device)
+    dtype = dtype or default_dtype(device)
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
+    source = locate_student(name)
+    options = {"trust_remote_code": trust_remote_code}
+    tokenizer = load_tokenizer(name, source, **options)
+    with _unreadable(name):
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, **options
+        )
+    if info["missing_keys"]:
+        # transformers would only warn, and the scores would be those of random weights.
+        raise InputError(
+            f"student {name!r} cannot be loaded: its files lack the weights "
+            f"{min(info['missing_keys'])}: give the files of a causal language model"
+        )
+    model = model.to(device)
+    return make_student(model, tokenizer, name=name, revision=revision(source, model.config))
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks: activations are freed and asked for again at every layer.
+
+    By default each large block goes back to the system and is zeroed page by page when it is next
+    needed, which costs a tenth to a fifth of a forward pass on the CPU. It holds for the process.
+    """
+    if sys.platform.startswith("linux"):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            trim_threshold, mmap_threshold, arena_max = -1, -3, -8
+            mallopt(mmap_threshold, 1 << 25)  # the most that glibc takes
+            mallopt(trim_threshold, 1 << 30)
+            # Threads would otherwise take small arenas of their own, which do give blocks back.
+            # Set early, for a thread also takes an arena that another (that loads) has left.
+            mallopt(arena_max, 1)
+
+
+def default_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def usable_device(device: str | None) -> str:
+    """The device asked for, else the default one.
+
+    Raises:
+        InputError: If there is no such device here.
+    """
+    name = device or default_device()
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"device {name!r} cannot be used ({reason}): give cpu or cuda") from error
+    return name
+
+
+def default_dtype(device: str) -> torch.dtype:
+    """float32 on the CPU, bfloat16 elsewhere."""
+    return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+
+
+def make_student(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str, revision: str
+) -> Student:
+    """Wrap a model that is already in memory."""
+    model = model.eval()
+    body, head = _split_model(model)
+    return Student(name, revision, model, tokenizer, body, head)
+
+
+def load_tokenizer(
+    name: str, source: str | None = None, *, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load a student's tokenizer alone.
+
+    Raises:
+        InputError: If there is none, or it is not a fast one (offsets are needed).
+    """
+    source = source or locate_student(name)
+    with _unreadable(name):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"student {name!r}: its tokenizer gives no character offsets, which steps need: "
+            "use a model with a fast tokenizer (tokenizer.json)"
+        )
+    return tokenizer
+
+
+def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
+    """Load a student's configuration alone.
+
+    Raises:
+        InputError: If there is none.
+    """
+    source = locate_student(name)
+    with _unreadable(name):
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+
+
+def locate_student(name: str) -> str:
+    """Folder or hub id to load ``name`` from; a GGUF file is converted to safetensors once.
+
+    Raises:
+        InputError: If a path is given and nothing is there.
+    """
+    if name == PACKAGED_STUDENT:
+        return str(_convert_gguf(student_gguf_path()))
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise InputError(f"student {name!r}: no such GGUF file: check the path")
+        return str(_convert_gguf(path))
+    if path.is_dir():
+        return str(path)
+    if path.is_absolute() or name.startswith(".") or name.count("/") > 1:
+        raise InputError(f"student {name!r}: no such folder: check the path, or give a hub id")
+    return name
+
+
+def revision(source: str, config: Any) -> str:
+    """Hub commit of a downloaded model, else a sha256 over the folder's files."""
+    commit = getattr(config, "_commit_hash", None)
+    if commit and not Path(source).is_dir():
+        return commit
+    digest = hashlib.sha256()
+    for path in sorted(Path(source).iterdir()):
+        if path.suffix in {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}:
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

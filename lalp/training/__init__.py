@@ -1,0 +1,1 @@
+"""Fine-tune a student on what was selected."""

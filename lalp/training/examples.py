@@ -1,0 +1,196 @@
+"""From a training file to the tokens of examples."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from lalp.errors import InputError
+from lalp.pools.pool import Pool, Prompt, Response
+from lalp.pools.reading import load_pool
+from lalp.students.encoding import encode, end_of_turn, render_prompt
+
+_IGNORED = -100  # the label of a token outside the loss
+
+
+# --- data -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Responses that are never trained on, and how their likelihood is measured.
+
+    Attributes:
+        pool: The responses; those of one prompt are scored together.
+        splitter: How they are cut into steps: as in `lalp.scoring.run.score`.
+        window: Of the local likelihood (Eq. 3), for example ``4``.
+    """
+
+    pool: Pool
+    splitter: str
+    window: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sequence to train on.
+
+    Attributes:
+        input_ids: Prompt, response and end of turn, cut to the recipe's length.
+        num_prompt: How many of them are the prompt's; the others are in the loss.
+        cut: Whether tokens were left out.
+    """
+
+    input_ids: tuple[int, ...]
+    num_prompt: int
+    cut: bool
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the loss: one without a token before it cannot be predicted."""
+        return len(self.input_ids) - max(1, self.num_prompt)
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids in the loss, -100 before them."""
+        return [_IGNORED] * self.num_prompt + list(self.input_ids[self.num_prompt :])
+
+
+def load_examples(path: str | os.PathLike) -> list[tuple[Prompt, Response]]:
+    """Read a training file in the format ``messages`` or ``prompt-completion``, or a pool.
+
+    Raises:
+        InputError: At the first record that cannot be used.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the .jsonl file that lalp select wrote")
+    records = _completion_records(path) if path.suffix == ".jsonl" and path.is_file() else []
+    try:
+        pool = load_pool(records or path)
+    except InputError as error:
+        # Records are counted, blank lines are not.
+        raise InputError(f"{path}: {error}" if records else str(error)) from error
+    return [(pool.prompts[response.prompt_id], response) for response in pool.responses]
+
+
+def _completion_records(path: Path) -> list[dict[str, Any]]:
+    """Prompt-completion records as ``messages`` records; none if the file is of another format."""
+    records = []
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                record = json.loads(line)
+                if not isinstance(record, dict) or (not records and "completion" not in record):
+                    return []
+                records.append(_join_completion(record, f"{path}, line {number}"))
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        return []  # `load_pool` says what is wrong, with the line
+    return records
+
+
+def _join_completion(record: dict[str, Any], where: str) -> dict[str, Any]:
+    prompt, completion = record.get("prompt"), record.get("completion")
+    if not (isinstance(prompt, list) and isinstance(completion, list)):
+        raise InputError(f"{where}: 'prompt' and 'completion' must be lists of messages")
+    kept = {name: value for name, value in record.items() if name not in {"prompt", "completion"}}
+    return kept | {"messages": [*prompt, *completion]}
+
+
+def cut_lengths(prompt: int, completion: int, limit: int) -> tuple[int, int]:
+    """How many tokens of prompt and completion stay: LLaMA-Factory's rule, the paper's trainer's.
+
+    A part that is shorter than half the limit stays whole and the other gets the rest; two long
+    parts share the limit in proportion. Both lose their ends.
+    """
+    if prompt + completion <= limit:
+        return prompt, completion
+    if 2 * completion < limit:
+        kept = completion
+    elif 2 * prompt < limit:
+        kept = limit - prompt
+    else:
+        # In floating point, as there: an exact quotient may differ by one token.
+        kept = int(limit * (completion / (prompt + completion)))
+    return min(prompt, limit - kept), kept
+
+
+def make_example(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    response: Response,
+    limit: int,
+    end: tuple[int, ...],
+) -> Example:
+    """Tokenize one response as LALP's scores do, and end it.
+
+    Args:
+        tokenizer: The student's.
+        prompt: Rendered by the chat template.
+        response: All of its tokens are in the loss.
+        limit: Longest sequence.
+        end: From `end_of_turn`.
+
+    Raises:
+        InputError: If cutting leaves no token in the loss.
+    """
+    encoded = encode(tokenizer, render_prompt(tokenizer, prompt), response.text)
+    completion = (*encoded.response_ids, *end)
+    kept_prompt, kept = cut_lengths(len(encoded.prompt_ids), len(completion), limit)
+    example = Example(
+        (*encoded.prompt_ids[:kept_prompt], *completion[:kept]),
+        kept_prompt,
+        kept_prompt + kept < len(encoded.prompt_ids) + len(completion),
+    )
+    if kept < 1 or example.num_tokens < 1:
+        raise InputError(
+            f"response {response.response_id!r}: its prompt has {len(encoded.prompt_ids)} tokens, "
+            f"so that nothing of the response is left within {limit}: raise max_length or leave "
+            "the response out"
+        )
+    return example
+
+
+def order_examples(
+    lengths: Sequence[int], epochs: int, per_step: int, seed: int
+) -> list[list[int | None]]:
+    """Which examples each optimizer step takes, drawn beforehand.
+
+    Every epoch is a new permutation. Within a step, long examples come first, so that forward
+    passes hold examples of like length: that changes no step's loss or gradient. An epoch's last
+    step is filled up with None, so that all processes have equally many batches.
+
+    Args:
+        lengths: Tokens of each example.
+        epochs: Passes over the data.
+        per_step: Examples per optimizer step.
+        seed: Of the permutations.
+    """
+    rng = np.random.default_rng(seed)
+    steps = []
+    for _ in range(epochs):
+        order = rng.permutation(len(lengths)).tolist()
+        for start in range(0, len(order), per_step):
+            step = sorted(order[start : start + per_step], key=lambda i: -lengths[i])
+            steps.append(step + [None] * (per_step - len(step)))
+    return steps
+
+
+def _make_examples(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Prompt, Response]], limit: int
+) -> list[Example]:
+    if not pairs:
+        raise InputError("no responses to train on")
+    end = end_of_turn(tokenizer)
+    return [make_example(tokenizer, prompt, response, limit, end) for prompt, response in pairs]

@@ -1,0 +1,215 @@
+"""What a training run is asked to do, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from trl import SFTConfig
+
+from lalp.errors import InputError
+from lalp.files import digest, fingerprint
+from lalp.pools.pool import Prompt, Response
+from lalp.scoring.groups import group_responses, make_tasks
+from lalp.scoring.plan import Task
+from lalp.scoring.windows import Window, parse_window
+from lalp.steps.splitters import check_splitter
+from lalp.students.student import (
+    load_config,
+    load_tokenizer,
+    locate_student,
+    max_positions,
+    revision,
+    usable_device,
+)
+from lalp.training.examples import Example, HeldOut, _make_examples, load_examples
+from lalp.training.folder import _partial, _speaks
+from lalp.training.recipes import Recipe
+
+log = logging.getLogger("lalp")
+
+
+# --- one run --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that is decided before any weights are loaded.
+
+    Attributes:
+        student: As the user named it.
+        source: Folder or hub id that its files are read from.
+        revision: Of its files.
+        data: Name of the training file, if there is one.
+        tasks: Held-out responses: prompt id and what to score, by response id.
+        window: Of their local likelihood.
+    """
+
+    student: str
+    source: str
+    revision: str
+    tokenizer: PreTrainedTokenizerBase
+    trust_remote_code: bool
+    recipe: Recipe
+    config: SFTConfig
+    data: str | None
+    examples: list[Example]
+    tasks: dict[str, tuple[str, Task]]
+    window: Window | None
+    evaluations: int
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the result: runs that agree in it are the same run."""
+        return {
+            "data": digest([[e.input_ids, e.num_prompt] for e in self.examples]),
+            "student": self.revision,
+            "recipe": asdict(self.recipe),
+            "seed": self.config.seed,
+            "held_out": digest([self.tasks, str(self.window)]) if self.tasks else None,
+            "evaluations": self.evaluations if self.tasks else None,
+            "processes": self.config.world_size,
+            "device": self.config.device.type,
+            "code": _CODE,
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """What a reader wants to know beyond the identity; no times, so that reruns are equal."""
+        return {
+            "student": self.student,
+            "data": self.data,
+            "num_examples": len(self.examples),
+            "num_cut": sum(example.cut for example in self.examples),
+            "num_held_out": len(self.tasks),
+            "window": self.window and str(self.window),
+            "dtype": "bfloat16" if self.config.bf16 else "float32",
+            "versions": {name: version(name) for name in ("lalp", "torch", "transformers", "trl")},
+        }
+
+
+def _plan_job(
+    data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
+    student: str,
+    recipe: Recipe,
+    config: SFTConfig,
+    held_out: HeldOut | None,
+    evaluations: int,
+    trust_remote_code: bool,
+) -> _Job:
+    """Read and tokenize everything."""
+    from_file = isinstance(data, str | os.PathLike)
+    pairs = load_examples(data) if from_file else list(data)
+    source = locate_student(student)
+    model_config = load_config(student, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
+    positions = max_positions(model_config)
+    return _Job(
+        student=student,
+        source=source,
+        revision=revision(source, model_config),
+        tokenizer=tokenizer,
+        trust_remote_code=trust_remote_code,
+        recipe=recipe,
+        config=config,
+        data=Path(data).name if from_file else None,
+        examples=_make_examples(tokenizer, pairs, min(recipe.max_length, positions)),
+        tasks=_held_out_tasks(held_out, tokenizer, positions, pairs) if held_out else {},
+        window=parse_window(held_out.window) if held_out else None,
+        evaluations=evaluations,
+    )
+
+
+def _held_out_tasks(
+    held_out: HeldOut,
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+    pairs: Sequence[tuple[Prompt, Response]],
+) -> dict[str, tuple[str, Task]]:
+    """By response id, its prompt's id and what to score; prompt by prompt."""
+    check_splitter(held_out.splitter)
+    tasks = {}
+    for group in group_responses(held_out.pool, tokenizer, held_out.splitter):
+        made = make_tasks(group, tokenizer, held_out.splitter, limit)
+        for response, task in zip(group.responses, made, strict=True):
+            tasks[response.response_id] = (response.prompt_id, task)
+    trained = {prompt.messages for prompt, _ in pairs}
+    leaked = sum(prompt.messages in trained for prompt in held_out.pool.prompts.values())
+    if leaked and _speaks():
+        log.warning("%d held-out prompts are also trained on", leaked)
+    return tasks
+
+
+def _say_cut(job: _Job) -> None:
+    cut = [example for example in job.examples if example.cut]
+    if cut and _speaks():
+        log.warning(
+            "%d of %d examples are longer than %d tokens and were cut, as LLaMA-Factory cuts them",
+            *(len(cut), len(job.examples), len(cut[0].input_ids)),
+        )
+
+
+# --- the trainer ----------------------------------------------------------------------------
+
+
+def _trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> SFTConfig:
+    """What the trainer is told; making it also joins the processes that accelerate launched."""
+    on_cpu = _is_cpu(device)
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    config = SFTConfig(
+        output_dir=str(_partial(out)),
+        use_cpu=on_cpu,
+        bf16=recipe.bf16 and not on_cpu,
+        seed=seed,
+        learning_rate=recipe.learning_rate,
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.warmup_ratio,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        # FSDP checkpoints activations itself, as its configuration file says.
+        activation_checkpointing=recipe.gradient_checkpointing and not sharded,
+        # All epochs are one: the order is in the data.
+        num_train_epochs=1,
+        train_sampling_strategy="sequential",
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        disable_tqdm=True,
+        report_to="none",
+        dataloader_pin_memory=not on_cpu,
+        ddp_find_unused_parameters=False,
+        ddp_timeout=7200,
+    )
+    # The recipe's word counts, not that of accelerate's configuration file.
+    config.mixed_precision = "bf16" if config.bf16 else "no"
+    return config
+
+
+def _is_cpu(device: str | None) -> bool:
+    if device is None and os.environ.get("ACCELERATE_USE_CPU", "false").lower() == "true":
+        return True
+    name = usable_device(device)
+    if name not in {"cpu", "cuda"}:
+        raise InputError(
+            f"device {name!r} cannot be trained on: give cpu or cuda, and choose among GPUs with "
+            "CUDA_VISIBLE_DEVICES"
+        )
+    if name == "cuda" and torch.cuda.device_count() > 1 and "WORLD_SIZE" not in os.environ:
+        raise InputError(
+            "several GPUs are visible: run under accelerate launch to use them all, or show one "
+            "with CUDA_VISIBLE_DEVICES"
+        )
+    return name == "cpu"
+
+
+# Read on import: an edit on disk changes nothing of what this process runs.
+_CODE = fingerprint("training", "scoring", "students")

@@ -1,0 +1,250 @@
+"""Export to LLaMA-Factory, the paper's trainer: the data, its settings, and DeepSpeed's.
+
+LLaMA-Factory does not use the student's chat template but formats of its own, with names. The
+one that fits is found by comparing texts, prompt by prompt: what is trained on should be what LALP
+scores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lalp.errors import InputError
+from lalp.files import atomic_path
+from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.writing import write_training
+from lalp.students.encoding import end_of_turn, render_prompt
+from lalp.students.student import load_config, load_tokenizer, locate_student, max_positions
+from lalp.training.examples import load_examples
+from lalp.training.recipes import Recipe, check_recipe
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+
+_DEEPSPEED = "zero3.json"
+_SETTINGS = "train.yaml"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How LLaMA-Factory writes a chat; ``{}`` stands for a message's text.
+
+    Attributes:
+        begins: Whether the beginning-of-sequence token comes first.
+        system: The system message.
+        user: A user message and what begins the answer.
+        end: What ends the answer.
+        default_system: The system message of chats that have none.
+    """
+
+    begins: bool
+    system: str
+    user: str
+    end: str
+    default_system: str = ""
+
+
+_CHATML = {
+    "begins": False,
+    "system": "<|im_start|>system\n{}<|im_end|>\n",
+    "user": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
+    "end": "<|im_end|>\n",
+}
+FORMATS = {
+    "qwen": Format(
+        **_CHATML,
+        default_system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    ),
+    "smollm2": Format(
+        **_CHATML,
+        default_system="You are a helpful AI assistant named SmolLM, trained by Hugging Face.",
+    ),
+    "llama3": Format(
+        begins=True,
+        system="<|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>",
+        user=(
+            "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n"
+        ),
+        end="<|eot_id|>",
+    ),
+    "phi4": Format(
+        begins=False,
+        system="<|im_start|>system<|im_sep|>{}<|im_end|>",
+        user="<|im_start|>user<|im_sep|>{}<|im_end|><|im_start|>assistant<|im_sep|>",
+        end="<|im_end|>",
+    ),
+}
+
+
+def export_llamafactory(
+    data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
+    student: str,
+    out: str | os.PathLike,
+    recipe: Recipe,
+    *,
+    template: str | None = None,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Write a folder to train in: ``FORCE_TORCHRUN=1 llamafactory-cli train train.yaml``.
+
+    Args:
+        data: A training file (``messages`` or ``prompt-completion``), or prompts and responses.
+        student: As in `load_student`.
+        out: Folder for ``train.json``, ``dataset_info.json``, ``train.yaml`` and ``zero3.json``.
+        recipe: Hyperparameters.
+        template: LLaMA-Factory's name of the chat format; found if not given.
+        seed: Of the order of examples.
+        trust_remote_code: As in `load_student`.
+
+    Returns:
+        ``template``, ``num_examples``, and ``num_different``: how many of their prompts
+        LLaMA-Factory writes in another way than the student's chat template (None: not known).
+
+    Raises:
+        InputError: If data or student cannot be used, or no format fits the student.
+    """
+    check_recipe(recipe)
+    pairs = load_examples(data) if isinstance(data, str | os.PathLike) else list(data)
+    tokenizer = load_tokenizer(student, trust_remote_code=trust_remote_code)
+    name, default_system = _find_template(tokenizer, student, template)
+    different = None
+    if name in FORMATS:
+        different = sum(
+            _chat_text(FORMATS[name], default_system, tokenizer, prompt)
+            != render_prompt(tokenizer, prompt)
+            for prompt, _ in pairs
+        )
+    positions = max_positions(load_config(student, trust_remote_code=trust_remote_code))
+    recipe = replace(recipe, max_length=min(recipe.max_length, positions))  # as `lalp train` cuts
+    settings = _settings(_model_path(student), name, default_system, recipe, seed)
+    if trust_remote_code:
+        settings["trust_remote_code"] = True
+    out = Path(out)
+    pool = Pool({prompt.prompt_id: prompt for prompt, _ in pairs}, tuple(r for _, r in pairs))
+    write_training(pool, [response.response_id for _, response in pairs], out, "llamafactory")
+    with atomic_path(out / _SETTINGS) as path:
+        path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    with atomic_path(out / _DEEPSPEED) as path:
+        path.write_text(deepspeed_config(), encoding="utf-8")
+    return {"template": name, "num_examples": len(pairs), "num_different": different}
+
+
+def deepspeed_config() -> str:
+    """DeepSpeed's ZeRO-3 as JSON; the trainer fills in what is ``auto``."""
+    folder = files("lalp").joinpath("training", "accelerate")
+    return folder.joinpath(_DEEPSPEED).read_text(encoding="utf-8")
+
+
+def _settings(
+    model: str, template: str, default_system: str | None, recipe: Recipe, seed: int
+) -> dict[str, Any]:
+    """LLaMA-Factory's arguments, paths relative to the folder."""
+    settings: dict[str, Any] = {
+        "model_name_or_path": model,
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "full",
+        "deepspeed": _DEEPSPEED,
+        "dataset_dir": ".",
+        "dataset": "train",
+        "template": template,
+        "cutoff_len": recipe.max_length,
+        # Earlier answers of a chat belong to the prompt, as in `lalp train`.
+        "mask_history": True,
+        "output_dir": "model",
+        "num_train_epochs": float(recipe.epochs),
+        "per_device_train_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.gradient_accumulation,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.schedule,
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.max_grad_norm,
+        "bf16": recipe.bf16,
+        "disable_gradient_checkpointing": not recipe.gradient_checkpointing,
+        "seed": seed,
+        "logging_steps": 1,
+        "save_strategy": "epoch",
+        "save_only_model": True,
+        "report_to": "none",
+        "ddp_timeout": 180_000,
+    }
+    if default_system is not None:
+        settings["default_system"] = default_system
+    if recipe.warmup_ratio:
+        settings["warmup_steps"] = recipe.warmup_ratio  # below 1: a share of all steps
+    return settings
+
+
+def _model_path(student: str) -> str:
+    """A hub id as it is, a folder by its whole path."""
+    source = locate_student(student)
+    return str(Path(source).resolve()) if Path(source).is_dir() else source
+
+
+def _find_template(
+    tokenizer: PreTrainedTokenizerBase, student: str, given: str | None
+) -> tuple[str, str | None]:
+    """The format's name, and the default system message where the student's is another one."""
+    if given is not None and given not in FORMATS:
+        return given, None
+    names = [given] if given else list(FORMATS)
+    fitting = {name: _default_system(tokenizer, FORMATS[name]) for name in names}
+    fitting = {name: system for name, system in fitting.items() if system is not None}
+    if given and not fitting:
+        return given, None
+    if not fitting:
+        raise InputError(
+            f"student {student!r}: its chat template is none of {', '.join(FORMATS)}: give "
+            "--template with LLaMA-Factory's name of it"
+        )
+    # Several names stand for one format: one with the right default, else the student's own.
+    name = min(
+        fitting,
+        key=lambda n: (fitting[n] != FORMATS[n].default_system, n not in student.lower()),
+    )
+    own = FORMATS[name].default_system
+    return name, None if fitting[name] == own else fitting[name]
+
+
+def _default_system(tokenizer: PreTrainedTokenizerBase, form: Format) -> str | None:
+    """The system message that the student's chat template adds by itself; None: another format."""
+    if not tokenizer.chat_template:
+        return None
+    prompt = Prompt("probe", (Message("user", "What is 1 + 1?"),))
+    text = render_prompt(tokenizer, prompt)
+    if form.begins and tokenizer.bos_token:
+        text = text.removeprefix(tokenizer.bos_token)
+    question = form.user.format(prompt.messages[0].content)
+    ends = tokenizer(form.end, add_special_tokens=False)["input_ids"]
+    if not text.endswith(question) or end_of_turn(tokenizer) != tuple(ends):
+        return None
+    before = text.removesuffix(question)
+    if not before:
+        return ""
+    opening, closing = form.system.split("{}")
+    fits = before.startswith(opening) and before.endswith(closing)
+    return before.removeprefix(opening).removesuffix(closing) if fits else None
+
+
+def _chat_text(
+    form: Format, default_system: str | None, tokenizer: PreTrainedTokenizerBase, prompt: Prompt
+) -> str:
+    """What LLaMA-Factory writes before the response."""
+    default = form.default_system if default_system is None else default_system
+    first = prompt.messages[0]
+    system = (first.content if first.role == "system" else "") or default
+    parts = [tokenizer.bos_token or ""] if form.begins else []
+    parts += [form.system.replace("{}", system)] if system else []
+    slots = {"user": form.user, "assistant": "{}" + form.end}
+    parts += [slots[m.role].replace("{}", m.content) for m in prompt.messages if m.role in slots]
+    return "".join(parts)

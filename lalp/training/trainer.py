@@ -1,0 +1,351 @@
+"""Supervised fine-tuning of a student on selected responses (paper, Sec. 7.4, B.4, Fig. 6).
+
+TRL's `SFTTrainer` on accelerate does the work, so that one command serves one CPU and a cluster.
+What is ours: the tokens in the loss are those that LALP scores, plus the end of the turn; the order
+of examples is fixed beforehand; held-out likelihoods are measured by the project's own scoring; and
+a killed run goes on from its last sound checkpoint to the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from torch import Tensor
+from tqdm import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    enable_full_determinism,
+)
+from trl import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from lalp.errors import InputError
+from lalp.pools.pool import Prompt, Response
+from lalp.training.examples import _IGNORED, HeldOut, order_examples
+from lalp.training.folder import (
+    _HELD_OUT,
+    _LOG,
+    _MANIFEST,
+    _RUN,
+    _checkpoints,
+    _file_digest,
+    _open_folder,
+    _partial,
+    _speaks,
+    _write_json,
+)
+from lalp.training.held_out import _say_unscored, _score_held_out
+from lalp.training.job import _Job, _plan_job, _say_cut, _trainer_config
+from lalp.training.log import _held_out_table, _log_table, _measurements, load_log
+from lalp.training.recipes import Recipe, check_recipe
+
+# Without `save_steps`, a checkpoint is written whenever this many seconds of work could be lost.
+SECONDS_PER_CHECKPOINT = 600
+
+
+def train(
+    data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
+    student: str,
+    out: str | os.PathLike,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    held_out: HeldOut | None = None,
+    evaluations: int = 4,
+    save_steps: int | None = None,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Fine-tune a student; a killed run goes on, a finished one is read.
+
+    The loss is the mean over the completion tokens of an optimizer step, over all its devices. Work
+    in progress lies in ``OUT.partial``; ``out`` appears when it is complete.
+
+    Args:
+        data: A training file (``messages`` or ``prompt-completion``), or prompts and responses.
+        student: As in `load_student`.
+        out: Folder for weights, tokenizer, ``training_log.csv``, ``held_out.csv`` and ``run.json``.
+        recipe: Hyperparameters.
+        seed: For the order of examples, and dropout where the student has it.
+        held_out: Responses to measure; none if not given.
+        evaluations: At how many evenly spaced points, the first before training and the last after
+            it; 1: after it only.
+        save_steps: Optimizer steps between checkpoints; if not given, one every ten minutes.
+        device: ``cpu`` or ``cuda``.
+        trust_remote_code: As in `load_student`.
+        progress: Show steps and loss.
+
+    Returns:
+        One row per optimizer step, and one for step 0 if something is held out: ``step``,
+        ``epoch``, ``loss`` (nats per token), ``learning_rate``, ``grad_norm`` (before clipping),
+        ``num_tokens`` (in the loss), ``global_nll`` and ``local_nll`` (-GALP and -LALP, means over
+        held-out responses, nats per token; NaN where not measured), ``seconds``.
+
+    Raises:
+        InputError: If data, student, recipe or device cannot be used, ``out`` holds something
+            else, or the loss is not finite.
+    """
+    check_recipe(recipe)
+    _check_counts(evaluations, save_steps)
+    out = Path(out).expanduser().resolve()
+    config = _trainer_config(out, recipe, seed, device)
+    job = _plan_job(data, student, recipe, config, held_out, evaluations, trust_remote_code)
+    with _open_folder(out, job.identity()) as (is_done, checkpoint):
+        if not is_done:
+            _say_cut(job)
+            course = _Course(job, save_steps, progress)
+            trainer = _make_trainer(job, course)
+            trainer.train(resume_from_checkpoint=checkpoint)
+            _write_result(trainer, job, out)
+    return load_log(out)
+
+
+def _check_counts(evaluations: int, save_steps: int | None) -> None:
+    if evaluations < 1:
+        raise InputError(f"evaluations must be at least 1, not {evaluations}")
+    if save_steps is not None and save_steps < 1:
+        raise InputError(f"save_steps must be at least 1, not {save_steps}")
+
+
+def _load_model(job: _Job) -> PreTrainedModel:
+    """The student's weights in float32, in a layout that no scoring has touched."""
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            job.source,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=job.trust_remote_code,
+        )
+    except Exception as error:  # damaged files raise anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"student {job.student!r} cannot be loaded: {reason}") from error
+    if info["missing_keys"]:
+        # transformers would only warn, and train random weights.
+        raise InputError(
+            f"student {job.student!r} cannot be loaded: its files lack the weights "
+            f"{min(info['missing_keys'])}: give the files of a causal language model"
+        )
+    return model
+
+
+def _make_trainer(job: _Job, course: _Course) -> _Trainer:
+    if job.config.device.type != "cpu":
+        # Asks for deterministic kernels; an operation that has none warns, and is used.
+        enable_full_determinism(job.config.seed, warn_only=True)
+    ids = (job.tokenizer.pad_token_id, job.tokenizer.eos_token_id)
+    pad = next((i for i in ids if i is not None), 0)  # whichever: it is never seen
+    data = Dataset.from_dict(
+        {
+            "input_ids": [*(list(e.input_ids) for e in job.examples), [pad, pad]],
+            "labels": [*(e.labels for e in job.examples), [_IGNORED, _IGNORED]],
+        }
+    )
+    # The last one fills up steps: no token of it is in the loss.
+    order = [len(job.examples) if i is None else i for step in course.steps for i in step]
+    model = _load_model(job)
+    course.configs = copy.deepcopy((model.config, model.generation_config))
+    trainer = _Trainer(
+        model=model,
+        args=job.config,
+        train_dataset=data.select(order),
+        processing_class=job.tokenizer,
+        data_collator=DataCollatorForLanguageModeling(pad_token_id=pad),
+        callbacks=[course],
+    )
+    trainer.remove_callback(PrinterCallback)
+    # Or it would write the tokenizer's special tokens into the model's configurations.
+    trainer.processing_class = None
+    trainer.course, course.trainer = course, trainer
+    return trainer
+
+
+class _Trainer(SFTTrainer):
+    """TRL's trainer with a cheaper loss on a CPU, and checkpoints whose damage shows.
+
+    Attributes:
+        course: What happens between steps.
+    """
+
+    course: _Course
+
+    def _send_telemetry(self) -> None:
+        """Nothing is sent anywhere."""
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor:
+        """Cross-entropy summed over completion tokens, divided by those of the whole step.
+
+        TRL's own loss does the same in tiles. On a CPU, it would compute logits and entropies at
+        every position.
+        """
+        if self.args.device.type != "cpu" or not self._keeps_logits():
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        targets = inputs["labels"][:, 1:]
+        places = (targets != _IGNORED).any(0).nonzero()[:, 0]
+        logits = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            logits_to_keep=places,
+            use_cache=False,
+        ).logits
+        total = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), targets[:, places].flatten(), reduction="sum"
+        )
+        # The count is over all processes, whose gradients are averaged.
+        return total * self.accelerator.num_processes / num_items_in_batch
+
+    def _keeps_logits(self) -> bool:
+        forward = type(self.accelerator.unwrap_model(self.model)).forward
+        return "logits_to_keep" in inspect.signature(forward).parameters
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs["seconds"] = self.course.seconds_of_step
+            if not math.isfinite(logs["loss"]):
+                raise InputError(
+                    f"the training loss is {logs['loss']} at step {self.state.global_step}: lower "
+                    "the learning rate"
+                )
+        Trainer.log(self, logs, start_time)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write a checkpoint, then what its files must hold; keep the one before, no older one."""
+        Trainer._save_checkpoint(self, model, trial)
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        digests = {str(path.relative_to(folder)): _file_digest(path) for path in files}
+        _write_json(folder / _MANIFEST, digests)
+        for old in _checkpoints(folder.parent)[2:]:
+            shutil.rmtree(old)
+
+
+class _Course(TrainerCallback):
+    """What happens between optimizer steps: held-out measures, checkpoints, the progress bar.
+
+    Attributes:
+        steps: Which examples each optimizer step takes.
+        measured: The steps after which held-out responses are scored.
+        seconds_of_step: Of the last one, without what happens between steps.
+        configs: The student's configurations, as the trainer found them.
+        trainer: Set as soon as it exists.
+    """
+
+    def __init__(self, job: _Job, save_steps: int | None, progress: bool) -> None:
+        config, lengths = job.config, [len(example.input_ids) for example in job.examples]
+        per_device = config.per_device_train_batch_size * config.gradient_accumulation_steps
+        self.job = job
+        self.steps = order_examples(
+            lengths, job.recipe.epochs, per_device * config.world_size, config.seed
+        )
+        first = 0 if job.evaluations > 1 else len(self.steps)
+        points = np.linspace(first, len(self.steps), job.evaluations).round().astype(int)
+        self.measured = frozenset(points.tolist()) if job.tasks else frozenset()
+        self.seconds_of_step = 0.0
+        self.configs: tuple[Any, Any] = (None, None)
+        self.trainer: _Trainer | None = None
+        self._save_steps, self._progress = save_steps, progress
+
+    def num_tokens(self, step: int) -> int:
+        """Tokens in the loss of an optimizer step, counted from 1."""
+        members = self.steps[step - 1]
+        return sum(self.job.examples[i].num_tokens for i in members if i is not None)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Where not silenced here, tqdm still heeds TQDM_DISABLE.
+        options = {} if self._progress and _speaks() else {"disable": True}
+        done = state.global_step
+        self._bar = tqdm(total=len(self.steps), initial=done, unit="step", **options)
+        self._saved = time.monotonic()
+        self._measure(state)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._began = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds_of_step = time.monotonic() - self._began
+        self._bar.update()
+        self._measure(state)
+        control.should_save = state.global_step < len(self.steps) and self._is_save_due(state)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" in logs:
+            self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.close()
+
+    def _is_save_due(self, state: Any) -> bool:
+        if self._save_steps is not None:
+            return state.global_step % self._save_steps == 0
+        # The main process decides: clocks differ, and all processes write a checkpoint together.
+        due = [time.monotonic() - self._saved >= SECONDS_PER_CHECKPOINT]
+        if self.job.config.world_size > 1:
+            broadcast_object_list(due)
+        if due[0]:
+            self._saved = time.monotonic()
+        return due[0]
+
+    def _measure(self, state: Any) -> None:
+        """Score held-out responses, unless the checkpoint that the run went on from has them."""
+        step, done = state.global_step, {e["step"] for e in _measurements(state.log_history)}
+        if step not in self.measured or step in done:
+            return
+        scores = _score_held_out(self.trainer, self.job)
+        if not done:
+            _say_unscored(scores)
+        # The trainer keeps its history in checkpoints.
+        state.log_history.append({"step": step, "held_out": scores})
+
+
+# --- results --------------------------------------------------------------------------------
+
+
+def _write_result(trainer: _Trainer, job: _Job, out: Path) -> None:
+    """Write the finished run beside its checkpoints, then give it its name and remove them."""
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers what is sharded
+    if not _speaks():
+        return
+    folder = _partial(out) / "result"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.config, model.generation_config = trainer.course.configs
+    model.save_pretrained(folder, state_dict=weights)
+    job.tokenizer.save_pretrained(folder)
+    history = trainer.state.log_history
+    course = trainer.course
+    steps_per_epoch = len(course.steps) / job.recipe.epochs
+    table = _log_table(history, course.num_tokens, steps_per_epoch)
+    table.to_csv(folder / _LOG, index=False)
+    if job.tasks:
+        _held_out_table(history, job.tasks).to_csv(folder / _HELD_OUT, index=False)
+    _write_json(folder / _RUN, {"run": job.identity()} | job.provenance())
+    folder.rename(out)
+    shutil.rmtree(_partial(out), ignore_errors=True)

@@ -1,0 +1,252 @@
+"""`lalp eval` and `lalp compare`: end to end with tiny models, refusals, and a killed run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub.constants
+import pandas as pd
+import pytest
+import torch
+from pandas.testing import assert_frame_equal
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from lalp.cli import app
+from lalp.evaluation.evaluate import COLUMNS, load_results, write_results
+from lalp.sampling.samples import SYSTEM_PROMPT
+from lalp.students import student
+from lalp.students.student import Student
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def lalp(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
+    """Run the command in this process, as the console script would."""
+    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
+    monkeypatch.setattr(student, "default_device", lambda: "cpu")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        monkeypatch.setenv(name, os.environ.get(name, "error"))
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["lalp", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        out, err = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(llama: Student, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    llama.model.save_pretrained(folder)
+    llama.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Two benchmarks' files, whole and tiny, and a file of prompts."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(
+        folder / "amc.jsonl", [{"question": f"What is {i}?", "answer": float(i)} for i in range(40)]
+    )
+    choices = {f"Incorrect Answer {k}": f"wrong {k}" for k in (1, 2, 3)} | {
+        "Correct Answer": "right"
+    }
+    write(folder / "gpqa.jsonl", [{"Question": f"Which is {i}?"} | choices for i in range(3)])
+    write(tmp_path / "mine.jsonl", [{"problem": "What is 1 + 1?", "answer": 2}])
+    return folder
+
+
+def write(path: Path, records: list[dict]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+FAST = ("--max-tokens", "3", "--quiet", "--workers", "1")
+
+
+def test_eval_and_compare(lalp, model, data, tmp_path):
+    names = ("--benchmark", "amc23", "--benchmark", tmp_path / "mine.jsonl", "--data", data)
+    out = tmp_path / "new" / "greedy.parquet"
+    done = lalp("eval", "--model", model, *names, "--out", out, *FAST)
+    assert done.code == 0, done.err
+    assert done.err.endswith(f"lalp: 41 samples graded: {out}\n")
+    lines = done.out.splitlines()
+    assert [line.split("]  ")[1].split(":")[0] for line in lines] == ["AMC", "mine", "AVG"]
+    assert "40 problems, " in lines[0]
+
+    results = load_results(out)
+    assert tuple(results.columns) == COLUMNS
+    assert results["benchmark"].tolist() == ["amc23"] * 40 + ["mine"]
+    assert results["num_tokens"].le(3).all()
+    run = results.attrs["run"]
+    assert (run["model"], run["system_prompt"]) == (model, SYSTEM_PROMPT)
+    assert run["sampling"]["max_tokens"] == 3
+    assert run["benchmarks"]["amc23"]["num_problems"] == 40
+    assert "transformers" in run["versions"]
+
+    sampled = tmp_path / "sampled.parquet"
+    options = ("--preset", "table7-sampled", "--num-samples", "2", "--json")
+    done = lalp("eval", "--model", model, *names, "--out", sampled, *FAST, *options)
+    report = json.loads(done.out)
+    assert [row["benchmark"] for row in report["accuracy"]] == ["amc23", "mine", "AVG"]
+    assert [row["num_samples"] for row in report["accuracy"]] == [2, 2, 2]
+    assert report["run"]["sampling"]["temperature"] == 0.6
+
+    done = lalp("compare", out, sampled)
+    assert done.code == 0, done.err
+    assert [line.split("]  ")[1].split(":")[0] for line in done.out.splitlines()] == [
+        "AMC",
+        "mine",
+        "AVG",
+    ]
+    comparison = json.loads(lalp("compare", out, sampled, "--json").out)["comparison"]
+    assert comparison[0]["p_value"] is None
+    assert json.loads(lalp("compare", out, out, "--json").out)["comparison"][0]["p_value"] == 1
+
+
+def test_choices_are_graded_by_their_letter(lalp, model, data, tmp_path):
+    out = tmp_path / "r.parquet"
+    names = ("--benchmark", "gpqa_diamond", "--data", data)
+    done = lalp("eval", "--model", model, *names, "--out", out, *FAST)
+    assert done.code == 2
+    assert "3 problems, but GPQA has 198" in done.err
+    assert not out.exists()
+    done = lalp("eval", "--model", model, *names, "--out", out, "--allow-count", *FAST)
+    assert done.code == 0, done.err
+    assert load_results(out)["answer"].isin(list("ABCD")).all()
+
+
+def test_the_same_answers_again_need_no_model(lalp, model, data, tmp_path, monkeypatch):
+    names = ("--benchmark", "amc23", "--data", data)
+    first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    lalp("eval", "--model", model, *names, "--out", first, *FAST)
+    monkeypatch.setattr("lalp.students.student.load_student", lambda *a, **k: pytest.fail("loaded"))
+    done = lalp("eval", "--model", model, *names, "--out", second, *FAST)
+    assert done.code == 0, done.err
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--benchmark", "math"), "benchmark 'math' is neither a known name"),
+        (("--benchmark", "amc23", "--benchmark", "amc23"), "benchmark 'amc23' is named twice"),
+        (("--benchmark", "math500"), "holds no math500; looked for math500.jsonl"),
+        (("--benchmark", "amc23", "--preset", "best"), "unknown preset 'best': use table5-greedy"),
+        (("--benchmark", "amc23", "--temperature", "-1"), "temperature is -1.0"),
+        (("--benchmark", "amc23", "--backend", "magic"), "unknown backend 'magic'"),
+    ],
+)
+def test_bad_input_is_one_line(lalp, model, data, tmp_path, arguments, message):
+    out = tmp_path / "r.parquet"
+    done = lalp("eval", "--model", model, *arguments, "--data", data, "--out", out, "--quiet")
+    assert done.code == 2
+    assert done.err.startswith(f"lalp: {message}") or message in done.err
+    assert done.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_bad_files(lalp, model, data, tmp_path):
+    names = ("--benchmark", "amc23", "--data", data)
+    done = lalp("eval", "--model", model, *names, "--out", tmp_path / "r.csv")
+    assert (done.code, "written as Parquet" in done.err) == (2, True)
+    done = lalp("eval", "--model", tmp_path / "none", *names, "--out", tmp_path / "r.parquet")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    done = lalp("compare", tmp_path / "none.parquet", tmp_path / "r.parquet")
+    assert (done.code, "no such file: make one with lalp eval" in done.err) == (2, True)
+
+
+def test_compare_refuses_other_problems(lalp, tmp_path):
+    row = dict.fromkeys(COLUMNS, "x") | {"sample": 0, "num_tokens": 1, "correct": True}
+    frame = pd.DataFrame([row | {"truncated": False}])
+    write_results(frame, tmp_path / "a.parquet")
+    write_results(frame.assign(prompt_id="y"), tmp_path / "b.parquet")
+    done = lalp("compare", tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert done.code == 2
+    assert "the runs differ in their problems" in done.err
+
+
+# --- a killed run ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(tokenizer, data, tmp_path) -> list[str]:
+    """`lalp eval` that takes some seconds, by a model that is large for a tiny one."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=400,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    options = ["--benchmark", "amc23", "--data", str(data), "--max-tokens", "40", "--quiet"]
+    options += ["--preset", "table7-sampled", "--num-samples", "2", "--batch-size", "4"]
+    program = [sys.executable, "-m", "lalp.cli", "eval", "--model", str(tmp_path / "model")]
+    return [*program, *options, "--workers", "1"]
+
+
+def start(command: list[str], out: Path, store: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*command, "--out", str(out), "--store", str(store)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def shards(store: Path) -> int:
+    return len(list(store.glob("*/*.jsonl")))
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_table(command, tmp_path):
+    straight = start(command, tmp_path / "straight.parquet", tmp_path / "one")
+    _, messages = straight.communicate(timeout=120)
+    assert straight.returncode == 0, messages
+    store, out = tmp_path / "two", tmp_path / "killed.parquet"
+    generator = random.Random(0)
+    for wanted in (1, 8, 19):
+        process = start(command, out, store)
+        while shards(store) < wanted and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(generator.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        assert not out.exists()
+    assert shards(store) < 20 or not (store / "grades-amc23.jsonl").exists()
+    last = start(command, out, store)
+    _, messages = last.communicate(timeout=120)
+    assert last.returncode == 0, messages
+    assert_frame_equal(load_results(out), load_results(tmp_path / "straight.parquet"))
+    assert out.read_bytes() == (tmp_path / "straight.parquet").read_bytes()

@@ -1,0 +1,217 @@
+"""`lalp sample`: what it writes and prints, and how it refuses bad input."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+from conftest import build_student
+
+from lalp.cli import app
+from lalp.pools.reading import load_pool
+from lalp.sampling import pool as sampling_pool
+from lalp.sampling import samples
+from lalp.sampling.samples import SYSTEM_PROMPT
+from lalp.sampling.settings import Sampling
+from lalp.students import student as students_student
+
+RECORDS = [
+    {"prompt_id": "sum", "prompt": "What is 3 + 4?", "answer": 7},
+    {"prompt_id": "product", "prompt": "What is 3 times 4?", "answer": "12"},
+    {"prompt_id": "free", "prompt": [{"role": "user", "content": "Who are you?"}]},
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def lalp(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
+    """Run the command in this process, as the console script would."""
+    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
+    monkeypatch.setattr(students_student, "default_device", lambda: "cpu")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["lalp", "sample", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        out, err = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(tokenizer, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("models") / "Tiny-1B"
+    student = build_student("llama", tokenizer)
+    student.model.save_pretrained(folder)
+    student.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def prompts(tmp_path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    return path
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[tuple]:
+    """The settings and options that reach `generate`; its answers are made up."""
+    calls = []
+
+    def answer(prompts, model, sampling, **options):
+        calls.append((prompts, sampling, options))
+        texts = [r"So \boxed{7}.", "", r"<think>So \boxed{12}."]
+        return [
+            samples.Completion(prompt.prompt_id, i, texts[i % 3], 10 + i, i == 3)
+            for prompt in prompts
+            for i in range(sampling.num_samples)
+        ]
+
+    monkeypatch.setattr(sampling_pool, "generate", answer)
+    return calls
+
+
+def test_a_pool_is_written_and_a_second_run_computes_nothing(lalp, model, prompts, tmp_path):
+    options = ["--model", model, "--num-samples", 2, "--temperature", 1, "--max-tokens", 9]
+    out = tmp_path / "pool.jsonl"
+    first = lalp(prompts, *options, "--out", out, "--json", "--quiet")
+    assert first.code == 0, first.err
+    pool = load_pool(out)
+    assert [r.response_id for r in pool.responses] == [
+        f"{prompt}/Tiny-1B/{n}" for prompt in ("sum", "product", "free") for n in (0, 1)
+    ]
+    for response in pool.responses:
+        extra = response.extra
+        assert set(extra) == {"sample", "num_tokens", "truncated"}
+        assert 1 <= extra["num_tokens"] <= 9
+        unknown = response.prompt_id == "free" and not extra["truncated"]
+        assert response.correct is (None if unknown else False)
+    assert pool.prompts["sum"].answer == "7"
+    assert [m.role for m in pool.prompts["sum"].messages] == ["user"]
+    summary = json.loads(first.out)
+    assert (summary["num_prompts"], summary["num_samples"]) == (3, 6)
+    assert summary["num_tokens"] == sum(r.extra["num_tokens"] for r in pool.responses)
+    assert summary["accuracy"] == 0
+    assert first.err.splitlines()[-1] == f"lalp: 6 responses written: {out}"
+
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "build").rglob("*.jsonl")}
+    assert files
+    table = tmp_path / "pool.parquet"
+    second = lalp(prompts, *options, "--out", table, "--quiet")
+    assert second.code == 0
+    assert load_pool(table) == pool
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    # A pool holds prompts as well.
+    third = lalp(table, *options, "--out", out, "--quiet", "--json")
+    assert json.loads(third.out) == summary
+    assert load_pool(out) == pool
+
+
+def test_what_is_printed(lalp, model, prompts, asked, tmp_path):
+    out = tmp_path / "pool.jsonl"
+    options = ["--num-samples", 4, "--temperature", 1, "--teacher", "Ada"]
+    outcome = lalp(prompts, "--model", model, "--out", out, *options)
+    assert outcome.out.splitlines() == [
+        "12 samples of 3 prompts, 138 tokens (12 on average), 25.0% truncated",
+        "12.5% correct; 1 prompts solved at least once",
+        *("         4  no answer", "         3  truncated", "         3  no reference"),
+        *("         1  correct", "         1  wrong"),
+        "         3  left out: empty response",
+    ]
+    assert {r.teacher for r in load_pool(out).responses} == {"Ada"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], Sampling()),
+        (["--preset", "table5-sampled"], Sampling(16, 1.0, 0.95, 40, 42786)),
+        (["--preset", "table5-greedy", "--max-tokens", 48], Sampling(1, 0.0, 1.0, 1, 48)),
+        (
+            ["--preset", "table7-sampled", "--num-samples", 2, "--seed", 3],
+            Sampling(2, 0.6, 0.95, 0, 32768, 3),
+        ),
+        (
+            ["--temperature", 0.7, "--top-p", 0.8, "--top-k", 20, "--num-samples", 3],
+            Sampling(3, 0.7, 0.8, 20, 1024),
+        ),
+    ],
+)
+def test_settings(options, expected, lalp, model, prompts, asked, tmp_path):
+    outcome = lalp(prompts, "--model", model, "--out", tmp_path / "p.jsonl", *options)
+    assert outcome.code == 0, outcome.err
+    assert asked[0][1] == expected
+
+
+def test_other_options_reach_the_sampler(lalp, prompts, asked, tmp_path):
+    options = ["--backend", "vllm", "--tensor-parallel", 4, "--batch-size", 50, "--device", "cuda"]
+    options += ["--store", tmp_path / "kept", "--trust-remote-code", "--quiet"]
+    lalp(prompts, "--model", "a/B-7B", "--out", tmp_path / "p.jsonl", *options)
+    assert asked[0][2] == {
+        "system_prompt": None,
+        "store": tmp_path / "kept",
+        "backend": "vllm",
+        "batch_size": 50,
+        "tensor_parallel": 4,
+        "device": "cuda",
+        "trust_remote_code": True,
+        "progress": False,
+    }
+    assert {r.teacher for r in load_pool(tmp_path / "p.jsonl").responses} == {"B-7B"}
+
+
+def test_the_system_prompt_is_the_papers_one_of_ones_own_or_none(lalp, prompts, asked, tmp_path):
+    common = [prompts, "--model", "m", "--out", tmp_path / "p.jsonl"]
+    for system in ([], ["--system", "Be brief."], ["--system", ""]):
+        assert lalp(*common, *system).code == 0
+    (paper, _, first), (own, _, second), (none, _, third) = asked
+    assert [prompt.messages[0].content for prompt in paper] == [SYSTEM_PROMPT] * 3
+    assert first["system_prompt"] is None
+    assert (len(own[0].messages), second["system_prompt"]) == (1, "Be brief.")
+    assert (len(none[0].messages), third["system_prompt"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "pool.csv"], "--out pool.csv: give a name in .jsonl or .parquet"),
+        (["--preset", "table6"], "unknown preset 'table6': use table5-greedy, table5-sampled"),
+        (["--num-samples", "4"], "all would be the same"),
+        (["--temperature", "-1"], "temperature is -1.0"),
+        (["--backend", "jax"], "unknown backend 'jax'"),
+        (["--backend", "vllm"], "pip install 'lalp[vllm]'"),
+        (["--model", "./nowhere"], "no such folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(options, said, lalp, model, prompts, tmp_path):
+    out = tmp_path / "pool.jsonl"
+    outcome = lalp(prompts, "--model", model, "--out", out, *options)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert outcome.err.startswith("lalp: ")
+    assert outcome.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_prompts_that_cannot_be_used(lalp, model, prompts, tmp_path):
+    prompts.write_text(json.dumps(RECORDS[0]) + "\n" + json.dumps(RECORDS[0]) + "\n")
+    outcome = lalp(prompts, "--model", model, "--out", tmp_path / "pool.jsonl")
+    assert outcome.code == 2
+    assert f"{prompts}, line 2: prompt_id 'sum' is already taken by line 1" in outcome.err

@@ -1,0 +1,771 @@
+"""LiveCodeBench: reading its files without trusting them, and verdicts that cannot be forged."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import math
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from lalp.errors import InputError
+from lalp.evaluation import livecodebench, sandbox
+from lalp.evaluation.livecodebench import (
+    RELEASE_FILES,
+    Problem,
+    accuracy_by_difficulty,
+    extract_code,
+    grade_programs,
+    load_problems,
+    load_tests,
+    prompt_of,
+)
+from lalp.sampling.samples import Completion
+
+ROOT = Path(__file__).parents[2]
+needs_bwrap = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="bubblewrap is not installed"
+)
+
+
+def pack(text: str, protocol: int = 4) -> str:
+    """As LiveCodeBench packs its private tests."""
+    return base64.b64encode(zlib.compress(pickle.dumps(text, protocol))).decode()
+
+
+def record(number: int = 1, **changes: Any) -> dict[str, Any]:
+    """A problem: print the sum of two numbers."""
+    private = [{"input": "10 -4\n", "output": "6\n", "testtype": "stdin"}]
+    return {
+        "question_title": f"Sum {number}",
+        "question_content": "Two numbers are given on a line. Print their sum.",
+        "platform": "atcoder",
+        "question_id": f"abc{number}",
+        "contest_id": "abc",
+        "contest_date": "2024-01-01T00:00:00",
+        "starter_code": "",
+        "difficulty": "easy",
+        "public_test_cases": json.dumps([{"input": "1 2\n", "output": "3\n", "testtype": "stdin"}]),
+        "private_test_cases": pack(json.dumps(private)),
+        "metadata": "{}",
+    } | changes
+
+
+STARTER = "class Solution:\n    def add(self, xs: List[int], y: int) -> List[int]:\n        "
+
+
+def function_record(
+    number: int = 1, tests: tuple[tuple[str, str], ...] = (("[1, 2]\n3", "[4, 5]"),), **changes: Any
+) -> dict[str, Any]:
+    """A problem: add a number to every element."""
+    cases = [{"input": i, "output": o, "testtype": "functional"} for i, o in tests]
+    return (
+        record(
+            number,
+            platform="leetcode",
+            starter_code=STARTER,
+            difficulty="hard",
+            public_test_cases=json.dumps(cases[:1]),
+            private_test_cases=pack(json.dumps(cases[1:])),
+            metadata=json.dumps({"func_name": "add"}),
+        )
+        | changes
+    )
+
+
+def write(path: Path, *records: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(each) + "\n" for each in records), encoding="utf-8")
+    return path
+
+
+def load(folder: Path, *records: dict[str, Any]) -> list[Problem]:
+    return load_problems(write(folder / "problems.jsonl", *records))
+
+
+# --- files ----------------------------------------------------------------------------------
+
+
+def test_problems_and_their_tests(tmp_path: Path):
+    first, second = load(tmp_path, record(1), function_record(2))
+    assert (first.prompt_id, first.title, first.difficulty) == (
+        "livecodebench/abc1",
+        "Sum 1",
+        "easy",
+    )
+    assert first.func_name is None
+    assert second.func_name == "add"
+    assert [(test.input, test.output) for test in load_tests(first)] == [
+        ("1 2\n", "3\n"),
+        ("10 -4\n", "6\n"),
+    ]
+    assert [test.output for test in load_tests(second)] == ["[4, 5]"]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    "text", ["x", "é🙂\n\\u0041\0", "long " * 50_000], ids=["1", "odd", "long"]
+)
+def test_packed_tests_of_every_protocol(tmp_path: Path, protocol: int, text: str):
+    cases = json.dumps([{"input": text, "output": "", "testtype": "stdin"}], ensure_ascii=False)
+    (problem,) = load(tmp_path, record(private_test_cases=pack(cases, protocol)))
+    assert load_tests(problem)[1].input == text
+
+
+def test_private_tests_in_plain_json(tmp_path: Path):
+    cases = json.dumps([{"input": "1", "output": "2", "testtype": "stdin"}])
+    (problem,) = load(tmp_path, record(private_test_cases=cases))
+    assert load_tests(problem)[1].input == "1"
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.path),)
+
+
+def test_an_evil_pickle_is_not_loaded(tmp_path: Path):
+    trap = tmp_path / "trap"
+    for content in (Evil(trap), ["a", Evil(trap)], ["text"], 1, None, b"bytes"):
+        packed = base64.b64encode(zlib.compress(pickle.dumps(content))).decode()
+        (problem,) = load(tmp_path, record(private_test_cases=packed))
+        with pytest.raises(InputError, match="pickle of"):
+            load_tests(problem)
+    assert not trap.exists()
+    pickle.loads(pickle.dumps(Evil(trap)))
+    assert trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("packed", "message"),
+    [
+        ("%%%", "neither JSON nor base64"),
+        (base64.b64encode(b"not zlib").decode(), "neither JSON nor base64"),
+        (base64.b64encode(zlib.compress(b"x" * 100)[:-6]).decode(), "cut off"),
+        (base64.b64encode(zlib.compress(b"not a pickle")).decode(), "pickle"),
+        (base64.b64encode(zlib.compress(pickle.dumps("abc" * 9)[:-9])).decode(), "pickle"),
+        (base64.b64encode(zlib.compress(b"")).decode(), "pickle"),
+        (base64.b64encode(zlib.compress(b".")).decode(), "pickle of 0 texts"),
+        (pack("no json"), "invalid JSON"),
+        (pack("{}"), "must be a JSON list"),
+        (pack("[1]"), "test 2 has no texts"),
+        (pack('[{"input": 1, "output": "2"}]'), "test 2 has no texts"),
+        (pack("[" * 100_000), "invalid JSON"),
+    ],
+)
+def test_damaged_private_tests(tmp_path: Path, packed: str, message: str):
+    (problem,) = load(tmp_path, record(private_test_cases=packed))
+    with pytest.raises(InputError, match=message) as raised:
+        load_tests(problem)
+    assert "livecodebench/abc1" in str(raised.value)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(livecodebench, "_MAX_TEST_BYTES", 10_000_000)
+    bomb = base64.b64encode(zlib.compress(bytes(100_000_000))).decode()
+    (problem,) = load(tmp_path, record(private_test_cases=bomb))
+    with pytest.raises(InputError, match="more than 9 MB"):
+        load_tests(problem)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"question_id": 5}, "line 1: field 'question_id' must be text"),
+        ({"question_content": " "}, "field 'question_content' must be text"),
+        ({"difficulty": "extreme"}, "'extreme' is none of easy, medium, hard"),
+        ({"metadata": "x"}, "field 'metadata': invalid JSON"),
+        ({"metadata": "[]"}, "must be a JSON object"),
+        ({"metadata": '{"func_name": "a b"}'}, "'a b' is no name of a function"),
+        ({"public_test_cases": []}, "field 'public_test_cases' must be text"),
+    ],
+)
+def test_bad_problems(tmp_path: Path, changes: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, record(**changes))
+
+
+def test_bad_tests_of_functions(tmp_path: Path):
+    (problem,) = load(tmp_path, function_record(tests=(("[1, 2", "[3]"),)))
+    with pytest.raises(InputError, match="test 1: invalid JSON"):
+        load_tests(problem)
+    (problem,) = load(tmp_path, function_record(tests=(("[1]\n2", "yes"),)))
+    with pytest.raises(InputError, match="output of test 1: invalid JSON"):
+        load_tests(problem)
+    (problem,) = load(tmp_path, record(public_test_cases="[]", private_test_cases="[]"))
+    with pytest.raises(InputError, match="has no test"):
+        load_tests(problem)
+
+
+def test_bad_files(tmp_path: Path):
+    with pytest.raises(InputError, match="No such file"):
+        load_problems(tmp_path / "none.jsonl")
+    with pytest.raises(InputError, match=r"own \.jsonl files"):
+        load_problems(tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="holds no problem"):
+        load(tmp_path)
+    with pytest.raises(InputError, match="'livecodebench/abc1' is there twice"):
+        load(tmp_path, record(1), record(2), record(1))
+    (tmp_path / "x.jsonl").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(InputError, match="line 1: invalid JSON"):
+        load_problems(tmp_path / "x.jsonl")
+
+
+def test_a_file_that_changes_is_noticed(tmp_path: Path):
+    problems = load(tmp_path, record(1), record(2))
+    write(tmp_path / "problems.jsonl", record(1, question_title="Longer title"), record(2))
+    with pytest.raises(InputError, match="the file has changed"):
+        load_tests(problems[1])
+
+
+def test_a_release_has_two_files_and_511_problems(tmp_path: Path):
+    first, second = (tmp_path / name for name in RELEASE_FILES)
+    write(first, *(record(number) for number in range(400)))
+    assert len(load_problems(first)) == 400
+    write(second, *(record(number) for number in range(400, 511)))
+    assert len(load_problems(first)) == len(load_problems(tmp_path)) == 511
+    assert len(load_problems(second)) == 111
+    write(second, *(record(number) for number in range(400, 510)))
+    with pytest.raises(InputError, match="510 problems, but release v2 has 511"):
+        load_problems(tmp_path)
+
+
+HUB = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from lalp.evaluation.livecodebench import load_problems, load_tests
+problems = load_problems()
+print(len(problems), problems[-1].prompt_id, load_tests(problems[-1])[1].output.strip())
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[str]:
+    """A hub on this machine that has the two files of the release, and nothing else."""
+    write(tmp_path / "test.jsonl", *(record(number) for number in range(400)))
+    write(tmp_path / "test2.jsonl", *(record(number) for number in range(400, 511)))
+    root = f"/datasets/{livecodebench.HUB_ID}/resolve/{livecodebench.HUB_REVISION}/"
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.removeprefix(root)
+            content = (tmp_path / name).read_bytes() if name in RELEASE_FILES else None
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.send_header("ETag", f'"{name}"')
+            self.send_header("X-Repo-Commit", livecodebench.HUB_REVISION)
+            self.end_headers()
+            if self.command == "GET" and content:
+                self.wfile.write(content)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.slow
+def test_the_release_from_the_hub(hub: str, tmp_path: Path):
+    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache")}
+    environment |= {"HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, "-c", HUB, str(ROOT)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["511", "livecodebench/abc510", "6"], done.stderr
+    # A second time without a network: from the hub's cache.
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["511", "livecodebench/abc510", "6"], done.stderr
+    environment |= {"HF_HOME": str(tmp_path / "nothing")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "InputError: livecodebench/code_generation_lite: cannot be loaded" in done.stderr
+    assert "test.jsonl and test2.jsonl elsewhere" in done.stderr
+
+
+# --- prompts and answers --------------------------------------------------------------------
+
+
+def test_prompts_ask_for_a_program_or_a_function(tmp_path: Path):
+    program, function = map(prompt_of, load(tmp_path, record(1), function_record(2)))
+    assert program.prompt_id == "livecodebench/abc1"
+    assert program.answer is None
+    (message,) = program.messages
+    assert message.role == "user"
+    assert "Print their sum." in message.content
+    assert (
+        "standard input" in message.content and "```python\n# your program\n```" in message.content
+    )
+    text = function.messages[0].content
+    assert "starter code" in text and "standard input" not in text
+    assert "```python\nclass Solution:\n    def add(self, xs: List[int], y: int)" in text
+
+
+CODE = "print(1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("```python\nprint(1)\n```", CODE),
+        ("Text.\n\n```\nprint(1)\n```\nMore text.", CODE),
+        ("```python\nprint(0)\n```\nNo, better:\n```python\nprint(1)\n```", CODE),
+        ("<think>```python\nprint(0)\n```</think>\n```python\nprint(1)\n```", CODE),
+        ("```python\nprint(0)\n```\n</think>\n```python\nprint(1)\n```", CODE),
+        ("<think>\n```python\nprint(0)\n```\n</think>\nIt cannot be solved.", None),
+        ("<think>\n```python\nprint(0)\n```", None),  # it never came to an answer
+        ("Here it is: ```python\nprint(1)\n```", CODE),
+        ("1. First:\n   ```python\n   print(1)\n   ```", CODE),
+        (
+            "  ```python\n  if x:\n      print(1)\n\n  print(2)\n  ```",
+            "if x:\n    print(1)\n\nprint(2)",
+        ),
+        ("````python\ns = '''\n```\n'''\n````", "s = '''\n```\n'''"),
+        ("```python\r\nprint(1)\r\n```\r\n", "print(1)\r"),
+        ("```python\nprint(1)\n```\n```python\nprint(2)", CODE),  # the last is not whole
+        ("```python\nprint(1)\n``` \t", CODE),
+        ("```Python title='x'\nprint(1)\n```", CODE),
+        ("Use ```inline``` code.", None),
+        ("```python\n\n```", None),
+        ("print(1)", None),
+        ("```python print(1) ```", None),
+        ("", None),
+    ],
+)
+def test_the_last_code_block_counts(text: str, code: str | None):
+    assert extract_code(text) == code
+
+
+def test_endless_backticks_take_no_time():
+    for text in ("`" * 300_000 + "x`", "``` " * 100_000, "```\n" * 100_001, "`" * 300_000):
+        start = time.perf_counter()
+        assert extract_code(text) is None
+        assert time.perf_counter() - start < 1
+
+
+lines = st.text(st.characters(exclude_characters="`\n", exclude_categories=["Cs"]), max_size=9)
+
+
+@given(st.lists(lines, min_size=1), st.lists(lines), st.sampled_from(["python", "", "py"]))
+def test_a_block_comes_out_as_it_went_in(code: list[str], prose: list[str], language: str):
+    body, around = "\n".join(code), "\n".join(prose).replace("<", "")
+    text = f"{around}\n```{language}\n{body}\n```\n{around}"
+    if "</think>" not in body and "<think>" not in body:
+        assert extract_code(text) == (body if body.strip() else None)
+
+
+# --- comparing ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "is_same"),
+    [
+        ("3\n", "3", True),
+        ("  3  \n\n", "3\n", True),
+        ("1 2\n3\n", "1 2 \n 3", True),
+        ("1  2", "1 2", True),  # as numbers
+        ("a  b", "a b", False),  # as texts
+        ("1\n\n2", "1\n2", False),
+        ("1\n2", "1 2", False),
+        ("1.0", "1", True),
+        ("1e3", "1000", True),
+        ("0.30000000000000004", "0.3", False),
+        ("50000000000000001", "50000000000000000", False),
+        ("-0", "0", True),
+        ("1.50 x", "1.5 x", False),
+        ("YES", "Yes", False),
+        ("", "", True),
+        ("", "0", False),
+        ("nan", "nan", True),  # the same text
+        ("nan", "NaN", False),
+        ("sNaN", "1", False),
+        ("inf", "Infinity", True),
+        ("1 2", "1", False),
+        ("\r\n3\r\n4", "3\n4", True),
+        ("9" * 500_000, "9" * 500_000 + ".0", True),
+        ("1e999999999", "1", False),
+        ("1e9999999999999999999999", "1", False),
+    ],
+)
+def test_outputs_are_compared_as_lines_and_numbers(printed: str, expected: str, is_same: bool):
+    start = time.perf_counter()
+    assert livecodebench._same_output(printed, expected) == is_same
+    assert time.perf_counter() - start < 1
+
+
+@given(st.lists(st.lists(st.decimals(allow_nan=False), min_size=1), min_size=1))
+def test_equal_numbers_are_equal_in_any_form(rows: list[list[Decimal]]):
+    printed = "\n".join("  ".join(f"{number:e}" for number in row) for row in rows)
+    expected = "\n".join(" ".join(str(number) for number in row) for row in rows)
+    assert livecodebench._same_output(printed, expected)
+
+
+# --- verdicts -------------------------------------------------------------------------------
+
+SUM = "a, b = map(int, input().split())\nprint(a + b)"
+ADD = "class Solution:\n    def add(self, xs, y):\n        return [x + y for x in xs]"
+
+
+# What programs do with their streams; all print the sum.
+READ = "print(sum(map(int, {}.split())))"
+PROGRAMS = [
+    SUM,
+    "def main():\n    a, b = map(int, input().split())\n    print(a + b)\n\n"
+    "if __name__ == '__main__':\n    main()",
+    "import sys\na, b = map(int, sys.stdin.readline().split())\nsys.stdout.write(f'{a + b}')",
+    *(READ.format(text) for text in ("open(0).read()", "open('/dev/stdin').read()")),
+    "import sys, os\nos.write(1, b'%d' % sum(map(int, sys.stdin.buffer.read().split())))",
+    "import numpy as np\nprint(np.fromstring(input(), sep=' ', dtype=int).sum())",
+    READ.format("input()") + "\nexit()",
+    READ.format("input()") + "\nimport sys\nsys.exit(0)",
+    "from __future__ import annotations\n" + SUM,
+    "print(reduce(add, map(int, stdin.read().split())))",  # names LiveCodeBench imports
+    "import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\n" + READ.format("input()"),
+    "import threading\ndef run(): " + READ.format("input()") + "\nthreading.stack_size(2**27)\n"
+    "t = threading.Thread(target=run)\nt.start()\nt.join()",
+    "# {braces} \"quotes\" 'and' \\ {0} é\n" + SUM,
+]
+
+
+def fenced(code: str) -> str:
+    return f"<think>Let me see.</think>\nThe answer:\n```python\n{code}\n```\n"
+
+
+def complete(problem: Problem, text: str, sample: int = 0, truncated: bool = False) -> Completion:
+    return Completion(problem.prompt_id, sample, text, 7, truncated)
+
+
+def outcomes(problem: Problem, *codes: str, **options: Any) -> list[str]:
+    completions = [complete(problem, fenced(code), n) for n, code in enumerate(codes)]
+    return list(grade_programs([problem], completions, progress=False, **options)["outcome"])
+
+
+FORGERS = [
+    "import os\nfor n in range(100):\n    try: os.write(n, b'passed true')\n"
+    "    except OSError: pass\ndef add(x, y): return True",
+    "class Yes(list):\n    __eq__ = lambda *args: True\ndef add(x, y): return Yes()",
+    "import json\njson.dumps = lambda value: 'passed'\ndef add(x, y): return 1",
+    "import sys\nsys.modules['__main__'].answer = ['value', True]\ndef add(x, y): return ()",
+    "import sys\nsys.modules['__main__'].plain = lambda value: True\ndef add(x, y): return 0",
+    "import os\nos.write(3, b'[\"value\", true]')\nos._exit(0)",
+]
+# Looks for the expected value in all memory it can write to, and in its folder.
+SEARCHER = r"""
+import os, re
+def add(x, y):
+    found = set()
+    for line in open("/proc/self/maps"):
+        start, end = (int(n, 16) for n in line.split()[0].split("-"))
+        if line.split()[1].startswith("rw"):
+            with open("/proc/self/mem", "rb", 0) as memory:
+                memory.seek(start)
+                try: content = memory.read(end - start)
+                except OSError: continue
+                found |= set(re.findall(rb"\[(73019[0-9]{5})\]", content))
+    return [int(each) for each in found] + os.listdir("/scratch")
+"""
+
+
+@pytest.mark.slow
+@needs_bwrap
+class TestVerdicts:
+    def test_one_row_for_each_completion(self, tmp_path: Path):
+        easy, hard = load(tmp_path, record(1), function_record(2))
+        completions = [
+            complete(hard, fenced(ADD), 1),
+            complete(easy, fenced(SUM), 0),
+            complete(easy, fenced("print(3)"), 1),  # passes the first test only
+            complete(easy, fenced(SUM), 2, truncated=True),
+            complete(easy, "I cannot.", 3),
+        ]
+        frame = grade_programs([easy, hard], completions, progress=False)
+        assert list(frame.itertuples(index=False, name=None)) == [
+            ("livecodebench/abc2", 1, "hard", "passed", True, False, 7),
+            ("livecodebench/abc1", 0, "easy", "passed", True, False, 7),
+            ("livecodebench/abc1", 1, "easy", "wrong answer", False, False, 7),
+            ("livecodebench/abc1", 2, "easy", "truncated", False, True, 7),
+            ("livecodebench/abc1", 3, "easy", "no code", False, False, 7),
+        ]
+        assert list(frame) == list(livecodebench._COLUMNS)
+        assert frame["correct"].dtype == bool
+
+    def test_every_outcome(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(livecodebench, "SECONDS_PER_TEST", 1)
+        (problem,) = load(tmp_path, record())
+        cases = {
+            SUM: "passed",
+            "print(4)": "wrong answer",
+            "": "no code",
+            "print(": "runtime error",
+            "1 / 0": "runtime error",
+            "print(3)\nraise ValueError": "runtime error",
+            "import os\nprint(3)\nos._exit(1)": "runtime error",
+            "while True: pass": "time limit",
+            "import time\ntime.sleep(100)": "time limit",
+            "x = bytearray(2**40)": "memory limit",
+            "while True: print('x' * 10**6)": "output limit",
+            "import os\nos.fork()": "runtime error",
+            "import socket\nsocket.socket()": "runtime error",
+            "print('passed')": "wrong answer",
+        }
+        assert dict(zip(cases, outcomes(problem, *cases), strict=True)) == cases
+
+    def test_programs_of_all_kinds(self, tmp_path: Path):
+        (problem,) = load(tmp_path, record())
+        assert outcomes(problem, *PROGRAMS) == ["passed"] * len(PROGRAMS)
+
+    def test_functions_of_all_kinds(self, tmp_path: Path):
+        problem, *_ = load(
+            tmp_path, function_record(tests=(("[1, 2]\n3", "[4, 5]"), ("[]\n1", "[]")))
+        )
+        add = "def add(self, xs, y): return "
+        good = [
+            ADD,
+            "class Solution:\n    def add(self, xs: List[int], y: int) -> Optional[List[int]]:\n"
+            "        print('debug', y)\n        return tuple(x + y for x in xs)",
+            "def add(xs, y):\n    return [x + y for x in xs]",
+            f"import numpy as np\nclass Solution:\n    {add}[np.int64(x + y) for x in xs]",
+            f"class Solution:\n    {add}[float(x + y) for x in xs]\n\nprint(Solution().add([], 2))",
+            "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+            f"@dataclass\nclass P:\n    x: int\nclass Solution:\n    {add}[P(x).x + y for x in xs]",
+            "import sys\nsys.stdout = None\n" + ADD,
+            ADD + "\n\nif __name__ == '__main__':\n    1 / 0",
+        ]
+        wrong = [
+            f"class Solution:\n    {add}xs",
+            f"class Solution:\n    {add}None",
+            f"class Solution:\n    {add}{{x + y for x in xs}}",
+            f"class Solution:\n    {add}[[x + y] for x in xs]",
+            f"class Solution:\n    {add}'[4, 5]'",
+            f"class Solution:\n    {add}object()",
+            f"class Solution:\n    {add}dict.fromkeys(x + y for x in xs)",
+        ]
+        bad = ["class Solution: pass", "1 / 0", f"class Solution:\n    {add}[][0]", "def f(: pass"]
+        bad += [ADD + "\nimport os\nos._exit(0)", ADD + "\nexit()"]
+        assert outcomes(problem, *good) == ["passed"] * len(good)
+        assert outcomes(problem, *wrong) == ["wrong answer"] * len(wrong)
+        assert outcomes(problem, *bad) == ["runtime error"] * len(bad)
+
+    @pytest.mark.parametrize(
+        ("value", "expected", "outcome"),
+        [
+            ("True", "true", "passed"),
+            ("1", "true", "passed"),  # equal in Python, as in LiveCodeBench
+            ("2.0", "2", "passed"),
+            ("0.1 + 0.2", "0.3", "wrong answer"),
+            ("{'a': [1]}", '{"a": [1]}', "passed"),
+            ("{1: 2}", '{"1": 2}', "wrong answer"),
+            ("[(1, 2)]", "[[1, 2]]", "wrong answer"),  # as in LiveCodeBench
+            ("(1, 2)", "[1, 2]", "passed"),
+            ("float('nan')", "NaN", "wrong answer"),
+            ("float('inf')", "Infinity", "passed"),
+            ("10**3000", "1" + "0" * 3000, "passed"),
+            ("'\\ud800'", '"\\ud800"', "passed"),
+            ("collections.Counter('aab')", '{"a": 2, "b": 1}', "passed"),
+            ("collections.deque([1])", "[1]", "wrong answer"),
+        ],
+    )
+    def test_values_are_compared_as_python_does(
+        self, tmp_path: Path, value: str, expected: str, outcome: str
+    ):
+        (problem,) = load(tmp_path, function_record(tests=(("0\n0", expected),)))
+        assert outcomes(problem, f"def add(x, y): return {value}") == [outcome]
+
+    def test_values_that_strain_the_grader(self, tmp_path: Path):
+        (problem,) = load(tmp_path, function_record(tests=(("0\n0", "[1]"),)))
+        deep = "x = []\nfor _ in range(40_000): x = [x]\n"
+        programs = [
+            deep + "def add(a, b): return x",
+            "x = []\nx.append(x)\ndef add(a, b): return x",
+            "def add(a, b): return 10**40_000",
+            "import os\nos.write(3, b'[' * 10**6)\nos._exit(0)",
+            "import os\nos.write(3, b'[\"value\", ' + b'9' * 10**6 + b']')\nos._exit(0)",
+            "import os\nos.write(3, b'\\xff\\xfe')\nos._exit(0)",
+            "import os\nos.write(3, b'7')\nos._exit(0)",
+        ]
+        assert "passed" not in outcomes(problem, *programs)
+
+    def test_a_program_cannot_forge_a_verdict(self, tmp_path: Path):
+        """Whatever it does to the harness, only the expected value passes: that is not there."""
+        secret = "7301982465"
+        (problem,) = load(tmp_path, function_record(tests=(("0\n0", f"[{secret}]"),)))
+        assert "passed" not in outcomes(problem, *FORGERS, SEARCHER)
+        # The search would find it if it were there.
+        there = "x = bytearray(b'[')\nx += b'73019'\nx += b'82465]'\n"
+        assert outcomes(problem, there + SEARCHER) == ["passed"]
+        # Taking over the channel is no more than returning a value.
+        forger = f"import os\nos.write(3, b'[\"value\", [{secret}]]')\nos._exit(0)"
+        assert outcomes(problem, forger) == ["passed"]
+
+    def test_tests_do_not_share_a_process_or_a_folder(self, tmp_path: Path):
+        (problem,) = load(tmp_path, record())
+        keeps = "import os\nassert not os.path.exists('seen')\nopen('seen', 'w').close()\n"
+        assert outcomes(problem, keeps + SUM) == ["passed"]
+
+    def test_the_first_failed_test_is_the_last(self, tmp_path: Path, monkeypatch):
+        monkeypatch.setattr(livecodebench, "SECONDS_PER_TEST", 1)
+        cases = json.dumps([{"input": "1 1", "output": "2", "testtype": "stdin"}] * 30)
+        (problem,) = load(tmp_path, record(private_test_cases=pack(cases)))
+        start = time.perf_counter()
+        assert outcomes(problem, "while True: pass") == ["time limit"]
+        assert time.perf_counter() - start < 5
+
+    def test_a_time_limit_for_all_tests(self, tmp_path: Path, monkeypatch):
+        monkeypatch.setattr(livecodebench, "SECONDS_PER_TEST", 1)
+        clock, start = time.monotonic, time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: 10 * (clock() - start))
+        cases = json.dumps([{"input": "1 1", "output": "2", "testtype": "stdin"}] * 10)
+        (problem,) = load(tmp_path, record(private_test_cases=pack(cases)))
+        # Ten times as fast a clock: 0.18 s a test, 11 tests, in place of 2.7 s for all.
+        slow = "import time\ntime.sleep(0.1)\n" + SUM
+        assert outcomes(problem, SUM, slow + "\ntime.sleep(0.3)")[1] == "time limit"
+
+    def test_unknown_problems_are_refused(self, tmp_path: Path):
+        one, other = load(tmp_path, record(1), record(2))
+        with pytest.raises(InputError, match="no problem 'livecodebench/abc2'"):
+            grade_programs([one], [complete(other, "x")])
+
+    def test_nothing_to_run_needs_no_sandbox(self, tmp_path: Path, monkeypatch):
+        monkeypatch.setattr(livecodebench, "check_sandbox", None)
+        (problem,) = load(tmp_path, record())
+        assert outcomes(problem, "") == ["no code"]
+        assert list(grade_programs([problem], [])) == list(livecodebench._COLUMNS)
+
+    def test_without_a_sandbox_it_refuses(self, tmp_path: Path, monkeypatch):
+        sandbox.check_sandbox.cache_clear()
+        monkeypatch.setenv("PATH", str(tmp_path))
+        (problem,) = load(tmp_path, record())
+        with pytest.raises(InputError, match="install bubblewrap"):
+            outcomes(problem, SUM)
+
+
+# --- going on after a kill ------------------------------------------------------------------
+
+
+def grade_some(folder: Path, cache: Path, out: Path) -> None:
+    tests = record()["public_test_cases"]
+    problems = load(folder, *(record(n, private_test_cases=tests) for n in range(2)))
+    codes = [f"import time\ntime.sleep(0.1)\nprint({n})" for n in range(6)]
+    completions = [complete(p, fenced(code), n) for p in problems for n, code in enumerate(codes)]
+    grade_programs(problems, completions, cache=cache, progress=False).to_csv(out)
+
+
+@pytest.mark.slow
+@needs_bwrap
+class TestCache:
+    @pytest.fixture(scope="class")
+    def whole(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+        folder = tmp_path_factory.mktemp("whole")
+        grade_some(folder, folder / "cache", folder / "out")
+        return (folder / "out").read_text()
+
+    @pytest.mark.parametrize("delay", [0.0, 0.15, 0.3, 0.45])
+    def test_a_killed_run_goes_on(self, tmp_path: Path, whole: str, delay: float):
+        cache, out = tmp_path / "cache", tmp_path / "out"
+        context = multiprocessing.get_context("fork")
+        process = context.Process(target=grade_some, args=(tmp_path, cache, out))
+        process.start()
+        time.sleep(delay)
+        process.kill()
+        process.join()
+        assert not out.exists()
+        assert len(livecodebench._read_cache(cache)) < 12
+        grade_some(tmp_path, cache, out)
+        assert out.read_text() == whole
+        assert [whole.count(outcome) for outcome in ("passed", "wrong answer")] == [2, 10]
+        assert len(livecodebench._read_cache(cache)) == 12
+
+    def test_what_is_known_is_not_run_again(self, tmp_path: Path, monkeypatch):
+        (problem,) = load(tmp_path, record())
+        cache = tmp_path / "deep" / "cache.jsonl"
+        codes = [SUM, "print(1)", SUM]
+        first = outcomes(problem, *codes, cache=cache)
+        assert len(livecodebench._read_cache(cache)) == 2  # one program is there twice
+        cache.write_bytes(cache.read_bytes() + b'["unfinished')
+        monkeypatch.setattr(livecodebench, "run_program", None)
+        monkeypatch.setattr(livecodebench, "check_sandbox", None)
+        assert outcomes(problem, *codes, cache=cache) == first
+        monkeypatch.undo()
+        assert outcomes(problem, "print(2)", cache=cache) == ["wrong answer"]
+        assert len(livecodebench._read_cache(cache)) == 3
+        # Other tests, or other code of ours: everything anew.
+        (changed,) = load(tmp_path, record(question_title="Other"))
+        monkeypatch.setattr(livecodebench, "_verdict", lambda job, stop: "passed")
+        assert outcomes(changed, "print(1)", cache=cache) == ["passed"]
+        monkeypatch.setattr(livecodebench, "_code_digest", lambda: "changed")
+        (problem,) = load(tmp_path, record())
+        assert outcomes(problem, "print(1)", cache=cache) == ["passed"]
+
+    @pytest.mark.usefixtures("interruptible")
+    def test_an_interrupt_ends_it_soon(self, tmp_path: Path):
+        (problem,) = load(tmp_path, record())
+        threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        start = time.perf_counter()
+        slow = [f"import time\ntime.sleep(1)\nprint({n})" for n in range(100)]
+        with pytest.raises(KeyboardInterrupt):
+            outcomes(problem, *slow)
+        assert time.perf_counter() - start < 5
+
+
+# --- Table 16 -------------------------------------------------------------------------------
+
+
+def results(*rows: tuple[str, str, bool]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["prompt_id", "difficulty", "correct"])
+
+
+def test_accuracy_by_difficulty():
+    frame = results(
+        *((f"e{n}", "easy", n < 8) for n in range(10)),
+        *((f"h{n}", "hard", False) for n in range(5)),
+    )
+    table = accuracy_by_difficulty(frame)
+    assert list(table.index) == ["easy", "medium", "hard"]
+    for name, passed, count in (("easy", 8, 10), ("hard", 0, 5)):
+        interval = stats.binomtest(passed, count).proportion_ci(method="wilson")
+        row = table.loc[name]
+        assert row["accuracy"] == passed / count
+        assert row[["low", "high"]].tolist() == pytest.approx([interval.low, interval.high])
+    assert table.loc["medium", "num_problems"] == 0
+    assert math.isnan(table.loc["medium", "accuracy"]) and math.isnan(table.loc["medium", "low"])
+
+
+def test_accuracy_is_the_mean_over_problems():
+    frame = results(*[("a", "easy", True)] * 3, ("b", "easy", True), ("b", "easy", False))
+    row = accuracy_by_difficulty(frame).loc["easy"]
+    assert (row["num_problems"], row["num_samples"], row["accuracy"]) == (2, 5, 0.75)
+
+
+def test_the_difficulty_may_come_from_the_problems(tmp_path: Path):
+    problems = load(tmp_path, record(1), function_record(2))
+    frame = results(("livecodebench/abc1", "", True), ("livecodebench/abc2", "", False))
+    frame = frame.drop(columns="difficulty")
+    assert accuracy_by_difficulty(frame, problems)["accuracy"].tolist()[::2] == [1.0, 0.0]
+    with pytest.raises(InputError, match="'livecodebench/abc1' is not known"):
+        accuracy_by_difficulty(frame)

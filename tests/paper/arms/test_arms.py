@@ -1,0 +1,268 @@
+"""What is read from fine-tuned students: losses, held-out NLL, accuracy; by hand-made tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lalp.errors import InputError
+from lalp.paper.arms import measure, run, verdicts
+from lalp.paper.profiles import load_profile
+from lalp.paper.verdicts import cited_items
+
+DRAWS = {"num_resamples": 400, "seed": 0}
+
+
+def log_of(losses: dict[str, list[float]], *, steps_per_epoch: int, seed: int = 0) -> pd.DataFrame:
+    """A training log with the step 0 that has no loss."""
+    return pd.DataFrame(
+        [
+            ("rules", arm, seed, step, step / steps_per_epoch, loss)
+            for arm, values in losses.items()
+            for step, loss in enumerate([math.nan, *values])
+        ],
+        columns=["group", "arm", "seed", "step", "epoch", "loss"],
+    )
+
+
+def held_out_of(measures: dict[tuple[str, int], list[tuple[float, float]]]) -> pd.DataFrame:
+    """Held-out scores: for every arm and seed the (GALP, LALP) of prompts p0, p1, ... at step 3.
+
+    Before training, GALP is -2 and LALP is -3 everywhere.
+    """
+    rows = []
+    for (arm, seed), values in measures.items():
+        for i, (galp, lalp) in enumerate(values):
+            rows.append(("rules", arm, seed, 0, f"p{i}", f"r{i}", -2.0, -3.0))
+            rows.append(("rules", arm, seed, 3, f"p{i}", f"r{i}", galp, lalp))
+    names = ["group", "arm", "seed", "step", "prompt_id", "response_id", "galp", "lalp"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def answers_of(correct: dict[str, list[list[bool]]], temperature: float = 0.6) -> pd.DataFrame:
+    """Answers: for every arm, a list of samples for each problem."""
+    rows = [
+        ("rules", arm, 0, f"p{i}", temperature, k, right, False, 10)
+        for arm, problems in correct.items()
+        for i, samples in enumerate(problems)
+        for k, right in enumerate(samples)
+    ]
+    names = ["group", "arm", "seed", "prompt_id", "temperature", "sample", "correct", "truncated",
+             "num_tokens"]  # fmt: skip
+    return pd.DataFrame(rows, columns=names)
+
+
+def test_losses_of_the_first_and_the_last_epoch():
+    log = log_of({"galp": [3.0, 1.0, 2.0, 0.0], "lalp": [4.0, 4.0, 3.0, 3.0]}, steps_per_epoch=2)
+    table = measure.loss_table(log).loc["rules"]
+    assert table.loc[("galp", 0)].to_list() == [2, 1, 1]
+    assert table.loc[("lalp", 0)].to_list() == [4, 3, 1]
+
+
+def test_one_epoch_has_no_fall():
+    table = measure.loss_table(log_of({"galp": [3.0, 1.0]}, steps_per_epoch=2))
+    assert table["first epoch"].item() == table["last epoch"].item() == 2
+    assert math.isnan(table["fall"].item())
+
+
+def test_every_seed_has_its_own_losses():
+    logs = [log_of({"galp": [value]}, steps_per_epoch=1, seed=int(value)) for value in (1.0, 4.0)]
+    assert measure.loss_table(pd.concat(logs))["first epoch"].to_list() == [1, 4]
+
+
+def test_loss_differences_pair_the_steps_of_the_first_epoch():
+    log = log_of({"galp": [1.0, 5.0, 9.0, 9.0], "random": [2.0, 6.0, 0.0, 0.0]}, steps_per_epoch=2)
+    found = measure.loss_differences(log, "rules", "random", **DRAWS)
+    assert found.to_dict("records") == [
+        {"arm": "galp", "seed": 0, "difference": -1, "low": -1, "high": -1, "num_steps": 2}
+    ]
+
+
+def test_held_out_nll_is_minus_the_score_at_the_last_step_averaged_over_seeds():
+    found = measure.held_out_nll(
+        held_out_of({("lalp", 0): [(-1.0, -2.0)], ("lalp", 1): [(-1.5, -2.5)]})
+    )
+    (row,) = found.to_dict("records")
+    assert (row["global NLL"], row["local NLL"]) == (1.25, 2.25)
+    assert (row["global NLL before"], row["local NLL before"]) == (2, 3)
+
+
+def test_held_out_changes_and_differences_by_hand():
+    nll = measure.held_out_nll(
+        held_out_of({("galp", 0): [(-1.0, -3.0), (-1.0, -1.0)], ("lalp", 0): [(-2.0, -1.0)] * 2})
+    )
+    changes = measure.held_out_changes(nll, **DRAWS).set_index(["arm", "measure"])
+    assert changes.loc[("galp", "global NLL"), "change"] == -1
+    assert changes.loc[("galp", "local NLL"), "change"] == -1
+    assert changes.loc[("galp", "local NLL"), ["low", "high"]].tolist() == [-2, 0]
+    assert changes.loc[("lalp", "global NLL"), ["low", "high"]].tolist() == [0, 0]
+    found = measure.held_out_differences(nll, "rules", "galp", **DRAWS).set_index("measure")
+    assert found.loc["global NLL", "difference"] == 1
+    assert found.loc["local NLL", "difference"] == -1
+    assert found.loc["local NLL", ["low", "high"]].tolist() == [-2, 0]
+
+
+def test_several_responses_of_a_prompt_count_as_one_unit():
+    table = held_out_of({("lalp", 0): [(-1.0, -1.0), (-2.0, -2.0), (-6.0, -6.0)]})
+    table.loc[table["prompt_id"] == "p1", "prompt_id"] = "p0"
+    changes = measure.held_out_changes(measure.held_out_nll(table), **DRAWS)
+    assert set(changes["num_prompts"]) == {2}
+    assert changes.set_index("measure").loc["global NLL", "after"] == (1.5 + 6) / 2
+
+
+@pytest.mark.parametrize(
+    ("samples", "share"),
+    [([[False, False]] * 6, 0), ([[True]] * 4, 1), ([[True], [False], [False]], 1 / 3)],
+)
+def test_shares_of_whole_problems_have_wilsons_interval(samples, share):
+    (row,) = measure.accuracy_by_arm(answers_of({"lalp": samples}), **DRAWS).to_dict("records")
+    n, z = len(samples), stats.norm.ppf(0.975)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    assert (row["low"], row["high"]) == pytest.approx((middle - half, middle + half))
+    assert row["accuracy"] == pytest.approx(share)
+    assert (row["num_problems"], row["num_answers"]) == (n, sum(map(len, samples)))
+
+
+def test_greedy_and_sampled_answers_stand_apart():
+    both = pd.concat(
+        [answers_of({"lalp": [[True]]}, 0.0), answers_of({"lalp": [[False, True]]}, 0.6)]
+    )
+    found = measure.accuracy_by_arm(both, **DRAWS).set_index("answers")["accuracy"]
+    assert found.to_dict() == {"greedy": 1, "sampled": 0.5}
+
+
+def test_accuracy_differences_are_paired_by_problem():
+    answers = answers_of(
+        {"lalp": [[True, True], [False, True], [False, False]], "galp": [[False, True]] * 3}
+    )
+    (row,) = measure.accuracy_differences(answers, "rules", "galp", **DRAWS).to_dict("records")
+    assert row["difference"] == pytest.approx(0)
+    assert (row["num_differ"], row["num_problems"]) == (2, 3)
+    assert (row["low"], row["high"]) == (-0.5, 0.5)
+
+
+def test_students_that_never_differ_may_differ_on_problems_not_asked():
+    answers = answers_of({"lalp": [[False]] * 8, "galp": [[False]] * 8})
+    (row,) = measure.accuracy_differences(answers, "rules", "galp", **DRAWS).to_dict("records")
+    z = stats.norm.ppf(0.975)
+    assert row["difference"] == 0
+    assert (row["low"], row["high"]) == pytest.approx((-(z**2) / (8 + z**2), z**2 / (8 + z**2)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [measure.loss_differences, measure.held_out_differences, measure.accuracy_differences],
+)
+def test_an_arm_that_is_not_there_is_named(function):
+    nll = measure.held_out_nll(held_out_of({("lalp", 0): [(-1.0, -1.0)]}))
+    tables = {
+        measure.loss_differences: log_of({"lalp": [1.0]}, steps_per_epoch=1),
+        measure.held_out_differences: nll,
+        measure.accuracy_differences: answers_of({"lalp": [[True]]}),
+    }
+    with pytest.raises(InputError, match="comparison 'rules' has no arm 'galp'"):
+        function(tables[function], "rules", "galp", **DRAWS)
+
+
+# --- verdicts ----------------------------------------------------------------------------------
+
+NAMES = {
+    "rules": ["random", "galp", "lalp"],
+    "equal tokens": ["random", "galp", "lalp"],
+    "thirds: A": ["highest", "middle", "lowest"],
+    "windows": ["0", "4", "all"],
+    "teachers": ["A", "B"],
+}
+
+
+def results_of(
+    loss: dict[str, tuple[float, float]],
+    local: dict[str, float],
+    solved: dict[str, int],
+    num_prompts: int = 12,
+) -> run.ArmResults:
+    """Results in which arms differ as told: losses of two epochs, local NLL, problems solved."""
+    arms_, log, held_out, answers = [], [], [], []
+    for group, names in NAMES.items():
+        for name in names:
+            for seed in (0, 1):
+                key = {"group": group, "arm": name, "seed": seed}
+                arms_.append(key | {"num_examples": 12, "galp": -1.0, "lalp@4": -1.0 - len(name)})
+                first, last = loss.get(name, (2.0, 2.0))
+                for step in range(8):
+                    value = (first if step < 4 else last) + step % 4 / 50
+                    log.append(key | {"step": step + 1, "epoch": (step + 1) / 4, "loss": value})
+                for i in range(num_prompts):
+                    row = key | {"prompt_id": f"p{i}", "response_id": f"r{i}"}
+                    held_out.append(row | {"step": 0, "galp": -2.0, "lalp": -3.0})
+                    nats = local.get(name, 2.5) + i / 10 + i % 3 / 1000
+                    held_out.append(row | {"step": 8, "galp": -1.5, "lalp": -nats})
+                    answer = {"temperature": 0.0, "truncated": False, "num_tokens": 5}
+                    correct = {"correct": i < solved.get(name, 0)}
+                    answers.append(key | {"prompt_id": f"p{i}"} | answer | correct)
+    tables = [pd.DataFrame(rows) for rows in (arms_, log, held_out, answers)]
+    return run.ArmResults(*tables, provenance={"profile": "standard"})
+
+
+AS_PAPER = results_of(
+    {"galp": (1.0, 0.2), "lalp": (1.5, 1.0), "random": (1.6, 1.1)},
+    {"lalp": 2.0, "galp": 2.4, "highest": 2.0, "4": 2.0},
+    {"lalp": 12, "galp": 4, "highest": 11, "lowest": 3, "4": 12, "all": 4},
+)
+OPPOSITE = results_of(
+    {"galp": (2.0, 2.0), "lalp": (1.5, 0.5), "random": (1.6, 0.6)},
+    {"lalp": 2.6, "galp": 2.4},
+    {"lalp": 4, "galp": 12, "highest": 3, "lowest": 11, "4": 4, "all": 12},
+)
+ALIKE = results_of({}, {}, {name: 6 for names in NAMES.values() for name in names})
+
+
+def said(function, results) -> list[str]:
+    found = function(results, results, load_profile("smoke"), 0)
+    for verdict in found:
+        assert cited_items(verdict.where)
+    return [verdict.verdict for verdict in found]
+
+
+@pytest.mark.parametrize(
+    ("results", "verdict"),
+    [(AS_PAPER, "holds"), (OPPOSITE, "does not hold"), (ALIKE, "not resolved")],
+)
+def test_verdicts_follow_the_numbers(results, verdict):
+    assert said(verdicts.sft_verdicts, results) == [verdict] * 3
+    assert said(verdicts.accuracy_verdicts, results) == [*[verdict] * 3, "not resolved"]
+
+
+def test_students_that_solve_nothing_test_nothing():
+    nothing = results_of({}, {"lalp": 2.0, "galp": 2.4}, {"lalp": 2})
+    assert said(verdicts.accuracy_verdicts, nothing) == ["not testable at this scale"] * 4
+
+
+def test_what_each_comparison_is_measured_against():
+    assert verdicts.arm_baselines(AS_PAPER.arms) == {
+        "rules": "random",
+        "equal tokens": "random",
+        "thirds: A": "lowest",
+        "windows": "all",
+        "teachers": "A",
+    }
+
+
+def test_results_are_read_back_as_they_were_saved(tmp_path, monkeypatch):
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    with pytest.raises(InputError, match="run make arms PROFILE=standard"):
+        run.load_arm_results("standard")
+    before = ALIKE.answers.assign(group="", arm="before training", seed=-1)
+    results = replace(ALIKE, answers=pd.concat([before, ALIKE.answers], ignore_index=True))
+    run.save_arm_results(results, tmp_path / "figures" / "arms_standard")
+    found = run.load_arm_results("standard")
+    for name in ("arms", "log", "held_out", "answers"):
+        pd.testing.assert_frame_equal(
+            getattr(found, name), getattr(results, name), check_dtype=False
+        )
+    assert found.provenance == results.provenance

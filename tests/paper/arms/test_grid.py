@@ -1,0 +1,296 @@
+"""Arms: which responses each is trained on; training and answers with a tiny student."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from conftest import build_student
+
+from lalp.errors import InputError
+from lalp.paper.arms import grid
+from lalp.paper.arms.grid import (
+    Arm,
+    Setup,
+    arm_table,
+    evaluate_arms,
+    plan_arms,
+    run_arms,
+    train_arms,
+)
+from lalp.paper.profiles import SFT_GROUPS
+from lalp.pools.pool import Message, Prompt
+from lalp.pools.reading import load_pool
+from lalp.sampling.settings import Sampling
+from lalp.selection import rules
+from lalp.training.examples import HeldOut
+from lalp.training.recipes import Recipe
+
+WORDS = ["add", "four", "and", "three", "then", "check", "the", "sum", "again", "so", "seven"]
+
+
+def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0):
+    """Prompts with one response by each teacher, of different lengths."""
+    return load_pool(
+        [
+            {
+                "prompt_id": f"p{i}",
+                "prompt": f"What is {i} plus 3?",
+                "teacher": teacher,
+                "response": " ".join(WORDS[: 3 + (3 * i + 5 * place) % 9]) + ".",
+                "response_id": f"p{i}/{teacher}",
+                "answer": str(i + 3),
+                "correct": True,
+            }
+            for i in range(first, first + num_prompts)
+            for place, teacher in enumerate(teachers)
+        ]
+    )
+
+
+def make_scores(pool) -> pd.DataFrame:
+    """Scores in which A is better by GALP and B by LALP at every window."""
+    rows = []
+    for i, response in enumerate(pool.responses):
+        is_a = response.teacher == "A"
+        rows.append(
+            {
+                "prompt_id": response.prompt_id,
+                "response_id": response.response_id,
+                "teacher": response.teacher,
+                "correct": True,
+                "num_tokens": len(response.text),
+                "galp": -1.0 - (not is_a) - i / 100,
+                "lalp@0": -1.0 - is_a - i / 100,
+                "lalp@4": -1.0 - is_a - i / 50,
+                "reason": None,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+RECIPE = Recipe(
+    learning_rate=1e-2,
+    epochs=2,
+    batch_size=2,
+    gradient_accumulation=1,
+    schedule="cosine",
+    warmup_ratio=0.0,
+    max_length=256,
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+    bf16=False,
+    gradient_checkpointing=False,
+)
+
+
+# --- which responses ---------------------------------------------------------------------------
+
+
+def plan(scores, **changes) -> dict[tuple[str, str, int], Arm]:
+    options = {
+        "rules": ["random", "galp", "lalp", "random like lalp"],
+        "window": "4",
+        "seeds": [0, 1],
+        "windows": ["0", "4"],
+        "teachers": ["A"],
+    }
+    arms = plan_arms(scores, **(options | changes))
+    return {(arm.group, arm.name, arm.seed): arm for arm in arms}
+
+
+def test_every_comparison_has_its_arms_for_every_seed():
+    arms = plan(make_scores(make_pool(6)))
+    names = {
+        "rules": ["random", "galp", "lalp", "random like lalp"],
+        "equal tokens": ["random", "galp", "lalp", "random like lalp"],
+        "thirds: A": ["highest", "middle", "lowest"],
+        "windows": ["0", "4"],
+        "teachers": ["A", "B"],
+    }
+    expected = {(group, n, seed) for group, all_ in names.items() for n in all_ for seed in (0, 1)}
+    assert set(arms) == expected
+
+
+def test_rules_choose_as_select_does():
+    arms = plan(make_scores(make_pool(6)))
+    for seed in (0, 1):
+        assert arms["rules", "galp", seed].response_ids == tuple(f"p{i}/A" for i in range(6))
+        assert arms["rules", "lalp", seed].response_ids == tuple(f"p{i}/B" for i in range(6))
+        control = arms["rules", "random like lalp", seed].response_ids
+        assert Counter(i[-1] for i in control) == {"B": 6}
+        assert arms["teachers", "B", seed].response_ids == tuple(f"p{i}/B" for i in range(6))
+    random = [arms["rules", "random", seed].response_ids for seed in (0, 1)]
+    assert random[0] != random[1]
+
+
+def test_equal_tokens_stay_within_the_shortest_selection():
+    scores = make_scores(make_pool(8))
+    arms = plan(scores)
+    tokens = scores.set_index("response_id")["num_tokens"]
+    for seed in (0, 1):
+        totals = {
+            group: {
+                name: tokens[list(arm.response_ids)].sum()
+                for (g, name, s), arm in arms.items()
+                if (g, s) == (group, seed)
+            }
+            for group in ("rules", "equal tokens")
+        }
+        shortest = min(totals["rules"].values())
+        assert max(totals["equal tokens"].values()) == shortest
+        assert min(totals["equal tokens"].values()) > shortest - tokens.max()
+
+
+def test_thirds_are_of_one_teacher_and_disjoint():
+    arms = plan(make_scores(make_pool(7)))
+    thirds = [arms["thirds: A", third, 0].response_ids for third in rules.THIRDS]
+    assert sorted(sum(thirds, ())) == [f"p{i}/A" for i in range(7)]
+    assert thirds[0] == ("p0/A", "p1/A", "p2/A")  # GALP falls from prompt to prompt
+
+
+def test_only_the_comparisons_asked_for():
+    scores = make_scores(make_pool(2))  # too few for thirds
+    arms = plan(scores, groups=["windows"])
+    assert {group for group, _, _ in arms} == {"windows"}
+    assert {group for group, _, _ in plan(scores, groups=["equal tokens"])} == {"equal tokens"}
+    with pytest.raises(InputError, match="there is no comparison 'window'"):
+        plan(scores, groups=["window"])
+
+
+def test_the_table_of_arms_counts_and_averages():
+    scores = make_scores(make_pool(3))
+    table = arm_table([Arm("rules", "x", 0, ("p0/A", "p2/B"))], scores)
+    (row,) = table.to_dict("records")
+    chosen = scores.set_index("response_id").loc[["p0/A", "p2/B"]]
+    assert (row["num_examples"], row["num_tokens"]) == (2, chosen["num_tokens"].sum())
+    assert row["galp"] == pytest.approx(chosen["galp"].mean())
+    assert (row["A"], row["B"]) == (1, 1)
+    (only,) = arm_table([Arm("rules", "x", 0, ("p0/A",))], scores).to_dict("records")
+    assert (only["A"], only["B"]) == (1, 0)
+
+
+# --- training and answers ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, tokenizer) -> str:
+    """A folder with a tiny random student."""
+    folder = tmp_path_factory.mktemp("students") / "tiny"
+    student = build_student("llama", tokenizer, initializer_range=0.02)
+    student.model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def setup(tiny, tmp_path, monkeypatch) -> Setup:
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    held_out = HeldOut(make_pool(2, "A", first=20), "sentences", "4")
+    return Setup(tiny, RECIPE, held_out, tmp_path / "arms", workers=2)
+
+
+ARMS = (
+    Arm("rules", "galp", 0, ("p0/A", "p1/A", "p2/A")),
+    Arm("rules", "lalp", 0, ("p0/B", "p1/B", "p2/B")),
+    Arm("windows", "4", 0, ("p0/B", "p1/B", "p2/B")),
+)
+GREEDY = Sampling(max_tokens=6)
+SAMPLES = Sampling(2, temperature=1.0, max_tokens=6)
+PROBLEMS = (
+    Prompt("q0", (Message("user", "What is 4 plus 4?"),), "8"),
+    Prompt("q1", (Message("user", "What is 4 plus 5?"),), "9"),
+)
+
+
+def model_folders(setup: Setup) -> list:
+    return sorted(path.parent for path in setup.folder.glob("*/model/run.json"))
+
+
+@pytest.mark.slow
+def test_arms_are_trained_once_measured_and_answer(setup):
+    pool = make_pool(3)
+    found = train_arms(ARMS, pool, setup, keep=["rules"])
+    assert len(model_folders(setup)) == 2  # two arms chose the same responses
+    log, held_out = found["log"], found["held_out"]
+    assert log.groupby(["group", "arm"]).size().to_dict() == {
+        ("rules", "galp"): 4,
+        ("rules", "lalp"): 4,
+        ("windows", "4"): 4,
+    }
+    by_step = held_out.groupby(["arm", "step"])["galp"].mean().unstack()
+    assert by_step[0].nunique() == 1
+    assert (by_step[4] > by_step[0]).all()  # the words repeat: it learns
+    assert set(held_out["prompt_id"]) == {"p20", "p21"}
+
+    before = {path: path.stat().st_mtime_ns for path in model_folders(setup)}
+    again = train_arms(ARMS, pool, setup, keep=["rules"])
+    assert before == {path: path.stat().st_mtime_ns for path in model_folders(setup)}
+    pd.testing.assert_frame_equal(again["log"], log)
+
+    answers = evaluate_arms(ARMS, pool, setup, PROBLEMS, [GREEDY, SAMPLES])
+    assert len(answers) == 4 * 2 * 3  # the student before training answers too
+    assert set(answers["arm"]) == {"before training", "galp", "lalp", "4"}
+    assert set(answers["temperature"]) == {0.0, 1.0}
+    lalp, window = (answers[answers["arm"] == n].reset_index(drop=True) for n in ("lalp", "4"))
+    columns = ["prompt_id", "sample", "num_tokens", "correct"]
+    pd.testing.assert_frame_equal(lalp[columns], window[columns])
+    assert not answers.loc[answers["truncated"], "correct"].any()
+
+
+@pytest.mark.slow
+def test_a_grid_killed_at_work_goes_on_to_the_same_tables_and_leaves_no_weights(setup):
+    pool, arguments = make_pool(3), (PROBLEMS, [GREEDY])
+    quiet = replace(setup, folder=setup.folder / "undisturbed")
+    expected = run_arms(ARMS, pool, quiet, *arguments)
+    killed = replace(setup, folder=setup.folder / "killed")
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_run_in_own_group, args=(ARMS, pool, killed, *arguments))
+    process.start()
+    deadline = time.monotonic() + 120
+    while not model_folders(killed) and time.monotonic() < deadline and process.is_alive():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
+    found = run_arms(ARMS, pool, killed, *arguments)
+    for name in ("log", "held_out", "answers"):
+        tables = [t[name].drop(columns="seconds", errors="ignore") for t in (found, expected)]
+        pd.testing.assert_frame_equal(*tables)
+    assert not list(setup.folder.rglob("model.safetensors"))
+
+
+def _run_in_own_group(*arguments) -> None:
+    os.setpgid(0, 0)
+    run_arms(*arguments)
+
+
+def test_weights_that_nobody_wants_are_deleted_and_made_again_on_request(setup):
+    pool, arms = make_pool(3), ARMS[:1]
+    train_arms(arms, pool, setup, keep=[])
+    assert not list(setup.folder.rglob("model.safetensors"))
+    with pytest.raises(InputError, match="holds no trained student"):
+        evaluate_arms(arms, pool, setup, PROBLEMS, [GREEDY])
+    train_arms(arms, pool, setup)
+    assert len(list(setup.folder.rglob("model.safetensors"))) == 1
+
+
+def test_arms_that_cannot_be_run_are_refused(setup):
+    pool = make_pool(3)
+    with pytest.raises(InputError, match="response 'p9/A', which the pool does not hold"):
+        train_arms([Arm("rules", "galp", 0, ("p9/A",))], pool, setup)
+    trained_on = replace(PROBLEMS[0], prompt_id="p0")
+    with pytest.raises(InputError, match="problem 'p0' is trained on"):
+        evaluate_arms(ARMS, pool, setup, [trained_on], [GREEDY])
+    with pytest.raises(InputError, match="problem 'q0' has no reference answer"):
+        evaluate_arms(ARMS, pool, setup, [replace(PROBLEMS[0], answer=None)], [GREEDY])
+
+
+def test_groups_have_one_list_of_names():
+    named = (grid.RULES, grid.EQUAL_TOKENS, grid.THIRDS)
+    assert (*named, grid.WINDOWS, grid.TEACHERS) == SFT_GROUPS

@@ -1,0 +1,587 @@
+"""CHAMP: reading, references, grading, the pool, and picking from it."""
+
+import json
+import warnings
+from importlib.util import find_spec
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lalp.errors import InputError
+from lalp.grading import workers
+from lalp.grading.equivalence import split_values
+from lalp.paper.champ import champ
+from lalp.paper.champ.champ import (
+    PARTIAL_SETTINGS,
+    SETTINGS,
+    build_champ_pool,
+    champ_pool,
+    grade_champ,
+    load_champ_attempts,
+    looks_finished,
+    num_factors,
+    pick_candidates,
+    reference_expressions,
+    teacher_accuracy,
+)
+from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.reading import load_pool
+
+GPT, PALM, OTHER = "GPT-4", "PaLM 2 Medium", "GPT-3.5"
+SUM_UP = {"role": "User", "text": "Sum up.", "error": None}
+
+
+def _turn(role: str, text: str | None, error: str | None = None) -> dict:
+    return {"role": role, "text": text, "error": error}
+
+
+def _talk(solution: str | None, final: str | None, error: str | None = None, before=()) -> dict:
+    """A conversation: turns that explain concepts, problem, solution, final sentence."""
+    late = "LENGTH_PREVIOUS" if error else None
+    return {
+        "messages": [
+            _turn("System", "You are good at sums."),
+            *before,
+            _turn("User", "Solve this."),
+            _turn("Model.x", solution, error),
+            SUM_UP,
+            _turn("Model.x", final, late),
+        ]
+    }
+
+
+CONCEPT = (
+    _turn("User", "What is a square?"),
+    _turn("Model.x", "The product of a number with itself."),
+)
+EXAMPLES = (_turn("User", "1+1?"), _turn("Imputation", "It is 2."))
+
+
+def _problem(text: str, answer: str, conversations: dict[str, dict]) -> dict:
+    return {
+        "_text": text,
+        "_answer": answer,
+        "category": "Sums",
+        "conversations": conversations,
+    }
+
+
+def _fake_champ() -> dict:
+    odd = "What is the sum of the first 4 odd numbers?"
+    subsets = "How many subsets does a set of n elements have?"
+    factors = "Factorize x^4-1 into terms of integer coefficients."
+    return {
+        "problems": {
+            "P_Odd_1": _problem(
+                odd,
+                "4^2, or equivalently 16",
+                {
+                    f"{GPT}|5-Shot": _talk("1+3+5+7 = 16.", "The sum is 16.", before=EXAMPLES),
+                    f"{GPT}|0-Shot": _talk(
+                        "They add up to 4^2 = 16.", "The sum of the first 4 is 16."
+                    ),
+                    f"{GPT}|Name C w/o H": _talk("A square: 16.", "It is 4^2.", before=CONCEPT),
+                    f"{GPT}|No C w/o H": _talk(
+                        "They add up to 4^2 = 16.", "The sum of the first 4 is 16."
+                    ),
+                    f"{GPT}|1/3 Soln": _talk("So 16.", "The sum is 16."),
+                    f"{PALM}|0-Shot": _talk("1+3+5+7 = 16.", "The sum is $16$."),
+                    f"{PALM}|5-Shot": _talk("1 + 3 = 4, 4 +", "The sum is 16."),
+                    f"{OTHER}|0-Shot": _talk("1+3+5+7 = 15.", "The sum is 15."),
+                    f"{OTHER}|5-Shot": _talk("1+3+5", None, "LENGTH_CURRENT"),
+                    f"{OTHER}|No C w/ H": _talk("Let me think.", "The first 4 odd numbers add up."),
+                },
+            ),
+            "P_Sub_1": _problem(
+                subsets,
+                "2^n",
+                {
+                    f"{GPT}|0-Shot": _talk("In or out: 2^n.", "There are 2*2^(n-1) subsets."),
+                    f"{PALM}|0-Shot": _talk("Choose.", "There are $n^2$ subsets."),
+                },
+            ),
+            "P_Prime_1": _problem(
+                "Is 91 a prime number?",
+                "No",
+                {
+                    f"{GPT}|0-Shot": _talk("91 = 7*13.", "No."),
+                    f"{GPT}|1/3 Soln": _talk("7*13.", "No."),
+                },
+            ),
+            "P_Fac_1": _problem(
+                factors,
+                "(x-1)(x+1)(x^2+1)",
+                {
+                    f"{GPT}|0-Shot": _talk("Easy.", "It factors as (x^2-1)(x^2+1)."),
+                    f"{OTHER}|0-Shot": _talk("Hm.", "It factors as (x + 1)(x^2 + 1)(x - 1)."),
+                },
+            ),
+        }
+    }
+
+
+@pytest.fixture(scope="module")
+def fake_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("champ") / "v0.json"
+    path.write_text(json.dumps(_fake_champ()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def graded(fake_path, tmp_path_factory):
+    return grade_champ(load_champ_attempts(fake_path), tmp_path_factory.mktemp("cache"), 1)
+
+
+def _row(frame: pd.DataFrame, prompt_id: str, teacher: str, setting: str) -> pd.Series:
+    rows = frame[
+        (frame["prompt_id"] == prompt_id)
+        & (frame["teacher"] == teacher)
+        & (frame["setting"] == setting)
+    ]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+# ------------------------------------------------------------------------------------- reading
+
+
+def test_attempts_hold_the_solution_and_not_the_explained_concept(fake_path):
+    attempts = load_champ_attempts(fake_path)
+    assert len(attempts) == 16
+    row = _row(attempts, "P_Odd_1", GPT, "Name C w/o H")
+    assert (row["response"], row["final_answer"]) == ("A square: 16.", "It is 4^2.")
+    row = _row(attempts, "P_Odd_1", GPT, "5-Shot")
+    assert row["response"] == "1+3+5+7 = 16."
+    assert row["prompt"] == "What is the sum of the first 4 odd numbers?"
+    assert row["category"] == "Sums"
+    assert pd.isna(row["reason_unusable"])
+
+
+def test_cut_off_texts_are_unusable(fake_path):
+    attempts = load_champ_attempts(fake_path)
+    row = _row(attempts, "P_Odd_1", OTHER, "5-Shot")
+    assert row["reason_unusable"] == "the solution was cut off at the teacher's length limit"
+    assert row["response"] == "1+3+5" and pd.isna(row["final_answer"])
+    row = _row(attempts, "P_Odd_1", PALM, "5-Shot")
+    assert row["reason_unusable"] == "the solution breaks off"
+
+
+@pytest.mark.parametrize(
+    ("conversation", "reason"),
+    [
+        (_talk(None, "It is 3."), "the solution or its answer is empty"),
+        (_talk("Three.", " \n"), "the solution or its answer is empty"),
+        (_talk(None, None), "the solution or its answer is empty"),
+        ({"messages": [_turn("User", "?"), _turn("Model.x", "3")]}, "has no solution and answer"),
+        ({"messages": []}, "has no solution and answer"),
+    ],
+)
+def test_missing_texts_are_unusable(tmp_path, conversation, reason):
+    problems = {"P": _problem("What is 1+2?", "3", {f"{GPT}|0-Shot": conversation})}
+    path = tmp_path / "v0.json"
+    path.write_text(json.dumps({"problems": problems}))
+    (attempt,) = load_champ_attempts(path).to_dict("records")
+    assert reason in attempt["reason_unusable"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"problems": {}}',
+        '{"problems": {"P": {}}}',
+        '{"problems": {"P": {"_text": "?", "_answer": "3", "conversations": {"no bar": {}}}}}',
+    ],
+)
+def test_another_file_is_refused(tmp_path, content):
+    path = tmp_path / "v0.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"v0\.json: not CHAMP's v0\.json"):
+        load_champ_attempts(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        ("So it is 5.", True),
+        ("Is that all?\n", True),
+        ("Therefore\n\n$$x = 5$$", True),
+        (r"\begin{align*} x &= 5 \end{align*}", True),
+        ("I hope this helps!", True),
+        ("It costs \\$5 and ends in $x$", True),
+        ("```python\nprint(5)\n```", True),
+        ("So x is", False),
+        ("1, 2, 3, 4,", False),
+        ("The value is $x = 5 +", False),
+        ("solving the system\n\n$", False),
+        (r"\begin{align*} x &= 5.", False),
+        ("```python\nprint(5).", False),
+        ("[asy] draw((0,0)--(1,1)", False),
+        ("The sum is 1 + 2 + ...", False),
+        ("We get:", False),
+        ("", False),
+    ],
+)
+def test_looks_finished(text, finished):
+    assert looks_finished(text) is finished
+
+
+# ------------------------------------------------------------------------------------- grading
+
+
+@pytest.mark.parametrize(
+    ("answer", "expressions"),
+    [
+        ("17", ("17",)),
+        ("C(9, 3), or equivalently 84", ("C(9, 3)", "84")),
+        ("2/7, or approximately 28.6%", ("2/7", "28.6%")),
+        ("C(n, 2), or an equivalent form such as n(n-1)/2", ("C(n, 2)", "n(n-1)/2")),
+        ("60 (i.e., all values)", ("60",)),
+        ("0 (no such way exists)", ("0",)),
+        ("((-1)^n+1)/2 (i.e., 1 for even n, and 0 for odd n)", ("((-1)^n+1)/2",)),
+        ("5 is the only possible value", ("5",)),
+        ("The limit exists and is equal to sqrt(7)", ("sqrt(7)",)),
+        ("The only possible value for the limit is 9", ("9",)),
+        ("At least 2 numbers", ("2",)),
+        ("At most 0 real-valued roots (i.e., no real roots)", ("0",)),
+        ("Exactly one", ("1",)),
+        ("n times", ("n",)),
+        ("31 pairs", ("31",)),
+        ("x=±2", ("x=±2",)),
+        ("(x=3, y=4), (x=4, y=3)", ("(x=3, y=4), (x=4, y=3)",)),
+        ("Yes", ()),
+        ("No", ()),
+        ("No real solutions", ()),
+        ("Yes, and the sequence is 1, 1/3, 1/9, ...", ()),
+        ("The sequence is not bounded", ()),
+        ("Infinitely many pairs", ()),
+        ("x(n)>y(n) for all n", ()),
+        ("x(x-1)(x-2)...(x-9)", ()),
+        ("Always smaller than 7", ()),
+    ],
+)
+def test_reference_expressions(answer, expressions):
+    assert reference_expressions(answer) == expressions
+
+
+@pytest.mark.parametrize(
+    ("product", "count"),
+    [
+        ("(x-1)(x+1)", 2),
+        (r"\left(x-1\right) \cdot (x+1)*(x^2+1)", 3),
+        ("x^2 - 1 = (x-1)(x+1)", 2),
+        ("[x(y+1)](z-1)", 2),
+        ("(x-1)(x+1) + 3", 0),
+        ("x^2-1", 0),
+        ("", 0),
+    ],
+)
+def test_num_factors(product, count):
+    assert num_factors(product) == count
+
+
+@pytest.mark.parametrize(
+    ("prompt_id", "teacher", "setting", "outcome", "extracted"),
+    [
+        ("P_Odd_1", GPT, "0-Shot", "correct", "16"),
+        ("P_Odd_1", GPT, "Name C w/o H", "correct", "4^2"),
+        ("P_Odd_1", GPT, "1/3 Soln", "correct", "16"),
+        ("P_Odd_1", PALM, "5-Shot", "unusable", None),
+        ("P_Odd_1", OTHER, "0-Shot", "wrong", "15"),
+        ("P_Odd_1", OTHER, "No C w/ H", "no answer", None),
+        ("P_Sub_1", GPT, "0-Shot", "correct", "2*2^(n-1)"),
+        ("P_Sub_1", PALM, "0-Shot", "wrong", "n^2"),
+        ("P_Prime_1", GPT, "0-Shot", "not gradable", None),
+        ("P_Fac_1", GPT, "0-Shot", "wrong", "(x^2-1)(x^2+1)"),
+        ("P_Fac_1", OTHER, "0-Shot", "correct", "(x + 1)(x^2 + 1)(x - 1)"),
+    ],
+)
+def test_outcomes(graded, prompt_id, teacher, setting, outcome, extracted):
+    row = _row(graded, prompt_id, teacher, setting)
+    assert row["outcome"] == outcome
+    assert row["correct"] == (outcome == "correct")
+    assert pd.isna(row["extracted"]) if extracted is None else row["extracted"] == extracted
+
+
+def test_teacher_accuracy_counts_what_cannot_be_read_as_not_correct(graded):
+    table = teacher_accuracy(graded).set_index(["teacher", "settings"])
+    row = table.loc[(OTHER, "all")]
+    assert row[["attempts", "usable", "gradable", "correct"]].tolist() == [4, 3, 4, 1]
+    assert row["accuracy"] == 0.25
+    # GPT-4 at 0-Shot: 2 of 3 (the yes/no problem is not gradable). Wilson, z = 1.959964: centre
+    # (2 + z^2/2) / (3 + z^2) = 0.5731, half width z sqrt(2/9 * 3 + z^2/4) / (3 + z^2) = 0.3654.
+    row = table.loc[(GPT, "0-Shot")]
+    assert row[["attempts", "gradable", "correct"]].tolist() == [4, 3, 2]
+    assert row["low"] == pytest.approx(0.2077, abs=2e-4)
+    assert row["high"] == pytest.approx(0.9385, abs=2e-4)
+
+
+def test_teacher_accuracy_without_gradable_attempts(graded):
+    table = teacher_accuracy(graded[graded["prompt_id"] == "P_Prime_1"])
+    assert table["accuracy"].isna().all() and (table["gradable"] == 0).all()
+
+
+# ---------------------------------------------------------------------------------------- pool
+
+
+def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
+    pool = build_champ_pool(graded)
+    prompt = Prompt(
+        "P_Odd_1",
+        (Message("user", "What is the sum of the first 4 odd numbers?"),),
+        "4^2, or equivalently 16",
+    )
+    assert pool.prompts == {"P_Odd_1": prompt}
+    assert [response.response_id for response in pool.responses] == [
+        "P_Odd_1/GPT-4/0-Shot",
+        "P_Odd_1/GPT-4/5-Shot",
+        "P_Odd_1/GPT-4/Name C w/o H",
+        "P_Odd_1/PaLM 2 Medium/0-Shot",
+    ]
+    assert pool.responses[0] == Response(
+        "P_Odd_1/GPT-4/0-Shot",
+        "P_Odd_1",
+        "GPT-4",
+        "They add up to 4^2 = 16.",
+        True,
+        {"setting": "0-Shot", "category": "Sums"},
+    )
+
+
+def test_every_attempt_outside_the_pool_is_counted(graded):
+    pool = build_champ_pool(graded)
+    assert pool.left_out == {
+        "the teacher gave the same text in another setting": 1,
+        "the teacher was given a part of the solution": 1,
+        "the solution breaks off": 1,
+        "the solution was cut off at the teacher's length limit": 1,
+        "the final sentence does not state one readable answer": 1,
+        "the answer is wrong": 3,
+        "the reference is not a mathematical expression": 2,
+        "fewer than two teachers solved the problem": 2,
+    }
+    assert len(pool.responses) + sum(pool.left_out.values()) == len(graded)
+
+
+@pytest.mark.parametrize(
+    ("extracted", "answer", "response", "kept"),
+    [
+        ("1,250", "1250", "So it is 1250.", True),
+        ("1250", "1250", r"Hence $1{,}250$.", True),
+        ("n = 44", "44", "Twice 22 is 44.", True),
+        ("44", "44", "Hence it is 244, or 440.", False),
+        ("44", "44", "Hence it is 45.", False),
+        ("9", "9", "Nine.", True),
+        ("100", "100 (i.e., all values)", "It holds for every n.", True),
+        ("2^n", "2^n", "Two choices for each.", True),
+    ],
+)
+def test_solutions_that_contradict_their_summary_are_left_out(extracted, answer, response, kept):
+    rows = [
+        {"prompt_id": "P", "teacher": teacher, "setting": "0-Shot", "outcome": "correct"}
+        | {"response": text, "extracted": extracted, "answer": answer, "prompt": "?"}
+        | {"category": "c", "reason_unusable": None}
+        for teacher, text in ((GPT, response), (PALM, "1250, 44, 9"), (OTHER, "44 1250 9"))
+    ]
+    pool = build_champ_pool(pd.DataFrame(rows))
+    assert {response.teacher for response in pool.responses} == {GPT, PALM, OTHER} - (
+        set() if kept else {GPT}
+    )
+    reason = "the solution never mentions the number that its summary states"
+    assert pool.left_out == ({} if kept else {reason: 1})
+
+
+OUTCOMES = ["correct", "wrong", "no answer", "timeout", "error", "not gradable", "unusable"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["P1", "P2", "P3"]),
+            st.sampled_from([GPT, PALM, OTHER]),
+            st.sampled_from([*SETTINGS[:3], *PARTIAL_SETTINGS, "Unheard of"]),
+            st.sampled_from(OUTCOMES),
+            st.sampled_from(["one text", "another"]),
+        ),
+        unique_by=lambda attempt: attempt[:3],
+        max_size=40,
+    )
+)
+def test_pool_invariants(attempts):
+    columns = ["prompt_id", "teacher", "setting", "outcome", "response"]
+    frame = pd.DataFrame(attempts, columns=columns).assign(prompt="?", answer="3", category="c")
+    frame["extracted"] = "3"
+    frame["reason_unusable"] = frame["outcome"].map(lambda o: "why" if o == "unusable" else None)
+    pool = build_champ_pool(frame)
+    assert len(pool.responses) + sum(pool.left_out.values()) == len(frame)
+    assert all(count > 0 for count in pool.left_out.values())
+    ids = [response.response_id for response in pool.responses]
+    texts = [(r.prompt_id, r.teacher, r.text) for r in pool.responses]
+    assert len(set(ids)) == len(ids) and len(set(texts)) == len(texts)
+    for prompt_id in pool.prompts:
+        assert len({r.teacher for r in pool.responses if r.prompt_id == prompt_id}) >= 2
+    assert {r.prompt_id for r in pool.responses} == set(pool.prompts)
+    good = frame[(frame["outcome"] == "correct") & ~frame["setting"].isin(PARTIAL_SETTINGS)]
+    assert {(r.prompt_id, r.teacher) for r in pool.responses} <= set(
+        zip(good["prompt_id"], good["teacher"], strict=True)
+    )
+
+
+@pytest.fixture
+def fake_champ(fake_path, tmp_path, monkeypatch):
+    path = tmp_path / "v0.json"
+    path.write_bytes(fake_path.read_bytes())
+    monkeypatch.setattr(champ, "champ_path", lambda: path)
+    return path
+
+
+def _no_worker(monkeypatch) -> None:
+    monkeypatch.setattr(workers, "_worker_command", lambda limit: ["/nonexistent"])
+
+
+def test_champ_pool_is_written_once(fake_champ, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    pool, graded = champ_pool(cache, num_workers=1)
+    assert load_pool(cache / "champ_pool.jsonl").responses == pool.responses
+    before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert set(before) == {"champ_pool.jsonl", "champ_graded.parquet", "champ_grades.jsonl"}
+    _no_worker(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again, graded_again = champ_pool(cache)
+    assert again == pool
+    pd.testing.assert_frame_equal(graded_again, graded)
+    assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
+
+
+def test_champ_pool_mends_its_files(fake_champ, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    pool, graded = champ_pool(cache, num_workers=1)
+    content = (cache / "champ_pool.jsonl").read_bytes()
+    _no_worker(monkeypatch)  # the grades themselves stay cached
+    parquet = cache / "champ_graded.parquet"
+    parquet.write_bytes(parquet.read_bytes()[:1000])
+    (cache / "champ_pool.jsonl").unlink()
+    with pytest.warns(UserWarning, match="not a whole Parquet file"):
+        again, graded_again = champ_pool(cache)
+    assert again == pool and (cache / "champ_pool.jsonl").read_bytes() == content
+    pd.testing.assert_frame_equal(graded_again, graded)
+
+
+def test_champ_pool_follows_the_data_and_the_versions(fake_champ, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    pool, _ = champ_pool(cache, num_workers=1)
+    fake_champ.write_text(fake_champ.read_text().replace("It is 4^2.", "It is 17."))
+    changed, _ = champ_pool(cache)
+    assert len(changed.responses) == len(pool.responses) - 1
+    stale = (cache / "champ_graded.parquet").read_bytes()
+    monkeypatch.setattr(champ, "code_of", lambda module: "other code")
+    champ_pool(cache)
+    assert (cache / "champ_graded.parquet").read_bytes() != stale
+
+
+# ------------------------------------------------------------------------------------- picking
+
+
+def _pool(teachers_per_prompt: dict[str, dict[str, list[str]]]) -> Pool:
+    """A pool from prompt -> teacher -> settings."""
+    responses = tuple(
+        Response(f"{prompt}/{teacher}/{setting}", prompt, teacher, "t", True, {"setting": setting})
+        for prompt, teachers in teachers_per_prompt.items()
+        for teacher, settings in teachers.items()
+        for setting in settings
+    )
+    prompts = {key: Prompt(key, (Message("user", key),)) for key in teachers_per_prompt}
+    return Pool(prompts, responses, {"the answer is wrong": 5})
+
+
+SMALL = _pool(
+    {
+        "two": {"A": ["5-Shot", "0-Shot"], "B": ["Root C w/ H"]},
+        "three": {"A": ["0-Shot"], "B": ["No C w/ H", "own setting", "5-Shot"], "C": ["0-Shot"]},
+        "also two": {"B": ["0-Shot"], "C": ["0-Shot"]},
+    }
+)
+
+
+def test_picks_the_prompts_with_most_teachers_and_the_preferred_setting():
+    picked = pick_candidates(SMALL, num_prompts=1)
+    assert list(picked.prompts) == ["three"]
+    assert [response.response_id for response in picked.responses] == [
+        "three/A/0-Shot",
+        "three/B/5-Shot",
+        "three/C/0-Shot",
+    ]
+    assert picked.left_out == {
+        "the answer is wrong": 5,
+        "prompt not picked": 5,
+        "beyond 1 per teacher and prompt": 2,
+    }
+
+
+def test_picks_more_per_teacher_in_pool_order():
+    picked = pick_candidates(SMALL, num_prompts=9, per_teacher=2)
+    assert [r.response_id for r in picked.responses if r.teacher == "B"] == [
+        "two/B/Root C w/ H",
+        "three/B/No C w/ H",
+        "three/B/5-Shot",
+        "also two/B/0-Shot",
+    ]
+    assert picked.left_out == {"the answer is wrong": 5, "beyond 2 per teacher and prompt": 1}
+
+
+def test_preference_can_be_given():
+    picked = pick_candidates(SMALL, num_prompts=1, prefer=("own setting",))
+    assert "three/B/own setting" in {response.response_id for response in picked.responses}
+
+
+def test_the_seed_decides_among_equals_only():
+    equals = _pool({f"P{k}": {"A": ["0-Shot"], "B": ["0-Shot"]} for k in range(30)})
+    picks = [tuple(pick_candidates(equals, 10, seed=seed).prompts) for seed in (0, 0, 1)]
+    assert picks[0] == picks[1] != picks[2]
+    assert list(picks[0]) == sorted(picks[0], key=list(equals.prompts).index)
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (-3, 1)])
+def test_nothing_to_pick_is_refused(numbers):
+    with pytest.raises(InputError, match="both must be 1 or more"):
+        pick_candidates(SMALL, *numbers)
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 99))
+def test_picking_loses_nothing_silently(num_prompts, per_teacher, seed):
+    picked = pick_candidates(SMALL, num_prompts, per_teacher, seed)
+    assert len(picked.responses) + sum(picked.left_out.values()) == len(SMALL.responses) + 5
+    assert {response.prompt_id for response in picked.responses} == set(picked.prompts)
+    assert len(picked.prompts) == min(num_prompts, 3)
+
+
+# ----------------------------------------------------------------------- the packaged data set
+
+
+@pytest.mark.skipif(find_spec("champ_dataset") is None, reason="champ_dataset is not installed")
+def test_packaged_champ_has_the_expected_structure():
+    attempts = load_champ_attempts()
+    assert len(attempts) == 19_440
+    assert attempts.groupby(["teacher", "setting"]).size().eq(270).all()
+    assert set(attempts["setting"]) == {*SETTINGS, *PARTIAL_SETTINGS}
+    assert set(attempts["teacher"]) == {"GPT-3.5", "GPT-4", "GPT-4 Turbo", PALM}
+    usable = attempts[attempts["reason_unusable"].isna()]
+    assert usable[["response", "final_answer"]].notna().all(axis=None)
+    assert attempts["reason_unusable"].value_counts().to_dict() == {
+        "the solution breaks off": 501,
+        "the solution was cut off at the teacher's length limit": 261,
+    }
+    # Concepts explained before the solution are not the solution, and the final sentence is short.
+    assert usable["final_answer"].str.len().median() < 150 < usable["response"].str.len().median()
+    repeats = attempts.pivot(
+        index=["prompt_id", "teacher"], columns="setting", values="final_answer"
+    ).fillna("")
+    assert (repeats["0-Shot"] == repeats["No C w/o H"]).all()
+    references = attempts.drop_duplicates("prompt_id")["answer"].map(reference_expressions)
+    assert references.map(bool).sum() == 210
+    assert all(split_values(gold) for golds in references for gold in golds)

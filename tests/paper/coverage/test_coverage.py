@@ -1,0 +1,637 @@
+"""Coverage: nearest neighbours, equal numbers of candidates, random chunks, intervals."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lalp.errors import InputError
+from lalp.paper.coverage import measure, plots, run
+from lalp.paper.coverage.measure import (
+    ALL,
+    ALL_CANDIDATES,
+    CHUNKS,
+    EQUAL_NUMBERS,
+    PIECES,
+    RESPONSES,
+    STEPS,
+    Comparison,
+    Contrast,
+    Interval,
+    Level,
+    assign_folds,
+    contrast,
+    contrast_levels,
+    cosines_by_count,
+    excerpt,
+    expected_largest,
+    expected_nearest,
+    find_neighbors,
+    group_table,
+    hold_out,
+    mean_interval,
+    nearer_steps,
+    nearest_neighbors,
+    nearness_by_prompt,
+    nearness_curves,
+    permute_lengths,
+    prompt_means,
+    shared_boundaries,
+    similarity_sweep,
+    smallest_choice,
+    split_by_teacher,
+    teacher_table,
+    truncation_table,
+)
+from lalp.pools.reading import load_pool
+from lalp.steps.sentences import split_sentences
+
+DRAWS = {"num_resamples": 500, "seed": 0}
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, dtype=np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def random_units(seed: int, count: int, dim: int = 6) -> np.ndarray:
+    return unit(np.random.default_rng(seed).normal(size=(count, dim)))
+
+
+def level_of(rows: list[tuple[str, str, str]], vectors: np.ndarray) -> Level:
+    """A level of (prompt, teacher, text) rows; one response per prompt and teacher."""
+    items = pd.DataFrame(rows, columns=["prompt_id", "teacher", "text"])
+    items["response_id"] = items["prompt_id"] + "/" + items["teacher"]
+    return Level(items.assign(place=0), vectors)
+
+
+def world(num_prompts: int, per_response: int, seed: int, dim: int = 24) -> Level:
+    """Unrelated random vectors: nothing is nearer to anything but by chance."""
+    rows = [
+        (f"p{i}", teacher, f"{i}{teacher}{k}")
+        for i in range(num_prompts)
+        for teacher in "AB"
+        for k in range(per_response)
+    ]
+    return level_of(rows, random_units(seed, len(rows), dim))
+
+
+# --- nearest neighbours -----------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 9), st.integers(1, 30), st.integers(0, 10**6), st.sampled_from([(1, 1), (3, 12)])
+)
+def test_blocked_search_equals_the_plain_product(num_queries, num_candidates, seed, blocks):
+    queries, candidates = random_units(seed, num_queries), random_units(seed + 1, num_candidates)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "_BLOCK_QUERIES", blocks[0])
+        patch.setattr(measure, "_BLOCK_NUMBERS", blocks[1])
+        cosines, places = nearest_neighbors(queries, candidates)
+        expected = expected_nearest(queries, candidates, [1, ALL])
+    plain = queries @ candidates.T
+    np.testing.assert_allclose(cosines, plain.max(axis=1), atol=1e-6)
+    np.testing.assert_allclose(plain[np.arange(num_queries), places], cosines, atol=1e-6)
+    np.testing.assert_allclose(expected[:, 0], plain.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(expected[:, 1], plain.max(axis=1), atol=1e-6)
+
+
+def test_of_equal_candidates_the_first_is_taken(monkeypatch):
+    monkeypatch.setattr(measure, "_BLOCK_QUERIES", 1)
+    monkeypatch.setattr(measure, "_BLOCK_NUMBERS", 2)
+    candidates = unit([[0, 1], [1, 0], [1, 0], [0, 1], [1, 0]])
+    assert nearest_neighbors(unit([[1, 0]]), candidates)[1].tolist() == [1]
+
+
+def test_a_search_that_cannot_be_made_is_refused():
+    queries = random_units(0, 2)
+    with pytest.raises(InputError, match="no training texts"):
+        nearest_neighbors(queries, queries[:0])
+    with pytest.raises(InputError, match="no training texts"):
+        expected_nearest(queries, queries[:0], [1])
+    with pytest.raises(InputError, match="0 candidates cannot be drawn: give 1 or more"):
+        expected_nearest(queries, queries, [0])
+    with pytest.raises(InputError, match="unknown index 'tree': use one of exact, faiss"):
+        nearest_neighbors(queries, queries, index="tree")
+
+
+def test_a_missing_faiss_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(InputError, match="pip install faiss-cpu, or use index 'exact'"):
+        nearest_neighbors(random_units(0, 2), random_units(1, 9), index="faiss")
+
+
+@pytest.mark.parametrize("num_candidates", [1, 7, 5000])
+def test_faiss_is_near_the_exact_search_and_never_above(num_candidates):
+    pytest.importorskip("faiss", reason="faiss-cpu is an optional package")
+    centres = random_units(0, 40, 16)
+    rng = np.random.default_rng(1)
+    noisy = [
+        unit(centres[rng.integers(40, size=n)] + 0.1 * rng.normal(size=(n, 16)))
+        for n in (200, num_candidates)
+    ]
+    exact, _ = nearest_neighbors(*noisy)
+    cosines, places = nearest_neighbors(*noisy, index="faiss")
+    assert (cosines <= exact + 1e-5).all()
+    assert (cosines >= exact - 1e-5).mean() > 0.95
+    np.testing.assert_allclose((noisy[0] * noisy[1][places]).sum(axis=1), cosines, atol=1e-5)
+
+
+# --- a number of candidates -------------------------------------------------------------------
+
+
+def test_expected_nearest_by_hand():
+    cosines = np.array([0.9, 0.5, 0.1])
+    candidates = np.column_stack([cosines, np.sqrt(1 - cosines**2)])
+    expected = expected_nearest(np.array([[1.0, 0.0]]), candidates, [1, 2, 3, 99, ALL])
+    # Pairs: 0.9, 0.9, 0.5.
+    np.testing.assert_allclose(expected[0], [0.5, 2.3 / 3, 0.9, 0.9, 0.9])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=8),
+    st.integers(1, 9),
+)
+def test_expected_largest_is_the_mean_over_all_draws(values, count):
+    draws = list(itertools.combinations(values, min(count, len(values))))
+    mean = np.mean([max(draw) for draw in draws])
+    found = expected_largest(np.array([values, values[::-1]]), [count])
+    np.testing.assert_allclose(found, [[mean], [mean]], atol=1e-9)
+
+
+def test_of_many_values_only_the_high_ones_matter():
+    values = np.random.default_rng(0).normal(size=(2, 3000))
+    exact = [
+        [
+            sum(
+                value * math.comb(rank, count - 1)
+                for rank, value in enumerate(map(float, np.sort(row)))
+            )
+            / math.comb(3000, count)
+            if count == 1
+            else float(
+                sum(
+                    np.float64(math.comb(rank, count - 1) / math.comb(3000, count)) * value
+                    for rank, value in enumerate(np.sort(row))
+                )
+            )
+            for count in (1, 200, 2999)
+        ]
+        for row in values
+    ]
+    np.testing.assert_allclose(expected_largest(values, [200, 2999]), np.array(exact)[:, 1:])
+    np.testing.assert_allclose(expected_largest(values, [1, 200, 2999]), exact)
+
+
+def test_more_candidates_are_never_farther():
+    expected = expected_nearest(random_units(0, 20), random_units(1, 50), range(1, 51))
+    assert (np.diff(expected, axis=1) >= -1e-7).all()
+
+
+# --- who is compared with whom ----------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 40), st.integers(2, 9), st.integers(0, 99))
+def test_folds_are_even_and_follow_the_seed_alone(num_prompts, num_folds, seed):
+    prompts = [f"p{i}" for i in range(num_prompts)]
+    folds = assign_folds(prompts, num_folds, seed)
+    assert set(folds) == set(prompts)
+    sizes = pd.Series(folds).value_counts()
+    assert len(sizes) == min(num_folds, num_prompts)
+    assert sizes.max() - sizes.min() <= 1
+    assert assign_folds([*prompts[::-1], *prompts], num_folds, seed) == folds
+
+
+@pytest.mark.parametrize(("prompts", "folds"), [([], 5), (["p"], 5), (["p", "q"], 1)])
+def test_one_prompt_cannot_be_held_out(prompts, folds):
+    with pytest.raises(InputError, match="holding out needs two of each"):
+        assign_folds(prompts, folds, 0)
+
+
+def test_no_candidate_shares_a_prompt_or_a_group_with_what_is_held_out():
+    level = world(7, 3, 0)
+    groups = {f"p{i}": "xyz"[i % 3] for i in range(7)}
+    comparisons = hold_out(level.items, groups)
+    held_out = np.concatenate([comparison.queries for comparison in comparisons])
+    assert sorted(held_out) == list(range(len(level.items)))
+    labels = level.items["prompt_id"].map(groups).to_numpy()
+    for comparison in comparisons:
+        (label,) = set(labels[comparison.queries])
+        assert label not in labels[comparison.candidates]
+        assert len(comparison.queries) + len(comparison.candidates) == len(labels)
+    assert smallest_choice(comparisons) == len(labels) - (labels == "x").sum()
+
+
+def test_of_large_levels_an_even_part_is_held_out(monkeypatch):
+    monkeypatch.setattr(measure, "_MAX_QUERIES", 20)
+    items = world(5, 7, 0).items  # 10 responses of 7 texts: 2 of each may be held out
+    items = pd.concat([items, items[:1].assign(response_id="short")], ignore_index=True)
+    comparisons = hold_out(items, {f"p{i}": i for i in range(5)})
+    held_out = np.concatenate([comparison.queries for comparison in comparisons])
+    counts = items.iloc[held_out]["response_id"].value_counts()
+    assert counts.to_dict() == dict.fromkeys(items["response_id"].unique(), 1)
+    monkeypatch.setattr(measure, "_MAX_QUERIES", 22)
+    held_out = np.concatenate([c.queries for c in hold_out(items, {f"p{i}": i for i in range(5)})])
+    assert np.bincount(held_out[held_out < 70] % 7).tolist() == [0, 0, 0, 10, 0, 0, 10]
+    assert sum(len(c.candidates) for c in comparisons) == 4 * len(items)
+
+
+def test_groups_that_leave_nothing_to_compare_are_refused():
+    items = world(3, 1, 0).items
+    with pytest.raises(InputError, match="prompt 'p2' is in no group"):
+        hold_out(items, {"p0": 1, "p1": 2})
+    with pytest.raises(InputError, match="all prompts are in one group"):
+        hold_out(items, dict.fromkeys(["p0", "p1", "p2"], 1))
+
+
+def test_candidates_by_the_same_and_by_other_teachers():
+    level = world(2, 1, 0)  # p0/A, p0/B, p1/A, p1/B
+    parts = split_by_teacher(level.items, hold_out(level.items, {"p0": 0, "p1": 1}))
+    pairs = {
+        whose: [(list(c.queries), list(c.candidates)) for c in found]
+        for whose, found in parts.items()
+    }
+    assert pairs["same teacher"] == [([0], [2]), ([1], [3]), ([2], [0]), ([3], [1])]
+    assert pairs["other teachers"] == [([0], [3]), ([1], [2]), ([2], [1]), ([3], [0])]
+
+
+def test_levels_that_do_not_fit_are_refused():
+    items = world(2, 1, 0).items
+    with pytest.raises(InputError, match="4 texts but 3 vectors"):
+        Level(items, random_units(0, 3))
+    for vectors in (2 * random_units(0, 4), np.full((4, 2), np.nan)):
+        with pytest.raises(InputError, match="not of unit length"):
+            Level(items, vectors)
+
+
+# --- random chunks ----------------------------------------------------------------------------
+
+prose = st.lists(
+    st.sampled_from(
+        ["We add.", "So $x = 3$.", "\n\n", "Then\n", "it holds.", "因此成立。", "1. a", "  "]
+    ),
+    max_size=25,
+).map(" ".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(prose, st.integers(0, 99))
+def test_chunks_partition_the_text_with_the_lengths_of_the_steps(text, seed):
+    spans = split_sentences(text)
+    chunks = permute_lengths(text, spans, seed)
+    assert "".join(text[a:b] for a, b in chunks) == text
+    assert all(a < b for a, b in chunks)
+    assert chunks == permute_lengths(text, spans, seed)
+    lengths = [
+        sorted(n for a, b in parts if (n := len(measure._WORD.findall(text[a:b]))))
+        for parts in (spans, chunks)
+    ]
+    assert lengths[0] == lengths[1]
+
+
+def test_chunks_cut_no_word_and_move_the_boundaries():
+    text = "One. Two three four. Five six. Seven eight nine ten eleven."
+    spans = split_sentences(text)
+    chunks = permute_lengths(text, spans, 3)
+    assert all(text[a - 1] == " " for a, _ in chunks[1:])
+    assert shared_boundaries(spans, chunks) == (0, 3)
+    assert permute_lengths(text, [(0, len(text))], 0) == [(0, len(text))]
+    assert permute_lengths("", [], 0) == []
+    assert permute_lengths(" \n", [(0, 2)], 0) == [(0, 2)]
+
+
+def test_shared_boundaries_by_hand():
+    assert shared_boundaries([(0, 2), (2, 5), (5, 9)], [(0, 5), (5, 6), (6, 9)]) == (1, 2)
+
+
+# --- means and intervals ----------------------------------------------------------------------
+
+
+def test_every_prompt_and_every_response_counts_the_same():
+    items = pd.DataFrame(
+        {"prompt_id": list("ppppq"), "response_id": ["p/A", "p/A", "p/A", "p/B", "q/A"]}
+    )
+    values = np.array([[1.0, 1], [2, np.nan], [3, 1], [6, 0], [5, 9]])
+    means = prompt_means(items, values, [1, "all"])
+    assert means.index.tolist() == ["p", "q"]
+    # Rows with a missing value are left out as a whole: p/A has (1 + 3) / 2 = 2, p/B has 6.
+    assert means[1].tolist() == [4, 5]
+    assert means["all"].tolist() == [0.5, 9]
+
+
+def test_an_interval_has_its_normal_width():
+    values = pd.Series(np.random.default_rng(0).normal(3, 2, 400))
+    found = mean_interval(values, 4000, 1)
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half, abs=0.03)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.03)
+    assert str(Interval(1, 0.5, 2, 9)) == "1.000 [0.500, 2.000]"
+
+
+@pytest.mark.parametrize("size", [0, 1, 5])
+def test_few_prompts_have_no_interval(size):
+    found = mean_interval(pd.Series([1.0] * size, dtype=float), 100, 0)
+    assert math.isnan(found.low) and math.isnan(found.high)
+    assert f"{size} prompts: no interval" in str(found)
+
+
+def test_a_contrast_is_paired_by_prompt():
+    first = pd.Series(dict(zip("abcdefg", [1.0, 2, 3, 4, 5, 6, 99], strict=True)))
+    second = pd.Series(dict(zip("fedcba", [5.0, 4, 3, 2, 1, 1], strict=True)))
+    found = contrast(first, second, **DRAWS)
+    assert found.difference.mean == pytest.approx(5 / 6)  # 0 for a, 1 for the others
+    assert found.difference.num_prompts == 6
+    assert found.share_above.mean == pytest.approx(5 / 6)
+    assert 0.4 < found.share_above.low < 5 / 6 < found.share_above.high < 1
+    assert (found.first.mean, found.second.mean) == (3.5, pytest.approx(16 / 6))
+
+
+# --- the analysis over levels -----------------------------------------------------------------
+
+
+def test_equal_numbers_take_chance_away():
+    # Steps are no nearer to each other than responses are; there are only ten times as many.
+    levels = {RESPONSES: world(30, 1, 1), STEPS: world(30, 10, 2)}
+    folds = assign_folds([f"p{i}" for i in range(30)], 5, 0)
+    found = contrast_levels(nearness_by_prompt(levels, folds), **DRAWS)
+    assert found["steps - responses", ALL_CANDIDATES].difference.low > 0.1
+    equal = found["steps - responses", EQUAL_NUMBERS].difference
+    assert equal.low < 0 < equal.high
+
+
+def test_equal_numbers_leave_what_recurs():
+    # Every step is one of eight moves, whatever the prompt; responses are unrelated.
+    steps = world(30, 10, 3)
+    moves = random_units(4, 8, 24)[np.random.default_rng(5).integers(8, size=len(steps.items))]
+    levels = {RESPONSES: world(30, 1, 1), STEPS: Level(steps.items, moves)}
+    folds = assign_folds([f"p{i}" for i in range(30)], 5, 0)
+    values = nearness_by_prompt(levels, folds)
+    found = contrast_levels(values, **DRAWS)["steps - responses", EQUAL_NUMBERS]
+    assert found.difference.low > 0.3
+    assert found.share_above.mean == 1
+    assert values[STEPS][ALL_CANDIDATES].min() == pytest.approx(1)
+    assert list(values[RESPONSES]) == [1, 2, 5, 10, 20, EQUAL_NUMBERS, ALL_CANDIDATES]
+    np.testing.assert_allclose(
+        values[RESPONSES][EQUAL_NUMBERS], values[RESPONSES][ALL_CANDIDATES], atol=1e-6
+    )
+
+
+def test_curves_end_at_all_candidates():
+    levels = {RESPONSES: world(6, 1, 1)}
+    values = nearness_by_prompt(levels, assign_folds([f"p{i}" for i in range(6)], 2, 0))
+    curves = nearness_curves(values, {RESPONSES: 6}, **DRAWS)
+    assert curves["candidates"].tolist() == [1, 2, 5, 6]
+    assert curves["mean"].is_monotonic_increasing
+    assert curves["mean"].iloc[-1] == pytest.approx(values[RESPONSES][ALL_CANDIDATES].mean())
+
+
+def test_groups_are_told_apart():
+    levels = {RESPONSES: world(24, 1, 1), STEPS: world(24, 6, 2)}
+    kinds = {f"p{i}": ("odd" if i % 2 else "even") for i in range(24)}
+    values = nearness_by_prompt(levels, kinds)
+    table = group_table(values, kinds, **DRAWS)
+    assert table[["label", "candidates"]].to_numpy().tolist() == [
+        ["even", ALL_CANDIDATES],
+        ["odd", ALL_CANDIDATES],
+        ["even", EQUAL_NUMBERS],
+        ["odd", EQUAL_NUMBERS],
+    ]
+    even = [f"p{i}" for i in range(0, 24, 2)]
+    steps, responses = (
+        values[name].loc[even, ALL_CANDIDATES].mean() for name in (STEPS, RESPONSES)
+    )
+    assert table["difference"][0] == pytest.approx(steps - responses)
+
+
+def test_a_teachers_own_texts_are_nearer_if_it_has_a_manner():
+    level = world(20, 2, 7)
+    manner = np.where(level.items["teacher"] == "A", 1.0, -1.0)[:, None] * np.eye(24)[:1]
+    levels = {RESPONSES: Level(level.items, unit(level.vectors + manner))}
+    folds = assign_folds([f"p{i}" for i in range(20)], 5, 0)
+    table = teacher_table(levels, folds, **DRAWS)
+    assert table["low"][0] > 0.3
+    assert table["candidates"][0] == 32  # of one teacher: 16 training prompts, 2 texts each
+    alone = level.items["teacher"] == "A"
+    one = Level(level.items[alone].reset_index(drop=True), level.vectors[alone])
+    assert teacher_table({RESPONSES: one}, folds, **DRAWS).empty
+
+
+def test_similar_problems_are_left_out():
+    # Each even problem has a twin whose response is the same; all else is unrelated.
+    level = world(12, 1, 8)
+    twins = level.vectors.copy()
+    twins[2::4], twins[3::4] = twins[0::4], twins[1::4]
+    names = [f"p{i}" for i in range(12)]
+    similarity = pd.DataFrame(np.eye(12), index=names, columns=names)
+    for i in range(0, 12, 2):
+        similarity.iloc[i, i + 1] = similarity.iloc[i + 1, i] = 0.9
+    levels = {RESPONSES: Level(level.items, twins), STEPS: world(12, 3, 9)}
+    folds = {name: i % 2 for i, name in enumerate(names)}
+    sweep = similarity_sweep(levels, folds, similarity, [ALL, 0.5, -1], **DRAWS)
+    assert sweep["limit"].unique().tolist() == [ALL, 0.5]  # at -1 nothing would be left
+    assert sweep.query("limit == inf")["second"].tolist()[0] == pytest.approx(1)
+    # By hand for the lower limit: 10 responses of the 5 other prompts of the other fold.
+    expected = []
+    for i in range(12):
+        others = [j for j in range(12) if j % 2 != i % 2 and j // 2 != i // 2]
+        rows = [2 * j + k for j in others for k in (0, 1)]
+        expected.append((twins[2 * i : 2 * i + 2] @ twins[rows].T).max(axis=1).mean())
+    low = sweep[(sweep["limit"] == 0.5) & (sweep["candidates"] == ALL_CANDIDATES)]
+    assert low["second"].iloc[0] == pytest.approx(np.mean(expected), abs=1e-6)
+    # The same number is drawn at both limits.
+    equal = sweep[sweep["candidates"] == EQUAL_NUMBERS]
+    assert equal["second"].iloc[1] == pytest.approx(low["second"].iloc[0])
+    assert equal["second"].iloc[0] < 1
+
+
+def test_neighbours_are_the_nearest_of_other_folds():
+    rows = [("p", "A", "one"), ("p", "B", "two"), ("q", "A", "three"), ("q", "B", "four")]
+    level = level_of(rows, unit([[1, 0], [0, 1], [1, 0.1], [1, 5]]))
+    found = find_neighbors(level, hold_out(level.items, {"p": 0, "q": 1}))
+    assert found.index.tolist() == [0, 1, 2, 3]
+    assert found["nearest"].tolist() == [2, 3, 0, 1]
+    values = cosines_by_count(level, [Comparison(np.array([0]), np.array([2, 3]))], [ALL])
+    assert values[0, 0] == pytest.approx(found["cosine"][0])
+    assert np.isnan(values[1:]).all()
+
+
+def test_share_of_steps_nearer_than_their_response():
+    responses = pd.DataFrame({"response_id": ["p/A", "q/A"], "cosine": [0.5, 0.9]})
+    steps = pd.DataFrame(
+        {
+            "prompt_id": list("pppq"),
+            "response_id": ["p/A", "p/A", "p/A", "q/A"],
+            "cosine": [0.4, 0.6, 0.7, 0.9],
+        }
+    )
+    shares = nearer_steps(responses, steps)
+    assert shares["p"] == pytest.approx(2 / 3)
+    assert shares["q"] == 0
+
+
+def test_truncation_by_hand():
+    items = pd.DataFrame({"num_tokens": [4, 10, 16], "num_read": [4, 10, 10]})
+    row = truncation_table({"responses": items}).iloc[0]
+    assert (row["texts"], row["cut"], row["tokens_longest"]) == (3, 1, 16)
+    assert row["share_tokens_lost"] == pytest.approx(6 / 30)
+    assert row["share_cut"] == pytest.approx(1 / 3)
+
+
+def test_excerpts_are_short_and_say_so():
+    assert excerpt("one\n two") == "one two"
+    assert excerpt(" ".join(map(str, range(20))), 3) == "0 1 2 ..."
+    assert excerpt("x" * 200, max_characters=5) == "xxxxx ..."
+
+
+# --- what the notebook shares -----------------------------------------------------------------
+
+
+def contrast_of(difference: tuple[float, float, float], share: float = 1.0) -> Contrast:
+    mean = Interval(0.7, 0.6, 0.8, 50)
+    return Contrast(
+        mean, mean, Interval(*difference, 50), Interval(share, share - 0.02, share + 0.02, 50)
+    )
+
+
+def verdicts_of(gap: Contrast, equal: Contrast, by_category: pd.DataFrame, share: float = 0.95):
+    up = contrast_of((0.1, 0.05, 0.2))
+    contrasts = {
+        (f"{first} - {second}", candidates): up
+        for first, second in ((STEPS, PIECES), (STEPS, CHUNKS), (CHUNKS, RESPONSES))
+        for candidates in (ALL_CANDIDATES, EQUAL_NUMBERS)
+    }
+    contrasts |= {(f"{STEPS} - {RESPONSES}", ALL_CANDIDATES): gap}
+    contrasts |= {(f"{STEPS} - {RESPONSES}", EQUAL_NUMBERS): equal}
+    items = world(6, 1, 0).items.assign(num_tokens=[4] * 6 + [20] * 6, num_read=10)
+    level = Level(items, random_units(0, 12))
+    nearer = Interval(share, share - 0.02, share + 0.02, 50)
+    return run.coverage_verdicts(contrasts, by_category, nearer, {RESPONSES: level, STEPS: level})
+
+
+def categories_of(*differences: tuple[float, float, float]) -> pd.DataFrame:
+    labels = [f"c{i}" for i in range(len(differences))] + list(run._TOGETHER)
+    rows = [*differences, *[(0.0, -0.1, 0.1)] * 2]
+    return pd.DataFrame(
+        {"label": label, "candidates": c, "difference": d, "low": low, "high": high}
+        for c in (ALL_CANDIDATES, EQUAL_NUMBERS)
+        for label, (d, low, high) in zip(labels, rows, strict=True)
+    )
+
+
+def test_verdicts_follow_the_intervals():
+    up, flat, down = (0.1, 0.05, 0.2), (0.01, -0.1, 0.1), (-0.1, -0.2, -0.05)
+    found = verdicts_of(contrast_of(up, 0.95), contrast_of(down, 0.2), categories_of(up, up))
+    words = [verdict.verdict for verdict in found]
+    no = "does not hold"
+    assert words == ["holds", no, "holds", "holds", "holds", no, "holds", "holds", "holds"]
+    assert "0.000 [-0.100, 0.100]" in found[1].why
+    found = verdicts_of(contrast_of(flat, 0.9), contrast_of(up), categories_of(up, flat), 0.5)
+    words = [verdict.verdict for verdict in found]
+    assert [words[i] for i in (0, 1, 4, 6, 8)] == [
+        "not resolved",
+        "holds",
+        "not resolved",
+        "not resolved",
+        no,
+    ]
+    found = verdicts_of(contrast_of(up), contrast_of(up), categories_of(up, down))
+    assert found[6].verdict == no
+
+
+def test_a_pool_without_categories_and_too_few_prompts_settle_nothing():
+    nan = (0.1, math.nan, math.nan)
+    found = verdicts_of(contrast_of(nan, math.nan), contrast_of(nan), pd.DataFrame(), math.nan)
+    words = [found[i].verdict for i in (0, 1, 4, 6, 7, 8)]
+    assert words == ["not resolved"] * 3 + ["not testable at this scale"] * 2 + ["not resolved"]
+
+
+def small_pool(**extra: str):
+    records = [
+        {
+            "prompt_id": f"p{i}",
+            "prompt": f"What is {i} plus 1?",
+            "teacher": teacher,
+            "response": f"We add {i} and 1. Then we write it down. So it is {i + 1}.",
+            **{name: f"{value}{i % 2}" for name, value in extra.items()},
+        }
+        for i in range(6)
+        for teacher in "AB"
+    ]
+    return load_pool(records)
+
+
+def test_categories_are_taken_where_every_prompt_has_one():
+    assert run.coverage_categories(small_pool(category="c"))["p3"] == "c1"
+    assert run.coverage_categories(small_pool()) == {}
+    assert run.coverage_by_category({}, {}, None, 0).empty
+
+
+def test_neighbours_are_written_whole_and_shown_short(tmp_path, monkeypatch):
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
+    rows = [(f"p{i}", "A", f"text {i} " + "word " * 30) for i in range(10)]
+    level = level_of(rows, random_units(3, 10))
+    folds = assign_folds(level.items["prompt_id"], 5, 0)
+    found = find_neighbors(level, hold_out(level.items, folds))
+    path = run.save_neighbors({STEPS: level}, {STEPS: found}, "smoke")
+    pairs = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(pairs) == 10
+    assert pairs[4]["held_out"]["text"] == rows[4][2]
+    assert pairs[4]["nearest"]["text"] == rows[found["nearest"][4]][2]
+    assert pairs[4]["nearest"]["prompt_id"] != pairs[4]["held_out"]["prompt_id"]
+    examples = run.neighbor_examples(found, level.items["text"], 5)
+    assert examples["cosine"].is_monotonic_increasing and len(examples) == 5
+    assert examples["nearer than"].tolist() == ["15%", "35%", "45%", "65%", "85%"]
+    assert all(len(text.split()) <= 13 for text in examples["held out"])
+    assert len(run.neighbor_examples(found[:1], level.items["text"], 3)) == 3
+
+
+@pytest.mark.slow
+def test_levels_of_a_pool_with_the_packaged_embedder(tmp_path, monkeypatch):
+    from lalp.paper.profiles import load_profile
+
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
+    profile, pool = load_profile("smoke"), small_pool(category="c")
+    chosen = run.coverage_pool(profile, pool, 0)
+    spans = run.coverage_spans(profile, chosen, 0)
+    levels = run.coverage_levels(profile, chosen, spans)
+    assert list(levels) == [RESPONSES, PIECES, STEPS, CHUNKS]
+    assert [len(level.items) for level in levels.values()] == [12, 12, 36, 36]
+    assert "".join(levels[STEPS].items["text"][:3]) == chosen.responses[0].text.replace(". ", ".")
+    np.testing.assert_array_equal(levels[RESPONSES].vectors, levels[PIECES].vectors)
+    assert truncation_table({n: v.items for n, v in levels.items()})["cut"].sum() == 0
+    folds = run.coverage_folds(chosen, 0)
+    sweep = run.coverage_by_similarity(profile, chosen, levels, folds, 0)
+    assert sweep["limit"].iloc[0] == ALL
+    assert len(run.paper_pairs_table(profile)) == 2
+
+
+def test_figures_are_drawn():
+    levels = {RESPONSES: world(8, 1, 1), STEPS: world(8, 3, 2)}
+    folds = assign_folds([f"p{i}" for i in range(8)], 4, 0)
+    values = nearness_by_prompt(levels, folds)
+    found = {n: find_neighbors(v, hold_out(v.items, folds)) for n, v in levels.items()}
+    problems = pd.DataFrame({name: table[ALL_CANDIDATES] for name, table in values.items()})
+    curves = nearness_curves(values, {RESPONSES: 12, STEPS: 36}, **DRAWS)
+    controls = measure.contrast_table(contrast_levels(values, **DRAWS))
+    sweep = pd.concat([controls.assign(limit=limit) for limit in (ALL, 0.5)])
+    figures = [
+        plots.plot_coverage(found, problems, sort_by=RESPONSES),
+        plots.plot_nearness(curves, 12),
+        plots.plot_differences(controls, "difference"),
+        plots.plot_similarity_sweep(sweep),
+    ]
+    assert all(axis.get_xlabel() for figure in figures for axis in figure.axes)
+    plt.close("all")

@@ -1,0 +1,302 @@
+"""Clean copies of executed notebooks, and what every committed notebook must be."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from lalp.paper.refresh import KERNEL, clean_notebook, find_absolute_path, main
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMES = {
+    "execution": {"iopub.execute_input": "2031-05-06T07:08:09.101112Z"},
+    "papermill": {"duration": 0.1, "start_time": "2031-05-06T07:08:09.101112"},
+}
+
+
+def code(cell_id: str, source: str, count: int | None, outputs=(), tags=()) -> NotebookNode:
+    """A cell as papermill leaves it."""
+    return new_code_cell(
+        source,
+        id=cell_id,
+        execution_count=count,
+        outputs=list(outputs),
+        metadata={**TIMES, "tags": list(tags)},
+    )
+
+
+def printed(text: str, name: str = "stdout") -> NotebookNode:
+    return new_output("stream", name=name, text=text)
+
+
+def shown(count: int, text: str, **data: str) -> NotebookNode:
+    return new_output("execute_result", {"text/plain": text, **data}, execution_count=count)
+
+
+def executed(
+    *extra: NotebookNode, injected: str = '# Parameters\nPROFILE = "cpu"\n'
+) -> NotebookNode:
+    """A notebook as papermill leaves it, with the injected cell as its second code cell."""
+    cells = [
+        new_markdown_cell("# 07 A title", id="md", metadata={"papermill": {}, "tags": []}),
+        code("own", 'PROFILE = "cpu"\nSEED = 0', 1, tags=["parameters"]),
+        code("inj", injected, 2, tags=["injected-parameters"]),
+        code("sum", "1 + 2", 3, [printed("warned\n", "stderr"), shown(3, "3")]),
+        *extra,
+    ]
+    metadata = {
+        "kernelspec": {"display_name": "Some env", "language": "python", "name": "some-env"},
+        "language_info": {"name": "python", "version": "3.11.99", "codemirror_mode": {}},
+        "papermill": {"input_path": "a.ipynb", "duration": 3.5},
+        "widgets": {},
+    }
+    return new_notebook(cells=cells, metadata=metadata)
+
+
+def save(folder: Path, name: str, notebook: NotebookNode) -> Path:
+    folder.mkdir(exist_ok=True)
+    nbformat.write(notebook, folder / name)
+    return folder
+
+
+def refuse(folder: Path, notebook: NotebookNode, capsys) -> str:
+    """Refuse a notebook beside a good one: exit code 2, nothing written. Returns the message."""
+    source = save(save(folder / "src", "a_good.ipynb", executed()), "bad.ipynb", notebook)
+    assert main([str(source), str(folder / "dst")]) == 2
+    assert not list((folder / "dst").glob("*"))
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert "bad.ipynb" in message
+    return message
+
+
+# --- cleaning -------------------------------------------------------------------------------
+
+
+def test_run_metadata_goes_and_ids_sources_and_tags_stay():
+    notebook = clean_notebook(executed())
+    assert notebook.metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+    }
+    assert [cell.id for cell in notebook.cells] == ["md", "own", "sum"]
+    assert [cell.source for cell in notebook.cells][1:] == ['PROFILE = "cpu"\nSEED = 0', "1 + 2"]
+    assert [cell.metadata for cell in notebook.cells] == [{}, {"tags": ["parameters"]}, {}]
+
+
+def test_counts_are_contiguous_without_the_injected_cell():
+    notebook = clean_notebook(executed(code("last", "4", 4, [shown(4, "4")])))
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == [1, 2, 3]
+    assert [cell.outputs[0].execution_count for cell in notebook.cells[2:]] == [2, 3]
+
+
+def test_standard_error_goes_and_printed_pieces_are_joined():
+    pieces = [printed("a\n"), printed("oops\n", "stderr"), printed("b\n"), shown(4, "5")]
+    notebook = clean_notebook(executed(code("last", "x", 4, [*pieces, printed("c\n")])))
+    outputs = notebook.cells[-1].outputs
+    assert [output.output_type for output in outputs] == ["stream", "execute_result", "stream"]
+    assert [outputs[0].text, outputs[2].text] == ["a\nb\n", "c\n"]
+    assert [output.output_type for output in notebook.cells[2].outputs] == ["execute_result"]
+
+
+def test_a_notebook_without_injected_cell_is_cleaned_too():
+    notebook = executed()
+    del notebook.cells[2]
+    assert [cell.get("execution_count") for cell in clean_notebook(notebook).cells] == [None, 1, 2]
+
+
+def test_files_are_valid_end_in_one_newline_and_hold_no_trace_of_the_run(tmp_path, capsys):
+    source = save(tmp_path / "src", "07_a.ipynb", executed())
+    assert main([str(source), str(tmp_path / "dst")]) == 0
+    assert capsys.readouterr().out == "07_a.ipynb: refreshed\n"
+    path = tmp_path / "dst" / "07_a.ipynb"
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("}\n") and not text.endswith("\n\n")
+    for trace in ("papermill", "2031", "3.11", "Some env", "some-env", "warned", "injected"):
+        assert trace not in text
+    nbformat.validate(nbformat.read(path, as_version=4))
+    assert [file.name for file in path.parent.iterdir()] == ["07_a.ipynb"]
+
+
+def test_cleaning_again_changes_nothing(tmp_path, capsys):
+    source = save(tmp_path / "src", "07_a.ipynb", executed())
+    main([str(source), str(tmp_path / "once")])
+    path = tmp_path / "once" / "07_a.ipynb"
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    assert main([str(tmp_path / "once"), str(tmp_path / "once")]) == 0
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert capsys.readouterr().out.endswith("07_a.ipynb: unchanged\n")
+
+
+def test_an_older_copy_is_replaced_and_other_files_stay(tmp_path):
+    source = save(tmp_path / "src", "07_a.ipynb", executed())
+    target = tmp_path / "dst"
+    target.mkdir()
+    (target / "07_a.ipynb").write_text("old")
+    (target / "notes.txt").write_text("mine")
+    assert main([str(source), str(target)]) == 0
+    assert sorted(file.name for file in target.iterdir()) == ["07_a.ipynb", "notes.txt"]
+    assert (target / "07_a.ipynb").read_text().startswith("{")
+
+
+# --- refusals -------------------------------------------------------------------------------
+
+
+def test_an_error_output_is_refused(tmp_path, capsys):
+    error = new_output("error", ename="KeyError", evalue="'x'", traceback=[])
+    message = refuse(tmp_path, executed(code("last", "d['x']", 4, [error])), capsys)
+    assert "cell 4 (last)" in message and "KeyError" in message
+
+
+def test_a_cell_that_did_not_run_is_refused(tmp_path, capsys):
+    message = refuse(tmp_path, executed(code("last", "1", None)), capsys)
+    assert "cell 4 (last) did not run" in message
+
+
+@pytest.mark.parametrize(
+    "injected",
+    ['PROFILE = "smoke"', "SEED = 1", "OTHER = 1", "PROFILE = print()", "PROFILE = ", "print(1)"],
+)
+def test_a_run_with_other_parameters_is_refused(injected, tmp_path, capsys):
+    assert "parameter" in refuse(tmp_path, executed(injected=injected), capsys)
+
+
+@pytest.mark.parametrize("whose", ["home", "cwd", "prefix"])
+@pytest.mark.parametrize("form", ["stdout", "text", "html", "source", "markdown"])
+def test_a_path_of_this_machine_is_refused(form, whose, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", "/people/ada")
+    path = {"home": "/people/ada", "cwd": Path.cwd(), "prefix": sys.prefix}[whose]
+    text = f"saved to {path}/figures"
+    cell = {
+        "stdout": code("last", "1", 4, [printed(text)]),
+        "text": code("last", "1", 4, [shown(4, repr(text))]),
+        "html": code("last", "1", 4, [shown(4, "", **{"text/html": f"<td>{text}</td>"})]),
+        "source": code("last", f"open({text!r})", 4),
+        "markdown": new_markdown_cell(text, id="last"),
+    }[form]
+    message = refuse(tmp_path, executed(cell), capsys)
+    assert "cell 4 (last)" in message and f"{path}/figures" in message
+
+
+def test_a_path_on_standard_error_alone_is_no_reason_to_refuse(tmp_path):
+    cell = code("last", "1", 4, [printed(f"{Path.cwd()}/x.py:1: Warning\n", "stderr")])
+    assert clean_notebook(executed(cell)).cells[-1].outputs == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/home/ada/x.json", "(/tmp/ipykernel_12/3.py", "file:///Users/ada/x", "a=/opt/conda/lib",
+     "'/var/lib/x'", "/usr/lib/python3", "\n/mnt/data"],
+)  # fmt: skip
+def test_absolute_paths_are_found(text):
+    found = find_absolute_path(text)
+    assert found is not None and found.startswith("/") and found in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "figures/pool.png", "../build/cpu", "https://example.org/home/ada/x", "and/or", "1/2",
+     "~/data/tmp/x", "n/tmp/x", "/homeward/bound", "a / b", r"\frac{1}{2}", "./var/x", "//tmp/x"],
+)  # fmt: skip
+def test_other_slashes_are_let_through(text):
+    assert find_absolute_path(text) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "no JSON", '{"nbformat": 4, "cells": 1}'])
+def test_a_file_that_is_no_notebook_is_refused(content, tmp_path, capsys):
+    source = save(tmp_path / "src", "a.ipynb", executed())
+    (source / "broken.ipynb").write_text(content)
+    assert main([str(source), str(tmp_path / "dst")]) == 2
+    assert "broken.ipynb: not a notebook" in capsys.readouterr().err
+    assert not list((tmp_path / "dst").glob("*"))
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_a_folder_without_notebooks_is_refused(make, tmp_path, capsys):
+    source = tmp_path / "src"
+    if make:
+        source.mkdir()
+    assert main([str(source), str(tmp_path / "dst")]) == 2
+    assert "no notebooks there" in capsys.readouterr().err
+
+
+def test_it_runs_as_a_module(tmp_path):
+    source = save(tmp_path / "src", "07_a.ipynb", executed(code("last", "1", None)))
+    done = subprocess.run(
+        [sys.executable, "-m", "lalp.paper.refresh", source, tmp_path / "dst"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: 07_a.ipynb, cell 4 (last) did not run")
+
+
+# --- committed notebooks --------------------------------------------------------------------
+
+
+@pytest.fixture(
+    params=sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")), ids=lambda path: path.stem
+)
+def committed(request) -> NotebookNode:
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parse(cell: NotebookNode) -> ast.Module:
+    """The cell's syntax tree, without lines for IPython or the shell."""
+    return ast.parse(re.sub(r"(?m)^[ \t]*[%!].*$", "pass", cell.source))
+
+
+def test_committed_cells_ran_in_order_without_error(committed):
+    counts = [cell.execution_count for cell in code_cells(committed)]
+    assert counts == list(range(1, len(counts) + 1))
+    outputs = [output for cell in code_cells(committed) for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+
+
+def test_committed_cells_that_are_checked_have_output(committed):
+    checked = [cell for cell in code_cells(committed) if _is_checked(cell)]
+    assert checked, "a notebook without a checked cell proves nothing"
+    assert all(cell.outputs for cell in checked)
+
+
+def _is_checked(cell: NotebookNode) -> bool:
+    return cell.source.startswith("# NBVAL_CHECK_OUTPUT")
+
+
+def test_committed_parameters_are_literals_in_one_cell(committed):
+    (cell,) = (c for c in committed.cells if "parameters" in c.metadata.get("tags", []))
+    statements = parse(cell).body
+    assert statements and all(isinstance(statement, ast.Assign) for statement in statements)
+    for statement in statements:
+        ast.literal_eval(statement.value)
+
+
+def test_committed_notebooks_are_short_and_define_nothing(committed):
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    assert len(committed.cells) <= 34
+    for cell in code_cells(committed):
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert len(lines) <= 16, cell.source
+        assert not [node for node in ast.walk(parse(cell)) if isinstance(node, definitions)]
+
+
+def test_committed_notebooks_hold_no_trace_of_run_or_machine(committed):
+    assert committed.metadata.kernelspec == KERNEL
+    # Refuses absolute paths; whatever it would clean must already be clean.
+    before = nbformat.writes(committed)
+    assert nbformat.writes(clean_notebook(committed)) == before

@@ -1,0 +1,298 @@
+"""Verdicts of all notebooks in one table, the paper's tables and figures, and the overview."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from lalp.errors import InputError
+from lalp.paper import verdicts as paper_verdicts
+from lalp.paper.champ import pool
+from lalp.paper.figures import FULL_WIDTH, use_style
+from lalp.paper.tables import FIGURES, TABLES
+from lalp.paper.verdict_figure import plot_verdicts
+from lalp.paper.verdicts import VERDICTS, Verdict, cited_items
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("Table 4, Fig. 4", [("Table", "4"), ("Fig.", "4")]),
+        ("Tables 2, 3 and 8", [("Table", "2"), ("Table", "3"), ("Table", "8")]),
+        ("Fig. 2, 7, 8, C.8", [("Fig.", "2"), ("Fig.", "7"), ("Fig.", "8")]),
+        ("Figs. 7-8; Sec. 5", [("Fig.", "7"), ("Fig.", "8")]),
+        ("Figures 7–8 and Table 19", [("Fig.", "7"), ("Fig.", "8"), ("Table", "19")]),
+        ("Fig. 5 (a), figure 5 (b)", [("Fig.", "5")]),
+        ("Table 12. Fig. 1.", [("Table", "12"), ("Fig.", "1")]),
+        ("Sec. 7.4.1, Eq. 1-3, Theorem A.3, Examples 1-4", []),
+        ("Teachers differ (Sec. 4), 3 of 4 prompts", []),
+        ("", []),
+    ],
+)
+def test_tables_and_figures_are_read_out_of_a_text(where, expected):
+    assert cited_items(where) == expected
+
+
+@pytest.mark.parametrize("where", ["Table 20", "Fig. 11", "Figs. 9-11", "Table 0", "Table 7.4"])
+def test_what_the_paper_does_not_have_is_refused(where):
+    with pytest.raises(InputError, match=r"which the paper does not have"):
+        cited_items(where)
+
+
+def said(claim: str, verdict: str = "holds", where: str = "") -> Verdict:
+    return Verdict(claim, "paper's", "0.5 [0.4, 0.6]", verdict, "because", where)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of three notebooks and the one that collects."""
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    (tmp_path / "notebooks").mkdir()
+    for name, heading in {
+        "00_pool": "# 00 The pool\n\n**Question.** Which?",
+        "01_coverage": "# 01 Coverage of steps",
+        "04_selection": "No heading",
+        "09_paper_vs_run": "# 09 The paper",
+    }.items():
+        cells = [{"cell_type": "markdown", "source": heading.splitlines(keepends=True)}]
+        path = tmp_path / "notebooks" / f"{name}.ipynb"
+        path.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    return tmp_path
+
+
+def test_verdicts_are_collected_in_the_notebooks_order(project):
+    pool.save_verdicts([said("later", "not run")], "04_selection", "cpu")
+    pool.save_verdicts([said("first"), said("second", where="Fig. 2")], "00_pool", "cpu")
+    pool.save_verdicts([said("other profile")], "01_coverage", "smoke")
+    pool.save_verdicts([said("of a notebook that is gone")], "02_gone", "cpu")
+    table = paper_verdicts.collect_verdicts("cpu")
+    assert table.index.tolist() == [1, 2, 3]
+    assert table["claim"].tolist() == ["first", "second", "later"]
+    assert table["section"].tolist() == ["The pool", "The pool", "04_selection"]
+    assert table["notebook"].tolist() == ["00_pool", "00_pool", "04_selection"]
+    assert set(table["profile"]) == {"cpu"}
+    assert table.loc[2, ["paper", "run", "verdict", "why", "where"]].tolist() == [
+        "paper's",
+        "0.5 [0.4, 0.6]",
+        "holds",
+        "because",
+        "Fig. 2",
+    ]
+
+
+def test_notebooks_that_have_not_run_are_listed_with_a_command(project):
+    pool.save_verdicts([said("a")], "00_pool", "smoke")
+    missing = paper_verdicts.missing_verdicts("smoke")
+    assert missing["notebook"].tolist() == ["01_coverage", "04_selection"]
+    assert missing.iloc[0, 1] == "make PROFILE=smoke build/smoke/notebooks/01_coverage.ipynb"
+
+
+def test_nothing_has_run(project):
+    table = paper_verdicts.collect_verdicts("cpu")
+    assert table.empty
+    assert len(paper_verdicts.missing_verdicts("cpu")) == 3
+    assert paper_verdicts.count_verdicts(table).loc["all"].tolist() == [0] * 5
+    items = paper_verdicts.paper_items(table, ["04_selection"])
+    assert items.loc["Table 2", "this run"] == "not run yet"
+    plt.close(plot_verdicts(table))
+
+
+def test_a_notebook_without_verdicts_is_not_missing(project):
+    pool.save_verdicts([], "00_pool", "cpu")
+    assert "00_pool" not in paper_verdicts.missing_verdicts("cpu")["notebook"].tolist()
+    assert paper_verdicts.collect_verdicts("cpu").empty
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[1]", '{"claim": "a"}', '[{"claim": "a"}]', '[{"claim": "a", "spoken": "b"}]'],
+)
+def test_a_broken_file_of_verdicts_is_refused_by_name(project, content):
+    folder = project / "build" / "cpu" / "verdicts"
+    folder.mkdir(parents=True)
+    (folder / "00_pool.json").write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"00_pool\.json: not a file of verdicts.*run its note"):
+        paper_verdicts.collect_verdicts("cpu")
+
+
+def test_an_unknown_kind_of_verdict_is_refused(project):
+    pool.save_verdicts([said("a")], "00_pool", "cpu")
+    path = project / "build" / "cpu" / "verdicts" / "00_pool.json"
+    path.write_text(path.read_text().replace('"holds"', '"perhaps"'))
+    with pytest.raises(InputError, match=r"00_pool\.json.*'perhaps' is no verdict"):
+        paper_verdicts.collect_verdicts("cpu")
+
+
+def table_of(*verdicts: tuple[str, str, str, str]) -> pd.DataFrame:
+    """Section, claim, verdict and where of each, as `collect_verdicts` gives them."""
+    table = pd.DataFrame(verdicts, columns=["section", "claim", "verdict", "where"])
+    return table.set_axis(range(1, len(table) + 1))
+
+
+def test_counts_per_section_and_in_all():
+    table = table_of(
+        ("B", "a", "holds", ""),
+        ("B", "b", "not run", ""),
+        ("A", "c", "holds", ""),
+        ("B", "d", "holds", ""),
+    )
+    counts = paper_verdicts.count_verdicts(table)
+    assert counts.index.tolist() == ["B", "A", "all"]
+    assert counts.columns.tolist() == list(VERDICTS)
+    assert counts["holds"].tolist() == [2, 1, 3]
+    assert counts["not run"].tolist() == [1, 0, 1]
+    assert counts.sum().sum() == 8
+
+
+def test_every_table_and_figure_has_a_row_and_those_not_tested_a_reason():
+    items = paper_verdicts.paper_items(table_of())
+    expected = [f"Table {n}" for n in range(1, 20)] + [f"Fig. {n}" for n in range(1, 11)]
+    assert items.index.tolist() == expected
+    assert set(items["this run"]) == {"not run at this scale"}
+    assert (items["why"] != "").all()
+    assert (items["claims"] == "").all()
+    assert items.loc["Table 19", "shows"] == TABLES["19"].title
+    assert items.loc["Fig. 10", "shows"] == FIGURES["10"].title
+
+
+def test_rows_follow_from_the_verdicts():
+    table = table_of(
+        ("S", "order", "not resolved", "Table 2, Fig. 1"),
+        ("S", "level (Table 2)", "holds", ""),  # nothing in `where`: the claim says it
+        ("S", "cited in the claim alone (Table 8)", "holds", "Sec. 4"),
+        ("S", "accuracy", "not run", "Table 3"),
+        ("S", "long", "not testable at this scale", "Fig. 4"),
+        ("S", "mass", "does not hold", "Table 4"),
+    )
+    items = paper_verdicts.paper_items(table, missing=pd.Series(["01_coverage"]))
+    assert items.loc["Table 2", "claims"] == "holds: 2; not resolved: 1"
+    assert items.loc["Table 2", "this run"] == "tested in part"  # its accuracies are not run
+    assert "accuracies" in items.loc["Table 2", "why"]
+    assert items.loc["Table 4", ["claims", "this run", "why"]].tolist() == [
+        "does not hold: 6",
+        "tested",
+        "",
+    ]
+    assert items.loc["Table 3", ["claims", "this run"]].tolist() == [
+        "not run: 4",
+        "not run at this scale",
+    ]
+    assert "trained" in items.loc["Table 3", "why"]
+    assert items.loc["Fig. 4", "this run"] == "not testable at this scale"
+    assert items.loc["Table 8", "why"] == "no claim of 04_selection names it"
+    assert items.loc["Fig. 2", ["this run", "why"]].tolist() == [
+        "not run yet",
+        "01_coverage has not run",
+    ]
+
+
+def test_each_note_on_the_paper_is_listed_once_with_all_its_places():
+    notes = paper_verdicts.paper_notes()
+    assert notes["note"].is_unique
+    written = {note for item in (*TABLES.values(), *FIGURES.values()) for note in item.notes}
+    assert set(notes["note"]) == written
+    gpqa = notes.loc[notes["note"].str.contains("0.694"), "shows in"]
+    assert gpqa.tolist() == ["Table 3, Table 15, Table 19"]
+
+
+# --- the overview ---------------------------------------------------------------------------
+
+LONG = (
+    "WIDE MARGINS: As the window grows from a few of the preceding steps to all of them, the "
+    "order of the teachers under LALP turns into the order under GALP and stays there"
+)
+
+
+def many(count: int) -> pd.DataFrame:
+    kinds = itertools.cycle(VERDICTS)
+    return table_of(
+        *(
+            (
+                ("Short", "A section with a long name of several words")[n // 4 % 2],
+                f"{n}: {LONG}"[: 30 + 9 * (n % 14)],
+                next(kinds),
+                ("Tables 2, 3 and 8, Fig. 1 and Fig. 3", "", "Sec. 4")[n % 3],
+            )
+            for n in range(count)
+        )
+    )
+
+
+def texts(figure: plt.Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize("max_rows", [25, 8, 2])
+def test_texts_are_within_the_picture_and_not_on_each_other(max_rows):
+    use_style()
+    table = many(25)
+    figure = plot_verdicts(table, max_rows)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
+    for one, other in itertools.combinations(boxes, 2):
+        assert one.shrunk(0.98, 0.7).overlaps(other.shrunk(0.98, 0.7)) == 0
+    whole = figure.bbox
+    assert all(box.x0 >= 0 and box.x1 <= whole.x1 and box.y0 >= 0 for box in boxes)
+    assert figure.get_figwidth() == FULL_WIDTH
+    shown = drawn_claims(figure, table.assign(claim=table["claim"].str.strip()))
+    assert len(shown) == max_rows
+
+
+def drawn_claims(figure: plt.Figure, table: pd.DataFrame) -> list[str]:
+    joined = " ".join(texts(figure))
+    plt.close(figure)
+    return [claim for claim in table["claim"] if claim in joined]
+
+
+def sections(**sizes: int) -> pd.DataFrame:
+    return table_of(
+        *(
+            (name, f"claim {name}{n} of it", "holds" if n else "not run", "Table 2")
+            for name, size in sizes.items()
+            for n in range(size)
+        )
+    )
+
+
+def test_where_there_are_too_many_each_section_gets_its_share():
+    table = sections(A=2, B=6, C=9)
+    assert len(drawn_claims(plot_verdicts(table, max_rows=17), table)) == 17
+    figure = plot_verdicts(table, max_rows=10)  # 2 + 4 + 4
+    assert {"and 2 more: holds 1, not", "and 5 more: holds 4, not"} <= set(texts(figure))
+    drawn = drawn_claims(figure, table)
+    assert [sum(f" {name}" in claim for claim in drawn) for name in "ABC"] == [2, 4, 4]
+    # The one that was not run comes last, and so is the first to be left out.
+    assert "claim B0 of it" not in drawn and "claim B1 of it" in drawn
+    assert "claim A0 of it" in drawn
+
+
+def test_every_section_shows_at_least_one_claim():
+    table = sections(A=3, B=3, C=3)
+    assert len(drawn_claims(plot_verdicts(table, max_rows=2), table)) == 3
+
+
+def test_the_heading_counts_all_claims_also_those_not_shown():
+    (heading,) = (t for t in texts(plot_verdicts(many(25), max_rows=3)) if "claims:" in t)
+    assert heading == (
+        "25 claims: holds 5, does not hold 5, not resolved 5, not testable 5, not run 5"
+    )
+    plt.close("all")
+
+
+def test_a_citation_at_the_end_of_a_claim_moves_to_its_column():
+    figure = plot_verdicts(
+        table_of(
+            ("S", "Traces are long (Sec. 3.2)", "holds", ""),
+            ("S", "LALP differs (Table 2)", "holds", "Table 2, Fig. 1"),
+            ("S", "Two of three (most of 4)", "holds", ""),
+            ("S", "A statement (App. A)", "holds", ""),
+        )
+    )
+    drawn = texts(figure)
+    assert {"Traces are long", "Sec. 3.2", "LALP differs", "Table 2, Fig. 1"} <= set(drawn)
+    assert {"Two of three (most of 4)", "A statement", "App. A"} <= set(drawn)
+    plt.close(figure)

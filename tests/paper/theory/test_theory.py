@@ -1,0 +1,671 @@
+"""Appendix A: closed forms by hand, learners against them, bounds on the real score functions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize, special
+
+matplotlib.use("Agg")
+
+from lalp.errors import InputError
+from lalp.paper.profiles import load_profile
+from lalp.paper.theory import plots, run, theory
+from lalp.scoring.equations import average_log_prob, local_average_log_prob
+
+NAN = math.nan
+steady = settings(max_examples=80, deadline=None)
+log_probs = st.floats(-9, 0, allow_nan=False)
+
+
+@st.composite
+def distributions(draw, count: int):
+    """``count`` distributions over the same 2 to 6 letters; zeros are allowed."""
+    letters = draw(st.integers(2, 6))
+    weights = st.lists(st.integers(0, 20), min_size=letters, max_size=letters).filter(any)
+    return [np.array(w) / sum(w) for w in (draw(weights) for _ in range(count))]
+
+
+@pytest.fixture
+def three_steps() -> theory.Chains:
+    """Two letters, three steps, every number by hand."""
+    transitions = [[[0.9, 0.1], [0.2, 0.8]], [[0.5, 0.5], [0.0, 1.0]]]
+    return theory.Chains(np.array([[0.5, 0.5]]), np.array([transitions]))
+
+
+def path_oracle(chains: theory.Chains, i: int, j: int) -> np.ndarray:
+    """p(z_j | z_i) of the first chain by listing all paths."""
+    letters, steps = chains.num_letters, chains.num_steps
+    joint = np.zeros((letters, letters))
+    for path in itertools.product(range(letters), repeat=steps):
+        mass = chains.initial[0, path[0]]
+        for k, (a, b) in enumerate(itertools.pairwise(path)):
+            mass *= chains.transitions[0, k, a, b]
+        joint[path[i], path[j]] += mass
+    return joint / joint.sum(1, keepdims=True)
+
+
+# --- Prop. A.1 ----------------------------------------------------------------------------------
+
+
+def test_mixture_by_hand():
+    half = np.array([0.5, 0.5])
+    assert theory.mixture_minimizer(np.array([0.9, 0.1]), half, 1.0) == pytest.approx([0.7, 0.3])
+    third = np.full(3, 1 / 3)
+    mixed = theory.mixture_minimizer(np.array([1.0, 0.0, 0.0]), third, 0.5)
+    assert mixed == pytest.approx([7 / 9, 1 / 9, 1 / 9])
+
+
+def test_mixture_without_background_is_the_data_and_with_much_is_the_background():
+    p, u = np.array([0.9, 0.1]), np.array([0.4, 0.6])
+    both = theory.mixture_minimizer(np.stack([p, p]), np.stack([u, u]), np.array([0.0, 1e12]))
+    assert both == pytest.approx(np.stack([p, u]))
+
+
+def test_risk_by_hand():
+    p, half = np.array([1.0, 0.0]), np.array([0.5, 0.5])
+    assert theory.cross_entropy(p, half) == pytest.approx(math.log(2))
+    assert theory.smoothed_cross_entropy(p, half, half, 2.0) == pytest.approx(3 * math.log(2))
+    # At lambda = 0 only the data counts, and p itself is the best.
+    assert theory.smoothed_cross_entropy(p, half, p, 0.0) == 0
+    assert theory.smoothed_cross_entropy(p, half, p, 0.1) == math.inf
+
+
+def test_total_variation_by_hand():
+    a, b = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
+    assert theory.total_variation(a, b) == pytest.approx(0.3)
+    assert theory.total_variation(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 1
+
+
+@steady
+@given(distributions(3), st.floats(0, 50))
+def test_no_distribution_has_a_lower_risk(three, lam):
+    p, u, q = three
+    best = theory.mixture_minimizer(p, u, lam)
+    risk = theory.smoothed_cross_entropy(p, u, np.stack([best, q]), lam)
+    # What a rival loses is (1 + lambda) KL(best || rival).
+    divergence = special.rel_entr(best, q).sum()
+    assert risk[1] >= risk[0] - 1e-9
+    assert risk[1] - risk[0] == pytest.approx((1 + lam) * divergence, abs=1e-9)
+
+
+@pytest.mark.parametrize("lam", [0.05, 1.0, 20.0])
+def test_a_numerical_optimizer_finds_the_closed_form(lam):
+    p, u = np.array([0.6, 0.3, 0.1]), np.array([0.1, 0.2, 0.7])
+    found = optimize.minimize(
+        lambda z: theory.smoothed_cross_entropy(p, u, special.softmax(z), lam),
+        np.zeros(3),
+        tol=1e-12,
+    )
+    assert special.softmax(found.x) == pytest.approx(theory.mixture_minimizer(p, u, lam), abs=1e-4)
+
+
+def test_check_minimizer_finds_no_better_rival():
+    table = theory.check_minimizer(200, 20, seed=3)
+    assert len(table) == 200
+    assert table["smallest_excess"].min() > -1e-9 and table["identity_error"].max() < 1e-9
+
+
+# --- chains -------------------------------------------------------------------------------------
+
+
+def test_pairs_and_distances_by_hand():
+    first, second = theory.step_pairs(3)
+    assert list(zip(first, second, strict=True)) == [(0, 1), (0, 2), (1, 2)]
+    assert list(theory.pair_distances(3)) == [1, 2, 1]
+
+
+def test_marginals_and_conditionals_by_hand(three_steps):
+    assert theory.marginals(three_steps)[0] == pytest.approx(
+        np.array([[0.5, 0.5], [0.55, 0.45], [0.275, 0.725]])
+    )
+    near, far, last = theory.pair_conditionals(three_steps)[0]
+    assert near == pytest.approx(np.array([[0.9, 0.1], [0.2, 0.8]]))
+    assert far == pytest.approx(np.array([[0.45, 0.55], [0.1, 0.9]]))
+    assert last == pytest.approx(np.array([[0.5, 0.5], [0.0, 1.0]]))
+
+
+def test_conditionals_equal_a_sum_over_all_paths():
+    chains = theory.random_chains(1, 5, 3, seed=2)
+    conditionals = theory.pair_conditionals(chains)[0]
+    for pair, (i, j) in enumerate(zip(*theory.step_pairs(5), strict=True)):
+        assert conditionals[pair] == pytest.approx(path_oracle(chains, i, j))
+
+
+def test_wide_hops_read_only_pairs_within_the_hop():
+    chains = theory.random_chains(2, 6, 3, seed=1)
+    truth, distances = theory.pair_conditionals(chains), theory.pair_distances(6)
+    for hop in range(1, 6):
+        seen = np.where((distances <= hop)[:, None, None], truth, NAN)
+        assert theory.chain_conditionals(seen, 6, hop) == pytest.approx(truth)
+
+
+def test_two_hops_by_hand():
+    # Four steps: pair (0, 3) over hops of two is (0, 2) and then (2, 3).
+    q = np.random.default_rng(0).dirichlet(np.ones(2), size=(6, 2))
+    pairs = list(zip(*theory.step_pairs(4), strict=True))
+    chained = theory.chain_conditionals(q, 4, hop=2)
+    assert chained[pairs.index((0, 3))] == pytest.approx(
+        q[pairs.index((0, 2))] @ q[pairs.index((2, 3))]
+    )
+    assert chained[pairs.index((1, 3))] == pytest.approx(q[pairs.index((1, 3))])
+
+
+@pytest.mark.parametrize("num_permutations", [1, 3])
+def test_balanced_chains_are_uniform_at_every_step(num_permutations):
+    chains = theory.balanced_chains(3, 5, 4, num_permutations, seed=0)
+    assert theory.marginals(chains) == pytest.approx(np.full((3, 5, 4), 0.25))
+    assert chains.transitions.sum(axis=2) == pytest.approx(np.ones((3, 4, 4)))
+    deterministic = np.minimum(chains.transitions, 1 - chains.transitions).max() < 1e-12
+    assert deterministic == (num_permutations == 1)
+
+
+def test_chains_are_reproducible():
+    a, b, c = (theory.random_chains(2, 4, 3, seed=seed) for seed in (5, 5, 6))
+    assert (a.transitions == b.transitions).all() and not (a.transitions == c.transitions).any()
+
+
+# --- the risk over all contexts -----------------------------------------------------------------
+
+
+def test_window_weights_by_hand():
+    # Pairs (0,1) (0,2) (0,3) (1,2) (1,3) (2,3): all but (0,3) are within two steps.
+    assert theory.window_weights(4, 2) == pytest.approx([0.2, 0.2, 0, 0.2, 0.2, 0.2])
+
+
+def test_data_masses_by_hand(three_steps):
+    joint = theory.data_masses(three_steps, np.array([0.5, 0.0, 0.5]))[0]
+    assert joint[0] == pytest.approx(np.array([[0.225, 0.025], [0.05, 0.2]]))
+    assert joint[1] == pytest.approx(np.zeros((2, 2)))
+    assert joint[2] == pytest.approx(np.array([[0.1375, 0.1375], [0.0, 0.225]]))
+
+
+def test_minimizer_of_adjacent_and_unseen_pairs_by_hand(three_steps):
+    joint = theory.data_masses(three_steps, theory.window_weights(3, 1))
+    learned = theory.pair_minimizer(joint, theory.matched_background(joint), 0.25)[0]
+    # (0.9 + 0.25 / 2) / 1.25
+    assert learned[0, 0] == pytest.approx([0.82, 0.18])
+    assert learned[1] == pytest.approx(np.full((2, 2), 0.5))
+    assert learned[2, 1] == pytest.approx([0.1, 0.9])
+
+
+def test_minimizer_with_even_background_by_hand(three_steps):
+    joint = theory.data_masses(three_steps, theory.window_weights(3, 1))
+    # Six contexts, so nu = 1/6; first context: mu = 1/4. With lambda = 1.5 the share is 1/2.
+    background = theory.even_background(joint)
+    assert background[0] == pytest.approx(np.full((3, 2), 1 / 6))
+    share = theory.mixture_weights(joint, background, 1.5)[0]
+    assert share[0, 0] == pytest.approx(0.5) and share[1] == pytest.approx([0, 0])
+    learned = theory.pair_minimizer(joint, background, 1.5)[0]
+    assert learned[0, 0] == pytest.approx([0.7, 0.3])
+
+
+def test_without_background_unseen_pairs_have_no_unique_minimizer(three_steps):
+    joint = theory.data_masses(three_steps, theory.window_weights(3, 1))
+    learned = theory.pair_minimizer(joint, theory.matched_background(joint), 0.0)[0]
+    assert np.isnan(learned[1]).all()
+    assert learned[[0, 2]] == pytest.approx(three_steps.transitions[0])
+
+
+def test_a_value_that_never_occurs_reverts_to_the_background_on_adjacent_pairs_too():
+    chains = theory.Chains(np.array([[1.0, 0.0]]), np.array([[[[0.8, 0.2], [0.0, 1.0]]]]))
+    joint = theory.data_masses(chains, theory.window_weights(2, 1))
+    learned = theory.pair_minimizer(joint, theory.matched_background(joint), 1.0)[0, 0]
+    assert learned == pytest.approx(np.array([[0.65, 0.35], [0.5, 0.5]]))
+
+
+@steady
+@given(st.integers(0, 10**6), st.floats(0.01, 10), st.integers(1, 4), st.booleans())
+def test_the_minimizer_is_the_mixture_context_by_context(seed, lam, window, even):
+    chains = theory.random_chains(2, 5, 3, seed)
+    joint = theory.data_masses(chains, theory.window_weights(5, window))
+    background = (theory.even_background if even else theory.matched_background)(joint)
+    learned = theory.pair_minimizer(joint, background, lam)
+    assert learned.sum(-1) == pytest.approx(np.ones(learned.shape[:-1]))
+    seen = theory.pair_distances(5) <= window
+    truth = theory.pair_conditionals(chains)[:, seen]
+    effective = lam * background[:, seen] / joint[:, seen].sum(-1)
+    uniform = np.full(truth.shape, 1 / 3)
+    assert learned[:, seen] == pytest.approx(theory.mixture_minimizer(truth, uniform, effective))
+    assert learned[:, ~seen] == pytest.approx(np.full(learned[:, ~seen].shape, 1 / 3))
+
+
+# --- learners -----------------------------------------------------------------------------------
+
+
+def test_gradient_descent_finds_the_closed_form(three_steps):
+    joint = theory.data_masses(three_steps, theory.window_weights(3, 1))
+    background = theory.matched_background(joint)
+    trace = theory.train_learner(joint, background, np.array([0.25]), num_updates=500)
+    assert trace.updates[0] == 0 and trace.updates[-1] == 500
+    assert trace.conditionals.shape == (len(trace.updates), 1, 3, 2, 2)
+    assert trace.conditionals[-1, 0, 0, 0] == pytest.approx([0.82, 0.18], abs=1e-4)
+    assert trace.conditionals[-1, 0, 1] == pytest.approx(np.full((2, 2), 0.5), abs=1e-4)
+
+
+def test_without_background_an_unseen_pair_stays_where_it_started(three_steps):
+    joint = theory.data_masses(three_steps, theory.window_weights(3, 1))
+    background = theory.matched_background(joint)
+    trace = theory.train_learner(joint, background, np.array([0.0]), num_updates=30)
+    start, end = trace.conditionals[0, 0], trace.conditionals[-1, 0]
+    assert (start[1] == end[1]).all() and not np.isclose(start[0], end[0]).any()
+
+
+def test_samples_only_show_pairs_of_the_window(three_steps):
+    joint = theory.data_masses(three_steps, theory.window_weights(3, 1))
+    shares = theory.sample_pairs(joint, 4_000, np.random.default_rng(0))
+    assert shares.sum() == pytest.approx(1) and (shares[joint == 0] == 0).all()
+    assert shares == pytest.approx(joint, abs=0.04)
+
+
+def test_learning_from_samples_is_noisy_seeded_and_leaves_torch_alone(three_steps):
+    joint = theory.data_masses(three_steps, theory.window_weights(3, 1))
+    background = theory.matched_background(joint)
+    options = {"num_updates": 300, "batch_size": 256}
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
+    a, b, c = (
+        theory.train_learner(joint, background, np.array([0.25]), seed=seed, **options)
+        for seed in (0, 0, 1)
+    )
+    assert (a.conditionals == b.conditionals).all()
+    assert not np.allclose(a.conditionals[-1], c.conditionals[-1])
+    assert a.conditionals[-1, 0, 0, 0] == pytest.approx([0.82, 0.18], abs=0.05)
+    assert torch.get_num_threads() == threads
+    assert (torch.random.get_rng_state() == state).all()
+
+
+def test_learning_curves_fall_but_for_unseen_pairs_without_background():
+    chains = theory.random_chains(2, 4, 3, seed=0)
+    table = theory.learning_curves(chains, [0.0, 0.5], num_updates=400)
+    assert set(table["pairs"]) == {"adjacent", "never seen"} and set(table["chain"]) == {0, 1}
+    last = table[table["update"] == 400].groupby(["lam", "pairs"])["error"].max()
+    first = table[table["update"] == 0].groupby(["lam", "pairs"])["error"].min()
+    assert (first > 0.05).all()
+    assert last.drop((0.0, "never seen")).max() < 0.01 < last[0.0, "never seen"]
+
+
+def test_learners_of_wider_windows_meet_the_closed_form():
+    chains = theory.random_chains(2, 4, 3, seed=0)
+    table = theory.window_learner_errors(chains, [0.2, 2.0], [1, 3], num_updates=500, seed=0)
+    assert list(table[["lam", "window"]].itertuples(index=False, name=None)) == [
+        (0.2, 1),
+        (0.2, 3),
+        (2.0, 1),
+        (2.0, 3),
+    ]
+    assert table["error"].max() < 1e-3
+
+
+def test_learned_weights_follow_the_formula():
+    chains = theory.random_chains(2, 4, 3, seed=0)
+    weights = np.array([4.0, 1.0, 0.0, 4.0, 1.0, 4.0]) / 14
+    table = theory.learned_weights(chains, weights, [0.3, 3.0], num_updates=500, seed=0)
+    assert len(table) == 2 * 2 * 6 * 3
+    expected = (table["ratio"] / (1 + table["ratio"])).to_numpy()
+    assert table["closed"].to_numpy() == pytest.approx(expected)
+    assert table["learned"].to_numpy() == pytest.approx(expected, abs=1e-3)
+    assert (table.loc[table["distance"] == 3, "ratio"] == 0).all()
+
+
+# --- the reasoning gap --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [0.1, 1.0])
+def test_gap_of_a_deterministic_chain_by_hand(lam):
+    chains = theory.balanced_chains(3, 5, 4, num_permutations=1, seed=0)
+    table = theory.reasoning_gap(chains, [lam], [1, 2])
+    alpha, distance, window = 1 / (1 + lam), table["distance"], table["window"]
+    # Four letters, one of them true: u is 3/4 away. Each hop keeps the truth with weight alpha.
+    expected = {
+        "direct": np.where(distance <= window, 1 - alpha, 1) * 0.75,
+        "scaffolded": (1 - alpha**distance) * 0.75,
+        "widest_hops": (1 - alpha ** np.ceil(distance / window)) * 0.75,
+    }
+    for name, errors in expected.items():
+        assert table[name].to_numpy() == pytest.approx(np.asarray(errors))
+
+
+def test_scaffolded_estimate_where_every_step_is_uniform():
+    chains, lam = theory.balanced_chains(2, 5, 3, num_permutations=3, seed=1), 0.4
+    joint = theory.data_masses(chains, theory.window_weights(5, 1))
+    learned = theory.pair_minimizer(joint, theory.matched_background(joint), lam)
+    kept = (1 / (1 + lam)) ** theory.pair_distances(5)[:, None, None]
+    truth = theory.pair_conditionals(chains)
+    assert theory.chain_conditionals(learned, 5, 1) == pytest.approx(kept * truth + (1 - kept) / 3)
+
+
+def test_within_the_window_the_widest_hop_is_the_direct_answer():
+    table = theory.reasoning_gap(theory.random_chains(4, 6, 3, seed=0), [0.1, 1.0], range(1, 6))
+    assert len(table) == 2 * 5 * 5 * 4
+    within = table[table["distance"] <= table["window"]]
+    assert np.allclose(within["direct"], within["widest_hops"])
+    adjacent = table[table["window"] == 1]
+    assert np.allclose(adjacent["scaffolded"], adjacent["widest_hops"])
+
+
+def test_chaining_can_be_worse_in_a_single_context():
+    # From the first letter two steps lead exactly to u, which the direct estimate says.
+    links = np.array([[[[0.6, 0.4], [0.35, 0.65]]] * 2])
+    chains = theory.Chains(np.array([[1.0, 0.0]]), links)
+    joint = theory.data_masses(chains, theory.window_weights(3, 1))
+    learned = theory.pair_minimizer(joint, theory.matched_background(joint), 1.0)
+    direct = theory.estimate_errors(learned, chains)
+    chained = theory.estimate_errors(theory.chain_conditionals(learned, 3, 1), chains)
+    assert direct[0, 1] == pytest.approx(0) and chained[0, 1] > 0.005
+
+
+def test_a_large_sample_nears_unlimited_data():
+    chains = theory.random_chains(20, 4, 2, seed=0)
+    exact, few, many = (
+        theory.reasoning_gap(chains, [0.1], [3], num_pairs=n, seed=0)["direct"].mean()
+        for n in (None, 100, 1_000_000)
+    )
+    assert few > many + 0.02 and many == pytest.approx(exact, abs=0.005)
+
+
+# --- bounds -------------------------------------------------------------------------------------
+
+
+def test_bounds_by_hand():
+    # Nine style tokens of 0.1 against one logic token of 0.8.
+    assert theory.galp_margin_bound(10, 1, 0.1, 0.8) == pytest.approx(0.01)
+    assert theory.galp_margin_bound(10, 0, 0.1, 0.8) == pytest.approx(0.1)
+    assert theory.galp_margin_bound(10, 10, 0.1, 0.8) == pytest.approx(-0.8)
+    assert theory.fluency_boundary(0.1, 0.8) == pytest.approx(1 / 9)
+    assert theory.fluency_boundary(0.0, 0.8) == 0 and theory.fluency_boundary(0.1, 0.0) == 1
+    assert theory.lalp_margin_bound(5, 2.0) == pytest.approx(0.4)
+    assert theory.lalp_margin_bound(5, 2.0, 0.3) == pytest.approx(0.16)
+    assert theory.lalp_margin_bound(5, 2.0, 0.5) == pytest.approx(0)
+    assert theory.lalp_margin_bound(1, 2.0, 9.0) == pytest.approx(2.0)
+
+
+@steady
+@given(st.integers(1, 60), st.data(), st.floats(0.001, 5), st.floats(0.001, 5))
+def test_the_bound_is_positive_exactly_below_the_boundary(num_tokens, data, eps, delta):
+    num_logic = data.draw(st.integers(0, num_tokens))
+    distance = num_logic / num_tokens - theory.fluency_boundary(eps, delta)
+    if abs(distance) > 1e-9:
+        bound = theory.galp_margin_bound(num_tokens, num_logic, eps, delta)
+        assert (bound > 0) == (distance < 0)
+
+
+@steady
+@given(st.lists(st.tuples(log_probs, log_probs, st.booleans()), min_size=1, max_size=30))
+def test_galp_of_any_pair_obeys_its_own_bound(tokens):
+    """The constants are read off the responses, whatever they are, where they exist."""
+    right, wrong, logic = (np.array(column) for column in zip(*tokens, strict=True))
+    logic = logic.astype(bool)
+    eps = (wrong - right)[~logic].min(initial=math.inf)
+    delta = (right - wrong)[logic].max(initial=0.0)
+    if eps < 0 or delta < 0:
+        return
+    eps = 0.0 if logic.all() else eps
+    bound = theory.galp_margin_bound(len(tokens), int(logic.sum()), eps, delta)
+    assert average_log_prob(wrong) - average_log_prob(right) >= bound - 1e-9
+
+
+steps = st.lists(
+    st.lists(st.tuples(log_probs, log_probs), min_size=1, max_size=5), min_size=1, max_size=8
+)
+
+
+@steady
+@given(steps, st.data())
+def test_lalp_of_any_pair_obeys_its_own_bound(pairs, data):
+    right, wrong = ([np.array(step)[:, side] for step in pairs] for side in (0, 1))
+    margins = np.array([r.mean() - w.mean() for r, w in zip(right, wrong, strict=True)])
+    fatal = data.draw(st.integers(0, len(pairs) - 1))
+    delta = np.abs(np.delete(margins, fatal)).max(initial=0.0)
+    if margins[fatal] < 0:
+        return
+    bound = theory.lalp_margin_bound(len(pairs), margins[fatal], delta)
+    assert local_average_log_prob(right) - local_average_log_prob(wrong) >= bound - 1e-9
+
+
+def test_log_probabilities_with_a_given_difference_are_none_above_zero():
+    difference = np.linspace(-5, 5, 101)
+    lower, upper = theory._with_difference(difference, np.random.default_rng(0))
+    assert upper - lower == pytest.approx(difference)
+    assert (lower <= 0).all() and (upper <= 0).all()
+
+
+def test_random_instances_of_the_fluency_trap():
+    table = theory.check_fluency_trap(2_000, seed=1)
+    excess = table["margin"] - table["bound"]
+    tight = table["premise"] == "equality"
+    assert tight.sum() == 1_000 and excess[tight].abs().max() < 1e-9
+    assert excess.min() > -1e-9 and excess[~tight].median() > 0.1
+    share = table["num_logic"] / table["num_tokens"]
+    below = share < theory.fluency_boundary(table["eps"], table["delta"])
+    assert ((table["margin"] > 0) == below)[tight].all()
+    # Sufficient, not necessary: with slack GALP is wrong above the boundary as well.
+    assert (table["margin"] > 0)[below].all() and (table["margin"] > 0)[~below & ~tight].any()
+    assert share.min() == 0 and share.max() == 1
+
+
+def test_random_instances_of_the_fatal_step():
+    table = theory.check_fatal_step(3_000, seed=1)
+    excess = (table["margin"] - table["bound"]).groupby(table["premise"])
+    assert excess.size().to_dict() == {"equal steps": 1000, "equality": 1000, "slack": 1000}
+    assert excess.min().min() > -1e-9
+    assert excess.max()[["equal steps", "equality"]].max() < 1e-9 < excess.max()["slack"]
+    assert (table.loc[table["premise"] == "equal steps", "delta"] == 0).all()
+    assert table["num_steps"].min() == 1
+
+
+def test_margins_under_one_premise_equal_the_scores():
+    # Steps of 2, 6 and 4 tokens, the logic in the first: half the mean length.
+    eps, delta = 0.3, 1.0
+    difference = [np.full(2, delta), np.full(6, -eps), np.full(4, -eps)]
+    wrong = [np.full(len(step), -2.0) for step in difference]
+    right = [w + d for w, d in zip(wrong, difference, strict=True)]
+    galp, lalp = theory.compare_margins(3, 0.5, eps, delta)
+    assert galp == pytest.approx(
+        average_log_prob(np.concatenate(right)) - average_log_prob(np.concatenate(wrong))
+    )
+    assert lalp == pytest.approx(local_average_log_prob(right) - local_average_log_prob(wrong))
+    assert galp < 0 < lalp
+
+
+def test_with_equal_steps_both_scores_have_the_same_margin():
+    galp, lalp = theory.compare_margins(20, 1.0, 0.2, np.array([1.0, 3.8, 9.0]))
+    assert galp == pytest.approx(lalp) and lalp == pytest.approx([-0.14, 0, 0.26])
+
+
+def test_each_score_turns_right_at_its_boundary():
+    table = theory.margin_boundaries(20)
+    lengths = table["relative_length"].to_numpy()
+    for factor in (0.99, 1.01):
+        galp, _ = theory.compare_margins(20, lengths, 1.0, factor * table["galp"].to_numpy())
+        _, lalp = theory.compare_margins(20, lengths, 1.0, factor * table["lalp"].to_numpy())
+        assert ((galp > 0) == (factor > 1)).all() and ((lalp > 0) == (factor > 1)).all()
+    assert theory.margin_boundaries(2)["galp"].min() == pytest.approx(0)
+
+
+def test_dilution_at_a_random_token_is_one_on_average():
+    table = theory.sample_dilution(4_000, seed=0)
+    assert table["num_steps"].between(2, 100).all()
+    assert table["any_token"].mean() == pytest.approx(1, abs=0.05)
+    assert table["any_step"].mean() > 1.2
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+HALF = np.array([0.5, 0.5])
+CHAINS = theory.random_chains(1, 3, 2, seed=0)
+JOINT = theory.data_masses(CHAINS, theory.window_weights(3, 1))
+EVEN = theory.even_background(JOINT)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: theory.mixture_minimizer(np.array([0.5, 0.6]), HALF, 1), "p: .* sum to 1.1"),
+        (lambda: theory.mixture_minimizer(HALF, np.array([1.5, -0.5]), 1), "u: .*negative"),
+        (lambda: theory.mixture_minimizer(HALF, np.array([NAN, 1]), 1), "u: .*non-finite"),
+        (lambda: theory.mixture_minimizer(HALF, np.full(3, 1 / 3), 1), "2 letters, u 3"),
+        (lambda: theory.mixture_minimizer(np.array([]), HALF, 1), "p: needs"),
+        (lambda: theory.mixture_minimizer(HALF, HALF, -0.1), "lam must .* at least 0, not -0.1"),
+        (lambda: theory.mixture_minimizer(HALF, HALF, NAN), "lam must be finite"),
+        (lambda: theory.smoothed_cross_entropy(HALF, HALF, HALF, -1), "lam"),
+        (lambda: theory.Chains(HALF[None], np.full((1, 1, 3, 2), 0.5)), "do not fit"),
+        (lambda: theory.Chains(HALF[None], np.full((2, 1, 2, 2), 0.5)), "do not fit"),
+        (lambda: theory.Chains(HALF[None], np.full((1, 2, 2), 0.5)), "transitions chain, link"),
+        (lambda: theory.Chains(HALF[None], np.full((1, 1, 2, 2), 0.4)), "sum to 0.8"),
+        (lambda: theory.Chains(HALF, np.full((1, 1, 2, 2), 0.5)), "initial needs the axes"),
+        (lambda: theory.random_chains(1, 1, 2, 0), "num_steps must .* at least 2, not 1"),
+        (lambda: theory.balanced_chains(1, 3, 2, 0, 0), "num_permutations"),
+        (lambda: theory.window_weights(4, 4), "choose 1 to 3"),
+        (lambda: theory.window_weights(4, 0), "choose 1 to 3"),
+        (lambda: theory.data_masses(CHAINS, HALF), "3 pairs: give one per pair"),
+        (lambda: theory.data_masses(CHAINS, np.ones(3)), "weights: .* sum to 3"),
+        (lambda: theory.pair_minimizer(JOINT, EVEN, -1.0), "lam"),
+        (lambda: theory.pair_minimizer(-JOINT, EVEN, 1.0), "joint"),
+        (lambda: theory.train_learner(JOINT, EVEN, np.array([-1.0]), num_updates=1), "lam"),
+        (lambda: theory.train_learner(JOINT, EVEN, np.ones(1), num_updates=0), "num_updates"),
+        (
+            lambda: theory.train_learner(JOINT, EVEN, np.ones(1), num_updates=1, batch_size=0),
+            "batch_size",
+        ),
+        (lambda: theory.chain_conditionals(JOINT, 3, 0), "hop"),
+        (lambda: theory.reasoning_gap(CHAINS, [0.1, 0.0], [1]), "lambda must be above 0"),
+        (lambda: theory.reasoning_gap(CHAINS, [0.1], [1], num_pairs=0), "num_pairs"),
+        (lambda: theory.galp_margin_bound(3, 4, 0.1, 0.1), "more logic tokens"),
+        (lambda: theory.galp_margin_bound(0, 0, 0.1, 0.1), "num_tokens"),
+        (lambda: theory.galp_margin_bound(3, 1, -0.1, 0.1), "eps"),
+        (lambda: theory.fluency_boundary(0.0, 0.0), "no boundary"),
+        (lambda: theory.lalp_margin_bound(0, 1.0), "num_steps"),
+        (lambda: theory.lalp_margin_bound(3, -1.0), "gamma"),
+        (lambda: theory.compare_margins(3, 3.5, 0.1, 0.1), "relative_length"),
+        (lambda: theory.compare_margins(3, 0.0, 0.1, 0.1), "relative_length"),
+        (lambda: theory.compare_margins(3, 1.0, -0.1, 0.1), "eps"),
+        (lambda: theory.margin_boundaries(1), "num_steps"),
+        (lambda: theory.sample_dilution(5, 0, max_steps=1), "max_steps"),
+        (lambda: theory.check_minimizer(5, 1, 0), "num_others"),
+        (lambda: theory.check_fluency_trap(0, 0), "num_instances"),
+        (lambda: theory.check_fatal_step(0, 0), "num_instances"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call, message):
+    with pytest.raises(InputError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+# --- verdicts and figures -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checks() -> dict:
+    """All that the notebook computes, in small."""
+    chains = theory.random_chains(6, 4, 3, seed=0)
+    still = theory.balanced_chains(6, 4, 3, num_permutations=1, seed=0)
+    curves = {
+        "exact risk": theory.learning_curves(chains, [0.0, 0.5], num_updates=500),
+        "sampled pairs": theory.learning_curves(
+            chains, [0.0, 0.5], num_updates=800, batch_size=1_024
+        ),
+    }
+    weights = theory.learned_weights(
+        chains, theory.window_weights(4, 2), [0.5, 5.0], num_updates=500, seed=0
+    )
+    return {
+        "minimizer": theory.check_minimizer(50, 10, seed=0),
+        "curves": curves,
+        "weights": weights,
+        "gaps": {
+            kind: theory.reasoning_gap(chain, [0.1], [1, 2, 3])
+            for kind, chain in {"random": chains, "deterministic": still}.items()
+        },
+        "trap": theory.check_fluency_trap(400, seed=0),
+        "fatal": theory.check_fatal_step(600, seed=0),
+        "dilution": theory.sample_dilution(2_000, seed=0),
+    }
+
+
+def verdicts(checks: dict, **changed) -> list[str]:
+    profile = load_profile("smoke")
+    found = run.theory_verdicts(**checks | changed, profile=profile, seed=0)
+    assert all(verdict.where.startswith("App. A") for verdict in found)
+    return [verdict.verdict for verdict in found]
+
+
+def test_verdicts_of_checks_that_pass(checks):
+    assert verdicts(checks) == ["holds"] * 6 + ["does not hold"]
+
+
+def spoil(frame: pd.DataFrame, column: str, change: float) -> pd.DataFrame:
+    """One row is off, the last one."""
+    spoiled = frame.copy()
+    spoiled.loc[spoiled.index[-1], column] += change
+    return spoiled
+
+
+@pytest.mark.parametrize(
+    ("place", "part", "column", "change"),
+    [
+        (0, "minimizer", "smallest_excess", -1.0),
+        (0, "minimizer", "identity_error", 1e-6),
+        (1, "weights", "learned", 0.01),
+        (3, "trap", "margin", -99.0),
+        (5, "fatal", "margin", -99.0),
+    ],
+)
+def test_one_instance_is_enough_against_a_theorem(checks, place, part, column, change):
+    changed = {part: spoil(checks[part], column, change)}
+    expected = ["holds"] * 6 + ["does not hold"]
+    expected[place] = "does not hold"
+    assert verdicts(checks, **changed) == expected
+
+
+def test_a_learner_that_is_off_is_told(checks):
+    for risk, change in (("exact risk", 0.002), ("sampled pairs", 0.05)):
+        curves = checks["curves"] | {risk: spoil(checks["curves"][risk], "error", change)}
+        assert verdicts(checks, curves=curves)[1] == "does not hold"
+
+
+def test_equal_steps_must_be_exact(checks):
+    fatal = checks["fatal"].copy()
+    fatal.loc[fatal["premise"] == "equal steps", "margin"] += 1e-6
+    assert verdicts(checks, fatal=fatal)[4] == "does not hold"
+
+
+def test_a_gap_that_is_not_there_is_told(checks):
+    turned = checks["gaps"]["random"].rename(
+        columns={"direct": "widest_hops", "widest_hops": "direct"}
+    )
+    assert verdicts(checks, gaps={"random": turned})[2] == "does not hold"
+    none = checks["gaps"]["random"].assign(direct=lambda t: t["widest_hops"])
+    assert verdicts(checks, gaps={"random": none})[2] == "not resolved"
+
+
+def test_dilution_verdict_needs_both_ways_of_drawing(checks):
+    table = checks["dilution"]
+    assert verdicts(checks, dilution=table.assign(any_token=5.0, any_step=5.0))[6] == "holds"
+    assert verdicts(checks, dilution=table.assign(any_step=5.0))[6] == "not resolved"
+
+
+def test_figures_have_labelled_panels(checks):
+    gap = checks["gaps"]["random"]
+    figures = {
+        2: plots.plot_learning_curves(checks["curves"]),
+        1: plots.plot_learned_weights(checks["weights"]),
+        4: plots.plot_gap_by_distance(dict.fromkeys("abcd", gap[gap["window"] == 1])),
+        6: plots.plot_gap_by_window(dict.fromkeys("abcdef", gap)),
+    }
+    for panels, figure in figures.items():
+        assert len(figure.axes) == panels
+        assert all(axis.lines for axis in figure.axes)
+    trap = plots.plot_fluency_trap(checks["trap"])
+    fatal = plots.plot_fatal_step(theory.margin_boundaries(20), checks["dilution"])
+    for figure in (trap, fatal):
+        assert len(figure.axes) == 2 and all(axis.get_xlabel() for axis in figure.axes)
+    matplotlib.pyplot.close("all")

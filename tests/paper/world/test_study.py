@@ -1,0 +1,589 @@
+"""Step world's runs: gates, selections, arms, what is measured, and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lalp.paper.workers import run_side_by_side
+from lalp.paper.world import student as world_student
+from lalp.paper.world import study
+from lalp.paper.world.problems import LABELS, Teacher, make_problems, solve
+from lalp.paper.world.profiles import (
+    RULES_BY_NAME,
+    TEACHERS_BY_NAME,
+    WorldProfile,
+    load_world_profile,
+)
+from lalp.paper.world.study import (
+    Unit,
+    choose,
+    copying,
+    find_students,
+    gate,
+    map_teachers,
+    plan_selections,
+    plan_units,
+    run_arm,
+    run_unit,
+    run_world,
+    study_teachers,
+    unit_scores,
+)
+from lalp.sampling.samples import Completion
+from lalp.selection.rules import teacher_mix
+
+PROFILE = replace(
+    load_world_profile("smoke"),
+    pretraining_tokens=1000,
+    problems=3,
+    held_out=3,
+    rules=["galp", "lalp"],
+    controls=["lalp"],
+    windows=["1"],
+    groups=["rules"],
+    workers=1,
+)
+
+
+def make_unit(profile: WorldProfile = PROFILE, **changes: object) -> Unit:
+    options = {
+        "name": "four teachers",
+        "family": "registers",
+        "copying": 0.1,
+        "seed": 0,
+        "teachers": study_teachers(),
+        "groups": tuple(profile.groups),
+    }
+    return Unit(profile, **(options | changes))
+
+
+def one_after_another(function: Callable, jobs: list, *_: object, **__: object) -> None:
+    for job in jobs:
+        function(job)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Iterator[None]:
+    """In this process, on one thread, in a folder of its own, with few documents."""
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.setattr(study, "run_side_by_side", one_after_another)
+    monkeypatch.setattr(world_student, "_BLOCK", 8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# --- problems ---------------------------------------------------------------------------------
+
+
+def test_held_out_problems_are_other_problems_even_where_there_are_few():
+    profile = replace(PROFILE, fewest_moves=2, most_moves=2, problems=200, held_out=150)
+    unit = make_unit(profile)  # of 640 problems
+    trained, held_out = (
+        {p.prompt for p in found.values()} for found in (unit.problems, unit.held_out)
+    )
+    assert (len(trained), len(held_out)) == (200, 150)
+    assert not trained & held_out
+    assert not set(unit.problems) & set(unit.held_out)
+
+
+def test_a_units_problems_follow_its_seed_and_lengths():
+    units = [make_unit(seed=seed) for seed in (0, 1)]
+    assert units[0].problems == make_unit().problems != units[1].problems
+    assert units[0].held_out == make_unit().held_out != units[1].held_out
+    assert [p.num_moves for p in units[0].problems.values()] == [3, 4, 3]
+
+
+def test_students_are_kept_apart_by_all_that_makes_them():
+    units = [
+        make_unit(),
+        make_unit(seed=1),
+        make_unit(copying=0.2),
+        make_unit(family="paths"),
+        make_unit(replace(PROFILE, pretraining_tokens=999)),
+        make_unit(replace(PROFILE, most_moves=5)),
+    ]
+    assert len({unit.student for unit in units}) == len(units)
+    assert make_unit(name="other", teachers=(), groups=()).student == units[0].student
+
+
+# --- the gate ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def solved(monkeypatch) -> dict[str, float]:
+    """A student that solves given shares of short and of whole problems."""
+    shares = {"short": 0.0, "whole": 0.0}
+
+    def learn(schooling, out):
+        out.mkdir(parents=True)
+        (out / "schooling.json").write_text(json.dumps({"seconds": 2.5}))
+
+    def answer(problems, model):
+        lengths = {problem.num_moves for problem in problems.values()}
+        share = shares["short" if lengths == {1, 2, 3} else "whole"]
+        return [i < round(share * len(problems)) for i in range(len(problems))]
+
+    monkeypatch.setattr(study, "pretrain", learn)
+    monkeypatch.setattr(study, "_solve", answer)
+    near_far = {"copying_near": 0.5, "copying_far": 0.25}
+    monkeypatch.setattr(study, "copying", lambda unit: near_far)
+    return shares
+
+
+@pytest.mark.parametrize(
+    ("short", "whole", "accepted"),
+    [(0.9, 0.3, True), (1.0, 0.0, True), (0.8, 0.0, False), (1.0, 0.4, False), (0.0, 1.0, False)],
+)
+def test_the_gate_wants_single_moves_and_few_whole_problems(short, whole, accepted, solved):
+    profile = replace(
+        PROFILE, held_out=10, gate_short=0.9, gate_whole=0.3, fewest_moves=4, most_moves=6
+    )
+    solved.update(short=short, whole=whole)
+    report = gate(make_unit(profile))
+    assert report == {
+        "family": "registers",
+        "copying": 0.1,
+        "seed": 0,
+        "short": short,
+        "whole": whole,
+        "copying_near": 0.5,
+        "copying_far": 0.25,
+        "seconds": 2.5,
+        "accepted": accepted,
+    }
+
+
+def test_limits_may_change_without_a_new_student(solved, monkeypatch):
+    profile = replace(PROFILE, held_out=10, gate_short=0.9, fewest_moves=4)
+    solved.update(short=0.8)
+    assert not gate(make_unit(profile))["accepted"]
+    monkeypatch.setattr(study, "pretrain", None)
+    assert gate(make_unit(replace(profile, gate_short=0.7)))["accepted"]
+
+
+def test_an_answer_that_does_not_end_or_is_another_is_wrong(monkeypatch):
+    problems = make_problems("registers", [2], 4, (0,))
+    texts = [rf"the answer is \boxed{{ {p.answer} }}." for p in problems.values()]
+    texts[1] = r"the answer is \boxed{ 12 }."
+    texts[3] = "so far a 6."
+
+    def answered(prompts, model, sampling, **_: object) -> list[Completion]:
+        assert (sampling.temperature, sampling.max_tokens) == (0, 100)
+        return [
+            Completion(prompt.prompt_id, 0, text, 9, truncated=i == 2)
+            for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
+        ]
+
+    monkeypatch.setattr(study, "generate", answered)
+    assert study._solve(problems, Path("model")) == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "seeds", "most", "tried"),
+    [
+        ([1, 1, 1, 1], 2, 4, 2),  # enough at once
+        ([0, 1, 0, 1], 2, 4, 4),
+        ([1, 0, 1, 1], 2, 4, 3),
+        ([0, 0, 0, 0], 2, 3, 3),  # used up
+        ([0, 0, 1, 1], 2, 3, 3),
+        ([1, 1, 1, 1], 3, 2, 2),
+    ],
+)
+def test_seeds_are_tried_in_turn_until_there_are_enough(accepted, seeds, most, tried, monkeypatch):
+    calls: Counter[tuple[str, int]] = Counter()
+
+    def judge(unit: Unit) -> dict[str, object]:
+        calls[unit.family, unit.seed] += 1
+        # Paths need no second try; registers as given.
+        good = unit.family == "paths" or bool(accepted[unit.seed])
+        return {"family": unit.family, "copying": unit.copying, "seed": unit.seed, "accepted": good}
+
+    monkeypatch.setattr(study, "gate", judge)
+    profile = replace(PROFILE, families=["registers", "paths"], seeds=seeds, most_seeds=most)
+    table = find_students(profile)
+    rows = table[table["family"] == "registers"]
+    assert rows["seed"].tolist() == list(range(tried))
+    assert rows["accepted"].tolist() == [bool(a) for a in accepted[:tried]]
+    others = table[table["family"] == "paths"]
+    assert others["seed"].tolist() == list(range(min(seeds, most)))
+    units = plan_units(profile, table)
+    assert [(u.family, u.seed) for u in units] == [
+        (row.family, row.seed) for row in table[table["accepted"]].itertuples()
+    ]
+
+
+# --- teachers and units -----------------------------------------------------------------------
+
+
+def test_a_cell_of_the_map_has_a_steady_teacher_and_one_with_its_knobs():
+    steady, fluent = map_teachers(0.3, 1.0)
+    assert steady == TEACHERS_BY_NAME["steady"]
+    assert fluent == Teacher("fluent", leap=0.3, scaffolding=1.0, restating=0.5, checking=0.1)
+
+
+def test_a_map_has_a_unit_for_every_cell_and_accepted_student():
+    profile = replace(PROFILE, leaps=[0.1, 0.6], scaffoldings=[0.0, 1.0], groups=["windows"])
+    gates = pd.DataFrame(
+        {
+            "family": ["registers", "paths", "paths"],
+            "copying": [0.0, 0.3, 0.3],
+            "seed": [0, 0, 1],
+            "accepted": [True, False, True],
+        }
+    )
+    units = plan_units(profile, gates)
+    kinds = [("registers", 0.0, 0), ("paths", 0.3, 1)]
+    cells = [(leap, share) for leap in (0.1, 0.6) for share in (0.0, 1.0)]
+    assert [(u.name, u.family, u.copying, u.seed, u.teachers, u.groups) for u in units] == [
+        (f"leap {leap}, scaffolding {share}", *kind, map_teachers(leap, share), ("rules",))
+        for leap, share in cells
+        for kind in kinds
+    ]
+    assert {u.name for u in plan_units(PROFILE, gates)} == {"four teachers"}
+
+
+# --- selections -------------------------------------------------------------------------------
+
+EVERYTHING = replace(
+    PROFILE,
+    problems=8,
+    samples=3,
+    groups=["teachers", "thirds", "rules", "windows"],
+    rules=list(RULES_BY_NAME),
+    controls=[name for name in RULES_BY_NAME if name != "random"],
+    windows=["0", "1", "all"],
+)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> Iterator[tuple[Unit, object, dict[str, pd.DataFrame]]]:
+    """A unit with everything, and its scores; large weights, so that they differ."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LALP_BUILD", str(tmp_path_factory.mktemp("build")))
+        patch.setattr(world_student, "_BLOCK", 8)
+        unit = make_unit(EVERYTHING)
+        tokenizer = world_student.make_tokenizer()
+        model = world_student.make_model(len(tokenizer), 0)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(3)
+        model.save_pretrained(unit.student)
+        tokenizer.save_pretrained(unit.student)
+        yield unit, *unit_scores(unit)
+
+
+def test_scores_are_on_steps_sentences_and_paragraphs(scored):
+    _, pool, tables = scored
+    assert set(tables) == {"true", "sentences", "paragraphs"}
+    assert {f"lalp@{w}" for w in ("0", "1", "all")} <= set(tables["true"])
+    for response, row in zip(pool.responses, tables["sentences"].itertuples(), strict=True):
+        assert row.num_steps == response.text.count(".")
+    for response, row in zip(pool.responses, tables["paragraphs"].itertuples(), strict=True):
+        assert row.num_steps == response.text.count("\n\n") + 1
+    galp = [table.set_index("response_id")["galp"] for table in tables.values()]
+    assert np.allclose(galp[0], galp[1], atol=1e-4)
+
+
+def test_controls_have_their_rules_teachers(scored):
+    _, _, tables = scored
+    different = 0
+    for name in EVERYTHING.controls:
+        for seed in range(3):
+            chosen, control = (choose(tables, n, seed) for n in (name, f"random like {name}"))
+            assert teacher_mix(chosen).equals(teacher_mix(control))
+            assert set(chosen["prompt_id"]) == set(control["prompt_id"])
+            different += set(chosen["response_id"]) != set(control["response_id"])
+    assert different > 2 * len(EVERYTHING.controls)
+
+
+def test_every_comparison_has_its_arms(scored):
+    unit, _, tables = scored
+    found = plan_selections(unit, tables)
+    names = [teacher.name for teacher in unit.teachers]
+    expected = {("teachers", name) for name in names}
+    expected |= {
+        (f"thirds: {n}", third) for n in names for third in ("highest", "middle", "lowest")
+    }
+    expected |= {("rules", name) for name in EVERYTHING.rules}
+    expected |= {("rules", f"random like {name}") for name in EVERYTHING.controls}
+    expected |= {("windows", window) for window in EVERYTHING.windows}
+    assert set(found) == expected
+    table = tables["true"].set_index("response_id")
+    for (group, name), ids in found.items():
+        chosen = table.loc[ids]
+        assert sorted(chosen["prompt_id"]) == sorted(unit.problems)  # one for every problem
+        if group == "teachers" or group.startswith("thirds"):
+            assert set(chosen["teacher"]) == {name if group == "teachers" else group[8:]}
+    only = plan_selections(replace(unit, groups=("windows",)), tables)
+    assert {group for group, _ in only} == {"windows"}
+
+
+def test_selections_are_what_a_plain_search_finds(scored):
+    unit, _, tables = scored
+    found = plan_selections(unit, tables)
+    table = tables["true"]
+    for (group, name), column, pick in [
+        (("rules", "galp"), "galp", "idxmax"),
+        (("rules", "galp-lowest"), "galp", "idxmin"),
+        (("rules", "lalp"), "lalp@1", "idxmax"),
+        (("rules", "lalp-lowest"), "lalp@1", "idxmin"),
+        (("rules", "lalp full prefix"), "lalp@all", "idxmax"),
+        (("windows", "0"), "lalp@0", "idxmax"),
+    ]:
+        rows = getattr(table.groupby("prompt_id")[column], pick)()
+        assert found[group, name] == sorted(table.loc[rows, "response_id"])
+    for name, split, window in [("sentences", "sentences", "4"), ("paragraphs", "paragraphs", "1")]:
+        rows = tables[split].groupby("prompt_id")[f"lalp@{window}"].idxmax()
+        chosen = found["rules", f"lalp {name}"]
+        assert chosen == sorted(tables[split].loc[rows, "response_id"])
+    for teacher in unit.teachers:
+        rows = table[table["teacher"] == teacher.name].sort_values("galp", ascending=False)
+        ranked = rows.groupby("prompt_id")["response_id"].agg(list)
+        for place, third in enumerate(("highest", "middle", "lowest")):
+            expected = sorted(ids[place] for ids in ranked)
+            assert found[f"thirds: {teacher.name}", third] == expected
+
+
+# --- what the scores say ----------------------------------------------------------------------
+
+
+def test_gaps_are_what_a_naive_count_gives(scored):
+    _, _, tables = scored
+    table = tables["true"]
+    found = study._gaps(table).set_index(["teacher", "bin"])
+    sums: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for row in table.to_dict("records"):
+        pairs = list(zip(row["galp:tokens"], row["lalp@1:tokens"], strict=True))
+        for i, pair in enumerate(pairs):
+            sums.setdefault((row["teacher"], int(10 * i / len(pairs))), []).append(pair)
+    assert set(found.index) == set(sums)
+    assert found["num_tokens"].sum() == table["num_tokens"].sum()
+    for key, pairs in sums.items():
+        everything, local = np.mean(np.array(pairs, float), axis=0)
+        row = found.loc[key]
+        assert row["num_tokens"] == len(pairs)
+        expected = (everything, local, everything - local)
+        assert (row["global"], row["local"], row["gap"]) == pytest.approx(expected, abs=1e-6)
+    first = found.xs(0, level="bin")
+    assert first["gap"].abs().max() < found["gap"].abs().max()  # nothing stands before the window
+
+
+def test_teachers_means_are_of_every_split(scored):
+    _, _, tables = scored
+    found = study._teacher_means(tables).set_index(["split", "score", "teacher"])["mean"]
+    assert set(found.xs("galp", level="score").reset_index()["split"]) == {"true"}
+    for split, score, teacher in found.index:
+        rows = tables[split]
+        mean = rows[rows["teacher"] == teacher][score].mean()
+        assert found[split, score, teacher] == pytest.approx(mean)
+    assert {s for s, _, _ in found.index} == set(tables)
+
+
+def test_copying_reads_the_values_in_lists(solved, monkeypatch):
+    """Every word's probability is its place in the text over a thousand."""
+    monkeypatch.setattr(study, "copying", copying)
+    texts: list[str] = []
+
+    def score_by_place(pool, student, windows, **_: object) -> pd.DataFrame:
+        rows = []
+        for response in pool.responses:
+            texts.append(response.text)
+            starts = [match.start() for match in re.finditer(r"[^\s.]+|\.", response.text)]
+            rows.append(
+                {
+                    "token_spans": [(start, start + 1) for start in starts],
+                    "galp:tokens": np.log(np.array(starts) / 1000 + 1e-9),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    monkeypatch.setattr(study, "score", score_by_place)
+    unit = make_unit(replace(PROFILE, held_out=20, fewest_moves=8, most_moves=12))
+    found = copying(unit)
+
+    near, far = [], []
+    for text, problem in zip(texts, unit.held_out.values(), strict=True):
+        values, seen = solve(problem.prompt), 1
+        for step in range(1, problem.num_moves):
+            pairs = [f"{LABELS[i]} {values[i]}" for i in range(step + 1)]
+            at = text.find("so far " + " , ".join(pairs) + ".")
+            if at < 0:
+                continue
+            for i in range(seen, step + 1):
+                place = at + len("so far " + " , ".join(pairs[: i + 1])) - len(values[i])
+                assert text[place : place + len(values[i])] == values[i]
+                if i == step:
+                    near.append(place / 1000)
+                elif step - i >= 3:
+                    far.append(place / 1000)
+            seen = step + 1
+    assert near
+    assert far
+    assert len(texts) == 20
+    assert found["copying_near"] == pytest.approx(np.mean(near), abs=1e-6)
+    assert found["copying_far"] == pytest.approx(np.mean(far), abs=1e-6)
+
+
+# --- arms -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[set[str]]:
+    """The prompts of every fine-tuning that is run."""
+    calls: list[set[str]] = []
+    train = study.train
+
+    def spy(examples, *arguments, **options):
+        calls.append({prompt.messages[0].content for prompt, _ in examples})
+        return train(examples, *arguments, **options)
+
+    monkeypatch.setattr(study, "train", spy)
+    return calls
+
+
+def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained, monkeypatch):
+    unit = make_unit(teachers=study_teachers()[:2])
+    gate(unit)
+    tables = run_unit(unit)
+    held_out = {problem.prompt for problem in unit.held_out.values()}
+    assert trained
+    assert not any(prompts & held_out for prompts in trained)
+    arms = tables["arms"].set_index(["group", "arm"])
+    assert set(arms.index) == {
+        ("", "before training"),
+        *(("rules", name) for name in ("galp", "lalp", "random like lalp")),
+    }
+    rows = arms.loc["rules"]
+    assert (rows["num_examples"] == 3).all()
+    assert (rows["num_problems"] == 3).all()
+    assert [row.count("1") for row in rows["solved"]] == rows["num_solved"].tolist()
+    shares = rows[[column for column in rows if column.startswith("share of ")]]
+    assert shares.sum(axis=1).to_numpy() == pytest.approx(1)
+    assert not list(unit.student.joinpath("arms").rglob("*.safetensors"))  # nobody needs them
+
+    count = len(trained)
+    assert count == len(set(map(tuple, plan_selections(unit, unit_scores(unit)[1]).values())))
+    again = run_unit(unit)
+    assert len(trained) == count
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(again[name], table, check_exact=True)
+
+
+def test_another_seed_or_recipe_is_another_arm(trained):
+    unit = make_unit(teachers=study_teachers()[:1])
+    study.pretrain(unit.schooling, unit.student)
+    pool, _ = unit_scores(unit)
+    ids = [response.response_id for response in pool.responses[::2]]
+    first = run_arm(unit, pool, ids)
+    assert run_arm(unit, pool, ids) == first
+    assert len(trained) == 1
+    hotter = make_unit(replace(PROFILE, learning_rate=1e-2), teachers=unit.teachers)
+    assert run_arm(hotter, pool, ids)["last_loss"] != first["last_loss"] or len(trained) == 2
+    assert len(trained) == 2
+
+
+def test_no_accepted_student_is_said_plainly(solved):
+    profile = replace(PROFILE, held_out=10, gate_short=0.9, fewest_moves=4)
+    tables = run_world(profile)
+    assert not tables["students"]["accepted"].any()
+    assert set(tables) == {"students"}
+
+
+# --- whole runs -------------------------------------------------------------------------------
+
+
+def same_tables(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
+    assert set(one) == set(other) == {"students", "arms", "means", "gaps"}
+    for name, table in one.items():
+        pair = [t.drop(columns="seconds", errors="ignore") for t in (table, other[name])]
+        pd.testing.assert_frame_equal(*pair, check_exact=True)
+
+
+def units_side_by_side(function: Callable, jobs: list, workers: int, label: str, **options) -> None:
+    """Students still in this process, where documents are few."""
+    if label == "students":
+        one_after_another(function, jobs)
+    else:
+        run_side_by_side(function, jobs, workers, label, **options)
+
+
+@pytest.mark.slow
+def test_cells_run_side_by_side_give_the_tables_of_a_run_in_this_process(monkeypatch, tmp_path):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    profile = replace(PROFILE, rules=["galp"], leaps=[0.1, 0.6], scaffoldings=[1.0], workers=2)
+    here = run_world(profile)
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "processes"))
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "run_side_by_side", units_side_by_side)
+        same_tables(run_world(profile), here)
+    monkeypatch.setattr(study, "train", None)
+    same_tables(run_world(profile), here)
+
+
+_KILLED = """
+import os, random, signal, sys, time
+from dataclasses import replace
+from pathlib import Path
+import torch
+sys.path.insert(0, sys.argv[1])
+from tests.paper.world import test_study as this
+
+torch.set_num_threads(1)
+this.study.run_side_by_side = this.one_after_another
+this.world_student._BLOCK = 8
+
+
+def start(folder):
+    child = os.fork()
+    if not child:
+        os.environ["LALP_BUILD"] = str(Path(sys.argv[2]) / folder)
+        profile = replace(this.PROFILE, rules=["galp", "random"], controls=[])
+        for name, table in this.run_world(profile).items():
+            table.to_json(Path(sys.argv[2]) / f"{folder}-{name}.json", double_precision=15)
+        os._exit(0)
+    return child
+
+
+begin = time.monotonic()
+_, status = os.waitpid(start("calm"), 0)
+assert status == 0
+seconds, generator, killed = time.monotonic() - begin, random.Random(0), 0
+for share in (0.1, 0.4, 0.3):
+    child = start("killed")
+    time.sleep(seconds * (share + generator.uniform(0, 0.1)))
+    os.kill(child, signal.SIGKILL)
+    killed += os.waitpid(child, 0)[1] == signal.SIGKILL
+_, status = os.waitpid(start("killed"), 0)
+assert (status, killed >= 2) == (0, True), (status, killed)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_tables(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", _KILLED, str(Path(__file__).parents[3]), str(tmp_path)],
+        check=True,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+    )
+    tables = [
+        {name: pd.read_json(tmp_path / f"{folder}-{name}.json") for name in
+         ("students", "arms", "means", "gaps")}
+        for folder in ("calm", "killed")
+    ]  # fmt: skip
+    same_tables(*tables)

@@ -1,0 +1,1113 @@
+"""Sampling: tokens, distribution, seeds, limits, the store, a kill, vLLM, grading and the pool."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import logging
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shutil import copytree
+from types import ModuleType, SimpleNamespace
+from typing import TypedDict
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import build_student
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from lalp.errors import InputError
+from lalp.grading.answers import final_part
+from lalp.pools.pool import Message, Prompt
+from lalp.pools.prompts import load_prompts
+from lalp.pools.reading import load_pool
+from lalp.pools.writing import save_pool
+from lalp.sampling import decoding, samples
+from lalp.sampling.decoding import (
+    Output,
+    Request,
+    candidates,
+    choose_tokens,
+    decode,
+    default_batch_size,
+    response_text,
+)
+from lalp.sampling.pool import grade_completions, sample_pool, sampled_pool, sampling_summary
+from lalp.sampling.samples import SYSTEM_PROMPT, Completion, generate, paper_prompts
+from lalp.sampling.settings import (
+    C9_SAMPLED,
+    TABLE_5_GREEDY,
+    TABLE_5_SAMPLED,
+    TABLE_7_GREEDY,
+    TABLE_7_SAMPLED,
+    Sampling,
+    sample_seed,
+)
+from lalp.sampling.vllm import decode_with_vllm
+from lalp.students import student as students_student
+from lalp.students.encoding import render_prompt, stop_token_ids
+from lalp.students.student import Student
+
+ROOT = Path(__file__).parents[2]
+END = 3  # <|end|> of the tests' tokenizer
+QUESTIONS = ["Add 3 and 4.", "What is 3 times 4? Let us check the sum first.", "Why?", "7?"]
+PROMPTS = [Prompt(f"p{i}", (Message("user", text),), "7") for i, text in enumerate(QUESTIONS)]
+WARM = Sampling(3, temperature=1.0, max_tokens=12)
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(students_student, "default_device", lambda: "cpu")
+
+
+@pytest.fixture
+def run(tmp_path, llama):
+    """`generate` with the tiny student, its store in the test's folder."""
+
+    def call(prompts=PROMPTS, sampling=WARM, student=llama, **options):
+        options = {"store": tmp_path / "store", "progress": False} | options
+        return generate(prompts, student, sampling, **options)
+
+    return call
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[list[Request]]:
+    """The batches that the model was asked for."""
+    batches, real = [], samples.decode
+
+    def record(student, requests, *args):
+        batches.append(list(requests))
+        return real(student, requests, *args)
+
+    monkeypatch.setattr(samples, "decode", record)
+    return batches
+
+
+def prompt_ids(student: Student, prompt: Prompt) -> list[int]:
+    text = render_prompt(student.tokenizer, prompt)
+    return student.tokenizer(text, add_special_tokens=False).input_ids
+
+
+def stops_of(student: Student) -> frozenset[int]:
+    return stop_token_ids(student.tokenizer, student.model.config, student.model.generation_config)
+
+
+def greedy_ids(student: Student, ids: list[int], limit: int, stops: frozenset[int]) -> list[int]:
+    """What transformers' own loop draws, one prompt at a time."""
+    whole = student.model.generate(
+        torch.tensor([ids]),
+        attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=limit,
+        eos_token_id=sorted(stops) or None,
+        pad_token_id=0,
+    )
+    return whole[0, len(ids) :].tolist()
+
+
+# --- settings ---------------------------------------------------------------------------------
+
+
+def test_presets_are_the_papers():
+    assert Sampling(1, 0.0, 1.0, 1, 42786) == TABLE_5_GREEDY
+    assert Sampling(16, 1.0, 0.95, 40, 42786) == TABLE_5_SAMPLED
+    assert Sampling(1, 0.0, 1.0, 0, 32768) == TABLE_7_GREEDY
+    assert Sampling(8, 0.6, 0.95, 0, 32768) == TABLE_7_SAMPLED
+    assert (C9_SAMPLED.num_samples, C9_SAMPLED.temperature, C9_SAMPLED.top_p) == (16, 0.6, 0.95)
+    assert SYSTEM_PROMPT == (
+        r"Please reason step by step, and put your final answer within \boxed{}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"num_samples": 0}, "num_samples is 0: it must be at least 1"),
+        ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"temperature": math.inf}, "temperature is inf"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 1.01}, "top_p is 1.01"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"num_samples": 2}, "all would be the same"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change, said):
+    with pytest.raises(InputError, match=said):
+        Sampling(**change)
+
+
+# --- greedy: the tokens of transformers' own loop ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "room"),
+    [("llama", 4), ("llama", 256), ("qwen2", 4), ("gemma3", 4), ("gpt2", 4), ("mamba", 4)],
+)
+def test_greedy_is_what_the_model_generates_itself(family, room, tokenizer, monkeypatch):
+    monkeypatch.setattr(decoding, "_ROOM", room)
+    student = build_student(family, tokenizer)
+    ids = [prompt_ids(student, prompt) for prompt in PROMPTS]
+    assert len({*map(len, ids)}) > 2
+    # Tokens that do occur early in some rows, so that rows end at different times.
+    free = [greedy_ids(student, row, 40, frozenset()) for row in ids]
+    stops = frozenset({free[0][5], free[2][17]})
+    requests = [Request(tuple(row), Sampling(), 40, 0) for row in (*ids, ids[1])]
+    outputs = decode(student, requests, stops)
+    for row, output in zip((*ids, ids[1]), outputs, strict=True):
+        assert list(output.token_ids) == greedy_ids(student, row, 40, stops)
+        assert output.ended == (output.token_ids[-1] in stops)
+    assert any(output.ended for output in outputs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, None])
+def test_texts_are_the_decoded_tokens_in_the_prompts_order(batch_size, run, llama):
+    found = run(sampling=Sampling(max_tokens=40), batch_size=batch_size)
+    assert [completion.prompt_id for completion in found] == ["p0", "p1", "p2", "p3"]
+    for prompt, completion in zip(PROMPTS, found, strict=True):
+        ids = greedy_ids(llama, prompt_ids(llama, prompt), 40, stops_of(llama))
+        ended = ids[-1] in stops_of(llama)
+        assert completion.num_tokens == len(ids)
+        assert completion.truncated == (not ended)
+        assert completion.text == llama.tokenizer.decode(ids[:-1] if ended else ids)
+
+
+def test_ended_rows_leave_the_batch(llama, monkeypatch):
+    ids = [tuple(prompt_ids(llama, prompt)) for prompt in PROMPTS]
+    sizes = []
+    real = llama.body
+
+    def body(**inputs):
+        sizes.append(tuple(inputs["input_ids"].shape))
+        return real(**inputs)
+
+    limits = [1, 6, 3, 6]
+    requests = [Request(row, Sampling(), n, 0) for row, n in zip(ids, limits, strict=True)]
+    requests.append(Request(ids[0], Sampling(), 0, 0))
+    outputs = decode(replace(llama, body=body), requests, frozenset())
+    assert [len(output.token_ids) for output in outputs] == [1, 6, 3, 6, 0]
+    # The prompts at once, and then one token of each row that goes on.
+    assert sizes == [(4, max(map(len, ids))), (3, 1), (3, 1), (2, 1), (2, 1), (2, 1)]
+
+
+def test_samples_of_one_prompt_read_it_once(llama):
+    fed = []
+    real = llama.body
+
+    def body(**inputs):
+        fed.append(len(inputs["input_ids"]))
+        return real(**inputs)
+
+    request = Request(tuple(prompt_ids(llama, PROMPTS[0])), WARM, 2, 0)
+    decode(replace(llama, body=body), [replace(request, seed=i) for i in range(5)], frozenset())
+    assert fed == [1, 5]
+
+
+def test_a_model_whose_state_is_no_cache_is_refused(llama, monkeypatch):
+    monkeypatch.setattr(type(llama.model), "_supports_default_dynamic_cache", lambda self: False)
+    with pytest.raises(InputError, match="vllm backend"):
+        decode(llama, [Request((5,), Sampling(), 2, 0)], frozenset())
+
+
+def test_predictions_that_are_no_numbers_are_refused(llama):
+    for value in (math.nan, math.inf):
+        broken = replace(llama, head=lambda x, value=value: torch.full((len(x), 400), value))
+        with pytest.raises(InputError, match="not numbers"):
+            decode(broken, [Request((5,), Sampling(), 2, 0)], frozenset())
+
+
+def test_when_memory_runs_out_the_batch_is_halved(llama, monkeypatch):
+    sizes, real = [], decoding._decode_batch
+
+    def limited(student, requests, *args):
+        sizes.append(len(requests))
+        if len(requests) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(student, requests, *args)
+
+    ids = [tuple(prompt_ids(llama, prompt)) for prompt in PROMPTS]
+    requests = [Request(row, Sampling(), 5, 0) for row in (*ids, ids[0])]
+    expected = decode(llama, requests, frozenset())
+    monkeypatch.setattr(decoding, "_decode_batch", limited)
+    assert decode(llama, requests, frozenset()) == expected
+    assert sizes == [5, 3, 2, 1, 2]
+    with pytest.raises(RuntimeError, match="other"):
+        monkeypatch.setattr(
+            decoding, "_decode_batch", lambda *a: (_ for _ in ()).throw(RuntimeError("other"))
+        )
+        decode(llama, requests, frozenset())
+
+
+def test_the_default_batch_fits_the_memory(llama, monkeypatch):
+    # 3 layers x 2 key heads x 8 numbers, keys and values, in 4 bytes: 384 bytes a token.
+    weights = sum(p.nbytes for p in {id(p): p for p in llama.model.parameters()}.values())
+    free = 384 * 1000 * 10 + 100  # buffers
+    pages = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * (weights + free)}  # half of it may be used
+    monkeypatch.setattr(decoding.os, "sysconf", pages.get)
+    assert default_batch_size(llama, 1000) == 10
+    assert default_batch_size(llama, 1001) == 9
+    assert default_batch_size(llama, 100) == 64
+    assert default_batch_size(llama, 1_000_000) == 1
+
+
+# --- sampled: the distribution ----------------------------------------------------------------
+
+
+def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Probabilities by transformers' own processors."""
+    scores = TemperatureLogitsWarper(sampling.temperature)(None, logits)
+    if sampling.top_k:
+        scores = TopKLogitsWarper(sampling.top_k)(None, scores)
+    if sampling.top_p < 1:
+        scores = TopPLogitsWarper(sampling.top_p)(None, scores)
+    return scores.softmax(-1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    spread=st.sampled_from([0.0, 0.1, 1.0, 3.0, 12.0]),
+    temperature=st.sampled_from([0.3, 0.6, 1.0, 1.7]),
+    top_k=st.sampled_from([0, 1, 2, 5, 40, 299, 300, 1000]),
+    top_p=st.sampled_from([0.05, 0.5, 0.95, 0.999, 1.0]),
+    first=st.sampled_from([1, 7, 128]),
+)
+def test_tokens_that_may_be_drawn_are_those_of_transformers(
+    seed, spread, temperature, top_k, top_p, first
+):
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    scores = torch.from_numpy(np.random.default_rng(seed).normal(size=(3, 300)) * spread).float()
+    # Distinct values: of equally likely tokens top-p may cut off either.
+    scores = scores + torch.arange(300) * 1e-3
+    expected = warped(scores, sampling).double()
+    with patch("lalp.sampling.decoding._FIRST_CANDIDATES", first):
+        probs, ids = candidates(scores / temperature, top_k, top_p)
+    assert bool((ids.diff(dim=1) > 0).all())
+    found = torch.zeros_like(expected).scatter_(1, ids, probs.double())
+    found /= found.sum(1, keepdim=True)
+    # Where the cumulated probability meets top_p to the last digit, either side is right.
+    if not torch.allclose(found, expected, atol=1e-5):
+        ordered = (scores / temperature).softmax(-1).double().sort(descending=True).values
+        assert (ordered.cumsum(-1) - top_p).abs().min() < 1e-5
+
+
+def test_top_k_keeps_ties_and_top_p_counts_what_top_k_left():
+    logits = torch.tensor([[2.0, 1.0, 1.0, 0.0, -1.0]])
+    probs, ids = candidates(logits, 2, 1.0)
+    assert ids[probs > 0].tolist() == [0, 1, 2]
+    # exp(2) of exp(2) + 2 exp(1) is 0.576: with top-p 0.58 of what top-k left, one more is kept.
+    probs, ids = candidates(logits, 2, 0.57)
+    assert ids[probs > 0].tolist() == [0]
+    assert len(ids[candidates(logits, 2, 0.58)[0] > 0]) == 2
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1, 1.3), Sampling(1, 0.7, top_p=0.8, top_k=6)])
+def test_evenly_spaced_numbers_draw_each_token_as_often_as_it_is_likely(sampling):
+    torch.manual_seed(1)
+    logits = torch.randn(1, 50) * 2
+    probs = warped(logits, sampling)[0].double().numpy()
+    count = 20_000
+    uniforms = (np.arange(count) + 0.5) / count
+    tokens = choose_tokens(logits.expand(count, -1), sampling, uniforms.tolist())
+    counts = np.bincount(tokens.numpy(), minlength=50)
+    assert np.abs(counts - count * probs).max() <= 1.1
+
+
+def test_extreme_numbers_draw_a_possible_token():
+    logits = torch.tensor([[0.0, -200.0, -math.inf], [-math.inf, 0.0, 0.0]])
+    sampling = Sampling(temperature=1.0)
+    assert choose_tokens(logits, sampling, [0.0, 0.0]).tolist() == [0, 1]
+    top = math.nextafter(1, 0)
+    assert choose_tokens(logits, sampling, [top, top]).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_sampled_pairs_of_tokens_follow_the_models_distribution(family, tokenizer):
+    student = build_student(family, tokenizer)
+    sampling = Sampling(temperature=1.5, top_k=4, top_p=0.9, max_tokens=2)
+    ids = prompt_ids(student, PROMPTS[1])
+    count = 3000
+    requests = [Request(tuple(ids), sampling, 2, sample_seed(0, "p", i)) for i in range(count)]
+    drawn = Counter(output.token_ids for output in decode(student, requests, frozenset()))
+    expected = {}
+    for first, p in next_tokens(student, ids, sampling):
+        for second, q in next_tokens(student, [*ids, first], sampling):
+            expected[first, second] = p * q
+    assert set(drawn) <= set(expected)
+    assert len(expected) > 4
+    common = [pair for pair, p in expected.items() if count * p >= 5]
+    rest = count - sum(drawn[pair] for pair in common)
+    observed = [drawn[pair] for pair in common]
+    hoped = [count * expected[pair] for pair in common]
+    if count - sum(hoped) > 1e-6:
+        observed, hoped = [*observed, rest], [*hoped, count - sum(hoped)]
+    assert chisquare(observed, np.array(hoped) * count / sum(hoped)).pvalue > 1e-3
+
+
+@torch.inference_mode()
+def next_tokens(student: Student, ids: list[int], sampling: Sampling) -> list[tuple[int, float]]:
+    logits = student.model(input_ids=torch.tensor([ids])).logits[0, -1:].float()
+    probs = warped(logits, sampling)[0].double()
+    return [(token, float(p)) for token, p in enumerate(probs) if p > 0]
+
+
+# --- seeds ------------------------------------------------------------------------------------
+
+
+def test_fewer_samples_are_the_first_of_more(run, tmp_path):
+    four = run(sampling=replace(WARM, num_samples=4))
+    assert [c.sample for c in four] == [0, 1, 2, 3] * 4
+    assert len({c.text for c in four if c.prompt_id == "p1"}) > 1
+    for n in (1, 2, 3):
+        few = run(sampling=replace(WARM, num_samples=n), store=tmp_path / str(n))
+        assert few == [c for c in four if c.sample < n]
+
+
+def test_other_prompts_order_and_batches_change_nothing(run, tmp_path):
+    whole = run()
+    by_prompt = {p: [c for c in whole if c.prompt_id == p] for p in ("p0", "p1", "p2", "p3")}
+    alone = run([PROMPTS[2]], store=tmp_path / "alone")
+    assert alone == by_prompt["p2"]
+    turned = run(PROMPTS[::-1], batch_size=5, store=tmp_path / "turned")
+    assert turned == [c for p in ("p3", "p2", "p1", "p0") for c in by_prompt[p]]
+
+
+def test_seed_prompt_id_and_sample_each_change_what_is_drawn(run):
+    texts = {c.text for c in run([PROMPTS[0]])}
+    assert len(texts) == 3
+    other_seed = run([PROMPTS[0]], replace(WARM, seed=1))
+    other_id = run([replace(PROMPTS[0], prompt_id="q")])
+    assert not texts & {c.text for c in other_seed}
+    assert not texts & {c.text for c in other_id}
+    seeds = {sample_seed(s, p, n) for s in range(3) for p in ("a", "b") for n in range(3)}
+    assert len(seeds) == 18
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_several_settings_are_drawn_together_and_are_the_same(run, tmp_path, drawn):
+    greedy = Sampling(max_tokens=9)
+    both = run(sampling=[greedy, WARM])
+    assert len(drawn) == 1
+    assert len(drawn[0]) == 4 * (1 + 3)
+    assert both == [run(sampling=greedy, store=tmp_path / "a"), run(store=tmp_path / "b")]
+    drawn.clear()
+    assert run() == both[1]
+    assert drawn == []
+
+
+# --- prompts and limits -----------------------------------------------------------------------
+
+
+def test_the_limit_counts_the_end_token(run, llama, monkeypatch):
+    ids = greedy_ids(llama, prompt_ids(llama, PROMPTS[0]), 8, frozenset())
+    place = ids.index(ids[4])
+    monkeypatch.setattr(llama.model.generation_config, "eos_token_id", [2, ids[4]])
+    whole, cut = (run([PROMPTS[0]], Sampling(max_tokens=n))[0] for n in (place + 1, max(1, place)))
+    assert (whole.num_tokens, whole.truncated) == (place + 1, False)
+    assert (cut.num_tokens, cut.truncated) == (place, True)
+    assert whole.text == cut.text
+
+
+def test_the_limit_is_lowered_to_the_models_positions_and_this_is_said_once(tokenizer, run, caplog):
+    student = build_student("llama", tokenizer, max_position_embeddings=60)
+    lengths = [len(prompt_ids(student, prompt)) for prompt in PROMPTS]
+    long = Prompt("long", (Message("user", "word " * 60),))
+    with caplog.at_level(logging.WARNING, "lalp"):
+        found = run([*PROMPTS, long], Sampling(max_tokens=50), student)
+    for completion, length in zip(found, lengths, strict=False):
+        assert completion.num_tokens <= 60 - length
+        if completion.truncated:
+            assert completion.num_tokens == 60 - length
+    assert found[-1] == Completion("long", 0, "", 0, True)
+    assert any(c.truncated for c in found[:-1])
+    (message,) = caplog.messages
+    assert "60 positions" in message
+    assert "for 3 prompts, to 0 at the least ('long')" in message
+
+
+def test_a_system_prompt_goes_in_front(run, drawn, llama):
+    run(PROMPTS[:1], Sampling(max_tokens=2), system_prompt="Be brief.")
+    text = llama.tokenizer.decode(drawn[0][0].prompt_ids)
+    assert text == ("<|system|>\nBe brief.<|end|>\n<|user|>\nAdd 3 and 4.<|end|>\n<|assistant|>\n")
+
+
+def test_a_prompts_own_system_message_is_kept(run):
+    own = Prompt("own", (Message("system", "Be long."), Message("user", "Why?")))
+    with pytest.raises(InputError, match="'own' has a system message of its own"):
+        run([own], system_prompt="Be brief.")
+    few = Sampling(max_tokens=4)
+    assert run([own], few) == run([own], few, system_prompt="Be long.")
+    assert paper_prompts([own, PROMPTS[0]]) == [
+        own,
+        Prompt("p0", (Message("system", SYSTEM_PROMPT), Message("user", "Add 3 and 4.")), "7"),
+    ]
+
+
+def test_everything_that_ends_a_turn_stops(tokenizer, llama):
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(eos_token_id=7))
+    both = SimpleNamespace(eos_token_id=[8, 9])
+    assert stop_token_ids(tokenizer, config, both) == {7, 8, 9, END}
+    assert stop_token_ids(tokenizer, config, None) == {7, END}
+    # A template whose end of turn is not the tokenizer's end of text.
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = tokenizer.chat_template.replace("<|end|>", "<|user|>")
+    (user,) = tokenizer("<|user|>").input_ids
+    assert stop_token_ids(other, config, None) == {7, END, user}
+    for template in (
+        None,
+        "{{ messages[-1].content }}",  # nothing follows
+        "{% for m in messages %}{{ m.content }}\n\n{% endfor %}",  # no special token
+        "{{ raise_exception('only one message') }}",
+        "{{ messages[0].content }}",  # the answer is not shown
+    ):
+        other.chat_template = template
+        assert stop_token_ids(other, config, None) == {7, END}
+
+
+def test_reasoning_that_the_template_begins_belongs_to_the_text(tokenizer):
+    ids = tuple(tokenizer("So 7.").input_ids)
+    assert response_text(tokenizer, "<|assistant|>\n<think>\n", Output(ids, False)) == (
+        "<think>\nSo 7."
+    )
+    closed = "<|assistant|>\n<think>\n\n</think>\n\n"
+    assert response_text(tokenizer, closed, Output((*ids, END), True)) == "So 7."
+    # Special tokens in the middle are no text.
+    assert response_text(tokenizer, "", Output((ids[0], END, *ids[1:]), False)) == "So 7."
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prompts": [PROMPTS[0], PROMPTS[0]]}, "'p0' is given 2 times"),
+        ({"backend": "jax"}, "unknown backend 'jax': use transformers or vllm"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"tensor_parallel": 2}, "vllm backend"),
+        ({"student": "./nowhere"}, "no such folder"),
+        ({"device": "gpu7", "student": "smollm2-135m"}, "cannot be used"),
+    ],
+)
+def test_bad_calls_are_refused(change, said, run, tmp_path):
+    with pytest.raises(InputError, match=said):
+        run(**change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_prompts_give_no_completions(run):
+    assert run([]) == []
+    assert run([], [Sampling(), WARM]) == [[], []]
+
+
+# --- the store --------------------------------------------------------------------------------
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.jsonl"))
+
+
+@pytest.fixture(scope="session")
+def student_folder(llama: Student, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("students") / "tiny"
+    llama.model.save_pretrained(folder)
+    llama.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_second_call_loads_no_weights(run, student_folder, tmp_path, monkeypatch):
+    first = run(student=student_folder, batch_size=5)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert len(shards(tmp_path / "store")) == 3
+    monkeypatch.setattr(samples, "load_student", lambda *a, **k: pytest.fail("loaded"))
+    assert run(student=student_folder) == first
+    # Fewer prompts, in another order, fewer samples.
+    some = run(PROMPTS[2:0:-1], replace(WARM, num_samples=1), student_folder)
+    assert some == [c for p in ("p2", "p1") for c in first if (c.prompt_id, c.sample) == (p, 0)]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
+
+
+def test_more_samples_reuse_those_that_are_there(run, drawn, tmp_path):
+    two = run(sampling=replace(WARM, num_samples=2))
+    drawn.clear()
+    five = run(sampling=replace(WARM, num_samples=5))
+    assert [len(batch) for batch in drawn] == [4 * 3]
+    assert [c for c in five if c.sample < 2] == two
+    assert five == run(sampling=replace(WARM, num_samples=5), store=tmp_path / "anew")
+
+
+def test_samples_are_drawn_again_if_anything_that_decides_them_changes(run, drawn, llama):
+    first = run()
+    tokenizer = copy.deepcopy(llama.tokenizer)
+    tokenizer.add_tokens(["sum is"])
+    template = copy.deepcopy(llama.tokenizer)
+    template.chat_template = template.chat_template.replace("\n", " ")
+    asked = [replace(p, messages=(Message("user", "Why not?"),)) for p in PROMPTS]
+    for change in (
+        {"student": replace(llama, revision="other")},
+        {"student": replace(llama, tokenizer=tokenizer)},
+        {"student": replace(llama, tokenizer=template)},
+        {"prompts": asked},
+        {"system_prompt": "Be brief."},
+        {"sampling": replace(WARM, temperature=0.9)},
+        {"sampling": replace(WARM, top_p=0.9)},
+        {"sampling": replace(WARM, top_k=9)},
+        {"sampling": replace(WARM, max_tokens=11)},
+        {"sampling": replace(WARM, seed=5)},
+    ):
+        drawn.clear()
+        run(**change)
+        assert sum(map(len, drawn)) == 12, change
+    drawn.clear()
+    # Neither the reference nor the batch decides a sample.
+    assert run([replace(p, answer="8") for p in PROMPTS], batch_size=2) == first
+    assert drawn == []
+
+
+def test_other_code_draws_again(run, drawn, monkeypatch):
+    run()
+    monkeypatch.setattr(samples, "_CODE", "other code")
+    drawn.clear()
+    run()
+    assert sum(map(len, drawn)) == 12
+
+
+def damage_end(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def damage_text(path: Path) -> None:
+    path.write_text(path.read_text().replace('"num_tokens": 12', '"num_tokens": 11', 1))
+
+
+def damage_all(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe no text")
+
+
+def damage_header(path: Path) -> None:
+    path.write_text("[1]\n" + path.read_text().partition("\n")[2])
+
+
+def damage_key(path: Path) -> None:
+    path.write_text(path.read_text().replace(path.parent.name, "0" * 20))
+
+
+def damage_empty(path: Path) -> None:
+    path.write_text("")
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_end, damage_text, damage_all, damage_header, damage_key, damage_empty]
+)
+def test_a_damaged_or_foreign_shard_is_said_and_drawn_again(damage, run, tmp_path, drawn, caplog):
+    first = run(batch_size=6)
+    files = shards(tmp_path / "store")
+    contents = [path.read_bytes() for path in files]
+    damage(files[0])
+    # What a kill in the middle of writing leaves behind is no shard.
+    files[1].with_name(f"{files[1].name}.1-00.tmp").write_bytes(contents[1][:100])
+    drawn.clear()
+    with caplog.at_level(logging.WARNING, "lalp"):
+        assert run(batch_size=6) == first
+    assert [len(batch) for batch in drawn] == [6]
+    (message,) = caplog.messages
+    assert message.startswith(f"sampling again: shard {files[0].name} cannot be used")
+    assert [path.read_bytes() for path in shards(tmp_path / "store")] == contents
+
+
+def test_a_run_that_goes_on_draws_the_batches_of_the_first(run, tmp_path, drawn, llama):
+    # Some samples are there before.
+    run(PROMPTS[1:3], replace(WARM, num_samples=2))
+    store = tmp_path / "store"
+    drawn.clear()
+    calm = run(batch_size=3, store=copytree(store, tmp_path / "calm"))
+    expected = list(drawn)
+    assert [len(batch) for batch in expected] == [3, 3, 2]
+    real, prompts_read = llama.body, itertools.count(1)
+
+    def stop(**inputs):
+        if inputs["input_ids"].shape[1] > 1 and next(prompts_read) == 3:
+            raise KeyboardInterrupt
+        return real(**inputs)
+
+    drawn.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run(batch_size=3, student=replace(llama, body=stop))
+    assert drawn == expected[:3]
+    drawn.clear()
+    assert run(batch_size=3) == calm
+    assert drawn == expected[2:]
+
+
+# --- a kill -----------------------------------------------------------------------------------
+
+NUM_KILLS = 4
+
+
+def start(folder: Path, store: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "lalp.cli", "sample", str(folder / "prompts.jsonl")]
+    command += ["--model", str(folder / "model"), "--out", str(store.with_suffix(".jsonl"))]
+    command += ["--num-samples", "3", "--temperature", "1", "--top-p", "0.95", "--quiet"]
+    command += ["--max-tokens", "60", "--batch-size", "5", "--store", str(store)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_ends_with_the_same_pool_bit_for_bit(tokenizer, tmp_path):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=400,
+        hidden_size=256,
+        intermediate_size=1024,
+        num_hidden_layers=8,
+        num_attention_heads=4,
+        initializer_range=0.1,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    lines = [{"prompt_id": f"p{i}", "prompt": f"Add {i} to 7." * (1 + i % 3)} for i in range(20)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    _, messages = start(tmp_path, calm).communicate(timeout=120)
+    assert calm.with_suffix(".jsonl").exists(), messages
+    assert len(shards(calm)) == 12
+    times = sorted(path.stat().st_mtime for path in shards(calm))
+    partial, generator = [], random.Random(0)
+    for _ in range(NUM_KILLS):
+        process = start(tmp_path, killed)
+        wanted = len(shards(killed)) + 1
+        while len(shards(killed)) < wanted and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(generator.uniform(0, 1.2 * (times[-1] - times[0]) / 11))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if process.returncode == -signal.SIGKILL and len(shards(killed)) < 12:
+            assert not killed.with_suffix(".jsonl").exists()
+            partial.append(len(shards(killed)))
+    assert len(partial) >= 2, partial
+    assert partial == sorted({*partial})  # each run went on where the one before was killed
+    before = {path: path.stat().st_mtime_ns for path in shards(killed)}
+    _, messages = start(tmp_path, killed).communicate(timeout=120)
+    assert "sampling again" not in messages
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert [p.read_bytes() for p in shards(killed)] == [p.read_bytes() for p in shards(calm)]
+    pools = [path.with_suffix(".jsonl").read_bytes() for path in (calm, killed)]
+    assert pools[0] == pools[1]
+
+
+# --- vLLM -------------------------------------------------------------------------------------
+
+
+class TokensPrompt(TypedDict):
+    prompt_token_ids: list[int]
+
+
+@dataclass
+class SamplingParams:
+    """The fields of vLLM 0.33's that are plain values, with their defaults and checks."""
+
+    n: int = 1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool = False
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    detokenize: bool = True
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.n == 1 or self.temperature > 0
+        assert 0 <= self.temperature <= 2
+        assert 0 < self.top_p <= 1
+        assert isinstance(self.top_k, int) and self.top_k >= -1
+        assert self.max_tokens >= 1
+        assert all(type(token) is int for token in self.stop_token_ids)
+
+
+@dataclass
+class FakeLLM:
+    """Made as vLLM's; its samples tell which request made them, and end after five tokens."""
+
+    model: str
+    options: dict = field(default_factory=dict)
+    calls: list = field(default_factory=list)
+
+    def generate(self, prompts, sampling_params=None, *, use_tqdm=True, lora_request=None):
+        if len(self.calls) == self.options.get("fails at"):
+            raise KeyboardInterrupt
+        assert len(prompts) == len(sampling_params)
+        self.calls.append(list(zip(prompts, sampling_params, strict=True)))
+        return [
+            SimpleNamespace(outputs=[self.sample(prompt, params)])
+            for prompt, params in zip(prompts, sampling_params, strict=True)
+        ]
+
+    def sample(self, prompt: TokensPrompt, params: SamplingParams) -> SimpleNamespace:
+        longest = self.options["max_model_len"]
+        assert len(prompt["prompt_token_ids"]) + params.max_tokens <= longest
+        ids = [10 + (params.seed + i) % 300 for i in range(4)] + params.stop_token_ids[:1]
+        cut = params.max_tokens < 5
+        ids = ids[: params.max_tokens]
+        return SimpleNamespace(token_ids=ids, finish_reason="length" if cut else "stop", text="")
+
+
+@pytest.fixture
+def vllm(monkeypatch) -> list[FakeLLM]:
+    """A module `vllm` with the signatures of vLLM 0.33 (LLM, SamplingParams, TokensPrompt)."""
+    made = []
+
+    def make_llm(
+        model: str,
+        *,
+        tokenizer: str | None = None,
+        trust_remote_code: bool = False,
+        tensor_parallel_size: int = 1,
+        dtype: str = "auto",
+        revision: str | None = None,
+        seed: int = 0,
+        gpu_memory_utilization: float = 0.92,
+        max_model_len: int | None = None,  # this and the next go on to EngineArgs
+        enable_prefix_caching: bool | None = None,
+    ) -> FakeLLM:
+        options = {k: v for k, v in locals().items() if k not in ("model", "made")}
+        made.append(FakeLLM(model, options))
+        return made[-1]
+
+    module = ModuleType("vllm")
+    module.LLM, module.SamplingParams, module.TokensPrompt = make_llm, SamplingParams, TokensPrompt
+    module.__spec__ = SimpleNamespace(name="vllm")
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    return made
+
+
+def test_without_vllm_it_is_said_how_to_get_it(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    monkeypatch.setattr("lalp.sampling.vllm.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'lalp\[vllm\]'"):
+        run(backend="vllm", student="smollm2-135m")
+
+
+def test_vllm_gets_token_ids_settings_and_a_seed_for_each_sample(run, vllm, student_folder, llama):
+    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
+    sampling = Sampling(2, temperature=0.6, top_p=0.95, top_k=40, max_tokens=7, seed=3)
+    found = run(sampling=sampling, student=student_folder, backend="vllm", tensor_parallel=4)
+    (llm,) = vllm
+    assert llm.model == student_folder
+    lengths = [len(prompt_ids(llama, prompt)) for prompt in PROMPTS]
+    assert {k: v for k, v in llm.options.items() if v not in (None, False, 0, 0.92)} == {
+        "tensor_parallel_size": 4,
+        "dtype": "bfloat16",
+        "max_model_len": max(lengths) + 7,
+        "enable_prefix_caching": True,
+    }
+    (call,) = llm.calls
+    seeds = {(c.prompt_id, c.sample): sample_seed(3, c.prompt_id, c.sample) for c in found}
+    ids = {prompt.prompt_id: prompt_ids(llama, prompt) for prompt in PROMPTS}
+    assert {params.seed for _, params in call} == set(seeds.values())
+    for prompt, params in call:
+        (name,) = [key for key, seed in seeds.items() if seed == params.seed]
+        assert prompt == {"prompt_token_ids": ids[name[0]]}
+        assert (params.n, params.temperature, params.top_p, params.top_k) == (1, 0.6, 0.95, 40)
+        assert (params.max_tokens, params.stop_token_ids) == (7, [2, 3])
+        assert params.repetition_penalty == 1
+    for completion in found:
+        seed = seeds[completion.prompt_id, completion.sample]
+        tokens = [10 + (seed + i) % 300 for i in range(4)]
+        assert completion.text == llama.tokenizer.decode(tokens)
+        assert (completion.num_tokens, completion.truncated) == (5, False)
+
+
+def test_vllm_samples_that_hit_the_limit_are_truncated(run, vllm, student_folder):
+    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
+    found = run(sampling=Sampling(max_tokens=3), student=student_folder, backend="vllm")
+    assert [(c.num_tokens, c.truncated) for c in found] == [(3, True)] * 4
+
+
+def test_vllm_chunks_that_are_finished_are_kept(run, vllm, student_folder, monkeypatch):
+    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
+    options = {"student": student_folder, "backend": "vllm", "batch_size": 5}
+    real = sys.modules["vllm"].LLM
+
+    def fails_later(*args, **kwargs):
+        llm = real(*args, **kwargs)
+        llm.options["fails at"] = 2
+        return llm
+
+    monkeypatch.setattr(sys.modules["vllm"], "LLM", fails_later)
+    with pytest.raises(KeyboardInterrupt):
+        run(**options)
+    monkeypatch.setattr(sys.modules["vllm"], "LLM", real)
+    found = run(**options)
+    assert [len(call) for llm in vllm for call in llm.calls] == [5, 5, 2]
+    assert len(found) == 12
+    assert run(**options) == found
+    assert len(vllm) == 2  # the third run loads nothing
+    # The backends do not share samples.
+    assert run(student=student_folder) != found
+
+
+def test_vllm_refusals(run, vllm, llama, student_folder):
+    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
+    with pytest.raises(InputError, match="backend vllm loads llama itself"):
+        run(backend="vllm", student=llama)
+    for temperature in (0.001, 2.5):
+        with pytest.raises(InputError, match=r"vLLM takes 0, or 0\.01 to 2"):
+            run(
+                sampling=Sampling(temperature=temperature, max_tokens=9),
+                student=student_folder,
+                backend="vllm",
+            )
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", "repetition", None])
+def test_a_sample_that_vllm_gives_up_is_no_sample(reason, vllm):
+    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
+    given = SimpleNamespace(outputs=[SimpleNamespace(token_ids=[5], finish_reason=reason)])
+    llm = SimpleNamespace(generate=lambda *a, **k: [given])
+    with pytest.raises(RuntimeError, match=f"gave a sample up: {reason}"):
+        decode_with_vllm(llm, [Request((1,), Sampling(), 5, 0)], frozenset({2}))
+
+
+def test_vllm_is_not_asked_where_there_is_no_room(vllm):
+    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
+    llm = FakeLLM("m", {"max_model_len": 9})
+    full = Request((1, 2), Sampling(), 0, 0)
+    outputs = decode_with_vllm(llm, [full, Request((1,), Sampling(), 5, 7), full], frozenset({2}))
+    assert outputs == [Output((), False), Output((17, 18, 19, 20, 2), True), Output((), False)]
+
+
+# --- grading and the pool ---------------------------------------------------------------------
+
+
+def completion(text: str, prompt_id: str = "p", sample: int = 0, **changes: object) -> Completion:
+    return replace(Completion(prompt_id, sample, text, 10, False), **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "final"),
+    [
+        ("So 7.", "So 7."),
+        ("<think>Hm, 8?</think>So 7.", "So 7."),
+        ("Hm, 8?</think>So 7.", "So 7."),
+        ("<think>a</think>b<think>c</think>d", "d"),
+        ("<think>The answer is 7.", None),
+        ("<think>a</think>b<think>c", None),
+        ("<think>a</think>", ""),
+        ("", ""),
+    ],
+)
+def test_the_answer_follows_the_reasoning(text, final):
+    assert final_part(text) == final
+
+
+def test_grades_of_completions():
+    prompts = [
+        Prompt("p", (Message("user", "3 + 4?"),), "7"),
+        Prompt("free", (Message("user", "Who?"),)),
+        Prompt("choice", (Message("user", "A or B?"),), "B"),
+        Prompt("half", (Message("user", "1 of 2?"),), r"\frac{1}{2}"),
+    ]
+    rows = [
+        (completion(r"So \boxed{7}."), "7", "correct", True),
+        (completion(r"So \boxed{8}.", sample=1), "8", "wrong", False),
+        (completion("We add them, and we add them again.", sample=2), None, "no answer", False),
+        (completion(r"\boxed{7} and so on", sample=3, truncated=True), "7", "truncated", False),
+        (completion(r"<think>\boxed{7}", sample=4), None, "no answer", False),
+        (completion(r"<think>\boxed{7}</think>It is \boxed{9}", sample=5), "9", "wrong", False),
+        (completion("", sample=6), None, "no answer", False),
+        (completion(r"I am \boxed{me}", "free"), "me", "no reference", None),
+        (
+            completion("I am who you ask for, am I not?", "free", 1, truncated=True),
+            None,
+            "truncated",
+            False,
+        ),
+        (completion("The answer is (B).", "choice"), "B", "correct", True),
+        (completion("The answer is (A).", "choice", 1), "A", "wrong", False),
+        (completion(r"Thus \boxed{0.5}", "half"), "0.5", "correct", True),
+    ]
+    graded = grade_completions(prompts, [row[0] for row in rows])
+    assert list(graded.columns) == [
+        *("prompt_id", "sample", "text", "num_tokens", "truncated"),
+        *("extracted", "outcome", "correct"),
+    ]
+    for row, (said, extracted, outcome, correct) in zip(graded.itertuples(), rows, strict=True):
+        assert (row.prompt_id, row.sample, row.text) == (said.prompt_id, said.sample, said.text)
+        assert (None if pd.isna(row.extracted) else row.extracted) == extracted, said
+        assert row.outcome == outcome, said
+        assert (None if pd.isna(row.correct) else row.correct) == correct, said
+    summary = sampling_summary(prompts, graded, sampled_pool(prompts, graded, "T"))
+    assert summary["accuracy"] == 3 / 10
+    assert summary["truncated"] == 2 / 12
+    assert (summary["num_prompts"], summary["num_samples"], summary["solved"]) == (4, 12, 3)
+    assert (summary["num_tokens"], summary["mean_tokens"]) == (120, 10)
+    assert summary["outcomes"]["wrong"] == 3
+    assert summary["left_out"] == {"empty response": 1}
+    json.dumps(summary, allow_nan=False)
+
+
+def test_grading_nothing_and_unknown_prompts():
+    empty = grade_completions(PROMPTS, [])
+    assert len(empty) == 0
+    assert {"extracted", "outcome", "correct", "num_tokens"} <= set(empty.columns)
+    with pytest.raises(InputError, match="'p' of a completion is not given"):
+        grade_completions(PROMPTS, [completion("7")])
+    free = [Prompt("p", (Message("user", "Who?"),))]
+    graded = grade_completions(free, [completion("I")])
+    assert sampling_summary(free, graded, sampled_pool(free, graded, "T"))["accuracy"] is None
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_the_pool_comes_back_from_its_file(suffix, tmp_path):
+    chat = (Message("system", "Be brief."), Message("user", "3 + 4?"))
+    prompts = [
+        Prompt("p", chat, "7"),
+        Prompt("free", (Message("user", "Who?"),)),
+        Prompt("silent", (Message("user", "Why?"),), "1"),
+    ]
+    graded = grade_completions(
+        prompts,
+        [
+            completion(r"<think>Add.</think>So \boxed{7}."),
+            completion("cut", sample=1, truncated=True, num_tokens=99),
+            completion(" \n", sample=2),
+            completion("me 🙂", "free"),
+            completion("", "silent"),
+        ],
+    )
+    pool = sampled_pool(prompts, graded, "Ada")
+    assert pool.left_out == {"empty response": 2}
+    assert list(pool.prompts.values()) == prompts[:2]
+    save_pool(pool, tmp_path / f"pool{suffix}")
+    back = load_pool(tmp_path / f"pool{suffix}")
+    assert back.prompts == pool.prompts
+    assert back.responses == pool.responses
+    assert [(r.response_id, r.teacher, r.correct) for r in back.responses] == [
+        ("p/Ada/0", "Ada", True),
+        ("p/Ada/1", "Ada", False),
+        ("free/Ada/0", "Ada", None),
+    ]
+    assert back.responses[1].extra == {"sample": 1, "num_tokens": 99, "truncated": True}
+
+
+def test_sample_pool_asks_with_the_papers_prompt_and_keeps_the_given_one(drawn, llama, tmp_path):
+    options = {"store": tmp_path, "progress": False}
+    few = Sampling(max_tokens=5)
+    pool, summary = sample_pool(PROMPTS, llama, few, "T", **options)
+    assert SYSTEM_PROMPT in llama.tokenizer.decode(drawn[0][0].prompt_ids)
+    assert list(pool.prompts.values()) == PROMPTS
+    assert summary["num_samples"] == 4
+    sample_pool(PROMPTS, llama, few, "T", system_prompt="", **options)
+    assert "<|system|>" not in llama.tokenizer.decode(drawn[1][0].prompt_ids)
+    silent = replace(llama, head=lambda x: torch.eye(400)[[END] * len(x)])
+    with pytest.raises(InputError, match="all 4 responses are empty"):
+        sample_pool(PROMPTS, replace(silent, revision="silent"), few, "T", **options)
+
+
+# --- reading prompts --------------------------------------------------------------------------
+
+
+def write_lines(path: Path, records: list) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+RECORDS = [
+    {"prompt_id": "a", "prompt": "3 + 4?", "answer": 7},
+    {"prompt_id": "b", "prompt": [{"role": "user", "content": "Why?"}], "level": 3},
+]
+READ = [Prompt("a", (Message("user", "3 + 4?"),), "7"), Prompt("b", (Message("user", "Why?"),))]
+
+
+def test_prompts_of_json_lines_and_parquet(tmp_path):
+    assert load_prompts(write_lines(tmp_path / "p.jsonl", RECORDS)) == READ
+    chats = [dict(r, prompt=[{"role": "user", "content": p.messages[0].content}]) for r, p in
+             zip(RECORDS, READ, strict=True)]  # fmt: skip
+    pd.DataFrame(chats).to_parquet(tmp_path / "p.parquet")
+    assert load_prompts(tmp_path / "p.parquet") == READ
+
+
+def test_the_prompts_of_a_pool(tmp_path):
+    rows = [dict(RECORDS[i], teacher=t, response=f"by {t}") for t in "AB" for i in (0, 1)]
+    assert load_prompts(write_lines(tmp_path / "pool.jsonl", rows)) == READ
+    pool = load_pool(tmp_path / "pool.jsonl")
+    save_pool(pool, tmp_path / "pool.parquet")
+    assert load_prompts(tmp_path / "pool.parquet") == READ
+    chat = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    (prompt,) = load_prompts(write_lines(tmp_path / "chat.jsonl", [{"messages": chat}]))
+    assert prompt.messages == (Message("user", "Why?"),)
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([RECORDS[0], RECORDS[0]], r"line 2: prompt_id 'a' is already taken by line 1"),
+        ([{"prompt": "Why?"}], r"p.jsonl, line 1: field 'prompt_id' is missing"),
+        ([{"prompt_id": "a"}], r"line 1: field 'prompt' is missing"),
+        ([{"prompt_id": "a", "prompt": " "}], r"field 'prompt' is empty"),
+        ([RECORDS[0], [1]], r"line 2: must be an object"),
+        ([dict(RECORDS[0], answer=[7])], r"field 'answer' must be text"),
+        (
+            [dict(RECORDS[0], teacher="A", response="7", answer=n) for n in (7, 8)],
+            r"line 2: field 'answer' is '8', but '7' on line 1 for the same prompt_id 'a'",
+        ),
+        (
+            [dict(RECORDS[0], teacher="A", response="7", prompt=p) for p in ("x", "y")],
+            r"line 2: the prompt differs from that of line 1",
+        ),
+        ([], "no prompts"),
+    ],
+)
+def test_prompts_that_cannot_be_used(records, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        load_prompts(write_lines(tmp_path / "p.jsonl", records))
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match=r"none\.jsonl: no such file"):
+        load_prompts(tmp_path / "none.jsonl")
+    (tmp_path / "p.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match="broken or not a Parquet file"):
+        load_prompts(tmp_path / "p.parquet")
+    (tmp_path / "p.csv").write_text("prompt_id,prompt\n")
+    with pytest.raises(InputError, match=r"p\.csv"):
+        load_prompts(tmp_path / "p.csv")

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import CONFIGS, build_student, naive_lalp, separate_pass, spans_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lalp.scoring.candidates import score_candidates
+from lalp.scoring.engine import forward, vocabulary
+from lalp.scoring.engine.vocabulary import read_targets
+from lalp.scoring.equations import local_average_log_prob
+from lalp.scoring.plan import Task
+from lalp.scoring.windows import parse_window, window_starts
+from lalp.students.encoding import Encoded
+from lalp.students.heads import take_logits
+from lalp.students.student import Student
+
+WINDOWS = [parse_window(w) for w in ("0", "1", "2", "4", "25%", "60%", "100%", "5t", "40t", "all")]
+PROMPT_IDS = (5, 17, 250, 9, 33, 4)
+
+
+def make_task(lengths: list[int], *, seed: int = 0, limit: int = 512, prompt=PROMPT_IDS) -> Task:
+    rng = np.random.default_rng(seed)
+    ids = tuple(int(i) for i in rng.integers(4, 400, sum(lengths)))
+    offsets = tuple((i, i + 1) for i in range(len(ids)))
+    return Task(Encoded(tuple(prompt), ids, offsets), spans_of(lengths), limit)
+
+
+def unpacked(student: Student) -> Student:
+    """The same student without its packed body."""
+    copy = replace(student)
+    vars(copy)["packed"] = None
+    return copy
+
+
+def assert_equals_separate_passes(student, task, scores, windows=WINDOWS) -> None:
+    prompt, ids = list(task.encoded.prompt_ids), list(task.encoded.response_ids)
+    assert scores.galp == pytest.approx(separate_pass(student, prompt, ids).mean(), abs=1e-4)
+    for window in windows:
+        starts = window_starts(window, task.step_spans)
+        expected = naive_lalp(student, prompt, ids, task.step_spans, starts)
+        assert scores.lalp[f"lalp@{window}"] == pytest.approx(expected, abs=1e-4), str(window)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_window_equals_a_separate_pass_per_step(family, tokenizer):
+    student = build_student(family, tokenizer)
+    tasks = [make_task([3, 7, 1, 12, 4, 9, 2], seed=1), make_task([20], seed=2)]
+    tasks.append(make_task([1, 1, 1, 5], seed=3))
+    for task, scores in zip(tasks, score_candidates(student, tasks, WINDOWS), strict=True):
+        assert_equals_separate_passes(student, task, scores)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+@pytest.mark.parametrize("max_batch_tokens", [1, 16, 100])
+def test_scores_do_not_depend_on_the_batch_size(family, max_batch_tokens, tokenizer):
+    student = build_student(family, tokenizer)
+    tasks = [make_task([6, 11, 3, 30], seed=4), make_task([8, 8, 8], seed=5)]
+    small = score_candidates(student, tasks, WINDOWS, max_batch_tokens=max_batch_tokens)
+    for task, scores in zip(tasks, small, strict=True):
+        assert_equals_separate_passes(student, task, scores)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    window=st.sampled_from(["0", "1", "3", "10%", "50%", "99.5%", "1t", "7t", "all"]),
+    seed=st.integers(0, 5),
+)
+def test_any_segmentation_equals_separate_passes(llama, lengths, window, seed):
+    task, parsed = make_task(lengths, seed=seed), [parse_window(window)]
+    (scores,) = score_candidates(llama, [task], parsed)
+    assert_equals_separate_passes(llama, task, scores, parsed)
+
+
+def test_packed_shared_and_plain_paths_agree(llama, monkeypatch):
+    tasks = [make_task([4, 9, 2, 7], seed=6), make_task([5, 5], seed=7)]
+    packed = score_candidates(llama, tasks, WINDOWS)
+    shared = score_candidates(unpacked(llama), tasks, WINDOWS)
+    monkeypatch.setattr(forward, "DynamicLayer", type("Other", (), {}))
+    plain = score_candidates(unpacked(llama), tasks, WINDOWS)
+    for scores, *others in zip(packed, shared, plain, strict=True):
+        for other in others:
+            assert scores.galp == pytest.approx(other.galp, abs=1e-5)
+            assert scores.lalp == pytest.approx(other.lalp, abs=1e-5)
+            assert scores.mean_rank == pytest.approx(other.mean_rank)
+            assert scores.mean_entropy == pytest.approx(other.mean_entropy, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "packed", "shared"),
+    [("llama", True, False), ("gpt2", False, True), ("gemma3", False, False)],
+)
+def test_the_path_is_chosen_by_what_the_student_is(family, packed, shared, tokenizer):
+    prefix = forward._read_prompt(build_student(family, tokenizer), PROMPT_IDS)
+    assert (prefix.context is not None) == packed
+    assert (prefix.layers is not None) == shared
+
+
+def test_rank_and_entropy_against_a_naive_formula(llama):
+    task = make_task([6, 8])
+    (scores,) = score_candidates(llama, [task], WINDOWS[:1])
+    prompt, ids = list(PROMPT_IDS), list(task.encoded.response_ids)
+    with torch.inference_mode():
+        logits = llama.model(input_ids=torch.tensor([prompt + ids])).logits[0].double()
+    predictions = logits[len(prompt) - 1 : -1].log_softmax(-1).numpy()
+    ranks = [1 + (row > row[token]).sum() for row, token in zip(predictions, ids, strict=True)]
+    assert scores.mean_rank == pytest.approx(np.mean(ranks))
+    assert max(ranks) > 100
+    assert scores.mean_rank_100 == pytest.approx(np.minimum(ranks, 100).mean())
+    assert scores.mean_entropy == pytest.approx(
+        -(np.exp(predictions) * predictions).sum(1).mean(), abs=1e-4
+    )
+
+
+def test_read_targets_by_hand():
+    # Three logits per position; log-softmax of (log 1, log 2, log 5) is log of 1/8, 2/8, 5/8.
+    logits = torch.log(torch.tensor([[1.0, 2.0, 5.0], [1.0, 2.0, 5.0]]))
+    log_probs, ranks, entropies = read_targets(
+        take_logits, logits, torch.tensor([2, 0]), torch.tensor([True, False])
+    )
+    assert log_probs == pytest.approx([math.log(5 / 8), math.log(1 / 8)], abs=1e-6)
+    assert ranks[0] == 1
+    assert entropies[0] == pytest.approx(
+        -(math.log(1 / 8) / 8 + math.log(2 / 8) / 4 + math.log(5 / 8) * 5 / 8), abs=1e-6
+    )
+    assert np.isnan(ranks[1])
+    assert np.isnan(entropies[1])
+
+
+def test_impossible_tokens_leave_the_entropy_finite():
+    logits = torch.tensor([[0.0, 0.0, -math.inf]])
+    _, _, entropies = read_targets(take_logits, logits, torch.tensor([0]), torch.tensor([True]))
+    assert entropies[0] == pytest.approx(math.log(2))
+
+
+def test_head_in_parts_equals_head_in_one(llama, monkeypatch):
+    tasks = [make_task([7, 13, 5])]
+    (whole,) = score_candidates(llama, tasks, WINDOWS)
+    monkeypatch.setattr(vocabulary, "HEAD_LOGITS", 300)
+    monkeypatch.setattr(vocabulary, "HEAD_COLUMNS", 60)  # 400 logits are 6 blocks and a rest
+    (parts,) = score_candidates(llama, tasks, WINDOWS)
+    assert parts.lalp == pytest.approx(whole.lalp, abs=1e-6)
+    assert parts.mean_rank == whole.mean_rank
+    assert parts.mean_entropy == pytest.approx(whole.mean_entropy, abs=1e-5)
+
+
+@given(data=st.data(), targets=st.integers(1, 6), vocab=st.integers(1, 12))
+def test_targets_follow_from_all_logits_however_they_are_cut(data, targets, vocab):
+    # A few values, so that there are ties, and impossible tokens, even whole blocks of them.
+    value = st.sampled_from([-math.inf, -80.0, -1.5, 0.0, 0.25, 3.0, 90.0])
+    rows = data.draw(st.lists(st.lists(value, min_size=vocab, max_size=vocab),
+                              min_size=targets, max_size=targets))  # fmt: skip
+    logits = torch.tensor(rows)
+    logits[:, 0] = logits[:, 0].clamp(min=-2.0)  # something is possible
+    ids = torch.tensor(data.draw(st.lists(st.integers(0, vocab - 1), min_size=targets,
+                                          max_size=targets)))  # fmt: skip
+    wanted = torch.tensor(data.draw(st.lists(st.booleans(), min_size=targets, max_size=targets)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocabulary, "HEAD_COLUMNS", data.draw(st.integers(1, 13)))
+        patch.setattr(vocabulary, "HEAD_LOGITS", data.draw(st.integers(1, 40)))
+        log_probs, ranks, entropies = read_targets(take_logits, logits, ids, wanted)
+    predictions = logits.double().log_softmax(1)
+    chosen = predictions.gather(1, ids[:, None])
+    np.testing.assert_allclose(log_probs, chosen[:, 0], rtol=1e-5, atol=1e-5)
+    plogp = torch.where(predictions.exp() > 0, predictions.exp() * predictions, 0.0)
+    for got, expected in (
+        (ranks, 1 + (predictions > chosen).sum(1).double()),
+        (entropies, -plogp.sum(1)),
+    ):
+        expected[~wanted] = math.nan
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_steps_have_equal_weight():
+    steps = [np.array([-1.0]), np.array([-4.0, -2.0, -3.0, -3.0])]
+    assert local_average_log_prob(steps) == pytest.approx(-2.0)
+
+
+def test_too_long_is_nan_with_a_reason_and_the_rest_is_scored(llama):
+    task = make_task([10, 10, 10], limit=len(PROMPT_IDS) + 20)
+    windows = [parse_window(w) for w in ("0", "1", "2", "all")]
+    (scores,) = score_candidates(llama, [task], windows)
+    assert math.isnan(scores.galp)
+    assert math.isnan(scores.mean_rank)
+    assert "36 tokens exceed the student's 26 positions" in scores.reasons["galp"]
+    assert math.isnan(scores.lalp["lalp@2"])
+    assert "step 3 needs 36 tokens" in scores.reasons["lalp@2"]
+    assert set(scores.reasons) == {"galp", "lalp@2", "lalp@all"}
+    starts = window_starts(windows[1], task.step_spans)
+    expected = naive_lalp(llama, PROMPT_IDS, task.encoded.response_ids, task.step_spans, starts)
+    assert scores.lalp["lalp@1"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_step_without_tokens_and_a_response_without_tokens(llama):
+    empty_step = Task(make_task([4, 3]).encoded, ((0, 4), (4, 4), (4, 7)), 512)
+    no_tokens = Task(Encoded(PROMPT_IDS, (), ()), ((0, 0),), 512)
+    first, second = score_candidates(llama, [empty_step, no_tokens], [parse_window("1")])
+    assert first.galp < 0
+    assert math.isnan(first.lalp["lalp@1"])
+    assert first.reasons == {"lalp@1": "step 2 has no tokens of its own"}
+    assert math.isnan(second.galp)
+    assert set(second.reasons) == {"galp", "lalp@1"}
+
+
+def test_a_token_of_probability_zero_is_nan_with_a_reason(llama):
+    task = make_task([4, 3])
+    banned = task.encoded.response_ids[5]
+
+    def head(features, columns=slice(None)):
+        logits = llama.head(features)
+        logits[:, banned] = -math.inf
+        return logits[:, columns].clone()
+
+    (scores,) = score_candidates(replace(llama, head=head), [task], [parse_window("0")])
+    assert math.isnan(scores.galp)
+    assert math.isnan(scores.lalp["lalp@0"])
+    assert set(scores.reasons) == {"galp", "lalp@0"}
+    assert "probability 0" in scores.reasons["galp"]
+
+
+@pytest.mark.parametrize("path", ["_feed_packed", "_feed_padded"])
+def test_out_of_memory_halves_the_batch_and_changes_nothing(path, llama, monkeypatch):
+    student = llama if path == "_feed_packed" else unpacked(llama)
+    tasks = [make_task([5, 9, 4, 8], seed=8)]
+    (calm,) = score_candidates(student, tasks, WINDOWS)
+    real, refused = getattr(forward, path), []
+
+    def feed(student, prefix, jobs, *args):
+        if len(jobs) > 2:
+            refused.append(len(jobs))
+            raise torch.OutOfMemoryError("out of memory")
+        yield from real(student, prefix, jobs, *args)
+
+    monkeypatch.setattr(forward, path, feed)
+    (tight,) = score_candidates(student, tasks, WINDOWS)
+    assert refused
+    assert tight.lalp == pytest.approx(calm.lalp, abs=1e-5)
+
+
+def test_other_runtime_errors_are_not_swallowed(llama, monkeypatch):
+    def broken(*args):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(forward, "_feed_packed", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        score_candidates(llama, [make_task([3, 3])], WINDOWS)
+
+
+def test_progress_counts_the_tokens_that_are_fed(llama):
+    fed = []
+    score_candidates(llama, [make_task([3, 4, 5])], [parse_window("1")], on_tokens=fed.append)
+    # The prompt has 6; the whole response serves step 2 as well; step 3 needs steps 2 and 3.
+    assert sum(fed) == 6 + 11 + 8

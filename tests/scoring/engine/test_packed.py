@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS, build_student
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from lalp.scoring.engine import packed
+from lalp.scoring.engine.forward import packed_body
+from lalp.scoring.engine.packed import advance, make_room, new_context, pack_body, read_packed
+from lalp.students.heads import project
+
+PACKED = ("llama", "mistral", "qwen2")
+PROMPT = torch.tensor([5, 17, 250, 9, 33])
+
+
+def read_rows(student, rows: list[torch.Tensor], wanted=None) -> torch.Tensor:
+    body = packed_body(student)
+    context = new_context(body, len(PROMPT))
+    read_packed(body, [PROMPT], context, [torch.arange(0)])
+    context = make_room(advance(context, len(PROMPT)), max(map(len, rows)))
+    wanted = wanted or [torch.arange(len(row)) for row in rows]
+    with torch.inference_mode():
+        return read_packed(body, rows, context, wanted)
+
+
+def read_rows_apart(student, rows: list[torch.Tensor]) -> list[torch.Tensor]:
+    with torch.inference_mode():
+        return [
+            student.model.base_model(input_ids=torch.cat([PROMPT, row])[None])
+            .last_hidden_state[0, len(PROMPT) :]
+            for row in rows
+        ]  # fmt: skip
+
+
+def random_rows(lengths: list[int], seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(4, 400, (n,), generator=generator) for n in lengths]
+
+
+@pytest.mark.parametrize("family", PACKED)
+@pytest.mark.parametrize("tile, queries", [(1, 1), (5, 3), (5, 256), (2048, 4), (2048, 256)])
+def test_rows_get_the_models_own_features(family, tile, queries, tokenizer, monkeypatch):
+    monkeypatch.setattr(packed, "TILE", tile)
+    monkeypatch.setattr(packed, "QUERIES", queries)
+    student = build_student(family, tokenizer)
+    rows = random_rows([3, 9, 1, 4, 2, 12])
+    expected = torch.cat(read_rows_apart(student, rows))
+    torch.testing.assert_close(read_rows(student, rows), expected, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), lengths=st.lists(st.integers(1, 20), min_size=1, max_size=6))
+def test_wanted_positions_are_read_in_order(data, lengths, llama):
+    rows = random_rows(lengths)
+    wanted = [
+        torch.tensor(sorted(data.draw(st.sets(st.integers(0, n - 1)))), dtype=torch.long)
+        for n in lengths
+    ]
+    apart = read_rows_apart(llama, rows)
+    expected = torch.cat([row[places] for row, places in zip(apart, wanted, strict=True)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "TILE", 8)
+        patch.setattr(packed, "QUERIES", data.draw(st.integers(1, 8)))
+        got = read_rows(llama, rows, wanted)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_empty_rows_are_allowed(llama):
+    rows = random_rows([0, 3, 0])
+    expected = read_rows_apart(llama, rows)[1]
+    torch.testing.assert_close(read_rows(llama, rows), expected, rtol=1e-4, atol=1e-4)
+    assert len(read_rows(llama, random_rows([0, 0]))) == 0
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_families_of_another_form_are_left_alone(family, tokenizer):
+    assert (packed_body(build_student(family, tokenizer)) is not None) == (family in PACKED)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sliding_window": 8},
+        {"hidden_act": "gelu"},
+        {"attention_bias": True},
+        {"mlp_bias": True},
+        {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
+    ],
+)
+def test_what_the_packed_body_lacks_is_left_alone(change, tokenizer):
+    assert packed_body(build_student("llama", tokenizer, **change)) is None
+
+
+def test_other_dtypes_are_left_alone(tokenizer):
+    model = AutoModelForCausalLM.from_config(CONFIGS["llama"](), dtype=torch.bfloat16)
+    assert pack_body(model) is None
+
+
+def test_a_body_that_differs_is_refused(monkeypatch, tokenizer):
+    real = packed._rotate
+    monkeypatch.setattr(packed, "_rotate", lambda x, cos, sin, out: real(x, cos, -sin, out))
+    assert packed_body(build_student("llama", tokenizer)) is None
+
+
+def test_weights_are_shared_with_the_model(tokenizer):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS["qwen2"](), dtype=torch.float32).eval()
+    ids = torch.arange(9)[None]
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+        body = pack_body(model)
+        torch.testing.assert_close(model(input_ids=ids).logits, before)
+    layer, block = model.model.layers[1], body.blocks[1]
+    for own, packed_ in (
+        (layer.self_attn.q_proj, block.queries),
+        (layer.mlp.down_proj, block.down),
+    ):
+        assert own.weight.data_ptr() == packed_.weight.data_ptr()
+    assert layer.self_attn.q_proj.bias.data_ptr() == block.queries.bias.data_ptr()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads Linux's list of mappings")
+def test_a_packed_model_lets_go_of_its_file(llama, tmp_path):
+    llama.model.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert pack_body(model)
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_packed_model_can_still_be_trained(tokenizer):
+    ids = torch.arange(9)[None]
+    model = AutoModelForCausalLM.from_config(CONFIGS["llama"](), dtype=torch.float32)
+    with torch.inference_mode():
+        assert pack_body(model)
+    model(input_ids=ids, labels=ids).loss.backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_project_is_a_linear_layer(rows, bias, dtype):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 5, bias=bias, dtype=dtype).requires_grad_(False)
+    states = torch.randn(rows, 6, dtype=dtype)
+    torch.testing.assert_close(project(states, layer.weight, layer.bias), layer(states))
+    turned = layer.weight.t().contiguous().t()
+    torch.testing.assert_close(project(states, turned, layer.bias), layer(states))
+
+
+def test_a_packed_model_can_be_saved(llama, tmp_path):
+    llama.model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    for name, weight in llama.model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_static_rope_scaling_is_followed(tokenizer):
+    rope = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32, "rope_theta": 1e4,
+    }  # fmt: skip
+    student = build_student("llama", tokenizer, rope_parameters=rope)
+    assert isinstance(student.model.config, LlamaConfig)
+    assert packed_body(student) is not None
+    rows = random_rows([40, 11])
+    expected = torch.cat(read_rows_apart(student, rows))
+    torch.testing.assert_close(read_rows(student, rows), expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,258 @@
+"""The estimate of cost: tokens against what scoring feeds, FLOPs and weights by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS, build_student, spans_of
+
+from lalp.errors import InputError
+from lalp.pools.pool import Pool
+from lalp.pools.reading import load_pool
+from lalp.scoring import costs
+from lalp.scoring.candidates import score_candidates
+from lalp.scoring.costs import (
+    ModelSize,
+    count_weights,
+    matmul_rate,
+    measure_model,
+    plan_flops,
+    plan_scoring,
+    row_flops,
+)
+from lalp.scoring.groups import group_responses, make_tasks
+from lalp.scoring.plan import Task
+from lalp.scoring.windows import parse_window
+from lalp.students.encoding import Encoded
+from lalp.students.student import Student
+
+WINDOWS = ["0", "2", "25%", "8t", "all"]
+RATE = 1e9  # FLOP per second
+SIZE = ModelSize(body=1000, head=100, total=1200, attention=10, cache=8, vocab=50, hidden=2)
+
+
+@pytest.fixture(scope="session")
+def student_folder(llama: Student, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("students") / "tiny"
+    llama.model.save_pretrained(folder)
+    llama.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def pool() -> Pool:
+    texts = {
+        "Ada": "We add the two numbers. Then x = 3 + 4. So the sum is 7. Let us check it.",
+        "Bob": "7",
+        "Eve": "First, factor it. Hence x = 1.\n\nThen y = 2. Therefore the answer is 12.",
+    }
+    return load_pool(
+        [
+            {"prompt_id": prompt, "prompt": prompt, "teacher": teacher, "response": text}
+            for prompt in ("What is 3 + 4?", "Solve it.")
+            for teacher, text in texts.items()
+        ]
+    )
+
+
+@pytest.fixture
+def known_rate(monkeypatch):
+    monkeypatch.setattr(costs, "matmul_rate", lambda *args: RATE)
+
+
+def make_task(lengths: list[int], *, prompt: int = 6, limit: int = 512) -> Task:
+    ids = tuple(range(sum(lengths)))
+    return Task(Encoded((1,) * prompt, ids, ids), spans_of(lengths), limit)
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+
+def test_weights_of_a_tiny_llama_by_hand(llama):
+    # Hidden 32, 4 heads of 8, 2 key-value heads, MLP 64, 3 layers, 400 tokens.
+    attention = 32 * 32 + 2 * 32 * 16 + 32 * 32
+    layer = attention + 3 * 32 * 64 + 2 * 32
+    assert count_weights(llama.model) == ModelSize(
+        body=3 * layer + 32,
+        head=400 * 32,
+        total=3 * layer + 32 + 2 * 400 * 32,
+        attention=3 * 4 * 8,
+        cache=2 * 3 * 2 * 8,
+        vocab=400,
+        hidden=32,
+    )
+
+
+def test_tied_weights_count_once(llama, tokenizer):
+    tied = count_weights(build_student("llama", tokenizer, tie_word_embeddings=True).model)
+    untied = count_weights(llama.model)
+    assert untied.total - tied.total == 400 * 32
+    assert (tied.body, tied.head) == (untied.body, untied.head)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_weights_are_counted_without_allocating_them(family, tokenizer):
+    model = build_student(family, tokenizer).model
+    size = measure_model(CONFIGS[family]())
+    assert size == count_weights(model)
+    assert size.total == model.num_parameters()
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert size.total == size.body + size.head * (1 if tied else 2)
+    assert (size.attention == 0) == (family == "mamba")  # a recurrent model has no attention
+
+
+# --- FLOPs ------------------------------------------------------------------------------------
+
+
+def test_flops_of_a_row_by_hand():
+    # 4 tokens after a prompt of 10: they see 11, 12, 13 and 14 positions.
+    assert row_flops(SIZE, prompt=10, fed=4, targets=3) == (
+        2 * 1000 * 4 + 4 * 10 * (11 + 12 + 13 + 14) + 2 * 100 * 3
+    )
+    assert row_flops(SIZE, prompt=10, fed=0, targets=1) == 2 * 100
+
+
+def test_flops_of_a_plan_by_hand():
+    # Prompt 6, steps of 3 and 2, window 0: a row of 5 targets for GALP, which step 1 shares, and
+    # one of 2 from token 3. The last target is never fed.
+    task = make_task([3, 2])
+    prompt = 2 * 1000 * 6 + 4 * 10 * (1 + 2 + 3 + 4 + 5 + 6) + 2 * 100
+    first = 2 * 1000 * 4 + 4 * 10 * (7 + 8 + 9 + 10) + 2 * 100 * 5
+    second = 2 * 1000 * 1 + 4 * 10 * 7 + 2 * 100 * 2
+    assert plan_flops(SIZE, [task], [parse_window("0")]) == prompt + first + second
+    # A second response shares the prompt.
+    assert plan_flops(SIZE, [task, task], [parse_window("0")]) == prompt + 2 * (first + second)
+
+
+@pytest.mark.parametrize(
+    ("windows", "lengths"),
+    [
+        ([], [12]),
+        (["0"], [12, 9, 8, 7]),
+        (["1"], [12, 9, 11, 9]),
+        (["all"], [12, 9, 11, 12]),  # each step anew, though all begin at token 0
+        (["0", "all"], [12, 9, 8, 7, 9, 11, 12]),
+    ],
+)
+def test_flops_of_the_loop_by_hand(windows, lengths):
+    # Prompt 6, steps of 3, 2 and 1: one pass for GALP, and one per step and window.
+    passes = sum(
+        2 * 1000 * n + 4 * 10 * n * (n + 1) / 2 + 2 * 100 * n for n in lengths
+    )  # logits at every position
+    task = make_task([3, 2, 1])
+    assert costs._loop_flops(SIZE, task, [parse_window(w) for w in windows]) == passes
+
+
+def test_the_loop_skips_what_does_not_fit():
+    task = make_task([3, 2, 0, 1], limit=9)
+    expected = [9, 8, 7]  # each step alone; not the whole response, nor the empty step
+    assert costs._loop_flops(SIZE, task, [parse_window("0")]) == sum(
+        row_flops(SIZE, 0, n, n) for n in expected
+    )
+
+
+# --- a pool -----------------------------------------------------------------------------------
+
+
+def test_planned_tokens_are_the_tokens_that_scoring_feeds(llama, student_folder, pool, known_rate):
+    cost = plan_scoring(pool, student_folder, WINDOWS)
+    fed, num_tokens, num_steps = [], 0, 0
+    for group in group_responses(pool, llama.tokenizer):
+        tasks = make_tasks(group, llama.tokenizer, "sentences", 512)
+        windows = [parse_window(window) for window in WINDOWS]
+        for scores in score_candidates(llama, tasks, windows, on_tokens=fed.append):
+            num_tokens += scores.num_tokens
+            num_steps += scores.num_steps
+    assert cost.fed_tokens == sum(fed)
+    assert cost.response_tokens == num_tokens
+    assert cost.num_steps == num_steps
+    assert cost.num_responses == 6
+    assert cost.too_long == 0
+    # Every response token is a target of GALP's row at least.
+    assert cost.target_tokens >= cost.response_tokens
+    assert cost.flops < cost.flops_per_step_loop
+    assert (cost.device, cost.dtype) == ("cuda", "bfloat16") or cost.dtype == "float32"
+    assert json.loads(json.dumps(cost.as_dict())) == cost.as_dict()
+
+
+def test_time_and_memory_follow_from_the_numbers(llama, student_folder, pool, monkeypatch):
+    seconds = []
+    for rate in (RATE, 2 * RATE):
+        monkeypatch.setattr(costs, "matmul_rate", lambda *args, rate=rate: rate)
+        cost = plan_scoring(pool, student_folder, ["2"])
+        seconds.append(cost.seconds)
+        # Slower than the rate of a bare matrix product, but not by an order of magnitude.
+        assert cost.flops / rate < cost.seconds < 5 * cost.flops / rate
+    assert seconds[0] == pytest.approx(2 * seconds[1])
+    weights = sum(p.numel() * p.element_size() for p in llama.model.parameters())
+    assert cost.memory_bytes > weights
+    prompt = len(llama.tokenizer("<|user|>\nWhat is 3 + 4?<|end|>\n<|assistant|>\n").input_ids)
+    longest = max(
+        len(llama.tokenizer(r.text).input_ids) for r in pool.responses if "3 + 4" in r.prompt_id
+    )
+    assert cost.longest_row == prompt + longest
+
+
+def test_working_memory_by_hand(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(costs, "CPU_BATCH_TOKENS", 30)
+    monkeypatch.setattr(costs, "GPU_BATCH_TOKENS", 70)
+    monkeypatch.setattr(costs, "HEAD_LOGITS", 5)
+    # 1000 weights, 10 = layers x features: 100 results per token; logits three times, 4 bytes each.
+    assert costs._working_bytes(SIZE, "cpu", torch.float32) == 2 * (4 * 30 * 100 + 3 * 4 * 5)
+    assert costs._working_bytes(SIZE, "cuda", torch.bfloat16) == 2 * 70 * 100 + 3 * 4 * 5
+    recurrent = replace(SIZE, attention=0)
+    assert costs._working_bytes(recurrent, "cpu", torch.float32) == 2 * 3 * 4 * 5
+
+
+def test_more_windows_cost_more_but_less_than_each_alone(student_folder, pool, known_rate):
+    alone = [plan_scoring(pool, student_folder, [w]) for w in ("1", "2", "4")]
+    sweep = plan_scoring(pool, student_folder, ["1", "2", "4"])
+    assert max(c.flops for c in alone) <= sweep.flops < sum(c.flops for c in alone)
+    assert sweep.flops_per_step_loop > max(c.flops_per_step_loop for c in alone)
+
+
+def test_what_is_too_long_is_counted_and_not_planned(tokenizer, tmp_path, known_rate):
+    short = build_student("llama", tokenizer, max_position_embeddings=60)
+    short.model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    rows = [("Ada", "So the sum is 7. " * 10), ("Bob", "So the sum is 7.")]
+    pool = load_pool(
+        [{"prompt_id": "p", "prompt": "3 + 4?", "teacher": t, "response": text} for t, text in rows]
+    )
+    cost = plan_scoring(pool, str(tmp_path), ["0"])
+    assert cost.too_long == 1
+    assert cost.longest_row <= 60
+
+
+def test_a_recurrent_model_can_be_planned(tokenizer, pool, tmp_path, known_rate):
+    build_student("mamba", tokenizer).model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert plan_scoring(pool, str(tmp_path), ["1"]).flops > 0
+
+
+def test_planning_reads_no_weights(student_folder, pool, tmp_path, known_rate):
+    light = tmp_path / "light"
+    light.mkdir()
+    for path in Path(student_folder).iterdir():
+        if path.suffix != ".safetensors":
+            (light / path.name).write_bytes(path.read_bytes())
+    assert plan_scoring(pool, str(light), ["1"]).fed_tokens > 0
+
+
+def test_bad_settings_are_refused(student_folder, pool, known_rate):
+    with pytest.raises(InputError, match="window"):
+        plan_scoring(pool, student_folder, ["x"])
+    with pytest.raises(InputError, match="splitter"):
+        plan_scoring(pool, student_folder, ["1"], splitter="words")
+    with pytest.raises(InputError, match="no such folder"):
+        plan_scoring(pool, "/no/such/folder", ["1"])
+
+
+def test_the_measured_rate_is_that_of_a_matrix_product():
+    rate = matmul_rate("cpu", torch.float32, 64, seconds=0.05)
+    assert 1e8 < rate < 1e15

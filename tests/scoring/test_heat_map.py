@@ -1,0 +1,253 @@
+"""Token heat maps: what a reader sees, and that nothing but it gets through."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lalp.errors import InputError
+from lalp.scoring.heat_map import heat_map_page, token_heat_map, write_heat_map
+
+TEXT = "Add 3 < 4.\n So it is 7."
+SPANS = [[0, 3], [3, 5], [5, 7], [7, 9], [9, 10], [10, 14], [14, 17], [17, 20], [20, 22], [22, 23]]
+GLOBAL = [-1.0, -2.0, -0.5, -1.0, -0.1, -1.0, -1.0, -1.0, -0.25, -0.1]
+LOCAL = [-1.0, -2.0, -0.5, -1.0, -0.1, -0.5, -1.0, -1.0, -3.25, -0.1]
+
+
+def row(**changes: object) -> dict[str, object]:
+    return {
+        "prompt_id": "p",
+        "response_id": "p/A/0",
+        "teacher": "A",
+        "galp": -0.795,
+        "lalp@0": -1.0,
+        "num_tokens": 10,
+        "num_steps": 2,
+        "token_spans": SPANS,
+        "token_steps": [0] * 5 + [1] * 5,
+        "galp:tokens": GLOBAL,
+        "lalp@0:tokens": LOCAL,
+        "response": TEXT,
+        **changes,
+    }
+
+
+def table(**changes: object) -> pd.DataFrame:
+    return pd.DataFrame([row(**changes), row(response_id="p/B/0", teacher="B", **changes)])
+
+
+class Reader(HTMLParser):
+    """Collects the tags, the text of the response, its step numbers, and every token's style."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.body, self.steps, self.legend = "", [], ""
+        self.inside = False
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        self.inside |= "pre-wrap" in attributes.get("style", "")
+        if tag not in ("br", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag == "div":
+            self.inside = False
+
+    def handle_data(self, data):
+        if not self.inside:
+            self.legend += data
+        elif self.open[-1] == "sup":
+            self.steps.append(data.strip())
+        else:
+            self.body += data
+
+    @property
+    def tokens(self) -> list[dict]:
+        return [a for tag, a in self.tags if tag == "span" and "gap " in a.get("title", "")]
+
+
+def heat_map(text: str = TEXT, **changes: object) -> Reader:
+    return Reader(token_heat_map(text, row(**changes), "0"))
+
+
+def test_the_text_is_whole_and_the_steps_are_numbered():
+    page = heat_map()
+    assert page.body == TEXT
+    assert page.steps == ["1", "2"]
+    assert len(page.tokens) == 10
+
+
+def test_hovering_tells_all():
+    titles = [token["title"] for token in heat_map().tokens]
+    assert titles[8] == "␣7  |  global -0.25  |  local -3.25  |  gap +3.00 nats  |  step 2"
+    assert titles[2].startswith("␣<  |")
+    # The line break before a step is shown before its number, but belongs to the token.
+    assert titles[5].startswith("⏎␣So  |") and "gap -0.50" in titles[5]
+
+
+def test_shades_tell_signs_with_and_without_colour():
+    styles = [token.get("style", "") for token in heat_map().tokens]
+    assert "solid" in styles[8] and "rgba(213,94,0,0.30)" in styles[8]
+    assert styles[0] == ""
+    weak = token_heat_map(TEXT, row(), "0", limit=0.5)
+    assert "dashed" in Reader(weak).tokens[5]["style"]
+    assert "rgba(0,114,178,0.60)" in Reader(weak).tokens[5]["style"]
+
+
+def test_the_legend_is_symmetric_and_has_a_unit():
+    legend = heat_map().legend
+    numbers = [float(n) for n in re.findall(r"[+-][\d.]+", legend)]
+    assert numbers == [-n for n in reversed(numbers)] and len(numbers) == 8
+    assert "nats per token" in legend and "window 0" in legend
+
+
+def test_the_scale_is_round_and_never_tiny():
+    assert "+5" in heat_map().legend  # the largest gap is 3
+    assert "+0.5" in heat_map(**{"lalp@0:tokens": GLOBAL}).legend
+    assert "+2" in Reader(token_heat_map(TEXT, row(), "0", limit=2)).legend
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])
+def test_a_senseless_scale_is_refused(limit):
+    with pytest.raises(InputError, match="limit"):
+        token_heat_map(TEXT, row(), "0", limit=limit)
+
+
+def test_everything_is_escaped():
+    text = '<script>alert("1")</script>&amp;\' onmouseover=x'
+    scores = row(token_spans=[[0, len(text)]], token_steps=[0])
+    scores |= {"galp:tokens": [-1.0], "lalp@0:tokens": [-2.0]}
+    page = Reader(token_heat_map(text, scores, "0"))
+    assert page.body == text
+    assert {tag for tag, _ in page.tags} == {"div", "span", "sup", "br"}
+    assert {name for _, a in page.tags for name in a} <= {"style", "title", "class"}
+
+
+def test_unscored_tokens_are_marked():
+    page = heat_map(**{"lalp@0:tokens": [*LOCAL[:9], float("nan")]})
+    (last,) = [a for _, a in page.tags if "not scored" in a.get("title", "")]
+    assert "dotted" in last["style"]
+    assert page.body == TEXT
+
+
+def test_tokens_that_share_a_character_are_one():
+    scores = row(token_spans=[[0, 1], [0, 1], [0, 1], [1, 2]], token_steps=[0] * 4)
+    scores |= {"galp:tokens": [-1, -2, -3, -1], "lalp@0:tokens": [-2, -2, -4, -1]}
+    page = Reader(token_heat_map("🙂!", scores, "0"))
+    assert page.body == "🙂!"
+    first = page.tokens[0]["title"]
+    assert "gap +2.00" in first and "3 tokens" in first and "global -6.00" in first
+
+
+CUTS = st.lists(st.integers(0, 30), max_size=12)
+
+
+@given(st.text(max_size=30), CUTS, CUTS)
+@settings(max_examples=200, deadline=None)
+def test_any_text_survives(text, cuts, borders):
+    text = text.replace("\r", "").replace("\x00", "")
+    cuts = sorted({min(cut, len(text)) for cut in cuts})
+    spans = [list(pair) for pair in itertools.pairwise(cuts)]
+    steps = np.searchsorted(sorted(borders), [start for start, _ in spans], "right").tolist()
+    values = np.linspace(-3, 0, len(spans))
+    scores = row(token_spans=spans, token_steps=steps)
+    scores |= {"galp:tokens": values, "lalp@0:tokens": values[::-1]}
+    page = Reader(token_heat_map(text, scores, "0"))
+    assert page.body == text
+    numbers = [int(step) for step in page.steps]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"galp:tokens": None}, "galp:tokens"),
+        ({"token_steps": float("nan")}, "token_steps"),
+        ({"lalp@0:tokens": None}, "window 0"),
+        ({"galp:tokens": [-1.0]}, "length"),
+        ({"token_spans": [[0, 99]] * 10}, "exceed the text"),
+    ],
+)
+def test_bad_rows_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        token_heat_map(TEXT, row(**changes), "0")
+
+
+def test_a_row_of_a_table_is_read_as_well():
+    assert token_heat_map(TEXT, table().iloc[0], "0") == token_heat_map(TEXT, row(), "0")
+
+
+# --- pages ----------------------------------------------------------------------------------
+
+
+def test_a_page_stands_alone():
+    page = heat_map_page(table(), "p/B/0")
+    read = Reader(page)
+    assert read.body == TEXT
+    tags = {tag for tag, _ in read.tags}
+    assert "script" not in tags and "link" not in tags and "img" not in tags
+    assert not re.search(r"https?:|src=|@import|url\(", page)
+    assert "color-scheme" in page and "teacher B" in page and "GALP -0.795" in page
+
+
+def test_a_page_holds_all_numbers_as_a_table():
+    rows = re.findall(r"<tr><td>.*?</tr>", heat_map_page(table(), "p/A/0"))
+    assert len(rows) == 10
+    cells = re.findall(r"<td>(.*?)</td>", rows[8])
+    assert cells == ["9", "2", "␣7", "-0.250", "-3.250", "+3.000"]
+
+
+def test_a_page_of_an_unscored_response_says_so():
+    page = heat_map_page(
+        table(**{"galp": float("nan"), "galp:tokens": [float("nan")] * 10}), "p/A/0"
+    )
+    assert "GALP not scored" in page and Reader(page).body == TEXT
+
+
+@pytest.mark.parametrize(
+    ("frame", "response_id", "window", "message"),
+    [
+        (table(), "p/C/0", None, r"scores: no response 'p/C/0': did you mean 'p/[AB]/0'"),
+        (table(), "p/A/0", "4", r"scores: window 4 is not in it, but 0"),
+        (table(), "p/A/0", "four", r"window 'four' is not understood"),
+        (table(**{"lalp@4:tokens": LOCAL, "lalp@4": -1.0}), "p/A/0", None, r"--window"),
+        (table().drop(columns="response"), "p/A/0", None, r"scores: no texts"),
+        (table().drop(columns="lalp@0:tokens"), "p/A/0", None, r"scores: no token columns"),
+        (table().drop(columns="galp:tokens"), "p/A/0", None, r"galp:tokens"),
+        (table().iloc[:0], "p/A/0", None, r"another table"),
+    ],
+)
+def test_pages_that_cannot_be_are_refused(frame, response_id, window, message):
+    with pytest.raises(InputError, match=message):
+        heat_map_page(frame, response_id, window, where="scores")
+
+
+def test_a_failed_page_leaves_the_old_one(tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    with pytest.raises(InputError):
+        write_heat_map(table(), "p/C/0", path)
+    assert path.read_text() == "old"
+    assert write_heat_map(table(), "p/A/0", path) == path
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_web_pages_are_written(tmp_path):
+    with pytest.raises(InputError, match=r"scores.parquet: .*\.html"):
+        write_heat_map(table(), "p/A/0", tmp_path / "scores.parquet")

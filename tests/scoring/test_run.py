@@ -1,0 +1,834 @@
+"""Scores end to end, and the store: what it reuses, what it notices, and what survives a kill."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import logging
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import CHAT_TEMPLATE, build_student, naive_lalp, separate_pass
+from pandas.testing import assert_frame_equal
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from lalp.errors import InputError
+from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.reading import load_pool
+from lalp.scoring import groups
+from lalp.scoring import run as scoring_run
+from lalp.scoring import shards as scoring_shards
+from lalp.scoring.run import score
+from lalp.scoring.table import load_scores, scored_pool, write_scores
+from lalp.scoring.windows import parse_window, window_starts
+from lalp.selection.ranking import rank_teachers
+from lalp.selection.rules import select
+from lalp.steps.sentences import split_steps
+from lalp.steps.splitters import split_pool, write_steps
+from lalp.students import student as students_student
+from lalp.students.student import Student, load_student, make_student
+
+ROOT = Path(__file__).parents[2]
+WINDOWS = ["1", "25%", "6t", "all"]
+QUESTIONS = {"sum": "What is 3 + 4?", "root": "Solve x² = 4.", "product": "What is 3 times 4?"}
+RESPONSES = [
+    ("sum", "Ada", "We add the two numbers. Then x = 3 + 4. So the sum is 7."),
+    ("root", "Ada", "First, factor: (x - 1)(x + 2). Hence x = 2.\n\nOr x = -2. 🙂 Both hold."),
+    ("sum", "Bob", "7"),
+    ("product", "Bob", "Add 3 four times. That is 3 + 3 + 3 + 3.\n\nTherefore it is 12."),
+    ("sum", "Eve", "Let us check. 3 + 4 = 7. Therefore the answer is 7. Done. Indeed."),
+    ("root", "Eve", "x is 2 or x is -2. We check both."),
+    ("product", "Eve", "The answer is 12. Let us check: 3 * 4 = 12. So the answer is 12."),
+]
+
+
+def make_pool(rows: list[tuple[str, str, str]] = RESPONSES) -> Pool:
+    names = ("prompt_id", "teacher", "response")
+    return load_pool(
+        [
+            {"prompt": QUESTIONS.get(row[0], row[0]), "answer": "7" if row[0] == "sum" else None}
+            | dict(zip(names, row, strict=True))
+            for row in rows
+        ]
+    )
+
+
+def save(student: Student, folder: Path) -> str:
+    student.model.save_pretrained(folder)
+    student.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def student_folder(llama: Student, tmp_path_factory) -> str:
+    return save(llama, tmp_path_factory.mktemp("students") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def pool() -> Pool:
+    return make_pool()
+
+
+@pytest.fixture(scope="session")
+def done(llama, pool, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
+    """A finished run with tokens, and its store; tests copy it before they change it."""
+    folder = tmp_path_factory.mktemp("scores")
+    return score(pool, llama, WINDOWS, with_tokens=True, store=folder, progress=False), folder
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[int]:
+    """How many responses each call of the model scored."""
+    calls, real = [], scoring_run.score_candidates
+
+    def count(student, tasks, *args, **kwargs):
+        calls.append(len(tasks))
+        return real(student, tasks, *args, **kwargs)
+
+    monkeypatch.setattr(scoring_run, "score_candidates", count)
+    return calls
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(students_student, "default_device", lambda: "cpu")
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.parquet"))
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+def test_scores_have_one_row_per_response_in_the_pools_order(pool, student_folder, tmp_path):
+    scores = score(pool, student_folder, ["1", 4], store=tmp_path, progress=False)
+    assert list(scores.columns) == [
+        *("prompt_id", "response_id", "teacher", "correct", "num_tokens", "num_steps"),
+        *("mean_rank", "mean_rank_100", "mean_entropy", "galp", "lalp@1", "lalp@4", "reason"),
+    ]
+    assert list(scores["response_id"]) == [r.response_id for r in pool.responses]
+    assert list(scores["prompt_id"]) == [row[0] for row in RESPONSES]
+    assert list(scores["teacher"]) == [row[1] for row in RESPONSES]
+    assert list(scores.index) == list(range(len(RESPONSES)))
+    assert scores["correct"].isna().all()
+    assert scores["reason"].isna().all()
+    assert (scores[["galp", "lalp@1", "lalp@4"]] < 0).all(axis=None)
+    assert (scores["mean_rank"] >= 1).all()
+    assert scores["mean_entropy"].between(0, math.log(400)).all()
+    assert list(scores["num_steps"]) == [len(split_steps(row[2], "sentences")) for row in RESPONSES]
+    assert scores.attrs["student"] == student_folder
+    assert scores.attrs["splitter"] == "sentences"
+
+
+def test_every_score_equals_a_separate_pass_per_step(llama, pool, done):
+    frame, _ = done
+    for row, (prompt_id, _, text) in zip(frame.itertuples(), RESPONSES, strict=True):
+        question = f"<|user|>\n{QUESTIONS[prompt_id]}<|end|>\n<|assistant|>\n"
+        prompt, ids = llama.tokenizer([question, text])["input_ids"]
+        assert row.num_tokens == len(ids)
+        assert row.galp == pytest.approx(separate_pass(llama, prompt, ids).mean(), abs=1e-4)
+        # Character offsets of a byte-level tokenizer, found by decoding longer and longer parts.
+        ends = [len(llama.tokenizer.decode(ids[: n + 1]).rstrip("\ufffd")) for n in range(len(ids))]
+        starts = [0, *ends[:-1]]
+        step_of = [
+            next(
+                k
+                for k, (_, end) in enumerate(split_steps(text, "sentences"))
+                if a + len(text[a:b]) - len(text[a:b].lstrip() or text[a:b]) < end
+            )
+            for a, b in zip(starts, ends, strict=True)
+        ]
+        assert list(row.token_steps) == step_of
+        spans = [
+            (step_of.index(k), len(step_of) - step_of[::-1].index(k)) for k in sorted({*step_of})
+        ]
+        for window in WINDOWS:
+            contexts = window_starts(parse_window(window), spans)
+            expected = naive_lalp(llama, prompt, ids, spans, contexts)
+            assert frame.at[row.Index, f"lalp@{window}"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_scores_are_those_of_score_candidates(llama, pool, done):
+    frame, _ = done
+    windows = [parse_window(window) for window in WINDOWS]
+    for group in groups.group_responses(pool, llama.tokenizer):
+        tasks = groups.make_tasks(group, llama.tokenizer, "sentences", 512)
+        for response, result in zip(
+            group.responses, scoring_run.score_candidates(llama, tasks, windows), strict=True
+        ):
+            row = frame.set_index("response_id").loc[response.response_id]
+            assert row["galp"] == result.galp
+            assert {f"lalp@{w}": row[f"lalp@{w}"] for w in WINDOWS} == result.lalp
+            assert row["mean_rank"] == result.mean_rank
+            assert row["mean_entropy"] == result.mean_entropy
+
+
+def test_scores_can_be_computed_again_from_the_token_columns(pool, done):
+    frame, _ = done
+    for row, response in zip(frame.to_dict("records"), pool.responses, strict=True):
+        spans = [tuple(span) for span in row["token_spans"]]
+        assert len(spans) == len(row["token_steps"]) == row["num_tokens"]
+        assert {i for a, b in spans for i in range(a, b)} == set(range(len(response.text)))
+        assert sorted(set(row["token_steps"])) == list(range(row["num_steps"]))
+        assert np.mean(row["galp:tokens"], dtype=float) == pytest.approx(row["galp"], abs=1e-6)
+        steps = np.asarray(row["token_steps"])
+        for window in WINDOWS:
+            tokens = np.asarray(row[f"lalp@{window}:tokens"], dtype=float)
+            means = [tokens[steps == k].mean() for k in range(row["num_steps"])]
+            assert np.mean(means) == pytest.approx(row[f"lalp@{window}"], abs=1e-6)
+        # The whole prefix is GALP's condition.
+        assert row["lalp@all:tokens"] == pytest.approx(row["galp:tokens"], abs=1e-5)
+
+
+def test_token_columns_change_no_score(llama, pool, done, tmp_path):
+    plain = score(pool, llama, WINDOWS, store=tmp_path, progress=False)
+    assert_frame_equal(plain, done[0][plain.columns], check_exact=True)
+
+
+def test_a_prompt_and_responses_that_merge_at_the_boundary(llama, tmp_path):
+    # " Then" is one token, begun in the prompt; "x" is not merged with it. So the responses of
+    # one prompt follow different prompt tokens.
+    tokenizer = copy.deepcopy(llama.tokenizer)
+    tokenizer.chat_template = "{{ messages[0].content }} T"
+    student = replace(llama, tokenizer=tokenizer)
+    texts = ["hen x = 3. So the sum is 7.", "x = 3. Then y = 4."]
+    pool = make_pool([("We add.", "Ada", texts[0]), ("We add.", "Bob", texts[1])])
+    scores = score(pool, student, ["1"], store=tmp_path, progress=False)
+    for text, galp, num_tokens in zip(texts, scores["galp"], scores["num_tokens"], strict=True):
+        ids = tokenizer("We add. T" + text)["input_ids"]
+        prompt, response = ids[:-num_tokens], ids[-num_tokens:]
+        assert tokenizer.decode(prompt) in ("We add. Then", "We add. T")
+        assert galp == pytest.approx(separate_pass(llama, prompt, response).mean(), abs=1e-4)
+
+
+# --- what cannot be scored --------------------------------------------------------------------
+
+
+def test_too_long_is_nan_with_a_reason_and_is_not_selected(tokenizer, tmp_path):
+    short = build_student("llama", tokenizer, max_position_embeddings=80)
+    rows = [
+        ("sum", "Ada", "So the sum is 7. " * 12),
+        ("sum", "Bob", "So the sum is 7."),
+        ("product", "Ada", "The answer is 12."),
+        ("product", "Bob", "Therefore the answer is 12."),
+    ]
+    scores = score(make_pool(rows), short, ["0", "all"], store=tmp_path, progress=False)
+    long = scores.iloc[0]
+    assert list(scores["galp"].isna()) == [True, False, False, False]
+    assert math.isnan(long["mean_rank"])
+    assert math.isnan(long["lalp@all"])
+    assert long["lalp@0"] < 0  # each of its steps fits
+    assert long["reason"].startswith("galp: ")
+    assert "exceed the student's 80 positions; lalp@all: step" in long["reason"]
+    assert scores["reason"].isna().sum() == 3
+    with pytest.raises(InputError, match=r"1 of 4 candidate .* 'sum/Ada/0' .*80 positions"):
+        select(scores, "galp")
+    with pytest.raises(InputError, match="skip_unscored"):
+        select(scores, "lalp", "all")
+    chosen = select(scores, "galp", skip_unscored=True)
+    assert chosen["response_id"].iloc[0] == "sum/Bob/0"
+    assert chosen.attrs["left_out"] == {"unscored responses": 1}
+    assert set(select(scores, "lalp", "0")["prompt_id"]) == {"sum", "product"}
+    assert rank_teachers(scores, "galp").attrs["num_prompts"] == 1
+    # Again, from the store.
+    again = score(make_pool(rows), short, ["0", "all"], store=tmp_path, progress=False)
+    assert_frame_equal(again, scores, check_exact=True)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_prompt_that_alone_is_too_long(family, tokenizer, tmp_path):
+    student = build_student(family, tokenizer)
+    pool = make_pool([("word " * 600, "Ada", "So it is 7."), ("sum", "Ada", "So it is 7.")])
+    scores = score(pool, student, ["0"], store=tmp_path, progress=False)
+    assert list(scores["galp"].isna()) == [True, False]
+    assert list(scores["lalp@0"].isna()) == [True, False]
+    assert "tokens exceed the student's 512 positions" in scores["reason"][0]
+
+
+def test_bad_settings_are_refused_before_the_student_is_loaded(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring_run, "locate_student", None)
+    for options in ({"windows": ["x"]}, {"windows": ["4", "4"]}, {"windows": []}):
+        with pytest.raises(InputError, match="window"):
+            score(pool, "any", store=tmp_path, **options)
+    with pytest.raises(InputError, match="splitter"):
+        score(pool, "any", ["4"], splitter="words", store=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the key ----------------------------------------------------------------------------------
+
+
+def test_a_second_call_loads_no_weights_and_computes_nothing(
+    pool, student_folder, tmp_path, monkeypatch
+):
+    first = score(pool, student_folder, WINDOWS, store=tmp_path, progress=False)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    def fail(*args, **kwargs):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(scoring_run, "score_candidates", fail)
+    monkeypatch.setattr(scoring_run, "load_student", fail)
+    second = score(pool, student_folder, WINDOWS, store=tmp_path, progress=False)
+    assert_frame_equal(second, first, check_exact=True)
+    assert second.attrs == first.attrs
+    # The same student in memory has the same key.
+    third = score(pool, load_student(student_folder), WINDOWS, store=tmp_path, progress=False)
+    assert_frame_equal(third, first, check_exact=True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
+
+
+def test_the_store_is_in_the_build_folder_unless_given(llama, tmp_path, monkeypatch):
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
+    scores = score(make_pool(RESPONSES[2:3]), llama, ["1"], progress=False)
+    folder = tmp_path / "scores" / scores.attrs["key"]
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".parquet"]
+    key = json.loads((folder / "key.json").read_text())
+    assert key["windows"] == ["1"]
+    assert key["student"] == "test"
+
+
+@pytest.fixture(scope="session")
+def few() -> Pool:
+    return make_pool([RESPONSES[2], RESPONSES[3]])
+
+
+def key_of(pool: Pool, student: Student, tmp_path: Path, **changes: object) -> str:
+    options = {"windows": ["1", "all"], "store": tmp_path, "progress": False} | changes
+    return score(pool, student, **options).attrs["key"]
+
+
+def test_whatever_decides_a_score_changes_the_key(llama, few, tmp_path, monkeypatch):
+    template = copy.deepcopy(llama.tokenizer)
+    template.chat_template = "{{ messages[0].content }}\n"
+    vocabulary = copy.deepcopy(llama.tokenizer)
+    vocabulary.add_tokens(["sum is"])
+    keys = [
+        key_of(few, llama, tmp_path),
+        key_of(few, llama, tmp_path, splitter="paragraphs"),
+        key_of(few, llama, tmp_path, windows=["1"]),
+        key_of(few, llama, tmp_path, windows=["1", "100%"]),
+        key_of(few, llama, tmp_path, with_tokens=True),
+        key_of(few, replace(llama, revision="other"), tmp_path),
+        key_of(few, replace(llama, tokenizer=template), tmp_path),
+        key_of(few, replace(llama, tokenizer=vocabulary), tmp_path),
+    ]
+    half = build_student("llama", llama.tokenizer).model.to(torch.bfloat16)
+    half = make_student(half, llama.tokenizer, name="llama", revision="test")
+    keys.append(key_of(few, half, tmp_path))
+    # Code on disk may be edited while this process goes on with what it imported.
+    monkeypatch.setattr(scoring_shards, "code_version", lambda: "edited meanwhile")
+    assert key_of(few, llama, tmp_path) == keys[0]
+    monkeypatch.setattr(scoring_run, "_CODE", "other code")
+    keys.append(key_of(few, llama, tmp_path))
+    assert len(set(keys)) == len(keys)
+    assert {path.name for path in tmp_path.iterdir()} == set(keys)
+    assert len(shards(tmp_path)) == 2 * len(keys)
+
+
+def test_other_weights_are_another_student(few, student_folder, tmp_path):
+    other = Path(shutil.copytree(student_folder, tmp_path / "other"))
+    model = AutoModelForCausalLM.from_pretrained(other)
+    with torch.no_grad():
+        model.lm_head.weight[7, 3] += 1e-3
+    model.save_pretrained(other)
+    copied = shutil.copytree(student_folder, tmp_path / "copy")
+    keys = [key_of(few, str(name), tmp_path) for name in (student_folder, other, copied)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_names_change_nothing_and_texts_change_one_shard(llama, done, tmp_path, computed):
+    frame, folder = done
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+
+    def run(rows, renamed=()):
+        pool = make_pool(rows)
+        pool = replace(pool, prompts={**pool.prompts, **dict(renamed)})
+        options = {"with_tokens": True, "store": tmp_path, "progress": False}
+        return score(pool, llama, WINDOWS, **options)
+
+    teachers = [(prompt_id, teacher.upper(), text) for prompt_id, teacher, text in RESPONSES]
+    renamed = run(teachers)
+    assert computed == []
+    assert list(renamed["teacher"]) == [row[1].upper() for row in RESPONSES]
+    numbers = renamed.columns.difference(["teacher", "response_id"])
+    assert_frame_equal(renamed[numbers], frame[numbers], check_exact=True)
+    prompts = [(f"p-{prompt_id}", teacher, text) for prompt_id, teacher, text in RESPONSES]
+    questions = {p: Prompt(f"p-{p}", (Message("user", q),), "0") for p, q in QUESTIONS.items()}
+    run(prompts, ((prompt.prompt_id, prompt) for prompt in questions.values()))
+    assert computed == []
+    # One text changes: its prompt is scored again, the others are not.
+    changed = run([*RESPONSES[:3], ("product", "Bob", "It is 12."), *RESPONSES[4:]])
+    assert computed == [2]
+    same = changed["prompt_id"] != "product"
+    assert_frame_equal(changed[same], frame[same], check_exact=True)
+    # The prompt's text counts as well.
+    other = Prompt("sum", (Message("system", ""), Message("user", QUESTIONS["sum"])))
+    assert run(RESPONSES, [("sum", other)])["galp"][0] != frame["galp"][0]
+    assert computed == [2, 3]
+    # A pool that grew: only the new prompt is scored.
+    run([*RESPONSES, ("sum of 2 and 2?", "Ada", "4")])
+    assert computed == [2, 3, 1]
+
+
+def test_one_text_under_two_prompt_ids_is_scored_once(llama, tmp_path, computed):
+    rows = [("a", "Ada", "So it is 7."), ("b", "Bob", "So it is 7.")]
+    pool = make_pool(rows)
+    same = (Message("user", "3 + 4?"),)
+    pool = replace(pool, prompts={name: Prompt(name, same) for name in "ab"})
+    scores = score(pool, llama, ["1"], store=tmp_path, progress=False)
+    assert computed == [1]
+    assert scores["galp"][0] == scores["galp"][1] < 0
+
+
+# --- given steps ------------------------------------------------------------------------------
+
+
+def test_given_steps_are_scored_as_given(llama, few, tmp_path):
+    steps = {r.response_id: [(0, 8), (8, 21), (21, len(r.text))] for r in few.responses}
+    steps["sum/Bob/0"] = [(0, 1)]
+    scores = score(few, llama, ["1"], splitter=steps, store=tmp_path, with_tokens=True)
+    assert scores.attrs["splitter"] == "given steps"
+    for row, response in zip(scores.itertuples(), few.responses, strict=True):
+        prompt, ids = llama.tokenizer(
+            [f"<|user|>\n{QUESTIONS[row.prompt_id]}<|end|>\n<|assistant|>\n", response.text]
+        )["input_ids"]
+        step_of = np.searchsorted(
+            [end for _, end in steps[row.response_id]],
+            [
+                a + len(t) - len(t.lstrip())
+                for a, t in ((a, response.text[a:b]) for a, b in row.token_spans)
+            ],
+            side="right",
+        )
+        assert list(row.token_steps) == list(step_of)
+        assert row.num_steps == len(steps[row.response_id])
+        ends = np.cumsum(np.bincount(step_of)).tolist()
+        spans = list(zip([0, *ends[:-1]], ends, strict=True))
+        starts = [0, *(start for start, _ in spans[:-1])]
+        expected = naive_lalp(llama, prompt, ids, spans, starts)
+        assert scores.at[row.Index, "lalp@1"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_steps_share_a_shard_whoever_made_them_and_never_with_others(
+    llama, few, tmp_path, computed
+):
+    def run(splitter) -> pd.DataFrame:
+        return score(few, llama, ["1"], splitter=splitter, store=tmp_path, progress=False)
+
+    sentences = split_pool(few, "sentences")
+    named, given_ = run("sentences"), run(sentences)
+    assert_frame_equal(given_, named)
+    assert named.attrs["key"] != given_.attrs["key"]
+    assert computed == [1, 1] * 2
+    write_steps(tmp_path / "steps.jsonl", few, sentences)
+    assert run(str(tmp_path / "steps.jsonl")).equals(named)
+    assert run({name: [list(span) for span in spans] for name, spans in sentences.items()}).equals(
+        named
+    )
+    assert computed == [1, 1] * 2
+    # One boundary moves in one response: its prompt is scored again, the other is not.
+    (moved,) = (r for r in few.responses if len(sentences[r.response_id]) > 1)
+    (first, cut), (_, second), *rest = sentences[moved.response_id]
+    others = sentences | {moved.response_id: [(first, cut - 2), (cut - 2, second), *rest]}
+    assert not run(others).equals(named)
+    assert computed == [1, 1] * 2 + [1]
+    assert len(shards(tmp_path)) == 5
+
+
+def test_chunks_and_other_splitters_by_name(llama, pool, tmp_path, computed):
+    for size in (3, 5):
+        scores = score(pool, llama, ["0"], splitter=f"{size}t", store=tmp_path, progress=False)
+        assert list(scores["num_steps"]) == [-(-n // size) for n in scores["num_tokens"]]
+        assert scores.attrs["splitter"] == f"{size}t"
+    before = list(computed)
+    score(pool, llama, ["0"], splitter="5t", store=tmp_path, progress=False)
+    assert computed == before
+
+
+def test_steps_that_do_not_fit_are_refused_before_the_student_is_loaded(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring_run, "locate_student", None)
+    for splitter in ("llm", "0t", "steps.json"):
+        with pytest.raises(InputError, match="splitter"):
+            score(few, "any", ["4"], splitter=splitter, store=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_shards_by_splitters_of_segmentation_are_what_they_always_were(
+    llama, few, tmp_path
+):
+    # Spelled out: a store that was filled by an earlier version must be found again.
+    def digest(value: object) -> str:
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    score(few, llama, ["1", "all"], splitter="paragraphs", store=tmp_path, progress=False)
+    key = {
+        "student": "test",
+        "tokenizer": digest(llama.tokenizer.backend_tokenizer.to_str()),
+        "chat_template": digest(CHAT_TEMPLATE),
+        "splitter": "paragraphs",
+        "windows": ["1", "all"],
+        "with_tokens": False,
+        "dtype": "torch.float32",
+        "device": "cpu",
+        "code": scoring_shards.code_version(),
+    }
+    names = {
+        digest([f"<|user|>\n{QUESTIONS[p]}<|end|>\n<|assistant|>\n", [text]])
+        for p, _, text in (RESPONSES[2], RESPONSES[3])
+    }
+    assert {path.relative_to(tmp_path) for path in shards(tmp_path)} == {
+        Path(digest(key)) / f"{name}.parquet" for name in names
+    }
+
+
+# --- damaged and foreign shards ---------------------------------------------------------------
+
+
+def truncate(shard: Path, others: list[Path]) -> None:
+    shard.write_bytes(shard.read_bytes()[:-100])
+
+
+def keep_the_head(shard: Path, others: list[Path]) -> None:
+    shard.write_bytes(shard.read_bytes()[:100])
+
+
+def empty(shard: Path, others: list[Path]) -> None:
+    shard.write_bytes(b"")
+
+
+def no_parquet(shard: Path, others: list[Path]) -> None:
+    shard.write_text("galp,lalp\n-1,-1\n")
+
+
+def flip(shard: Path, others: list[Path]) -> None:
+    data = bytearray(shard.read_bytes())
+    galp = pq.read_metadata(shard).row_group(0).column(5)
+    assert galp.path_in_schema == "galp"
+    data[galp.dictionary_page_offset + galp.total_compressed_size - 1] ^= 0x10
+    shard.write_bytes(data)
+
+
+def other_group(shard: Path, others: list[Path]) -> None:
+    shutil.copy(others[0], shard)
+
+
+def other_key(shard: Path, others: list[Path]) -> None:
+    """What another setting computed for the same texts, columns and all but one bit alike."""
+    table = pq.read_table(shard)
+    mark = b"0" * 20 + table.schema.metadata[b"lalp"][20:]
+    pq.write_table(table.replace_schema_metadata({"lalp": mark}), shard)
+
+
+def no_mark(shard: Path, others: list[Path]) -> None:
+    pq.write_table(pq.read_table(shard).replace_schema_metadata(None), shard)
+
+
+def fewer_rows(shard: Path, others: list[Path]) -> None:
+    pq.write_table(pq.read_table(shard).slice(1), shard)
+
+
+def other_columns(shard: Path, others: list[Path]) -> None:
+    pq.write_table(pq.read_table(shard).drop_columns(["reason"]), shard)
+
+
+def other_types(shard: Path, others: list[Path]) -> None:
+    table = pq.read_table(shard)
+    galp = table["galp"].cast(pa.float32())
+    pq.write_table(table.set_column(table.schema.get_field_index("galp"), "galp", galp), shard)
+
+
+def shorter_list(shard: Path, others: list[Path]) -> None:
+    """What Arrow makes of one flipped bit in a page's header."""
+    table = pq.read_table(shard)
+    place = table.schema.get_field_index("token_steps")
+    *lists, last = table["token_steps"].to_pylist()
+    steps = pa.array([*lists, last[:-1]], table.schema.field(place).type)
+    pq.write_table(table.set_column(place, table.schema.field(place), steps), shard)
+
+
+DAMAGES = [truncate, keep_the_head, empty, no_parquet, flip, other_group, other_key, no_mark]
+DAMAGES += [fewer_rows, other_columns, other_types, shorter_list]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_or_foreign_shard_is_noticed_and_scored_again(
+    damage, llama, pool, done, tmp_path, caplog, computed
+):
+    frame, folder = done
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    shard, *others = shards(tmp_path)
+    rows = pq.read_metadata(shard).num_rows
+    damage(shard, others)
+    options = {"with_tokens": True, "store": tmp_path, "progress": False}
+    with caplog.at_level(logging.WARNING, logger="lalp"):
+        again = score(pool, llama, WINDOWS, **options)
+    assert_frame_equal(again, frame, check_exact=True)
+    assert computed == [rows]
+    (message,) = caplog.messages
+    assert message.startswith(f"scoring again: shard {shard.name} cannot be used (")
+    assert "\n" not in message
+    # It is whole again.
+    caplog.clear()
+    score(pool, llama, WINDOWS, **options)
+    assert computed == [rows]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("kind", ["flipped bit", "truncated"])
+def test_no_damage_ever_becomes_a_score(kind, done, pool, tokenizer, tmp_path):
+    # Arrow alone lets some damage pass: a list that lost its end, for example.
+    _, folder = done
+    shard = max(shards(folder), key=lambda path: path.stat().st_size)
+    key = json.loads((shard.parent / "key.json").read_text())
+    key = scoring_shards.ScoreKey(**key | {"windows": tuple(key["windows"])})
+    (group,) = (g for g in groups.group_responses(pool, tokenizer) if g.digest == shard.stem)
+    whole, data = scoring_shards._read_shard(shard, key, group), shard.read_bytes()
+    path, generator = tmp_path / shard.name, random.Random(5)
+    noticed = 0
+    for _ in range(250):
+        damaged = bytearray(data)
+        if kind == "flipped bit":
+            damaged[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
+        else:
+            del damaged[generator.randrange(len(data)) :]
+        path.write_bytes(damaged)
+        read = scoring_shards._read_shards(tmp_path, key, [group])
+        noticed += not read
+        if read:
+            found = read[group.digest].replace_schema_metadata(None)
+            assert found.equals(whole.replace_schema_metadata(None))
+    assert noticed > 150
+
+
+def test_leftovers_and_strangers_in_the_folder_are_ignored(llama, pool, done, tmp_path, computed):
+    frame, folder = done
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    shard, *_ = shards(tmp_path)
+    shutil.copy(shard, shard.with_name(f"{shard.name}.123-abcdef.tmp"))
+    shard.with_name(f"{shard.name}.124-abcdef.tmp").write_bytes(shard.read_bytes()[:80])
+    shard.with_name("another.parquet").write_bytes(b"")
+    (shard.parent / "key.json").unlink()
+    options = {"with_tokens": True, "store": tmp_path, "progress": False}
+    assert_frame_equal(score(pool, llama, WINDOWS, **options), frame, check_exact=True)
+    assert computed == []
+
+
+def test_a_run_that_fails_half_way_keeps_what_it_has(llama, pool, done, tmp_path, monkeypatch):
+    real, calls = scoring_run.score_candidates, []
+
+    def fail_at_the_second(student, tasks, *args, **kwargs):
+        calls.append(len(tasks))
+        if len(calls) == 2:
+            raise RuntimeError("out of luck")
+        return real(student, tasks, *args, **kwargs)
+
+    monkeypatch.setattr(scoring_run, "score_candidates", fail_at_the_second)
+    options = {"with_tokens": True, "store": tmp_path, "progress": False}
+    with pytest.raises(RuntimeError, match="out of luck"):
+        score(pool, llama, WINDOWS, **options)
+    assert len(shards(tmp_path)) == 1
+    assert_frame_equal(score(pool, llama, WINDOWS, **options), done[0], check_exact=True)
+    assert calls == [3, 2, 2, 2]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_progress_adds_up_to_what_was_announced(llama, pool, tmp_path, monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, total, **options):
+            self.total, self.fed = total, 0
+            bars.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self, tokens):
+            self.fed += tokens
+
+    monkeypatch.setattr(scoring_run, "tqdm", Bar)
+    score(pool, llama, WINDOWS, store=tmp_path)
+    score(pool, llama, WINDOWS, store=tmp_path)
+    (bar,) = bars
+    assert bar.fed == bar.total > 0
+
+
+# --- the table as a file ----------------------------------------------------------------------
+
+
+def chat_pool() -> Pool:
+    first = (Message("system", "Be brief."), Message("user", "3 + 4?"))
+    second = (Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "2 + 2?"))
+    prompts = {"a": Prompt("a", first, "7"), "b": Prompt("b", second)}
+    responses = [
+        Response("b1", "b", "Ada", "So it is 4. Done.", True),
+        Response("a1", "a", "Ada", "  3 + 4 = 7.\n\n🙂 Done.", False),
+        Response("a2", "a", "Bob", "It is 7.", None),
+    ]
+    return Pool(prompts, tuple(responses))
+
+
+@pytest.mark.parametrize("with_tokens", [False, True])
+def test_a_written_table_reads_back_with_its_texts(with_tokens, llama, tmp_path):
+    pool = chat_pool()
+    options = {"with_tokens": with_tokens, "store": tmp_path / "store", "progress": False}
+    scores = score(pool, llama, ["1", "25%"], **options)
+    write_scores(scores, pool, tmp_path / "new" / "scores.parquet")
+    loaded = load_scores(tmp_path / "new" / "scores.parquet")
+    assert list(loaded.columns) == [*scores.columns, "prompt", "response"]
+    assert_frame_equal(loaded[scores.columns], scores, check_exact=True)
+    assert loaded.attrs == scores.attrs
+    assert list(loaded["response"]) == [response.text for response in pool.responses]
+    carried = scored_pool(loaded, "scores.parquet")
+    assert carried.responses == pool.responses
+    assert {name: p.messages for name, p in carried.prompts.items()} == {
+        name: p.messages for name, p in pool.prompts.items()
+    }
+    assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "scores.parquet"]
+    # A subset of the rows carries its own texts.
+    assert scored_pool(loaded.iloc[1:], "x").responses == pool.responses[1:]
+
+
+def test_files_that_are_no_score_table_are_refused(done, tmp_path):
+    frame, _ = done
+    text, table, other = (tmp_path / name for name in ("a.parquet", "b.parquet", "c.parquet"))
+    text.write_text('{"prompt_id": "a"}')
+    pd.DataFrame({"prompt_id": ["a"], "teacher": ["t"], "response_id": ["r"]}).to_parquet(table)
+    write_scores(frame, make_pool(), other)
+    other.write_bytes(other.read_bytes()[:-200])
+    for path in (text, other, tmp_path / "none.parquet"):
+        with pytest.raises(InputError, match=f"{path.name}: not a readable score table") as caught:
+            load_scores(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="not a score table, column 'galp' is missing"):
+        load_scores(table)
+    with pytest.raises(InputError, match=r"scores\.parquet: the table holds no texts"):
+        scored_pool(frame, "scores.parquet")
+
+
+# --- killed at random -------------------------------------------------------------------------
+
+NUM_PROMPTS = 40
+NUM_KILLS = 10
+
+
+@pytest.fixture
+def command(tokenizer, tmp_path) -> list[str]:
+    """`lalp score` of a pool that takes some seconds, by a student that is large for a tiny one."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=400,
+        hidden_size=192,
+        intermediate_size=768,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "student")
+    tokenizer.save_pretrained(tmp_path / "student")
+    pool = tmp_path / "pool.jsonl"
+    with pool.open("w", encoding="utf-8") as file:
+        for i, (k, teacher) in itertools.product(
+            range(NUM_PROMPTS), enumerate(("Ada", "Bob", "Eve"), 1)
+        ):
+            steps = [f"We add {i} and {j * k}. Then x = {i + j * k}." for j in range(1, 7)]
+            record = {"prompt_id": f"p{i}", "prompt": f"Add to {i}.", "teacher": teacher}
+            file.write(json.dumps(record | {"response": " ".join(steps)}) + "\n")
+    options = ["--student", str(tmp_path / "student"), "--window", "1", "--window", "50%"]
+    return [sys.executable, "-m", "lalp.cli", "score", str(pool), *options, "--tokens", "--quiet"]
+
+
+def start(command: list[str], out: Path, folder: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*command, "--out", str(out), "--store", str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 0, messages
+    return messages
+
+
+def kill_at_random(process: subprocess.Popen, folder: Path, per_shard: float, seed: int) -> bool:
+    """SIGKILL at a random moment after one or two new shards; False if it ended before."""
+    generator = random.Random(seed)
+    wanted = len(shards(folder)) + generator.choice([1, 1, 2])
+    while len(shards(folder)) < wanted and process.poll() is None:
+        time.sleep(0.002)
+    time.sleep(generator.uniform(0, 1.2 * per_shard))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_ends_with_the_same_table_bit_for_bit(command, tmp_path):
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    finish(start(command, tmp_path / "calm.parquet", calm))
+    times = sorted(path.stat().st_mtime for path in shards(calm))
+    assert len(times) == NUM_PROMPTS
+    per_shard = (times[-1] - times[0]) / (NUM_PROMPTS - 1)
+
+    partial = []
+    for seed in range(NUM_KILLS):
+        process = start(command, tmp_path / "killed.parquet", killed)
+        was_killed = kill_at_random(process, killed, per_shard, seed)
+        for path in shards(killed):
+            assert pq.read_table(path).num_rows == 3  # never half a shard
+        if was_killed and len(shards(killed)) < NUM_PROMPTS:
+            assert not (tmp_path / "killed.parquet").exists()
+            partial.append(len(shards(killed)))
+    assert len(partial) >= 7, partial
+    assert partial == sorted(set(partial))  # each run went on where the one before was killed
+
+    before = {path: path.stat().st_mtime_ns for path in shards(killed)}
+    # What a kill in the middle of writing leaves behind.
+    for path in before:
+        path.with_name(f"{path.name}.1-00.tmp").write_bytes(path.read_bytes()[:500])
+    messages = finish(start(command, tmp_path / "killed.parquet", killed))
+    assert "scoring again" not in messages
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    expected, resumed = (load_scores(tmp_path / f"{n}.parquet") for n in ("calm", "killed"))
+    assert_frame_equal(resumed, expected, check_exact=True)
+    assert expected["galp"].notna().all()
+    assert (tmp_path / "killed.parquet").read_bytes() == (tmp_path / "calm.parquet").read_bytes()
+    assert len(shards(killed)) == NUM_PROMPTS
+    for ours, theirs in zip(shards(killed), shards(calm), strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_template_that_tells_the_date_makes_another_shard(llama, pool):
+    # Llama 3.2's template, for one, renders today's date into the prompt.
+    digests = []
+    for date in ("1 May", "2 May"):
+        tokenizer = copy.deepcopy(llama.tokenizer)
+        tokenizer.chat_template = date + CHAT_TEMPLATE
+        digests.append([group.digest for group in groups.group_responses(pool, tokenizer)])
+    assert not set(digests[0]) & set(digests[1])

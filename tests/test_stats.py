@@ -1,0 +1,44 @@
+"""The bootstrap interval of a mean."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lalp import stats as lalp_stats
+from lalp.stats import mean_interval
+
+
+def test_two_values_give_the_ends():
+    # A resample of two is (a, a), (a, b) or (b, b): a quarter of all means is each end.
+    assert mean_interval(np.array([-1.0, 3.0]), 1000, 0) == (-1, 3)
+
+
+@pytest.mark.parametrize("values", [[], [2.0]])
+def test_too_few_values_give_none(values):
+    assert all(math.isnan(end) for end in mean_interval(np.array(values), 100, 0))
+
+
+def test_it_comes_near_the_normal_interval():
+    values = np.random.default_rng(1).normal(2, 1, 400)
+    low, high = mean_interval(values, 5000, 0)
+    expected = stats.norm.interval(0.95, values.mean(), values.std() / 20)
+    assert (low, high) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_same_seed_draws_the_same_units():
+    values = np.random.default_rng(2).normal(size=30)
+    assert np.array(mean_interval(values + 5, 500, 3)) - 5 == pytest.approx(
+        mean_interval(values, 500, 3)
+    )
+    assert mean_interval(values, 500, 3) != mean_interval(values, 500, 4)
+
+
+def test_batches_change_nothing(monkeypatch):
+    values = np.random.default_rng(5).normal(size=20)
+    whole = mean_interval(values, 300, 0)
+    monkeypatch.setattr(lalp_stats, "_BATCH_NUMBERS", 100)
+    assert mean_interval(values, 300, 0) == pytest.approx(whole)

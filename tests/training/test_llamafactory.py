@@ -1,0 +1,318 @@
+"""Export to LLaMA-Factory, checked against the files of its package, which are only read."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import sys
+from dataclasses import fields, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+
+from lalp.cli import app
+from lalp.errors import InputError
+from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.writing import write_training
+from lalp.students.encoding import render_prompt
+from lalp.students.student import load_tokenizer
+from lalp.training.llamafactory import FORMATS, deepspeed_config, export_llamafactory
+from lalp.training.recipes import RECIPES
+
+CHATML = (
+    "{% if messages[0].role != 'system' and DEFAULT %}"
+    "<|im_start|>system\n{{ DEFAULT }}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAMA3 = (
+    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
+    "{{ m.content }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+PAIRS = [
+    (
+        Prompt("p0", (Message("user", "What is 1 + 1?"),)),
+        Response("r0", "p0", "Ada", "We add. So 2."),
+    ),
+    (
+        Prompt("p1", (Message("system", "Be brief."), Message("user", "2 + 2?"))),
+        Response("r1", "p1", "Ada", "4."),
+    ),
+    (
+        Prompt(
+            "p2",
+            (Message("user", "3 + 3?"), Message("assistant", "6"), Message("user", "And {} 4?")),
+        ),
+        Response("r2", "p2", "Bob", "10."),
+    ),
+]
+
+
+def chatml(default: str) -> str:
+    return CHATML.replace("DEFAULT", f"'{default}'")
+
+
+@pytest.fixture(scope="module")
+def make(llama, tmp_path_factory):
+    """A student's folder with a chat template of choice."""
+
+    def save(template: str | None, name: str = "student", **tokens: str) -> str:
+        folder = tmp_path_factory.mktemp("students") / name
+        llama.model.save_pretrained(folder)
+        source = llama.tokenizer
+        copied = type(source)(tokenizer_object=source.backend_tokenizer, eos_token="<|end|>")
+        copied.add_special_tokens(tokens)
+        copied.chat_template = template
+        copied.save_pretrained(folder)
+        return str(folder)
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def student(make) -> str:
+    return make(chatml("Think."))
+
+
+def exported(student: str, out: Path, pairs=PAIRS, **options) -> tuple[dict, dict]:
+    """What the call returns, and the settings it wrote."""
+    result = export_llamafactory(pairs, student, out, RECIPES["paper"], **options)
+    return result, yaml.safe_load((out / "train.yaml").read_text())
+
+
+# --- LLaMA-Factory's own files ----------------------------------------------------------------
+
+
+def tree_of(name: str) -> ast.Module:
+    package = find_spec("llamafactory")
+    if package is None:
+        pytest.skip("LLaMA-Factory is not installed: its arguments cannot be compared")
+    path = Path(package.submodule_search_locations[0], name)
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def own_arguments() -> dict[str, ast.expr]:
+    """Annotations of the argument dataclasses' fields, by name."""
+    names = ("data_args", "finetuning_args", "generating_args", "model_args", "training_args")
+    return {
+        item.target.id: item.annotation
+        for name in names
+        for node in tree_of(f"hparams/{name}.py").body
+        if isinstance(node, ast.ClassDef) and node.name != "RayArguments"
+        for item in node.body
+        if isinstance(item, ast.AnnAssign)
+    }
+
+
+def fits(value: object, annotation: ast.expr) -> bool:
+    """Whether a value is of an annotated type: int, str | None, Literal["a", "b"], ..."""
+    match annotation:
+        case ast.BinOp(left=left, right=right):
+            return fits(value, left) or fits(value, right)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            return value in ast.literal_eval(choices)
+        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
+            return value is None or fits(value, inner)
+        case ast.Constant(value=None):
+            return value is None
+        case ast.Name(id=name):
+            return type(value).__name__ == name
+    return False
+
+
+def test_every_setting_is_an_argument_of_its_type(student, tmp_path):
+    recipe = replace(RECIPES["paper"], warmup_ratio=0.1)
+    export_llamafactory(PAIRS, student, tmp_path, recipe, trust_remote_code=True)
+    settings = yaml.safe_load((tmp_path / "train.yaml").read_text())
+    own, inherited = own_arguments(), {f.name for f in fields(Seq2SeqTrainingArguments)}
+    assert set(settings) <= set(own) | inherited
+    ours = {key: value for key, value in settings.items() if key in own}
+    assert {"stage", "finetuning_type", "template", "cutoff_len", "mask_history"} <= set(ours)
+    assert [key for key, value in ours.items() if not fits(value, own[key])] == []
+    # transformers checks the others itself; DeepSpeed and a GPU are not here.
+    rest = {key: value for key, value in settings.items() if key not in own}
+    absent = {"deepspeed", "bf16"}
+    parsed = HfArgumentParser(Seq2SeqTrainingArguments).parse_dict(
+        {key: value for key, value in rest.items() if key not in absent} | {"use_cpu": True}
+    )[0]
+    assert absent <= set(rest)
+    assert parsed.learning_rate == 5e-6
+    assert parsed.get_warmup_steps(50) == 5
+
+
+def registered() -> dict[str, dict[str, ast.expr]]:
+    """The arguments of each ``register_template`` call, by the template's name."""
+    calls = [
+        {keyword.arg: keyword.value for keyword in node.value.keywords}
+        for node in tree_of("data/template.py").body
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and getattr(node.value.func, "id", None) == "register_template"
+    ]
+    return {ast.literal_eval(call["name"]): call for call in calls}
+
+
+def slots(call: dict[str, ast.expr], name: str) -> list:
+    if name not in call:
+        return []
+    (keyword,) = call[name].keywords
+    return ast.literal_eval(keyword.value)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_are_those_of_its_registry(name):
+    call, form = registered()[name], FORMATS[name]
+    assert slots(call, "format_user") == [form.user.replace("{}", "{{content}}")]
+    assert slots(call, "format_system") == [form.system.replace("{}", "{{content}}")]
+    assert slots(call, "format_assistant") == ["{{content}}" + form.end]
+    assert slots(call, "format_prefix") == ([{"bos_token"}] if form.begins else [])
+    default = ast.literal_eval(call["default_system"]) if "default_system" in call else ""
+    assert default == form.default_system
+    # Another class, or another place for the end of sequence, would write chats differently.
+    assert not {"template_class", "efficient_eos"} & set(call)
+
+
+# --- what is written --------------------------------------------------------------------------
+
+
+def test_the_papers_settings(student, tmp_path):
+    recipe = replace(RECIPES["paper-32b"], max_length=400)
+    export_llamafactory(PAIRS, student, tmp_path, recipe, seed=7)
+    settings = yaml.safe_load((tmp_path / "train.yaml").read_text())
+    expected = {
+        "model_name_or_path": student,
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "full",
+        "deepspeed": "zero3.json",
+        "dataset_dir": ".",
+        "dataset": "train",
+        "cutoff_len": 400,
+        "num_train_epochs": 15.0,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 8,
+        "learning_rate": 5e-6,
+        "lr_scheduler_type": "cosine",
+        "bf16": True,
+        "disable_gradient_checkpointing": False,
+        "seed": 7,
+    }
+    assert settings.items() >= expected.items()
+    assert "warmup_steps" not in settings
+    assert "trust_remote_code" not in settings
+
+
+def test_longer_than_the_students_positions_is_cut_there(student, tmp_path):
+    assert exported(student, tmp_path)[1]["cutoff_len"] == 512
+
+
+def test_data_and_deepspeed_files(student, tmp_path):
+    exported(student, tmp_path / "new/out")
+    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
+    write_training(pool, ["r0", "r1", "r2"], tmp_path / "plain", "llamafactory")
+    for name in ("train.json", "dataset_info.json"):
+        written, plain = (tmp_path / folder / name for folder in ("new/out", "plain"))
+        assert written.read_bytes() == plain.read_bytes()
+    config = json.loads((tmp_path / "new/out/zero3.json").read_text())
+    assert config == json.loads(deepspeed_config())
+    assert config["zero_optimization"]["stage"] == 3
+
+
+@pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
+def test_a_training_file_is_read(fmt, student, tmp_path):
+    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
+    write_training(pool, ["r2", "r0"], tmp_path / "train.jsonl", fmt)
+    result, _ = exported(student, tmp_path / "out", tmp_path / "train.jsonl")
+    assert result["num_examples"] == 2
+    records = json.loads((tmp_path / "out/train.json").read_text())
+    assert [record["response_id"] for record in records] == ["r2", "r0"]
+
+
+# --- the chat format --------------------------------------------------------------------------
+
+QWEN = FORMATS["qwen"].default_system
+
+
+@pytest.mark.parametrize(
+    ("template", "folder", "found", "default"),
+    [
+        (chatml(QWEN), "x", "qwen", None),
+        (chatml("Think."), "x", "qwen", "Think."),
+        (chatml("Think."), "smollm2-mine", "smollm2", "Think."),
+        (chatml(""), "x", "qwen", ""),
+        (LLAMA3, "x", "llama3", None),
+    ],
+)
+def test_the_format_is_found(template, folder, found, default, make, tmp_path):
+    student = make(template, folder, bos_token="<|user|>")
+    result, settings = exported(student, tmp_path)
+    assert settings["template"] == result["template"] == found
+    assert settings.get("default_system") == default
+    assert ("default_system" in settings) == (default is not None)
+    # So LLaMA-Factory writes what LALP scores, with system messages and earlier turns.
+    assert result["num_different"] == 0
+
+
+def test_prompts_that_would_be_written_differently_are_counted(make, tmp_path):
+    day = "{% if m.role == 'system' %}Day 1. {% endif %}{{ m.content }}"
+    dated = LLAMA3.replace("{{ m.content }}", day)
+    student = make(dated, bos_token="<|user|>")
+    assert exported(student, tmp_path)[0]["num_different"] == 1  # the one with a system message
+
+
+def test_what_is_written_is_llamafactorys_text(make, tmp_path):
+    # By hand, from its registry: prefix, system, and each turn.
+    student = make(LLAMA3, bos_token="<|user|>")
+    text = render_prompt(load_tokenizer(student), PAIRS[1][0])
+    assert text == (
+        "<|user|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\n2 + 2?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+    assert exported(student, tmp_path)[0]["num_different"] == 0
+
+
+@pytest.mark.parametrize("template", [None, "own"])
+def test_a_student_of_another_format(template, make, llama, tmp_path):
+    student = make(template and llama.tokenizer.chat_template)
+    with pytest.raises(InputError, match=r"chat template is none of qwen, .*: give --template"):
+        exported(student, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    result, settings = exported(student, tmp_path / "out", template="gemma")
+    assert settings["template"] == "gemma"
+    assert result["num_different"] is None
+    # A known name is taken at the user's word too, and what differs is counted.
+    result, settings = exported(student, tmp_path / "out", template="qwen")
+    assert settings["template"] == "qwen"
+    assert result["num_different"] == 3
+
+
+def test_data_that_llamafactory_would_skip(student, tmp_path):
+    prompt = Prompt("p", (Message("user", "1?"), Message("user", "2?")))
+    with pytest.raises(InputError, match="needs user and assistant in turn"):
+        exported(student, tmp_path, [(prompt, Response("r", "p", "Ada", "3"))])
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def test_the_command(student, tmp_path, monkeypatch, capsys):
+    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
+    write_training(pool, ["r0", "r1"], tmp_path / "train.jsonl", "messages")
+    command = ["lalp", "export", "llamafactory", str(tmp_path / "train.jsonl")]
+    options = ["--student", student, "--recipe", "terciles", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
+    monkeypatch.setattr(sys, "argv", command + options)
+    with pytest.raises(SystemExit) as stop:
+        app.main()
+    assert not stop.value.code
+    said = capsys.readouterr().err
+    assert "lalp: 2 examples, template qwen" in said
+    assert "FORCE_TORCHRUN=1 llamafactory-cli train train.yaml" in said
+    assert "written in another way" not in said
+    assert yaml.safe_load((tmp_path / "out/train.yaml").read_text())["num_train_epochs"] == 5

@@ -1,0 +1,383 @@
+"""Fine-tuning in several processes and across kills: one result, whatever happens on the way.
+
+One helper process imports everything once and forks what trains; so many runs fit into seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DeepSpeedPlugin
+from accelerate.utils.deepspeed import HfDeepSpeedConfig
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+from pandas.testing import assert_frame_equal
+from safetensors.torch import load_file
+from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
+
+from lalp.pools.pool import Pool
+from lalp.pools.writing import save_pool, write_training
+from lalp.training.log import load_held_out, load_log
+from tests.training.test_trainer import HELD_OUT, PAIRS, RECIPE, save, without_seconds
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "lalp" / "training" / "accelerate"
+# Sums over two processes are rounded in another order than in one.
+TOLERANCE = 2e-5
+
+WORKER = r"""
+import json, os, random, shutil, signal, socket, sys, time
+from dataclasses import replace
+from pathlib import Path
+
+import accelerate.state
+import torch
+from accelerate.utils import DistributedType
+
+sys.path.insert(0, sys.argv[1])
+from tests.training.test_trainer import HELD_OUT, PAIRS, RECIPE
+from lalp.training import trainer as training
+
+student, folder, environments = sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4])
+HALF = replace(RECIPE, batch_size=1)
+torch.set_num_threads(1)
+
+
+def train(out, recipe):
+    training.train(
+        PAIRS, student, folder / out, recipe, held_out=HELD_OUT, save_steps=1, device="cpu",
+        progress=False,
+    )
+
+
+def shard_on_a_cpu():
+    # accelerate heeds FSDP on accelerators only, and would go on with plain data parallelism.
+    real = accelerate.state.AcceleratorState.__init__
+
+    def init(self, *args, fsdp_plugin=None, **kwargs):
+        real(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            accelerate.state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    accelerate.state.AcceleratorState.__init__ = init
+
+
+def fork(out, recipe, change=lambda: None, environment=(), name="0"):
+    pid = os.fork()
+    if pid:
+        return pid
+    log = os.open(folder / f"{out}.{name}.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1), os.dup2(log, 2)
+    os.environ.update(environment)
+    code = 1
+    try:
+        change()
+        train(out, recipe)
+        code = 0
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(*pids):
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_when(owner, name, condition):
+    real = getattr(owner, name)
+    def patched(*args, **kwargs):
+        return die() if condition(*args) else real(*args, **kwargs)
+    def change():
+        setattr(owner, name, patched)
+    return change
+
+
+def both(out, recipe, environment, change=lambda: None):
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        port = server.getsockname()[1]
+    pids = []
+    for rank in range(2):
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        ranks |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        own = environment | {key: str(value) for key, value in ranks.items()}
+        pids.append(fork(out, recipe, change, own, str(rank)))
+    return wait(*pids)
+
+
+report = {}
+began = time.monotonic()
+report["one"] = wait(fork("one", RECIPE))
+seconds = time.monotonic() - began
+
+# Killed while it writes its second checkpoint, then at random times.
+in_checkpoint = die_when(training, "_file_digest", lambda path: path.parent.name == "checkpoint-2")
+report["killed"] = wait(fork("killed", RECIPE, in_checkpoint))
+random.seed(int(sys.argv[5]))
+for _ in range(3):
+    pid = fork("killed", RECIPE)
+    time.sleep(random.uniform(0, 0.6) * seconds)
+    os.kill(pid, signal.SIGKILL)
+    report["killed"] += wait(pid)
+report["killed"] += wait(fork("killed", RECIPE))
+
+# Killed before, and after, the result is given its name.
+unnamed = die_when(Path, "rename", lambda path, target: path.name == "result")
+untidy = die_when(shutil, "rmtree", lambda path, **_: path.name == "named.partial")
+report["named"] = wait(fork("named", RECIPE, unnamed)) + wait(fork("named", RECIPE, untidy))
+report["left"] = (folder / "named").exists() and (folder / "named.partial").exists()
+report["named"] += wait(fork("named", RECIPE))
+
+
+def third_step(trainer, *args):
+    return trainer.state.global_step == 2
+
+
+for name, change in (("ddp", lambda: None), ("fsdp", shard_on_a_cpu)):
+    report[name] = both(name, HALF, environments[name], change)
+    stop = die_when(training._Trainer, "compute_loss", third_step)
+    out = f"{name} killed"
+    report[out] = both(out, HALF, environments[name], lambda: (change(), stop()))
+    report[out] += both(out, HALF, environments[name], change)
+print(json.dumps(report))
+"""
+
+
+def launched(name: str, *options: str) -> argparse.Namespace:
+    """What accelerate launch makes of a configuration file."""
+    arguments = ["--config_file", str(CONFIGS / name), *options, "script.py"]
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(arguments))
+    return args
+
+
+def environment(name: str) -> dict[str, str]:
+    """What accelerate launch tells the processes it starts."""
+    args = launched(name, "--num_processes", "2")
+    args.module = False
+    known = prepare_multi_gpu_env(args)
+    return {key: value for key, value in known.items() if key.startswith(("ACCELERATE", "FSDP"))}
+
+
+@pytest.fixture(scope="module")
+def student(llama, tmp_path_factory) -> str:
+    return save(llama, tmp_path_factory.mktemp("students") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def runs(student, tmp_path_factory) -> tuple[dict, Path]:
+    """Every scenario's exit codes, and the folder of all runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    environments = {name: environment(f"{name}.yaml") for name in ("ddp", "fsdp")}
+    seed = int.from_bytes(os.urandom(2))
+    print(f"kills at times drawn with seed {seed}")
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-c", WORKER, ROOT, student, folder),
+            *(json.dumps(environments), str(seed)),
+        ],
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    logs = "\n".join(f"{path.name}:\n{path.read_text()}" for path in folder.glob("*.txt"))
+    assert finished.returncode == 0, finished.stderr + logs
+    print(logs)
+    return json.loads(finished.stdout.splitlines()[-1]), folder
+
+
+def assert_same_run(folder: Path, expected: Path) -> None:
+    log, other = (without_seconds(load_log(path)) for path in (folder, expected))
+    assert_frame_equal(log, other, check_exact=True)
+    for name in ("model.safetensors", "held_out.csv", "run.json", "config.json"):
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+    assert not folder.with_name(f"{folder.name}.partial").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_the_same(runs):
+    report, folder = runs
+    assert report["one"] == [0]
+    # A drawn time may lie after the end.
+    assert report["killed"][0] == -9
+    assert set(report["killed"][1:4]) <= {-9, 0}
+    assert report["killed"][4] == 0
+    assert_same_run(folder / "killed", folder / "one")
+    said = (folder / "killed.0.txt").read_text()
+    assert "checkpoint-2 cannot be used (manifest.json: No such file" in said
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_while_it_is_given_its_name(runs):
+    report, folder = runs
+    assert report["named"] == [-9, -9, 0]
+    assert report["left"]
+    assert_same_run(folder / "named", folder / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_with_twice_the_batch(name, runs):
+    report, folder = runs
+    assert report[name] == [0, 0]
+    log, one = load_log(folder / name), load_log(folder / "one")
+    for column in ("step", "epoch", "num_tokens"):
+        assert log[column].tolist() == one[column].tolist()
+    for column in ("loss", "learning_rate", "grad_norm", "global_nll", "local_nll"):
+        expected = pytest.approx(one[column].tolist(), rel=TOLERANCE, nan_ok=True)
+        assert log[column].tolist() == expected, column
+    for column in ("galp", "lalp"):
+        expected = load_held_out(folder / "one")[column].tolist()
+        scores = load_held_out(folder / name)[column].tolist()
+        assert scores == pytest.approx(expected, rel=TOLERANCE)
+    weights, expected = (load_file(folder / run / "model.safetensors") for run in (name, "one"))
+    assert weights.keys() == expected.keys()
+    for key, tensor in weights.items():
+        assert torch.allclose(tensor, expected[key], atol=1e-5), key
+    assert json.loads((folder / name / "run.json").read_text())["run"]["processes"] == 2
+    configs = [(folder / run / "config.json").read_text() for run in (name, "one")]
+    assert configs[0] == configs[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_two_killed_processes_go_on(name, runs):
+    report, folder = runs
+    assert report[f"{name} killed"][:2] != [0, 0]
+    assert report[f"{name} killed"][2:] == [0, 0]
+    assert_same_run(folder / f"{name} killed", folder / name)
+
+
+@pytest.mark.slow
+def test_the_second_process_is_silent(runs):
+    _, folder = runs
+    assert "lalp" not in (folder / "ddp.1.txt").read_text()
+
+
+@pytest.mark.slow
+def test_the_command_under_accelerate_launch(student, tmp_path):
+    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
+    write_training(pool, [r.response_id for _, r in PAIRS], tmp_path / "train.jsonl", "messages")
+    save_pool(HELD_OUT.pool, tmp_path / "pool.jsonl")
+    recipe = {**vars(RECIPE), "batch_size": 1}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    finished = subprocess.run(
+        [
+            *(sys.executable, "-m", "accelerate.commands.launch"),
+            *("--config_file", CONFIGS / "ddp.yaml", "--num_processes", "2"),
+            *("--main_process_port", "0", "-m", "lalp.cli", "train", tmp_path / "train.jsonl"),
+            *("--student", student, "--out", tmp_path / "out"),
+            *("--recipe", tmp_path / "recipe.yaml", "--held-out", tmp_path / "pool.jsonl"),
+            *("--window", "1", "--device", "cpu", "--quiet", "--json"),
+        ],
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    # One process speaks.
+    assert finished.stderr.count("lalp: ") == 1
+    summary = json.loads(finished.stdout)
+    log = load_log(tmp_path / "out")
+    assert summary["num_steps"] == 4
+    assert summary["loss"] == [log["loss"].iloc[1], log["loss"].iloc[-1]]
+    assert json.loads((tmp_path / "out/run.json").read_text())["run"]["processes"] == 2
+
+
+# --- configuration files ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "zero3"])
+def test_configuration_files_are_accelerates(name):
+    path = CONFIGS / f"{name}.yaml"
+    config = load_config_from_file(str(path))  # refuses unknown keys
+    assert config.num_processes == 4  # the paper's GPUs
+    options = vars(launch_command_parser().parse_args(["script.py"]))
+    # What stands in a group is an option of accelerate launch, or it would do nothing.
+    for group in ("fsdp_config", "deepspeed_config"):
+        assert set(getattr(config, group)) <= set(options)
+    assert launched(f"{name}.yaml").num_processes == 4
+
+
+def test_fsdp_is_told_what_the_file_says():
+    known = environment("fsdp.yaml")
+    assert known["ACCELERATE_USE_FSDP"] == "true"
+    assert known["FSDP_VERSION"] == "2"
+    assert known["FSDP_STATE_DICT_TYPE"] == "FULL_STATE_DICT"
+    assert known["FSDP_RESHARD_AFTER_FORWARD"] == "true"
+    assert known["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "true"
+
+
+def test_zero_3_is_told_what_the_file_says(monkeypatch):
+    args = launched("zero3.yaml", "--main_process_port", "0")
+    args.deepspeed_fields_from_accelerate_config = ""
+    _, known = prepare_deepspeed_cmd_env(args)
+    for key, value in known.items():
+        if key.startswith("ACCELERATE_"):
+            monkeypatch.setenv(key, value)
+    plugin = DeepSpeedPlugin()
+    assert plugin.zero_stage == 3
+    assert plugin.zero3_init_flag
+    assert plugin.zero3_save_16bit_model
+    plugin.set_mixed_precision(known["ACCELERATE_MIXED_PRECISION"])
+    check_trainers_config(plugin.deepspeed_config)
+
+
+def test_the_json_file_for_llamafactory():
+    config = json.loads((CONFIGS / "zero3.json").read_text())
+    assert config["zero_optimization"]["stage"] == 3
+    check_trainers_config(config)
+
+
+class _TrainersConfig(HfDeepSpeedConfig):
+    """transformers' own class, which cannot be made where DeepSpeed is not installed."""
+
+    fill_only, fill_match = HfTrainerDeepSpeedConfig.fill_only, HfTrainerDeepSpeedConfig.fill_match
+    trainer_config_process = HfTrainerDeepSpeedConfig.trainer_config_process
+
+    def __init__(self, config: dict) -> None:
+        super().__init__(config)
+        self.mismatches: list[str] = []
+
+
+def check_trainers_config(config: dict) -> None:
+    """Let transformers fill in the recipe's values; it notes contradictions."""
+    processed = _TrainersConfig(config)
+    values = {
+        "world_size": 4,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 8,
+        "max_grad_norm": 1.0,
+        "bf16": True,
+        "fp16": False,
+        "learning_rate": 5e-6,
+    }
+    others = ("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "save_on_each_node")
+    others += ("bf16_full_eval", "fp16_full_eval")
+    args = argparse.Namespace(**values, **dict.fromkeys(others, 0))
+    processed.trainer_config_process(args)
+    assert processed.mismatches == []
+    assert processed.config["train_batch_size"] == 64
+    assert processed.config["gradient_accumulation_steps"] == 8
+    assert processed.config["gradient_clipping"] == 1.0
+    assert processed.config["bf16"]["enabled"] is True

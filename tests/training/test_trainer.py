@@ -1,0 +1,992 @@
+"""Fine-tuning: what is in the loss, what is logged and measured, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib.util
+import json
+import logging
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import build_student, naive_lalp, separate_pass
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
+
+from lalp.cli import app
+from lalp.errors import InputError
+from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.reading import load_pool
+from lalp.pools.writing import save_pool, write_training
+from lalp.scoring.windows import parse_window, window_starts
+from lalp.steps.sentences import split_steps
+from lalp.students import student as students_student
+from lalp.students.encoding import assign_steps, encode, end_of_turn, render_prompt
+from lalp.students.student import Student, load_student
+from lalp.training import job as training_job
+from lalp.training import trainer
+from lalp.training.examples import (
+    Example,
+    HeldOut,
+    cut_lengths,
+    load_examples,
+    make_example,
+    order_examples,
+)
+from lalp.training.log import load_held_out, load_log
+from lalp.training.recipes import RECIPES, Recipe, load_recipe, parse_recipe
+from lalp.training.trainer import train
+
+RECIPE = Recipe(
+    learning_rate=1e-3,
+    epochs=2,
+    batch_size=2,
+    gradient_accumulation=2,
+    schedule="cosine",
+    warmup_ratio=0.3,
+    max_length=256,
+    weight_decay=0.1,
+    max_grad_norm=1.0,
+    bf16=True,
+    gradient_checkpointing=False,
+)
+# Seven examples in steps of four: an epoch's last step is not full.
+PAIRS = [
+    (
+        Prompt(f"p{i}", (Message("user", f"What is {i} + {i}?"),)),
+        Response(f"r{i}", f"p{i}", "Ada", f"We add. Then x = {i}. So it is {2 * i}." * (1 + i % 3)),
+    )
+    for i in range(7)
+]
+STEPS_OF_RUN = 4
+ROWS = [
+    {
+        "prompt_id": f"h{i}",
+        "prompt": f"What is {i} times {i}?",
+        "teacher": "Bob",
+        "response": f"We check. Then y = {i}. So {i * i} is it. " * (1 + j) + "Done.",
+    }
+    for i in range(3)
+    for j in range(2)
+]
+HELD_OUT = HeldOut(load_pool(ROWS), "sentences", "1")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(students_student, "default_device", lambda: "cpu")
+    for name in ("RANK", "WORLD_SIZE", "ACCELERATE_USE_CPU", "ACCELERATE_USE_FSDP"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def faster() -> Iterator[None]:
+    """Tiny models gain nothing from several threads; the trainer collects garbage every time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    gc.freeze()
+    yield
+    gc.unfreeze()
+    torch.set_num_threads(threads)
+
+
+def save(student: Student, folder: Path) -> str:
+    student.model.save_pretrained(folder)
+    student.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def folder(llama: Student, tmp_path_factory) -> str:
+    return save(llama, tmp_path_factory.mktemp("students") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def done(folder, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
+    """A finished run with held-out responses; tests copy it before they change it."""
+    out = tmp_path_factory.mktemp("runs") / "done"
+    return train(PAIRS, folder, out, RECIPE, held_out=HELD_OUT, device="cpu", progress=False), out
+
+
+def run(folder: str, out: Path, recipe: Recipe = RECIPE, **options: object) -> pd.DataFrame:
+    return train(PAIRS, folder, out, recipe, progress=False, **options)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+def without_seconds(log: pd.DataFrame) -> pd.DataFrame:
+    return log.drop(columns="seconds")
+
+
+# --- recipes ----------------------------------------------------------------------------------
+
+RECIPE_TEXT = """
+learning_rate: 5e-6
+epochs: 15
+batch_size: 1
+gradient_accumulation: 8
+schedule: cosine
+warmup_ratio: 0
+max_length: 16384
+weight_decay: 0.0
+max_grad_norm: 1.0
+bf16: true
+gradient_checkpointing: true
+"""
+
+
+def test_the_papers_values():
+    table_6 = {"gradient_accumulation": 8, "warmup_ratio": 0.0, "bf16": True}
+    for recipe in RECIPES.values():
+        assert asdict(recipe).items() >= table_6.items()
+        assert (recipe.schedule, recipe.max_length) == ("cosine", 16384)
+    assert (RECIPES["paper"].batch_size, RECIPES["paper"].epochs) == (2, 10)
+    assert (RECIPES["paper-32b"].batch_size, RECIPES["paper-32b"].epochs) == (1, 15)
+    assert RECIPES["paper"].learning_rate == RECIPES["paper-32b"].learning_rate == 5e-6
+    assert (RECIPES["terciles"].epochs, RECIPES["terciles"].learning_rate) == (5, 1e-5)
+
+
+def test_a_recipe_from_a_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text(RECIPE_TEXT)
+    assert load_recipe(tmp_path / "mine.yaml") == RECIPES["paper-32b"]
+    assert load_recipe("paper") is RECIPES["paper"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("epochs: 15", "epochs: 1.5"), "key 'epochs' must be a whole number, not 1.5"),
+        (("epochs: 15", "epochs: true"), "key 'epochs' must be a whole number, not True"),
+        (("epochs: 15", "epochs: 0"), "key 'epochs' must be at least 1, not 0"),
+        (("epochs: 15", "rounds: 15"), "unknown key 'rounds': known are learning_rate, epochs"),
+        (("epochs: 15", ""), "key 'epochs' is missing"),
+        (("5e-6", "fast"), "key 'learning_rate' must be a number, not 'fast'"),
+        (("5e-6", "0"), "key 'learning_rate' must be above 0, not 0.0"),
+        (("5e-6", ".inf"), "key 'learning_rate' must be above 0, not inf"),
+        (("5e-6", "nan"), "key 'learning_rate' must be above 0, not nan"),
+        (("ratio: 0", "ratio: 1"), "key 'warmup_ratio' must be at least 0 and below 1"),
+        (("cosine", "bent"), "key 'schedule' must be one of linear, cosine"),
+        (("cosine", "7"), "key 'schedule' must be a text, not 7"),
+        (("bf16: true", "bf16: 1"), "key 'bf16' must be true or false, not 1"),
+        (("bf16: true", "bf16: [1"), "not valid YAML"),
+        ((RECIPE_TEXT, "- 1"), "expected lines of the form"),
+    ],
+)
+def test_a_recipe_that_does_not_fit(change, message):
+    with pytest.raises(InputError) as error:
+        parse_recipe(RECIPE_TEXT.replace(*change), "recipe mine.yaml")
+    assert str(error.value).startswith("recipe mine.yaml: ")
+    assert message in str(error.value)
+
+
+def test_a_recipe_that_is_not_there(tmp_path, folder):
+    with pytest.raises(InputError, match="'papr' is not known: give paper, paper-32b, terciles"):
+        load_recipe("papr")
+    with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="'batch_size' must be at least 1"):
+        run(folder, tmp_path / "out", replace(RECIPE, batch_size=0))
+
+
+# --- data -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
+def test_training_files_are_read(fmt, tmp_path):
+    system = Prompt("p0", (Message("system", "Be brief."), Message("user", "1 + 1?")), "2")
+    first = Response("r0", "p0", "Ada", "It is 2.", True)
+    pool = Pool({"p0": system, "p1": PAIRS[1][0]}, (first, PAIRS[1][1]))
+    path = tmp_path / "train.jsonl"
+    write_training(pool, ["r1", "r0"], path, fmt)
+    read = load_examples(path)
+    assert [(p.prompt_id, p.messages, r.response_id, r.teacher, r.text) for p, r in read] == [
+        ("p1", PAIRS[1][0].messages, "r1", "Ada", PAIRS[1][1].text),
+        ("p0", system.messages, "r0", "Ada", "It is 2."),
+    ]
+
+
+def chat(**changes: object) -> str:
+    record = {
+        "prompt": [{"role": "user", "content": "1 + 1?"}],
+        "completion": [{"role": "assistant", "content": "2"}],
+    }
+    return json.dumps(record | changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (chat() + "\n\n" + chat(completion="2"), "line 3: 'prompt' and 'completion' must be lists"),
+        (chat() + "\n" + chat(completion=[]), "row 2: field 'messages' must end with the assist"),
+        (chat() + "\n{", "line 1: field 'prompt_id' is missing"),
+        ("{", "line 1: invalid JSON"),
+        ("", "the file is empty"),
+    ],
+)
+def test_training_files_that_cannot_be_used(text, message, tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        load_examples(path)
+    assert str(error.value).startswith(f"{path}")
+    assert message in str(error.value)
+
+
+def test_a_folder_or_nothing_to_train_on(tmp_path, folder):
+    with pytest.raises(InputError, match="is a folder"):
+        load_examples(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        load_examples(tmp_path / "none.jsonl")
+    with pytest.raises(InputError, match="no responses to train on"):
+        train([], folder, tmp_path / "out", RECIPE)
+
+
+def with_template(tokenizer, template, **changes):
+    copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, **changes)
+    copied.chat_template = template
+    return copied
+
+
+def test_the_end_of_the_turn_is_the_templates(tokenizer):
+    assert tokenizer.decode(end_of_turn(tokenizer)) == "<|end|>\n"
+    trimmed = (
+        "{% for m in messages %}{{ m.content | trim }}"
+        "{% if m.role == 'assistant' %}<|user|>{% endif %}{% endfor %}"
+    )
+    assert tokenizer.decode(end_of_turn(with_template(tokenizer, trimmed))) == "<|user|>"
+
+
+@pytest.mark.parametrize(
+    "template", [None, "{{ messages[-1].content }}", "{{ messages[-1].content }}\n", "fixed"]
+)
+def test_without_an_end_in_the_template_it_is_the_tokenizers(template, tokenizer):
+    ending = with_template(tokenizer, template, eos_token="<|end|>")
+    assert end_of_turn(ending) == (tokenizer.convert_tokens_to_ids("<|end|>"),)
+    with pytest.raises(InputError, match="could not learn to stop"):
+        end_of_turn(with_template(tokenizer, template))
+
+
+def test_a_template_that_refuses(tokenizer):
+    with pytest.raises(InputError, match=r"refuses an assistant's message \(no turns\)"):
+        end_of_turn(with_template(tokenizer, "{{ raise_exception('no turns') }}"))
+
+
+def test_an_example_holds_the_scored_tokens_and_the_end(tokenizer):
+    prompt, response = PAIRS[4]
+    end = end_of_turn(tokenizer)
+    example = make_example(tokenizer, prompt, response, 256, end)
+    encoded = encode(tokenizer, render_prompt(tokenizer, prompt), response.text)
+    labels = [label for label in example.labels if label != -100]
+    assert example.input_ids == (*encoded.prompt_ids, *encoded.response_ids, *end)
+    assert labels == [*encoded.response_ids, *end]
+    assert example.labels.count(-100) == len(encoded.prompt_ids)
+    assert example.num_tokens == len(labels)
+    assert not example.cut
+    assert tokenizer.decode(example.input_ids) == (
+        f"<|user|>\nWhat is 4 + 4?<|end|>\n<|assistant|>\n{response.text}<|end|>\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limit", "kept"),
+    [
+        ((10, 20), 30, (10, 20)),
+        ((100, 20), 50, (30, 20)),  # a short completion stays whole
+        ((20, 100), 50, (20, 30)),  # a short prompt stays whole
+        ((100, 300), 40, (10, 30)),  # both long: in proportion
+        ((100, 1), 2, (2, 0)),
+        ((100, 1), 3, (2, 1)),
+        ((300, 1), 1, (1, 0)),
+    ],
+)
+def test_cutting(lengths, limit, kept):
+    assert cut_lengths(*lengths, limit) == kept
+
+
+@cache
+def llamafactorys_rule() -> Callable[[int, int, int], tuple[int, int]]:
+    """The function in LLaMA-Factory's own file, which needs nothing of its package."""
+    package = find_spec("llamafactory")
+    if package is None:
+        pytest.skip("LLaMA-Factory is not installed: its rule cannot be compared")
+    path = Path(package.submodule_search_locations[0], "data/processor/processor_utils.py")
+    spec = importlib.util.spec_from_file_location("processor_utils", path)
+    sys.modules["processor_utils"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.infer_seqlen
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 500))
+def test_cutting_is_llamafactorys(prompt, completion, limit):
+    expected = llamafactorys_rule()(prompt, completion, limit)
+    assert cut_lengths(prompt, completion, limit) == expected
+
+
+def test_what_is_cut_away_wholly_is_refused(tokenizer):
+    prompt = Prompt("p", (Message("user", "What is it? " * 50),))
+    response = Response("r", "p", "Ada", "It is 7. " * 50)
+    end = end_of_turn(tokenizer)
+    example = make_example(tokenizer, prompt, response, 100, end)
+    assert example.cut
+    assert len(example.input_ids) == 100
+    for limit in (2, 3):
+        with pytest.raises(InputError, match=f"response 'r'.*nothing .* within {limit}: raise max"):
+            make_example(tokenizer, replace_text(prompt, 500), response, limit, end)
+
+
+def replace_text(prompt: Prompt, times: int) -> Prompt:
+    return replace(prompt, messages=(Message("user", "What is it? " * times),))
+
+
+def test_a_first_token_without_one_before_it_is_not_counted():
+    assert Example((1, 2, 3), 0, True).num_tokens == 2
+    assert Example((1, 2, 3), 1, True).num_tokens == 2
+    assert Example((1, 2, 3), 2, False).num_tokens == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=20),
+    st.integers(1, 3),
+    st.integers(1, 7),
+    st.integers(0, 3),
+)
+def test_every_epoch_takes_every_example_once(lengths, epochs, per_step, seed):
+    steps = order_examples(lengths, epochs, per_step, seed)
+    per_epoch = math.ceil(len(lengths) / per_step)
+    assert len(steps) == epochs * per_epoch
+    assert all(len(step) == per_step for step in steps)
+    for epoch in range(epochs):
+        part = steps[epoch * per_epoch : (epoch + 1) * per_epoch]
+        assert sorted(i for step in part for i in step if i is not None) == list(
+            range(len(lengths))
+        )
+        assert sum(i is None for step in part for i in step) == per_epoch * per_step - len(lengths)
+    for step in steps:
+        sizes = [0 if i is None else lengths[i] for i in step]
+        assert sizes == sorted(sizes, reverse=True)
+    assert steps == order_examples(lengths, epochs, per_step, seed)
+
+
+def test_orders_differ_between_seeds_and_epochs():
+    steps = order_examples([1] * 20, 2, 20, 0)
+    assert steps[0] != steps[1]
+    assert steps != order_examples([1] * 20, 2, 20, 1)
+
+
+# --- the log against oracles ------------------------------------------------------------------
+
+
+def plain_training(folder: str) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
+    """The same run as a loop over transformers' own loss, one example at a time."""
+    student = load_student(folder, device="cpu")
+    model, end = student.model.train(), end_of_turn(student.tokenizer)
+    examples = [make_example(student.tokenizer, p, r, RECIPE.max_length, end) for p, r in PAIRS]
+    bare = {n for n, p in model.named_parameters() if p.ndim == 1}
+    groups = [
+        {
+            "params": [p for n, p in model.named_parameters() if (n in bare) == flag],
+            "weight_decay": decay,
+        }
+        for flag, decay in ((False, RECIPE.weight_decay), (True, 0.0))
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=RECIPE.learning_rate)
+    warmup = math.ceil(STEPS_OF_RUN * RECIPE.warmup_ratio)
+    schedule = get_cosine_schedule_with_warmup(optimizer, warmup, STEPS_OF_RUN)
+    losses, norms = [], []
+    for step in order_examples([len(e.input_ids) for e in examples], RECIPE.epochs, 4, 0):
+        members = [examples[i] for i in step if i is not None]
+        count = sum(sum(label != -100 for label in e.labels) for e in members)
+        total = 0.0
+        for e in members:
+            loss = model(
+                input_ids=torch.tensor([e.input_ids]),
+                labels=torch.tensor([e.labels]),
+                num_items_in_batch=torch.tensor(count),
+            ).loss
+            loss.backward()
+            total += loss.item()
+        losses.append(total)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), RECIPE.max_grad_norm)
+        norms.append(norm.item())
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return losses, norms, {name: p.detach() for name, p in model.named_parameters()}
+
+
+def test_losses_and_weights_are_those_of_a_plain_loop(done, folder):
+    log, out = done
+    losses, norms, expected = plain_training(folder)
+    assert log["loss"][1:].tolist() == pytest.approx(losses, rel=1e-5)
+    assert log["grad_norm"][1:].tolist() == pytest.approx(norms, rel=1e-4)
+    before = load_student(folder, device="cpu").model.state_dict()
+    for name, tensor in weights(out).items():
+        assert torch.allclose(tensor, expected[name], atol=1e-5), name
+        assert not torch.allclose(tensor, before[name], atol=1e-4), name
+
+
+def test_the_log(done):
+    log, out = done
+    assert list(log.columns) == [
+        *("step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens"),
+        *("global_nll", "local_nll", "seconds"),
+    ]
+    assert log["step"].tolist() == [0, 1, 2, 3, 4]
+    assert log["epoch"].tolist() == [0, 0.5, 1, 1.5, 2]
+    # Two warm-up steps from 0, then a cosine over the two that are left.
+    assert log["learning_rate"][1:].tolist() == pytest.approx([0, 5e-4, 1e-3, 5e-4])
+    assert log["num_tokens"][1:3].sum() == log["num_tokens"][3:].sum()
+    assert log["num_tokens"][0] == 0
+    assert log["global_nll"].notna().tolist() == [True, True, False, True, True]
+    assert (log["seconds"][1:] > 0).all()
+    assert_frame_equal(load_log(out), log, check_exact=True)
+    assert_frame_equal(pd.read_csv(out / "training_log.csv"), log)
+
+
+def naive_scores(student: Student, window: str) -> list[tuple[str, float, float]]:
+    """GALP and LALP of the held-out responses, one forward pass per step."""
+    rows = []
+    for response in HELD_OUT.pool.responses:
+        prompt_text = render_prompt(student.tokenizer, HELD_OUT.pool.prompts[response.prompt_id])
+        encoded = encode(student.tokenizer, prompt_text, response.text)
+        spans = assign_steps(
+            response.text, encoded.offsets, split_steps(response.text, "sentences")
+        )
+        starts = window_starts(parse_window(window), spans)
+        prompt, ids = list(encoded.prompt_ids), list(encoded.response_ids)
+        galp = separate_pass(student, prompt, ids).mean()
+        rows.append((response.response_id, galp, naive_lalp(student, prompt, ids, spans, starts)))
+    return rows
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2"])
+def test_held_out_likelihoods_are_those_of_plain_forward_passes(family, tokenizer, tmp_path):
+    # Qwen2's biases are copied when its weights are laid out for scoring: a copy that is made once
+    # would stay behind the training.
+    student = build_student(family, tokenizer)
+    with torch.no_grad():
+        for name, parameter in student.model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    folder = save(student, tmp_path / "student")
+    log = run(folder, tmp_path / "out", held_out=HELD_OUT)
+    table = load_held_out(tmp_path / "out")
+    assert table["step"].unique().tolist() == [0, 1, 3, 4]
+    for step, model in ((0, folder), (4, tmp_path / "out")):
+        expected = naive_scores(load_student(str(model), device="cpu"), "1")
+        rows = table[table["step"] == step]
+        assert rows["response_id"].tolist() == [name for name, _, _ in expected]
+        assert rows["galp"].tolist() == pytest.approx([g for _, g, _ in expected], abs=1e-4)
+        assert rows["lalp"].tolist() == pytest.approx([v for _, _, v in expected], abs=1e-4)
+        row = log[log["step"] == step].iloc[0]
+        assert row["global_nll"] == pytest.approx(-rows["galp"].mean())
+        assert row["local_nll"] == pytest.approx(-rows["lalp"].mean())
+    assert log["global_nll"].iloc[-1] != pytest.approx(log["global_nll"].iloc[0], abs=1e-2)
+
+
+@pytest.mark.parametrize("keeps_logits", [True, False])
+def test_trls_own_loss_gives_the_same(keeps_logits, done, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer._Trainer, "_keeps_logits", lambda self: keeps_logits)
+    log = run(folder, tmp_path / "out")
+    assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=1e-5)
+
+
+def test_the_same_examples_in_larger_passes_give_the_same_steps(done, folder, tmp_path):
+    for batch, passes in ((4, 1), (1, 4)):
+        recipe = replace(RECIPE, batch_size=batch, gradient_accumulation=passes)
+        log = run(folder, tmp_path / f"{batch}", recipe)
+        assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=1e-5)
+        assert log["num_tokens"].tolist() == done[0]["num_tokens"][1:].tolist()
+
+
+def test_recomputing_activations_changes_nothing(done, folder, tmp_path):
+    log = run(folder, tmp_path / "out", replace(RECIPE, gradient_checkpointing=True))
+    assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=1e-6)
+    configs = [json.loads((out / "config.json").read_text()) for out in (done[1], tmp_path / "out")]
+    assert configs[0] == configs[1]
+
+
+def test_the_loss_falls(folder, tmp_path):
+    recipe = replace(RECIPE, epochs=12, warmup_ratio=0.0, learning_rate=5e-3)
+    log = run(folder, tmp_path / "out", recipe)
+    assert log["loss"].iloc[-2:].mean() < 0.5 * log["loss"].iloc[:2].mean()
+
+
+def test_few_steps_are_all_measured(folder, tmp_path):
+    recipe = replace(RECIPE, epochs=1)
+    log = run(folder, tmp_path / "out", recipe, held_out=HELD_OUT, evaluations=50)
+    assert log["global_nll"].notna().tolist() == [True, True, True]
+    log = run(folder, tmp_path / "two", recipe, held_out=HELD_OUT, evaluations=2)
+    assert log["global_nll"].notna().tolist() == [True, False, True]
+    log = run(folder, tmp_path / "one", recipe, held_out=HELD_OUT, evaluations=1)
+    assert log[["step", "global_nll"]].notna().all(axis=1).tolist() == [False, True]
+
+
+def test_held_out_responses_without_a_score(folder, tmp_path, caplog):
+    long = {"prompt_id": "h9", "prompt": "Long?", "teacher": "Bob", "response": "x y z. " * 200}
+    held_out = HeldOut(load_pool([*ROWS, long]), "sentences", "1")
+    caplog.set_level(logging.WARNING, "lalp")
+    log = run(folder, tmp_path / "out", held_out=held_out, evaluations=2)
+    table = load_held_out(tmp_path / "out")
+    lacking = table[table["galp"].isna()]
+    assert lacking["response_id"].tolist() == ["h9/Bob/0"] * 2
+    assert lacking["reason"].str.contains("exceed the student's 512 positions").all()
+    # Its steps fit, so it has a local likelihood.
+    assert lacking["lalp"].notna().all()
+    assert table[table["galp"].notna()]["reason"].isna().all()
+    first = table[table["step"] == 0]
+    assert log["global_nll"][0] == pytest.approx(-first["galp"].iloc[:6].mean())
+    assert log["local_nll"][0] == pytest.approx(-first["lalp"].mean())
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("1 of 7 held-out responses lack a score" in message for message in said) == 1
+
+
+def test_held_out_prompts_that_are_trained_on_are_said(folder, tmp_path, caplog):
+    leak = {"prompt_id": "x", "prompt": "What is 3 + 3?", "teacher": "Bob", "response": "It is 6."}
+    caplog.set_level(logging.WARNING, "lalp")
+    held_out = HeldOut(load_pool([*ROWS, leak]), "sentences", "1")
+    run(folder, tmp_path / "out", replace(RECIPE, epochs=1), held_out=held_out, evaluations=2)
+    assert "1 held-out prompts are also trained on" in caplog.text
+
+
+# --- one result -------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits(done, folder, tmp_path):
+    log = run(folder, tmp_path / "again", held_out=HELD_OUT)
+    assert_frame_equal(without_seconds(log), without_seconds(done[0]), check_exact=True)
+    assert_same_weights(tmp_path / "again", done[1])
+    assert (tmp_path / "again/run.json").read_bytes() == (done[1] / "run.json").read_bytes()
+    assert (tmp_path / "again/held_out.csv").read_bytes() == (done[1] / "held_out.csv").read_bytes()
+    other = run(folder, tmp_path / "other", seed=1)
+    assert other["loss"].tolist() != log["loss"][1:].tolist()
+
+
+def test_measuring_touches_neither_weights_nor_random_state(tokenizer, tmp_path):
+    student = build_student("llama", tokenizer, attention_dropout=0.2)
+    folder = save(student, tmp_path / "student")
+    measured = run(folder, tmp_path / "measured", held_out=HELD_OUT, evaluations=9)
+    plain = run(folder, tmp_path / "plain")
+    assert measured["loss"][1:].tolist() == plain["loss"].tolist()
+    assert_same_weights(tmp_path / "measured", tmp_path / "plain")
+    # Dropout is on in training, and its masks follow from the seed.
+    student.model.config.attention_dropout = 0.0
+    student.model.save_pretrained(folder)
+    assert run(folder, tmp_path / "without")["loss"].tolist() != plain["loss"].tolist()
+
+
+def test_the_folder_is_a_student(done, folder):
+    _, out = done
+    student, before = (load_student(str(f), device="cpu") for f in (out, folder))
+    assert student.tokenizer.chat_template == before.tokenizer.chat_template
+    text = render_prompt(before.tokenizer, PAIRS[0][0])
+    response = PAIRS[0][1].text
+    assert encode(student.tokenizer, text, response) == encode(before.tokenizer, text, response)
+    assert {path.name for path in out.iterdir()} == {
+        *("config.json", "generation_config.json", "model.safetensors"),
+        *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+        *("training_log.csv", "held_out.csv", "run.json"),
+    }
+    configs = [json.loads((Path(f) / "config.json").read_text()) for f in (out, folder)]
+    assert configs[0] == configs[1]
+    assert not out.with_name("done.partial").exists()
+
+
+def test_provenance(done):
+    about = json.loads((done[1] / "run.json").read_text())
+    assert about["num_examples"] == 7
+    assert about["num_cut"] == 0
+    assert about["num_held_out"] == 6
+    assert about["window"] == "1"
+    assert about["dtype"] == "float32"
+    assert about["run"]["recipe"] == asdict(RECIPE)
+    assert about["run"]["seed"] == 0
+    assert about["run"]["processes"] == 1
+    assert about["versions"]["torch"] == torch.__version__
+
+
+def test_cut_examples_are_counted_and_said(folder, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "lalp")
+    run(folder, tmp_path / "out", replace(RECIPE, max_length=70, epochs=1))
+    about = json.loads((tmp_path / "out/run.json").read_text())
+    tokenizer = load_student(folder, device="cpu").tokenizer
+    end = end_of_turn(tokenizer)
+    lengths = [len(make_example(tokenizer, p, r, 9999, end).input_ids) for p, r in PAIRS]
+    expected = sum(length > 70 for length in lengths)
+    assert 0 < expected < 7
+    assert about["num_cut"] == expected
+    assert f"{expected} of 7 examples are longer than 70 tokens and were cut" in caplog.text
+
+
+def test_examples_are_cut_to_the_students_positions(tokenizer, tmp_path):
+    folder = save(build_student("gpt2", tokenizer, n_positions=64), tmp_path / "student")
+    student = AutoModelForCausalLM.from_pretrained(folder)
+    assert student.config.max_position_embeddings == 64
+    run(folder, tmp_path / "out", replace(RECIPE, epochs=1))
+    assert json.loads((tmp_path / "out/run.json").read_text())["num_cut"] > 0
+
+
+def test_a_loss_that_is_not_finite_stops(folder, tmp_path):
+    recipe = replace(RECIPE, learning_rate=1e30, warmup_ratio=0.0, max_grad_norm=0.0)
+    with pytest.raises(InputError, match=r"training loss is (nan|inf) at step \d: lower the learn"):
+        run(folder, tmp_path / "out", recipe)
+    assert not (tmp_path / "out").exists()
+
+
+# --- runs that are there already --------------------------------------------------------------
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    def refuse(job):
+        raise AssertionError("a finished run is trained again")
+
+    monkeypatch.setattr(trainer, "_load_model", refuse)
+
+
+def test_a_finished_run_is_not_done_again(done, folder, no_training):
+    log, out = done
+    leftover = out.with_name("done.partial")
+    leftover.mkdir()  # as if killed while cleaning up
+    again = run(folder, out, held_out=HELD_OUT)
+    assert_frame_equal(again, log, check_exact=True)
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"recipe": replace(RECIPE, epochs=1)}, "recipe"),
+        ({"held_out": None}, "held_out, evaluations"),
+        ({"evaluations": 2}, "evaluations"),
+        ({"held_out": replace(HELD_OUT, window="2")}, "held_out"),
+        ({"held_out": replace(HELD_OUT, splitter="paragraphs")}, "held_out"),
+    ],
+)
+def test_a_folder_with_another_run_is_left_alone(changes, named, done, folder, no_training):
+    files = {path: path.read_bytes() for path in done[1].iterdir()}
+    with pytest.raises(InputError, match=rf"holds another run \(another {named}\)"):
+        run(folder, done[1], **({"held_out": HELD_OUT} | changes))
+    assert {path: path.read_bytes() for path in done[1].iterdir()} == files
+
+
+def test_other_data_or_another_student_is_another_run(done, folder, tokenizer, tmp_path):
+    with pytest.raises(InputError, match=r"another run \(another data\)"):
+        train(PAIRS[1:], folder, done[1], RECIPE, held_out=HELD_OUT)
+    other = save(build_student("mistral", tokenizer), tmp_path / "other")
+    with pytest.raises(InputError, match=r"another run \(another student\)"):
+        run(other, done[1], held_out=HELD_OUT)
+
+
+def test_other_code_is_another_run(done, folder, monkeypatch):
+    monkeypatch.setattr(training_job, "_CODE", "other")
+    with pytest.raises(InputError, match=r"another run \(another code\)"):
+        run(folder, done[1], held_out=HELD_OUT)
+
+
+def test_foreign_files_are_left_alone(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="out: exists and is no folder of lalp train"):
+        run(folder, tmp_path / "out")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="file: exists and is no folder of lalp train"):
+        run(folder, tmp_path / "file")
+    (tmp_path / "new.partial").mkdir()
+    (tmp_path / "new.partial/thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"new.partial: is no folder of lalp train"):
+        run(folder, tmp_path / "new")
+    assert (tmp_path / "out/thesis.txt").read_text() == "mine"
+    assert (tmp_path / "new.partial/thesis.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_is_filled(folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    run(folder, tmp_path / "out", replace(RECIPE, epochs=1))
+    assert (tmp_path / "out/model.safetensors").exists()
+
+
+def test_a_folder_that_cannot_be_made(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        run(folder, tmp_path / "file/out")
+
+
+def test_a_second_process_is_refused(folder, tmp_path):
+    partial = tmp_path / "out.partial"
+    partial.mkdir()
+    with (partial / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process is training into it"):
+            run(folder, tmp_path / "out")
+    run(folder, tmp_path / "out", replace(RECIPE, epochs=1))
+
+
+# --- stopped runs -----------------------------------------------------------------------------
+
+
+class StopError(Exception):
+    """Stands for a crash."""
+
+
+def crash_before(step: int, monkeypatch) -> None:
+    """Make the run crash in its ``step``-th optimizer step."""
+    real = trainer._Trainer.compute_loss
+
+    def compute(self, *args, **kwargs):
+        if self.state.global_step == step - 1:
+            raise StopError
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(trainer._Trainer, "compute_loss", compute)
+
+
+@pytest.fixture
+def stopped(folder, tmp_path, monkeypatch) -> Path:
+    """The folder of a run that crashed in its last step, after three checkpoints."""
+    with monkeypatch.context() as patch:
+        crash_before(4, patch)
+        with pytest.raises(StopError):
+            run(folder, tmp_path / "out", held_out=HELD_OUT, save_steps=1)
+    return tmp_path / "out.partial"
+
+
+@pytest.fixture
+def trained_steps(monkeypatch) -> list[int]:
+    """The steps that are really computed."""
+    steps, real = [], trainer._Course.on_step_begin
+
+    def note(self, args, state, control, **kwargs):
+        steps.append(state.global_step + 1)
+        real(self, args, state, control, **kwargs)
+
+    monkeypatch.setattr(trainer._Course, "on_step_begin", note)
+    return steps
+
+
+def assert_finished(log: pd.DataFrame, out: Path, done: tuple[pd.DataFrame, Path]) -> None:
+    assert_frame_equal(without_seconds(log), without_seconds(done[0]), check_exact=True)
+    assert_same_weights(out, done[1])
+    for name in ("held_out.csv", "run.json"):
+        assert (out / name).read_bytes() == (done[1] / name).read_bytes()
+    assert not out.with_name(f"{out.name}.partial").exists()
+
+
+def test_checkpoints_hold_two_states_and_no_pickle(stopped):
+    assert sorted(path.name for path in stopped.iterdir()) == [
+        *("checkpoint-2", "checkpoint-3", "lock", "run.json")
+    ]
+    for path in stopped.glob("checkpoint-*/*"):
+        assert path.suffix in {".safetensors", ".json", ".pt", ".pth"}
+        if path.suffix in {".pt", ".pth"}:
+            with torch.serialization.safe_globals(
+                [np._core.multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]
+            ):
+                torch.load(path, weights_only=True)
+
+
+def test_a_stopped_run_goes_on(stopped, folder, done, trained_steps):
+    log = run(folder, stopped.with_name("out"), held_out=HELD_OUT)
+    assert trained_steps == [4]
+    assert_finished(log, stopped.with_name("out"), done)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("model.safetensors", truncate, "model.safetensors is damaged"),
+        ("optimizer.pt", flip, "optimizer.pt is damaged"),
+        ("trainer_state.json", Path.unlink, "trainer_state.json: No such file"),
+        ("manifest.json", Path.unlink, "manifest.json: No such file"),
+        ("manifest.json", truncate, "manifest.json is damaged"),
+    ],
+)
+def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
+    name, damage, said, stopped, folder, done, trained_steps, caplog
+):
+    damage(stopped / "checkpoint-3" / name)
+    caplog.set_level(logging.WARNING, "lalp")
+    log = run(folder, stopped.with_name("out"), held_out=HELD_OUT)
+    assert f"checkpoint-3 cannot be used ({said}" in caplog.text
+    assert trained_steps == [3, 4]
+    assert_finished(log, stopped.with_name("out"), done)
+
+
+def test_without_a_sound_checkpoint_the_run_begins_anew(
+    stopped, folder, done, trained_steps, caplog
+):
+    for path in stopped.glob("checkpoint-*"):
+        shutil.rmtree(path / "..", ignore_errors=True) if False else (
+            path / "manifest.json"
+        ).unlink()
+    log = run(folder, stopped.with_name("out"), held_out=HELD_OUT)
+    assert trained_steps == [1, 2, 3, 4]
+    assert_finished(log, stopped.with_name("out"), done)
+
+
+def test_an_unfinished_run_of_another_kind_is_left_alone(stopped, folder):
+    with pytest.raises(InputError, match=r"holds another run, unfinished \(another seed\)"):
+        run(folder, stopped.with_name("out"), held_out=HELD_OUT, seed=1)
+    assert (stopped / "checkpoint-3/manifest.json").exists()
+
+
+def test_random_states_are_restored(tokenizer, tmp_path, monkeypatch):
+    student = build_student("llama", tokenizer, attention_dropout=0.2)
+    folder = save(student, tmp_path / "student")
+    whole = run(folder, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        crash_before(3, patch)
+        with pytest.raises(StopError):
+            run(folder, tmp_path / "out", save_steps=1)
+    log = run(folder, tmp_path / "out")
+    assert log["loss"].tolist() == whole["loss"].tolist()
+    assert_same_weights(tmp_path / "out", tmp_path / "whole")
+
+
+def test_checkpoints_by_time(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "SECONDS_PER_CHECKPOINT", 0)
+    with monkeypatch.context() as patch:
+        crash_before(3, patch)
+        with pytest.raises(StopError):
+            run(folder, tmp_path / "out")
+    assert (tmp_path / "out.partial/checkpoint-2/manifest.json").exists()
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"evaluations": 0}, "evaluations must be at least 1, not 0"),
+        ({"save_steps": 0}, "save_steps must be at least 1"),
+        ({"device": "cuda"}, "device 'cuda' cannot be used"),
+        ({"device": "meta"}, "device 'meta' cannot be trained on: give cpu or cuda"),
+        ({"held_out": replace(HELD_OUT, window="x")}, "window 'x' is not understood"),
+        ({"held_out": replace(HELD_OUT, splitter="x")}, "unknown step splitter 'x'"),
+    ],
+)
+def test_options_that_cannot_be_used(options, message, folder, tmp_path):
+    if options.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(InputError, match=message):
+        run(folder, tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_student_without_all_its_weights(folder, tmp_path):
+    broken = Path(shutil.copytree(folder, tmp_path / "student"))
+    (broken / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        run(str(broken), tmp_path / "out")
+    with pytest.raises(InputError, match="no such folder"):
+        run(str(tmp_path / "none"), tmp_path / "out")
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lalp_train(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """Run ``lalp train`` in this process; gives exit code, output and messages."""
+    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
+    write_training(pool, [r.response_id for _, r in PAIRS], tmp_path / "train.jsonl", "messages")
+    save_pool(HELD_OUT.pool, tmp_path / "pool.jsonl")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asdict(RECIPE)))
+    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lalp", "train", *map(str, arguments), "--quiet"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        return int(stop.value.code or 0), *capsys.readouterr()
+
+    return call
+
+
+def test_the_command_trains(lalp_train, folder, done, tmp_path):
+    options = ["train.jsonl", "--student", folder, "--out", "out", "--recipe", "mine.yaml"]
+    options += ["--held-out", "pool.jsonl", "--window", "1"]
+    code, out, err = lalp_train(*options)
+    assert code == 0
+    first, last = done[0]["loss"].iloc[[1, -1]]
+    assert out.splitlines()[0] == f"4 steps over {done[0]['num_tokens'].sum():,} tokens"
+    assert f"{first:.4f}   {last:.4f}  training loss, first and last step" in out
+    assert "held-out local NLL, before and after" in out
+    assert "lalp: trained student: out" in err
+    assert_same_weights(tmp_path / "out", done[1])
+    # Done already: the same numbers, at once.
+    code, out, _ = lalp_train(*options, "--json")
+    assert json.loads(out)["loss"] == [first, last]
+
+
+def test_options_change_the_recipe(lalp_train, folder, tmp_path):
+    code, out, _ = lalp_train(
+        *("train.jsonl", "--student", folder, "--out", "out", "--recipe", "mine.yaml"),
+        *("--epochs", 1, "--learning-rate", 0.01, "--batch-size", 1, "--max-length", 99),
+        *("--gradient-accumulation", 3, "--seed", 4, "--json"),
+    )
+    assert code == 0
+    run_of = json.loads((tmp_path / "out/run.json").read_text())["run"]
+    changes = {"epochs": 1, "learning_rate": 0.01, "batch_size": 1, "max_length": 99}
+    assert run_of["recipe"] == asdict(RECIPE) | changes | {"gradient_accumulation": 3}
+    assert run_of["seed"] == 4
+    summary = json.loads(out)
+    assert summary["num_steps"] == 3
+    assert summary["global_nll"] == [None, None]
+
+
+def test_the_command_refuses_bad_input_in_one_line(lalp_train, folder):
+    common = ("--student", folder, "--out", "out")
+    for arguments, message in (
+        (("train.jsonl", "--recipe", "best"), "recipe 'best' is not known"),
+        (("train.jsonl", "--epochs", 0), "recipe: key 'epochs' must be at least 1, not 0"),
+        (("none.jsonl",), "none.jsonl: no such file"),
+        (("train.jsonl", "--held-out", "none.jsonl"), "none.jsonl: no such file"),
+        (("train.jsonl", "--device", "tpu"), "device 'tpu' cannot be used"),
+    ):
+        code, out, err = lalp_train(*arguments, *common)
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert message in err
+    assert not Path("out").exists()
+
+
+def test_another_process_is_silent(lalp_train, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert lalp_train("none.jsonl", "--out", "out") == (2, "", "")
