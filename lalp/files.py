@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import hashlib
 import json
 import os
@@ -47,8 +48,63 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file whole, or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write a JSON file whole, or not at all."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+@contextmanager
+def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
+    """Keep other processes out while the block runs; the lock ends with the process.
+
+    Args:
+        path: File that stands for the lock; it stays where it is.
+        busy: What to say to whom finds it taken.
+
+    Raises:
+        InputError: ``busy`` if another process holds the lock, or the file cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise InputError(f"{path.parent}: cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise InputError(busy) from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+# --- Digests -----------------------------------------------------------------------------------
+
+
+def digest(value: Any, length: int = 20) -> str:
+    """Short SHA-256 of a value that JSON can hold; dataclasses count as their fields.
+
+    Example:
+        >>> digest({"b": 1, "a": [2]}) == digest({"a": [2], "b": 1})
+        True
+    """
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=asdict)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build_dir() -> Path:
@@ -102,14 +158,3 @@ def _is_project(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(project, dict) and project.get("name") == "lalp"
-
-
-def digest(value: Any) -> str:
-    """Short hash of a value that JSON can hold; dataclasses count as their fields."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=asdict)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,47 +1,68 @@
-"""Settings read from YAML, with errors that name the key."""
+"""Settings read from YAML into pydantic dataclasses; every error names file, line and key."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, get_args, get_origin
+from typing import TypeVar
 
 import yaml
+from pydantic import ConfigDict, ValidationError
 
 from lalp.errors import InputError
 
+# For records of settings: @dataclass(frozen=True, config=STRICT) of pydantic.dataclasses.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-def read_keys(text: str, where: str, record: type) -> dict[str, Any]:
-    """Read YAML that gives every field of a dataclass, and nothing else; values are not checked.
+Record = TypeVar("Record")
+
+
+def parse_settings(text: str, where: str, record: type[Record]) -> Record:
+    """Read YAML that gives the fields of a pydantic dataclass, and nothing else.
 
     Raises:
-        InputError: If it is no such text, or a key is unknown or missing; ``where`` begins the
-            message.
+        InputError: If it is no such text, a key is unknown, missing or given twice, or a value does
+            not fit; ``where`` and the line begin the message.
+
+    Example:
+        >>> from pydantic.dataclasses import dataclass
+        >>> @dataclass(frozen=True, config=STRICT)
+        ... class Sizes:
+        ...     width: int
+        >>> parse_settings("width: 3", "sizes.yaml", Sizes)
+        Sizes(width=3)
+        >>> parse_settings("width: three", "sizes.yaml", Sizes)
+        Traceback (most recent call last):
+        lalp.errors.InputError: sizes.yaml, line 1: key 'width' should be a valid integer...
     """
     try:
+        node = yaml.compose(text, yaml.SafeLoader)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"{where}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{where}: expected lines of the form `key: value`")
-    known = [field.name for field in fields(record)]
-    for key in values:
-        if key not in known:
-            raise InputError(f"{where}: unknown key {key!r}: known are {', '.join(known)}")
-    for key in known:
-        if key not in values:
-            raise InputError(f"{where}: key {key!r} is missing: add it")
-    return {key: values[key] for key in known}
+    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
+    if len(lines) < len(node.value):
+        raise InputError(f"{where}: a key is given twice: keep one")
+    try:
+        return record(**{str(key): value for key, value in values.items()})
+    except ValidationError as error:
+        raise InputError(f"{where}{_first_fault(error, lines, record)}") from None
 
 
-def _check_type(where: str, key: str, value: Any, expected: Any) -> None:
-    if get_origin(expected) is list:
-        (item,) = get_args(expected)
-        fits = isinstance(value, list) and value and all(type(v) is item for v in value)
-        wanted = f"a list of {item.__name__} values"
-    else:
-        fits = type(value) is expected and not (expected in (int, float) and value <= 0)
-        wanted = {int: "a whole number from 1", float: "a number above 0"}.get(
-            expected, f"a {expected.__name__} value"
-        )
-    if not fits:
-        raise InputError(f"{where}: key {key!r} must be {wanted}, not {value!r}")
+def _first_fault(error: ValidationError, lines: dict[str, int], record: type) -> str:
+    """Line, key and what is wrong with it, of the first thing that does not fit."""
+    fault = error.errors()[0]
+    path = [part for part in fault["loc"] if part != record.__name__]
+    key = str(path[0]) if path else ""
+    place = f", line {lines[key]}" if key in lines else ""
+    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = ", ".join(field.name for field in fields(record))
+        return f"{place}: unknown key {key!r}: known are {known}"
+    if fault["type"] in ("missing", "missing_argument"):
+        return f": key {key!r} is missing: add it"
+    if fault["type"] == "value_error":  # raised by a validator of ours, in words of its own
+        return f"{place}: " + fault["msg"].removeprefix("Value error, ")
+    wrong = fault["msg"].removeprefix("Input ")
+    number = f", item {path[1] + 1}," if len(path) > 1 and isinstance(path[1], int) else ""
+    return f"{place}: key {key!r}{number} {wrong}, not {fault['input']!r}"

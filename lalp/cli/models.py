@@ -21,10 +21,10 @@ from lalp.cli.options import (
     Splitter,
     StudentName,
     TrustCode,
-    _is_main_process,
-    _print,
-    _records,
-    _say,
+    is_main_process,
+    print,
+    records,
+    say,
 )
 
 app = typer.Typer()
@@ -106,8 +106,8 @@ def sample(
         progress=not quiet,
     )
     save_pool(pool, out)
-    _print(summary, as_json, lambda: _print_sampling(summary))
-    _say(f"{len(pool.responses)} responses written: {out}")
+    print(summary, as_json, lambda: _print_sampling(summary))
+    say(f"{len(pool.responses)} responses written: {out}")
 
 
 @app.command()
@@ -173,9 +173,9 @@ def train(
         progress=not quiet,
     )
     summary = training_log.log_summary(log)
-    if _is_main_process():
-        _print(summary, as_json, lambda: _print_training(summary))
-        _say(f"trained student: {out}")
+    if is_main_process():
+        print(summary, as_json, lambda: _print_training(summary))
+        say(f"trained student: {out}")
 
 
 @app.command("eval")
@@ -254,9 +254,9 @@ def evaluate(
     )
     evaluation_evaluate.write_results(results, out)
     table = accuracy.accuracy_table(results, seed=seed)
-    report = {"run": results.attrs["run"], "accuracy": _records(table)}
-    _print(report, as_json, lambda: _print_accuracy(table))
-    _say(f"{len(results)} samples graded: {out}")
+    report = {"run": results.attrs["run"], "accuracy": records(table)}
+    print(report, as_json, lambda: _print_accuracy(table))
+    say(f"{len(results)} samples graded: {out}")
 
 
 @app.command()
@@ -273,7 +273,7 @@ def compare(
     table = accuracy.compare_runs(
         evaluation_evaluate.load_results(a), evaluation_evaluate.load_results(b), seed=seed
     )
-    _print({"comparison": _records(table)}, as_json, lambda: _print_comparison(table))
+    print({"comparison": records(table)}, as_json, lambda: _print_comparison(table))
 
 
 export = typer.Typer(no_args_is_help=True, help="Write what other programs train with.")
@@ -307,15 +307,15 @@ def export_llamafactory(
         seed=seed,
         trust_remote_code=trust_remote_code,
     )
-    _say(f"{done['num_examples']} examples, template {done['template']}: {out}")
+    say(f"{done['num_examples']} examples, template {done['template']}: {out}")
     if done["num_different"] is None:
-        _say("whether it writes prompts as the student's chat template does is not known")
+        say("whether it writes prompts as the student's chat template does is not known")
     elif done["num_different"]:
-        _say(
+        say(
             f"{done['num_different']} of their prompts are written in another way than by the "
             "student's chat template, whose text LALP scores"
         )
-    _say(f"to train: cd {out} && FORCE_TORCHRUN=1 llamafactory-cli train train.yaml")
+    say(f"to train: cd {out} && FORCE_TORCHRUN=1 llamafactory-cli train train.yaml")
 
 
 def _print_sampling(summary: dict[str, Any]) -> None:

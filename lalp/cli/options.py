@@ -55,24 +55,24 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except InputError as error:
-        _say(str(error))
+        say(str(error))
         sys.exit(2)
     except OSError as error:
-        _say(f"{error.filename or 'file'}: {error.strerror or error}")
+        say(f"{error.filename or 'file'}: {error.strerror or error}")
         sys.exit(2)
 
 
-def _is_main_process() -> bool:
+def is_main_process() -> bool:
     """Whether this process speaks; accelerate launch numbers them."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _say(message: str) -> None:
-    if _is_main_process():
+def say(message: str) -> None:
+    if is_main_process():
         typer.echo(f"lalp: {message}", err=True)
 
 
-def _print(value: Any, as_json: bool, for_people: Any) -> None:
+def print(value: Any, as_json: bool, for_people: Any) -> None:
     if as_json:
         typer.echo(json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False))
     else:
@@ -90,5 +90,5 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and value != value else value
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return table.to_dict("records")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lalp.cli.options import AsJson, PoolFile, _print, _say
+from lalp.cli.options import AsJson, PoolFile, print, say
 from lalp.pools.pool import pool_summary
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import TRAINING_FORMATS, save_pool, write_training
@@ -19,7 +19,7 @@ app = typer.Typer()
 def check(pool: PoolFile, as_json: AsJson = False) -> None:
     """Read a pool and say what it holds."""
     summary = pool_summary(load_pool(pool))
-    _print(summary, as_json, lambda: _print_summary(summary))
+    print(summary, as_json, lambda: _print_summary(summary))
 
 
 @app.command()
@@ -35,7 +35,7 @@ def unsolved(
     asked = load_prompts(prompts)
     rest = merging.unsolved_prompts(asked, [load_pool(pool) for pool in pools])
     merging.write_prompts(rest, out)
-    _say(f"{len(rest)} of {len(asked)} prompts are not solved: {out}")
+    say(f"{len(rest)} of {len(asked)} prompts are not solved: {out}")
 
 
 @app.command()
@@ -67,8 +67,8 @@ def merge(
     else:
         write_training(pool, [response.response_id for response in pool.responses], out, fmt)
     summary = pool_summary(pool)
-    _print(summary, as_json, lambda: _print_summary(summary))
-    _say(f"{len(pool.responses)} responses written: {out}")
+    print(summary, as_json, lambda: _print_summary(summary))
+    say(f"{len(pool.responses)} responses written: {out}")
 
 
 def _print_summary(summary: dict[str, Any]) -> None:

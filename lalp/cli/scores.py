@@ -23,9 +23,9 @@ from lalp.cli.options import (
     StudentName,
     TrustCode,
     Windows,
-    _print,
-    _records,
-    _say,
+    print,
+    records,
+    say,
 )
 
 app = typer.Typer()
@@ -89,10 +89,10 @@ def segment(
         "num_steps": sum(len(spans) for spans in steps.values()),
         "fallbacks": fallbacks,
     }
-    _print(result, as_json, lambda: None)
-    _say(f"{len(loaded.responses)} responses cut into steps: {out}")
+    print(result, as_json, lambda: None)
+    say(f"{len(loaded.responses)} responses cut into steps: {out}")
     for reason, count in count_reasons(fallbacks).items():
-        _say(f"{count} of them into sentences: {reason}")
+        say(f"{count} of them into sentences: {reason}")
 
 
 @app.command()
@@ -115,7 +115,7 @@ def plan(
         splitter=splitter,
         trust_remote_code=trust_remote_code,
     ).as_dict()
-    _print(cost, as_json, lambda: _print_cost(cost))
+    print(cost, as_json, lambda: _print_cost(cost))
 
 
 @app.command()
@@ -157,10 +157,10 @@ def score(
     scoring_table.write_scores(frame, loaded, out)
     reasons = frame.set_index("response_id")["reason"].dropna()
     result = {"num_responses": len(frame), "unscored": reasons.to_dict(), **frame.attrs}
-    _print(result, as_json, lambda: None)
-    _say(f"{len(frame)} responses scored: {out}")
+    print(result, as_json, lambda: None)
+    say(f"{len(frame)} responses scored: {out}")
     if len(reasons):
-        _say(
+        say(
             f"{len(reasons)} of them lack a score, for example {reasons.index[0]}: "
             f"{reasons.iloc[0]}"
         )
@@ -184,13 +184,13 @@ def teachers(
     taus = compare_rankings(frame, columns) if several else None
     enough = {c: prompts_enough(frame, c, seed=seed) for c in columns} if several else {}
     result = {
-        "rankings": {column: _records(table) for column, table in rankings.items()},
+        "rankings": {column: records(table) for column, table in rankings.items()},
         "num_prompts": {column: table.attrs["num_prompts"] for column, table in rankings.items()},
         "left_out": {column: table.attrs["left_out"] for column, table in rankings.items()},
         "kendall_tau": {} if taus is None else taus.to_dict(),
-        "prompts_enough": {column: _records(table) for column, table in enough.items()},
+        "prompts_enough": {column: records(table) for column, table in enough.items()},
     }
-    _print(result, as_json, lambda: _print_teachers(rankings, taus, enough))
+    print(result, as_json, lambda: _print_teachers(rankings, taus, enough))
 
 
 @app.command()
@@ -241,8 +241,8 @@ def select(
         "left_out": left_out,
         "response_ids": list(chosen["response_id"]),
     }
-    _print(result, as_json, lambda: _print_selection(mix, left_out))
-    _say(f"{len(chosen)} responses written: {out}")
+    print(result, as_json, lambda: _print_selection(mix, left_out))
+    say(f"{len(chosen)} responses written: {out}")
 
 
 @app.command()
@@ -259,7 +259,7 @@ def show(
     from lalp.scoring.table import load_scores
 
     write_heat_map(load_scores(scores), response_id, out, window, where=scores)
-    _say(f"heat map of {response_id}: {out}")
+    say(f"heat map of {response_id}: {out}")
 
 
 def _load_tokenizer(student: str) -> Any:

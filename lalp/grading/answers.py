@@ -37,11 +37,11 @@ _BOX = re.compile(r"\\f?boxed\s*\{")
 _BETWEEN_BOXES = re.compile(
     r"[\s$]*(?:[,;]|(?:[,;]\s*)?(?:\\text\s*\{\s*)?\b(?:and|or)\b(?:\s*\})?)[\s$]*(?:[a-zA-Z]\s*=\s*)?"
 )
-_NUMBER_WORDS = {
+NUMBER_WORDS = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
     "seven": "7", "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12",
 }  # fmt: skip
-_TEXT = "text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname"
+TEXT = "text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname"
 _FUNCTIONS = "sqrt|floor|ceil|ln|log|sin|cos|tan|exp|max|min|gcd|binom|pi|infinity|sum_"
 # English words of two and three letters that would else pass for products such as "ab" and "xyz".
 _SHORT_WORDS = (
@@ -54,7 +54,7 @@ _TOKEN = re.compile(
     | (?P<number>(?:\d{{1,3}}(?:,\d{{3}})+(?![\d,])|\d+(?:\.\d+)?|\.\d+)(?:\s?%)?)
     | (?P<function>(?:{_FUNCTIONS})(?=[^a-z]|$))
     | (?P<list>,(?:\s*(?:and|or)(?=\s))?|(?:and|or)(?=\s))
-    | (?P<word>(?:{"|".join(_NUMBER_WORDS)})\b)
+    | (?P<word>(?:{"|".join(NUMBER_WORDS)})\b)
     | (?P<product>(?!(?:{_SHORT_WORDS})\b)[a-z]{{2,3}}
         (?![a-zA-Z'_]|-[a-zA-Z]{{4}}|\s+[a-zA-Z]{{2}}))
     | (?P<name>[A-Za-z](?:_(?:\w|\([^()]*\)|\{{[^{{}}]*\}}))?(?![A-Za-z']))
@@ -62,7 +62,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-_MODULUS = (
+MODULUS = (
     r"\s*(?:\\pmod\s*(?:\{[^{}]*\}|\w)"
     r"|\(\s*\\?(?:text\{)?mod(?:ulo)?\b\}?[^()]*(?:\([^()]*\)[^()]*)?\)"
     r"|\\?\bmod(?:ulo)?\b\s*(?:[^\s(),]|\([^()]*\))+)"
@@ -76,7 +76,7 @@ def _plain(text: str) -> str:
     return text.translate(_UNICODE).replace("**", "").strip()
 
 
-def _mask(text: str) -> tuple[str, list[str]]:
+def mask(text: str) -> tuple[str, list[str]]:
     """Replace each LaTeX formula by one private-use token, so that what has words is prose."""
     formulas: list[str] = []
 
@@ -87,11 +87,11 @@ def _mask(text: str) -> tuple[str, list[str]]:
     return _FORMULA.sub(keep, text), formulas
 
 
-def _unmask(text: str, formulas: Sequence[str]) -> str:
+def unmask(text: str, formulas: Sequence[str]) -> str:
     return re.sub(r"\ue000(\d+)\ue001", lambda match: formulas[int(match[1])], text)
 
 
-def _expression_end(text: str, start: int) -> int:
+def expression_end(text: str, start: int) -> int:
     """Where the longest expression, or list of expressions, from ``start`` on ends."""
     end = position = start
     depth, previous = 0, None
@@ -107,10 +107,10 @@ def _expression_end(text: str, start: int) -> int:
     return end
 
 
-def _tidy(expression: str) -> str:
+def tidy(expression: str) -> str:
     """Strip punctuation around an expression, and the modulus behind it."""
     expression = re.sub(r"\\equiv(?![A-Za-z])|≡", "=", expression.strip(" \t\n,;"))
-    return re.sub(rf"(?:{_MODULUS})?[\s,.;]*$", "", expression)
+    return re.sub(rf"(?:{MODULUS})?[\s,.;]*$", "", expression)
 
 
 def _boxed(text: str) -> list[tuple[str, int, int]]:
@@ -168,25 +168,25 @@ def extract_answer(text: str) -> str | None:
     text = _plain(text)
     if "####" in text:
         return text.rpartition("####")[2].strip().partition("\n")[0].strip() or None
-    masked, formulas = _mask(text)
+    masked, formulas = mask(text)
     marks = [match.end() for match in _ANSWER_IS.finditer(masked)]
     if marks:
         masked = re.split(r"\n|(?<=[.!?;])\s", masked[marks[-1] :])[0].rstrip(" .")
-        end = _expression_end(masked, 0)
+        end = expression_end(masked, 0)
         rest = masked[end:]
-        clear = _AFTER.match(rest) or _COUNTED.match(rest)
+        clear = AFTER.match(rest) or COUNTED.match(rest)
         if end and clear:
-            return _tidy(_unmask(masked[:end], formulas))
-    bare = masked if marks else _unmask(masked, formulas)
-    marked = rf"\\(?:{_TEXT}|begin|end)\s*\{{[^{{}}]*\}}|\b(?:and|or)\b"
+            return tidy(unmask(masked[:end], formulas))
+    bare = masked if marks else unmask(masked, formulas)
+    marked = rf"\\(?:{TEXT}|begin|end)\s*\{{[^{{}}]*\}}|\b(?:and|or)\b"
     prose = _BOX.search(bare) or _PROSE.search(re.sub(marked, "", bare))
     if _PHRASE.fullmatch(bare) or (len(bare) <= 300 and "\n" not in bare and not prose):
-        return _tidy(_unmask(bare, formulas)) or None
+        return tidy(unmask(bare, formulas)) or None
     return None
 
 
 _LETTER_GIVEN = re.compile(
-    rf"(?:(?i:option|choice)\s+)?(?:[$\s]|\\\(|\\(?:{_TEXT})\s*\{{)*"
+    rf"(?:(?i:option|choice)\s+)?(?:[$\s]|\\\(|\\(?:{TEXT})\s*\{{)*"
     r"(?:\((?P<closed>[A-J])\)|(?P<open>[A-J])(?=[)}$]*[ \t]*(?:$|[.,:;!\n]|\\|because\b|since\b)))"
     r"(?![)}$]*\s*(?:,|/|or\b|and\b)\s*(?:or\b|and\b)?\s*\(?[A-J]\b)"
 )
@@ -199,11 +199,11 @@ def extract_choice(text: str) -> str | None:
     option may follow ("(B) 12"). Two letters are no answer.
     """
     if (boxed := _last_boxed(text)) is not None:
-        match = _CHOICE.fullmatch(_words(boxed))
+        match = CHOICE.fullmatch(_words(boxed))
         return match[1] if match else None
     text = _plain(text)
     marks = [match.end() for match in _ANSWER_IS.finditer(text)]
-    match = _LETTER_GIVEN.match(text, marks[-1]) if marks else _CHOICE.fullmatch(_words(text))
+    match = _LETTER_GIVEN.match(text, marks[-1]) if marks else CHOICE.fullmatch(_words(text))
     return match[match.lastgroup or 1] if match else None
 
 
@@ -213,7 +213,7 @@ def is_choice(reference: str) -> bool:
 
 
 # What may follow an expression without changing it.
-_AFTER = re.compile(
+AFTER = re.compile(
     r"\s*(?:[.;:!]?$|,?\s*(?:which|where|when|whenever|achieved|attained|reached|occurring|obtained|"
     r"because|since|as|so|given|assuming|regardless|if|for|with|in|under|over|modulo|mod|among|"
     r"considering|respectively|such (?:that|as)|using|meaning|implying|indicating|"
@@ -222,15 +222,15 @@ _AFTER = re.compile(
     r"|,? ?\(?mod\b|\((?:or|approximately|which|i\.e\.|when|where|since|for|in|rounded)\b)"
 )
 # A noun that is counted: "29 strings", "2 of the"; not "3 times as", "n factorial".
-_COUNTED = re.compile(
+COUNTED = re.compile(
     r"\s+(?!(?:times (?:the|as)|such (?:that|as)|for|in|that|when|where|if|with|and|or|is|are|was|"
     r"has|have|the|to|more|less|plus|minus|factorial|squared|cubed|choose|divided|multiplied|raised|"
     r"percent|hundred|thousand|million|billion|trillion|dozen|modulo|mod)\b)[a-zA-Z][a-z-]*"
 )
-_CHOICE = re.compile(r"([A-J])(?:[).:](?:[\s\\].*)?)?", re.DOTALL)
+CHOICE = re.compile(r"([A-J])(?:[).:](?:[\s\\].*)?)?", re.DOTALL)
 
 
 def _words(text: str) -> str:
     """A text answer without LaTeX's text commands, brackets, article and full stop."""
-    text = re.sub(rf"\\(?:{_TEXT})\s*\{{([^{{}}]*)\}}", r"\1", text).strip("().$ ")
+    text = re.sub(rf"\\(?:{TEXT})\s*\{{([^{{}}]*)\}}", r"\1", text).strip("().$ ")
     return re.sub(r"^(?:[Aa]n?|[Tt]he)\s+(?=[a-zA-Z]{3})", "", text)

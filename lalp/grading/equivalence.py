@@ -23,7 +23,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from lalp.grading.answers import _CHOICE, _COUNTED, _NUMBER_WORDS, _TEXT, _closing, _plain, _words
+from lalp.grading.answers import CHOICE, COUNTED, NUMBER_WORDS, TEXT, _closing, _plain, _words
 
 # ---------------------------------------------------------------------------------------------
 # Comparing
@@ -57,9 +57,9 @@ _UNIT = re.compile(
     + "|".join(f"(?P<{name}>{names})" for name, names in _UNITS.items())
     + r")\.?\s*(?:\^\s*\{?(?P<exponent>[23])\}?)?\s*"
 )
-_PERCENT = re.compile(rf"(?<=\d)\s*(?:percent|\\(?:{_TEXT})\s*\{{\s*percent\s*\}})$")
+_PERCENT = re.compile(rf"(?<=\d)\s*(?:percent|\\(?:{TEXT})\s*\{{\s*percent\s*\}})$")
 _TEXT_UNIT = re.compile(
-    rf"(?<=[^\s({{])\s*\\(?:{_TEXT})\s*\{{(?!\s*(?:hundred|thousand|[mbtr]+illion|dozen|choose|mod)\b)"
+    rf"(?<=[^\s({{])\s*\\(?:{TEXT})\s*\{{(?!\s*(?:hundred|thousand|[mbtr]+illion|dozen|choose|mod)\b)"
     r"[^{}\d]*\}\s*(?:\^\s*(?:[23]|\{[23]\}))?$"
 )
 # What a unit may stand behind: a number without unknowns.
@@ -97,9 +97,9 @@ def equivalent(reference: str, answer: str) -> bool:
         ValueError: If the reference cannot.
     """
     words, given_words = _words(reference), _words(answer)
-    is_text = re.match(rf"\s*\(?\\(?:{_TEXT})\s*\{{", reference) and words.isalpha()
-    if _CHOICE.fullmatch(words) and (is_text or len(words) == 1):
-        chosen = _CHOICE.fullmatch(given_words)
+    is_text = re.match(rf"\s*\(?\\(?:{TEXT})\s*\{{", reference) and words.isalpha()
+    if CHOICE.fullmatch(words) and (is_text or len(words) == 1):
+        chosen = CHOICE.fullmatch(given_words)
         if chosen or is_text:
             return bool(chosen) and chosen[1] == words
     if is_text or _WORDS.fullmatch(words):
@@ -182,18 +182,18 @@ def _clean(expression: str) -> str:
     text = re.sub(_E_NOTATION, r"\1 \\cdot 10^{\2}", _peeled(text))
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)  # a thin space between thousands
     text = _SPACING.sub(" ", text.replace("$", " "))
-    text = re.sub(rf"\\(?:{_TEXT})\s*\{{\s*,?\s*(and|or)\s*\}}", r" \1 ", text)
+    text = re.sub(rf"\\(?:{TEXT})\s*\{{\s*,?\s*(and|or)\s*\}}", r" \1 ", text)
     text = re.sub(r"\\\\\s*\[[^\[\]]*\]", r"\\\\", text)  # the height of a matrix's row
     text = re.sub(r"\\[lcv]?dots[cbo]?(?![a-z])", "...", text.replace("{,}", ","))
     text = re.sub(r"\\pm(?![a-z])|\+/-", "±", text).replace(r"\varnothing", r"\emptyset")
     text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text).strip().rstrip(" .")
-    return _NUMBER_WORDS.get(text.casefold(), text)
+    return NUMBER_WORDS.get(text.casefold(), text)
 
 
 def _peeled(text: str) -> str:
     """The content of a box, dollar signs, braces or a font around the whole expression."""
     text = text.strip()
-    while match := re.match(rf"(?:\\(?:{_TEXT}|boldsymbol|bm|f?boxed)\s*)?\{{", text):
+    while match := re.match(rf"(?:\\(?:{TEXT}|boldsymbol|bm|f?boxed)\s*)?\{{", text):
         if _closing(text, match.end() - 1) != len(text) - 1:
             break
         text = text[match.end() : -1].strip(" $")
@@ -208,9 +208,9 @@ def _without_unit(text: str) -> str:
     if not match:
         return text
     noun = text[match.end() :]
-    counted = _COUNTED.match(noun) and re.fullmatch(r"(?:\s+[a-z][a-z-]{2,}){1,3}", noun)
+    counted = COUNTED.match(noun) and re.fullmatch(r"(?:\s+[a-z][a-z-]{2,}){1,3}", noun)
     known = _UNIT.fullmatch(noun) and len(noun.strip()) > 1
-    return match[1] if known or (counted and _number(match[1]) is not None) else text
+    return match[1] if known or (counted and number(match[1]) is not None) else text
 
 
 def _unit(text: str) -> str | None:
@@ -224,8 +224,8 @@ def _unit(text: str) -> str | None:
     unit = text[value.end() :].strip()
     if re.fullmatch(r"\^\s*\{?\s*\\circ\s*\}?", unit):
         return "degree"
-    wrapped = re.match(rf"\\(?:{_TEXT})\s*\{{", unit)
-    match = _UNIT.fullmatch(re.sub(rf"\\(?:{_TEXT})\s*\{{([^{{}}]*)\}}", r"\1", unit))
+    wrapped = re.match(rf"\\(?:{TEXT})\s*\{{", unit)
+    match = _UNIT.fullmatch(re.sub(rf"\\(?:{TEXT})\s*\{{([^{{}}]*)\}}", r"\1", unit))
     if not match or (len(unit) == 1 and not wrapped):  # "2m" may be twice an unknown
         return None
     name = next(name for name in _UNITS if match[name])
@@ -346,15 +346,15 @@ def _same(gold: str, answer: str) -> bool:
         ]
         named = {pair[1] for pair in bases if pair} | (set() if bases[0] else {"10"})
         return digits[0] == digits[1] and len(named) == 1
-    numbers = _number(gold), _number(answer)
+    numbers = number(gold), number(answer)
     if numbers[0] is not None and numbers[1] is not None:
-        return _rounds_to(numbers[0], answer)
+        return rounds_to(numbers[0], answer)
     from math_verify import verify
 
     gold_expression, answer_expression = _parse(gold), _parse(answer)
     if _unfinished(answer_expression) and not _unfinished(gold_expression):
         return False
-    if numbers[1] is not None and _rounds_to(_constant(gold_expression), answer):
+    if numbers[1] is not None and rounds_to(_constant(gold_expression), answer):
         return True
     if _differ_somewhere(gold_expression, answer_expression):
         return False  # spares the algebra, which takes longest where there is nothing to prove
@@ -366,7 +366,7 @@ def _same(gold: str, answer: str) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    return _number(text) is not None or _in_base(text) is not None
+    return number(text) is not None or _in_base(text) is not None
 
 
 def _in_base(text: str) -> tuple[str, str] | None:
@@ -375,10 +375,10 @@ def _in_base(text: str) -> tuple[str, str] | None:
     if match is None:
         return None
     base = _words(match[2][1:-1] or match[2])
-    return match[1], _NUMBER_WORDS.get(base, base)
+    return match[1], NUMBER_WORDS.get(base, base)
 
 
-def _number(text: str) -> Fraction | None:
+def number(text: str) -> Fraction | None:
     r"""The value of an integer, decimal, fraction or percentage; None for anything else."""
     text = re.sub(r"\s*([-+/])\s*", r"\1", text.strip())
     text = re.sub(r"^([-+]?)\\[dt]?frac\{(\d+)\}\{(\d+)\}$", r"\1\2/\3", text)
@@ -389,9 +389,9 @@ def _number(text: str) -> Fraction | None:
     return -value if match[1] == "-" else value
 
 
-def _rounds_to(gold: Fraction | None, answer: str) -> bool:
+def rounds_to(gold: Fraction | None, answer: str) -> bool:
     """Whether the number ``answer`` is ``gold``, or a decimal of three digits that it rounds to."""
-    value, decimal = _number(answer), re.search(r"(\d*)\.(\d+)", answer.replace(",", ""))
+    value, decimal = number(answer), re.search(r"(\d*)\.(\d+)", answer.replace(",", ""))
     if gold is None or value is None or value == gold:
         return gold is not None and value == gold
     if decimal is None or len((decimal[1] + decimal[2]).lstrip("0")) < 3:

@@ -24,7 +24,7 @@ from typing import IO
 
 from lalp.files import atomic_path, fingerprint
 from lalp.grading.answers import extract_answer
-from lalp.grading.equivalence import UnreadableError, _number, _rounds_to, _same, equivalent
+from lalp.grading.equivalence import UnreadableError, _same, equivalent, number, rounds_to
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ def _known_outcome(
         return outcome
     if reference.split() == answer.split():
         return "correct"
-    gold = _number(reference)
-    if gold is None or _number(answer) is None:
+    gold = number(reference)
+    if gold is None or number(answer) is None:
         return None
-    return "correct" if _rounds_to(gold, answer) else "wrong"
+    return "correct" if rounds_to(gold, answer) else "wrong"
 
 
 def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> dict[_Job, str]:

@@ -50,11 +50,11 @@ def teacher_colors(teachers: Sequence[str]) -> dict[str, tuple[float, float, flo
     return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
 
 
-def _score_label(column: str) -> str:
+def score_label(column: str) -> str:
     return "GALP" if column == "galp" else f"LALP, w = {column[5:]}"
 
 
-def _errors(rows: pd.DataFrame, column: str = "share", prefix: str = "") -> list[pd.Series]:
+def errors(rows: pd.DataFrame, column: str = "share", prefix: str = "") -> list[pd.Series]:
     """Lengths of error bars about a column; rounding never makes one negative."""
     low, high = rows[f"{prefix}low"], rows[f"{prefix}high"]
     return [(rows[column] - low).clip(lower=0), (high - rows[column]).clip(lower=0)]

@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import get_type_hints
 
 from lalp.errors import InputError
-from lalp.settings import _check_type, read_keys
+from lalp.settings import check_type, read_keys
 
 PROFILES = ("smoke", "cpu", "standard", "gpu", "paper")
 # Comparisons of fine-tuned students: selection rules, the same on equal numbers of tokens, thirds
@@ -103,7 +103,7 @@ def parse_profile(text: str, where: str) -> Profile:
     values = read_keys(text, where, Profile)
     known = get_type_hints(Profile)
     for key, value in values.items():
-        _check_type(where, key, value, known[key])
+        check_type(where, key, value, known[key])
     if values["main_window"] not in values["windows"]:
         raise InputError(f"{where}: key 'main_window' must be one of 'windows'")
     for group in values["sft_groups"]:

@@ -74,6 +74,32 @@ class Verdict:
             )
 
 
+def decide(*, holds: bool, fails: bool, testable: bool = True) -> str:
+    """The verdict by the rule that the caller states; neither side: not resolved.
+
+    Comparisons with a missing interval (NaN) are false, so that they settle nothing.
+
+    Args:
+        holds: Whether this run shows the claim.
+        fails: Whether this run shows its contrary.
+        testable: Whether this run could show either.
+
+    Raises:
+        ValueError: If both are said to be so.
+
+    Example:
+        >>> from lalp.stats import Estimate
+        >>> gap = Estimate(0.07, 0.05, 0.09)
+        >>> decide(holds=gap.low > 0, fails=gap.high < 0)
+        'holds'
+    """
+    if holds and fails:
+        raise ValueError("a claim cannot hold and fail: look at the rule")
+    if not testable:
+        return "not testable at this scale"
+    return "holds" if holds else "does not hold" if fails else "not resolved"
+
+
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Verdicts as a table, one row each, in the given order."""
     columns = [field.name for field in fields(Verdict)]

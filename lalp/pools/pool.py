@@ -39,10 +39,10 @@ from lalp.errors import InputError
 
 ROLES = ("system", "user", "assistant")
 
-_REQUIRED_FIELDS = ("prompt_id", "prompt", "teacher", "response")
-_POOL_FIELDS = (*_REQUIRED_FIELDS, "response_id", "answer", "correct")
-_RESERVED_FIELDS = (*_POOL_FIELDS, "messages")
-_ROWS_PER_BATCH = 1024  # Parquet rows held as Python values at once: tens of MB for long traces
+REQUIRED_FIELDS = ("prompt_id", "prompt", "teacher", "response")
+POOL_FIELDS = (*REQUIRED_FIELDS, "response_id", "answer", "correct")
+_RESERVED_FIELDS = (*POOL_FIELDS, "messages")
+ROWS_PER_BATCH = 1024  # Parquet rows held as Python values at once: tens of MB for long traces
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,17 @@ class Pool:
 def _plain_record(record: Any) -> dict[str, Any]:
     """Turn a record into plain Python values that JSON and UTF-8 can hold."""
     if not isinstance(record, Mapping):
-        raise InputError(f"must be an object with fields, not {_show(record)}")
+        raise InputError(f"must be an object with fields, not {show(record)}")
     plain = {}
     for name, value in record.items():
         try:
             # None is a value like any other here (JSON null), NaN only ever marks a missing one.
-            if value is None or not _is_missing(value):
+            if value is None or not is_missing(value):
                 plain[_key(name)] = _plain(value)
         except InputError as error:
-            raise InputError(f"field {_show(name)}: {error}") from None
+            raise InputError(f"field {show(name)}: {error}") from None
         except RecursionError:
-            raise InputError(f"field {_show(name)}: nested too deeply") from None
+            raise InputError(f"field {show(name)}: nested too deeply") from None
     return plain
 
 
@@ -145,11 +145,11 @@ def _encodable(text: str) -> str:
 
 def _key(name: Any) -> str:
     if not isinstance(name, str):
-        raise InputError(f"key {_show(name)} is not text; JSON objects have text keys")
+        raise InputError(f"key {show(name)} is not text; JSON objects have text keys")
     return _encodable(name)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """True for None, NaN, pandas' NA and NaT."""
     if isinstance(value, (float, np.floating)):
         return math.isnan(value)
@@ -170,7 +170,7 @@ def _optional_text(record: Mapping[str, Any], name: str) -> str | None:
 
 def _nonblank_text(value: Any, place: str) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{place} must be text, not {_show(value)}")
+        raise InputError(f"{place} must be text, not {show(value)}")
     if not value.strip():
         raise InputError(f"{place} is empty" + (" (only whitespace)" if value else ""))
     return value
@@ -201,19 +201,19 @@ def _split_messages(record: Mapping[str, Any]) -> tuple[tuple[Message, ...], str
 
 def _messages(value: Any, name: str) -> tuple[Message, ...]:
     if not isinstance(value, list):
-        raise InputError(f"field '{name}' must be a list of messages, not {_show(value)}")
+        raise InputError(f"field '{name}' must be a list of messages, not {show(value)}")
     return tuple(_message(item, f"field '{name}', message {n}") for n, item in enumerate(value, 1))
 
 
 def _message(value: Any, place: str) -> Message:
     if not isinstance(value, dict):
-        raise InputError(f"{place} must be an object with role and content, not {_show(value)}")
+        raise InputError(f"{place} must be an object with role and content, not {show(value)}")
     for key in ("role", "content"):
         if value.get(key) is None:
             raise InputError(f"{place}: '{key}' is {'null' if key in value else 'missing'}")
     role, content = value["role"], value["content"]
     if role not in ROLES:
-        raise InputError(f"{place}: role must be {', '.join(ROLES)}, not {_show(role)}")
+        raise InputError(f"{place}: role must be {', '.join(ROLES)}, not {show(role)}")
     # An empty system message is meant: some chat templates add a default one where there is none.
     if role != "system" or not isinstance(content, str):
         _nonblank_text(content, f"{place}: 'content'")
@@ -240,11 +240,11 @@ def _answer_text(value: Any) -> str | None:
     if isinstance(value, (str, int, float)):
         value = str(value)
     elif value is not None:
-        raise InputError(f"field 'answer' must be text, a number or a boolean, not {_show(value)}")
+        raise InputError(f"field 'answer' must be text, a number or a boolean, not {show(value)}")
     return value if value and value.strip() else None
 
 
-def _show(value: Any, width: int = 60) -> str:
+def show(value: Any, width: int = 60) -> str:
     """A value for a message: its repr, cut at ``width``, and its type unless it is text."""
     text = repr(value)
     text = text if len(text) <= width else f"{text[: width - 3]}..."
@@ -296,7 +296,7 @@ def _add_record(draft: _Draft, number: int, record: dict[str, Any]) -> None:
     prompt_id = prompt_id or _content_id(messages)
     correct = record.get("correct")
     if correct is not None and not isinstance(correct, bool):
-        raise InputError(f"field 'correct' must be true, false or null, not {_show(correct)}")
+        raise InputError(f"field 'correct' must be true, false or null, not {show(correct)}")
     _add_prompt(draft, number, prompt_id, messages)
     _add_answer(draft, number, prompt_id, _answer_text(record.get("answer")))
     response_id = _new_response_id(draft, number, record, prompt_id, teacher)
@@ -309,7 +309,7 @@ def _add_prompt(draft: _Draft, number: int, prompt_id: str, messages: tuple[Mess
     if messages != first:
         raise InputError(
             f"the prompt differs from that of {draft.unit} {row}, which has the same prompt_id "
-            f"{_show(prompt_id)}; give different prompts different ids"
+            f"{show(prompt_id)}; give different prompts different ids"
         )
 
 
@@ -319,8 +319,8 @@ def _add_answer(draft: _Draft, number: int, prompt_id: str, answer: str | None) 
     first, row = draft.answers.setdefault(prompt_id, (answer, number))
     if answer.strip() != first.strip():
         raise InputError(
-            f"field 'answer' is {_show(answer)}, but {_show(first)} on {draft.unit} {row} for the "
-            f"same prompt_id {_show(prompt_id)}; a prompt has one reference answer"
+            f"field 'answer' is {show(answer)}, but {show(first)} on {draft.unit} {row} for the "
+            f"same prompt_id {show(prompt_id)}; a prompt has one reference answer"
         )
 
 
@@ -334,7 +334,7 @@ def _new_response_id(
     if row != number:
         advice = "make it unique" if given else "it was made up here: give every response its own"
         raise InputError(
-            f"field 'response_id': {_show(response_id)} is already taken by {draft.unit} {row}; "
+            f"field 'response_id': {show(response_id)} is already taken by {draft.unit} {row}; "
             + advice
         )
     return response_id
@@ -358,8 +358,8 @@ def pool_frame(pool: Pool) -> pd.DataFrame:
         "correct": _series([r.correct for r in pool.responses], pa.bool_()),
     }
     for response in pool.responses:
-        _check_extra(response)
-    for name, kind in _extra_types(pool).items():
+        check_extra(response)
+    for name, kind in extra_types(pool).items():
         columns[name] = _series([response.extra.get(name) for response in pool.responses], kind)
     return pd.DataFrame(columns)
 
@@ -398,16 +398,16 @@ def pool_summary(pool: Pool) -> dict[str, Any]:
     }
 
 
-def _check_extra(response: Response) -> None:
+def check_extra(response: Response) -> None:
     taken = [name for name in response.extra if name in _RESERVED_FIELDS]
     if taken:
         raise InputError(
-            f"response {_show(response.response_id)}: the extra field {_show(taken[0])} has the "
+            f"response {show(response.response_id)}: the extra field {show(taken[0])} has the "
             "name of a record's own field; rename it"
         )
 
 
-def _extra_types(pool: Pool) -> dict[str, pa.DataType]:
+def extra_types(pool: Pool) -> dict[str, pa.DataType]:
     """The Arrow type of each extra field, in order of first use: JSON where no plain type fits."""
     kinds: dict[str, set[type]] = {}
     for response in pool.responses:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.errors import InputError
-from lalp.pools.pool import _REQUIRED_FIELDS, _ROWS_PER_BATCH, Pool, _is_missing, _show, build_pool
+from lalp.pools.pool import REQUIRED_FIELDS, ROWS_PER_BATCH, Pool, build_pool, is_missing, show
 
 _JSONL_SUFFIXES = (".jsonl", ".json-lines")
 
@@ -87,7 +87,7 @@ def jsonl_records(path: Path, left_out: Counter[str]) -> Iterator[tuple[int, Any
             try:
                 text = _decode_line(raw.rstrip(b"\r\n"), offset)
                 if text.strip():
-                    yield number, _parse_json(text, "a pool has one JSON object on each line")
+                    yield number, parse_json(text, "a pool has one JSON object on each line")
                 else:
                     left_out["blank line"] += 1
             except InputError as error:
@@ -139,7 +139,7 @@ def _decode_line(raw: bytes, offset: int) -> str:
         ) from None
 
 
-def _parse_json(text: str, advice: str) -> Any:
+def parse_json(text: str, advice: str) -> Any:
     """Parse strict JSON: no NaN or Infinity, no field given twice."""
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_fields)
@@ -161,7 +161,7 @@ def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         (name, _), *_ = Counter(name for name, _ in pairs).most_common()
-        raise ValueError(f"field {_show(name)} is given twice")
+        raise ValueError(f"field {show(name)} is given twice")
     return fields
 
 
@@ -171,7 +171,7 @@ def _parquet_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_columns(str(path), file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=_ROWS_PER_BATCH):
+            for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
                 for row in _batch_rows(batch, f"{path}, row", number):
                     number += 1
                     yield number, row
@@ -187,7 +187,7 @@ def _batch_rows(batch: pa.RecordBatch, place: str, rows_before: int) -> Iterator
     names = batch.schema.names
     json_names = [column.name for column in batch.schema if isinstance(column.type, pa.JsonType)]
     columns = [
-        _column_values(column, f"field {_show(name)}", place, rows_before)
+        _column_values(column, f"field {show(name)}", place, rows_before)
         for name, column in zip(names, batch.columns, strict=True)
     ]
     for number, cells in enumerate(zip(*columns, strict=True), rows_before + 1):
@@ -195,9 +195,9 @@ def _batch_rows(batch: pa.RecordBatch, place: str, rows_before: int) -> Iterator
         for name in json_names:
             if name in row:
                 try:
-                    row[name] = _parse_json(row[name], "the column's type is JSON")
+                    row[name] = parse_json(row[name], "the column's type is JSON")
                 except InputError as error:
-                    raise InputError(f"{place} {number}: field {_show(name)}: {error}") from None
+                    raise InputError(f"{place} {number}: field {show(name)}: {error}") from None
         yield row
 
 
@@ -223,21 +223,21 @@ def _frame_records(frame: pd.DataFrame) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _without_missing(names: Sequence[str], cells: Iterable[Any]) -> dict[str, Any]:
-    return {name: cell for name, cell in zip(names, cells, strict=True) if not _is_missing(cell)}
+    return {name: cell for name, cell in zip(names, cells, strict=True) if not is_missing(cell)}
 
 
 def _check_columns(source: str, names: Sequence[Any]) -> None:
     """Check a table's columns once, before its rows."""
     for name, count in Counter(names).items():
         if not isinstance(name, str):
-            raise InputError(f"{source}: column name {_show(name)} is not text; rename the column")
+            raise InputError(f"{source}: column name {show(name)} is not text; rename the column")
         if count > 1:
             raise InputError(
-                f"{source}: {count} columns are named {_show(name)}; rename or drop them"
+                f"{source}: {count} columns are named {show(name)}; rename or drop them"
             )
-    lacking = [name for name in _REQUIRED_FIELDS if name not in names]
+    lacking = [name for name in REQUIRED_FIELDS if name not in names]
     if lacking and "messages" not in names:
         raise InputError(
-            f"{source}: no column {', '.join(map(repr, lacking))} among {_show(list(names), 200)}; "
-            f"a pool needs {', '.join(_REQUIRED_FIELDS)}, or messages"
+            f"{source}: no column {', '.join(map(repr, lacking))} among {show(list(names), 200)}; "
+            f"a pool needs {', '.join(REQUIRED_FIELDS)}, or messages"
         )

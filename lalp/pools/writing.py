@@ -15,18 +15,18 @@ import pyarrow.parquet as pq
 from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.pool import (
-    _POOL_FIELDS,
-    _ROWS_PER_BATCH,
+    POOL_FIELDS,
+    ROWS_PER_BATCH,
     Message,
     Pool,
     Prompt,
     Response,
-    _check_extra,
-    _extra_types,
-    _show,
     build_pool,
+    check_extra,
+    extra_types,
+    show,
 )
-from lalp.pools.reading import _is_parquet, _parse_json
+from lalp.pools.reading import _is_parquet, parse_json
 
 TRAINING_FORMATS = ("messages", "prompt-completion", "llamafactory")
 
@@ -45,7 +45,7 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
     unused = pool.prompts.keys() - {response.prompt_id for response in pool.responses}
     if unused:
         raise InputError(
-            f"{len(unused)} prompts have no response ({_show(min(unused))}); a pool file holds one "
+            f"{len(unused)} prompts have no response ({show(min(unused))}); a pool file holds one "
             "response a record: drop such prompts first"
         )
     # Whatever load_pool would refuse is refused here, before there is a file.
@@ -60,7 +60,7 @@ def _record(pool: Pool, response: Response) -> dict[str, Any]:
     prompt = pool.prompts.get(response.prompt_id)
     if prompt is None:
         raise InputError(
-            f"response {_show(response.response_id)} names prompt_id {_show(response.prompt_id)}, "
+            f"response {show(response.response_id)} names prompt_id {show(response.prompt_id)}, "
             "which the pool does not hold"
         )
     record = {
@@ -73,7 +73,7 @@ def _record(pool: Pool, response: Response) -> dict[str, Any]:
         "correct": response.correct,
     }
     known = {name: value for name, value in record.items() if value is not None}
-    _check_extra(response)
+    check_extra(response)
     return known | dict(response.extra)
 
 
@@ -100,14 +100,14 @@ def _write_jsonl(pool: Pool, path: Path) -> None:
 
 
 def _write_parquet(pool: Pool, path: Path) -> None:
-    types = dict.fromkeys(_POOL_FIELDS, pa.string()) | {"correct": pa.bool_()}
+    types = dict.fromkeys(POOL_FIELDS, pa.string()) | {"correct": pa.bool_()}
     if not all(map(_is_text, pool.prompts.values())):
         types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
-    schema = pa.schema(types | _extra_types(pool))
+    schema = pa.schema(types | extra_types(pool))
     options = {"compression": "zstd", "write_page_checksum": True}
     with pq.ParquetWriter(path, schema, **options) as writer:
-        for start in range(0, len(pool.responses), _ROWS_PER_BATCH):
-            responses = pool.responses[start : start + _ROWS_PER_BATCH]
+        for start in range(0, len(pool.responses), ROWS_PER_BATCH):
+            responses = pool.responses[start : start + ROWS_PER_BATCH]
             rows = [_parquet_row(pool, response, schema) for response in responses]
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
@@ -143,7 +143,7 @@ def write_training(
             folder's ``dataset_info.json`` cannot be extended; nothing is written then.
     """
     if fmt not in TRAINING_FORMATS:
-        raise InputError(f"unknown training format {_show(fmt)}: use {', '.join(TRAINING_FORMATS)}")
+        raise InputError(f"unknown training format {show(fmt)}: use {', '.join(TRAINING_FORMATS)}")
     chosen = _chosen_responses(pool, response_ids)
     if fmt == "llamafactory":
         _write_llamafactory(pool, chosen, Path(path))
@@ -160,10 +160,10 @@ def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]
         raise InputError("no responses to write: the list of response ids is empty")
     for response_id, count in counts.items():
         if response_id not in by_id:
-            raise InputError(f"response id {_show(response_id)} is not in the pool")
+            raise InputError(f"response id {show(response_id)} is not in the pool")
         if count > 1:
             raise InputError(
-                f"response id {_show(response_id)} is given {count} times; give it once"
+                f"response id {show(response_id)} is given {count} times; give it once"
             )
     return [by_id[response_id] for response_id in counts]
 
@@ -218,7 +218,7 @@ def _check_turns(prompt: Prompt) -> None:
     turns = roles[1:] if roles[:1] == ["system"] else roles
     if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
         raise InputError(
-            f"prompt {_show(prompt.prompt_id)} has the turns {', '.join(roles)}; LLaMA-Factory "
+            f"prompt {show(prompt.prompt_id)} has the turns {', '.join(roles)}; LLaMA-Factory "
             "needs user and assistant in turn after at most one system message: use another "
             "format or leave the prompt out"
         )
@@ -232,7 +232,7 @@ def _dataset_info(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {"train": _LLAMAFACTORY_ENTRY}
     try:
-        info = _parse_json(path.read_text(encoding="utf-8"), "fix it or give another folder")
+        info = parse_json(path.read_text(encoding="utf-8"), "fix it or give another folder")
     except (InputError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: {error}") from None
     if not isinstance(info, dict):

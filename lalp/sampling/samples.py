@@ -46,7 +46,7 @@ from lalp.students.student import (
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-from lalp.files import _sha256, digest
+from lalp.files import digest
 from lalp.students.encoding import stop_token_ids
 
 log = logging.getLogger("lalp")
@@ -404,7 +404,7 @@ def _write_shard(folder: Path, found: Mapping[str, Completion]) -> None:
     """Write the samples of one batch, behind a line that tells whether they are whole and ours."""
     lines = [json.dumps([digest, asdict(completion)]) for digest, completion in found.items()]
     body = "".join(f"{line}\n" for line in lines)
-    header = json.dumps({"key": folder.name, "samples": len(found), "sha256": _sha256(body)})
+    header = json.dumps({"key": folder.name, "samples": len(found), "sha256": digest(body, 64)})
     with atomic_path(folder / f"{digest(list(found))}.jsonl") as temporary:
         temporary.write_text(f"{header}\n{body}", encoding="utf-8", newline="\n")
 
@@ -427,7 +427,7 @@ def _read_shard(path: Path) -> list[tuple[str, Completion]]:
     mark = json.loads(header)
     if mark["key"] != path.parent.name:
         raise ValueError("it was written for another model or by other code")
-    if mark["sha256"] != _sha256(body):
+    if mark["sha256"] != digest(body, 64):
         raise ValueError("it is damaged")
     return [(digest, Completion(**fields)) for digest, fields in map(json.loads, body.splitlines())]
 

@@ -36,7 +36,7 @@ class Group:
         return digest(parts if self.steps is None else [*parts, self.steps])
 
 
-def _follows_from_text(splitter: str | Steps) -> bool:
+def follows_from_text(splitter: str | Steps) -> bool:
     return isinstance(splitter, str) and splitter in SPLITTERS
 
 
@@ -54,7 +54,7 @@ def group_responses(
         InputError: If given steps do not fit the pool.
     """
     steps = None
-    if not _follows_from_text(splitter):
+    if not follows_from_text(splitter):
         steps = split_pool(pool, splitter, tokenizer=tokenizer)
     by_prompt: dict[str, list[Response]] = {}
     for response in pool.responses:

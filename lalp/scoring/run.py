@@ -19,12 +19,12 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from lalp.files import _write_text, build_dir, digest
+from lalp.files import build_dir, digest, write_text
 from lalp.pools.pool import Pool
 from lalp.scoring.candidates import ResponseScores, score_candidates
-from lalp.scoring.groups import Group, _follows_from_text, group_responses, make_tasks
+from lalp.scoring.groups import Group, follows_from_text, group_responses, make_tasks
 from lalp.scoring.plan import Task, plan_response
-from lalp.scoring.shards import _CODE, ScoreKey, _read_shards, _shard_table, _write_shard
+from lalp.scoring.shards import CODE, ScoreKey, read_shards, shard_table, write_shard
 from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
 from lalp.students.gguf import PACKAGED_STUDENT
@@ -87,19 +87,19 @@ def score(
         student=scorer.revision,
         tokenizer=digest(scorer.tokenizer.backend_tokenizer.to_str()),
         chat_template=digest(scorer.tokenizer.chat_template or ""),
-        splitter=splitter if _follows_from_text(splitter) else _GIVEN_STEPS,
+        splitter=splitter if follows_from_text(splitter) else _GIVEN_STEPS,
         windows=tuple(str(window) for window in parsed),
         with_tokens=with_tokens,
         dtype=scorer.dtype,
         device=scorer.device,
-        code=_CODE,
+        code=CODE,
     )
     folder = Path(store or build_dir() / "scores") / key.digest
     groups = group_responses(pool, scorer.tokenizer, splitter)
-    done = _read_shards(folder, key, groups)
+    done = read_shards(folder, key, groups)
     missing = [group for group in groups if group.digest not in done]
     if missing:
-        _write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
+        write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
         _score_missing(missing, scorer, parsed, key, folder, done, progress)
     frame = _join(pool, groups, done)
     name = splitter if isinstance(splitter, str) else _GIVEN_STEPS
@@ -154,8 +154,8 @@ def _score_missing(
             if group.digest not in done:
                 tasks = make_tasks(group, scorer.tokenizer, key.splitter, scorer.limit)
                 scores = _score_group(student, tasks, windows, bar.update)
-                table = _shard_table(tasks, scores, key)
-                _write_shard(folder / f"{group.digest}.parquet", table, key, group)
+                table = shard_table(tasks, scores, key)
+                write_shard(folder / f"{group.digest}.parquet", table, key, group)
                 done[group.digest] = table
 
 

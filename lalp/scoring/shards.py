@@ -52,9 +52,7 @@ def code_version() -> str:
 # --- shards ---------------------------------------------------------------------------------
 
 
-def _shard_table(
-    tasks: Sequence[Task], scores: Sequence[ResponseScores], key: ScoreKey
-) -> pa.Table:
+def shard_table(tasks: Sequence[Task], scores: Sequence[ResponseScores], key: ScoreKey) -> pa.Table:
     rows = []
     for task, result in zip(tasks, scores, strict=True):
         row = {
@@ -97,13 +95,13 @@ def _shard_schema(key: ScoreKey) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _write_shard(path: Path, table: pa.Table, key: ScoreKey, group: Group) -> None:
+def write_shard(path: Path, table: pa.Table, key: ScoreKey, group: Group) -> None:
     table = table.replace_schema_metadata({"lalp": f"{key.digest}/{group.digest}"})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)
 
 
-def _read_shards(folder: Path, key: ScoreKey, groups: Sequence[Group]) -> dict[str, pa.Table]:
+def read_shards(folder: Path, key: ScoreKey, groups: Sequence[Group]) -> dict[str, pa.Table]:
     """Finished shards by group digest; one that is damaged or not ours is reported and left out."""
     done = {}
     for group in groups:
@@ -136,4 +134,4 @@ def _read_shard(path: Path, key: ScoreKey, group: Group) -> pa.Table:
 
 
 # Read on import: an edit on disk changes nothing of what this process runs.
-_CODE = code_version()
+CODE = code_version()

@@ -8,14 +8,14 @@ from jaxtyping import Bool, Int
 
 from lalp.errors import InputError
 from lalp.selection.table import (
-    _candidates,
-    _check_selection,
-    _check_table,
-    _draws,
-    _take,
-    _with_left_out,
+    candidates,
+    check_selection,
+    check_table,
+    draws,
+    take,
+    with_left_out,
 )
-from lalp.stats import _generator
+from lalp.stats import seeded_generator
 
 # Correlation with the start falls below 0.1 within about 10 moves on a pool of four teachers.
 _MOVES_PER_TEACHER = 100
@@ -44,9 +44,9 @@ def select_random_matched(
     Raises:
         InputError: If ``like`` is not a selection from ``scores``.
     """
-    _check_table(scores)
-    _check_selection(like)
-    keep, left_out = _candidates(scores, [], skip_unscored=False)
+    check_table(scores)
+    check_selection(like)
+    keep, left_out = candidates(scores, [], skip_unscored=False)
     prompt_of, prompts = pd.factorize(scores["prompt_id"], sort=True)
     teacher_of, teachers = pd.factorize(scores["teacher"], sort=True)
     available = np.zeros((len(prompts), len(teachers)), dtype=bool)
@@ -56,12 +56,12 @@ def select_random_matched(
 
     rows, current = rows[np.argsort(rows)], current[np.argsort(rows)]
     used, current = np.unique(current, return_inverse=True)
-    generator = _generator("assignment", seed)
+    generator = seeded_generator("assignment", seed)
     assigned = np.full(len(prompts), -1)
     assigned[rows] = used[_assign_teachers(available[np.ix_(rows, used)], current, generator)]
     keep &= assigned[prompt_of] == teacher_of
-    chosen = _take(scores, keep, [_draws("matched", seed, scores)])
-    return _with_left_out(scores, chosen, left_out, "prompts outside the matched selection")
+    chosen = take(scores, keep, [draws("matched", seed, scores)])
+    return with_left_out(scores, chosen, left_out, "prompts outside the matched selection")
 
 
 def _check_available(like: pd.DataFrame, found: Bool[np.ndarray, " prompts"]) -> None:

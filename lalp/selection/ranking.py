@@ -11,8 +11,15 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from lalp.errors import InputError
-from lalp.selection.table import _TIE_NATS, _candidates, _check_table, _id_order, _score_values
-from lalp.stats import _bootstrap_means, _check_count, _chunks, _generator, _interval, _wilson
+from lalp.selection.table import TIE_NATS, candidates, check_table, id_order, score_values
+from lalp.stats import (
+    bootstrap_means,
+    check_count,
+    chunks,
+    percentile_interval,
+    seeded_generator,
+    wilson_interval,
+)
 
 # --- teachers ---------------------------------------------------------------------------------
 
@@ -52,8 +59,8 @@ def rank_teachers(
     """
     shared = _shared_means(scores, [column])
     means = shared.values[0].mean(axis=0)
-    resampled = _bootstrap_means(shared.values, num_resamples, seed)[:, 0]
-    low, high = _interval(resampled, level, shared.num_prompts)
+    resampled = bootstrap_means(shared.values, num_resamples, seed)[:, 0]
+    low, high = percentile_interval(resampled, level, shared.num_prompts)
     ranking = pd.DataFrame(
         {
             "teacher": shared.teachers,
@@ -101,8 +108,10 @@ def teacher_differences(
     means = shared.values[0].mean(axis=0)
     order = np.argsort(_ranks(means), kind="stable")
     higher, lower = (order[side] for side in np.triu_indices(len(order), 1))
-    resampled = _bootstrap_means(shared.values, num_resamples, seed)[:, 0]
-    low, high = _interval(resampled[:, higher] - resampled[:, lower], level, shared.num_prompts)
+    resampled = bootstrap_means(shared.values, num_resamples, seed)[:, 0]
+    low, high = percentile_interval(
+        resampled[:, higher] - resampled[:, lower], level, shared.num_prompts
+    )
     names = np.asarray(shared.teachers, dtype=object)
     differences = pd.DataFrame(
         {
@@ -112,7 +121,7 @@ def teacher_differences(
             "difference": np.maximum(means[higher] - means[lower], 0.0),
             "low": low,
             "high": high,
-            "resolved": low > _TIE_NATS,
+            "resolved": low > TIE_NATS,
         }
     )
     return shared.annotate(differences)
@@ -168,9 +177,9 @@ def tau_interval(
     """
     shared = _shared_means(scores, [column_a, column_b]).need_two_teachers()
     means = shared.values.mean(axis=1)
-    resampled = _bootstrap_means(shared.values, num_resamples, seed)
+    resampled = bootstrap_means(shared.values, num_resamples, seed)
     taus = _taus(_pair_signs(resampled[:, 0]), _pair_signs(resampled[:, 1]))
-    low, high = _interval(taus, level, shared.num_prompts)
+    low, high = percentile_interval(taus, level, shared.num_prompts)
     tau = stats.kendalltau(_ranks(means[0]), _ranks(means[1])).statistic
     return TauInterval(float(tau), float(low), float(high), shared.num_prompts)
 
@@ -207,7 +216,7 @@ def prompts_enough(
         InputError: If the column does not exist, a size is not between 1 and the number of shared
             prompts, no prompt is shared by all teachers, or there is only one teacher.
     """
-    _check_count("num_draws", num_draws)
+    check_count("num_draws", num_draws)
     shared = _shared_means(scores, [column]).need_two_teachers()
     sizes = _check_sizes(sizes, shared.num_prompts)
     means = shared.values[0].mean(axis=0)
@@ -218,8 +227,10 @@ def prompts_enough(
     is_top = _ranks(means) == 1
     orders = same.all(axis=-1).sum(axis=1)
     tops = same[..., is_top[first] | is_top[second]].all(axis=-1).sum(axis=1)
-    order_low, order_high = _wilson(orders, num_draws)
-    top_low, top_high = _wilson(tops, num_draws)
+    order_low, order_high = np.transpose(
+        [wilson_interval(k / num_draws, num_draws) for k in orders]
+    )
+    top_low, top_high = np.transpose([wilson_interval(k / num_draws, num_draws) for k in tops])
     curve = {
         "num_prompts": sizes,
         "order_share": orders / num_draws,
@@ -289,20 +300,20 @@ class _SharedMeans:
 
 def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
     """Average each teacher's candidates per prompt, on prompts where every teacher has one."""
-    _check_table(scores)
+    check_table(scores)
     if not columns:
         raise InputError("no score column is given: name at least one, for example galp")
-    keep, left_out = _candidates(scores, columns, skip_unscored=True)
+    keep, left_out = candidates(scores, columns, skip_unscored=True)
     prompt_of, prompts = pd.factorize(scores["prompt_id"], sort=True)
     teacher_of, teachers = pd.factorize(scores["teacher"], sort=True)
     # Sums in order of ids, so that not even their last bits depend on the order of the table.
-    rows = np.argsort(_id_order(scores), kind="stable")
+    rows = np.argsort(id_order(scores), kind="stable")
     rows = rows[keep[rows]]
     cell = prompt_of[rows] * len(teachers) + teacher_of[rows]
     shape = (len(prompts), len(teachers))
     counts = np.bincount(cell, minlength=len(prompts) * len(teachers)).reshape(shape)
     sums = [
-        np.bincount(cell, _score_values(scores, column)[rows], counts.size).reshape(shape)
+        np.bincount(cell, score_values(scores, column)[rows], counts.size).reshape(shape)
         for column in columns
     ]
     shared = counts.all(axis=1)
@@ -336,9 +347,9 @@ def _subset_means(
     seed: int,
 ) -> Float[np.ndarray, "sizes draws teachers"]:
     """Teacher means over the first prompts of random orders, for each number of prompts."""
-    generator = _generator("subsets", seed)
+    generator = seeded_generator("subsets", seed)
     means = np.empty((len(sizes), num_draws, values.shape[1]))
-    for part in _chunks(num_draws, values.size):
+    for part in chunks(num_draws, values.size):
         order = np.tile(np.arange(len(values)), (part.stop - part.start, 1))
         sums = values[generator.permuted(order, axis=1)].cumsum(axis=1)[:, sizes - 1]
         means[:, part] = (sums / sizes[:, None]).swapaxes(0, 1)
@@ -347,14 +358,14 @@ def _subset_means(
 
 def _ranks(means: Float[np.ndarray, " teachers"]) -> Int[np.ndarray, " teachers"]:
     """1 = highest; teachers that tie share the better rank."""
-    return 1 + (means[None, :] > means[:, None] + _TIE_NATS).sum(axis=1)
+    return 1 + (means[None, :] > means[:, None] + TIE_NATS).sum(axis=1)
 
 
 def _top_shares(
     resampled: Float[np.ndarray, "resamples teachers"],
 ) -> Float[np.ndarray, " teachers"]:
     """Share of resamples in which each teacher is first; teachers that tie divide it."""
-    is_top = resampled >= resampled.max(axis=1, keepdims=True) - _TIE_NATS
+    is_top = resampled >= resampled.max(axis=1, keepdims=True) - TIE_NATS
     return (is_top / is_top.sum(axis=1, keepdims=True)).mean(axis=0)
 
 
@@ -362,7 +373,7 @@ def _pair_signs(means: Float[np.ndarray, "... teachers"]) -> Int[np.ndarray, "..
     """For each pair of teachers: 1 if the former is higher, -1 if lower, 0 if they tie."""
     first, second = np.triu_indices(means.shape[-1], 1)
     gap = means[..., first] - means[..., second]
-    return np.where(np.abs(gap) > _TIE_NATS, np.sign(gap), 0).astype(np.int64)
+    return np.where(np.abs(gap) > TIE_NATS, np.sign(gap), 0).astype(np.int64)
 
 
 def _taus(

@@ -17,19 +17,19 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.scoring.windows import Window, parse_window
 from lalp.selection.table import (
-    _candidates,
-    _check_selection,
-    _check_table,
-    _draws,
-    _id_order,
-    _only_window,
-    _require_columns,
-    _score_values,
-    _take,
-    _with_left_out,
+    candidates,
+    check_selection,
+    check_table,
+    draws,
+    id_order,
+    only_window,
+    require_columns,
+    score_values,
+    take,
+    with_left_out,
 )
 from lalp.selection.variants import LOWER_IS_BETTER, VARIANTS, add_variants, variant_column
-from lalp.stats import _hash
+from lalp.stats import stable_hash
 
 RULES = ("random", "galp", "galp-middle", "galp-lowest", "lalp", "lalp-lowest", *VARIANTS)
 THIRDS = ("highest", "middle", "lowest")
@@ -100,22 +100,22 @@ def select(
     """
     if tie not in get_args(Tie):
         raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
-    _check_table(scores)
+    check_table(scores)
     if window is None and rule in _WINDOW_RULES:
-        window = _only_window(scores)
+        window = only_window(scores)
     column = score_column(rule, window)
     if rule in VARIANTS and column not in scores.columns:
         scores = add_variants(scores, [rule], window)
     columns = [] if column is None else [column]
-    keep, left_out = _candidates(scores, columns, skip_unscored=skip_unscored)
+    keep, left_out = candidates(scores, columns, skip_unscored=skip_unscored)
     if column is None:
-        keys = [_draws("rule", seed, scores)]
+        keys = [draws("rule", seed, scores)]
     else:
-        values = _score_values(scores, column)
+        values = score_values(scores, column)
         lowest = rule.endswith("lowest") or rule in LOWER_IS_BETTER
         keys = [values if lowest else -values, *_tie_keys(scores, tie, seed)]
-    chosen = _take(scores, keep, keys, middle=rule.endswith("middle"))
-    return _with_left_out(scores, chosen, left_out, "prompts without a candidate")
+    chosen = take(scores, keep, keys, middle=rule.endswith("middle"))
+    return with_left_out(scores, chosen, left_out, "prompts without a candidate")
 
 
 def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
     Raises:
         InputError: If the table holds no response by that teacher.
     """
-    _require_columns(scores, ["teacher"])
+    require_columns(scores, ["teacher"])
     rows = scores[scores["teacher"] == teacher].reset_index(drop=True)
     if rows.empty:
         known = ", ".join(sorted(map(str, scores["teacher"].unique())))
@@ -149,17 +149,17 @@ def select_third(scores: pd.DataFrame, third: str, column: str = "galp") -> pd.D
     """
     if third not in THIRDS:
         raise InputError(f"there is no third {third!r}: choose one of {', '.join(THIRDS)}")
-    _check_table(scores)
-    keep, left_out = _candidates(scores, [column], skip_unscored=False)
+    check_table(scores)
+    keep, left_out = candidates(scores, [column], skip_unscored=False)
     rows = np.flatnonzero(keep)
     if scores.iloc[rows]["prompt_id"].duplicated().any() or len(rows) < len(THIRDS):
         raise InputError(
             f"{len(rows)} candidates cannot be cut into thirds: give one response per prompt, by "
             "one teacher, of at least three prompts"
         )
-    order = rows[np.lexsort([_id_order(scores)[rows], -_score_values(scores, column)[rows]])]
+    order = rows[np.lexsort([id_order(scores)[rows], -score_values(scores, column)[rows]])]
     chosen = np.sort(np.array_split(order, len(THIRDS))[THIRDS.index(third)])
-    return _with_left_out(
+    return with_left_out(
         scores, scores.iloc[chosen].reset_index(drop=True), left_out, "prompts of other thirds"
     )
 
@@ -173,10 +173,11 @@ def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> 
     Raises:
         InputError: If not even the shortest response fits.
     """
-    _check_selection(selected)
-    _require_columns(selected, ["num_tokens"])
+    check_selection(selected)
+    require_columns(selected, ["num_tokens"])
     order = sorted(
-        range(len(selected)), key=lambda i: _hash("tokens", seed, selected["prompt_id"].iloc[i])
+        range(len(selected)),
+        key=lambda i: stable_hash("tokens", seed, selected["prompt_id"].iloc[i]),
     )
     kept, used = [], 0
     for i in order:
@@ -194,7 +195,7 @@ def teacher_mix(selected: pd.DataFrame) -> pd.DataFrame:
 
     Teachers stand in order of their names; one that was never chosen has no row.
     """
-    _require_columns(selected, ["teacher"])
+    require_columns(selected, ["teacher"])
     count = selected["teacher"].value_counts().sort_index()
     return pd.DataFrame({"count": count, "percent": 100 * count / max(1, count.sum())})
 
@@ -205,8 +206,8 @@ def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
     Raises:
         InputError: If a selection has a prompt twice, or the two share no prompt.
     """
-    _check_selection(selected_a)
-    _check_selection(selected_b)
+    check_selection(selected_a)
+    check_selection(selected_b)
     key = ["prompt_id", "response_id"]
     both = selected_a[key].merge(selected_b[key], on="prompt_id")
     if both.empty:
@@ -217,8 +218,8 @@ def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
 def _tie_keys(scores: pd.DataFrame, tie: Tie, seed: int) -> list[np.ndarray]:
     """What to sort equal scores by, before the response id."""
     if tie == "random":
-        return [_draws("tie", seed, scores)]
+        return [draws("tie", seed, scores)]
     if tie == "shortest":
-        _require_columns(scores, ["num_tokens"])
-        return [_score_values(scores, "num_tokens")]
+        require_columns(scores, ["num_tokens"])
+        return [score_values(scores, "num_tokens")]
     return []

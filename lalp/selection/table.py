@@ -9,16 +9,16 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from lalp.errors import InputError
-from lalp.stats import _hash
+from lalp.stats import stable_hash
 
 # Sums over prompts in another order differ by about 1e-14 nats: smaller gaps than this are ties.
-_TIE_NATS = 1e-12
+TIE_NATS = 1e-12
 
 
 # --- reading the table ------------------------------------------------------------------------
 
 
-def _require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
+def require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
     missing = [name for name in names if name not in frame.columns]
     if missing:
         raise InputError(
@@ -26,10 +26,10 @@ def _require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
         )
 
 
-def _check_table(scores: pd.DataFrame) -> None:
+def check_table(scores: pd.DataFrame) -> None:
     """Refuse a table without rows, without a needed column, or with missing or repeated ids."""
     names = ["prompt_id", "response_id", "teacher"]
-    _require_columns(scores, [*names, "correct"])
+    require_columns(scores, [*names, "correct"])
     if scores.empty:
         raise InputError("the scores table has no rows: score a pool first")
     for name in names:
@@ -45,8 +45,8 @@ def _check_table(scores: pd.DataFrame) -> None:
         )
 
 
-def _check_selection(selected: pd.DataFrame) -> None:
-    _require_columns(selected, ["prompt_id", "response_id", "teacher"])
+def check_selection(selected: pd.DataFrame) -> None:
+    require_columns(selected, ["prompt_id", "response_id", "teacher"])
     if selected.empty:
         raise InputError("the selection has no rows")
     repeated = selected["prompt_id"].duplicated()
@@ -63,7 +63,7 @@ def _score_columns(scores: pd.DataFrame) -> list[str]:
     return [name for name in names if name == "galp" or name.startswith("lalp@")]
 
 
-def _only_window(scores: pd.DataFrame) -> str:
+def only_window(scores: pd.DataFrame) -> str:
     """The window of the table's only LALP column."""
     windows = [name.removeprefix("lalp@") for name in _score_columns(scores) if name != "galp"]
     if len(windows) == 1:
@@ -72,7 +72,7 @@ def _only_window(scores: pd.DataFrame) -> str:
     raise InputError(f"a LALP rule needs a window; {found}")
 
 
-def _score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"]:
+def score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"]:
     """A score column as floats; whatever is not a finite number counts as unscored (NaN)."""
     if column not in scores.columns:
         raise InputError(
@@ -97,14 +97,14 @@ def _incorrect(scores: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
     return correct.eq(False).fillna(False).to_numpy(dtype=bool)
 
 
-def _candidates(
+def candidates(
     scores: pd.DataFrame, columns: Sequence[str], *, skip_unscored: bool
 ) -> tuple[Bool[np.ndarray, " rows"], dict[str, int]]:
     """Rows that may be chosen, and how many were left out: wrong ones, and ones without a score."""
     wrong = _incorrect(scores)
     unscored = np.zeros(len(scores), dtype=bool)
     for column in columns:
-        missing = ~wrong & np.isnan(_score_values(scores, column))
+        missing = ~wrong & np.isnan(score_values(scores, column))
         if missing.any() and not skip_unscored:
             raise InputError(_unscored_message(scores, column, missing, int((~wrong).sum())))
         unscored |= missing
@@ -125,21 +125,21 @@ def _unscored_message(
     )
 
 
-def _draws(label: str, seed: int, scores: pd.DataFrame) -> np.ndarray:
+def draws(label: str, seed: int, scores: pd.DataFrame) -> np.ndarray:
     """A uniform 64-bit number per response: the smallest of a prompt is a uniform choice.
 
     Hashing instead of a generator makes a choice independent of row order and of other prompts.
     """
     ids = zip(scores["prompt_id"], scores["response_id"], strict=True)
-    return np.array([_hash(label, seed, *pair) for pair in ids], dtype=np.uint64)
+    return np.array([stable_hash(label, seed, *pair) for pair in ids], dtype=np.uint64)
 
 
-def _id_order(scores: pd.DataFrame) -> Int[np.ndarray, " rows"]:
+def id_order(scores: pd.DataFrame) -> Int[np.ndarray, " rows"]:
     """Place of each row's response id among all, as text."""
     return pd.factorize(scores["response_id"].astype(str), sort=True)[0]
 
 
-def _take(
+def take(
     scores: pd.DataFrame,
     keep: Bool[np.ndarray, " rows"],
     keys: Sequence[np.ndarray],
@@ -148,7 +148,7 @@ def _take(
 ) -> pd.DataFrame:
     """Per prompt, the kept row that is first, or in the middle, by ``keys``, then by id."""
     prompts = pd.factorize(scores["prompt_id"])[0]
-    order = np.lexsort([_id_order(scores), *reversed(keys), prompts])
+    order = np.lexsort([id_order(scores), *reversed(keys), prompts])
     order = order[keep[order]]
     _, place, counts = np.unique(prompts[order], return_index=True, return_counts=True)
     if middle:
@@ -156,7 +156,7 @@ def _take(
     return scores.iloc[order[place]].reset_index(drop=True)
 
 
-def _with_left_out(
+def with_left_out(
     scores: pd.DataFrame, chosen: pd.DataFrame, left_out: dict[str, int], reason: str
 ) -> pd.DataFrame:
     """Attach the counts, ``reason`` being that of the prompts without a chosen response."""

@@ -21,7 +21,7 @@ PACKAGED_STUDENT = "smollm2-135m"
 _CONVERSION_VERSION = 1
 
 
-def _convert_gguf(gguf: Path) -> Path:
+def convert_gguf(gguf: Path) -> Path:
     """Folder with the GGUF file's weights as float32 safetensors, written once.
 
     Reading GGUF takes a quarter of a minute each time, and quantized files are not memory-mapped.
@@ -46,7 +46,7 @@ def _convert_gguf(gguf: Path) -> Path:
 
 def _write_safetensors(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    with _unreadable(str(gguf)):
+    with unreadable(str(gguf)):
         tokenizer = AutoTokenizer.from_pretrained(**source)
         quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     config = quantized.config
@@ -62,7 +62,7 @@ def _write_safetensors(gguf: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _unreadable(name: str) -> Iterator[None]:
+def unreadable(name: str) -> Iterator[None]:
     """Say which student cannot be loaded; what the libraries raise on damaged files is anything."""
     try:
         yield

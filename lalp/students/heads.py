@@ -35,7 +35,7 @@ Columns = slice | Int[Tensor, "columns"]
 _ALL = slice(None)
 
 
-def _split_model(
+def split_model(
     model: PreTrainedModel,
 ) -> tuple[Callable[..., tuple[Tensor, Any]], Callable[..., Tensor]]:
     """Body and head whose composition reproduces the model's own logits.

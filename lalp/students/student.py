@@ -18,8 +18,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import student_gguf_path
 from lalp.errors import InputError
-from lalp.students.gguf import PACKAGED_STUDENT, _convert_gguf, _unreadable
-from lalp.students.heads import _split_model
+from lalp.students.gguf import PACKAGED_STUDENT, convert_gguf, unreadable
+from lalp.students.heads import split_model
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def load_student(
     source = locate_student(name)
     options = {"trust_remote_code": trust_remote_code}
     tokenizer = load_tokenizer(name, source, **options)
-    with _unreadable(name):
+    with unreadable(name):
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, **options
         )
@@ -149,7 +149,7 @@ def make_student(
 ) -> Student:
     """Wrap a model that is already in memory."""
     model = model.eval()
-    body, head = _split_model(model)
+    body, head = split_model(model)
     return Student(name, revision, model, tokenizer, body, head)
 
 
@@ -162,7 +162,7 @@ def load_tokenizer(
         InputError: If there is none, or it is not a fast one (offsets are needed).
     """
     source = source or locate_student(name)
-    with _unreadable(name):
+    with unreadable(name):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     if not tokenizer.is_fast:
         raise InputError(
@@ -179,7 +179,7 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
         InputError: If there is none.
     """
     source = locate_student(name)
-    with _unreadable(name):
+    with unreadable(name):
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
 
 
@@ -190,12 +190,12 @@ def locate_student(name: str) -> str:
         InputError: If a path is given and nothing is there.
     """
     if name == PACKAGED_STUDENT:
-        return str(_convert_gguf(student_gguf_path()))
+        return str(convert_gguf(student_gguf_path()))
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise InputError(f"student {name!r}: no such GGUF file: check the path")
-        return str(_convert_gguf(path))
+        return str(convert_gguf(path))
     if path.is_dir():
         return str(path)
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1:

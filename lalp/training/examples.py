@@ -17,7 +17,7 @@ from lalp.pools.pool import Pool, Prompt, Response
 from lalp.pools.reading import load_pool
 from lalp.students.encoding import encode, end_of_turn, render_prompt
 
-_IGNORED = -100  # the label of a token outside the loss
+IGNORED = -100  # the label of a token outside the loss
 
 
 # --- data -----------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class Example:
     @property
     def labels(self) -> list[int]:
         """The ids in the loss, -100 before them."""
-        return [_IGNORED] * self.num_prompt + list(self.input_ids[self.num_prompt :])
+        return [IGNORED] * self.num_prompt + list(self.input_ids[self.num_prompt :])
 
 
 def load_examples(path: str | os.PathLike) -> list[tuple[Prompt, Response]]:
@@ -187,7 +187,7 @@ def order_examples(
     return steps
 
 
-def _make_examples(
+def make_examples(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Prompt, Response]], limit: int
 ) -> list[Example]:
     if not pairs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -17,16 +16,16 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from lalp.errors import InputError
-from lalp.files import atomic_path
+from lalp.files import file_digest, write_json
 
 log = logging.getLogger("lalp")
 
 
-_RUN, _LOG, _HELD_OUT = "run.json", "training_log.csv", "held_out.csv"
-_MANIFEST = "manifest.json"
+RUN, LOG, HELD_OUT = "run.json", "training_log.csv", "held_out.csv"
+MANIFEST = "manifest.json"
 
 
-def _speaks() -> bool:
+def speaks() -> bool:
     """Whether this is the process that writes files and messages."""
     return PartialState().is_main_process
 
@@ -34,12 +33,12 @@ def _speaks() -> bool:
 # --- folders --------------------------------------------------------------------------------
 
 
-def _partial(out: Path) -> Path:
+def partial(out: Path) -> Path:
     return out.with_name(f"{out.name}.partial")
 
 
 @contextmanager
-def _open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str | None]]:
+def open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str | None]]:
     """Whether the run is finished, and the checkpoint to go on from; the same in all processes.
 
     The main process alone looks and writes; a lock keeps a second run out.
@@ -47,7 +46,7 @@ def _open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, st
     found: list[Any] = [None, None]
     lock = None
     try:
-        if _speaks():
+        if speaks():
             try:
                 found, lock = _look(out, identity)
             except InputError as error:
@@ -64,16 +63,16 @@ def _open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, st
 
 
 def _look(out: Path, identity: dict[str, Any]) -> tuple[list[Any], int | None]:
-    """What `_open_folder` yields, and the lock."""
+    """What `open_folder` yields, and the lock."""
     if _holds_run(out, identity):
-        shutil.rmtree(_partial(out), ignore_errors=True)  # of a run killed while it cleaned up
+        shutil.rmtree(partial(out), ignore_errors=True)  # of a run killed while it cleaned up
         return [True, None], None
-    lock = _lock(_partial(out))
+    lock = _lock(partial(out))
     try:
         if _holds_run(out, identity):  # finished by another process in between
-            shutil.rmtree(_partial(out), ignore_errors=True)
+            shutil.rmtree(partial(out), ignore_errors=True)
             return [True, None], lock
-        return [False, _find_checkpoint(_partial(out), identity)], lock
+        return [False, _find_checkpoint(partial(out), identity)], lock
     except BaseException:
         os.close(lock)
         raise
@@ -89,7 +88,7 @@ def _holds_run(out: Path, identity: dict[str, Any]) -> bool:
 
 def _check_identity(folder: Path, identity: dict[str, Any], what: str) -> None:
     try:
-        found = dict(json.loads((folder / _RUN).read_text(encoding="utf-8"))["run"])
+        found = dict(json.loads((folder / RUN).read_text(encoding="utf-8"))["run"])
     except (OSError, ValueError, LookupError, TypeError):
         raise InputError(
             f"{folder}: exists and is no folder of lalp train: give another folder"
@@ -121,13 +120,13 @@ def _lock(folder: Path) -> int:
 
 def _find_checkpoint(folder: Path, identity: dict[str, Any]) -> str | None:
     """The newest sound checkpoint of this run; damaged ones are reported and removed."""
-    if not (folder / _RUN).exists():
+    if not (folder / RUN).exists():
         if any(path.name != "lock" and path.suffix != ".tmp" for path in folder.iterdir()):
             raise InputError(f"{folder}: is no folder of lalp train: delete it or rename it")
-        _write_json(folder / _RUN, {"run": identity})
+        write_json(folder / RUN, {"run": identity})
         return None
     _check_identity(folder, identity, "another run, unfinished")
-    for path in _checkpoints(folder):
+    for path in checkpoints(folder):
         problem = _damage(path)
         if problem is None:
             return str(path)
@@ -136,7 +135,7 @@ def _find_checkpoint(folder: Path, identity: dict[str, Any]) -> str | None:
     return None
 
 
-def _checkpoints(folder: Path) -> list[Path]:
+def checkpoints(folder: Path) -> list[Path]:
     """Folders of checkpoints, the newest first."""
     numbered = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
     return sorted(numbered, key=lambda path: int(path.name[11:]), reverse=True)
@@ -145,22 +144,12 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, if anything."""
     try:
-        digests = json.loads((checkpoint / _MANIFEST).read_text(encoding="utf-8"))
+        digests = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
         for name, digest in digests.items():
-            if _file_digest(checkpoint / name) != digest:
+            if file_digest(checkpoint / name) != digest:
                 return f"{name} is damaged"
     except OSError as error:
         return f"{Path(error.filename).name}: {error.strerror}"
     except (ValueError, AttributeError):
-        return f"{_MANIFEST} is damaged"
+        return f"{MANIFEST} is damaged"
     return None
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -20,8 +20,8 @@ from lalp.scoring.plan import Task
 from lalp.scoring.windows import Window
 from lalp.students.heads import take_logits
 from lalp.students.student import Student, make_student
-from lalp.training.folder import _speaks
-from lalp.training.job import _Job
+from lalp.training.folder import speaks
+from lalp.training.job import Job
 
 log = logging.getLogger("lalp")
 
@@ -32,7 +32,7 @@ _SHARDED_BATCH_TOKENS = 2048
 # --- held-out likelihoods -------------------------------------------------------------------
 
 
-def _score_held_out(trainer: SFTTrainer, job: _Job) -> list[list[Any]]:
+def score_held_out(trainer: SFTTrainer, job: Job) -> list[list[Any]]:
     """GALP, LALP and the reason why one is missing, of each held-out response, in order."""
     by_prompt = groupby(job.tasks.values(), key=lambda item: item[1].encoded.prompt_ids)
     groups = [[task for _, task in members] for _, members in by_prompt]
@@ -66,9 +66,9 @@ def _score_group(
     ]
 
 
-def _say_unscored(scores: Sequence[Sequence[Any]]) -> None:
+def say_unscored(scores: Sequence[Sequence[Any]]) -> None:
     reasons = [reason for _, _, reason in scores if reason]
-    if reasons and _speaks():
+    if reasons and speaks():
         log.warning(
             "%d of %d held-out responses lack a score and are left out of its mean: %s",
             *(len(reasons), len(scores), reasons[0]),

@@ -29,8 +29,8 @@ from lalp.students.student import (
     revision,
     usable_device,
 )
-from lalp.training.examples import Example, HeldOut, _make_examples, load_examples
-from lalp.training.folder import _partial, _speaks
+from lalp.training.examples import Example, HeldOut, load_examples, make_examples
+from lalp.training.folder import partial, speaks
 from lalp.training.recipes import Recipe
 
 log = logging.getLogger("lalp")
@@ -40,7 +40,7 @@ log = logging.getLogger("lalp")
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """All that is decided before any weights are loaded.
 
     Attributes:
@@ -93,7 +93,7 @@ class _Job:
         }
 
 
-def _plan_job(
+def plan_job(
     data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
     student: str,
     recipe: Recipe,
@@ -101,7 +101,7 @@ def _plan_job(
     held_out: HeldOut | None,
     evaluations: int,
     trust_remote_code: bool,
-) -> _Job:
+) -> Job:
     """Read and tokenize everything."""
     from_file = isinstance(data, str | os.PathLike)
     pairs = load_examples(data) if from_file else list(data)
@@ -109,7 +109,7 @@ def _plan_job(
     model_config = load_config(student, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
     positions = max_positions(model_config)
-    return _Job(
+    return Job(
         student=student,
         source=source,
         revision=revision(source, model_config),
@@ -118,7 +118,7 @@ def _plan_job(
         recipe=recipe,
         config=config,
         data=Path(data).name if from_file else None,
-        examples=_make_examples(tokenizer, pairs, min(recipe.max_length, positions)),
+        examples=make_examples(tokenizer, pairs, min(recipe.max_length, positions)),
         tasks=_held_out_tasks(held_out, tokenizer, positions, pairs) if held_out else {},
         window=parse_window(held_out.window) if held_out else None,
         evaluations=evaluations,
@@ -140,14 +140,14 @@ def _held_out_tasks(
             tasks[response.response_id] = (response.prompt_id, task)
     trained = {prompt.messages for prompt, _ in pairs}
     leaked = sum(prompt.messages in trained for prompt in held_out.pool.prompts.values())
-    if leaked and _speaks():
+    if leaked and speaks():
         log.warning("%d held-out prompts are also trained on", leaked)
     return tasks
 
 
-def _say_cut(job: _Job) -> None:
+def say_cut(job: Job) -> None:
     cut = [example for example in job.examples if example.cut]
-    if cut and _speaks():
+    if cut and speaks():
         log.warning(
             "%d of %d examples are longer than %d tokens and were cut, as LLaMA-Factory cuts them",
             *(len(cut), len(job.examples), len(cut[0].input_ids)),
@@ -157,12 +157,12 @@ def _say_cut(job: _Job) -> None:
 # --- the trainer ----------------------------------------------------------------------------
 
 
-def _trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> SFTConfig:
+def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> SFTConfig:
     """What the trainer is told; making it also joins the processes that accelerate launched."""
     on_cpu = _is_cpu(device)
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     config = SFTConfig(
-        output_dir=str(_partial(out)),
+        output_dir=str(partial(out)),
         use_cpu=on_cpu,
         bf16=recipe.bf16 and not on_cpu,
         seed=seed,

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from lalp.scoring.plan import Task
-from lalp.training.folder import _HELD_OUT, _LOG
+from lalp.training.folder import HELD_OUT, LOG
 
 _LOG_COLUMNS = (
     *("step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens"),
@@ -23,7 +23,7 @@ _LOG_COLUMNS = (
 
 def load_log(folder: str | os.PathLike) -> pd.DataFrame:
     """The log of a finished run: what `train` returned."""
-    return pd.read_csv(Path(folder) / _LOG, float_precision="round_trip")
+    return pd.read_csv(Path(folder) / LOG, float_precision="round_trip")
 
 
 def log_summary(table: pd.DataFrame) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def load_held_out(folder: str | os.PathLike) -> pd.DataFrame:
     """
     # Ids may look like numbers, or like a missing value.
     return pd.read_csv(
-        Path(folder) / _HELD_OUT,
+        Path(folder) / HELD_OUT,
         float_precision="round_trip",
         dtype={"prompt_id": str, "response_id": str, "reason": str},
         keep_default_na=False,
@@ -57,11 +57,11 @@ def load_held_out(folder: str | os.PathLike) -> pd.DataFrame:
     )
 
 
-def _measurements(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def measurements(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [entry for entry in history if "held_out" in entry]
 
 
-def _log_table(
+def log_table(
     history: Sequence[dict[str, Any]], num_tokens: Callable[[int], int], steps_per_epoch: float
 ) -> pd.DataFrame:
     rows: dict[int, dict[str, Any]] = {}
@@ -83,12 +83,12 @@ def _mean_known(scores: Float[np.ndarray, "responses 2"]) -> Float[np.ndarray, "
     return pd.DataFrame(scores).mean().to_numpy()
 
 
-def _held_out_table(
+def held_out_table(
     history: Sequence[dict[str, Any]], tasks: Mapping[str, tuple[str, Task]]
 ) -> pd.DataFrame:
     rows = [
         (entry["step"], prompt_id, response_id, *scores)
-        for entry in _measurements(history)
+        for entry in measurements(history)
         for (response_id, (prompt_id, _)), scores in zip(
             tasks.items(), entry["held_out"], strict=True
         )

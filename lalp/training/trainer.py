@@ -37,23 +37,22 @@ from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from lalp.errors import InputError
+from lalp.files import file_digest, write_json
 from lalp.pools.pool import Prompt, Response
-from lalp.training.examples import _IGNORED, HeldOut, order_examples
+from lalp.training.examples import IGNORED, HeldOut, order_examples
 from lalp.training.folder import (
-    _HELD_OUT,
-    _LOG,
-    _MANIFEST,
-    _RUN,
-    _checkpoints,
-    _file_digest,
-    _open_folder,
-    _partial,
-    _speaks,
-    _write_json,
+    HELD_OUT,
+    LOG,
+    MANIFEST,
+    RUN,
+    checkpoints,
+    open_folder,
+    partial,
+    speaks,
 )
-from lalp.training.held_out import _say_unscored, _score_held_out
-from lalp.training.job import _Job, _plan_job, _say_cut, _trainer_config
-from lalp.training.log import _held_out_table, _log_table, _measurements, load_log
+from lalp.training.held_out import say_unscored, score_held_out
+from lalp.training.job import Job, plan_job, say_cut, trainer_config
+from lalp.training.log import held_out_table, load_log, log_table, measurements
 from lalp.training.recipes import Recipe, check_recipe
 
 # Without `save_steps`, a checkpoint is written whenever this many seconds of work could be lost.
@@ -106,11 +105,11 @@ def train(
     check_recipe(recipe)
     _check_counts(evaluations, save_steps)
     out = Path(out).expanduser().resolve()
-    config = _trainer_config(out, recipe, seed, device)
-    job = _plan_job(data, student, recipe, config, held_out, evaluations, trust_remote_code)
-    with _open_folder(out, job.identity()) as (is_done, checkpoint):
+    config = trainer_config(out, recipe, seed, device)
+    job = plan_job(data, student, recipe, config, held_out, evaluations, trust_remote_code)
+    with open_folder(out, job.identity()) as (is_done, checkpoint):
         if not is_done:
-            _say_cut(job)
+            say_cut(job)
             course = _Course(job, save_steps, progress)
             trainer = _make_trainer(job, course)
             trainer.train(resume_from_checkpoint=checkpoint)
@@ -125,7 +124,7 @@ def _check_counts(evaluations: int, save_steps: int | None) -> None:
         raise InputError(f"save_steps must be at least 1, not {save_steps}")
 
 
-def _load_model(job: _Job) -> PreTrainedModel:
+def _load_model(job: Job) -> PreTrainedModel:
     """The student's weights in float32, in a layout that no scoring has touched."""
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -146,7 +145,7 @@ def _load_model(job: _Job) -> PreTrainedModel:
     return model
 
 
-def _make_trainer(job: _Job, course: _Course) -> _Trainer:
+def _make_trainer(job: Job, course: _Course) -> _Trainer:
     if job.config.device.type != "cpu":
         # Asks for deterministic kernels; an operation that has none warns, and is used.
         enable_full_determinism(job.config.seed, warn_only=True)
@@ -155,7 +154,7 @@ def _make_trainer(job: _Job, course: _Course) -> _Trainer:
     data = Dataset.from_dict(
         {
             "input_ids": [*(list(e.input_ids) for e in job.examples), [pad, pad]],
-            "labels": [*(e.labels for e in job.examples), [_IGNORED, _IGNORED]],
+            "labels": [*(e.labels for e in job.examples), [IGNORED, IGNORED]],
         }
     )
     # The last one fills up steps: no token of it is in the loss.
@@ -204,7 +203,7 @@ class _Trainer(SFTTrainer):
         if self.args.device.type != "cpu" or not self._keeps_logits():
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         targets = inputs["labels"][:, 1:]
-        places = (targets != _IGNORED).any(0).nonzero()[:, 0]
+        places = (targets != IGNORED).any(0).nonzero()[:, 0]
         logits = model(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
@@ -240,9 +239,9 @@ class _Trainer(SFTTrainer):
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        digests = {str(path.relative_to(folder)): _file_digest(path) for path in files}
-        _write_json(folder / _MANIFEST, digests)
-        for old in _checkpoints(folder.parent)[2:]:
+        digests = {str(path.relative_to(folder)): file_digest(path) for path in files}
+        write_json(folder / MANIFEST, digests)
+        for old in checkpoints(folder.parent)[2:]:
             shutil.rmtree(old)
 
 
@@ -257,7 +256,7 @@ class _Course(TrainerCallback):
         trainer: Set as soon as it exists.
     """
 
-    def __init__(self, job: _Job, save_steps: int | None, progress: bool) -> None:
+    def __init__(self, job: Job, save_steps: int | None, progress: bool) -> None:
         config, lengths = job.config, [len(example.input_ids) for example in job.examples]
         per_device = config.per_device_train_batch_size * config.gradient_accumulation_steps
         self.job = job
@@ -279,7 +278,7 @@ class _Course(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Where not silenced here, tqdm still heeds TQDM_DISABLE.
-        options = {} if self._progress and _speaks() else {"disable": True}
+        options = {} if self._progress and speaks() else {"disable": True}
         done = state.global_step
         self._bar = tqdm(total=len(self.steps), initial=done, unit="step", **options)
         self._saved = time.monotonic()
@@ -314,12 +313,12 @@ class _Course(TrainerCallback):
 
     def _measure(self, state: Any) -> None:
         """Score held-out responses, unless the checkpoint that the run went on from has them."""
-        step, done = state.global_step, {e["step"] for e in _measurements(state.log_history)}
+        step, done = state.global_step, {e["step"] for e in measurements(state.log_history)}
         if step not in self.measured or step in done:
             return
-        scores = _score_held_out(self.trainer, self.job)
+        scores = score_held_out(self.trainer, self.job)
         if not done:
-            _say_unscored(scores)
+            say_unscored(scores)
         # The trainer keeps its history in checkpoints.
         state.log_history.append({"step": step, "held_out": scores})
 
@@ -327,12 +326,12 @@ class _Course(TrainerCallback):
 # --- results --------------------------------------------------------------------------------
 
 
-def _write_result(trainer: _Trainer, job: _Job, out: Path) -> None:
+def _write_result(trainer: _Trainer, job: Job, out: Path) -> None:
     """Write the finished run beside its checkpoints, then give it its name and remove them."""
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers what is sharded
-    if not _speaks():
+    if not speaks():
         return
-    folder = _partial(out) / "result"
+    folder = partial(out) / "result"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -342,10 +341,10 @@ def _write_result(trainer: _Trainer, job: _Job, out: Path) -> None:
     history = trainer.state.log_history
     course = trainer.course
     steps_per_epoch = len(course.steps) / job.recipe.epochs
-    table = _log_table(history, course.num_tokens, steps_per_epoch)
-    table.to_csv(folder / _LOG, index=False)
+    table = log_table(history, course.num_tokens, steps_per_epoch)
+    table.to_csv(folder / LOG, index=False)
     if job.tasks:
-        _held_out_table(history, job.tasks).to_csv(folder / _HELD_OUT, index=False)
-    _write_json(folder / _RUN, {"run": job.identity()} | job.provenance())
+        held_out_table(history, job.tasks).to_csv(folder / HELD_OUT, index=False)
+    write_json(folder / RUN, {"run": job.identity()} | job.provenance())
     folder.rename(out)
-    shutil.rmtree(_partial(out), ignore_errors=True)
+    shutil.rmtree(partial(out), ignore_errors=True)

@@ -336,7 +336,7 @@ def test_whatever_decides_a_score_changes_the_key(llama, few, tmp_path, monkeypa
     # Code on disk may be edited while this process goes on with what it imported.
     monkeypatch.setattr(scoring_shards, "code_version", lambda: "edited meanwhile")
     assert key_of(few, llama, tmp_path) == keys[0]
-    monkeypatch.setattr(scoring_run, "_CODE", "other code")
+    monkeypatch.setattr(scoring_run, "CODE", "other code")
     keys.append(key_of(few, llama, tmp_path))
     assert len(set(keys)) == len(keys)
     assert {path.name for path in tmp_path.iterdir()} == set(keys)
@@ -611,7 +611,7 @@ def test_no_damage_ever_becomes_a_score(kind, done, pool, tokenizer, tmp_path):
         else:
             del damaged[generator.randrange(len(data)) :]
         path.write_bytes(damaged)
-        read = scoring_shards._read_shards(tmp_path, key, [group])
+        read = scoring_shards.read_shards(tmp_path, key, [group])
         noticed += not read
         if read:
             found = read[group.digest].replace_schema_metadata(None)

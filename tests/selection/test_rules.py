@@ -684,7 +684,7 @@ def test_analyses_repeat_bit_for_bit_whatever_the_row_order(noisy, analyse, monk
     again = analyse(table.sample(frac=1, random_state=5))
     pd.testing.assert_frame_equal(once, again, check_exact=True)
     assert once.attrs == again.attrs
-    monkeypatch.setattr(lalp_stats, "_CHUNK_NUMBERS", 1000)
+    monkeypatch.setattr(lalp_stats, "_BATCH_NUMBERS", 1000)
     pd.testing.assert_frame_equal(once, analyse(table), rtol=1e-12)
 
 

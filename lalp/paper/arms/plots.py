@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.figure import Figure
-from lalp.paper.conditioning.plots import _MARKERS
+from lalp.paper.conditioning.plots import MARKERS
 from lalp.paper.figures import FULL_WIDTH
 
 
@@ -45,7 +45,7 @@ def _arm_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour and marker of each arm, by its place."""
     palette = sns.color_palette("colorblind", max(len(names), 1))
     return {
-        name: {"color": palette[i], "marker": _MARKERS[i % len(_MARKERS)]}
+        name: {"color": palette[i], "marker": MARKERS[i % len(MARKERS)]}
         for i, name in enumerate(names)
     }
 

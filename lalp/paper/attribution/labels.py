@@ -12,23 +12,23 @@ from jaxtyping import Bool, Int
 
 from lalp.errors import InputError
 from lalp.paper.attribution.lexicon import (
-    _AFTER_VARIABLE,
-    _FUNCTION_NAMES,
-    _FUNCTION_WORDS,
-    _KIND_NAMES,
-    _LABELS,
-    _LAYOUT,
-    _MATH,
-    _MATH_ENVIRONMENTS,
-    _MATH_WORDS,
-    _ORDINALS,
-    _TOKEN_WORDS,
-    _TREE,
-    _TWO_LETTER_WORDS,
+    AFTER_VARIABLE,
     CATEGORIES,
+    FUNCTION_NAMES,
+    FUNCTION_WORDS,
+    KIND_NAMES,
+    LABELS,
+    LAYOUT,
+    MATH,
+    MATH_ENVIRONMENTS,
+    MATH_WORDS,
+    ORDINALS,
     READINGS,
     SINGLE_TOKENS,
-    _Phrase,
+    TOKEN_WORDS,
+    TREE,
+    TWO_LETTER_WORDS,
+    Phrase,
 )
 
 
@@ -50,13 +50,13 @@ _MATH_REGION = re.compile(
     r"\$\$[^$]++\$\$"
     r"|(?<!\\)\\\[(?:[^\\]|\\(?![\[\]]))*+\\\]"
     r"|(?<!\\)\\\((?:[^\\]|\\(?![()]))*+\\\)"
-    rf"|\\begin\{{({_MATH_ENVIRONMENTS})\*?\}}(?:[^\\]|\\(?!begin\{{\1|end\{{\1))*+\\end\{{\1\*?\}}"
+    rf"|\\begin\{{({MATH_ENVIRONMENTS})\*?\}}(?:[^\\]|\\(?!begin\{{\1|end\{{\1))*+\\end\{{\1\*?\}}"
     # "$5 and $6" is no formula: white space before the second dollar, or a digit after it.
     r"|(?<![\\$])\$(?!\s)(?:[^$\n\\]|\\[^\n])++(?<!\s)\$(?!\d)"
 )
 _TEXT_ARGUMENT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt)?|mbox|hbox|intertext)\{([^{}]*)\}")
 _LABEL = re.compile(
-    rf"(?m)^[ \t#>*_-]*(?P<label>(?P<name>(?i:{_LABELS}))"
+    rf"(?m)^[ \t#>*_-]*(?P<label>(?P<name>(?i:{LABELS}))"
     r"(?:[ \t]+(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,5}))?)(?=[ \t]*[*_]*(?:[:)]|\.(?!\d)))"
 )
 _ENUMERATOR = re.compile(
@@ -186,8 +186,8 @@ class _Lexer:
                     self.lasts[j] = last
             i = last + 1
 
-    def _longest_phrase(self, i: int) -> tuple[int, _Phrase | None]:
-        last, found, node, j = i, None, _TREE, i
+    def _longest_phrase(self, i: int) -> tuple[int, Phrase | None]:
+        last, found, node, j = i, None, TREE, i
         while j is not None and self._is_prose_word(j):
             node = node.get(_normal(self.words[j]))
             if node is None:
@@ -248,7 +248,7 @@ class _Lexer:
         after_number = bool(i) and self.touches(i - 1) and self.shapes[i - 1] == "number"
         if after_number and normal in ("st", "nd", "rd", "th"):
             return "number", True
-        if normal in _FUNCTION_NAMES:
+        if normal in FUNCTION_NAMES:
             return "function", True
         if self.in_math[self.starts[i]]:
             return "variable", True
@@ -257,7 +257,7 @@ class _Lexer:
         if len(word) == 1 or re.fullmatch(r"[^\W\d_]['’]s", word):
             return self._letter_kind(i)
         if after_number and len(word) <= 4:
-            return "variable", normal not in _FUNCTION_WORDS
+            return "variable", normal not in FUNCTION_WORDS
         return self._longer_word_kind(i, word, normal)
 
     def _between_numbers(self, i: int) -> bool:
@@ -283,7 +283,7 @@ class _Lexer:
             following = _normal(self.words[after])
             if word == "I":
                 return "function word", True
-            if following in _AFTER_VARIABLE:
+            if following in AFTER_VARIABLE:
                 return "variable", True
             if word == "A" and not self._begins_sentence(i):
                 return "variable", True
@@ -304,14 +304,14 @@ class _Lexer:
         return before is None or self.words[before] in '.?!:*"“'
 
     def _longer_word_kind(self, i: int, word: str, normal: str) -> tuple[str, bool]:
-        if normal in _MATH_WORDS:
+        if normal in MATH_WORDS:
             return "math word", True
-        if normal in _FUNCTION_WORDS or normal in _ORDINALS:
+        if normal in FUNCTION_WORDS or normal in ORDINALS:
             return "function word", True
         if not word.isascii():
             is_formula = len(word) <= 3 and all(map(_is_letter, word))
             return ("variable", False) if is_formula else ("content word", True)
-        if len(word) == 2 and normal not in _TWO_LETTER_WORDS:
+        if len(word) == 2 and normal not in TWO_LETTER_WORDS:
             return "variable", word.islower()
         if len(word) <= 4 and word.isupper():
             return "variable", False
@@ -346,8 +346,8 @@ class _Lexer:
 
     def _label_brackets(self) -> None:
         """Brackets that hold a formula are part of it, those that hold words are not."""
-        prose = np.cumsum([0, *(k is not None and k not in _MATH for k in self.kinds)])
-        math = np.cumsum([0, *(k in _MATH for k in self.kinds)])
+        prose = np.cumsum([0, *(k is not None and k not in MATH for k in self.kinds)])
+        math = np.cumsum([0, *(k in MATH for k in self.kinds)])
         open_: list[int] = []
         for i, word in enumerate(self.words):
             if self.shapes[i] != "symbol" or self.kinds[i] is not None:
@@ -369,7 +369,7 @@ class _Lexer:
         before = opener - 1
         if opener and self.touches(before) and self.shapes[before] == "word":
             # f(x), P(A and B); but solution(s)
-            return self.kinds[before] in _MATH
+            return self.kinds[before] in MATH
         return holds_math
 
     def _symbol_kind(self, i: int, depth: int) -> tuple[str, bool]:
@@ -404,7 +404,7 @@ class _Lexer:
             return False
         if self.kinds[i] is None:
             return self.words[i] in _OPERATORS or unicodedata.category(self.words[i][0]) == "Sm"
-        return self.kinds[i] in _MATH
+        return self.kinds[i] in MATH
 
     def _dash_kind(self, i: int, before: bool, after: bool) -> tuple[str, bool]:
         """A minus is followed by a formula; the hyphens of "non-zero" and "2-digit" are not."""
@@ -477,16 +477,16 @@ class CharacterLabels:
 
 def label_characters(text: str) -> CharacterLabels:
     """Give every character of a text a kind, white space included (see the module's rules)."""
-    kinds = np.full(len(text), _LAYOUT, dtype=np.int8)
+    kinds = np.full(len(text), LAYOUT, dtype=np.int8)
     sure = np.ones(len(text), dtype=bool)
     for span in label_spans(text):
-        kinds[span.start : span.end] = _KIND_NAMES.index(span.kind)
+        kinds[span.start : span.end] = KIND_NAMES.index(span.kind)
         sure[span.start : span.end] = span.sure
     is_space = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
     for match in re.finditer(r"\s+", text):
         start, end = match.span()
         breaks = end == len(text) or _LINE_BREAK.search(text, start, end)
-        kinds[start:end] = _LAYOUT if breaks else kinds[end]
+        kinds[start:end] = LAYOUT if breaks else kinds[end]
     return CharacterLabels(kinds, sure, is_space)
 
 
@@ -525,7 +525,7 @@ def label_tokens(
     blank = following[starts] >= np.maximum(spans[:, 1], starts + 1)
     first = np.where(blank, starts, np.minimum(following[starts], len(text) - 1))
     # A token straddles where the category changes between its first and its last character.
-    codes = _category_codes("narrow")[labels.kinds]
+    codes = category_codes("narrow")[labels.kinds]
     visible = np.flatnonzero(~labels.is_space)
     changes = np.zeros(len(text), dtype=np.int64)
     changes[visible[1:]] = codes[visible[1:]] != codes[visible[:-1]]
@@ -536,15 +536,15 @@ def label_tokens(
         ["space", "straddles", "rule"],
         "",
     )
-    return [_KIND_NAMES[code] for code in labels.kinds[first]], doubts.tolist()
+    return [KIND_NAMES[code] for code in labels.kinds[first]], doubts.tolist()
 
 
-def _category_codes(reading: str) -> Int[np.ndarray, " kinds"]:
+def category_codes(reading: str) -> Int[np.ndarray, " kinds"]:
     """Place of each kind's category in ``CATEGORIES``."""
     if reading not in READINGS:
         known = ", ".join([*READINGS, SINGLE_TOKENS])
         raise InputError(f"there is no reading {reading!r}: choose one of {known}")
-    return np.array([CATEGORIES.index(READINGS[reading][kind]) for kind in _KIND_NAMES])
+    return np.array([CATEGORIES.index(READINGS[reading][kind]) for kind in KIND_NAMES])
 
 
 def label_token_alone(token: str) -> str:
@@ -555,7 +555,7 @@ def label_token_alone(token: str) -> str:
     its result depends on the tokenizer.
     """
     word = token.strip().lower()
-    for category, words in _TOKEN_WORDS.items():
+    for category, words in TOKEN_WORDS.items():
         if word in words:
             return category
     letters = sum(character.isalpha() for character in word)

@@ -75,9 +75,9 @@ that has no content of its own, the last one follows Sec. 7.4.1 instead of Table
 SINGLE_TOKENS = "single tokens"
 """The reading by ``label_token_alone`` instead of by spans."""
 
-_KIND_NAMES = tuple(KINDS)
-_LAYOUT = _KIND_NAMES.index("layout")
-_MATH = frozenset(kind for kind, category in KINDS.items() if category == "math")
+KIND_NAMES = tuple(KINDS)
+LAYOUT = KIND_NAMES.index("layout")
+MATH = frozenset(kind for kind, category in KINDS.items() if category == "math")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -163,11 +163,11 @@ _PHRASES = {
         plug, plugging, plug in, plugging in, plugging this in, replacing?, such that""",
 }
 
-_FUNCTION_NAMES = _words(
+FUNCTION_NAMES = _words(
     """sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan log ln lg exp mod gcd lcm hcf max
     min sup inf lim limsup liminf det sgn sqrt cbrt floor ceil binom frac cdot"""
 )
-_MATH_WORDS = _words(
+MATH_WORDS = _words(
     """absolute acute add adding addition adjacent algebra algebraic altitude angle angles area
     argument arithmetic arrangement arrangements asymptote average axis base bases bijection
     binary binomial bisector bound bounded bounds calculate calculation ceiling center chord
@@ -206,7 +206,7 @@ _MATH_WORDS = _words(
     tuples union unknown value values variable variables vector vectors vertex vertices volume
     width zero zeroes zeros am gm hm qm lhs rhs crt dp"""
 )
-_FUNCTION_WORDS = _words(
+FUNCTION_WORDS = _words(
     """a about above across after against all along among an and another any anything are aren't
     around as at away be been before being below beneath between beyond both by can can't
     cannot could couldn't did didn't do does doesn't doing don't done down during each either
@@ -221,32 +221,32 @@ _FUNCTION_WORDS = _words(
     which while who whom whose why will with within without won't would wouldn't you your"""
 )
 # Ordinals count as signposts only where a clause begins.
-_ORDINALS = _words("first second third fourth fifth next last")
-_TWO_LETTER_WORDS = _words(
+ORDINALS = _words("first second third fourth fifth next last")
+TWO_LETTER_WORDS = _words(
     """ad ah am an as at be by do go he hi if in is it me mr ms my no of oh ok on or so to up us
     vs we st nd rd th cm mm km kg"""
 )
 # After these words "a" is read as an article only if a longer word follows.
-_AFTER_VARIABLE = _words(
+AFTER_VARIABLE = _words(
     """and are as at be by can cannot could divides does equals for from has have if in into is lies
     may mod modulo must need needs not of on or satisfies satisfy should so such than that then to
     when where which while will with would"""
 )
-_LABELS = (
+LABELS = (
     "Step|Steps|Part|Case|Subcase|Claim|Lemma|Theorem|Proof|Solution|Answer|Final answer|Problem|"
     "Approach|Method|Example|Note|Remark|Conclusion|Summary|Explanation|Base case|Inductive step"
 )
 
 # --- Patterns -------------------------------------------------------------------------------------
 
-_MATH_ENVIRONMENTS = (
+MATH_ENVIRONMENTS = (
     "equation|align|aligned|alignat|gather|gathered|multline|eqnarray|array|cases|split|math|"
     "displaymath|[bBpvV]?matrix|smallmatrix"
 )
 
 
 @dataclass(frozen=True)
-class _Phrase:
+class Phrase:
     kind: str
     sure: bool
     begins_clause: bool
@@ -260,14 +260,14 @@ def _phrase_tree() -> dict[str, Any]:
             node, mark = root, phrase.strip()[-1]
             for word in phrase.strip().rstrip("?^").split():
                 node = node.setdefault(word, {})
-            node[""] = _Phrase(kind, mark != "?", mark == "^")
+            node[""] = Phrase(kind, mark != "?", mark == "^")
     return root
 
 
-_TREE = _phrase_tree()
+TREE = _phrase_tree()
 
 
-_TOKEN_WORDS = {
+TOKEN_WORDS = {
     "discourse": _words("okay ok so well now let first next finally we alright hmm wait"),
     "reasoning": _words("therefore thus hence because since if then implies but however"),
 }

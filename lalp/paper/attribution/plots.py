@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from lalp.paper.figures import FULL_WIDTH, _errors, _score_label
+from lalp.paper.figures import FULL_WIDTH, errors, score_label
 
 # --- 02_token_attribution -------------------------------------------------------------------------
 
@@ -96,13 +96,13 @@ def plot_category_mass(table: pd.DataFrame) -> Figure:
     for shift, marker, color, (score, rows) in zip(
         (-0.16, 0.16), "os", (colors[0], colors[3]), table.groupby("score", sort=False), strict=True
     ):
-        rows, name = rows.set_index("category").loc[categories], _score_label(score)
+        rows, name = rows.set_index("category").loc[categories], score_label(score)
         style = {"fmt": marker, "color": color, "ms": 6, "capsize": 2}
-        left.errorbar(rows["share"], places + shift, xerr=_errors(rows), label=name, **style)
+        left.errorbar(rows["share"], places + shift, xerr=errors(rows), label=name, **style)
         label = f"paper, {name.partition(',')[0]}"
         hollow = {"mfc": "none", "mec": color, "mew": 1.5, "ms": 8, "ls": ""}
         left.plot(rows["paper"], places + shift, marker, label=label, **hollow)
-        ratio_errors = _errors(rows, "ratio", "ratio_")
+        ratio_errors = errors(rows, "ratio", "ratio_")
         right.errorbar(rows["ratio"], places + shift, xerr=ratio_errors, **style)
     left.set(xlabel="share of probability mass (%)", xlim=(0, None))
     left.set_yticks(places, categories)
@@ -134,8 +134,8 @@ def plot_low_tokens(table: pd.DataFrame, shifts: pd.DataFrame) -> Figure:
     ):
         rows = rows.set_index("category").loc[categories]
         style = {"height": 0.36, "color": color, "hatch": hatch, "edgecolor": "white"}
-        bars = {"xerr": _errors(rows), "ecolor": "0.2", "capsize": 2}
-        left.barh(places + shift, rows["share"], label=_score_label(score), **style, **bars)
+        bars = {"xerr": errors(rows), "ecolor": "0.2", "capsize": 2}
+        left.barh(places + shift, rows["share"], label=score_label(score), **style, **bars)
     counts = table.drop_duplicates("category").set_index("category").loc[categories, "count"]
     ends = (places - 0.38, places + 0.38)
     left.vlines(counts, *ends, color="black", lw=2.5, label="share of all tokens")
@@ -143,7 +143,7 @@ def plot_low_tokens(table: pd.DataFrame, shifts: pd.DataFrame) -> Figure:
     left.set_yticks(places, categories)
     left.invert_yaxis()
     rows = shifts.set_index("category").loc[categories]
-    right.errorbar(rows["shift"], places, xerr=_errors(rows, "shift"), fmt="ko", ms=6, capsize=3)
+    right.errorbar(rows["shift"], places, xerr=errors(rows, "shift"), fmt="ko", ms=6, capsize=3)
     right.axvline(0, color="0.5", lw=1, ls="--")
     right.set(xlabel="local minus global (points)")
     fig.legend(
@@ -186,7 +186,7 @@ def _draw_shifts(axis: Axes, table: pd.DataFrame, column: str, names: list[str],
         places = np.arange(len(names)) + 0.14 * (number - 1.5)
         style = {"color": color, "marker": _CATEGORY_MARKERS[category], "ms": 6, "capsize": 2}
         axis.errorbar(
-            places, rows["shift"], yerr=_errors(rows, "shift"), ls=line, label=category, **style
+            places, rows["shift"], yerr=errors(rows, "shift"), ls=line, label=category, **style
         )
     axis.axhline(0, color="0.5", lw=1, ls="--", zorder=0)
     axis.set_xticks(range(len(names)), ["\n".join(name.rsplit(" ", 1)) for name in names])

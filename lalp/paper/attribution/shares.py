@@ -59,12 +59,12 @@ from jaxtyping import Bool, Float, Int
 
 from lalp.errors import InputError
 from lalp.paper.attribution.labels import (
-    _category_codes,
+    category_codes,
     label_spans,
     label_token_alone,
     label_tokens,
 )
-from lalp.paper.attribution.lexicon import _KIND_NAMES, CATEGORIES, KINDS, READINGS, SINGLE_TOKENS
+from lalp.paper.attribution.lexicon import CATEGORIES, KIND_NAMES, KINDS, READINGS, SINGLE_TOKENS
 
 REASONING_BEARING = "math + reasoning"
 _GROUPS = {**{name: (name,) for name in CATEGORIES}, REASONING_BEARING: ("math", "reasoning")}
@@ -255,8 +255,8 @@ def _check_options(tokens: pd.DataFrame, measure: str, weighting: str) -> None:
 def _token_categories(tokens: pd.DataFrame, reading: str) -> Int[np.ndarray, " tokens"]:
     if reading == SINGLE_TOKENS:
         return pd.Categorical(tokens["alone"], categories=CATEGORIES).codes.astype(np.int64)
-    places = pd.Categorical(tokens["kind"], categories=_KIND_NAMES).codes
-    return _category_codes(reading)[places]
+    places = pd.Categorical(tokens["kind"], categories=KIND_NAMES).codes
+    return category_codes(reading)[places]
 
 
 def _weights(

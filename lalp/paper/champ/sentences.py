@@ -6,16 +6,16 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from lalp.grading.answers import (
-    _AFTER,
-    _COUNTED,
-    _MODULUS,
-    _NUMBER_WORDS,
+    AFTER,
+    COUNTED,
+    MODULUS,
+    NUMBER_WORDS,
     _boxed,
-    _expression_end,
-    _mask,
     _plain,
-    _tidy,
-    _unmask,
+    expression_end,
+    mask,
+    tidy,
+    unmask,
 )
 
 # ---------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
         return ", ".join(boxed)
     if len(sentence) > _LONGEST_SENTENCE:
         return None
-    masked, formulas = _mask(_plain(sentence).rstrip(" ."))
+    masked, formulas = mask(_plain(sentence).rstrip(" ."))
     reason = _REASON.search(masked)
     if reason and reason.start() > 0:
         masked = masked[: reason.start()]
@@ -111,9 +111,9 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
     readers: list[Callable[[str, Sequence[str], bool], Iterator[str]]]
     readers = [_read_there, _read_verb, _read_has, _read_all, _read_equation]
     for read in readers if counts else (_read_verb, _read_equation):
-        spans = [_unmask(span, formulas) for span in read(masked, formulas, counts)]
+        spans = [unmask(span, formulas) for span in read(masked, formulas, counts)]
         if spans:
-            answers = {_tidy(span) for span in spans}
+            answers = {tidy(span) for span in spans}
             if len(answers) > 1 or not all(_mentions(question, span) for span in spans):
                 return None
             # "x = 3" answers the question which, not how many.
@@ -141,7 +141,7 @@ def _read_verb(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[s
         # A clause that began after the main verb ends at a comma: "..., where ..., is 5".
         in_clause = _CLAUSE.search(before[predicate:]) and not before.endswith(",")
         if not in_clause and not _NOT_MAIN.search(before + " "):
-            values = _value_after(masked, verb.end(), counts, _AFTER, _COUNTED)
+            values = _value_after(masked, verb.end(), counts, AFTER, COUNTED)
             found[before.endswith(("which", "that"))] += values
         if verb[0] in ("is", "are") and not _CLAUSE.search(before):
             predicate = min(predicate, verb.end())
@@ -153,7 +153,7 @@ def _read_there(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[
     if _THERE_IS_NO.search(masked) and not _EXCEPT.search(masked):
         yield "0"
     for there in _THERE.finditer(masked):
-        yield from _value_after(masked, there.end(), counts, _COUNTED)
+        yield from _value_after(masked, there.end(), counts, COUNTED)
 
 
 def _read_has(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
@@ -161,7 +161,7 @@ def _read_has(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[st
     if _HAS_NO.search(masked) and not _EXCEPT.search(masked):
         yield "0"
     for has in _HAS.finditer(masked):
-        yield from _value_after(masked, has.end(), counts, _COUNTED)
+        yield from _value_after(masked, has.end(), counts, COUNTED)
 
 
 def _value_after(masked: str, start: int, counts: bool, *after: re.Pattern[str]) -> Iterator[str]:
@@ -174,16 +174,16 @@ def _value_after(masked: str, start: int, counts: bool, *after: re.Pattern[str])
     ):
         approximate |= match.re is _APPROXIMATELY
         start = match.end()
-    end = _expression_end(masked, start)
-    if end > start and (modulus := re.match(_MODULUS, masked[end:])):
+    end = expression_end(masked, start)
+    if end > start and (modulus := re.match(MODULUS, masked[end:])):
         end += modulus.end()
     span, rest = masked[start:end].strip(), masked[end:]
     if approximate and not re.fullmatch(r"[\d.,]+\s?%?|\ue000\d+\ue001", span):
         return
     following = [pattern for pattern in after if pattern.match(rest)]
-    article = following == [_COUNTED] and (not counts or span in ("a", "A", "I"))
+    article = following == [COUNTED] and (not counts or span in ("a", "A", "I"))
     if span and following and not article and not _CASES.search(rest):
-        yield _NUMBER_WORDS.get(span, span)
+        yield NUMBER_WORDS.get(span, span)
 
 
 def _read_all(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
@@ -191,7 +191,7 @@ def _read_all(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[st
     every = _ALL_OF.search(masked)
     if not every or _NEGATED.search(masked) or _EXCEPT.search(masked):
         return
-    text = re.sub(r"\\[lc]?dots", "...", _unmask(masked, formulas)).replace("\\", "")
+    text = re.sub(r"\\[lc]?dots", "...", unmask(masked, formulas)).replace("\\", "")
     ranges = {match.groups() for match in _RANGE.finditer(text)}
     if every[1]:
         yield every[1]
@@ -204,11 +204,11 @@ def _read_equation(masked: str, formulas: Sequence[str], counts: bool) -> Iterat
     """An equation or congruence that is the sentence, or that ends it after "then" or a comma."""
     starts = r"(?i)^(?:(?:therefore|thus|so|hence),? )?|\bthen,? |\bso |, "
     for start in re.finditer(starts, masked):
-        end = _expression_end(masked, start.end())
-        if modulus := re.match(_MODULUS, masked[end:]):
+        end = expression_end(masked, start.end())
+        if modulus := re.match(MODULUS, masked[end:]):
             end += modulus.end()
         span, rest = masked[start.end() : end], masked[end:]
         last = re.match(r"\s*(?:$|for (?:all|any|even|odd))", rest)
-        first = start.end() == 0 and _AFTER.match(rest)
-        if re.search(r"=|≡|\\equiv", _unmask(span, formulas)) and (last or first):
+        first = start.end() == 0 and AFTER.match(rest)
+        if re.search(r"=|≡|\\equiv", unmask(span, formulas)) and (last or first):
             yield span

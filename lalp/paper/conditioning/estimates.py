@@ -43,7 +43,7 @@ def spread_estimates(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=table.index)
 
 
-def _pivot(
+def pivot(
     frame: pd.DataFrame, column: str | None, prompts: Sequence[str], teachers: Sequence[str]
 ) -> Float[np.ndarray, "prompts teachers"]:
     """Sums of a column, or counts, per prompt and teacher."""
@@ -56,7 +56,7 @@ def _pivot(
     return grid
 
 
-def _ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"]:
+def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"]:
     """First half of the columns over the second half."""
     numerator, denominator = np.split(sums, 2, axis=-1)
     return numerator / denominator
@@ -87,7 +87,7 @@ def _groups(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, Callable[..., n
         yield group, sums
 
 
-def _bootstrap(
+def bootstrap(
     sums: Float[np.ndarray, "prompts sums"],
     statistic: Callable[[np.ndarray], np.ndarray],
     num_resamples: int,
@@ -97,7 +97,7 @@ def _bootstrap(
 
     One prompt has no interval: its ends are NaN, and so resolve nothing.
     """
-    values, resampled = _resample(sums, statistic, num_resamples, seed)
+    values, resampled = resample(sums, statistic, num_resamples, seed)
     if resampled is None:
         return values, np.full_like(values, np.nan), np.full_like(values, np.nan)
     tail = (100 - _LEVEL) / 2
@@ -105,7 +105,7 @@ def _bootstrap(
     return values, np.where(np.isnan(values), np.nan, low), np.where(np.isnan(values), np.nan, high)
 
 
-def _resample(
+def resample(
     sums: Float[np.ndarray, "prompts sums"],
     statistic: Callable[[np.ndarray], np.ndarray],
     num_resamples: int,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lalp.paper.conditioning.items import _mean_over_items
+from lalp.paper.conditioning.items import mean_over_items
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.scoring.windows import parse_window
 
@@ -202,7 +202,7 @@ def toy_table(
         {
             "form": form,
             "num_sums": len(group),
-            **dict(zip(names, _mean_over_items(group, names, num_resamples, seed), strict=True)),
+            **dict(zip(names, mean_over_items(group, names, num_resamples, seed), strict=True)),
         }
         for form, group in frame.groupby("form", sort=True)
     )

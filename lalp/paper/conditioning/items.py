@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lalp.paper.conditioning.estimates import Estimate, _bootstrap, _estimate, _ratio
+from lalp.paper.conditioning.estimates import Estimate, _estimate, bootstrap, ratio
 from lalp.pools.pool import Pool, Response
 
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -224,7 +224,7 @@ def occurrence_table(
     means = repeated.groupby(keys, sort=True)[[*values, "dropped"]].mean().reset_index()
     rows = []
     for (kind, occurrence), group in means.groupby(["kind", "label"]):
-        estimates = _mean_over_items(group, values, num_resamples, seed)
+        estimates = mean_over_items(group, values, num_resamples, seed)
         rows.append(
             {
                 "kind": kind,
@@ -261,7 +261,7 @@ def occurrence_rises(
     rises = _item_rises(items, controls)
     rows = []
     for (kind, previous), group in rises.groupby(["kind", "previous"], sort=True):
-        estimates = _mean_over_items(group, names, num_resamples, seed)
+        estimates = mean_over_items(group, names, num_resamples, seed)
         rows.append(
             {
                 "kind": kind,
@@ -290,7 +290,7 @@ def _item_rises(items: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def _mean_over_items(
+def mean_over_items(
     group: pd.DataFrame, columns: Sequence[str], num_resamples: int, seed: int
 ) -> list[Estimate]:
     """Means over rows, with intervals over prompts."""
@@ -300,5 +300,5 @@ def _mean_over_items(
     np.add.at(sums, codes, np.hstack([values, np.ones_like(values)]))
     return [
         _estimate(estimate)
-        for estimate in zip(*_bootstrap(sums, _ratio, num_resamples, seed), strict=True)
+        for estimate in zip(*bootstrap(sums, ratio, num_resamples, seed), strict=True)
     ]

@@ -15,8 +15,8 @@ from lalp.paper.figures import FULL_WIDTH, teacher_colors
 
 # --- self-conditioning ----------------------------------------------------------------------
 
-_LINES = ("-", "--", "-.", ":")
-_MARKERS = "os^Dv*P"
+LINES = ("-", "--", "-.", ":")
+MARKERS = "os^Dv*P"
 
 
 def plot_conditioning(curves: pd.DataFrame) -> Figure:
@@ -30,7 +30,7 @@ def plot_conditioning(curves: pd.DataFrame) -> Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.2))
     for place, teacher in enumerate(teachers):
         own = curves[curves["teacher"] == teacher]
-        style = {"color": colors[teacher], "marker": _MARKERS[place % len(_MARKERS)], "ms": 5}
+        style = {"color": colors[teacher], "marker": MARKERS[place % len(MARKERS)], "ms": 5}
         _draw_curve(left, own[own["quantity"] == "gap"], label=teacher, **style)
         for quantity, line in (("global", "--"), ("local", "-")):
             curve = own[own["quantity"] == quantity]
@@ -69,14 +69,14 @@ def plot_conditioning_controls(seen: pd.DataFrame, order: pd.DataFrame) -> Figur
     labels = [name for name in gaps["pair_seen"].unique() if name != "all"]
     for place, label in enumerate(labels):
         own = gaps[(gaps["pair_seen"] == label) & (gaps["num_tokens"] > 0)]
-        style = {"color": palette[place], "marker": _MARKERS[place], "ms": 5, "ls": _LINES[place]}
+        style = {"color": palette[place], "marker": MARKERS[place], "ms": 5, "ls": LINES[place]}
         _draw_curve(axes[0], own, label=label, **style)
         share = 100 * own["num_tokens"] / totals.loc[own["position"]].to_numpy()
         axes[1].plot(100 * own["position"], share, lw=1.8, **style)
     for place, label in enumerate(name for name in order["order"].unique() if name != "all"):
         own = order[(order["order"] == label) & (order["quantity"] == "gap")]
-        style = {"color": palette[4 + 3 * place], "marker": _MARKERS[3 + place], "ms": 5}
-        _draw_curve(axes[2], own, label=label, ls=_LINES[place], **style)
+        style = {"color": palette[4 + 3 * place], "marker": MARKERS[3 + place], "ms": 5}
+        _draw_curve(axes[2], own, label=label, ls=LINES[place], **style)
     axes[0].set(ylabel="gap (nats per token)", title="(a) gap by where the\nword pair stood before")
     axes[1].set(ylabel="share of tokens (%)", title="(b) share of these tokens", ylim=(0, None))
     axes[2].set(ylabel="gap (nats per token)", title="(c) steps as written\nand shuffled")
@@ -113,8 +113,8 @@ def plot_occurrences(table: pd.DataFrame) -> Figure:
                 own["mean"],
                 yerr=[error.fillna(0) for error in errors],
                 color=palette[place],
-                marker=_MARKERS[place],
-                ls=_LINES[place],
+                marker=MARKERS[place],
+                ls=LINES[place],
                 capsize=2,
                 label=name,
             )

@@ -21,12 +21,12 @@ from jaxtyping import Float, Int
 from lalp.errors import InputError
 from lalp.paper.conditioning.estimates import (
     Estimate,
-    _bootstrap,
     _estimate,
     _groups,
-    _pivot,
-    _ratio,
-    _resample,
+    bootstrap,
+    pivot,
+    ratio,
+    resample,
 )
 from lalp.pools.pool import Pool, Response
 from lalp.scoring.windows import parse_window, window_starts
@@ -201,7 +201,7 @@ def position_curves(
         counts = sums(bins, num_bins)
         for quantity in QUANTITIES:
             totals = sums(bins, num_bins, tokens[quantity].to_numpy())
-            mean, low, high = _bootstrap(np.hstack([totals, counts]), _ratio, num_resamples, seed)
+            mean, low, high = bootstrap(np.hstack([totals, counts]), ratio, num_resamples, seed)
             rows.append(
                 pd.DataFrame(
                     {
@@ -238,7 +238,7 @@ def position_trends(
     for group, sums in _groups(tokens, by):
         for quantity in QUANTITIES:
             moments = _moments(tokens, sums, quantity)
-            values, lows, highs = _bootstrap(moments, _trend, num_resamples, seed)
+            values, lows, highs = bootstrap(moments, _trend, num_resamples, seed)
             estimates = [_estimate(e) for e in zip(values, lows, highs, strict=True)]
             rows.append(
                 {
@@ -270,7 +270,7 @@ def compare_trends(
     """
     groups = dict(_groups(tokens, by))
     sums = np.hstack([_moments(tokens, groups[group], "gap") for group in (first, second)])
-    values = _bootstrap(sums, _trend_difference, num_resamples, seed)
+    values = bootstrap(sums, _trend_difference, num_resamples, seed)
     estimates = (_estimate(e) for e in zip(*values, strict=True))
     return dict(zip(_TREND, estimates, strict=True))
 
@@ -300,7 +300,7 @@ def gap_shares(
         parts = [100 * part / part.sum(axis=-1, keepdims=True) for part in (numbers, gap)]
         return np.concatenate([*parts, gap / numbers], axis=-1)
 
-    estimates = _bootstrap(np.hstack([counts, gaps]), shares, num_resamples, seed)
+    estimates = bootstrap(np.hstack([counts, gaps]), shares, num_resamples, seed)
     rows = [_estimate(e) for e in zip(*estimates, strict=True)]
     size = len(named)
     return pd.DataFrame(
@@ -332,7 +332,7 @@ def top_agreement(
     scored = scores.dropna(subset=["galp"])
     prompts, teachers = (sorted(set(tokens[name])) for name in ("prompt_id", "teacher"))
     grids = [
-        _pivot(frame, column, prompts, teachers)
+        pivot(frame, column, prompts, teachers)
         for frame, column in ((tokens, "gap"), (tokens, None), (scored, "galp"), (scored, None))
     ]
     sums, size = np.hstack(grids), len(teachers)
@@ -343,7 +343,7 @@ def top_agreement(
         highest = [np.nan_to_num(m, nan=-np.inf).argmax(-1) for m in np.split(means, 2, axis=-1)]
         return np.concatenate([means, (highest[0] == highest[1])[..., None]], axis=-1)
 
-    values, draws = _resample(sums, both, num_resamples, seed)
+    values, draws = resample(sums, both, num_resamples, seed)
     gaps, galps = (
         pd.Series(part, index=teachers).sort_values(ascending=False)
         for part in (values[:size], values[size:-1])

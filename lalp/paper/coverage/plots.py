@@ -11,7 +11,7 @@ import seaborn as sns
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-from lalp.paper.conditioning.plots import _LINES, _MARKERS
+from lalp.paper.conditioning.plots import LINES, MARKERS
 from lalp.paper.figures import FULL_WIDTH
 
 # --- coverage (01_coverage) ---------------------------------------------------------------------
@@ -30,7 +30,7 @@ def plot_coverage(
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.9))
     palette = sns.color_palette("colorblind")
     for place, (label, table) in enumerate(neighbors.items()):
-        style = {"color": palette[place], "ls": _LINES[place]}
+        style = {"color": palette[place], "ls": LINES[place]}
         shape = {"x": table["cosine"], "ax": left, "clip": (-1, 1)}
         sns.kdeplot(fill=True, alpha=0.15, lw=0, color=palette[place], **shape)
         sns.kdeplot(lw=2, label=label, **style, **shape)
@@ -40,7 +40,7 @@ def plot_coverage(
     left.legend(fontsize="small")
     ordered = problems.sort_values(sort_by)
     for place, label in enumerate(ordered):
-        style = {"color": palette[place], "marker": _MARKERS[place], "label": label}
+        style = {"color": palette[place], "marker": MARKERS[place], "label": label}
         right.scatter(range(1, len(ordered) + 1), ordered[label], s=13, alpha=0.8, lw=0, **style)
     right.set(xlabel=f"problem, ordered by {sort_by}", ylabel="mean cosine", ylim=(0, 1))
     right.set_title("(b) problem by problem", fontsize="medium")
@@ -59,7 +59,7 @@ def plot_nearness(curves: pd.DataFrame, equal: int) -> Figure:
     palette = sns.color_palette("colorblind")
     for place, (level, table) in enumerate(curves.groupby("level", sort=False)):
         x = table["candidates"].to_numpy()
-        style = {"color": palette[place], "marker": _MARKERS[place], "ls": _LINES[place]}
+        style = {"color": palette[place], "marker": MARKERS[place], "ls": LINES[place]}
         axis.plot(x, table["mean"], ms=5, lw=1.8, label=level, **style)
         axis.fill_between(x, table["low"], table["high"], color=palette[place], alpha=0.15, lw=0)
     axis.axvline(equal, color="0.35", lw=1.2, ls=":")
@@ -101,8 +101,8 @@ def plot_similarity_sweep(sweep: pd.DataFrame) -> Figure:
             table["difference"],
             yerr=[table["difference"] - table["low"], table["high"] - table["difference"]],
             color=palette[place],
-            marker=_MARKERS[place],
-            ls=_LINES[line],
+            marker=MARKERS[place],
+            ls=LINES[line],
             capsize=2,
             label=", ".join(series),
         )
@@ -132,7 +132,7 @@ def plot_differences(table: pd.DataFrame, xlabel: str) -> Figure:
     for place, (candidates, rows) in enumerate(table.groupby("candidates", sort=False)):
         y = [labels.index(label) + 0.16 * (2 * place - 1) for label in rows["label"]]
         axis.hlines(y, rows["low"], rows["high"], color=palette[place], lw=2)
-        style = {"color": palette[place], "marker": _MARKERS[place], "label": candidates}
+        style = {"color": palette[place], "marker": MARKERS[place], "label": candidates}
         axis.plot(rows["difference"], y, ls="", **style)
     axis.axvline(0, color="0.35", lw=1, ls="--")
     axis.set_yticks(range(len(labels)), labels)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lalp.cli.options import AsJson, _print, _say, run
+from lalp.cli.options import AsJson, print, run, say
 from lalp.errors import InputError
 from lalp.paper.scale.commands import PipelineName, app
 
@@ -34,7 +34,7 @@ def plan_(
     costs = scale_costs.plan_costs(settings, stages)
     records = [scale_costs.as_record(*pair) for pair in zip(stages, costs, strict=True)]
     result = {"stages": records, "totals": scale_costs.add_up(costs)}
-    _print(result, as_json, lambda: typer.echo(scale_costs.plan_text(stages, costs)))
+    print(result, as_json, lambda: typer.echo(scale_costs.plan_text(stages, costs)))
 
 
 @app.command("run")
@@ -73,7 +73,7 @@ def dryrun_(profile: PipelineName = "paper") -> None:
     reports = dry_run(
         profile,
         run_folder("dryrun", profile),
-        say=_say,
+        say=say,
         on_report=lambda report, fresh: _print_report(report, "process" if fresh else ""),
     )
     typer.echo(f"{len(reports)} stages passed in {time.monotonic() - began:.0f} s")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lalp.cli.options import AsJson, _print, _say
+from lalp.cli.options import AsJson, print, say
 from lalp.errors import InputError
 from lalp.pools.writing import save_pool
 
@@ -44,11 +44,11 @@ def prompts(
             raise InputError("--responses-by goes with limo: leave it out")
         pool = sources.published_pool(responses_by, limit, data)
         save_pool(pool, out)
-        _say(f"{len(pool.responses)} responses by {responses_by}: {out}")
+        say(f"{len(pool.responses)} responses by {responses_by}: {out}")
         return
     found = sources.load_source(name, limit, data)
     merging.write_prompts(found, out)
-    _say(f"{len(found)} prompts: {out}")
+    say(f"{len(found)} prompts: {out}")
 
 
 @app.command("tables")
@@ -67,6 +67,6 @@ def tables_(
     tables = scale_tables.collect_tables(load_pipeline(profile), folder, data)
     if out is not None:
         scale_tables.write_tables(tables, out)
-        _say(f"{len(tables)} tables: {out}")
+        say(f"{len(tables)} tables: {out}")
     result = {table.number: table.as_dict() for table in tables}
-    _print(result, as_json, lambda: typer.echo(scale_tables.tables_text(tables)))
+    print(result, as_json, lambda: typer.echo(scale_tables.tables_text(tables)))

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from lalp.paper.conditioning.plots import _MARKERS
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, _score_label, teacher_colors
+from lalp.paper.conditioning.plots import MARKERS
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, score_label, teacher_colors
 
 
 def plot_pool(frame: pd.DataFrame) -> Figure:
@@ -80,7 +80,7 @@ def plot_teacher_means(rankings: dict[str, pd.DataFrame]) -> Figure:
         table = table.set_index("teacher").loc[teachers]
         for place, (teacher, row) in enumerate(table.iterrows()):
             _draw_interval(axis, row, place, colors[teacher])
-        axis.set_title(_score_label(column), fontsize="medium")
+        axis.set_title(score_label(column), fontsize="medium")
         axis.set_yticks(range(len(teachers)), teachers)
         axis.margins(y=0.2)
         low, high = axis.get_xlim()
@@ -138,7 +138,7 @@ def plot_prompts_enough(curves: dict[str, pd.DataFrame]) -> Figure:
     fig, axis = plt.subplots(figsize=(HALF_WIDTH, 3.6))
     for (column, curve), marker in zip(curves.items(), "os^Dv", strict=False):
         (line,) = axis.plot(
-            curve["num_prompts"], curve["order_share"], marker=marker, label=_score_label(column)
+            curve["num_prompts"], curve["order_share"], marker=marker, label=score_label(column)
         )
         axis.fill_between(
             curve["num_prompts"],
@@ -250,7 +250,7 @@ def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
             rows = rows.set_index("splitter").loc[splitters]
             shift = 0.17 * (place - (len(teachers) - 1) / 2)
             x = [position + shift for position in range(len(splitters))]
-            style = {"color": colors[teacher], "marker": _MARKERS[place % len(_MARKERS)]}
+            style = {"color": colors[teacher], "marker": MARKERS[place % len(MARKERS)]}
             errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
             axis.errorbar(x, rows["mean"], yerr=errors, ls="", ms=5, label=teacher, **style)
         axis.axhline(0, color="0.35", lw=1, ls="--")
