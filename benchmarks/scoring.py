@@ -39,11 +39,12 @@ from lalp.errors import InputError
 from lalp.files import atomic_path, build_dir
 from lalp.paper.champ.champ import champ_pool, pick_candidates
 from lalp.scoring.candidates import score_candidates
+from lalp.scoring.columns import lalp_column
 from lalp.scoring.costs import count_weights, matmul_rate, row_flops
-from lalp.scoring.equations import score_per_step
-from lalp.scoring.groups import group_responses, make_tasks
-from lalp.scoring.plan import Task, batch_rows, plan_response
-from lalp.scoring.windows import Window, parse_window, parse_windows, window_starts
+from lalp.scoring.equations import score_per_step, window_starts
+from lalp.scoring.groups import Task, group_responses, make_tasks
+from lalp.scoring.plan import batch_rows, plan_response
+from lalp.scoring.windows import Window, parse_window, parse_windows
 from lalp.students.encoding import Encoded
 from lalp.students.student import Student, load_config, load_student, load_tokenizer, max_positions
 
@@ -72,7 +73,7 @@ def run_loop(student: Student, tasks: list[Task], windows: list[Window], galp: b
     """One forward pass per step and window; GALP is the pass whose only step is the response."""
     results = []
     for task in tasks:
-        scores = {f"lalp@{window}": score_per_step(student, task, window) for window in windows}
+        scores = {lalp_column(window): score_per_step(student, task, window) for window in windows}
         if galp:
             whole = replace(task, step_spans=((0, task.num_tokens),))
             scores["galp"] = score_per_step(student, whole, parse_window("0"))
@@ -107,7 +108,7 @@ def make_requests(task: Task, windows: list[Window], galp: bool) -> dict[str, li
     requests = {"galp": [(prompt, ids)]} if galp else {}
     for window in windows:
         starts = window_starts(window, task.step_spans)
-        requests[f"lalp@{window}"] = [
+        requests[lalp_column(window)] = [
             (prompt + ids[start:begin], ids[begin:end])
             for start, (begin, end) in zip(starts, task.step_spans, strict=True)
         ]
@@ -254,7 +255,7 @@ def sum_flops(student: Student, tasks: list[Task], windows: list[Window], galp: 
         prompt = len(tasks[members[0]].encoded.prompt_ids)
         flops += row_flops(size, 0, prompt, 0)
         for i in members:
-            for row in plan_response(tasks[i], windows, galp=galp):
+            for row in plan_response(tasks[i], windows, galp=galp).rows:
                 flops += row_flops(size, prompt, row.num_inputs, row.num_targets)
     return flops
 
@@ -288,7 +289,7 @@ def load_tasks(student: str, responses: int) -> tuple[list[Task], Task]:
         (
             task
             for group in group_responses(some, tokenizer)
-            for task in make_tasks(group, tokenizer, "sentences", limit)
+            for task in make_tasks(group, tokenizer, limit)
         )
         for some in (pick_candidates(pool, -(-responses // TEACHERS), seed=0), pool)
     )

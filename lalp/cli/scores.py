@@ -269,12 +269,14 @@ def _load_tokenizer(student: str) -> Any:
 
 
 def _columns(frame: pd.DataFrame, windows: list[str] | None) -> list[str]:
-    present = [c for c in frame.columns if c.startswith("lalp@") and not c.endswith(":tokens")]
+    from lalp.scoring.columns import lalp_column, score_columns
+
+    present = [column for column in score_columns(frame) if column != "galp"]
     if not windows:
         return ["galp", *present]
     from lalp.scoring.windows import parse_windows
 
-    wanted = [f"lalp@{window}" for window in parse_windows(windows)]
+    wanted = [lalp_column(window) for window in parse_windows(windows)]
     for column in wanted:
         if column not in present:
             raise InputError(

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from lalp.scoring.columns import GALP
 from lalp.scoring.engine.forward import TokenScores, run_rows
-from lalp.scoring.equations import average_log_prob, local_average_log_prob
-from lalp.scoring.plan import Task, plan_response
-from lalp.scoring.windows import Window, window_starts
+from lalp.scoring.equations import local_average_log_prob
+from lalp.scoring.groups import Task
+from lalp.scoring.plan import ResponsePlan, plan_response
+from lalp.scoring.windows import Window
 from lalp.students.student import Student, keep_freed_memory
 
-# Tokens fed per forward pass; with more, a CPU gains nothing but needs more memory; with fewer, it
-# reads the weights too often, and a GPU idles.
+# Tokens fed per forward pass. With more, a CPU gains nothing and needs more memory. With fewer, a
+# CPU reads the weights too often, and a GPU idles.
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 16384
 
@@ -27,12 +29,12 @@ class ResponseScores:
 
     Attributes:
         galp: Mean log-probability of the response's tokens (Eq. 1), nats per token.
-        lalp: Per window: mean over steps of the step's mean log-probability (Eq. 3).
+        lalp: Per window's column: mean over steps of the step's mean log-probability (Eq. 3).
         mean_rank: Mean rank of the token among the vocabulary (1 = most likely), full prefix.
         mean_rank_100: The same, ranks above 100 counted as 100 (for the rank-surprisal ratio).
         mean_entropy: Mean entropy of the predictions, in nats, full prefix.
-        reasons: Why a score is NaN, by the score's name.
-        token_log_probs: Per-token log-probabilities by ``galp`` and window name.
+        reasons: Why a score is NaN, by the score's column.
+        token_log_probs: Per-token log-probabilities by the score's column.
     """
 
     num_tokens: int
@@ -43,7 +45,7 @@ class ResponseScores:
     mean_rank_100: float
     mean_entropy: float
     reasons: dict[str, str] = field(default_factory=dict)
-    token_log_probs: dict[str, Float[np.ndarray, "pos"]] = field(default_factory=dict)
+    token_log_probs: dict[str, Float[np.ndarray, "tokens"]] = field(default_factory=dict)
 
 
 def score_candidates(
@@ -53,7 +55,7 @@ def score_candidates(
     *,
     galp: bool = True,
     max_batch_tokens: int | None = None,
-    on_tokens: Callable[[int], None] = lambda tokens: None,
+    on_tokens: Callable[[int], object] = lambda tokens: None,
 ) -> list[ResponseScores]:
     """Score the candidate responses of one prompt under GALP and every window.
 
@@ -76,90 +78,48 @@ def score_candidates(
     plans = [plan_response(task, windows, galp=galp) for task in tasks]
     jobs = [
         (task.encoded.response_ids, row)
-        for task, rows in zip(tasks, plans, strict=True)
-        for row in rows
+        for task, plan in zip(tasks, plans, strict=True)
+        for row in plan.rows
     ]
     prompt_ids = tasks[0].encoded.prompt_ids
     read = iter(
         run_rows(student, prompt_ids, jobs, max_batch_tokens, statistics=galp, on_tokens=on_tokens)
     )
-    results = []
-    for task, rows in zip(tasks, plans, strict=True):
-        by_start = {row.start: next(read) for row in rows}
-        results.append(_assemble(task, windows, by_start, galp=galp))
-    return results
+    return [
+        _assemble(task, plan, {row.start: next(read) for row in plan.rows})
+        for task, plan in zip(tasks, plans, strict=True)
+    ]
 
 
-def _assemble(
-    task: Task, windows: Sequence[Window], by_start: dict[int, TokenScores], *, galp: bool
-) -> ResponseScores:
+def _assemble(task: Task, plan: ResponsePlan, by_start: dict[int, TokenScores]) -> ResponseScores:
     """Average what the rows read into the scores of one response."""
-    reasons = _reasons(task, windows)
-    if not galp:
-        reasons["galp"] = "not asked for"
-    everything = (0, task.num_tokens)
-    tokens: dict[str, Float[np.ndarray, "pos"]] = {}
-    lalp = {}
-    for window in windows:
-        starts = window_starts(window, task.step_spans)
+    reasons = dict(plan.reasons)
+    scores, tokens = {GALP: math.nan}, {}
+    for column, contexts in plan.contexts.items():
         steps = [
             by_start[start].read(span)
-            if span[0] < span[1] and task.fits(start, span[1])
+            if task.is_readable(start, span)
             else np.full(span[1] - span[0], np.nan, np.float32)
-            for start, span in zip(starts, task.step_spans, strict=True)
+            for start, span in contexts
         ]
-        name = f"lalp@{window}"
-        tokens[name] = np.concatenate([*steps, np.empty(0, np.float32)])
-        known = name not in reasons
-        lalp[name] = _finite(local_average_log_prob(steps), name, reasons) if known else math.nan
-    scored = "galp" not in reasons
-    whole = by_start[0] if scored else None
-    tokens["galp"] = (
-        whole.read(everything) if whole else np.full(task.num_tokens, np.nan, np.float32)
-    )
+        tokens[column] = np.concatenate([*steps, np.empty(0, np.float32)])
+        scores[column] = math.nan if column in reasons else local_average_log_prob(steps)
+        if column not in reasons and not math.isfinite(scores[column]):
+            reasons[column] = "a token has probability 0 under the student"
+            scores[column] = math.nan
+    if GALP not in plan.contexts:
+        reasons[GALP] = "not asked for"
+    statistics = [math.nan] * 3
+    if GALP in plan.contexts and GALP not in plan.reasons:
+        whole = by_start[0]
+        values = (whole.ranks, whole.ranks.clip(max=100), whole.entropies)
+        statistics = [float(np.mean(array, dtype=np.float64)) for array in values]
     return ResponseScores(
-        num_tokens=task.num_tokens,
-        num_steps=len(task.step_spans),
-        galp=_finite(average_log_prob(tokens["galp"]), "galp", reasons) if scored else math.nan,
-        lalp=lalp,
-        mean_rank=average_log_prob(whole.ranks) if whole else math.nan,
-        mean_rank_100=average_log_prob(whole.ranks.clip(max=100)) if whole else math.nan,
-        mean_entropy=average_log_prob(whole.entropies) if whole else math.nan,
+        task.num_tokens,
+        len(task.step_spans),
+        scores.pop(GALP),
+        scores,
+        *statistics,
         reasons=reasons,
         token_log_probs=tokens,
     )
-
-
-def _finite(score: float, name: str, reasons: dict[str, str]) -> float:
-    """The score, or NaN with a reason: never an infinite number."""
-    if math.isfinite(score):
-        return score
-    reasons[name] = "a token has probability 0 under the student"
-    return math.nan
-
-
-def _reasons(task: Task, windows: Sequence[Window]) -> dict[str, str]:
-    """Why scores of this response are NaN, by score."""
-    prompt = len(task.encoded.prompt_ids)
-    if not task.num_tokens:
-        names = ["galp", *(f"lalp@{window}" for window in windows)]
-        return dict.fromkeys(names, "the response has no tokens")
-    reasons = {}
-    if not task.fits(0, task.num_tokens):
-        reasons["galp"] = (
-            f"{prompt + task.num_tokens} tokens exceed the student's {task.limit} positions"
-        )
-    for window in windows:
-        starts = window_starts(window, task.step_spans)
-        for k, (start, (begin, end)) in enumerate(zip(starts, task.step_spans, strict=True), 1):
-            if begin == end:
-                reasons[f"lalp@{window}"] = f"step {k} has no tokens of its own"
-            elif not task.fits(start, end):
-                reasons[f"lalp@{window}"] = (
-                    f"step {k} needs {prompt + end - start} tokens, "
-                    f"the student has {task.limit} positions"
-                )
-            else:
-                continue
-            break
-    return reasons

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from lalp.pools.pool import Pool
 from lalp.scoring.candidates import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 from lalp.scoring.engine.vocabulary import HEAD_LOGITS
-from lalp.scoring.groups import group_responses, make_tasks
-from lalp.scoring.plan import Task, plan_response
-from lalp.scoring.windows import Window, parse_windows, window_starts
+from lalp.scoring.groups import Task, group_responses, make_tasks
+from lalp.scoring.plan import plan_response
+from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
 from lalp.students.heads import project
 from lalp.students.student import (
@@ -111,8 +111,7 @@ def plan_scoring(
     size = measure_model(config, trust_remote_code=trust_remote_code)
     limit = max_positions(config)
     tasks = [
-        make_tasks(group, tokenizer, splitter, limit)
-        for group in group_responses(pool, tokenizer, splitter)
+        make_tasks(group, tokenizer, limit) for group in group_responses(pool, tokenizer, splitter)
     ]
     device = default_device()
     dtype = default_dtype(device)
@@ -186,21 +185,19 @@ def plan_flops(size: ModelSize, tasks: Sequence[Task], windows: Sequence[Window]
     return row_flops(size, 0, prompt, 1) + sum(
         row_flops(size, prompt, row.num_inputs, row.num_targets)
         for task in tasks
-        for row in plan_response(task, windows)
+        for row in plan_response(task, windows).rows
     )
 
 
-def _loop_flops(size: ModelSize, task: Task, windows: Sequence[Window]) -> float:
+def loop_flops(size: ModelSize, task: Task, windows: Sequence[Window]) -> float:
     """FLOPs of one forward pass per step and window, and one for GALP, logits everywhere."""
-    passes = [(0, (0, task.num_tokens))]
-    for window in windows:
-        passes += zip(window_starts(window, task.step_spans), task.step_spans, strict=True)
-    lengths = [
-        len(task.encoded.prompt_ids) + end - start
-        for start, (begin, end) in passes
-        if begin < end and task.fits(start, end)
-    ]
-    return sum(row_flops(size, 0, length, length) for length in lengths)
+    prompt, flops = len(task.encoded.prompt_ids), 0.0
+    for contexts in plan_response(task, windows).contexts.values():
+        for start, span in contexts:
+            if task.is_readable(start, span):
+                length = prompt + span[1] - start
+                flops += row_flops(size, 0, length, length)
+    return flops
 
 
 def _working_bytes(size: ModelSize, device: str, dtype: torch.dtype) -> int:
@@ -225,7 +222,7 @@ def _add_up(
     rows = [
         (len(task.encoded.prompt_ids), row)
         for task in tasks
-        for row in plan_response(task, windows)
+        for row in plan_response(task, windows).rows
     ]
     prompts = sum(len(group[0].encoded.prompt_ids) for group in groups)
     longest = max((prompt + row.end - row.start for prompt, row in rows), default=0)
@@ -237,7 +234,7 @@ def _add_up(
         fed_tokens=prompts + sum(row.num_inputs for _, row in rows),
         target_tokens=sum(row.num_targets for _, row in rows),
         flops=flops,
-        flops_per_step_loop=sum(_loop_flops(size, task, windows) for task in tasks),
+        flops_per_step_loop=sum(loop_flops(size, task, windows) for task in tasks),
         seconds=flops / (rate * _EXPECTED_SHARE),
         memory_bytes=dtype.itemsize * (size.total + size.cache * longest)
         + _working_bytes(size, device, dtype),

@@ -1,35 +1,105 @@
-"""The paper's scores: GALP (Eq. 1), LALP (Eq. 2 and 3), and the loop over steps."""
+"""The paper's equations. What makes them fast is in `lalp.scoring.engine`.
+
+``x`` is the prompt, ``y_1 .. y_T`` are the response's tokens, ``s_1 .. s_K`` its steps (consecutive
+runs of tokens), ``p`` is the student. Logarithms are natural. Every score is in nats per token and
+at most 0: the higher, the more natural the response is to the student.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from lalp.scoring.plan import Task
-from lalp.scoring.windows import Window, window_starts
+from lalp.scoring.groups import Task
+from lalp.scoring.windows import TokenSpan, Window
 from lalp.students.student import Student
 
 
-def average_log_prob(log_probs: Float[np.ndarray, "pos"]) -> float:
-    """GALP: ``(1/T) sum_t log p(y_t | x, y_<t)`` (Eq. 1-2), in nats per token."""
+def average_log_prob(log_probs: Float[np.ndarray, "tokens"]) -> float:
+    """GALP (Eq. 1): ``(1/T) sum_t log p(y_t | x, y_<t)``, in nats per token.
+
+    Example:
+        >>> average_log_prob(np.array([-1.0, -3.0]))
+        -2.0
+    """
     return float(np.mean(log_probs, dtype=np.float64))
 
 
-def local_average_log_prob(steps: Sequence[Float[np.ndarray, "pos"]]) -> float:
-    """LALP: mean over steps of the mean over the step's tokens (Eq. 3), in nats per token.
+def choose(scores: Float[np.ndarray, "candidates"]) -> int:
+    """The chosen candidate (Eq. 2): ``argmax_i score(y^i | x)``, the first of equals.
+
+    `lalp.select` does this for each prompt of a table, and lets a user choose how to break ties.
+
+    Raises:
+        ValueError: If a score is missing (NaN).
+
+    Example:
+        >>> choose(np.array([-0.9, -0.2, -0.4]))
+        1
+    """
+    if np.isnan(scores).any():
+        raise ValueError("a candidate has no score: leave it out or score it")
+    return int(np.argmax(scores))
+
+
+def local_average_log_prob(steps: Sequence[Float[np.ndarray, "tokens"]]) -> float:
+    """LALP (Eq. 3): ``(1/K) sum_k (1/|s_k|) sum_j log p(s_kj | x, window of s_k, s_k,<j)``.
+
+    Every step weighs the same, however long it is. In nats per token.
 
     Args:
-        steps: Each step's token log-probabilities under its own window.
+        steps: Log-probabilities of each step's tokens, read behind the step's own window.
+
+    Example:
+        >>> local_average_log_prob([np.array([-1.0]), np.array([-2.0, -4.0])])
+        -2.0
     """
     return float(np.mean([average_log_prob(step) for step in steps]))
 
 
+def window_starts(window: Window, step_spans: Sequence[TokenSpan]) -> list[int]:
+    """First response token that each step sees: where ``s_max(1, k-w)`` of Eq. 3 begins.
+
+    Example:
+        >>> window_starts(Window("steps", Fraction(1)), [(0, 3), (3, 5), (5, 9)])
+        [0, 0, 3]
+    """
+    if window.kind == "tokens":
+        return [max(0, start - int(window.size)) for start, _ in step_spans]
+    return [step_spans[k - _steps_before(window, k)][0] for k in range(len(step_spans))]
+
+
+def _steps_before(window: Window, preceding: int) -> int:
+    """Number of steps that a step with ``preceding`` steps before it sees."""
+    if window.kind == "steps":
+        return min(int(window.size), preceding)
+    # Fractions are exact, so ceil(7 % of 100 steps) is 7 and not 8 as with floats.
+    share = Fraction(1) if window.kind == "all" else window.size
+    return math.ceil(share * preceding)
+
+
+def self_conditioning_gap(
+    global_log_probs: Float[np.ndarray, "tokens"], local_log_probs: Float[np.ndarray, "tokens"]
+) -> Float[np.ndarray, "tokens"]:
+    """Gap (Eq. 4): ``log p(y_t | x, y_<t) - log p(y_t | x, window)`` of each token, in nats.
+
+    Above 0 where text before the window makes the token likelier. NaN where either is missing.
+
+    Example:
+        >>> self_conditioning_gap(np.array([-1.0, -0.5]), np.array([-1.0, -2.0]))
+        array([0. , 1.5])
+    """
+    return global_log_probs - local_log_probs
+
+
 @torch.inference_mode()
 def score_per_step(student: Student, task: Task, window: Window) -> float:
-    """LALP as the paper describes it, one forward pass per step (Sec. 6): slow, for comparison."""
+    """LALP (Eq. 3) as Sec. 6 describes it: one forward pass per step. Slow; for comparison."""
     ids, steps = task.encoded.response_ids, []
     starts = window_starts(window, task.step_spans)
     for start, (begin, end) in zip(starts, task.step_spans, strict=True):

@@ -1,4 +1,4 @@
-"""Group the responses of a pool by prompt, and encode them."""
+"""A response's way to its score: group by prompt, cut into steps, encode."""
 
 from __future__ import annotations
 
@@ -9,71 +9,93 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.files import digest
 from lalp.pools.pool import Pool, Prompt, Response
-from lalp.scoring.plan import Task
-from lalp.steps.sentences import SPLITTERS, Span, split_steps
+from lalp.scoring.windows import TokenSpan
+from lalp.steps.sentences import Span
 from lalp.steps.splitters import Steps, split_pool
-from lalp.students.encoding import assign_steps, encode, render_prompt
+from lalp.students.encoding import Encoded, assign_steps, encode, render_prompt
 
 
 @dataclass(frozen=True)
-class Group:
+class PromptGroup:
     """One prompt with its responses: what is scored, stored and resumed as a whole.
 
-    ``prompt_text`` is the prompt as the student's chat template renders it; some templates write
-    today's date into it. ``steps`` are each response's, or None where they follow from the text by
-    a splitter of `segmentation`, whose code is part of the key.
+    Attributes:
+        prompt_text: The prompt as the student's chat template renders it; some templates write
+            today's date into it.
+        steps: Character spans of each response's steps.
     """
 
     prompt: Prompt
     prompt_text: str
     responses: tuple[Response, ...]
-    steps: tuple[tuple[Span, ...], ...] | None = None
+    steps: tuple[tuple[Span, ...], ...]
 
     @cached_property
     def digest(self) -> str:
-        """Short hash of the prompt, the responses' texts, and their steps if they are given."""
-        parts = [self.prompt_text, [response.text for response in self.responses]]
-        return digest(parts if self.steps is None else [*parts, self.steps])
+        """Short hash of the prompt, the responses' texts and their steps."""
+        return digest([self.prompt_text, [r.text for r in self.responses], self.steps])
 
 
-def follows_from_text(splitter: str | Steps) -> bool:
-    return isinstance(splitter, str) and splitter in SPLITTERS
+@dataclass(frozen=True)
+class Task:
+    """One response to score: its tokens, the token span of each step, and the positions it has.
+
+    Attributes:
+        encoded: Prompt and response tokens.
+        step_spans: Token span of each step (empty where no token begins in it).
+        limit: Longest sequence, prompt included, that the student can read.
+    """
+
+    encoded: Encoded
+    step_spans: tuple[TokenSpan, ...]
+    limit: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Response tokens ``T``."""
+        return len(self.encoded.response_ids)
+
+    def fits(self, start: int, end: int) -> bool:
+        """Whether prompt and response tokens ``[start, end)`` fit the student's positions."""
+        return len(self.encoded.prompt_ids) + end - start <= self.limit
+
+    def is_readable(self, start: int, span: TokenSpan) -> bool:
+        """Whether ``span`` holds tokens that the student can read behind those from ``start``."""
+        return span[0] < span[1] and self.fits(start, span[1])
 
 
 def group_responses(
     pool: Pool, tokenizer: PreTrainedTokenizerBase, splitter: str | Steps = "sentences"
-) -> list[Group]:
-    """Responses by prompt, both in the pool's order, with the prompt as the student sees it.
+) -> list[PromptGroup]:
+    """Responses by prompt, both in the pool's order, cut into steps.
 
     Args:
         pool: From `load_pool`.
         tokenizer: The student's.
-        splitter: As in `score`; unless it is a splitter of `segmentation`, groups hold the steps.
+        splitter: As in `lalp.score`.
 
     Raises:
         InputError: If given steps do not fit the pool.
     """
-    steps = None
-    if not follows_from_text(splitter):
-        steps = split_pool(pool, splitter, tokenizer=tokenizer)
+    steps = split_pool(pool, splitter, tokenizer=tokenizer)
     by_prompt: dict[str, list[Response]] = {}
     for response in pool.responses:
         by_prompt.setdefault(response.prompt_id, []).append(response)
-    groups = []
-    for prompt_id, responses in by_prompt.items():
-        prompt = pool.prompts[prompt_id]
-        given = steps and tuple(tuple(steps[r.response_id]) for r in responses)
-        groups.append(Group(prompt, render_prompt(tokenizer, prompt), tuple(responses), given))
-    return groups
+    return [
+        PromptGroup(
+            prompt=pool.prompts[prompt_id],
+            prompt_text=render_prompt(tokenizer, pool.prompts[prompt_id]),
+            responses=tuple(responses),
+            steps=tuple(tuple(steps[response.response_id]) for response in responses),
+        )
+        for prompt_id, responses in by_prompt.items()
+    ]
 
 
-def make_tasks(
-    group: Group, tokenizer: PreTrainedTokenizerBase, splitter: str, limit: int
-) -> list[Task]:
-    """Tokenize the responses of one prompt and cut them: by the splitter, or as the group says."""
-    given = group.steps or (split_steps(response.text, splitter) for response in group.responses)
+def make_tasks(group: PromptGroup, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Task]:
+    """Tokenize the responses of one prompt; ``limit`` is as in `Task`."""
     tasks = []
-    for response, steps in zip(group.responses, given, strict=True):
+    for response, steps in zip(group.responses, group.steps, strict=True):
         encoded = encode(tokenizer, group.prompt_text, response.text)
         spans = assign_steps(response.text, encoded.offsets, steps)
         tasks.append(Task(encoded, tuple(spans), limit))

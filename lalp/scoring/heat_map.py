@@ -1,8 +1,8 @@
 """Token heat maps as HTML: a response with each token shaded by global minus local log-probability.
 
-The HTML holds no script and loads nothing. All styles are inline, for notebook viewers drop style
-sheets of untrusted notebooks, and shades are translucent, so that text and ground keep the colours
-of whatever theme shows them.
+The HTML holds no script and loads nothing. All styles are inline, because notebook viewers drop the
+style sheets of untrusted notebooks. Shades are translucent: text and background keep the colours of
+the viewer's theme.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
+from lalp.scoring.columns import GALP, lalp_column, token_column, windows_of
+from lalp.scoring.equations import self_conditioning_gap
 from lalp.scoring.windows import parse_window
 from lalp.students.encoding import first_character
 
@@ -73,8 +75,7 @@ def token_heat_map(
     """
     scores = dict(scores)
     global_, local = _token_scores(text, scores, window)
-    gap = global_ - local
-    scale = limit if limit is not None else _round_limit(gap)
+    scale = limit if limit is not None else _round_limit(self_conditioning_gap(global_, local))
     if not scale > 0 or not math.isfinite(scale):
         raise InputError(f"limit={limit}: give the gap of the strongest shade, in nats, above 0")
     pieces = _pieces(text, scores["token_spans"], scores["token_steps"])
@@ -93,34 +94,26 @@ def _token_scores(
     text: str, scores: Mapping[str, Any], window: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Global and local log-probabilities per token, checked against each other and the text."""
-    column = f"lalp@{parse_window(window)}:tokens"
-    for name in ("galp:tokens", "token_spans", "token_steps"):
+    columns = token_column(GALP), token_column(lalp_column(window))
+    for name in (columns[0], "token_spans", "token_steps"):
         if not np.ndim(scores.get(name)):
             raise InputError(
                 f"the scores have no column {name!r}: score with lalp score --tokens "
                 "(with_tokens=True)"
             )
-    if not np.ndim(scores.get(column)):
-        present = [_window_of(name) for name in scores if _is_window(name)]
+    if not np.ndim(scores.get(columns[1])):
         raise InputError(
             f"the scores hold no tokens for window {parse_window(window)}, but for "
-            f"{', '.join(present) or 'none'}: name one of these, or score this one"
+            f"{', '.join(windows_of(scores, tokens=True)) or 'none'}: name one of these, or score "
+            "this one"
         )
-    global_, local = (np.asarray(scores[name], dtype=float) for name in ("galp:tokens", column))
+    global_, local = (np.asarray(scores[name], dtype=float) for name in columns)
     spans, steps = scores["token_spans"], scores["token_steps"]
     if not len(global_) == len(local) == len(spans) == len(steps):
         raise InputError("the token columns differ in length: score the response again")
     if any(not 0 <= start <= end <= len(text) for start, end in spans):
         raise InputError("the token spans exceed the text: it is not the text that was scored")
     return global_, local
-
-
-def _is_window(column: object) -> bool:
-    return str(column).startswith("lalp@") and str(column).endswith(":tokens")
-
-
-def _window_of(column: object) -> str:
-    return str(column).removeprefix("lalp@").removesuffix(":tokens")
 
 
 def _round_limit(gap: np.ndarray) -> float:
@@ -155,12 +148,8 @@ def _pieces(text: str, spans: Sequence[Sequence[int]], steps: Sequence[int]) -> 
     return pieces
 
 
-def _level(gap: float, scale: float) -> int:
-    """Shade from -4 to 4."""
-    return int(np.clip(round(gap / scale * _LEVELS), -_LEVELS, _LEVELS))
-
-
 def _shade(level: int) -> str:
+    """Style of a shade from -4 to 4."""
     if level == 0:
         return ""
     color = _HIGHER if level > 0 else _LOWER
@@ -175,19 +164,17 @@ def _token(piece: _Piece, global_: np.ndarray, local: np.ndarray, scale: float) 
     # Log-probabilities of tokens that share a character add up to that of the character.
     chosen = list(piece.tokens)
     total, near = float(global_[chosen].sum()), float(local[chosen].sum())
-    gap = total - near
-    style = _shade(_level(gap, scale)) if math.isfinite(gap) else _UNSCORED
-    title = f"{_visible(piece.label)}  |  {_numbers(total, near)}  |  step {piece.step + 1}"
+    gap = self_conditioning_gap(total, near)
+    if math.isfinite(gap):
+        style = _shade(int(np.clip(round(gap / scale * _LEVELS), -_LEVELS, _LEVELS)))
+        numbers = f"global {total:.2f}  |  local {near:.2f}  |  gap {gap:+.2f} nats"
+    else:
+        style, numbers = _UNSCORED, "not scored"
+    title = f"{_visible(piece.label)}  |  {numbers}  |  step {piece.step + 1}"
     if len(chosen) > 1:
         title += f"  |  {len(chosen)} tokens"
     style = f' style="{style}"' if style else ""
     return f'<span title="{html.escape(title, quote=True)}"{style}>{html.escape(piece.text)}</span>'
-
-
-def _numbers(total: float, near: float) -> str:
-    if not math.isfinite(total - near):
-        return "not scored"
-    return f"global {total:.2f}  |  local {near:.2f}  |  gap {total - near:+.2f} nats"
 
 
 def _visible(text: str) -> str:
@@ -242,16 +229,16 @@ def heat_map_page(
     """
     if "response" not in table:
         raise InputError(f"{where}: no texts in it: write it with lalp score --tokens")
-    if not any(_is_window(name) for name in table):
+    if not windows_of(table, tokens=True):
         raise InputError(f"{where}: no token columns in it: write it with lalp score --tokens")
     row = _row(table, response_id, where)
     window = _choose_window(table, window, where)
     heat_map = token_heat_map(row["response"], row, window)
     title = html.escape(f"{row['response_id']}: global minus local log-probability")
     facts = [f"teacher {row['teacher']}", f"{row['num_tokens']} tokens, {row['num_steps']} steps"]
-    column = f"lalp@{parse_window(window)}"
-    facts.append(f"GALP {_cell(row['galp'])}")
-    facts.append(f"LALP (window {parse_window(window)}) {_cell(row[column])} nats per token")
+    lalp = _cell(row[lalp_column(window)])
+    facts.append(f"GALP {_cell(row[GALP])}")
+    facts.append(f"LALP (window {parse_window(window)}) {lalp} nats per token")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
@@ -306,7 +293,7 @@ def _row(table: pd.DataFrame, response_id: str, where: str) -> dict[str, Any]:
 
 
 def _choose_window(table: pd.DataFrame, window: str | None, where: str) -> str:
-    present = [_window_of(name) for name in table if _is_window(name)]
+    present = windows_of(table, tokens=True)
     if window is None and len(present) == 1:
         return present[0]
     if window is None:
@@ -322,11 +309,12 @@ def _choose_window(table: pd.DataFrame, window: str | None, where: str) -> str:
 def _token_table(row: Mapping[str, Any], window: str) -> str:
     """The same numbers for readers who cannot hover, closed at first."""
     global_, local = _token_scores(row["response"], row, window)
+    gap = self_conditioning_gap(global_, local)
     lines = [
         f"<tr><td>{i + 1}</td><td>{int(step) + 1}</td>"
         f"<td>{html.escape(_visible(row['response'][start:end]))}</td>"
         f"<td>{_cell(global_[i])}</td><td>{_cell(local[i])}</td>"
-        f"<td>{_cell(global_[i] - local[i], '+.3f')}</td></tr>"
+        f"<td>{_cell(gap[i], '+.3f')}</td></tr>"
         for i, ((start, end), step) in enumerate(
             zip(row["token_spans"], row["token_steps"], strict=True)
         )

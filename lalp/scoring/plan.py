@@ -1,15 +1,21 @@
-"""Which rows of tokens a student reads, so that many windows share them."""
+"""Which rows of tokens a student reads, so that many windows share them.
+
+A row feeds response tokens ``start .. end`` right after the prompt. Whatever the window, a step
+whose context begins at token ``start`` can be read off that row, so rows are shared between
+windows: a sweep costs as much as its largest window, and GALP is the row that begins at token 0.
+"""
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lalp.scoring.windows import TokenSpan, Window, window_starts
-from lalp.students.encoding import Encoded
+from lalp.scoring.columns import GALP, lalp_column
+from lalp.scoring.equations import window_starts
+from lalp.scoring.groups import Task
+from lalp.scoring.windows import TokenSpan, Window
 
 
 @dataclass(frozen=True)
@@ -41,25 +47,19 @@ def plan_rows(contexts: Sequence[tuple[int, TokenSpan]]) -> list[Row]:
     """Merge (context start, target span) pairs into one row per context start.
 
     Spans that share a context start may repeat or overlap: each token is read once.
+
+    Example:
+        >>> plan_rows([(0, (0, 2)), (0, (2, 5)), (3, (4, 6))])
+        [Row(start=0, end=5, targets=((0, 5),)), Row(start=3, end=6, targets=((4, 6),))]
     """
-    by_start: dict[int, set[TokenSpan]] = defaultdict(set)
-    for start, span in contexts:
-        by_start[start].add(span)
-    rows = []
-    for start, spans in sorted(by_start.items()):
-        targets = _merge_spans(sorted(spans))
-        rows.append(Row(start, targets[-1][1], targets))
-    return rows
-
-
-def _merge_spans(spans: Sequence[TokenSpan]) -> tuple[TokenSpan, ...]:
-    merged: list[TokenSpan] = []
-    for start, end in spans:
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+    by_start: dict[int, list[TokenSpan]] = {}
+    for start, (begin, end) in sorted(set(contexts)):
+        targets = by_start.setdefault(start, [])
+        if targets and begin <= targets[-1][1]:
+            targets[-1] = (targets[-1][0], max(end, targets[-1][1]))
         else:
-            merged.append((start, end))
-    return tuple(merged)
+            targets.append((begin, end))
+    return [Row(start, spans[-1][1], tuple(spans)) for start, spans in by_start.items()]
 
 
 def batch_rows(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -95,38 +95,49 @@ def spread_rows(lengths: Sequence[int], max_tokens: int, workers: int) -> list[l
 
 
 @dataclass(frozen=True)
-class Task:
-    """One response to score: its tokens, the token span of each step, and the positions it has.
+class ResponsePlan:
+    """How one response is scored under GALP and every window.
 
     Attributes:
-        encoded: Prompt and response tokens.
-        step_spans: Token span of each step (empty where no token begins in it).
-        limit: Longest sequence, prompt included, that the student can read.
+        contexts: For each score column and step: the first response token that the step sees, and
+            the span of its own tokens. To GALP the whole response is one step.
+        reasons: Why a score cannot be computed, by column.
+        rows: The rows from which all other scores are read.
     """
 
-    encoded: Encoded
-    step_spans: tuple[TokenSpan, ...]
-    limit: int
-
-    @property
-    def num_tokens(self) -> int:
-        """Response tokens ``T``."""
-        return len(self.encoded.response_ids)
-
-    def fits(self, start: int, end: int) -> bool:
-        """Whether prompt and response tokens ``[start, end)`` fit the student's positions."""
-        return len(self.encoded.prompt_ids) + end - start <= self.limit
+    contexts: dict[str, list[tuple[int, TokenSpan]]]
+    reasons: dict[str, str]
+    rows: list[Row]
 
 
-def plan_response(task: Task, windows: Sequence[Window], *, galp: bool = True) -> list[Row]:
-    """Rows that score one response under GALP and every window; what cannot fit is not planned."""
-    contexts = [(0, (0, task.num_tokens))] if galp else []
+def plan_response(task: Task, windows: Sequence[Window], *, galp: bool = True) -> ResponsePlan:
+    """Plan the rows for one response; what does not fit the student's positions gets a reason."""
+    contexts = {GALP: [(0, (0, task.num_tokens))]} if galp else {}
     for window in windows:
-        contexts += zip(window_starts(window, task.step_spans), task.step_spans, strict=True)
-    return plan_rows(
-        [
-            (start, span)
-            for start, span in contexts
-            if span[0] < span[1] and task.fits(start, span[1])
-        ]
-    )
+        starts = window_starts(window, task.step_spans)
+        contexts[lalp_column(window)] = list(zip(starts, task.step_spans, strict=True))
+    reasons = {name: _why_unscored(task, name, steps) for name, steps in contexts.items()}
+    readable = [
+        (start, span)
+        for steps in contexts.values()
+        for start, span in steps
+        if task.is_readable(start, span)
+    ]
+    known = {name: reason for name, reason in reasons.items() if reason}
+    return ResponsePlan(contexts, known, plan_rows(readable))
+
+
+def _why_unscored(task: Task, column: str, contexts: Sequence[tuple[int, TokenSpan]]) -> str | None:
+    """Why a score cannot be computed: the first step that stands in the way."""
+    prompt = len(task.encoded.prompt_ids)
+    if not task.num_tokens:
+        return "the response has no tokens"
+    for k, (start, (begin, end)) in enumerate(contexts, 1):
+        if begin == end:
+            return f"step {k} has no tokens of its own"
+        if not task.fits(start, end):
+            tokens, positions = prompt + end - start, f"{task.limit} positions"
+            if column == GALP:
+                return f"{tokens} tokens exceed the student's {positions}"
+            return f"step {k} needs {tokens} tokens, the student has {positions}"
+    return None

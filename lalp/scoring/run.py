@@ -1,9 +1,8 @@
 """Score a pool into a crash-safe, content-addressed store of Parquet shards.
 
-A shard holds the scores of one prompt's responses. Its folder is named by everything that decides
-the numbers but the texts (student, tokenizer, chat template, splitter, windows, code), its file by
-the texts, and by the steps where no code of a known version made them. So a killed run goes on
-where it stopped, and no setting is ever mixed with another.
+A shard holds the scores of one prompt's responses. Its folder is named by all else that decides the
+numbers (student, tokenizer, chat template, windows, code), its file by the texts and their steps.
+So a killed run goes on where it stopped, and no setting is ever mixed with another.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -22,8 +20,7 @@ from tqdm import tqdm
 from lalp.files import build_dir, digest, write_text
 from lalp.pools.pool import Pool
 from lalp.scoring.candidates import ResponseScores, score_candidates
-from lalp.scoring.groups import Group, follows_from_text, group_responses, make_tasks
-from lalp.scoring.plan import Task, plan_response
+from lalp.scoring.groups import PromptGroup, Task, group_responses, make_tasks
 from lalp.scoring.shards import CODE, ScoreKey, read_shards, shard_table, write_shard
 from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
@@ -39,9 +36,6 @@ from lalp.students.student import (
     revision,
     usable_device,
 )
-
-# The splitter's name in the key where the steps themselves are part of the group's hash.
-_GIVEN_STEPS = "given steps"
 
 
 def score(
@@ -69,7 +63,7 @@ def score(
         store: Folder of the shards; ``build/scores`` if not given.
         device: As in `load_student`.
         trust_remote_code: As in `load_student`.
-        progress: Show tokens per second and the time left.
+        progress: Show tokens per second and an estimate of the time left.
 
     Returns:
         One row per response in the pool's order: ids, ``num_tokens``, ``num_steps``,
@@ -87,7 +81,6 @@ def score(
         student=scorer.revision,
         tokenizer=digest(scorer.tokenizer.backend_tokenizer.to_str()),
         chat_template=digest(scorer.tokenizer.chat_template or ""),
-        splitter=splitter if follows_from_text(splitter) else _GIVEN_STEPS,
         windows=tuple(str(window) for window in parsed),
         with_tokens=with_tokens,
         dtype=scorer.dtype,
@@ -97,12 +90,13 @@ def score(
     folder = Path(store or build_dir() / "scores") / key.digest
     groups = group_responses(pool, scorer.tokenizer, splitter)
     done = read_shards(folder, key, groups)
-    missing = [group for group in groups if group.digest not in done]
+    # By digest, for two prompts may hold the same texts: they are scored once.
+    missing = {group.digest: group for group in groups if group.digest not in done}
     if missing:
         write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
-        _score_missing(missing, scorer, parsed, key, folder, done, progress)
+        done |= _score_missing(list(missing.values()), scorer, parsed, key, folder, progress)
     frame = _join(pool, groups, done)
-    name = splitter if isinstance(splitter, str) else _GIVEN_STEPS
+    name = splitter if isinstance(splitter, str) else "given steps"
     frame.attrs = {"student": scorer.name, "splitter": name, "key": key.digest}
     return frame
 
@@ -111,17 +105,14 @@ class _Scorer:
     """A student whose weights are loaded only when something is left to score."""
 
     def __init__(self, student: str | Student, device: str | None, trust_remote_code: bool) -> None:
+        self.load: Callable[[], Student]
         if isinstance(student, Student):
-            self.name, self.revision, self.tokenizer = (
-                student.name,
-                student.revision,
-                student.tokenizer,
-            )
-            self.limit = student.max_positions
+            self.name, self.revision = student.name, student.revision
+            self.tokenizer, self.limit = student.tokenizer, student.max_positions
             self.device, self.dtype = student.device.type, str(student.model.dtype)
-            self.load: Callable[[], Student] = lambda: student
+            self.load = lambda: student
             return
-        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        options = {"trust_remote_code": trust_remote_code}
         source = locate_student(student)
         config = load_config(student, **options)
         self.name, self.revision = student, revision(source, config)
@@ -133,72 +124,63 @@ class _Scorer:
 
 
 def _score_missing(
-    groups: Sequence[Group],
+    groups: Sequence[PromptGroup],
     scorer: _Scorer,
     windows: Sequence[Window],
     key: ScoreKey,
     folder: Path,
-    done: dict[str, pa.Table],
     progress: bool,
-) -> None:
+) -> dict[str, pa.Table]:
     """Score prompts one after another; each is on disk before the next begins."""
-    total = sum(
-        _tokens_to_feed(make_tasks(group, scorer.tokenizer, key.splitter, scorer.limit), windows)
-        for group in groups
-    )
-    student = scorer.load()
+    student, tables = scorer.load(), {}
+    left = sum(_num_characters(group) for group in groups)
+    read = 0
     # Where not silenced here, tqdm still heeds TQDM_DISABLE.
     options = {} if progress else {"disable": True}
-    with tqdm(total=total, unit="tok", unit_scale=True, **options) as bar:
+    with tqdm(unit="tok", unit_scale=True, **options) as bar:
         for group in groups:
-            if group.digest not in done:
-                tasks = make_tasks(group, scorer.tokenizer, key.splitter, scorer.limit)
-                scores = _score_group(student, tasks, windows, bar.update)
-                table = shard_table(tasks, scores, key)
-                write_shard(folder / f"{group.digest}.parquet", table, key, group)
-                done[group.digest] = table
+            tasks = make_tasks(group, scorer.tokenizer, scorer.limit)
+            table = shard_table(tasks, _score_group(student, tasks, windows, bar.update), key)
+            write_shard(folder / f"{group.digest}.parquet", table, key, group)
+            tables[group.digest] = table
+            # Tokenizing all prompts before the first would take as long again, and hold them all:
+            # the tokens to come are estimated by what the characters so far have cost.
+            read, left = read + _num_characters(group), left - _num_characters(group)
+            bar.total = bar.n + round(bar.n * left / read)
+    return tables
 
 
-def _tokens_to_feed(tasks: Sequence[Task], windows: Sequence[Window]) -> int:
-    return len(tasks[0].encoded.prompt_ids) + sum(
-        row.num_inputs for task in tasks for row in plan_response(task, windows)
-    )
+def _num_characters(group: PromptGroup) -> int:
+    return len(group.prompt_text) + sum(len(response.text) for response in group.responses)
 
 
 def _score_group(
     student: Student,
     tasks: Sequence[Task],
     windows: Sequence[Window],
-    on_tokens: Callable[[int], Any],
+    on_tokens: Callable[[int], object],
 ) -> list[ResponseScores]:
     """Score one prompt's responses, together where their prompt tokens agree.
 
     They differ only where the tokenizer merges the prompt's end with a response's beginning.
     """
-    results: list[ResponseScores | None] = [None] * len(tasks)
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for i, task in enumerate(tasks):
         by_prompt.setdefault(task.encoded.prompt_ids, []).append(i)
+    results: dict[int, ResponseScores] = {}
     for members in by_prompt.values():
-        scores = score_candidates(
-            student, [tasks[i] for i in members], windows, on_tokens=on_tokens
-        )
-        for i, score_ in zip(members, scores, strict=True):
-            results[i] = score_
-    return results
+        together = [tasks[i] for i in members]
+        scores = score_candidates(student, together, windows, on_tokens=on_tokens)
+        results |= zip(members, scores, strict=True)
+    return [results[i] for i in range(len(tasks))]
 
 
-def _join(pool: Pool, groups: Sequence[Group], done: Mapping[str, pa.Table]) -> pd.DataFrame:
+def _join(pool: Pool, groups: Sequence[PromptGroup], done: Mapping[str, pa.Table]) -> pd.DataFrame:
     """Put ids next to scores, in the pool's order."""
     responses = [response for group in groups for response in group.responses]
-    ids = pd.DataFrame(
-        {
-            "prompt_id": [response.prompt_id for response in responses],
-            "response_id": [response.response_id for response in responses],
-            "teacher": [response.teacher for response in responses],
-            "correct": pd.array([response.correct for response in responses], dtype="boolean"),
-        }
-    )
+    names = ("prompt_id", "response_id", "teacher")
+    ids = pd.DataFrame({name: [getattr(r, name) for r in responses] for name in names})
+    ids["correct"] = pd.array([response.correct for response in responses], dtype="boolean")
     scores = pa.concat_tables(done[group.digest] for group in groups).to_pandas()
     frame = pd.concat([ids, scores], axis=1).set_index("response_id", drop=False)
     order = [response.response_id for response in pool.responses]

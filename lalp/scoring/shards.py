@@ -14,24 +14,25 @@ import pyarrow.parquet as pq
 
 from lalp.files import atomic_path, digest, fingerprint
 from lalp.scoring.candidates import ResponseScores
-from lalp.scoring.groups import Group
-from lalp.scoring.plan import Task
+from lalp.scoring.columns import GALP, lalp_column, token_column
+from lalp.scoring.groups import PromptGroup, Task
 
 log = logging.getLogger("lalp")
 
 
 # Whose code decides a score: it is part of the key.
 CODE_PARTS = ("steps", "scoring", "students")
+_COUNTS = ("num_tokens", "num_steps")
+_STATISTICS = ("mean_rank", "mean_rank_100", "mean_entropy")
 
 
 @dataclass(frozen=True)
 class ScoreKey:
-    """Everything but the texts that decides a score."""
+    """Everything that decides a score, but the texts and their steps."""
 
     student: str
     tokenizer: str
     chat_template: str
-    splitter: str
     windows: tuple[str, ...]
     with_tokens: bool
     dtype: str
@@ -49,22 +50,13 @@ def code_version() -> str:
     return fingerprint(*CODE_PARTS)
 
 
-# --- shards ---------------------------------------------------------------------------------
-
-
 def shard_table(tasks: Sequence[Task], scores: Sequence[ResponseScores], key: ScoreKey) -> pa.Table:
+    """One row per response: counts, statistics, scores, reasons, and values per token if wanted."""
     rows = []
     for task, result in zip(tasks, scores, strict=True):
-        row = {
-            "num_tokens": result.num_tokens,
-            "num_steps": result.num_steps,
-            "mean_rank": result.mean_rank,
-            "mean_rank_100": result.mean_rank_100,
-            "mean_entropy": result.mean_entropy,
-            "galp": result.galp,
-            **result.lalp,
-            "reason": "; ".join(f"{name}: {why}" for name, why in result.reasons.items()) or None,
-        }
+        row = {name: getattr(result, name) for name in (*_COUNTS, *_STATISTICS, GALP)}
+        row |= result.lalp
+        row["reason"] = "; ".join(f"{name}: {why}" for name, why in result.reasons.items()) or None
         if key.with_tokens:
             row |= _token_columns(task, result)
         rows.append(row)
@@ -76,32 +68,32 @@ def _token_columns(task: Task, result: ResponseScores) -> dict[str, Any]:
     return {
         "token_spans": [list(span) for span in task.encoded.offsets],
         "token_steps": step_of_token,
-        **{f"{name}:tokens": values for name, values in result.token_log_probs.items()},
+        **{token_column(name): values for name, values in result.token_log_probs.items()},
     }
 
 
 def _shard_schema(key: ScoreKey) -> pa.Schema:
-    names = ["galp", *(f"lalp@{window}" for window in key.windows)]
-    fields = [("num_tokens", pa.int64()), ("num_steps", pa.int64())]
-    statistics = ("mean_rank", "mean_rank_100", "mean_entropy")
-    fields += [(name, pa.float64()) for name in (*statistics, *names)]
+    names = [GALP, *map(lalp_column, key.windows)]
+    fields = [(name, pa.int64()) for name in _COUNTS]
+    fields += [(name, pa.float64()) for name in (*_STATISTICS, *names)]
     fields.append(("reason", pa.string()))
     if key.with_tokens:
         fields += [
             ("token_spans", pa.list_(pa.list_(pa.int32(), 2))),
             ("token_steps", pa.list_(pa.int32())),
         ]
-        fields += [(f"{name}:tokens", pa.list_(pa.float32())) for name in names]
+        fields += [(token_column(name), pa.list_(pa.float32())) for name in names]
     return pa.schema(fields)
 
 
-def write_shard(path: Path, table: pa.Table, key: ScoreKey, group: Group) -> None:
+def write_shard(path: Path, table: pa.Table, key: ScoreKey, group: PromptGroup) -> None:
+    """Write a shard; its mark says what it was computed for, and its pages have checksums."""
     table = table.replace_schema_metadata({"lalp": f"{key.digest}/{group.digest}"})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)
 
 
-def read_shards(folder: Path, key: ScoreKey, groups: Sequence[Group]) -> dict[str, pa.Table]:
+def read_shards(folder: Path, key: ScoreKey, groups: Sequence[PromptGroup]) -> dict[str, pa.Table]:
     """Finished shards by group digest; one that is damaged or not ours is reported and left out."""
     done = {}
     for group in groups:
@@ -115,7 +107,7 @@ def read_shards(folder: Path, key: ScoreKey, groups: Sequence[Group]) -> dict[st
     return done
 
 
-def _read_shard(path: Path, key: ScoreKey, group: Group) -> pa.Table:
+def _read_shard(path: Path, key: ScoreKey, group: PromptGroup) -> pa.Table:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         mark = (file.schema_arrow.metadata or {}).get(b"lalp", b"").decode()
         if mark != f"{key.digest}/{group.digest}":

@@ -1,13 +1,7 @@
-"""Context windows and the plan of forward rows that scores many windows at once.
-
-A row feeds response tokens ``start .. end`` right after the prompt. Whatever the window, a step
-whose context begins at token ``start`` can be read off that row, so rows are shared between
-windows: a sweep costs as much as its largest window, and GALP is the row that begins at token 0.
-"""
+"""Context windows: how they are written and read. `equations.window_starts` applies them."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +44,10 @@ def parse_window(window: str | int | Window) -> Window:
 
     Raises:
         InputError: If the text is none of these forms, or a share exceeds 100 %.
+
+    Example:
+        >>> str(parse_window("12.50%"))
+        '12.5%'
     """
     if isinstance(window, Window):
         return window
@@ -81,19 +79,3 @@ def parse_windows(windows: Sequence[str | int | Window]) -> list[Window]:
     if repeated:
         raise InputError(f"window {sorted(repeated)[0]} is given more than once: name it once")
     return parsed
-
-
-def window_starts(window: Window, step_spans: Sequence[TokenSpan]) -> list[int]:
-    """First response token that each step sees (paper, Eq. 3: ``s_max(1, k-w)``)."""
-    if window.kind == "tokens":
-        return [max(0, start - int(window.size)) for start, _ in step_spans]
-    return [step_spans[k - _steps_before(window, k)][0] for k in range(len(step_spans))]
-
-
-def _steps_before(window: Window, preceding: int) -> int:
-    """Number of steps that a step with ``preceding`` steps before it sees."""
-    if window.kind == "steps":
-        return min(int(window.size), preceding)
-    # Fractions are exact, so ceil(7 % of 100 steps) is 7 and not 8 as with floats.
-    share = Fraction(1) if window.kind == "all" else window.size
-    return math.ceil(share * preceding)

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from lalp.errors import InputError
-from lalp.scoring.windows import Window, parse_window
+from lalp.scoring.columns import lalp_column
+from lalp.scoring.windows import Window
 from lalp.selection.table import (
     candidates,
     check_selection,
@@ -61,7 +62,7 @@ def score_column(rule: str, window: str | int | Window | None = None) -> str | N
         return variant_column(rule, window)
     if window is None:
         raise InputError(f"rule {rule} needs a window: name one, for example 4")
-    return f"lalp@{parse_window(window)}"
+    return lalp_column(window)
 
 
 def select(

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from lalp.errors import InputError
+from lalp.scoring.columns import score_columns, windows_of
 from lalp.stats import stable_hash
 
 # Sums over prompts in another order differ by about 1e-14 nats: smaller gaps than this are ties.
@@ -57,15 +58,9 @@ def check_selection(selected: pd.DataFrame) -> None:
         )
 
 
-def _score_columns(scores: pd.DataFrame) -> list[str]:
-    """GALP and LALP, without their single tokens."""
-    names = [name for name in map(str, scores.columns) if not name.endswith(":tokens")]
-    return [name for name in names if name == "galp" or name.startswith("lalp@")]
-
-
 def only_window(scores: pd.DataFrame) -> str:
     """The window of the table's only LALP column."""
-    windows = [name.removeprefix("lalp@") for name in _score_columns(scores) if name != "galp"]
+    windows = windows_of(scores)
     if len(windows) == 1:
         return windows[0]
     found = f"the scores hold {', '.join(windows)}: name one" if windows else "the scores hold none"
@@ -77,7 +72,7 @@ def score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"
     if column not in scores.columns:
         raise InputError(
             f"the scores have no column {column!r}: "
-            f"there are {', '.join(_score_columns(scores)) or 'no score columns'}"
+            f"there are {', '.join(score_columns(scores)) or 'no score columns'}"
         )
     try:
         values = pd.to_numeric(scores[column]).to_numpy(dtype=float, na_value=np.nan)

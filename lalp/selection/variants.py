@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from lalp.errors import InputError
+from lalp.scoring.columns import lalp_column
 from lalp.scoring.windows import Window, parse_window
 from lalp.stats import mean_interval
 
@@ -78,7 +79,7 @@ def _hybrid(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
     """``weight * z(LALP) + (1 - weight) * z(GALP)``, standardized over the table's responses."""
     if not 0 <= weight <= 1:
         raise InputError(f"weight {weight} of the hybrid: give a number between 0 and 1")
-    lalp, galp = _column(scores, f"lalp@{window}"), _column(scores, "galp")
+    lalp, galp = _column(scores, lalp_column(window)), _column(scores, "galp")
     # Rounded, for the last bits of a mean depend on the order of the rows.
     return (weight * _standardize(lalp) + (1 - weight) * _standardize(galp)).round(10)
 
@@ -94,7 +95,7 @@ def _galp_tail(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
 
 
 def _lalp_tail(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
-    return _by_response(scores, f"lalp@{window}", _mean_of_tail_means)
+    return _by_response(scores, lalp_column(window), _mean_of_tail_means)
 
 
 def _mean_of_tail_means(

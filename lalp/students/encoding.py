@@ -1,78 +1,18 @@
-"""Render a prompt, encode it with a response, assign tokens to steps."""
+"""From texts to tokens: render a prompt, encode it with a response, assign tokens to steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from lalp.errors import InputError
-from lalp.pools.pool import Prompt
-
-if TYPE_CHECKING:
-    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from lalp.errors import InputError
+from lalp.pools.pool import Prompt
 
-def stop_token_ids(
-    tokenizer: PreTrainedTokenizerBase, config: Any, generation_config: Any
-) -> frozenset[int]:
-    """Tokens that end a response: the model's, the tokenizer's and the chat template's."""
-    found = {tokenizer.eos_token_id, _end_of_turn(tokenizer)}
-    for part in (config.get_text_config(), generation_config):
-        eos = getattr(part, "eos_token_id", None)
-        found |= set(eos) if isinstance(eos, list | tuple) else {eos}
-    return frozenset(int(token) for token in found if token is not None)
-
-
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The special token that the chat template writes behind an assistant's message, if any."""
-    if not tokenizer.chat_template:
-        return None
-    chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "ANSWER"}]
-    try:
-        text = tokenizer.apply_chat_template(chat, tokenize=False)
-    except Exception:  # templates raise anything on a chat of a form that they do not know
-        return None
-    _, answer, rest = text.rpartition("ANSWER")
-    ids = tokenizer(rest.lstrip(), add_special_tokens=False).input_ids if answer else []
-    return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else None
-
-
-def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """The tokens that the chat template puts after an assistant's message.
-
-    A tokenizer without a template, or whose template puts nothing there, ends with its
-    end-of-sequence token.
-
-    Raises:
-        InputError: If there is none either.
-    """
-    suffix = _text_after_turn(tokenizer) if tokenizer.chat_template else ""
-    if suffix.strip():
-        return tuple(tokenizer(suffix, add_special_tokens=False)["input_ids"])
-    if tokenizer.eos_token_id is None:
-        raise InputError(
-            "the student's tokenizer has neither a chat template nor an end-of-sequence token: "
-            "it could not learn to stop; take another student"
-        )
-    return (tokenizer.eos_token_id,)
-
-
-def _text_after_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    mark = "end-of-turn-is-next"
-    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": mark}]
-    try:
-        text = tokenizer.apply_chat_template(chat, tokenize=False)
-    except (TemplateError, ValueError) as error:
-        raise InputError(
-            f"the student's chat template refuses an assistant's message ({error}): "
-            "take another student"
-        ) from error
-    return text.rpartition(mark)[2] if mark in text else ""
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -87,7 +27,7 @@ class Encoded:
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
-    offsets: tuple[tuple[int, int], ...]
+    offsets: tuple[Span, ...]
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
@@ -125,7 +65,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
     boundary = len(prompt_text)
     offsets = [tuple(span) for span in tokens["offset_mapping"]]
     first = next(
-        (i for i, span in enumerate(offsets) if _first_character(text, span) >= boundary),
+        (i for i, span in enumerate(offsets) if first_character(text, *span) >= boundary),
         len(offsets),
     )
     return Encoded(
@@ -135,28 +75,84 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
     )
 
 
-def assign_steps(
-    text: str, offsets: Sequence[tuple[int, int]], steps: Sequence[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def assign_steps(text: str, offsets: Sequence[Span], steps: Sequence[Span]) -> list[Span]:
     """Token span of each step: a token belongs to the step of its first non-space character.
 
     The spans partition the tokens; a step that no token begins in has an empty span.
+
+    Example:
+        >>> assign_steps("Add. Then x", [(0, 3), (3, 4), (4, 9), (9, 11)], [(0, 5), (5, 11)])
+        [(0, 2), (2, 4)]
     """
     spans, token = [], 0
     for _, end in steps:
         first = token
-        while token < len(offsets) and _first_character(text, offsets[token]) < end:
+        while token < len(offsets) and first_character(text, *offsets[token]) < end:
             token += 1
         spans.append((first, token))
     return spans
 
 
-def _first_character(text: str, span: tuple[int, int]) -> int:
-    start, end = span
-    return next((i for i in range(start, end) if not text[i].isspace()), start)
-
-
 def first_character(text: str, start: int, end: int) -> int:
-    """Where the token's first character that is no white space stands; its start if all is."""
+    """Where a token's first character stands that is no white space; ``start`` if it has none.
+
+    Example:
+        >>> first_character("Add. Then x", 4, 9)
+        5
+    """
     piece = text[start:end]
     return start + (len(piece) - len(piece.lstrip()) if piece.strip() else 0)
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that the chat template puts after an assistant's message.
+
+    A tokenizer without a template, or whose template puts nothing there, ends with its
+    end-of-sequence token.
+
+    Raises:
+        InputError: If there is none either, or the template refuses an assistant's message.
+    """
+    suffix = _text_after_turn(tokenizer)
+    if suffix.strip():
+        return tuple(tokenizer(suffix, add_special_tokens=False)["input_ids"])
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            "the student's tokenizer has neither a chat template nor an end-of-sequence token: "
+            "it could not learn to stop; take another student"
+        )
+    return (tokenizer.eos_token_id,)
+
+
+def stop_token_ids(
+    tokenizer: PreTrainedTokenizerBase, config: Any, generation_config: Any
+) -> frozenset[int]:
+    """Tokens that end a response: the model's, the tokenizer's and the chat template's."""
+    found = {tokenizer.eos_token_id}
+    for part in (config.get_text_config(), generation_config):
+        eos = getattr(part, "eos_token_id", None)
+        found |= set(eos) if isinstance(eos, list | tuple) else {eos}
+    try:
+        suffix = _text_after_turn(tokenizer).lstrip()
+    except InputError:
+        suffix = ""  # the model may still stop by its own tokens
+    first = tokenizer(suffix, add_special_tokens=False)["input_ids"][:1]
+    # A template that writes plain text behind a message names no token to stop at.
+    found |= {token for token in first if token in tokenizer.added_tokens_decoder}
+    return frozenset(int(token) for token in found if token is not None)
+
+
+def _text_after_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the chat template writes behind an assistant's message; empty without a template."""
+    if not tokenizer.chat_template:
+        return ""
+    mark = "end-of-turn-is-next"
+    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": mark}]
+    try:
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+    except Exception as error:  # templates raise anything on a chat of a form they do not know
+        raise InputError(
+            f"the student's chat template refuses an assistant's message ({error}): "
+            "take another student"
+        ) from error
+    return text.rpartition(mark)[2] if mark in text else ""

@@ -16,7 +16,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTTrainer
 
 from lalp.scoring.candidates import score_candidates
-from lalp.scoring.plan import Task
+from lalp.scoring.columns import lalp_column
+from lalp.scoring.groups import Task
 from lalp.scoring.windows import Window
 from lalp.students.heads import take_logits
 from lalp.students.student import Student, make_student
@@ -59,7 +60,7 @@ def _score_group(
     return [
         [
             scores.galp,
-            scores.lalp[f"lalp@{window}"],
+            scores.lalp[lalp_column(window)],
             "; ".join(f"{name}: {why}" for name, why in scores.reasons.items()),
         ]
         for scores in score_candidates(student, tasks, [window], max_batch_tokens=max_batch_tokens)

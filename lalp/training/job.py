@@ -17,8 +17,7 @@ from trl import SFTConfig
 from lalp.errors import InputError
 from lalp.files import digest, fingerprint
 from lalp.pools.pool import Prompt, Response
-from lalp.scoring.groups import group_responses, make_tasks
-from lalp.scoring.plan import Task
+from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.windows import Window, parse_window
 from lalp.steps.splitters import check_splitter
 from lalp.students.student import (
@@ -135,7 +134,7 @@ def _held_out_tasks(
     check_splitter(held_out.splitter)
     tasks = {}
     for group in group_responses(held_out.pool, tokenizer, held_out.splitter):
-        made = make_tasks(group, tokenizer, held_out.splitter, limit)
+        made = make_tasks(group, tokenizer, limit)
         for response, task in zip(group.responses, made, strict=True):
             tasks[response.response_id] = (response.prompt_id, task)
     trained = {prompt.messages for prompt, _ in pairs}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lalp.scoring.plan import Task
+from lalp.scoring.groups import Task
 from lalp.training.folder import HELD_OUT, LOG
 
 _LOG_COLUMNS = (

@@ -24,8 +24,7 @@ from lalp.scoring.costs import (
     plan_scoring,
     row_flops,
 )
-from lalp.scoring.groups import group_responses, make_tasks
-from lalp.scoring.plan import Task
+from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.windows import parse_window
 from lalp.students.encoding import Encoded
 from lalp.students.student import Student
@@ -144,13 +143,13 @@ def test_flops_of_the_loop_by_hand(windows, lengths):
         2 * 1000 * n + 4 * 10 * n * (n + 1) / 2 + 2 * 100 * n for n in lengths
     )  # logits at every position
     task = make_task([3, 2, 1])
-    assert costs._loop_flops(SIZE, task, [parse_window(w) for w in windows]) == passes
+    assert costs.loop_flops(SIZE, task, [parse_window(w) for w in windows]) == passes
 
 
 def test_the_loop_skips_what_does_not_fit():
     task = make_task([3, 2, 0, 1], limit=9)
     expected = [9, 8, 7]  # each step alone; not the whole response, nor the empty step
-    assert costs._loop_flops(SIZE, task, [parse_window("0")]) == sum(
+    assert costs.loop_flops(SIZE, task, [parse_window("0")]) == sum(
         row_flops(SIZE, 0, n, n) for n in expected
     )
 
@@ -162,7 +161,7 @@ def test_planned_tokens_are_the_tokens_that_scoring_feeds(llama, student_folder,
     cost = plan_scoring(pool, student_folder, WINDOWS)
     fed, num_tokens, num_steps = [], 0, 0
     for group in group_responses(pool, llama.tokenizer):
-        tasks = make_tasks(group, llama.tokenizer, "sentences", 512)
+        tasks = make_tasks(group, llama.tokenizer, 512)
         windows = [parse_window(window) for window in WINDOWS]
         for scores in score_candidates(llama, tasks, windows, on_tokens=fed.append):
             num_tokens += scores.num_tokens

@@ -34,9 +34,10 @@ from lalp.pools.reading import load_pool
 from lalp.scoring import groups
 from lalp.scoring import run as scoring_run
 from lalp.scoring import shards as scoring_shards
+from lalp.scoring.equations import window_starts
 from lalp.scoring.run import score
 from lalp.scoring.table import load_scores, scored_pool, write_scores
-from lalp.scoring.windows import parse_window, window_starts
+from lalp.scoring.windows import parse_window
 from lalp.selection.ranking import rank_teachers
 from lalp.selection.rules import select
 from lalp.steps.sentences import split_steps
@@ -169,7 +170,7 @@ def test_scores_are_those_of_score_candidates(llama, pool, done):
     frame, _ = done
     windows = [parse_window(window) for window in WINDOWS]
     for group in groups.group_responses(pool, llama.tokenizer):
-        tasks = groups.make_tasks(group, llama.tokenizer, "sentences", 512)
+        tasks = groups.make_tasks(group, llama.tokenizer, 512)
         for response, result in zip(
             group.responses, scoring_run.score_candidates(llama, tasks, windows), strict=True
         ):
@@ -322,7 +323,6 @@ def test_whatever_decides_a_score_changes_the_key(llama, few, tmp_path, monkeypa
     vocabulary.add_tokens(["sum is"])
     keys = [
         key_of(few, llama, tmp_path),
-        key_of(few, llama, tmp_path, splitter="paragraphs"),
         key_of(few, llama, tmp_path, windows=["1"]),
         key_of(few, llama, tmp_path, windows=["1", "100%"]),
         key_of(few, llama, tmp_path, with_tokens=True),
@@ -434,23 +434,25 @@ def test_steps_share_a_shard_whoever_made_them_and_never_with_others(
         return score(few, llama, ["1"], splitter=splitter, store=tmp_path, progress=False)
 
     sentences = split_pool(few, "sentences")
-    named, given_ = run("sentences"), run(sentences)
-    assert_frame_equal(given_, named)
-    assert named.attrs["key"] != given_.attrs["key"]
-    assert computed == [1, 1] * 2
     write_steps(tmp_path / "steps.jsonl", few, sentences)
-    assert run(str(tmp_path / "steps.jsonl")).equals(named)
-    assert run({name: [list(span) for span in spans] for name, spans in sentences.items()}).equals(
-        named
-    )
-    assert computed == [1, 1] * 2
+    as_lists = {name: [list(span) for span in spans] for name, spans in sentences.items()}
+    named, *others = [
+        run(splitter)
+        for splitter in ("sentences", sentences, str(tmp_path / "steps.jsonl"), as_lists)
+    ]
+    assert all(given.equals(named) for given in others)
+    assert {given.attrs["key"] for given in others} == {named.attrs["key"]}
+    assert computed == [1, 1]
     # One boundary moves in one response: its prompt is scored again, the other is not.
     (moved,) = (r for r in few.responses if len(sentences[r.response_id]) > 1)
     (first, cut), (_, second), *rest = sentences[moved.response_id]
     others = sentences | {moved.response_id: [(first, cut - 2), (cut - 2, second), *rest]}
     assert not run(others).equals(named)
-    assert computed == [1, 1] * 2 + [1]
-    assert len(shards(tmp_path)) == 5
+    assert computed == [1, 1, 1]
+    assert len(shards(tmp_path)) == 3
+    # Paragraphs are other steps, but not where a response has only one.
+    run("paragraphs")
+    assert computed == [1, 1, 1, 1]
 
 
 def test_chunks_and_other_splitters_by_name(llama, pool, tmp_path, computed):
@@ -471,10 +473,8 @@ def test_steps_that_do_not_fit_are_refused_before_the_student_is_loaded(few, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_of_shards_by_splitters_of_segmentation_are_what_they_always_were(
-    llama, few, tmp_path
-):
-    # Spelled out: a store that was filled by an earlier version must be found again.
+def test_names_of_shards_spelled_out(llama, few, tmp_path):
+    # A store that was filled by an earlier version must be found again.
     def digest(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
@@ -484,7 +484,6 @@ def test_names_of_shards_by_splitters_of_segmentation_are_what_they_always_were(
         "student": "test",
         "tokenizer": digest(llama.tokenizer.backend_tokenizer.to_str()),
         "chat_template": digest(CHAT_TEMPLATE),
-        "splitter": "paragraphs",
         "windows": ["1", "all"],
         "with_tokens": False,
         "dtype": "torch.float32",
@@ -492,7 +491,13 @@ def test_names_of_shards_by_splitters_of_segmentation_are_what_they_always_were(
         "code": scoring_shards.code_version(),
     }
     names = {
-        digest([f"<|user|>\n{QUESTIONS[p]}<|end|>\n<|assistant|>\n", [text]])
+        digest(
+            [
+                f"<|user|>\n{QUESTIONS[p]}<|end|>\n<|assistant|>\n",
+                [text],
+                [split_steps(text, "paragraphs")],
+            ]
+        )
         for p, _, text in (RESPONSES[2], RESPONSES[3])
     }
     assert {path.relative_to(tmp_path) for path in shards(tmp_path)} == {

@@ -23,7 +23,7 @@ from transformers import CTRLConfig, CTRLTokenizer, PreTrainedTokenizerFast
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Prompt
 from lalp.scoring.candidates import score_candidates
-from lalp.scoring.plan import Task
+from lalp.scoring.groups import Task
 from lalp.scoring.windows import parse_window
 from lalp.students import encoding
 from lalp.students import gguf as students_gguf

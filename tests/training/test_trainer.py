@@ -33,7 +33,8 @@ from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import save_pool, write_training
-from lalp.scoring.windows import parse_window, window_starts
+from lalp.scoring.equations import window_starts
+from lalp.scoring.windows import parse_window
 from lalp.steps.sentences import split_steps
 from lalp.students import student as students_student
 from lalp.students.encoding import assign_steps, encode, end_of_turn, render_prompt

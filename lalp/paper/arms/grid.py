@@ -28,6 +28,7 @@ from lalp.pools.pool import Pool, Prompt, Response
 from lalp.sampling.pool import grade_completions
 from lalp.sampling.samples import Completion, generate
 from lalp.sampling.settings import Sampling
+from lalp.scoring.columns import lalp_column, score_columns
 from lalp.scoring.run import score
 from lalp.selection import matched
 from lalp.selection import rules as selection_rules
@@ -173,7 +174,7 @@ def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
         ``galp`` and every ``lalp@W``, and the number of responses by each teacher.
     """
     by_id = scores.set_index("response_id")
-    columns = [c for c in scores if c == "galp" or (c.startswith("lalp@") and ":" not in c)]
+    columns = score_columns(scores)
     rows = []
     for arm in arms:
         chosen = by_id.loc[list(arm.response_ids)]
@@ -258,7 +259,7 @@ def _before_training(setup: Setup) -> pd.DataFrame:
         splitter=held_out.splitter,
         progress=False,
     )
-    table = table.rename(columns={f"lalp@{held_out.window}": "lalp"}).assign(step=0)
+    table = table.rename(columns={lalp_column(held_out.window): "lalp"}).assign(step=0)
     return table[["step", "prompt_id", "response_id", "galp", "lalp", "reason"]]
 
 

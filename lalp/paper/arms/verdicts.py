@@ -10,6 +10,7 @@ from lalp.paper.arms.run import ArmResults
 from lalp.paper.profiles import Profile
 from lalp.paper.tables import STUDENT_32B, TABLES
 from lalp.paper.verdicts import Verdict
+from lalp.scoring.columns import lalp_column
 
 # With fewer problems solved than this by all students together, accuracy orders nothing.
 _LEAST_SOLVED = 5
@@ -249,7 +250,7 @@ def _accuracy_verdict(
 def _teacher_verdict(results: ArmResults, profile: Profile, options: dict[str, int]) -> Verdict:
     accuracy = _of(measure.accuracy_by_arm(results.answers, **options), TEACHERS)
     mean = accuracy.groupby("arm")["accuracy"].mean()
-    scores = _of(results.arms, TEACHERS).groupby("arm")[f"lalp@{profile.main_window}"].mean()
+    scores = _of(results.arms, TEACHERS).groupby("arm")[lalp_column(profile.main_window)].mean()
     solved = _solved(results)
     return Verdict(
         "The teacher ranked first by LALP gives the most accurate student",

@@ -21,13 +21,14 @@ from lalp.paper.profiles import Profile
 from lalp.paper.tables import TABLES
 from lalp.paper.verdicts import Verdict
 from lalp.pools.pool import Pool
+from lalp.scoring.columns import column_window, lalp_column
 from lalp.students.student import load_tokenizer
 
 
 def attribution_tokens(profile: Profile, pool: Pool, scores: pd.DataFrame) -> pd.DataFrame:
     """`token_table` of the profile's scores, under GALP and every window."""
     texts = {response.response_id: response.text for response in pool.responses}
-    return token_table(texts, scores, ["galp", *(f"lalp@{w}" for w in profile.windows)])
+    return token_table(texts, scores, ["galp", *map(lalp_column, profile.windows)])
 
 
 def attribution_example(text: str, profile: Profile) -> pd.DataFrame:
@@ -57,11 +58,11 @@ def attribution_sweep(
     tokens: pd.DataFrame, measure: str, profile: Profile, seed: int
 ) -> pd.DataFrame:
     """`sweep_shares` over the profile's windows, in percent and percentage points."""
-    columns = [f"lalp@{window}" for window in profile.windows]
+    columns = [lalp_column(window) for window in profile.windows]
     table = sweep_shares(
         tokens, columns, measure=measure, num_resamples=profile.num_resamples, seed=seed
     )
-    table["window"] = table.pop("score").str.removeprefix("lalp@")
+    table["window"] = table.pop("score").map(column_window)
     numbers = ["share", "shift", "low", "high"]
     table[numbers] = 100 * table[numbers]
     return table
@@ -71,7 +72,7 @@ def attribution_table(
     tokens: pd.DataFrame, measure: str, profile: Profile, seed: int
 ) -> pd.DataFrame:
     """`share_table` under GALP and the main window, in percent; Table 4's values beside mass."""
-    columns = ["galp", f"lalp@{profile.main_window}"]
+    columns = ["galp", lalp_column(profile.main_window)]
     table = share_table(
         tokens, columns, measure=measure, num_resamples=profile.num_resamples, seed=seed
     )
@@ -89,7 +90,7 @@ def attribution_settings(tokens: pd.DataFrame, profile: Profile, seed: int) -> p
     options = {"num_resamples": profile.num_resamples, "seed": seed}
     windows = dict.fromkeys((profile.main_window, profile.windows[0]))
     return pd.concat(
-        [compare_settings(tokens, f"lalp@{w}", **options).assign(window=w) for w in windows],
+        [compare_settings(tokens, lalp_column(w), **options).assign(window=w) for w in windows],
         ignore_index=True,
     )
 

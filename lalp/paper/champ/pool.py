@@ -68,9 +68,7 @@ def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
             "num_characters": len(response.text),
         }
         for group in group_responses(pool, tokenizer, profile.splitter)
-        for response, task in zip(
-            group.responses, make_tasks(group, tokenizer, profile.splitter, limit), strict=True
-        )
+        for response, task in zip(group.responses, make_tasks(group, tokenizer, limit), strict=True)
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lalp.paper.conditioning.items import mean_over_items
 from lalp.pools.pool import Message, Pool, Prompt, Response
-from lalp.scoring.windows import parse_window
+from lalp.scoring.columns import lalp_column, token_column
 
 # --- the paper's examples as text -----------------------------------------------------------
 
@@ -183,7 +183,7 @@ def toy_table(
     for row in scores[scores["teacher"].isin(TOY_FORMS)].to_dict("records"):
         text = texts[row["response_id"]]
         first, second = (_token_at(row, match.end()) for match in re.finditer(r"is (?=\d)", text))
-        everything, local = row["galp:tokens"], row[f"lalp@{parse_window(window)}:tokens"]
+        everything, local = row["galp:tokens"], row[token_column(lalp_column(window))]
         rows.append(
             {
                 "prompt_id": row["prompt_id"],

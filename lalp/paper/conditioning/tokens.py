@@ -29,7 +29,9 @@ from lalp.paper.conditioning.estimates import (
     resample,
 )
 from lalp.pools.pool import Pool, Response
-from lalp.scoring.windows import parse_window, window_starts
+from lalp.scoring.columns import lalp_column, token_column
+from lalp.scoring.equations import self_conditioning_gap, window_starts
+from lalp.scoring.windows import parse_window
 from lalp.steps.sentences import Span
 from lalp.students.encoding import first_character
 
@@ -61,7 +63,7 @@ def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
     Raises:
         InputError: If the scores lack tokens or the window, or the pool lacks a response.
     """
-    local_column = f"lalp@{parse_window(window)}:tokens"
+    local_column = token_column(lalp_column(window))
     for column in ("galp:tokens", local_column, "token_spans", "token_steps"):
         if column not in scores:
             raise InputError(
@@ -95,7 +97,7 @@ def _response_tokens(row: dict[str, Any], text: str, prompt: str, window: str) -
     window_start = _window_starts(steps, window)
     global_, local = (
         np.asarray(row[column], dtype=float)
-        for column in ("galp:tokens", f"lalp@{parse_window(window)}:tokens")
+        for column in ("galp:tokens", token_column(lalp_column(window)))
     )
     count = len(spans)
     return pd.DataFrame(
@@ -117,7 +119,7 @@ def _response_tokens(row: dict[str, Any], text: str, prompt: str, window: str) -
             },
             "global": global_,
             "local": local,
-            "gap": global_ - local,
+            "gap": self_conditioning_gap(global_, local),
         }
     )
 

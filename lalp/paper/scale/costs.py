@@ -17,8 +17,9 @@ from lalp.paper.scale import models
 from lalp.paper.scale.models import Gpu, ModelFacts, find_gpu, find_model
 from lalp.paper.scale.settings import PROBLEMS, Pipeline, model_run
 from lalp.paper.scale.stages import Stage
+from lalp.scoring.equations import window_starts
 from lalp.scoring.plan import plan_rows
-from lalp.scoring.windows import parse_windows, window_starts
+from lalp.scoring.windows import parse_windows
 
 
 @dataclass(frozen=True)

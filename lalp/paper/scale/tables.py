@@ -24,6 +24,7 @@ from lalp.paper.scale.settings import (
 )
 from lalp.paper.scale.stages import mix_file, result_file, score_file
 from lalp.paper.tables import TABLES
+from lalp.scoring.columns import lalp_column
 from lalp.scoring.table import load_scores
 from lalp.selection.ranking import rank_teachers
 
@@ -154,7 +155,7 @@ def _mean_scores(run: _Run, arm: Arm) -> dict[str, float]:
         return {}
     frame = load_scores(path)
     means = {}
-    for title, column in {"GALP": "galp", "LALP": f"lalp@{run.pipeline.main_window}"}.items():
+    for title, column in {"GALP": "galp", "LALP": lalp_column(run.pipeline.main_window)}.items():
         ranking = rank_teachers(frame, column).set_index("teacher")
         means[title] = float(ranking["mean"].get(_teacher_run(run.pipeline, arm), math.nan))
     return means

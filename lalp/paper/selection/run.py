@@ -11,6 +11,7 @@ import pandas as pd
 from lalp.paper.profiles import Profile
 from lalp.paper.tables import STUDENT_7B, STUDENT_32B, TABLES, paper_teacher_order
 from lalp.paper.verdicts import Verdict
+from lalp.scoring.columns import column_window, lalp_column
 from lalp.selection.matched import select_random_matched
 from lalp.selection.ranking import prompts_enough, rank_teachers, tau_interval, teacher_differences
 from lalp.selection.rules import agreement, select, teacher_mix
@@ -30,13 +31,10 @@ def rank_by_column(
 
 def window_means(sweep: pd.DataFrame, profile: Profile, seed: int) -> pd.DataFrame:
     """Teacher means and ranks for each window of Fig. 3, and for GALP at the end."""
-    columns = [f"lalp@{window}" for window in profile.sweep_windows] + ["galp"]
+    columns = [lalp_column(window) for window in profile.sweep_windows] + ["galp"]
     tables = rank_by_column(sweep, columns, profile, seed)
     return pd.concat(
-        [
-            table.assign(window="GALP" if column == "galp" else column.removeprefix("lalp@"))
-            for column, table in tables.items()
-        ],
+        [table.assign(window=column_window(column) or "GALP") for column, table in tables.items()],
         ignore_index=True,
     )
 
@@ -89,7 +87,7 @@ def selection_verdicts(
     scores: pd.DataFrame, sweep: pd.DataFrame, profile: Profile, seed: int
 ) -> list[Verdict]:
     """What this run says on the claims of Secs. 6 and 7.1, and Tables 2 and 8."""
-    column = f"lalp@{profile.main_window}"
+    column = lalp_column(profile.main_window)
     return [
         _order_verdict(scores, column, profile, seed),
         _sweep_verdict(sweep, profile, seed),
@@ -123,7 +121,7 @@ def _order_verdict(scores: pd.DataFrame, column: str, profile: Profile, seed: in
 def _sweep_verdict(sweep: pd.DataFrame, profile: Profile, seed: int) -> Verdict:
     windows = profile.sweep_windows
     taus = [
-        tau_interval(sweep, "galp", f"lalp@{w}", num_resamples=profile.num_resamples, seed=seed)
+        tau_interval(sweep, "galp", lalp_column(w), num_resamples=profile.num_resamples, seed=seed)
         for w in windows
     ]
     rising = all(a.tau <= b.tau for a, b in itertools.pairwise(taus))

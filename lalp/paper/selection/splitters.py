@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
+from lalp.scoring.columns import lalp_column
 from lalp.scoring.equations import local_average_log_prob
 from lalp.selection.ranking import rank_teachers, tau_interval
 from lalp.selection.rules import agreement, select
@@ -24,7 +25,7 @@ from lalp.students.encoding import assign_steps
 
 def splitter_column(splitter: str, window: str) -> str:
     """Name of the score column of a splitter and a window, or of its ``num_steps``."""
-    return f"{splitter}:{window if window == 'num_steps' else f'lalp@{window}'}"
+    return f"{splitter}:{window if window == 'num_steps' else lalp_column(window)}"
 
 
 def weigh_steps(log_probs: Float[np.ndarray, "tokens"], token_steps: Sequence[Span]) -> float:

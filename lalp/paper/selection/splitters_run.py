@@ -14,6 +14,7 @@ from lalp.paper.selection.splitters import (
 )
 from lalp.paper.verdicts import Verdict
 from lalp.pools.pool import Pool
+from lalp.scoring.columns import lalp_column
 from lalp.scoring.run import score
 from lalp.steps.splitters import split_pool
 from lalp.students.student import load_tokenizer
@@ -57,7 +58,7 @@ def splitter_scores(
             local = score(few, profile.student, windows, splitter=chosen)
         local = local.set_index("response_id").reindex(scores["response_id"])
         for window in windows:
-            frame[splitter_column(splitter, window)] = local[f"lalp@{window}"].to_numpy()
+            frame[splitter_column(splitter, window)] = local[lalp_column(window)].to_numpy()
     return frame
 
 

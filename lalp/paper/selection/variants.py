@@ -7,6 +7,7 @@ import pandas as pd
 
 from lalp.paper.profiles import Profile
 from lalp.paper.verdicts import Verdict
+from lalp.scoring.columns import lalp_column
 from lalp.selection.ranking import rank_teachers, tau_interval
 from lalp.selection.rules import select
 from lalp.selection.variants import (
@@ -20,7 +21,7 @@ from lalp.selection.variants import (
 
 def variant_rules(scores: pd.DataFrame, profile: Profile) -> dict[str, str]:
     """Score columns laid side by side, each with the rule that chooses by it."""
-    main = f"lalp@{profile.main_window}"
+    main = lalp_column(profile.main_window)
     rules = {"galp": "galp", main: "lalp"}
     if "lalp@all" in scores and main != "lalp@all":
         rules["lalp@all"] = "lalp"
@@ -58,7 +59,7 @@ def step_length_table(table: pd.DataFrame, profile: Profile, seed: int) -> pd.Da
 def first_token_table(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """Mean log-probability of the first tokens of steps and of all others, in nats."""
     first = np.concatenate([np.diff(steps, prepend=-1) != 0 for steps in table["token_steps"]])
-    columns = {"GALP": "galp", "LALP": f"lalp@{profile.main_window}"}
+    columns = {"GALP": "galp", "LALP": lalp_column(profile.main_window)}
     tokens = {n: np.concatenate([*table[f"{c}:tokens"]]) for n, c in columns.items()}
     return pd.DataFrame(
         {
@@ -71,7 +72,7 @@ def first_token_table(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
 def variant_orders(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataFrame:
     """Teachers from best to worst under each score, and Kendall tau with LALP's order."""
-    main = f"lalp@{profile.main_window}"
+    main = lalp_column(profile.main_window)
     signed = table.assign(**{name: -table[name] for name in LOWER_IS_BETTER if name in table})
     rows = []
     for column in variant_rules(table, profile):
@@ -97,7 +98,9 @@ def variant_verdicts(table: pd.DataFrame, profile: Profile, seed: int) -> list[V
         *_two_changes_verdict(table, profile, seed),
         _step_length_verdict(lengths, "galp", "galp-tail"),
         _step_length_verdict(
-            lengths, f"lalp@{profile.main_window}", variant_column("lalp-tail", profile.main_window)
+            lengths,
+            lalp_column(profile.main_window),
+            variant_column("lalp-tail", profile.main_window),
         ),
     ]
 
@@ -106,7 +109,7 @@ def _two_changes_verdict(table: pd.DataFrame, profile: Profile, seed: int) -> li
     """Whether it is the short context, not the weighting, that sets LALP apart from GALP."""
     if "lalp@all" not in table:
         return []
-    main = f"lalp@{profile.main_window}"
+    main = lalp_column(profile.main_window)
     options = {"num_resamples": profile.num_resamples, "seed": seed}
     pairs = within_prompt_correlations(table, ["galp", "lalp@all", main], **options)
     by_pair = {(row.score, row.other): row for row in pairs.itertuples()}

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from lalp.paper.world.profiles import RULES, TEACHERS, THIRDS, WINDOWS
+from lalp.scoring.columns import column_window
 
 KIND = ["pool", "family", "copying"]
 UNIT = [*KIND, "seed"]
@@ -301,7 +302,7 @@ def window_taus(ranking: pd.DataFrame) -> pd.DataFrame:
         By kind and ``window`` (``galp`` for GALP): ``tau``, ``low``, ``high``, ``num_seeds``.
     """
     means = ranking_means(ranking[ranking["split"] == "true"]).drop(columns=["split", "right"])
-    return means.assign(window=means.pop("score").str.removeprefix("lalp@"))
+    return means.assign(window=means.pop("score").map(lambda score: column_window(score) or score))
 
 
 def window_accuracy(arms: pd.DataFrame) -> pd.DataFrame:

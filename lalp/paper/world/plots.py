@@ -14,6 +14,7 @@ import numpy as np
 import seaborn as sns
 
 from lalp.paper.figures import FULL_WIDTH, teacher_colors
+from lalp.scoring.columns import column_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -174,7 +175,7 @@ def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
 def _score_label(split: str, score: str) -> str:
     if score == "galp":
         return "GALP"
-    window = score.removeprefix("lalp@")
+    window = column_window(score)
     where = "" if split == "true" else f", {split}"
     return "LALP, full prefix" + where if window == "all" else f"LALP, w = {window}{where}"
 

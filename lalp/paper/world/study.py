@@ -47,6 +47,8 @@ from lalp.pools.pool import Pool
 from lalp.pools.writing import save_pool
 from lalp.sampling.samples import generate
 from lalp.sampling.settings import Sampling
+from lalp.scoring.columns import score_columns
+from lalp.scoring.equations import self_conditioning_gap
 from lalp.scoring.run import score
 from lalp.selection import matched, rules
 from lalp.students.student import load_student
@@ -338,7 +340,7 @@ def _teacher_means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Mean of every score by teacher: ``teacher``, ``split``, ``score``, ``mean``."""
     frames = []
     for split, table in tables.items():
-        columns = [c for c in table if (c == "galp" or c.startswith("lalp@")) and ":" not in c]
+        columns = score_columns(table)
         if split != "true":
             columns.remove("galp")
         means = table.groupby("teacher")[columns].mean()
@@ -359,7 +361,12 @@ def _gaps(table: pd.DataFrame) -> pd.DataFrame:
         global_, local = (np.asarray(table.at[row.Index, f"{name}:tokens"], float)
                           for name in ("galp", "lalp@1"))  # fmt: skip
         place = np.arange(len(global_)) * _BINS // len(global_)
-        columns = {"bin": place, "global": global_, "local": local, "gap": global_ - local}
+        columns = {
+            "bin": place,
+            "global": global_,
+            "local": local,
+            "gap": self_conditioning_gap(global_, local),
+        }
         frames.append(pd.DataFrame(columns).assign(teacher=row.teacher))
     tokens = pd.concat(frames, ignore_index=True)
     return tokens.groupby(["teacher", "bin"], as_index=False).agg(

@@ -1,1 +1,1 @@
-"""How scores are computed fast. Nothing here changes a score."""
+"""Nothing here changes a score: this is how scores are computed fast."""

@@ -1,4 +1,4 @@
-"""Run the plan: token log-probabilities, GALP (Eq. 1-2) and LALP at every window (Eq. 3).
+"""Run the plan: read the log-probabilities of tokens off rows that share their prompt.
 
 Every number equals that of a separate forward pass per step. The prompt's keys and values are
 computed once for all rows of all candidates, and only target positions reach the head.

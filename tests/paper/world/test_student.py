@@ -49,7 +49,8 @@ from lalp.paper.world.student import (
     pretrain,
 )
 from lalp.pools.writing import save_pool
-from lalp.scoring.windows import parse_window, window_starts
+from lalp.scoring.equations import window_starts
+from lalp.scoring.windows import parse_window
 from lalp.students.encoding import assign_steps, encode, end_of_turn, render_prompt
 from lalp.students.student import load_student
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.engine import forward, vocabulary
 from lalp.scoring.engine.vocabulary import read_targets
-from lalp.scoring.equations import local_average_log_prob
-from lalp.scoring.plan import Task
-from lalp.scoring.windows import parse_window, window_starts
+from lalp.scoring.equations import local_average_log_prob, window_starts
+from lalp.scoring.groups import Task
+from lalp.scoring.windows import parse_window
 from lalp.students.encoding import Encoded
 from lalp.students.heads import take_logits
 from lalp.students.student import Student
@@ -33,9 +33,7 @@ def make_task(lengths: list[int], *, seed: int = 0, limit: int = 512, prompt=PRO
 
 def unpacked(student: Student) -> Student:
     """The same student without its packed body."""
-    copy = replace(student)
-    vars(copy)["packed"] = None
-    return copy
+    return replace(student, laid_out={"packed": None})
 
 
 def assert_equals_separate_passes(student, task, scores, windows=WINDOWS) -> None:
