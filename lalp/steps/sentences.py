@@ -11,7 +11,7 @@ Where a person could choose otherwise, ``sentences`` does this:
   it, even across a blank line, and with what goes on after it in lower case ("We have \[..\] where
   ..."). After a full stop, a colon or another display it begins a step of its own.
 - **Equations in plain text**, each on its line, are steps by the same rule, so that notation alone
-  changes little; only, a blank line before them always ends a step.
+  changes little. But a blank line before them always ends a step.
 - **Headings** and lines wholly in bold stay with what follows; so do list markers, "Step 3.",
   ``<think>`` and bare connectives on a line of their own ("Then:"). They infer nothing, yet as
   steps they would weigh as much as a derivation.
@@ -23,85 +23,33 @@ Where a person could choose otherwise, ``sentences`` does this:
 - **A full stop before a lower-case word** ends a sentence unless it is a known abbreviation: in
   solutions, sentences often begin with a variable.
 
-The work is linear in the length of the text, but for sorting and binary searches: what must not be
-split is found first, and every boundary is then decided from the lines or words beside it.
+`regions` finds what must not be split; every boundary is then decided from the lines or words
+beside it. So the work is linear in the length of the text, but for sorting and binary searches.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
 from lalp.errors import InputError
+from lalp.steps.regions import (
+    LINE_BREAK,
+    SPACE,
+    WORDS,
+    Gap,
+    Region,
+    find_gaps,
+    merge_regions,
+    protected_regions,
+    region_at,
+    would_cut,
+)
 
 Span = tuple[int, int]
-
-# Part of the key of stored scores: raise it whenever the output of any splitter changes, for any
-# text, or scores of other steps will be taken for these.
-SEGMENTATION_VERSION = 1
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# --- Tables ---------------------------------------------------------------------------------------
-
-# Never end a sentence, whatever follows.
-_ABBREVIATIONS = _words(
-    "e.g i.e cf vs viz resp approx w.r.t wrt s.t a.k.a incl excl esp Dr Mr Mrs Ms Prof St"
-)
-# Do not end a sentence before the number, letter or formula that they announce.
-_NUMBERED = _words(
-    "fig figs eq eqs eqn eqns sec sect ch thm thms prop props lem cor def defn rem ex alg ref refs "
-    "ineq tab vol no nos pp"
-)
-# End a sentence only before a capitalized word.
-_OPEN_ENDED = _words("etc al a.m p.m inc ltd co jr sr max min avg std const")
-# A capital letter before these is a name's end ("at A. Then"), not an initial ("by A. Smith").
-_OPENERS = _words(
-    "A All Also An And Another Any As Assume At Because Both But By Call Case Choose Clearly "
-    "Compute Consider Corollary Define Denote Draw Each Either Every Extend Find First Finally For "
-    "From Given Hence Here How However I If In Indeed It Its Join Lemma Let Let's Likewise Line "
-    "Moreover Next No Note Now Observe On One Once Or Our Pick Point Proof Proposition Prove Put "
-    "Recall Say Second Set Show Similarly Since So Some Step Suppose Take That The Their Then "
-    "Theorem There Therefore These They This Those Thus To Triangle Two Under Until Using We What "
-    "When Where Which While Why With Write You Your"
-)
-_FUNCTIONS = _words(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp mod gcd lcm hcf max min "
-    "lim sup inf det dim ker deg rank sqrt abs floor ceil sgn sum prod int frac"
-)
-_TWO_LETTER_WORDS = _words(
-    "ah am an as at be by do go he if in is it me my no of oh ok on or so to up us we"
-)
-_PROSE_ENVIRONMENTS = _words(
-    "abstract center claim corollary definition description document enumerate example flushleft "
-    "flushright itemize lemma problem proof proposition quotation quote remark solution theorem thm"
-)
-
-# --- Patterns: what must not be split -------------------------------------------------------------
-
-_LINE_BREAK = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-_GAP = re.compile(rf"(?:{_LINE_BREAK.pattern})\s*")
-_SPACE = re.compile(r"\s*")
-_FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
-_BACKTICKS = re.compile(r"`+")
-# ``\\`` comes first: in ``\\[2pt]`` the bracket opens nothing.
-_DELIMITER = re.compile(r"\\\\|\\\$|\\[\[\]()]|\\(?:begin|end)\{([^{}\s]{1,40})\}|\[/?asy\]|\$")
-_BRACKETS = {
-    r"\]": (r"\[", "display"),
-    r"\)": (r"\(", "inline"),
-    "[/asy]": ("[asy]", "block"),  # a diagram in Asymptote
-}
-# What stands between two dollars is prose if a sentence ends in it, or it goes on from one.
-_PROSE_IN_DOLLARS = re.compile(r"[a-z]{3}[.?!]\s+(?:[A-Z]|$)|^[.,;:?!]\s")
-_PROSE_IN_DOUBLE_DOLLARS = re.compile(r"[a-z]{3}[.:?!]\s")
 
 # --- Patterns: ends of sentences ------------------------------------------------------------------
 
@@ -167,27 +115,6 @@ _LETTERS = re.compile(r"(?<![\\\w])[^\W\d_]{2,}")
 
 
 @dataclass(frozen=True)
-class _Region:
-    """Characters that stay together.
-
-    ``kind`` is ``block`` (of code), ``code``, ``display``, ``inline`` (math) or ``heading``.
-    """
-
-    start: int
-    end: int
-    kind: str
-
-
-@dataclass(frozen=True)
-class _Gap:
-    """White space from a line break to the next character; ``blank`` if it holds an empty line."""
-
-    start: int
-    end: int
-    blank: bool
-
-
-@dataclass(frozen=True)
 class _Line:
     """A line without surrounding white space; breaks inside a region do not end it."""
 
@@ -198,225 +125,32 @@ class _Line:
     closes_display: bool
 
 
-# --- What must not be split -----------------------------------------------------------------------
-
-
-def _protected_regions(text: str, gaps: list[_Gap]) -> list[_Region]:
-    """Code and math of ``text``, disjoint and in order."""
-    blocks = _code_blocks(text)
-    # Nothing inline reaches across a blank line or a code block.
-    stops = sorted([gap.start for gap in gaps if gap.blank] + [block.start for block in blocks])
-    code = _union(blocks + _code_spans(text, blocks, stops))
-    tokens = _outside(list(_DELIMITER.finditer(text)), code)
-    bracketed = _union(code + _bracketed(text, tokens, stops) + _environments(tokens))
-    dollars = [m.start() for m in _outside(tokens, bracketed) if m.group() == "$"]
-    return _union(bracketed + _dollar_math(text, dollars, stops))
-
-
-def _union(regions: Iterable[_Region]) -> list[_Region]:
-    """Make overlapping regions one, of the kind of the outermost."""
-    merged: list[_Region] = []
-    for region in sorted(regions, key=lambda r: (r.start, -r.end)):
-        if merged and region.start < merged[-1].end:
-            last = merged[-1]
-            merged[-1] = _Region(last.start, max(last.end, region.end), last.kind)
-        else:
-            merged.append(region)
-    return merged
-
-
-def _region_at(regions: Sequence[_Region], position: int) -> _Region | None:
-    """The region that holds the character at ``position``."""
-    index = bisect_right(regions, position, key=lambda r: r.start) - 1
-    if index >= 0 and position < regions[index].end:
-        return regions[index]
-    return None
-
-
-def _would_cut(regions: Sequence[_Region], boundary: int) -> bool:
-    """Whether ``boundary`` would cut a region in two."""
-    region = _region_at(regions, boundary)
-    return region is not None and region.start < boundary
-
-
-def _outside(matches: list[re.Match[str]], regions: Sequence[_Region]) -> list[re.Match[str]]:
-    return [match for match in matches if _region_at(regions, match.start()) is None]
-
-
-def _same_paragraph(stops: list[int], first: int, second: int) -> bool:
-    return bisect_left(stops, first) == bisect_left(stops, second)
-
-
-def _code_blocks(text: str) -> list[_Region]:
-    """Fenced code blocks; one that nothing closes reaches to the end of the text."""
-    blocks: list[_Region] = []
-    position, opened, fence = 0, -1, ""
-    for line in text.splitlines(keepends=True):
-        stripped = line.strip()
-        if opened < 0:
-            if match := _FENCE.match(stripped):
-                opened, fence = position + line.index(stripped), match[1] or match[2]
-        elif len(stripped) >= len(fence) and stripped == fence[0] * len(stripped):
-            end = position + line.index(stripped) + len(stripped)
-            blocks.append(_Region(opened, end, "block"))
-            opened = -1
-        position += len(line)
-    if opened >= 0:
-        blocks.append(_Region(opened, len(text.rstrip()), "block"))
-    return blocks
-
-
-def _code_spans(text: str, blocks: list[_Region], stops: list[int]) -> list[_Region]:
-    """Inline code: a run of backticks up to the next run of the same length."""
-    runs = _outside(list(_BACKTICKS.finditer(text)), blocks)
-    closers = [-1] * len(runs)
-    latest: dict[int, int] = {}
-    for index in range(len(runs) - 1, -1, -1):
-        length = len(runs[index].group())
-        closers[index] = latest.get(length, -1)
-        latest[length] = index
-    spans: list[_Region] = []
-    index = 0
-    while index < len(runs):
-        closer = closers[index]
-        if closer >= 0 and _is_code(text, runs[index], runs[closer], stops):
-            spans.append(_Region(runs[index].start(), runs[closer].end(), "code"))
-            index = closer
-        index += 1
-    return spans
-
-
-def _is_code(text: str, opener: re.Match[str], closer: re.Match[str], stops: list[int]) -> bool:
-    if not _same_paragraph(stops, opener.start(), closer.start()):
-        return False
-    # ``quoted'' and `quoted' are TeX's quotation marks, not code.
-    if len(opener.group()) == 1:
-        return not text[closer.start() - 1].isspace()
-    return len(opener.group()) > 2 or text.find("''", opener.end(), closer.start()) < 0
-
-
-def _bracketed(text: str, tokens: list[re.Match[str]], stops: list[int]) -> list[_Region]:
-    r"""``\[..\]``, ``\(..\)`` and diagrams: a closer ends the nearest opener before it.
-
-    An unclosed bracket is text; an unclosed diagram was cut off with the end of the response.
-    """
-    regions: list[_Region] = []
-    opened: dict[str, int] = {}
-    for token in tokens:
-        opener, kind = _BRACKETS.get(token.group(), ("", ""))
-        if not opener:
-            opened[token.group()] = token.start()
-        elif opener in opened:
-            start = opened.pop(opener)
-            if kind != "inline" or _same_paragraph(stops, start, token.start()):
-                regions.append(_Region(start, token.end(), kind))
-    if "[asy]" in opened:
-        regions.append(_Region(opened["[asy]"], len(text.rstrip()), "block"))
-    return regions
-
-
-def _environments(tokens: list[re.Match[str]]) -> list[_Region]:
-    r"""``\begin{x}..\end{x}``, nested; what nothing closes, or nothing opened, is text."""
-    regions: list[_Region] = []
-    opened: list[tuple[str, int]] = []
-    counts: Counter[str] = Counter()
-    for token in tokens:
-        name = (token[1] or "").rstrip("*")
-        if not name or name in _PROSE_ENVIRONMENTS:
-            continue
-        if token.group().startswith(r"\begin"):
-            opened.append((name, token.start()))
-            counts[name] += 1
-            continue
-        while counts[name]:
-            inner, start = opened.pop()
-            counts[inner] -= 1
-            if inner == name:
-                regions.append(_Region(start, token.end(), "display"))
-                break
-    return regions
-
-
-def _dollar_math(text: str, dollars: list[int], stops: list[int]) -> list[_Region]:
-    """``$$..$$`` and ``$..$``; a dollar that seems to open neither is text."""
-    doubles = _next_doubles(dollars)
-    balanced = _count_doubles(doubles) % 2 == 0
-    regions: list[_Region] = []
-    i = 0
-    while i + 1 < len(dollars):
-        display = doubles[i] == i
-        width = 2 if display else 1
-        closer = doubles[i + 2] if display else i + 1
-        closes = False
-        if closer >= 0:
-            start, end = dollars[i], dollars[closer]
-            if _same_paragraph(stops, start, end):
-                closes = display or _is_inline_math(text, start, end)
-            elif display and balanced:
-                closes = _PROSE_IN_DOUBLE_DOLLARS.search(text, start, end) is None
-        if closes:
-            regions.append(_Region(start, end + width, "display" if display else "inline"))
-            i = closer
-        i += width
-    return regions
-
-
-def _next_doubles(dollars: list[int]) -> list[int]:
-    """For each dollar, the index of the first ``$$`` that begins at or after it, or -1."""
-    following = [-1] * (len(dollars) + 2)
-    for i in range(len(dollars) - 2, -1, -1):
-        following[i] = i if dollars[i] + 1 == dollars[i + 1] else following[i + 1]
-    return following
-
-
-def _count_doubles(doubles: list[int]) -> int:
-    """The number of ``$$``: if it is odd, one is stray, and none may reach across a blank line.
-
-    Otherwise all prose after the stray one would change places with the math.
-    """
-    count, i = 0, doubles[0]
-    while i >= 0:
-        count, i = count + 1, doubles[i + 2]
-    return count
-
-
-def _is_inline_math(text: str, opener: int, closer: int) -> bool:
-    """Whether two dollars without another between them enclose a formula, not prices or prose."""
-    content = text[opener + 1 : closer]
-    price = content[:1].isdigit()
-    if price and (content[-1].isspace() or content[-1] in "([\"'“-–—"):
-        return False
-    if text[closer + 1 : closer + 2].isdigit() and (price or content[-1:].isspace()):
-        return False
-    return _PROSE_IN_DOLLARS.search(content) is None
-
-
 # --- Ends of sentences ----------------------------------------------------------------------------
 
 
-def _sentence_starts(text: str, regions: list[_Region]) -> set[int]:
+def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
     """Where a sentence begins because a terminator ended the one before it."""
     starts = {match.end() for match in _CLOSING_THINK.finditer(text)}
     for mark in _TERMINATOR.finditer(text):
         after = mark.end()
-        region = _region_at(regions, mark.start())
+        region = region_at(regions, mark.start())
         if region is not None:
             # A formula may hold the full stop of its sentence: "$x = 5.$ Then".
             if mark.group() not in (".", "?") or not _closes_math(text, after, region):
                 continue
             after = region.end
         closed = _CLOSERS.match(text, after).end()
-        start = _SPACE.match(text, closed).end()
+        start = SPACE.match(text, closed).end()
         if start == len(text) or (start == closed and mark.group()[0] not in _WIDE_TERMINATORS):
             continue
         if region is not None and _begins_with_small_word(text, start):
             continue
         if _ends_sentence(text, mark, text[after:closed], start):
             starts.add(start)
-    return {start for start in starts if not _would_cut(regions, start)}
+    return {start for start in starts if not would_cut(regions, start)}
 
 
-def _closes_math(text: str, position: int, region: _Region) -> bool:
+def _closes_math(text: str, position: int, region: Region) -> bool:
     """Whether nothing but closing delimiters follows ``position`` in a formula."""
     if region.kind in ("block", "code") or region.end - position > 80:
         return False
@@ -463,20 +197,24 @@ def _is_exclaimed(text: str, position: int) -> bool:
     word = _LAST_LETTERS.search(tail).group()
     if tail[: len(tail) - len(word)].endswith(("\\", "_", "^", "$")):
         return False
-    return len(word) > 2 or word.lower() in _TWO_LETTER_WORDS
+    return len(word) > 2 or word.lower() in WORDS["two_letter_words"]
 
 
 def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: bool) -> bool:
     tail = text[max(0, position - 40) : position]
     word = _LAST_WORD.search(tail).group()
     lower = word.lower()
-    if word in _ABBREVIATIONS or lower in _ABBREVIATIONS or _OPENS_LIST.search(tail):
+    if (
+        word in WORDS["abbreviations"]
+        or lower in WORDS["abbreviations"]
+        or _OPENS_LIST.search(tail)
+    ):
         return False
-    if lower in _NUMBERED:
+    if lower in WORDS["numbered"]:
         announces = _NUMBER_OR_LABEL.match(text, start) or (lower != "no" and text[start].islower())
         return not announces
     dotted = _DOTTED.match(word) is not None
-    if lower in _OPEN_ENDED or (dotted and not word.isupper()):
+    if lower in WORDS["open_ended"] or (dotted and not word.isupper()):
         return capitalized
     if dotted or (len(word) == 1 and word.isupper()):
         return not _is_initial(tail.removesuffix(word), word, text[position + 1 : start + 20])
@@ -486,9 +224,9 @@ def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: 
 def _is_initial(before: str, word: str, after: str) -> bool:
     """Whether a capital letter and a full stop abbreviate a name ("by J. Smith", "U.S. Senate")."""
     name = _NAME.match(after)
-    if name is None or _LINE_BREAK.search(name.group()):
+    if name is None or LINE_BREAK.search(name.group()):
         return False
-    if name[1] in _OPENERS or name[1].endswith(("ing", "ly")):
+    if name[1] in WORDS["openers"] or name[1].endswith(("ing", "ly")):
         return False
     if len(word) > 1 or name[1].endswith("."):
         return True
@@ -498,30 +236,22 @@ def _is_initial(before: str, word: str, after: str) -> bool:
 # --- Ends of lines --------------------------------------------------------------------------------
 
 
-def _gaps(text: str) -> list[_Gap]:
-    """All line breaks of ``text``, neighbouring ones in one gap."""
-    return [
-        _Gap(m.start(), m.end(), len(_LINE_BREAK.findall(m.group())) > 1)
-        for m in _GAP.finditer(text)
-    ]
-
-
-def _gaps_between_lines(text: str, gaps: list[_Gap], regions: list[_Region]) -> list[_Gap]:
+def _gaps_between_lines(text: str, gaps: list[Gap], regions: list[Region]) -> list[Gap]:
     """Line breaks outside of regions, and the ends of displays with text after them on the line."""
-    outer = [gap for gap in gaps if not _would_cut(regions, gap.start)]
+    outer = [gap for gap in gaps if not would_cut(regions, gap.start)]
     displays = {region.start: region.end for region in regions if region.kind == "display"}
     for end in displays.values():
-        following = _SPACE.match(text, end).end()
+        following = SPACE.match(text, end).end()
         if following == end and not text[end : end + 1].isalpha() and end not in displays:
             continue
-        if not _LINE_BREAK.search(text, end, following):
-            outer.append(_Gap(end, following, blank=False))
+        if not LINE_BREAK.search(text, end, following):
+            outer.append(Gap(end, following, blank=False))
     body = len(text) - len(text.lstrip())
     inner = [gap for gap in outer if body < gap.end < len(text)]
     return sorted(inner, key=lambda gap: gap.start)
 
 
-def _lines(text: str, gaps: list[_Gap], regions: list[_Region]) -> list[_Line]:
+def _lines(text: str, gaps: list[Gap], regions: list[Region]) -> list[_Line]:
     """What stands between the ``gaps``."""
     kinds = {region.start: region.kind for region in regions}
     display_ends = {region.end for region in regions if region.kind == "display"}
@@ -595,8 +325,8 @@ def _has_formula_head(line: str) -> bool:
 def _is_prose_word(letters: str) -> bool:
     """Whether letters are a word, not a function (sin), a product (ab) or points (ABC)."""
     if len(letters) == 2:
-        return letters.lower() in _TWO_LETTER_WORDS
-    return len(letters) > 2 and not letters.isupper() and letters not in _FUNCTIONS
+        return letters.lower() in WORDS["two_letter_words"]
+    return len(letters) > 2 and not letters.isupper() and letters not in WORDS["functions"]
 
 
 def _is_heading(line: str) -> bool:
@@ -621,7 +351,7 @@ def _spans(text: str, starts: Iterable[int]) -> list[Span]:
 
 
 def _is_lead(piece: str) -> bool:
-    """Whether ``piece`` but announces what follows: "1.", "**Step 3.**", ``<think>``, "Then:"."""
+    """Whether ``piece`` only announces what follows: "1.", "**Step 3.**", ``<think>``, "Then:"."""
     if len(piece) > 60 or _RULE.fullmatch(piece) or _END_OF_PROOF.fullmatch(piece):
         return False
     return bool(_MARKER.fullmatch(piece) or _CONNECTIVE.fullmatch(piece))
@@ -662,33 +392,37 @@ def split_sentences(text: str) -> list[Span]:
 
     Returns:
         Spans ``[start, end)`` in characters, a partition of ``text``; empty for an empty text.
+
+    Example:
+        >>> split_sentences("Add $1. + 2$. Then x = 3.")
+        [(0, 14), (14, 25)]
     """
-    all_gaps = _gaps(text)
-    regions = _protected_regions(text, all_gaps)
+    all_gaps = find_gaps(text)
+    regions = protected_regions(text, all_gaps)
     starts = _sentence_starts(text, regions)
     gaps = _gaps_between_lines(text, all_gaps, regions)
     lines = _lines(text, gaps, regions)
-    headings: list[_Region] = []
+    headings: list[Region] = []
     for gap, (prev, nxt) in zip(gaps, pairwise(lines), strict=True):
         if _is_heading(prev.text):
-            headings.append(_Region(prev.start, nxt.start + 1, "heading"))
+            headings.append(Region(prev.start, nxt.start + 1, "heading"))
         elif _line_ends_step(prev, nxt, gap.blank, nxt.start in starts):
             starts.add(nxt.start)
-    joined = _union(headings)
-    starts = {start for start in starts if not _would_cut(joined, start)}
+    joined = merge_regions(headings)
+    starts = {start for start in starts if not would_cut(joined, start)}
     return _attach_fragments(text, _spans(text, starts))
 
 
 def split_paragraphs(text: str) -> list[Span]:
-    """Split a response at blank lines, but for those inside code blocks and display math.
+    """Split a response at blank lines, except those inside code blocks and display math.
 
     Returns:
         Spans ``[start, end)`` in characters, a partition of ``text``; empty for an empty text.
     """
-    gaps = _gaps(text)
-    regions = _protected_regions(text, gaps)
+    gaps = find_gaps(text)
+    regions = protected_regions(text, gaps)
     return _spans(
-        text, [gap.end for gap in gaps if gap.blank and not _would_cut(regions, gap.start)]
+        text, [gap.end for gap in gaps if gap.blank and not would_cut(regions, gap.start)]
     )
 
 

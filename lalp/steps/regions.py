@@ -1,0 +1,254 @@
+"""Code and math in a text, which no splitter cuts, and the gaps between its lines."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import yaml
+
+# Words that decide where sentences end, by the kind of word.
+WORDS: dict[str, frozenset[str]] = {
+    name: frozenset(words.split())
+    for name, words in yaml.safe_load(
+        (files(__package__) / "words.yaml").read_text(encoding="utf-8")
+    ).items()
+}
+
+LINE_BREAK = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_GAP = re.compile(rf"(?:{LINE_BREAK.pattern})\s*")
+SPACE = re.compile(r"\s*")
+_FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
+_BACKTICKS = re.compile(r"`+")
+# ``\\`` comes first: in ``\\[2pt]`` the bracket opens nothing.
+_DELIMITER = re.compile(r"\\\\|\\\$|\\[\[\]()]|\\(?:begin|end)\{([^{}\s]{1,40})\}|\[/?asy\]|\$")
+_BRACKETS = {
+    r"\]": (r"\[", "display"),
+    r"\)": (r"\(", "inline"),
+    "[/asy]": ("[asy]", "block"),  # a diagram in Asymptote
+}
+# What stands between two dollars is prose if a sentence ends in it, or it goes on from one.
+_PROSE_IN_DOLLARS = re.compile(r"[a-z]{3}[.?!]\s+(?:[A-Z]|$)|^[.,;:?!]\s")
+_PROSE_IN_DOUBLE_DOLLARS = re.compile(r"[a-z]{3}[.:?!]\s")
+
+
+@dataclass(frozen=True)
+class Region:
+    """Characters that stay together.
+
+    ``kind`` is ``block`` (of code), ``code``, ``display``, ``inline`` (math) or ``heading``.
+    """
+
+    start: int
+    end: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Gap:
+    """White space from a line break to the next character; ``blank`` if it holds an empty line."""
+
+    start: int
+    end: int
+    blank: bool
+
+
+def protected_regions(text: str, gaps: list[Gap]) -> list[Region]:
+    """Code and math of ``text``, disjoint and in order."""
+    blocks = _code_blocks(text)
+    # Nothing inline reaches across a blank line or a code block.
+    stops = sorted([gap.start for gap in gaps if gap.blank] + [block.start for block in blocks])
+    code = merge_regions(blocks + _code_spans(text, blocks, stops))
+    tokens = _outside(list(_DELIMITER.finditer(text)), code)
+    bracketed = merge_regions(code + _bracketed(text, tokens, stops) + _environments(tokens))
+    dollars = [m.start() for m in _outside(tokens, bracketed) if m.group() == "$"]
+    return merge_regions(bracketed + _dollar_math(text, dollars, stops))
+
+
+def merge_regions(regions: Iterable[Region]) -> list[Region]:
+    """Make overlapping regions one, of the kind of the outermost."""
+    merged: list[Region] = []
+    for region in sorted(regions, key=lambda r: (r.start, -r.end)):
+        if merged and region.start < merged[-1].end:
+            last = merged[-1]
+            merged[-1] = Region(last.start, max(last.end, region.end), last.kind)
+        else:
+            merged.append(region)
+    return merged
+
+
+def region_at(regions: Sequence[Region], position: int) -> Region | None:
+    """The region that holds the character at ``position``."""
+    index = bisect_right(regions, position, key=lambda r: r.start) - 1
+    if index >= 0 and position < regions[index].end:
+        return regions[index]
+    return None
+
+
+def would_cut(regions: Sequence[Region], boundary: int) -> bool:
+    """Whether ``boundary`` would cut a region in two."""
+    region = region_at(regions, boundary)
+    return region is not None and region.start < boundary
+
+
+def _outside(matches: list[re.Match[str]], regions: Sequence[Region]) -> list[re.Match[str]]:
+    return [match for match in matches if region_at(regions, match.start()) is None]
+
+
+def _same_paragraph(stops: list[int], first: int, second: int) -> bool:
+    return bisect_left(stops, first) == bisect_left(stops, second)
+
+
+def _code_blocks(text: str) -> list[Region]:
+    """Fenced code blocks; one that nothing closes reaches to the end of the text."""
+    blocks: list[Region] = []
+    position, opened, fence = 0, -1, ""
+    for line in text.splitlines(keepends=True):
+        stripped = line.strip()
+        if opened < 0:
+            if match := _FENCE.match(stripped):
+                opened, fence = position + line.index(stripped), match[1] or match[2]
+        elif len(stripped) >= len(fence) and stripped == fence[0] * len(stripped):
+            end = position + line.index(stripped) + len(stripped)
+            blocks.append(Region(opened, end, "block"))
+            opened = -1
+        position += len(line)
+    if opened >= 0:
+        blocks.append(Region(opened, len(text.rstrip()), "block"))
+    return blocks
+
+
+def _code_spans(text: str, blocks: list[Region], stops: list[int]) -> list[Region]:
+    """Inline code: a run of backticks up to the next run of the same length."""
+    runs = _outside(list(_BACKTICKS.finditer(text)), blocks)
+    closers = [-1] * len(runs)
+    latest: dict[int, int] = {}
+    for index in range(len(runs) - 1, -1, -1):
+        length = len(runs[index].group())
+        closers[index] = latest.get(length, -1)
+        latest[length] = index
+    spans: list[Region] = []
+    index = 0
+    while index < len(runs):
+        closer = closers[index]
+        if closer >= 0 and _is_code(text, runs[index], runs[closer], stops):
+            spans.append(Region(runs[index].start(), runs[closer].end(), "code"))
+            index = closer
+        index += 1
+    return spans
+
+
+def _is_code(text: str, opener: re.Match[str], closer: re.Match[str], stops: list[int]) -> bool:
+    if not _same_paragraph(stops, opener.start(), closer.start()):
+        return False
+    # ``quoted'' and `quoted' are TeX's quotation marks, not code.
+    if len(opener.group()) == 1:
+        return not text[closer.start() - 1].isspace()
+    return len(opener.group()) > 2 or text.find("''", opener.end(), closer.start()) < 0
+
+
+def _bracketed(text: str, tokens: list[re.Match[str]], stops: list[int]) -> list[Region]:
+    r"""``\[..\]``, ``\(..\)`` and diagrams: a closer ends the nearest opener before it.
+
+    An unclosed bracket is text; an unclosed diagram was cut off with the end of the response.
+    """
+    regions: list[Region] = []
+    opened: dict[str, int] = {}
+    for token in tokens:
+        opener, kind = _BRACKETS.get(token.group(), ("", ""))
+        if not opener:
+            opened[token.group()] = token.start()
+        elif opener in opened:
+            start = opened.pop(opener)
+            if kind != "inline" or _same_paragraph(stops, start, token.start()):
+                regions.append(Region(start, token.end(), kind))
+    if "[asy]" in opened:
+        regions.append(Region(opened["[asy]"], len(text.rstrip()), "block"))
+    return regions
+
+
+def _environments(tokens: list[re.Match[str]]) -> list[Region]:
+    r"""``\begin{x}..\end{x}``, nested; what nothing closes, or nothing opened, is text."""
+    regions: list[Region] = []
+    opened: list[tuple[str, int]] = []
+    counts: Counter[str] = Counter()
+    for token in tokens:
+        name = (token[1] or "").rstrip("*")
+        if not name or name in WORDS["prose_environments"]:
+            continue
+        if token.group().startswith(r"\begin"):
+            opened.append((name, token.start()))
+            counts[name] += 1
+            continue
+        while counts[name]:
+            inner, start = opened.pop()
+            counts[inner] -= 1
+            if inner == name:
+                regions.append(Region(start, token.end(), "display"))
+                break
+    return regions
+
+
+def _dollar_math(text: str, dollars: list[int], stops: list[int]) -> list[Region]:
+    """``$$..$$`` and ``$..$``; a dollar that seems to open neither is text."""
+    doubles = _next_doubles(dollars)
+    balanced = _count_doubles(doubles) % 2 == 0
+    regions: list[Region] = []
+    i = 0
+    while i + 1 < len(dollars):
+        display = doubles[i] == i
+        width = 2 if display else 1
+        closer = doubles[i + 2] if display else i + 1
+        closes = False
+        if closer >= 0:
+            start, end = dollars[i], dollars[closer]
+            if _same_paragraph(stops, start, end):
+                closes = display or _is_inline_math(text, start, end)
+            elif display and balanced:
+                closes = _PROSE_IN_DOUBLE_DOLLARS.search(text, start, end) is None
+        if closes:
+            regions.append(Region(start, end + width, "display" if display else "inline"))
+            i = closer
+        i += width
+    return regions
+
+
+def _next_doubles(dollars: list[int]) -> list[int]:
+    """For each dollar, the index of the first ``$$`` that begins at or after it, or -1."""
+    following = [-1] * (len(dollars) + 2)
+    for i in range(len(dollars) - 2, -1, -1):
+        following[i] = i if dollars[i] + 1 == dollars[i + 1] else following[i + 1]
+    return following
+
+
+def _count_doubles(doubles: list[int]) -> int:
+    """The number of ``$$``: if it is odd, one is stray, and none may reach across a blank line.
+
+    Otherwise all prose after the stray one would change places with the math.
+    """
+    count, i = 0, doubles[0]
+    while i >= 0:
+        count, i = count + 1, doubles[i + 2]
+    return count
+
+
+def _is_inline_math(text: str, opener: int, closer: int) -> bool:
+    """Whether two dollars without another between them enclose a formula, not prices or prose."""
+    content = text[opener + 1 : closer]
+    price = content[:1].isdigit()
+    if price and (content[-1].isspace() or content[-1] in "([\"'“-–—"):
+        return False
+    if text[closer + 1 : closer + 2].isdigit() and (price or content[-1:].isspace()):
+        return False
+    return _PROSE_IN_DOLLARS.search(content) is None
+
+
+def find_gaps(text: str) -> list[Gap]:
+    """All line breaks of ``text``, neighbouring ones in one gap."""
+    return [
+        Gap(m.start(), m.end(), len(LINE_BREAK.findall(m.group())) > 1) for m in _GAP.finditer(text)
+    ]
