@@ -60,7 +60,7 @@ def rank_teachers(
     shared = _shared_means(scores, [column])
     means = shared.values[0].mean(axis=0)
     resampled = bootstrap_means(shared.values, num_resamples, seed)[:, 0]
-    low, high = percentile_interval(resampled, level, shared.num_prompts)
+    low, high = percentile_interval(resampled, shared.num_prompts, level)
     ranking = pd.DataFrame(
         {
             "teacher": shared.teachers,
@@ -110,7 +110,7 @@ def teacher_differences(
     higher, lower = (order[side] for side in np.triu_indices(len(order), 1))
     resampled = bootstrap_means(shared.values, num_resamples, seed)[:, 0]
     low, high = percentile_interval(
-        resampled[:, higher] - resampled[:, lower], level, shared.num_prompts
+        resampled[:, higher] - resampled[:, lower], shared.num_prompts, level
     )
     names = np.asarray(shared.teachers, dtype=object)
     differences = pd.DataFrame(
@@ -179,7 +179,7 @@ def tau_interval(
     means = shared.values.mean(axis=1)
     resampled = bootstrap_means(shared.values, num_resamples, seed)
     taus = _taus(_pair_signs(resampled[:, 0]), _pair_signs(resampled[:, 1]))
-    low, high = percentile_interval(taus, level, shared.num_prompts)
+    low, high = percentile_interval(taus, shared.num_prompts, level)
     tau = stats.kendalltau(_ranks(means[0]), _ranks(means[1])).statistic
     return TauInterval(float(tau), float(low), float(high), shared.num_prompts)
 

@@ -1059,7 +1059,7 @@ def test_reading_holds_about_one_copy(tmp_path):
         for n in range(600):
             file.write(jsonl(GOOD | {"response": f"{n} " + "x" * 100_000}))
     code = (
-        "import resource, sys; from lalp.pools.pool import load_pool\n"
+        "import resource, sys; from lalp.pools.reading import load_pool\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "pool = load_pool(sys.argv[1])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
