@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,24 +10,29 @@ from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.pool import Pool, Prompt, Response
 from lalp.pools.reading import load_pool
+from lalp.pools.writing import chat, write_json_lines
 
 
 def write_prompts(prompts: Sequence[Prompt], path: str | Path) -> None:
     """Write prompts as JSON lines that `lalp sample` reads; an empty file where there is none."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for prompt in prompts:
-            chat = [{"role": m.role, "content": m.content} for m in prompt.messages]
-            record = {"prompt_id": prompt.prompt_id, "prompt": chat}
-            if prompt.answer is not None:
-                record["answer"] = prompt.answer
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-# --- pools ---------------------------------------------------------------------------------------
+    records = [
+        {"prompt_id": prompt.prompt_id, "prompt": chat(prompt.messages)}
+        | ({} if prompt.answer is None else {"answer": prompt.answer})
+        for prompt in prompts
+    ]
+    with atomic_path(path) as temporary:
+        write_json_lines(records, temporary)
 
 
 def unsolved_prompts(prompts: Sequence[Prompt], pools: Sequence[Pool]) -> list[Prompt]:
-    """The prompts without a response that is known to be correct, in order."""
+    """The prompts without a response that is known to be correct, in order.
+
+    Example:
+        >>> prompts = [Prompt("p", ()), Prompt("q", ())]
+        >>> pool = Pool({}, (Response("r", "p", "Ada", "It is 4.", correct=True),))
+        >>> [prompt.prompt_id for prompt in unsolved_prompts(prompts, [pool])]
+        ['q']
+    """
     solved = {r.prompt_id for pool in pools for r in pool.responses if r.correct}
     return [prompt for prompt in prompts if prompt.prompt_id not in solved]
 
@@ -55,37 +59,26 @@ def merge_pools(
         InputError: If two files disagree on a prompt or its answer, two kept responses share an
             id, or nothing is left.
     """
-    pools = {str(path): load_pool(path) for path in paths if not _is_empty(path)}
+    empty = [path for path in paths if Path(path).is_file() and Path(path).stat().st_size == 0]
+    pools = {str(path): load_pool(path) for path in paths if path not in empty}
     prompts = _merge_prompts(pools)
-    left_out: Counter[str] = Counter()
-    kept: dict[str, list[tuple[str, Response]]] = {prompt_id: [] for prompt_id in prompts}
-    for path, pool in pools.items():
+    left_out = Counter[str]()
+    for pool in pools.values():
         left_out.update(pool.left_out)
-        for response in pool.responses:
-            if only_correct and not response.correct:
-                wrong = response.correct is False
-                left_out["response is wrong" if wrong else "response is not verified"] += 1
-            else:
-                kept[response.prompt_id].append((path, response))
-    kept = {p: _first_of_teacher(rows, per_teacher, left_out) for p, rows in kept.items()}
     rows = []
-    for mine in kept.values():
+    for mine in _kept_by_prompt(pools, prompts, only_correct, per_teacher, left_out).values():
         if len({response.teacher for _, response in mine}) >= min_teachers:
             rows += mine
         else:
             few = f"prompt has responses of fewer than {min_teachers} teachers"
             left_out[few if mine else "prompt without a kept response"] += 1
-    _check_ids(rows)
     if not rows:
         reasons = ", ".join(f"{count} x {why}" for why, count in left_out.items())
         raise InputError(f"no response is left of {', '.join(map(str, paths))}: {reasons}")
-    used = {response.prompt_id for _, response in rows}
+    _check_ids(rows)
     responses = tuple(response for _, response in rows)
+    used = {response.prompt_id for response in responses}
     return Pool({p: q for p, q in prompts.items() if p in used}, responses, dict(left_out))
-
-
-def _is_empty(path: str | Path) -> bool:
-    return Path(path).is_file() and Path(path).stat().st_size == 0
 
 
 def _merge_prompts(pools: Mapping[str, Pool]) -> dict[str, Prompt]:
@@ -98,10 +91,9 @@ def _merge_prompts(pools: Mapping[str, Pool]) -> dict[str, Prompt]:
                     f"prompt {prompt_id!r} differs between {where} and {path}: give different "
                     "prompts different ids"
                 )
-            if None in (first.answer, prompt.answer):
-                known = first if prompt.answer is None else prompt
-                prompts[prompt_id] = (known, where if known is first else path)
-            elif prompt.answer.strip() != first.answer.strip():
+            if first.answer is None:
+                prompts[prompt_id] = (prompt, path)
+            elif prompt.answer is not None and prompt.answer.strip() != first.answer.strip():
                 raise InputError(
                     f"prompt {prompt_id!r} has the answer {first.answer!r} in {where}, but "
                     f"{prompt.answer!r} in {path}: a prompt has one reference answer"
@@ -109,17 +101,28 @@ def _merge_prompts(pools: Mapping[str, Pool]) -> dict[str, Prompt]:
     return {prompt_id: prompt for prompt_id, (prompt, _) in prompts.items()}
 
 
-def _first_of_teacher(
-    rows: Sequence[tuple[str, Response]], limit: int | None, left_out: Counter[str]
-) -> list[tuple[str, Response]]:
-    counts: Counter[str] = Counter()
-    kept = []
-    for path, response in rows:
-        counts[response.teacher] += 1
-        if limit is None or counts[response.teacher] <= limit:
-            kept.append((path, response))
-        else:
-            left_out[f"more than {limit} responses of one teacher to a prompt"] += 1
+def _kept_by_prompt(
+    pools: Mapping[str, Pool],
+    prompts: Mapping[str, Prompt],
+    only_correct: bool,
+    per_teacher: int | None,
+    left_out: Counter[str],
+) -> dict[str, list[tuple[str, Response]]]:
+    """Each prompt's kept responses, with the file that each is from; counts the others."""
+    kept: dict[str, list[tuple[str, Response]]] = {prompt_id: [] for prompt_id in prompts}
+    counts = Counter[tuple[str, str]]()
+    for path, pool in pools.items():
+        for response in pool.responses:
+            if only_correct and not response.correct:
+                wrong = response.correct is False
+                left_out["response is wrong" if wrong else "response is not verified"] += 1
+                continue
+            counts[response.prompt_id, response.teacher] += 1
+            number = counts[response.prompt_id, response.teacher]
+            if per_teacher is not None and number > per_teacher:
+                left_out[f"more than {per_teacher} responses of one teacher to a prompt"] += 1
+            else:
+                kept[response.prompt_id].append((path, response))
     return kept
 
 

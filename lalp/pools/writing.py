@@ -16,17 +16,16 @@ from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.pool import (
     POOL_FIELDS,
-    ROWS_PER_BATCH,
     Message,
     Pool,
     Prompt,
     Response,
-    build_pool,
-    check_extra,
+    checked_extra,
     extra_types,
     show,
 )
-from lalp.pools.reading import _is_parquet, parse_json
+from lalp.pools.reading import ROWS_PER_BATCH, is_parquet, parse_json
+from lalp.pools.records import build_pool
 
 TRAINING_FORMATS = ("messages", "prompt-completion", "llamafactory")
 
@@ -41,7 +40,7 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
         InputError: If the pool could not be read back; nothing is written then.
     """
     path = Path(path)
-    write = _write_parquet if _is_parquet(path) else _write_jsonl
+    is_table = is_parquet(path)
     unused = pool.prompts.keys() - {response.prompt_id for response in pool.responses}
     if unused:
         raise InputError(
@@ -52,7 +51,10 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
     records = enumerate((_record(pool, response) for response in pool.responses), 1)
     checked = build_pool(records, "pool to save", "response")
     with atomic_path(path) as temporary:
-        write(checked, temporary)
+        if is_table:
+            _write_parquet(checked, temporary)
+        else:
+            write_json_lines((_record(checked, r) for r in checked.responses), temporary)
 
 
 def _record(pool: Pool, response: Response) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def _record(pool: Pool, response: Response) -> dict[str, Any]:
         )
     record = {
         "prompt_id": response.prompt_id,
-        "prompt": prompt.messages[0].content if _is_text(prompt) else _chat(prompt.messages),
+        "prompt": prompt.messages[0].content if _is_text(prompt) else chat(prompt.messages),
         "teacher": response.teacher,
         "response": response.text,
         "response_id": response.response_id,
@@ -73,8 +75,7 @@ def _record(pool: Pool, response: Response) -> dict[str, Any]:
         "correct": response.correct,
     }
     known = {name: value for name, value in record.items() if value is not None}
-    check_extra(response)
-    return known | dict(response.extra)
+    return known | checked_extra(response)
 
 
 def _is_text(prompt: Prompt) -> bool:
@@ -82,21 +83,24 @@ def _is_text(prompt: Prompt) -> bool:
     return [message.role for message in prompt.messages] == ["user"]
 
 
-def _chat(messages: Iterable[Message]) -> list[dict[str, str]]:
+def chat(messages: Iterable[Message]) -> list[dict[str, str]]:
+    """Messages as JSON holds them.
+
+    Example:
+        >>> chat([Message("user", "Hi")])
+        [{'role': 'user', 'content': 'Hi'}]
+    """
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _json_line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _write_lines(lines: Iterable[str], path: Path) -> None:
+def write_json_lines(records: Iterable[Any], path: Path) -> None:
+    """Write one JSON value a line, in UTF-8 and not as escapes."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in lines)
+        file.writelines(f"{_json(record)}\n" for record in records)
 
 
-def _write_jsonl(pool: Pool, path: Path) -> None:
-    _write_lines((_json_line(_record(pool, response)) for response in pool.responses), path)
+def _json(value: Any, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
 
 
 def _write_parquet(pool: Pool, path: Path) -> None:
@@ -115,15 +119,16 @@ def _write_parquet(pool: Pool, path: Path) -> None:
 def _parquet_row(pool: Pool, response: Response, schema: pa.Schema) -> dict[str, Any]:
     row = _record(pool, response)
     if schema.field("prompt").type != pa.string():
-        row["prompt"] = _chat(pool.prompts[response.prompt_id].messages)
-    for name, value in response.extra.items():
-        if schema.field(name).type == pa.json_():
-            row[name] = _json_line(value)
-    return row
+        row["prompt"] = chat(pool.prompts[response.prompt_id].messages)
+    json_fields = [name for name in response.extra if schema.field(name).type == pa.json_()]
+    return row | {name: _json(row[name]) for name in json_fields}
+
+
+# --- Training files ----------------------------------------------------------------------------
 
 
 def write_training(
-    pool: Pool, response_ids: Sequence[str], path: str | os.PathLike, fmt: str
+    pool: Pool, response_ids: Sequence[str], path: str | os.PathLike, fmt: str = "messages"
 ) -> None:
     """Write the given responses, in the given order, as data to fine-tune on.
 
@@ -141,16 +146,37 @@ def write_training(
     Raises:
         InputError: If the format or an id is unknown, an id is given twice or none at all, or the
             folder's ``dataset_info.json`` cannot be extended; nothing is written then.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> pool = Pool(
+        ...     {"p": Prompt("p", (Message("user", "What is 2 + 2?"),))},
+        ...     (Response("r1", "p", "Ada", "It is 4."), Response("r2", "p", "Bob", "Four.")),
+        ... )
+        >>> with TemporaryDirectory() as folder:
+        ...     write_training(pool, ["r2"], f"{folder}/train.jsonl", "prompt-completion")
+        ...     print(json.loads(Path(folder, "train.jsonl").read_text())["completion"])
+        [{'role': 'assistant', 'content': 'Four.'}]
     """
     if fmt not in TRAINING_FORMATS:
         raise InputError(f"unknown training format {show(fmt)}: use {', '.join(TRAINING_FORMATS)}")
     chosen = _chosen_responses(pool, response_ids)
-    if fmt == "llamafactory":
-        _write_llamafactory(pool, chosen, Path(path))
+    path = Path(path)
+    # LLaMA-Factory's file is refused before anything is written.
+    info = _dataset_info(path, pool, chosen) if fmt == "llamafactory" else None
+    records = [training_record(pool, response, fmt) for response in chosen]
+    if info is None:
+        with atomic_path(path) as temporary:
+            write_json_lines(records, temporary)
         return
-    record = _messages_record if fmt == "messages" else _completion_record
-    with atomic_path(path) as temporary:
-        _write_lines((_json_line(record(pool, response)) for response in chosen), temporary)
+    # Both are written before either takes its place, the data first.
+    with (
+        atomic_path(path / "dataset_info.json") as info_path,
+        atomic_path(path / "train.json") as data_path,
+    ):
+        info_path.write_text(_json(info, indent=2) + "\n", encoding="utf-8")
+        lines = ",\n".join(map(_json, records))
+        data_path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
 
 
 def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]:
@@ -168,22 +194,24 @@ def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]
     return [by_id[response_id] for response_id in counts]
 
 
-def _messages_record(pool: Pool, response: Response) -> dict[str, Any]:
-    prompt = pool.prompts[response.prompt_id].messages
-    return {"messages": _chat((*prompt, Message("assistant", response.text)))} | _ids(response)
+def training_record(pool: Pool, response: Response, fmt: str) -> dict[str, Any]:
+    """One response as a record of a training format; LLaMA-Factory's is that of ``messages``.
+
+    Example:
+        >>> pool = Pool({"p": Prompt("p", (Message("user", "Hi"),))}, ())
+        >>> list(training_record(pool, Response("r", "p", "Ada", "Hello."), "messages"))
+        ['messages', 'prompt_id', 'response_id', 'teacher']
+    """
+    asked = chat(pool.prompts[response.prompt_id].messages)
+    answered = chat([Message("assistant", response.text)])
+    if fmt == "prompt-completion":
+        record = {"prompt": asked, "completion": answered}
+    else:
+        record = {"messages": asked + answered}
+    return record | {name: getattr(response, name) for name in _TRAINING_IDS}
 
 
-def _completion_record(pool: Pool, response: Response) -> dict[str, Any]:
-    prompt = pool.prompts[response.prompt_id].messages
-    completion = [Message("assistant", response.text)]
-    return {"prompt": _chat(prompt), "completion": _chat(completion)} | _ids(response)
-
-
-def _ids(response: Response) -> dict[str, str]:
-    names = ("prompt_id", "response_id", "teacher")
-    return {name: getattr(response, name) for name in names}
-
-
+_TRAINING_IDS = ("prompt_id", "response_id", "teacher")
 _LLAMAFACTORY_ENTRY = {
     "file_name": "train.json",
     "formatting": "sharegpt",
@@ -198,34 +226,10 @@ _LLAMAFACTORY_ENTRY = {
 }
 
 
-def _write_llamafactory(pool: Pool, responses: Sequence[Response], folder: Path) -> None:
+def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> dict[str, Any]:
+    """The folder's ``dataset_info.json`` with this project's entry added."""
     for response in responses:
         _check_turns(pool.prompts[response.prompt_id])
-    info = _dataset_info(folder)
-    records = [_messages_record(pool, response) for response in responses]
-    # Both are written before either takes its place, the data first.
-    with (
-        atomic_path(folder / "dataset_info.json") as info_path,
-        atomic_path(folder / "train.json") as data_path,
-    ):
-        _write_lines([json.dumps(info, ensure_ascii=False, indent=2)], info_path)
-        _write_lines(["[", ",\n".join(map(_json_line, records)), "]"], data_path)
-
-
-def _check_turns(prompt: Prompt) -> None:
-    """LLaMA-Factory skips other chats with no more than a warning, so they are refused here."""
-    roles = [message.role for message in prompt.messages]
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
-        raise InputError(
-            f"prompt {show(prompt.prompt_id)} has the turns {', '.join(roles)}; LLaMA-Factory "
-            "needs user and assistant in turn after at most one system message: use another "
-            "format or leave the prompt out"
-        )
-
-
-def _dataset_info(folder: Path) -> dict[str, Any]:
-    """The folder's ``dataset_info.json`` with this project's entry added."""
     path = folder / "dataset_info.json"
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; the llamafactory format writes a folder")
@@ -240,3 +244,15 @@ def _dataset_info(folder: Path) -> dict[str, Any]:
     if info.get("train", _LLAMAFACTORY_ENTRY) != _LLAMAFACTORY_ENTRY:
         raise InputError(f"{path}: has another entry 'train'; rename it or give another folder")
     return info | {"train": _LLAMAFACTORY_ENTRY}
+
+
+def _check_turns(prompt: Prompt) -> None:
+    """LLaMA-Factory skips other chats with no more than a warning, so they are refused here."""
+    roles = [message.role for message in prompt.messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+        raise InputError(
+            f"prompt {show(prompt.prompt_id)} has the turns {', '.join(roles)}; LLaMA-Factory "
+            "needs user and assistant in turn after at most one system message: use another "
+            "format or leave the prompt out"
+        )

@@ -296,7 +296,7 @@ BAD_LINES = {
     "field twice": (b'{"x": 1, "x": 2}', "line 2", "'x' is given twice"),
     "nested": (b"[" * 100_000, "line 2", "nested too deeply"),
     "huge integer": (b'{"x": ' + b"9" * 5000 + b"}", "line 2", "invalid JSON", "integer"),
-    "Latin-1": ("{'é'}".encode("latin-1"), "line 2", "not valid UTF-8", "0xe9"),
+    "Latin-1": ("{'é'}".encode("latin-1"), "line 2", "not UTF-8 text", "0xe9"),
     "NUL": (b'{"x": "\0"}', "line 2", "NUL", "UTF-8"),
     "later byte order mark": (codecs.BOM_UTF8 + b"{}", "line 2", "invalid JSON"),
 }
@@ -326,7 +326,7 @@ BAD_RECORDS = {
         "'prompt', message 1: role must be system, user, assistant",
         "'human'",
     ),
-    "list as role": (SECOND | {"prompt": [{"role": [], "content": "x"}]}, "role must be"),
+    "list as role": (SECOND | {"prompt": [{"role": [], "content": "x"}]}, "'role' must be text"),
     "no content": (SECOND | {"prompt": [{"role": "user"}]}, "message 1: 'content' is missing"),
     "no role": (SECOND | {"prompt": [{"from": "user"}]}, "message 1: 'role' is missing"),
     "content parts": (

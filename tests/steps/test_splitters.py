@@ -189,7 +189,7 @@ def line(response_id: object = "b", steps: object = ((0, 36),)) -> str:
 
 
 BAD_LINES = {
-    "{": "line 2: invalid JSON; a steps file has one JSON object a line",
+    "{": "line 2: invalid JSON",
     "[" * 100_000: "line 2: invalid JSON",
     "[1]": "line 2: must be a JSON object",
     '{"steps": [[0, 36]]}': "line 2: field 'response_id' must be a text",
