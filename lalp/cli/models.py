@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -151,19 +150,18 @@ def train(
     from lalp.training import examples, recipes, trainer
     from lalp.training import log as training_log
 
-    given = {
-        "learning_rate": learning_rate,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "gradient_accumulation": gradient_accumulation,
-        "max_length": max_length,
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
     log = trainer.train(
         data,
         student,
         out,
-        replace(recipes.load_recipe(recipe), **changes),
+        recipes.load_recipe(
+            recipe,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            batch_size=batch_size,
+            gradient_accumulation=gradient_accumulation,
+            max_length=max_length,
+        ),
         seed=seed,
         held_out=examples.HeldOut(pool, splitter, window) if pool else None,
         evaluations=evaluations,

@@ -20,9 +20,6 @@ from lalp.students.encoding import encode, end_of_turn, render_prompt
 IGNORED = -100  # the label of a token outside the loss
 
 
-# --- data -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class HeldOut:
     """Responses that are never trained on, and how their likelihood is measured.
@@ -113,6 +110,10 @@ def cut_lengths(prompt: int, completion: int, limit: int) -> tuple[int, int]:
 
     A part that is shorter than half the limit stays whole and the other gets the rest; two long
     parts share the limit in proportion. Both lose their ends.
+
+    Example:
+        >>> cut_lengths(100, 20, 50), cut_lengths(100, 300, 40)
+        ((30, 20), (10, 30))
     """
     if prompt + completion <= limit:
         return prompt, completion
@@ -176,6 +177,10 @@ def order_examples(
         epochs: Passes over the data.
         per_step: Examples per optimizer step.
         seed: Of the permutations.
+
+    Example:
+        >>> order_examples([5, 9, 7], epochs=1, per_step=2, seed=0)
+        [[2, 0], [1, None]]
     """
     rng = np.random.default_rng(seed)
     steps = []
@@ -190,6 +195,11 @@ def order_examples(
 def make_examples(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Prompt, Response]], limit: int
 ) -> list[Example]:
+    """Tokenize all responses as `make_example` does.
+
+    Raises:
+        InputError: If there is none, or cutting leaves nothing of one.
+    """
     if not pairs:
         raise InputError("no responses to train on")
     end = end_of_turn(tokenizer)

@@ -1,14 +1,12 @@
-"""The folder of a training run: identity, lock, checkpoints."""
+"""The folder of a training run: its files, whose run it is, its lock and its checkpoints."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +14,28 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from lalp.errors import InputError
-from lalp.files import file_digest, write_json
+from lalp.files import file_digest, locked, write_json
 
 log = logging.getLogger("lalp")
 
+# What a finished run holds beside its weights: identity and provenance, log, held-out scores.
+RUN_FILE, LOG_FILE, HELD_OUT_FILE = "run.json", "training_log.csv", "held_out.csv"
+# In a checkpoint: the digest of each of its files.
+MANIFEST_FILE = "manifest.json"
 
-RUN, LOG, HELD_OUT = "run.json", "training_log.csv", "held_out.csv"
-MANIFEST = "manifest.json"
 
-
-def speaks() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that writes files and messages."""
     return PartialState().is_main_process
 
 
-# --- folders --------------------------------------------------------------------------------
+def unfinished(out: Path) -> Path:
+    """The folder of work in progress: ``out`` appears only when it is complete.
 
-
-def partial(out: Path) -> Path:
+    Example:
+        >>> unfinished(Path("students/mine")).name
+        'mine.partial'
+    """
     return out.with_name(f"{out.name}.partial")
 
 
@@ -42,13 +44,15 @@ def open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str
     """Whether the run is finished, and the checkpoint to go on from; the same in all processes.
 
     The main process alone looks and writes; a lock keeps a second run out.
+
+    Raises:
+        InputError: In all processes, if ``out`` holds something else or another run is at work.
     """
-    found: list[Any] = [None, None]
-    lock = None
-    try:
-        if speaks():
+    with ExitStack() as lock:
+        found: list[Any] = [None, None]
+        if is_main_process():
             try:
-                found, lock = _look(out, identity)
+                found = _look(out, identity, lock)
             except InputError as error:
                 found = [None, str(error)]
         if PartialState().num_processes > 1:
@@ -57,25 +61,19 @@ def open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str
             raise InputError(found[1])
         yield tuple(found)
         PartialState().wait_for_everyone()
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
-def _look(out: Path, identity: dict[str, Any]) -> tuple[list[Any], int | None]:
-    """What `open_folder` yields, and the lock."""
-    if _holds_run(out, identity):
-        shutil.rmtree(partial(out), ignore_errors=True)  # of a run killed while it cleaned up
-        return [True, None], None
-    lock = _lock(partial(out))
-    try:
-        if _holds_run(out, identity):  # finished by another process in between
-            shutil.rmtree(partial(out), ignore_errors=True)
-            return [True, None], lock
-        return [False, _find_checkpoint(partial(out), identity)], lock
-    except BaseException:
-        os.close(lock)
-        raise
+def _look(out: Path, identity: dict[str, Any], lock: ExitStack) -> list[Any]:
+    """What `open_folder` yields; unless the run is finished, ``lock`` is taken."""
+    folder = unfinished(out)
+    if not _holds_run(out, identity):
+        busy = "another process is training into it: wait for it, or give another folder"
+        lock.enter_context(locked(folder / "lock", f"{folder}: {busy}"))
+        # Another process may have finished it in between.
+        if not _holds_run(out, identity):
+            return [False, _find_checkpoint(folder, identity)]
+    shutil.rmtree(folder, ignore_errors=True)  # of a run killed while it cleaned up
+    return [True, None]
 
 
 def _holds_run(out: Path, identity: dict[str, Any]) -> bool:
@@ -88,7 +86,7 @@ def _holds_run(out: Path, identity: dict[str, Any]) -> bool:
 
 def _check_identity(folder: Path, identity: dict[str, Any], what: str) -> None:
     try:
-        found = dict(json.loads((folder / RUN).read_text(encoding="utf-8"))["run"])
+        found = dict(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["run"])
     except (OSError, ValueError, LookupError, TypeError):
         raise InputError(
             f"{folder}: exists and is no folder of lalp train: give another folder"
@@ -101,29 +99,12 @@ def _check_identity(folder: Path, identity: dict[str, Any], what: str) -> None:
         )
 
 
-def _lock(folder: Path) -> int:
-    """Make the folder and keep other runs out of it; the lock ends with the process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise InputError(
-            f"{folder}: another process is training into it: wait for it, or give another folder"
-        ) from None
-    return lock
-
-
 def _find_checkpoint(folder: Path, identity: dict[str, Any]) -> str | None:
     """The newest sound checkpoint of this run; damaged ones are reported and removed."""
-    if not (folder / RUN).exists():
+    if not (folder / RUN_FILE).exists():
         if any(path.name != "lock" and path.suffix != ".tmp" for path in folder.iterdir()):
             raise InputError(f"{folder}: is no folder of lalp train: delete it or rename it")
-        write_json(folder / RUN, {"run": identity})
+        write_json(folder / RUN_FILE, {"run": identity})
         return None
     _check_identity(folder, identity, "another run, unfinished")
     for path in checkpoints(folder):
@@ -141,15 +122,22 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(numbered, key=lambda path: int(path.name[11:]), reverse=True)
 
 
+def seal_checkpoint(checkpoint: Path) -> None:
+    """Write down what the files of a finished checkpoint hold, so that damage shows."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    digests = {str(path.relative_to(checkpoint)): file_digest(path) for path in files}
+    write_json(checkpoint / MANIFEST_FILE, digests)
+
+
 def _damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, if anything."""
     try:
-        digests = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        digests = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))
         for name, digest in digests.items():
             if file_digest(checkpoint / name) != digest:
                 return f"{name} is damaged"
     except OSError as error:
         return f"{Path(error.filename).name}: {error.strerror}"
     except (ValueError, AttributeError):
-        return f"{MANIFEST} is damaged"
+        return f"{MANIFEST_FILE} is damaged"
     return None

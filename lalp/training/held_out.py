@@ -21,16 +21,14 @@ from lalp.scoring.groups import Task
 from lalp.scoring.windows import Window
 from lalp.students.heads import take_logits
 from lalp.students.student import Student, make_student
-from lalp.training.folder import speaks
+from lalp.training.folder import is_main_process
 from lalp.training.job import Job
 
 log = logging.getLogger("lalp")
 
 
+# Tokens of a forward pass over a sharded model, whose logits are those of whole rows.
 _SHARDED_BATCH_TOKENS = 2048
-
-
-# --- held-out likelihoods -------------------------------------------------------------------
 
 
 def score_held_out(trainer: SFTTrainer, job: Job) -> list[list[Any]]:
@@ -41,7 +39,7 @@ def score_held_out(trainer: SFTTrainer, job: Job) -> list[list[Any]]:
     # Processes that each hold the whole model share the work; shards must all run together.
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     first, every = (0, 1) if sharded else (accelerator.process_index, accelerator.num_processes)
-    # Logits of whole rows are large, and no process may run out of memory alone.
+    # No process may run out of memory alone, so none finds its own batch size.
     budget = _SHARDED_BATCH_TOKENS if sharded else None
     with _current_student(trainer, job.tokenizer, sharded) as student:
         rows = [
@@ -68,8 +66,9 @@ def _score_group(
 
 
 def say_unscored(scores: Sequence[Sequence[Any]]) -> None:
+    """Warn of responses without a score; ``scores`` are `score_held_out`'s."""
     reasons = [reason for _, _, reason in scores if reason]
-    if reasons and speaks():
+    if reasons and is_main_process():
         log.warning(
             "%d of %d held-out responses lack a score and are left out of its mean: %s",
             *(len(reasons), len(scores), reasons[0]),
@@ -102,8 +101,8 @@ def _current_student(
 def _whole(model: torch.nn.Module) -> Callable[..., tuple[Tensor, Any]]:
     """The whole model as a student's body: the parts of a sharded one cannot be called alone.
 
-    Without a cache, which would hold inference tensors: shards are gathered outside inference mode,
-    for training reads the same buffers again.
+    There is no cache, which would hold inference tensors. Shards are gathered outside inference
+    mode, because training reads the same buffers again.
     """
 
     def logits(input_ids: Tensor, use_cache: bool) -> tuple[Tensor, None]:

@@ -29,13 +29,10 @@ from lalp.students.student import (
     usable_device,
 )
 from lalp.training.examples import Example, HeldOut, load_examples, make_examples
-from lalp.training.folder import partial, speaks
+from lalp.training.folder import is_main_process, unfinished
 from lalp.training.recipes import Recipe
 
 log = logging.getLogger("lalp")
-
-
-# --- one run --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,11 @@ def plan_job(
     evaluations: int,
     trust_remote_code: bool,
 ) -> Job:
-    """Read and tokenize everything."""
+    """Read and tokenize everything; the arguments are those of `lalp.training.trainer.train`.
+
+    Raises:
+        InputError: If data, student, window or splitter cannot be used.
+    """
     from_file = isinstance(data, str | os.PathLike)
     pairs = load_examples(data) if from_file else list(data)
     source = locate_student(student)
@@ -139,21 +140,19 @@ def _held_out_tasks(
             tasks[response.response_id] = (response.prompt_id, task)
     trained = {prompt.messages for prompt, _ in pairs}
     leaked = sum(prompt.messages in trained for prompt in held_out.pool.prompts.values())
-    if leaked and speaks():
+    if leaked and is_main_process():
         log.warning("%d held-out prompts are also trained on", leaked)
     return tasks
 
 
 def say_cut(job: Job) -> None:
+    """Warn of examples that lost tokens."""
     cut = [example for example in job.examples if example.cut]
-    if cut and speaks():
+    if cut and is_main_process():
         log.warning(
             "%d of %d examples are longer than %d tokens and were cut, as LLaMA-Factory cuts them",
             *(len(cut), len(job.examples), len(cut[0].input_ids)),
         )
-
-
-# --- the trainer ----------------------------------------------------------------------------
 
 
 def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> SFTConfig:
@@ -161,7 +160,7 @@ def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> 
     on_cpu = _is_cpu(device)
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     config = SFTConfig(
-        output_dir=str(partial(out)),
+        output_dir=str(unfinished(out)),
         use_cpu=on_cpu,
         bf16=recipe.bf16 and not on_cpu,
         seed=seed,
@@ -210,5 +209,6 @@ def _is_cpu(device: str | None) -> bool:
     return name == "cpu"
 
 
-# Read on import: an edit on disk changes nothing of what this process runs.
+# Read on import: an edit on disk changes nothing of what this process runs. The code of `steps`
+# need not count: the steps of held-out responses are part of the identity themselves.
 _CODE = fingerprint("training", "scoring", "students")

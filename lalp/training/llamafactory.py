@@ -1,8 +1,7 @@
 """Export to LLaMA-Factory, the paper's trainer: the data, its settings, and DeepSpeed's.
 
-LLaMA-Factory does not use the student's chat template but formats of its own, with names. The
-one that fits is found by comparing texts, prompt by prompt: what is trained on should be what LALP
-scores.
+LLaMA-Factory does not use the student's chat template but named formats of its own. Comparing
+texts finds the one that fits, since what is trained on should be what LALP scores.
 """
 
 from __future__ import annotations
@@ -12,77 +11,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
-from lalp.files import atomic_path
+from lalp.files import write_text
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import write_training
 from lalp.students.encoding import end_of_turn, render_prompt
 from lalp.students.student import load_config, load_tokenizer, locate_student, max_positions
 from lalp.training.examples import load_examples
-from lalp.training.recipes import Recipe, check_recipe
-
-if TYPE_CHECKING:
-    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
+from lalp.training.recipes import Recipe
 
 _DEEPSPEED = "zero3.json"
-_SETTINGS = "train.yaml"
 
 
 @dataclass(frozen=True)
 class Format:
-    """How LLaMA-Factory writes a chat; ``{}`` stands for a message's text.
-
-    Attributes:
-        begins: Whether the beginning-of-sequence token comes first.
-        system: The system message.
-        user: A user message and what begins the answer.
-        end: What ends the answer.
-        default_system: The system message of chats that have none.
-    """
+    """How LLaMA-Factory writes a chat; ``llamafactory.yaml`` says what each field is."""
 
     begins: bool
     system: str
     user: str
     end: str
-    default_system: str = ""
+    default_system: str
 
 
-_CHATML = {
-    "begins": False,
-    "system": "<|im_start|>system\n{}<|im_end|>\n",
-    "user": "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n",
-    "end": "<|im_end|>\n",
-}
-FORMATS = {
-    "qwen": Format(
-        **_CHATML,
-        default_system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-    ),
-    "smollm2": Format(
-        **_CHATML,
-        default_system="You are a helpful AI assistant named SmolLM, trained by Hugging Face.",
-    ),
-    "llama3": Format(
-        begins=True,
-        system="<|start_header_id|>system<|end_header_id|>\n\n{}<|eot_id|>",
-        user=(
-            "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
-            "<|start_header_id|>assistant<|end_header_id|>\n\n"
-        ),
-        end="<|eot_id|>",
-    ),
-    "phi4": Format(
-        begins=False,
-        system="<|im_start|>system<|im_sep|>{}<|im_end|>",
-        user="<|im_start|>user<|im_sep|>{}<|im_end|><|im_start|>assistant<|im_sep|>",
-        end="<|im_end|>",
-    ),
-}
+_FOLDER = files("lalp.training")
+_FORMATS_TEXT = _FOLDER.joinpath("llamafactory.yaml").read_text(encoding="utf-8")
+FORMATS = {name: Format(**form) for name, form in yaml.safe_load(_FORMATS_TEXT).items()}
 
 
 def export_llamafactory(
@@ -113,15 +72,13 @@ def export_llamafactory(
     Raises:
         InputError: If data or student cannot be used, or no format fits the student.
     """
-    check_recipe(recipe)
     pairs = load_examples(data) if isinstance(data, str | os.PathLike) else list(data)
     tokenizer = load_tokenizer(student, trust_remote_code=trust_remote_code)
     name, default_system = _find_template(tokenizer, student, template)
-    different = None
-    if name in FORMATS:
+    form, different = FORMATS.get(name), None
+    if form is not None:
         different = sum(
-            _chat_text(FORMATS[name], default_system, tokenizer, prompt)
-            != render_prompt(tokenizer, prompt)
+            _chat_text(form, default_system, tokenizer, prompt) != render_prompt(tokenizer, prompt)
             for prompt, _ in pairs
         )
     positions = max_positions(load_config(student, trust_remote_code=trust_remote_code))
@@ -132,24 +89,21 @@ def export_llamafactory(
     out = Path(out)
     pool = Pool({prompt.prompt_id: prompt for prompt, _ in pairs}, tuple(r for _, r in pairs))
     write_training(pool, [response.response_id for _, response in pairs], out, "llamafactory")
-    with atomic_path(out / _SETTINGS) as path:
-        path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    with atomic_path(out / _DEEPSPEED) as path:
-        path.write_text(deepspeed_config(), encoding="utf-8")
+    write_text(out / "train.yaml", yaml.safe_dump(settings, sort_keys=False))
+    write_text(out / _DEEPSPEED, deepspeed_config())
     return {"template": name, "num_examples": len(pairs), "num_different": different}
 
 
 def deepspeed_config() -> str:
     """DeepSpeed's ZeRO-3 as JSON; the trainer fills in what is ``auto``."""
-    folder = files("lalp").joinpath("training", "accelerate")
-    return folder.joinpath(_DEEPSPEED).read_text(encoding="utf-8")
+    return _FOLDER.joinpath("accelerate", _DEEPSPEED).read_text(encoding="utf-8")
 
 
 def _settings(
     model: str, template: str, default_system: str | None, recipe: Recipe, seed: int
 ) -> dict[str, Any]:
     """LLaMA-Factory's arguments, paths relative to the folder."""
-    settings: dict[str, Any] = {
+    settings = {
         "model_name_or_path": model,
         "stage": "sft",
         "do_train": True,
@@ -195,12 +149,10 @@ def _find_template(
     tokenizer: PreTrainedTokenizerBase, student: str, given: str | None
 ) -> tuple[str, str | None]:
     """The format's name, and the default system message where the student's is another one."""
-    if given is not None and given not in FORMATS:
-        return given, None
-    names = [given] if given else list(FORMATS)
-    fitting = {name: _default_system(tokenizer, FORMATS[name]) for name in names}
-    fitting = {name: system for name, system in fitting.items() if system is not None}
-    if given and not fitting:
+    names = [name for name in FORMATS if given in (None, name)]
+    found = {name: _default_system(tokenizer, FORMATS[name]) for name in names}
+    fitting = {name: system for name, system in found.items() if system is not None}
+    if given is not None and not fitting:  # taken at the user's word
         return given, None
     if not fitting:
         raise InputError(

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal
 
-from transformers import (
-    SchedulerType,
-)
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from transformers import SchedulerType
 
 from lalp.errors import InputError
-from lalp.settings import read_keys
-
-# --- recipes --------------------------------------------------------------------------------
+from lalp.settings import STRICT, parse_settings
 
 
-@dataclass(frozen=True)
+def _from_text(value: Any) -> Any:
+    """A text such as ``5e-6``, which YAML does not read as a number, as the number it names."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value  # pydantic says what is wrong with it
+
+
+Number = Annotated[float, BeforeValidator(_from_text)]
+Count = Annotated[int, Field(ge=1)]
+Schedule = Literal[*(kind.value for kind in SchedulerType)]
+
+
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """Hyperparameters of one fine-tuning run.
 
@@ -35,15 +45,15 @@ class Recipe:
         gradient_checkpointing: Compute activations twice to save memory.
     """
 
-    learning_rate: float
-    epochs: int
-    batch_size: int
-    gradient_accumulation: int
-    schedule: str
-    warmup_ratio: float
-    max_length: int
-    weight_decay: float
-    max_grad_norm: float
+    learning_rate: Annotated[Number, Field(gt=0)]
+    epochs: Count
+    batch_size: Count
+    gradient_accumulation: Count
+    schedule: Schedule
+    warmup_ratio: Annotated[Number, Field(ge=0, lt=1)]
+    max_length: Annotated[int, Field(ge=2)]
+    weight_decay: Annotated[Number, Field(ge=0)]
+    max_grad_norm: Annotated[Number, Field(ge=0)]
     bf16: bool
     gradient_checkpointing: bool
 
@@ -74,72 +84,38 @@ RECIPES = {
 }
 
 
-def load_recipe(name: str | Path) -> Recipe:
+def load_recipe(name: str | Path, **changes: Any) -> Recipe:
     """A recipe by its name, or from a YAML file that gives every field of `Recipe`.
 
+    Args:
+        name: A name in ``RECIPES``, or a file.
+        changes: Fields to take instead of the recipe's; None leaves a field as it is.
+
     Raises:
-        InputError: If there is no such recipe, or the file does not fit `Recipe`.
+        InputError: If there is no such recipe, or the file or a change does not fit `Recipe`.
+
+    Example:
+        >>> load_recipe("paper-32b", epochs=1).epochs
+        1
     """
-    if str(name) in RECIPES:
-        return RECIPES[str(name)]
-    path = Path(name)
+    recipe = RECIPES.get(str(name)) or _read_recipe(Path(name))
+    try:
+        return replace(recipe, **{key: v for key, v in changes.items() if v is not None})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        wrong = fault["msg"].removeprefix("Input ")
+        raise InputError(
+            f"recipe: key {fault['loc'][0]!r} {wrong}, not {fault['input']!r}"
+        ) from None
+
+
+def _read_recipe(path: Path) -> Recipe:
     if path.suffix not in {".yaml", ".yml"}:
         raise InputError(
-            f"recipe {str(name)!r} is not known: give {', '.join(RECIPES)}, or a .yaml file"
+            f"recipe {str(path)!r} is not known: give {', '.join(RECIPES)}, or a .yaml file"
         )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"recipe {path}: cannot be read: {error}") from error
-    return parse_recipe(text, f"recipe {path}")
-
-
-def parse_recipe(text: str, where: str) -> Recipe:
-    """Read a recipe from YAML text.
-
-    Raises:
-        InputError: If a key is unknown, missing or of the wrong type, or a value makes no sense;
-            ``where`` begins the message.
-    """
-    values = read_keys(text, where, Recipe)
-    known = get_type_hints(Recipe)
-    typed = {key: _typed(where, key, value, known[key]) for key, value in values.items()}
-    return check_recipe(Recipe(**typed), where)
-
-
-def _typed(where: str, key: str, value: Any, expected: type) -> Any:
-    """The value as its field's type; YAML reads ``5e-6`` as a text and ``1`` as no float."""
-    if expected is float and type(value) in (int, float, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    elif type(value) is expected:
-        return value
-    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    raise InputError(f"{where}: key {key!r} must be {wanted[expected]}, not {value!r}")
-
-
-def check_recipe(recipe: Recipe, where: str = "recipe") -> Recipe:
-    """The recipe itself, if its values make sense.
-
-    Raises:
-        InputError: Naming the first value that does not; ``where`` begins the message.
-    """
-    schedules = [kind.value for kind in SchedulerType]
-    bounds = {
-        "learning_rate": (recipe.learning_rate > 0, "above 0"),
-        "epochs": (recipe.epochs >= 1, "at least 1"),
-        "batch_size": (recipe.batch_size >= 1, "at least 1"),
-        "gradient_accumulation": (recipe.gradient_accumulation >= 1, "at least 1"),
-        "schedule": (recipe.schedule in schedules, f"one of {', '.join(schedules)}"),
-        "warmup_ratio": (0 <= recipe.warmup_ratio < 1, "at least 0 and below 1"),
-        "max_length": (recipe.max_length >= 2, "at least 2"),
-        "weight_decay": (recipe.weight_decay >= 0, "at least 0"),
-        "max_grad_norm": (recipe.max_grad_norm >= 0, "at least 0"),
-    }
-    for key, (fits, wanted) in bounds.items():
-        value = getattr(recipe, key)
-        if not fits or (isinstance(value, float) and not math.isfinite(value)):
-            raise InputError(f"{where}: key {key!r} must be {wanted}, not {value!r}")
-    return recipe
+    return parse_settings(text, f"recipe {path}", Recipe)

@@ -37,23 +37,24 @@ from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from lalp.errors import InputError
-from lalp.files import file_digest, write_json
+from lalp.files import write_json
 from lalp.pools.pool import Prompt, Response
+from lalp.stats import check_count
 from lalp.training.examples import IGNORED, HeldOut, order_examples
 from lalp.training.folder import (
-    HELD_OUT,
-    LOG,
-    MANIFEST,
-    RUN,
+    HELD_OUT_FILE,
+    LOG_FILE,
+    RUN_FILE,
     checkpoints,
+    is_main_process,
     open_folder,
-    partial,
-    speaks,
+    seal_checkpoint,
+    unfinished,
 )
 from lalp.training.held_out import say_unscored, score_held_out
 from lalp.training.job import Job, plan_job, say_cut, trainer_config
 from lalp.training.log import held_out_table, load_log, log_table, measurements
-from lalp.training.recipes import Recipe, check_recipe
+from lalp.training.recipes import Recipe
 
 # Without `save_steps`, a checkpoint is written whenever this many seconds of work could be lost.
 SECONDS_PER_CHECKPOINT = 600
@@ -102,8 +103,9 @@ def train(
         InputError: If data, student, recipe or device cannot be used, ``out`` holds something
             else, or the loss is not finite.
     """
-    check_recipe(recipe)
-    _check_counts(evaluations, save_steps)
+    check_count("evaluations", evaluations)
+    if save_steps is not None:
+        check_count("save_steps", save_steps)
     out = Path(out).expanduser().resolve()
     config = trainer_config(out, recipe, seed, device)
     job = plan_job(data, student, recipe, config, held_out, evaluations, trust_remote_code)
@@ -115,13 +117,6 @@ def train(
             trainer.train(resume_from_checkpoint=checkpoint)
             _write_result(trainer, job, out)
     return load_log(out)
-
-
-def _check_counts(evaluations: int, save_steps: int | None) -> None:
-    if evaluations < 1:
-        raise InputError(f"evaluations must be at least 1, not {evaluations}")
-    if save_steps is not None and save_steps < 1:
-        raise InputError(f"save_steps must be at least 1, not {save_steps}")
 
 
 def _load_model(job: Job) -> PreTrainedModel:
@@ -238,9 +233,7 @@ class _Trainer(SFTTrainer):
             return
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        digests = {str(path.relative_to(folder)): file_digest(path) for path in files}
-        write_json(folder / MANIFEST, digests)
+        seal_checkpoint(folder)
         for old in checkpoints(folder.parent)[2:]:
             shutil.rmtree(old)
 
@@ -278,7 +271,7 @@ class _Course(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Where not silenced here, tqdm still heeds TQDM_DISABLE.
-        options = {} if self._progress and speaks() else {"disable": True}
+        options = {} if self._progress and is_main_process() else {"disable": True}
         done = state.global_step
         self._bar = tqdm(total=len(self.steps), initial=done, unit="step", **options)
         self._saved = time.monotonic()
@@ -323,28 +316,23 @@ class _Course(TrainerCallback):
         state.log_history.append({"step": step, "held_out": scores})
 
 
-# --- results --------------------------------------------------------------------------------
-
-
 def _write_result(trainer: _Trainer, job: Job, out: Path) -> None:
     """Write the finished run beside its checkpoints, then give it its name and remove them."""
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers what is sharded
-    if not speaks():
+    if not is_main_process():
         return
-    folder = partial(out) / "result"
+    folder = unfinished(out) / "result"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.config, model.generation_config = trainer.course.configs
     model.save_pretrained(folder, state_dict=weights)
     job.tokenizer.save_pretrained(folder)
-    history = trainer.state.log_history
-    course = trainer.course
-    steps_per_epoch = len(course.steps) / job.recipe.epochs
-    table = log_table(history, course.num_tokens, steps_per_epoch)
-    table.to_csv(folder / LOG, index=False)
+    history, course = trainer.state.log_history, trainer.course
+    table = log_table(history, course.num_tokens, len(course.steps) / job.recipe.epochs)
+    table.to_csv(folder / LOG_FILE, index=False)
     if job.tasks:
-        held_out_table(history, job.tasks).to_csv(folder / HELD_OUT, index=False)
-    write_json(folder / RUN, {"run": job.identity()} | job.provenance())
+        held_out_table(history, job.tasks).to_csv(folder / HELD_OUT_FILE, index=False)
+    write_json(folder / RUN_FILE, {"run": job.identity()} | job.provenance())
     folder.rename(out)
-    shutil.rmtree(partial(out), ignore_errors=True)
+    shutil.rmtree(unfinished(out), ignore_errors=True)

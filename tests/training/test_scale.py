@@ -45,7 +45,7 @@ from accelerate.utils import DistributedType
 
 sys.path.insert(0, sys.argv[1])
 from tests.training.test_trainer import HELD_OUT, PAIRS, RECIPE
-from lalp.training import trainer as training
+from lalp.training import folder as training_folder, trainer as training
 
 student, folder, environments = sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4])
 HALF = replace(RECIPE, batch_size=1)
@@ -128,7 +128,9 @@ report["one"] = wait(fork("one", RECIPE))
 seconds = time.monotonic() - began
 
 # Killed while it writes its second checkpoint, then at random times.
-in_checkpoint = die_when(training, "_file_digest", lambda path: path.parent.name == "checkpoint-2")
+in_checkpoint = die_when(
+    training_folder, "file_digest", lambda path: path.parent.name == "checkpoint-2"
+)
 report["killed"] = wait(fork("killed", RECIPE, in_checkpoint))
 random.seed(int(sys.argv[5]))
 for _ in range(3):
