@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import get_type_hints
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, PositiveInt, model_validator
+from pydantic.dataclasses import dataclass
 
 from lalp.errors import InputError
-from lalp.settings import check_type, read_keys
+from lalp.settings import STRICT, parse_settings
 
 PROFILES = ("smoke", "cpu", "standard", "gpu", "paper")
 # Comparisons of fine-tuned students: selection rules, the same on equal numbers of tokens, thirds
 # of one teacher's responses (Table 1), LALP's windows (Fig. 9), one teacher each (Table 2).
-SFT_GROUPS = ("rules", "equal tokens", "thirds", "windows", "teachers")
+SftGroup = Literal["rules", "equal tokens", "thirds", "windows", "teachers"]
+SFT_GROUPS = get_args(SftGroup)
+Texts = Annotated[list[str], Field(min_length=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Profile:
     """Values that every notebook of one run shares.
 
@@ -54,32 +58,39 @@ class Profile:
     student: str
     pool: str
     splitter: str
-    windows: list[str]
+    windows: Texts
     main_window: str
-    num_prompts: int
-    responses_per_teacher: int
-    sweep_windows: list[str]
-    sweep_prompts: int
-    splitters: list[str]
-    splitter_prompts: int
+    num_prompts: PositiveInt
+    responses_per_teacher: PositiveInt
+    sweep_windows: Texts
+    sweep_prompts: PositiveInt
+    splitters: Texts
+    splitter_prompts: PositiveInt
     embedder: str
-    coverage_prompts: int
-    num_resamples: int
-    sft_prompts: int
-    sft_rules: list[str]
-    sft_groups: list[str]
-    sft_windows: list[str]
-    sft_teachers: list[str]
-    sft_seeds: int
-    sft_epochs: int
-    sft_batch: int
-    sft_learning_rate: float
-    sft_workers: int
-    held_out_prompts: int
-    held_out_teachers: int
-    eval_prompts: int
-    eval_samples: int
-    eval_max_tokens: int
+    coverage_prompts: PositiveInt
+    num_resamples: PositiveInt
+    sft_prompts: PositiveInt
+    sft_rules: Texts
+    sft_groups: Annotated[list[SftGroup], Field(min_length=1)]
+    sft_windows: Texts
+    sft_teachers: Texts
+    sft_seeds: PositiveInt
+    sft_epochs: PositiveInt
+    sft_batch: PositiveInt
+    # Not strict: YAML reads `1e-5` as text.
+    sft_learning_rate: Annotated[float, Field(strict=False, gt=0)]
+    sft_workers: PositiveInt
+    held_out_prompts: PositiveInt
+    held_out_teachers: PositiveInt
+    eval_prompts: PositiveInt
+    eval_samples: PositiveInt
+    eval_max_tokens: PositiveInt
+
+    @model_validator(mode="after")
+    def _main_window_is_scored(self) -> Profile:
+        if self.main_window not in self.windows:
+            raise ValueError("key 'main_window' must be one of 'windows'")
+        return self
 
 
 def load_profile(name: str) -> Profile:
@@ -87,29 +98,12 @@ def load_profile(name: str) -> Profile:
 
     Raises:
         InputError: If there is no such profile, or its file does not fit `Profile`.
+
+    Example:
+        >>> load_profile("cpu").main_window
+        '4'
     """
     if name not in PROFILES:
         raise InputError(f"profile {name!r} does not exist: choose one of {', '.join(PROFILES)}")
-    text = files("lalp").joinpath("paper", "profiles", f"{name}.yaml").read_text(encoding="utf-8")
-    return parse_profile(text, f"profile {name!r}")
-
-
-def parse_profile(text: str, where: str) -> Profile:
-    """Read a profile from YAML text.
-
-    Raises:
-        InputError: If a key is unknown, missing or of the wrong type; ``where`` begins the message.
-    """
-    values = read_keys(text, where, Profile)
-    known = get_type_hints(Profile)
-    for key, value in values.items():
-        check_type(where, key, value, known[key])
-    if values["main_window"] not in values["windows"]:
-        raise InputError(f"{where}: key 'main_window' must be one of 'windows'")
-    for group in values["sft_groups"]:
-        if group not in SFT_GROUPS:
-            raise InputError(
-                f"{where}: key 'sft_groups': there is no comparison {group!r}: choose among "
-                f"{', '.join(SFT_GROUPS)}"
-            )
-    return Profile(**values)
+    text = files("lalp.paper").joinpath("profiles", f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_settings(text, f"profile {name!r}", Profile)

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from lalp.errors import InputError
-from lalp.paper.profiles import PROFILES, load_profile, parse_profile
+from lalp.paper.profiles import PROFILES, Profile, load_profile
 from lalp.scoring.windows import parse_windows
+from lalp.settings import parse_settings
 
 GOOD = """
 student: s
@@ -47,28 +48,31 @@ def test_every_profile_loads_and_its_windows_parse(name):
 
 
 def test_a_good_profile_is_read():
-    assert parse_profile(GOOD, "here").windows == ["0", "4"]
+    assert parse_settings(GOOD, "here", Profile).windows == ["0", "4"]
+    text = parse_settings(GOOD.replace("1.0e-5", "1e-5"), "here", Profile)
+    assert text.sft_learning_rate == 1e-5
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("student: s", "students: s", "unknown key 'students'"),
+        ("student: s", "student: s\ncolour: red", "unknown key 'colour'"),
         ("student: s\n", "", "key 'student' is missing"),
-        ("num_prompts: 3", "num_prompts: three", "key 'num_prompts' must be a whole number"),
-        ("num_prompts: 3", "num_prompts: true", "key 'num_prompts' must be a whole number"),
-        ("num_prompts: 3", "num_prompts: 0", "key 'num_prompts' must be a whole number from 1"),
-        ('["0", "4"]', "[0, 4]", "key 'windows' must be a list of str"),
-        ("1.0e-5", "-1.0", "key 'sft_learning_rate' must be a number above 0"),
-        ("1.0e-5", "1e-5", "key 'sft_learning_rate' must be a number above 0, not '1e-5'"),
-        ("[rules]", "[rule]", "key 'sft_groups': there is no comparison 'rule'"),
+        ("num_prompts: 3", "num_prompts: three", "line 7: key 'num_prompts' should be a valid"),
+        ("num_prompts: 3", "num_prompts: true", "key 'num_prompts' should be a valid integer"),
+        ("num_prompts: 3", "num_prompts: 0", "key 'num_prompts' should be greater than 0"),
+        ('["0", "4"]', "[0, 4]", "key 'windows', item 1, should be a valid string"),
+        ('["0", "4"]', "[]", "key 'windows' List should have at least 1 item"),
+        ("1.0e-5", "-1.0", "key 'sft_learning_rate' should be greater than 0"),
+        ("1.0e-5", ".inf", "key 'sft_learning_rate' should be a finite number"),
+        ("[rules]", "[rule]", "key 'sft_groups', item 1, should be 'rules', 'equal tokens'"),
         ('main_window: "4"', 'main_window: "8"', "'main_window' must be one of 'windows'"),
         ("student: s", "student: [", "not valid YAML"),
     ],
 )
 def test_bad_profiles_name_the_key(old, new, message):
-    with pytest.raises(InputError, match="here: ") as error:
-        parse_profile(GOOD.replace(old, new), "here")
+    with pytest.raises(InputError, match=r"^here") as error:
+        parse_settings(GOOD.replace(old, new), "here", Profile)
     assert message in str(error.value)
 
 
