@@ -45,6 +45,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport MPLBACKEND
 
 all: $(EXECUTED) $(FIGURES) ## run every notebook whose inputs changed, and draw the figures (PROFILE=cpu)
+	@$(PY) -m lalp.paper.committed --profile $(PROFILE)
 
 # Under another name until it has run whole: papermill writes while it runs, and may be killed.
 $(OUT)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(READY)

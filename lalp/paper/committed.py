@@ -1,30 +1,39 @@
-"""Results of longer runs, committed beside the figures: tables as CSV files, and what made them."""
+"""Committed results: tables of longer runs, and what a run moved in the tables beside the figures.
+
+``python -m lalp.paper.committed --profile cpu`` lists what moved since it was last asked.
+"""
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, build_dir
+from lalp.files import build_dir, write_json, write_text
 
 _PROVENANCE = "provenance.json"
+# The same run on another machine may be this far off (nats, the bar of exact scores). Tables hold
+# six digits, and the last one may flip where it stands above that: hence the relative part.
+_SAME = {"atol": 1e-4, "rtol": 1e-5}
+
+# --- tables of longer runs ---------------------------------------------------------------------
 
 
 def save_tables(
     tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any], folder: Path
 ) -> None:
     """Write a run's tables and, last, its provenance."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        with atomic_path(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.7g")
-    with atomic_path(folder / _PROVENANCE) as temporary:
-        temporary.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.7g"))
+    write_json(folder / _PROVENANCE, provenance)
 
 
 def load_tables(
@@ -41,7 +50,7 @@ def load_tables(
     Raises:
         InputError: If there is no such run, or a file of it is missing or damaged.
     """
-    folder = _folder(run)
+    folder = build_dir().parent / "figures" / run
     types = dict.fromkeys(texts, str)
     try:
         tables = {name: pd.read_csv(folder / f"{name}.csv", dtype=types) for name in names}
@@ -51,5 +60,55 @@ def load_tables(
     return {k: t.fillna({"group": ""}) for k, t in tables.items()}, provenance
 
 
-def _folder(run: str) -> Path:
-    return build_dir().parent / "figures" / run
+# --- what moved --------------------------------------------------------------------------------
+
+
+def table_moves(before: str, after: str) -> dict[str, str]:
+    r"""Columns of a table (CSV) that moved, and by how much; numbers may differ by rounding.
+
+    Example:
+        >>> table_moves("name,nats\nA,-1.5\n", "name,nats\nA,-1.50001\n")
+        {}
+        >>> table_moves("name,nats\nA,-1.5\n", "name,nats\nA,-1.75\n")
+        {'nats': '1 of 1 cells, by 0.25 at most'}
+    """
+    try:
+        old, new = (
+            pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+            for text in (before, after)
+        )
+    except ValueError:
+        return {"all columns": "one of the tables cannot be read"}
+    if list(old) != list(new) or len(old) != len(new):
+        return {"all columns": f"{len(new)} rows of {len(new.columns)} columns"}
+    moves = {}
+    for column in old:
+        first, second = (pd.to_numeric(t[column], errors="coerce") for t in (old, new))
+        moved = (old[column] != new[column]) & ~np.isclose(second, first, **_SAME)
+        if moved.any():
+            most = (second - first)[moved].abs().max()
+            how = "as text" if np.isnan(most) else f"by {most:.3g} at most"
+            moves[column] = f"{moved.sum()} of {len(moved)} cells, {how}"
+    return moves
+
+
+def note_moves(name: str, moves: Mapping[str, str], profile: str) -> None:
+    """Keep what moved in a figure's table for the list at the end of the run."""
+    write_json(build_dir() / profile / "moved" / f"{name}.json", moves)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List what moved in committed tables, once."""
+    parser = argparse.ArgumentParser(prog="python -m lalp.paper.committed")
+    parser.add_argument("--profile", default="cpu", help="the run to ask (default: cpu)")
+    folder = build_dir() / parser.parse_args(arguments).profile / "moved"
+    for path in sorted(folder.glob("*.json")):
+        print(f"figures/{path.stem}.csv has moved:")
+        for column, how in json.loads(path.read_text(encoding="utf-8")).items():
+            print(f"  {column}: {how}")
+        path.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

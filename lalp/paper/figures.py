@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from lalp.files import atomic_path, build_dir
+from lalp.files import atomic_path, build_dir, write_text
+from lalp.paper.committed import note_moves, table_moves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,13 +36,28 @@ def figures_dir(profile: str) -> Path:
 
 
 def save_figure(fig: Figure, name: str, data: pd.DataFrame, profile: str) -> Path:
-    """Save ``name.png`` and the numbers it shows as ``name.csv``; returns the picture's path."""
+    """Save ``name.png`` and the numbers it shows as ``name.csv``; returns the picture's path.
+
+    A committed table stays as it is where no number moved by more than the last digits, and its
+    picture with it, so that a run on another machine leaves the checkout clean. To have a picture
+    in another style, delete it and run its notebook again.
+    """
     folder = figures_dir(profile)
-    with atomic_path(folder / f"{name}.png") as temporary:
-        fig.savefig(temporary, format="png", metadata={"Software": None})
-    with atomic_path(folder / f"{name}.csv") as temporary:
-        data.to_csv(temporary, index=False, float_format="%.6g")
-    return folder / f"{name}.png"
+    picture, table = folder / f"{name}.png", folder / f"{name}.csv"
+    text = data.to_csv(index=False, float_format="%.6g")
+    stays = False
+    if profile == "cpu" and table.is_file():
+        moves = table_moves(table.read_text(encoding="utf-8"), text)
+        stays = not moves
+        if moves:
+            note_moves(name, moves, profile)
+    if not (stays and picture.is_file()):
+        with atomic_path(picture) as temporary:
+            fig.savefig(temporary, format="png", metadata={"Software": None})
+    if not stays:
+        # After the picture: a run that is cut off in between draws it again.
+        write_text(table, text)
+    return picture
 
 
 def teacher_colors(teachers: Sequence[str]) -> dict[str, tuple[float, float, float]]:
@@ -51,6 +67,7 @@ def teacher_colors(teachers: Sequence[str]) -> dict[str, tuple[float, float, flo
 
 
 def score_label(column: str) -> str:
+    """How a score column is called in figures."""
     return "GALP" if column == "galp" else f"LALP, w = {column[5:]}"
 
 
