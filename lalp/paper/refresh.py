@@ -3,7 +3,8 @@
 ``python -m lalp.paper.refresh SRC DST`` takes what papermill executed into SRC and leaves out what
 differs between runs and machines: times, versions, the injected parameters, standard error. What
 must not be committed at all is refused, and then nothing is written: an error, a cell that did not
-run, parameters other than the notebook's own, an absolute path.
+run, a figure that is saved and not shown, parameters other than the notebook's own, an absolute
+path.
 """
 
 from __future__ import annotations
@@ -114,6 +115,17 @@ def _clean_code(cell: NotebookNode, count: int, place: str) -> None:
         else:
             outputs.append(output)
     cell.outputs = outputs
+    saved, shown = count_figures(cell)
+    if shown < saved:
+        raise InputError(
+            f"{place} saves {saved} figures and shows {shown}: show each, run it again"
+        )
+
+
+def count_figures(cell: NotebookNode) -> tuple[int, int]:
+    """How many figures a cell saves by `save_figure`, and how many pictures it shows."""
+    saved = len(re.findall(r"\bsave_figure\(", cell.source))
+    return saved, sum("image/png" in output.get("data", {}) for output in cell.outputs)
 
 
 def _fold_parameters(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
