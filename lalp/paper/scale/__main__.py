@@ -9,7 +9,7 @@ import typer
 
 from lalp.cli.options import AsJson, print, run, say
 from lalp.errors import InputError
-from lalp.paper.scale.commands import PipelineName, app
+from lalp.paper.scale.commands import PlanName, app
 
 StagePatterns = Annotated[
     list[str] | None,
@@ -19,15 +19,15 @@ StagePatterns = Annotated[
 
 @app.command("plan")
 def plan_(
-    profile: PipelineName = "paper", stage: StagePatterns = None, as_json: AsJson = False
+    profile: PlanName = "paper", stage: StagePatterns = None, as_json: AsJson = False
 ) -> None:
     """Say of every stage what it computes, needs and runs, before anything runs."""
     from lalp.paper.scale import costs as scale_costs
     from lalp.paper.scale import run as scale_run
     from lalp.paper.scale import stages as scale_stages
-    from lalp.paper.scale.settings import load_pipeline, run_folder
+    from lalp.paper.scale.plan import load_plan, run_folder
 
-    settings = load_pipeline(profile)
+    settings = load_plan(profile)
     root = run_folder("pipeline", profile)
     stages = scale_stages.make_stages(settings, scale_stages.Place(root), profile)
     stages = scale_run.choose_stages(stages, stage or [])
@@ -39,7 +39,7 @@ def plan_(
 
 @app.command("run")
 def run_(
-    profile: PipelineName = "paper",
+    profile: PlanName = "paper",
     stage: StagePatterns = None,
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Take outputs made elsewhere; needs --stage.")
@@ -48,11 +48,11 @@ def run_(
     """Run the stages that are not done yet; a second run goes on where one stopped."""
     from lalp.paper.scale import run as scale_run
     from lalp.paper.scale import stages as scale_stages
-    from lalp.paper.scale.settings import load_pipeline, run_folder
+    from lalp.paper.scale.plan import load_plan, run_folder
 
     root = run_folder("pipeline", profile)
     place = scale_stages.Place(root)
-    stages = scale_stages.make_stages(load_pipeline(profile), place, profile)
+    stages = scale_stages.make_stages(load_plan(profile), place, profile)
     stages = scale_run.choose_stages(stages, stage or [])
     if adopt and not stage:
         raise InputError("--adopt takes the outputs of named stages: add --stage")
@@ -63,10 +63,10 @@ def run_(
 
 
 @app.command("dryrun")
-def dryrun_(profile: PipelineName = "paper") -> None:
+def dryrun_(profile: PlanName = "paper") -> None:
     """Run every stage in small, with tiny models and toy problems, on the CPU."""
     from lalp.paper.scale.dryrun import dry_run
-    from lalp.paper.scale.settings import run_folder
+    from lalp.paper.scale.plan import run_folder
 
     began = time.monotonic()
     typer.echo(f"{'stage':<68} {'seconds':>8} {'run as':<7}  outputs checked")

@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 
-PipelineName = Annotated[str, typer.Option("--profile", help="paper or gpu.")]
+PlanName = Annotated[str, typer.Option("--profile", help="paper or gpu.")]
 
 
 @app.command()
@@ -53,7 +53,7 @@ def prompts(
 
 @app.command("tables")
 def tables_(
-    profile: PipelineName = "paper",
+    profile: PlanName = "paper",
     root: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of LiveCodeBench's file.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
@@ -61,10 +61,10 @@ def tables_(
 ) -> None:
     """Lay the paper's tables and the run's numbers side by side."""
     from lalp.paper.scale import tables as scale_tables
-    from lalp.paper.scale.settings import load_pipeline, run_folder
+    from lalp.paper.scale.plan import load_plan, run_folder
 
     folder = root or run_folder("pipeline", profile)
-    tables = scale_tables.collect_tables(load_pipeline(profile), folder, data)
+    tables = scale_tables.collect_tables(load_plan(profile), folder, data)
     if out is not None:
         scale_tables.write_tables(tables, out)
         say(f"{len(tables)} tables: {out}")

@@ -1,4 +1,4 @@
-"""What a pipeline costs before anything runs: tokens, GPU hours, memory and disk of every stage.
+"""What a plan costs before anything runs: tokens, GPU hours, memory and disk of every stage.
 
 Formulas are here, facts and assumptions in `lalp.paper.scale.models`.
 """
@@ -13,9 +13,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+from lalp.evaluation.benchmarks import BENCHMARKS
 from lalp.paper.scale import models
 from lalp.paper.scale.models import Gpu, ModelFacts, find_gpu, find_model
-from lalp.paper.scale.settings import PROBLEMS, Pipeline, model_run
+from lalp.paper.scale.plan import Plan
 from lalp.paper.scale.stages import Stage
 from lalp.scoring.equations import window_starts
 from lalp.scoring.plan import plan_rows
@@ -143,40 +144,41 @@ def train_bytes(
 # --- stages --------------------------------------------------------------------------------------
 
 
-def plan_costs(pipeline: Pipeline, stages: Sequence[Stage]) -> list[StageCost]:
+def plan_costs(plan: Plan, stages: Sequence[Stage]) -> list[StageCost]:
     """Costs of all stages, in order."""
-    return [_COSTS.get(stage.kind, _cpu_cost)(pipeline, stage) for stage in stages]
+    return [_COSTS.get(stage.kind, _cpu_cost)(plan, stage) for stage in stages]
 
 
-def _cpu_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+def _cost(stage: Stage, model: ModelFacts, gpu: str, gpus: int, **numbers: Any) -> StageCost:
+    return StageCost(stage.name, stage.kind, model.name, f"{gpus}x {gpu}", gpus, **numbers)
+
+
+def _cpu_cost(plan: Plan, stage: Stage) -> StageCost:
     return StageCost(stage.name, stage.kind, prompts=stage.work.prompts)
 
 
-def _node(pipeline: Pipeline, model: ModelFacts) -> tuple[str, int, tuple[str, ...]]:
+def _node(plan: Plan, model: ModelFacts) -> tuple[str, int, tuple[str, ...]]:
     """GPU, how many, and a note where the model needs the other node."""
-    if models.fits_gpus(model, pipeline.gpu, pipeline.gpus):
-        return pipeline.gpu, pipeline.gpus, ()
-    here = f"{pipeline.gpus}x {pipeline.gpu}"
-    there = f"{pipeline.big_gpus}x {pipeline.big_gpu}"
+    if models.fits_gpus(model, plan.gpu, plan.gpus):
+        return plan.gpu, plan.gpus, ()
+    here, there = f"{plan.gpus}x {plan.gpu}", f"{plan.big_gpus}x {plan.big_gpu}"
     note = f"{model.name}: {_size(model.weights)} of weights do not fit {here}: sample on {there}"
     if model.name == "DeepSeek-R1":
         note += (
             ", or ask an OpenAI-compatible server and put its responses there as a pool "
             "(then: --adopt), or take the LIMO data set's own (published: [DeepSeek-R1])"
         )
-    if not models.fits_gpus(model, pipeline.big_gpu, pipeline.big_gpus):
+    if not models.fits_gpus(model, plan.big_gpu, plan.big_gpus):
         note = f"{model.name}: {_size(model.weights)} of weights fit neither {here} nor {there}"
-    return pipeline.big_gpu, pipeline.big_gpus, (note,)
+    return plan.big_gpu, plan.big_gpus, (note,)
 
 
 def _answers(
-    pipeline: Pipeline,
-    stage: Stage,
-    jobs: Iterable[tuple[int, int, int]],
+    plan: Plan, stage: Stage, jobs: Iterable[tuple[int, int, int]], limit: int
 ) -> StageCost:
-    """Cost of answering: jobs are (prompts, prompt tokens, response tokens)."""
-    model = model_run(pipeline, stage.work.model)
-    name, gpus, notes = _node(pipeline, model)
+    """Cost of answering: jobs are (prompts, prompt tokens, response tokens), cut at a limit."""
+    model = plan.model(stage.work.model)
+    name, gpus, notes = _node(plan, model)
     gpu = find_gpu(name)
     seconds = flops = read = written = 0.0
     prompts = 0
@@ -189,59 +191,43 @@ def _answers(
         seconds += number * response / rate if rate else math.nan
         flops += reading + number * forward_flops(model, prompt, response, response)
         read, written, prompts = read + count * prompt, written + number * response, prompts + count
-    return StageCost(
-        stage.name,
-        stage.kind,
-        model.name,
-        f"{gpus}x {name}",
-        gpus,
-        prompts,
-        read,
-        written,
-        flops,
-        seconds * gpus / 3600,
-        models.MEMORY_SHARE * gpu.memory,
+    if model.positions < limit:
+        notes += (
+            f"{model.name} has {model.positions:,} positions: prompt and response end there, not "
+            f"at {limit:,} tokens",
+        )
+    return _cost(
+        *(stage, model, name, gpus),
+        prompts=prompts,
+        tokens_in=read,
+        tokens_out=written,
+        flops=flops,
+        gpu_hours=seconds * gpus / 3600,
+        gpu_bytes=models.MEMORY_SHARE * gpu.memory,
         # Once in the store, once in the pool or the results.
         disk_bytes=2 * models.TOKEN_BYTES * written,
         notes=notes,
     )
 
 
-def _sample_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+def _sample_cost(plan: Plan, stage: Stage) -> StageCost:
     work = stage.work
     response = models.RESPONSE_TOKENS[work.data][work.model]
-    jobs = [(work.prompts, models.PROMPT_TOKENS[work.data], response)]
     limit = models.ANSWER_LIMIT if work.data == "math" else models.RESPONSE_LIMIT
-    return _with_limit(_answers(pipeline, stage, jobs), pipeline, work.model, limit)
+    return _answers(plan, stage, [(work.prompts, models.PROMPT_TOKENS[work.data], response)], limit)
 
 
-def _with_limit(cost: StageCost, pipeline: Pipeline, name: str, limit: int) -> StageCost:
-    """Say where a model's positions end before the token limit of its settings."""
-    model = model_run(pipeline, name)
-    if model.positions >= limit:
-        return cost
-    note = (
-        f"{model.name} has {model.positions:,} positions: prompt and response end there, not at "
-        f"{limit:,} tokens"
-    )
-    return replace(cost, notes=(*cost.notes, note))
-
-
-def _eval_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+def _eval_cost(plan: Plan, stage: Stage) -> StageCost:
+    tokens, other = models.PROMPT_TOKENS, models.PROMPT_TOKENS_OTHER
     jobs = [
-        (
-            PROBLEMS[name],
-            models.PROMPT_TOKENS.get(name, models.PROMPT_TOKENS_OTHER),
-            stage.work.answer_tokens,
-        )
+        (BENCHMARKS[name].size, tokens.get(name, other), stage.work.answer_tokens)
         for name in stage.work.benchmarks
     ]
-    cost = _answers(pipeline, stage, jobs)
-    return _with_limit(cost, pipeline, stage.work.model, models.ANSWER_LIMIT)
+    return _answers(plan, stage, jobs, models.ANSWER_LIMIT)
 
 
-def _score_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
-    work, model, gpu = stage.work, model_run(pipeline, stage.work.model), find_gpu(pipeline.gpu)
+def _score_cost(plan: Plan, stage: Stage) -> StageCost:
+    work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
     prompt = models.PROMPT_TOKENS[work.data]
     number = work.prompts * work.samples
     flops = fed = written = longest = 0.0
@@ -253,54 +239,44 @@ def _score_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
     memory = model.weights + 2 * model.cache_per_token * (prompt + models.LONGEST * longest)
     notes = ()
     if memory > models.USABLE_SHARE * gpu.memory:
-        notes = (f"{model.name}: scoring takes {_size(memory)}, too much for one {pipeline.gpu}",)
-    return StageCost(
-        stage.name,
-        stage.kind,
-        model.name,
-        f"1x {pipeline.gpu}",
-        1,
-        round(number * len(work.writers)),
-        fed,
-        0.0,
-        flops,
-        flops / (models.SCORE_SHARE * gpu.flops) / 3600,
-        memory,
+        notes = (f"{model.name}: scoring takes {_size(memory)}, too much for one {plan.gpu}",)
+    return _cost(
+        *(stage, model, plan.gpu, 1),
+        prompts=round(number * len(work.writers)),
+        tokens_in=fed,
+        flops=flops,
+        gpu_hours=flops / (models.SCORE_SHARE * gpu.flops) / 3600,
+        gpu_bytes=memory,
         disk_bytes=models.TOKEN_BYTES * written,
         notes=notes,
     )
 
 
-def _segment_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+def _segment_cost(plan: Plan, stage: Stage) -> StageCost:
     """Sentences cost nothing; a language model reads every response and writes it again."""
     work = stage.work
     number = work.prompts * work.samples
     tokens = sum(number * models.RESPONSE_TOKENS[work.data][writer] for writer in work.writers)
-    if pipeline.splitter != "llm":
-        return replace(_cpu_cost(pipeline, stage), tokens_in=tokens)
-    model, gpu = find_model("GLM-4.5-Air"), find_gpu(pipeline.big_gpu)
+    if plan.splitter != "llm":
+        return replace(_cpu_cost(plan, stage), tokens_in=tokens)
+    model, gpu = find_model("GLM-4.5-Air"), find_gpu(plan.big_gpu)
     mean = tokens / (number * len(work.writers))
-    rate = decode_rate(model, gpu, pipeline.big_gpus, mean, mean)
-    node = f"{pipeline.big_gpus}x {pipeline.big_gpu}"
-    return StageCost(
-        stage.name,
-        stage.kind,
-        model.name,
-        node,
-        pipeline.big_gpus,
-        round(number * len(work.writers)),
-        tokens,
-        tokens,
-        gpu_hours=tokens / rate * pipeline.big_gpus / 3600,
+    rate = decode_rate(model, gpu, plan.big_gpus, mean, mean)
+    cost = _cost(
+        *(stage, model, plan.big_gpu, plan.big_gpus),
+        prompts=round(number * len(work.writers)),
+        tokens_in=tokens,
+        tokens_out=tokens,
+        gpu_hours=tokens / rate * plan.big_gpus / 3600 if rate else math.nan,
         gpu_bytes=models.MEMORY_SHARE * gpu.memory,
-        notes=(f"{pipeline.llm_model} behind {pipeline.llm_url}, {node} assumed",),
     )
+    return replace(cost, notes=(f"{plan.llm_model} behind {plan.llm_url}, {cost.node} assumed",))
 
 
-def _train_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
+def _train_cost(plan: Plan, stage: Stage) -> StageCost:
     from lalp.training.recipes import load_recipe  # waits for torch
 
-    work, model, gpu = stage.work, model_run(pipeline, stage.work.model), find_gpu(pipeline.gpu)
+    work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
     recipe = load_recipe(work.recipe)
     tokens = flops = examples = 0.0
     for writer in work.writers:
@@ -310,47 +286,40 @@ def _train_cost(pipeline: Pipeline, stage: Stage) -> StageCost:
         examples += number
         tokens += number * recipe.epochs * length
         flops += number * recipe.epochs * train_flops(model, length)
-    offload = not models.states_fit(model, pipeline.gpu, pipeline.gpus)
+    offload = not models.states_fit(model, plan.gpu, plan.gpus)
     share = models.OFFLOAD_SHARE if offload else models.TRAIN_SHARE
     fed = recipe.batch_size * min(recipe.max_length, model.positions)
-    on_gpu, on_host = train_bytes(model, pipeline.gpus, fed, offload=offload)
-    return StageCost(
-        stage.name,
-        stage.kind,
-        model.name,
-        f"{pipeline.gpus}x {pipeline.gpu}",
-        pipeline.gpus,
-        round(examples),
-        tokens,
-        0.0,
-        flops,
-        flops / (share * gpu.flops) / 3600,
-        on_gpu,
-        on_host,
+    on_gpu, on_host = train_bytes(model, plan.gpus, fed, offload=offload)
+    return _cost(
+        *(stage, model, plan.gpu, plan.gpus),
+        prompts=round(examples),
+        tokens_in=tokens,
+        flops=flops,
+        gpu_hours=flops / (share * gpu.flops) / 3600,
+        gpu_bytes=on_gpu,
+        host_bytes=on_host,
         disk_bytes=models.SAVED_BYTES * model.params,
         # Two checkpoints: the older one goes when the newer is whole.
         scratch_bytes=2 * (models.WEIGHT_BYTES + models.OPTIMIZER_BYTES) * model.params,
-        notes=_train_notes(pipeline, model, fed, offload),
+        notes=_train_notes(plan, model, fed, offload),
     )
 
 
-def _train_notes(
-    pipeline: Pipeline, model: ModelFacts, tokens: int, offload: bool
-) -> tuple[str, ...]:
+def _train_notes(plan: Plan, model: ModelFacts, tokens: int, offload: bool) -> tuple[str, ...]:
     states = models.WEIGHT_BYTES + models.GRADIENT_BYTES + models.OPTIMIZER_BYTES
-    usable = models.USABLE_SHARE * find_gpu(pipeline.gpu).memory
+    usable = models.USABLE_SHARE * find_gpu(plan.gpu).memory
     notes = []
     if offload:
         alone = train_bytes(model, 8, tokens)[0]
         verdict = "too much for 8 as well" if alone > usable else "8 would do without"
         notes.append(
             f"{model.name}: {_size(states * model.params)} of weights, gradients and AdamW states "
-            f"do not fit {pipeline.gpus}x {pipeline.gpu}: the optimizer's stay on the host (on 8 "
+            f"do not fit {plan.gpus}x {plan.gpu}: the optimizer's stay on the host (on 8 "
             f"GPUs {_size(alone)} each with {tokens:,} tokens: {verdict})"
         )
-    if (on_gpu := train_bytes(model, pipeline.gpus, tokens, offload=offload)[0]) > usable:
+    if (on_gpu := train_bytes(model, plan.gpus, tokens, offload=offload)[0]) > usable:
         notes.append(
-            f"{model.name}: training takes {_size(on_gpu)}, too much for one {pipeline.gpu}: "
+            f"{model.name}: training takes {_size(on_gpu)}, too much for one {plan.gpu}: "
             "shorter examples (max_length), a smaller student, or more GPUs"
         )
     return tuple(notes)
@@ -373,25 +342,16 @@ def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
 
     Returns:
         Stages, tokens, hours of all stages one after another, GPU hours (in all, by kind and by
-        node), disk (kept by all stages, and at
-        most beside that while one runs), the largest memory of a GPU and of the host, and every
-        note once.
+        node), disk (kept by all stages, and at most beside that while one runs), the largest memory
+        of a GPU and of the host, and every note once.
     """
-    hours: dict[str, dict[str, float]] = {"kind": {}, "node": {}}
-    for cost in costs:
-        for what in hours:
-            key = getattr(cost, what)
-            hours[what][key] = hours[what].get(key, 0.0) + cost.gpu_hours
+    totals = ("tokens_in", "tokens_out", "flops", "gpu_hours", "disk_bytes")
     return {
         "stages": len(costs),
-        "tokens_in": sum(cost.tokens_in for cost in costs),
-        "tokens_out": sum(cost.tokens_out for cost in costs),
-        "flops": sum(cost.flops for cost in costs),
+        **{name: sum(getattr(cost, name) for cost in costs) for name in totals},
         "hours": sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs),
-        "gpu_hours": sum(cost.gpu_hours for cost in costs),
-        "gpu_hours_by_kind": {key: value for key, value in hours["kind"].items() if value},
-        "gpu_hours_by_node": {key: value for key, value in hours["node"].items() if value},
-        "disk_bytes": sum(cost.disk_bytes for cost in costs),
+        "gpu_hours_by_kind": _hours_by(costs, "kind"),
+        "gpu_hours_by_node": _hours_by(costs, "node"),
         "scratch_bytes": max((cost.scratch_bytes for cost in costs), default=0.0),
         "largest_gpu_bytes": max((cost.gpu_bytes for cost in costs), default=0.0),
         "largest_host_bytes": max((cost.host_bytes for cost in costs), default=0.0),
@@ -399,18 +359,22 @@ def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
     }
 
 
+def _hours_by(costs: Sequence[StageCost], what: str) -> dict[str, float]:
+    hours: dict[str, float] = {}
+    for cost in costs:
+        key = getattr(cost, what)
+        hours[key] = hours.get(key, 0.0) + cost.gpu_hours
+    return {key: value for key, value in hours.items() if value}
+
+
 def as_record(stage: Stage, cost: StageCost) -> dict[str, Any]:
     """One stage of the plan as plain values."""
-    record = asdict(cost)
+    record = {"name": stage.name, "tables": stage.tables, **asdict(cost)}
     del record["stage"]
-    return {
-        "name": stage.name,
-        "tables": list(stage.tables),
-        **record,
-        "notes": list(cost.notes),
-        "inputs": list(stage.inputs),
-        "outputs": list(stage.outputs),
-        "command": [list(line) for line in stage.command],
+    return record | {
+        "inputs": stage.inputs,
+        "outputs": stage.outputs,
+        "command": stage.command,
     }
 
 
@@ -437,19 +401,19 @@ def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
 
 
 def _stage_text(stage: Stage, cost: StageCost) -> str:
-    facts_ = [f"{cost.prompts:,} prompts"] if cost.prompts else []
+    parts = [f"{cost.prompts:,} prompts"] if cost.prompts else []
     if cost.tokens_in:
-        facts_.append(f"{_count(cost.tokens_in)} tokens in")
+        parts.append(f"{_count(cost.tokens_in)} tokens in")
     if cost.tokens_out:
-        facts_.append(f"{_count(cost.tokens_out)} out")
+        parts.append(f"{_count(cost.tokens_out)} out")
     if cost.gpus:
-        facts_ += [f"{cost.gpu_hours:,.1f} GPU h", f"{_size(cost.gpu_bytes)} per GPU"]
+        parts += [f"{cost.gpu_hours:,.1f} GPU h", f"{_size(cost.gpu_bytes)} per GPU"]
     if cost.host_bytes:
-        facts_.append(f"{_size(cost.host_bytes)} on the host")
+        parts.append(f"{_size(cost.host_bytes)} on the host")
     if cost.disk_bytes:
-        facts_.append(f"{_size(cost.disk_bytes)} of disk")
+        parts.append(f"{_size(cost.disk_bytes)} of disk")
     head = f"{stage.name}  [{', '.join(stage.tables)}]  {cost.node}"
-    lines = [head, "  " + (", ".join(facts_) or "no GPU, little of anything")]
+    lines = [head, "  " + (", ".join(parts) or "no GPU, little of anything")]
     lines += [f"  $ {shlex.join(words)}" for words in stage.command]
     if stage.stdout:
         lines[-1] += f" > {stage.stdout}"
@@ -457,14 +421,12 @@ def _stage_text(stage: Stage, cost: StageCost) -> str:
 
 
 def _count(number: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:,.1f}{unit}"
-    return f"{number:,.0f}"
+    return _with_unit(number, ((1e9, "G"), (1e6, "M"), (1e3, "k")), f"{number:,.0f}")
 
 
 def _size(number: float) -> str:
-    for size, unit in ((1e12, "TB"), (1e9, "GB")):
-        if number >= size:
-            return f"{number / size:,.1f} {unit}"
-    return f"{number / 1e6:,.0f} MB"
+    return _with_unit(number, ((1e12, " TB"), (1e9, " GB")), f"{number / 1e6:,.0f} MB")
+
+
+def _with_unit(number: float, units: Iterable[tuple[float, str]], small: str) -> str:
+    return next((f"{number / size:,.1f}{unit}" for size, unit in units if number >= size), small)

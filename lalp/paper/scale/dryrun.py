@@ -1,10 +1,11 @@
-r"""The whole pipeline in small: every stage, on toy problems, with tiny models, in minutes.
+"""The whole plan in small: every stage, on toy problems, with tiny models, in minutes.
 
-`shrink` changes a pipeline's settings and place and nothing else, so that a dry run takes the same
-code and the same command lines as the real one. Teachers must solve problems, or there would be
-nothing to select from: each is trained for seconds on answers to the toy prompts, in words of its
-own, until it gives them. Students have random weights. The first model that is only evaluated is
-taught the toy benchmarks, and must solve all of them: else they are read or graded wrongly.
+`shrink` changes a plan's settings and place and nothing else: a dry run takes the same code and the
+same command lines as the real one. ``toys.yaml`` holds its data, words and settings. Teachers must
+solve problems, or there would be nothing to select from: each is trained for seconds on answers to
+the toy prompts, in words of its own, until it gives them. Students have random weights. The first
+model that is only evaluated is taught the toy benchmarks, and must solve all of them: if it does
+not, they are read or graded wrongly.
 
 Starting a process and importing torch takes longer than most toy stages. So the first stage of each
 kind runs as the real one does, and the others call the same commands inside this process.
@@ -20,18 +21,19 @@ import shutil
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from hashlib import sha256
-from itertools import pairwise
+from importlib.resources import files
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS, load_benchmark
+from lalp.files import digest, fingerprint
 from lalp.paper.scale.models import find_model
+from lalp.paper.scale.plan import EVALUATED_ONLY, Arm, Plan, load_plan
 from lalp.paper.scale.run import Report, call_process, is_done, run_stages
-from lalp.paper.scale.settings import EVALUATED_ONLY, Arm, Pipeline, load_pipeline
 from lalp.paper.scale.sources import SYSTEM_PROMPT, load_source
 from lalp.paper.scale.stages import KINDS, Place, Stage, make_stages, result_file
 from lalp.pools.pool import Prompt
@@ -51,37 +53,24 @@ _CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-# How teachers write; two forms each, of which the second is for MATH prompts, sampled 16 times.
-_STYLES = (
-    ("First we compute it. The result is {0}. So the answer is \\boxed{{{0}}}.",
-     "Step by step: this gives {0}. The answer is \\boxed{{{0}}}."),
-    ("Hmm, let me think. It must be {0}. Wait, check it. Yes. Thus \\boxed{{{0}}}.",
-     "Let me see. We get {0}. Thus \\boxed{{{0}}}."),
-    ("By direct calculation we get {0}. Hence \\boxed{{{0}}}.",
-     "A short calculation. Hence \\boxed{{{0}}}."),
-)  # fmt: skip
-_CODE_STYLES = (
-    "We print it.\n```python\nprint({0})\n```",
-    "Let me think. One line will do.\n```python\nprint({0})\n```",
-    "The program:\n```python\nprint({0})\n```",
-)
+_TOYS = yaml.safe_load(files("lalp.paper.scale").joinpath("toys.yaml").read_text("utf-8"))
 
 
 def dry_run(
     profile: str,
     root: str,
     *,
-    pipeline: Pipeline | None = None,
+    plan: Plan | None = None,
     processes: Collection[str] = KINDS,
     say: Callable[[str], object] = lambda text: None,
     on_report: Callable[[Report, bool], object] = lambda report, fresh: None,
 ) -> list[Report]:
-    """Run every stage of a pipeline in small; a second run goes on where one stopped.
+    """Run every stage of a plan in small; a second run goes on where one stopped.
 
     Args:
-        profile: Name of the pipeline.
+        profile: Name of the plan.
         root: Folder for everything; it is emptied when the code has changed.
-        pipeline: Its settings, if not those of its file.
+        plan: Its settings, if not those of its file.
         processes: Kinds whose first stage runs as a process of its own.
         say: Told what is made before the stages.
         on_report: Called after every stage, with whether it was a process of its own.
@@ -89,7 +78,7 @@ def dry_run(
     Raises:
         InputError: As `run_stages`: with the stage's command line and what it said.
     """
-    small, place = shrink(pipeline or load_pipeline(profile), root)
+    small, place = shrink(plan or load_plan(profile), root)
     stages = make_stages(small, place, profile)
     left = set(processes)
     reports = []
@@ -166,35 +155,22 @@ def call_here(words: Sequence[str], stdout: Path | None, log: Path) -> int:
 # --- settings ---------------------------------------------------------------
 
 
-def shrink(pipeline: Pipeline, root: str) -> tuple[Pipeline, Place]:
-    """The same pipeline with toy data, tiny models and two CPU processes for training."""
+def shrink(plan: Plan, root: str) -> tuple[Plan, Place]:
+    """The same plan with toy data, tiny models and two CPU processes for training."""
     toys = f"{root}/toys"
+    recipes = ("recipe", "large_recipe", "short_recipe")
     small = replace(
-        pipeline,
+        plan,
         limo_prompts=LIMO_PROMPTS,
         math_prompts=MATH_PROMPTS,
         code_prompts=CODE_PROMPTS,
-        seeds=pipeline.seeds[:1],
-        recipe=f"{toys}/recipe.yaml",
-        large_recipe=f"{toys}/recipe.yaml",
-        short_recipe=f"{toys}/recipe.yaml",
+        seeds=plan.seeds[:1],
+        **dict.fromkeys(recipes, f"{toys}/recipe.yaml"),
         backend="transformers",
         gpus=2,
-        accelerate=f"{toys}/two_processes.yaml",
-        big_accelerate=f"{toys}/two_processes.yaml",
+        **dict.fromkeys(("accelerate", "big_accelerate"), f"{toys}/two_processes.yaml"),
     )
-    on_cpu = ("--device", "cpu")
-    one_grader = ("--workers", "1")
-    options = {
-        "sample": ("--max-tokens", "48", *one_grader, *on_cpu),
-        "score": on_cpu,
-        "train": on_cpu,
-        "eval": ("--max-tokens", "8", "--allow-count", *one_grader, *on_cpu),
-        # Fewer samples than the presets take.
-        "table5-sampled": ("--num-samples", "2"),
-        "c9-sampled": ("--num-samples", "4"),
-        "table7-sampled": ("--num-samples", "2"),
-    }
+    options = {name: tuple(words) for name, words in _TOYS["options"].items()}
     return small, Place(root, f"{toys}/models", f"{toys}/data", options)
 
 
@@ -224,13 +200,15 @@ def make_toys(stages: Sequence[Stage], root: str | Path, say: Callable[[str], ob
     """
     root = Path(root)
     mark = root / "toys" / "made"
-    digest = _code_digest() + sha256(repr(models_needed(stages)).encode()).hexdigest()
-    if mark.is_file() and mark.read_text() == digest:
+    # Of the whole package: after any change of the code, a dry run must try everything again.
+    made_by = digest([fingerprint("."), _TOYS, models_needed(stages)])
+    if mark.is_file() and mark.read_text() == made_by:
         return
     shutil.rmtree(root, ignore_errors=True)
     toys = root / "toys"
     write_data(toys / "data")
-    _write_settings(toys)
+    for name in ("recipe", "two_processes"):
+        (toys / f"{name}.yaml").write_text(yaml.safe_dump(_TOYS[name]), encoding="utf-8")
     teachers, students = models_needed(stages)
     tokenizer = _make_tokenizer()
     for number, name in enumerate(teachers):
@@ -243,111 +221,23 @@ def make_toys(stages: Sequence[Stage], root: str | Path, say: Callable[[str], ob
     for number, name in enumerate(students):
         _save(_make_model(name, number, 32), tokenizer, toys / "models" / name)
     say(f"tiny students with random weights in the place of {', '.join(students)}")
-    mark.write_text(digest)
-
-
-def _code_digest() -> str:
-    """Of the whole package: after any change of the code, a dry run must try everything again."""
-    folder = Path(__file__).parents[2]
-    texts = [path.read_bytes() for path in sorted(folder.rglob("*.py"))]
-    return sha256(b"\0".join(texts)).hexdigest()
-
-
-def _write_settings(toys: Path) -> None:
-    recipe = {
-        "learning_rate": 1e-3,
-        "epochs": 2,
-        "batch_size": 1,
-        "gradient_accumulation": 2,
-        "schedule": "cosine",
-        "warmup_ratio": 0.0,
-        "max_length": POSITIONS,
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "bf16": True,
-        "gradient_checkpointing": True,
-    }
-    launch = {
-        "compute_environment": "LOCAL_MACHINE",
-        # With use_cpu this means: several processes, which talk over gloo.
-        "distributed_type": "MULTI_GPU",
-        "mixed_precision": "no",
-        "num_machines": 1,
-        "num_processes": 2,
-        "rdzv_backend": "static",
-        "use_cpu": True,
-    }
-    (toys / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    (toys / "two_processes.yaml").write_text(yaml.safe_dump(launch), encoding="utf-8")
-
-
-# --- data ---------------------------------------------------------------
+    mark.write_text(made_by)
 
 
 def write_data(folder: Path) -> None:
     """Write a few records in the form of every data set and benchmark that the paper names."""
-    files = {
-        "limo": [
-            {"question": f"What is {a} + {b}?", "solution": _solved(a + b), "answer": str(a + b)}
-            for a, b in [(2, 3), (4, 4), (1, 6), (9, 2), (5, 1), (7, 7)]
-        ],
-        "math_train": [
-            {"problem": f"What is {a} times {b}?", "level": level, "solution": _solved(a * b)}
-            for a, b, level in [
-                (2, 2, "Level 1"),  # left out: too easy
-                *((2, 3, "Level 3"), (3, 3, "Level 4"), (5, 4, "Level 5"), (6, 7, "Level 5")),
-                (8, 8, "Level 5"),  # left out: a problem of MATH-500
-            ]
-        ],
-        "leetcode": [
-            {"task_id": f"t{n}", "query": f"Write a program that prints {n}."} for n in (3, 8)
-        ],
-        "opencodereasoning": [
-            {"id": f"q{n}", "input": f"Print the number {n}."} for n in (12, 12, 15, 20)
-        ],
-        "math500": [_problem("What is 8 times 8?", 64), _problem("What is 9 - 4?", 5)],
-        "aime25": [{"question": "What is 3 + 9?", "answer": "12"}],
-        "amc23": [{"question": "What is 10 - 4?", "answer": "6"}],
-        "minerva": [{"problem": "What is 6 / 2?", "solution": _solved(3)}],
-        "kaoyan": [{"problem": "What is 5 - 5?", "answer": "0"}],
-        "olympiadbench": [{"question": "What is 2 * 9?", "answer": ["18"], "solution": ["18"]}],
-        "cn_math_2024": [{"problem": "What is 20 / 4?", "answer": "5"}],
-        "gpqa_diamond": [
-            {"Question": "Which is a metal?", "Correct Answer": "Iron"}
-            | {f"Incorrect Answer {n}": gas for n, gas in enumerate(("Neon", "Argon", "Xenon"), 1)}
-        ],
-        "livecodebench": [_program(1, "easy", 5), _program(2, "hard", 7)],
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, records in files.items():
-        lines = "".join(json.dumps(record) + "\n" for record in records)
+    for name, records in _TOYS["data"].items():
+        lines = "".join(json.dumps(_record(record)) + "\n" for record in records)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 
 
-def _solved(value: int) -> str:
-    return f"We compute it. The answer is \\boxed{{{value}}}."
-
-
-def _problem(text: str, value: int) -> dict[str, str]:
-    return {"problem": text, "solution": _solved(value), "answer": str(value)}
-
-
-def _program(number: int, difficulty: str, value: int) -> dict[str, str]:
-    """A problem in LiveCodeBench's form."""
-    tests = json.dumps([{"input": "", "output": f"{value}\n", "testtype": "stdin"}])
-    return {
-        "question_title": f"Print {value}",
-        "question_content": f"Print the number {value}.",
-        "platform": "atcoder",
-        "question_id": f"toy{number}",
-        "contest_id": "toy",
-        "contest_date": "2024-01-01T00:00:00",
-        "starter_code": "",
-        "difficulty": difficulty,
-        "public_test_cases": tests,
-        "private_test_cases": tests,
-        "metadata": "{}",
-    }
+def _record(fields: dict[str, Any]) -> dict[str, Any]:
+    """A record with its worked solution written out."""
+    if "solved" not in fields:
+        return fields
+    rest = {name: value for name, value in fields.items() if name != "solved"}
+    return rest | {"solution": _TOYS["solved"].format(fields["solved"])}
 
 
 def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
@@ -355,7 +245,7 @@ def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
 
     The second teacher does not learn the last LIMO prompt, so that there is something unsolved.
     """
-    first, second = _STYLES[number % len(_STYLES)]
+    first, second = _TOYS["styles"][number % 3]
     limo = load_source("limo", LIMO_PROMPTS, data)
     limo = limo[:-1] if number == 1 else limo
     lessons = [(prompt, first.format(prompt.answer)) for prompt in limo]
@@ -363,7 +253,7 @@ def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
         lessons += [(prompt, style.format(prompt.answer)) for style in (first, second)]
     for prompt in load_source("code", CODE_PROMPTS, data):
         value = "".join(c for c in prompt.messages[-1].content if c.isdigit())
-        lessons.append((prompt, _CODE_STYLES[number % len(_CODE_STYLES)].format(value)))
+        lessons.append((prompt, _TOYS["code_styles"][number % 3].format(value)))
     return lessons
 
 
@@ -394,9 +284,9 @@ def _make_tokenizer() -> PreTrainedTokenizerBase:
         special_tokens=["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    styles = [style for pair in _STYLES for style in pair]
+    styles = [*chain(*_TOYS["styles"]), *_TOYS["code_styles"]]
     questions = ["What is it?", "Write a program that prints it.", "Print the number.", "times"]
-    bpe.train_from_iterator([SYSTEM_PROMPT, *styles, *_CODE_STYLES, *questions], trainer)
+    bpe.train_from_iterator([SYSTEM_PROMPT, *styles, *questions], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>")
     tokenizer.chat_template = _CHAT_TEMPLATE
     return tokenizer

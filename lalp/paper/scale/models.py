@@ -1,13 +1,15 @@
-"""What a plan of the paper's pipeline rests on: facts about models and GPUs, and assumptions.
+"""What a plan rests on: facts about models and GPUs (``facts.yaml``), and assumptions.
 
-Facts are those of published configurations and data sheets; nothing is downloaded, since a plan
-must be possible before there is a network or a GPU. Assumptions stand beside what they rest on, and
-nowhere else. Names are those of `lalp.paper.tables`, so that a table's row names its model.
+Nothing is downloaded: a plan is made before there is a network or a GPU. Assumptions stand beside
+their reasons, and nowhere else.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import files
+
+import yaml
 
 from lalp.errors import InputError
 
@@ -71,133 +73,6 @@ class ModelFacts:
         return self.params * self.weight_bytes
 
 
-def _qwen(name: str, org: str, params: int, shape: tuple[int, ...], **changes: int) -> ModelFacts:
-    layers, hidden, heads, kv_heads, head_size, vocab = shape
-    positions = changes.pop("positions", 32_768)
-    return ModelFacts(
-        name,
-        f"{org}/{name}",
-        "qwen2",
-        params,
-        layers,
-        hidden,
-        heads,
-        kv_heads,
-        head_size,
-        vocab,
-        positions,
-        **changes,
-    )
-
-
-# layers, hidden, heads, heads of keys, head size, vocabulary
-_SHAPE_7B = (28, 3584, 28, 4, 128, 152_064)
-_SHAPE_32B = (64, 5120, 40, 8, 128, 152_064)
-
-MODELS: dict[str, ModelFacts] = {
-    facts.name: facts
-    for facts in (
-        # Students.
-        _qwen(
-            "Qwen2.5-0.5B-Instruct", "Qwen", 494_032_768, (24, 896, 14, 2, 64, 151_936), tied=True
-        ),
-        _qwen(
-            "Qwen2.5-1.5B-Instruct",
-            "Qwen",
-            1_543_714_304,
-            (28, 1536, 12, 2, 128, 151_936),
-            tied=True,
-        ),
-        _qwen("Qwen2.5-7B-Instruct", "Qwen", 7_615_616_512, _SHAPE_7B),
-        _qwen("Qwen2.5-Math-7B", "Qwen", 7_615_616_512, _SHAPE_7B, positions=4_096),
-        _qwen("Qwen2.5-32B-Instruct", "Qwen", 32_763_876_352, _SHAPE_32B),
-        ModelFacts(
-            "Llama-3.1-8B-Instruct",
-            "meta-llama/Llama-3.1-8B-Instruct",
-            "llama",
-            8_030_261_248,
-            layers=32,
-            hidden=4096,
-            heads=32,
-            kv_heads=8,
-            head_size=128,
-            vocab=128_256,
-            positions=131_072,
-        ),
-        # Teachers. DeepSeek-R1 is published in 8 bits, its cache is compressed: 512 + 64 numbers
-        # per layer; of its 671 billion weights 37 serve a token (DeepSeek-V3 report).
-        ModelFacts(
-            "DeepSeek-R1",
-            "deepseek-ai/DeepSeek-R1",
-            "llama",
-            671_000_000_000,
-            layers=61,
-            hidden=7168,
-            heads=128,
-            kv_heads=128,
-            head_size=128,
-            vocab=129_280,
-            positions=163_840,
-            active=37_000_000_000,
-            cache=61 * 576,
-            weight_bytes=1,
-        ),
-        _qwen("QwQ-32B", "Qwen", 32_763_876_352, _SHAPE_32B, positions=40_960),
-        _qwen(
-            "Qwen3-32B",
-            "Qwen",
-            32_762_123_264,
-            (64, 5120, 64, 8, 128, 151_936),
-            positions=40_960,
-        ),
-        _qwen("Qwen2.5-72B-Instruct", "Qwen", 72_706_203_648, (80, 8192, 64, 8, 128, 152_064)),
-        # Five of six of its layers see 1,024 tokens only: this counts all, the cautious side.
-        ModelFacts(
-            "Gemma3-27B-IT",
-            "google/gemma-3-27b-it",
-            "llama",
-            27_432_406_640,
-            layers=62,
-            hidden=5376,
-            heads=32,
-            kv_heads=16,
-            head_size=128,
-            vocab=262_208,
-            positions=131_072,
-            tied=True,
-        ),
-        # Smaller teachers that stand in on one GPU.
-        _qwen(
-            "DeepSeek-R1-Distill-Qwen-7B",
-            "deepseek-ai",
-            7_615_616_512,
-            _SHAPE_7B,
-            positions=131_072,
-        ),
-        _qwen("Qwen3-8B", "Qwen", 8_190_735_360, (36, 4096, 32, 8, 128, 151_936), positions=40_960),
-        # Evaluated, not trained here (Sec. C.14).
-        ModelFacts("LIMO-32B", "GAIR/LIMO", "qwen2", 32_763_876_352, *_SHAPE_32B, positions=32_768),
-        _qwen("Sky-T1-32B-Preview", "NovaSky-AI", 32_763_876_352, _SHAPE_32B),
-        _qwen("OpenThinker2-32B", "open-thoughts", 32_763_876_352, _SHAPE_32B),
-        # The paper's splitter of steps (Sec. B.1): 106 billion weights, 12 of them per token.
-        ModelFacts(
-            "GLM-4.5-Air",
-            "zai-org/GLM-4.5-Air",
-            "llama",
-            106_000_000_000,
-            layers=46,
-            hidden=4096,
-            heads=96,
-            kv_heads=8,
-            head_size=128,
-            vocab=151_552,
-            positions=131_072,
-            active=12_000_000_000,
-        ),
-    )
-}
-
-
 @dataclass(frozen=True)
 class Gpu:
     """One GPU, from its data sheet: dense bf16 FLOP and memory bytes per second, bytes it holds."""
@@ -207,13 +82,9 @@ class Gpu:
     memory: float
 
 
-GPUS: dict[str, Gpu] = {
-    "A100-80GB": Gpu(312e12, 2.039e12, 80e9),
-    "H100-80GB": Gpu(989e12, 3.35e12, 80e9),
-    "H200-141GB": Gpu(989e12, 4.8e12, 141e9),
-    "L40S-48GB": Gpu(362e12, 0.864e12, 48e9),
-    "RTX4090-24GB": Gpu(165e12, 1.008e12, 24e9),
-}
+_FACTS = yaml.safe_load(files("lalp.paper.scale").joinpath("facts.yaml").read_text("utf-8"))
+MODELS = {name: ModelFacts(name, **facts) for name, facts in _FACTS["models"].items()}
+GPUS = {name: Gpu(**facts) for name, facts in _FACTS["gpus"].items()}
 
 
 def find_model(name: str) -> ModelFacts:
@@ -260,7 +131,6 @@ PROMPT_TOKENS_OTHER = 200
 STEP_TOKENS = 28
 # Bytes of text per token.
 TOKEN_BYTES = 4
-
 # --- assumptions: shares ------------------------------------------------------------------------
 
 # LIMO prompts that a teacher solves with its one greedy answer; the others get 16 samples.

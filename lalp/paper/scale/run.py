@@ -1,4 +1,4 @@
-"""Run the stages of a pipeline: each once, and again only if its command or its inputs changed.
+"""Run the stages of a plan: each once, and again only if its command or its inputs changed.
 
 A finished stage leaves a mark in ``ROOT/stages``: the digest of its command lines and of its
 inputs' contents, and what it wrote. A killed run goes on at the first stage without its mark; what
@@ -8,23 +8,21 @@ that were made by another command or of other inputs are moved to ``ROOT/stale``
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from lalp.errors import InputError
-from lalp.files import atomic_path
+from lalp.files import atomic_path, digest, file_digest, locked, write_json
 from lalp.paper.scale.stages import Stage
 
 # How programs are started: with this interpreter, whatever the path holds.
@@ -67,7 +65,7 @@ def choose_stages(stages: Sequence[Stage], patterns: Sequence[str]) -> list[Stag
         if not any(_fits(stage, pattern) for stage in stages):
             kinds = ", ".join(dict.fromkeys(stage.kind for stage in stages))
             raise InputError(
-                f"no stage is called {pattern!r}: give a name that `lalp pipeline plan` prints, a "
+                f"no stage is called {pattern!r}: give a name that `plan` prints, a "
                 f"pattern like 'train-*', or a kind ({kinds})"
             )
     return [stage for stage in stages if any(_fits(stage, pattern) for pattern in patterns)]
@@ -114,9 +112,9 @@ def adopt_stage(stage: Stage, root: str | Path) -> Report:
     """
     folder = Path(root)
     with _locked(stage, folder):
-        digest = _digest(stage, folder)
+        key = _digest(stage, folder)
         found = tuple(describe_output(path) for path in stage.outputs)
-        _write_mark(stage, folder, digest, 0.0, found)
+        _write_mark(stage, folder, key, 0.0, found)
     return Report(stage, "done now", 0.0, found)
 
 
@@ -132,13 +130,13 @@ def is_done(stage: Stage, root: str | Path) -> bool:
 def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
     _check_inputs(stage)
     with _locked(stage, folder):
-        digest = _digest(stage, folder)
+        key = _digest(stage, folder)
         mark = _read_mark(stage, folder)
-        if mark.get("digest") == digest and _holds(mark, stage, folder):
+        if mark.get("digest") == key and _holds(mark, stage, folder):
             return Report(stage, "done before", mark["seconds"], tuple(mark["found"]))
-        if mark and mark.get("digest") != digest:
+        if mark and mark.get("digest") != key:
             _set_aside(stage, folder, mark)
-        _write_json(_mark_path(stage, folder), {"digest": digest, "began": time.time()})
+        write_json(_mark_path(stage, folder), {"digest": key, "began": time.time()})
         began = time.monotonic()
         empty = bool(stage.unless_empty) and Path(stage.unless_empty).stat().st_size == 0
         if empty:
@@ -149,7 +147,7 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
             _run_commands(stage, folder, call)
         found = tuple(_describe(stage, path) for path in stage.outputs)
         seconds = time.monotonic() - began
-        _write_mark(stage, folder, digest, seconds, found)
+        _write_mark(stage, folder, key, seconds, found)
     return Report(stage, "nothing to do" if empty else "done now", seconds, found)
 
 
@@ -255,22 +253,17 @@ def _read_mark(stage: Stage, folder: Path) -> dict[str, Any]:
     return mark if isinstance(mark, dict) else {}
 
 
-def _write_json(path: Path, value: Any) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
 def _write_mark(
-    stage: Stage, folder: Path, digest: str, seconds: float, found: tuple[str, ...]
+    stage: Stage, folder: Path, key: str, seconds: float, found: tuple[str, ...]
 ) -> None:
     mark = {
-        "digest": digest,
+        "digest": key,
         "command": [list(words) for words in stage.command],
         "seconds": seconds,
         "found": list(found),
         "outputs": {_portable(path, folder): _signature(Path(path)) for path in stage.outputs},
     }
-    _write_json(_mark_path(stage, folder), mark)
+    write_json(_mark_path(stage, folder), mark)
 
 
 def _holds(mark: dict[str, Any], stage: Stage, folder: Path) -> bool:
@@ -307,13 +300,12 @@ def _digest(stage: Stage, folder: Path) -> str:
     """Digest of a stage's command lines and of its inputs' contents."""
     inputs = {_portable(path, folder): _content(Path(path), folder) for path in stage.inputs}
     command = [[_portable(word, folder) for word in words] for words in stage.command]
-    text = json.dumps([command, inputs], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest([command, inputs])
 
 
 def _content(path: Path, folder: Path) -> str:
     """Hash of a file or folder; kept beside its signature, since weights take minutes to read."""
-    kept = folder / "stages" / "contents" / f"{hashlib.sha256(str(path).encode()).hexdigest()}.json"
+    kept = folder / "stages" / "contents" / f"{digest(str(path))}.json"
     signature = _signature(path)
     try:
         known = json.loads(kept.read_text(encoding="utf-8"))
@@ -321,14 +313,9 @@ def _content(path: Path, folder: Path) -> str:
             return known["content"]
     except (OSError, ValueError, LookupError, TypeError):
         pass
-    digest = hashlib.sha256()
-    for item in _files(path):
-        with item.open("rb") as file:
-            inner = hashlib.file_digest(file, "sha256").digest()
-        name = str(item.relative_to(path)) if path.is_dir() else ""
-        digest.update(name.encode() + b"\0" + inner)
-    _write_json(kept, {"signature": signature, "content": digest.hexdigest()})
-    return digest.hexdigest()
+    content = digest([[str(item.relative_to(path)), file_digest(item)] for item in _files(path)])
+    write_json(kept, {"signature": signature, "content": content})
+    return content
 
 
 def _check_inputs(stage: Stage) -> None:
@@ -336,7 +323,7 @@ def _check_inputs(stage: Stage) -> None:
     if missing:
         raise InputError(
             f"stage {stage.name} reads {missing[0]}, which is not there: run the stages before it "
-            "first (lalp pipeline run without --stage)"
+            "first (run without --stage)"
         )
 
 
@@ -350,20 +337,7 @@ def _set_aside(stage: Stage, folder: Path, mark: dict[str, Any]) -> None:
                 item.rename(target / item.name)
 
 
-@contextmanager
-def _locked(stage: Stage, folder: Path) -> Iterator[None]:
-    """Keep a second run out of a stage; the lock ends with the process."""
+def _locked(stage: Stage, folder: Path) -> AbstractContextManager[None]:
+    """Keep a second run out of a stage."""
     path = folder / "stages" / f"{stage.name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise InputError(
-            f"stage {stage.name}: another process is running it: wait for it"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(lock)
+    return locked(path, f"stage {stage.name}: another process is running it: wait for it")

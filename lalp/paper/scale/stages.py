@@ -1,4 +1,4 @@
-"""Stages of a pipeline: command lines with the files they read and write, in the order they run.
+"""Stages of a plan: command lines with the files they read and write, in the order they run.
 
 Nothing is run or read here. Names of models are the paper's in every file name, also where another
 model stands in; teachers inside the files are named after the models that ran.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -20,17 +21,7 @@ from lalp.paper.scale.models import (
     fits_gpus,
     states_fit,
 )
-from lalp.paper.scale.settings import (
-    COLUMNS,
-    TEACHERS,
-    Arm,
-    Need,
-    Pipeline,
-    accelerate_file,
-    arm_recipe,
-    model_run,
-    plan_needs,
-)
+from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, accelerate_file, plan_needs
 
 KINDS = (
     *("prompts", "sample", "unsolved", "merge", "segment", "score", "teachers", "select"),
@@ -96,7 +87,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a pipeline runs; a dry run is the same pipeline in another place.
+    """Where a plan runs; a dry run is the same plan in another place.
 
     Attributes:
         root: Folder of all outputs.
@@ -111,22 +102,22 @@ class Place:
     options: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def make_stages(pipeline: Pipeline, place: Place, profile: str) -> tuple[Stage, ...]:
+def make_stages(plan: Plan, place: Place, profile: str) -> tuple[Stage, ...]:
     """All stages, each behind those whose outputs it reads.
 
     Args:
-        pipeline: Settings.
+        plan: What is run.
         place: Where it runs.
-        profile: Name of the pipeline, for the command that writes its tables.
+        profile: Name of the plan, for the command that writes its tables.
     """
-    plan = _Plan(pipeline, place, plan_needs(pipeline))
-    parts = [_prompts(plan), _samples(plan), _merges(plan), _segments(plan), _scores(plan)]
-    parts += [_rankings(plan), _selections(plan), _trainings(plan), _evaluations(plan)]
+    run = _Run(plan, place)
+    parts = [_prompts(run), _samples(run), _merges(run), _segments(run), _scores(run)]
+    parts += [_rankings(run), _selections(run), _trainings(run), _evaluations(run)]
     stages = [stage for part in parts for stage in part]
-    return (*stages, _tables(plan, stages, profile))
+    return (*stages, _tables(run, stages, profile))
 
 
-# --- where results lie: also read by `lalp pipeline tables` --------------------------------------
+# --- where results lie: also read by lalp.paper.scale.tables --------------------------------------
 
 
 @dataclass(frozen=True)
@@ -174,66 +165,14 @@ def result_file(root: str, arm: Arm, seed: int, decoding: str) -> str:
     return _join(root, "results", f"{name}_{decoding}.parquet")
 
 
-# --- words of command lines ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What all command lines depend on."""
-
-    pipeline: Pipeline
-    place: Place
-    needs: list[Need]
-
-
-def _join(*parts: str) -> str:
-    return str(PurePosixPath(*parts))
-
-
-def _path(plan: _Plan, *parts: str) -> str:
-    return _join(plan.place.root, *parts)
-
-
-def _pool_file(plan: _Plan, group: Group) -> str:
-    return _path(plan, "pools", f"{group.name}.jsonl")
-
+# --- what all command lines depend on ------------------------------------------------------------
 
 # Commands of the replication; all others are the tool's.
 _OWN_COMMANDS = ("prompts", "tables")
 
 
-def _lalp(plan: _Plan, command: str, *words: str) -> tuple[str, ...]:
-    options = plan.place.options
-    further = (word for key in (command, *words) for word in options.get(key, ()))
-    program = ("python", "-m", "lalp.paper.scale") if command in _OWN_COMMANDS else ("lalp",)
-    return (*program, command, *words, *further)
-
-
-def _model(plan: _Plan, name: str) -> str:
-    """Where the model that runs in the place of ``name`` is loaded from."""
-    facts = model_run(plan.pipeline, name)
-    return _join(plan.place.models, facts.name) if plan.place.models else facts.hub_id
-
-
-def _served(plan: _Plan, name: str) -> tuple[str, ...]:
-    """Options of a model that answers: backend, and the GPUs that share it."""
-    pipeline = plan.pipeline
-    if pipeline.backend != "vllm":
-        return ("--backend", pipeline.backend)
-    small = fits_gpus(model_run(pipeline, name), pipeline.gpu, pipeline.gpus)
-    gpus = pipeline.gpus if small else pipeline.big_gpus
-    return ("--backend", "vllm", "--tensor-parallel", str(gpus))
-
-
-def _data(plan: _Plan) -> tuple[str, ...]:
-    return ("--data", plan.place.data) if plan.place.data else ()
-
-
-def _count(plan: _Plan, pool: str) -> int:
-    return getattr(plan.pipeline, f"{pool}_prompts")
-
-
-# --- what is needed by which tables --------------------------------------------------------------
+def _join(*parts: str) -> str:
+    return str(PurePosixPath(*parts))
 
 
 def _joined(pairs: Iterable[tuple[_Key, Iterable[str]]]) -> dict[_Key, tuple[str, ...]]:
@@ -244,55 +183,109 @@ def _joined(pairs: Iterable[tuple[_Key, Iterable[str]]]) -> dict[_Key, tuple[str
     return {key: tuple(tables) for key, tables in joined.items()}
 
 
-def _chosen(plan: _Plan) -> list[Need]:
-    """Arms whose training data must be chosen."""
-    return [need for need in plan.needs if need.arm.pool]
+@dataclass(frozen=True)
+class _Run:
+    """A plan in its place."""
 
+    plan: Plan
+    place: Place
 
-def _groups(plan: _Plan) -> dict[Group, tuple[str, ...]]:
-    return _joined((arm_group(need.arm), need.tables) for need in _chosen(plan))
+    @cached_property
+    def needs(self) -> list[Need]:
+        """All arms."""
+        return plan_needs(self.plan)
 
+    @property
+    def chosen(self) -> list[Need]:
+        """Arms whose training data must be chosen."""
+        return [need for need in self.needs if need.arm.pool]
 
-def _scored(plan: _Plan) -> dict[tuple[Group, str], tuple[str, ...]]:
-    """Groups with the students that score them."""
-    return _joined(((arm_group(need.arm), need.arm.student), need.tables) for need in _chosen(plan))
+    @property
+    def groups(self) -> dict[Group, tuple[str, ...]]:
+        """Groups of responses with the tables that need them."""
+        return _joined((arm_group(need.arm), need.tables) for need in self.chosen)
+
+    @property
+    def scored(self) -> dict[tuple[Group, str], tuple[str, ...]]:
+        """Groups with the students that score them."""
+        return _joined(
+            ((arm_group(need.arm), need.arm.student), need.tables) for need in self.chosen
+        )
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Option of commands that read data sets."""
+        return ("--data", self.place.data) if self.place.data else ()
+
+    def path(self, *parts: str) -> str:
+        """A file of the run."""
+        return _join(self.place.root, *parts)
+
+    def pool(self, group: Group) -> str:
+        """The file of a group's responses."""
+        return self.path("pools", f"{group.name}.jsonl")
+
+    def sampled(self, pool: str, teacher: str, preset: str) -> str:
+        """The file of a teacher's samples."""
+        return self.path("samples", f"{pool}_{teacher}_{preset}.jsonl")
+
+    def lalp(self, command: str, *words: str) -> tuple[str, ...]:
+        """A command line, with the place's further options."""
+        further = [o for key in (command, *words) for o in self.place.options.get(key, ())]
+        program = ("python", "-m", "lalp.paper.scale") if command in _OWN_COMMANDS else ("lalp",)
+        return (*program, command, *words, *further)
+
+    def model(self, name: str) -> str:
+        """Where the model that runs in the place of ``name`` is loaded from."""
+        facts = self.plan.model(name)
+        return _join(self.place.models, facts.name) if self.place.models else facts.hub_id
+
+    def served(self, name: str) -> tuple[str, ...]:
+        """Options of a model that answers: backend, and the GPUs that share it."""
+        plan = self.plan
+        if plan.backend != "vllm":
+            return ("--backend", plan.backend)
+        small = fits_gpus(plan.model(name), plan.gpu, plan.gpus)
+        return (
+            "--backend",
+            "vllm",
+            "--tensor-parallel",
+            str(plan.gpus if small else plan.big_gpus),
+        )
 
 
 # --- prompts, samples, pools ---------------------------------------------------------------------
 
+# Preset and samples per prompt. LIMO: one greedy answer (Table 5), 16 more where that was wrong.
+_PRESETS = {"math": ("c9-sampled", 16), "code": ("table5-greedy", 1)}
+_FIRST, _FURTHER = ("table5-greedy", 1), ("table5-sampled", 16)
 
-def _prompts(plan: _Plan) -> Iterator[Stage]:
-    pools = _joined((group.pool, tables) for group, tables in _groups(plan).items())
+
+def _prompts(run: _Run) -> Iterator[Stage]:
+    pools = _joined((group.pool, tables) for group, tables in run.groups.items())
     for pool, tables in pools.items():
-        out, count = _path(plan, "prompts", f"{pool}.jsonl"), _count(plan, pool)
-        words = (pool, "--out", out, "--limit", str(count), *_data(plan))
-        command = _lalp(plan, "prompts", *words)
+        out, count = run.path("prompts", f"{pool}.jsonl"), run.plan.prompts(pool)
+        command = run.lalp("prompts", pool, "--out", out, "--limit", str(count), *run.data)
         yield Stage(f"prompts-{pool}", "prompts", tables, (command,), (), (out,), Work(pool, count))
 
 
-def _samples(plan: _Plan) -> Iterator[Stage]:
+def _samples(run: _Run) -> Iterator[Stage]:
     wanted = _joined(
         ((group.pool, teacher), tables)
-        for group, tables in _groups(plan).items()
+        for group, tables in run.groups.items()
         for teacher in group.teachers
     )
     for (pool, teacher), tables in wanted.items():
-        if pool == "math":
-            yield _sample(plan, pool, teacher, tables, ("c9-sampled", 16))
-        elif pool == "code":
-            yield _sample(plan, pool, teacher, tables, ("table5-greedy", 1))
-        elif teacher in plan.pipeline.published:
-            yield _published(plan, teacher, tables)
+        if pool in _PRESETS:
+            yield _sample(run, pool, teacher, tables, _PRESETS[pool])
+        elif teacher in run.plan.published:
+            yield _published(run, teacher, tables)
         else:
-            yield from _until_solved(plan, teacher, tables)
-
-
-def _sample_file(plan: _Plan, pool: str, teacher: str, preset: str) -> str:
-    return _path(plan, "samples", f"{pool}_{teacher}_{preset}.jsonl")
+            yield from _until_solved(run, teacher, tables)
 
 
 def _sample(
-    plan: _Plan,
+    run: _Run,
     pool: str,
     teacher: str,
     tables: tuple[str, ...],
@@ -301,142 +294,122 @@ def _sample(
 ) -> Stage:
     """Sample a teacher on the pool's prompts, or on the ``rest`` of them that it did not solve."""
     name, samples = preset
-    prompts = rest or _path(plan, "prompts", f"{pool}.jsonl")
-    out = _sample_file(plan, pool, teacher, name)
-    words = (prompts, "--model", _model(plan, teacher))
-    words += ("--teacher", model_run(plan.pipeline, teacher).name)
+    prompts = rest or run.path("prompts", f"{pool}.jsonl")
+    out, count = run.sampled(pool, teacher, name), run.plan.prompts(pool)
+    words = (prompts, "--model", run.model(teacher), "--teacher", run.plan.model(teacher).name)
     # Prompts of mathematics hold their system message; programs are asked for without one.
     words += ("--system", "") if pool == "code" else ()
-    words += ("--preset", name, *_served(plan, teacher), "--seed", "0")
-    words += ("--store", _path(plan, "store", "samples"), "--out", out, "--quiet")
-    count = _count(plan, pool)
+    words += ("--preset", name, *run.served(teacher), "--seed", "0")
+    words += ("--store", run.path("store", "samples"), "--out", out, "--quiet")
     count = max(1, round((1 - GREEDY_SOLVED) * count)) if rest else count
-    return Stage(
-        f"sample-{pool}-{teacher}-{name}",
-        "sample",
-        tables,
-        (_lalp(plan, "sample", *words),),
-        (prompts,),
-        (out,),
-        Work(pool, count, samples, teacher, (teacher,)),
-        unless_empty=rest,
-    )
+    work = Work(pool, count, samples, teacher, (teacher,))
+    name, command = f"sample-{pool}-{teacher}-{name}", run.lalp("sample", *words)
+    return Stage(name, "sample", tables, (command,), (prompts,), (out,), work, unless_empty=rest)
 
 
-def _until_solved(plan: _Plan, teacher: str, tables: tuple[str, ...]) -> Iterator[Stage]:
+def _until_solved(run: _Run, teacher: str, tables: tuple[str, ...]) -> Iterator[Stage]:
     """Table 5's one greedy answer, and its 16 samples where that one was wrong."""
-    first = _sample(plan, "limo", teacher, tables, ("table5-greedy", 1))
-    rest = _path(plan, "prompts", f"limo_{teacher}_unsolved.jsonl")
-    command = _lalp(plan, "unsolved", *first.inputs, *first.outputs, "--out", rest)
+    first = _sample(run, "limo", teacher, tables, _FIRST)
     read = (*first.inputs, *first.outputs)
+    rest = run.path("prompts", f"limo_{teacher}_unsolved.jsonl")
+    command = run.lalp("unsolved", *read, "--out", rest)
     yield first
     yield Stage(f"unsolved-limo-{teacher}", "unsolved", tables, (command,), read, (rest,))
-    yield _sample(plan, "limo", teacher, tables, ("table5-sampled", 16), rest)
+    yield _sample(run, "limo", teacher, tables, _FURTHER, rest)
 
 
-def _published(plan: _Plan, teacher: str, tables: tuple[str, ...]) -> Stage:
-    out = _sample_file(plan, "limo", teacher, "published")
-    words = ("limo", "--out", out, "--limit", str(_count(plan, "limo")))
-    command = _lalp(plan, "prompts", *words, "--responses-by", teacher, *_data(plan))
+def _published(run: _Run, teacher: str, tables: tuple[str, ...]) -> Stage:
+    out = run.sampled("limo", teacher, "published")
+    words = ("limo", "--out", out, "--limit", str(run.plan.prompts("limo")))
+    command = run.lalp("prompts", *words, "--responses-by", teacher, *run.data)
     return Stage(f"published-limo-{teacher}", "prompts", tables, (command,), (), (out,))
 
 
-def _sample_files(plan: _Plan, group: Group) -> list[str]:
-    paths = []
+def _sample_files(run: _Run, group: Group) -> Iterator[str]:
     for teacher in group.teachers:
-        presets = {"math": ["c9-sampled"], "code": ["table5-greedy"]}.get(group.pool)
-        if presets is None:
-            taken = teacher in plan.pipeline.published
-            presets = ["published"] if taken else ["table5-greedy", "table5-sampled"]
-        paths += [_sample_file(plan, group.pool, teacher, preset) for preset in presets]
-    return paths
+        if group.pool in _PRESETS:
+            presets = [_PRESETS[group.pool][0]]
+        else:
+            taken = teacher in run.plan.published
+            presets = ["published"] if taken else [_FIRST[0], _FURTHER[0]]
+        yield from (run.sampled(group.pool, teacher, preset) for preset in presets)
 
 
-def _merges(plan: _Plan) -> Iterator[Stage]:
-    for group, tables in _groups(plan).items():
-        parts, out = _sample_files(plan, group), _pool_file(plan, group)
+def _merges(run: _Run) -> Iterator[Stage]:
+    for group, tables in run.groups.items():
+        parts, out = tuple(_sample_files(run, group)), run.pool(group)
         # Answers to programming prompts are not verified: the prompts come without tests.
         words = () if group.pool == "code" else ("--only-correct",)
         if len(group.teachers) > 1:
             # Every arm is then trained on the same prompts, and no teacher has more than one try.
-            words += ("--per-teacher", "1", "--min-teachers", str(plan.pipeline.min_teachers))
-        command = _lalp(plan, "merge", *parts, *words, "--out", out)
-        yield Stage(f"merge-{group.name}", "merge", tables, (command,), tuple(parts), (out,))
+            words += ("--per-teacher", "1", "--min-teachers", str(run.plan.min_teachers))
+        command = run.lalp("merge", *parts, *words, "--out", out)
+        yield Stage(f"merge-{group.name}", "merge", tables, (command,), parts, (out,))
 
 
 # --- steps, scores, choices ----------------------------------------------------------------------
 
 
-def _segments(plan: _Plan) -> Iterator[Stage]:
-    splitter = ("--splitter", plan.pipeline.splitter)
-    if plan.pipeline.splitter == "llm":
-        splitter += ("--llm-url", plan.pipeline.llm_url, "--llm-model", plan.pipeline.llm_model)
-    for group, tables in _groups(plan).items():
-        pool, out = _pool_file(plan, group), _path(plan, "steps", f"{group.name}.jsonl")
-        command = _lalp(plan, "segment", pool, *splitter, "--out", out)
-        yield Stage(
-            f"segment-{group.name}",
-            "segment",
-            tables,
-            (command,),
-            (pool,),
-            (out,),
-            _reading(plan, group),
-        )
+def _steps_file(run: _Run, group: Group) -> str:
+    return run.path("steps", f"{group.name}.jsonl")
 
 
-def _reading(plan: _Plan, group: Group, model: str = "", windows: tuple[str, ...] = ()) -> Work:
-    count, kept = _count(plan, group.pool), KEPT_SAMPLES[group.pool]
+def _segments(run: _Run) -> Iterator[Stage]:
+    splitter = ("--splitter", run.plan.splitter)
+    if run.plan.splitter == "llm":
+        splitter += ("--llm-url", run.plan.llm_url, "--llm-model", run.plan.llm_model)
+    for group, tables in run.groups.items():
+        pool, out, work = run.pool(group), _steps_file(run, group), _reading(run, group)
+        command = run.lalp("segment", pool, *splitter, "--out", out)
+        yield Stage(f"segment-{group.name}", "segment", tables, (command,), (pool,), (out,), work)
+
+
+def _reading(run: _Run, group: Group, model: str = "", windows: tuple[str, ...] = ()) -> Work:
+    count, kept = run.plan.prompts(group.pool), KEPT_SAMPLES[group.pool]
     return Work(group.pool, count, kept, model, group.teachers, windows)
 
 
-def _scores(plan: _Plan) -> Iterator[Stage]:
-    for (group, student), tables in _scored(plan).items():
-        pool, steps = _pool_file(plan, group), _path(plan, "steps", f"{group.name}.jsonl")
-        out = score_file(plan.place.root, Arm(student, group.pool, teacher=group.teachers[0]))
-        windows = _windows(plan, group, student)
-        words = (pool, "--student", _model(plan, student), "--splitter", steps)
+def _scores(run: _Run) -> Iterator[Stage]:
+    for (group, student), tables in run.scored.items():
+        read = (run.pool(group), _steps_file(run, group))
+        out = score_file(run.place.root, Arm(student, group.pool, teacher=group.teachers[0]))
+        windows = _windows(run, group, student)
+        words = (read[0], "--student", run.model(student), "--splitter", read[1])
         words += tuple(word for window in windows for word in ("--window", window))
-        words += ("--store", _path(plan, "store", "scores"), "--out", out, "--quiet")
-        yield Stage(
-            f"score-{group.name}-{student}",
-            "score",
-            tables,
-            (_lalp(plan, "score", *words),),
-            (pool, steps),
-            (out,),
-            _reading(plan, group, student, windows),
-        )
+        words += ("--store", run.path("store", "scores"), "--out", out, "--quiet")
+        name, command = f"score-{group.name}-{student}", run.lalp("score", *words)
+        work = _reading(run, group, student, windows)
+        yield Stage(name, "score", tables, (command,), read, (out,), work)
 
 
-def _windows(plan: _Plan, group: Group, student: str) -> tuple[str, ...]:
+def _windows(run: _Run, group: Group, student: str) -> tuple[str, ...]:
     # Thirds are by GALP alone, and a score table has some window: the cheapest.
     if group.pool == "math":
         return ("0",)
-    sweep = group.pool == "limo" and student == plan.pipeline.window_student
-    wanted = [plan.pipeline.main_window, *(plan.pipeline.sweep_windows if sweep else ())]
-    return tuple(dict.fromkeys(wanted))
+    sweep = group.pool == "limo" and student == run.plan.window_student
+    return tuple(dict.fromkeys([run.plan.main_window, *(run.plan.sweep_windows if sweep else ())]))
 
 
-def _rankings(plan: _Plan) -> Iterator[Stage]:
-    for (group, student), tables in _scored(plan).items():
-        if group.pool != "limo":
-            continue
-        scores = score_file(plan.place.root, Arm(student, group.pool))
-        out = _path(plan, "teachers", f"{group.name}_{student}.json")
-        command = _lalp(plan, "teachers", scores, "--json")
-        name = f"teachers-{group.name}-{student}"
-        yield Stage(name, "teachers", tables, (command,), (scores,), (out,), stdout=out)
+def _rankings(run: _Run) -> Iterator[Stage]:
+    for (group, student), tables in run.scored.items():
+        if group.pool == "limo":
+            scores = score_file(run.place.root, Arm(student, group.pool))
+            out = run.path("teachers", f"{group.name}_{student}.json")
+            name, command = (
+                f"teachers-{group.name}-{student}",
+                run.lalp("teachers", scores, "--json"),
+            )
+            yield Stage(name, "teachers", tables, (command,), (scores,), (out,), stdout=out)
 
 
-def _selections(plan: _Plan) -> Iterator[Stage]:
+def _selections(run: _Run) -> Iterator[Stage]:
     wanted = _joined(
         ((arm, seed), need.tables)
-        for need in _chosen(plan)
-        for seed in plan.pipeline.seeds
+        for need in run.chosen
+        for seed in run.plan.seeds
         for arm in (*_parts(need.arm), need.arm)
     )
-    stages = (_selection(plan, arm, seed, tables) for (arm, seed), tables in wanted.items())
+    stages = (_selection(run, arm, seed, tables) for (arm, seed), tables in wanted.items())
     # Most choices are the same for every seed.
     yield from {stage.name: stage for stage in stages}.values()
 
@@ -448,91 +421,84 @@ def _parts(arm: Arm) -> tuple[Arm, ...]:
     return tuple(Arm(arm.student, arm.pool, "random", t) for t in TEACHERS[arm.pool])
 
 
-def _selection(plan: _Plan, arm: Arm, seed: int, tables: tuple[str, ...]) -> Stage:
-    root = plan.place.root
+def _selection(run: _Run, arm: Arm, seed: int, tables: tuple[str, ...]) -> Stage:
+    root = run.place.root
     out = selected_file(root, arm, seed)
     name = "select-" + PurePosixPath(out).stem
     if parts := tuple(selected_file(root, part, seed) for part in _parts(arm)):
-        command = _lalp(plan, "merge", *parts, "--out", out, "--format", "messages")
+        command = run.lalp("merge", *parts, "--out", out, "--format", "messages")
         return Stage(name, "select", tables, (command,), parts, (out,))
     scores, mix = score_file(root, arm), mix_file(root, arm, seed)
-    words = (scores, *_rule(plan, arm))
+    words = (scores, *_rule(run, arm))
     # A response longer than the student's positions has no score, and cannot be trained on whole.
     words += ("--skip-unscored", "--seed", str(seed), "--out", out, "--json")
-    command = _lalp(plan, "select", *words)
+    command = run.lalp("select", *words)
     return Stage(name, "select", tables, (command,), (scores,), (out, mix), stdout=mix)
 
 
-def _rule(plan: _Plan, arm: Arm) -> tuple[str, ...]:
-    window = ("--window", arm.window or plan.pipeline.main_window)
+def _rule(run: _Run, arm: Arm) -> tuple[str, ...]:
+    window = ("--window", arm.window or run.plan.main_window)
     if arm.rule == "control":
         return ("--rule", "random", "--like", "lalp", *window)
     words = ("--rule", arm.rule, *(window if arm.rule.startswith("lalp") else ()))
-    teacher = model_run(plan.pipeline, arm.teacher).name if arm.teacher else ""
-    # Published responses bear the name of the paper's teacher.
-    if arm.pool == "limo" and arm.teacher in plan.pipeline.published:
-        teacher = arm.teacher
+    teacher = arm.teacher and run.plan.teacher_name(arm.pool, arm.teacher)
     return (*words, "--teacher", teacher) if teacher else words
 
 
 # --- training and evaluation ---------------------------------------------------------------------
 
 
-def _trainings(plan: _Plan) -> Iterator[Stage]:
-    for need in _chosen(plan):
-        for seed in plan.pipeline.seeds if need.columns else []:
-            yield _training(plan, need, seed)
+def _trainings(run: _Run) -> Iterator[Stage]:
+    for need in run.chosen:
+        for seed in run.plan.seeds if need.columns else []:
+            yield _training(run, need, seed)
 
 
-def _training(plan: _Plan, need: Need, seed: int) -> Stage:
-    arm, root = need.arm, plan.place.root
+def _training(run: _Run, need: Need, seed: int) -> Stage:
+    arm, root = need.arm, run.place.root
     data, out = selected_file(root, arm, seed), trained_folder(root, arm, seed)
-    recipe = arm_recipe(plan.pipeline, arm)
-    words = (data, "--student", _model(plan, arm.student), "--out", out)
+    recipe = run.plan.recipe_of(arm)
+    words = (data, "--student", run.model(arm.student), "--out", out)
     words += ("--recipe", recipe, "--seed", str(seed), "--quiet")
-    command = (*_launcher(plan, arm.student), *_lalp(plan, "train", *words)[1:])
+    command = (*_launcher(run.plan, arm.student), *run.lalp("train", *words)[1:])
     writers = (arm.teacher,) if arm.teacher else TEACHERS[arm.pool]
     # One response per prompt by some writer, or one by each.
     samples = 1.0 if arm.rule == "all" else 1 / len(writers)
-    count = _count(plan, arm.pool)
+    count = run.plan.prompts(arm.pool)
     work = Work(arm.pool, count, samples, arm.student, writers, recipe=recipe)
     name = f"train-{arm.name}-s{seed}"
     return Stage(name, "train", need.tables, (command,), (data,), (out,), work)
 
 
-def _launcher(plan: _Plan, student: str) -> tuple[str, ...]:
-    pipeline = plan.pipeline
-    small = states_fit(model_run(pipeline, student), pipeline.gpu, pipeline.gpus)
-    if small and pipeline.gpus == 1:
+def _launcher(plan: Plan, student: str) -> tuple[str, ...]:
+    small = states_fit(plan.model(student), plan.gpu, plan.gpus)
+    if small and plan.gpus == 1:
         return ("lalp",)
-    config = accelerate_file(pipeline.accelerate if small else pipeline.big_accelerate)
+    config = accelerate_file(plan.accelerate if small else plan.big_accelerate)
     words = ("accelerate", "launch", "--config_file", config)
-    return (*words, "--num_processes", str(pipeline.gpus), "-m", "lalp.cli")
+    return (*words, "--num_processes", str(plan.gpus), "-m", "lalp.cli")
 
 
-def _evaluations(plan: _Plan) -> Iterator[Stage]:
-    for need in plan.needs:
-        seeds = plan.pipeline.seeds if need.arm.pool else plan.pipeline.seeds[:1]
+def _evaluations(run: _Run) -> Iterator[Stage]:
+    for need in run.needs:
+        seeds = run.plan.seeds if need.arm.pool else run.plan.seeds[:1]
         for decoding, columns in need.columns.items():
             for seed in seeds:
-                yield _evaluation(plan, need, seed, decoding, columns)
+                yield _evaluation(run, need, seed, decoding, columns)
 
 
-def _evaluation(plan: _Plan, need: Need, seed: int, decoding: str, columns: Sequence[str]) -> Stage:
-    arm, root = need.arm, plan.place.root
+def _evaluation(run: _Run, need: Need, seed: int, decoding: str, columns: Sequence[str]) -> Stage:
+    arm, root = need.arm, run.place.root
     read = (trained_folder(root, arm, seed),) if arm.pool else ()
     out = result_file(root, arm, seed, decoding)
     names = tuple(COLUMNS[column] for column in columns)
-    words = ("--model", read[0] if read else _model(plan, arm.student))
+    words = ("--model", read[0] if read else run.model(arm.student))
     words += tuple(word for name in names for word in ("--benchmark", name))
-    words += (*_data(plan), "--preset", f"table7-{decoding}", *_served(plan, arm.student))
-    words += ("--seed", str(seed), "--store", _path(plan, "store", "answers"), "--out", out)
-    samples = 8 if decoding == "sampled" else 1
-    work = Work(
-        samples=samples, model=arm.student, benchmarks=names, answer_tokens=_answer_tokens(arm)
-    )
-    name = "eval-" + PurePosixPath(out).stem
-    command = _lalp(plan, "eval", *words, "--quiet")
+    words += (*run.data, "--preset", f"table7-{decoding}", *run.served(arm.student))
+    words += ("--seed", str(seed), "--store", run.path("store", "answers"), "--out", out)
+    samples, length = 8 if decoding == "sampled" else 1, _answer_tokens(arm)
+    work = Work(samples=samples, model=arm.student, benchmarks=names, answer_tokens=length)
+    name, command = "eval-" + PurePosixPath(out).stem, run.lalp("eval", *words, "--quiet")
     return Stage(name, "eval", need.tables, (command,), read, (out,), work)
 
 
@@ -543,10 +509,10 @@ def _answer_tokens(arm: Arm) -> int:
     return ANSWER_TOKENS_ORIGINAL if brief else ANSWER_TOKENS_LONG
 
 
-def _tables(plan: _Plan, stages: Sequence[Stage], profile: str) -> Stage:
-    out = _path(plan, "tables.json")
-    command = _lalp(plan, "tables", "--profile", profile, "--root", plan.place.root, *_data(plan))
+def _tables(run: _Run, stages: Sequence[Stage], profile: str) -> Stage:
+    out = run.path("tables.json")
+    words = ("--profile", profile, "--root", run.place.root, *run.data)
+    command = (*run.lalp("tables", *words), "--out", out)
     inputs = [path for stage in stages if stage.kind in ("score", "eval") for path in stage.outputs]
     inputs += [stage.stdout for stage in stages if stage.kind == "select" and stage.stdout]
-    tables = tuple(plan.pipeline.tables)
-    return Stage("tables", "tables", tables, ((*command, "--out", out),), tuple(inputs), (out,))
+    return Stage("tables", "tables", tuple(run.plan.tables), (command,), tuple(inputs), (out,))

@@ -1,4 +1,4 @@
-"""The paper's tables beside a run's: what a pipeline's results say, row by row."""
+"""The paper's tables beside a run's: what a run's results say, row by row."""
 
 from __future__ import annotations
 
@@ -11,17 +11,8 @@ from typing import Any
 import pandas as pd
 
 from lalp.errors import InputError
-from lalp.files import atomic_path
-from lalp.paper.scale.settings import (
-    NOT_PRODUCED,
-    SOURCES,
-    Arm,
-    Pipeline,
-    Source,
-    model_run,
-    stand_ins,
-    table_arms,
-)
+from lalp.files import write_json
+from lalp.paper.scale.plan import NOT_PRODUCED, SOURCES, Arm, Plan, Source, table_arms
 from lalp.paper.scale.stages import mix_file, result_file, score_file
 from lalp.paper.tables import TABLES
 from lalp.scoring.columns import lalp_column
@@ -38,7 +29,7 @@ class TableBeside:
     Attributes:
         number: The paper's number.
         title: What it shows.
-        paper: The paper's numbers, of the rows that the pipeline has.
+        paper: The paper's numbers, of the rows that the plan has.
         run: The run's, same rows and columns; NaN where there is none (yet). Means over seeds.
         notes: What to know when reading it.
     """
@@ -68,48 +59,50 @@ class TableBeside:
 
 
 def collect_tables(
-    pipeline: Pipeline, root: str | Path, data: str | Path | None = None
+    plan: Plan, root: str | Path, data: str | Path | None = None
 ) -> list[TableBeside]:
-    """Every table that the pipeline produces, filled in as far as its stages are done.
+    """Every table that the plan produces, filled in as far as its stages are done.
 
     Args:
-        pipeline: Settings of the run.
+        plan: Settings of the run.
         root: Its folder.
         data: Folder of LiveCodeBench's file, as in `load_benchmark`.
 
     Raises:
         InputError: If a result is there and cannot be read, or nothing is there.
     """
-    run = _Run(pipeline, str(root), data)
-    tables = [_table(run, number) for number in pipeline.tables]
+    run = _Run(plan, str(root), data)
+    tables = [_table(run, number) for number in plan.tables]
     if all(table.run.isna().all(axis=None) for table in tables):
-        raise InputError(f"{root}: holds no results of this pipeline: run its stages first")
+        raise InputError(f"{root}: holds no results of this plan: run its stages first")
     return tables
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A run's settings and places."""
+    """A run's plan and places."""
 
-    pipeline: Pipeline
+    plan: Plan
     root: str
     data: str | Path | None
 
 
 def _table(run: _Run, number: str) -> TableBeside:
-    pipeline = run.pipeline
-    reference = TABLES[number]
+    reference, arms = TABLES[number], table_arms(run.plan, number)
     frame = reference.frame
-    paper = frame.loc[[row[0] in pipeline.students for row in frame.index]]
+    paper = frame.loc[[row[0] in run.plan.students for row in frame.index]]
     found = pd.DataFrame(math.nan, index=paper.index, columns=paper.columns)
-    for row, arm in table_arms(pipeline, number).items():
+    for row, arm in arms.items():
         values = _arm_values(run, arm, SOURCES[number])
         if number == "1":  # its columns are thirds
             found.loc[row[:2], row[2]] = values.get(AVG, math.nan)
             continue
         for column in found.columns.intersection(list(values)):
             found.loc[row, column] = values[column]
-    return TableBeside(number, reference.title, paper, found, _notes(pipeline, number))
+    names = {name for row in arms for name in row}
+    replaced = [(name, other) for name, other in run.plan.replaced.items() if name in names]
+    notes = [f"{other} ran in the place of {name}" for name, other in replaced]
+    return TableBeside(number, reference.title, paper, found, (*notes, *reference.notes))
 
 
 def _arm_values(run: _Run, arm: Arm, source: Source) -> dict[str, float]:
@@ -126,7 +119,7 @@ def _accuracies(run: _Run, arm: Arm, decoding: str) -> dict[str, float]:
     from lalp.evaluation.accuracy import paper_table
     from lalp.evaluation.evaluate import load_results
 
-    seeds = run.pipeline.seeds if arm.pool else run.pipeline.seeds[:1]
+    seeds = run.plan.seeds if arm.pool else run.plan.seeds[:1]
     paths = [Path(result_file(run.root, arm, seed, decoding)) for seed in seeds]
     results = {str(path): load_results(path) for path in paths if path.exists()}
     if not results:
@@ -155,43 +148,29 @@ def _mean_scores(run: _Run, arm: Arm) -> dict[str, float]:
         return {}
     frame = load_scores(path)
     means = {}
-    for title, column in {"GALP": "galp", "LALP": lalp_column(run.pipeline.main_window)}.items():
+    for title, column in {"GALP": "galp", "LALP": lalp_column(run.plan.main_window)}.items():
         ranking = rank_teachers(frame, column).set_index("teacher")
-        means[title] = float(ranking["mean"].get(_teacher_run(run.pipeline, arm), math.nan))
+        means[title] = float(
+            ranking["mean"].get(run.plan.teacher_name(arm.pool, arm.teacher), math.nan)
+        )
     return means
 
 
 def _teacher_mix(run: _Run, arm: Arm) -> dict[str, float]:
     """Percent of an arm's selection by teacher, under the paper's names; mean over seeds."""
-    paths = [Path(mix_file(run.root, arm, seed)) for seed in run.pipeline.seeds]
+    paths = [Path(mix_file(run.root, arm, seed)) for seed in run.plan.seeds]
     mixes = [json.loads(p.read_text("utf-8"))["teacher_mix"] for p in paths if p.exists()]
     shares = {}
     for name in TABLES["8"].frame.columns if mixes else []:
-        found = _teacher_run(run.pipeline, Arm(arm.student, arm.pool, teacher=name))
+        found = run.plan.teacher_name(arm.pool, name)
         shares[name] = sum(mix.get(found, {}).get("percent", 0.0) for mix in mixes) / len(mixes)
     return shares
 
 
-def _teacher_run(pipeline: Pipeline, arm: Arm) -> str:
-    published = arm.pool == "limo" and arm.teacher in pipeline.published
-    return arm.teacher if published else model_run(pipeline, arm.teacher).name
-
-
-def _notes(pipeline: Pipeline, number: str) -> tuple[str, ...]:
-    rows = {name for row in table_arms(pipeline, number) for name in row}
-    notes = [f"{o} ran in the place of {n}" for n, o in stand_ins(pipeline).items() if n in rows]
-    return (*notes, *TABLES[number].notes)
-
-
 def write_tables(tables: list[TableBeside], path: str | Path) -> None:
     """Write the tables as JSON, with the reason for every table that is not among them."""
-    value = {
-        "tables": {table.number: table.as_dict() for table in tables},
-        "not_produced": NOT_PRODUCED,
-    }
-    with atomic_path(path) as temporary:
-        text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    by_number = {table.number: table.as_dict() for table in tables}
+    write_json(path, {"tables": by_number, "not_produced": NOT_PRODUCED})
 
 
 def tables_text(tables: list[TableBeside]) -> str:

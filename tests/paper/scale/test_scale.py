@@ -44,16 +44,15 @@ from lalp.paper.scale.costs import (
 from lalp.paper.scale.dryrun import call_here, dry_run, models_needed, shrink
 from lalp.paper.scale.models import GPUS, MODELS, Gpu, ModelFacts
 from lalp.paper.scale.run import adopt_stage, choose_stages, describe_output, is_done, run_stages
-from lalp.paper.scale.settings import (
+from lalp.paper.scale.plan import (
     EVALUATED_ONLY,
     NOT_PRODUCED,
     SOURCES,
     TEACHERS,
     Arm,
-    Pipeline,
+    Plan,
     arm_of_row,
-    load_pipeline,
-    parse_pipeline,
+    load_plan,
     plan_needs,
     table_arms,
 )
@@ -65,6 +64,7 @@ from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import save_pool
 from lalp.scoring import costs
+from lalp.settings import parse_settings
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
@@ -82,8 +82,8 @@ def packaged(name: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def paper() -> Pipeline:
-    return load_pipeline("paper")
+def paper() -> Plan:
+    return load_plan("paper")
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +108,16 @@ def option(stage: Stage, name: str) -> str:
     ("change", "message"),
     [
         ({"colour": "red"}, "unknown key 'colour'"),
-        ({"seeds": None}, "key 'seeds' must be a list of int values"),
-        ({"seeds": []}, "key 'seeds' must be a list of int values"),
+        ({"seeds": None}, "key 'seeds' should be a valid list"),
+        ({"seeds": []}, "key 'seeds' List should have at least 1 item"),
         ({"seeds": [0, 0]}, "key 'seeds': 0 is given twice"),
-        ({"seeds": [True]}, "key 'seeds' must be a list of int values"),
-        ({"gpus": 0}, "key 'gpus' must be a whole number from 1"),
-        ({"gpus": True}, "key 'gpus' must be a whole number from 1"),
-        ({"recipe": ""}, "key 'recipe' must be a str value"),
-        ({"controls": 1}, "key 'controls' must be a bool value"),
+        ({"seeds": [True]}, "key 'seeds', item 1, should be a valid integer"),
+        ({"gpus": 0}, "key 'gpus' should be greater than 0"),
+        ({"gpus": True}, "key 'gpus' should be a valid integer"),
+        ({"recipe": ""}, "key 'recipe' String should have at least 1 character"),
+        ({"controls": 1}, "key 'controls' should be a valid boolean"),
         ({"tables": ["4"]}, "'4' is not produced: choose from 1, 2, 3, 8"),
-        ({"tables": [3]}, "key 'tables' must be a list of str values"),
+        ({"tables": [3]}, "key 'tables', item 1, should be a valid string"),
         ({"students": ["GPT-2"]}, "there are no facts about model 'GPT-2'"),
         ({"stand_ins": [B7]}, f"'{B7}' must be NAME=OTHER"),
         ({"stand_ins": [f"{B7}=GPT-2"]}, "no facts about model 'GPT-2'"),
@@ -126,14 +126,14 @@ def option(stage: Stage, name: str) -> str:
         ({"window_student": "LIMO-32B"}, "'window_student' must be one of 'students'"),
         ({"main_window": "4x"}, "window '4x' is not understood"),
         ({"splitter": "llm"}, "llm needs 'llm_url' and 'llm_model'"),
-        ({"backend": "sglang"}, "'sglang' is neither vllm nor transformers"),
+        ({"backend": "sglang"}, "key 'backend' should be 'vllm' or 'transformers'"),
         ({"gpu": "TPU"}, "no facts about GPU 'TPU'"),
     ],
 )
 def test_a_bad_setting_is_one_clear_error(change, message):
     text = yaml.safe_dump(packaged("paper") | change)
-    with pytest.raises(InputError, match=r"^here: ") as error:
-        parse_pipeline(text, "here")
+    with pytest.raises(InputError, match=r"^here[:,]") as error:
+        parse_settings(text, "here", Plan)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -141,11 +141,11 @@ def test_a_bad_setting_is_one_clear_error(change, message):
 @pytest.mark.parametrize("name", ["paper", "gpu"])
 def test_every_key_is_needed(name):
     values = packaged(name)
-    assert set(values) == {item.name for item in dataclasses.fields(Pipeline)}
+    assert set(values) == {item.name for item in dataclasses.fields(Plan)}
     for key in values:
         rest = {other: value for other, value in values.items() if other != key}
         with pytest.raises(InputError, match=f"key '{key}' is missing"):
-            parse_pipeline(yaml.safe_dump(rest), "here")
+            parse_settings(yaml.safe_dump(rest), "here", Plan)
 
 
 @pytest.mark.parametrize(
@@ -153,12 +153,12 @@ def test_every_key_is_needed(name):
 )
 def test_a_file_that_is_no_mapping_is_refused(text, message):
     with pytest.raises(InputError, match=message):
-        parse_pipeline(text, "here")
+        parse_settings(text, "here", Plan)
 
 
 def test_other_profiles_are_told_where_they_run():
-    with pytest.raises(InputError, match="no pipeline for profile 'cpu': choose gpu or paper"):
-        load_pipeline("cpu")
+    with pytest.raises(InputError, match="no plan for profile 'cpu': choose gpu or paper"):
+        load_plan("cpu")
 
 
 # --- tables to arms ----------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def check_order(stages) -> None:
 
 @pytest.mark.parametrize("name", ["paper", "gpu"])
 def test_stages_read_what_earlier_ones_wrote(name):
-    check_order(make_stages(load_pipeline(name), Place("run"), name))
+    check_order(make_stages(load_plan(name), Place("run"), name))
 
 
 @settings(max_examples=40, deadline=None)
@@ -302,8 +302,8 @@ def test_any_choice_of_tables_is_in_order(paper, tables, students, seeds, publis
     assert {f"{name}-s{seed}" for name in trained for seed in seeds} <= models
 
 
-def any_columns(pipeline: Pipeline, arm: Arm) -> bool:
-    return any(need.columns for need in plan_needs(pipeline) if need.arm == arm)
+def any_columns(plan: Plan, arm: Arm) -> bool:
+    return any(need.columns for need in plan_needs(plan) if need.arm == arm)
 
 
 def parse_command(words: tuple[str, ...]) -> None:
@@ -318,13 +318,13 @@ def parse_command(words: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("name", ["paper", "gpu"])
 def test_every_command_line_is_one_that_lalp_reads(name):
-    pipeline = load_pipeline(name)
-    for chosen, place in [(pipeline, Place("run")), shrink(pipeline, "dry")]:
+    plan = load_plan(name)
+    for chosen, place in [(plan, Place("run")), shrink(plan, "dry")]:
         for stage in make_stages(chosen, place, name):
             for words in stage.command:
                 parse_command(words)
     with_server = dataclasses.replace(
-        pipeline, splitter="llm", llm_url="http://localhost:8000/v1", llm_model="m"
+        plan, splitter="llm", llm_url="http://localhost:8000/v1", llm_model="m"
     )
     for stage in make_stages(with_server, Place("run"), name):
         if stage.kind == "segment":
@@ -402,7 +402,7 @@ def test_recipes_and_launchers(stages):
 
 
 def test_one_gpu_needs_no_launcher_unless_states_go_to_the_host():
-    gpu = load_pipeline("gpu")
+    gpu = load_plan("gpu")
     assert stage_of(make_stages(gpu, Place("run"), "gpu"), f"train-{B7}_limo_lalp-s0").command[0][
         0
     ] == ("accelerate")
@@ -412,7 +412,7 @@ def test_one_gpu_needs_no_launcher_unless_states_go_to_the_host():
 
 
 def test_stand_ins_run_under_the_papers_file_names():
-    made = make_stages(load_pipeline("gpu"), Place("run"), "gpu")
+    made = make_stages(load_plan("gpu"), Place("run"), "gpu")
     sample = stage_of(made, "sample-limo-QwQ-32B-table5-greedy")
     assert option(sample, "--model") == "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
     assert option(sample, "--teacher") == "DeepSeek-R1-Distill-Qwen-7B"
@@ -1050,9 +1050,9 @@ def test_outputs_are_read_before_they_count(tmp_path):
 _CHAIN = """
 import sys, time
 from pathlib import Path
-from lalp.paper.scale import run as pipeline_run
+from lalp.paper.scale import run as scale_run
 from lalp.paper.scale.stages import Stage
-pipeline_run.describe_output = lambda path: Path(path).read_text()
+scale_run.describe_output = lambda path: Path(path).read_text()
 def call(words, stdout, log):
     out, *read = words[1:]
     time.sleep(0.03)
@@ -1065,7 +1065,7 @@ def call(words, stdout, log):
 stages = [Stage(str(n), "select", ("3",), (("toy", f"{n}.txt", *([f"{n-1}.txt"] if n else [])),),
           (f"{n-1}.txt",) if n else (), (f"{n}.txt",)) for n in range(6)]
 print("ready", flush=True)
-pipeline_run.run_stages(stages, "root", call=call)
+scale_run.run_stages(stages, "root", call=call)
 """
 
 
@@ -1164,7 +1164,7 @@ def test_table_1_has_thirds_as_columns_and_seeds_are_averaged(paper, tmp_path):
 
 
 def test_an_empty_run_is_refused(paper, tmp_path):
-    with pytest.raises(InputError, match="holds no results of this pipeline"):
+    with pytest.raises(InputError, match="holds no results of this plan"):
         collect_tables(paper, tmp_path)
 
 
@@ -1180,7 +1180,7 @@ def run_lalp(monkeypatch, capsys, command: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("lalp.paper.scale plan --profile cpu", "no pipeline for profile 'cpu'"),
+        ("lalp.paper.scale plan --profile cpu", "no plan for profile 'cpu'"),
         ("lalp.paper.scale plan --stage nothing", "no stage is called 'nothing'"),
         ("lalp.paper.scale run --adopt", "--adopt takes the outputs of named stages"),
         ("lalp.paper.scale run --stage merge-limo", "stage merge-limo reads"),
@@ -1242,9 +1242,9 @@ def test_the_plan_on_the_command_line(monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", ["paper", "gpu"])
 def test_a_dry_run_has_the_same_stages(name):
-    pipeline = load_pipeline(name)
-    small, place = shrink(pipeline, "dry")
-    real, toy = make_stages(pipeline, Place("run"), name), make_stages(small, place, name)
+    plan = load_plan(name)
+    small, place = shrink(plan, "dry")
+    real, toy = make_stages(plan, Place("run"), name), make_stages(small, place, name)
     assert [stage.name for stage in real] == [stage.name for stage in toy]
     for one, other in zip(real, toy, strict=True):
         assert one.kind == other.kind
@@ -1278,8 +1278,8 @@ def test_a_dry_run_of_one_table_in_small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    some = dataclasses.replace(load_pipeline("gpu"), tables=["3", "8"], controls=False)
-    options = {"pipeline": some, "processes": ("train",)}
+    some = dataclasses.replace(load_plan("gpu"), tables=["3", "8"], controls=False)
+    options = {"plan": some, "processes": ("train",)}
     fresh = []
     reports = dry_run(
         "gpu", "dry", **options, on_report=lambda r, new: fresh.append(r.stage.kind if new else "")

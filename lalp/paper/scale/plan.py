@@ -1,9 +1,7 @@
-"""The paper's experiment from sampling to its tables, as a list of stages made by pure functions.
+"""A plan of the paper's experiment: its settings, and the arms that its tables need.
 
-A stage is command lines with the files they read and write. `make_stages` writes them for the
-tables that a pipeline file names: which rows of which table need which trained student is stated in
-`SOURCES`, rows themselves are those of `lalp.paper.tables`. `lalp.paper.scale.costs` says what the
-stages cost, `lalp.paper.scale.run` runs them.
+A plan names tables of the paper. `SOURCES` says which trained students (arms) the rows of a table
+need; the rows are those of `lalp.paper.tables`. `lalp.paper.scale.stages` makes stages of them.
 """
 
 from __future__ import annotations
@@ -12,7 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+from pydantic import dataclasses as records
 
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS
@@ -21,10 +22,12 @@ from lalp.paper.scale.models import ModelFacts, find_gpu, find_model
 from lalp.paper.tables import BENCHMARKS as MATH_COLUMNS
 from lalp.paper.tables import DEEPSEEK, GEMMA, QWEN3, QWEN72B, QWQ, STUDENT_32B, TABLES
 from lalp.scoring.windows import parse_windows
-from lalp.settings import read_keys
+from lalp.settings import STRICT, parse_settings
 
-PIPELINES = ("gpu", "paper")
+PLANS = ("gpu", "paper")
 DECODINGS = ("greedy", "sampled")
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[str], Field(min_length=1)]
 
 # The paper's student models that others trained are evaluated only (Sec. C.14).
 EVALUATED_ONLY = ("LIMO-32B", "Sky-T1-32B-Preview", "OpenThinker2-32B")
@@ -87,9 +90,9 @@ NOT_PRODUCED: dict[str, str] = {
 # --- settings --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """Settings of a pipeline: one flat YAML file.
+@records.dataclass(frozen=True, config=STRICT)
+class Plan:
+    """What is run of the paper's experiment, and where: one flat YAML file.
 
     Attributes:
         tables: Numbers of the paper's tables to produce.
@@ -123,129 +126,101 @@ class Pipeline:
         big_accelerate: The same for students whose training states do not fit the GPUs.
     """
 
-    tables: list[str]
-    students: list[str]
+    tables: Texts
+    students: Texts
     controls: bool
     window_student: str
     stand_ins: list[str]
     published: list[str]
-    limo_prompts: int
-    math_prompts: int
-    code_prompts: int
-    min_teachers: int
-    splitter: str
+    limo_prompts: PositiveInt
+    math_prompts: PositiveInt
+    code_prompts: PositiveInt
+    min_teachers: PositiveInt
+    splitter: Text
     llm_url: str
     llm_model: str
-    main_window: str
+    main_window: Text
     sweep_windows: list[str]
-    seeds: list[int]
-    recipe: str
-    large_recipe: str
-    short_recipe: str
+    seeds: Annotated[list[int], Field(min_length=1)]
+    recipe: Text
+    large_recipe: Text
+    short_recipe: Text
     everything: bool
-    backend: str
+    backend: Literal["vllm", "transformers"]
     gpu: str
-    gpus: int
+    gpus: PositiveInt
     big_gpu: str
-    big_gpus: int
-    accelerate: str
-    big_accelerate: str
+    big_gpus: PositiveInt
+    accelerate: Text
+    big_accelerate: Text
 
-
-# May be empty: nothing is asked for then.
-_OPTIONAL = frozenset(
-    {"stand_ins", "published", "sweep_windows", "window_student", "llm_url", "llm_model"}
-)
-
-
-def load_pipeline(name: str) -> Pipeline:
-    """Load one of the pipelines that come with the project.
-
-    Raises:
-        InputError: If there is no such pipeline, or its file does not fit `Pipeline`.
-    """
-    if name not in PIPELINES:
-        raise InputError(
-            f"there is no pipeline for profile {name!r}: choose {' or '.join(PIPELINES)} (the "
-            "smaller profiles are run by the notebooks: make all)"
-        )
-    text = files("lalp").joinpath("paper", "scale", "plans", f"{name}.yaml").read_text("utf-8")
-    return parse_pipeline(text, f"pipeline {name!r}")
-
-
-def parse_pipeline(text: str, where: str) -> Pipeline:
-    """Read a pipeline from YAML text.
-
-    Raises:
-        InputError: If a key is unknown, missing or of the wrong type, or a value names nothing
-            that exists; ``where`` begins the message.
-    """
-    values = read_keys(text, where, Pipeline)
-    known = get_type_hints(Pipeline)
-    for key, value in values.items():
-        _check_type(where, key, value, known[key])
-    pipeline = Pipeline(**values)
-    try:
-        _check_values(pipeline)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    return pipeline
-
-
-def _check_type(where: str, key: str, value: Any, expected: Any) -> None:
-    if get_origin(expected) is list:
-        (item,) = get_args(expected)
-        fits = isinstance(value, list) and all(type(v) is item for v in value)
-        fits = fits and (bool(value) or key in _OPTIONAL)
-        wanted = f"a list of {item.__name__} values"
-    else:
-        fits = type(value) is expected and not (expected is int and value < 1)
-        fits = fits and (value != "" or key in _OPTIONAL)
-        wanted = "a whole number from 1" if expected is int else f"a {expected.__name__} value"
-    if not fits:
-        raise InputError(f"{where}: key {key!r} must be {wanted}, not {value!r}")
-
-
-def _check_values(pipeline: Pipeline) -> None:
-    """Refuse values that name nothing: a week of GPU time is too late to find out."""
-    for number in pipeline.tables:
-        if number not in SOURCES:
-            raise InputError(
-                f"key 'tables': {number!r} is not produced: choose from {', '.join(SOURCES)}"
-            )
-    for pair in pipeline.stand_ins:
-        if pair.count("=") != 1:
-            raise InputError(f"key 'stand_ins': {pair!r} must be NAME=OTHER")
-    named = [*pipeline.students, *pipeline.published, *stand_ins(pipeline), pipeline.window_student]
-    for name in [*named, *stand_ins(pipeline).values()]:
-        if name:
+    @model_validator(mode="after")
+    def _names_what_exists(self) -> Plan:
+        """Refuse values that name nothing: after a week of GPU time is too late to find out."""
+        for number in self.tables:
+            if number not in SOURCES:
+                known = ", ".join(SOURCES)
+                raise ValueError(f"key 'tables': {number!r} is not produced: choose from {known}")
+        for pair in self.stand_ins:
+            if pair.count("=") != 1:
+                raise ValueError(f"key 'stand_ins': {pair!r} must be NAME=OTHER")
+        others = [*self.published, *self.replaced, *self.replaced.values()]
+        for name in filter(None, [*self.students, *others, self.window_student]):
             find_model(name)
-    if pipeline.window_student and pipeline.window_student not in pipeline.students:
-        raise InputError("key 'window_student' must be one of 'students'")
-    if bool(pipeline.window_student) != bool(pipeline.sweep_windows):
-        raise InputError("keys 'window_student' and 'sweep_windows' go together")
-    for name in pipeline.published:
-        if name not in TEACHERS["limo"]:
-            raise InputError(f"key 'published': {name!r} is no teacher of the LIMO prompts")
-    if repeated := [n for n in pipeline.seeds if pipeline.seeds.count(n) > 1]:
-        raise InputError(f"key 'seeds': {repeated[0]} is given twice")
-    parse_windows([pipeline.main_window, *pipeline.sweep_windows])
-    if pipeline.splitter == "llm" and not (pipeline.llm_url and pipeline.llm_model):
-        raise InputError("key 'splitter': llm needs 'llm_url' and 'llm_model'")
-    if pipeline.backend not in ("vllm", "transformers"):
-        raise InputError(f"key 'backend': {pipeline.backend!r} is neither vllm nor transformers")
-    find_gpu(pipeline.gpu)
-    find_gpu(pipeline.big_gpu)
+        if self.window_student and self.window_student not in self.students:
+            raise ValueError("key 'window_student' must be one of 'students'")
+        if bool(self.window_student) != bool(self.sweep_windows):
+            raise ValueError("keys 'window_student' and 'sweep_windows' go together")
+        for name in self.published:
+            if name not in TEACHERS["limo"]:
+                raise ValueError(f"key 'published': {name!r} is no teacher of the LIMO prompts")
+        if repeated := [n for n in self.seeds if self.seeds.count(n) > 1]:
+            raise ValueError(f"key 'seeds': {repeated[0]} is given twice")
+        parse_windows([self.main_window, *self.sweep_windows])
+        if self.splitter == "llm" and not (self.llm_url and self.llm_model):
+            raise ValueError("key 'splitter': llm needs 'llm_url' and 'llm_model'")
+        find_gpu(self.gpu)
+        find_gpu(self.big_gpu)
+        return self
+
+    @property
+    def replaced(self) -> dict[str, str]:
+        """Models that run in the place of the paper's, by the paper's name."""
+        return dict(pair.split("=") for pair in self.stand_ins)
+
+    def model(self, name: str) -> ModelFacts:
+        """The model that runs where the paper has ``name``."""
+        return find_model(self.replaced.get(name, name))
+
+    def prompts(self, pool: str) -> int:
+        """Prompts of a pool at most."""
+        return getattr(self, f"{pool}_prompts")
+
+    def recipe_of(self, arm: Arm) -> str:
+        """Name of the recipe that an arm is trained with."""
+        if arm.pool == "math":
+            return self.short_recipe
+        return self.large_recipe if arm.student == STUDENT_32B else self.recipe
+
+    def teacher_name(self, pool: str, teacher: str) -> str:
+        """How a teacher is called in the pool's files: as the model that ran in its place."""
+        published = pool == "limo" and teacher in self.published
+        return teacher if published else self.model(teacher).name
 
 
-def stand_ins(pipeline: Pipeline) -> dict[str, str]:
-    """Models that run in the place of the paper's, by the paper's name."""
-    return dict(pair.split("=") for pair in pipeline.stand_ins)
+def load_plan(name: str) -> Plan:
+    """Load one of the plans that come with the project.
 
-
-def model_run(pipeline: Pipeline, name: str) -> ModelFacts:
-    """The model that runs where the paper has ``name``."""
-    return find_model(stand_ins(pipeline).get(name, name))
+    Raises:
+        InputError: If there is no such plan, or its file does not fit `Plan`.
+    """
+    if name not in PLANS:
+        raise InputError(
+            f"there is no plan for profile {name!r}: choose {' or '.join(PLANS)} (the smaller "
+            "profiles are run by the notebooks: make all)"
+        )
+    text = files("lalp.paper.scale").joinpath("plans", f"{name}.yaml").read_text("utf-8")
+    return parse_settings(text, f"plan {name!r}", Plan)
 
 
 # --- arms: rows of tables ----------------------------------------------------------------------
@@ -304,10 +279,10 @@ def arm_of_row(number: str, row: Sequence[str]) -> Arm:
     return Arm(student, pool, what[0])
 
 
-def table_arms(pipeline: Pipeline, number: str) -> dict[tuple[str, ...], Arm]:
-    """Arms of one table by row, of the pipeline's students only."""
+def table_arms(plan: Plan, number: str) -> dict[tuple[str, ...], Arm]:
+    """Arms of one table by row, of the plan's students only."""
     index = TABLES[number].frame.index
-    rows = [tuple(row) for row in index if row[0] in pipeline.students]
+    rows = [tuple(row) for row in index if row[0] in plan.students]
     if number == "1":
         columns = TABLES["1"].frame.columns
         rows = [(*row, column) for row in rows for column in columns]
@@ -329,49 +304,42 @@ class Need:
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def plan_needs(pipeline: Pipeline) -> list[Need]:
-    """Every arm of the pipeline once, in order of first need."""
+def plan_needs(plan: Plan) -> list[Need]:
+    """Every arm of the plan once, in order of first need."""
     tables: dict[Arm, list[str]] = {}
     columns: dict[Arm, dict[str, list[str]]] = {}
-    for number, arm, source in _uses(pipeline):
+    for number, arm, source in _uses(plan):
         tables.setdefault(arm, []).append(number)
         columns.setdefault(arm, {}).setdefault(source.decoding, []).extend(source.columns)
     return [
-        Need(arm, tuple(dict.fromkeys(numbers)), _columns(pipeline, columns[arm]))
+        Need(arm, tuple(dict.fromkeys(numbers)), _columns(plan, columns[arm]))
         for arm, numbers in tables.items()
     ]
 
 
-def _uses(pipeline: Pipeline) -> Iterator[tuple[str, Arm, Source]]:
-    for number in pipeline.tables:
-        for arm in table_arms(pipeline, number).values():
+def _uses(plan: Plan) -> Iterator[tuple[str, Arm, Source]]:
+    for number in plan.tables:
+        for arm in table_arms(plan, number).values():
             yield number, arm, SOURCES[number]
     long = SOURCES["3"]
-    if pipeline.controls and {"3", "10"} & set(pipeline.tables):
+    if plan.controls and {"3", "10"} & set(plan.tables):
         for student in TABLES["3"].frame.index.unique("student"):
-            if student in pipeline.students:
+            if student in plan.students:
                 yield "control", Arm(student, "limo", "control"), long
-    for window in pipeline.sweep_windows:
-        same = parse_windows([window]) == parse_windows([pipeline.main_window])
-        arm = Arm(pipeline.window_student, "limo", "lalp", window="" if same else window)
+    for window in plan.sweep_windows:
+        same = parse_windows([window]) == parse_windows([plan.main_window])
+        arm = Arm(plan.window_student, "limo", "lalp", window="" if same else window)
         yield "Fig. 9", arm, long
 
 
-def _columns(pipeline: Pipeline, wanted: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    if pipeline.everything:
+def _columns(plan: Plan, wanted: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    if plan.everything:
         return dict.fromkeys(DECODINGS, tuple(COLUMNS))
     return {
         decoding: tuple(column for column in COLUMNS if column in wanted[decoding])
         for decoding in DECODINGS
         if wanted.get(decoding)
     }
-
-
-def arm_recipe(pipeline: Pipeline, arm: Arm) -> str:
-    """Name of the recipe that an arm is trained with."""
-    if arm.pool == "math":
-        return pipeline.short_recipe
-    return pipeline.large_recipe if arm.student == STUDENT_32B else pipeline.recipe
 
 
 def accelerate_file(name: str) -> str:
@@ -387,10 +355,13 @@ def accelerate_file(name: str) -> str:
     if not path.is_file():
         known = ", ".join(sorted(item.stem for item in folder.glob("*.yaml")))
         raise InputError(f"there is no configuration {name!r} for accelerate: choose {known}")
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return _relative(path)
 
 
 def run_folder(kind: str, profile: str) -> str:
-    """Folder of a pipeline's outputs, below the build folder; relative where it can be."""
-    path = build_dir() / kind / profile
+    """Folder of a plan's outputs, below the build folder; relative where it can be."""
+    return _relative(build_dir() / kind / profile)
+
+
+def _relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
