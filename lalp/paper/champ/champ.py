@@ -14,61 +14,54 @@ mathematical expression ("Yes", "No integer solutions"): a guess is right too of
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from scipy.stats import binomtest
+import yaml
 
-from lalp.assets import champ_path
+from lalp.assets import Asset, locate
 from lalp.errors import InputError
-from lalp.files import atomic_path, fingerprint
+from lalp.files import atomic_path, digest, file_digest, fingerprint
 from lalp.grading.workers import grade_answers, grading_key
 from lalp.paper.champ.sentences import extract_from_sentence
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import save_pool
+from lalp.stats import wilson_interval
 
-SETTINGS = (
-    "0-Shot", "No C w/o H", "5-Shot", "Misleading C w/o H", "Name C w/o H", "Example C w/o H",
-    "Root C w/o H", "Direct C w/o H", "No C w/ H", "Misleading C w/ H", "Name C w/ H",
-    "Example C w/ H", "Root C w/ H", "Direct C w/ H", "Problem C w/o H", "Problem C w/ H",
-)  # fmt: skip
-"""Settings by how much help the teacher had that the student lacks: none ("No C w/o H" repeats
-0-Shot), worked examples, concepts (C), hints (H), a similar problem with its solution."""
+_ASSET = Asset("champ_dataset", "champ-dataset==1.0.0", "dataset_files/v0.json", 72_586_598)
+_FACTS = yaml.safe_load(files("lalp.paper.champ").joinpath("champ.yaml").read_text("utf-8"))
 
-PARTIAL_SETTINGS = ("1/3 Soln", "2/3 Soln")
-"""The teacher continues a partial solution here, so its response alone is not a whole solution."""
+SETTINGS: tuple[str, ...] = tuple(_FACTS["settings"])
+"""Settings that give whole solutions, the one with the least help first."""
 
-# The API behind these teachers did not report that a text hit the length limit.
-_UNREPORTED_LIMIT = ("PaLM 2 Medium",)
+PARTIAL_SETTINGS: tuple[str, ...] = tuple(_FACTS["partial_settings"])
+"""Settings in which the teacher continues a partial solution."""
+
 _STATEMENT = re.compile(
     r"(?i)(?:yes|no)\b|there are no|such a|it is not|the sequence|the function|the limit does not|"
     r"monotonically|always|infinitely|\w+\(n\)[<>]|.*\.\.\."
 )
 _ALTERNATIVES = r", or (?:equivalently|approximately|an equivalent form such as) "
-_LEFT_OUT = {
-    "not gradable": "the reference is not a mathematical expression",
-    "wrong": "the answer is wrong",
-    "no answer": "the final sentence does not state one readable answer",
-    "timeout": "grading ran out of time",
-    "error": "grading failed",
-}
+
+# --- Reading -----------------------------------------------------------------------------------
 
 
-# ---------------------------------------------------------------------------------------------
-# Reading
-# ---------------------------------------------------------------------------------------------
+def champ_path() -> Path:
+    """CHAMP's JSON file: 270 competition problems and four teachers' solutions.
+
+    Raises:
+        InputError: If the package is missing or holds another file.
+    """
+    return locate(_ASSET)
 
 
 def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
@@ -129,7 +122,7 @@ def _final_turns(
         reason = "the solution was cut off at the teacher's length limit"
     elif None in texts:
         reason = "the solution or its answer is empty"
-    elif teacher in _UNREPORTED_LIMIT and not looks_finished(texts[0]):
+    elif teacher in _FACTS["unreported_limit"] and not looks_finished(texts[0]):
         reason = "the solution breaks off"
     else:
         reason = None
@@ -151,9 +144,7 @@ def looks_finished(text: str) -> bool:
     return closed and text.endswith(("!", "$", ")", "]", "}", "`", '"', "|"))
 
 
-# ---------------------------------------------------------------------------------------------
-# Grading
-# ---------------------------------------------------------------------------------------------
+# --- Grading ----------------------------------------------------------------------------------
 
 
 def reference_expressions(answer: str) -> tuple[str, ...]:
@@ -187,31 +178,19 @@ def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -
         ``unusable`` (see ``reason_unusable``) or ``not gradable`` (the reference is a statement);
         and ``correct``.
     """
-    graded = attempts.copy()
-    references = {answer: reference_expressions(answer) for answer in attempts["answer"].unique()}
-    gradable = attempts["reason_unusable"].isna() & attempts["answer"].map(
-        lambda a: bool(references[a])
-    )
+    golds = {answer: reference_expressions(answer) for answer in attempts["answer"].unique()}
+    usable = attempts["reason_unusable"].isna()
+    gradable = usable & attempts["answer"].map(golds).map(bool)
     questions = attempts.loc[gradable, ["prompt", "answer", "final_answer"]].drop_duplicates()
-    outcomes = _grade_sentences(
-        questions, references, cache_dir / "champ_grades.jsonl", num_workers
-    )
+    outcomes = _grade_sentences(questions, golds, cache_dir / "champ_grades.jsonl", num_workers)
+    columns = (attempts["prompt"], attempts["final_answer"], usable, gradable)
     found = [
-        outcomes[prompt, sentence]
-        if can_grade
-        else (None, "not gradable" if pd.isna(reason) else "unusable")
-        for prompt, sentence, reason, can_grade in zip(
-            attempts["prompt"],
-            attempts["final_answer"],
-            attempts["reason_unusable"],
-            gradable,
-            strict=True,
-        )
+        outcomes[prompt, sentence] if can else (None, "not gradable" if whole else "unusable")
+        for prompt, sentence, whole, can in zip(*columns, strict=True)
     ]
-    graded["extracted"] = pd.Series([text for text, _ in found], index=graded.index, dtype="str")
-    graded["outcome"] = pd.Series(
-        [outcome for _, outcome in found], index=graded.index, dtype="str"
-    )
+    graded = attempts.copy()
+    graded["extracted"] = pd.Series([text for text, _ in found], graded.index, dtype="str")
+    graded["outcome"] = pd.Series([outcome for _, outcome in found], graded.index, dtype="str")
     graded["correct"] = graded["outcome"] == "correct"
     return graded
 
@@ -224,27 +203,19 @@ def _grade_sentences(
         (prompt, sentence, references[answer], extract_from_sentence(sentence, prompt))
         for prompt, answer, sentence in questions.itertuples(index=False)
     ]
-    # Boxed, the extracted text is taken as it is by the grader's own extraction.
-    pairs = [
-        (gold, f"\\boxed{{{text}}}")
-        for *_, golds, text in read
-        if text is not None
-        for gold in golds
-    ]
+    # The grader takes a boxed text as it is.
+    pairs = [(gold, f"\\boxed{{{text}}}") for *_, golds, text in read if text for gold in golds]
     grades = dict(
         zip(pairs, grade_answers(pairs, num_workers=num_workers, cache=cache), strict=True)
     )
     outcomes = {}
     for prompt, sentence, golds, text in read:
-        each = (
-            [grades[gold, f"\\boxed{{{text}}}"].outcome for gold in golds]
-            if text
-            else ["no answer"]
-        )
-        outcome = "correct" if "correct" in each else each[0]
+        each = [grades[gold, f"\\boxed{{{text}}}"].outcome for gold in golds if text]
+        outcome = "correct" if "correct" in each else next(iter(each), "no answer")
         if outcome == "correct" and prompt.startswith("Factorize"):
+            # x^4-1 equals its factorization, but is none.
             complete = num_factors(text) >= num_factors(golds[0])
-            outcome = "correct" if complete else "wrong"  # x^4-1 equals its factorization
+            outcome = "correct" if complete else "wrong"
         outcomes[prompt, sentence] = (text, outcome)
     return outcomes
 
@@ -272,33 +243,23 @@ def teacher_accuracy(graded: pd.DataFrame) -> pd.DataFrame:
         ``gradable``, ``correct``, ``accuracy`` and its 95 % Wilson interval ``low``, ``high``. Over
         all settings the same problems are attempted again and again: that interval is too narrow.
     """
-    rows = []
-    for settings in ("all", "0-Shot"):
-        part = graded if settings == "all" else graded[graded["setting"] == settings]
-        for teacher in graded["teacher"].unique():
-            mine = part[part["teacher"] == teacher]
-            gradable = mine[mine["answer"].map(lambda answer: bool(reference_expressions(answer)))]
-            counts = {
-                "attempts": len(mine),
-                "usable": int(mine["reason_unusable"].isna().sum()),
-                "gradable": len(gradable),
-                "correct": int(gradable["correct"].sum()),
-            }
-            rows.append({"teacher": teacher, "settings": settings} | counts | _rate(counts))
-    return pd.DataFrame(rows)
+    table = graded.assign(
+        attempts=1,
+        usable=graded["reason_unusable"].isna(),
+        gradable=graded["answer"].map(reference_expressions).map(bool),
+        settings="all",
+    )
+    table = pd.concat([table, table[table["setting"] == "0-Shot"].assign(settings="0-Shot")])
+    grouped = table.groupby(["settings", "teacher"], sort=False)
+    found = grouped[["attempts", "usable", "gradable", "correct"]].sum().reset_index()
+    found.insert(0, "teacher", found.pop("teacher"))
+    found["accuracy"] = found["correct"] / found["gradable"]
+    trials = zip(found["accuracy"], found["gradable"], strict=True)
+    found[["low", "high"]] = [wilson_interval(*trial) for trial in trials]
+    return found
 
 
-def _rate(counts: Mapping[str, int]) -> dict[str, float]:
-    if counts["gradable"] == 0:
-        return dict.fromkeys(("accuracy", "low", "high"), math.nan)
-    test = binomtest(counts["correct"], counts["gradable"])
-    interval = test.proportion_ci(0.95, method="wilson")
-    return {"accuracy": test.statistic, "low": interval.low, "high": interval.high}
-
-
-# ---------------------------------------------------------------------------------------------
-# The pool
-# ---------------------------------------------------------------------------------------------
+# --- The pool ----------------------------------------------------------------------------------
 
 
 def build_champ_pool(graded: pd.DataFrame) -> Pool:
@@ -338,18 +299,10 @@ def build_champ_pool(graded: pd.DataFrame) -> Pool:
 
 def _in_pool_order(graded: pd.DataFrame) -> pd.DataFrame:
     """The attempts by problem, teacher (both as they first appear) and rank of the setting."""
-    ranks = pd.DataFrame(
-        {
-            "problem": pd.factorize(graded["prompt_id"])[0],
-            "teacher": pd.factorize(graded["teacher"])[0],
-            "setting": graded["setting"].map(_setting_rank).to_numpy(),
-        }
-    )
-    return graded.iloc[ranks.sort_values(list(ranks.columns), kind="stable").index]
-
-
-def _setting_rank(setting: str) -> int:
-    return SETTINGS.index(setting) if setting in SETTINGS else len(SETTINGS)
+    ranks = {setting: place for place, setting in enumerate(SETTINGS)}
+    settings = graded["setting"].map(ranks).fillna(len(ranks))
+    teachers, problems = (pd.factorize(graded[name])[0] for name in ("teacher", "prompt_id"))
+    return graded.iloc[np.lexsort((settings, teachers, problems))]
 
 
 def _why_left_out(row: Any) -> str | None:
@@ -360,7 +313,7 @@ def _why_left_out(row: Any) -> str | None:
         return "the teacher was given a part of the solution"
     if row.outcome == "correct" and not _mentions_answer(row):
         return "the solution never mentions the number that its summary states"
-    return _LEFT_OUT.get(row.outcome)
+    return _FACTS["left_out"].get(row.outcome)
 
 
 def _mentions_answer(row: Any) -> bool:
@@ -395,42 +348,31 @@ def champ_pool(cache_dir: Path, num_workers: int = 2) -> tuple[Pool, pd.DataFram
     them as long as CHAMP's file and the code that reads and grades it are the same.
     """
     path = champ_path()
-    own = fingerprint("paper.champ")
-    key = f"CHAMP {_sha256(path)}, lalp champ {own}, {grading_key()}"
-    graded = _read_graded(cache_dir / "champ_graded.parquet", key)
+    own = [fingerprint("paper.champ"), _FACTS]
+    key = digest([file_digest(path), own, grading_key()])
+    kept = cache_dir / "champ_graded.parquet"
+    graded = _read_graded(kept, key)
     if graded is None:
         graded = grade_champ(load_champ_attempts(path), cache_dir, num_workers)
-        _write_graded(graded, cache_dir / "champ_graded.parquet", key)
+        with atomic_path(kept) as temporary:
+            marked = graded.copy(deep=False)
+            marked.attrs["key"] = key
+            marked.to_parquet(temporary, compression="zstd")
     pool = build_champ_pool(graded)
     _save_if_new(pool, cache_dir / "champ_pool.jsonl")
     return pool, graded
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read_graded(path: Path, key: str) -> pd.DataFrame | None:
-    """The cached table, or None if there is none under this key."""
+    """The kept table, or None if there is none under this key."""
     if not path.exists():
         return None
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
         warnings.warn(f"{path}: not a whole Parquet file ({error}); grading anew", stacklevel=3)
         return None
-    same = (table.schema.metadata or {}).get(b"lalp_key", b"").decode() == key
-    return table.to_pandas() if same else None
-
-
-def _write_graded(graded: pd.DataFrame, path: Path, key: str) -> None:
-    table = pa.Table.from_pandas(graded, preserve_index=False)
-    table = table.replace_schema_metadata(
-        (table.schema.metadata or {}) | {b"lalp_key": key.encode()}
-    )
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    return table if table.attrs.pop("key", None) == key else None
 
 
 def _save_if_new(pool: Pool, path: Path) -> None:

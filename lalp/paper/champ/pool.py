@@ -72,30 +72,6 @@ def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
     )
 
 
-def pool_verdicts(lengths: pd.DataFrame) -> list[Verdict]:
-    """What this run says on the paper's description of its responses (Secs. 3.2 and 4)."""
-    medians = lengths.groupby("teacher")["num_tokens"].median()
-    shortest, longest = medians.min(), medians.max()
-    return [
-        Verdict(
-            "Teachers differ in verbosity (Sec. 4)",
-            "substantially",
-            f"median tokens per response {shortest:.0f} to {longest:.0f}",
-            "holds" if longest > 1.5 * shortest else "does not hold",
-            "held to hold from a factor of 1.5 on",
-            where="Sec. 4",
-        ),
-        Verdict(
-            "Traces are long (Sec. 3.2)",
-            "over 12,000 tokens",
-            f"{lengths['num_tokens'].max()} tokens at most",
-            "holds" if medians.min() > 12_000 else "not testable at this scale",
-            "the paper's teachers think aloud at length",
-            where="Sec. 3.2",
-        ),
-    ]
-
-
 def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> pd.DataFrame:
     """Keep a notebook's verdicts for `09_paper_vs_run`; returns them as a table.
 

@@ -479,7 +479,7 @@ def test_champ_pool_follows_the_data_and_the_versions(fake_champ, tmp_path, monk
     changed, _ = champ_pool(cache)
     assert len(changed.responses) == len(pool.responses) - 1
     stale = (cache / "champ_graded.parquet").read_bytes()
-    monkeypatch.setattr(champ, "code_of", lambda module: "other code")
+    monkeypatch.setattr(champ, "fingerprint", lambda package: "other code")
     champ_pool(cache)
     assert (cache / "champ_graded.parquet").read_bytes() != stale
 
