@@ -15,45 +15,54 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
-from lalp.paper.coverage import measure, plots, run
+from lalp.paper.coverage import measure, neighbors, plots, texts
 from lalp.paper.coverage.measure import (
-    ALL,
     ALL_CANDIDATES,
-    CHUNKS,
     EQUAL_NUMBERS,
-    PIECES,
-    RESPONSES,
-    STEPS,
-    Comparison,
     Contrast,
-    Interval,
-    Level,
-    assign_folds,
+    category_table,
     contrast,
     contrast_levels,
+    group_table,
+    mean_interval,
+    nearer_steps,
+    nearness_by_prompt,
+    nearness_curves,
+    prompt_means,
+    similarity_sweep,
+    teacher_table,
+)
+from lalp.paper.coverage.neighbors import (
+    ALL,
+    Comparison,
+    assign_folds,
     cosines_by_count,
-    excerpt,
     expected_largest,
     expected_nearest,
     find_neighbors,
-    group_table,
     hold_out,
-    mean_interval,
-    nearer_steps,
     nearest_neighbors,
-    nearness_by_prompt,
-    nearness_curves,
-    permute_lengths,
-    prompt_means,
-    shared_boundaries,
-    similarity_sweep,
+    neighbor_examples,
+    save_neighbors,
     smallest_choice,
     split_by_teacher,
-    teacher_table,
+)
+from lalp.paper.coverage.texts import (
+    CHUNKS,
+    PIECES,
+    RESPONSES,
+    STEPS,
+    Level,
+    excerpt,
+    permute_lengths,
+    prompt_categories,
+    shared_boundaries,
     truncation_table,
 )
 from lalp.pools.reading import load_pool
+from lalp.stats import Estimate
 from lalp.steps.sentences import split_sentences
+from tests.paper.verdict_cells import run_verdict_cells
 
 DRAWS = {"num_resamples": 500, "seed": 0}
 
@@ -95,8 +104,8 @@ def world(num_prompts: int, per_response: int, seed: int, dim: int = 24) -> Leve
 def test_blocked_search_equals_the_plain_product(num_queries, num_candidates, seed, blocks):
     queries, candidates = random_units(seed, num_queries), random_units(seed + 1, num_candidates)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "_BLOCK_QUERIES", blocks[0])
-        patch.setattr(measure, "_BLOCK_NUMBERS", blocks[1])
+        patch.setattr(neighbors, "_BLOCK_QUERIES", blocks[0])
+        patch.setattr(neighbors, "_BLOCK_NUMBERS", blocks[1])
         cosines, places = nearest_neighbors(queries, candidates)
         expected = expected_nearest(queries, candidates, [1, ALL])
     plain = queries @ candidates.T
@@ -107,8 +116,8 @@ def test_blocked_search_equals_the_plain_product(num_queries, num_candidates, se
 
 
 def test_of_equal_candidates_the_first_is_taken(monkeypatch):
-    monkeypatch.setattr(measure, "_BLOCK_QUERIES", 1)
-    monkeypatch.setattr(measure, "_BLOCK_NUMBERS", 2)
+    monkeypatch.setattr(neighbors, "_BLOCK_QUERIES", 1)
+    monkeypatch.setattr(neighbors, "_BLOCK_NUMBERS", 2)
     candidates = unit([[0, 1], [1, 0], [1, 0], [0, 1], [1, 0]])
     assert nearest_neighbors(unit([[1, 0]]), candidates)[1].tolist() == [1]
 
@@ -235,14 +244,14 @@ def test_no_candidate_shares_a_prompt_or_a_group_with_what_is_held_out():
 
 
 def test_of_large_levels_an_even_part_is_held_out(monkeypatch):
-    monkeypatch.setattr(measure, "_MAX_QUERIES", 20)
+    monkeypatch.setattr(neighbors, "_MAX_QUERIES", 20)
     items = world(5, 7, 0).items  # 10 responses of 7 texts: 2 of each may be held out
     items = pd.concat([items, items[:1].assign(response_id="short")], ignore_index=True)
     comparisons = hold_out(items, {f"p{i}": i for i in range(5)})
     held_out = np.concatenate([comparison.queries for comparison in comparisons])
     counts = items.iloc[held_out]["response_id"].value_counts()
     assert counts.to_dict() == dict.fromkeys(items["response_id"].unique(), 1)
-    monkeypatch.setattr(measure, "_MAX_QUERIES", 22)
+    monkeypatch.setattr(neighbors, "_MAX_QUERIES", 22)
     held_out = np.concatenate([c.queries for c in hold_out(items, {f"p{i}": i for i in range(5)})])
     assert np.bincount(held_out[held_out < 70] % 7).tolist() == [0, 0, 0, 10, 0, 0, 10]
     assert sum(len(c.candidates) for c in comparisons) == 4 * len(items)
@@ -295,7 +304,7 @@ def test_chunks_partition_the_text_with_the_lengths_of_the_steps(text, seed):
     assert all(a < b for a, b in chunks)
     assert chunks == permute_lengths(text, spans, seed)
     lengths = [
-        sorted(n for a, b in parts if (n := len(measure._WORD.findall(text[a:b]))))
+        sorted(n for a, b in parts if (n := len(texts.WORD.findall(text[a:b]))))
         for parts in (spans, chunks)
     ]
     assert lengths[0] == lengths[1]
@@ -335,10 +344,10 @@ def test_an_interval_has_its_normal_width():
     values = pd.Series(np.random.default_rng(0).normal(3, 2, 400))
     found = mean_interval(values, 4000, 1)
     half = 1.96 * values.std() / math.sqrt(400)
-    assert found.mean == pytest.approx(values.mean())
+    assert found.value == pytest.approx(values.mean())
     assert found.low == pytest.approx(values.mean() - half, abs=0.03)
     assert found.high == pytest.approx(values.mean() + half, abs=0.03)
-    assert str(Interval(1, 0.5, 2, 9)) == "1.000 [0.500, 2.000]"
+    assert f"{Estimate(1, 0.5, 2, 9):.3f}" == "1.000 [0.500, 2.000]"
 
 
 @pytest.mark.parametrize("size", [0, 1, 5])
@@ -352,11 +361,11 @@ def test_a_contrast_is_paired_by_prompt():
     first = pd.Series(dict(zip("abcdefg", [1.0, 2, 3, 4, 5, 6, 99], strict=True)))
     second = pd.Series(dict(zip("fedcba", [5.0, 4, 3, 2, 1, 1], strict=True)))
     found = contrast(first, second, **DRAWS)
-    assert found.difference.mean == pytest.approx(5 / 6)  # 0 for a, 1 for the others
-    assert found.difference.num_prompts == 6
-    assert found.share_above.mean == pytest.approx(5 / 6)
+    assert found.difference.value == pytest.approx(5 / 6)  # 0 for a, 1 for the others
+    assert found.difference.num_units == 6
+    assert found.share_above.value == pytest.approx(5 / 6)
     assert 0.4 < found.share_above.low < 5 / 6 < found.share_above.high < 1
-    assert (found.first.mean, found.second.mean) == (3.5, pytest.approx(16 / 6))
+    assert (found.first.value, found.second.value) == (3.5, pytest.approx(16 / 6))
 
 
 # --- the analysis over levels -----------------------------------------------------------------
@@ -381,7 +390,7 @@ def test_equal_numbers_leave_what_recurs():
     values = nearness_by_prompt(levels, folds)
     found = contrast_levels(values, **DRAWS)["steps - responses", EQUAL_NUMBERS]
     assert found.difference.low > 0.3
-    assert found.share_above.mean == 1
+    assert found.share_above.value == 1
     assert values[STEPS][ALL_CANDIDATES].min() == pytest.approx(1)
     assert list(values[RESPONSES]) == [1, 2, 5, 10, 20, EQUAL_NUMBERS, ALL_CANDIDATES]
     np.testing.assert_allclose(
@@ -484,7 +493,7 @@ def test_share_of_steps_nearer_than_their_response():
 
 def test_truncation_by_hand():
     items = pd.DataFrame({"num_tokens": [4, 10, 16], "num_read": [4, 10, 10]})
-    row = truncation_table({"responses": items}).iloc[0]
+    row = truncation_table({"responses": Level(items, random_units(0, 3))}).iloc[0]
     assert (row["texts"], row["cut"], row["tokens_longest"]) == (3, 1, 16)
     assert row["share_tokens_lost"] == pytest.approx(6 / 30)
     assert row["share_cut"] == pytest.approx(1 / 3)
@@ -500,29 +509,48 @@ def test_excerpts_are_short_and_say_so():
 
 
 def contrast_of(difference: tuple[float, float, float], share: float = 1.0) -> Contrast:
-    mean = Interval(0.7, 0.6, 0.8, 50)
+    mean = Estimate(0.7, 0.6, 0.8, 50)
     return Contrast(
-        mean, mean, Interval(*difference, 50), Interval(share, share - 0.02, share + 0.02, 50)
+        mean, mean, Estimate(*difference, 50), Estimate(share, share - 0.02, share + 0.02, 50)
     )
 
 
 def verdicts_of(gap: Contrast, equal: Contrast, by_category: pd.DataFrame, share: float = 0.95):
     up = contrast_of((0.1, 0.05, 0.2))
-    contrasts = {
-        (f"{first} - {second}", candidates): up
-        for first, second in ((STEPS, PIECES), (STEPS, CHUNKS), (CHUNKS, RESPONSES))
-        for candidates in (ALL_CANDIDATES, EQUAL_NUMBERS)
-    }
-    contrasts |= {(f"{STEPS} - {RESPONSES}", ALL_CANDIDATES): gap}
-    contrasts |= {(f"{STEPS} - {RESPONSES}", EQUAL_NUMBERS): equal}
-    items = world(6, 1, 0).items.assign(num_tokens=[4] * 6 + [20] * 6, num_read=10)
-    level = Level(items, random_units(0, 12))
-    nearer = Interval(share, share - 0.02, share + 0.02, 50)
-    return run.coverage_verdicts(contrasts, by_category, nearer, {RESPONSES: level, STEPS: level})
+    pairs = ((STEPS, PIECES), (STEPS, CHUNKS), (CHUNKS, RESPONSES))
+    contrasts = {(f"{first} - {second}", ALL_CANDIDATES): up for first, second in pairs}
+    contrasts |= {("steps - responses", ALL_CANDIDATES): gap}
+    contrasts |= {("steps - responses", EQUAL_NUMBERS): equal}
+    items = world(6, 1, 0).items.assign(num_tokens=[4] * 6 + [20] * 6, num_read=[4] * 6 + [10] * 6)
+    levels = dict.fromkeys((RESPONSES, STEPS), Level(items, random_units(0, 12)))
+    # Of every prompt's hundred steps that share is nearer than the response.
+    steps = pd.DataFrame(
+        {
+            "prompt_id": [f"p{i}" for i in range(50) for _ in range(100)],
+            "cosine": [float(k < 100 * share) for _ in range(50) for k in range(100)],
+        }
+    )
+    steps["response_id"] = steps["prompt_id"]
+    responses = steps.drop_duplicates("prompt_id").assign(cosine=0.5)
+    return run_verdict_cells(
+        "01_coverage",
+        measure=measure,
+        pd=pd,
+        contrasts=contrasts,
+        by_category=by_category,
+        levels=levels,
+        truncation=truncation_table(levels).set_index("level"),
+        found={RESPONSES: responses, STEPS: steps},
+        resampling=DRAWS,
+        ALL=ALL_CANDIDATES,
+        EQUAL=EQUAL_NUMBERS,
+        RESPONSES=RESPONSES,
+        STEPS=STEPS,
+    )
 
 
 def categories_of(*differences: tuple[float, float, float]) -> pd.DataFrame:
-    labels = [f"c{i}" for i in range(len(differences))] + list(run._TOGETHER)
+    labels = [f"c{i}" for i in range(len(differences))] + list(measure.TOGETHER)
     rows = [*differences, *[(0.0, -0.1, 0.1)] * 2]
     return pd.DataFrame(
         {"label": label, "candidates": c, "difference": d, "low": low, "high": high}
@@ -531,31 +559,33 @@ def categories_of(*differences: tuple[float, float, float]) -> pd.DataFrame:
     )
 
 
-def test_verdicts_follow_the_intervals():
-    up, flat, down = (0.1, 0.05, 0.2), (0.01, -0.1, 0.1), (-0.1, -0.2, -0.05)
-    found = verdicts_of(contrast_of(up, 0.95), contrast_of(down, 0.2), categories_of(up, up))
-    words = [verdict.verdict for verdict in found]
-    no = "does not hold"
-    assert words == ["holds", no, "holds", "holds", "holds", no, "holds", "holds", "holds"]
-    assert "0.000 [-0.100, 0.100]" in found[1].why
-    found = verdicts_of(contrast_of(flat, 0.9), contrast_of(up), categories_of(up, flat), 0.5)
-    words = [verdict.verdict for verdict in found]
-    assert [words[i] for i in (0, 1, 4, 6, 8)] == [
-        "not resolved",
-        "holds",
-        "not resolved",
-        "not resolved",
-        no,
-    ]
-    found = verdicts_of(contrast_of(up), contrast_of(up), categories_of(up, down))
-    assert found[6].verdict == no
+UP, FLAT, DOWN = (0.1, 0.05, 0.2), (0.01, -0.1, 0.1), (-0.1, -0.2, -0.05)
+YES, OPEN, NO = "holds", "not resolved", "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("gap", "equal", "categories", "share", "expected"),
+    [
+        ((UP, 0.95), (DOWN, 0.2), (UP, UP), 0.95, [YES, NO, YES, YES, YES, NO, YES, YES, YES]),
+        ((FLAT, 0.9), (UP,), (UP, FLAT), 0.5, [OPEN, YES, YES, YES, OPEN, YES, OPEN, OPEN, NO]),
+        ((UP,), (UP,), (UP, DOWN), 0.95, [YES, YES, YES, YES, YES, YES, NO, NO, YES]),
+    ],
+)
+def test_verdicts_follow_the_intervals(gap, equal, categories, share, expected):
+    found = verdicts_of(contrast_of(*gap), contrast_of(*equal), categories_of(*categories), share)
+    assert [verdict.verdict for verdict in found] == expected
+    assert "difference is 0.000 [-0.100, 0.100], and 0.000 [" in found[1].why
+    assert "cuts 50% of the responses and drops 42% of their tokens" in found[2].why
 
 
 def test_a_pool_without_categories_and_too_few_prompts_settle_nothing():
     nan = (0.1, math.nan, math.nan)
-    found = verdicts_of(contrast_of(nan, math.nan), contrast_of(nan), pd.DataFrame(), math.nan)
-    words = [found[i].verdict for i in (0, 1, 4, 6, 7, 8)]
-    assert words == ["not resolved"] * 3 + ["not testable at this scale"] * 2 + ["not resolved"]
+    empty = category_table({}, {})
+    found = verdicts_of(contrast_of(nan, math.nan), contrast_of(nan), empty)
+    words = [found[i].verdict for i in (0, 1, 4, 6, 7)]
+    assert words == [OPEN] * 3 + ["not testable at this scale"] * 2
+    assert found[6].run == "one test set"
+    assert found[6].why == "the pool's responses name no category"
 
 
 def small_pool(**extra: str):
@@ -574,9 +604,8 @@ def small_pool(**extra: str):
 
 
 def test_categories_are_taken_where_every_prompt_has_one():
-    assert run.coverage_categories(small_pool(category="c"))["p3"] == "c1"
-    assert run.coverage_categories(small_pool()) == {}
-    assert run.coverage_by_category({}, {}, None, 0).empty
+    assert prompt_categories(small_pool(category="c"))["p3"] == "c1"
+    assert prompt_categories(small_pool()) == {}
 
 
 def test_neighbours_are_written_whole_and_shown_short(tmp_path, monkeypatch):
@@ -585,17 +614,17 @@ def test_neighbours_are_written_whole_and_shown_short(tmp_path, monkeypatch):
     level = level_of(rows, random_units(3, 10))
     folds = assign_folds(level.items["prompt_id"], 5, 0)
     found = find_neighbors(level, hold_out(level.items, folds))
-    path = run.save_neighbors({STEPS: level}, {STEPS: found}, "smoke")
+    path = save_neighbors({STEPS: level}, {STEPS: found}, "smoke")
     pairs = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(pairs) == 10
     assert pairs[4]["held_out"]["text"] == rows[4][2]
     assert pairs[4]["nearest"]["text"] == rows[found["nearest"][4]][2]
     assert pairs[4]["nearest"]["prompt_id"] != pairs[4]["held_out"]["prompt_id"]
-    examples = run.neighbor_examples(found, level.items["text"], 5)
+    examples = neighbor_examples(found, level.items["text"], 5)
     assert examples["cosine"].is_monotonic_increasing and len(examples) == 5
     assert examples["nearer than"].tolist() == ["15%", "35%", "45%", "65%", "85%"]
     assert all(len(text.split()) <= 13 for text in examples["held out"])
-    assert len(run.neighbor_examples(found[:1], level.items["text"], 3)) == 3
+    assert len(neighbor_examples(found[:1], level.items["text"], 3)) == 3
 
 
 @pytest.mark.slow
@@ -604,18 +633,17 @@ def test_levels_of_a_pool_with_the_packaged_embedder(tmp_path, monkeypatch):
 
     monkeypatch.setenv("LALP_BUILD", str(tmp_path))
     profile, pool = load_profile("smoke"), small_pool(category="c")
-    chosen = run.coverage_pool(profile, pool, 0)
-    spans = run.coverage_spans(profile, chosen, 0)
-    levels = run.coverage_levels(profile, chosen, spans)
+    spans = texts.cut_pool(profile, pool, 0)
+    levels = texts.embed_levels(profile.embedder, pool, spans)
     assert list(levels) == [RESPONSES, PIECES, STEPS, CHUNKS]
     assert [len(level.items) for level in levels.values()] == [12, 12, 36, 36]
-    assert "".join(levels[STEPS].items["text"][:3]) == chosen.responses[0].text.replace(". ", ".")
+    assert "".join(levels[STEPS].items["text"][:3]) == pool.responses[0].text.replace(". ", ".")
     np.testing.assert_array_equal(levels[RESPONSES].vectors, levels[PIECES].vectors)
-    assert truncation_table({n: v.items for n, v in levels.items()})["cut"].sum() == 0
-    folds = run.coverage_folds(chosen, 0)
-    sweep = run.coverage_by_similarity(profile, chosen, levels, folds, 0)
-    assert sweep["limit"].iloc[0] == ALL
-    assert len(run.paper_pairs_table(profile)) == 2
+    assert truncation_table(levels)["cut"].sum() == 0
+    similarity = texts.prompt_similarity(profile.embedder, pool)
+    np.testing.assert_allclose(np.diag(similarity), 1, atol=1e-5)
+    assert similarity.index.tolist() == list(pool.prompts)
+    assert len(texts.paper_pairs_table(profile.embedder)) == 2
 
 
 def test_figures_are_drawn():

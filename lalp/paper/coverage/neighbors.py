@@ -1,0 +1,326 @@
+r"""Coverage (paper, Sec. 5): how near the nearest training text is, whole or step by step.
+
+A nearest neighbour is nearer the more candidates there are, and there are many more steps than
+responses. So nearness is looked at as a function of the number of candidates. For a random choice
+of :math:`m` of :math:`N` candidates, with cosines sorted :math:`s_1 \ge \dots \ge s_N`, the largest
+one is on average
+
+.. math:: E_m = \sum_{r=1}^{N} s_r \binom{N-r}{m-1} \Big/ \binom{N}{m}.
+
+This is the mean over all possible draws, so nothing is left to chance. :math:`E_1` is the mean
+cosine, :math:`E_N` the nearest neighbour.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from lalp.errors import InputError
+from lalp.files import atomic_path, build_dir
+from lalp.paper.coverage.texts import Level, excerpt
+
+ALL = math.inf
+"""As a number of candidates: all there are."""
+
+# Texts of a level that are held out at most: all of any pool that a CPU embeds, a sample of large
+# ones. Each of them is compared with every training text.
+_MAX_QUERIES = 50_000
+# Cosines in memory at once: 16 MiB.
+_BLOCK_NUMBERS = 2**22
+_BLOCK_QUERIES = 1024
+# Total weight of the candidates that are left out of a mean.
+_NEGLIGIBLE = 1e-10
+_INDEXES = ("exact", "faiss")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of a level that are held out, and the rows among which neighbours are sought."""
+
+    queries: Int[np.ndarray, "queries"]
+    candidates: Int[np.ndarray, "candidates"]
+
+
+# --- who is compared with whom --------------------------------------------------------------
+
+
+def assign_folds(prompt_ids: Iterable[str], num_folds: int, seed: int) -> dict[str, int]:
+    """Deal prompts into folds of about equal size, at random; each fold is held out once.
+
+    Args:
+        prompt_ids: Repetitions and order do not matter.
+        num_folds: As many as prompts at most.
+        seed: Of the deal.
+
+    Raises:
+        InputError: If there are fewer than two prompts: nothing could be held out.
+    """
+    prompts = sorted(set(prompt_ids))
+    if len(prompts) < 2 or num_folds < 2:
+        raise InputError(
+            f"{len(prompts)} prompts in {num_folds} folds: holding out needs two of each at least"
+        )
+    order = np.random.default_rng(seed).permutation(len(prompts))
+    return {prompts[row]: place % min(num_folds, len(prompts)) for place, row in enumerate(order)}
+
+
+def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparison]:
+    """Hold out each group of prompts in turn and seek its neighbours among all other groups.
+
+    Of levels with more than 50,000 texts, an evenly spaced part of each response is held out.
+
+    Args:
+        items: A level's items.
+        groups: A label by prompt id, for example its fold or its category.
+
+    Raises:
+        InputError: If a prompt has no label, or all have the same.
+    """
+    labels = items["prompt_id"].map(groups)
+    if labels.isna().any():
+        prompt = items["prompt_id"][labels.isna()].iloc[0]
+        raise InputError(f"prompt {prompt!r} is in no group: give every prompt one")
+    codes, names = pd.factorize(labels)
+    if len(names) < 2:
+        raise InputError("all prompts are in one group: there is nothing to compare it with")
+    sampled = _evenly_spaced(items["response_id"])
+    return [
+        Comparison(np.flatnonzero((codes == code) & sampled), np.flatnonzero(codes != code))
+        for code in range(len(names))
+    ]
+
+
+def _evenly_spaced(response_ids: pd.Series) -> Bool[np.ndarray, "items"]:
+    """Which texts are held out: the same number of every response that has as many."""
+    if len(response_ids) <= _MAX_QUERIES:
+        return np.ones(len(response_ids), dtype=bool)
+    groups = response_ids.groupby(response_ids, sort=False)
+    place, size = groups.cumcount().to_numpy(), groups.transform("size").to_numpy()
+    kept = np.minimum(size, max(_MAX_QUERIES // groups.ngroups, 1))
+    return (place + 1) * kept // size > place * kept // size
+
+
+def split_by_teacher(
+    items: pd.DataFrame, comparisons: Sequence[Comparison]
+) -> dict[str, list[Comparison]]:
+    """The same held-out texts against candidates by the same teacher, and by the others."""
+    teachers = items["teacher"].to_numpy()
+    found: dict[str, list[Comparison]] = {"same teacher": [], "other teachers": []}
+    for comparison in comparisons:
+        by, candidates = teachers[comparison.queries], teachers[comparison.candidates]
+        for teacher in pd.unique(by):
+            queries, mine = comparison.queries[by == teacher], candidates == teacher
+            found["same teacher"].append(Comparison(queries, comparison.candidates[mine]))
+            found["other teachers"].append(Comparison(queries, comparison.candidates[~mine]))
+    return found
+
+
+def smallest_choice(comparisons: Iterable[Comparison]) -> int:
+    """The number of candidates that every comparison can offer."""
+    return min(len(comparison.candidates) for comparison in comparisons)
+
+
+# --- nearness -------------------------------------------------------------------------------
+
+
+def nearest_neighbors(
+    queries: Float[np.ndarray, "queries dim"],
+    candidates: Float[np.ndarray, "candidates dim"],
+    *,
+    index: str = "exact",
+) -> tuple[Float[np.ndarray, "queries"], Int[np.ndarray, "queries"]]:
+    """The largest cosine of each query with any candidate, and the candidate that has it.
+
+    Equivalent to ``(queries @ candidates.T).max(1)`` and ``.argmax(1)``, in blocks of bounded
+    memory; of equal cosines, the first candidate's.
+
+    Args:
+        queries: Unit vectors.
+        candidates: Unit vectors.
+        index: ``exact``, or ``faiss`` for millions of candidates: it searches only the cells
+            around each query, so that a cosine may come out too low, never too high.
+
+    Raises:
+        InputError: If there are no candidates, or faiss is asked for and not installed.
+    """
+    if index not in _INDEXES:
+        raise InputError(f"unknown index {index!r}: use one of {', '.join(_INDEXES)}")
+    _check_candidates(len(candidates))
+    if index == "faiss":
+        return _search_faiss(queries, candidates)
+    best = np.full(len(queries), -np.inf, dtype=np.float32)
+    places = np.zeros(len(queries), dtype=np.int64)
+    width = _BLOCK_NUMBERS // _BLOCK_QUERIES
+    for top in range(0, len(queries), _BLOCK_QUERIES):
+        rows = slice(top, top + _BLOCK_QUERIES)
+        for left in range(0, len(candidates), width):
+            cosines = queries[rows] @ candidates[left : left + width].T
+            found = cosines.argmax(axis=1)
+            values = np.take_along_axis(cosines, found[:, None], axis=1)[:, 0]
+            nearer = values > best[rows]
+            best[rows] = np.where(nearer, values, best[rows])
+            places[rows] = np.where(nearer, found + left, places[rows])
+    return np.clip(best, -1, 1), places
+
+
+def _search_faiss(
+    queries: Float[np.ndarray, "queries dim"], candidates: Float[np.ndarray, "candidates dim"]
+) -> tuple[Float[np.ndarray, "queries"], Int[np.ndarray, "queries"]]:
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError(
+            "index 'faiss' needs the package faiss-cpu: install it with pip install faiss-cpu, or "
+            "use index 'exact'"
+        ) from error
+    num_cells = max(round(math.sqrt(len(candidates))), 1)
+    # An eighth of the cells is searched: on sentence embeddings little is missed.
+    found = faiss.index_factory(
+        candidates.shape[1], f"IVF{num_cells},Flat", faiss.METRIC_INNER_PRODUCT
+    )
+    vectors = np.ascontiguousarray(candidates, dtype=np.float32)
+    found.train(vectors)
+    found.add(vectors)
+    found.nprobe = max(num_cells // 8, min(num_cells, 8))
+    cosines, places = found.search(np.ascontiguousarray(queries, dtype=np.float32), 1)
+    return np.clip(cosines[:, 0], -1, 1), places[:, 0]
+
+
+def expected_nearest(
+    queries: Float[np.ndarray, "queries dim"],
+    candidates: Float[np.ndarray, "candidates dim"],
+    counts: Sequence[float],
+) -> Float[np.ndarray, "queries counts"]:
+    """Nearest-neighbour cosine among that many random candidates, averaged over all draws.
+
+    Args:
+        queries: Unit vectors.
+        candidates: Unit vectors.
+        counts: Numbers of candidates, drawn without replacement; one above their number, or
+            ``ALL``, means all.
+
+    Raises:
+        InputError: If there are no candidates, or a count is below 1.
+    """
+    _check_candidates(len(candidates))
+    expected = np.empty((len(queries), len(counts)), dtype=np.float64)
+    height = max(_BLOCK_NUMBERS // len(candidates), 1)
+    for top in range(0, len(queries), height):
+        cosines = queries[top : top + height] @ candidates.T
+        expected[top : top + height] = expected_largest(cosines, counts)
+    return np.clip(expected, -1, 1)
+
+
+def expected_largest(
+    values: Float[np.ndarray, "rows values"], counts: Sequence[float]
+) -> Float[np.ndarray, "rows counts"]:
+    """The largest of that many values of a row, averaged over all draws without replacement."""
+    total = values.shape[1]
+    weights = np.stack([_rank_weights(total, count) for count in counts], axis=1)
+    # Of many values drawn, the largest is hardly ever a low one: what is below need not be sorted.
+    low = int((weights.cumsum(axis=0) < _NEGLIGIBLE).all(axis=1).sum())
+    if low:
+        values = np.partition(values, low, axis=1)[:, low:]
+    return np.sort(values, axis=1) @ weights[low:]
+
+
+def _rank_weights(total: int, count: float) -> Float[np.ndarray, "total"]:
+    """How likely each candidate, by rank upwards, is the nearest one of ``count`` drawn."""
+    if count < 1:
+        raise InputError(f"{count} candidates cannot be drawn: give 1 or more")
+    count = min(count, total)
+    ranks = np.arange(total - 1)
+    # Each binomial from the one before; past rank N - m none can be the nearest.
+    ratios = np.maximum(total - count - ranks, 0) / (total - 1 - ranks)
+    return np.cumprod([count / total, *ratios])[::-1]
+
+
+def _check_candidates(total: int) -> None:
+    if not total:
+        raise InputError("no training texts to search for neighbours: hold out fewer prompts")
+
+
+def cosines_by_count(
+    level: Level, comparisons: Iterable[Comparison], counts: Sequence[float]
+) -> Float[np.ndarray, "items counts"]:
+    """`expected_nearest` for every held-out item of a level; NaN for what is never held out."""
+    values = np.full((len(level.items), len(counts)), np.nan)
+    for comparison in comparisons:
+        values[comparison.queries] = expected_nearest(
+            level.vectors[comparison.queries], level.vectors[comparison.candidates], counts
+        )
+    return values
+
+
+def find_neighbors(
+    level: Level, comparisons: Iterable[Comparison], *, index: str = "exact"
+) -> pd.DataFrame:
+    """Each held-out item with its nearest candidate (paper, Sec. C.8).
+
+    Returns:
+        The items that are held out, ``cosine``, and ``nearest``: the row of ``level.items``.
+    """
+    parts = []
+    for comparison in comparisons:
+        cosines, places = nearest_neighbors(
+            level.vectors[comparison.queries], level.vectors[comparison.candidates], index=index
+        )
+        nearest = comparison.candidates[places]
+        parts.append(level.items.iloc[comparison.queries].assign(cosine=cosines, nearest=nearest))
+    return pd.concat(parts).sort_index()
+
+
+def save_neighbors(
+    levels: Mapping[str, Level], neighbors: Mapping[str, pd.DataFrame], profile: str
+) -> Path:
+    """Write every held-out text with its nearest training text (Sec. C.8).
+
+    Args:
+        levels: From `coverage_levels`.
+        neighbors: `lalp.paper.coverage.measure.find_neighbors` of some of them.
+        profile: The run's profile.
+
+    Returns:
+        ``build/PROFILE/coverage_neighbours.jsonl``: whole texts, one pair a line.
+    """
+    path = build_dir() / profile / "coverage_neighbours.jsonl"
+    fields = ["prompt_id", "response_id", "teacher", "place", "text"]
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for name, found in neighbors.items():
+            nearest = levels[name].items.iloc[found["nearest"]][fields].to_dict("records")
+            held_out = found[fields].to_dict("records")
+            for cosine, one, other in zip(found["cosine"], held_out, nearest, strict=True):
+                pair = {"level": name, "cosine": float(cosine), "held_out": one, "nearest": other}
+                file.write(json.dumps(pair, ensure_ascii=False) + "\n")
+    return path
+
+
+def neighbor_examples(neighbors: pd.DataFrame, texts: pd.Series, num_examples: int) -> pd.DataFrame:
+    """Pairs spread evenly from the farthest to the nearest, as short excerpts (Tables 11, 12).
+
+    They are not chosen by what they say: their ranks among all pairs are.
+
+    Args:
+        neighbors: From `lalp.paper.coverage.measure.find_neighbors`.
+        texts: The texts of all items of the level.
+        num_examples: Pairs to show.
+    """
+    ordered = neighbors.sort_values("cosine", kind="stable")
+    ranks = np.linspace(0, len(ordered) - 1, 2 * num_examples + 1).round().astype(int)[1::2]
+    shown = ordered.iloc[ranks]
+    return pd.DataFrame(
+        {
+            "nearer than": [f"{(rank + 0.5) / len(ordered):.0%}" for rank in ranks],
+            "cosine": shown["cosine"].round(2).to_numpy(),
+            "held out": [excerpt(text) for text in shown["text"]],
+            "nearest in training": [excerpt(text) for text in texts.iloc[shown["nearest"]]],
+        }
+    )

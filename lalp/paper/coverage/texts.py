@@ -1,0 +1,199 @@
+"""Texts of several sizes and their vectors: whole responses, steps, and random chunks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import yaml
+from jaxtyping import Float
+
+from lalp.errors import InputError
+from lalp.paper.profiles import Profile
+from lalp.pools.pool import Pool
+from lalp.steps.sentences import Span
+from lalp.steps.splitters import chunk_size, split_pool
+from lalp.students.embedder import load_embeddings
+from lalp.students.student import load_tokenizer
+
+RESPONSES, PIECES, STEPS, CHUNKS = "responses", "responses in pieces", "steps", "random chunks"
+"""Levels: cut to the embedder's input, as the mean of pieces that hold all, steps, chunks."""
+
+# Chinese and Japanese are written without spaces: each character counts as a word.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+
+
+@dataclass(frozen=True)
+class Level:
+    """Texts of one size and their vectors.
+
+    Attributes:
+        items: One row per text: ``prompt_id``, ``response_id``, ``teacher``, ``text`` and more.
+        vectors: One row per text, of unit length.
+    """
+
+    items: pd.DataFrame
+    vectors: Float[np.ndarray, "items dim"]
+
+    def __post_init__(self) -> None:
+        if len(self.items) != len(self.vectors):
+            raise InputError(
+                f"{len(self.items)} texts but {len(self.vectors)} vectors: give one vector per text"
+            )
+        if not np.allclose(np.linalg.norm(self.vectors, axis=1), 1, atol=1e-3):
+            raise InputError(
+                "some vectors are not of unit length: embed the texts with lalp.students.embedder"
+            )
+
+
+def cut_pool(profile: Profile, pool: Pool, seed: int) -> dict[str, dict[str, list[Span]]]:
+    """Each response whole, cut into steps, and into random chunks of the steps' lengths.
+
+    Returns:
+        Spans by level and response id.
+    """
+    tokenizer = load_tokenizer(profile.student) if chunk_size(profile.splitter) else None
+    steps = split_pool(pool, profile.splitter, tokenizer=tokenizer, embedder=profile.embedder)
+    chunks = {
+        response.response_id: permute_lengths(
+            response.text, steps[response.response_id], [seed, place]
+        )
+        for place, response in enumerate(pool.responses)
+    }
+    whole = {response.response_id: [(0, len(response.text))] for response in pool.responses}
+    return {RESPONSES: whole, STEPS: steps, CHUNKS: chunks}
+
+
+def permute_lengths(text: str, spans: Sequence[Span], seed: int | Sequence[int]) -> list[Span]:
+    """Cut a text into chunks that are as long as its steps, in another order.
+
+    Lengths are counted in words, so no word is cut that the steps leave whole. Of ten random
+    orders the one is taken that shares the fewest boundaries with the steps.
+
+    Args:
+        text: The response.
+        spans: Its steps: character spans that partition it.
+        seed: Of the orders.
+    """
+    starts = [[word.start() for word in WORD.finditer(text, *span)] for span in spans]
+    starts = [inside for inside in starts if inside]
+    if not starts:
+        return [(0, len(text))] if text else []
+    words = [start for inside in starts for start in inside]
+    lengths = np.array([len(inside) for inside in starts])
+    ends = np.cumsum(lengths)[:-1]
+    rng = np.random.default_rng(seed)
+    orders = [np.cumsum(rng.permutation(lengths))[:-1] for _ in range(10)]
+    chosen = min(orders, key=lambda order: np.isin(order, ends).sum())
+    return list(pairwise([0, *(words[place] for place in chosen), len(text)]))
+
+
+def shared_boundaries(first: Sequence[Span], second: Sequence[Span]) -> tuple[int, int]:
+    """Inner boundaries that two partitions of a text share, and those of the first one."""
+    inner = [{start for start, _ in spans if start} for spans in (first, second)]
+    return len(inner[0] & inner[1]), len(inner[0])
+
+
+def embed_levels(
+    embedder: str, pool: Pool, spans: Mapping[str, Mapping[str, Sequence[Span]]]
+) -> dict[str, Level]:
+    """Embed the texts of every level, from disk where they were embedded before.
+
+    Args:
+        embedder: As in `lalp.students.embedder.load_embedder`.
+        pool: The responses.
+        spans: From `cut_pool`.
+
+    Returns:
+        ``responses``, the same as means of pieces that hold all of their text, ``steps`` and
+        ``random chunks``. Items have ``num_tokens`` and ``num_read``, of the embedder.
+    """
+    levels = {}
+    for name, spans_of in spans.items():
+        items = pd.DataFrame(
+            {
+                "prompt_id": response.prompt_id,
+                "response_id": response.response_id,
+                "teacher": response.teacher,
+                "place": place,
+                "text": response.text[start:end].strip(),
+            }
+            for response in pool.responses
+            for place, (start, end) in enumerate(spans_of[response.response_id])
+        )
+        found = load_embeddings(embedder, items["text"].tolist())
+        read = np.minimum(found.num_tokens, found.limit)
+        levels[name] = Level(
+            items.assign(num_tokens=found.num_tokens, num_read=read), found.vectors
+        )
+    pieces = _in_pieces(levels[RESPONSES], embedder)
+    return {RESPONSES: levels.pop(RESPONSES), PIECES: pieces, **levels}
+
+
+def _in_pieces(level: Level, embedder: str) -> Level:
+    """The same texts; those that exceed the embedder's input as means of their pieces."""
+    items, vectors = level.items, level.vectors.copy()
+    cut = (items["num_tokens"] > items["num_read"]).to_numpy()
+    if cut.any():
+        texts = items.loc[cut, "text"].tolist()
+        vectors[cut] = load_embeddings(embedder, texts, chunk_mean=True).vectors
+    return Level(items.assign(num_read=items["num_tokens"]), vectors)
+
+
+def truncation_table(levels: Mapping[str, Level]) -> pd.DataFrame:
+    """How many texts of each level exceed the embedder's input; what share of tokens that drops."""
+    rows = []
+    for name, level in levels.items():
+        tokens, read = level.items["num_tokens"], level.items["num_read"]
+        rows.append(
+            {
+                "level": name,
+                "texts": len(tokens),
+                "tokens_median": float(tokens.median()),
+                "tokens_longest": int(tokens.max()),
+                "cut": int((tokens > read).sum()),
+                "share_cut": float((tokens > read).mean()),
+                "share_tokens_lost": 1 - read.sum() / max(tokens.sum(), 1),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def prompt_similarity(embedder: str, pool: Pool) -> pd.DataFrame:
+    """Cosine of any two prompts, by their ids."""
+    texts = ["\n\n".join(m.content for m in p.messages) for p in pool.prompts.values()]
+    vectors = load_embeddings(embedder, texts).vectors
+    names = list(pool.prompts)
+    return pd.DataFrame(vectors @ vectors.T, index=names, columns=names)
+
+
+def prompt_categories(pool: Pool) -> dict[str, str]:
+    """The category of each prompt, as its responses name it; empty where one has none."""
+    found = {r.prompt_id: r.extra.get("category") for r in pool.responses}
+    return found if len(set(found.values()) - {None}) > 1 and None not in found.values() else {}
+
+
+def paper_pairs_table(embedder: str) -> pd.DataFrame:
+    """Cosines of the paper's example pairs (Table 11) under an embedder, beside the paper's."""
+    text = files("lalp.paper.coverage").joinpath("table11.yaml").read_text("utf-8")
+    pairs = pd.DataFrame(yaml.safe_load(text))
+    vectors = load_embeddings(
+        embedder, pairs[["response", "nearest"]].to_numpy().ravel().tolist()
+    ).vectors
+    cosines = (vectors[::2] * vectors[1::2]).sum(axis=1)
+    for name in ("response", "nearest"):
+        pairs[name] = [excerpt(one, 8) for one in pairs[name]]
+    return pairs.rename(columns={"cosine": "paper"}).assign(**{"this embedder": cosines.round(2)})
+
+
+def excerpt(text: str, max_words: int = 12, max_characters: int = 70) -> str:
+    """The text's first words on one line, with a mark where something is left out."""
+    whole = " ".join(text.split())
+    shown = " ".join(whole.split(" ")[:max_words])[:max_characters].rstrip()
+    return shown if shown == whole else f"{shown} ..."
