@@ -6,30 +6,30 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Int
 
 from lalp.errors import InputError
 from lalp.paper.attribution.lexicon import (
-    AFTER_VARIABLE,
     CATEGORIES,
-    FUNCTION_NAMES,
-    FUNCTION_WORDS,
     KIND_NAMES,
     LABELS,
     LAYOUT,
     MATH,
     MATH_ENVIRONMENTS,
-    MATH_WORDS,
-    ORDINALS,
     READINGS,
     SINGLE_TOKENS,
     TOKEN_WORDS,
     TREE,
-    TWO_LETTER_WORDS,
+    WORDS,
     Phrase,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class _Lexer:
         after_number = bool(i) and self.touches(i - 1) and self.shapes[i - 1] == "number"
         if after_number and normal in ("st", "nd", "rd", "th"):
             return "number", True
-        if normal in FUNCTION_NAMES:
+        if normal in WORDS["function_names"]:
             return "function", True
         if self.in_math[self.starts[i]]:
             return "variable", True
@@ -257,7 +257,7 @@ class _Lexer:
         if len(word) == 1 or re.fullmatch(r"[^\W\d_]['’]s", word):
             return self._letter_kind(i)
         if after_number and len(word) <= 4:
-            return "variable", normal not in FUNCTION_WORDS
+            return "variable", normal not in WORDS["function_words"]
         return self._longer_word_kind(i, word, normal)
 
     def _between_numbers(self, i: int) -> bool:
@@ -283,7 +283,7 @@ class _Lexer:
             following = _normal(self.words[after])
             if word == "I":
                 return "function word", True
-            if following in AFTER_VARIABLE:
+            if following in WORDS["after_variable"]:
                 return "variable", True
             if word == "A" and not self._begins_sentence(i):
                 return "variable", True
@@ -304,14 +304,14 @@ class _Lexer:
         return before is None or self.words[before] in '.?!:*"“'
 
     def _longer_word_kind(self, i: int, word: str, normal: str) -> tuple[str, bool]:
-        if normal in MATH_WORDS:
+        if normal in WORDS["math_words"]:
             return "math word", True
-        if normal in FUNCTION_WORDS or normal in ORDINALS:
+        if normal in WORDS["function_words"] or normal in WORDS["ordinals"]:
             return "function word", True
         if not word.isascii():
             is_formula = len(word) <= 3 and all(map(_is_letter, word))
             return ("variable", False) if is_formula else ("content word", True)
-        if len(word) == 2 and normal not in TWO_LETTER_WORDS:
+        if len(word) == 2 and normal not in WORDS["two_letter_words"]:
             return "variable", word.islower()
         if len(word) <= 4 and word.isupper():
             return "variable", False
@@ -562,3 +562,24 @@ def label_token_alone(token: str) -> str:
     if not word or set(word) <= set(".,:;?!\"'") or letters > 1:
         return "other"
     return "math"
+
+
+def token_table(text: str, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
+    """The tokens of a text with their categories.
+
+    Returns:
+        ``token`` (its text), ``start``, ``end``, ``kind``, ``category`` and ``doubt``.
+    """
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    spans = np.array(encoded["offset_mapping"])
+    kinds, doubts = label_tokens(text, spans)
+    return pd.DataFrame(
+        {
+            "token": [text[start:end] for start, end in spans],
+            "start": spans[:, 0],
+            "end": spans[:, 1],
+            "kind": kinds,
+            "category": [KINDS[kind] for kind in kinds],
+            "doubt": doubts,
+        }
+    )

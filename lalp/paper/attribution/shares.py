@@ -2,31 +2,9 @@ r"""Which kinds of token carry a score: probability mass by category (paper, Sec
 
 The paper sorts tokens into four categories and names one or two members of each. What it does not
 say is filled in here by rules on the *text*: a response is cut into spans (words, fixed phrases,
-numbers, symbols), each span gets a **kind**, and a token has the kind of the span that holds its
-first non-space character. The same character so has the same kind under every tokenizer.
-
-=============  ===========  ====================================================================
-kind           category     examples
-=============  ===========  ====================================================================
-filler         discourse    okay, so, now, well, hmm, wait, actually, clearly
-signpost       discourse    first, finally, for example, let's, we need to, we have, note that,
-                            "Step 2:", the numbers of a list
-conclusion     reasoning    therefore, thus, it follows that, this means that, contradiction
-premise        reasoning    because, since, given that, by induction, according to
-condition      reasoning    if, then, otherwise, suppose, provided that, "Case 1:"
-contrast       reasoning    but, however, although, on the other hand
-binding        reasoning    let (not let's), denote, define, substituting, such that
-number         math         42, 1,000, 3.5, the digits of 2nd
-variable       math         x, n, ab, ABC, Greek letters; "a" where it is no article
-operator       math         = + - / ^ | ! and the brackets, commas and dots inside a formula
-function       math         sin, log, gcd, mod; "choose" between two numbers
-latex          math         \\frac, \\cdot, $ and other delimiters
-math word      other        equation, integer, sum, divisible
-function word  other        the, of, is, which, when, for, both, must
-content word   other        every other word, in any language
-punctuation    other        . , : ; ? quotes, brackets and hyphens of prose
-layout         other        line breaks, bullets, ** and # of Markdown, tags
-=============  ===========  ====================================================================
+numbers, symbols), each span gets a **kind** (``lexicon.yaml`` lists them), and a token has the kind
+of the span that holds its first non-space character. The same character so has the same kind under
+every tokenizer.
 
 - **Connectives** are split by the top senses of the Penn Discourse Treebank: contingency and
   comparison are reasoning, expansion and time are discourse. "So" is the exception: the paper names
@@ -46,7 +24,6 @@ The lists are English. The work is linear in the length of the text.
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +42,7 @@ from lalp.paper.attribution.labels import (
     label_tokens,
 )
 from lalp.paper.attribution.lexicon import CATEGORIES, KIND_NAMES, KINDS, READINGS, SINGLE_TOKENS
+from lalp.stats import Estimate, percentile_interval
 
 REASONING_BEARING = "math + reasoning"
 _GROUPS = {**{name: (name,) for name in CATEGORIES}, REASONING_BEARING: ("math", "reasoning")}
@@ -97,8 +75,19 @@ def token_table(
     Raises:
         InputError: If a token column or a text is missing, or no token is scored.
     """
-    _check_scores(texts, scores, columns)
-    tables = [_response_tokens(texts[row["response_id"]], row, columns) for row in _rows(scores)]
+    needed = ["token_spans", "token_steps", *(f"{column}:tokens" for column in columns)]
+    if missing := [name for name in needed if name not in scores.columns]:
+        raise InputError(
+            f"the scores have no column {missing[0]!r}: score this window with with_tokens=True"
+        )
+    if lost := [i for i in scores["response_id"] if i not in texts]:
+        raise InputError(
+            f"response {lost[0]!r} has scores but no text: give the pool that was scored"
+        )
+    tables = [
+        _response_tokens(texts[row["response_id"]], row, columns)
+        for row in scores.to_dict("records")
+    ]
     table = pd.concat(tables, ignore_index=True)
     scored = np.isfinite(table[list(columns)]).all(axis=1)
     if not scored.any():
@@ -108,24 +97,6 @@ def token_table(
         table[name] = table[name].astype("category")
     table.attrs = {"left_out": int((~scored).sum())}
     return table
-
-
-def _check_scores(texts: Mapping[str, str], scores: pd.DataFrame, columns: Sequence[str]) -> None:
-    needed = ["token_spans", "token_steps", *(f"{column}:tokens" for column in columns)]
-    missing = [name for name in needed if name not in scores.columns]
-    if missing:
-        raise InputError(
-            f"the scores have no column {missing[0]!r}: score this window with with_tokens=True"
-        )
-    lost = [i for i in scores["response_id"] if i not in texts]
-    if lost:
-        raise InputError(
-            f"response {lost[0]!r} has scores but no text: give the pool that was scored"
-        )
-
-
-def _rows(scores: pd.DataFrame) -> Iterable[dict[str, Any]]:
-    return scores.to_dict("records")
 
 
 def _response_tokens(text: str, row: Mapping[str, Any], columns: Sequence[str]) -> pd.DataFrame:
@@ -309,32 +280,29 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
 
     Returns:
         One row per score and category: ``score``, ``category``, ``count`` (its share of tokens, the
-        baseline), ``share``, ``low``, ``high`` (95 %; NaN with one prompt), and ``ratio``,
+        baseline), ``share``, ``low``, ``high`` (percent, 95 %; NaN with one prompt), and ``ratio``,
         ``ratio_low``, ``ratio_high``: share over baseline. For ``mass`` the ratio is the
         category's mean probability relative to that of all tokens.
     """
     found = draw_shares(tokens, columns, **options)
     base = draw_shares(tokens, columns, **{**options, "measure": "count"})
-    low, high = _interval(found.draws, found.num_prompts)
+    low, high = percentile_interval(found.draws, found.num_prompts)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios, ratio_draws = found.shares / base.shares, found.draws / base.draws
-    ratio_low, ratio_high = _interval(ratio_draws, found.num_prompts)
-    rows = [
-        {
-            "score": score,
-            "category": category,
-            "count": base.shares[s, c],
-            "share": found.shares[s, c],
-            "low": low[s, c],
-            "high": high[s, c],
-            "ratio": ratios[s, c],
-            "ratio_low": ratio_low[s, c],
-            "ratio_high": ratio_high[s, c],
-        }
-        for s, score in enumerate(found.scores)
-        for c, category in enumerate(CATEGORIES)
-    ]
-    return pd.DataFrame(rows)
+    ratio_low, ratio_high = percentile_interval(ratio_draws, found.num_prompts)
+    numbers = {
+        "count": 100 * base.shares,
+        "share": 100 * found.shares,
+        "low": 100 * low,
+        "high": 100 * high,
+        "ratio": ratios,
+        "ratio_low": ratio_low,
+        "ratio_high": ratio_high,
+    }
+    rows = itertools.product(found.scores, CATEGORIES)
+    return pd.DataFrame(rows, columns=["score", "category"]).assign(
+        **{name: values.ravel() for name, values in numbers.items()}
+    )
 
 
 def shift_table(
@@ -350,16 +318,18 @@ def shift_table(
 
     Returns:
         One row per category, and one for math and reasoning together (what the paper calls
-        reasoning-bearing): ``category``, ``shift``, ``low``, ``high`` (shares, 95 %; NaN with one
-        prompt) and ``resolved`` (the interval excludes 0).
+        reasoning-bearing): ``category``, ``share`` (under ``local``, percent), ``shift``, ``low``,
+        ``high`` (points, 95 %; NaN with one prompt) and ``resolved`` (the interval excludes 0).
     """
     found = draw_shares(tokens, [base, local], **options)
-    rows = [
-        (name, *share_contrast(found, _shift(members, local, base)))
-        for name, members in _GROUPS.items()
-    ]
-    frame = pd.DataFrame(rows, columns=["category", "shift", "low", "high"])
-    return frame.assign(resolved=(frame["low"] > _ROUNDING) | (frame["high"] < -_ROUNDING))
+    rows = []
+    for name, members in _GROUPS.items():
+        share = found.shares[1, [CATEGORIES.index(member) for member in members]].sum()
+        shift = share_contrast(found, _shift(members, local, base))
+        resolved = shift.low > _ROUNDING or shift.high < -_ROUNDING
+        numbers = (share, shift.value, shift.low, shift.high)
+        rows.append((name, *(100 * number for number in numbers), resolved))
+    return pd.DataFrame(rows, columns=["category", "share", "shift", "low", "high", "resolved"])
 
 
 def _shift(members: Iterable[str], local: str, base: str) -> dict[str, dict[str, float]]:
@@ -368,9 +338,7 @@ def _shift(members: Iterable[str], local: str, base: str) -> dict[str, dict[str,
     return {local: dict.fromkeys(members, 1.0), base: dict.fromkeys(members, -1.0)}
 
 
-def share_contrast(
-    found: ShareDraws, weights: Mapping[str, Mapping[str, float]]
-) -> tuple[float, float, float]:
+def share_contrast(found: ShareDraws, weights: Mapping[str, Mapping[str, float]]) -> Estimate:
     """A weighted sum of shares, such as a difference of two, with its 95 % interval.
 
     Args:
@@ -378,19 +346,10 @@ def share_contrast(
         weights: By score and category; 0 where absent.
     """
     table = np.array([[weights.get(s, {}).get(c, 0.0) for c in CATEGORIES] for s in found.scores])
+    draws = (found.draws * table).sum(axis=(1, 2))
+    low, high = percentile_interval(draws, found.num_prompts)
     value = float((found.shares * table).sum())
-    low, high = _interval((found.draws * table).sum(axis=(1, 2)), found.num_prompts)
-    return value, float(low), float(high)
-
-
-def _interval(draws: Float[np.ndarray, "resamples ..."], num_prompts: int) -> np.ndarray:
-    """Percentile interval of 95 %, (2, ...); one prompt has none."""
-    if num_prompts < 2:
-        return np.full((2, *draws.shape[1:]), np.nan)
-    # Where a category is absent from all resamples, its ratio is NaN, and so is the interval.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanquantile(draws, [0.025, 0.975], axis=0)
+    return Estimate(value, float(low), float(high), found.num_prompts)
 
 
 def low_overlap(tokens: pd.DataFrame, local: str, base: str = "galp") -> float:
@@ -464,20 +423,21 @@ QUANTITIES: Mapping[str, str] = MappingProxyType(
 
 
 def _quantities(tokens: pd.DataFrame, local: str, **options: Any) -> pd.DataFrame:
-    mass = draw_shares(tokens, ["galp", local], **options)
+    scores = ["galp", local]
+    mass = draw_shares(tokens, scores, **options)
     ratio = share_table(tokens, ["galp"], **options).set_index("category").loc["discourse"]
     rows = {
         "lead": share_contrast(mass, {"galp": {"discourse": 1, "math": -1}}),
-        "ratio": tuple(ratio[["ratio", "ratio_low", "ratio_high"]]),
-        "discourse": share_contrast(mass, _shift(["discourse"], local, "galp")),
-        "bearing": share_contrast(mass, _shift(["math", "reasoning"], local, "galp")),
-        "reasoning": share_contrast(mass, _shift(["reasoning"], local, "galp")),
+        "ratio": Estimate(*ratio[["ratio", "ratio_low", "ratio_high"]], mass.num_prompts),
     }
+    for name in ("discourse", "bearing", "reasoning"):
+        members = ["math", "reasoning"] if name == "bearing" else [name]
+        rows[name] = share_contrast(mass, _shift(members, local, "galp"))
     for name, measure in (("low math", "low"), ("low math in pool", "low in pool")):
-        low = draw_shares(tokens, ["galp", local], measure=measure, **options)
+        low = draw_shares(tokens, scores, measure=measure, **options)
         rows[name] = share_contrast(low, _shift(["math"], local, "galp"))
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
-    return frame.rename_axis("quantity").reset_index()
+    numbers = [(name, one.value, one.low, one.high) for name, one in rows.items()]
+    return pd.DataFrame(numbers, columns=["quantity", "value", "low", "high"])
 
 
 def summarize_settings(
@@ -508,31 +468,41 @@ def summarize_settings(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("quantity")
 
 
-def sweep_shares(
-    tokens: pd.DataFrame, columns: Sequence[str], base: str = "galp", **options: Any
-) -> pd.DataFrame:
-    """What each category gains under every local score, of all teachers together and of each.
+def in_points(row: pd.Series) -> str:
+    """The default value of a row of `summarize_settings`, with its interval, in points."""
+    value, low, high = 100 * row["value"], 100 * row["low"], 100 * row["high"]
+    return f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
+
+
+def over_settings(row: pd.Series) -> str:
+    """The range over all settings of a row of `summarize_settings`, in points."""
+    return (
+        f"over {row['settings']:.0f} settings {100 * row['smallest']:+.2f} to "
+        f"{100 * row['largest']:+.2f} points, resolved above 0 in {row['above']:.0f}, below in "
+        f"{row['below']:.0f}"
+    )
+
+
+def sweep_shares(tokens: pd.DataFrame, windows: Sequence[str], **options: Any) -> pd.DataFrame:
+    """What each category gains under every window, of all teachers together and of each.
 
     Args:
         tokens: From ``token_table``.
-        columns: Local scores.
-        base: Score that is subtracted.
+        windows: Of LALP; GALP is subtracted.
         **options: As ``draw_shares``.
 
     Returns:
-        One row per teacher (first ``all``), score and category: the columns of ``shift_table``,
-        and ``share``, the category's share under the score.
+        `shift_table` of every ``teacher`` (first ``all``) and ``window``.
     """
-    tables = []
-    for teacher in ["all", *sorted(tokens["teacher"].astype(str).unique())]:
-        own = tokens if teacher == "all" else tokens[tokens["teacher"] == teacher]
-        shares = share_table(own, columns, **options).set_index(["score", "category"])["share"]
-        for column in columns:
-            shifts = shift_table(own, column, base, **options)
-            shifts.insert(1, "share", [_share(shares[column], name) for name in shifts["category"]])
-            tables.append(shifts.assign(teacher=teacher, score=column))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _share(shares: pd.Series, group: str) -> float:
-    return float(shares[list(_GROUPS[group])].sum())
+    return pd.concat(
+        [
+            shift_table(
+                tokens if teacher == "all" else tokens[tokens["teacher"] == teacher],
+                f"lalp@{window}",
+                **options,
+            ).assign(teacher=teacher, window=window)
+            for teacher in ["all", *sorted(tokens["teacher"].astype(str).unique())]
+            for window in windows
+        ],
+        ignore_index=True,
+    )

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from lalp.errors import InputError
 from lalp.paper import figures as paper_figures
+from lalp.paper.attribution import labels
 from lalp.paper.attribution import plots as attribution_plots
-from lalp.paper.attribution import run
+from lalp.paper.attribution import shares as attribution_shares
 from lalp.paper.attribution.labels import (
     label_characters,
     label_spans,
@@ -40,6 +41,9 @@ from lalp.paper.attribution.shares import (
     token_table,
 )
 from lalp.paper.profiles import load_profile
+from lalp.paper.tables import TABLES
+from lalp.students.student import load_tokenizer
+from tests.paper.verdict_cells import run_verdict_cells
 
 KIND_NAMES = list(KINDS)
 
@@ -487,7 +491,7 @@ def test_a_response_without_low_tokens_adds_nothing():
     )
     assert found.shares[0].tolist() == [0, 0, 1, 0]
     table = share_table(TOKENS, ["galp"], measure="low in pool", num_resamples=50)
-    assert table.set_index("category").loc["reasoning", ["low", "high"]].tolist() == [1, 1]
+    assert table.set_index("category").loc["reasoning", ["low", "high"]].tolist() == [100, 100]
 
 
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 20, 30, 31, 70])
@@ -518,18 +522,19 @@ def test_every_reading_covers_every_kind():
 
 def test_share_table_by_hand():
     table = share_table(TOKENS, ["galp"], num_resamples=50).set_index("category")
-    assert list(table["count"]) == pytest.approx([0.2, 0.4, 0.2, 0.2])
-    assert list(table["share"]) == pytest.approx([0.4, 0.4, 0.1, 0.1])
+    assert list(table["count"]) == pytest.approx([20, 40, 20, 20])
+    assert list(table["share"]) == pytest.approx([40, 40, 10, 10])
     # Mean probability over that of all: 0.8 / 0.4.
     assert table.loc["discourse", "ratio"] == pytest.approx(2)
     # Resamples hold p1 twice, p2 twice, or both.
-    assert table.loc["reasoning", "low"] == 0 and table.loc["reasoning", "high"] == 0.5
+    assert table.loc["reasoning", "low"] == 0 and table.loc["reasoning", "high"] == 50
 
 
 def test_shift_table_by_hand():
     table = shift_table(TOKENS, "lalp@4", num_resamples=50).set_index("category")
-    assert list(table["shift"]) == pytest.approx([-0.2, -0.1, 0.15, 0.15, 0.05])
-    assert table.loc[REASONING_BEARING, "shift"] == pytest.approx(-0.1 + 0.15)
+    assert list(table["shift"]) == pytest.approx([-20, -10, 15, 15, 5])
+    assert list(table["share"]) == pytest.approx([20, 30, 25, 25, 55])
+    assert table.index[-1] == REASONING_BEARING
 
 
 def test_a_score_against_itself_shifts_nothing():
@@ -545,11 +550,10 @@ def test_contrasts_are_paired():
         for category, p, q in (("discourse", 0.9, 0.5), ("math", 0.9, 1.0))
     ]
     table = shift_table(make_tokens(rows), "lalp@4", num_resamples=200).set_index("category")
-    assert table.loc["math", "low"] == pytest.approx(2 / 3 - 1 / 2)
-    assert table.loc["math", "high"] == pytest.approx(2 / 3 - 1 / 2)
+    assert list(table.loc["math", ["low", "high"]]) == pytest.approx([100 / 6, 100 / 6])
     assert table.loc["math", "resolved"]
     found = draw_shares(make_tokens(rows), ["galp"], num_resamples=20)
-    assert share_contrast(found, {"galp": {"discourse": 2, "math": -1}})[0] == pytest.approx(0.5)
+    assert share_contrast(found, {"galp": {"discourse": 2, "math": -1}}).value == pytest.approx(0.5)
 
 
 def test_one_prompt_has_no_interval():
@@ -566,6 +570,9 @@ def test_the_seed_decides_the_interval_and_the_order_of_rows_does_not():
     pd.testing.assert_frame_equal(first, share_table(shuffled, ["galp"], **options))
     other = share_table(random_tokens(9), ["galp"], num_resamples=30, seed=4)
     assert not np.allclose(first["low"], other["low"])
+
+
+FEW = {"num_resamples": 20, "seed": 0}
 
 
 @pytest.mark.parametrize(
@@ -615,16 +622,17 @@ def test_shares_sum_to_one_in_every_resample(seed, measure):
         assert measure == "low in pool" or not np.isnan(whole).any()
 
 
-def test_a_sweep_has_every_teacher_and_score():
-    table = sweep_shares(random_tokens(0), ["galp", "lalp@4"], num_resamples=20)
+def test_a_sweep_has_every_teacher_and_window():
+    tokens = random_tokens(0)
+    table = sweep_shares(tokens.assign(**{"lalp@all": tokens["galp"]}), ["all", "4"], **FEW)
     assert len(table) == 3 * 2 * 5
     assert list(table["teacher"].unique()) == ["all", "A", "B"]
-    one = table[(table["teacher"] == "A") & (table["score"] == "galp")].set_index("category")
-    assert one["share"][list(CATEGORIES)].sum() == pytest.approx(1)
-    assert one.loc[REASONING_BEARING, "share"] == pytest.approx(
-        one.loc["math", "share"] + one.loc["reasoning", "share"]
-    )
-    assert (one["shift"] == 0).all()
+    one = table[(table["teacher"] == "A") & (table["window"] == "all")].set_index("category")
+    assert one["share"][list(CATEGORIES)].sum() == pytest.approx(100)
+    both = one.loc["math", "share"] + one.loc["reasoning", "share"]
+    assert one.loc[REASONING_BEARING, "share"] == pytest.approx(both)
+    assert one["shift"].to_numpy() == pytest.approx(0, abs=1e-9)
+    assert not one["resolved"].any()
 
 
 def test_agreement_by_hand():
@@ -648,7 +656,8 @@ def test_settings_are_complete_and_default_comes_first():
     assert set(table["quantity"]) == set(QUANTITIES)
     mass = shift_table(random_tokens(0), "lalp@4", num_resamples=50).set_index("category")
     first = table.drop_duplicates("quantity").set_index("quantity")
-    assert first.loc["bearing", "value"] == pytest.approx(mass.loc[REASONING_BEARING, "shift"])
+    bearing = mass.loc[REASONING_BEARING, "shift"]
+    assert 100 * first.loc["bearing", "value"] == pytest.approx(bearing)
 
 
 def test_settings_are_counted_against_their_threshold():
@@ -662,8 +671,24 @@ def test_settings_are_counted_against_their_threshold():
 
 
 def verdicts(tokens: pd.DataFrame) -> dict[str, str]:
-    found = run.attribution_settings(tokens, PROFILE, 0)
-    given_ = run.attribution_verdicts(tokens, found, PROFILE, 0)
+    """What the notebook's cells say on made-up tokens."""
+    paper = TABLES["4"].frame.set_axis(CATEGORIES)
+    moved = paper["LALP"] - paper["GALP"]
+    options = {"num_resamples": 200, "seed": 0}
+    by_window = {"4": compare_settings(tokens, "lalp@4", **options)}
+    given_ = run_verdict_cells(
+        "02_token_attribution",
+        shares=attribution_shares,
+        profile=PROFILE,
+        tokens=tokens,
+        table=share_table(tokens, ["galp", "lalp@4"], **options),
+        mass_sweep=sweep_shares(tokens, ["4"], **options),
+        settings=by_window,
+        at_main=summarize_settings(by_window["4"]),
+        paper=paper,
+        moved=moved,
+        claimed=moved["math"] + moved["reasoning"],
+    )
     assert all(verdict.where in ("Table 4", "Fig. 4") for verdict in given_)
     names = ["lead", "ratio", "fall", "gain", "size", "transitions", "low", "low first"]
     return dict(zip(names, [verdict.verdict for verdict in given_], strict=True))
@@ -706,9 +731,10 @@ def test_lines_break_at_white_space():
 def test_pictures_are_drawn():
     tokens = random_tokens(0)
     paper_figures.use_style()
-    mass = run.attribution_table(tokens, "mass", PROFILE, 0)
-    low = run.attribution_table(tokens, "low", PROFILE, 0)
-    sweeps = [run.attribution_sweep(tokens, measure, PROFILE, 0) for measure in ("mass", "low")]
+    scores = ["galp", "lalp@4"]
+    mass, low = (share_table(tokens, scores, measure=m, **FEW) for m in ("mass", "low"))
+    mass["paper"] = 25.0
+    sweeps = [sweep_shares(tokens, ["4"], measure=measure, **FEW) for measure in ("mass", "low")]
     boxes = pd.DataFrame({"start": [0, 2], "end": [2, 9], "category": ["discourse", "math"]})
     figures = [
         attribution_plots.plot_category_mass(mass),
@@ -723,7 +749,7 @@ def test_pictures_are_drawn():
 
 @pytest.mark.slow
 def test_the_example_is_cut_by_the_packaged_tokenizer():
-    table = run.attribution_example("Okay, so x = 3.", PROFILE)
+    table = labels.token_table("Okay, so x = 3.", load_tokenizer(PROFILE.student))
     assert "".join(table["token"]) == "Okay, so x = 3."
     of = dict(zip(table["token"].str.strip(), table["category"], strict=True))
     assert of["Okay"] == "discourse" and of["x"] == of["="] == of["3"] == "math"
