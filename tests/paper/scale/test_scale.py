@@ -43,7 +43,6 @@ from lalp.paper.scale.costs import (
 )
 from lalp.paper.scale.dryrun import call_here, dry_run, models_needed, shrink
 from lalp.paper.scale.models import GPUS, MODELS, Gpu, ModelFacts
-from lalp.paper.scale.run import adopt_stage, choose_stages, describe_output, is_done, run_stages
 from lalp.paper.scale.plan import (
     EVALUATED_ONLY,
     NOT_PRODUCED,
@@ -56,6 +55,7 @@ from lalp.paper.scale.plan import (
     plan_needs,
     table_arms,
 )
+from lalp.paper.scale.run import adopt_stage, choose_stages, describe_output, is_done, run_stages
 from lalp.paper.scale.stages import Place, Stage, make_stages, result_file
 from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
 from lalp.paper.tables import TABLES
