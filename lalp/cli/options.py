@@ -1,26 +1,33 @@
-"""What the commands of `lalp` share: arguments, options and printing."""
+"""What the commands of `lalp` share: arguments, options, and how a command line is run."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from lalp.cli.printing import say
 from lalp.errors import InputError
 
-# Imported for types only: torch and transformers take seconds, `lalp check` should not.
-if TYPE_CHECKING:
-    import pandas as pd
-
-
+# Files to read
 PoolFile = Annotated[
     str, typer.Argument(metavar="POOL", help="JSONL or Parquet, one response a line.")
 ]
 ScoresFile = Annotated[str, typer.Argument(metavar="SCORES", help="Table written by lalp score.")]
+PromptsFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROMPTS",
+        help="JSONL or Parquet of prompt_id, prompt and (to verify) answer; or a pool.",
+    ),
+]
+TrainingFile = Annotated[str, typer.Argument(metavar="DATA", help="JSONL written by lalp select.")]
+
+# Scoring and training
 StudentName = Annotated[
     str, typer.Option(help="Hub id, folder, GGUF file, or smollm2-135m (packaged).")
 ]
@@ -35,9 +42,37 @@ Splitter = Annotated[
         "that many student tokens), or a steps file (.jsonl)."
     ),
 ]
+RecipeName = Annotated[
+    str, typer.Option(help="paper, paper-32b, terciles, or a .yaml file of the same keys.")
+]
+
+# Sampling
+ModelName = Annotated[str, typer.Option(help="Hub id, folder, GGUF file, or smollm2-135m.")]
+NumSamples = Annotated[int | None, typer.Option(help="Samples of each prompt.")]
+Temperature = Annotated[float | None, typer.Option(help="0 is greedy.")]
+TopP = Annotated[float | None, typer.Option(help="1 is off.")]
+TopK = Annotated[int | None, typer.Option(help="0 is off.")]
+MaxTokens = Annotated[int | None, typer.Option(help="New tokens of a sample at most.")]
+System = Annotated[
+    str | None, typer.Option(help="System prompt; the paper's if not given, '' for none.")
+]
+Backend = Annotated[str, typer.Option(help="transformers or vllm.")]
+SampleBatch = Annotated[
+    int | None, typer.Option(help="Samples drawn at once, and stored together.")
+]
+TensorParallel = Annotated[int, typer.Option(help="GPUs that share the model (vllm).")]
+SampleStore = Annotated[
+    Path | None,
+    typer.Option(help="Where finished samples are kept (build/samples)."),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that grade answers.")]
+
+# Any command
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-TrustCode = Annotated[bool, typer.Option(help="Run Python code that comes with the model.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Quiet = Annotated[bool, typer.Option(help="No progress bar.")]
 Seed = Annotated[int, typer.Option(help="For everything random.")]
+TrustCode = Annotated[bool, typer.Option(help="Run Python code that comes with the model.")]
 
 
 def run(app: typer.Typer) -> None:
@@ -60,35 +95,3 @@ def run(app: typer.Typer) -> None:
     except OSError as error:
         say(f"{error.filename or 'file'}: {error.strerror or error}")
         sys.exit(2)
-
-
-def is_main_process() -> bool:
-    """Whether this process speaks; accelerate launch numbers them."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def say(message: str) -> None:
-    if is_main_process():
-        typer.echo(f"lalp: {message}", err=True)
-
-
-def print(value: Any, as_json: bool, for_people: Any) -> None:
-    if as_json:
-        typer.echo(json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False))
-    else:
-        for_people()
-
-
-def _plain(value: Any) -> Any:
-    """Values that JSON holds: numpy numbers as numbers, NaN as null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and value != value else value
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return table.to_dict("records")

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lalp.cli import options
+from lalp.cli.printing import print_cost, print_result, print_selection, print_teachers, say
 from lalp.errors import InputError
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import TRAINING_FORMATS, write_training
 
-# Imported where they are needed: torch and transformers take seconds, `lalp check` should not.
 if TYPE_CHECKING:
     import pandas as pd
-from lalp.cli.options import (
-    AsJson,
-    PoolFile,
-    ScoresFile,
-    Seed,
-    Splitter,
-    StudentName,
-    TrustCode,
-    Windows,
-    print,
-    records,
-    say,
-)
 
+# What needs torch is imported where it is used: that takes seconds, `lalp check` should not.
 app = typer.Typer()
 
 
 @app.command()
 def segment(
-    pool: PoolFile,
+    pool: options.PoolFile,
     out: Annotated[Path, typer.Option(help="JSONL to write: one response a line.")],
     splitter: Annotated[
         str,
@@ -57,7 +46,7 @@ def segment(
     ] = None,
     llm_concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 16,
     llm_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 600,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Cut every response into steps, as [start, end) character offsets."""
     if splitter != "llm" and (llm_url or llm_model or llm_instruction):
@@ -81,7 +70,11 @@ def segment(
         )
         steps, fallbacks = result.steps, result.fallbacks
     else:
-        tokenizer = _load_tokenizer(student) if chunk_size(splitter) else None
+        tokenizer = None
+        if chunk_size(splitter):
+            from lalp.students.student import load_tokenizer
+
+            tokenizer = load_tokenizer(student)
         steps = split_pool(loaded, splitter, tokenizer=tokenizer)
     write_steps(out, loaded, steps, fallbacks)
     result = {
@@ -89,7 +82,7 @@ def segment(
         "num_steps": sum(len(spans) for spans in steps.values()),
         "fallbacks": fallbacks,
     }
-    print(result, as_json, lambda: None)
+    print_result(result, as_json, lambda: None)
     say(f"{len(loaded.responses)} responses cut into steps: {out}")
     for reason, count in count_reasons(fallbacks).items():
         say(f"{count} of them into sentences: {reason}")
@@ -97,12 +90,12 @@ def segment(
 
 @app.command()
 def plan(
-    pool: PoolFile,
-    student: StudentName = "smollm2-135m",
-    windows: Windows = None,
-    splitter: Splitter = "sentences",
-    trust_remote_code: TrustCode = False,
-    as_json: AsJson = False,
+    pool: options.PoolFile,
+    student: options.StudentName = "smollm2-135m",
+    windows: options.Windows = None,
+    splitter: options.Splitter = "sentences",
+    trust_remote_code: options.TrustCode = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Estimate tokens, FLOPs, time and memory of scoring, before anything runs."""
     loaded = load_pool(pool)
@@ -115,24 +108,24 @@ def plan(
         splitter=splitter,
         trust_remote_code=trust_remote_code,
     ).as_dict()
-    print(cost, as_json, lambda: _print_cost(cost))
+    print_result(cost, as_json, lambda: print_cost(cost))
 
 
 @app.command()
 def score(
-    pool: PoolFile,
+    pool: options.PoolFile,
     out: Annotated[Path, typer.Option(help="Parquet to write: one row per response.")],
-    student: StudentName = "smollm2-135m",
-    windows: Windows = None,
-    splitter: Splitter = "sentences",
+    student: options.StudentName = "smollm2-135m",
+    windows: options.Windows = None,
+    splitter: options.Splitter = "sentences",
     tokens: Annotated[bool, typer.Option(help="Keep per-token log-probabilities.")] = False,
     store: Annotated[
         Path | None, typer.Option(help="Where finished prompts are kept (build/scores).")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")] = None,
-    trust_remote_code: TrustCode = False,
-    quiet: Annotated[bool, typer.Option(help="No progress bar.")] = False,
-    as_json: AsJson = False,
+    device: options.Device = None,
+    trust_remote_code: options.TrustCode = False,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Score every response by GALP and by LALP at each window; a killed run goes on."""
     if out.suffix != ".parquet" or out.is_dir():
@@ -141,7 +134,7 @@ def score(
         )
     loaded = load_pool(pool)
     from lalp.scoring import run
-    from lalp.scoring import table as scoring_table
+    from lalp.scoring.table import write_scores
 
     frame = run.score(
         loaded,
@@ -154,10 +147,10 @@ def score(
         trust_remote_code=trust_remote_code,
         progress=not quiet,
     )
-    scoring_table.write_scores(frame, loaded, out)
+    write_scores(frame, loaded, out)
     reasons = frame.set_index("response_id")["reason"].dropna()
     result = {"num_responses": len(frame), "unscored": reasons.to_dict(), **frame.attrs}
-    print(result, as_json, lambda: None)
+    print_result(result, as_json, lambda: None)
     say(f"{len(frame)} responses scored: {out}")
     if len(reasons):
         say(
@@ -168,10 +161,10 @@ def score(
 
 @app.command()
 def teachers(
-    scores: ScoresFile,
-    windows: Windows = None,
-    seed: Seed = 0,
-    as_json: AsJson = False,
+    scores: options.ScoresFile,
+    windows: options.Windows = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
 ) -> None:
     """Rank teachers by mean score over the same prompts, with intervals."""
     from lalp.scoring.table import load_scores
@@ -184,18 +177,18 @@ def teachers(
     taus = compare_rankings(frame, columns) if several else None
     enough = {c: prompts_enough(frame, c, seed=seed) for c in columns} if several else {}
     result = {
-        "rankings": {column: records(table) for column, table in rankings.items()},
+        "rankings": rankings,
         "num_prompts": {column: table.attrs["num_prompts"] for column, table in rankings.items()},
         "left_out": {column: table.attrs["left_out"] for column, table in rankings.items()},
         "kendall_tau": {} if taus is None else taus.to_dict(),
-        "prompts_enough": {column: records(table) for column, table in enough.items()},
+        "prompts_enough": enough,
     }
-    print(result, as_json, lambda: _print_teachers(rankings, taus, enough))
+    print_result(result, as_json, lambda: print_teachers(rankings, taus, enough))
 
 
 @app.command()
 def select(
-    scores: ScoresFile,
+    scores: options.ScoresFile,
     rule: Annotated[
         str,
         typer.Option(
@@ -217,19 +210,20 @@ def select(
     skip_unscored: Annotated[
         bool, typer.Option(help="Leave out responses without a score instead of stopping.")
     ] = False,
-    seed: Seed = 0,
-    as_json: AsJson = False,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
 ) -> None:
     """Choose one response per prompt and write a training file."""
     from lalp.scoring.table import load_scores, scored_pool
     from lalp.selection import matched, rules
 
     frame = load_scores(scores)
-    options: dict[str, Any] = {"seed": seed, "tie": tie, "skip_unscored": skip_unscored}
     if like is not None and rule != "random":
         raise InputError(f"--like goes with --rule random, not with --rule {rule}: leave it out")
     candidates = frame if teacher is None else rules.of_teacher(frame, teacher)
-    chosen = rules.select(candidates, like or rule, window, **options)
+    chosen = rules.select(
+        candidates, like or rule, window, seed=seed, tie=tie, skip_unscored=skip_unscored
+    )
     left_out = chosen.attrs["left_out"]
     if like is not None:
         chosen = matched.select_random_matched(candidates, chosen, seed=seed)
@@ -241,13 +235,13 @@ def select(
         "left_out": left_out,
         "response_ids": list(chosen["response_id"]),
     }
-    print(result, as_json, lambda: _print_selection(mix, left_out))
+    print_result(result, as_json, lambda: print_selection(mix, left_out))
     say(f"{len(chosen)} responses written: {out}")
 
 
 @app.command()
 def show(
-    scores: ScoresFile,
+    scores: options.ScoresFile,
     response_id: Annotated[str, typer.Option(help="The response to show.")],
     out: Annotated[Path, typer.Option(help="HTML page to write.")],
     window: Annotated[
@@ -260,12 +254,6 @@ def show(
 
     write_heat_map(load_scores(scores), response_id, out, window, where=scores)
     say(f"heat map of {response_id}: {out}")
-
-
-def _load_tokenizer(student: str) -> Any:
-    from lalp.students.student import load_tokenizer
-
-    return load_tokenizer(student)
 
 
 def _columns(frame: pd.DataFrame, windows: list[str] | None) -> list[str]:
@@ -283,56 +271,3 @@ def _columns(frame: pd.DataFrame, windows: list[str] | None) -> list[str]:
                 f"{column} is not in the table, it holds {', '.join(present)}: score it first"
             )
     return ["galp", *wanted]
-
-
-def _print_cost(cost: dict[str, Any]) -> None:
-    gain = cost["flops_per_step_loop"] / max(cost["flops"], 1.0)
-    lines = [
-        f"{cost['num_responses']:,} responses, {cost['num_steps']:,} steps, "
-        f"{cost['response_tokens']:,} response tokens",
-        f"{cost['fed_tokens']:,} tokens to feed, {cost['target_tokens']:,} to predict, "
-        f"longest row {cost['longest_row']:,}",
-        f"{cost['flops'] / 1e12:,.2f} TFLOP ({gain:.1f} times fewer than one pass per step "
-        "and window)",
-        f"about {_duration(cost['seconds'])} on this machine ({cost['device']}, {cost['dtype']})",
-        f"about {cost['memory_bytes'] / 2**30:.1f} GiB of memory at most",
-    ]
-    if cost["too_long"]:
-        lines.append(f"{cost['too_long']} responses exceed the student's positions: no GALP")
-    typer.echo("\n".join(lines))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _print_teachers(
-    rankings: dict[str, pd.DataFrame],
-    taus: pd.DataFrame | None,
-    enough: dict[str, pd.DataFrame],
-) -> None:
-    for column, table in rankings.items():
-        typer.echo(f"{column}, nats per token, {table.attrs['num_prompts']} prompts in common")
-        for row in table.itertuples():
-            typer.echo(
-                f"  {row.rank}. {row.teacher:<24} {row.mean:8.4f}  "
-                f"[{row.low:.4f}, {row.high:.4f}]  first in {row.p_top:.0%} of resamples"
-            )
-        for reason, count in table.attrs["left_out"].items():
-            typer.echo(f"  left out: {count} {reason}")
-        if column in enough:
-            stable = enough[column].query("order_share >= 0.95")["num_prompts"].min()
-            typer.echo(f"  {stable} prompts give this order in 95 % of draws")
-    if taus is not None:
-        typer.echo("Kendall tau with the order under galp")
-        for column, tau in taus["galp"].items():
-            typer.echo(f"  {tau:6.2f}  {column}")
-
-
-def _print_selection(mix: pd.DataFrame, left_out: dict[str, int]) -> None:
-    for teacher, row in mix.iterrows():
-        typer.echo(f"{row['count']:>8,.0f}  {row['percent']:5.1f} %  {teacher}")
-    for reason, count in left_out.items():
-        typer.echo(f"{count:>8,}  left out: {reason}")

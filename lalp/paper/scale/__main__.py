@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lalp.cli.options import AsJson, print, run, say
+from lalp.cli.options import AsJson, run
+from lalp.cli.printing import print_result, say
 from lalp.errors import InputError
 from lalp.paper.scale.commands import PlanName, app
 
@@ -34,7 +35,7 @@ def plan_(
     costs = scale_costs.plan_costs(settings, stages)
     records = [scale_costs.as_record(*pair) for pair in zip(stages, costs, strict=True)]
     result = {"stages": records, "totals": scale_costs.add_up(costs)}
-    print(result, as_json, lambda: typer.echo(scale_costs.plan_text(stages, costs)))
+    print_result(result, as_json, lambda: typer.echo(scale_costs.plan_text(stages, costs)))
 
 
 @app.command("run")

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lalp.cli.options import AsJson, print, say
+from lalp.cli.options import AsJson
+from lalp.cli.printing import print_result, say
 from lalp.errors import InputError
 from lalp.pools.writing import save_pool
 
@@ -69,4 +70,4 @@ def tables_(
         scale_tables.write_tables(tables, out)
         say(f"{len(tables)} tables: {out}")
     result = {table.number: table.as_dict() for table in tables}
-    print(result, as_json, lambda: typer.echo(scale_tables.tables_text(tables)))
+    print_result(result, as_json, lambda: typer.echo(scale_tables.tables_text(tables)))

@@ -1,0 +1,178 @@
+"""What the commands print: results as JSON for programs or in lines for people, and messages."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from typer import echo
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks; accelerate launch numbers them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(message: str) -> None:
+    """One line on standard error."""
+    if is_main_process():
+        echo(f"lalp: {message}", err=True)
+
+
+def print_result(value: Any, as_json: bool, for_people: Callable[[], None]) -> None:
+    """Print a command's result on standard output: as JSON, or by what prints it for people."""
+    if as_json:
+        echo(json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False))
+    else:
+        for_people()
+
+
+def _plain(value: Any) -> Any:
+    """Values that JSON holds: tables as lists of rows, numpy numbers as numbers, NaN as null."""
+    if hasattr(value, "to_dict"):
+        value = value.to_dict("records")
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and value != value else value
+
+
+# --- For people --------------------------------------------------------------------------------
+
+
+def print_counts(counts: Mapping[Any, int], text: str = "{}", indent: str = "  ") -> None:
+    """One line for each count; ``{}`` in the text stands for what is counted.
+
+    Example:
+        >>> print_counts({"blank line": 1234}, "left out: {}")
+             1,234  left out: blank line
+    """
+    for name, count in counts.items():
+        echo(f"{indent}{count:>8,}  {text.format(name)}")
+
+
+def print_pool(summary: Mapping[str, Any]) -> None:
+    """What `pool_summary` counts."""
+    echo(f"{summary['num_prompts']} prompts, {summary['num_responses']} responses")
+    print_counts(summary["responses_by_teacher"])
+    print_counts(summary["prompts_by_num_teachers"], "prompts with responses by {} teacher(s)")
+    print_counts({mark: summary[f"num_{mark}"] for mark in ("correct", "incorrect", "unverified")})
+    print_counts({"prompts with a reference answer": summary["num_prompts_with_answer"]})
+    if summary["num_duplicate_texts"]:
+        print_counts({"repeat another response's text": summary["num_duplicate_texts"]})
+    print_counts(summary["left_out"], "left out: {}")
+
+
+def print_cost(cost: Mapping[str, Any]) -> None:
+    """What `plan_scoring` expects."""
+    gain = cost["flops_per_step_loop"] / max(cost["flops"], 1.0)
+    echo(
+        f"{cost['num_responses']:,} responses, {cost['num_steps']:,} steps, "
+        f"{cost['response_tokens']:,} response tokens\n"
+        f"{cost['fed_tokens']:,} tokens to feed, {cost['target_tokens']:,} to predict, "
+        f"longest row {cost['longest_row']:,}\n"
+        f"{cost['flops'] / 1e12:,.2f} TFLOP ({gain:.1f} times fewer than one pass per step "
+        "and window)\n"
+        f"about {_duration(cost['seconds'])} on this machine ({cost['device']}, {cost['dtype']})\n"
+        f"about {cost['memory_bytes'] / 2**30:.1f} GiB of memory at most"
+    )
+    if cost["too_long"]:
+        echo(f"{cost['too_long']} responses exceed the student's positions: no GALP")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def print_teachers(
+    rankings: Mapping[str, pd.DataFrame],
+    taus: pd.DataFrame | None,
+    enough: Mapping[str, pd.DataFrame],
+) -> None:
+    """A ranking for each score, and how far they agree."""
+    for column, table in rankings.items():
+        echo(f"{column}, nats per token, {table.attrs['num_prompts']} prompts in common")
+        for row in table.itertuples():
+            echo(
+                f"  {row.rank}. {row.teacher:<24} {row.mean:8.4f}  "
+                f"[{row.low:.4f}, {row.high:.4f}]  first in {row.p_top:.0%} of resamples"
+            )
+        for reason, count in table.attrs["left_out"].items():
+            echo(f"  left out: {count} {reason}")
+        if column in enough:
+            stable = enough[column].query("order_share >= 0.95")["num_prompts"].min()
+            echo(f"  {stable} prompts give this order in 95 % of draws")
+    if taus is not None:
+        echo("Kendall tau with the order under galp")
+        for column, tau in taus["galp"].items():
+            echo(f"  {tau:6.2f}  {column}")
+
+
+def print_selection(mix: pd.DataFrame, left_out: Mapping[str, int]) -> None:
+    """How many responses of each teacher a selection holds."""
+    for teacher, row in mix.iterrows():
+        echo(f"{row['count']:>8,.0f}  {row['percent']:5.1f} %  {teacher}")
+    print_counts(left_out, "left out: {}", indent="")
+
+
+def print_sampling(summary: Mapping[str, Any]) -> None:
+    """What `sample_pool` counts."""
+    echo(
+        f"{summary['num_samples']} samples of {summary['num_prompts']} prompts, "
+        f"{summary['num_tokens']:,} tokens ({summary['mean_tokens']:,.0f} on average), "
+        f"{summary['truncated']:.1%} truncated"
+    )
+    if summary["accuracy"] is not None:
+        echo(f"{summary['accuracy']:.1%} correct; {summary['solved']} prompts solved at least once")
+    print_counts(summary["outcomes"])
+    print_counts(summary["left_out"], "left out: {}")
+
+
+def print_accuracy(table: pd.DataFrame) -> None:
+    """A line for each benchmark of `accuracy_table`."""
+    for row in table.itertuples():
+        samples = f" x {row.num_samples} samples" if row.num_samples > 1 else ""
+        echo(
+            f"{row.accuracy:6.3f} [{row.low:.3f}, {row.high:.3f}]  {row.title}: "
+            f"{row.num_problems} problems{samples}, {row.truncated:.1%} truncated, "
+            f"{row.no_answer:.1%} without an answer, {row.mean_tokens:,.0f} tokens on average"
+        )
+
+
+def print_comparison(table: pd.DataFrame) -> None:
+    """A line for each benchmark of `compare_runs`."""
+    for row in table.itertuples():
+        text = (
+            f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]  {row.title}: "
+            f"{row.accuracy_a:.3f} -> {row.accuracy_b:.3f}, {row.num_problems} problems"
+        )
+        # A number that is not equal to itself is NaN: not known.
+        if row.p_value == row.p_value:
+            text += f", {row.only_a:.0f} lost and {row.only_b:.0f} won, p = {row.p_value:.3g}"
+        if row.low <= 0 <= row.high and row.problems_needed == row.problems_needed:
+            text += f"; about {row.problems_needed:,.0f} such problems would show a difference"
+        echo(text)
+
+
+def print_training(summary: Mapping[str, Any]) -> None:
+    """What `log_summary` tells of a training run."""
+    echo(f"{summary['num_steps']} steps over {summary['num_tokens']:,} tokens")
+    names = {
+        "loss": "training loss, first and last step",
+        "global_nll": "held-out global NLL, before and after",
+        "local_nll": "held-out local NLL, before and after",
+    }
+    for key, title in names.items():
+        first, last = summary[key]
+        if first == first:  # not NaN
+            echo(f"  {first:8.4f} {last:8.4f}  {title}")
