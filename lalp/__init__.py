@@ -9,17 +9,25 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+# Where each public name is defined.
 _HOMES = {
     "InputError": "errors",
     "Pool": "pools.pool",
     "load_pool": "pools.reading",
     "load_scores": "scoring.table",
     "load_student": "students.student",
+    "means_by_window": "selection.plots",
+    "plot_scores": "selection.plots",
+    "plot_teacher_means": "selection.plots",
+    "plot_window_sweep": "selection.plots",
     "rank_teachers": "selection.ranking",
     "score": "scoring.run",
     "select": "selection.rules",
+    "token_heat_map": "scoring.heat_map",
+    "write_heat_map": "scoring.heat_map",
+    "write_training": "pools.writing",
 }
-__all__ = list(_HOMES)
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,16 +10,14 @@ import seaborn as sns
 
 from lalp.files import atomic_path, build_dir, write_text
 from lalp.paper.committed import note_moves, table_moves
+from lalp.selection.plots import FULL_WIDTH as FULL_WIDTH
+from lalp.selection.plots import HALF_WIDTH as HALF_WIDTH
+from lalp.selection.plots import score_label as score_label
+from lalp.selection.plots import teacher_colors as teacher_colors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
     from matplotlib.figure import Figure
-
-
-# Widths of a README column and of half of it, in inches.
-FULL_WIDTH, HALF_WIDTH = 9.0, 5.5
 
 
 def use_style() -> None:
@@ -58,17 +56,6 @@ def save_figure(fig: Figure, name: str, data: pd.DataFrame, profile: str) -> Pat
         # After the picture: a run that is cut off in between draws it again.
         write_text(table, text)
     return picture
-
-
-def teacher_colors(teachers: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    """One colour per teacher, the same in every figure: by order of name."""
-    names = sorted(teachers)
-    return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
-
-
-def score_label(column: str) -> str:
-    """How a score column is called in figures."""
-    return "GALP" if column == "galp" else f"LALP, w = {column[5:]}"
 
 
 def errors(rows: pd.DataFrame, column: str = "share", prefix: str = "") -> list[pd.Series]:
