@@ -43,6 +43,14 @@ def select_random_matched(
 
     Raises:
         InputError: If ``like`` is not a selection from ``scores``.
+
+    Example:
+        >>> from lalp.selection.rules import select, teacher_mix
+        >>> from lalp.selection.table import example_scores
+        >>> best = select(example_scores(), "lalp")
+        >>> control = select_random_matched(example_scores(), best)
+        >>> teacher_mix(control).equals(teacher_mix(best))
+        True
     """
     check_table(scores)
     check_selection(like)
@@ -52,8 +60,13 @@ def select_random_matched(
     available = np.zeros((len(prompts), len(teachers)), dtype=bool)
     available[prompt_of[keep], teacher_of[keep]] = True
     rows, current = prompts.get_indexer(like["prompt_id"]), teachers.get_indexer(like["teacher"])
-    _check_available(like, (rows >= 0) & (current >= 0) & available[rows, current])
-
+    lost = like[(rows < 0) | (current < 0) | ~available[rows, current]]
+    if len(lost):
+        raise InputError(
+            f"the scores hold no candidate of {lost['teacher'].iloc[0]!r} for prompt "
+            f"{lost['prompt_id'].iloc[0]!r}, which the selection to match has: give the table "
+            "that it was selected from"
+        )
     rows, current = rows[np.argsort(rows)], current[np.argsort(rows)]
     used, current = np.unique(current, return_inverse=True)
     generator = seeded_generator("assignment", seed)
@@ -62,15 +75,6 @@ def select_random_matched(
     keep &= assigned[prompt_of] == teacher_of
     chosen = take(scores, keep, [draws("matched", seed, scores)])
     return with_left_out(scores, chosen, left_out, "prompts outside the matched selection")
-
-
-def _check_available(like: pd.DataFrame, found: Bool[np.ndarray, " prompts"]) -> None:
-    if not found.all():
-        row = like[~found].iloc[0]
-        raise InputError(
-            f"the scores hold no candidate of {row['teacher']!r} for prompt {row['prompt_id']!r}, "
-            "which the selection to match has: give the table that it was selected from"
-        )
 
 
 def _assign_teachers(

@@ -21,8 +21,6 @@ from lalp.stats import (
     wilson_interval,
 )
 
-# --- teachers ---------------------------------------------------------------------------------
-
 
 def rank_teachers(
     scores: pd.DataFrame,
@@ -56,6 +54,13 @@ def rank_teachers(
 
     Raises:
         InputError: If the column does not exist or no prompt is shared by all teachers.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> rank_teachers(example_scores(), "galp")[["teacher", "mean", "rank"]]
+          teacher  mean  rank
+        0     Bob -0.55     1
+        1     Ada -0.70     2
     """
     shared = _shared_means(scores, [column])
     means = shared.values[0].mean(axis=0)
@@ -87,14 +92,8 @@ def teacher_differences(
     """Difference of means for each pair of teachers: which part of a ranking is resolved.
 
     Paired bootstrap: both teachers are resampled with the same prompts, so what makes a prompt easy
-    or hard for both cancels. The level holds for each pair, not for all pairs at once.
-
-    Args:
-        scores: One row per response.
-        column: Score column.
-        level: Coverage of each interval; NaN with one prompt.
-        num_resamples: Bootstrap resamples.
-        seed: For the bootstrap; the resamples are those of ``rank_teachers``.
+    or hard for both cancels. The level holds for each pair, not for all pairs at once. Arguments
+    and resamples are those of ``rank_teachers``.
 
     Returns:
         One row per pair, in order of rank: ``higher``, ``lower``, ``difference`` (nats, at least
@@ -102,16 +101,23 @@ def teacher_differences(
         ``attrs`` as for ``rank_teachers``.
 
     Raises:
-        InputError: If the column does not exist or no prompt is shared by all teachers.
+        InputError: As ``rank_teachers``.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> pairs = teacher_differences(example_scores(), "galp")
+        >>> pairs[["higher", "lower", "difference", "resolved"]].round(2)
+          higher lower  difference  resolved
+        0    Bob   Ada        0.15      True
     """
     shared = _shared_means(scores, [column])
     means = shared.values[0].mean(axis=0)
     order = np.argsort(_ranks(means), kind="stable")
     higher, lower = (order[side] for side in np.triu_indices(len(order), 1))
     resampled = bootstrap_means(shared.values, num_resamples, seed)[:, 0]
-    low, high = percentile_interval(
-        resampled[:, higher] - resampled[:, lower], shared.num_prompts, level
-    )
+    gaps = resampled[:, higher] - resampled[:, lower]
+    ends = percentile_interval(gaps, shared.num_prompts, level)
+    low, high = ends.reshape(2, -1)  # one teacher has no pairs, and numpy then gives one axis only
     names = np.asarray(shared.teachers, dtype=object)
     differences = pd.DataFrame(
         {
@@ -140,6 +146,13 @@ def compare_rankings(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
     Raises:
         InputError: If a column does not exist, no prompt is shared by all teachers, or there is
             only one teacher.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> compare_rankings(example_scores(), ["galp", "lalp@4"]).round(1)
+                galp  lalp@4
+        galp     1.0    -1.0
+        lalp@4  -1.0     1.0
     """
     names = list(dict.fromkeys(columns))
     shared = _shared_means(scores, names).need_two_teachers()
@@ -174,6 +187,11 @@ def tau_interval(
 
     Raises:
         InputError: As ``compare_rankings``.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> round(tau_interval(example_scores(), "galp", "lalp@4").tau, 1)
+        -1.0
     """
     shared = _shared_means(scores, [column_a, column_b]).need_two_teachers()
     means = shared.values.mean(axis=1)
@@ -215,6 +233,13 @@ def prompts_enough(
     Raises:
         InputError: If the column does not exist, a size is not between 1 and the number of shared
             prompts, no prompt is shared by all teachers, or there is only one teacher.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> prompts_enough(example_scores(), "galp")[["num_prompts", "order_share", "mean_tau"]]
+           num_prompts  order_share  mean_tau
+        0            1          1.0       1.0
+        1            2          1.0       1.0
     """
     check_count("num_draws", num_draws)
     shared = _shared_means(scores, [column]).need_two_teachers()
@@ -223,25 +248,17 @@ def prompts_enough(
     full = _pair_signs(means)
     signs = _pair_signs(_subset_means(shared.values[0], sizes, num_draws, seed))
     same = signs == full
+    # A draw finds the top teacher if the pairs that the top is part of stand as in the full order.
     first, second = np.triu_indices(len(means), 1)
     is_top = _ranks(means) == 1
-    orders = same.all(axis=-1).sum(axis=1)
-    tops = same[..., is_top[first] | is_top[second]].all(axis=-1).sum(axis=1)
-    order_low, order_high = np.transpose(
-        [wilson_interval(k / num_draws, num_draws) for k in orders]
-    )
-    top_low, top_high = np.transpose([wilson_interval(k / num_draws, num_draws) for k in tops])
-    curve = {
-        "num_prompts": sizes,
-        "order_share": orders / num_draws,
-        "order_low": order_low,
-        "order_high": order_high,
-        "top_share": tops / num_draws,
-        "top_low": top_low,
-        "top_high": top_high,
-        "mean_tau": _taus(signs, full).mean(axis=1),
-    }
-    return shared.annotate(pd.DataFrame(curve))
+    found = {"order": same, "top": same[..., is_top[first] | is_top[second]]}
+    curve = pd.DataFrame({"num_prompts": sizes})
+    for name, pairs in found.items():
+        shares = pairs.all(axis=-1).sum(axis=1) / num_draws
+        ends = [wilson_interval(share, num_draws) for share in shares]
+        curve[f"{name}_share"] = shares
+        curve[[f"{name}_low", f"{name}_high"]] = ends
+    return shared.annotate(curve.assign(mean_tau=_taus(signs, full).mean(axis=1)))
 
 
 def _check_sizes(sizes: Sequence[int] | None, num_prompts: int) -> Int[np.ndarray, " sizes"]:
@@ -254,9 +271,6 @@ def _check_sizes(sizes: Sequence[int] | None, num_prompts: int) -> Int[np.ndarra
         found = f"size {wrong[0]} is not possible" if wrong else "no size is given"
         raise InputError(f"{found}: give whole numbers from 1 to {num_prompts}, the shared prompts")
     return np.unique(np.asarray(sizes, dtype=np.int64))
-
-
-# --- means, resamples, orders -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -319,7 +333,13 @@ def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
     shared = counts.all(axis=1)
     covered = dict(zip(map(str, teachers), (counts > 0).sum(axis=0).tolist(), strict=True))
     if not shared.any():
-        raise InputError(_no_shared_message(columns, covered, len(prompts)))
+        fewest_first = sorted(covered.items(), key=lambda item: item[1])
+        listed = ", ".join(f"{teacher} for {count}" for teacher, count in fewest_first)
+        raise InputError(
+            f"no prompt has a scored candidate of every teacher under {', '.join(columns)}; of "
+            f"{len(prompts)} prompts there is one by {listed}: leave out the teachers with the "
+            "fewest"
+        )
     if not shared.all():
         left_out["prompts without a scored candidate of every teacher"] = int((~shared).sum())
     return _SharedMeans(
@@ -328,15 +348,6 @@ def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
         num_responses=counts[shared].sum(axis=0),
         prompts_by_teacher=covered,
         left_out=left_out,
-    )
-
-
-def _no_shared_message(columns: Sequence[str], covered: dict[str, int], num_prompts: int) -> str:
-    fewest_first = sorted(covered.items(), key=lambda item: item[1])
-    listed = ", ".join(f"{teacher} for {count}" for teacher, count in fewest_first)
-    return (
-        f"no prompt has a scored candidate of every teacher under {', '.join(columns)}; of "
-        f"{num_prompts} prompts there is one by {listed}: leave out the teachers with the fewest"
     )
 
 

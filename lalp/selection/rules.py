@@ -38,9 +38,6 @@ _WINDOW_RULES = frozenset({"lalp", "lalp-lowest", "hybrid", "lalp-tail"})
 Tie = Literal["first", "shortest", "random"]
 
 
-# --- one response per prompt ------------------------------------------------------------------
-
-
 def score_column(rule: str, window: str | int | Window | None = None) -> str | None:
     """Name of the score that a rule compares; None for ``random``, which needs no score.
 
@@ -51,6 +48,10 @@ def score_column(rule: str, window: str | int | Window | None = None) -> str | N
 
     Raises:
         InputError: If the rule is unknown, or it needs a window and has none or a malformed one.
+
+    Example:
+        >>> score_column("lalp-lowest", "25.0%"), score_column("random")
+        ('lalp@25%', None)
     """
     if rule not in RULES:
         raise InputError(f"there is no rule {rule!r}: choose one of {', '.join(RULES)}")
@@ -98,6 +99,11 @@ def select(
     Raises:
         InputError: If rule, tie or column do not exist, a candidate has no score (and
             ``skip_unscored`` is off), or no prompt has a candidate.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> select(example_scores(), "lalp")["response_id"].tolist()
+        ['p1', 'q1']
     """
     if tie not in get_args(Tie):
         raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
@@ -109,12 +115,17 @@ def select(
         scores = add_variants(scores, [rule], window)
     columns = [] if column is None else [column]
     keep, left_out = candidates(scores, columns, skip_unscored=skip_unscored)
+    keys = []  # what to sort by, before the response id
     if column is None:
-        keys = [draws("rule", seed, scores)]
+        keys.append(draws("rule", seed, scores))
     else:
         values = score_values(scores, column)
         lowest = rule.endswith("lowest") or rule in LOWER_IS_BETTER
-        keys = [values if lowest else -values, *_tie_keys(scores, tie, seed)]
+        keys.append(values if lowest else -values)
+        if tie == "random":
+            keys.append(draws("tie", seed, scores))
+        elif tie == "shortest":
+            keys.append(score_values(scores, "num_tokens"))
     chosen = take(scores, keep, keys, middle=rule.endswith("middle"))
     return with_left_out(scores, chosen, left_out, "prompts without a candidate")
 
@@ -124,6 +135,11 @@ def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
 
     Raises:
         InputError: If the table holds no response by that teacher.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> of_teacher(example_scores(), "Bob")["response_id"].tolist()
+        ['p2', 'q2']
     """
     require_columns(scores, ["teacher"])
     rows = scores[scores["teacher"] == teacher].reset_index(drop=True)
@@ -147,6 +163,12 @@ def select_third(scores: pd.DataFrame, third: str, column: str = "galp") -> pd.D
     Raises:
         InputError: If a prompt has several candidates, there are fewer than three, or one of them
             lacks a score.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> scores = example_scores().assign(prompt_id=list("abcd"))
+        >>> [select_third(scores, third)["galp"].tolist() for third in THIRDS]
+        [[-0.5, -0.4], [-0.7], [-0.9]]
     """
     if third not in THIRDS:
         raise InputError(f"there is no third {third!r}: choose one of {', '.join(THIRDS)}")
@@ -173,19 +195,21 @@ def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> 
 
     Raises:
         InputError: If not even the shortest response fits.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> within_tokens(select(example_scores(), "galp"), 25, seed=1)["num_tokens"].tolist()
+        [20]
     """
     check_selection(selected)
     require_columns(selected, ["num_tokens"])
-    order = sorted(
-        range(len(selected)),
-        key=lambda i: stable_hash("tokens", seed, selected["prompt_id"].iloc[i]),
-    )
+    places = [stable_hash("tokens", seed, prompt_id) for prompt_id in selected["prompt_id"]]
+    lengths = selected["num_tokens"].astype(int).tolist()
     kept, used = [], 0
-    for i in order:
-        length = int(selected["num_tokens"].iloc[i])
-        if used + length <= max_tokens:
+    for i in sorted(range(len(places)), key=places.__getitem__):
+        if used + lengths[i] <= max_tokens:
             kept.append(i)
-            used += length
+            used += lengths[i]
     if not kept:
         raise InputError(f"no response of the selection fits into {max_tokens} tokens: give more")
     return selected.iloc[sorted(kept)].reset_index(drop=True)
@@ -195,6 +219,11 @@ def teacher_mix(selected: pd.DataFrame) -> pd.DataFrame:
     """Responses per teacher in a selection: ``count`` and ``percent`` (paper, Table 8).
 
     Teachers stand in order of their names; one that was never chosen has no row.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> teacher_mix(example_scores())["percent"].to_dict()
+        {'Ada': 50.0, 'Bob': 50.0}
     """
     require_columns(selected, ["teacher"])
     count = selected["teacher"].value_counts().sort_index()
@@ -206,6 +235,11 @@ def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
 
     Raises:
         InputError: If a selection has a prompt twice, or the two share no prompt.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> agreement(select(example_scores(), "galp"), select(example_scores(), "lalp"))
+        0.0
     """
     check_selection(selected_a)
     check_selection(selected_b)
@@ -214,13 +248,3 @@ def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
     if both.empty:
         raise InputError("the two selections share no prompt: compare selections from one pool")
     return float((both["response_id_x"] == both["response_id_y"]).mean())
-
-
-def _tie_keys(scores: pd.DataFrame, tie: Tie, seed: int) -> list[np.ndarray]:
-    """What to sort equal scores by, before the response id."""
-    if tie == "random":
-        return [draws("tie", seed, scores)]
-    if tie == "shortest":
-        require_columns(scores, ["num_tokens"])
-        return [score_values(scores, "num_tokens")]
-    return []

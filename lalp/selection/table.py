@@ -16,45 +16,65 @@ from lalp.stats import stable_hash
 TIE_NATS = 1e-12
 
 
-# --- reading the table ------------------------------------------------------------------------
+_IDS = ["prompt_id", "response_id", "teacher"]
 
 
-def require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
+def example_scores() -> pd.DataFrame:
+    """Two prompts, two teachers: a table to try this package's functions on.
+
+    Example:
+        >>> example_scores()
+          prompt_id response_id teacher  correct  num_tokens  galp  lalp@4
+        0         p          p1     Ada     True          30  -0.5    -1.0
+        1         p          p2     Bob     True          20  -0.4    -1.2
+        2         q          q1     Ada     True          40  -0.9    -0.8
+        3         q          q2     Bob     True          10  -0.7    -0.9
+    """
+    rows = [
+        ("p", "p1", "Ada", True, 30, -0.5, -1.0),
+        ("p", "p2", "Bob", True, 20, -0.4, -1.2),
+        ("q", "q1", "Ada", True, 40, -0.9, -0.8),
+        ("q", "q2", "Bob", True, 10, -0.7, -0.9),
+    ]
+    return pd.DataFrame(rows, columns=[*_IDS, "correct", "num_tokens", "galp", "lalp@4"])
+
+
+def require_columns(frame: pd.DataFrame, names: Sequence[str], advice: str = "") -> None:
+    """Refuse a table that lacks a column; ``advice`` says what to do instead of what there is."""
     missing = [name for name in names if name not in frame.columns]
     if missing:
-        raise InputError(
-            f"the table has no column {missing[0]!r}: it has {', '.join(map(str, frame.columns))}"
-        )
+        advice = advice or f"it has {', '.join(map(str, frame.columns))}"
+        raise InputError(f"the table has no column {missing[0]!r}: {advice}")
 
 
 def check_table(scores: pd.DataFrame) -> None:
     """Refuse a table without rows, without a needed column, or with missing or repeated ids."""
-    names = ["prompt_id", "response_id", "teacher"]
-    require_columns(scores, [*names, "correct"])
+    require_columns(scores, [*_IDS, "correct"])
     if scores.empty:
         raise InputError("the scores table has no rows: score a pool first")
-    for name in names:
+    for name in _IDS:
         missing = int(scores[name].isna().sum())
         if missing:
             raise InputError(f"{missing} of {len(scores)} rows have no {name}: fill it in")
-    repeated = scores.duplicated(names[:2])
-    if repeated.any():
-        row = scores[repeated].iloc[0]
+    repeated = scores[scores.duplicated(["prompt_id", "response_id"])]
+    if len(repeated):
         raise InputError(
-            f"response {row['response_id']!r} of prompt {row['prompt_id']!r} stands in the table "
-            "more than once: keep one row per response"
+            f"response {repeated['response_id'].iloc[0]!r} of prompt "
+            f"{repeated['prompt_id'].iloc[0]!r} stands in the table more than once: keep one row "
+            "per response"
         )
 
 
 def check_selection(selected: pd.DataFrame) -> None:
-    require_columns(selected, ["prompt_id", "response_id", "teacher"])
+    """Refuse what does not hold one response of each of its prompts."""
+    require_columns(selected, _IDS)
     if selected.empty:
         raise InputError("the selection has no rows")
-    repeated = selected["prompt_id"].duplicated()
-    if repeated.any():
+    repeated = selected.loc[selected["prompt_id"].duplicated(), "prompt_id"]
+    if len(repeated):
         raise InputError(
-            f"prompt {selected.loc[repeated, 'prompt_id'].iloc[0]!r} stands in the selection more "
-            "than once: give one row per prompt, as select() does"
+            f"prompt {repeated.iloc[0]!r} stands in the selection more than once: give one row "
+            "per prompt, as select() does"
         )
 
 
@@ -81,22 +101,20 @@ def score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _incorrect(scores: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
-    """Rows known to be wrong; unverified ones are not."""
+def candidates(
+    scores: pd.DataFrame, columns: Sequence[str], *, skip_unscored: bool
+) -> tuple[Bool[np.ndarray, " rows"], dict[str, int]]:
+    """Rows that may be chosen, and how many were left out: wrong ones, and ones without a score.
+
+    Rows that nobody verified are not wrong.
+    """
     try:
         correct = scores["correct"].astype("boolean")
     except (TypeError, ValueError) as error:
         raise InputError(
             f"column 'correct' must hold true, false or null, nothing else: {error}"
         ) from error
-    return correct.eq(False).fillna(False).to_numpy(dtype=bool)
-
-
-def candidates(
-    scores: pd.DataFrame, columns: Sequence[str], *, skip_unscored: bool
-) -> tuple[Bool[np.ndarray, " rows"], dict[str, int]]:
-    """Rows that may be chosen, and how many were left out: wrong ones, and ones without a score."""
-    wrong = _incorrect(scores)
+    wrong = correct.eq(False).fillna(False).to_numpy(dtype=bool)
     unscored = np.zeros(len(scores), dtype=bool)
     for column in columns:
         missing = ~wrong & np.isnan(score_values(scores, column))

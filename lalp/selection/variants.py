@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ from scipy import stats
 from lalp.errors import InputError
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.windows import Window, parse_window
+from lalp.selection.table import require_columns
 from lalp.stats import mean_interval
 
 VARIANTS = ("hybrid", "galp-tail", "lalp-tail", "rsr")
@@ -31,10 +33,14 @@ _WINDOWED = frozenset({"hybrid", "lalp-tail"})
 
 
 def variant_column(variant: str, window: str | int | Window | None = None) -> str:
-    """Name of a variant's column, such as ``hybrid@4`` or ``rsr``.
+    """Name of a variant's column.
 
     Raises:
         InputError: If there is no such variant, or it needs a window and has none.
+
+    Example:
+        >>> variant_column("hybrid", 4), variant_column("rsr")
+        ('hybrid@4', 'rsr')
     """
     if variant not in VARIANTS:
         raise InputError(f"there is no score {variant!r}: choose one of {', '.join(VARIANTS)}")
@@ -65,13 +71,18 @@ def add_variants(
 
     Raises:
         InputError: If a variant is unknown, or the table lacks what it is built on.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> add_variants(example_scores(), ["hybrid"], 4)["hybrid@4"].round(1).tolist()
+        [0.2, -0.2, -0.1, 0.1]
     """
+    builders = {"hybrid": _hybrid, "galp-tail": _galp_tail, "lalp-tail": _lalp_tail, "rsr": _rsr}
     table = scores.copy()
     table.attrs = dict(scores.attrs)
     for variant in variants:
         column = variant_column(variant, window)
-        suffix = column.partition("@")[2]
-        table[column] = _BUILDERS[variant](scores, suffix, weight)
+        table[column] = builders[variant](scores, column.partition("@")[2], weight)
     return table
 
 
@@ -80,7 +91,7 @@ def _hybrid(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
     if not 0 <= weight <= 1:
         raise InputError(f"weight {weight} of the hybrid: give a number between 0 and 1")
     lalp, galp = _column(scores, lalp_column(window)), _column(scores, "galp")
-    # Rounded, for the last bits of a mean depend on the order of the rows.
+    # Rounded, since the last bits of a mean depend on the order of the rows.
     return (weight * _standardize(lalp) + (1 - weight) * _standardize(galp)).round(10)
 
 
@@ -91,43 +102,33 @@ def _standardize(values: pd.Series) -> pd.Series:
 
 
 def _galp_tail(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
-    return _by_response(scores, "galp", lambda log_probs, steps: _tails(log_probs, steps).mean())
+    return _by_response(scores, "galp", lambda log_probs, steps: log_probs.mean())
 
 
 def _lalp_tail(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
-    return _by_response(scores, lalp_column(window), _mean_of_tail_means)
+    return _by_response(scores, lalp_column(window), _mean_of_means)
 
 
-def _mean_of_tail_means(
-    log_probs: Float[np.ndarray, "tokens"], steps: Int[np.ndarray, "tokens"]
-) -> float:
-    """Mean over steps of the mean over their tokens but the first; steps of one token drop out."""
-    later = steps[_is_later(steps)]
-    return pd.Series(_tails(log_probs, steps)).groupby(later).mean().mean()
-
-
-def _tails(
-    log_probs: Float[np.ndarray, "tokens"], steps: Int[np.ndarray, "tokens"]
-) -> Float[np.ndarray, "later"]:
-    return log_probs[_is_later(steps)]
-
-
-def _is_later(steps: Int[np.ndarray, "tokens"]) -> np.ndarray:
-    """True for every token but the first one of its step."""
-    return np.diff(steps, prepend=-1) == 0
+def _mean_of_means(log_probs: Float[np.ndarray, "later"], steps: Int[np.ndarray, "later"]) -> float:
+    """Mean over steps of the mean over their tokens; steps of one token have none here."""
+    return pd.Series(log_probs).groupby(steps).mean().mean()
 
 
 def _by_response(
     scores: pd.DataFrame, name: str, average: Callable[[np.ndarray, np.ndarray], float]
 ) -> pd.Series:
-    """A score per response from its token log-probabilities; NaN where ``name`` is NaN."""
-    tokens, steps = _column(scores, f"{name}:tokens"), _column(scores, "token_steps")
-    values = [
-        average(np.asarray(t, float), np.asarray(s)) if np.isfinite(v) and _is_later(s).any()
-        else np.nan
-        for t, s, v in zip(tokens, steps, _column(scores, name), strict=True)
-    ]  # fmt: skip
-    return pd.Series(values, index=scores.index, dtype=float)
+    """A score per response: an average over log-probabilities and steps of its later tokens.
+
+    A token is later unless it begins its step. NaN where ``name`` is, or no token is later.
+    """
+    tokens, token_steps = _column(scores, f"{name}:tokens"), _column(scores, "token_steps")
+    values = np.full(len(scores), np.nan)
+    for row in np.flatnonzero(np.isfinite(_column(scores, name))):
+        steps = np.asarray(token_steps.iloc[row])
+        later = np.diff(steps, prepend=-1) == 0
+        if later.any():
+            values[row] = average(np.asarray(tokens.iloc[row], float)[later], steps[later])
+    return pd.Series(values, index=scores.index)
 
 
 def _rsr(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
@@ -135,18 +136,9 @@ def _rsr(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
     return _column(scores, "mean_rank_100") / -_column(scores, "galp")
 
 
-_BUILDERS: dict[str, Callable[[pd.DataFrame, str, float], pd.Series]] = {
-    "hybrid": _hybrid,
-    "galp-tail": _galp_tail,
-    "lalp-tail": _lalp_tail,
-    "rsr": _rsr,
-}
-
-
 def _column(scores: pd.DataFrame, name: str) -> pd.Series:
-    if name not in scores.columns:
-        how = "with tokens (--tokens)" if "token" in name else "again"
-        raise InputError(f"the table has no column {name!r}: score the pool {how}")
+    how = "with tokens (--tokens)" if "token" in name else "again"
+    require_columns(scores, [name], f"score the pool {how}")
     return scores[name]
 
 
@@ -155,7 +147,7 @@ def within_prompt_correlations(
 ) -> pd.DataFrame:
     """Kendall tau (b) between scores among the candidates of one prompt, averaged over prompts.
 
-    That is what a selection per prompt sees; a correlation over all responses would mostly say
+    A selection per prompt sees this order only; a correlation over all responses would mostly say
     that some prompts are easier than others. Scores of which less is better are turned around.
 
     Args:
@@ -167,6 +159,13 @@ def within_prompt_correlations(
 
     Returns:
         One row per pair: ``score``, ``other``, ``tau``, ``low``, ``high`` (95 %), ``num_prompts``.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> scores = example_scores().assign(num_steps=2)
+        >>> within_prompt_correlations(scores, ["galp", "lalp@4"])[["tau", "num_prompts"]]
+           tau  num_prompts
+        0 -1.0            2
     """
     values = scores.assign(tokens_per_step=scores["num_tokens"] / scores["num_steps"])
     for name in columns:
@@ -174,21 +173,12 @@ def within_prompt_correlations(
     signed = {name: -values[name] if name in LOWER_IS_BETTER else values[name] for name in columns}
     groups = [rows for _, rows in values.groupby("prompt_id", sort=True).indices.items()]
     rows = []
-    for i, first in enumerate(columns):
-        for second in columns[i + 1 :]:
-            taus = np.array([_tau(signed[first].iloc[g], signed[second].iloc[g]) for g in groups])
-            low, high = mean_interval(taus[~np.isnan(taus)], num_resamples, seed)
-            rows.append(
-                {
-                    "score": first,
-                    "other": second,
-                    "tau": float(np.nanmean(taus)) if (~np.isnan(taus)).any() else np.nan,
-                    "low": low,
-                    "high": high,
-                    "num_prompts": int((~np.isnan(taus)).sum()),
-                }
-            )
-    return pd.DataFrame(rows)
+    for first, second in itertools.combinations(columns, 2):
+        taus = np.array([_tau(signed[first].iloc[g], signed[second].iloc[g]) for g in groups])
+        known = taus[~np.isnan(taus)]
+        tau = float(np.nanmean(taus)) if len(known) else np.nan
+        rows.append((first, second, tau, *mean_interval(known, num_resamples, seed), len(known)))
+    return pd.DataFrame(rows, columns=["score", "other", "tau", "low", "high", "num_prompts"])
 
 
 def _tau(first: pd.Series, second: pd.Series) -> float:
