@@ -1,17 +1,9 @@
-r"""Verifying final answers: reading an answer from text, and comparing it with a reference.
+"""Compare an answer with a reference: the same value, or values?
 
-A false "correct" would put a wrong solution into a training pool, while a missed one only makes the
-pool smaller: wherever a text is ambiguous there is no answer, never a guess.
-
-- **Reading.** :func:`extract_answer` reads texts that mark their answer (``\boxed{}``, ``####``,
-  "the answer is ...") or are one bare expression; :func:`extract_from_sentence` reads one English
-  sentence ("There are 29 valid strings of length 6"). Math-Verify's own extraction is not used: in
-  such sentences it takes the number that stands last, here the 6.
-- **Comparing.** :func:`equivalent` splits both sides into values (``x=8, y=2 or x=2, y=8``) and has
-  Math-Verify compare them one by one, the reference first, as its ``verify`` is not symmetric.
-- **Running.** :func:`grade_answers` does so in worker processes with a time limit per item. Workers
-  are fresh interpreters that talk JSON lines over pipes: nothing is forked from a process that
-  holds torch's threads, and no caller needs a ``__main__`` guard.
+A false "correct" puts a wrong solution into a training pool, while a missed one only makes the pool
+smaller: wherever a text is ambiguous there is no answer, never a guess. Both sides are split into
+values (``x=8, y=2 or x=2, y=8``), which Math-Verify compares one by one, the reference first, as
+its ``verify`` is not symmetric.
 """
 
 from __future__ import annotations
@@ -23,12 +15,19 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from lalp.grading.answers import CHOICE, COUNTED, NUMBER_WORDS, TEXT, _closing, _plain, _words
+from lalp.grading.answers import (
+    CHOICE,
+    COUNTED,
+    NUMBER_WORDS,
+    TEXT,
+    WORDS,
+    bare_words,
+    closing_bracket,
+    plain_text,
+)
 
-# ---------------------------------------------------------------------------------------------
-# Comparing
-# ---------------------------------------------------------------------------------------------
-
+_UNITS, _CALLS = WORDS["units"], WORDS["calls"]
+_LATEX_SIGNS = str.maketrans(WORDS["latex_signs"])
 _NAME = r"[A-Za-z](?:_(?:\w|\{[^{}]*\}|\([^()]*\)))?"
 _NAMES = re.compile(rf"{_NAME}|[a-zA-Z]\([a-z]\)|\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)")
 _NUMBER = re.compile(r"([-+]?)(\d+(?:\.\d+)?|\d{1,3}(?:,\d{3})+(?:\.\d+)?|\.\d+)(?:/(\d+))?(\\?%)?")
@@ -37,21 +36,6 @@ _SPACING = re.compile(
     r"(?<!\\)\\(?:(?:left|right|[bB]igg?|displaystyle|limits|q?quad)(?![a-zA-Z])|[,;!: ])"
 )
 _WORDS = re.compile(r"(?i)(?!infinity$)(?:[a-z]{4,}|yes|no|odd)(?:[ -][a-z]+)*")
-# Symbols that only comparing needs as LaTeX.
-_SYMBOLS = str.maketrans(
-    {
-        "°": r"^\circ ", "¢": r"\text{ cents}", "≤": r"\le ", "≥": r"\ge ", "∪": r"\cup ",
-        "∈": r"\in ", "∅": r"\emptyset ",
-    }
-)  # fmt: skip
-_UNITS = {
-    "degree": "degrees?|deg", "dollar": "dollars?|usd", "cent": "cents?",
-    "mm": "millimet(?:er|re)s?|mm", "cm": "centimet(?:er|re)s?|cm", "m": "met(?:er|re)s?|m",
-    "km": "kilomet(?:er|re)s?|km", "inch": "inch(?:es)?|in", "foot": "foot|feet|ft",
-    "yard": "yards?|yd", "mile": "miles?|mi", "second": "seconds?|secs?|s",
-    "minute": "minutes?|mins?", "hour": "hours?|hrs?|h", "day": "days?", "gram": "grams?|g",
-    "kg": "kilograms?|kg", "pound": "pounds?|lbs?", "unit": "units?",
-}  # fmt: skip
 _UNIT = re.compile(
     r"(?i)\s*(?P<power>square|sq\.?|cubic)?\s*(?:"
     + "|".join(f"(?P<{name}>{names})" for name, names in _UNITS.items())
@@ -69,10 +53,6 @@ _VALUE = re.compile(
 # 4.5e33, as in Minerva's references.
 _E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])")
 _RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|[lg]t)(?![a-zA-Z])|[<>]=?")
-_CALLS = {
-    "sqrt": r"\sqrt{%s}", "floor": r"\lfloor %s \rfloor ", "ceil": r"\lceil %s \rceil ",
-    "^": "^{%s}", "_": "_{%s}",
-}  # fmt: skip
 _VAGUE = re.compile(r"\.\.\.|\\mp(?![a-z])|^$")
 _MAX_VALUES = 100  # an answer with more values is an enumeration, and matching is quadratic
 
@@ -90,13 +70,17 @@ def equivalent(reference: str, answer: str) -> bool:
     significant digits matches a constant that rounds to it. An answer that leaves a sum, product,
     limit or integral to be carried out matches only a reference that does so too.
 
-    This may run for very long on hostile input: :func:`grade_answers` sets a time limit.
+    This may run for very long on hostile input: `grade_answers` sets a time limit.
 
     Raises:
         UnreadableError: If the answer cannot be read as a mathematical expression.
         ValueError: If the reference cannot.
+
+    Example:
+        >>> equivalent("x = 8 or x = 2", "2, 8"), equivalent("1/3", "33.3%")
+        (True, True)
     """
-    words, given_words = _words(reference), _words(answer)
+    words, given_words = bare_words(reference), bare_words(answer)
     is_text = re.match(rf"\s*\(?\\(?:{TEXT})\s*\{{", reference) and words.isalpha()
     if CHOICE.fullmatch(words) and (is_text or len(words) == 1):
         chosen = CHOICE.fullmatch(given_words)
@@ -165,7 +149,7 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
 
 def _tuples(value: str, unknowns: Sequence[str]) -> list[tuple[str, ...]]:
     """The components of ``(a, b)`` or ``(x=a, y=b)`` as one tuple; else the value on its own."""
-    bracketed = value.startswith("(") and _closing(value, 0) == len(value) - 1
+    bracketed = value.startswith("(") and closing_bracket(value, 0) == len(value) - 1
     components = _pieces(value[1:-1]) if bracketed else []
     if len(components) < 2:
         return [(value,)]
@@ -178,7 +162,7 @@ def _tuples(value: str, unknowns: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _clean(expression: str) -> str:
     r"""One spelling for what is written in many: spacing, dots, ``\pm``, "and", thousands."""
-    text = _plain(expression.replace("**", "^")).translate(_SYMBOLS).replace("^^", "^")
+    text = plain_text(expression.replace("**", "^")).translate(_LATEX_SIGNS).replace("^^", "^")
     text = re.sub(_E_NOTATION, r"\1 \\cdot 10^{\2}", _peeled(text))
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)  # a thin space between thousands
     text = _SPACING.sub(" ", text.replace("$", " "))
@@ -194,7 +178,7 @@ def _peeled(text: str) -> str:
     """The content of a box, dollar signs, braces or a font around the whole expression."""
     text = text.strip()
     while match := re.match(rf"(?:\\(?:{TEXT}|boldsymbol|bm|f?boxed)\s*)?\{{", text):
-        if _closing(text, match.end() - 1) != len(text) - 1:
+        if closing_bracket(text, match.end() - 1) != len(text) - 1:
             break
         text = text[match.end() : -1].strip(" $")
     return text
@@ -215,7 +199,7 @@ def _without_unit(text: str) -> str:
 
 def _unit(text: str) -> str | None:
     """The unit that is stated with a number, and its power; None if none that is known is."""
-    text = _plain(text).translate(_SYMBOLS).replace("^^", "^").strip(" .$")
+    text = plain_text(text).translate(_LATEX_SIGNS).replace("^^", "^").strip(" .$")
     if text.startswith(r"\$"):
         return "dollar"
     value = _VALUE.match(text)
@@ -276,13 +260,16 @@ def _same_range(gold: tuple[str, bool, str, bool], answer: tuple[str, bool, str,
 
 def _same_end(gold: str, answer: str) -> bool:
     ends = [re.sub(r"[\s+{}]|\\(?=infty)", "", end) for end in (gold, answer)]
-    return ends[0] == ends[1] if any("inf" in end for end in ends) else _same(gold, answer)
+    return (
+        ends[0] == ends[1] if any("inf" in end for end in ends) else same_expression(gold, answer)
+    )
 
 
 def _without_braces(text: str) -> str:
     """The elements of ``{1, 2}``, anything else as it is."""
     text = text.replace(r"\{", "{").replace(r"\}", "}")
-    return text[1:-1] if text.startswith("{") and _closing(text, 0) == len(text) - 1 else text
+    is_set = text.startswith("{") and closing_bracket(text, 0) == len(text) - 1
+    return text[1:-1] if is_set else text
 
 
 def _split_outside(text: str, separator: str) -> list[str]:
@@ -333,10 +320,10 @@ def _both_signs(value: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def _same_value(gold: tuple[str, ...], answer: tuple[str, ...]) -> bool:
-    return len(gold) == len(answer) and all(map(_same, gold, answer))
+    return len(gold) == len(answer) and all(map(same_expression, gold, answer))
 
 
-def _same(gold: str, answer: str) -> bool:
+def same_expression(gold: str, answer: str) -> bool:
     """Whether two single expressions are equal."""
     if len(_sides(gold)) == 1:
         answer = _sides(answer)[-1]
@@ -374,7 +361,7 @@ def _in_base(text: str) -> tuple[str, str] | None:
     match = re.fullmatch(r"(\d[\dA-F]*)\s*_\s*(\d|\{.*\})", text.strip())
     if match is None:
         return None
-    base = _words(match[2][1:-1] or match[2])
+    base = bare_words(match[2][1:-1] or match[2])
     return match[1], NUMBER_WORDS.get(base, base)
 
 
@@ -430,9 +417,11 @@ def _is_decided(expression: Any) -> bool:
 
 
 def to_latex(text: str) -> str:
-    r"""Write plain formulas as LaTeX: ``C(n, 2)``, ``sqrt(2)``, ``2^(n-1)``, ``sum_(i=1)^n i``.
+    r"""Write plain formulas as LaTeX; LaTeX stays as it is.
 
-    LaTeX stays as it is.
+    Example:
+        >>> print(to_latex("C(n, 2) + sqrt(2)"))
+        \binom{n}{2} + \sqrt{2}
     """
     text = re.sub(r"(?<![\\a-zA-Z])infinity(?![a-z])", r"\\infty ", text).replace("*", r" \cdot ")
     words = "pi|ln|log|sin|cos|tan|exp|max|min|gcd|sum(?=_)"
@@ -444,7 +433,7 @@ def to_latex(text: str) -> str:
     call = re.compile(r"(?<![\\a-zA-Z])(C|binom|sqrt|floor|ceil)\s*\(|([_^])\s*\(")
     position = 0
     while match := call.search(text, position):
-        end = _closing(text, match.end() - 1)
+        end = closing_bracket(text, match.end() - 1)
         inner = text[match.end() : end]
         position = match.start() + 1
         if end is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import queue
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,9 +22,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-from lalp.files import atomic_path, fingerprint
-from lalp.grading.answers import extract_answer
-from lalp.grading.equivalence import UnreadableError, _same, equivalent, number, rounds_to
+from lalp.files import digest, fingerprint
+from lalp.grading.answers import WORDS, extract_answer
+from lalp.grading.equivalence import UnreadableError, equivalent, number, rounds_to, same_expression
+from lalp.shelf import read_records, write_records
+
+_START_LIMIT = 120.0  # seconds for a fresh interpreter to import sympy on a busy machine
+_GRACE = 5.0  # seconds after the time limit at which a worker without its parent ends itself
+# Bytes beyond what a fresh worker maps: 10^10^10 must not fill the machine.
+_WORKER_MEMORY = 2 << 30
+_ITEMS_PER_WORKER = 20  # fewer do not pay for the start of another worker
+
+_Job = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -41,20 +50,6 @@ class Grade:
     extracted: str | None
 
 
-# ---------------------------------------------------------------------------------------------
-# Running comparisons in worker processes
-# ---------------------------------------------------------------------------------------------
-
-_START_LIMIT = 120.0  # seconds for a fresh interpreter to import sympy on a busy machine
-_GRACE = 5.0  # seconds after the time limit at which a worker without its parent ends itself
-_WORKER_MEMORY = (
-    2 << 30
-)  # bytes beyond what a fresh worker maps: 10^10^10 must not fill the machine
-_ITEMS_PER_WORKER = 20  # fewer do not pay for the start of another worker
-
-_Job = tuple[str, str]
-
-
 def grade_answers(
     pairs: Sequence[tuple[str, str]],
     *,
@@ -65,17 +60,22 @@ def grade_answers(
     """Grade answers against references in worker processes, equal pairs once.
 
     Args:
-        pairs: Reference and answer text (see :func:`extract_answer`), in this order.
+        pairs: Reference and answer text (see `extract_answer`), in this order.
         num_workers: Worker processes at most; each needs about 200 MB.
         time_limit: Seconds per pair; a worker that takes longer is killed and replaced.
-        cache: JSON lines file with the grades of former calls: read first, and rewritten as a whole
-            if there is something new. Grades made by another version of this module, Math-Verify
-            or sympy are not used.
+        cache: File with the grades of former calls: read first, and rewritten as a whole if there
+            is something new. Grades by another version of this code, Math-Verify or sympy are not
+            used.
 
     Returns:
         One grade per pair, in the order of ``pairs``.
+
+    Example:
+        >>> [grade.outcome for grade in grade_answers([("7", "7.0"), ("7", "8")])]
+        ['correct', 'wrong']
     """
-    known = _read_cache(cache) if cache else {}
+    rows = read_records(cache, grading_key(), "grading anew") if cache else []
+    known = {(reference, answer): (outcome, limit) for reference, answer, outcome, limit in rows}
     texts = {pair: extract_answer(pair[1]) for pair in dict.fromkeys(pairs)}
     jobs = dict.fromkeys((pair[0], text) for pair, text in texts.items() if text is not None)
     outcomes = {job: _known_outcome(job, known, time_limit) for job in jobs}
@@ -84,7 +84,7 @@ def grade_answers(
         outcomes |= _run_workers(todo, num_workers, time_limit)
         known |= {job: (outcomes[job], time_limit) for job in todo if outcomes[job] != "error"}
         if cache:
-            _write_cache(cache, known)
+            write_records(cache, grading_key(), [[*job, *entry] for job, entry in known.items()])
     grades = {
         pair: Grade("no answer" if text is None else outcomes[pair[0], text], text)
         for pair, text in texts.items()
@@ -118,7 +118,7 @@ def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> d
     wanted = max(1, min(num_workers, math.ceil(len(jobs) / _ITEMS_PER_WORKER)))
     workers = [_Worker(time_limit) for _ in range(wanted)]
 
-    def serve(worker: _Worker) -> None:
+    def feed(worker: _Worker) -> None:
         try:
             while not failures:
                 job = pending.get_nowait()
@@ -128,7 +128,7 @@ def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> d
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=serve, args=(worker,), daemon=True) for worker in workers]
+    threads = [threading.Thread(target=feed, args=(worker,), daemon=True) for worker in workers]
     try:
         for thread in threads:
             thread.start()
@@ -145,7 +145,11 @@ def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> d
 
 
 class _Worker:
-    """One worker process, started when first needed and again after every kill."""
+    """One worker process, started when first needed and again after every kill.
+
+    It is a fresh interpreter that talks JSON lines over pipes: nothing is forked from a process
+    that holds torch's threads, and no caller needs a ``__main__`` guard.
+    """
 
     def __init__(self, time_limit: float) -> None:
         self.time_limit = time_limit
@@ -172,13 +176,13 @@ class _Worker:
         """
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with tempfile.TemporaryFile() as errors:
             self.process = subprocess.Popen(
                 _worker_command(self.time_limit),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=errors,
                 env=os.environ | {"PYTHONPATH": path},
-                **pipes,
             )
             if _read_line(self.process.stdout, _START_LIMIT) != "ready":
                 self.stop()
@@ -205,18 +209,21 @@ def _read_line(stream: IO[bytes], limit: float) -> str | None:
 
 
 def _worker_command(time_limit: float) -> list[str]:
-    serve = f"from lalp.grading.workers import _serve; _serve({time_limit + _GRACE!r})"
+    serve = f"from lalp.grading.workers import serve; serve({time_limit + _GRACE!r})"
     return [sys.executable, "-P", "-c", serve]
 
 
-def _serve(last_resort: float) -> None:
-    """A worker's main loop: a JSON pair per line in, an outcome per line out."""
-    import logging
+def serve(last_resort: float) -> None:
+    """A worker's main loop: a JSON pair per line in, an outcome per line out.
 
+    Args:
+        last_resort: Seconds for a pair, after which the process ends itself.
+    """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not be taken for a reply
     logging.disable(logging.CRITICAL)
-    _same("n", "n+1-1")  # load Math-Verify and sympy before the clock of the first pair starts
+    # Loads Math-Verify and sympy, before the clock of the first pair starts.
+    same_expression("n", "n+1-1")
     _limit_memory()
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
@@ -247,44 +254,9 @@ def _outcome(reference: str, answer: str) -> str:
         return "error"
 
 
-# ---------------------------------------------------------------------------------------------
-# The cache of grades
-# ---------------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=1)
 def grading_key() -> str:
     """What an outcome depends on besides the pair: the code that grades, here and in libraries."""
     packages = ("math-verify", "latex2sympy2_extended", "sympy")
-    own = fingerprint("grading")
+    own = digest([fingerprint("grading"), WORDS])
     return ", ".join([f"lalp grading {own}", *(f"{p} {version(p)}" for p in packages)])
-
-
-def _read_cache(path: Path) -> dict[_Job, tuple[str, float]]:
-    """The outcome and time limit of each pair in a cache file; empty if it cannot be used."""
-    if not path.exists():
-        return {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        header, *records = map(json.loads, lines)
-        if header["key"] != grading_key():
-            warnings.warn(
-                f"{path} is by other versions: {header['key']}; grading anew", stacklevel=3
-            )
-            return {}
-        if len(records) != header["records"]:
-            raise ValueError(f"{len(records)} of {header['records']} records")
-        return {
-            (gold, text): (str(outcome), float(limit)) for gold, text, outcome, limit in records
-        }
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        warnings.warn(f"{path} is not a whole cache of grades: {error}; grading anew", stacklevel=3)
-        return {}
-
-
-def _write_cache(path: Path, known: dict[_Job, tuple[str, float]]) -> None:
-    header = {"key": grading_key(), "records": len(known)}
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(header) + "\n")
-        # ASCII only: str.splitlines splits at more than line feeds.
-        file.writelines(json.dumps([*job, *entry]) + "\n" for job, entry in known.items())

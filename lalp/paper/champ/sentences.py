@@ -10,10 +10,10 @@ from lalp.grading.answers import (
     COUNTED,
     MODULUS,
     NUMBER_WORDS,
-    _boxed,
-    _plain,
+    boxes,
     expression_end,
     mask,
+    plain_text,
     tidy,
     unmask,
 )
@@ -96,11 +96,11 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
             "has no roots", "At least one of" and "in 12 ways" state an answer, and only if it
             asks for that modulus does "0 modulo 7".
     """
-    if boxed := list(dict.fromkeys(content for content, _, _ in _boxed(sentence))):
+    if boxed := list(dict.fromkeys(content for content, _, _ in boxes(sentence))):
         return ", ".join(boxed)
     if len(sentence) > _LONGEST_SENTENCE:
         return None
-    masked, formulas = mask(_plain(sentence).rstrip(" ."))
+    masked, formulas = mask(plain_text(sentence).rstrip(" ."))
     reason = _REASON.search(masked)
     if reason and reason.start() > 0:
         masked = masked[: reason.start()]

@@ -1,0 +1,183 @@
+"""Grading in worker processes, and the cache of grades."""
+
+import json
+import sys
+import time
+
+import pytest
+
+from lalp.grading import workers
+from lalp.grading.workers import Grade, grade_answers
+
+
+def test_grades_keep_the_order_and_their_texts():
+    pairs = [
+        ("x^2-1", "(x-1)(x+1)"),
+        ("29", "There are 29 strings of length 6"),
+        ("n", r"so \boxed{n+1}"),
+        ("x^2-1", "(x-1)(x+1)"),
+        ("7", "7"),
+        ("7", "n!!"),
+        ("n +", "3n"),
+    ]
+    assert grade_answers(pairs, num_workers=1) == [
+        Grade("correct", "(x-1)(x+1)"),
+        Grade("no answer", None),
+        Grade("wrong", "n+1"),
+        Grade("correct", "(x-1)(x+1)"),
+        Grade("correct", "7"),
+        Grade("no answer", "n!!"),
+        Grade("error", "3n"),
+    ]
+
+
+def test_nothing_to_grade():
+    assert grade_answers([]) == []
+
+
+def test_hostile_expressions_end_and_do_not_block_the_others():
+    pairs = [("7", r"\lfloor 10^{10^{10}} \rfloor"), ("n", "2n/2"), ("m", "m+1")]
+    outcomes = [grade.outcome for grade in grade_answers(pairs, num_workers=1, time_limit=1.5)]
+    assert outcomes[0] in ("timeout", "error")
+    assert outcomes[1:] == ["correct", "wrong"]
+
+
+def test_towers_of_powers_are_compared_without_computing_them():
+    pairs = [("1", "10^{10^{10}}"), ("2", "2^{2^{2^{2^{2^{2}}}}}")]
+    grades = grade_answers(pairs, num_workers=1, time_limit=5)
+    assert {grade.outcome for grade in grades} <= {"wrong", "timeout"}
+
+
+FAKE_WORKER = """
+import json, sys, time
+print("ready", flush=True)
+for line in sys.stdin:
+    reference, answer = json.loads(line)
+    if answer == "h+1":
+        time.sleep(60)
+    if answer == "d+1":
+        sys.exit(1)
+    print("correct" if reference == "n" else "wrong", flush=True)
+"""
+
+
+@pytest.fixture
+def fake_worker(monkeypatch):
+    """A worker that starts at once, hangs on one answer and dies of another."""
+
+    def use(script: str = FAKE_WORKER) -> None:
+        monkeypatch.setattr(
+            workers, "_worker_command", lambda limit: [sys.executable, "-c", script]
+        )
+
+    use()
+    return use
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_a_hanging_and_a_dying_item_cost_only_themselves(fake_worker, num_workers):
+    answers = ["1+n", "h+1", "2+n", "d+1", "3+n", *(f"{k}n" for k in range(4, 60))]
+    start = time.perf_counter()
+    grades = grade_answers(
+        [("n", answer) for answer in answers], num_workers=num_workers, time_limit=0.5
+    )
+    outcomes = dict(zip(answers, (grade.outcome for grade in grades), strict=True))
+    assert outcomes.pop("h+1") == "timeout"
+    assert outcomes.pop("d+1") == "error"
+    assert set(outcomes.values()) == {"correct"}
+    assert time.perf_counter() - start < 10
+
+
+def test_a_worker_that_does_not_start_says_why(fake_worker):
+    fake_worker("import sys; sys.exit('no such library')")
+    with pytest.raises(RuntimeError, match="did not start: no such library"):
+        grade_answers([("n", "2n/2")])
+
+
+def test_no_process_is_left_behind(fake_worker):
+    psutil = pytest.importorskip("psutil")
+    before = set(psutil.Process().children(recursive=True))
+    grade_answers([("n", "h+1"), ("n", "2n")], time_limit=0.3)
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.fixture
+def no_worker(monkeypatch):
+    """From its call on, none can be started."""
+    return lambda: monkeypatch.setattr(workers, "_worker_command", lambda limit: ["/nonexistent"])
+
+
+def test_plain_numbers_and_equal_texts_need_no_worker(no_worker):
+    no_worker()
+    pairs = [("252", "252"), ("252", "251"), ("1/2", "0.5"), ("a + b", "a  + b"), ("2,500", "2500")]
+    outcomes = [grade.outcome for grade in grade_answers(pairs)]
+    assert outcomes == ["correct", "wrong", "correct", "correct", "correct"]
+
+
+@pytest.fixture
+def cached(tmp_path, fake_worker):
+    """A cache file with three grades, and their pairs."""
+    pairs = [("n", "1+n"), ("m", "2+m"), ("n", "3+n")]
+    path = tmp_path / "grades" / "cache.jsonl"
+    grades = grade_answers(pairs, cache=path)
+    assert [grade.outcome for grade in grades] == ["correct", "wrong", "correct"]
+    return path, pairs, grades
+
+
+def test_cached_grades_need_no_worker(cached, no_worker, caplog):
+    path, pairs, grades = cached
+    before = path.stat().st_mtime_ns
+    no_worker()
+    assert grade_answers(pairs, cache=path) == grades
+    assert caplog.messages == []
+    assert path.stat().st_mtime_ns == before
+
+
+def test_new_grades_join_the_cached_ones(cached, no_worker):
+    path, pairs, _ = cached
+    grade_answers([("n", "4+n")], cache=path)
+    no_worker()
+    outcomes = [grade.outcome for grade in grade_answers([("n", "4+n"), *pairs], cache=path)]
+    assert outcomes == ["correct", "correct", "wrong", "correct"]
+
+
+def test_a_timeout_counts_only_up_to_its_limit(tmp_path, fake_worker, no_worker):
+    path = tmp_path / "cache.jsonl"
+    assert grade_answers([("n", "h+1")], time_limit=0.3, cache=path)[0].outcome == "timeout"
+    no_worker()
+    assert grade_answers([("n", "h+1")], time_limit=0.2, cache=path)[0].outcome == "timeout"
+    with pytest.raises(OSError, match="nonexistent"):
+        grade_answers([("n", "h+1")], time_limit=0.4, cache=path)
+
+
+def test_errors_are_not_cached(tmp_path, fake_worker):
+    path = tmp_path / "cache.jsonl"
+    assert grade_answers([("n", "d+1")], cache=path)[0].outcome == "error"
+    fake_worker(FAKE_WORKER.replace("d+1", "-"))
+    assert grade_answers([("n", "d+1")], cache=path)[0].outcome == "correct"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text[: text.rindex("\n", 0, -1) + 1],  # cut between two lines
+        lambda text: text + '["n"]\n',
+        lambda text: "",
+        lambda text: "something else\n",
+        lambda text: "[]\n",
+        lambda text: text.replace("lalp grading", "lalp older grading"),
+    ],
+)
+def test_a_damaged_or_foreign_cache_is_ignored_and_rewritten(cached, no_worker, damage, caplog):
+    path, pairs, grades = cached
+    path.write_text(damage(path.read_text()))
+    assert grade_answers(pairs, cache=path) == grades
+    (message,) = caplog.messages
+    assert message.startswith("grading anew: cache.jsonl cannot be used")
+    no_worker()
+    assert grade_answers(pairs, cache=path) == grades
+    header, *lines = map(json.loads, path.read_text().splitlines())
+    assert header["key"] == workers.grading_key()
+    assert len(lines) == 3
+    assert len(caplog.messages) == 1
