@@ -12,23 +12,13 @@ from jaxtyping import Float
 from scipy import stats
 
 from lalp.errors import InputError
-from lalp.evaluation.benchmarks import (
-    AVERAGED,
-    BENCHMARKS,
-)
-from lalp.stats import mean_interval
+from lalp.evaluation.benchmarks import AVERAGED, BENCHMARKS
+from lalp.stats import mean_interval, wilson_interval
 
 AVG = "AVG"
-
 _NUM_RESAMPLES = 2000
-_UNREAD = ("no answer", "no code")
-_Z = stats.norm.ppf(0.975)
-_POWER_Z = _Z + stats.norm.ppf(0.8)
-
-
-# ---------------------------------------------------------------------------------------------
-# Accuracy
-# ---------------------------------------------------------------------------------------------
+# Quantiles of the normal distribution: of 95 % intervals, and of a power of 80 %.
+_Z, _POWER_Z = stats.norm.ppf(0.975), stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
 
 
 def accuracy_table(
@@ -72,7 +62,7 @@ def accuracy_table(
                 "low": low,
                 "high": high,
                 "interval": kind,
-                "no_answer": float(mine["outcome"].isin(_UNREAD).mean()),
+                "no_answer": float(mine["outcome"].isin(["no answer", "no code"]).mean()),
                 "truncated": float(mine["truncated"].mean()),
                 "mean_tokens": float(mine["num_tokens"].mean()),
             }
@@ -81,39 +71,34 @@ def accuracy_table(
     averaged = [name for name in scores if _is_averaged(name)]
     if len(averaged) < 2:
         return table
-    row = _average_row(table[table["benchmark"].isin(averaged)])
+    chosen = table[table["benchmark"].isin(averaged)]
+    samples = chosen["num_samples"].unique()
     vectors = [scores[name] for name in averaged]
     low, high = _average_interval(vectors, (0.0, 1.0), num_resamples, seed)
-    return pd.concat([table, pd.DataFrame([row | {"low": low, "high": high}])], ignore_index=True)
-
-
-def _average_row(table: pd.DataFrame) -> dict[str, Any]:
-    samples = table["num_samples"].unique()
     means = ("accuracy", "no_answer", "truncated", "mean_tokens")
-    return {
+    row = {
         "benchmark": AVG,
         "title": AVG,
-        "num_problems": int(table["num_problems"].sum()),
+        "num_problems": int(chosen["num_problems"].sum()),
         "num_samples": int(samples[0]) if len(samples) == 1 else 0,
+        "low": low,
+        "high": high,
         "interval": "bootstrap",
-    } | {name: float(table[name].mean()) for name in means}
+    } | {name: float(chosen[name].mean()) for name in means}
+    return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
 
 
 def _scores(results: pd.DataFrame) -> dict[str, Float[np.ndarray, "problems"]]:
     """Share of correct samples of each problem, by benchmark in the paper's order."""
     if results.empty:
         raise InputError("the results hold no samples: evaluate a benchmark first")
-    known = list(BENCHMARKS)
-    names = sorted(
-        results["benchmark"].unique(),
-        key=lambda name: known.index(name) if name in known else len(known),
-    )
+    order = {name: place for place, name in enumerate(BENCHMARKS)}
     scores = {}
-    for name in names:
+    for name in sorted(results["benchmark"].unique(), key=lambda name: order.get(name, len(order))):
         mine = results[results["benchmark"] == name]
-        if mine.duplicated(["prompt_id", "sample"]).any():
-            twice = mine.loc[mine.duplicated(["prompt_id", "sample"]), "prompt_id"].iloc[0]
-            raise InputError(f"{name}: the same sample of {twice!r} is there twice")
+        twice = mine.loc[mine.duplicated(["prompt_id", "sample"]), "prompt_id"]
+        if len(twice):
+            raise InputError(f"{name}: the same sample of {twice.iloc[0]!r} is there twice")
         grouped = mine.groupby("prompt_id", sort=True)["correct"]
         counts = grouped.size()
         if counts.nunique() > 1:
@@ -140,9 +125,7 @@ def _accuracy_interval(
         return *mean_interval(values, num_resamples, seed), "bootstrap"
     if num_samples > 1:
         return *_same_everywhere(values, (0.0, 1.0)), "wilson"
-    test = stats.binomtest(round(values.sum()), len(values))
-    interval = test.proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high), "wilson"
+    return *wilson_interval(float(values.mean()), len(values)), "wilson"
 
 
 def _same_everywhere(
@@ -198,29 +181,18 @@ def paper_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         seven, missing if one of them is) and GPQA, as shares, and beside them ``truncated`` (share
         of samples) and ``mean_tokens``, both as unweighted means over the run's benchmarks.
     """
-    columns = [
-        *(BENCHMARKS[name].title for name in AVERAGED),
-        AVG,
-        BENCHMARKS["gpqa_diamond"].title,
-    ]
+    averaged = [BENCHMARKS[name].title for name in AVERAGED]
     rows = {}
     for name, results in runs.items():
         scores = _scores(results)
         row = {_title(key): float(values.mean()) for key, values in scores.items()}
-        row[AVG] = float(
-            np.mean([row.get(column, math.nan) for column in columns[: len(AVERAGED)]])
-        )
+        row[AVG] = float(np.mean([row.get(column, math.nan) for column in averaged]))
         by_benchmark = results.groupby("benchmark")
         row["truncated"] = float(by_benchmark["truncated"].mean().mean())
         row["mean_tokens"] = float(by_benchmark["num_tokens"].mean().mean())
         rows[name] = row
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.reindex(columns=[*columns, "truncated", "mean_tokens"]).rename_axis("run")
-
-
-# ---------------------------------------------------------------------------------------------
-# Two runs on the same problems
-# ---------------------------------------------------------------------------------------------
+    columns = [*averaged, AVG, BENCHMARKS["gpqa_diamond"].title, "truncated", "mean_tokens"]
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns).rename_axis("run")
 
 
 def compare_runs(
@@ -286,6 +258,7 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
 
 
 def _difference_row(name: str, count: int, mean_a: float, mean_b: float) -> dict[str, Any]:
+    unknown = ("low", "high", "only_a", "only_b", "p_value", "problems_needed")
     return {
         "benchmark": name,
         "title": _title(name),
@@ -293,13 +266,7 @@ def _difference_row(name: str, count: int, mean_a: float, mean_b: float) -> dict
         "accuracy_a": mean_a,
         "accuracy_b": mean_b,
         "difference": mean_b - mean_a,
-        "low": math.nan,
-        "high": math.nan,
-        "only_a": math.nan,
-        "only_b": math.nan,
-        "p_value": math.nan,
-        "problems_needed": math.nan,
-    }
+    } | dict.fromkeys(unknown, math.nan)
 
 
 def _comparison(
@@ -324,7 +291,16 @@ def _comparison(
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p-value of McNemar's exact test: a fair coin for each problem that one solves."""
+    """Two-sided p-value of McNemar's exact test: a fair coin for each problem that one solves.
+
+    Args:
+        only_a: Problems that run A alone solves.
+        only_b: Problems that run B alone solves.
+
+    Example:
+        >>> mcnemar(0, 5)
+        0.0625
+    """
     discordant = only_a + only_b
     return float(stats.binomtest(only_b, discordant).pvalue) if discordant else 1.0
 
@@ -333,6 +309,10 @@ def problems_needed(difference: Float[np.ndarray, "problems"]) -> float:
     """Problems like these that show their mean difference at 5 %, two-sided, with 80 % power.
 
     ``(1.96 + 0.84)^2 var / mean^2``; NaN if the mean is 0 or nothing varies.
+
+    Example:
+        >>> problems_needed(np.array([1.0, 0.0, 0.0, 0.0]))
+        32.0
     """
     mean = float(difference.mean())
     if mean == 0 or np.ptp(difference) == 0:

@@ -13,10 +13,6 @@ from lalp.errors import InputError
 from lalp.evaluation.evaluate import grade_texts
 from lalp.pools.pool import Prompt
 
-# ---------------------------------------------------------------------------------------------
-# Auditing the grader
-# ---------------------------------------------------------------------------------------------
-
 STATED_FORMS = (
     r"We compute. Hence $x = 1$ first, and the result is $\boxed{%s}$.",
     "We compute, and check that 3 of 4 cases hold. The answer is $%s$.",

@@ -10,19 +10,20 @@ LIMO's library ships most of these sets as ``NAME/test.jsonl``; its names are re
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from lalp.errors import InputError
+from lalp.files import digest
 from lalp.grading.answers import extract_answer
 from lalp.pools.pool import Message, Prompt
 from lalp.pools.reading import numbered_records
@@ -30,12 +31,9 @@ from lalp.pools.reading import numbered_records
 if TYPE_CHECKING:
     from lalp.evaluation.livecodebench import Problem
 
-
 SUFFIXES = (".jsonl", ".parquet")
-GRADERS = ("math", "choice", "code")
 LETTERS = "ABCD"
 
-_LIMO = "https://raw.githubusercontent.com/GAIR-NLP/LIMO/main/eval/data"
 _HUB = "https://huggingface.co/datasets"
 # What local copies call the same fields.
 _PROBLEM_FIELDS = ("problem", "question", "Question")
@@ -52,6 +50,8 @@ class Benchmark:
     Attributes:
         name: As ``lalp eval --benchmark`` takes it; its problems are named ``name/0001``, ...
         title: Its column in the paper's tables.
+        file_names: Names of local files without their suffix; LIMO's are among them.
+        size: Number of problems (B.2); None for a set of the user's own.
         hub_id: Data set on the Hugging Face hub; None where the paper names a plain file (``url``).
         config: Configurations of the data set, joined in this order; empty for its only one.
         split: Split of the data set.
@@ -59,86 +59,39 @@ class Benchmark:
         answer_field: Field of the reference answer. Where it is ``solution_field``, the answer is
             what the solution puts into its last box.
         solution_field: Field of a worked solution, if there is one.
-        size: Number of problems (B.2); None for a set of the user's own.
         grader: ``math`` (equivalent expressions), ``choice`` (the letter of an option) or ``code``
             (programs are run against tests).
-        file_names: Names of local files without their suffix; LIMO's are among them.
-        url: Where the data are described; the file itself if ``hub_id`` is None.
+        url: Where the data are described, if it is not their page on the hub; the file itself if
+            ``hub_id`` is None.
         note: What differs from the paper's source, and conditions of use.
     """
 
     name: str
     title: str
-    hub_id: str | None
-    config: tuple[str, ...]
-    split: str
-    problem_field: str
-    answer_field: str
-    solution_field: str | None
-    size: int | None
-    grader: str
-    file_names: tuple[str, ...]
-    url: str
+    file_names: Sequence[str]
+    size: int | None = None
+    hub_id: str | None = None
+    config: Sequence[str] = ()
+    split: str = "train"
+    problem_field: str = "problem"
+    answer_field: str = "answer"
+    solution_field: str | None = None
+    grader: str = "math"
+    url: str = ""
     note: str = ""
 
+    @property
+    def address(self) -> str:
+        """Where the data are described; the file itself if they are not on the hub."""
+        return self.url or f"{_HUB}/{self.hub_id}"
 
-_LIST = (
-    Benchmark(
-        *("math500", "MATH", "HuggingFaceH4/MATH-500", (), "test"),
-        *("problem", "answer", "solution", 500, "math", ("math500", "math")),
-        f"{_HUB}/HuggingFaceH4/MATH-500",
-        "The paper links EleutherAI/hendrycks_math, whose test split has 5,000 problems; these are "
-        "the 500 of MATH-500 (MIT).",
-    ),
-    Benchmark(
-        *("aime25", "AIME25", "opencompass/AIME2025", ("AIME2025-I", "AIME2025-II"), "test"),
-        *("question", "answer", None, 30, "math", ("aime25", "aime2025")),
-        f"{_HUB}/opencompass/AIME2025",
-        "LIMO's aime.jsonl is AIME 2024 and is not taken for it.",
-    ),
-    Benchmark(
-        *("amc23", "AMC", "math-ai/amc23", (), "test"),
-        *("question", "answer", None, 40, "math", ("amc23", "amc")),
-        f"{_HUB}/math-ai/amc23",
-    ),
-    Benchmark(
-        *("minerva", "MINERVA", "knoveleng/Minerva-Math", (), "train"),
-        *("problem", "solution", "solution", 272, "math", ("minerva", "minerva_math")),
-        f"{_HUB}/knoveleng/Minerva-Math",
-    ),
-    Benchmark(
-        *("kaoyan", "KAOYAN", None, (), "train"),
-        *("problem", "answer", None, 199, "math", ("kaoyan",)),
-        f"{_LIMO}/kaoyan/test.jsonl",
-        "In Chinese; most answers are the letter of an option.",
-    ),
-    Benchmark(
-        *("olympiadbench", "OLYMPIAD", "knoveleng/OlympiadBench", (), "train"),
-        *("question", "answer", "solution", 675, "math", ("olympiadbench",)),
-        f"{_HUB}/knoveleng/OlympiadBench",
-        "Answers with a stated tolerance are compared exactly.",
-    ),
-    Benchmark(
-        *("cn_math_2024", "CN_MATH24", None, (), "train"),
-        *("problem", "answer", None, 30, "math", ("cn_math_2024", "cn_math24")),
-        f"{_LIMO}/cn_math_2024/test.jsonl",
-    ),
-    Benchmark(
-        *("gpqa_diamond", "GPQA", "Idavidrein/gpqa", ("gpqa_diamond",), "train"),
-        *("Question", _CORRECT, "Explanation", 198, "choice", ("gpqa_diamond", "gpqa")),
-        f"{_HUB}/Idavidrein/gpqa",
-        "Gated: accept its terms on the hub and log in with `hf auth login`. Its authors ask that "
-        "examples are not put on the web.",
-    ),
-    Benchmark(
-        *("livecodebench", "LCB", "livecodebench/code_generation_lite", (), "test"),
-        *("question_content", "", None, 511, "code", ("livecodebench",)),
-        "https://github.com/LiveCodeBench/LiveCodeBench",
-        "release_v2: problems from May 2023 to May 2024.",
-    ),
-)
 
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in _LIST}
+BENCHMARKS = {
+    name: Benchmark(name, **fields)
+    for name, fields in yaml.safe_load(
+        resources.files(__package__).joinpath("benchmarks.yaml").read_text(encoding="utf-8")
+    ).items()
+}
 """All sets, in the order of the paper's columns."""
 
 AVERAGED = tuple(BENCHMARKS)[:7]
@@ -235,10 +188,7 @@ def find_benchmark(name: str) -> Benchmark:
             f"{path}: a file of your own cannot be called like the benchmark {path.stem!r}: rename "
             f"it, or give --benchmark {path.stem} --data {path.parent}"
         )
-    return Benchmark(
-        *(path.stem, path.stem, None, (), "", "prompt", "answer", None, None, "math"),
-        *((path.stem,), str(path)),
-    )
+    return Benchmark(path.stem, path.stem, (path.stem,), problem_field="prompt", url=str(path))
 
 
 def load_own(path: str | Path) -> list[Prompt]:
@@ -271,23 +221,14 @@ def load_own(path: str | Path) -> list[Prompt]:
 
 def benchmark_digest(prompts: Sequence[Prompt]) -> str:
     """Short hash of a benchmark's problems and answers, in their order."""
-    return _digest([problem_digest(prompt) for prompt in prompts])
+    return digest([problem_digest(prompt) for prompt in prompts], 16)
 
 
 def problem_digest(prompt: Prompt) -> str:
     """Short hash of one problem: its id, its text and its reference answer."""
     messages = [[message.role, message.content] for message in prompt.messages]
-    return _digest([prompt.prompt_id, messages, prompt.answer])
+    return digest([prompt.prompt_id, messages, prompt.answer], 16)
 
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-# ---------------------------------------------------------------------------------------------
-# Sources
-# ---------------------------------------------------------------------------------------------
 
 _Records = Iterator[tuple[int, Any]]
 
@@ -344,19 +285,13 @@ def _hub_records(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
     # Hub, cache, network and file formats each raise errors of their own.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        gated = f"{benchmark.note} " if benchmark.note.startswith("Gated") else ""
         raise InputError(
             f"{benchmark.name}: cannot be loaded from {benchmark.hub_id or benchmark.url} "
-            f"({reason}). {_how_to_get(benchmark)}"
+            f"({reason}). {gated}Without a network, get its file elsewhere ({benchmark.address}), "
+            f"put it into a folder as {benchmark.name}.jsonl or .parquet, and give that folder "
+            "(--data)"
         ) from error
-
-
-def _how_to_get(benchmark: Benchmark) -> str:
-    gated = f"{benchmark.note} " if benchmark.note.startswith("Gated") else ""
-    where = f"{_HUB}/{benchmark.hub_id}" if benchmark.hub_id else benchmark.url
-    return (
-        f"{gated}Without a network, get its file elsewhere ({where}), put it into a folder as "
-        f"{benchmark.name}.jsonl or .parquet, and give that folder (--data)"
-    )
 
 
 def _check_count(benchmark: Benchmark, count: int, source: str, allow_count: bool) -> None:
@@ -367,13 +302,8 @@ def _check_count(benchmark: Benchmark, count: int, source: str, allow_count: boo
         )
 
 
-# ---------------------------------------------------------------------------------------------
-# Records
-# ---------------------------------------------------------------------------------------------
-
-
 def read_problems(
-    records: Iterator[tuple[int, Any]], benchmark: Benchmark, source: str, unit: str
+    records: Iterable[tuple[int, Any]], benchmark: Benchmark, source: str, unit: str
 ) -> list[Prompt]:
     """Prompts of numbered records; errors name the source, the record and its field.
 
@@ -478,7 +408,7 @@ def _with_options(question: str, record: Mapping[str, Any]) -> tuple[str, str]:
     options = [_text(record, name) for name in (_CORRECT, *_INCORRECT)]
     if options[0] in options[1:]:
         raise InputError("a wrong option is the same text as the right one")
-    ordered = sorted(options, key=lambda option: _digest([question, option]))
+    ordered = sorted(options, key=lambda option: digest([question, option], 16))
     lines = [f"({letter}) {option}" for letter, option in zip(LETTERS, ordered, strict=True)]
     text = "\n".join([question, "", *lines, "", "Give the letter of the right option."])
     return text, LETTERS[ordered.index(options[0])]
