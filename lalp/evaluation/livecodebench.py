@@ -18,7 +18,6 @@ import base64
 import binascii
 import hashlib
 import json
-import math
 import pickletools
 import threading
 import time
@@ -33,13 +32,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from scipy import stats
 from tqdm import tqdm
 
 from lalp.errors import InputError
 from lalp.evaluation.sandbox import MIB, Limits, Run, check_sandbox, run_program
-from lalp.files import fingerprint
+from lalp.evaluation.seccomp import SYSTEM_CALLS
+from lalp.files import digest, fingerprint
+from lalp.grading.answers import final_part
 from lalp.pools.pool import Message, Prompt
+from lalp.stats import wilson_interval
 
 if TYPE_CHECKING:
     from lalp.sampling.samples import Completion
@@ -54,7 +55,6 @@ DIFFICULTIES = ("easy", "medium", "hard")
 
 SECONDS_PER_TEST = 6  # LiveCodeBench's
 _MEMORY_BYTES = 2048 * MIB
-_COLUMNS = ("prompt_id", "sample", "difficulty", "outcome", "correct", "truncated", "num_tokens")
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,10 @@ class Problem:
 class Test:
     """What is read and printed; for a function its arguments, one JSON value a line, and result."""
 
-    __test__ = False  # for pytest, which takes the name for one of its own
+    __test__ = False  # pytest takes the name for one of its own
 
     input: str
     output: str
-
-
-# --- problems -------------------------------------------------------------------------------
 
 
 def load_problems(path: str | Path | None = None) -> list[Problem]:
@@ -192,7 +189,7 @@ def _problem(line: bytes, path: Path, offset: int, number: int) -> Problem:
         func_name=func_name,
         path=path,
         offset=offset,
-        digest=_digest(line),
+        digest=_line_digest(line),
     )
 
 
@@ -213,11 +210,8 @@ def _parse(text: bytes | str, where: str, kind: type) -> Any:
     return value
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-# --- tests ----------------------------------------------------------------------------------
+def _line_digest(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()[:32]
 
 
 @lru_cache(maxsize=8)
@@ -234,29 +228,26 @@ def load_tests(problem: Problem) -> tuple[Test, ...]:
             line = file.readline()
     except OSError as error:
         raise InputError(f"{where}: cannot be read: {error.strerror or error}") from error
-    if _digest(line) != problem.digest:
+    if _line_digest(line) != problem.digest:
         raise InputError(f"{where}: the file has changed since it was loaded; load it again")
     record = json.loads(line)
     public = _parse(record["public_test_cases"], f"{where}: public tests", list)
     private = record["private_test_cases"]
     if not private.lstrip().startswith("["):
         private = _unpack(private, f"{where}: private tests")
-    records = public + _parse(private, f"{where}: private tests", list)
-    if not records:
+    tests = []
+    for number, case in enumerate(public + _parse(private, f"{where}: private tests", list), 1):
+        match case:
+            case {"input": str(given), "output": str(expected)}:
+                tests.append(Test(given, expected))
+            case _:
+                raise InputError(f"{where}: test {number} has no texts 'input' and 'output'")
+        if problem.func_name is not None:
+            _arguments(tests[-1], f"{where}: test {number}")
+            _parse(expected, f"{where}: output of test {number}", object)
+    if not tests:
         raise InputError(f"{where}: has no test")
-    tests = tuple(_test(record, number, where) for number, record in enumerate(records, 1))
-    if problem.func_name is not None:
-        for number, test in enumerate(tests, 1):
-            _arguments(test, f"{where}: test {number}")
-            _parse(test.output, f"{where}: output of test {number}", object)
-    return tests
-
-
-def _test(record: Any, number: int, where: str) -> Test:
-    texts = [record.get(name) for name in ("input", "output")] if isinstance(record, dict) else []
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{where}: test {number} has no texts 'input' and 'output'")
-    return Test(*texts)
+    return tuple(tests)
 
 
 def _arguments(test: Test, where: str = "") -> list[Any]:
@@ -296,8 +287,6 @@ def _unpack(packed: str, where: str) -> str:
     return texts[0]
 
 
-# --- prompt and answer ----------------------------------------------------------------------
-
 _WITH_STARTER = (
     "Complete the starter code below. Give the whole solution in one code block of this form:"
 )
@@ -327,8 +316,6 @@ def extract_code(text: str) -> str | None:
     A line that ends in three backticks or more, and perhaps a language, begins a block. A line of
     as many backticks, or more, and nothing else ends it.
     """
-    from lalp.grading.answers import final_part
-
     code, fence, indent, lines = None, 0, 0, []
     for line in (final_part(text) or "").split("\n"):
         spaces = len(line) - len(line.lstrip())
@@ -346,9 +333,6 @@ def _opening_fence(line: str) -> int:
     before = line[: line.rfind("`") + 1]  # no regular expression: models repeat backticks for ever
     count = len(before) - len(before.rstrip("`"))
     return count if count >= 3 else 0
-
-
-# --- verdicts -------------------------------------------------------------------------------
 
 
 def grade_programs(
@@ -379,27 +363,28 @@ def grade_programs(
         InputError: If a completion is of no given problem, or there can be no sandbox.
     """
     by_id = {problem.prompt_id: problem for problem in problems}
-    jobs: list[_Job | str] = []
+    jobs: list[_Job | str] = []  # what is to be run, or the outcome if nothing is
     for completion in completions:
         if completion.prompt_id not in by_id:
             raise InputError(f"no problem {completion.prompt_id!r}, which a completion answers")
-        jobs.append(_job(by_id[completion.prompt_id], completion))
+        if completion.truncated:
+            jobs.append("truncated")
+        else:
+            code = extract_code(completion.text)
+            jobs.append(_Job(by_id[completion.prompt_id], code) if code else "no code")
     wanted = dict.fromkeys(job for job in jobs if isinstance(job, _Job))
     verdicts = _verdicts(list(wanted), num_workers, cache, progress)
     outcomes = [job if isinstance(job, str) else verdicts[job] for job in jobs]
-    rows = [
-        (
-            c.prompt_id,
-            c.sample,
-            by_id[c.prompt_id].difficulty,
-            o,
-            o == "passed",
-            c.truncated,
-            c.num_tokens,
-        )
-        for c, o in zip(completions, outcomes, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+    columns = {
+        "prompt_id": [completion.prompt_id for completion in completions],
+        "sample": [completion.sample for completion in completions],
+        "difficulty": [by_id[completion.prompt_id].difficulty for completion in completions],
+        "outcome": outcomes,
+        "correct": [outcome == "passed" for outcome in outcomes],
+        "truncated": [completion.truncated for completion in completions],
+        "num_tokens": [completion.num_tokens for completion in completions],
+    }
+    return pd.DataFrame(columns)
 
 
 @dataclass(frozen=True)
@@ -408,14 +393,6 @@ class _Job:
 
     problem: Problem
     code: str
-
-
-def _job(problem: Problem, completion: Completion) -> _Job | str:
-    """What is to be run, or the outcome if nothing is."""
-    if completion.truncated:
-        return "truncated"
-    code = extract_code(completion.text)
-    return "no code" if code is None else _Job(problem, code)
 
 
 def _verdicts(
@@ -428,10 +405,10 @@ def _verdicts(
         return verdicts
     check_sandbox()
     stop = threading.Event()
-    options = {} if progress else {"disable": True}
+    shown = {} if progress else {"disable": True}
     with (
         ThreadPoolExecutor(num_workers) as executor,
-        tqdm(total=len(missing), unit="program", **options) as bar,
+        tqdm(total=len(missing), unit="program", **shown) as bar,
     ):
         futures = {executor.submit(_verdict, job, stop): job for job in missing}
         try:
@@ -509,8 +486,6 @@ def _same_numbers(line: str, other: str) -> bool:
         return False
 
 
-# --- inside the sandbox ---------------------------------------------------------------------
-
 # Names that LiveCodeBench puts before every program, in its order.
 _MODULES = (
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
@@ -568,19 +543,16 @@ os._exit(0)
 """
 
 
-# --- the cache of verdicts ------------------------------------------------------------------
-
-
 @cache
 def _code_digest() -> str:
     """What decides a verdict besides program and tests."""
-    parts = [fingerprint("evaluation.livecodebench", "evaluation.sandbox"), version("numpy")]
-    return _digest(json.dumps(parts).encode())
+    modules = ("livecodebench", "sandbox", "seccomp")
+    code = fingerprint(*(f"evaluation.{module}" for module in modules))
+    return digest([code, SYSTEM_CALLS, version("numpy")])
 
 
 def _key(job: _Job) -> str:
-    parts = [_code_digest(), job.problem.digest, job.problem.func_name, job.code]
-    return _digest(json.dumps(parts).encode())
+    return digest([_code_digest(), job.problem.digest, job.problem.func_name, job.code], 32)
 
 
 def _read_cache(path: Path) -> dict[str, str]:
@@ -600,9 +572,6 @@ def _add_to_cache(path: Path, key: str, outcome: str) -> None:
     with path.open("ab") as file:
         # A line of its own also behind an unfinished one.
         file.write(f"\n{json.dumps([key, outcome])}\n".encode())
-
-
-# --- Table 16 -------------------------------------------------------------------------------
 
 
 def accuracy_by_difficulty(
@@ -633,18 +602,8 @@ def accuracy_by_difficulty(
     for name in DIFFICULTIES:
         chosen = results[results["difficulty"] == name]
         means = chosen.groupby("prompt_id")["correct"].mean()
-        accuracy = float(means.mean()) if len(means) else math.nan
-        interval = _wilson(accuracy, len(means))
+        accuracy = float(means.mean())  # NaN where there is none
+        interval = wilson_interval(accuracy, len(means))
         rows.append((name, len(means), len(chosen), accuracy, *interval))
     columns = ["difficulty", "num_problems", "num_samples", "accuracy", "low", "high"]
     return pd.DataFrame(rows, columns=columns).set_index("difficulty")
-
-
-def _wilson(share: float, count: int) -> tuple[float, float]:
-    """95 % score interval of a share of independent trials, which need not be a whole number."""
-    if count == 0:
-        return math.nan, math.nan
-    z2 = float(stats.norm.ppf(0.975)) ** 2 / count
-    center = (share + z2 / 2) / (1 + z2)
-    half = math.sqrt(z2 * share * (1 - share) + z2**2 / 4) / (1 + z2)
-    return max(0.0, center - half), min(1.0, center + half)

@@ -29,7 +29,6 @@ only.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -42,20 +41,47 @@ import selectors
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from lalp.errors import InputError
+from lalp.evaluation.seccomp import seccomp_filter
 
 MIB = 2**20
+_PURPOSE = "running generated programs needs a bubblewrap sandbox"
+_NOT_WORKING = (
+    "user namespaces may be switched off (sysctl kernel.unprivileged_userns_clone, "
+    "kernel.apparmor_restrict_unprivileged_userns), or a container forbids them "
+    "(docker run --privileged); --size needs bubblewrap 0.7 or later"
+)
+# The self-test may have this many processes.
+_PROBE_PROCESSES = 4
+_SECONDS_TO_START, _SECONDS_TO_DIE, _SECONDS_TO_POLL = 60, 60, 0.1
+_MAX_FILES = 10_000
+_OUT_OF_MEMORY = re.compile(rb"MemoryError|std::bad_alloc|[Cc]annot allocate memory")
+# No account, and no range that systemd or containers hand out, has these.
+_FIRST_UID, _NUM_UIDS = 0x7000_0000, 0x0FFF_0000
+_NOBODY = "65534"
+_THREADS = 16
+
+_ENVIRONMENT = {
+    "HOME": "/scratch",
+    "TMPDIR": "/scratch",
+    "PATH": "/usr/bin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "PYTHONUTF8": "1",
+    "PYTHONHASHSEED": "0",  # the same verdict on every run, also where a set's order matters
+    "PYTHONPATH": "/packages",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",  # every further arena takes 64 MB of address space
+}
 
 
 @dataclass(frozen=True)
@@ -143,14 +169,6 @@ def check_sandbox() -> None:
         raise InputError(f"{_PURPOSE}; here it does not confine: {', '.join(leaks)}")
 
 
-_PURPOSE = "running generated programs needs a bubblewrap sandbox"
-_NOT_WORKING = (
-    "user namespaces may be switched off (sysctl kernel.unprivileged_userns_clone, "
-    "kernel.apparmor_restrict_unprivileged_userns), or a container forbids them "
-    "(docker run --privileged); --size needs bubblewrap 0.7 or later"
-)
-_PROBE_PROCESSES = 4
-
 # Prints what should not be possible, as a JSON list; starts at most twice the processes allowed.
 _PROBE = f"""
 import json, os, socket
@@ -188,9 +206,6 @@ if started > {_PROBE_PROCESSES}:
     leaks.append("the number of processes is not limited")
 print(json.dumps(leaks))
 """
-
-
-# --- one run --------------------------------------------------------------------------------
 
 
 def _run(source: str, stdin: bytes, limits: Limits) -> Run:
@@ -234,10 +249,10 @@ class _Sandbox:
 
 def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandbox:
     uid = _spare_uid()
-    files = _Files(
-        program=_memory_file(stack, source.encode("utf-8", "surrogatepass")),
-        prelude=_memory_file(stack, _PRELUDE.encode()),
-        system_calls=_memory_file(stack, _seccomp_filter(platform.machine(), limits.processes)),
+    files = (
+        _memory_file(stack, source.encode("utf-8", "surrogatepass")),
+        _memory_file(stack, _PRELUDE.encode()),
+        _memory_file(stack, seccomp_filter(platform.machine(), limits.processes)),
     )
     given = _memory_file(stack, stdin)
     gate, far_gate = map(stack.enter_context, socket.socketpair())
@@ -252,20 +267,11 @@ def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandb
             stdout=far_out,
             stderr=far_err,
             # bwrap must not stumble over a status that nobody reads: so it has that end, too.
-            pass_fds=(*astuple(files), far_status, status, far_gate.fileno()),
+            pass_fds=(*files, far_status, status, far_gate.fileno()),
             env={},
             start_new_session=True,  # Ctrl-C is for the caller, who then ends the sandbox
         )
     return _Sandbox(process, status, gate, (out, err))
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Descriptors of what bwrap reads."""
-
-    program: int
-    prelude: int
-    system_calls: int
 
 
 # Python runs it before the program (as sitecustomize).
@@ -297,9 +303,6 @@ def _start_program(sandbox: _Sandbox) -> bool:
     return True
 
 
-_SECONDS_TO_START = 60
-
-
 def _verdict(
     status: int,
     stopped: str | None,
@@ -320,9 +323,6 @@ def _verdict(
     else:
         outcome = "memory limit" if _OUT_OF_MEMORY.search(err[-2048:]) else "runtime error"
     return Run(outcome, status, out, err, seconds)
-
-
-_OUT_OF_MEMORY = re.compile(rb"MemoryError|std::bad_alloc|[Cc]annot allocate memory")
 
 
 def _last_line(text: bytes) -> str:
@@ -419,10 +419,6 @@ def _watch(
     return "time limit"
 
 
-_SECONDS_TO_POLL = 0.1
-_MAX_FILES = 10_000
-
-
 def _has_too_many_files(init: _Init, limits: Limits) -> bool:
     try:
         scratch = os.statvfs(f"/proc/{init.pid}/root/scratch")
@@ -445,9 +441,6 @@ def _end(process: subprocess.Popen, init: _Init | None) -> None:
     process.wait()
 
 
-_SECONDS_TO_DIE = 60
-
-
 def _drain(file: int, text: bytearray, limit: int) -> str | None:
     """Take what is left in a pipe, whose writers are all dead."""
     while len(text) <= limit and (chunk := os.read(file, 2**16)):
@@ -456,26 +449,6 @@ def _drain(file: int, text: bytearray, limit: int) -> str | None:
         return None
     del text[limit:]
     return "output limit"
-
-
-# --- the sandbox ----------------------------------------------------------------------------
-
-# No account, and no range that systemd or containers hand out, has these.
-_FIRST_UID, _NUM_UIDS = 0x7000_0000, 0x0FFF_0000
-_NOBODY = "65534"
-_THREADS = 16
-
-_ENVIRONMENT = {
-    "HOME": "/scratch",
-    "TMPDIR": "/scratch",
-    "PATH": "/usr/bin:/bin",
-    "LC_ALL": "C.UTF-8",
-    "PYTHONUTF8": "1",
-    "PYTHONHASHSEED": "0",  # the same verdict on every run, also where a set's order matters
-    "PYTHONPATH": "/packages",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",  # every further arena takes 64 MB of address space
-}
 
 
 def _spare_uid() -> int | None:
@@ -492,9 +465,17 @@ def _spare_uid() -> int | None:
 
 
 def _command(
-    limits: Limits, uid: int | None, files: _Files, status: int, gate: tuple[int, ...]
+    limits: Limits,
+    uid: int | None,
+    files: tuple[int, int, int],
+    status: int,
+    gate: tuple[int, ...],
 ) -> list[str]:
-    """The command line: bwrap, then prlimit and (for root) setpriv, which become Python."""
+    """The command line: bwrap, then prlimit and (for root) setpriv, which become Python.
+
+    ``files`` are descriptors of what bwrap reads: the program, its prelude, and the filter.
+    """
+    program, prelude, system_calls = files
     become: list[str] = []
     if uid is None:
         user = ["--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY]
@@ -510,10 +491,10 @@ def _command(
         *(_tool("bwrap"), *user),
         *(f"--unshare-{name}" for name in ("ipc", "pid", "net", "uts", "cgroup-try")),
         *("--hostname", "sandbox", "--die-with-parent", "--new-session"),
-        *("--json-status-fd", str(status), "--seccomp", str(files.system_calls)),
+        *("--json-status-fd", str(status), "--seccomp", str(system_calls)),
         *_view(),
-        *("--perms", "0444", "--file", str(files.prelude), "/packages/sitecustomize.py"),
-        *("--perms", "0444", "--file", str(files.program), "/program.py"),
+        *("--perms", "0444", "--file", str(prelude), "/packages/sitecustomize.py"),
+        *("--perms", "0444", "--file", str(program), "/program.py"),
         *("--perms", "1777", "--size", str(limits.scratch_bytes), "--tmpfs", "/scratch"),
         *("--remount-ro", "/", "--chdir", "/scratch", "--clearenv"),
         *(word for item in variables.items() for word in ("--setenv", *item)),
@@ -611,93 +592,3 @@ def _numpy_folders() -> list[Path]:
         return []
     package = Path(spec.submodule_search_locations[0])
     return [path for path in (package, package.with_name("numpy.libs")) if path.is_dir()]
-
-
-# --- system calls ---------------------------------------------------------------------------
-
-# Numbers on x86_64 and aarch64 of the calls that are refused: ways around the limits (memory that
-# belongs to no process, sockets), into other namespaces, and parts of the kernel no program needs.
-_REFUSED = {
-    "socket": (41, 198),
-    "memfd_create": (319, 279),
-    "memfd_secret": (447, 447),
-    "shmget": (29, 194),
-    "shmat": (30, 196),
-    "msgget": (68, 186),
-    "semget": (64, 190),
-    "mq_open": (240, 180),
-    "io_uring_setup": (425, 425),
-    "inotify_init1": (294, 26),
-    "fanotify_init": (300, 262),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsmount": (432, 432),
-    "mount_setattr": (442, 442),
-    "chroot": (161, 51),
-    "name_to_handle_at": (303, 264),
-    "open_by_handle_at": (304, 265),
-    "ptrace": (101, 117),
-    "pidfd_getfd": (438, 438),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "kcmp": (312, 272),
-    "userfaultfd": (323, 282),
-    "perf_event_open": (298, 241),
-    "bpf": (321, 280),
-    "syslog": (103, 116),
-    "kexec_load": (246, 104),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "landlock_create_ruleset": (444, 444),
-}
-_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-_CLONE, _CLONE3 = (56, 220), 435
-_X86_OLD = {"inotify_init": 253}
-_X86_FORKS = {"fork": 57, "vfork": 58}
-_CLONE_THREAD, _CLONE_NEW_NAMESPACE = 0x10000, 0x7E02_0000
-
-_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _KILL, _FAIL = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
-
-
-@cache
-def _seccomp_filter(machine: str, processes: int) -> bytes:
-    """A classic BPF program that refuses some system calls, and forks if one process is allowed."""
-    if machine not in _ARCHITECTURES:
-        raise InputError(
-            f"{_PURPOSE}, and its system call filter knows {' and '.join(_ARCHITECTURES)} only, "
-            f"not {machine}"
-        )
-    column, architecture = _ARCHITECTURES[machine]
-    code = [
-        (_LOAD, 0, 0, _ARCHITECTURE),
-        (_IF_EQUAL, 1, 0, architecture),
-        (_RETURN, 0, 0, _KILL),
-        (_LOAD, 0, 0, _NUMBER),
-    ]
-    refusals = {numbers[column]: errno.EPERM for numbers in _REFUSED.values()}
-    refusals[_CLONE3] = errno.ENOSYS  # its flags cannot be read here; libc falls back to clone
-    if machine == "x86_64":
-        code += [(_IF_AT_LEAST, 0, 1, 0x4000_0000), (_RETURN, 0, 0, _KILL)]  # the x32 calls
-        refusals |= dict.fromkeys(_X86_OLD.values(), errno.EPERM)
-        if processes == 1:
-            refusals |= dict.fromkeys(_X86_FORKS.values(), errno.EAGAIN)
-    for number, error in refusals.items():
-        code += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _FAIL | error)]
-    code += [(_IF_EQUAL, 1, 0, _CLONE[column]), (_RETURN, 0, 0, _ALLOW)]
-    code += [(_LOAD, 0, 0, _FIRST_ARGUMENT), (_IF_ANY_BIT, 0, 1, _CLONE_NEW_NAMESPACE)]
-    code += [(_RETURN, 0, 0, _FAIL | errno.EPERM)]
-    if processes == 1:
-        code += [(_IF_ANY_BIT, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _FAIL | errno.EAGAIN)]
-    code.append((_RETURN, 0, 0, _ALLOW))
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)

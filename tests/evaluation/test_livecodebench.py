@@ -428,6 +428,7 @@ def test_equal_numbers_are_equal_in_any_form(rows: list[list[Decimal]]):
 
 # --- verdicts -------------------------------------------------------------------------------
 
+COLUMNS = ["prompt_id", "sample", "difficulty", "outcome", "correct", "truncated", "num_tokens"]
 SUM = "a, b = map(int, input().split())\nprint(a + b)"
 ADD = "class Solution:\n    def add(self, xs, y):\n        return [x + y for x in xs]"
 
@@ -512,7 +513,7 @@ class TestVerdicts:
             ("livecodebench/abc1", 2, "easy", "truncated", False, True, 7),
             ("livecodebench/abc1", 3, "easy", "no code", False, False, 7),
         ]
-        assert list(frame) == list(livecodebench._COLUMNS)
+        assert list(frame) == COLUMNS
         assert frame["correct"].dtype == bool
 
     def test_every_outcome(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -655,7 +656,7 @@ class TestVerdicts:
         monkeypatch.setattr(livecodebench, "check_sandbox", None)
         (problem,) = load(tmp_path, record())
         assert outcomes(problem, "") == ["no code"]
-        assert list(grade_programs([problem], [])) == list(livecodebench._COLUMNS)
+        assert list(grade_programs([problem], [])) == COLUMNS
 
     def test_without_a_sandbox_it_refuses(self, tmp_path: Path, monkeypatch):
         sandbox.check_sandbox.cache_clear()

@@ -33,6 +33,7 @@ import pytest
 from lalp.errors import InputError
 from lalp.evaluation import sandbox
 from lalp.evaluation.sandbox import MIB, Limits, Run, check_sandbox, run_program
+from lalp.evaluation.seccomp import SYSTEM_CALLS
 
 pytestmark = [
     pytest.mark.slow,
@@ -713,7 +714,7 @@ def test_no_network(run: Runner, servers):
 def test_no_network_without_the_filter_either(servers, monkeypatch: pytest.MonkeyPatch):
     check_sandbox()
     allow_all = b"\x06\x00\x00\x00\x00\x00\xff\x7f"
-    monkeypatch.setattr(sandbox, "_seccomp_filter", lambda machine, processes: allow_all)
+    monkeypatch.setattr(sandbox, "seccomp_filter", lambda machine, processes: allow_all)
     source, listening = servers
     assert b"sent" not in run_program(source).stdout.split()[:1]
     assert not any(received(server) for server in listening if server is not listening[1])
@@ -816,8 +817,8 @@ def test_system_call_numbers(column: int, header: str):
     if not path.exists():
         pytest.skip(f"{path} is not installed")
     known = dict(re.findall(r"#define __NR3?2?6?4?_(\w+)\s+(\d+)", path.read_text()))
-    ours = {name: numbers[column] for name, numbers in sandbox._REFUSED.items()}
-    ours |= {"clone": sandbox._CLONE[column], "clone3": sandbox._CLONE3}
+    both = SYSTEM_CALLS["refused"] | {name: SYSTEM_CALLS[name] for name in ("clone", "clone3")}
+    ours = {name: numbers[column] for name, numbers in both.items()}
     if column == 0:
-        ours |= sandbox._X86_FORKS | sandbox._X86_OLD
+        ours |= SYSTEM_CALLS["x86_forks"] | SYSTEM_CALLS["x86_old"]
     assert {name: int(known[name]) for name in ours if name in known} == ours

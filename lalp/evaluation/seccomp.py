@@ -1,0 +1,73 @@
+"""The system calls that a program in the sandbox may not make, as a filter of the kernel."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from functools import cache
+from importlib import resources
+
+import yaml
+
+from lalp.errors import InputError
+
+SYSTEM_CALLS = yaml.safe_load(
+    resources.files(__package__).joinpath("system_calls.yaml").read_text(encoding="utf-8")
+)
+"""Numbers of what is refused, by name, on x86_64 and aarch64."""
+
+# Column of the numbers, and the kernel's name of the machine (AUDIT_ARCH).
+_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+_CLONE_THREAD, _CLONE_NEW_NAMESPACE = 0x10000, 0x7E02_0000
+# Instructions of classic BPF, and what a filter may answer.
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL, _FAIL = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+
+
+@cache
+def seccomp_filter(machine: str, processes: int) -> bytes:
+    """A classic BPF program that refuses some system calls, and forks if one process is allowed.
+
+    Args:
+        machine: As `platform.machine` names it.
+        processes: Processes that a program may have at once.
+
+    Raises:
+        InputError: If the machine's system calls are not known.
+    """
+    if machine not in _ARCHITECTURES:
+        raise InputError(
+            "running generated programs needs a bubblewrap sandbox, and its system call filter "
+            f"knows {' and '.join(_ARCHITECTURES)} only, not {machine}"
+        )
+    column, architecture = _ARCHITECTURES[machine]
+    code = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_IF_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+    ]
+    if machine == "x86_64":
+        code += [(_IF_AT_LEAST, 0, 1, 0x4000_0000), (_RETURN, 0, 0, _KILL)]  # the x32 calls
+    for number, error in _refusals(machine, column, processes).items():
+        code += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _FAIL | error)]
+    code += [(_IF_EQUAL, 1, 0, SYSTEM_CALLS["clone"][column]), (_RETURN, 0, 0, _ALLOW)]
+    code += [(_LOAD, 0, 0, _FIRST_ARGUMENT), (_IF_ANY_BIT, 0, 1, _CLONE_NEW_NAMESPACE)]
+    code += [(_RETURN, 0, 0, _FAIL | errno.EPERM)]
+    if processes == 1:
+        code += [(_IF_ANY_BIT, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _FAIL | errno.EAGAIN)]
+    code.append((_RETURN, 0, 0, _ALLOW))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+def _refusals(machine: str, column: int, processes: int) -> dict[int, int]:
+    """The error by which each call fails."""
+    refusals = {numbers[column]: errno.EPERM for numbers in SYSTEM_CALLS["refused"].values()}
+    # The flags of clone3 cannot be read here; libc falls back to clone.
+    refusals[SYSTEM_CALLS["clone3"][column]] = errno.ENOSYS
+    if machine == "x86_64":
+        refusals |= dict.fromkeys(SYSTEM_CALLS["x86_old"].values(), errno.EPERM)
+        if processes == 1:
+            refusals |= dict.fromkeys(SYSTEM_CALLS["x86_forks"].values(), errno.EAGAIN)
+    return refusals
