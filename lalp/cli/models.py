@@ -62,7 +62,7 @@ def sample(
     if out.suffix not in (".jsonl", ".parquet") or out.is_dir():
         raise InputError(f"--out {out}: give a name in .jsonl or .parquet, no folder")
     from lalp.sampling.pool import sample_pool
-    from lalp.sampling.samples import choose_sampling
+    from lalp.sampling.settings import choose_sampling
 
     given = {"num_samples": num_samples, "temperature": temperature, "max_tokens": max_tokens}
     sampling = choose_sampling(preset, seed, given | {"top_p": top_p, "top_k": top_k})
@@ -197,7 +197,7 @@ def evaluate(
         )
     from lalp.evaluation import evaluate as evaluation
     from lalp.evaluation.accuracy import accuracy_table
-    from lalp.sampling.samples import choose_sampling
+    from lalp.sampling.settings import choose_sampling
 
     given = {"num_samples": num_samples, "temperature": temperature, "max_tokens": max_tokens}
     results = evaluation.evaluate(

@@ -31,10 +31,11 @@ from lalp.evaluation.benchmarks import (
     load_programs,
     problem_digest,
 )
-from lalp.files import atomic_path
-from lalp.grading.answers import extract_answer, extract_choice, is_choice
-from lalp.grading.workers import grade_answers
+from lalp.files import atomic_path, build_dir
+from lalp.grading.answers import extract_answer, is_choice, letter_or_text
+from lalp.grading.workers import grade_answers, grading_key
 from lalp.pools.pool import Prompt
+from lalp.sampling.settings import SYSTEM_PROMPT
 
 if TYPE_CHECKING:
     from lalp.sampling.samples import Completion
@@ -50,11 +51,6 @@ COLUMNS = (
 _ASKS_PERCENT = re.compile(
     r"(?i)\b(?:what|which|how many|find|express|as an?|by how)\b[^.?!]*\bpercent"
 )
-
-
-# ---------------------------------------------------------------------------------------------
-# Grading
-# ---------------------------------------------------------------------------------------------
 
 
 def grade(
@@ -88,7 +84,7 @@ def grade(
     Raises:
         InputError: If a completion's prompt is not given, or has no reference.
     """
-    from lalp.grading.answers import final_part
+    from lalp.sampling.pool import grade_completions
 
     name = benchmark if isinstance(benchmark, str) else benchmark.name
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
@@ -96,28 +92,16 @@ def grade(
         if (prompt := by_id.get(completion.prompt_id)) is None or prompt.answer is None:
             state = "is not among the prompts" if prompt is None else "has no reference answer"
             raise InputError(f"{name}: prompt {completion.prompt_id!r} of a completion {state}")
+    frame = grade_completions(prompts, completions, num_workers, cache=cache, compared=_pair)
     asked = [by_id[completion.prompt_id] for completion in completions]
-    # What was cut off is wrong, whatever it says: nothing to compare.
-    texts = ["" if c.truncated else final_part(c.text) or "" for c in completions]
-    graded = grade_texts(asked, texts, num_workers=num_workers, cache=cache)
-    outcomes = [
-        "truncated" if completion.truncated else outcome
-        for completion, outcome in zip(completions, graded["outcome"], strict=True)
-    ]
-    columns = {
-        "benchmark": name,
-        "prompt_id": [prompt.prompt_id for prompt in asked],
-        "sample": [completion.sample for completion in completions],
-        "problem": [problem_digest(prompt) for prompt in asked],
-        "outcome": outcomes,
-        "correct": [outcome == "correct" for outcome in outcomes],
-        "truncated": [completion.truncated for completion in completions],
-        "num_tokens": [completion.num_tokens for completion in completions],
-        "answer": [prompt.answer for prompt in asked],
-        "extracted": list(graded["extracted"]),
-        "difficulty": None,
-    }
-    return _typed(pd.DataFrame(columns, columns=list(COLUMNS)))
+    frame = frame.assign(
+        benchmark=name,
+        problem=[problem_digest(prompt) for prompt in asked],
+        answer=[prompt.answer for prompt in asked],
+        extracted=frame["extracted"].mask(frame["truncated"].astype(bool)),
+        difficulty=None,
+    )
+    return _typed(frame[list(COLUMNS)])
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -148,8 +132,7 @@ def _pair(prompt: Prompt, text: str) -> tuple[str, str]:
     """Reference and text as `grade_answers` compares them."""
     reference = prompt.answer or ""
     if is_choice(reference):
-        letter = extract_choice(text)
-        return reference, text if letter is None else rf"\boxed{{{letter}}}"
+        return reference, letter_or_text(text, reference)
     if _ASKS_PERCENT.search(prompt.messages[-1].content):
         answer = extract_answer(text)
         plain = _without_percent(answer) if answer else None
@@ -159,11 +142,6 @@ def _pair(prompt: Prompt, text: str) -> tuple[str, str]:
 
 def _without_percent(answer: str) -> str:
     return re.sub(r"(?<=\d)[\s$}]*(?:\\?%|(?:\\text\s*\{)?\s*percent\}?)[\s$]*$", "", answer)
-
-
-# ---------------------------------------------------------------------------------------------
-# From a model to a results table
-# ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -207,7 +185,6 @@ def evaluate(
     Raises:
         InputError: If a benchmark or the model cannot be loaded, or one is named twice.
     """
-    from lalp.files import build_dir
     from lalp.sampling.samples import generate, paper_prompts
 
     twice = [name for name, count in Counter(names).items() if count > 1]
@@ -273,8 +250,6 @@ def _run_record(
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What decides the results, as plain values."""
-    from lalp.grading.workers import grading_key
-    from lalp.sampling.samples import SYSTEM_PROMPT
     from lalp.students.student import Student, load_config, locate_student, revision
 
     if isinstance(model, Student):

@@ -7,6 +7,7 @@ from one random stream, and sorts the whole vocabulary for top-p at every token.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -26,15 +27,14 @@ from lalp.students.student import Student
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-
-import math
-
 # Tokens for which room is made at once.
 _ROOM = 256
 # Rows at once: on a CPU more give no more tokens per second, on a GPU a step costs about the same.
 _CPU_ROWS, _GPU_ROWS = 64, 128
 # Share of memory for weights, keys and values; the rest is for logits and activations.
 _CPU_SHARE, _GPU_SHARE = 0.5, 0.8
+# Candidates for top-p that are sorted first; more only where they hold too little probability.
+_FIRST_CANDIDATES = 128
 
 
 @dataclass(frozen=True)
@@ -289,10 +289,6 @@ class _RoomyLayer(DynamicLayer):
 
     def _show(self, rows: int, length: int) -> None:
         self.keys, self.values = (buffer[:rows, :, :length] for buffer in self._buffers)
-
-
-# Candidates for top-p that are sorted first; more only where they hold too little probability.
-_FIRST_CANDIDATES = 128
 
 
 def choose_tokens(

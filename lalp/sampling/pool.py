@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,12 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.files import build_dir
-from lalp.grading.answers import extract_answer, extract_choice, final_part, is_choice
+from lalp.grading.answers import extract_answer, final_part, letter_or_text
 from lalp.grading.workers import grade_answers
 from lalp.pools.pool import Pool, Prompt, Response
 from lalp.sampling.samples import Completion, generate, paper_prompts
-from lalp.sampling.settings import (
-    Sampling,
-)
-from lalp.students.student import (
-    Student,
-)
+from lalp.sampling.settings import Sampling
+from lalp.students.student import Student
 
 
 def grade_completions(
@@ -29,6 +25,7 @@ def grade_completions(
     num_workers: int = 2,
     *,
     cache: Path | None = None,
+    compared: Callable[[Prompt, str], tuple[str | None, str]] | None = None,
 ) -> pd.DataFrame:
     """Compare the final answer of every completion with its prompt's reference.
 
@@ -37,6 +34,8 @@ def grade_completions(
         completions: From `generate`.
         num_workers: As in `grade_answers`.
         cache: As in `grade_answers`.
+        compared: Reference and answer as they are compared, given a prompt and what follows the
+            reasoning; if not given, both as they are, or their letters where the reference is one.
 
     Returns:
         One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
@@ -46,22 +45,23 @@ def grade_completions(
     Raises:
         InputError: If a completion's prompt is not given.
     """
-    answers = {prompt.prompt_id: prompt.answer for prompt in prompts}
+    by_id = {prompt.prompt_id: prompt for prompt in prompts}
     pairs = []
     for completion in completions:
-        if completion.prompt_id not in answers:
+        if completion.prompt_id not in by_id:
             raise InputError(f"prompt {completion.prompt_id!r} of a completion is not given")
-        pairs.append((answers[completion.prompt_id], _marked_answer(completion, answers)))
-    known = [pair for pair in pairs if pair[0] is not None]
-    grades = dict(
-        zip(known, grade_answers(known, num_workers=num_workers, cache=cache), strict=True)
-    )
+        text = final_part(completion.text) or ""
+        pairs.append((compared or _compared)(by_id[completion.prompt_id], text))
+    # What was cut off is wrong, whatever it says: nothing to compare.
+    known = [
+        pair
+        for completion, pair in zip(completions, pairs, strict=True)
+        if pair[0] is not None and not completion.truncated
+    ]
+    grades = grade_answers(known, num_workers=num_workers, cache=cache)
+    outcome_of = {pair: grade.outcome for pair, grade in zip(known, grades, strict=True)}
     outcomes = [
-        "truncated"
-        if completion.truncated
-        else grades[pair].outcome
-        if pair in grades
-        else "no reference"
+        "truncated" if completion.truncated else outcome_of.get(pair, "no reference")
         for completion, pair in zip(completions, pairs, strict=True)
     ]
     columns = [field.name for field in fields(Completion)]
@@ -74,11 +74,8 @@ def grade_completions(
     )
 
 
-def _marked_answer(completion: Completion, answers: Mapping[str, str | None]) -> str:
-    """The part of a completion that answers; a letter alone where the reference is one."""
-    text = final_part(completion.text) or ""
-    letter = extract_choice(text) if is_choice(answers[completion.prompt_id] or "") else None
-    return rf"\boxed{{{letter}}}" if letter else text
+def _compared(prompt: Prompt, text: str) -> tuple[str | None, str]:
+    return prompt.answer, letter_or_text(text, prompt.answer)
 
 
 def sampled_pool(prompts: Sequence[Prompt], graded: pd.DataFrame, teacher: str) -> Pool:
@@ -87,19 +84,22 @@ def sampled_pool(prompts: Sequence[Prompt], graded: pd.DataFrame, teacher: str) 
     Responses keep ``sample``, ``num_tokens`` and ``truncated`` as extra fields. A pool cannot hold
     an empty response: ``left_out`` counts them.
     """
-    responses = []
-    for row in graded.itertuples():
-        if row.text.strip():
-            correct = None if pd.isna(row.correct) else bool(row.correct)
-            extra = {
+    responses = [
+        Response(
+            f"{row.prompt_id}/{teacher}/{row.sample}",
+            row.prompt_id,
+            teacher,
+            row.text,
+            None if pd.isna(row.correct) else bool(row.correct),
+            {
                 "sample": int(row.sample),
                 "num_tokens": int(row.num_tokens),
                 "truncated": bool(row.truncated),
-            }
-            response_id = f"{row.prompt_id}/{teacher}/{row.sample}"
-            responses.append(
-                Response(response_id, row.prompt_id, teacher, row.text, correct, extra)
-            )
+            },
+        )
+        for row in graded.itertuples()
+        if row.text.strip()
+    ]
     answered = {response.prompt_id for response in responses}
     empty = len(graded) - len(responses)
     return Pool(

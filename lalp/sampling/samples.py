@@ -8,30 +8,26 @@ prompt join those that are there.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
 from transformers import GenerationConfig
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, build_dir, fingerprint
+from lalp.files import build_dir, digest, fingerprint, write_json
 from lalp.pools.pool import Message, Prompt
 from lalp.sampling.decoding import Output, Request, decode, default_batch_size, response_text
-from lalp.sampling.settings import (
-    PRESETS,
-    Sampling,
-    sample_seed,
-)
+from lalp.sampling.settings import SYSTEM_PROMPT, Sampling, sample_seed
 from lalp.sampling.vllm import DEFAULT_BATCH_SIZE, check_vllm, decode_with_vllm, load_vllm
-from lalp.students.encoding import render_prompt
+from lalp.shelf import read_records, write_records
+from lalp.students.encoding import render_prompt, stop_token_ids
 from lalp.students.student import (
     Student,
     default_dtype,
@@ -46,16 +42,14 @@ from lalp.students.student import (
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-from lalp.files import digest
-from lalp.students.encoding import stop_token_ids
 
 log = logging.getLogger("lalp")
 
 BACKENDS = ("transformers", "vllm")
-SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."
 
-# A change in one of these modules may change a sample, so their code is part of the key. What is
-# here decides no sample that the key or the prompt's text does not tell apart.
+# A change of this code may change a sample, so it is part of the key. It is read on import: an edit
+# on disk changes nothing of what this process runs.
+_CODE = fingerprint("sampling", "students")
 
 
 @dataclass(frozen=True)
@@ -75,16 +69,6 @@ class Completion:
     text: str
     num_tokens: int
     truncated: bool
-
-
-@overload
-def generate(
-    prompts: Sequence[Prompt], model: str | Student, sampling: Sampling, **options: Any
-) -> list[Completion]: ...
-@overload
-def generate(
-    prompts: Sequence[Prompt], model: str | Student, sampling: Sequence[Sampling], **options: Any
-) -> list[list[Completion]]: ...
 
 
 def generate(
@@ -136,20 +120,15 @@ def generate(
     jobs = _plan(prompts, source, samplings, system_prompt)
     key = _key(source, backend)
     folder = Path(store or build_dir() / "samples") / digest(key)
-    done = _read_shards(folder, jobs)
+    done = _read_shards(folder, {job.digest for job in jobs})
     if any(job.digest not in done for job in jobs):
-        draw, size = _open(
-            source, jobs, backend, tensor_parallel=tensor_parallel, progress=progress
-        )
-        _write_key(folder, key)
+        draw, size = _open(source, jobs, backend, tensor_parallel, progress)
+        write_json(folder / "key.json", key)
         _draw_missing(jobs, batch_size or size, draw, source, folder, done, progress)
     by_sampling = [
         [done[job.digest] for job in jobs if job.sampling == wanted] for wanted in samplings
     ]
     return by_sampling[0] if isinstance(sampling, Sampling) else by_sampling
-
-
-# --- what to draw ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -189,6 +168,12 @@ class _Job:
     def request(self) -> Request:
         seed = sample_seed(self.sampling.seed, self.prompt_id, self.sample)
         return Request(self.prompt_ids, self.sampling, self.limit, seed)
+
+    def completion(self, source: _Source, output: Output) -> Completion:
+        text = response_text(source.tokenizer, self.prompt_text, output)
+        return Completion(
+            self.prompt_id, self.sample, text, len(output.token_ids), not output.ended
+        )
 
 
 def _check(
@@ -312,13 +297,11 @@ def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
     return replace(prompt, messages=(Message("system", system_prompt), *prompt.messages))
 
 
-# --- drawing --------------------------------------------------------------------------------
-
 _Draw = Callable[[Sequence[Request], Callable[[int], Any]], list[Output]]
 
 
 def _open(
-    source: _Source, jobs: Sequence[_Job], backend: str, *, tensor_parallel: int, progress: bool
+    source: _Source, jobs: Sequence[_Job], backend: str, tensor_parallel: int, progress: bool
 ) -> tuple[_Draw, int]:
     """Load the model: a function that draws one batch, and how many samples a batch has."""
     longest = max(len(job.prompt_ids) + job.limit for job in jobs)
@@ -354,31 +337,22 @@ def _draw_missing(
 
     So a killed run has left whole batches, and the next one goes on with the same batches.
     """
-    # Where not silenced here, tqdm still heeds TQDM_DISABLE.
-    options = {} if progress else {"disable": True}
-    missing = _in_drawing_order(job for job in jobs if job.digest not in done)
-    with tqdm(unit="tok", unit_scale=True, **options) as bar:
+    # Long prompts first, so that a batch holds similar ones; samples of a prompt stay together.
+    missing = [job for job in jobs if job.digest not in done]
+    missing.sort(key=lambda job: -len(job.prompt_ids))
+    # Where it is not silenced here, tqdm still heeds TQDM_DISABLE.
+    with tqdm(unit="tok", unit_scale=True, **({} if progress else {"disable": True})) as bar:
         for first in range(0, len(missing), batch_size):
             batch = missing[first : first + batch_size]
             outputs = draw([job.request for job in batch], bar.update)
-            pairs = zip(batch, outputs, strict=True)
-            found = {job.digest: _completion(job, output, source) for job, output in pairs}
-            _write_shard(folder, found)
+            found = {
+                job.digest: job.completion(source, output)
+                for job, output in zip(batch, outputs, strict=True)
+            }
+            records = [[mark, asdict(completion)] for mark, completion in found.items()]
+            write_records(folder / f"{digest(list(found))}.jsonl", folder.name, records)
             done |= found
             bar.set_postfix_str(f"{first + len(batch)} of {len(missing)} samples")
-
-
-def _in_drawing_order(jobs: Iterable[_Job]) -> list[_Job]:
-    """Long prompts first, so that a batch holds similar ones; samples of a prompt side by side."""
-    return sorted(jobs, key=lambda job: -len(job.prompt_ids))
-
-
-def _completion(job: _Job, output: Output, source: _Source) -> Completion:
-    text = response_text(source.tokenizer, job.prompt_text, output)
-    return Completion(job.prompt_id, job.sample, text, len(output.token_ids), not output.ended)
-
-
-# --- the store ------------------------------------------------------------------------------
 
 
 def _key(source: _Source, backend: str) -> dict[str, Any]:
@@ -395,54 +369,11 @@ def _key(source: _Source, backend: str) -> dict[str, Any]:
     }
 
 
-def _write_key(folder: Path, key: Mapping[str, Any]) -> None:
-    with atomic_path(folder / "key.json") as temporary:
-        temporary.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
-
-
-def _write_shard(folder: Path, found: Mapping[str, Completion]) -> None:
-    """Write the samples of one batch, behind a line that tells whether they are whole and ours."""
-    lines = [json.dumps([digest, asdict(completion)]) for digest, completion in found.items()]
-    body = "".join(f"{line}\n" for line in lines)
-    header = json.dumps({"key": folder.name, "samples": len(found), "sha256": digest(body, 64)})
-    with atomic_path(folder / f"{digest(list(found))}.jsonl") as temporary:
-        temporary.write_text(f"{header}\n{body}", encoding="utf-8", newline="\n")
-
-
-def _read_shards(folder: Path, jobs: Iterable[_Job]) -> dict[str, Completion]:
-    """Finished samples by digest; a shard that is damaged or not ours is reported and left out."""
-    wanted = {job.digest for job in jobs}
-    done: dict[str, Completion] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        try:
-            done |= {d: completion for d, completion in _read_shard(path) if d in wanted}
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = str(error).partition("\n")[0]
-            log.warning("sampling again: shard %s cannot be used (%s)", path.name, reason)
-    return done
-
-
-def _read_shard(path: Path) -> list[tuple[str, Completion]]:
-    header, _, body = path.read_text(encoding="utf-8").partition("\n")
-    mark = json.loads(header)
-    if mark["key"] != path.parent.name:
-        raise ValueError("it was written for another model or by other code")
-    if mark["sha256"] != digest(body, 64):
-        raise ValueError("it is damaged")
-    return [(digest, Completion(**fields)) for digest, fields in map(json.loads, body.splitlines())]
-
-
-def choose_sampling(preset: str | None, seed: int, changes: Mapping[str, Any]) -> Sampling:
-    """A preset by name (`Sampling`'s own defaults if None) with the changes that are not None.
-
-    Raises:
-        InputError: If there is no such preset, or a value is out of its range.
-    """
-    if preset is not None and preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}: use {', '.join(PRESETS)}")
-    known = {name: value for name, value in changes.items() if value is not None}
-    return replace(PRESETS[preset] if preset else Sampling(), seed=seed, **known)
-
-
-# Read on import: an edit on disk changes nothing of what this process runs.
-_CODE = fingerprint("sampling", "students")
+def _read_shards(folder: Path, wanted: set[str]) -> dict[str, Completion]:
+    """Those of the wanted samples that are on disk, by digest."""
+    return {
+        mark: Completion(**fields)
+        for path in sorted(folder.glob("*.jsonl"))
+        for mark, fields in read_records(path, folder.name, "sampling again")
+        if mark in wanted
+    }

@@ -1,4 +1,4 @@
-"""Sampling settings (paper, Tables 5 and 7, C.9), and how a token is drawn from logits.
+"""Settings of sampling: the paper's (Tables 5 and 7, C.9) and one's own.
 
 Temperature, top-k and top-p mean what they mean in vLLM and in transformers, in that order.
 """
@@ -8,9 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from typing import Any
+
+import yaml
 
 from lalp.errors import InputError
+
+# The paper's, in front of every prompt (Sec. 3.1).
+SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."
 
 
 @dataclass(frozen=True)
@@ -59,21 +67,29 @@ class Sampling:
         return self.temperature == 0
 
 
-# Table 5 (sampling from teachers), Table 7 (evaluation of students) and C.9 (short responses).
-TABLE_5_GREEDY = Sampling(1, temperature=0.0, top_p=1.0, top_k=1, max_tokens=42786)
-TABLE_5_SAMPLED = Sampling(16, temperature=1.0, top_p=0.95, top_k=40, max_tokens=42786)
-TABLE_7_GREEDY = Sampling(1, temperature=0.0, top_p=1.0, max_tokens=32768)
-TABLE_7_SAMPLED = Sampling(8, temperature=0.6, top_p=0.95, max_tokens=32768)
-# C.9 states no limit; Table 7's is more than its short responses need.
-C9_SAMPLED = Sampling(16, temperature=0.6, top_p=0.95, max_tokens=32768)
-
+# The paper's settings by name (Tables 5 and 7, C.9).
 PRESETS = {
-    "table5-greedy": TABLE_5_GREEDY,
-    "table5-sampled": TABLE_5_SAMPLED,
-    "table7-greedy": TABLE_7_GREEDY,
-    "table7-sampled": TABLE_7_SAMPLED,
-    "c9-sampled": C9_SAMPLED,
+    name: Sampling(**values)
+    for name, values in yaml.safe_load(
+        resources.files(__package__).joinpath("presets.yaml").read_text(encoding="utf-8")
+    ).items()
 }
+
+
+def choose_sampling(preset: str | None, seed: int, changes: Mapping[str, Any]) -> Sampling:
+    """A preset by name (`Sampling`'s own defaults if None) with the changes that are not None.
+
+    Raises:
+        InputError: If there is no such preset, or a value is out of its range.
+
+    Example:
+        >>> choose_sampling("table7-sampled", 3, {"num_samples": 2, "top_p": None})
+        Sampling(num_samples=2, temperature=0.6, top_p=0.95, top_k=0, max_tokens=32768, seed=3)
+    """
+    if preset is not None and preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}: use {', '.join(PRESETS)}")
+    known = {name: value for name, value in changes.items() if value is not None}
+    return replace(PRESETS[preset] if preset else Sampling(), seed=seed, **known)
 
 
 def sample_seed(seed: int, prompt_id: str, sample: int) -> int:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
+from tests.evaluation.test_livecodebench import record
 
 from lalp.errors import InputError
 from lalp.evaluation import evaluate
@@ -27,9 +29,11 @@ from lalp.evaluation.accuracy import (
 from lalp.evaluation.audit import STATED_FORMS, audit_grader, audit_shares, respellings
 from lalp.evaluation.benchmarks import AVERAGED, BENCHMARKS, load_benchmark, load_solutions
 from lalp.evaluation.evaluate import COLUMNS, grade, load_results, write_results
+from lalp.evaluation.sandbox import check_sandbox
 from lalp.pools.pool import Message, Prompt
-from lalp.sampling import pool
+from lalp.sampling import samples
 from lalp.sampling.samples import Completion
+from lalp.sampling.settings import Sampling
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 Z = 1.959963984540054
@@ -177,9 +181,8 @@ def test_nothing_to_grade():
 
 
 def test_programs_are_run(monkeypatch, tmp_path):
-    sandbox = pytest.importorskip("lalp.evaluation.sandbox")
     try:
-        sandbox.check_sandbox()
+        check_sandbox()
     except InputError as error:
         pytest.skip(str(error))
     records = [program(1, "easy", 5), program(2, "hard", 7)]
@@ -195,10 +198,10 @@ def test_programs_are_run(monkeypatch, tmp_path):
             for prompt, text in zip(prompts, texts, strict=True)
         ]
 
-    monkeypatch.setattr(pool, "generate", answer)
+    monkeypatch.setattr(samples, "generate", answer)
     monkeypatch.setattr(evaluate, "_run_record", lambda *args: {})
     options = {"folder": tmp_path, "allow_count": True, "store": tmp_path / "s", "progress": False}
-    frame = evaluate.evaluate(["livecodebench"], "m", pool.Sampling(), **options)
+    frame = evaluate.evaluate(["livecodebench"], "m", Sampling(), **options)
     assert frame["outcome"].tolist() == ["passed", "no code"]
     assert frame["difficulty"].tolist() == ["easy", "hard"]
     assert frame["correct"].tolist() == [True, False]
@@ -208,24 +211,19 @@ def test_programs_are_run(monkeypatch, tmp_path):
     write_results(frame, tmp_path / "r.parquet")
     assert load_results(tmp_path / "r.parquet")["difficulty"].tolist() == ["easy", "hard"]
     with pytest.raises(InputError, match="2 problems, but LCB has 511"):
-        evaluate.evaluate(["livecodebench"], "m", pool.Sampling(), folder=tmp_path)
+        evaluate.evaluate(["livecodebench"], "m", Sampling(), folder=tmp_path)
 
 
-def program(number: int, difficulty: str, value: int) -> dict[str, str]:
-    """A problem in LiveCodeBench's form."""
+def program(number: int, difficulty: str, value: int) -> dict[str, Any]:
+    """A problem in LiveCodeBench's form: print a number."""
     tests = json.dumps([{"input": "", "output": f"{value}\n", "testtype": "stdin"}])
-    names = ("question_title", "contest_id")
-    return dict.fromkeys(names, "toy") | {
-        "starter_code": "",
-        "question_content": f"Print the number {value}.",
-        "platform": "atcoder",
-        "question_id": f"toy{number}",
-        "contest_date": "2024-01-01T00:00:00",
-        "difficulty": difficulty,
-        "public_test_cases": tests,
-        "private_test_cases": tests,
-        "metadata": "{}",
-    }
+    return record(
+        number,
+        question_content=f"Print the number {value}.",
+        difficulty=difficulty,
+        public_test_cases=tests,
+        private_test_cases=tests,
+    )
 
 
 # --- accuracy ----------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from typing import TypedDict
 from unittest.mock import patch
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import build_student
@@ -38,11 +37,7 @@ from transformers import (
 )
 
 from lalp.errors import InputError
-from lalp.grading.answers import final_part
 from lalp.pools.pool import Message, Prompt
-from lalp.pools.prompts import load_prompts
-from lalp.pools.reading import load_pool
-from lalp.pools.writing import save_pool
 from lalp.sampling import decoding, samples
 from lalp.sampling.decoding import (
     Output,
@@ -53,17 +48,9 @@ from lalp.sampling.decoding import (
     default_batch_size,
     response_text,
 )
-from lalp.sampling.pool import grade_completions, sample_pool, sampled_pool, sampling_summary
+from lalp.sampling.pool import sample_pool
 from lalp.sampling.samples import SYSTEM_PROMPT, Completion, generate, paper_prompts
-from lalp.sampling.settings import (
-    C9_SAMPLED,
-    TABLE_5_GREEDY,
-    TABLE_5_SAMPLED,
-    TABLE_7_GREEDY,
-    TABLE_7_SAMPLED,
-    Sampling,
-    sample_seed,
-)
+from lalp.sampling.settings import PRESETS, Sampling, sample_seed
 from lalp.sampling.vllm import decode_with_vllm
 from lalp.students import student as students_student
 from lalp.students.encoding import render_prompt, stop_token_ids
@@ -127,15 +114,14 @@ def greedy_ids(student: Student, ids: list[int], limit: int, stops: frozenset[in
     return whole[0, len(ids) :].tolist()
 
 
-# --- settings ---------------------------------------------------------------------------------
-
-
 def test_presets_are_the_papers():
-    assert Sampling(1, 0.0, 1.0, 1, 42786) == TABLE_5_GREEDY
-    assert Sampling(16, 1.0, 0.95, 40, 42786) == TABLE_5_SAMPLED
-    assert Sampling(1, 0.0, 1.0, 0, 32768) == TABLE_7_GREEDY
-    assert Sampling(8, 0.6, 0.95, 0, 32768) == TABLE_7_SAMPLED
-    assert (C9_SAMPLED.num_samples, C9_SAMPLED.temperature, C9_SAMPLED.top_p) == (16, 0.6, 0.95)
+    assert {
+        "table5-greedy": Sampling(1, 0.0, 1.0, 1, 42786),
+        "table5-sampled": Sampling(16, 1.0, 0.95, 40, 42786),
+        "table7-greedy": Sampling(1, 0.0, 1.0, 0, 32768),
+        "table7-sampled": Sampling(8, 0.6, 0.95, 0, 32768),
+        "c9-sampled": Sampling(16, 0.6, 0.95, 0, 32768),
+    } == PRESETS
     assert SYSTEM_PROMPT == (
         r"Please reason step by step, and put your final answer within \boxed{}."
     )
@@ -158,9 +144,6 @@ def test_presets_are_the_papers():
 def test_settings_out_of_range_are_refused(change, said):
     with pytest.raises(InputError, match=said):
         Sampling(**change)
-
-
-# --- greedy: the tokens of transformers' own loop ---------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -195,35 +178,34 @@ def test_texts_are_the_decoded_tokens_in_the_prompts_order(batch_size, run, llam
         assert completion.text == llama.tokenizer.decode(ids[:-1] if ended else ids)
 
 
-def test_ended_rows_leave_the_batch(llama, monkeypatch):
-    ids = [tuple(prompt_ids(llama, prompt)) for prompt in PROMPTS]
-    sizes = []
-    real = llama.body
+def watched(student: Student) -> tuple[Student, list[tuple[int, int]]]:
+    """The student, and the rows and positions of what it is fed."""
+    fed = []
 
     def body(**inputs):
-        sizes.append(tuple(inputs["input_ids"].shape))
-        return real(**inputs)
+        fed.append(tuple(inputs["input_ids"].shape))
+        return student.body(**inputs)
 
+    return replace(student, body=body), fed
+
+
+def test_ended_rows_leave_the_batch(llama):
+    ids = [tuple(prompt_ids(llama, prompt)) for prompt in PROMPTS]
+    student, sizes = watched(llama)
     limits = [1, 6, 3, 6]
     requests = [Request(row, Sampling(), n, 0) for row, n in zip(ids, limits, strict=True)]
     requests.append(Request(ids[0], Sampling(), 0, 0))
-    outputs = decode(replace(llama, body=body), requests, frozenset())
+    outputs = decode(student, requests, frozenset())
     assert [len(output.token_ids) for output in outputs] == [1, 6, 3, 6, 0]
     # The prompts at once, and then one token of each row that goes on.
     assert sizes == [(4, max(map(len, ids))), (3, 1), (3, 1), (2, 1), (2, 1), (2, 1)]
 
 
 def test_samples_of_one_prompt_read_it_once(llama):
-    fed = []
-    real = llama.body
-
-    def body(**inputs):
-        fed.append(len(inputs["input_ids"]))
-        return real(**inputs)
-
+    student, fed = watched(llama)
     request = Request(tuple(prompt_ids(llama, PROMPTS[0])), WARM, 2, 0)
-    decode(replace(llama, body=body), [replace(request, seed=i) for i in range(5)], frozenset())
-    assert fed == [1, 5]
+    decode(student, [replace(request, seed=i) for i in range(5)], frozenset())
+    assert [rows for rows, _ in fed] == [1, 5]
 
 
 def test_a_model_whose_state_is_no_cache_is_refused(llama, monkeypatch):
@@ -271,9 +253,6 @@ def test_the_default_batch_fits_the_memory(llama, monkeypatch):
     assert default_batch_size(llama, 1001) == 9
     assert default_batch_size(llama, 100) == 64
     assert default_batch_size(llama, 1_000_000) == 1
-
-
-# --- sampled: the distribution ----------------------------------------------------------------
 
 
 def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -374,9 +353,6 @@ def next_tokens(student: Student, ids: list[int], sampling: Sampling) -> list[tu
     return [(token, float(p)) for token, p in enumerate(probs) if p > 0]
 
 
-# --- seeds ------------------------------------------------------------------------------------
-
-
 def test_fewer_samples_are_the_first_of_more(run, tmp_path):
     four = run(sampling=replace(WARM, num_samples=4))
     assert [c.sample for c in four] == [0, 1, 2, 3] * 4
@@ -416,9 +392,6 @@ def test_several_settings_are_drawn_together_and_are_the_same(run, tmp_path, dra
     drawn.clear()
     assert run() == both[1]
     assert drawn == []
-
-
-# --- prompts and limits -----------------------------------------------------------------------
 
 
 def test_the_limit_counts_the_end_token(run, llama, monkeypatch):
@@ -520,9 +493,6 @@ def test_no_prompts_give_no_completions(run):
     assert run([], [Sampling(), WARM]) == [[], []]
 
 
-# --- the store --------------------------------------------------------------------------------
-
-
 def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.jsonl"))
 
@@ -592,38 +562,23 @@ def test_other_code_draws_again(run, drawn, monkeypatch):
     assert sum(map(len, drawn)) == 12
 
 
-def damage_end(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def damage_text(path: Path) -> None:
-    path.write_text(path.read_text().replace('"num_tokens": 12', '"num_tokens": 11', 1))
-
-
-def damage_all(path: Path) -> None:
-    path.write_bytes(b"\xff\xfe no text")
-
-
-def damage_header(path: Path) -> None:
-    path.write_text("[1]\n" + path.read_text().partition("\n")[2])
-
-
-def damage_key(path: Path) -> None:
-    path.write_text(path.read_text().replace(path.parent.name, "0" * 20))
-
-
-def damage_empty(path: Path) -> None:
-    path.write_text("")
-
-
 @pytest.mark.parametrize(
-    "damage", [damage_end, damage_text, damage_all, damage_header, damage_key, damage_empty]
+    "damage",
+    [
+        lambda content, key: content[:-40],
+        lambda content, key: content.replace(b'"num_tokens": 12', b'"num_tokens": 11', 1),
+        lambda content, key: b"\xff\xfe no text",
+        lambda content, key: b"[1]\n" + content.partition(b"\n")[2],
+        lambda content, key: content.replace(key.encode(), b"0" * 20),
+        lambda content, key: b"",
+    ],
+    ids=["end", "text", "all", "header", "key", "empty"],
 )
 def test_a_damaged_or_foreign_shard_is_said_and_drawn_again(damage, run, tmp_path, drawn, caplog):
     first = run(batch_size=6)
     files = shards(tmp_path / "store")
     contents = [path.read_bytes() for path in files]
-    damage(files[0])
+    files[0].write_bytes(damage(contents[0], files[0].parent.name))
     # What a kill in the middle of writing leaves behind is no shard.
     files[1].with_name(f"{files[1].name}.1-00.tmp").write_bytes(contents[1][:100])
     drawn.clear()
@@ -631,7 +586,7 @@ def test_a_damaged_or_foreign_shard_is_said_and_drawn_again(damage, run, tmp_pat
         assert run(batch_size=6) == first
     assert [len(batch) for batch in drawn] == [6]
     (message,) = caplog.messages
-    assert message.startswith(f"sampling again: shard {files[0].name} cannot be used")
+    assert message.startswith(f"sampling again: {files[0].name} cannot be used")
     assert [path.read_bytes() for path in shards(tmp_path / "store")] == contents
 
 
@@ -658,8 +613,6 @@ def test_a_run_that_goes_on_draws_the_batches_of_the_first(run, tmp_path, drawn,
     assert run(batch_size=3) == calm
     assert drawn == expected[2:]
 
-
-# --- a kill -----------------------------------------------------------------------------------
 
 NUM_KILLS = 4
 
@@ -722,39 +675,24 @@ def test_killed_at_random_it_ends_with_the_same_pool_bit_for_bit(tokenizer, tmp_
     assert pools[0] == pools[1]
 
 
-# --- vLLM -------------------------------------------------------------------------------------
-
-
 class TokensPrompt(TypedDict):
     prompt_token_ids: list[int]
 
 
-@dataclass
-class SamplingParams:
-    """The fields of vLLM 0.33's that are plain values, with their defaults and checks."""
+class SamplingParams(SimpleNamespace):
+    """Takes what vLLM 0.33's takes of plain values, with its defaults and checks."""
 
-    n: int = 1
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
-    ignore_eos: bool = False
-    max_tokens: int | None = 16
-    min_tokens: int = 0
-    logprobs: int | None = None
-    prompt_logprobs: int | None = None
-    detokenize: bool = True
-    skip_special_tokens: bool = True
-    spaces_between_special_tokens: bool = True
-    include_stop_str_in_output: bool = False
+    names = (
+        *("n", "presence_penalty", "frequency_penalty", "repetition_penalty", "temperature"),
+        *("top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids", "ignore_eos", "max_tokens"),
+        *("min_tokens", "logprobs", "prompt_logprobs", "detokenize", "skip_special_tokens"),
+        *("spaces_between_special_tokens", "include_stop_str_in_output"),
+    )
 
-    def __post_init__(self) -> None:
+    def __init__(self, **given: object) -> None:
+        assert given.keys() <= {*self.names}
+        defaults = {"n": 1, "repetition_penalty": 1.0, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+        super().__init__(**defaults | {"max_tokens": 16, "seed": None} | given)
         assert self.n == 1 or self.temperature > 0
         assert 0 <= self.temperature <= 2
         assert 0 < self.top_p <= 1
@@ -792,7 +730,10 @@ class FakeLLM:
 
 @pytest.fixture
 def vllm(monkeypatch) -> list[FakeLLM]:
-    """A module `vllm` with the signatures of vLLM 0.33 (LLM, SamplingParams, TokensPrompt)."""
+    """A module `vllm` with the signatures of vLLM 0.33 (LLM, SamplingParams, TokensPrompt).
+
+    All tests of vLLM run against it; no vLLM runs here.
+    """
     made = []
 
     def make_llm(
@@ -827,7 +768,6 @@ def test_without_vllm_it_is_said_how_to_get_it(run, monkeypatch):
 
 
 def test_vllm_gets_token_ids_settings_and_a_seed_for_each_sample(run, vllm, student_folder, llama):
-    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
     sampling = Sampling(2, temperature=0.6, top_p=0.95, top_k=40, max_tokens=7, seed=3)
     found = run(sampling=sampling, student=student_folder, backend="vllm", tensor_parallel=4)
     (llm,) = vllm
@@ -857,13 +797,11 @@ def test_vllm_gets_token_ids_settings_and_a_seed_for_each_sample(run, vllm, stud
 
 
 def test_vllm_samples_that_hit_the_limit_are_truncated(run, vllm, student_folder):
-    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
     found = run(sampling=Sampling(max_tokens=3), student=student_folder, backend="vllm")
     assert [(c.num_tokens, c.truncated) for c in found] == [(3, True)] * 4
 
 
 def test_vllm_chunks_that_are_finished_are_kept(run, vllm, student_folder, monkeypatch):
-    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
     options = {"student": student_folder, "backend": "vllm", "batch_size": 5}
     real = sys.modules["vllm"].LLM
 
@@ -886,7 +824,6 @@ def test_vllm_chunks_that_are_finished_are_kept(run, vllm, student_folder, monke
 
 
 def test_vllm_refusals(run, vllm, llama, student_folder):
-    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
     with pytest.raises(InputError, match="backend vllm loads llama itself"):
         run(backend="vllm", student=llama)
     for temperature in (0.001, 2.5):
@@ -900,7 +837,6 @@ def test_vllm_refusals(run, vllm, llama, student_folder):
 
 @pytest.mark.parametrize("reason", ["abort", "error", "repetition", None])
 def test_a_sample_that_vllm_gives_up_is_no_sample(reason, vllm):
-    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
     given = SimpleNamespace(outputs=[SimpleNamespace(token_ids=[5], finish_reason=reason)])
     llm = SimpleNamespace(generate=lambda *a, **k: [given])
     with pytest.raises(RuntimeError, match=f"gave a sample up: {reason}"):
@@ -908,125 +844,10 @@ def test_a_sample_that_vllm_gives_up_is_no_sample(reason, vllm):
 
 
 def test_vllm_is_not_asked_where_there_is_no_room(vllm):
-    """Against a fake module with vLLM 0.33's signatures; no vLLM runs here."""
     llm = FakeLLM("m", {"max_model_len": 9})
     full = Request((1, 2), Sampling(), 0, 0)
     outputs = decode_with_vllm(llm, [full, Request((1,), Sampling(), 5, 7), full], frozenset({2}))
     assert outputs == [Output((), False), Output((17, 18, 19, 20, 2), True), Output((), False)]
-
-
-# --- grading and the pool ---------------------------------------------------------------------
-
-
-def completion(text: str, prompt_id: str = "p", sample: int = 0, **changes: object) -> Completion:
-    return replace(Completion(prompt_id, sample, text, 10, False), **changes)
-
-
-@pytest.mark.parametrize(
-    ("text", "final"),
-    [
-        ("So 7.", "So 7."),
-        ("<think>Hm, 8?</think>So 7.", "So 7."),
-        ("Hm, 8?</think>So 7.", "So 7."),
-        ("<think>a</think>b<think>c</think>d", "d"),
-        ("<think>The answer is 7.", None),
-        ("<think>a</think>b<think>c", None),
-        ("<think>a</think>", ""),
-        ("", ""),
-    ],
-)
-def test_the_answer_follows_the_reasoning(text, final):
-    assert final_part(text) == final
-
-
-def test_grades_of_completions():
-    prompts = [
-        Prompt("p", (Message("user", "3 + 4?"),), "7"),
-        Prompt("free", (Message("user", "Who?"),)),
-        Prompt("choice", (Message("user", "A or B?"),), "B"),
-        Prompt("half", (Message("user", "1 of 2?"),), r"\frac{1}{2}"),
-    ]
-    rows = [
-        (completion(r"So \boxed{7}."), "7", "correct", True),
-        (completion(r"So \boxed{8}.", sample=1), "8", "wrong", False),
-        (completion("We add them, and we add them again.", sample=2), None, "no answer", False),
-        (completion(r"\boxed{7} and so on", sample=3, truncated=True), "7", "truncated", False),
-        (completion(r"<think>\boxed{7}", sample=4), None, "no answer", False),
-        (completion(r"<think>\boxed{7}</think>It is \boxed{9}", sample=5), "9", "wrong", False),
-        (completion("", sample=6), None, "no answer", False),
-        (completion(r"I am \boxed{me}", "free"), "me", "no reference", None),
-        (
-            completion("I am who you ask for, am I not?", "free", 1, truncated=True),
-            None,
-            "truncated",
-            False,
-        ),
-        (completion("The answer is (B).", "choice"), "B", "correct", True),
-        (completion("The answer is (A).", "choice", 1), "A", "wrong", False),
-        (completion(r"Thus \boxed{0.5}", "half"), "0.5", "correct", True),
-    ]
-    graded = grade_completions(prompts, [row[0] for row in rows])
-    assert list(graded.columns) == [
-        *("prompt_id", "sample", "text", "num_tokens", "truncated"),
-        *("extracted", "outcome", "correct"),
-    ]
-    for row, (said, extracted, outcome, correct) in zip(graded.itertuples(), rows, strict=True):
-        assert (row.prompt_id, row.sample, row.text) == (said.prompt_id, said.sample, said.text)
-        assert (None if pd.isna(row.extracted) else row.extracted) == extracted, said
-        assert row.outcome == outcome, said
-        assert (None if pd.isna(row.correct) else row.correct) == correct, said
-    summary = sampling_summary(prompts, graded, sampled_pool(prompts, graded, "T"))
-    assert summary["accuracy"] == 3 / 10
-    assert summary["truncated"] == 2 / 12
-    assert (summary["num_prompts"], summary["num_samples"], summary["solved"]) == (4, 12, 3)
-    assert (summary["num_tokens"], summary["mean_tokens"]) == (120, 10)
-    assert summary["outcomes"]["wrong"] == 3
-    assert summary["left_out"] == {"empty response": 1}
-    json.dumps(summary, allow_nan=False)
-
-
-def test_grading_nothing_and_unknown_prompts():
-    empty = grade_completions(PROMPTS, [])
-    assert len(empty) == 0
-    assert {"extracted", "outcome", "correct", "num_tokens"} <= set(empty.columns)
-    with pytest.raises(InputError, match="'p' of a completion is not given"):
-        grade_completions(PROMPTS, [completion("7")])
-    free = [Prompt("p", (Message("user", "Who?"),))]
-    graded = grade_completions(free, [completion("I")])
-    assert sampling_summary(free, graded, sampled_pool(free, graded, "T"))["accuracy"] is None
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_the_pool_comes_back_from_its_file(suffix, tmp_path):
-    chat = (Message("system", "Be brief."), Message("user", "3 + 4?"))
-    prompts = [
-        Prompt("p", chat, "7"),
-        Prompt("free", (Message("user", "Who?"),)),
-        Prompt("silent", (Message("user", "Why?"),), "1"),
-    ]
-    graded = grade_completions(
-        prompts,
-        [
-            completion(r"<think>Add.</think>So \boxed{7}."),
-            completion("cut", sample=1, truncated=True, num_tokens=99),
-            completion(" \n", sample=2),
-            completion("me 🙂", "free"),
-            completion("", "silent"),
-        ],
-    )
-    pool = sampled_pool(prompts, graded, "Ada")
-    assert pool.left_out == {"empty response": 2}
-    assert list(pool.prompts.values()) == prompts[:2]
-    save_pool(pool, tmp_path / f"pool{suffix}")
-    back = load_pool(tmp_path / f"pool{suffix}")
-    assert back.prompts == pool.prompts
-    assert back.responses == pool.responses
-    assert [(r.response_id, r.teacher, r.correct) for r in back.responses] == [
-        ("p/Ada/0", "Ada", True),
-        ("p/Ada/1", "Ada", False),
-        ("free/Ada/0", "Ada", None),
-    ]
-    assert back.responses[1].extra == {"sample": 1, "num_tokens": 99, "truncated": True}
 
 
 def test_sample_pool_asks_with_the_papers_prompt_and_keeps_the_given_one(drawn, llama, tmp_path):
@@ -1041,73 +862,3 @@ def test_sample_pool_asks_with_the_papers_prompt_and_keeps_the_given_one(drawn, 
     silent = replace(llama, head=lambda x: torch.eye(400)[[END] * len(x)])
     with pytest.raises(InputError, match="all 4 responses are empty"):
         sample_pool(PROMPTS, replace(silent, revision="silent"), few, "T", **options)
-
-
-# --- reading prompts --------------------------------------------------------------------------
-
-
-def write_lines(path: Path, records: list) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
-
-
-RECORDS = [
-    {"prompt_id": "a", "prompt": "3 + 4?", "answer": 7},
-    {"prompt_id": "b", "prompt": [{"role": "user", "content": "Why?"}], "level": 3},
-]
-READ = [Prompt("a", (Message("user", "3 + 4?"),), "7"), Prompt("b", (Message("user", "Why?"),))]
-
-
-def test_prompts_of_json_lines_and_parquet(tmp_path):
-    assert load_prompts(write_lines(tmp_path / "p.jsonl", RECORDS)) == READ
-    chats = [dict(r, prompt=[{"role": "user", "content": p.messages[0].content}]) for r, p in
-             zip(RECORDS, READ, strict=True)]  # fmt: skip
-    pd.DataFrame(chats).to_parquet(tmp_path / "p.parquet")
-    assert load_prompts(tmp_path / "p.parquet") == READ
-
-
-def test_the_prompts_of_a_pool(tmp_path):
-    rows = [dict(RECORDS[i], teacher=t, response=f"by {t}") for t in "AB" for i in (0, 1)]
-    assert load_prompts(write_lines(tmp_path / "pool.jsonl", rows)) == READ
-    pool = load_pool(tmp_path / "pool.jsonl")
-    save_pool(pool, tmp_path / "pool.parquet")
-    assert load_prompts(tmp_path / "pool.parquet") == READ
-    chat = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
-    (prompt,) = load_prompts(write_lines(tmp_path / "chat.jsonl", [{"messages": chat}]))
-    assert prompt.messages == (Message("user", "Why?"),)
-
-
-@pytest.mark.parametrize(
-    ("records", "said"),
-    [
-        ([RECORDS[0], RECORDS[0]], r"line 2: prompt_id 'a' is already taken by line 1"),
-        ([{"prompt": "Why?"}], r"p.jsonl, line 1: field 'prompt_id' is missing"),
-        ([{"prompt_id": "a"}], r"line 1: field 'prompt' is missing"),
-        ([{"prompt_id": "a", "prompt": " "}], r"field 'prompt' is empty"),
-        ([RECORDS[0], [1]], r"line 2: must be an object"),
-        ([dict(RECORDS[0], answer=[7])], r"field 'answer' must be text"),
-        (
-            [dict(RECORDS[0], teacher="A", response="7", answer=n) for n in (7, 8)],
-            r"line 2: field 'answer' is '8', but '7' on line 1 for the same prompt_id 'a'",
-        ),
-        (
-            [dict(RECORDS[0], teacher="A", response="7", prompt=p) for p in ("x", "y")],
-            r"line 2: the prompt differs from that of line 1",
-        ),
-        ([], "no prompts"),
-    ],
-)
-def test_prompts_that_cannot_be_used(records, said, tmp_path):
-    with pytest.raises(InputError, match=said):
-        load_prompts(write_lines(tmp_path / "p.jsonl", records))
-
-
-def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(InputError, match=r"none\.jsonl: no such file"):
-        load_prompts(tmp_path / "none.jsonl")
-    (tmp_path / "p.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(InputError, match="broken or not a Parquet file"):
-        load_prompts(tmp_path / "p.parquet")
-    (tmp_path / "p.csv").write_text("prompt_id,prompt\n")
-    with pytest.raises(InputError, match=r"p\.csv"):
-        load_prompts(tmp_path / "p.csv")

@@ -17,11 +17,11 @@ from typing import Any
 from lalp.errors import InputError
 from lalp.grading.answers import extract_answer
 from lalp.pools.pool import Message, Pool, Prompt
+from lalp.sampling.settings import SYSTEM_PROMPT
 
 log = logging.getLogger("lalp")
 
 # The paper's (Sec. B.4); students are trained and evaluated behind the same words.
-SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."
 
 
 @dataclass(frozen=True)
