@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
-from tests.evaluation.test_livecodebench import record
 
 from lalp.errors import InputError
 from lalp.evaluation import evaluate
@@ -34,6 +33,7 @@ from lalp.pools.pool import Message, Prompt
 from lalp.sampling import samples
 from lalp.sampling.samples import Completion
 from lalp.sampling.settings import Sampling
+from tests.evaluation.test_livecodebench import record
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 Z = 1.959963984540054
