@@ -1,33 +1,15 @@
-"""Means over responses with bootstrap intervals."""
+"""Statistics of sums over responses, with bootstrap intervals over prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-_LEVEL = 95.0
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic and its 95 % bootstrap interval over prompts (NaN ends: there is none)."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the interval excludes 0, else 0."""
-        return int(self.low > 0) - int(self.high < 0)
+from lalp.stats import Estimate, percentile_interval
 
 
 def spread_estimates(table: pd.DataFrame) -> pd.DataFrame:
@@ -47,13 +29,10 @@ def pivot(
     frame: pd.DataFrame, column: str | None, prompts: Sequence[str], teachers: Sequence[str]
 ) -> Float[np.ndarray, "prompts teachers"]:
     """Sums of a column, or counts, per prompt and teacher."""
-    rows = pd.Index(prompts).get_indexer(frame["prompt_id"].astype(str))
-    columns = pd.Index(teachers).get_indexer(frame["teacher"].astype(str))
-    grid = np.zeros((len(prompts), len(teachers)))
-    known = (rows >= 0) & (columns >= 0)
     values = np.ones(len(frame)) if column is None else frame[column].to_numpy(dtype=float)
-    np.add.at(grid, (rows[known], columns[known]), values[known])
-    return grid
+    keys = [frame["prompt_id"].astype(str), frame["teacher"].astype(str)]
+    sums = pd.Series(values, index=frame.index).groupby(keys).sum().unstack(fill_value=0.0)
+    return sums.reindex(index=prompts, columns=teachers, fill_value=0.0).to_numpy()
 
 
 def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"]:
@@ -62,7 +41,7 @@ def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"
     return numerator / denominator
 
 
-def _groups(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, Callable[..., np.ndarray]]]:
+def group_sums(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, Callable[..., np.ndarray]]]:
     """For ``all`` and each value of a column: a function that sums a value per prompt and bin.
 
     Prompts are the same for every group, so that all groups see the same resamples.
@@ -92,17 +71,16 @@ def bootstrap(
     statistic: Callable[[np.ndarray], np.ndarray],
     num_resamples: int,
     seed: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A statistic of the sums over prompts, with its interval over resampled prompts.
+) -> list[Estimate]:
+    """Statistics of the sums over prompts, with their intervals over resampled prompts.
 
     One prompt has no interval: its ends are NaN, and so resolve nothing.
     """
-    values, resampled = resample(sums, statistic, num_resamples, seed)
-    if resampled is None:
-        return values, np.full_like(values, np.nan), np.full_like(values, np.nan)
-    tail = (100 - _LEVEL) / 2
-    low, high = _percentiles(resampled, [tail, 100 - tail])
-    return values, np.where(np.isnan(values), np.nan, low), np.where(np.isnan(values), np.nan, high)
+    values, draws = resample(sums, statistic, num_resamples, seed)
+    # A statistic that a resample does not define must not count: its ends are of the others.
+    defined = np.where(np.isfinite(draws), draws, np.nan)
+    ends = np.where(np.isnan(values), np.nan, percentile_interval(defined, len(sums)))
+    return [Estimate(*map(float, e), len(sums)) for e in zip(values, *ends, strict=True)]
 
 
 def resample(
@@ -110,29 +88,12 @@ def resample(
     statistic: Callable[[np.ndarray], np.ndarray],
     num_resamples: int,
     seed: int,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """A statistic of the sums over prompts, and of those over resampled prompts (None for one)."""
-    num_prompts = len(sums)
+) -> tuple[Float[np.ndarray, "statistics"], Float[np.ndarray, "resamples statistics"]]:
+    """Statistics of the sums over prompts, and of those over resampled prompts (none for one)."""
+    draws = np.zeros((0, len(sums)))
+    if len(sums) > 1:
+        shares = np.full(len(sums), 1 / len(sums))
+        generator = np.random.default_rng(seed)
+        draws = generator.multinomial(len(sums), shares, size=num_resamples).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = statistic(sums.sum(axis=0))
-        if num_prompts < 2:
-            return values, None
-        shares = np.full(num_prompts, 1 / num_prompts)
-        draws = np.random.default_rng(seed).multinomial(num_prompts, shares, size=num_resamples)
-        return values, statistic(draws.astype(float) @ sums)
-
-
-def _estimate(numbers: Sequence[float]) -> Estimate:
-    return Estimate(*(float(number) for number in numbers))
-
-
-def _percentiles(
-    values: Float[np.ndarray, "resamples statistics"], percents: Sequence[float]
-) -> Float[np.ndarray, "percents statistics"]:
-    """Percentiles over the resamples in which a statistic is defined (NaN if in none)."""
-    ends = np.full((len(percents), values.shape[1]), np.nan)
-    for column in range(values.shape[1]):
-        defined = values[np.isfinite(values[:, column]), column]
-        if len(defined):
-            ends[:, column] = np.percentile(defined, percents)
-    return ends
+        return statistic(sums.sum(axis=0)), statistic(draws @ sums)

@@ -6,14 +6,18 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from lalp.paper.conditioning.items import mean_over_items
+from lalp.paper.profiles import Profile
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.scoring.columns import lalp_column, token_column
+from lalp.scoring.run import score
 
 # --- the paper's examples as text -----------------------------------------------------------
 
@@ -45,61 +49,10 @@ class Example:
         return [match.start() + self.offset for match in whole]
 
 
-EXAMPLES = (
-    Example(
-        "Example 1",
-        "A hall has 3 blocks of 59 seats each. How many seats does it have?",
-        "One block holds 59 seats. All blocks are alike. "
-        "Three of them hold 3 * 59 = 177 seats. "
-        "Now I want to verify this another way. Suppose a block had one seat more. "
-        "It would then hold 60 seats. Three such blocks hold 3 * 60 = 180 seats. "
-        "That is too many, by one seat per block. Taking them away leaves 180 - 3 = 177 seats. "
-        "The two ways agree. No row was left out. No seat was counted twice. "
-        "The question asks for the whole hall. We have covered every block. "
-        "So the final answer is 177.",
-        "177",
-        2,
-        (16.0, 90.4, 99.99),
-    ),
-    Example(
-        "Example 2",
-        "What is 1+1?",
-        "1+1 is 3, so the answer is 3",
-        "3",
-        0,
-        (4.9, 97.7),
-    ),
-    Example(
-        "Example 3",
-        "A number has 4 * 307 divisors. How many of them are not among 639 special ones?",
-        "The count is a product of two factors. Multiplying them gives 4 * 307 = 1228. "
-        "This is the size of the whole family. The special ones are a part of it. "
-        "They have been counted already. We only need the rest. "
-        "No divisor is in both parts. Every divisor is in one of them. "
-        "To repeat, the number has 1228 divisors. "
-        "We remove the special ones. That is a subtraction. Both numbers are known. "
-        "Nothing else has to be counted. The order does not matter. "
-        "The rest is 1228 - 639 = 589.",
-        "1228",
-        0,
-        (71.0, 99.99, 99.4),
-    ),
-    Example(
-        "Example 4",
-        "Why does a number that is no perfect square have an even number of divisors?",
-        "Let d divide n. Then n / d divides n as well. "
-        "This shows that the divisors of n come in pairs. "
-        "A pair is made of d and n / d. The two are different. "
-        "Otherwise n would be the square of d. We have excluded this. "
-        "Hence every pair has two members. No divisor is left over. "
-        "Because the divisors come in pairs, their number is even.",
-        "come in pairs",
-        0,
-        (27.0, 51.0),
-    ),
+EXAMPLES = tuple(
+    Example(**record | {"paper": tuple(record["paper"])})
+    for record in yaml.safe_load(files(__package__).joinpath("examples.yaml").read_text("utf-8"))
 )
-
-
 TOY_FORMS = ("one sentence", "two sentences")
 
 
@@ -123,6 +76,14 @@ def _made_pool(records: Sequence[tuple[str, str, str, str]]) -> Pool:
     return Pool(
         {name: Prompt(name, (Message("user", question),)) for name, question, _, _ in records},
         tuple(Response(f"{name}/{who}", name, who, text) for name, _, who, text in records),
+    )
+
+
+def example_scores(profile: Profile) -> pd.DataFrame:
+    """Scores of the paper's examples as text, at window 0 and at the profile's main window."""
+    windows = list(dict.fromkeys(["0", profile.main_window]))
+    return score(
+        example_pool(), profile.student, windows, splitter=profile.splitter, with_tokens=True
     )
 
 

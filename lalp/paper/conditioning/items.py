@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lalp.paper.conditioning.estimates import Estimate, _estimate, bootstrap, ratio
+from lalp.paper.conditioning.estimates import bootstrap, ratio, spread_estimates
 from lalp.pools.pool import Pool, Response
+from lalp.stats import Estimate
 
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _NUMBER = re.compile(r"(?<![\d.])(?:\d{1,3}(?:,\d{3})+(?!,?\d)|\d+)(?:\.\d+)?")
@@ -239,6 +240,30 @@ def occurrence_table(
     return pd.DataFrame(rows, columns=columns)
 
 
+def occurrence_series(items: pd.DataFrame, **options: int) -> pd.DataFrame:
+    """Log-probability at each occurrence, of repeated items and of their controls, in long form.
+
+    Args:
+        items: From `item_frame`.
+        options: As in `occurrence_table`.
+    """
+    parts = []
+    for who, frame in (
+        ("repeated items", items),
+        ("like positions, items that occur once", match_controls(items)),
+    ):
+        table = spread_estimates(occurrence_table(frame, **options))
+        for name in ("global", "local"):
+            part = table[["kind", "occurrence", "num_items", "num_prompts"]].assign(
+                series=f"{who}: {name}",
+                mean=table[name],
+                low=table[f"{name}_low"],
+                high=table[f"{name}_high"],
+            )
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
 def occurrence_rises(
     items: pd.DataFrame, controls: pd.DataFrame, *, num_resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
@@ -298,7 +323,4 @@ def mean_over_items(
     values = group[list(columns)].to_numpy(dtype=float)
     sums = np.zeros((len(prompts), 2 * len(columns)))
     np.add.at(sums, codes, np.hstack([values, np.ones_like(values)]))
-    return [
-        _estimate(estimate)
-        for estimate in zip(*bootstrap(sums, ratio, num_resamples, seed), strict=True)
-    ]
+    return bootstrap(sums, ratio, num_resamples, seed)

@@ -19,21 +19,18 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lalp.errors import InputError
-from lalp.paper.conditioning.estimates import (
-    Estimate,
-    _estimate,
-    _groups,
-    bootstrap,
-    pivot,
-    ratio,
-    resample,
-)
+from lalp.paper.conditioning.estimates import bootstrap, group_sums, pivot, ratio, resample
+from lalp.paper.profiles import Profile
 from lalp.pools.pool import Pool, Response
 from lalp.scoring.columns import lalp_column, token_column
 from lalp.scoring.equations import self_conditioning_gap, window_starts
-from lalp.scoring.windows import parse_window
+from lalp.scoring.run import score
+from lalp.scoring.windows import parse_window, window_starts
+from lalp.stats import Estimate
 from lalp.steps.sentences import Span
+from lalp.steps.splitters import split_pool
 from lalp.students.encoding import first_character
+from lalp.students.student import load_tokenizer
 
 QUANTITIES = ("gap", "global", "local")
 # Where a token's word stood last: nowhere, where the window still sees it, or only before that.
@@ -199,11 +196,11 @@ def position_curves(
     """
     bins = np.minimum((tokens["position"].to_numpy() * num_bins).astype(int), num_bins - 1)
     rows = []
-    for group, sums in _groups(tokens, by):
+    for group, sums in group_sums(tokens, by):
         counts = sums(bins, num_bins)
         for quantity in QUANTITIES:
             totals = sums(bins, num_bins, tokens[quantity].to_numpy())
-            mean, low, high = bootstrap(np.hstack([totals, counts]), ratio, num_resamples, seed)
+            means = bootstrap(np.hstack([totals, counts]), ratio, num_resamples, seed)
             rows.append(
                 pd.DataFrame(
                     {
@@ -211,9 +208,9 @@ def position_curves(
                         "quantity": quantity,
                         "position": (np.arange(num_bins) + 0.5) / num_bins,
                         "num_tokens": counts.sum(axis=0).astype(int),
-                        "mean": mean,
-                        "low": low,
-                        "high": high,
+                        "mean": [mean.value for mean in means],
+                        "low": [mean.low for mean in means],
+                        "high": [mean.high for mean in means],
                     }
                 )
             )
@@ -237,11 +234,10 @@ def position_trends(
         nats), ``change`` (last minus first), each but the counts an `Estimate`.
     """
     rows = []
-    for group, sums in _groups(tokens, by):
+    for group, sums in group_sums(tokens, by):
         for quantity in QUANTITIES:
             moments = _moments(tokens, sums, quantity)
-            values, lows, highs = bootstrap(moments, _trend, num_resamples, seed)
-            estimates = [_estimate(e) for e in zip(values, lows, highs, strict=True)]
+            estimates = bootstrap(moments, _trend, num_resamples, seed)
             rows.append(
                 {
                     by: group,
@@ -270,11 +266,9 @@ def compare_trends(
     Returns:
         Differences by name, as the columns of `position_trends`.
     """
-    groups = dict(_groups(tokens, by))
+    groups = dict(group_sums(tokens, by))
     sums = np.hstack([_moments(tokens, groups[group], "gap") for group in (first, second)])
-    values = bootstrap(sums, _trend_difference, num_resamples, seed)
-    estimates = (_estimate(e) for e in zip(*values, strict=True))
-    return dict(zip(_TREND, estimates, strict=True))
+    return dict(zip(_TREND, bootstrap(sums, _trend_difference, num_resamples, seed), strict=True))
 
 
 def gap_shares(
@@ -292,7 +286,7 @@ def gap_shares(
         One row per group: ``num_tokens``, ``tokens_percent``, ``gap_percent`` and ``mean_gap``
         (nats per token), the last three as `Estimate`. Shares of the gap may be negative.
     """
-    named = [(group, sums) for group, sums in _groups(tokens, by) if group != "all"]
+    named = [(group, sums) for group, sums in group_sums(tokens, by) if group != "all"]
     zeros = np.zeros(len(tokens), dtype=int)
     counts = np.hstack([sums(zeros, 1) for _, sums in named])
     gaps = np.hstack([sums(zeros, 1, tokens["gap"].to_numpy()) for _, sums in named])
@@ -302,8 +296,7 @@ def gap_shares(
         parts = [100 * part / part.sum(axis=-1, keepdims=True) for part in (numbers, gap)]
         return np.concatenate([*parts, gap / numbers], axis=-1)
 
-    estimates = bootstrap(np.hstack([counts, gaps]), shares, num_resamples, seed)
-    rows = [_estimate(e) for e in zip(*estimates, strict=True)]
+    rows = bootstrap(np.hstack([counts, gaps]), shares, num_resamples, seed)
     size = len(named)
     return pd.DataFrame(
         {
@@ -350,7 +343,49 @@ def top_agreement(
         pd.Series(part, index=teachers).sort_values(ascending=False)
         for part in (values[:size], values[size:-1])
     )
-    return gaps, galps, float("nan") if draws is None else float(draws[:, -1].mean())
+    return gaps, galps, float("nan") if len(sums) < 2 else float(draws[:, -1].mean())
+
+
+def rising_bins(curves: pd.DataFrame) -> tuple[int, int]:
+    """How many steps from bin to bin of the pooled gap go up, and how many there are.
+
+    Args:
+        curves: From `position_curves` by teacher.
+    """
+    pooled = curves.query("teacher == 'all' and quantity == 'gap'")["mean"].dropna()
+    return int((pooled.diff() > 0).sum()), len(pooled) - 1
+
+
+def gap_by_window(
+    profile: Profile, pool: Pool, scores: pd.DataFrame, seed: int = 0
+) -> pd.DataFrame:
+    """The gap (Eq. 4) and its growth under each of the profile's windows.
+
+    Returns:
+        Per window: ``mean`` and ``last`` (last tenth of the response) of all tokens, and ``slope``
+        of those whose window drops something, in nats; each an `Estimate`.
+    """
+    options = {"num_resamples": profile.num_resamples, "seed": seed}
+    rows = []
+    for window in profile.windows:
+        tokens = token_frame(scores, pool, window).assign(group="all")
+        dropped = tokens[tokens["dropped"]]
+        trend = _gap_trend(tokens, **options)
+        slope = _gap_trend(dropped, **options)["slope"] if len(dropped) else None
+        rows.append(
+            {
+                "window": window,
+                "tokens with something dropped (%)": 100 * tokens["dropped"].mean(),
+                "mean": trend["mean"],
+                "last": trend["last"],
+                "slope": slope or Estimate(np.nan, np.nan, np.nan),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _gap_trend(tokens: pd.DataFrame, **options: int) -> pd.Series:
+    return position_trends(tokens, "teacher", **options).query("quantity == 'gap'").iloc[0]
 
 
 _TREND = ("mean", "slope", "first", "last", "change")
@@ -423,3 +458,34 @@ def _shuffle(response: Response, steps: Sequence[Span], seed: int) -> tuple[str,
     moved[0] = before[0] + moved[0]
     ends = list(itertools.accumulate(len(piece) for piece in moved))
     return "".join(moved), list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def shuffled_tokens(
+    profile: Profile, pool: Pool, scores: pd.DataFrame, seed: int = 0
+) -> pd.DataFrame:
+    """Tokens of responses as written and with their steps shuffled, scored alike.
+
+    One response per prompt, teachers in turn, so that few texts cover all prompts.
+
+    Returns:
+        As `token_frame`, and ``order``: ``as written`` or ``shuffled``.
+    """
+    by_prompt = scores.sort_values("teacher", kind="stable").groupby("prompt_id", sort=True)
+    chosen = pd.DataFrame([rows.iloc[i % len(rows)] for i, (_, rows) in enumerate(by_prompt)])
+    kept = set(chosen["response_id"])
+    written = replace(pool, responses=tuple(r for r in pool.responses if r.response_id in kept))
+    steps = split_pool(
+        written,
+        profile.splitter,
+        tokenizer=load_tokenizer(profile.student),
+        embedder=profile.embedder,
+    )
+    moved, moved_steps = shuffle_steps(written, steps, seed)
+    window = profile.main_window
+    again = score(moved, profile.student, [window], splitter=moved_steps, with_tokens=True)
+    frames = {
+        "as written": token_frame(chosen, written, window),
+        "shuffled": token_frame(again, moved, window),
+    }
+    parts = [tokens.assign(order=order) for order, tokens in frames.items()]
+    return pd.concat(parts, ignore_index=True)

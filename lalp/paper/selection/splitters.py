@@ -12,15 +12,20 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy import stats
 
+from lalp.paper.champ.champ import pick_candidates
+from lalp.paper.profiles import Profile
+from lalp.pools.pool import Pool
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.equations import local_average_log_prob
+from lalp.scoring.run import score
 from lalp.selection.ranking import rank_teachers, tau_interval
 from lalp.selection.rules import agreement, select
+from lalp.stats import wilson_interval
 from lalp.steps.sentences import Span
-from lalp.steps.splitters import Steps
+from lalp.steps.splitters import Steps, split_pool
 from lalp.students.encoding import assign_steps
+from lalp.students.student import load_tokenizer
 
 
 def splitter_column(splitter: str, window: str) -> str:
@@ -59,6 +64,51 @@ def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -
     return pd.DataFrame(rows, index=scores.index, columns=["score", "num_steps"])
 
 
+def splitter_scores(
+    profile: Profile, pool: Pool, scores: pd.DataFrame, seed: int = 0
+) -> pd.DataFrame:
+    """The candidates' scores under the profile's other splitters, beside the main one's.
+
+    Windows of steps or tokens are scored anew, for the first ``splitter_prompts`` of the
+    candidates' prompts. The full prefix follows from GALP's tokens for all of them.
+
+    Args:
+        profile: The run's profile.
+        pool: The profile's pool.
+        scores: From `profile_scores`, with token columns.
+        seed: The one of ``scores``.
+
+    Returns:
+        One row per response; for each splitter ``NAME:lalp@W`` and ``NAME:num_steps``.
+    """
+    most, each = profile.num_prompts, profile.responses_per_teacher
+    candidates = pick_candidates(pool, most, each, seed)
+    few = pick_candidates(pool, min(most, profile.splitter_prompts), each, seed)
+    texts = {response.response_id: response.text for response in candidates.responses}
+    tokenizer = load_tokenizer(profile.student)
+    *windows, full = splitter_windows(profile)
+    frame = scores[["prompt_id", "response_id", "teacher", "correct", "num_tokens"]].copy()
+    for splitter in (profile.splitter, *profile.splitters):
+        steps = split_pool(candidates, splitter, tokenizer=tokenizer, embedder=profile.embedder)
+        weighed = weigh_responses(scores, texts, steps)
+        frame[splitter_column(splitter, "num_steps")] = weighed["num_steps"]
+        frame[splitter_column(splitter, full)] = weighed["score"]
+        local = scores[scores["prompt_id"].isin(few.prompts)]
+        if splitter != profile.splitter:
+            chosen = {name: steps[name] for name in local["response_id"]}
+            local = score(few, profile.student, windows, splitter=chosen)
+        local = local.set_index("response_id").reindex(scores["response_id"])
+        for window in windows:
+            frame[splitter_column(splitter, window)] = local[f"lalp@{window}"].to_numpy()
+    return frame
+
+
+def splitter_windows(profile: Profile) -> list[str]:
+    """Windows for the comparison of splitters: none, the main one, those in tokens, and all."""
+    local = [w for w in profile.windows if w in ("0", profile.main_window) or w.endswith("t")]
+    return [*(window for window in local if window != "all"), "all"]
+
+
 def compare_splitters(
     frame: pd.DataFrame,
     splitters: Sequence[str],
@@ -91,11 +141,13 @@ def compare_splitters(
     for window in windows:
         columns = [splitter_column(splitter, window) for splitter in splitters]
         scored = frame[frame[columns].notna().all(axis=1)]
-        first = _select(scored, columns[0])
+        first = _choose(scored, columns[0])
         for splitter, column in zip(splitters, columns, strict=True):
             ranking = rank_teachers(scored, column, num_resamples=1)
             tau = tau_interval(scored, columns[0], column, **options)
             num_steps = scored[splitter_column(splitter, "num_steps")]
+            same = agreement(first, _choose(scored, column))
+            same_low, same_high = wilson_interval(same, len(first))
             rows.append(
                 {
                     "window": window,
@@ -107,10 +159,17 @@ def compare_splitters(
                     "tau": tau.tau,
                     "tau_low": tau.low,
                     "tau_high": tau.high,
-                    **_agreement(first, _select(scored, column)),
+                    "same": same,
+                    "same_low": same_low,
+                    "same_high": same_high,
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _choose(scores: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The response with the highest score of each prompt."""
+    return select(scores.assign(**{"lalp@0": scores[column]}), "lalp", "0")
 
 
 def centered_means(
@@ -150,16 +209,3 @@ def centered_means(
             tables.append(table.assign(**place, prompts=table.attrs["num_prompts"]))
     columns = ["window", "splitter", "prompts", "teacher", "rank", "mean", "low", "high"]
     return pd.concat(tables, ignore_index=True)[columns]
-
-
-def _select(scores: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The response with the highest score of each prompt."""
-    return select(scores.assign(**{"lalp@0": scores[column]}), "lalp", "0")
-
-
-def _agreement(first: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
-    """Share of prompts with the same response, and its 95 % Wilson interval."""
-    share = agreement(first, other)
-    test = stats.binomtest(round(share * len(first)), len(first))
-    interval = test.proportion_ci(0.95, method="wilson")
-    return {"same": share, "same_low": interval.low, "same_high": interval.high}

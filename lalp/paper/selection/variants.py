@@ -6,14 +6,12 @@ import numpy as np
 import pandas as pd
 
 from lalp.paper.profiles import Profile
-from lalp.paper.verdicts import Verdict
 from lalp.scoring.columns import lalp_column
 from lalp.selection.ranking import rank_teachers, tau_interval
 from lalp.selection.rules import select
 from lalp.selection.variants import (
     LOWER_IS_BETTER,
     VARIANTS,
-    add_variants,
     variant_column,
     within_prompt_correlations,
 )
@@ -26,11 +24,6 @@ def variant_rules(scores: pd.DataFrame, profile: Profile) -> dict[str, str]:
     if "lalp@all" in scores and main != "lalp@all":
         rules["lalp@all"] = "lalp"
     return rules | {variant_column(v, profile.main_window): v for v in VARIANTS}
-
-
-def with_variants(scores: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """The profile's score table with hybrid, tails and RSR at the main window."""
-    return add_variants(scores, VARIANTS, profile.main_window)
 
 
 def choose_by_each(table: pd.DataFrame, profile: Profile) -> dict[str, pd.DataFrame]:
@@ -89,65 +82,3 @@ def variant_orders(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataF
             }
         )
     return pd.DataFrame(rows)
-
-
-def variant_verdicts(table: pd.DataFrame, profile: Profile, seed: int) -> list[Verdict]:
-    """What this run says on LALP's two changes and on later objections to it."""
-    lengths = step_length_table(table, profile, seed).set_index("score")
-    return [
-        *_two_changes_verdict(table, profile, seed),
-        _step_length_verdict(lengths, "galp", "galp-tail"),
-        _step_length_verdict(
-            lengths,
-            lalp_column(profile.main_window),
-            variant_column("lalp-tail", profile.main_window),
-        ),
-    ]
-
-
-def _two_changes_verdict(table: pd.DataFrame, profile: Profile, seed: int) -> list[Verdict]:
-    """Whether it is the short context, not the weighting, that sets LALP apart from GALP."""
-    if "lalp@all" not in table:
-        return []
-    main = lalp_column(profile.main_window)
-    options = {"num_resamples": profile.num_resamples, "seed": seed}
-    pairs = within_prompt_correlations(table, ["galp", "lalp@all", main], **options)
-    by_pair = {(row.score, row.other): row for row in pairs.itertuples()}
-    weighting, context = by_pair["galp", "lalp@all"], by_pair["lalp@all", main]
-    if context.high < weighting.low:
-        verdict = "holds"
-    else:
-        verdict = "does not hold" if weighting.high < context.low else "not resolved"
-    return [
-        Verdict(
-            "The short context, not the equal weight of steps, sets LALP apart from GALP",
-            "LALP is motivated by its context; the two changes are not told apart",
-            f"Kendall tau within prompts: weighting alone {weighting.tau:.2f} "
-            f"[{weighting.low:.2f}, {weighting.high:.2f}], context alone {context.tau:.2f} "
-            f"[{context.low:.2f}, {context.high:.2f}]",
-            verdict,
-            "full-prefix LALP stands between GALP (other weights) and LALP (other context); the "
-            "change that lowers tau more is the larger one",
-            where="Eq. 3",
-        )
-    ]
-
-
-def _step_length_verdict(lengths: pd.DataFrame, column: str, tail: str) -> Verdict:
-    whole, rest = lengths.loc[column], lengths.loc[tail]
-    name = column.partition("@")[0].upper()
-    if whole["low"] > 0:
-        verdict = "holds"
-    else:
-        verdict = "does not hold" if whole["high"] < 0 else "not resolved"
-    return Verdict(
-        f"{name} is higher for responses with longer steps (ASLEC, later work)",
-        "not in the paper; arXiv 2604.06834 finds it for mean log-probabilities",
-        f"Kendall tau with tokens per step {whole['tau']:.2f} [{whole['low']:.2f}, "
-        f"{whole['high']:.2f}]; without first tokens {rest['tau']:.2f} [{rest['low']:.2f}, "
-        f"{rest['high']:.2f}]",
-        verdict,
-        f"among the candidates of one prompt, {whole['num_prompts']:.0f} prompts; ASLEC says that "
-        "long steps dilute unlikely first tokens",
-        where="Eq. 1-3",
-    )

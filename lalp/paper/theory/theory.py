@@ -874,3 +874,64 @@ def margin_boundaries(num_steps: int) -> pd.DataFrame:
     return pd.DataFrame(
         {"relative_length": lengths, "galp": num_steps / lengths - 1, "lalp": num_steps - 1.0}
     )
+
+
+# --- what the verdicts rest on ------------------------------------------------------------------
+
+
+def learner_errors(curves: dict[str, pd.DataFrame]) -> dict[tuple[str, str], float]:
+    """Largest error of a trained learner, lambda above 0, by the curves' name and ``pairs``.
+
+    Args:
+        curves: From `learning_curves`, by name.
+    """
+    worst = {}
+    for name, frame in curves.items():
+        last = frame[(frame["update"] == frame["update"].max()) & (frame["lam"] > 0)]
+        worst |= {(name, pairs): part["error"].max() for pairs, part in last.groupby("pairs")}
+    return worst
+
+
+def gaps_by_window(
+    gaps: dict[str, pd.DataFrame],
+) -> tuple[pd.DataFrame, float, pd.Series]:
+    """How much chaining hops of the window's width beats asking directly, by kind of chain.
+
+    Args:
+        gaps: From `reasoning_gap`, by kind of chain.
+
+    Returns:
+        Mean gap beyond the window, a row per kind, lambda and window, a column per chain; the
+        largest gap within the window, either way; every single gap beyond it.
+    """
+    frame = pd.concat([table.assign(kind=kind) for kind, table in gaps.items()], ignore_index=True)
+    frame["gap"] = frame["direct"] - frame["widest_hops"]
+    beyond = frame[frame["distance"] > frame["window"]]
+    within = frame.loc[frame["distance"] <= frame["window"], "gap"].abs().max()
+    cases = beyond.groupby(["kind", "lam", "window", "chain"])["gap"].mean().unstack("chain")
+    return cases, within, beyond["gap"]
+
+
+def bound_errors(
+    checked: pd.DataFrame, tolerance: float, tight: str = "equality"
+) -> tuple[int, float, bool]:
+    """How random pairs of responses keep to their bound.
+
+    Args:
+        checked: From `check_fluency_trap` or `check_fatal_step`.
+        tolerance: Nats that count as rounding.
+        tight: The premise under which margin and bound are equal.
+
+    Returns:
+        Pairs below the bound; the largest distance from it under the tight premise, in nats;
+        whether every margin is above 0 where its bound is.
+    """
+    excess = checked["margin"] - checked["bound"]
+    signs = checked.loc[checked["bound"] > tolerance, "margin"] > 0
+    off = excess[checked["premise"] == tight].abs().max()
+    return int((excess < -tolerance).sum()), float(off), bool(signs.all())
+
+
+def bounded(error: float) -> str:
+    """A small error for people: its last digits are rounding and differ between machines."""
+    return "less than 1e-6" if error < 1e-6 else f"{error:.1g}"

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lalp.errors import InputError
-from lalp.paper.conditioning import run
-from lalp.paper.conditioning.estimates import Estimate, spread_estimates
+from lalp.paper.conditioning.estimates import spread_estimates
 from lalp.paper.conditioning.examples import (
     EXAMPLES,
     TOY_FORMS,
@@ -28,6 +27,7 @@ from lalp.paper.conditioning.items import (
     item_frame,
     match_controls,
     occurrence_rises,
+    occurrence_series,
     occurrence_table,
 )
 from lalp.paper.conditioning.tokens import (
@@ -41,9 +41,12 @@ from lalp.paper.conditioning.tokens import (
     top_agreement,
 )
 from lalp.paper.profiles import load_profile
+from lalp.paper.verdicts import Verdict
 from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
+from lalp.stats import Estimate
 from lalp.steps.sentences import split_steps
+from tests.paper.verdict_cells import run_verdict_cells
 
 FEW = {"num_resamples": 200, "seed": 0}
 
@@ -234,12 +237,6 @@ def test_top_agreement_by_hand():
     assert (list(gaps.index), list(galps), share) == (["B", "A"], [-1, -2], 1)
     other = scores.assign(galp=np.where(scores["teacher"] == "A", -1.0, -2.0))
     assert top_agreement(tokens, other, **FEW)[2] == 0
-
-
-def test_the_sign_of_an_estimate():
-    signs = [Estimate(*e).sign for e in ((1, 0.5, 2), (-1, -2, -0.5), (1, 0, 2), (1, np.nan, 2))]
-    assert signs == [1, -1, 0, 0]
-    assert str(Estimate(0.123, -1, 2)) == "0.12 [-1.00, 2.00]"
 
 
 def test_estimates_spread_into_numbers():
@@ -554,28 +551,59 @@ def verdict_inputs(growing: bool) -> dict[str, pd.DataFrame]:
     }
 
 
-def verdicts(growing: bool) -> dict[str, str]:
-    found = run.conditioning_verdicts(**verdict_inputs(growing), profile=PROFILE, seed=0)
-    assert all(v.where for v in found)
-    return {v.claim: v.verdict for v in found}
+def verdicts(inputs: dict[str, pd.DataFrame]) -> list[Verdict]:
+    """What notebook 03 says, given what it has computed by then."""
+    tokens, items, examples = inputs["tokens"], inputs["items"], inputs["examples"]
+    options = {"num_resamples": PROFILE.num_resamples, "seed": 0}
+    dropped = tokens[tokens["dropped"]]
+    return run_verdict_cells(
+        "03_self_conditioning",
+        **inputs,
+        profile=PROFILE,
+        options=options,
+        dropped=dropped,
+        growth=position_trends(tokens, "teacher", **options),
+        curves=position_curves(tokens, "teacher", **options),
+        trends=position_trends(dropped, "teacher", **options).query("quantity == 'gap'"),
+        shares={"pair": gap_shares(dropped, "pair_seen", **options).set_index("pair_seen")},
+        rises=occurrence_rises(items, match_controls(items), **options),
+        sums=toy_table(examples, "0", **options),
+        printed=example_table(examples),
+    )
 
 
 def test_clear_growth_gets_clear_verdicts():
-    found = list(verdicts(growing=True).values())
+    said = verdicts(verdict_inputs(growing=True))
+    assert all(verdict.where for verdict in said)
+    found = [verdict.verdict for verdict in said]
     assert found[0] == found[1] == "holds"
     assert found[4] == "holds"
     assert found[5] == "holds"  # the shuffled steps are the same tokens
     assert found[6] == "holds"
+    assert found[2] == "not testable at this scale"  # twenty tokens
+    assert said[0].run.endswith("from tenth to tenth the pooled gap rises in 9 of 9 cases")
 
 
 def test_no_growth_is_not_called_growth():
-    found = list(verdicts(growing=False).values())
-    assert "holds" not in found[:2]
+    found = verdicts(verdict_inputs(growing=False))
+    assert "holds" not in [verdict.verdict for verdict in found[:2]]
 
 
 def test_one_prompt_resolves_nothing():
     inputs = verdict_inputs(growing=True)
     for name in ("tokens", "shuffled", "scores"):
         inputs[name] = inputs[name][inputs[name]["prompt_id"] == "a"]
-    found = run.conditioning_verdicts(**inputs, profile=PROFILE, seed=0)
-    assert "holds" not in [v.verdict for v in found[:7]]
+    assert "holds" not in [verdict.verdict for verdict in verdicts(inputs)[:7]]
+
+
+def test_nothing_repeated_is_said():
+    said = verdicts(verdict_inputs(growing=True) | {"items": ITEMS[:0]})
+    assert (said[7].run, said[7].verdict) == ("no repeated items", "not resolved")
+    assert said[8].verdict == "not resolved"
+
+
+def test_series_of_occurrences_hold_items_and_controls():
+    series = occurrence_series(ITEMS, **FEW).set_index(["series", "occurrence"])
+    assert series.loc[("repeated items: local", "3"), "mean"] == -3
+    assert series.loc[("repeated items: global", "1"), "num_items"] == 2
+    assert len(set(series.index.get_level_values("series"))) == 4

@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from lalp.paper.profiles import Profile, load_profile
-from lalp.paper.selection import plots, splitters_run
+from lalp.paper.selection import plots, splitters
 from lalp.paper.selection.splitters import (
     centered_means,
     compare_splitters,
     splitter_column,
+    splitter_windows,
     weigh_responses,
     weigh_steps,
 )
@@ -118,29 +119,11 @@ def profile_of(**changes: object) -> Profile:
     return Profile(**values | {"num_resamples": 200} | changes)
 
 
-def verdicts(frame: pd.DataFrame) -> list[str]:
-    table = compare_splitters(frame, ["s", "p", "t"], ["4", "all"], num_resamples=200)
-    found = splitters_run.splitter_verdicts(table, profile_of())
-    assert all(verdict.where == "Sec. B.1" for verdict in found)
-    return [verdict.verdict for verdict in found]
-
-
-def test_verdicts():
-    assert verdicts(frame_of(12)) == ["holds", "holds"]
-    assert verdicts(frame_of(12, {"t"})) == ["does not hold", "does not hold"]
-    assert verdicts(frame_of(12, noise=4.0)) == ["not resolved", "not resolved"]
-
-
-def test_few_prompts_resolve_nothing_however_clear():
-    assert verdicts(frame_of(9)) == ["not resolved", "not resolved"]
-    assert verdicts(frame_of(9, {"t"})) == ["not resolved", "not resolved"]
-
-
 def test_windows_of_the_comparison():
-    assert splitters_run.splitter_windows(profile_of()) == ["0", "4", "all"]
+    assert splitter_windows(profile_of()) == ["0", "4", "all"]
     windows = ["0", "1", "4", "25%", "256t", "all"]
-    assert splitters_run.splitter_windows(profile_of(windows=windows)) == ["0", "4", "256t", "all"]
-    assert splitters_run.splitter_windows(profile_of(windows=["all"], main_window="all")) == ["all"]
+    assert splitter_windows(profile_of(windows=windows)) == ["0", "4", "256t", "all"]
+    assert splitter_windows(profile_of(windows=["all"], main_window="all")) == ["all"]
 
 
 def test_each_splitter_is_scored_for_the_same_first_prompts(llama, tmp_path, monkeypatch):
@@ -156,14 +139,14 @@ def test_each_splitter_is_scored_for_the_same_first_prompts(llama, tmp_path, mon
         splitter="sentences", splitters=["paragraphs", "5t"], num_prompts=3, splitter_prompts=2
     )
     monkeypatch.setenv("LALP_BUILD", str(tmp_path))
-    monkeypatch.setattr(splitters_run, "load_tokenizer", lambda name: llama.tokenizer)
+    monkeypatch.setattr(splitters, "load_tokenizer", lambda name: llama.tokenizer)
     monkeypatch.setattr(
-        splitters_run,
+        splitters,
         "score",
         lambda pool, name, *rest, **options: run.score(pool, llama, *rest, **options),
     )
     scores = run.score(pool, llama, ["0", "4", "all"], with_tokens=True, progress=False)
-    frame = splitters_run.splitter_scores(profile, pool, scores)
+    frame = splitters.splitter_scores(profile, pool, scores)
     assert list(frame["response_id"]) == list(scores["response_id"])
     scored = frame["5t:lalp@4"].notna()
     assert frame[scored]["prompt_id"].nunique() == 2

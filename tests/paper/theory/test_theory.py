@@ -17,9 +17,9 @@ from scipy import optimize, special
 matplotlib.use("Agg")
 
 from lalp.errors import InputError
-from lalp.paper.profiles import load_profile
-from lalp.paper.theory import plots, run, theory
+from lalp.paper.theory import plots, theory
 from lalp.scoring.equations import average_log_prob, local_average_log_prob
+from tests.paper.verdict_cells import run_verdict_cells
 
 NAN = math.nan
 steady = settings(max_examples=80, deadline=None)
@@ -580,7 +580,7 @@ def checks() -> dict:
     return {
         "minimizer": theory.check_minimizer(50, 10, seed=0),
         "curves": curves,
-        "weights": weights,
+        "shares": weights,
         "gaps": {
             kind: theory.reasoning_gap(chain, [0.1], [1, 2, 3])
             for kind, chain in {"random": chains, "deterministic": still}.items()
@@ -592,8 +592,7 @@ def checks() -> dict:
 
 
 def verdicts(checks: dict, **changed) -> list[str]:
-    profile = load_profile("smoke")
-    found = run.theory_verdicts(**checks | changed, profile=profile, seed=0)
+    found = run_verdict_cells("07_theory", **checks | changed)
     assert all(verdict.where.startswith("App. A") for verdict in found)
     return [verdict.verdict for verdict in found]
 
@@ -614,7 +613,7 @@ def spoil(frame: pd.DataFrame, column: str, change: float) -> pd.DataFrame:
     [
         (0, "minimizer", "smallest_excess", -1.0),
         (0, "minimizer", "identity_error", 1e-6),
-        (1, "weights", "learned", 0.01),
+        (1, "shares", "learned", 0.01),
         (3, "trap", "margin", -99.0),
         (5, "fatal", "margin", -99.0),
     ],
@@ -657,7 +656,7 @@ def test_figures_have_labelled_panels(checks):
     gap = checks["gaps"]["random"]
     figures = {
         2: plots.plot_learning_curves(checks["curves"]),
-        1: plots.plot_learned_weights(checks["weights"]),
+        1: plots.plot_learned_weights(checks["shares"]),
         4: plots.plot_gap_by_distance(dict.fromkeys("abcd", gap[gap["window"] == 1])),
         6: plots.plot_gap_by_window(dict.fromkeys("abcdef", gap)),
     }

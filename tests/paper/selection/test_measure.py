@@ -1,0 +1,120 @@
+"""Selections of notebook 04, and what it says on scores that are clear, equal or few."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from lalp.paper.profiles import load_profile
+from lalp.paper.selection import measure
+from lalp.paper.selection.splitters import compare_splitters
+from lalp.selection.ranking import prompts_enough, rank_teachers
+from tests.paper.selection.test_splitters import frame_of
+from tests.paper.verdict_cells import run_verdict_cells
+
+
+def selection(teachers: str) -> pd.DataFrame:
+    ids = [f"p{i}" for i in range(len(teachers))]
+    return pd.DataFrame({"prompt_id": ids, "teacher": list(teachers), "response_id": ids})
+
+
+def test_chance_of_moving_by_hand():
+    # Four prompts, all moved from A to B: only the draws with equal signs are as extreme, 2 of 16.
+    chance = measure.chance_of_moving(selection("AAAA"), selection("BBBB"), 20_000, seed=0)
+    assert chance == pytest.approx(2 / 16, abs=0.01)
+
+
+def test_the_same_selection_moves_nothing():
+    assert measure.chance_of_moving(selection("ABC"), selection("ABC"), 100, seed=0) == 1
+
+
+def test_moved_counts_each_response_once():
+    mix = pd.DataFrame({"A": [75.0, 25.0], "B": [25.0, 75.0]}, index=["galp", "lalp"])
+    assert measure.moved(mix) == 50
+
+
+def scores_of(galp: dict[str, float], lalp: dict[str, float], prompts: int) -> pd.DataFrame:
+    """Prompts that all tell the same: teacher means are the given ones."""
+    return pd.DataFrame(
+        {
+            "prompt_id": f"p{i}",
+            "response_id": f"p{i}/{teacher}",
+            "teacher": teacher,
+            "correct": True,
+            "num_tokens": 10,
+            "num_steps": 2,
+            "galp": galp[teacher],
+            "lalp@4": lalp[teacher],
+            "lalp@5%": lalp[teacher],
+            "lalp@100%": galp[teacher],
+            "reason": None,
+        }
+        for i in range(prompts)
+        for teacher in galp
+    )
+
+
+PROFILE = replace(
+    load_profile("smoke"),
+    windows=["4"],
+    main_window="4",
+    sweep_windows=["5%", "100%"],
+    splitter="s",
+    splitters=["p", "t"],
+    num_resamples=200,
+)
+APART = {"A": -1.0, "B": -2.0, "C": -3.0}
+TURNED = {"A": -3.5, "B": -2.5, "C": -1.5}
+
+
+def verdicts(scores: pd.DataFrame, resplit: pd.DataFrame | None = None) -> list[str]:
+    """What notebook 04 says, given what it has computed by then."""
+    options = {"num_resamples": PROFILE.num_resamples, "seed": 0}
+    columns, windows = ("galp", "lalp@4"), ["4", "all"]
+    resplit = frame_of(12) if resplit is None else resplit
+    said = run_verdict_cells(
+        "04_selection",
+        profile=PROFILE,
+        options=options,
+        main_column="lalp@4",
+        scores=scores,
+        sweep=scores,
+        rankings={column: rank_teachers(scores, column, **options) for column in columns},
+        curves={column: prompts_enough(scores, column, seed=0) for column in columns},
+        selections=measure.select_all(scores, "4", 0),
+        sensitivity=compare_splitters(resplit, ["s", "p", "t"], windows, num_resamples=200),
+    )
+    assert all(verdict.where for verdict in said)
+    return [verdict.verdict for verdict in said]
+
+
+def test_clear_scores_get_clear_verdicts():
+    found = verdicts(scores_of(APART, TURNED, 12))
+    assert found == ["holds", "holds", "does not hold", "holds", "holds", "holds", "holds"]
+
+
+def test_equal_orders_do_not_hold():
+    found = verdicts(scores_of(APART, {t: s - 0.5 for t, s in APART.items()}, 12))
+    assert found[:2] == ["does not hold", "does not hold"]
+    assert found[4] == "not resolved"
+
+
+def test_one_prompt_resolves_nothing():
+    assert "holds" not in verdicts(scores_of(APART, TURNED, 1))[:2]
+
+
+@pytest.mark.parametrize(
+    ("resplit", "expected"),
+    [
+        (frame_of(12), "holds"),
+        (frame_of(12, {"t"}), "does not hold"),
+        (frame_of(12, noise=4.0), "not resolved"),
+        # Few prompts resolve nothing, however clear.
+        (frame_of(9), "not resolved"),
+        (frame_of(9, {"t"}), "not resolved"),
+    ],
+)
+def test_other_steps(resplit, expected):
+    assert verdicts(scores_of(APART, TURNED, 2), resplit)[5:] == [expected] * 2
