@@ -26,6 +26,9 @@ def use_style() -> None:
     plt.rcParams.update(
         {"figure.dpi": 110, "savefig.dpi": 160, "figure.constrained_layout.use": True}
     )
+    # A backend starts with the first figure. If that is drawn within `plt.rc_context`, leaving it
+    # would undo what the start sets: notebooks would show none of the later figures.
+    plt.switch_backend(plt.get_backend())
 
 
 def figures_dir(profile: str) -> Path:
