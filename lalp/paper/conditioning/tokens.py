@@ -25,7 +25,7 @@ from lalp.pools.pool import Pool, Response
 from lalp.scoring.columns import lalp_column, token_column
 from lalp.scoring.equations import self_conditioning_gap, window_starts
 from lalp.scoring.run import score
-from lalp.scoring.windows import parse_window, window_starts
+from lalp.scoring.windows import parse_window
 from lalp.stats import Estimate
 from lalp.steps.sentences import Span
 from lalp.steps.splitters import split_pool
