@@ -53,13 +53,23 @@ def refresh(source: Path, target: Path) -> dict[str, bool]:
     return changed
 
 
-def _clean_text(path: Path) -> str:
+def read_notebook(path: Path) -> NotebookNode:
+    """Read a notebook.
+
+    Raises:
+        InputError: If it is none.
+    """
     try:
         notebook = nbformat.read(str(path), as_version=4)
         nbformat.validate(notebook)
     except Exception as error:  # what nbformat raises on broken files is anything
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path.name}: not a notebook that can be read: {reason}") from error
+    return notebook
+
+
+def _clean_text(path: Path) -> str:
+    notebook = read_notebook(path)
     try:
         return nbformat.writes(clean_notebook(notebook)).rstrip("\n") + "\n"
     except InputError as error:

@@ -24,7 +24,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import jinja2
-import nbformat
 import pandas as pd
 from fontTools import subset
 from latex2mathml.converter import convert
@@ -37,6 +36,7 @@ from lalp import paper
 from lalp.errors import InputError
 from lalp.files import atomic_path, build_dir
 from lalp.paper import figures as paper_figures
+from lalp.paper.refresh import read_notebook
 
 _MATHML = "http://www.w3.org/1998/Math/MathML"
 # What these elements must hold; latex2mathml leaves parts out where braces are not closed.
@@ -135,11 +135,7 @@ def choose_notebooks(root: Path, profile: str) -> list[Path]:
 
 
 def _read_page(path: Path, names: Collection[str]) -> Page:
-    try:
-        notebook = nbformat.read(str(path), as_version=4)
-    except Exception as error:  # what nbformat raises on broken files is anything
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path.name}: not a notebook that can be read: {reason}") from error
+    notebook = read_notebook(path)
     text = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), "")
     title = re.match(r"#\s*(.+)", text)
     question = re.search(r"\*\*Question\.\*\*\s*(.+)", text)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.files import build_dir
-from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure, ReferenceTable
+from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
 VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scale", "not run")
 
@@ -108,7 +108,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 # The notebook that collects what the others say.
 _COLLECTOR = "09_paper_vs_run"
-_PAPER_ITEMS: tuple[tuple[str, ReferenceTable | ReferenceFigure], ...] = (
+_PAPER_ITEMS: tuple[tuple[str, ReferenceFigure], ...] = (
     *(("Table", TABLES[str(number)]) for number in range(1, 20)),
     *(("Fig.", figure) for figure in FIGURES.values()),
 )
@@ -145,20 +145,15 @@ def missing_verdicts(profile: str) -> pd.DataFrame:
 
 def _verdict_files(profile: str) -> dict[str, tuple[str, Path]]:
     """Title and file of verdicts of every notebook but the one that collects them."""
-    notebooks = sorted((build_dir().parent / "notebooks").glob("[0-9]*.ipynb"))
-    folder = build_dir() / profile / "verdicts"
-    return {
-        path.stem: (_notebook_title(path), folder / f"{path.stem}.json")
-        for path in notebooks
-        if path.stem != _COLLECTOR
-    }
-
-
-def _notebook_title(path: Path) -> str:
-    """The notebook's heading without its number."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    heading = re.match(r"#\s*(?:\d+\s+)?(.+)", "".join(cells[0]["source"])) if cells else None
-    return heading[1].strip() if heading else path.stem
+    found = {}
+    for path in sorted((build_dir().parent / "notebooks").glob("[0-9]*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        # The heading without its number.
+        heading = re.match(r"#\s*(?:\d+\s+)?(.+)", "".join(cells[0]["source"])) if cells else None
+        title = heading[1].strip() if heading else path.stem
+        found[path.stem] = (title, build_dir() / profile / "verdicts" / f"{path.stem}.json")
+    found.pop(_COLLECTOR, None)
+    return found
 
 
 def _read_verdicts(path: Path) -> pd.DataFrame:
@@ -196,13 +191,10 @@ def paper_items(verdicts: pd.DataFrame, missing: Collection[str] = ()) -> pd.Dat
         InputError: If a verdict names a table or figure that the paper does not have.
     """
     cited = [cited_items(v.where or v.claim) for v in verdicts.itertuples()]
-    silent = set(missing)
-    rows = {
-        f"{kind} {item.number}": _item_row(
-            item, verdicts.loc[[(kind, item.number) in names for names in cited]], silent
-        )
-        for kind, item in _PAPER_ITEMS
-    }
+    rows = {}
+    for kind, item in _PAPER_ITEMS:
+        speaking = verdicts.loc[[(kind, item.number) in names for names in cited]]
+        rows[f"{kind} {item.number}"] = _item_row(item, speaking, set(missing))
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -216,7 +208,7 @@ def paper_notes() -> pd.DataFrame:
 
 
 def _item_row(
-    item: ReferenceTable | ReferenceFigure, speaking: pd.DataFrame, missing: Collection[str]
+    item: ReferenceFigure, speaking: pd.DataFrame, missing: Collection[str]
 ) -> dict[str, str]:
     said = set(speaking["verdict"])
     why = item.not_run

@@ -1,6 +1,6 @@
 """What a plan costs before anything runs: tokens, GPU hours, memory and disk of every stage.
 
-Formulas are here, facts and assumptions in `lalp.paper.scale.models`.
+Formulas are here, facts and assumptions beside `lalp.paper.scale.models`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,15 @@ from itertools import pairwise
 from typing import Any
 
 from lalp.evaluation.benchmarks import BENCHMARKS
-from lalp.paper.scale import models
-from lalp.paper.scale.models import Gpu, ModelFacts, find_gpu, find_model
+from lalp.paper.scale.models import (
+    ASSUMED,
+    Gpu,
+    ModelFacts,
+    find_gpu,
+    find_model,
+    fits_gpus,
+    states_fit,
+)
 from lalp.paper.scale.plan import Plan
 from lalp.paper.scale.stages import Stage
 from lalp.scoring.equations import window_starts
@@ -88,9 +95,9 @@ def score_flops(
 ) -> tuple[float, int]:
     """FLOPs and fed tokens of scoring one response by GALP and LALP at every window.
 
-    Its steps have ``STEP_TOKENS`` tokens each; the rows are those of the scoring plan itself.
+    Its steps have ``step_tokens`` tokens each; the rows are those of the scoring plan itself.
     """
-    ends = [*range(0, response, models.STEP_TOKENS), response]
+    ends = [*range(0, response, ASSUMED.step_tokens), response]
     spans = list(pairwise(ends))
     contexts = [(0, (0, response))]
     for window in parse_windows(windows):
@@ -108,15 +115,15 @@ def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response:
     """
     context = prompt + response / 2
     cache = 2 * model.cache_per_token * context
-    room = models.MEMORY_SHARE * gpus * gpu.memory - model.weights
-    sequences = min(models.MAX_SEQUENCES, int(room / cache))
+    room = ASSUMED.memory_share * gpus * gpu.memory - model.weights
+    sequences = min(ASSUMED.max_sequences, int(room / cache))
     if sequences < 1:
         return 0.0
     reading = (model.weights + sequences * cache) / (gpus * gpu.bandwidth)
     computing = sequences * 2 * model.weights_per_token / (gpus * gpu.flops)
     seconds = max(
-        reading / models.DECODE_BANDWIDTH_SHARE,
-        computing / models.DECODE_FLOPS_SHARE,
+        reading / ASSUMED.decode_bandwidth_share,
+        computing / ASSUMED.decode_flops_share,
     )
     return sequences / seconds
 
@@ -130,13 +137,13 @@ def train_bytes(
     optimizer's are on the host. Activations of the ``tokens`` of one forward pass on one GPU: the
     input of every layer, one layer whole, a tile of logits.
     """
-    states = models.WEIGHT_BYTES + models.GRADIENT_BYTES
-    optimizer = models.OPTIMIZER_BYTES * model.params
-    layer = model.hidden * (models.CHECKPOINT_BYTES * model.layers + models.LAYER_BYTES)
-    logits = models.LOGIT_BYTES * model.vocab * min(tokens, models.LOGIT_TOKENS)
+    states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes
+    optimizer = ASSUMED.optimizer_bytes * model.params
+    layer = model.hidden * (ASSUMED.checkpoint_bytes * model.layers + ASSUMED.layer_bytes)
+    logits = ASSUMED.logit_bytes * model.vocab * min(tokens, ASSUMED.logit_tokens)
     activations = tokens * layer + logits
     # Two layers' weights are put together at a time.
-    gathered = 2 * models.WEIGHT_BYTES * model.params / model.layers
+    gathered = 2 * ASSUMED.weight_bytes * model.params / model.layers
     on_gpu = (states * model.params + (0 if offload else optimizer)) / gpus
     return on_gpu + activations + gathered, optimizer if offload else 0.0
 
@@ -159,7 +166,7 @@ def _cpu_cost(plan: Plan, stage: Stage) -> StageCost:
 
 def _node(plan: Plan, model: ModelFacts) -> tuple[str, int, tuple[str, ...]]:
     """GPU, how many, and a note where the model needs the other node."""
-    if models.fits_gpus(model, plan.gpu, plan.gpus):
+    if fits_gpus(model, plan.gpu, plan.gpus):
         return plan.gpu, plan.gpus, ()
     here, there = f"{plan.gpus}x {plan.gpu}", f"{plan.big_gpus}x {plan.big_gpu}"
     note = f"{model.name}: {_size(model.weights)} of weights do not fit {here}: sample on {there}"
@@ -168,7 +175,7 @@ def _node(plan: Plan, model: ModelFacts) -> tuple[str, int, tuple[str, ...]]:
             ", or ask an OpenAI-compatible server and put its responses there as a pool "
             "(then: --adopt), or take the LIMO data set's own (published: [DeepSeek-R1])"
         )
-    if not models.fits_gpus(model, plan.big_gpu, plan.big_gpus):
+    if not fits_gpus(model, plan.big_gpu, plan.big_gpus):
         note = f"{model.name}: {_size(model.weights)} of weights fit neither {here} nor {there}"
     return plan.big_gpu, plan.big_gpus, (note,)
 
@@ -187,7 +194,7 @@ def _answers(
         rate = decode_rate(model, gpu, gpus, prompt, response)
         # Samples of one prompt share its cache.
         reading = count * forward_flops(model, 0, prompt, 1)
-        seconds += reading / (models.PREFILL_SHARE * gpus * gpu.flops)
+        seconds += reading / (ASSUMED.prefill_share * gpus * gpu.flops)
         seconds += number * response / rate if rate else math.nan
         flops += reading + number * forward_flops(model, prompt, response, response)
         read, written, prompts = read + count * prompt, written + number * response, prompts + count
@@ -203,51 +210,53 @@ def _answers(
         tokens_out=written,
         flops=flops,
         gpu_hours=seconds * gpus / 3600,
-        gpu_bytes=models.MEMORY_SHARE * gpu.memory,
+        gpu_bytes=ASSUMED.memory_share * gpu.memory,
         # Once in the store, once in the pool or the results.
-        disk_bytes=2 * models.TOKEN_BYTES * written,
+        disk_bytes=2 * ASSUMED.token_bytes * written,
         notes=notes,
     )
 
 
 def _sample_cost(plan: Plan, stage: Stage) -> StageCost:
     work = stage.work
-    response = models.RESPONSE_TOKENS[work.data][work.model]
-    limit = models.ANSWER_LIMIT if work.data == "math" else models.RESPONSE_LIMIT
-    return _answers(plan, stage, [(work.prompts, models.PROMPT_TOKENS[work.data], response)], limit)
+    response = ASSUMED.response_tokens[work.data][work.model]
+    limit = ASSUMED.answer_limit if work.data == "math" else ASSUMED.response_limit
+    return _answers(
+        plan, stage, [(work.prompts, ASSUMED.prompt_tokens[work.data], response)], limit
+    )
 
 
 def _eval_cost(plan: Plan, stage: Stage) -> StageCost:
-    tokens, other = models.PROMPT_TOKENS, models.PROMPT_TOKENS_OTHER
+    tokens, other = ASSUMED.prompt_tokens, ASSUMED.prompt_tokens_other
     jobs = [
         (BENCHMARKS[name].size, tokens.get(name, other), stage.work.answer_tokens)
         for name in stage.work.benchmarks
     ]
-    return _answers(plan, stage, jobs, models.ANSWER_LIMIT)
+    return _answers(plan, stage, jobs, ASSUMED.answer_limit)
 
 
 def _score_cost(plan: Plan, stage: Stage) -> StageCost:
     work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
-    prompt = models.PROMPT_TOKENS[work.data]
+    prompt = ASSUMED.prompt_tokens[work.data]
     number = work.prompts * work.samples
     flops = fed = written = longest = 0.0
     for writer in work.writers:
-        response = models.RESPONSE_TOKENS[work.data][writer]
+        response = ASSUMED.response_tokens[work.data][writer]
         each, tokens = score_flops(model, prompt, response, work.windows)
         flops, fed = flops + number * each, fed + number * tokens
         written, longest = written + number * response, max(longest, response)
-    memory = model.weights + 2 * model.cache_per_token * (prompt + models.LONGEST * longest)
+    memory = model.weights + 2 * model.cache_per_token * (prompt + ASSUMED.longest * longest)
     notes = ()
-    if memory > models.USABLE_SHARE * gpu.memory:
+    if memory > ASSUMED.usable_share * gpu.memory:
         notes = (f"{model.name}: scoring takes {_size(memory)}, too much for one {plan.gpu}",)
     return _cost(
         *(stage, model, plan.gpu, 1),
         prompts=round(number * len(work.writers)),
         tokens_in=fed,
         flops=flops,
-        gpu_hours=flops / (models.SCORE_SHARE * gpu.flops) / 3600,
+        gpu_hours=flops / (ASSUMED.score_share * gpu.flops) / 3600,
         gpu_bytes=memory,
-        disk_bytes=models.TOKEN_BYTES * written,
+        disk_bytes=ASSUMED.token_bytes * written,
         notes=notes,
     )
 
@@ -256,7 +265,7 @@ def _segment_cost(plan: Plan, stage: Stage) -> StageCost:
     """Sentences cost nothing; a language model reads every response and writes it again."""
     work = stage.work
     number = work.prompts * work.samples
-    tokens = sum(number * models.RESPONSE_TOKENS[work.data][writer] for writer in work.writers)
+    tokens = sum(number * ASSUMED.response_tokens[work.data][writer] for writer in work.writers)
     if plan.splitter != "llm":
         return replace(_cpu_cost(plan, stage), tokens_in=tokens)
     model, gpu = find_model("GLM-4.5-Air"), find_gpu(plan.big_gpu)
@@ -268,7 +277,7 @@ def _segment_cost(plan: Plan, stage: Stage) -> StageCost:
         tokens_in=tokens,
         tokens_out=tokens,
         gpu_hours=tokens / rate * plan.big_gpus / 3600 if rate else math.nan,
-        gpu_bytes=models.MEMORY_SHARE * gpu.memory,
+        gpu_bytes=ASSUMED.memory_share * gpu.memory,
     )
     return replace(cost, notes=(f"{plan.llm_model} behind {plan.llm_url}, {cost.node} assumed",))
 
@@ -280,14 +289,14 @@ def _train_cost(plan: Plan, stage: Stage) -> StageCost:
     recipe = load_recipe(work.recipe)
     tokens = flops = examples = 0.0
     for writer in work.writers:
-        whole = models.PROMPT_TOKENS[work.data] + models.RESPONSE_TOKENS[work.data][writer]
+        whole = ASSUMED.prompt_tokens[work.data] + ASSUMED.response_tokens[work.data][writer]
         length = min(whole, recipe.max_length, model.positions)
         number = work.prompts * work.samples
         examples += number
         tokens += number * recipe.epochs * length
         flops += number * recipe.epochs * train_flops(model, length)
-    offload = not models.states_fit(model, plan.gpu, plan.gpus)
-    share = models.OFFLOAD_SHARE if offload else models.TRAIN_SHARE
+    offload = not states_fit(model, plan.gpu, plan.gpus)
+    share = ASSUMED.offload_share if offload else ASSUMED.train_share
     fed = recipe.batch_size * min(recipe.max_length, model.positions)
     on_gpu, on_host = train_bytes(model, plan.gpus, fed, offload=offload)
     return _cost(
@@ -298,16 +307,16 @@ def _train_cost(plan: Plan, stage: Stage) -> StageCost:
         gpu_hours=flops / (share * gpu.flops) / 3600,
         gpu_bytes=on_gpu,
         host_bytes=on_host,
-        disk_bytes=models.SAVED_BYTES * model.params,
+        disk_bytes=ASSUMED.saved_bytes * model.params,
         # Two checkpoints: the older one goes when the newer is whole.
-        scratch_bytes=2 * (models.WEIGHT_BYTES + models.OPTIMIZER_BYTES) * model.params,
+        scratch_bytes=2 * (ASSUMED.weight_bytes + ASSUMED.optimizer_bytes) * model.params,
         notes=_train_notes(plan, model, fed, offload),
     )
 
 
 def _train_notes(plan: Plan, model: ModelFacts, tokens: int, offload: bool) -> tuple[str, ...]:
-    states = models.WEIGHT_BYTES + models.GRADIENT_BYTES + models.OPTIMIZER_BYTES
-    usable = models.USABLE_SHARE * find_gpu(plan.gpu).memory
+    states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
+    usable = ASSUMED.usable_share * find_gpu(plan.gpu).memory
     notes = []
     if offload:
         alone = train_bytes(model, 8, tokens)[0]
@@ -394,7 +403,8 @@ def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
         f"  disk {_size(total['disk_bytes'])}, at most {_size(total['scratch_bytes'])} more while "
         "a student trains; largest memory of the host "
         f"{_size(total['largest_host_bytes'])} beside the usual",
-        "Estimates: nothing of this was measured here. Assumptions: lalp/paper/scale/models.py.",
+        "Estimates: nothing of this was measured here. Assumptions: "
+        "lalp/paper/scale/assumptions.yaml.",
     ]
     lines += [f"NOTE {note}" for note in total["notes"]]
     return "\n".join([*blocks, *lines])

@@ -21,7 +21,6 @@ import shutil
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +30,10 @@ import yaml
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS, load_benchmark
 from lalp.files import digest, fingerprint
-from lalp.paper.scale.models import find_model
+from lalp.paper.scale.models import find_model, read_data
 from lalp.paper.scale.plan import EVALUATED_ONLY, Arm, Plan, load_plan
 from lalp.paper.scale.run import Report, call_process, is_done, run_stages
-from lalp.paper.scale.sources import SYSTEM_PROMPT, load_source
+from lalp.paper.scale.sources import load_source
 from lalp.paper.scale.stages import KINDS, Place, Stage, make_stages, result_file
 from lalp.pools.pool import Prompt
 
@@ -53,7 +52,7 @@ _CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-_TOYS = yaml.safe_load(files("lalp.paper.scale").joinpath("toys.yaml").read_text("utf-8"))
+_TOYS = read_data("toys.yaml")
 
 
 def dry_run(
@@ -259,7 +258,7 @@ def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
 
 def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
     """The toy benchmarks with their answers, but for programs."""
-    from lalp.sampling.samples import with_system_prompt
+    from lalp.sampling.samples import SYSTEM_PROMPT, with_system_prompt
 
     names = [name for name, benchmark in BENCHMARKS.items() if benchmark.grader != "code"]
     prompts = [p for name in names for p in load_benchmark(name, data, allow_count=True)]
@@ -272,6 +271,8 @@ def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
 def _make_tokenizer() -> PreTrainedTokenizerBase:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
+
+    from lalp.sampling.samples import SYSTEM_PROMPT
 
     bpe = Tokenizer(models.BPE())
     # Digits one by one: numbers are then not single tokens that a tiny model would have to know.

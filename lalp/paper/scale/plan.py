@@ -18,7 +18,7 @@ from pydantic import dataclasses as records
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS
 from lalp.files import build_dir
-from lalp.paper.scale.models import ModelFacts, find_gpu, find_model
+from lalp.paper.scale.models import ModelFacts, find_gpu, find_model, read_data
 from lalp.paper.tables import BENCHMARKS as MATH_COLUMNS
 from lalp.paper.tables import DEEPSEEK, GEMMA, QWEN3, QWEN72B, QWQ, STUDENT_32B, TABLES
 from lalp.scoring.windows import parse_windows
@@ -38,7 +38,6 @@ TEACHERS = {
 }
 # Column of the paper's tables: name in `lalp.evaluation.benchmarks`.
 COLUMNS = {benchmark.title: name for name, benchmark in BENCHMARKS.items()}
-PROBLEMS = {name: benchmark.size for name, benchmark in BENCHMARKS.items()}
 
 
 @dataclass(frozen=True)
@@ -54,37 +53,15 @@ class Source:
     """
 
     pool: str
-    columns: tuple[str, ...] = MATH_COLUMNS
+    columns: Sequence[str] = MATH_COLUMNS
     decoding: str = "greedy"
     scores: bool = False
     mix: bool = False
 
 
-SOURCES: dict[str, Source] = {
-    "1": Source("math"),
-    "2": Source("limo", scores=True),
-    "3": Source("limo"),
-    "8": Source("limo", columns=(), mix=True),
-    "9": Source("limo", scores=True),
-    "10": Source("limo"),
-    "13": Source("math"),
-    "14": Source("math"),
-    "15": Source("limo", columns=("GPQA",)),
-    "16": Source("code", columns=("LCB",)),
-    "17": Source("limo", columns=(*MATH_COLUMNS, "GPQA")),
-    "18": Source("limo", decoding="sampled"),
-    "19": Source("limo", columns=(*MATH_COLUMNS, "GPQA")),
-}
-NOT_PRODUCED: dict[str, str] = {
-    "4": "attribution needs no trained student: 02_token_attribution on the scored pool",
-    "5": "settings of sampling: they are the presets table5-greedy and table5-sampled",
-    "6": "settings of training: they are the recipes",
-    "7": "settings of evaluation: they are the presets table7-greedy and table7-sampled",
-    "11": "four examples chosen by the authors, not a measurement: 01_coverage shows nearest "
-    "neighbours of the scored pool",
-    "12": "four examples chosen by the authors, not a measurement: 01_coverage shows nearest "
-    "neighbours of the scored pool",
-}
+_PRODUCED = read_data("produced.yaml")
+SOURCES = {number: Source(**source) for number, source in _PRODUCED["tables"].items()}
+NOT_PRODUCED: dict[str, str] = _PRODUCED["not_produced"]
 
 
 # --- settings --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-r"""Where the pipeline's prompts come from, and pools put together from several files.
+"""Where the prompts of a plan come from.
 
 Prompts are read from the data sets that the paper names (B.2, C.9, C.11), from the hub or from a
 folder with the same records as JSON lines. No code of a data set is ever run.
@@ -6,9 +6,8 @@ folder with the same records as JSON lines. No code of a data set is ever run.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Any
 
 from lalp.errors import InputError
 from lalp.grading.answers import extract_answer
+from lalp.paper.scale.models import read_data
 from lalp.pools.pool import Message, Pool, Prompt
-from lalp.sampling.settings import SYSTEM_PROMPT
+from lalp.pools.reading import numbered_records
 
 log = logging.getLogger("lalp")
-
-# The paper's (Sec. B.4); students are trained and evaluated behind the same words.
 
 
 @dataclass(frozen=True)
@@ -31,43 +29,25 @@ class DataSet:
     Attributes:
         file: Name of its local stand-in, without ``.jsonl``.
         hub_id: On the Hugging Face hub.
+        prompt: Field of the problem.
         configs: Its configurations, read one after another; empty for its only one.
         splits: Its splits, likewise.
-        prompt: Field of the problem.
         answer: Field of the reference answer; of a worked solution where ``boxed``.
-        solution: Field of a worked solution, where its author counts as a teacher.
         boxed: The answer is what the solution puts into its last box.
         key: Field that names the problem, where several records share one.
     """
 
     file: str
     hub_id: str
-    configs: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ("train",)
-    prompt: str = "problem"
+    prompt: str
+    configs: Sequence[str] = ()
+    splits: Sequence[str] = ("train",)
     answer: str = ""
-    solution: str = ""
     boxed: bool = False
     key: str = ""
 
 
-_MATH_SUBJECTS = (
-    *("algebra", "counting_and_probability", "geometry", "intermediate_algebra"),
-    *("number_theory", "prealgebra", "precalculus"),
-)
-_LIMO = DataSet("limo", "GAIR/LIMO", prompt="question", answer="answer", solution="solution")
-_MATH = DataSet(
-    *("math_train", "EleutherAI/hendrycks_math", _MATH_SUBJECTS, ("train", "test")),
-    answer="solution",
-    boxed=True,
-)
-_LEETCODE = DataSet("leetcode", "newfacade/LeetCodeDataset", prompt="query", key="task_id")
-_OPENCODE = DataSet(
-    *("opencodereasoning", "nvidia/OpenCodeReasoning", ("split_0",), ("split_0",)),
-    prompt="input",
-    key="id",
-)
-
+_SETS = {name: DataSet(**facts) for name, facts in read_data("sources.yaml").items()}
 # Prompts as the paper counts them. It names both sources of the 5,000 programs but no shares: here
 # half and half.
 COUNTS = {"limo": 817, "math": 8890, "code": 5000}
@@ -104,7 +84,7 @@ def load_source(name: str, limit: int, folder: str | Path | None = None) -> list
 
 
 def _load_limo(limit: int, folder: str | Path | None) -> list[Prompt]:
-    return [prompt for prompt, _ in islice(_problems("limo", _LIMO, folder), limit)]
+    return [prompt for prompt, _ in islice(_problems("limo", folder), limit)]
 
 
 def _load_math(limit: int, folder: str | Path | None) -> list[Prompt]:
@@ -114,7 +94,7 @@ def _load_math(limit: int, folder: str | Path | None) -> list[Prompt]:
     held_out = {_plain(prompt.messages[-1].content) for prompt in tested}
     problems = (
         prompt
-        for prompt, record in _problems("math", _MATH, folder)
+        for prompt, record in _problems("math", folder)
         if record.get("level") not in ("Level 1", "Level 2")
         and _plain(prompt.messages[-1].content) not in held_out
     )
@@ -122,8 +102,8 @@ def _load_math(limit: int, folder: str | Path | None) -> list[Prompt]:
 
 
 def _load_code(limit: int, folder: str | Path | None) -> list[Prompt]:
-    half = [prompt for prompt, _ in islice(_problems("code", _LEETCODE, folder), limit // 2)]
-    rest = islice(_problems("code", _OPENCODE, folder), limit - len(half))
+    half = [prompt for prompt, _ in islice(_problems("leetcode", folder), limit // 2)]
+    rest = islice(_problems("opencode", folder), limit - len(half))
     return half + [prompt for prompt, _ in rest]
 
 
@@ -131,10 +111,11 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _problems(
-    name: str, source: DataSet, folder: str | Path | None
-) -> Iterator[tuple[Prompt, Mapping[str, Any]]]:
+def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Mapping[str, Any]]]:
     """Problems in file order, each once, with their records."""
+    from lalp.sampling.samples import SYSTEM_PROMPT  # waits for torch
+
+    source = _SETS[name]
     seen: set[str] = set()
     for number, record in enumerate(_records(source, folder), 1):
         where = f"{source.hub_id if folder is None else source.file}, record {number}"
@@ -143,9 +124,9 @@ def _problems(
         if key in seen:
             continue
         seen.add(key)
-        messages = (Message("user", text),)
-        if name != "code":
-            messages = (Message("system", SYSTEM_PROMPT), *messages)
+        # Programs have no answer that could be put into a box.
+        system = (Message("system", SYSTEM_PROMPT),) if source.answer else ()
+        messages = (*system, Message("user", text))
         answer = _reference(record, source, where) if source.answer else None
         if source.answer and answer is None:
             log.warning("%s: left out, no answer is read from its %s", where, source.answer)
@@ -172,7 +153,11 @@ def _field(record: Mapping[str, Any], name: str, where: str) -> str:
 
 def _records(source: DataSet, folder: str | Path | None) -> Iterator[Mapping[str, Any]]:
     if folder is not None:
-        yield from _local_records(Path(folder) / f"{source.file}.jsonl")
+        path = Path(folder) / f"{source.file}.jsonl"
+        for number, record in numbered_records(path, "a data set"):
+            if not isinstance(record, dict):
+                raise InputError(f"{path}, line {number}: must be an object with fields")
+            yield record
         return
     from datasets import load_dataset
 
@@ -190,22 +175,6 @@ def _records(source: DataSet, folder: str | Path | None) -> Iterator[Mapping[str
         ) from error
 
 
-def _local_records(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: invalid JSON: {error}") from None
-            if not isinstance(record, dict):
-                raise InputError(f"{path}, line {number}: must be an object with fields")
-            yield record
-
-
 def published_pool(teacher: str, limit: int, folder: str | Path | None = None) -> Pool:
     """LIMO's own solutions as responses of a teacher, graded.
 
@@ -219,10 +188,10 @@ def published_pool(teacher: str, limit: int, folder: str | Path | None = None) -
     from lalp.sampling.pool import grade_completions, sampled_pool
     from lalp.sampling.samples import Completion
 
-    pairs = list(islice(_problems("limo", _LIMO, folder), limit))
+    pairs = list(islice(_problems("limo", folder), limit))
     prompts = [prompt for prompt, _ in pairs]
     completions = [
-        Completion(prompt.prompt_id, 0, _field(record, _LIMO.solution, prompt.prompt_id), 0, False)
+        Completion(prompt.prompt_id, 0, _field(record, "solution", prompt.prompt_id), 0, False)
         for prompt, record in pairs
     ]
     return sampled_pool(prompts, grade_completions(prompts, completions), teacher)

@@ -12,15 +12,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from lalp.paper.scale.models import (
-    ANSWER_TOKENS_LONG,
-    ANSWER_TOKENS_ORIGINAL,
-    GREEDY_SOLVED,
-    KEPT_SAMPLES,
-    RESPONSE_TOKENS,
-    fits_gpus,
-    states_fit,
-)
+from lalp.paper.scale.models import ASSUMED, fits_gpus, states_fit
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, accelerate_file, plan_needs
 
 KINDS = (
@@ -301,7 +293,7 @@ def _sample(
     words += ("--system", "") if pool == "code" else ()
     words += ("--preset", name, *run.served(teacher), "--seed", "0")
     words += ("--store", run.path("store", "samples"), "--out", out, "--quiet")
-    count = max(1, round((1 - GREEDY_SOLVED) * count)) if rest else count
+    count = max(1, round((1 - ASSUMED.greedy_solved) * count)) if rest else count
     work = Work(pool, count, samples, teacher, (teacher,))
     name, command = f"sample-{pool}-{teacher}-{name}", run.lalp("sample", *words)
     return Stage(name, "sample", tables, (command,), (prompts,), (out,), work, unless_empty=rest)
@@ -365,7 +357,7 @@ def _segments(run: _Run) -> Iterator[Stage]:
 
 
 def _reading(run: _Run, group: Group, model: str = "", windows: tuple[str, ...] = ()) -> Work:
-    count, kept = run.plan.prompts(group.pool), KEPT_SAMPLES[group.pool]
+    count, kept = run.plan.prompts(group.pool), ASSUMED.kept_samples[group.pool]
     return Work(group.pool, count, kept, model, group.teachers, windows)
 
 
@@ -504,9 +496,9 @@ def _evaluation(run: _Run, need: Need, seed: int, decoding: str, columns: Sequen
 
 def _answer_tokens(arm: Arm) -> int:
     if arm.pool == "math":
-        return RESPONSE_TOKENS["math"][arm.teacher]
+        return ASSUMED.response_tokens["math"][arm.teacher]
     brief = not arm.pool and arm.student.endswith(("Instruct", "7B"))
-    return ANSWER_TOKENS_ORIGINAL if brief else ANSWER_TOKENS_LONG
+    return ASSUMED.answer_tokens_original if brief else ASSUMED.answer_tokens_long
 
 
 def _tables(run: _Run, stages: Sequence[Stage], profile: str) -> Stage:

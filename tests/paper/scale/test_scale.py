@@ -63,6 +63,7 @@ from lalp.pools import merging
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import save_pool
+from lalp.sampling.samples import SYSTEM_PROMPT
 from lalp.scoring import costs
 from lalp.settings import parse_settings
 
@@ -614,6 +615,8 @@ def test_limo_prompts(tmp_path):
         ("limo/00002", "2"),
         ("limo/00003", "3"),
     ]
+    # Students learn and answer behind the same words.
+    assert found[0].messages[0] == Message("system", SYSTEM_PROMPT)
     assert [m.role for m in found[0].messages] == ["system", "user"]
     assert len(sources.load_source("limo", 2, tmp_path)) == 2
 
@@ -659,12 +662,6 @@ def test_a_solution_without_a_box_is_left_out_and_said(tmp_path, caplog):
 def test_an_answer_of_zero_is_an_answer(tmp_path):
     write_lines(tmp_path / "limo.jsonl", [{"question": "q", "solution": "s", "answer": 0}])
     assert sources.load_source("limo", 1, tmp_path)[0].answer == "0"
-
-
-def test_students_learn_and_answer_behind_the_same_words():
-    from lalp.sampling import samples
-
-    assert sources.SYSTEM_PROMPT == samples.SYSTEM_PROMPT
 
 
 def test_prompts_of_the_hub_run_no_code(monkeypatch):
