@@ -113,8 +113,6 @@ def _plain(text: str) -> str:
 
 def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Mapping[str, Any]]]:
     """Problems in file order, each once, with their records."""
-    from lalp.sampling.samples import SYSTEM_PROMPT  # waits for torch
-
     source = _SETS[name]
     seen: set[str] = set()
     for number, record in enumerate(_records(source, folder), 1):

@@ -57,7 +57,7 @@ class Stage:
         name: Unique, and good as a file name.
         kind: One of ``KINDS``.
         tables: The paper's tables and figures that need it; ``control`` is this project's own.
-        command: Command lines, one after another; the first word is ``lalp`` or ``accelerate``.
+        command: Command lines, one after another; the first word is the program.
         inputs: Files and folders it reads: outputs of earlier stages.
         outputs: Files and folders it writes.
         work: What it computes.

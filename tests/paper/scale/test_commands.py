@@ -1,0 +1,83 @@
+"""The commands of the paper's scale, and the tool's commands that its stages call."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from lalp.cli.app import app
+from lalp.cli.options import run
+from lalp.paper.scale.__main__ import app as scale
+from tests.paper.scale.conftest import pool_of
+
+
+def run_lalp(monkeypatch, capsys, command: str) -> tuple[int, str, str]:
+    words = command.split()
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as stop:
+        run(scale if words[0] == "lalp.paper.scale" else app)
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("lalp.paper.scale plan --profile cpu", "no plan for profile 'cpu'"),
+        ("lalp.paper.scale plan --stage nothing", "no stage is called 'nothing'"),
+        ("lalp.paper.scale run --adopt", "--adopt takes the outputs of named stages"),
+        ("lalp.paper.scale run --stage merge-limo", "stage merge-limo reads"),
+        ("lalp.paper.scale tables --root nowhere", "nowhere: holds no results"),
+        (
+            "lalp.paper.scale prompts math --responses-by A --out x.jsonl",
+            "--responses-by goes with limo",
+        ),
+        ("lalp merge none.jsonl --out x.jsonl", "none.jsonl: no such file"),
+        ("lalp merge a.jsonl --out x.jsonl --format csv", "unknown training format 'csv'"),
+        ("lalp unsolved none.jsonl a.jsonl --out x.jsonl", "none.jsonl: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(monkeypatch, capsys, tmp_path, command, message):
+    monkeypatch.chdir(tmp_path)
+    pool_of(Path("a.jsonl"), [("p", "A", "1", True)])
+    code, out, err = run_lalp(monkeypatch, capsys, command)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not Path("x.jsonl").exists()
+
+
+def test_the_commands_of_pools(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    pool_of(Path("a.jsonl"), [("p", "A", "1", True), ("q", "A", "2", False)])
+    code, out, _ = run_lalp(
+        monkeypatch, capsys, "lalp merge a.jsonl --only-correct --out m.jsonl --json"
+    )
+    assert code == 0
+    assert json.loads(out)["left_out"] == {
+        "response is wrong": 1,
+        "prompt without a kept response": 1,
+    }
+    code, _, err = run_lalp(monkeypatch, capsys, "lalp unsolved a.jsonl m.jsonl --out u.jsonl")
+    assert code == 0
+    assert "1 of 2 prompts are not solved" in err
+    assert json.loads(Path("u.jsonl").read_text())["prompt_id"] == "q"
+    code, out, _ = run_lalp(
+        monkeypatch, capsys, "lalp merge a.jsonl --format messages --out t.jsonl"
+    )
+    lines = Path("t.jsonl").read_text().splitlines()
+    assert [json.loads(line)["response_id"] for line in lines] == ["1", "2"]
+
+
+def test_the_plan_on_the_command_line(monkeypatch, capsys):
+    code, out, err = run_lalp(
+        monkeypatch, capsys, "lalp.paper.scale plan --profile gpu --stage train --json"
+    )
+    assert (code, err) == (0, "")
+    plan = json.loads(out)
+    assert {stage["kind"] for stage in plan["stages"]} == {"train"}
+    assert plan["totals"]["stages"] == len(plan["stages"]) == 14

@@ -1,0 +1,184 @@
+"""What stages cost, by hand and as scoring counts it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lalp.paper.scale import models as scale_models
+from lalp.paper.scale.costs import (
+    add_up,
+    as_record,
+    decode_rate,
+    forward_flops,
+    plan_costs,
+    plan_text,
+    score_flops,
+    train_bytes,
+    train_flops,
+)
+from lalp.paper.scale.models import GPUS, MODELS, Gpu, ModelFacts
+from lalp.paper.scale.stages import Place, make_stages
+from lalp.scoring import costs
+from tests.paper.scale.conftest import B7, B32, LLAMA, stage_of
+
+# 2 layers, 8 features, 2 heads of 4, one head of keys, vocabulary 10, 1,000 weights.
+TINY = ModelFacts("tiny", "x/tiny", "llama", 1000, 2, 8, 2, 1, 4, 10, 100)
+SLOW = Gpu(flops=1000.0, bandwidth=100.0, memory=10_000.0)
+
+
+def test_flops_by_hand_and_as_scoring_counts_them():
+    # Body: 1000 - 2 x 80 weights. 3 tokens after 2 others: 3 x (2 + 2) = 12 pairs of 2 x 2 x 4.
+    expected = 2 * 840 * 3 + 4 * 16 * 12 + 2 * 80 * 1
+    assert forward_flops(TINY, 2, 3, 1) == expected
+    size = costs.ModelSize(840, 80, 1000, 16, 16, 10, 8)
+    assert forward_flops(TINY, 2, 3, 1) == costs.row_flops(size, 2, 3, 1)
+    assert train_flops(TINY, 3) == 4 * (2 * 840 * 3 + 4 * 16 * 6 + 2 * 80 * 3)
+
+
+def test_scoring_feeds_what_its_plan_feeds():
+    # 56 tokens are two steps of 28. GALP's row feeds 55; with window 0 the second step has a row of
+    # its own, of 27; with window 1 it begins at the first step, whose row is GALP's.
+    assert score_flops(TINY, 5, 56, ("0",))[1] == 55 + 27
+    assert score_flops(TINY, 5, 56, ("1",))[1] == 55
+    assert score_flops(TINY, 5, 84, ("1",))[1] == 83 + 55
+
+
+def test_decoding_by_hand():
+    # Context 10 + 20 / 2; 2 bytes x (2 layers x keys and values x 4) x 20 = 640 bytes a sequence.
+    # Room 0.9 x 10,000 - 2,000 = 7,000: ten sequences. A step reads 2,000 + 6,400 bytes at half of
+    # 100 a second: 168 s; it computes 10 x 2,000 FLOP at 0.4 x 1,000: 50 s.
+    assert decode_rate(TINY, SLOW, 1, 10, 20) == pytest.approx(10 / 168)
+    # Compute bound where reading is fast.
+    fast = dataclasses.replace(SLOW, bandwidth=1e9)
+    assert decode_rate(TINY, fast, 1, 10, 20) == pytest.approx(10 / 50)
+    assert decode_rate(TINY, dataclasses.replace(SLOW, memory=2_800.0), 1, 10, 20) == 0.0
+
+
+@settings(deadline=None)
+@given(gpus=st.integers(1, 8), response=st.integers(1, 20_000), longer=st.integers(0, 20_000))
+def test_longer_responses_never_decode_faster(gpus, response, longer):
+    model, gpu = MODELS["QwQ-32B"], GPUS["A100-80GB"]
+    rates = [decode_rate(model, gpu, gpus, 200, n) for n in (response, response + longer)]
+    assert rates[0] >= rates[1] * (1 - 1e-9)
+    assert decode_rate(model, gpu, gpus + 1, 200, response) >= rates[0]
+
+
+def test_memory_of_training_by_hand():
+    # Weights and gradients 4 x 1,000 and optimizer 12 x 1,000 over 2 GPUs; 5 tokens keep 2 bytes x
+    # 8 features x 2 layers and 34 x 8 of one layer, and 10 bytes x 10 logits; two layers of 1,000
+    # bytes are gathered.
+    activations = 5 * 8 * (2 * 2 + 34) + 5 * 10 * 10
+    assert train_bytes(TINY, 2, 5) == (8_000 + activations + 2_000, 0.0)
+    assert train_bytes(TINY, 2, 5, offload=True) == (2_000 + activations + 2_000, 12_000)
+
+
+def test_known_sizes():
+    # 16 bytes per weight: what full fine-tuning with AdamW in mixed precision takes.
+    states = 16 * MODELS[B7].params
+    assert states == pytest.approx(122e9, rel=0.01)
+    assert scale_models.states_fit(MODELS[B7], "A100-80GB", 4)
+    assert not scale_models.states_fit(MODELS[B32], "A100-80GB", 4)
+    assert not scale_models.states_fit(MODELS["Qwen2.5-1.5B-Instruct"], "RTX4090-24GB", 1)
+    assert not scale_models.fits_gpus(MODELS["DeepSeek-R1"], "A100-80GB", 4)
+    assert scale_models.fits_gpus(MODELS["DeepSeek-R1"], "H200-141GB", 8)
+    # 64 layers x 2 x 8 heads x 128: a quarter of a megabyte per token in bf16.
+    assert 2 * MODELS[B32].cache_per_token == 262_144
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "intermediate"),
+    [
+        (B7, "Qwen2Config", 18_944),
+        (B32, "Qwen2Config", 27_648),
+        ("Qwen2.5-1.5B-Instruct", "Qwen2Config", 8_960),
+        (LLAMA, "LlamaConfig", 14_336),
+        ("Qwen3-32B", "Qwen3Config", 25_600),
+        ("Qwen3-8B", "Qwen3Config", 12_288),
+    ],
+)
+def test_weights_are_those_of_the_architecture(name, config, intermediate):
+    facts = MODELS[name]
+    made = getattr(transformers, config)(
+        vocab_size=facts.vocab,
+        hidden_size=facts.hidden,
+        num_hidden_layers=facts.layers,
+        num_attention_heads=facts.heads,
+        num_key_value_heads=facts.kv_heads,
+        head_dim=facts.head_size,
+        intermediate_size=intermediate,
+        tie_word_embeddings=facts.tied,
+    )
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(made)
+    size = costs.count_weights(model)
+    assert size.total == facts.params
+    assert size.body == facts.body
+    assert size.cache == facts.cache_per_token
+
+
+def test_a_plan_says_what_stands_in_the_way(paper, stages):
+    plan = plan_costs(paper, stages)
+    total = add_up(plan)
+    notes = "\n".join(total["notes"])
+    assert "DeepSeek-R1: 671.0 GB of weights do not fit 4x A100-80GB" in notes
+    assert "OpenAI-compatible" in notes
+    assert "published: [DeepSeek-R1]" in notes
+    assert "524.2 GB of weights, gradients and AdamW states do not fit 4x A100-80GB" in notes
+    # 65.5 GB of states, 13.6 of activations, 1.6 of logits, 2 of gathered layers.
+    assert "on 8 GPUs 82.7 GB each with 16,384 tokens: too much for 8 as well" in notes
+    assert "Qwen2.5-Math-7B has 4,096 positions" in notes
+    assert "QwQ-32B has 40,960 positions: prompt and response end there, not at 42,786" in notes
+    assert all(math.isfinite(cost.gpu_hours) for cost in plan)
+    assert total["gpu_hours"] == pytest.approx(sum(total["gpu_hours_by_kind"].values()))
+    assert total["gpu_hours"] == pytest.approx(sum(total["gpu_hours_by_node"].values()))
+
+
+def test_costs_of_a_training_stage_by_hand(paper, stages):
+    stage = stage_of(stages, f"train-{B7}_limo_lalp-s0")
+    (cost,) = plan_costs(paper, [stage])
+    # 817 examples of 12,000 + 200 tokens, ten times.
+    assert cost.prompts == 817
+    assert cost.tokens_in == pytest.approx(817 * 12_200 * 10)
+    flops = 817 * 10 * train_flops(MODELS[B7], 12_200)
+    assert cost.gpu_hours == pytest.approx(flops / (0.45 * 312e12) / 3600)
+    assert cost.node == "4x A100-80GB"
+    every = stage_of(stages, f"train-{B32}_limo_all-s0")
+    (cost,) = plan_costs(paper, [every])
+    assert cost.prompts == 3 * 817
+    assert cost.host_bytes == 12 * MODELS[B32].params
+
+
+def test_each_seed_costs_the_same_again(paper):
+    def hours(seeds):
+        chosen = dataclasses.replace(paper, seeds=seeds)
+        made = make_stages(chosen, Place("run"), "paper")
+        return add_up(plan_costs(chosen, made))["gpu_hours_by_kind"]["train"]
+
+    assert hours([0, 1, 2]) == pytest.approx(3 * hours([0]))
+
+
+def test_the_plan_is_printed_and_is_json(paper, stages):
+    plan = plan_costs(paper, stages)
+    text = plan_text(stages, plan)
+    for stage in stages:
+        assert f"\n{stage.name}  [" in f"\n{text}"
+    assert text.count("  $ ") == sum(len(stage.command) for stage in stages)
+    assert "TOTAL of" in text
+    records = [as_record(*pair) for pair in zip(stages, plan, strict=True)]
+    assert json.loads(json.dumps(records))[0]["name"] == stages[0].name
+
+
+def test_a_model_that_fits_nowhere_is_said(paper):
+    small = dataclasses.replace(paper, big_gpu="RTX4090-24GB", big_gpus=1, tables=["2"])
+    made = make_stages(small, Place("run"), "paper")
+    costs_ = plan_costs(small, [s for s in made if s.name.startswith("sample-limo-DeepSeek")])
+    assert all(math.isnan(cost.gpu_hours) for cost in costs_)  # null in JSON
+    assert "fit neither" in costs_[0].notes[0]

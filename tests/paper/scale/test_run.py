@@ -1,0 +1,262 @@
+"""Stages run once, go on where they stopped, and refuse what is damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lalp.errors import InputError
+from lalp.paper.scale.run import adopt_stage, choose_stages, describe_output, is_done, run_stages
+from lalp.paper.scale.stages import Stage
+from tests.paper.scale.conftest import ROOT, write_lines
+
+
+def write_stage(name: str, *inputs: str, word: str = "x", **options) -> Stage:
+    """A stage that writes its inputs' text and a word."""
+    code = (
+        "import sys, pathlib\n"
+        "out, word, *read = sys.argv[1:]\n"
+        "text = ''.join(pathlib.Path(p).read_text() for p in read) + word\n"
+        "pathlib.Path(out).write_text(text)\n"
+        "pathlib.Path(out + '.runs').open('a').write('.')"
+    )
+    out = f"{name}.txt"
+    command = (sys.executable, "-c", code, out, word, *inputs)
+    return Stage(name, "select", ("3",), (command,), inputs, (out,), **options)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    # The toy stages write text, which no output of the pipeline is.
+    monkeypatch.setattr("lalp.paper.scale.run.describe_output", lambda path: Path(path).read_text())
+    return tmp_path
+
+
+def runs_of(name: str) -> int:
+    return len(Path(f"{name}.txt.runs").read_text())
+
+
+def test_stages_run_once_and_go_on(here):
+    chain = [write_stage("a"), write_stage("b", "a.txt"), write_stage("c", "b.txt")]
+    reports = run_stages(chain, "root")
+    assert [r.state for r in reports] == ["done now"] * 3
+    assert Path("c.txt").read_text() == "xxx"
+    assert all(is_done(stage, "root") for stage in chain)
+    again = run_stages(chain, "root")
+    assert [r.state for r in again] == ["done before"] * 3
+    assert [r.seconds for r in again] == [r.seconds for r in reports]
+    assert [runs_of(name) for name in "abc"] == [1, 1, 1]
+
+
+def test_another_command_runs_again_and_keeps_the_old_output(here):
+    chain = [write_stage("a"), write_stage("b", "a.txt")]
+    run_stages(chain, "root")
+    changed = [write_stage("a", word="y"), chain[1]]
+    assert not is_done(changed[0], "root")
+    assert [r.state for r in run_stages(changed, "root")] == ["done now"] * 2
+    assert Path("b.txt").read_text() == "yx"
+    (kept,) = Path("root/stale").glob("a-*/a.txt")
+    assert kept.read_text() == "x"
+
+
+def test_equal_content_is_not_run_again_whatever_its_time(here):
+    chain = [write_stage("a"), write_stage("b", "a.txt")]
+    run_stages(chain, "root")
+    os.utime("a.txt", (1, 1))  # as a copy from another machine
+    assert is_done(chain[1], "root")
+    Path("a.txt").write_text("z")  # but another content is
+    assert not is_done(chain[1], "root")
+
+
+def test_a_run_goes_on_from_another_folder(here, monkeypatch):
+    def stages_in(root: Path | str) -> list[Stage]:
+        code = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('x')"
+        paths = [str(Path(root) / name) for name in ("a", "b")]
+        commands = [(sys.executable, "-c", code, path, *paths[:n]) for n, path in enumerate(paths)]
+        return [
+            Stage(name, "select", ("3",), (words,), tuple(paths[:n]), (path,))
+            for n, (name, words, path) in enumerate(zip("ab", commands, paths, strict=True))
+        ]
+
+    run_stages(stages_in("root"), "root")
+    Path("elsewhere").mkdir()
+    root = Path("root").resolve()
+    monkeypatch.chdir("elsewhere")
+    for name in (root, Path("../root")):
+        assert [r.state for r in run_stages(stages_in(name), name)] == ["done before"] * 2
+    root.rename(root.with_name("moved"))
+    moved = root.with_name("moved")
+    assert [r.state for r in run_stages(stages_in(moved), moved)] == ["done before"] * 2
+
+
+def test_a_lost_output_is_made_again(here):
+    stage = write_stage("a")
+    run_stages([stage], "root")
+    Path("a.txt").unlink()
+    assert not is_done(stage, "root")
+    run_stages([stage], "root")
+    assert Path("a.txt").read_text() == "x"
+
+
+def test_a_failing_stage_stops_the_run_with_its_command(here):
+    words = (sys.executable, "-c", "import sys; print('so far'); sys.exit('disk on fire')")
+    broken = Stage("broken", "train", ("3",), (words,), (), ("never.txt",))
+    with pytest.raises(InputError) as error:
+        run_stages([write_stage("a"), broken, write_stage("b")], "root")
+    for part in ("stage broken failed with exit code 1", "disk on fire", "$ ", "sys.exit"):
+        assert part in str(error.value)
+    assert Path("a.txt").exists()
+    assert not Path("b.txt").exists()
+    assert not is_done(broken, "root")
+
+
+def test_a_stage_must_write_what_it_promises(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    silent = Stage("s", "train", ("3",), ((sys.executable, "-c", ""),), (), ("out.jsonl",))
+    with pytest.raises(InputError, match=r"stage s: out\.jsonl was not written"):
+        run_stages([silent], "root")
+
+
+def test_a_missing_input_names_the_way(here):
+    with pytest.raises(InputError, match=r"stage b reads a\.txt, which is not there"):
+        run_stages([write_stage("b", "a.txt")], "root")
+
+
+def test_nothing_left_to_do(here):
+    Path("rest.txt").touch()
+    stage = write_stage("a", "rest.txt", unless_empty="rest.txt")
+    (report,) = run_stages([stage], "root")
+    assert report.state == "nothing to do"
+    assert Path("a.txt").read_bytes() == b""
+    assert not Path("a.txt.runs").exists()
+    Path("rest.txt").write_text("more")
+    (report,) = run_stages([stage], "root")
+    assert report.state == "done now"
+    assert Path("a.txt").read_text() == "morex"
+
+
+def test_standard_output_becomes_a_file_only_when_whole(here):
+    words = (sys.executable, "-c", "import sys; print('{}'); print('log', file=sys.stderr)")
+    stage = Stage("s", "teachers", ("2",), (words,), (), ("s.json",), stdout="s.json")
+    run_stages([stage], "root")
+    assert Path("s.json").read_text() == "{}\n"
+    assert Path("root/logs/s.log").read_text().endswith("log\n")
+    half = (sys.executable, "-c", "import sys; print('{'); sys.exit(3)")
+    with pytest.raises(InputError, match="exit code 3"):
+        run_stages([dataclasses.replace(stage, command=(half,))], "root")
+    assert not Path("s.json").exists()  # the older one was set aside, no half one took its place
+
+
+def test_a_stage_runs_in_one_process_at_a_time(here):
+    nested = []
+
+    def call(words, stdout, log):
+        with pytest.raises(InputError, match="another process is running it"):
+            run_stages([stage], "root")
+        nested.append(words)
+        Path("a.txt").write_text("x")
+        return 0
+
+    stage = write_stage("a")
+    run_stages([stage], "root", call=call)
+    assert len(nested) == 1
+
+
+def test_outputs_made_elsewhere_are_adopted(here):
+    Path("prompts.txt").write_text("p")
+    stage = write_stage("a", "prompts.txt")
+    with pytest.raises(FileNotFoundError):
+        adopt_stage(stage, "root")
+    Path("a.txt").write_text("from a server")
+    adopt_stage(stage, "root")
+    assert [r.state for r in run_stages([stage], "root")] == ["done before"]
+
+
+def test_stages_are_chosen_by_name_pattern_or_kind(stages):
+    assert [s.name for s in choose_stages(stages, ["merge-limo"])] == ["merge-limo"]
+    assert {s.kind for s in choose_stages(stages, ["eval"])} == {"eval"}
+    some = choose_stages(stages, ["train-*_math_*", "merge-limo"])
+    assert some[0].name == "merge-limo"
+    assert len(some) == 1 + 15
+    assert choose_stages(stages, []) == list(stages)
+    with pytest.raises(InputError, match="no stage is called 'trian-x'"):
+        choose_stages(stages, ["trian-x"])
+
+
+def test_outputs_are_read_before_they_count(tmp_path):
+    good = write_lines(tmp_path / "a.jsonl", [{}, {}])
+    assert describe_output(good) == "a.jsonl: 2 records"
+    (tmp_path / "b.jsonl").write_text('{"half": ')
+    with pytest.raises(InputError, match=r"b\.jsonl is damaged"):
+        describe_output(tmp_path / "b.jsonl")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(InputError, match=r"c\.parquet is damaged"):
+        describe_output(tmp_path / "c.parquet")
+    with pytest.raises(InputError, match="was not written"):
+        describe_output(tmp_path / "d.json")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"lacks tokenizer_config\.json"):
+        describe_output(folder)
+    (folder / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"lacks \*\.safetensors"):
+        describe_output(folder)
+    (folder / "model.safetensors").write_bytes(b"12")
+    assert describe_output(folder).startswith("model: model")
+
+
+_CHAIN = """
+import sys, time
+from pathlib import Path
+from lalp.paper.scale import run as scale_run
+from lalp.paper.scale.stages import Stage
+scale_run.describe_output = lambda path: Path(path).read_text()
+def call(words, stdout, log):
+    out, *read = words[1:]
+    time.sleep(0.03)
+    text = "".join(Path(p).read_text() for p in read) + "x"
+    Path(out).write_text(text[:1])      # a stage that dies leaves half an output
+    time.sleep(0.03)
+    Path(out).write_text(text)
+    Path(out + ".runs").open("a").write(".")
+    return 0
+stages = [Stage(str(n), "select", ("3",), (("toy", f"{n}.txt", *([f"{n-1}.txt"] if n else [])),),
+          (f"{n-1}.txt",) if n else (), (f"{n}.txt",)) for n in range(6)]
+print("ready", flush=True)
+scale_run.run_stages(stages, "root", call=call)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_at_the_stage_it_stopped_in(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    generator = random.Random(0)
+    for attempt in range(30):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _CHAIN],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout.readline() == b"ready\n"
+        if attempt < 5:
+            time.sleep(generator.uniform(0.02, 0.25))
+            process.send_signal(signal.SIGKILL)
+        process.stdout.close()
+        if process.wait() == 0:
+            break
+    assert process.returncode == 0
+    assert [(tmp_path / f"{n}.txt").read_text() for n in range(6)] == ["x" * n for n in range(1, 7)]
+    # A stage that had finished was not run again: only the one that was cut off.
+    runs = sum(len((tmp_path / f"{n}.txt.runs").read_text()) for n in range(6))
+    assert runs <= 6 + attempt

@@ -1,0 +1,72 @@
+"""The paper's tables beside a run's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lalp.errors import InputError
+from lalp.evaluation.evaluate import COLUMNS, write_results
+from lalp.paper.scale.plan import NOT_PRODUCED, Arm
+from lalp.paper.scale.stages import result_file
+from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
+from tests.paper.scale.conftest import B7, B32
+
+
+def write_result(root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]], seed=0) -> None:
+    same = {"sample": 0, "problem": "h", "truncated": False, "num_tokens": 5, "answer": "1"}
+    rows = [
+        {"benchmark": name, "prompt_id": f"{name}/{n:04d}", "correct": right, **same}
+        | {"outcome": "correct" if right else "wrong", "extracted": "1"}
+        for name, marks in benchmarks.items()
+        for n, right in enumerate(marks)
+    ]
+    path = Path(result_file(str(root), arm, seed, decoding))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_results(pd.DataFrame(rows, columns=list(COLUMNS)), path)
+
+
+SEVEN = ("math500", "aime25", "amc23", "minerva", "kaoyan", "olympiadbench", "cn_math_2024")
+
+
+def test_tables_lay_paper_and_run_side_by_side(paper, tmp_path):
+    some = dataclasses.replace(paper, tables=["3", "18"])
+    half = {name: [True, False] for name in SEVEN}
+    write_result(tmp_path, Arm(B7, "limo", "lalp"), "greedy", half | {"olympiadbench": [True] * 4})
+    write_result(tmp_path, Arm(B32, "limo", "galp"), "sampled", half)
+    third, eighteenth = collect_tables(some, tmp_path)
+    assert third.run.loc[(B7, "lalp"), "OLYMPIAD"] == 1.0
+    assert third.run.loc[(B7, "lalp"), "AVG"] == pytest.approx((6 * 0.5 + 1) / 7)
+    assert third.difference.loc[(B7, "lalp"), "AVG"] == pytest.approx(4 / 7 - 0.440)
+    assert third.run.loc[(B32, "galp")].isna().all()  # that was sampled, not greedy
+    assert eighteenth.run.loc[(B32, "galp"), "MATH"] == 0.5
+    text = tables_text([third])
+    assert "0.440 / 0.571 / +0.131" in text
+    assert "0.632 / - / -" in text
+    write_tables([third, eighteenth], tmp_path / "tables.json")
+    written = json.loads((tmp_path / "tables.json").read_text())
+    assert set(written["not_produced"]) == set(NOT_PRODUCED)
+    cells = {(*c["row"], c["column"]): c for c in written["tables"]["3"]["cells"]}
+    assert cells[B7, "lalp", "AVG"]["paper"] == 0.44
+    assert cells[B32, "galp", "AVG"]["run"] is None
+
+
+def test_table_1_has_thirds_as_columns_and_seeds_are_averaged(paper, tmp_path):
+    two = dataclasses.replace(paper, tables=["1"], seeds=[0, 1])
+    arm = Arm(B7, "math", "galp", "QwQ-32B")
+    for seed, marks in enumerate(([True, True], [True, False])):
+        write_result(tmp_path, arm, "greedy", dict.fromkeys(SEVEN, marks), seed)
+    (first,) = collect_tables(two, tmp_path)
+    assert first.run.loc[(B7, "QwQ-32B"), "highest"] == pytest.approx(0.75)
+    assert math.isnan(first.run.loc[(B7, "QwQ-32B"), "lowest"])
+    assert list(first.run.columns) == ["original", "lowest", "middle", "highest"]
+
+
+def test_an_empty_run_is_refused(paper, tmp_path):
+    with pytest.raises(InputError, match="holds no results of this plan"):
+        collect_tables(paper, tmp_path)

@@ -1,0 +1,145 @@
+"""Pools put together from several files, and what is left to solve."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lalp.errors import InputError
+from lalp.pools import merging
+from lalp.pools.pool import Message, Prompt
+from lalp.pools.reading import load_pool
+from lalp.pools.writing import save_pool
+from tests.paper.scale.conftest import pool_of
+
+
+def test_merge_keeps_what_is_asked_for(tmp_path):
+    a = pool_of(tmp_path / "a.jsonl", [("p", "A", "1", False), ("p", "A", "2", True)])
+    b = pool_of(
+        tmp_path / "b.jsonl",
+        [
+            ("p", "A", "3", True),
+            ("p", "B", "4", True),
+            ("q", "B", "5", True),
+            ("q", "B", "6", None),
+        ],
+    )
+    (tmp_path / "c.jsonl").touch()  # nothing was left to sample
+    paths = [a, tmp_path / "c.jsonl", b]
+
+    def ids(**options):
+        pool = merging.merge_pools(paths, **options)
+        return [r.response_id for r in pool.responses], dict(pool.left_out)
+
+    assert ids() == (["1", "2", "3", "4", "5", "6"], {})
+    assert ids(only_correct=True) == (
+        ["2", "3", "4", "5"],
+        {"response is wrong": 1, "response is not verified": 1},
+    )
+    found, left_out = ids(only_correct=True, per_teacher=1)
+    assert found == ["2", "4", "5"]
+    assert left_out["more than 1 responses of one teacher to a prompt"] == 1
+    found, left_out = ids(only_correct=True, min_teachers=2)
+    assert found == ["2", "3", "4"]
+    assert left_out["prompt has responses of fewer than 2 teachers"] == 1
+    assert "prompt without a kept response" not in left_out
+    assert set(merging.merge_pools(paths, min_teachers=2).prompts) == {"p"}
+    with pytest.raises(InputError, match="no response is left of"):
+        ids(min_teachers=3)
+
+
+def test_merge_refuses_what_disagrees(tmp_path):
+    a = pool_of(tmp_path / "a.jsonl", [("p", "A", "1", True)])
+    same = pool_of(tmp_path / "same.jsonl", [("p", "B", "1", True)])
+    with pytest.raises(InputError, match=r"response_id '1' is in .*a\.jsonl and in .*same\.jsonl"):
+        merging.merge_pools([a, same])
+    other = pool_of(tmp_path / "other.jsonl", [("p", "B", "2", True)], answer="8")
+    with pytest.raises(InputError, match=r"has the answer '7' in .*, but '8' in"):
+        merging.merge_pools([a, other])
+    text = a.read_text().replace("question p", "another question").replace('"1"', '"9"')
+    (tmp_path / "text.jsonl").write_text(text)
+    with pytest.raises(InputError, match="prompt 'p' differs between"):
+        merging.merge_pools([a, tmp_path / "text.jsonl"])
+
+
+def test_a_wrong_first_try_may_share_its_id_with_a_later_one(tmp_path):
+    greedy = pool_of(tmp_path / "greedy.jsonl", [("p", "A", "p/A/0", False)])
+    sampled = pool_of(tmp_path / "sampled.jsonl", [("p", "A", "p/A/0", True)])
+    pool = merging.merge_pools([greedy, sampled], only_correct=True)
+    assert [r.correct for r in pool.responses] == [True]
+
+
+def test_an_answer_known_to_one_file_is_kept(tmp_path):
+    a = pool_of(tmp_path / "a.jsonl", [("p", "A", "1", True)], answer=None)
+    b = pool_of(tmp_path / "b.jsonl", [("p", "A", "2", True)], answer="7")
+    for order in ([a, b], [b, a]):
+        assert merging.merge_pools(order).prompts["p"].answer == "7"
+
+
+ROWS = st.lists(
+    st.tuples(st.sampled_from("pqr"), st.sampled_from("ABC"), st.sampled_from([True, False, None])),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=ROWS,
+    cut=st.integers(0, 12),
+    only_correct=st.booleans(),
+    per_teacher=st.sampled_from([None, 1, 2]),
+    min_teachers=st.integers(1, 3),
+)
+def test_merge_in_any_two_parts(
+    tmp_path_factory, rows, cut, only_correct, per_teacher, min_teachers
+):
+    folder = tmp_path_factory.mktemp("parts")
+    numbered = [(p, t, str(n), c) for n, (p, t, c) in enumerate(rows)]
+    parts = [part for part in (numbered[:cut], numbered[cut:]) if part]
+    paths = [pool_of(folder / f"{n}.jsonl", part) for n, part in enumerate(parts)]
+    expected = set()
+    for p in "pqr":
+        mine = [r for r in numbered if r[0] == p and (r[3] or not only_correct)]
+        kept = [
+            r
+            for k, r in enumerate(mine)
+            if per_teacher is None or sum(s[1] == r[1] for s in mine[:k]) < per_teacher
+        ]
+        if len({r[1] for r in kept}) >= min_teachers:
+            expected |= {r[2] for r in kept}
+    options = {
+        "only_correct": only_correct,
+        "per_teacher": per_teacher,
+        "min_teachers": min_teachers,
+    }
+    if not expected:
+        with pytest.raises(InputError, match="no response is left"):
+            merging.merge_pools(paths, **options)
+        return
+    pool = merging.merge_pools(paths, **options)
+    assert {r.response_id for r in pool.responses} == expected
+    assert len(pool.responses) == len(expected)
+    save_pool(pool, folder / "out.jsonl")
+    assert load_pool(folder / "out.jsonl").responses == pool.responses
+    # Every response is kept or counted; prompts are counted as such.
+    dropped = sum(n for why, n in pool.left_out.items() if not why.startswith("prompt"))
+    assert dropped + len(expected) <= len(rows)
+
+
+def test_unsolved_prompts(tmp_path):
+    prompts = [Prompt(p, (Message("user", p),), "7") for p in "abc"]
+    pool = load_pool(pool_of(tmp_path / "x.jsonl", [("a", "A", "1", True), ("b", "A", "2", False)]))
+    assert [p.prompt_id for p in merging.unsolved_prompts(prompts, [pool])] == ["b", "c"]
+    merging.write_prompts([], tmp_path / "none.jsonl")
+    assert (tmp_path / "none.jsonl").read_bytes() == b""
+    merging.write_prompts(prompts[:1], tmp_path / "one.jsonl")
+    record = json.loads((tmp_path / "one.jsonl").read_text())
+    assert record == {
+        "prompt_id": "a",
+        "prompt": [{"role": "user", "content": "a"}],
+        "answer": "7",
+    }
