@@ -16,6 +16,7 @@ from lalp.errors import InputError
 from lalp.paper.attribution.lexicon import (
     CATEGORIES,
     KIND_NAMES,
+    KINDS,
     LABELS,
     LAYOUT,
     MATH,
@@ -86,6 +87,8 @@ _LEXEME = re.compile(
 # Letters that usually stand together as factors or points: abc, xyz.
 _PRODUCT = re.compile(r"[a-e]{3,5}|[i-n]{3}|[p-t]{3}|[u-z]{3,4}")
 _OPERATORS = frozenset("=+<>^/|~·×÷−±∓√∛∞°′″∠△⊥∥⊙∴∵%")
+# Signs that join letters to a formula.
+_JOINING = frozenset("=+^_≡≤≥<>/")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _LINE_BREAK = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
@@ -94,7 +97,7 @@ _LINE_BREAK = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 def label_spans(text: str) -> list[Span]:
-    """Cut a text into spans and give each a kind (see the module's table).
+    """Cut a text into spans and give each a kind (``lexicon.yaml`` lists them).
 
     The spans are in order, do not overlap and hold every character that is not white space.
     """
@@ -146,20 +149,26 @@ class _Lexer:
         gap = self.text[self.ends[first] : self.starts[second]]
         return None if _LINE_BREAK.search(gap) else j
 
+    def neighbours(self, i: int) -> tuple[int | None, int | None]:
+        return self.neighbour(i, -1), self.neighbour(i, 1)
+
     # --- whole lines
 
     def label_lines(self) -> None:
         """Headings such as "Step 2:", list numbers, bullets and rules."""
-        self._label_matches(_RULE, "layout")
-        self._label_matches(_BULLET, "layout", sure=False)
-        self._label_matches(_ENUMERATOR, "signpost", sure=False)
-        self._label_matches(_LABEL, "signpost")
+        for pattern, kind, sure in (
+            (_RULE, "layout", True),
+            (_BULLET, "layout", False),
+            (_ENUMERATOR, "signpost", False),
+            (_LABEL, "signpost", True),
+        ):
+            self._label_matches(pattern, kind, sure)
         for match in _TABLE_ROW.finditer(self.text):
             for i in self._pieces(*match.span()):
                 if self.words[i] == "|":
                     self.set(i, "layout")
 
-    def _label_matches(self, pattern: re.Pattern[str], kind: str, sure: bool = True) -> None:
+    def _label_matches(self, pattern: re.Pattern[str], kind: str, sure: bool) -> None:
         for match in pattern.finditer(self.text):
             start, end = match.span("label")
             pieces = self._pieces(start, end)
@@ -232,16 +241,12 @@ class _Lexer:
         for i, shape in enumerate(self.shapes):
             if self.kinds[i] is not None:
                 continue
-            if shape == "number":
-                self.set(i, "number")
-            elif shape == "latex":
-                self.set(i, "latex")
-            elif shape == "tag" and not self.in_math[self.starts[i]]:
-                self.set(i, "layout")
-            elif shape == "tag":
-                self.set(i, "operator")
-            elif shape == "word":
+            if shape == "word":
                 self.set(i, *self._word_kind(i))
+            elif shape == "tag":
+                self.set(i, "operator" if self.in_math[self.starts[i]] else "layout")
+            elif shape in ("number", "latex"):
+                self.set(i, shape)
 
     def _word_kind(self, i: int) -> tuple[str, bool]:
         word, normal = self.words[i], _normal(self.words[i])
@@ -264,7 +269,7 @@ class _Lexer:
         return all(
             j is not None
             and (self.shapes[j] == "number" or self.words[j] in "()" or _is_letter(self.words[j]))
-            for j in (self.neighbour(i, -1), self.neighbour(i, 1))
+            for j in self.neighbours(i)
         )
 
     def _letter_kind(self, i: int) -> tuple[str, bool]:
@@ -274,7 +279,7 @@ class _Lexer:
             return "content word", True
         if word not in ("a", "A", "I"):
             return "variable", True
-        before, after = self.neighbour(i, -1), self.neighbour(i, 1)
+        before, after = self.neighbours(i)
         if before is not None and self._is_formula_sign(before):
             return "variable", True
         if after is None:
@@ -313,21 +318,14 @@ class _Lexer:
             return ("variable", False) if is_formula else ("content word", True)
         if len(word) == 2 and normal not in WORDS["two_letter_words"]:
             return "variable", word.islower()
-        if len(word) <= 4 and word.isupper():
-            return "variable", False
-        if _PRODUCT.fullmatch(word) and list(word) == sorted(set(word)):
-            return "variable", False
-        if len(word) <= 3 and self._beside_operator(i):
-            return "variable", False
-        if len(word) <= 3 and re.fullmatch(r"[a-z]?[A-Z][a-z]?", word) and not word.istitle():
-            return "variable", False
-        return "content word", True
-
-    def _beside_operator(self, i: int) -> bool:
-        return any(
-            j is not None and self.words[j] in ("=", "+", "^", "_", "≡", "≤", "≥", "<", ">", "/")
-            for j in (self.neighbour(i, -1), self.neighbour(i, 1))
+        beside = [self.words[j] for j in self.neighbours(i) if j is not None]
+        is_formula = (
+            (len(word) <= 4 and word.isupper())
+            or (_PRODUCT.fullmatch(word) and list(word) == sorted(set(word)))
+            or (len(word) <= 3 and any(one in _JOINING for one in beside))
+            or (re.fullmatch(r"[a-z]?[A-Z][a-z]?", word) and not word.istitle())
         )
+        return ("variable", False) if is_formula else ("content word", True)
 
     # --- symbols
 
@@ -374,7 +372,7 @@ class _Lexer:
 
     def _symbol_kind(self, i: int, depth: int) -> tuple[str, bool]:
         word = self.words[i]
-        before, after = self._is_math(self.neighbour(i, -1)), self._is_math(self.neighbour(i, 1))
+        before, after = map(self._is_math, self.neighbours(i))
         if word[0] == "*":
             return ("operator", True) if before and after else ("layout", True)
         if word[0] == "_":
@@ -419,8 +417,8 @@ class _Lexer:
         if word[0] in ".…":
             if word in ("...", "…", "..", "....") and (before or after or depth):
                 return "operator", True
-            beside = [j for j in (self.neighbour(i, -1), self.neighbour(i, 1)) if j is not None]
-            listed = len(word) > 1 and any(self.words[j] == "," for j in beside)
+            beside = [self.words[j] for j in self.neighbours(i) if j is not None]
+            listed = len(word) > 1 and "," in beside
             return ("operator", False) if listed else ("punctuation", True)
         if depth > 0 and word in ",;":
             return "operator", True
@@ -447,14 +445,9 @@ def _is_letter(character: str) -> bool:
     """Latin, Greek and mathematical letters, as variables are written."""
     if len(character) != 1 or not character.isalpha():
         return False
-    return (
-        character.isascii() or _is_styled(character) or ("GREEK" in unicodedata.name(character, ""))
-    )
-
-
-def _is_styled(word: str) -> bool:
-    """Letters of the block of mathematical alphabets, or double-struck ones such as ℝ."""
-    return all("\U0001d400" <= c <= "\U0001d7ff" or "\u2100" <= c <= "\u214f" for c in word)
+    # The block of mathematical alphabets, and double-struck letters such as ℝ.
+    styled = "\U0001d400" <= character <= "\U0001d7ff" or "\u2100" <= character <= "\u214f"
+    return character.isascii() or styled or "GREEK" in unicodedata.name(character, "")
 
 
 # --- Characters and tokens ------------------------------------------------------------------------

@@ -8,13 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
+from lalp.paper.figures import FULL_WIDTH, errors, score_label
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from lalp.paper.figures import FULL_WIDTH, errors, score_label
-
-# --- 02_token_attribution -------------------------------------------------------------------------
 
 # Colours that no teacher has; a letter or a marker stands beside each.
 _CATEGORY_COLORS = {
@@ -109,9 +108,7 @@ def plot_category_mass(table: pd.DataFrame) -> Figure:
     left.invert_yaxis()
     right.axvline(1, color="0.5", lw=1, ls="--")
     right.set(xlabel="mean probability / that of all tokens")
-    fig.legend(
-        *left.get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize="small"
-    )
+    _legend_above(fig, left, 5)
     return fig
 
 
@@ -146,9 +143,7 @@ def plot_low_tokens(table: pd.DataFrame, shifts: pd.DataFrame) -> Figure:
     right.errorbar(rows["shift"], places, xerr=errors(rows, "shift"), fmt="ko", ms=6, capsize=3)
     right.axvline(0, color="0.5", lw=1, ls="--")
     right.set(xlabel="local minus global (points)")
-    fig.legend(
-        *left.get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize="small"
-    )
+    _legend_above(fig, left, 3)
     return fig
 
 
@@ -171,13 +166,13 @@ def plot_category_shifts(mass: pd.DataFrame, low: pd.DataFrame, window: str) -> 
     axes[0, 0].set_title("all teachers", fontsize="medium")
     axes[0, 1].set_title(f"each teacher, w = {window}", fontsize="medium")
     axes[1, 0].set_xlabel("window")
-    fig.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=4,
-        fontsize="small",
-    )
+    _legend_above(fig, axes[0, 0], 4)
     return fig
+
+
+def _legend_above(fig: Figure, axis: Axes, num_columns: int) -> None:
+    handles = axis.get_legend_handles_labels()
+    fig.legend(*handles, loc="outside upper center", ncols=num_columns, fontsize="small")
 
 
 def _draw_shifts(axis: Axes, table: pd.DataFrame, column: str, names: list[str], line: str) -> None:

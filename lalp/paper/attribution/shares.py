@@ -233,7 +233,13 @@ def _token_categories(tokens: pd.DataFrame, reading: str) -> Int[np.ndarray, " t
 def _weights(
     tokens: pd.DataFrame, column: str, measure: str, weighting: str
 ) -> Float[np.ndarray, " tokens"]:
-    weights = pd.Series(_values(tokens, column, measure), index=tokens.index)
+    if measure == "mass":
+        values = np.exp(tokens[column].to_numpy())
+    elif measure == "count":
+        values = np.ones(len(tokens))
+    else:
+        values = low_tokens(tokens, column, in_pool=measure == "low in pool").astype(float)
+    weights = pd.Series(values, index=tokens.index)
     response = pd.factorize(tokens["response_id"])[0]
     if weighting == "step":
         steps = [response, tokens["step"].to_numpy()]
@@ -242,14 +248,6 @@ def _weights(
         # A response may have none of the pool's low tokens: it then adds nothing.
         weights = (weights / weights.groupby(response, sort=False).transform("sum")).fillna(0.0)
     return weights.to_numpy()
-
-
-def _values(tokens: pd.DataFrame, column: str, measure: str) -> Float[np.ndarray, " tokens"]:
-    if measure == "mass":
-        return np.exp(tokens[column].to_numpy())
-    if measure == "count":
-        return np.ones(len(tokens))
-    return low_tokens(tokens, column, in_pool=measure == "low in pool").astype(float)
 
 
 def low_tokens(

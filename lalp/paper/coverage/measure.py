@@ -124,28 +124,15 @@ def contrast(first: pd.Series, second: pd.Series, num_resamples: int, seed: int)
     )
 
 
-_CONTRAST_COLUMNS = [
-    "label", "candidates", "first", "second", "difference", "low", "high", "share_above",
-    "num_prompts",
-]  # fmt: skip
-
-
 def contrast_table(contrasts: Mapping[tuple[str, str | int], Contrast]) -> pd.DataFrame:
     """Contrasts by label and candidates as rows: both means, and their difference."""
-    rows = [
-        (
-            *key,
-            one.first.value,
-            one.second.value,
-            one.difference.value,
-            one.difference.low,
-            one.difference.high,
-            one.share_above.value,
-            one.difference.num_units,
-        )
-        for key, one in contrasts.items()
-    ]
-    return pd.DataFrame(rows, columns=_CONTRAST_COLUMNS)
+    rows = []
+    for key, one in contrasts.items():
+        gap, means = one.difference, (one.first.value, one.second.value)
+        numbers = (gap.value, gap.low, gap.high, one.share_above.value, gap.num_units)
+        rows.append((*key, *means, *numbers))
+    names = "label candidates first second difference low high share_above num_prompts"
+    return pd.DataFrame(rows, columns=names.split())
 
 
 def nearness_by_prompt(

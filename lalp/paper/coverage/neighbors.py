@@ -284,8 +284,8 @@ def save_neighbors(
     """Write every held-out text with its nearest training text (Sec. C.8).
 
     Args:
-        levels: From `coverage_levels`.
-        neighbors: `lalp.paper.coverage.measure.find_neighbors` of some of them.
+        levels: From `lalp.paper.coverage.texts.embed_levels`.
+        neighbors: `find_neighbors` of some of them.
         profile: The run's profile.
 
     Returns:
@@ -309,7 +309,7 @@ def neighbor_examples(neighbors: pd.DataFrame, texts: pd.Series, num_examples: i
     They are not chosen by what they say: their ranks among all pairs are.
 
     Args:
-        neighbors: From `lalp.paper.coverage.measure.find_neighbors`.
+        neighbors: From `find_neighbors`.
         texts: The texts of all items of the level.
         num_examples: Pairs to show.
     """

@@ -8,13 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 from lalp.paper.conditioning.plots import LINES, MARKERS
 from lalp.paper.figures import FULL_WIDTH
 
-# --- coverage (01_coverage) ---------------------------------------------------------------------
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 def plot_coverage(

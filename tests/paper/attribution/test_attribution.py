@@ -328,9 +328,9 @@ def test_spans_of_another_text_are_refused(spans):
 )  # fmt: skip
 def test_time_is_linear_whatever_the_text(unit):
     text = unit * (20_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()  # other processes do not count
     label_spans(text)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 # --- the second rule ----------------------------------------------------------------------------
