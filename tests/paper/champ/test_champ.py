@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lalp import assets
 from lalp.errors import InputError
 from lalp.grading import workers
 from lalp.grading.equivalence import split_values
@@ -28,6 +29,7 @@ from lalp.paper.champ.champ import (
 )
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
+from tests.paper.verdict_cells import run_verdict_cells
 
 GPT, PALM, OTHER = "GPT-4", "PaLM 2 Medium", "GPT-3.5"
 SUM_UP = {"role": "User", "text": "Sum up.", "error": None}
@@ -560,7 +562,29 @@ def test_picking_loses_nothing_silently(num_prompts, per_teacher, seed):
     assert len(picked.prompts) == min(num_prompts, 3)
 
 
+@pytest.mark.parametrize(
+    ("medians", "expected"),
+    [
+        ([400, 700], ["holds", "not testable at this scale"]),
+        ([400, 600], ["does not hold", "not testable at this scale"]),
+        ([13_000, 20_000], ["holds", "holds"]),
+    ],
+)
+def test_verdicts_on_the_pool(medians, expected):
+    lengths = pd.DataFrame({"teacher": ["A", "B"], "num_tokens": medians})
+    found = run_verdict_cells("00_pool", lengths=lengths, medians=lengths.set_index("teacher"))
+    assert [verdict.verdict for verdict in found] == expected
+    assert found[0].run == f"median tokens per response {medians[0]} to {medians[1]}"
+    assert found[1].run == f"{medians[1]} tokens at most"
+
+
 # ----------------------------------------------------------------------- the packaged data set
+
+
+def test_a_missing_data_set_names_the_install_command(monkeypatch):
+    monkeypatch.setattr(assets, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"champ_dataset is not.*--no-deps champ-dataset==1\.0\.0"):
+        champ.champ_path()
 
 
 @pytest.mark.skipif(find_spec("champ_dataset") is None, reason="champ_dataset is not installed")
