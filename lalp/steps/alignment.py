@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any
 
-from lalp.steps.sentences import Span, split_sentences
+from lalp.steps.sentences import Span, cut_at, split_sentences
 
 # Less of the text than this found again in the answer, and its boundaries are not to be trusted.
 MIN_COVERAGE = 0.8
@@ -32,12 +32,12 @@ _TOKEN = re.compile(
 _LATEX_BACKSLASH = re.compile(r'\\(?:(["\\/n]|u[0-9a-fA-F]{4}|[bfrt](?![a-zA-Z]))|)')
 _GAP = re.compile(r"\s+")
 _LINE_GAP = re.compile(r"\s*\n\s*")
-# An answer may drop as many words where a sentence begins, and still mean its beginning.
+# An answer that drops this many words at a sentence's beginning still means its beginning.
 _FEW_WORDS = 3
 # Words of a phrase that can anchor an alignment if both texts hold it once.
 _PHRASE = 4
 # Pairs of equal words between two anchors; with more (the same few words over and over, with no
-# phrase that occurs once) nothing is aligned there, for it would take minutes.
+# phrase that occurs once) nothing is aligned there, because it would take minutes.
 _MAX_PAIRS = 1_000_000
 
 
@@ -60,7 +60,7 @@ def split_by_answer(text: str, answer: str, cut_off: bool = False) -> tuple[list
         if best is None or share > coverage:
             best, coverage = found, share
         if coverage >= MIN_COVERAGE:
-            return _cut(text, _boundaries(text, words, best)), None
+            return cut_at(text, _boundaries(text, words, best)), None
     if cut_off:
         why = f"the answer was cut off at the length limit ({coverage:.0%} of the words)"
     elif best is None:
@@ -273,8 +273,3 @@ def _locate(
     gap = words[first - 1][2]
     space = _LINE_GAP.search(text, gap, wanted) or _GAP.search(text, gap, wanted)
     return space.end() if space else wanted
-
-
-def _cut(text: str, starts: Sequence[int]) -> list[Span]:
-    """The partition of ``text`` whose parts begin at ``starts``."""
-    return list(pairwise([0, *sorted({start for start in starts if start > 0}), len(text)]))

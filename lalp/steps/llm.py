@@ -10,7 +10,6 @@ Every answer is kept under ``build/`` as soon as it is there: a killed run goes 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -26,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, build_dir
+from lalp.files import build_dir, digest, write_text
 from lalp.pools.pool import Pool, Prompt, Response
+from lalp.steps.alignment import split_by_answer
 from lalp.steps.sentences import Span, split_sentences
 
 # Imported where it is needed: it is an extra, and takes a second.
 if TYPE_CHECKING:
     from openai import OpenAI
-from lalp.steps.alignment import split_by_answer
 
 # The only place that a key is read from; local servers need none.
 API_KEY_VARIABLE = "LALP_LLM_API_KEY"
@@ -55,7 +54,7 @@ Solution:
 {solution}
 """.replace("\\\n", "")
 
-# Transport errors of a server that was reached, so that other requests may fare better.
+# Transport errors of a server that was reached: another request may succeed.
 _BROKEN_OFF = {"ReadError", "WriteError", "RemoteProtocolError"}
 _PLACEHOLDER = re.compile(r"\{(problem|solution)\}")
 
@@ -117,14 +116,17 @@ def split_with_llm(
         raise InputError(
             "the instruction lacks {solution}, where each response is to stand: add it"
         )
-    _check_installed()
+    if find_spec("openai") is None:
+        raise InputError(
+            "the llm splitter needs the package openai: install it with pip install 'lalp[llm]'"
+        )
     folder = cache or build_dir() / "llm_steps"
     questions = {
         response.response_id: _fill(instruction, pool.prompts[response.prompt_id], response)
         for response in pool.responses
         if response.text.strip()
     }
-    places = {name: folder / f"{_digest(model, text)}.json" for name, text in questions.items()}
+    places = {name: folder / f"{digest([model, q], 32)}.json" for name, q in questions.items()}
     answers = {path: _read_answer(path) for path in set(places.values())}
     missing = {places[name]: text for name, text in questions.items() if not answers[places[name]]}
     answers |= _ask_missing(missing, url, model, concurrency, timeout, max_retries, progress)
@@ -172,18 +174,6 @@ def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
     return _PLACEHOLDER.sub(lambda match: values[match[1]], instruction)
 
 
-def _digest(model: str, question: str) -> str:
-    text = json.dumps([model, question], ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _check_installed() -> None:
-    if find_spec("openai") is None:
-        raise InputError(
-            "the llm splitter needs the package openai: install it with pip install 'lalp[llm]'"
-        )
-
-
 def _ask_missing(
     questions: Mapping[Path, str],
     url: str,
@@ -229,7 +219,7 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str
     """Ask one question and keep the answer; where there is none, say why.
 
     Raises:
-        InputError: If no other question would fare better: no such server, key or model.
+        InputError: If every other question would fail too: no such server, key or model.
     """
     import openai
 
@@ -251,8 +241,9 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str
         openai.PermissionDeniedError,
         openai.NotFoundError,
     ) as error:
+        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{client.base_url} refuses the request ({_one_line(error)}): check the URL, the "
+            f"{client.base_url} refuses the request ({reason}): check the URL, the "
             f"model's name {model!r}, and the key in {API_KEY_VARIABLE}"
         ) from error
     except openai.APIStatusError as error:
@@ -261,16 +252,15 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str
         return "the server's answer is no chat completion"
     answer = _first_choice(completion)
     if isinstance(answer, _Answer):
-        _write_answer(path, model, question, answer)
+        record = {"model": model, "question": question}
+        record |= {"answer": answer.text, "cut_off": answer.cut_off}
+        # ASCII, so that even half of a surrogate pair can be written.
+        write_text(path, json.dumps(record, indent=1) + "\n")
     return answer
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
 def _first_choice(completion: Any) -> _Answer | str:
-    """The first choice's text; the client lets replies of any form by."""
+    """The first choice's text; the client accepts replies of any form."""
     choices = getattr(completion, "choices", None)
     message = (
         getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
@@ -281,18 +271,6 @@ def _first_choice(completion: Any) -> _Answer | str:
     if not isinstance(text, str) or not text.strip():
         return "the answer is empty"
     return _Answer(text, getattr(choices[0], "finish_reason", None) == "length")
-
-
-def _write_answer(path: Path, model: str, question: str, answer: _Answer) -> None:
-    record = {
-        "model": model,
-        "question": question,
-        "answer": answer.text,
-        "cut_off": answer.cut_off,
-    }
-    with atomic_path(path) as temporary:
-        # ASCII, so that even half of a surrogate pair can be written.
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _read_answer(path: Path) -> _Answer | None:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lalp.pools.pool import Pool
-from lalp.steps.sentences import Span, split_sentences
+from lalp.steps.sentences import Span, cut_at, split_sentences
 from lalp.students.embedder import PACKAGED_EMBEDDER, load_embeddings, normalize_rows
 
 # Sentences compared on each side of a gap.
@@ -53,7 +53,7 @@ def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, l
         pool.responses, sentences, pairwise(ends), strict=True
     ):
         starts = [spans[k][0] for k in group_sentences(vectors[first:last])]
-        steps[response.response_id] = list(pairwise([*starts, len(response.text)]))
+        steps[response.response_id] = cut_at(response.text, starts)
     return steps
 
 
@@ -71,7 +71,7 @@ def group_sentences(
     similarities = gap_similarities(vectors)
     depths = valley_depths(similarities)
     valleys = depths[depths > 0]
-    # What rounding leaves of equal depths must not decide.
+    # Equal depths may differ by rounding, which must not decide.
     cutoff = valleys.mean() - valleys.std() - 1e-9 if len(valleys) else np.inf
     starts = [0, *(np.flatnonzero(depths >= max(cutoff, 1e-9)) + 1).tolist()]
     bounds = pairwise([*starts, len(vectors)])
@@ -81,7 +81,7 @@ def group_sentences(
 def gap_similarities(vectors: Float[np.ndarray, "sentences dim"]) -> Float[np.ndarray, "gaps"]:
     """Cosine between the mean of the sentences before each gap and the mean of those after it.
 
-    Rounded to four digits: the last bits of another machine's arithmetic shall move no boundary.
+    Rounded to four digits, so that the last bits of another machine's arithmetic move no boundary.
     """
     sums = np.vstack(
         [np.zeros(vectors.shape[1]), normalize_rows(vectors).astype(float).cumsum(axis=0)]

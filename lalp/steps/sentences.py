@@ -343,11 +343,21 @@ def _is_heading(line: str) -> bool:
 # --- From boundaries to steps ---------------------------------------------------------------------
 
 
-def _spans(text: str, starts: Iterable[int]) -> list[Span]:
-    """The partition of ``text`` whose parts begin at ``starts``, none of them at white space."""
-    body = len(text) - len(text.lstrip())
-    inner = sorted(start for start in set(starts) if body < start < len(text))
+def cut_at(text: str, starts: Iterable[int]) -> list[Span]:
+    """The partition of ``text`` whose parts begin at ``starts``; empty for an empty text.
+
+    Example:
+        >>> cut_at("abcdef", [2, 0, 5])
+        [(0, 2), (2, 5), (5, 6)]
+    """
+    inner = sorted({start for start in starts if 0 < start < len(text)})
     return list(pairwise([0, *inner, len(text)])) if text else []
+
+
+def _cut_body(text: str, starts: Iterable[int]) -> list[Span]:
+    """As `cut_at`, but leading white space stays with the first part."""
+    body = len(text) - len(text.lstrip())
+    return cut_at(text, [start for start in starts if start > body])
 
 
 def _is_lead(piece: str) -> bool:
@@ -410,7 +420,7 @@ def split_sentences(text: str) -> list[Span]:
             starts.add(nxt.start)
     joined = merge_regions(headings)
     starts = {start for start in starts if not would_cut(joined, start)}
-    return _attach_fragments(text, _spans(text, starts))
+    return _attach_fragments(text, _cut_body(text, starts))
 
 
 def split_paragraphs(text: str) -> list[Span]:
@@ -421,7 +431,7 @@ def split_paragraphs(text: str) -> list[Span]:
     """
     gaps = find_gaps(text)
     regions = protected_regions(text, gaps)
-    return _spans(
+    return _cut_body(
         text, [gap.end for gap in gaps if gap.blank and not would_cut(regions, gap.start)]
     )
 

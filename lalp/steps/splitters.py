@@ -12,7 +12,6 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.pool import Pool, Response
 from lalp.pools.reading import numbered_records
-from lalp.steps.sentences import SPLITTERS, Span, split_steps
+from lalp.steps.sentences import SPLITTERS, Span, cut_at, split_steps
 
 # Imported where they are needed: torch and transformers take seconds, sentences do not.
 if TYPE_CHECKING:
@@ -108,8 +107,7 @@ def chunk_tokens(text: str, offsets: Sequence[Span], size: int) -> list[Span]:
     Returns:
         Spans that partition ``text``; empty for an empty text.
     """
-    starts = {start for start, _ in offsets[size::size] if 0 < start < len(text)}
-    return list(pairwise([0, *sorted(starts), len(text)])) if text else []
+    return cut_at(text, [start for start, _ in offsets[size::size]])
 
 
 def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:

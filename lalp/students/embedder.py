@@ -1,18 +1,15 @@
 """Sentence embeddings: load an embedder, embed texts, and keep what was embedded.
 
 Vectors have unit length, so that a product of two is their cosine. An embedder reads the first few
-hundred tokens of a text and drops the rest without a word; how many it drops is reported here, and
+hundred tokens of a text and silently drops the rest. `Embedded` reports how many it drops, and
 `chunk_mean` embeds such a text by pieces that together hold all of it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +20,8 @@ from jaxtyping import Float, Int
 
 from lalp.assets import embedder_path
 from lalp.errors import InputError
-from lalp.files import atomic_path, build_dir, fingerprint
+from lalp.files import atomic_path, build_dir, digest, fingerprint
+from lalp.students.loading import find_folder, folder_digest, unreadable
 
 # Imported where it is needed: it takes seconds, and what is kept on disk does without it.
 if TYPE_CHECKING:
@@ -34,11 +32,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("lalp")
 
 PACKAGED_EMBEDDER = "all-minilm-l6-v2"
+_ADVICE = f"Give {PACKAGED_EMBEDDER}, a folder, or a sentence-transformers id on the hub"
 
 # Files that decide what an embedder does.
 _CONTENT = {".json", ".safetensors", ".bin", ".model", ".txt"}
 # The same texts may get other vectors from other code: part of the key of kept embeddings.
-_CODE = fingerprint("students.embedder")
+_CODE = fingerprint("students.embedder", "students.loading")
 # Padded tokens of one forward pass on a CPU: enough to fill it, little enough for its caches.
 _BATCH_TOKENS = 4096
 
@@ -79,7 +78,7 @@ def load_embedder(name: str = PACKAGED_EMBEDDER) -> SentenceTransformer:
         InputError: If nothing loads under that name.
     """
     source = locate_embedder(name)
-    with _unreadable(name):
+    with unreadable("embedder", name, _ADVICE):
         from sentence_transformers import SentenceTransformer
 
         return SentenceTransformer(source, trust_remote_code=False).eval()
@@ -93,17 +92,13 @@ def locate_embedder(name: str) -> str:
     """
     if name == PACKAGED_EMBEDDER:
         return str(embedder_path())
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "modules.json").is_file():
-            raise InputError(
-                f"embedder {name!r}: the folder holds no modules.json, so it is no "
-                "sentence-transformers model: give one that SentenceTransformer.save wrote"
-            )
-        return str(path)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise InputError(f"embedder {name!r}: no such folder: check the path, or give a hub id")
-    return name
+    folder = find_folder("embedder", name)
+    if folder and not (folder / "modules.json").is_file():
+        raise InputError(
+            f"embedder {name!r}: the folder holds no modules.json, so it is no "
+            "sentence-transformers model: give one that SentenceTransformer.save wrote"
+        )
+    return str(folder or name)
 
 
 def embedder_revision(name: str) -> str:
@@ -116,15 +111,9 @@ def embedder_revision(name: str) -> str:
     if not source.is_dir():
         from transformers import AutoConfig
 
-        with _unreadable(name):
+        with unreadable("embedder", name, _ADVICE):
             return AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash
-    digest = hashlib.sha256()
-    files = [path for path in source.rglob("*") if path.suffix in _CONTENT]
-    for path in sorted(files):
-        digest.update(path.relative_to(source).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return folder_digest(source, _CONTENT, deep=True)
 
 
 def embed_texts(
@@ -229,14 +218,16 @@ def load_embeddings(
         InputError: If the embedder cannot be loaded.
     """
     # The texts' order is part of the key, so that nothing needs to be looked up one by one.
-    key = _digest([_CODE, embedder_revision(name), chunk_mean, list(texts)])
+    key = digest([_CODE, embedder_revision(name), chunk_mean, list(texts)], length=32)
     path = (folder or build_dir() / "embeddings") / f"{key}.npz"
     kept = _read_embedded(path, len(texts))
     if kept is None:
         embedder = load_embedder(name)
         vectors = embed_texts(embedder, texts, chunk_mean=chunk_mean)
         kept = Embedded(vectors, count_tokens(embedder, texts), input_limit(embedder))
-        _write_embedded(kept, path)
+        # An open file, because numpy would add a suffix to a path.
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, vectors=kept.vectors, num_tokens=kept.num_tokens, limit=kept.limit)
     return kept
 
 
@@ -253,12 +244,6 @@ def _read_embedded(path: Path, num_texts: int) -> Embedded | None:
         log.warning("%s: damaged (%s); embedding anew", path, error)
         return None
     return kept
-
-
-def _write_embedded(kept: Embedded, path: Path) -> None:
-    # An open file, since numpy would add a suffix to a path.
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, vectors=kept.vectors, num_tokens=kept.num_tokens, limit=kept.limit)
 
 
 def _embed_in_batches(
@@ -301,23 +286,3 @@ def _encode(embedder: SentenceTransformer, texts: list[str], **options: bool) ->
         verbose=False,
         **options,
     )
-
-
-def _digest(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-@contextmanager
-def _unreadable(name: str) -> Iterator[None]:
-    """Say which embedder cannot be loaded; on damaged files the libraries raise anything."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(
-            f"embedder {name!r} cannot be loaded: {lines[0].rstrip('.: ')}. Give "
-            f"{PACKAGED_EMBEDDER}, a folder, or a sentence-transformers id on the hub"
-        ) from error

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lalp.errors import InputError
-from lalp.files import build_dir
+from lalp.files import build_dir, file_digest
+from lalp.students.loading import unreadable
 
 PACKAGED_STUDENT = "smollm2-135m"
+# What to do about a student that cannot be loaded.
+ADVICE = (
+    f"Give {PACKAGED_STUDENT}, a folder, a GGUF file, or the id of a causal language model on the "
+    "hub"
+)
 
-# Raised when the conversion from GGUF changes, so that older conversions are not read any more.
+# Raise it when the conversion from GGUF changes, so that older conversions are not read any more.
 _CONVERSION_VERSION = 1
 
 
@@ -26,9 +28,8 @@ def convert_gguf(gguf: Path) -> Path:
 
     Reading GGUF takes a quarter of a minute each time, and quantized files are not memory-mapped.
     """
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    target = build_dir() / "students" / f"{gguf.stem}-{digest[:12]}-v{_CONVERSION_VERSION}"
+    name = f"{gguf.stem}-{file_digest(gguf)[:12]}-v{_CONVERSION_VERSION}"
+    target = build_dir() / "students" / name
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,7 @@ def convert_gguf(gguf: Path) -> Path:
 
 def _write_safetensors(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    with unreadable(str(gguf)):
+    with unreadable("student", str(gguf), ADVICE):
         tokenizer = AutoTokenizer.from_pretrained(**source)
         quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     config = quantized.config
@@ -59,17 +60,3 @@ def _write_safetensors(gguf: Path, folder: Path) -> None:
     model.tie_weights()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def unreadable(name: str) -> Iterator[None]:
-    """Say which student cannot be loaded; what the libraries raise on damaged files is anything."""
-    try:
-        yield
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[0].rstrip(".: ")
-        raise InputError(
-            f"student {name!r} cannot be loaded: {reason}. Give {PACKAGED_STUDENT}, a folder, a "
-            "GGUF file, or the id of a causal language model on the hub"
-        ) from error

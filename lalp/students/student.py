@@ -1,9 +1,8 @@
-"""Students: load a causal language model and its tokenizer; encode prompt and response once."""
+"""Students: load a causal language model, its tokenizer and its configuration."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,8 +17,12 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import student_gguf_path
 from lalp.errors import InputError
-from lalp.students.gguf import PACKAGED_STUDENT, convert_gguf, unreadable
+from lalp.students.gguf import ADVICE, PACKAGED_STUDENT, convert_gguf
 from lalp.students.heads import split_model
+from lalp.students.loading import find_folder, folder_digest, unreadable
+
+# Files that decide what a student does.
+_CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def load_student(
     source = locate_student(name)
     options = {"trust_remote_code": trust_remote_code}
     tokenizer = load_tokenizer(name, source, **options)
-    with unreadable(name):
+    with unreadable("student", name, ADVICE):
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, **options
         )
@@ -115,7 +118,8 @@ def keep_freed_memory() -> None:
             mallopt(mmap_threshold, 1 << 25)  # the most that glibc takes
             mallopt(trim_threshold, 1 << 30)
             # Threads would otherwise take small arenas of their own, which do give blocks back.
-            # Set early, for a thread also takes an arena that another (that loads) has left.
+            # It must be set before weights are loaded: the threads that load leave their arenas
+            # behind, and others take them.
             mallopt(arena_max, 1)
 
 
@@ -162,7 +166,7 @@ def load_tokenizer(
         InputError: If there is none, or it is not a fast one (offsets are needed).
     """
     source = source or locate_student(name)
-    with unreadable(name):
+    with unreadable("student", name, ADVICE):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     if not tokenizer.is_fast:
         raise InputError(
@@ -179,7 +183,7 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
         InputError: If there is none.
     """
     source = locate_student(name)
-    with unreadable(name):
+    with unreadable("student", name, ADVICE):
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
 
 
@@ -196,11 +200,7 @@ def locate_student(name: str) -> str:
         if not path.is_file():
             raise InputError(f"student {name!r}: no such GGUF file: check the path")
         return str(convert_gguf(path))
-    if path.is_dir():
-        return str(path)
-    if path.is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise InputError(f"student {name!r}: no such folder: check the path, or give a hub id")
-    return name
+    return str(find_folder("student", name) or name)
 
 
 def revision(source: str, config: Any) -> str:
@@ -208,9 +208,4 @@ def revision(source: str, config: Any) -> str:
     commit = getattr(config, "_commit_hash", None)
     if commit and not Path(source).is_dir():
         return commit
-    digest = hashlib.sha256()
-    for path in sorted(Path(source).iterdir()):
-        if path.suffix in {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}:
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return folder_digest(Path(source), _CONTENT)

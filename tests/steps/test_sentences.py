@@ -432,10 +432,10 @@ PATHOLOGICAL = [
 @pytest.mark.parametrize("unit", PATHOLOGICAL)
 def test_200_000_characters_take_no_quadratic_time(unit):
     text = "$" + unit * (200_000 // len(unit)) + "x$"
-    began = time.perf_counter()
+    began = time.process_time()
     for splitter in SPLITTERS:
         split_steps(text, splitter)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def count_calls(text):
