@@ -18,6 +18,7 @@ from lalp.grading.answers import extract_answer
 from lalp.paper.scale.models import read_data
 from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.reading import numbered_records
+from lalp.sampling.settings import SYSTEM_PROMPT
 
 log = logging.getLogger("lalp")
 
