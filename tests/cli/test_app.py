@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub.constants
 import pandas as pd
 import pytest
 from conftest import build_student
 
-from lalp.cli import app
 from lalp.pools.reading import load_pool
 from lalp.scoring.table import load_scores
 from lalp.steps.sentences import split_steps
-from lalp.students import student as students_student
-from lalp.students.student import Student
 
 ROOT = Path(__file__).parents[2]
 RECORDS = [
@@ -36,46 +29,9 @@ RECORDS = [
 ]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def lalp(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
-    """Run the command in this process, as the console script would."""
-    logger = logging.getLogger("lalp")
-    monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(students_student, "default_device", lambda: "cpu")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
-        monkeypatch.setenv(name, os.environ.get(name, "error"))
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["lalp", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            app.main()
-        out, err = capsys.readouterr()
-        return Outcome(int(stop.value.code or 0), out, err)
-
-    return run
-
-
 def write_pool(path: Path, records: list[dict] = RECORDS) -> Path:
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="session")
-def student_folder(llama: Student, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("students") / "tiny"
-    llama.model.save_pretrained(folder)
-    llama.tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture
@@ -162,10 +118,8 @@ def test_segment(lalp, pool_file, tmp_path, splitter):
     assert len(lines[5]["steps"]) == 2  # "Then x = 7." and, after a blank line, "Yes."
 
 
-def test_segment_by_tokens_then_plan_and_score_with_the_file(
-    lalp, pool_file, student_folder, tmp_path
-):
-    student = ["--student", student_folder]
+def test_segment_by_tokens_then_plan_and_score_with_the_file(lalp, pool_file, model, tmp_path):
+    student = ["--student", model]
     steps = tmp_path / "steps.jsonl"
     done = lalp("segment", pool_file, "--splitter", "4t", *student, "--out", steps, "--json")
     assert done.code == 0
@@ -191,8 +145,8 @@ def test_segment_by_tokens_then_plan_and_score_with_the_file(
         assert scores.attrs["splitter"] == str(splitter)
 
 
-def test_plan(lalp, pool_file, student_folder):
-    arguments = ["plan", pool_file, "--student", student_folder, "--window", 1, "--window", "all"]
+def test_plan(lalp, pool_file, model):
+    arguments = ["plan", pool_file, "--student", model, "--window", 1, "--window", "all"]
     done = lalp(*arguments, "--json")
     assert done.code == 0
     cost = json.loads(done.out)
@@ -207,9 +161,9 @@ def test_plan(lalp, pool_file, student_folder):
     assert not (pool_file.parent / "build").exists()
 
 
-def test_score_teachers_and_select_one_after_another(lalp, pool_file, student_folder, tmp_path):
+def test_score_teachers_and_select_one_after_another(lalp, pool_file, model, tmp_path):
     out = tmp_path / "run" / "scores.parquet"
-    options = ["--student", student_folder, "--window", 1, "--window", "25%", "--out", out]
+    options = ["--student", model, "--window", 1, "--window", "25%", "--out", out]
     done = lalp("score", pool_file, *options, "--tokens", "--quiet", "--store", tmp_path / "store")
     assert done.code == 0
     assert f"lalp: 9 responses scored: {out}" in done.err
@@ -455,10 +409,10 @@ BAD_COMMANDS = {
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch, pool_file, scores_file, student_folder) -> Path:
+def workplace(tmp_path, monkeypatch, pool_file, scores_file, model) -> Path:
     """A folder with good and bad files, as the current one."""
     monkeypatch.chdir(tmp_path)
-    Path("tiny").symlink_to(student_folder)
+    Path("tiny").symlink_to(model)
     Path("folder").mkdir()
     lines = pool_file.read_text().splitlines(keepends=True)
     Path("bad.jsonl").write_text(lines[0] + '{"prompt_id": "p1", \n' + lines[1])
@@ -527,8 +481,8 @@ def test_an_output_that_exists_is_replaced_only_by_a_whole_one(lalp, workplace):
     assert len(load_pool("out.jsonl").responses) == 3
 
 
-def test_a_damaged_shard_is_reported_to_people(lalp, pool_file, student_folder, tmp_path):
-    options = ["--student", student_folder, "--out", tmp_path / "scores.parquet", "--quiet"]
+def test_a_damaged_shard_is_reported_to_people(lalp, pool_file, model, tmp_path):
+    options = ["--student", model, "--out", tmp_path / "scores.parquet", "--quiet"]
     arguments = ["score", pool_file, *options, "--store", tmp_path / "store"]
     assert lalp(*arguments).code == 0
     first = (tmp_path / "scores.parquet").read_bytes()
@@ -586,9 +540,9 @@ def test_check_does_not_wait_for_torch(pool_file):
     assert json.loads(done.stdout.rpartition("\n[")[0])["num_responses"] == 9
 
 
-def test_score_as_a_process_keeps_standard_output_clean(pool_file, student_folder, tmp_path):
+def test_score_as_a_process_keeps_standard_output_clean(pool_file, model, tmp_path):
     out = tmp_path / "scores.parquet"
-    options = ["--student", student_folder, "--out", out, "--store", tmp_path / "store"]
+    options = ["--student", model, "--out", out, "--store", tmp_path / "store"]
     done = run_process("score", pool_file, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""

@@ -3,67 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub.constants
 import pandas as pd
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from lalp.cli import app
 from lalp.evaluation.evaluate import COLUMNS, load_results, write_results
 from lalp.sampling.samples import SYSTEM_PROMPT
-from lalp.students import student
-from lalp.students.student import Student
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def lalp(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
-    """Run the command in this process, as the console script would."""
-    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
-    monkeypatch.setattr(student, "default_device", lambda: "cpu")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
-        monkeypatch.setenv(name, os.environ.get(name, "error"))
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["lalp", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            app.main()
-        out, err = capsys.readouterr()
-        return Outcome(int(stop.value.code or 0), out, err)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def model(llama: Student, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    llama.model.save_pretrained(folder)
-    llama.tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture

@@ -3,64 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
-from conftest import build_student
 
-from lalp.cli import app
 from lalp.pools.reading import load_pool
 from lalp.sampling import pool as sampling_pool
 from lalp.sampling import samples
 from lalp.sampling.samples import SYSTEM_PROMPT
 from lalp.sampling.settings import Sampling
-from lalp.students import student as students_student
 
 RECORDS = [
     {"prompt_id": "sum", "prompt": "What is 3 + 4?", "answer": 7},
     {"prompt_id": "product", "prompt": "What is 3 times 4?", "answer": "12"},
     {"prompt_id": "free", "prompt": [{"role": "user", "content": "Who are you?"}]},
 ]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def lalp(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
-    """Run the command in this process, as the console script would."""
-    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
-    monkeypatch.setattr(students_student, "default_device", lambda: "cpu")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["lalp", "sample", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            app.main()
-        out, err = capsys.readouterr()
-        return Outcome(int(stop.value.code or 0), out, err)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def model(tokenizer, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("models") / "Tiny-1B"
-    student = build_student("llama", tokenizer)
-    student.model.save_pretrained(folder)
-    student.tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture
@@ -91,7 +48,7 @@ def asked(monkeypatch) -> list[tuple]:
 def test_a_pool_is_written_and_a_second_run_computes_nothing(lalp, model, prompts, tmp_path):
     options = ["--model", model, "--num-samples", 2, "--temperature", 1, "--max-tokens", 9]
     out = tmp_path / "pool.jsonl"
-    first = lalp(prompts, *options, "--out", out, "--json", "--quiet")
+    first = lalp("sample", prompts, *options, "--out", out, "--json", "--quiet")
     assert first.code == 0, first.err
     pool = load_pool(out)
     assert [r.response_id for r in pool.responses] == [
@@ -114,12 +71,12 @@ def test_a_pool_is_written_and_a_second_run_computes_nothing(lalp, model, prompt
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "build").rglob("*.jsonl")}
     assert files
     table = tmp_path / "pool.parquet"
-    second = lalp(prompts, *options, "--out", table, "--quiet")
+    second = lalp("sample", prompts, *options, "--out", table, "--quiet")
     assert second.code == 0
     assert load_pool(table) == pool
     assert {path: path.stat().st_mtime_ns for path in files} == files
     # A pool holds prompts as well.
-    third = lalp(table, *options, "--out", out, "--quiet", "--json")
+    third = lalp("sample", table, *options, "--out", out, "--quiet", "--json")
     assert json.loads(third.out) == summary
     assert load_pool(out) == pool
 
@@ -127,7 +84,7 @@ def test_a_pool_is_written_and_a_second_run_computes_nothing(lalp, model, prompt
 def test_what_is_printed(lalp, model, prompts, asked, tmp_path):
     out = tmp_path / "pool.jsonl"
     options = ["--num-samples", 4, "--temperature", 1, "--teacher", "Ada"]
-    outcome = lalp(prompts, "--model", model, "--out", out, *options)
+    outcome = lalp("sample", prompts, "--model", model, "--out", out, *options)
     assert outcome.out.splitlines() == [
         "12 samples of 3 prompts, 138 tokens (12 on average), 25.0% truncated",
         "12.5% correct; 1 prompts solved at least once",
@@ -155,7 +112,7 @@ def test_what_is_printed(lalp, model, prompts, asked, tmp_path):
     ],
 )
 def test_settings(options, expected, lalp, model, prompts, asked, tmp_path):
-    outcome = lalp(prompts, "--model", model, "--out", tmp_path / "p.jsonl", *options)
+    outcome = lalp("sample", prompts, "--model", model, "--out", tmp_path / "p.jsonl", *options)
     assert outcome.code == 0, outcome.err
     assert asked[0][1] == expected
 
@@ -163,7 +120,7 @@ def test_settings(options, expected, lalp, model, prompts, asked, tmp_path):
 def test_other_options_reach_the_sampler(lalp, prompts, asked, tmp_path):
     options = ["--backend", "vllm", "--tensor-parallel", 4, "--batch-size", 50, "--device", "cuda"]
     options += ["--store", tmp_path / "kept", "--trust-remote-code", "--quiet"]
-    lalp(prompts, "--model", "a/B-7B", "--out", tmp_path / "p.jsonl", *options)
+    lalp("sample", prompts, "--model", "a/B-7B", "--out", tmp_path / "p.jsonl", *options)
     assert asked[0][2] == {
         "system_prompt": None,
         "store": tmp_path / "kept",
@@ -180,7 +137,7 @@ def test_other_options_reach_the_sampler(lalp, prompts, asked, tmp_path):
 def test_the_system_prompt_is_the_papers_one_of_ones_own_or_none(lalp, prompts, asked, tmp_path):
     common = [prompts, "--model", "m", "--out", tmp_path / "p.jsonl"]
     for system in ([], ["--system", "Be brief."], ["--system", ""]):
-        assert lalp(*common, *system).code == 0
+        assert lalp("sample", *common, *system).code == 0
     (paper, _, first), (own, _, second), (none, _, third) = asked
     assert [prompt.messages[0].content for prompt in paper] == [SYSTEM_PROMPT] * 3
     assert first["system_prompt"] is None
@@ -202,7 +159,7 @@ def test_the_system_prompt_is_the_papers_one_of_ones_own_or_none(lalp, prompts, 
 )
 def test_bad_input_is_one_line_and_exit_code_2(options, said, lalp, model, prompts, tmp_path):
     out = tmp_path / "pool.jsonl"
-    outcome = lalp(prompts, "--model", model, "--out", out, *options)
+    outcome = lalp("sample", prompts, "--model", model, "--out", out, *options)
     assert outcome.code == 2
     assert said in outcome.err
     assert outcome.err.startswith("lalp: ")
@@ -212,6 +169,6 @@ def test_bad_input_is_one_line_and_exit_code_2(options, said, lalp, model, promp
 
 def test_prompts_that_cannot_be_used(lalp, model, prompts, tmp_path):
     prompts.write_text(json.dumps(RECORDS[0]) + "\n" + json.dumps(RECORDS[0]) + "\n")
-    outcome = lalp(prompts, "--model", model, "--out", tmp_path / "pool.jsonl")
+    outcome = lalp("sample", prompts, "--model", model, "--out", tmp_path / "pool.jsonl")
     assert outcome.code == 2
     assert f"{prompts}, line 2: prompt_id 'sum' is already taken by line 1" in outcome.err

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import build_student
 
-from lalp.cli import app
 from lalp.pools.reading import load_pool
 from lalp.scoring.run import score
 from lalp.scoring.table import write_scores
@@ -36,32 +33,18 @@ def tables(tokenizer, tmp_path_factory) -> dict[str, Path]:
     return {name: folder / f"{name}.parquet" for name in kinds}
 
 
-@pytest.fixture
-def show(monkeypatch, capsys):
-    """Run `lalp show` in this process; returns exit code and standard error."""
-    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["lalp", "show", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            app.main()
-        return int(stop.value.code or 0), capsys.readouterr().err
-
-    return run
-
-
-def test_a_page_is_written(show, tables, tmp_path):
+def test_a_page_is_written(lalp, tables, tmp_path):
     out = tmp_path / "new" / "page.html"
-    code, err = show(tables["one"], "--response-id", "p1/Bob/0", "--out", out)
-    assert (code, err) == (0, f"lalp: heat map of p1/Bob/0: {out}\n")
+    done = lalp("show", tables["one"], "--response-id", "p1/Bob/0", "--out", out)
+    assert (done.code, done.err) == (0, f"lalp: heat map of p1/Bob/0: {out}\n")
     page = out.read_text(encoding="utf-8")
     assert "p1/Bob/0" in page and "(window 0)" in page and "&amp;" in page
 
 
-def test_a_window_is_chosen(show, tables, tmp_path):
+def test_a_window_is_chosen(lalp, tables, tmp_path):
     out = tmp_path / "page.html"
-    code, _ = show(tables["two"], "--response-id", "p1/Ada/0", "--window", "1", "--out", out)
-    assert code == 0
+    done = lalp("show", tables["two"], "--response-id", "p1/Ada/0", "--window", "1", "--out", out)
+    assert done.code == 0
     assert "(window 1)" in out.read_text(encoding="utf-8")
 
 
@@ -74,18 +57,22 @@ def test_a_window_is_chosen(show, tables, tmp_path):
         ("bare", ["--response-id", "p1/Bob/0"], "no token columns"),
     ],
 )
-def test_what_cannot_be_shown_is_one_clear_line(show, tables, tmp_path, name, arguments, message):
+def test_what_cannot_be_shown_is_one_clear_line(lalp, tables, tmp_path, name, arguments, message):
     out = tmp_path / "page.html"
-    code, err = show(tables[name], *arguments, "--out", out)
-    assert code == 2
-    assert err.startswith(f"lalp: {tables[name]}: ") and message in err and err.count("\n") == 1
+    done = lalp("show", tables[name], *arguments, "--out", out)
+    assert done.code == 2
+    assert (
+        done.err.startswith(f"lalp: {tables[name]}: ")
+        and message in done.err
+        and done.err.count("\n") == 1
+    )
     assert not out.exists()
 
 
-def test_a_file_that_is_no_page_or_no_table_is_refused(show, tables, tmp_path):
-    code, err = show(tables["one"], "--response-id", "p1/Bob/0", "--out", tables["two"])
-    assert code == 2 and "give a name in .html" in err
+def test_a_file_that_is_no_page_or_no_table_is_refused(lalp, tables, tmp_path):
+    done = lalp("show", tables["one"], "--response-id", "p1/Bob/0", "--out", tables["two"])
+    assert done.code == 2 and "give a name in .html" in done.err
     pool = tmp_path / "pool.jsonl"
     pool.write_text(json.dumps(RECORDS[0]))
-    code, err = show(pool, "--response-id", "p1/Bob/0", "--out", tmp_path / "page.html")
-    assert code == 2 and "not a readable score table" in err
+    done = lalp("show", pool, "--response-id", "p1/Bob/0", "--out", tmp_path / "page.html")
+    assert done.code == 2 and "not a readable score table" in done.err

@@ -1,0 +1,52 @@
+"""The command in this process, and a tiny student in a folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import huggingface_hub.constants
+import pytest
+
+from lalp.cli import app
+from lalp.students import student
+from lalp.students.student import Student
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def lalp(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
+    """Run the command in this process, as the console script would."""
+    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
+    monkeypatch.setattr(student, "default_device", lambda: "cpu")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        monkeypatch.setenv(name, os.environ.get(name, "error"))
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["lalp", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        out, err = capsys.readouterr()
+        return Outcome(int(stop.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(llama: Student, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("students") / "Tiny-1B"
+    llama.model.save_pretrained(folder)
+    llama.tokenizer.save_pretrained(folder)
+    return str(folder)
