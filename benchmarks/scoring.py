@@ -41,9 +41,10 @@ from lalp.paper.champ.champ import champ_pool, pick_candidates
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.costs import count_weights, matmul_rate, row_flops
+from lalp.scoring.engine.rows import batch_rows
 from lalp.scoring.equations import score_per_step, window_starts
 from lalp.scoring.groups import Task, group_responses, make_tasks
-from lalp.scoring.plan import batch_rows, plan_response
+from lalp.scoring.plan import plan_response
 from lalp.scoring.windows import Window, parse_window, parse_windows
 from lalp.students.encoding import Encoded
 from lalp.students.student import Student, load_config, load_student, load_tokenizer, max_positions

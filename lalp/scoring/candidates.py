@@ -97,10 +97,10 @@ def _assemble(task: Task, plan: ResponsePlan, by_start: dict[int, TokenScores]) 
     scores, tokens = {GALP: math.nan}, {}
     for column, contexts in plan.contexts.items():
         steps = [
-            by_start[start].read(span)
-            if task.is_readable(start, span)
-            else np.full(span[1] - span[0], np.nan, np.float32)
-            for start, span in contexts
+            by_start[start].read((begin, end))
+            if task.is_readable(start, (begin, end))
+            else np.full(end - begin, np.nan, np.float32)
+            for start, (begin, end) in contexts
         ]
         tokens[column] = np.concatenate([*steps, np.empty(0, np.float32)])
         scores[column] = math.nan if column in reasons else local_average_log_prob(steps)
@@ -114,12 +114,5 @@ def _assemble(task: Task, plan: ResponsePlan, by_start: dict[int, TokenScores]) 
         whole = by_start[0]
         values = (whole.ranks, whole.ranks.clip(max=100), whole.entropies)
         statistics = [float(np.mean(array, dtype=np.float64)) for array in values]
-    return ResponseScores(
-        task.num_tokens,
-        len(task.step_spans),
-        scores.pop(GALP),
-        scores,
-        *statistics,
-        reasons=reasons,
-        token_log_probs=tokens,
-    )
+    counts = task.num_tokens, len(task.step_spans)
+    return ResponseScores(*counts, scores.pop(GALP), scores, *statistics, reasons, tokens)

@@ -54,8 +54,6 @@ def windows_of(columns: Iterable[str], *, tokens: bool = False) -> list[str]:
     """Windows that have a LALP column; with ``tokens``, those that have one per token.
 
     Example:
-        >>> windows_of(["galp", "lalp@4", "lalp@all", "lalp@4:tokens"])
-        ['4', 'all']
         >>> windows_of(["galp", "lalp@4", "lalp@all", "lalp@4:tokens"], tokens=True)
         ['4']
     """

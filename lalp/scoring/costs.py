@@ -149,7 +149,7 @@ def count_weights(model: PreTrainedModel) -> ModelSize:
 def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0.5) -> float:
     """Measured rate of a matrix product of the student's own width, in FLOP per second.
 
-    Of torch's product and of the one that scoring uses, the faster.
+    It is the faster of torch's product and the one that scoring uses.
     """
     rows, columns = 1024, 4 * hidden
     a = torch.randn(rows, hidden, device=device, dtype=dtype)

@@ -1,97 +1,15 @@
-"""Which rows of tokens a student reads, so that many windows share them.
-
-A row feeds response tokens ``start .. end`` right after the prompt. Whatever the window, a step
-whose context begins at token ``start`` can be read off that row, so rows are shared between
-windows: a sweep costs as much as its largest window, and GALP is the row that begins at token 0.
-"""
+"""Which tokens are read to score a response, and which scores it cannot have."""
 
 from __future__ import annotations
 
-import heapq
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lalp.scoring.columns import GALP, lalp_column
+from lalp.scoring.engine.rows import Row, plan_rows
 from lalp.scoring.equations import window_starts
 from lalp.scoring.groups import Task
 from lalp.scoring.windows import TokenSpan, Window
-
-
-@dataclass(frozen=True)
-class Row:
-    """One forward row over response tokens ``[start, end)`` after the prompt.
-
-    Attributes:
-        start: First response token of the row.
-        end: One past the last token whose log-probability is read.
-        targets: Token spans to read, in order and disjoint.
-    """
-
-    start: int
-    end: int
-    targets: tuple[TokenSpan, ...]
-
-    @property
-    def num_inputs(self) -> int:
-        """Tokens fed to the model: the last target is predicted, never fed."""
-        return self.end - self.start - 1
-
-    @property
-    def num_targets(self) -> int:
-        """Tokens whose log-probability is read."""
-        return sum(end - start for start, end in self.targets)
-
-
-def plan_rows(contexts: Sequence[tuple[int, TokenSpan]]) -> list[Row]:
-    """Merge (context start, target span) pairs into one row per context start.
-
-    Spans that share a context start may repeat or overlap: each token is read once.
-
-    Example:
-        >>> plan_rows([(0, (0, 2)), (0, (2, 5)), (3, (4, 6))])
-        [Row(start=0, end=5, targets=((0, 5),)), Row(start=3, end=6, targets=((4, 6),))]
-    """
-    by_start: dict[int, list[TokenSpan]] = {}
-    for start, (begin, end) in sorted(set(contexts)):
-        targets = by_start.setdefault(start, [])
-        if targets and begin <= targets[-1][1]:
-            targets[-1] = (targets[-1][0], max(end, targets[-1][1]))
-        else:
-            targets.append((begin, end))
-    return [Row(start, spans[-1][1], tuple(spans)) for start, spans in by_start.items()]
-
-
-def batch_rows(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Group row indices, longest first, so that each padded batch holds at most ``max_tokens``.
-
-    A row longer than ``max_tokens`` is a batch of its own. The result depends on nothing but the
-    arguments, so that a resumed run repeats the same arithmetic.
-    """
-    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    batches: list[list[int]] = []
-    for row in order:
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= max_tokens:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
-
-
-def spread_rows(lengths: Sequence[int], max_tokens: int, workers: int) -> list[list[int]]:
-    """Group row indices into batches of like size, a whole number of them per worker.
-
-    Longest first, each into the batch that is shortest so far. Batches hold ``max_tokens`` on
-    average at most; a row longer than that may fill one by itself.
-    """
-    number = workers * max(1, math.ceil(sum(lengths) / (workers * max_tokens)))
-    sizes = [(0, batch) for batch in range(number)]
-    batches: list[list[int]] = [[] for _ in range(number)]
-    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        size, batch = sizes[0]
-        heapq.heapreplace(sizes, (size + lengths[row], batch))
-        batches[batch].append(row)
-    return [batch for batch in batches if batch]
 
 
 @dataclass(frozen=True)
@@ -116,15 +34,13 @@ def plan_response(task: Task, windows: Sequence[Window], *, galp: bool = True) -
     for window in windows:
         starts = window_starts(window, task.step_spans)
         contexts[lalp_column(window)] = list(zip(starts, task.step_spans, strict=True))
-    reasons = {name: _why_unscored(task, name, steps) for name, steps in contexts.items()}
-    readable = [
-        (start, span)
-        for steps in contexts.values()
-        for start, span in steps
-        if task.is_readable(start, span)
-    ]
-    known = {name: reason for name, reason in reasons.items() if reason}
-    return ResponsePlan(contexts, known, plan_rows(readable))
+    reasons = {
+        column: reason
+        for column, steps in contexts.items()
+        if (reason := _why_unscored(task, column, steps))
+    }
+    pairs = [pair for steps in contexts.values() for pair in steps]
+    return ResponsePlan(contexts, reasons, plan_rows([p for p in pairs if task.is_readable(*p)]))
 
 
 def _why_unscored(task: Task, column: str, contexts: Sequence[tuple[int, TokenSpan]]) -> str | None:

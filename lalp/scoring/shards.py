@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -58,18 +58,12 @@ def shard_table(tasks: Sequence[Task], scores: Sequence[ResponseScores], key: Sc
         row |= result.lalp
         row["reason"] = "; ".join(f"{name}: {why}" for name, why in result.reasons.items()) or None
         if key.with_tokens:
-            row |= _token_columns(task, result)
+            lengths = [end - start for start, end in task.step_spans]
+            row["token_spans"] = [list(span) for span in task.encoded.offsets]
+            row["token_steps"] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+            row |= {token_column(name): v for name, v in result.token_log_probs.items()}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=_shard_schema(key))
-
-
-def _token_columns(task: Task, result: ResponseScores) -> dict[str, Any]:
-    step_of_token = [k for k, (start, end) in enumerate(task.step_spans) for _ in range(start, end)]
-    return {
-        "token_spans": [list(span) for span in task.encoded.offsets],
-        "token_steps": step_of_token,
-        **{token_column(name): values for name, values in result.token_log_probs.items()},
-    }
 
 
 def _shard_schema(key: ScoreKey) -> pa.Schema:

@@ -12,6 +12,7 @@ from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
+from lalp.scoring.columns import GALP
 
 
 def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
@@ -31,19 +32,16 @@ def load_scores(path: str | Path) -> pd.DataFrame:
     Raises:
         InputError: If the file is missing, damaged, or not a score table.
     """
+    advice = "make one with lalp score"
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{path}: not a readable score table ({reason}): make one with lalp score"
-        ) from error
-    missing = {"prompt_id", "response_id", "teacher", "galp"} - set(frame.columns)
+        raise InputError(f"{path}: not a readable score table ({reason}): {advice}") from error
+    missing = {"prompt_id", "response_id", "teacher", GALP} - set(frame.columns)
     if missing:
-        raise InputError(
-            f"{path}: not a score table, column {sorted(missing)[0]!r} is missing: make one with "
-            "lalp score"
-        )
+        name = min(missing)
+        raise InputError(f"{path}: not a score table, column {name!r} is missing: {advice}")
     return frame
 
 

@@ -35,6 +35,7 @@ from lalp.scoring import groups
 from lalp.scoring import run as scoring_run
 from lalp.scoring import shards as scoring_shards
 from lalp.scoring.equations import window_starts
+from lalp.scoring.plan import plan_response
 from lalp.scoring.run import score
 from lalp.scoring.table import load_scores, scored_pool, write_scores
 from lalp.scoring.windows import parse_window
@@ -656,12 +657,15 @@ def test_a_run_that_fails_half_way_keeps_what_it_has(llama, pool, done, tmp_path
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_progress_adds_up_to_what_was_announced(llama, pool, tmp_path, monkeypatch):
+def test_progress_counts_the_tokens_fed_and_ends_where_it_was_announced(
+    llama, pool, tmp_path, monkeypatch
+):
     bars = []
 
     class Bar:
-        def __init__(self, total, **options):
-            self.total, self.fed = total, 0
+        total, n = None, 0
+
+        def __init__(self, **options):
             bars.append(self)
 
         def __enter__(self):
@@ -671,13 +675,25 @@ def test_progress_adds_up_to_what_was_announced(llama, pool, tmp_path, monkeypat
             pass
 
         def update(self, tokens):
-            self.fed += tokens
+            self.n += tokens
+            # Before the first prompt is done, nobody knows; later estimates are of the right size.
+            assert self.total is None or self.total > self.n / 2
 
     monkeypatch.setattr(scoring_run, "tqdm", Bar)
     score(pool, llama, WINDOWS, store=tmp_path)
     score(pool, llama, WINDOWS, store=tmp_path)
     (bar,) = bars
-    assert bar.fed == bar.total > 0
+    tasks = [
+        groups.make_tasks(group, llama.tokenizer, 512)
+        for group in groups.group_responses(pool, llama.tokenizer)
+    ]
+    windows = [parse_window(window) for window in WINDOWS]
+    fed = sum(
+        len(group[0].encoded.prompt_ids)
+        + sum(row.num_inputs for task in group for row in plan_response(task, windows).rows)
+        for group in tasks
+    )
+    assert bar.n == bar.total == fed
 
 
 # --- the table as a file ----------------------------------------------------------------------

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
+from lalp.scoring.engine.rows import Row, batch_rows, plan_rows, spread_rows
 from lalp.scoring.equations import window_starts
-from lalp.scoring.plan import Row, batch_rows, plan_rows, spread_rows
 from lalp.scoring.windows import Window, parse_window, parse_windows
 
 # Five steps that begin at tokens 0, 3, 5, 9 and 10.

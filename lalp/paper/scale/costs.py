@@ -25,8 +25,8 @@ from lalp.paper.scale.models import (
 )
 from lalp.paper.scale.plan import Plan
 from lalp.paper.scale.stages import Stage
+from lalp.scoring.engine.rows import plan_rows
 from lalp.scoring.equations import window_starts
-from lalp.scoring.plan import plan_rows
 from lalp.scoring.windows import parse_windows
 
 

@@ -28,8 +28,8 @@ from lalp.scoring.engine.packed import (
     pack_body,
     read_packed,
 )
+from lalp.scoring.engine.rows import Row, batch_rows, spread_rows
 from lalp.scoring.engine.vocabulary import read_targets
-from lalp.scoring.plan import Row, batch_rows, spread_rows
 from lalp.scoring.windows import TokenSpan
 from lalp.students.heads import take_logits
 from lalp.students.student import Student
@@ -155,7 +155,7 @@ def run_rows(
         return _read_batch(student, prefix, members, max_batch_tokens, statistics)
 
     results: list[TokenScores | None] = [None] * len(jobs)
-    # Long rows come first, one after another, for each fills the memory by itself.
+    # Long rows come first, one after another, because each fills the memory by itself.
     for part, at_once in ((long, 1), (batches, workers)):
         with _parallel(min(at_once, len(part))) as run:
             for batch, scores in zip(part, run(read, part), strict=True):
@@ -178,7 +178,7 @@ def _plan_batches(
             [len(prefix.prompt_ids) + r.num_inputs for r in rows],
             2 * max_batch_tokens,
         )
-        # Four batches per worker at least, or one would wait long for the other at the end.
+        # Four batches per worker at least; with fewer, one worker waits for another at the end.
         fair_share = max(_SMALLEST_BATCH, math.ceil(sum(lengths) / (4 * workers)))
         batches = batch_rows(lengths, min(budget, fair_share))
     is_long = [max(lengths[row] for row in batch) > 2 * max_batch_tokens for batch in batches]
@@ -330,7 +330,7 @@ def _feed_packed(
 
 
 def _chunk_size(length: int, max_batch_tokens: int) -> int:
-    """Tokens of one row to feed at once: its mask is chunk x context, so long rows are cut up."""
+    """Tokens of one row to feed at once: long rows are cut, because a mask is chunk x context."""
     return length if length <= max_batch_tokens else max(1, max_batch_tokens // 4)
 
 

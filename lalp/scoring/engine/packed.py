@@ -1,10 +1,9 @@
 """Forward passes of Llama-like students over packed rows: end to end, nothing padded, on a CPU.
 
 The modelling code of transformers spends a third of such a pass outside matrix products: in norms,
-rotary embeddings, masks, copies of keys and padding. Here rows need no padding, what surrounds
-products is done in place, and products are oneDNN's.
-`pack_body` checks on a few tokens that the result is the model's own; other models stay as they
-are.
+rotary embeddings, masks, copies of keys and padding. Here rows need no padding, oneDNN computes the
+products, and all other operations work in place. `pack_body` checks on a few tokens that the result
+is the model's own; it leaves other models as they are.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from lalp.students.heads import project
 _FAMILIES = frozenset({"llama", "mistral", "qwen2"})
 # Their frequencies do not depend on the length of the sequence.
 _STATIC_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
-# Tokens per pass: products want many rows at once, for which weights are read from memory once.
+# Tokens per pass: a product reads its weights from memory once for all of them.
 TILE = 2048
-# Queries per call of attention: later queries' keys are left out, and masks stay small.
+# Queries per call of attention: keys after the last query are left out, and masks stay small.
 QUERIES = 256
 
 
@@ -82,7 +81,7 @@ class Context:
     """Keys and values of the tokens before the rows, with room for one row.
 
     Attributes:
-        states: In one tensor, for a large one goes back to the system as soon as it is freed.
+        states: One tensor, because a large one goes back to the system as soon as it is freed.
         length: Positions that are filled; what stands behind them is scratch.
     """
 
@@ -333,9 +332,10 @@ def _is_plain(layer: nn.Module) -> bool:
 
 
 def _lay_out(model: PreTrainedModel) -> None:
-    """Put the layers' weights into memory as products read them, which would else turn them first.
+    """Store the layers' weights in the order in which matrix products read them.
 
-    The other parameters are copied too, so that nothing holds the mapped file they came from.
+    Otherwise every product would transpose them first. The other parameters are copied too, so that
+    nothing holds the mapped file they came from.
     """
     linears = (part for part in model.base_model.layers.modules() if isinstance(part, nn.Linear))
     turned = {id(part.weight) for part in linears}

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# Logits held at once by the head, in numbers (4 bytes each), and how many of them for one target:
-# a few weights for many targets at a time, for weights are what must be read from memory.
+# Logits that the head holds at once, in numbers of 4 bytes, and how many of them for one target.
+# Few columns for many targets: the cost is in reading the head's weights from memory.
 HEAD_LOGITS = 3 << 20
 HEAD_COLUMNS = 3072
 
@@ -56,11 +56,11 @@ def _read_vocabulary(
     columns, places = token_ids.unique(return_inverse=True)
     chosen = head(features, columns).gather(1, places[:, None])
     firsts = range(0, vocab, HEAD_COLUMNS)
-    # All at once: small tensors would take the places of freed logits, which then fit no more.
+    # One tensor: small ones would take the places of freed logits, and new logits would not fit.
     sums = chosen.new_empty(len(firsts), 4 if statistics else 2, len(chosen))
     for first, block in zip(firsts, sums, strict=True):
         logits = head(features, slice(first, first + HEAD_COLUMNS))
-        # The same number as in ``chosen``, which another product may round otherwise.
+        # The very number in ``chosen``: this product may round the same logit differently.
         here = ((token_ids >= first) & (token_ids < first + HEAD_COLUMNS)).nonzero()[:, 0]
         logits[here, token_ids[here] - first] = chosen[here, 0]
         _read_block(logits, chosen, block)

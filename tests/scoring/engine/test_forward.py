@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.engine import forward, vocabulary
 from lalp.scoring.engine.vocabulary import read_targets
-from lalp.scoring.equations import local_average_log_prob, window_starts
+from lalp.scoring.equations import window_starts
 from lalp.scoring.groups import Task
 from lalp.scoring.windows import parse_window
 from lalp.students.encoding import Encoded
@@ -173,11 +173,6 @@ def test_targets_follow_from_all_logits_however_they_are_cut(data, targets, voca
     ):
         expected[~wanted] = math.nan
         np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
-def test_steps_have_equal_weight():
-    steps = [np.array([-1.0]), np.array([-4.0, -2.0, -3.0, -3.0])]
-    assert local_average_log_prob(steps) == pytest.approx(-2.0)
 
 
 def test_too_long_is_nan_with_a_reason_and_the_rest_is_scored(llama):
