@@ -51,6 +51,7 @@ PAIRS = [
         Response("r2", "p2", "Bob", "10."),
     ),
 ]
+POOL = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
 
 
 def chatml(default: str) -> str:
@@ -213,8 +214,7 @@ def test_longer_than_the_students_positions_is_cut_there(student, tmp_path):
 
 def test_data_and_deepspeed_files(student, tmp_path):
     exported(student, tmp_path / "new/out")
-    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
-    write_training(pool, ["r0", "r1", "r2"], tmp_path / "plain", "llamafactory")
+    write_training(POOL, ["r0", "r1", "r2"], tmp_path / "plain", "llamafactory")
     for name in ("train.json", "dataset_info.json"):
         written, plain = (tmp_path / folder / name for folder in ("new/out", "plain"))
         assert written.read_bytes() == plain.read_bytes()
@@ -225,8 +225,7 @@ def test_data_and_deepspeed_files(student, tmp_path):
 
 @pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
 def test_a_training_file_is_read(fmt, student, tmp_path):
-    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
-    write_training(pool, ["r2", "r0"], tmp_path / "train.jsonl", fmt)
+    write_training(POOL, ["r2", "r0"], tmp_path / "train.jsonl", fmt)
     result, _ = exported(student, tmp_path / "out", tmp_path / "train.jsonl")
     assert result["num_examples"] == 2
     records = json.loads((tmp_path / "out/train.json").read_text())
@@ -302,8 +301,7 @@ def test_data_that_llamafactory_would_skip(student, tmp_path):
 
 
 def test_the_command(student, tmp_path, monkeypatch, capsys):
-    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
-    write_training(pool, ["r0", "r1"], tmp_path / "train.jsonl", "messages")
+    write_training(POOL, ["r0", "r1"], tmp_path / "train.jsonl", "messages")
     command = ["lalp", "export", "llamafactory", str(tmp_path / "train.jsonl")]
     options = ["--student", student, "--recipe", "terciles", "--out", str(tmp_path / "out")]
     monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])

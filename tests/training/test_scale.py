@@ -24,10 +24,8 @@ from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file
 from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
-from lalp.pools.pool import Pool
-from lalp.pools.writing import save_pool, write_training
 from lalp.training.log import load_held_out, load_log
-from tests.training.test_trainer import HELD_OUT, PAIRS, RECIPE, save, without_seconds
+from tests.training.test_trainer import RECIPE, save, without_seconds, write_data
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "lalp" / "training" / "accelerate"
@@ -276,9 +274,7 @@ def test_the_second_process_is_silent(runs):
 
 @pytest.mark.slow
 def test_the_command_under_accelerate_launch(student, tmp_path):
-    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
-    write_training(pool, [r.response_id for _, r in PAIRS], tmp_path / "train.jsonl", "messages")
-    save_pool(HELD_OUT.pool, tmp_path / "pool.jsonl")
+    write_data(tmp_path)
     recipe = {**vars(RECIPE), "batch_size": 1}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     finished = subprocess.run(

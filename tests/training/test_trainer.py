@@ -124,6 +124,13 @@ def done(folder, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
     return train(PAIRS, folder, out, RECIPE, held_out=HELD_OUT, device="cpu", progress=False), out
 
 
+def write_data(folder: Path) -> None:
+    """What the command reads: ``train.jsonl`` and the held-out ``pool.jsonl``."""
+    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
+    write_training(pool, [r.response_id for _, r in PAIRS], folder / "train.jsonl", "messages")
+    save_pool(HELD_OUT.pool, folder / "pool.jsonl")
+
+
 def run(folder: str, out: Path, recipe: Recipe = RECIPE, **options: object) -> pd.DataFrame:
     return train(PAIRS, folder, out, recipe, progress=False, **options)
 
@@ -361,19 +368,15 @@ def test_cutting_is_llamafactorys(prompt, completion, limit):
 
 
 def test_what_is_cut_away_wholly_is_refused(tokenizer):
-    prompt = Prompt("p", (Message("user", "What is it? " * 50),))
+    short, long = (Prompt("p", (Message("user", "What is it? " * times),)) for times in (50, 500))
     response = Response("r", "p", "Ada", "It is 7. " * 50)
     end = end_of_turn(tokenizer)
-    example = make_example(tokenizer, prompt, response, 100, end)
+    example = make_example(tokenizer, short, response, 100, end)
     assert example.cut
     assert len(example.input_ids) == 100
     for limit in (2, 3):
         with pytest.raises(InputError, match=f"response 'r'.*nothing .* within {limit}: raise max"):
-            make_example(tokenizer, replace_text(prompt, 500), response, limit, end)
-
-
-def replace_text(prompt: Prompt, times: int) -> Prompt:
-    return replace(prompt, messages=(Message("user", "What is it? " * times),))
+            make_example(tokenizer, long, response, limit, end)
 
 
 def test_a_first_token_without_one_before_it_is_not_counted():
@@ -935,9 +938,7 @@ def test_a_student_without_all_its_weights(folder, tmp_path):
 @pytest.fixture
 def lalp_train(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
     """Run ``lalp train`` in this process; gives exit code, output and messages."""
-    pool = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
-    write_training(pool, [r.response_id for _, r in PAIRS], tmp_path / "train.jsonl", "messages")
-    save_pool(HELD_OUT.pool, tmp_path / "pool.jsonl")
+    write_data(tmp_path)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asdict(RECIPE)))
     monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
     monkeypatch.chdir(tmp_path)
