@@ -70,8 +70,12 @@ def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
     missing = [i for i in scores["response_id"] if i not in texts]
     if missing:
         raise InputError(f"the pool lacks response {missing[0]!r} of the scores: give its own pool")
+    prompts = {
+        name: "\n".join(message.content for message in prompt.messages)
+        for name, prompt in pool.prompts.items()
+    }
     parts = [
-        _response_tokens(row, texts[row["response_id"]].text, _prompt_text(pool, row), window)
+        _response_tokens(row, texts[row["response_id"]].text, prompts[row["prompt_id"]], window)
         for row in scores.to_dict("records")
     ]
     frame = pd.concat(parts, ignore_index=True)
@@ -81,10 +85,6 @@ def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
     kept = frame[scored].reset_index(drop=True)
     kept.attrs["left_out"] = int((~scored).sum())
     return kept
-
-
-def _prompt_text(pool: Pool, row: dict[str, Any]) -> str:
-    return "\n".join(message.content for message in pool.prompts[row["prompt_id"]].messages)
 
 
 def _response_tokens(row: dict[str, Any], text: str, prompt: str, window: str) -> pd.DataFrame:

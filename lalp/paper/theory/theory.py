@@ -508,12 +508,7 @@ def window_learner_errors(
 
 
 def learned_weights(
-    chains: Chains,
-    weights: Float[np.ndarray, "pairs"],
-    lams: Sequence[float],
-    *,
-    num_updates: int,
-    seed: int,
+    chains: Chains, weights: Float[np.ndarray, "pairs"], lams: Sequence[float], **options: int
 ) -> pd.DataFrame:
     """The data's share in what is learned, beside ``mu / (mu + lambda nu)`` (Theorem A.2).
 
@@ -523,8 +518,7 @@ def learned_weights(
         chains: One learner is trained per chain and lambda, on the exact risk.
         weights: Share of each pair in the data.
         lams: Strengths of the background, above 0.
-        num_updates: As in `train_learner`.
-        seed: As in `train_learner`.
+        options: Of `train_learner`.
 
     Returns:
         One row per context: ``lam, distance, ratio`` = mu / (lambda nu), ``closed`` (the formula)
@@ -533,7 +527,7 @@ def learned_weights(
     joint = np.concatenate([data_masses(chains, weights)] * len(lams))
     background = even_background(joint)
     lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
-    trace = train_learner(joint, background, lam, num_updates=num_updates, seed=seed)
+    trace = train_learner(joint, background, lam, **options)
     uniform = 1 / chains.num_letters
     toward = np.concatenate([pair_conditionals(chains)] * len(lams)) - uniform
     learned = ((trace.conditionals[-1] - uniform) * toward).sum(-1) / (toward**2).sum(-1)
@@ -603,22 +597,20 @@ def reasoning_gap(
     return pd.concat(frames, ignore_index=True)
 
 
-def _gap_frame(
-    q: Float[np.ndarray, "chains pairs letters letters"], chains: Chains, window: int
-) -> pd.DataFrame:
-    num_steps = chains.num_steps
-    errors = {
-        "direct": estimate_errors(q, chains),
-        "scaffolded": estimate_errors(chain_conditionals(q, num_steps, 1), chains),
-        "widest_hops": estimate_errors(chain_conditionals(q, num_steps, window), chains),
+def _gap_frame(q: Table, chains: Chains, window: int) -> pd.DataFrame:
+    estimates = {
+        "direct": q,
+        "scaffolded": chain_conditionals(q, chains.num_steps, 1),
+        "widest_hops": chain_conditionals(q, chains.num_steps, window),
     }
-    distances = pair_distances(num_steps)
+    errors = {name: estimate_errors(estimate, chains) for name, estimate in estimates.items()}
+    distances = pair_distances(chains.num_steps)
     by_distance = [
         pd.DataFrame(
             {"chain": np.arange(len(q)), "distance": distance}
             | {name: error[:, distances == distance].mean(-1) for name, error in errors.items()}
         )
-        for distance in range(1, num_steps)
+        for distance in range(1, chains.num_steps)
     ]
     return pd.concat(by_distance, ignore_index=True)
 
