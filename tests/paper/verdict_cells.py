@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from lalp.paper.verdicts import Verdict
+import nbformat
+import pandas as pd
+
+from lalp.paper.verdicts import Verdict, verdict_table
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+HEADING = "## Paper / this run / verdict"
 
 
 def run_verdict_cells(notebook: str, **names: Any) -> list[Verdict]:
@@ -19,14 +21,19 @@ def run_verdict_cells(notebook: str, **names: Any) -> list[Verdict]:
         notebook: Its name without suffix.
         names: The values that its cells of verdicts read.
     """
-    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    cells = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", 4).cells
+    heading = next(i for i, cell in enumerate(cells) if cell.source.startswith(HEADING))
+    code = [(i, cell.source) for i, cell in enumerate(cells) if cell.cell_type == "code"]
     space: dict[str, Any] = {"PROFILE": "smoke", "SEED": 0}
-    exec(next(source for source in sources if "use_style()" in source), space)
+    exec(next(source for _, source in code if "use_style()" in source), space)
     said: list[Verdict] = []
-    keep = SimpleNamespace(save_verdicts=lambda verdicts, *place: said.extend(verdicts))
-    space |= {"pool": keep, "champ_pool": keep} | names
-    for source in sources:
-        if "Verdict(" in source or "save_verdicts(" in source:
+    space |= {"save_verdicts": lambda verdicts, *place: said.extend(verdicts)} | names
+    for i, source in code:
+        if i > heading or "Verdict(" in source:
             exec(source, space)
     return said
+
+
+def verdict_cells_table(notebook: str, **names: Any) -> pd.DataFrame:
+    """The same as a table, in the notebook's order."""
+    return verdict_table(run_verdict_cells(notebook, **names))

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import Any
+from dataclasses import replace
 
 from lalp.errors import InputError
 from lalp.files import build_dir
-from lalp.paper.arms import run
-from lalp.paper.arms.grid import arm_table, run_arms
+from lalp.paper.arms.grid import run_in_turns, save_results
+from lalp.paper.arms.plan import plan_grid
 from lalp.paper.profiles import PROFILES, load_profile
 from lalp.paper.provenance import describe_run
 
@@ -30,22 +30,15 @@ def main() -> None:
     options = parser.parse_args()
     try:
         started = time.monotonic()
-        grid = run.sft_grid(load_profile(options.profile), options.seed)
-        found = run_arms(grid.arms, grid.pool, grid.setup, grid.problems, grid.samplings)
-        hours = (time.monotonic() - started) / 3600
-        results = run.ArmResults(
-            arm_table(grid.arms, grid.scores), **found, provenance=_provenance(options, hours)
-        )
+        results = run_in_turns(plan_grid(load_profile(options.profile), options.seed))
+        made = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
+        made = {"profile": options.profile, "seed": options.seed} | made
         folder = build_dir().parent / "figures" / f"arms_{options.profile}"
-        run.save_arm_results(results, folder)
+        save_results(replace(results, provenance=made), folder)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"{len(grid.arms)} arms in {folder.name}")
-
-
-def _provenance(options: argparse.Namespace, hours: float) -> dict[str, Any]:
-    return {"profile": options.profile, "seed": options.seed} | describe_run(hours, _PACKAGES)
+    print(f"{len(results.arms)} arms in {folder.name}")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,58 @@
 """Fine-tuned students: training loss, held-out NLL, accuracy (paper, Fig. 6, Tables 1 and 3).
 
 An arm is one training set; ``group`` names the comparison that it belongs to. All arms of a group
-and seed see the same prompts in the same order, so optimizer steps can be paired between them, and
-all measures are taken on the same held-out responses and problems, so these can be paired too.
+and seed see the same prompts in the same order, so optimizer steps can be paired between them. All
+measures are taken on the same held-out responses and problems, so these can be paired too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from scipy import stats
 
 from lalp.errors import InputError
-from lalp.stats import mean_interval
+from lalp.paper.arms.grid import ArmResults
+from lalp.stats import Estimate, mean_interval, wilson_interval
 
 MEASURES = {"galp": "global NLL", "lalp": "local NLL"}
 _ARM = ["group", "arm", "seed"]
+
+
+def describe_scale(results: ArmResults) -> str:
+    """Prompts, seeds and profile of a longer run, in words."""
+    prompts, seeds = results.arms["num_examples"].max(), results.arms["seed"].nunique()
+    return f"longer run: {prompts} prompts, {seeds} seeds, {results.provenance['profile']} profile"
+
+
+def baselines(arms: pd.DataFrame) -> dict[str, str]:
+    """Per comparison the arm to subtract: random, the lowest third, the full prefix, or the first.
+
+    Args:
+        arms: From `lalp.paper.arms.plan.arm_table`.
+    """
+    names = {group: rows["arm"].unique() for group, rows in arms.groupby("group", sort=False)}
+    preferred = ("random", "lowest", "all")
+    return {
+        group: next((name for name in preferred if name in found), found[0])
+        for group, found in names.items()
+    }
+
+
+def _minus(
+    table: pd.DataFrame, group: str, against: str, unit: str | Sequence[str], values: str
+) -> Iterator[tuple[str, pd.Series]]:
+    """Name of each other arm of a group, and its values minus those of one arm, unit by unit."""
+    rows = table[table["group"] == group]
+    if against not in set(rows["arm"]):
+        raise InputError(f"comparison {group!r} has no arm {against!r} to compare with")
+    wide = rows.pivot_table(index=unit, columns="arm", values=values, sort=False)
+    for arm in wide.columns.drop(against):
+        yield arm, wide[arm] - wide[against]
+
+
+# --- training loss -----------------------------------------------------------------------------
 
 
 def loss_table(log: pd.DataFrame) -> pd.DataFrame:
@@ -66,17 +102,18 @@ def loss_differences(
     Raises:
         InputError: If the group lacks the arm.
     """
-    steps = log[(log["group"] == group) & log["loss"].notna()]
+    steps = log[log["loss"].notna()]
     steps = steps[_epoch(steps) == 1]
-    if against not in set(steps["arm"]):
-        raise InputError(f"comparison {group!r} has no arm {against!r} to compare with")
-    loss = steps.pivot_table(index=["seed", "step"], columns="arm", values="loss", sort=False)
-    rows = []
-    for arm in loss.columns.drop(against):
-        for run, values in (loss[arm] - loss[against]).groupby("seed"):
-            low, high = mean_interval(values.to_numpy(), num_resamples, seed)
-            rows.append((arm, run, values.mean(), low, high, len(values)))
+    rows = [
+        (arm, run, values.mean(), *mean_interval(values.to_numpy(), num_resamples, seed),
+         len(values))
+        for arm, gaps in _minus(steps, group, against, ["seed", "step"], "loss")
+        for run, values in gaps.groupby("seed")
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=["arm", "seed", "difference", "low", "high", "num_steps"])
+
+
+# --- held-out responses ------------------------------------------------------------------------
 
 
 def held_out_nll(held_out: pd.DataFrame) -> pd.DataFrame:
@@ -119,10 +156,8 @@ def held_out_changes(nll: pd.DataFrame, *, num_resamples: int, seed: int) -> pd.
             before, after = by_prompt[f"{measure} before"], by_prompt[measure]
             change = (after - before).to_numpy()
             low, high = mean_interval(change, num_resamples, seed)
-            rows.append(
-                (group, arm, measure, before.mean(), after.mean(), change.mean(), low, high,
-                 len(change))
-            )  # fmt: skip
+            means = before.mean(), after.mean(), change.mean()
+            rows.append((group, arm, measure, *means, low, high, len(change)))
     columns = ["group", "arm", "measure", "before", "after", "change", "low", "high", "num_prompts"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -146,18 +181,36 @@ def held_out_differences(
     Raises:
         InputError: If the group lacks the arm.
     """
-    frame = nll[nll["group"] == group]
-    if against not in set(frame["arm"]):
-        raise InputError(f"comparison {group!r} has no arm {against!r} to compare with")
-    rows = []
-    for measure in MEASURES.values():
-        table = frame.pivot_table(index="prompt_id", columns="arm", values=measure, sort=False)
-        for arm in table.columns.drop(against):
-            values = (table[arm] - table[against]).to_numpy()
-            low, high = mean_interval(values, num_resamples, seed)
-            rows.append((arm, measure, values.mean(), low, high, len(values)))
+    rows = [
+        (arm, measure, gaps.mean(), *mean_interval(gaps.to_numpy(), num_resamples, seed), len(gaps))
+        for measure in MEASURES.values()
+        for arm, gaps in _minus(nll, group, against, "prompt_id", measure)
+    ]
     columns = ["arm", "measure", "difference", "low", "high", "num_prompts"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def local_nll_gap(
+    results: ArmResults, group: str, arm: str, against: str, *, num_resamples: int, seed: int
+) -> Estimate:
+    """Local NLL of one arm minus that of another (nats per token), with its interval over prompts.
+
+    Raises:
+        InputError: If the group lacks an arm.
+    """
+    nll = held_out_nll(results.held_out)
+    table = held_out_differences(nll, group, against, num_resamples=num_resamples, seed=seed)
+    return _estimate(table[table["measure"] == MEASURES["lalp"]], group, arm, "num_prompts")
+
+
+def _estimate(differences: pd.DataFrame, group: str, arm: str, units: str) -> Estimate:
+    rows = differences[differences["arm"] == arm]
+    if rows.empty:
+        raise InputError(f"comparison {group!r} has no arm {arm!r}")
+    return Estimate(*rows.iloc[0][["difference", "low", "high", units]])
+
+
+# --- accuracy ----------------------------------------------------------------------------------
 
 
 def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> pd.DataFrame:
@@ -180,40 +233,24 @@ def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> 
     answers = answers.assign(answers=kinds, correct=answers["correct"].astype(float))
     rows = []
     for keys, frame in answers.groupby(["group", "arm", "answers"], sort=False):
-        by_problem = frame.groupby("prompt_id")["correct"].mean().to_numpy()
-        low, high = _share_interval(by_problem, num_resamples, seed)
-        rows.append(
-            (*keys, by_problem.mean(), low, high, frame["truncated"].mean(),
-             frame["num_tokens"].mean(), len(by_problem), len(frame))
-        )  # fmt: skip
+        shares = frame.groupby("prompt_id")["correct"].mean().to_numpy()
+        if set(shares) <= {0.0, 1.0}:
+            low, high = wilson_interval(float(shares.mean()), len(shares))
+        else:
+            low, high = mean_interval(shares, num_resamples, seed)
+        rows.append((*keys, shares.mean(), low, high, frame["truncated"].mean(),
+                     frame["num_tokens"].mean(), len(shares), len(frame)))  # fmt: skip
     columns = ["group", "arm", "answers", "accuracy", "low", "high", "truncated", "mean_tokens",
                "num_problems", "num_answers"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
-
-
-def _share_interval(
-    values: Float[np.ndarray, "problems"], num_resamples: int, seed: int
-) -> tuple[float, float]:
-    if set(values) <= {0.0, 1.0}:
-        share = stats.binomtest(int(values.sum()), len(values)).proportion_ci(method="wilson")
-        return float(share.low), float(share.high)
-    return mean_interval(values, num_resamples, seed)
-
-
-def _share_difference_interval(
-    values: Float[np.ndarray, "problems"], num_resamples: int, seed: int
-) -> tuple[float, float]:
-    """Bootstrap; where all problems differ alike, so far as Wilson's interval of none reaches."""
-    if np.ptp(values) > 0:
-        return mean_interval(values, num_resamples, seed)
-    reach = stats.binomtest(0, len(values)).proportion_ci(method="wilson").high
-    return max(-1.0, float(values[0] - reach)), min(1.0, float(values[0] + reach))
 
 
 def accuracy_differences(
     answers: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
 ) -> pd.DataFrame:
     """Accuracy of each arm minus that of another on the same problems, all answers averaged.
+
+    Where all problems differ alike, the interval reaches as far as Wilson's of no success does.
 
     Args:
         answers: As in `accuracy_by_arm`.
@@ -229,14 +266,27 @@ def accuracy_differences(
     Raises:
         InputError: If the group lacks the arm.
     """
-    frame = answers[answers["group"] == group].assign(correct=lambda f: f["correct"].astype(float))
-    if against not in set(frame["arm"]):
-        raise InputError(f"comparison {group!r} has no arm {against!r} to compare with")
-    table = frame.pivot_table(index="prompt_id", columns="arm", values="correct", sort=False)
     rows = []
-    for arm in table.columns.drop(against):
-        values = (table[arm] - table[against]).to_numpy()
-        low, high = _share_difference_interval(values, num_resamples, seed)
-        rows.append((arm, values.mean(), low, high, int((values != 0).sum()), len(values)))
+    answers = answers.assign(correct=answers["correct"].astype(float))
+    for arm, gaps in _minus(answers, group, against, "prompt_id", "correct"):
+        if np.ptp(gaps) > 0:
+            low, high = mean_interval(gaps.to_numpy(), num_resamples, seed)
+        else:
+            _, reach = wilson_interval(0.0, len(gaps))
+            low, high = max(-1.0, gaps.iloc[0] - reach), min(1.0, gaps.iloc[0] + reach)
+        rows.append((arm, gaps.mean(), low, high, int((gaps != 0).sum()), len(gaps)))
     columns = ["arm", "difference", "low", "high", "num_differ", "num_problems"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def accuracy_gap(
+    results: ArmResults, group: str, arm: str, against: str, *, num_resamples: int, seed: int
+) -> Estimate:
+    """Accuracy of one arm minus that of another, with its interval over problems.
+
+    Raises:
+        InputError: If the group lacks an arm.
+    """
+    options = {"num_resamples": num_resamples, "seed": seed}
+    table = accuracy_differences(results.answers, group, against, **options)
+    return _estimate(table, group, arm, "num_problems")

@@ -10,9 +10,11 @@ import pytest
 from scipy import stats
 
 from lalp.errors import InputError
-from lalp.paper.arms import measure, run, verdicts
+from lalp.paper.arms import measure
+from lalp.paper.arms.grid import ArmResults, load_results, save_results
 from lalp.paper.profiles import load_profile
 from lalp.paper.verdicts import cited_items
+from tests.paper.verdict_cells import run_verdict_cells
 
 DRAWS = {"num_resamples": 400, "seed": 0}
 
@@ -185,7 +187,7 @@ def results_of(
     local: dict[str, float],
     solved: dict[str, int],
     num_prompts: int = 12,
-) -> run.ArmResults:
+) -> ArmResults:
     """Results in which arms differ as told: losses of two epochs, local NLL, problems solved."""
     arms_, log, held_out, answers = [], [], [], []
     for group, names in NAMES.items():
@@ -206,7 +208,7 @@ def results_of(
                     correct = {"correct": i < solved.get(name, 0)}
                     answers.append(key | {"prompt_id": f"p{i}"} | answer | correct)
     tables = [pd.DataFrame(rows) for rows in (arms_, log, held_out, answers)]
-    return run.ArmResults(*tables, provenance={"profile": "standard"})
+    return ArmResults(*tables, provenance={"profile": "standard"})
 
 
 AS_PAPER = results_of(
@@ -222,11 +224,18 @@ OPPOSITE = results_of(
 ALIKE = results_of({}, {}, {name: 6 for names in NAMES.values() for name in names})
 
 
-def said(function, results) -> list[str]:
-    found = function(results, results, load_profile("smoke"), 0)
-    for verdict in found:
-        assert cited_items(verdict.where)
-    return [verdict.verdict for verdict in found]
+def said(notebook: str, results: ArmResults) -> list[str]:
+    options = {"num_resamples": 200, "seed": 0}
+    found = run_verdict_cells(
+        notebook,
+        results=results,
+        longer=results,
+        profile=load_profile("smoke"),
+        options=options,
+        found=measure.accuracy_by_arm(results.answers, **options),
+    )
+    assert all(cited_items(where) for where in found["where"])
+    return found["verdict"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -234,17 +243,17 @@ def said(function, results) -> list[str]:
     [(AS_PAPER, "holds"), (OPPOSITE, "does not hold"), (ALIKE, "not resolved")],
 )
 def test_verdicts_follow_the_numbers(results, verdict):
-    assert said(verdicts.sft_verdicts, results) == [verdict] * 3
-    assert said(verdicts.accuracy_verdicts, results) == [*[verdict] * 3, "not resolved"]
+    assert said("05_sft", results) == [verdict] * 3
+    assert said("06_eval", results) == [*[verdict] * 3, "not resolved"]
 
 
 def test_students_that_solve_nothing_test_nothing():
     nothing = results_of({}, {"lalp": 2.0, "galp": 2.4}, {"lalp": 2})
-    assert said(verdicts.accuracy_verdicts, nothing) == ["not testable at this scale"] * 4
+    assert said("06_eval", nothing) == ["not testable at this scale"] * 4
 
 
 def test_what_each_comparison_is_measured_against():
-    assert verdicts.arm_baselines(AS_PAPER.arms) == {
+    assert measure.baselines(AS_PAPER.arms) == {
         "rules": "random",
         "equal tokens": "random",
         "thirds: A": "lowest",
@@ -256,11 +265,11 @@ def test_what_each_comparison_is_measured_against():
 def test_results_are_read_back_as_they_were_saved(tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     with pytest.raises(InputError, match="run make arms PROFILE=standard"):
-        run.load_arm_results("standard")
+        load_results("standard")
     before = ALIKE.answers.assign(group="", arm="before training", seed=-1)
     results = replace(ALIKE, answers=pd.concat([before, ALIKE.answers], ignore_index=True))
-    run.save_arm_results(results, tmp_path / "figures" / "arms_standard")
-    found = run.load_arm_results("standard")
+    save_results(results, tmp_path / "figures" / "arms_standard")
+    found = load_results("standard")
     for name in ("arms", "log", "held_out", "answers"):
         pd.testing.assert_frame_equal(
             getattr(found, name), getattr(results, name), check_dtype=False

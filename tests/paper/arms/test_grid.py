@@ -14,17 +14,8 @@ import pytest
 from conftest import build_student
 
 from lalp.errors import InputError
-from lalp.paper.arms import grid
-from lalp.paper.arms.grid import (
-    Arm,
-    Setup,
-    arm_table,
-    evaluate_arms,
-    plan_arms,
-    run_arms,
-    train_arms,
-)
-from lalp.paper.profiles import SFT_GROUPS
+from lalp.paper.arms.grid import evaluate_arms, run_in_turns, train_arms
+from lalp.paper.arms.plan import Arm, Grid, Setup, arm_table, plan_arms
 from lalp.pools.pool import Message, Prompt
 from lalp.pools.reading import load_pool
 from lalp.sampling.settings import Sampling
@@ -189,13 +180,6 @@ def tiny(tmp_path_factory, tokenizer) -> str:
     return str(folder)
 
 
-@pytest.fixture
-def setup(tiny, tmp_path, monkeypatch) -> Setup:
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    held_out = HeldOut(make_pool(2, "A", first=20), "sentences", "4")
-    return Setup(tiny, RECIPE, held_out, tmp_path / "arms", workers=2)
-
-
 ARMS = (
     Arm("rules", "galp", 0, ("p0/A", "p1/A", "p2/A")),
     Arm("rules", "lalp", 0, ("p0/B", "p1/B", "p2/B")),
@@ -209,15 +193,24 @@ PROBLEMS = (
 )
 
 
-def model_folders(setup: Setup) -> list:
-    return sorted(path.parent for path in setup.folder.glob("*/model/run.json"))
+@pytest.fixture
+def grid(tiny, tmp_path, monkeypatch) -> Grid:
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    held_out = HeldOut(make_pool(2, "A", first=20), "sentences", "4")
+    setup = Setup(tiny, RECIPE, held_out, tmp_path / "arms", workers=2)
+    pool = make_pool(3)
+    return Grid(ARMS, pool, make_scores(pool), setup, PROBLEMS, (GREEDY,))
+
+
+def model_folders(grid: Grid) -> list:
+    return sorted(path.parent for path in grid.setup.folder.glob("*/model/run.json"))
 
 
 @pytest.mark.slow
-def test_arms_are_trained_once_measured_and_answer(setup):
-    pool = make_pool(3)
-    found = train_arms(ARMS, pool, setup, keep=["rules"])
-    assert len(model_folders(setup)) == 2  # two arms chose the same responses
+def test_arms_are_trained_once_measured_and_answer(grid):
+    grid = replace(grid, samplings=(GREEDY, SAMPLES))
+    found = train_arms(grid, keep=["rules"])
+    assert len(model_folders(grid)) == 2  # two arms chose the same responses
     log, held_out = found["log"], found["held_out"]
     assert log.groupby(["group", "arm"]).size().to_dict() == {
         ("rules", "galp"): 4,
@@ -229,12 +222,12 @@ def test_arms_are_trained_once_measured_and_answer(setup):
     assert (by_step[4] > by_step[0]).all()  # the words repeat: it learns
     assert set(held_out["prompt_id"]) == {"p20", "p21"}
 
-    before = {path: path.stat().st_mtime_ns for path in model_folders(setup)}
-    again = train_arms(ARMS, pool, setup, keep=["rules"])
-    assert before == {path: path.stat().st_mtime_ns for path in model_folders(setup)}
+    before = {path: path.stat().st_mtime_ns for path in model_folders(grid)}
+    again = train_arms(grid, keep=["rules"])
+    assert before == {path: path.stat().st_mtime_ns for path in model_folders(grid)}
     pd.testing.assert_frame_equal(again["log"], log)
 
-    answers = evaluate_arms(ARMS, pool, setup, PROBLEMS, [GREEDY, SAMPLES])
+    answers = evaluate_arms(grid)
     assert len(answers) == 4 * 2 * 3  # the student before training answers too
     assert set(answers["arm"]) == {"before training", "galp", "lalp", "4"}
     assert set(answers["temperature"]) == {0.0, 1.0}
@@ -245,52 +238,49 @@ def test_arms_are_trained_once_measured_and_answer(setup):
 
 
 @pytest.mark.slow
-def test_a_grid_killed_at_work_goes_on_to_the_same_tables_and_leaves_no_weights(setup):
-    pool, arguments = make_pool(3), (PROBLEMS, [GREEDY])
-    quiet = replace(setup, folder=setup.folder / "undisturbed")
-    expected = run_arms(ARMS, pool, quiet, *arguments)
-    killed = replace(setup, folder=setup.folder / "killed")
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_run_in_own_group, args=(ARMS, pool, killed, *arguments))
+def test_a_grid_killed_at_work_goes_on_to_the_same_tables_and_leaves_no_weights(grid):
+    folder = grid.setup.folder
+    quiet, killed = (
+        replace(grid, setup=replace(grid.setup, folder=folder / name))
+        for name in ("undisturbed", "killed")
+    )
+    expected = run_in_turns(quiet)
+    process = multiprocessing.get_context("spawn").Process(target=_run_in_own_group, args=(killed,))
     process.start()
     deadline = time.monotonic() + 120
     while not model_folders(killed) and time.monotonic() < deadline and process.is_alive():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.join()
-    found = run_arms(ARMS, pool, killed, *arguments)
-    for name in ("log", "held_out", "answers"):
-        tables = [t[name].drop(columns="seconds", errors="ignore") for t in (found, expected)]
+    found = run_in_turns(killed)
+    for name in ("arms", "log", "held_out", "answers"):
+        tables = [getattr(t, name).drop(columns="seconds", errors="ignore")
+                  for t in (found, expected)]  # fmt: skip
         pd.testing.assert_frame_equal(*tables)
-    assert not list(setup.folder.rglob("model.safetensors"))
+    assert not list(folder.rglob("model.safetensors"))
 
 
-def _run_in_own_group(*arguments) -> None:
+def _run_in_own_group(grid: Grid) -> None:
     os.setpgid(0, 0)
-    run_arms(*arguments)
+    run_in_turns(grid)
 
 
-def test_weights_that_nobody_wants_are_deleted_and_made_again_on_request(setup):
-    pool, arms = make_pool(3), ARMS[:1]
-    train_arms(arms, pool, setup, keep=[])
-    assert not list(setup.folder.rglob("model.safetensors"))
+def test_weights_that_nobody_wants_are_deleted_and_made_again_on_request(grid):
+    grid = replace(grid, arms=ARMS[:1])
+    train_arms(grid, keep=[])
+    assert not list(grid.setup.folder.rglob("model.safetensors"))
     with pytest.raises(InputError, match="holds no trained student"):
-        evaluate_arms(arms, pool, setup, PROBLEMS, [GREEDY])
-    train_arms(arms, pool, setup)
-    assert len(list(setup.folder.rglob("model.safetensors"))) == 1
+        evaluate_arms(grid)
+    train_arms(grid)
+    assert len(list(grid.setup.folder.rglob("model.safetensors"))) == 1
 
 
-def test_arms_that_cannot_be_run_are_refused(setup):
-    pool = make_pool(3)
+def test_arms_that_cannot_be_run_are_refused(grid):
     with pytest.raises(InputError, match="response 'p9/A', which the pool does not hold"):
-        train_arms([Arm("rules", "galp", 0, ("p9/A",))], pool, setup)
-    trained_on = replace(PROBLEMS[0], prompt_id="p0")
-    with pytest.raises(InputError, match="problem 'p0' is trained on"):
-        evaluate_arms(ARMS, pool, setup, [trained_on], [GREEDY])
-    with pytest.raises(InputError, match="problem 'q0' has no reference answer"):
-        evaluate_arms(ARMS, pool, setup, [replace(PROBLEMS[0], answer=None)], [GREEDY])
-
-
-def test_groups_have_one_list_of_names():
-    named = (grid.RULES, grid.EQUAL_TOKENS, grid.THIRDS)
-    assert (*named, grid.WINDOWS, grid.TEACHERS) == SFT_GROUPS
+        train_arms(replace(grid, arms=(Arm("rules", "galp", 0, ("p9/A",)),)))
+    for change, message in (
+        ({"prompt_id": "p0"}, "problem 'p0' is trained on"),
+        ({"answer": None}, "problem 'q0' has no reference answer"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate_arms(replace(grid, problems=(replace(PROBLEMS[0], **change),)))
