@@ -1,8 +1,8 @@
 """Step world over more seeds, or its map, committed with what made it (`make world`).
 
 ``python -m lalp.paper.world --profile standard`` pre-trains students, trains and evaluates every
-arm of a profile, goes on where it stopped, and writes ``figures/world_standard/*.csv`` and
-``provenance.json``, which `08_step_world` lays beside its own small run. The profile ``long`` gives
+arm of a study, goes on where it stopped, and writes ``figures/world_standard/*.csv`` and
+``provenance.json``, which `08_step_world` lays beside its own small run. The study ``long`` gives
 the map.
 """
 
@@ -19,13 +19,8 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import build_dir, fingerprint
 from lalp.paper.provenance import commit, describe_run
-from lalp.paper.world import run
-from lalp.paper.world.profiles import (
-    RULES_BY_NAME,
-    TEACHERS_BY_NAME,
-    WORLD_PROFILES,
-    load_world_profile,
-)
+from lalp.paper.world import study
+from lalp.paper.world.settings import RULES_BY_NAME, STUDIES, TEACHERS_BY_NAME, load_study
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy")
 # Whose code decides the numbers.
@@ -35,28 +30,28 @@ _CODE = ("paper.world", "training", "sampling", "selection", "scoring", "steps",
 def main() -> None:
     """Run one study and keep its results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--profile", default="standard", choices=WORLD_PROFILES)
-    options = parser.parse_args()
+    parser.add_argument("--profile", default="standard", choices=STUDIES)
+    name = parser.parse_args().profile
     try:
         started = time.monotonic()
         # Before the run: code that is changed meanwhile did not make it.
         made = {"commit": commit(), "code": {part: fingerprint(part) for part in _CODE}}
-        results = run.world_results(options.profile)
-        hours = (time.monotonic() - started) / 3600
-        facts = _provenance(options.profile, results.students) | describe_run(hours, _PACKAGES)
-        folder = build_dir().parent / "figures" / f"world_{options.profile}"
-        run.save_world_results(replace(results, provenance=facts | made), folder)
+        results = study.run_study(name)
+        facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
+        facts = _provenance(name, results.students) | facts | made
+        folder = build_dir().parent / "figures" / f"world_{name}"
+        study.save_results(replace(results, provenance=facts), folder)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     print(f"{len(results.arms)} arms of {len(results.students)} students in {folder.name}")
 
 
-def _provenance(profile: str, students: pd.DataFrame) -> dict[str, Any]:
+def _provenance(name: str, students: pd.DataFrame) -> dict[str, Any]:
     kinds = students.groupby(["family", "copying"], sort=False)
     return {
-        "profile": profile,
-        "values": asdict(load_world_profile(profile)),
+        "profile": name,
+        "values": asdict(load_study(name)),
         "teachers": [asdict(teacher) for teacher in TEACHERS_BY_NAME.values()],
         "rules": {name: list(rule) for name, rule in RULES_BY_NAME.items()},
         "seeds": [

@@ -10,43 +10,38 @@ little.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from lalp.paper.world.profiles import RULES, TEACHERS, THIRDS, WINDOWS
-from lalp.scoring.columns import column_window
+from lalp.paper.tables import TABLES
+from lalp.paper.world.settings import (
+    KIND,
+    RULES,
+    TEACHERS,
+    TEACHERS_BY_NAME,
+    THIRDS,
+    UNIT,
+    WINDOWS,
+)
+from lalp.paper.world.study import WorldResults
+from lalp.stats import t_interval
 
-KIND = ["pool", "family", "copying"]
-UNIT = [*KIND, "seed"]
 # Scores that lie closer than this order nothing (nats per token).
 TIE = 0.01
 # Which LALP rule belongs to each way of splitting a solution.
 SPLIT_RULES = {"true steps": "lalp", "sentences": "lalp sentences", "paragraphs": "lalp paragraphs"}
 CONTROL = "random like "
 ALL_TEACHERS = "all teachers"
+# Teachers who restate: of the study, and the second one of the map.
+RESTATING = (*(t.name for t in TEACHERS_BY_NAME.values() if t.restating), "fluent")
 _RESAMPLES, _SEED = 2000, 0
 
 
 # --- means over seeds ------------------------------------------------------------------------
-
-
-def seed_interval(values: Iterable[float]) -> tuple[float, float, float]:
-    """Mean over seeds and its 95 % t interval, NaN with fewer than two seeds.
-
-    Where all seeds give the same number, the interval is that number.
-    """
-    known = np.asarray([v for v in values if np.isfinite(v)], dtype=float)
-    if len(known) < 2:
-        return (float(known.mean()) if len(known) else np.nan), np.nan, np.nan
-    mean, error = float(known.mean()), stats.sem(known)
-    if np.ptp(known) == 0:
-        return mean, mean, mean
-    low, high = stats.t.interval(0.95, len(known) - 1, loc=mean, scale=error)
-    return mean, float(low), float(high)
 
 
 def over_seeds(
@@ -68,8 +63,8 @@ def over_seeds(
     """
     rows = []
     for keys, values in table.groupby(list(by), sort=False)[column]:
-        mean, low, high = seed_interval(values)
-        rows.append((*keys, mean, *np.clip((low, high), *bounds), int(values.notna().sum())))
+        mean = t_interval(values)
+        rows.append((*keys, mean.value, *np.clip((mean.low, mean.high), *bounds), mean.num_units))
     return _frame(rows, [*by, column, "low", "high", "num_seeds"], table[list(by)])
 
 
@@ -120,9 +115,10 @@ def arm_differences(
             if both.empty:
                 continue
             values = both[column] - both[f"{column} of the other"]
+            mean, num_above = t_interval(values), int((values > 0).sum())
             inner = _problem_interval(both) if column == "accuracy" else (np.nan, np.nan)
-            rows.append((*kind, group, arm, against, *seed_interval(values), len(values),
-                         int((values > 0).sum()), *inner))  # fmt: skip
+            rows.append((*kind, group, arm, against, mean.value, mean.low, mean.high,
+                         len(values), num_above, *inner))  # fmt: skip
     columns = [*KIND, "group", "arm", "against", "difference", "low", "high", "num_seeds",
                "num_above", "problems_low", "problems_high"]  # fmt: skip
     return _frame(rows, columns, arms)
@@ -144,7 +140,7 @@ def _problem_interval(both: pd.DataFrame) -> tuple[float, float]:
     for one, other in zip(both["solved"], both["solved of the other"], strict=True):
         if not (isinstance(one, str) and isinstance(other, str) and len(one) == len(other) > 0):
             return np.nan, np.nan
-        gaps = _digits(one) - _digits(other)
+        gaps = np.subtract(*(np.array(list(digits), dtype=float) for digits in (one, other)))
         shares = [np.mean(gaps == value) for value in (-1, 0, 1)]
         counts = rng.multinomial(len(gaps), shares, size=_RESAMPLES)
         draws += (counts[:, 2] - counts[:, 0]) / len(gaps)
@@ -152,15 +148,10 @@ def _problem_interval(both: pd.DataFrame) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _digits(solved: str) -> Float[np.ndarray, "problems"]:
-    return np.array(list(solved), dtype=float)
-
-
 def seed_differences(arms: pd.DataFrame, group: str, arm: str, against: str) -> pd.DataFrame:
     """Accuracy of one arm minus another, seed by seed: ``difference``, by unit."""
     rows = []
-    table = with_accuracy(arms)
-    for kind, frame in table[table["group"] == group].groupby(KIND, sort=False):
+    for kind, frame in with_accuracy(_of(arms, group)).groupby(KIND, sort=False):
         both = _paired(frame, arm, against)
         values = both["accuracy"] - both["accuracy of the other"]
         rows += [(*kind, seed, value) for seed, value in values.items()]
@@ -188,11 +179,7 @@ def third_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
     """Mean accuracy over seeds by teacher and third of its samples by GALP (Table 1)."""
     rows = arms[arms["group"].str.startswith(THIRDS)]
     table = accuracy_by_arm(rows).rename(columns={"arm": "third"})
-    return table.assign(teacher=table.pop("group").map(_teacher_of))
-
-
-def _teacher_of(group: str) -> str:
-    return group.removeprefix(f"{THIRDS}: ")
+    return table.assign(teacher=table.pop("group").str.removeprefix(f"{THIRDS}: "))
 
 
 def third_differences(arms: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +192,9 @@ def third_differences(arms: pd.DataFrame) -> pd.DataFrame:
     if not groups:
         return pd.DataFrame(columns=[*KIND, "teacher", "difference", "low", "high", "num_seeds"])
     values = pd.concat(
-        seed_differences(arms, group, "highest", "lowest").assign(teacher=_teacher_of(group))
+        seed_differences(arms, group, "highest", "lowest").assign(
+            teacher=group.removeprefix(f"{THIRDS}: ")
+        )
         for group in groups
     )
     mean = values.groupby(UNIT, as_index=False)["difference"].mean().assign(teacher=ALL_TEACHERS)
@@ -270,13 +259,15 @@ def ranking_means(ranking: pd.DataFrame) -> pd.DataFrame:
     return over_seeds(ranking, by, "tau", (-1, 1)).merge(right, on=by)
 
 
-def tau_differences(ranking: pd.DataFrame, score: str, against: str) -> pd.DataFrame:
-    """Tau of one score on true steps minus that of another, by unit: ``difference``."""
-    true = ranking[ranking["split"] == "true"]
-    wide = true.set_index([*UNIT, "score"])["tau"].unstack("score")
-    wide = wide.reindex(columns=[score, against])
-    values = wide[score] - wide[against]
-    return values.dropna().rename("difference").reset_index()
+def tau_differences(
+    arms: pd.DataFrame, means: pd.DataFrame, score: str, against: str
+) -> pd.DataFrame:
+    """Tau of one score on true steps minus that of another: ``difference`` over seeds, by kind."""
+    ranking = teacher_ranking(arms, means)
+    true = ranking[ranking["split"] == "true"].set_index([*UNIT, "score"])["tau"]
+    wide = true.unstack("score").reindex(columns=[score, against])
+    values = (wide[score] - wide[against]).dropna().rename("difference").reset_index()
+    return over_seeds(values, KIND, "difference")
 
 
 def teacher_points(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
@@ -286,10 +277,17 @@ def teacher_points(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
         By kind, ``split``, ``score``, ``teacher``: ``mean``, ``mean_low``, ``mean_high`` (nats per
         token), ``accuracy``, ``low``, ``high``, ``num_seeds``.
     """
-    table, by = teacher_table(arms, means), [*KIND, "split", "score", "teacher"]
-    scores = over_seeds(table, by, "mean").drop(columns="num_seeds")
-    scores = scores.rename(columns={"low": "mean_low", "high": "mean_high"})
-    return scores.merge(over_seeds(table, by, "accuracy", (0, 1)), on=by)
+    by = [*KIND, "split", "score", "teacher"]
+    return _beside_accuracy(teacher_table(arms, means), by, "mean", "mean")
+
+
+def _beside_accuracy(
+    table: pd.DataFrame, by: Sequence[str], column: str, prefix: str
+) -> pd.DataFrame:
+    """Means over seeds of a column, its interval's ends named by a prefix, and of the accuracy."""
+    ends = {"low": f"{prefix}_low", "high": f"{prefix}_high"}
+    means = over_seeds(table, by, column).drop(columns="num_seeds").rename(columns=ends)
+    return means.merge(over_seeds(table, by, "accuracy", (0, 1)), on=by)
 
 
 # --- windows ---------------------------------------------------------------------------------
@@ -302,7 +300,7 @@ def window_taus(ranking: pd.DataFrame) -> pd.DataFrame:
         By kind and ``window`` (``galp`` for GALP): ``tau``, ``low``, ``high``, ``num_seeds``.
     """
     means = ranking_means(ranking[ranking["split"] == "true"]).drop(columns=["split", "right"])
-    return means.assign(window=means.pop("score").map(lambda score: column_window(score) or score))
+    return means.assign(window=means.pop("score").str.removeprefix("lalp@"))
 
 
 def window_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
@@ -366,14 +364,13 @@ def gap_trends(gaps: pd.DataFrame) -> pd.DataFrame:
     return over_seeds(long, [*KIND, "teacher", "measure"], "value")
 
 
-def restating_differences(
-    gaps: pd.DataFrame, restating: Sequence[str], measure: str = "rise"
-) -> pd.DataFrame:
-    """Rise of the gap of teachers who restate minus that of the others, by unit: ``difference``."""
+def restating_differences(gaps: pd.DataFrame, measure: str = "rise") -> pd.DataFrame:
+    """Rise of the gap of teachers who restate minus others': ``difference`` over seeds, by kind."""
     rises = gap_rises(gaps)
-    does = rises["teacher"].isin(restating)
+    does = rises["teacher"].isin(RESTATING)
     one, other = (rises[rows].groupby(UNIT)[measure].mean() for rows in (does, ~does))
-    return (one - other).dropna().rename("difference").reset_index()
+    values = (one - other).dropna().rename("difference").reset_index()
+    return over_seeds(values, KIND, "difference")
 
 
 # --- training loss ---------------------------------------------------------------------------
@@ -386,10 +383,7 @@ def loss_points(arms: pd.DataFrame) -> pd.DataFrame:
         By kind and ``arm``: ``last_loss``, ``loss_low``, ``loss_high`` (nats per token),
         ``accuracy``, ``low``, ``high``, ``num_seeds``.
     """
-    table, by = _of(with_accuracy(arms), RULES), [*KIND, "arm"]
-    losses = over_seeds(table, by, "last_loss").drop(columns="num_seeds")
-    losses = losses.rename(columns={"low": "loss_low", "high": "loss_high"})
-    return losses.merge(over_seeds(table, by, "accuracy", (0, 1)), on=by)
+    return _beside_accuracy(_of(with_accuracy(arms), RULES), [*KIND, "arm"], "last_loss", "loss")
 
 
 def loss_differences(arms: pd.DataFrame) -> pd.DataFrame:
@@ -430,22 +424,19 @@ _STUDENT = ["family", "copying", "seed"]
 COPYING_EFFECTS = ("accuracy", "share")
 
 
-def copying_table(
-    arms: pd.DataFrame, students: pd.DataFrame, restating: Sequence[str]
-) -> pd.DataFrame:
+def copying_table(arms: pd.DataFrame, students: pd.DataFrame) -> pd.DataFrame:
     """How well a student copies, and how far GALP's selection differs from LALP's, by student.
 
     Args:
         arms: From `run_world`; all pools of a student are averaged, but for cells of the map
             without scaffolding, where nobody restates.
         students: From `run_world`.
-        restating: Teachers who restate.
 
     Returns:
         ``copying_near``, ``copying_far`` (mean probability of restated values before fine-tuning),
         ``accuracy`` and ``share`` (of the restating teachers' responses): GALP minus LALP.
     """
-    shares = [name for name in (f"share of {t}" for t in restating) if name in arms]
+    shares = [name for name in (f"share of {t}" for t in RESTATING) if name in arms]
     table = _of(with_accuracy(arms), RULES)
     table = table[[_cell(pool)[1] != 0 for pool in table["pool"]]]
     table = table.assign(share=table[shares].fillna(0).sum(axis=1))
@@ -458,12 +449,11 @@ def copying_table(
     return measured.merge(by_student, on=_STUDENT)
 
 
-def copying_slopes(table: pd.DataFrame, strength: str = "copying_far") -> pd.DataFrame:
-    """Least-squares slope of each effect on the students' strength of copying, by family.
+def copying_slopes(table: pd.DataFrame) -> pd.DataFrame:
+    """Least-squares slope of each effect on ``copying_far`` of the students, by family.
 
     Args:
         table: From `copying_table`.
-        strength: The measure of copying.
 
     Returns:
         By ``family`` and ``effect``: ``slope`` (GALP minus LALP, per 1 of probability), ``low``,
@@ -471,8 +461,8 @@ def copying_slopes(table: pd.DataFrame, strength: str = "copying_far") -> pd.Dat
         greatest strength among them. NaN with fewer than three students or no spread.
     """
     rows = []
-    for family, frame in table.dropna(subset=strength).groupby("family", sort=False):
-        x = frame[strength]
+    for family, frame in table.dropna(subset="copying_far").groupby("family", sort=False):
+        x = frame["copying_far"]
         for effect in COPYING_EFFECTS:
             slope, reach, rho = np.nan, np.nan, np.nan
             if len(frame) > 2 and np.ptp(x) > 0:
@@ -489,22 +479,18 @@ def copying_slopes(table: pd.DataFrame, strength: str = "copying_far") -> pd.Dat
 # --- the map ---------------------------------------------------------------------------------
 
 
-def map_differences(
-    arms: pd.DataFrame, rules: Mapping[str, str] = SPLIT_RULES, against: str = "galp"
-) -> pd.DataFrame:
+def map_differences(arms: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of LALP's selection minus GALP's in every cell of the map.
 
     Args:
         arms: From a run with a map, whose pools are named ``leap L, scaffolding S``.
-        rules: Name of each split, and its rule.
-        against: The arm to subtract.
 
     Returns:
         ``family``, ``copying``, ``leap``, ``scaffolding``, ``split``, ``difference``, ``low``,
         ``high``, ``num_seeds``, ``num_above``.
     """
-    split_of = {rule: split for split, rule in rules.items()}
-    table = arm_differences(arms, [(RULES, rule, against) for rule in split_of])
+    split_of = {rule: split for split, rule in SPLIT_RULES.items()}
+    table = arm_differences(arms, [(RULES, rule, "galp") for rule in split_of])
     knobs = table["pool"].map(_cell)
     table = table.assign(
         leap=knobs.str[0], scaffolding=knobs.str[1], split=table["arm"].map(split_of)
@@ -525,11 +511,8 @@ def map_counts(table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: From `map_differences`.
     """
-    outcomes = {
-        "above": table["low"] > 0,
-        "below": table["high"] < 0,
-        "not resolved": ~((table["low"] > 0) | (table["high"] < 0)),
-    }
+    above, below = table["low"] > 0, table["high"] < 0
+    outcomes = {"above": above, "below": below, "not resolved": ~(above | below)}
     counted = table[["family", "copying", "split"]].assign(**outcomes)
     return counted.groupby(["family", "copying", "split"], sort=False).sum().reset_index()
 
@@ -553,3 +536,82 @@ def map_means(arms: pd.DataFrame, by: Sequence[str] = ("family", "copying")) -> 
     keys = list(dict.fromkeys([*_STUDENT, *by]))
     by_student = pd.concat(frames).groupby(keys, as_index=False, sort=False)["difference"].mean()
     return over_seeds(by_student, by, "difference")
+
+
+# --- several runs, and their numbers in words -------------------------------------------------
+
+
+def by_run(
+    results: Mapping[str, WorldResults], analysis: Callable[[WorldResults], pd.DataFrame]
+) -> pd.DataFrame:
+    """One analysis of several runs below each other, with a column ``run``; empty ones drop out."""
+    tables = {name: analysis(run) for name, run in results.items() if not run.arms.empty}
+    found = [table.assign(run=name) for name, table in tables.items() if not table.empty]
+    return pd.concat(found, ignore_index=True) if found else next(iter(tables.values()))
+
+
+def student_table(students: pd.DataFrame) -> pd.DataFrame:
+    """Students tried and accepted by family and strength of copying, and what they can do."""
+    columns = ["short", "whole", "copying_near", "copying_far"]
+    groups = students.groupby(["family", "copying"], sort=False)
+    table = groups["accepted"].agg(tried="size", accepted="sum").astype(int)
+    table["rejected"] = table["tried"] - table["accepted"]
+    return table.join(groups[columns].agg("mean")).reset_index()
+
+
+def study_values(results: Mapping[str, WorldResults]) -> pd.DataFrame:
+    """Every value of the studies that committed runs were made with, a column per run."""
+    values = {}
+    for name, run in results.items():
+        made = run.provenance
+        facts = {key: made[key] for key in ("commit", "hours_since_last_start", "cores")}
+        values[name] = {k: str(v).strip("[]") for k, v in (facts | made["values"]).items()}
+    return pd.DataFrame(values)
+
+
+def describe_scale(results: WorldResults) -> str:
+    """Seeds, problems and study of a longer run, in words."""
+    seeds, problems = results.arms["seed"].nunique(), results.arms["num_problems"].max()
+    name = results.provenance["profile"]
+    return f"longer run: {seeds} seeds, {problems:.0f} held-out problems, {name} profile"
+
+
+def describe(table: pd.DataFrame, label: Sequence[str] = (), digits: int = 3) -> str:
+    """Differences with their intervals in words, each named by some columns of its row."""
+    texts = []
+    for _, row in table.iterrows():
+        name = " minus ".join(str(row[column]) for column in label)
+        if table["family"].nunique() > 1:
+            name += f" ({row['family']})"
+        value, low, high = (f"{row[c]:+.{digits}f}" for c in ("difference", "low", "high"))
+        interval = "(no interval)" if pd.isna(row["low"]) else f"[{low}, {high}]"
+        texts.append(f"{name} {value} {interval}".strip())
+    return "; ".join(texts)
+
+
+def describe_both(
+    longer: pd.DataFrame, live: pd.DataFrame, label: Sequence[str] = (), digits: int = 3
+) -> str:
+    """The longer run's differences in words, and this run's if it has them."""
+    text = f"longer run: {describe(longer, label, digits)}"
+    return text + (f"; this run: {describe(live, label, digits)}" if not live.empty else "")
+
+
+def describe_signs(differences: pd.DataFrame) -> str:
+    """In how many seeds each difference lies above 0, in words."""
+    counts = [f"{row.num_above} of {row.num_seeds} seeds" for row in differences.itertuples()]
+    return f"above 0 in {', '.join(counts)}"
+
+
+def paper_gain(arm: str, against: str) -> str:
+    """The paper's average accuracy with one rule minus that with another, by student (Table 3)."""
+    table = TABLES["3"].frame["AVG"]
+    gains = {s: table[s, arm] - table[s, against] for s in table.index.unique("student")}
+    return ", ".join(f"{gain:+.3f} ({student})" for student, gain in gains.items())
+
+
+def paper_tau(score: str) -> str:
+    """Kendall's tau of the paper's mean scores with its accuracies, by student (Table 2)."""
+    students = TABLES["2"].frame.dropna().groupby("student")
+    taus = [kendall_tau(t[score].to_numpy(), t["AVG"].to_numpy(), tie=0.0) for _, t in students]
+    return " and ".join(f"{tau:.2f}" for tau in dict.fromkeys(taus))

@@ -9,13 +9,12 @@ worker processes of one thread each.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lalp.files import atomic_path, build_dir, fingerprint
+from lalp.files import build_dir, digest, fingerprint, write_json
+from lalp.paper.committed import load_tables, save_tables
 from lalp.paper.workers import run_side_by_side
 from lalp.paper.world.problems import (
     Problem,
@@ -33,14 +33,16 @@ from lalp.paper.world.problems import (
     make_pool,
     make_problems,
 )
-from lalp.paper.world.profiles import (
+from lalp.paper.world.settings import (
     RULES,
     RULES_BY_NAME,
     TEACHERS,
     TEACHERS_BY_NAME,
     THIRDS,
+    UNIT,
     WINDOWS,
-    WorldProfile,
+    Study,
+    load_study,
 )
 from lalp.paper.world.student import MAX_POSITIONS, SHORT_MOVES, Schooling, pretrain
 from lalp.pools.pool import Pool
@@ -73,7 +75,7 @@ class Unit:
     """One student and one set of teachers.
 
     Attributes:
-        profile: Sizes and settings.
+        study: Sizes and settings.
         name: Of the set of teachers.
         family: Of problems.
         copying: Share of repetitive documents in the student's pre-training.
@@ -82,7 +84,7 @@ class Unit:
         groups: Comparisons wanted of it.
     """
 
-    profile: WorldProfile
+    study: Study
     name: str
     family: str
     copying: float
@@ -91,45 +93,40 @@ class Unit:
     groups: tuple[str, ...]
 
     @property
+    def labels(self) -> dict[str, Any]:
+        """What tables name the unit by."""
+        names = ("family", "copying", "seed")
+        return {"pool": self.name} | {name: getattr(self, name) for name in names}
+
+    @property
     def schooling(self) -> Schooling:
         """How the student is pre-trained."""
-        profile = self.profile
-        return Schooling(
-            family=self.family,
-            copying=self.copying,
-            moves=(profile.fewest_moves, profile.most_moves),
-            tokens=profile.pretraining_tokens,
-            seed=self.seed,
-        )
+        moves, tokens = (self.moves[0], self.moves[-1]), self.study.pretraining_tokens
+        return Schooling(self.family, self.copying, moves, tokens, self.seed)
 
     @property
     def student(self) -> Path:
         """Folder of the student before fine-tuning."""
-        key = [asdict(self.schooling), _STUDENT_CODE]
-        return build_dir() / "worlds" / f"student-{_digest(key)}"
+        return build_dir() / "worlds" / f"student-{digest([self.schooling, _STUDENT_CODE])}"
 
     @property
     def moves(self) -> range:
         """Lengths of whole problems."""
-        return range(self.profile.fewest_moves, self.profile.most_moves + 1)
+        return range(self.study.fewest_moves, self.study.most_moves + 1)
 
     @cached_property
     def problems(self) -> dict[str, Problem]:
         """Whose solutions are scored, selected and trained on."""
-        return make_problems(self.family, self.moves, self.profile.problems, (self.seed, 1))
+        return make_problems(self.family, self.moves, self.study.problems, (self.seed, 1))
 
     @cached_property
     def held_out(self) -> dict[str, Problem]:
         """Solved by every student; none of them is trained on."""
         prompts = {problem.prompt for problem in self.problems.values()}
-        wanted = self.profile.held_out
+        wanted = self.study.held_out
         found = make_problems(self.family, self.moves, 2 * wanted, (self.seed, 2))
         fresh = {key: p for key, p in found.items() if p.prompt not in prompts}
         return dict(list(fresh.items())[:wanted])
-
-
-def _digest(parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
 # --- the gate --------------------------------------------------------------------------------
@@ -140,30 +137,24 @@ def gate(unit: Unit) -> dict[str, Any]:
 
     Returns:
         ``short`` and ``whole``, shares of problems of one to three moves and of full length that it
-        solves; `copying`; and whether it is ``accepted``: single
-        moves are known, whole problems mostly unsolved.
+        solves; `copying`; and whether it is ``accepted``: single moves are known, whole problems
+        mostly unsolved.
     """
     prompts = [problem.prompt for problem in unit.held_out.values()]
-    path = unit.student / f"gate-{_digest([prompts, _GATE_CODE])}.json"
+    path = unit.student / f"gate-{digest([prompts, _GATE_CODE])}.json"
     if not path.is_file():
         pretrain(unit.schooling, unit.student)
-        short = make_problems(unit.family, SHORT_MOVES, unit.profile.held_out, (unit.seed, 3))
+        short = make_problems(unit.family, SHORT_MOVES, unit.study.held_out, (unit.seed, 3))
         report = {
             "short": float(np.mean(_solve(short, unit.student))),
             "whole": float(np.mean(_solve(unit.held_out, unit.student))),
             **copying(unit),
-            "seconds": json.loads((unit.student / "schooling.json").read_text())["seconds"],
+            "seconds": json.loads((unit.student / "schooling.json").read_text("utf-8"))["seconds"],
         }
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(path, report)
     report = json.loads(path.read_text(encoding="utf-8"))
-    profile = unit.profile
-    accepted = report["short"] >= profile.gate_short and report["whole"] <= profile.gate_whole
-    return (
-        {"family": unit.family, "copying": unit.copying, "seed": unit.seed}
-        | report
-        | {"accepted": accepted}
-    )
+    passed = report["short"] >= unit.study.gate_short and report["whole"] <= unit.study.gate_whole
+    return {k: v for k, v in unit.labels.items() if k != "pool"} | report | {"accepted": passed}
 
 
 def _solve(problems: Mapping[str, Problem], model: Path) -> list[bool]:
@@ -183,24 +174,23 @@ def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
     Returns:
         The pool, and one score table per way to split.
     """
-    pool, steps = make_pool(unit.problems, unit.teachers, unit.profile.samples, unit.seed)
-    store = unit.student / "scores"
-    split_of = {name: RULES_BY_NAME[name][0] for name in unit.profile.rules}
-    wanted: dict[str, set[str]] = {"true": {"1", "all", *unit.profile.windows}}
-    for name, split in split_of.items():
-        wanted.setdefault(split, set()).add(RULES_BY_NAME[name][2])
-    tables = {}
+    pool, steps = make_pool(unit.problems, unit.teachers, unit.study.samples, unit.seed)
+    wanted: dict[str, set[str]] = {"true": {"1", "all", *unit.study.windows}}
+    for split, _, window in (RULES_BY_NAME[name] for name in unit.study.rules):
+        wanted.setdefault(split, set()).add(window)
     student = load_student(str(unit.student), device="cpu")
-    for split, windows in wanted.items():
-        tables[split] = score(
+    tables = {
+        split: score(
             pool,
             student,
             sorted(windows),
             splitter=steps if split == "true" else split,
             with_tokens=split == "true",
-            store=store,
+            store=unit.student / "scores",
             progress=False,
         )
+        for split, windows in wanted.items()
+    }
     return pool, tables
 
 
@@ -220,7 +210,7 @@ def plan_selections(
     unit: Unit, tables: Mapping[str, pd.DataFrame]
 ) -> dict[tuple[str, str], list[str]]:
     """Response ids of every arm, by comparison and name."""
-    profile, seed, true = unit.profile, unit.seed, tables["true"]
+    study, seed, true = unit.study, unit.seed, tables["true"]
     found: dict[tuple[str, str], pd.DataFrame] = {}
     for teacher in unit.teachers:
         rows = rules.of_teacher(true, teacher.name)
@@ -230,10 +220,10 @@ def plan_selections(
             for third, rule in _THIRD_RULES.items():
                 found[f"{THIRDS}: {teacher.name}", third] = rules.select(rows, rule)
     if RULES in unit.groups:
-        controls = [_LIKE + name for name in profile.controls]
-        found |= {(RULES, name): choose(tables, name, seed) for name in [*profile.rules, *controls]}
+        names = [*study.rules, *(_LIKE + name for name in study.controls)]
+        found |= {(RULES, name): choose(tables, name, seed) for name in names}
     if WINDOWS in unit.groups:
-        found |= {(WINDOWS, w): rules.select(true, "lalp", w) for w in profile.windows}
+        found |= {(WINDOWS, w): rules.select(true, "lalp", w) for w in study.windows}
     return {key: sorted(table["response_id"]) for key, table in found.items()}
 
 
@@ -249,38 +239,29 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
     pool, tables = unit_scores(unit)
     problems = len(unit.held_out)
     before = {"num_solved": round(gate(unit)["whole"] * problems), "num_problems": problems}
-    rows = [_row(unit, "", BEFORE, before)]
+    rows = [{"group": "", "arm": BEFORE} | before]
     for (group, name), ids in plan_selections(unit, tables).items():
-        result = _summary(tables["true"], ids) | run_arm(unit, pool, ids)
-        rows.append(_row(unit, group, name, result))
-    return {
+        chosen = _summary(tables["true"], ids)
+        rows.append({"group": group, "arm": name} | chosen | run_arm(unit, pool, ids))
+    found = {
         "arms": pd.DataFrame(rows),
-        "means": _labelled(unit, _teacher_means(tables)),
-        "gaps": _labelled(unit, _gaps(tables["true"])),
+        "means": _teacher_means(tables),
+        "gaps": _gaps(tables["true"]),
+    }
+    return {
+        name: pd.concat([pd.DataFrame(unit.labels, table.index), table], axis=1)
+        for name, table in found.items()
     }
 
 
-def _row(unit: Unit, group: str, name: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    return _labels(unit) | {"group": group, "arm": name} | dict(result)
-
-
-def _labels(unit: Unit) -> dict[str, Any]:
-    labels = {"family": unit.family, "copying": unit.copying, "seed": unit.seed}
-    return {"pool": unit.name} | labels
-
-
-def _labelled(unit: Unit, table: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([pd.DataFrame(_labels(unit), table.index), table], axis=1)
-
-
 def _summary(table: pd.DataFrame, ids: Sequence[str]) -> dict[str, Any]:
+    """Size, mean scores and teachers' shares of what was selected."""
     chosen = table.set_index("response_id").loc[list(ids)]
-    means = {c: chosen[c].mean() for c in chosen if c == "galp" or c in ("lalp@1", "lalp@all")}
     shares = chosen["teacher"].value_counts(normalize=True).sort_index()
     return {
         "num_examples": len(chosen),
         "num_tokens": int(chosen["num_tokens"].sum()),
-        **means,
+        **{c: chosen[c].mean() for c in chosen if c in ("galp", "lalp@1", "lalp@all")},
         **{f"share of {teacher}": share for teacher, share in shares.items()},
     }
 
@@ -296,15 +277,14 @@ def run_arm(unit: Unit, pool: Pool, ids: Sequence[str]) -> dict[str, Any]:
     examples = [(pool.prompts[by_id[i].prompt_id], by_id[i]) for i in ids]
     texts = [[p.messages[0].content, response.text] for p, response in examples]
     held_out = [problem.prompt for problem in unit.held_out.values()]
-    recipe = world_recipe(unit.profile)
-    key = [asdict(recipe), unit.seed, texts, held_out, _ARM_CODE]
-    folder = unit.student / "arms" / _digest(key)
+    recipe = world_recipe(unit.study)
+    key = [recipe, unit.seed, texts, held_out, _ARM_CODE]
+    folder = unit.student / "arms" / digest(key)
     path = folder.with_suffix(".json")
     if not path.is_file():
-        log = train(
-            examples, str(unit.student), folder / "model", recipe, seed=unit.seed, progress=False
-        )
-        solved = _solve(unit.held_out, folder / "model")
+        model = folder / "model"
+        log = train(examples, str(unit.student), model, recipe, seed=unit.seed, progress=False)
+        solved = _solve(unit.held_out, model)
         tenth = max(1, len(log) // 10)
         report = {
             "first_loss": log["loss"].iloc[:tenth].mean(),
@@ -313,19 +293,18 @@ def run_arm(unit: Unit, pool: Pool, ids: Sequence[str]) -> dict[str, Any]:
             "num_problems": len(solved),
             "solved": "".join(map(str, map(int, solved))),
         }
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(report) + "\n", encoding="utf-8")
+        write_json(path, report)
     shutil.rmtree(folder, ignore_errors=True)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def world_recipe(profile: WorldProfile) -> Recipe:
-    """The paper's recipe with the profile's rate and size, in float32."""
+def world_recipe(study: Study) -> Recipe:
+    """The paper's recipe with the study's rate and size, in float32."""
     return replace(
         RECIPES["paper"],
-        learning_rate=profile.learning_rate,
-        epochs=profile.epochs,
-        batch_size=profile.batch,
+        learning_rate=study.learning_rate,
+        epochs=study.epochs,
+        batch_size=study.batch,
         gradient_accumulation=1,
         max_length=MAX_POSITIONS,
         bf16=False,
@@ -384,27 +363,21 @@ def copying(unit: Unit) -> dict[str, float]:
     restater = Teacher("restater", restating=0.3)
     problems = dict(list(unit.held_out.items())[:_COPYING_PROBLEMS])
     pool, steps = make_pool(problems, [restater], 1, unit.seed)
-    table = score(
-        pool,
-        str(unit.student),
-        ["all"],
-        splitter=steps,
-        with_tokens=True,
-        store=unit.student / "scores",
-        progress=False,
-    )
+    store = unit.student / "scores"
+    options = {"splitter": steps, "with_tokens": True, "store": store, "progress": False}
+    table = score(pool, str(unit.student), ["all"], **options)
     near, far = [], []
     for response, row in zip(pool.responses, table.to_dict("records"), strict=True):
         starts = (start for start, _ in row["token_spans"])
-        probs = dict(zip(starts, np.exp(row["galp:tokens"]), strict=True))
+        at = dict(zip(starts, np.exp(row["galp:tokens"]), strict=True))
         for place, age in _new_in_lists(response.text):
             if age == 0:
-                near.append(probs[place])
+                near.append(at[place])
             elif age >= _FAR:
-                far.append(probs[place])
+                far.append(at[place])
+    found = {"copying_near": near, "copying_far": far}
     # Traces of few moves have no far ones.
-    means = [float(np.mean(found)) if found else math.nan for found in (near, far)]
-    return dict(zip(("copying_near", "copying_far"), means, strict=True))
+    return {key: float(np.mean(probs)) if probs else math.nan for key, probs in found.items()}
 
 
 def _new_in_lists(text: str) -> Iterator[tuple[int, int]]:
@@ -423,11 +396,6 @@ def _new_in_lists(text: str) -> Iterator[tuple[int, int]]:
 # --- runs ------------------------------------------------------------------------------------
 
 
-def study_teachers() -> tuple[Teacher, ...]:
-    """The four teachers of the study."""
-    return tuple(TEACHERS_BY_NAME.values())
-
-
 def map_teachers(leap: float, scaffolding: float) -> tuple[Teacher, ...]:
     """Those of one cell of the map: a steady one, and one with these knobs.
 
@@ -438,41 +406,37 @@ def map_teachers(leap: float, scaffolding: float) -> tuple[Teacher, ...]:
     return (TEACHERS_BY_NAME["steady"], replace(fluent, checking=0.1))
 
 
-def find_students(profile: WorldProfile) -> pd.DataFrame:
+def find_students(study: Study) -> pd.DataFrame:
     """Pre-train students until enough are accepted, or the seeds are used up.
 
     Returns:
         One row per student tried: `gate`'s report.
     """
-    kinds = [(family, share) for family in profile.families for share in profile.copying]
+    kinds = [(family, share) for family in study.families for share in study.copying]
     tried: dict[tuple[str, float], list[dict[str, Any]]] = {kind: [] for kind in kinds}
     while True:
         units = []
         for kind, reports in tried.items():
-            lacking = profile.seeds - sum(report["accepted"] for report in reports)
-            left = profile.most_seeds - len(reports)
+            lacking = study.seeds - sum(report["accepted"] for report in reports)
+            left = study.most_seeds - len(reports)
             seeds = range(len(reports), len(reports) + max(0, min(lacking, left)))
-            units += [Unit(profile, "", *kind, seed, (), ()) for seed in seeds]
+            units += [Unit(study, "", *kind, seed, (), ()) for seed in seeds]
         if not units:
-            break
-        run_side_by_side(gate, units, profile.workers, "students", threads=1)
+            return pd.DataFrame([report for reports in tried.values() for report in reports])
+        run_side_by_side(gate, units, study.workers, "students", threads=1)
         for unit in units:
             tried[unit.family, unit.copying].append(gate(unit))
-    return pd.DataFrame([report for reports in tried.values() for report in reports])
 
 
-def plan_units(profile: WorldProfile, gates: pd.DataFrame) -> list[Unit]:
+def plan_units(study: Study, gates: pd.DataFrame) -> list[Unit]:
     """Units of the accepted students: the four teachers, or one unit per cell of the map."""
-    if profile.leaps:
-        cells = {
-            f"leap {leap}, scaffolding {scaffolding}": (map_teachers(leap, scaffolding), (RULES,))
-            for leap in profile.leaps
-            for scaffolding in profile.scaffoldings
-        }
-    else:
-        cells = {"four teachers": (study_teachers(), tuple(profile.groups))}
+    cells = {
+        f"leap {leap}, scaffolding {scaffolding}": (map_teachers(leap, scaffolding), (RULES,))
+        for leap in study.leaps
+        for scaffolding in study.scaffoldings
+    } or {"four teachers": (tuple(TEACHERS_BY_NAME.values()), tuple(study.groups))}
     return [
-        Unit(profile, name, row.family, row.copying, row.seed, *cell)
+        Unit(study, name, row.family, row.copying, row.seed, *cell)
         for name, cell in cells.items()
         for row in gates[gates["accepted"]].itertuples()
     ]
@@ -499,21 +463,79 @@ def _run_part(job: tuple[Unit, int]) -> None:
         run_arm(unit, pool, ids)
 
 
-def run_world(profile: WorldProfile) -> dict[str, pd.DataFrame]:
-    """Everything of a profile; what is there already is read.
+def run_world(study: Study) -> dict[str, pd.DataFrame]:
+    """Everything of a study; what is there already is read.
 
     Returns:
         ``students`` (`find_students`), and ``arms``, ``means`` and ``gaps`` (`run_unit`) if any
         student was accepted.
     """
-    gates = find_students(profile)
-    units = plan_units(profile, gates)
-    run_side_by_side(_score_unit, units, profile.workers, "scores", threads=1)
+    gates = find_students(study)
+    units = plan_units(study, gates)
+    run_side_by_side(_score_unit, units, study.workers, "scores", threads=1)
     parts = [(unit, part) for part in range(_PARTS) for unit in units]
-    run_side_by_side(_run_part, parts, profile.workers, "arms", threads=1)
+    run_side_by_side(_run_part, parts, study.workers, "arms", threads=1)
     tables: dict[str, list[pd.DataFrame]] = {}
     for unit in units:
         for name, table in run_unit(unit).items():
             tables.setdefault(name, []).append(table)
     joined = {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
     return {"students": gates} | joined
+
+
+# --- results ---------------------------------------------------------------------------------
+
+# Columns that are there also if no student was accepted, and those that stay text in a file.
+_EMPTY = {
+    "arms": [*UNIT, "group", "arm", "num_solved", "num_problems", "solved", "last_loss"],
+    "means": [*UNIT, "teacher", "split", "score", "mean"],
+    "gaps": [*UNIT, "teacher", "bin", "gap"],
+}
+_TEXTS = ("pool", "family", "group", "arm", "solved", "teacher", "split", "score")
+
+
+@dataclass(frozen=True)
+class WorldResults:
+    """What a study gives.
+
+    Attributes:
+        students: One row per student tried.
+        arms: One row per unit, comparison and arm.
+        means: Mean scores by unit and teacher.
+        gaps: Self-conditioning gap by unit, teacher and position.
+        provenance: Study, commit, hours, versions of a committed run; empty for a live one.
+    """
+
+    students: pd.DataFrame
+    arms: pd.DataFrame
+    means: pd.DataFrame
+    gaps: pd.DataFrame
+    provenance: dict[str, Any]
+
+
+_TABLES = tuple(field.name for field in fields(WorldResults) if field.name != "provenance")
+
+
+def run_study(name: str) -> WorldResults:
+    """Run one of the project's studies, or read what of it was run before.
+
+    If no student passes the gate, there are no arms.
+    """
+    empty = {name: pd.DataFrame(columns=columns) for name, columns in _EMPTY.items()}
+    return WorldResults(**empty | run_world(load_study(name)), provenance={})
+
+
+def save_results(results: WorldResults, folder: Path) -> None:
+    """Write a run's tables and provenance."""
+    save_tables({t: getattr(results, t) for t in _TABLES}, results.provenance, folder)
+
+
+def load_results(name: str) -> WorldResults:
+    """The committed results of a study.
+
+    Raises:
+        InputError: If there are none, or a file of them is missing.
+    """
+    command = f"make world PROFILE={name}"
+    tables, provenance = load_tables(f"world_{name}", _TABLES, command, _TEXTS)
+    return WorldResults(**tables, provenance=provenance)

@@ -143,28 +143,16 @@ def map_tables(seeds: int = 5, problems: int = 300) -> dict[str, pd.DataFrame]:
 # --- means over seeds ------------------------------------------------------------------------
 
 
-def test_the_interval_over_seeds_is_students_t():
-    values = [0.1, 0.2, 0.6]
-    found = measure.seed_interval(values)
-    reach = 4.302653 * np.std(values, ddof=1) / np.sqrt(3)
-    assert found == pytest.approx((0.3, 0.3 - reach, 0.3 + reach))
+def test_means_over_seeds_have_students_intervals_within_bounds():
+    values = [0.1, 0.2, 0.9]
+    frame = pd.DataFrame({"k": "a", "seed": range(4), "x": [*values, np.nan]})
+    (row,) = measure.over_seeds(frame, ["k"], "x", (0, 1)).to_dict("records")
     expected = stats.ttest_1samp(values, 0).confidence_interval()
-    assert found[1:] == pytest.approx((expected.low, expected.high))
-
-
-def test_two_seeds_give_nine_times_their_distance_to_either_side_of_the_mean_halved():
-    mean, low, high = measure.seed_interval([0.2, 0.4])
-    assert (high - low) / 0.2 == pytest.approx(12.7062)
-    assert mean == pytest.approx(0.3)
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [([], [np.nan] * 3), ([0.5], [0.5, np.nan, np.nan]), ([0.5, np.nan], [0.5, np.nan, np.nan]),
-     ([0.25] * 4, [0.25] * 3)],
-)  # fmt: skip
-def test_few_or_equal_seeds(values, expected):
-    assert measure.seed_interval(values) == pytest.approx(expected, nan_ok=True)
+    assert expected.low < 0 and expected.high > 1
+    assert (row["x"], row["low"], row["high"]) == pytest.approx((0.4, 0, 1))
+    (row,) = measure.over_seeds(frame, ["k"], "x").to_dict("records")
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    assert row["num_seeds"] == 3
 
 
 def test_accuracy_of_the_untrained_student_takes_the_units_number_of_problems():
@@ -187,7 +175,7 @@ def test_empty_tables_give_empty_tables():
     ranking = measure.teacher_ranking(arms, means)
     assert ranking.empty and measure.ranking_means(ranking).empty
     assert measure.window_taus(ranking).empty and measure.window_accuracy(arms).empty
-    assert measure.tau_differences(ranking, "lalp@1", "galp").empty
+    assert measure.tau_differences(arms, means, "lalp@1", "galp").empty
 
 
 # --- differences -----------------------------------------------------------------------------
@@ -313,10 +301,15 @@ def test_teachers_of_equal_accuracy_have_no_order():
 def test_taus_of_two_scores_are_subtracted_by_seed():
     tables = study_tables(3, 200, ("teachers",))
     ranking = measure.teacher_ranking(tables["arms"], tables["means"])
-    found = measure.tau_differences(ranking, "lalp@1", "galp").set_index("seed")["difference"]
-    true = ranking[ranking["split"] == "true"].set_index(["seed", "score"])["tau"]
-    for seed, value in found.items():
-        assert value == pytest.approx(true[seed, "lalp@1"] - true[seed, "galp"])
+    found = measure.tau_differences(tables["arms"], tables["means"], "lalp@1", "galp").iloc[0]
+    true = ranking[ranking["split"] == "true"].set_index(["seed", "score"])["tau"].unstack()
+    gaps = true["lalp@1"] - true["galp"]
+    expected = stats.ttest_1samp(gaps, 0).confidence_interval()
+    assert found["difference"] == pytest.approx(gaps.mean())
+    assert (found["low"], found["high"]) == pytest.approx(
+        (expected.low, expected.high), nan_ok=True
+    )
+    assert found["num_seeds"] == 3
 
 
 def test_windows_come_with_galp_and_not_with_other_splits():
@@ -354,12 +347,12 @@ def test_rises_and_late_slope_of_the_gap():
 
 
 def test_restating_teachers_minus_the_others():
-    curves = {"a": [0.0] * 9 + [0.4], "b": [0.0] * 9 + [0.2], "c": [0.0] * 9 + [0.1]}
-    table = measure.restating_differences(gaps_of(curves), ["a", "b", "someone else"])
+    curves = {"careful": [0.0] * 9 + [0.4], "fluent": [0.0] * 9 + [0.2], "c": [0.0] * 9 + [0.1]}
+    table = measure.restating_differences(gaps_of(curves))
     assert table["difference"].tolist() == pytest.approx([0.2])
-    before = measure.restating_differences(gaps_of(curves), ["a"], "rise_before_end")
+    before = measure.restating_differences(gaps_of(curves), "rise_before_end")
     assert before["difference"].tolist() == [0.0]
-    assert measure.restating_differences(gaps_of(curves), ["nobody"]).empty
+    assert measure.restating_differences(gaps_of({"a": [0.0, 0.1]})).empty
 
 
 def test_loss_against_accuracy():
@@ -381,7 +374,7 @@ def test_copying_is_averaged_over_cells_where_someone_restates():
         cells.append(arms.assign(**{"share of fluent": [0.75, 0.5]}))
     student = {"family": "registers", "copying": 0.1, "seed": 0, "copying_near": 0.9,
                "copying_far": 0.8}  # fmt: skip
-    table = measure.copying_table(pd.concat(cells), pd.DataFrame([student]), ["fluent", "careful"])
+    table = measure.copying_table(pd.concat(cells), pd.DataFrame([student]))
     assert table["accuracy"].tolist() == pytest.approx([(-0.25 - 0.5) / 2])
     assert table["share"].tolist() == pytest.approx([0.25])
 
@@ -467,7 +460,7 @@ def test_every_figure_can_be_drawn(both):
     points = shown(both, lambda t: measure.teacher_points(t["arms"], t["means"]))
     rules = of["accuracy_by_arm"][of["accuracy_by_arm"]["group"].isin(["", "rules"])]
     tables = map_tables(2, 20)
-    copying = measure.copying_table(tables["arms"], tables["students"], ["fluent"])
+    copying = measure.copying_table(tables["arms"], tables["students"])
     curves, trends = (shown(both, lambda t, f=f: f(t["gaps"]))
                       for f in (measure.gap_curves, measure.gap_trends))  # fmt: skip
     figures = [

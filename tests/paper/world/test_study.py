@@ -21,12 +21,7 @@ from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import student as world_student
 from lalp.paper.world import study
 from lalp.paper.world.problems import LABELS, Teacher, make_problems, solve
-from lalp.paper.world.profiles import (
-    RULES_BY_NAME,
-    TEACHERS_BY_NAME,
-    WorldProfile,
-    load_world_profile,
-)
+from lalp.paper.world.settings import RULES_BY_NAME, TEACHERS_BY_NAME, Study, load_study
 from lalp.paper.world.study import (
     Unit,
     choose,
@@ -39,14 +34,14 @@ from lalp.paper.world.study import (
     run_arm,
     run_unit,
     run_world,
-    study_teachers,
     unit_scores,
 )
 from lalp.sampling.samples import Completion
 from lalp.selection.rules import teacher_mix
 
-PROFILE = replace(
-    load_world_profile("smoke"),
+ALL_TEACHERS = tuple(TEACHERS_BY_NAME.values())
+SMALL = replace(
+    load_study("smoke"),
     pretraining_tokens=1000,
     problems=3,
     held_out=3,
@@ -58,16 +53,16 @@ PROFILE = replace(
 )
 
 
-def make_unit(profile: WorldProfile = PROFILE, **changes: object) -> Unit:
+def make_unit(settings: Study = SMALL, **changes: object) -> Unit:
     options = {
         "name": "four teachers",
         "family": "registers",
         "copying": 0.1,
         "seed": 0,
-        "teachers": study_teachers(),
-        "groups": tuple(profile.groups),
+        "teachers": ALL_TEACHERS,
+        "groups": tuple(settings.groups),
     }
-    return Unit(profile, **(options | changes))
+    return Unit(settings, **(options | changes))
 
 
 def one_after_another(function: Callable, jobs: list, *_: object, **__: object) -> None:
@@ -91,8 +86,10 @@ def here(tmp_path, monkeypatch) -> Iterator[None]:
 
 
 def test_held_out_problems_are_other_problems_even_where_there_are_few():
-    profile = replace(PROFILE, fewest_moves=2, most_moves=2, problems=200, held_out=150)
-    unit = make_unit(profile)  # of 640 problems
+    settings = replace(SMALL, problems=200, held_out=150)
+    for key in ("fewest_moves", "most_moves"):  # shorter ones than a study may have
+        object.__setattr__(settings, key, 2)
+    unit = make_unit(settings)  # of 640 problems
     trained, held_out = (
         {p.prompt for p in found.values()} for found in (unit.problems, unit.held_out)
     )
@@ -114,8 +111,8 @@ def test_students_are_kept_apart_by_all_that_makes_them():
         make_unit(seed=1),
         make_unit(copying=0.2),
         make_unit(family="paths"),
-        make_unit(replace(PROFILE, pretraining_tokens=999)),
-        make_unit(replace(PROFILE, most_moves=5)),
+        make_unit(replace(SMALL, pretraining_tokens=999)),
+        make_unit(replace(SMALL, most_moves=5)),
     ]
     assert len({unit.student for unit in units}) == len(units)
     assert make_unit(name="other", teachers=(), groups=()).student == units[0].student
@@ -150,11 +147,11 @@ def solved(monkeypatch) -> dict[str, float]:
     [(0.9, 0.3, True), (1.0, 0.0, True), (0.8, 0.0, False), (1.0, 0.4, False), (0.0, 1.0, False)],
 )
 def test_the_gate_wants_single_moves_and_few_whole_problems(short, whole, accepted, solved):
-    profile = replace(
-        PROFILE, held_out=10, gate_short=0.9, gate_whole=0.3, fewest_moves=4, most_moves=6
+    settings = replace(
+        SMALL, held_out=10, gate_short=0.9, gate_whole=0.3, fewest_moves=4, most_moves=6
     )
     solved.update(short=short, whole=whole)
-    report = gate(make_unit(profile))
+    report = gate(make_unit(settings))
     assert report == {
         "family": "registers",
         "copying": 0.1,
@@ -169,11 +166,11 @@ def test_the_gate_wants_single_moves_and_few_whole_problems(short, whole, accept
 
 
 def test_limits_may_change_without_a_new_student(solved, monkeypatch):
-    profile = replace(PROFILE, held_out=10, gate_short=0.9, fewest_moves=4)
+    settings = replace(SMALL, held_out=10, gate_short=0.9, fewest_moves=4)
     solved.update(short=0.8)
-    assert not gate(make_unit(profile))["accepted"]
+    assert not gate(make_unit(settings))["accepted"]
     monkeypatch.setattr(study, "pretrain", None)
-    assert gate(make_unit(replace(profile, gate_short=0.7)))["accepted"]
+    assert gate(make_unit(replace(settings, gate_short=0.7)))["accepted"]
 
 
 def test_an_answer_that_does_not_end_or_is_another_is_wrong(monkeypatch):
@@ -214,14 +211,14 @@ def test_seeds_are_tried_in_turn_until_there_are_enough(accepted, seeds, most, t
         return {"family": unit.family, "copying": unit.copying, "seed": unit.seed, "accepted": good}
 
     monkeypatch.setattr(study, "gate", judge)
-    profile = replace(PROFILE, families=["registers", "paths"], seeds=seeds, most_seeds=most)
-    table = find_students(profile)
+    settings = replace(SMALL, families=["registers", "paths"], seeds=seeds, most_seeds=most)
+    table = find_students(settings)
     rows = table[table["family"] == "registers"]
     assert rows["seed"].tolist() == list(range(tried))
     assert rows["accepted"].tolist() == [bool(a) for a in accepted[:tried]]
     others = table[table["family"] == "paths"]
     assert others["seed"].tolist() == list(range(min(seeds, most)))
-    units = plan_units(profile, table)
+    units = plan_units(settings, table)
     assert [(u.family, u.seed) for u in units] == [
         (row.family, row.seed) for row in table[table["accepted"]].itertuples()
     ]
@@ -237,7 +234,7 @@ def test_a_cell_of_the_map_has_a_steady_teacher_and_one_with_its_knobs():
 
 
 def test_a_map_has_a_unit_for_every_cell_and_accepted_student():
-    profile = replace(PROFILE, leaps=[0.1, 0.6], scaffoldings=[0.0, 1.0], groups=["windows"])
+    settings = replace(SMALL, leaps=[0.1, 0.6], scaffoldings=[0.0, 1.0], groups=["windows"])
     gates = pd.DataFrame(
         {
             "family": ["registers", "paths", "paths"],
@@ -246,7 +243,7 @@ def test_a_map_has_a_unit_for_every_cell_and_accepted_student():
             "accepted": [True, False, True],
         }
     )
-    units = plan_units(profile, gates)
+    units = plan_units(settings, gates)
     kinds = [("registers", 0.0, 0), ("paths", 0.3, 1)]
     cells = [(leap, share) for leap in (0.1, 0.6) for share in (0.0, 1.0)]
     assert [(u.name, u.family, u.copying, u.seed, u.teachers, u.groups) for u in units] == [
@@ -254,13 +251,13 @@ def test_a_map_has_a_unit_for_every_cell_and_accepted_student():
         for leap, share in cells
         for kind in kinds
     ]
-    assert {u.name for u in plan_units(PROFILE, gates)} == {"four teachers"}
+    assert {u.name for u in plan_units(SMALL, gates)} == {"four teachers"}
 
 
 # --- selections -------------------------------------------------------------------------------
 
 EVERYTHING = replace(
-    PROFILE,
+    SMALL,
     problems=8,
     samples=3,
     groups=["teachers", "thirds", "rules", "windows"],
@@ -413,7 +410,7 @@ def test_copying_reads_the_values_in_lists(solved, monkeypatch):
         return pd.DataFrame(rows)
 
     monkeypatch.setattr(study, "score", score_by_place)
-    unit = make_unit(replace(PROFILE, held_out=20, fewest_moves=8, most_moves=12))
+    unit = make_unit(replace(SMALL, held_out=20, fewest_moves=8, most_moves=12))
     found = copying(unit)
 
     near, far = [], []
@@ -457,7 +454,7 @@ def trained(monkeypatch) -> list[set[str]]:
 
 
 def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained, monkeypatch):
-    unit = make_unit(teachers=study_teachers()[:2])
+    unit = make_unit(teachers=ALL_TEACHERS[:2])
     gate(unit)
     tables = run_unit(unit)
     held_out = {problem.prompt for problem in unit.held_out.values()}
@@ -485,21 +482,21 @@ def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained, m
 
 
 def test_another_seed_or_recipe_is_another_arm(trained):
-    unit = make_unit(teachers=study_teachers()[:1])
+    unit = make_unit(teachers=ALL_TEACHERS[:1])
     study.pretrain(unit.schooling, unit.student)
     pool, _ = unit_scores(unit)
     ids = [response.response_id for response in pool.responses[::2]]
     first = run_arm(unit, pool, ids)
     assert run_arm(unit, pool, ids) == first
     assert len(trained) == 1
-    hotter = make_unit(replace(PROFILE, learning_rate=1e-2), teachers=unit.teachers)
+    hotter = make_unit(replace(SMALL, learning_rate=1e-2), teachers=unit.teachers)
     assert run_arm(hotter, pool, ids)["last_loss"] != first["last_loss"] or len(trained) == 2
     assert len(trained) == 2
 
 
 def test_no_accepted_student_is_said_plainly(solved):
-    profile = replace(PROFILE, held_out=10, gate_short=0.9, fewest_moves=4)
-    tables = run_world(profile)
+    settings = replace(SMALL, held_out=10, gate_short=0.9, fewest_moves=4)
+    tables = run_world(settings)
     assert not tables["students"]["accepted"].any()
     assert set(tables) == {"students"}
 
@@ -525,14 +522,14 @@ def units_side_by_side(function: Callable, jobs: list, workers: int, label: str,
 @pytest.mark.slow
 def test_cells_run_side_by_side_give_the_tables_of_a_run_in_this_process(monkeypatch, tmp_path):
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    profile = replace(PROFILE, rules=["galp"], leaps=[0.1, 0.6], scaffoldings=[1.0], workers=2)
-    here = run_world(profile)
+    settings = replace(SMALL, rules=["galp"], leaps=[0.1, 0.6], scaffoldings=[1.0], workers=2)
+    here = run_world(settings)
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "processes"))
     with monkeypatch.context() as patch:
         patch.setattr(study, "run_side_by_side", units_side_by_side)
-        same_tables(run_world(profile), here)
+        same_tables(run_world(settings), here)
     monkeypatch.setattr(study, "train", None)
-    same_tables(run_world(profile), here)
+    same_tables(run_world(settings), here)
 
 
 _KILLED = """
@@ -552,8 +549,8 @@ def start(folder):
     child = os.fork()
     if not child:
         os.environ["LALP_BUILD"] = str(Path(sys.argv[2]) / folder)
-        profile = replace(this.PROFILE, rules=["galp", "random"], controls=[])
-        for name, table in this.run_world(profile).items():
+        settings = replace(this.SMALL, rules=["galp", "random"], controls=[])
+        for name, table in this.run_world(settings).items():
             table.to_json(Path(sys.argv[2]) / f"{folder}-{name}.json", double_precision=15)
         os._exit(0)
     return child

@@ -1,8 +1,7 @@
-"""Step world's verdicts on made-up tables, and its results kept in files."""
+"""Verdicts of `08_step_world` on made-up tables, its results kept in files, and `make world`."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 
 import pandas as pd
@@ -11,10 +10,10 @@ from pandas.testing import assert_frame_equal
 
 from lalp.errors import InputError
 from lalp.paper.verdicts import cited_items
-from lalp.paper.world import __main__
-from lalp.paper.world import run as world_run
-from lalp.paper.world.profiles import TEACHERS_BY_NAME, load_world_profile
-from lalp.paper.world.run import _EMPTY, WorldResults
+from lalp.paper.world import __main__, measure
+from lalp.paper.world.settings import TEACHERS_BY_NAME, load_study
+from lalp.paper.world.study import _EMPTY, WorldResults, load_results, save_results
+from tests.paper.verdict_cells import run_verdict_cells
 from tests.paper.world.test_measure import map_tables, study_tables
 
 
@@ -41,11 +40,13 @@ def no_arms() -> WorldResults:
 MAP = results(map_tables(1, 60), "long")  # too little to decide anything
 
 
-def verdicts(
-    live: WorldResults, study: WorldResults, map_run: WorldResults = MAP
-) -> dict[str, str]:
-    found = world_run.world_verdicts(live, study, map_run)
-    return {verdict.claim.removeprefix("Step world: "): verdict.verdict for verdict in found}
+def say(live: WorldResults, longer: WorldResults, long_map: WorldResults = MAP) -> pd.DataFrame:
+    return run_verdict_cells("08_step_world", live=live, longer=longer, long_map=long_map)
+
+
+def verdicts(*runs: WorldResults) -> dict[str, str]:
+    claims = say(*runs).set_index("claim")["verdict"]
+    return {claim.removeprefix("Step world: "): verdict for claim, verdict in claims.items()}
 
 
 def of(found: dict[str, str], words: str) -> str:
@@ -89,7 +90,7 @@ def test_a_difference_turned_round_turns_the_verdict(live, study):
 
 def test_two_seeds_decide_nothing(live):
     found = verdicts(live, results(study_tables(2)))
-    assert set(found.values()) <= {"not resolved", "not run"}
+    assert set(found.values()) == {"not resolved"}
 
 
 def test_a_teacher_below_0_refutes_the_claim_on_each_teacher(live, study):
@@ -106,16 +107,16 @@ def test_students_who_solve_nothing_test_nothing(live, study):
     arms = study.arms.assign(num_solved=0, solved="0" * 300)
     found = verdicts(live, replace(study, arms=arms))
     assert of(found, "than data selected by GALP") == "not testable at this scale"
-    assert of(found, "LALP orders teachers better") in ("not run", "not testable at this scale")
+    assert of(found, "LALP orders teachers better") == "not testable at this scale"
     # The gap needs no accuracy.
     assert of(found, "grows with position") == "holds"
 
 
-def test_what_the_study_left_out_is_not_run(live):
+def test_what_the_study_left_out_decides_nothing(live):
     found = verdicts(live, results(study_tables(3, 100, ("rules",), ("random", "galp"))))
-    assert of(found, "highest GALP give") == "not run"
-    assert of(found, "than data selected by GALP") == "not run"
-    assert of(found, "small window selects") == "not run"
+    assert of(found, "highest GALP give") == "not resolved"
+    assert of(found, "than data selected by GALP") == "not resolved"
+    assert of(found, "small window selects") == "not resolved"
 
 
 def test_a_live_run_without_students_changes_no_verdict(live, study, no_arms):
@@ -123,7 +124,7 @@ def test_a_live_run_without_students_changes_no_verdict(live, study, no_arms):
 
 
 def test_every_number_has_its_interval_and_every_item_exists(live, study):
-    for verdict in world_run.world_verdicts(live, study, results(map_tables(3), "long")):
+    for verdict in say(live, study, results(map_tables(3), "long")).itertuples():
         cited_items(verdict.where)
         assert "[" in verdict.run and "nan" not in verdict.run
         assert verdict.claim.startswith("Step world: ")
@@ -139,74 +140,62 @@ def test_results_are_read_as_they_were_written(study, tmp_path, monkeypatch):
         solved=study.arms["solved"].where(study.arms["arm"] != "lalp", "0" * 300)
     )
     written = replace(study, arms=arms, provenance={"profile": "standard", "hours": 1.5})
-    world_run.save_world_results(written, tmp_path / "figures" / "world_standard")
-    read = world_run.load_world_results("standard")
+    save_results(written, tmp_path / "figures" / "world_standard")
+    read = load_results("standard")
     assert read.provenance == written.provenance
     for name in ("students", "arms", "means", "gaps"):
         one, other = getattr(read, name), getattr(written, name)
         assert_frame_equal(one, other, check_dtype=False, rtol=1e-6)
     assert set(read.arms.loc[read.arms["arm"] == "lalp", "solved"]) == {"0" * 300}
-    before, after = (world_run.world_verdicts(r, r, MAP) for r in (written, read))
-    assert [v.verdict for v in before] == [v.verdict for v in after]
+    assert verdicts(written, written) == verdicts(read, read)
 
 
 def test_the_splits_name_true_stays_a_name(study, tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     means = study.means[study.means["split"] == "true"]
-    world_run.save_world_results(replace(study, means=means), tmp_path / "figures" / "world_cpu")
-    assert set(world_run.load_world_results("cpu").means["split"]) == {"true"}
+    save_results(replace(study, means=means), tmp_path / "figures" / "world_cpu")
+    assert set(load_results("cpu").means["split"]) == {"true"}
 
 
 def test_missing_results_name_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     with pytest.raises(InputError, match="make world PROFILE=long"):
-        world_run.load_world_results("long")
+        load_results("long")
 
 
 def test_a_broken_file_names_the_command(study, tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     folder = tmp_path / "figures" / "world_standard"
-    world_run.save_world_results(study, folder)
+    save_results(study, folder)
     (folder / "provenance.json").write_text("{")
     with pytest.raises(InputError, match="make world PROFILE=standard"):
-        world_run.load_world_results("standard")
+        load_results("standard")
 
 
 # --- what the notebook shows -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("profile", "expected"),
-    [("cpu", "cpu"), ("smoke", "smoke"), ("standard", "standard"), ("gpu", "cpu"),
-     ("paper", "cpu")],
-)  # fmt: skip
-def test_profiles_of_other_notebooks_run_the_small_world(profile, expected):
-    assert world_run.world_profile_name(profile) == expected
-
-
 def test_runs_stand_below_each_other_and_empty_ones_drop_out(live, study, no_arms):
-    table = world_run.by_run({"longer run": study, "this run": no_arms}, lambda run: run.students)
+    table = measure.by_run({"longer run": study, "this run": no_arms}, lambda run: run.students)
     assert set(table["run"]) == {"longer run"}
-    table = world_run.by_run({"longer run": study, "this run": live}, lambda run: run.students)
+    table = measure.by_run({"longer run": study, "this run": live}, lambda run: run.students)
     assert table["run"].value_counts().to_dict() == {"longer run": 5, "this run": 2}
 
 
 def test_rejected_students_are_counted(study):
     students = study.students.assign(accepted=[True, False, True, False, False])
-    (row,) = world_run.student_table(students).to_dict("records")
+    (row,) = measure.student_table(students).to_dict("records")
     assert (row["tried"], row["accepted"], row["rejected"]) == (5, 2, 3)
 
 
 def test_restating_teachers_are_those_who_restate():
-    knobs = world_run.teacher_knobs().set_index("name")["restating"]
-    assert {*knobs.index[knobs > 0], "fluent"} == set(world_run.RESTATING)
+    assert set(measure.RESTATING) == {"careful", "fluent leaper", "fluent"}
 
 
-def test_all_values_of_committed_profiles_are_shown(study):
+def test_all_values_of_committed_studies_are_shown(study):
     made = {"commit": "0", "hours_since_last_start": 1.0, "cores": 2, "values": {"seeds": 5}}
-    table = world_run.profile_values({"standard": replace(study, provenance=made)})
+    table = measure.study_values({"standard": replace(study, provenance=made)})
     assert table.at["seeds", "standard"] == "5"
-    json.dumps(made)
 
 
 # --- the longer run --------------------------------------------------------------------------
@@ -216,9 +205,7 @@ def test_all_values_of_committed_profiles_are_shown(study):
 def run_long(study, tmp_path, monkeypatch):
     """Run `make world` with a run that is over at once."""
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    monkeypatch.setattr(
-        "lalp.paper.world.run.world_results", lambda name: replace(study, provenance={})
-    )
+    monkeypatch.setattr(__main__.study, "run_study", lambda _: replace(study, provenance={}))
 
     def run(*options: str) -> None:
         monkeypatch.setattr("sys.argv", ["world", *options])
@@ -230,19 +217,19 @@ def run_long(study, tmp_path, monkeypatch):
 def test_make_world_writes_results_with_what_made_them(run_long, study, capsys):
     run_long("--profile", "standard")
     assert "5 students" in capsys.readouterr().out
-    made = world_run.load_world_results("standard").provenance
-    assert made["values"] == asdict(load_world_profile("standard"))
+    made = load_results("standard").provenance
+    assert made["values"] == asdict(load_study("standard"))
     assert made["seeds"][0]["accepted"] == [0, 1, 2, 3, 4] and made["seeds"][0]["rejected"] == []
     assert {teacher["name"] for teacher in made["teachers"]} == set(TEACHERS_BY_NAME)
     assert {"commit", "hours_since_last_start", "cores", "packages", "code", "rules"} <= set(made)
-    assert made["code"]["world_student"] != made["code"]["world"]
+    assert made["code"]["paper.world"] != made["code"]["students"]
 
 
 def test_make_world_reports_bad_input_in_one_line(run_long, monkeypatch, capsys):
     def fail(name: str) -> WorldResults:
         raise InputError("no such thing")
 
-    monkeypatch.setattr("lalp.paper.world.run.world_results", fail)
+    monkeypatch.setattr(__main__.study, "run_study", fail)
     with pytest.raises(SystemExit, match="2"):
         run_long()
     assert capsys.readouterr().err == "error: no such thing\n"

@@ -1,0 +1,137 @@
+"""Step world's studies: which students, teachers and comparisons, and how many of each."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from lalp.errors import InputError
+from lalp.paper.world.problems import FAMILIES, LABELS, Teacher
+from lalp.scoring.windows import parse_windows
+from lalp.settings import STRICT, parse_settings
+
+STUDIES = ("smoke", "cpu", "standard", "long")
+# Comparisons: one teacher each (Table 2), thirds of one teacher's traces by GALP (Table 1),
+# selection rules (Table 3), windows of LALP on true steps (Fig. 3 and 9).
+TEACHERS, THIRDS, RULES, WINDOWS = GROUPS = ("teachers", "thirds", "rules", "windows")
+
+# What names a set of students, and one of them with its arms, in all tables.
+KIND = ["pool", "family", "copying"]
+UNIT = [*KIND, "seed"]
+
+# Rules: what is chosen by which score, on which steps, in which window. True steps see the step
+# before, which holds what they need; sentences see four, as in the paper's first version. Set
+# before any selection was trained on.
+RULES_BY_NAME = {
+    "random": ("true", "random", "1"),
+    "galp": ("true", "galp", "1"),
+    "galp-lowest": ("true", "galp-lowest", "1"),
+    "lalp": ("true", "lalp", "1"),
+    "lalp-lowest": ("true", "lalp-lowest", "1"),
+    "lalp full prefix": ("true", "lalp", "all"),
+    "lalp-tail": ("true", "lalp-tail", "1"),
+    "hybrid": ("true", "hybrid", "1"),
+    "rsr": ("true", "rsr", "1"),
+    "lalp sentences": ("sentences", "lalp", "4"),
+    "lalp paragraphs": ("paragraphs", "lalp", "1"),
+}
+
+# All use the same wordings, and all write some sentences without content, so that neither variety
+# nor scaffolding alone tells them apart. Set before any selection was trained on.
+TEACHERS_BY_NAME = {
+    teacher.name: teacher
+    for teacher in (
+        Teacher("steady", leap=0.05, scaffolding=0.3, checking=0.1),
+        Teacher("careful", leap=0.05, scaffolding=0.3, restating=0.5, checking=0.4),
+        Teacher("leaper", leap=0.5, scaffolding=0.3, checking=0.1),
+        Teacher("fluent leaper", leap=0.5, scaffolding=1.0, restating=0.5, checking=0.4),
+    )
+}
+
+_Count = Annotated[int, Field(ge=1)]
+_Rule = Literal[tuple(RULES_BY_NAME)]
+_NotNegative = Annotated[float, Field(ge=0)]
+_Moves = Annotated[int, Field(ge=3, le=len(LABELS) - 1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Study:
+    """Values that all units of one study share.
+
+    Attributes:
+        families: Families of problems.
+        copying: Shares of repetitive documents in the students' pre-training, one student each.
+        seeds: Accepted students wanted of each kind.
+        most_seeds: Students tried at most of each kind.
+        workers: Units that run at the same time, at most one per core.
+        pretraining_tokens: Of every student.
+        gate_short: Least share of problems of one to three moves that a student must solve.
+        gate_whole: Greatest share of whole problems that it may solve.
+        fewest_moves: Of a whole problem.
+        most_moves: Of a whole problem.
+        problems: Whose solutions are selected and trained on.
+        samples: Solutions of each by every teacher.
+        held_out: Problems that the trained students answer.
+        groups: Comparisons among the teachers of `TEACHERS_BY_NAME`; those of the map are rules.
+        rules: Of `RULES_BY_NAME`.
+        windows: Of LALP on true steps.
+        controls: Rules that are laid beside a random choice with their teacher mix.
+        leaps: Of the map's second teacher, one cell each; empty without a map.
+        scaffoldings: Of the map's second teacher.
+        learning_rate: Of the fine-tuning, at its highest.
+        epochs: Passes over the selected solutions.
+        batch: Solutions per optimizer step.
+    """
+
+    families: Annotated[list[Literal[FAMILIES]], Field(min_length=1)]
+    copying: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=1)]
+    seeds: _Count
+    most_seeds: _Count
+    workers: _Count
+    pretraining_tokens: _Count
+    gate_short: _NotNegative
+    gate_whole: _NotNegative
+    fewest_moves: _Moves
+    most_moves: _Moves
+    problems: _Count
+    samples: _Count
+    held_out: _Count
+    groups: list[Literal[GROUPS]]
+    rules: list[_Rule]
+    windows: list[str]
+    controls: list[_Rule]
+    leaps: list[Annotated[float, Field(ge=0, le=1)]]
+    scaffoldings: list[Annotated[float, Field(ge=0, le=2)]]
+    learning_rate: _NotNegative
+    epochs: _Count
+    batch: _Count
+
+    @model_validator(mode="after")
+    def _fits(self) -> Study:
+        """Refuse what would fail only after students have been trained."""
+        if self.fewest_moves > self.most_moves:
+            raise ValueError("key 'most_moves' must be at least fewest_moves")
+        if bool(self.leaps) != bool(self.scaffoldings):
+            raise ValueError("a map needs both 'leaps' and 'scaffoldings'")
+        parse_windows(self.windows)
+        return self
+
+
+def load_study(name: str) -> Study:
+    """Load one of the studies that come with the project.
+
+    Raises:
+        InputError: If there is no such study, or its file does not fit `Study`.
+    """
+    if name not in STUDIES:
+        raise InputError(f"step world has no study {name!r}: choose one of {', '.join(STUDIES)}")
+    path = files("lalp").joinpath("paper", "world", "studies", f"{name}.yaml")
+    return parse_settings(path.read_text(encoding="utf-8"), f"study {name!r}", Study)
+
+
+def study_name(profile: str) -> str:
+    """Step world's study for a notebook's profile: that of the same name, or the CPU's."""
+    return profile if profile in STUDIES else "cpu"

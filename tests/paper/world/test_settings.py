@@ -1,0 +1,166 @@
+"""Step world's studies: those of the project load, others say which key is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from importlib.resources import files
+
+import pytest
+import yaml
+
+from lalp.errors import InputError
+from lalp.paper.world.problems import FAMILIES, Teacher, make_problems
+from lalp.paper.world.settings import (
+    GROUPS,
+    RULES_BY_NAME,
+    STUDIES,
+    TEACHERS_BY_NAME,
+    Study,
+    load_study,
+    study_name,
+)
+from lalp.scoring.windows import parse_windows
+from lalp.selection.rules import RULES as SELECTION_RULES
+from lalp.settings import parse_settings
+from lalp.steps.splitters import check_splitter
+
+GOOD = """
+families: [registers, paths]
+copying: [0.0, 0.3]
+seeds: 2
+most_seeds: 4
+workers: 2
+pretraining_tokens: 1000
+gate_short: 0.9
+gate_whole: 0.3
+fewest_moves: 8
+most_moves: 12
+problems: 10
+samples: 2
+held_out: 10
+groups: [rules, windows]
+rules: ["random", "galp", "lalp sentences"]
+windows: ["0", "all"]
+controls: ["galp"]
+leaps: [0.1]
+scaffoldings: [0.5]
+learning_rate: 1.0e-3
+epochs: 1
+batch: 8
+"""
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_loads_and_can_be_run(name):
+    study = load_study(name)
+    parse_windows(study.windows)
+    assert 1 <= study.seeds <= study.most_seeds
+    assert set(study.controls) <= set(study.rules)
+    assert all(0 <= share < 1 for share in study.copying)
+    for family in study.families:
+        moves = range(study.fewest_moves, study.most_moves + 1)
+        assert len(make_problems(family, moves, study.held_out, (0,))) == study.held_out
+        assert len(make_problems(family, (1, 2, 3), study.held_out, (0,))) == study.held_out
+    for leap in study.leaps:
+        for scaffolding in study.scaffoldings:
+            Teacher("fluent", leap=leap, scaffolding=scaffolding)
+    if "thirds" in study.groups and name != "smoke":
+        assert study.samples >= 3
+
+
+def test_every_file_is_a_study():
+    folder = files("lalp").joinpath("paper", "world", "studies")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        f"{name}.yaml" for name in STUDIES
+    )
+
+
+def test_a_good_study_is_read():
+    study = parse_settings(GOOD, "here", Study)
+    assert study.families == ["registers", "paths"]
+    assert (study.learning_rate, study.leaps) == (1e-3, [0.1])
+
+
+@pytest.mark.parametrize("key", [field.name for field in fields(Study)])
+def test_every_key_is_needed_and_of_its_type(key):
+    values = yaml.safe_load(GOOD)
+    rest = yaml.safe_dump({k: values[k] for k in values if k != key})
+    with pytest.raises(InputError, match=f"here: key '{key}' is missing"):
+        parse_settings(rest, "here", Study)
+    for wrong in ("three", True, {"a": 1}, [True], [[1]], -1, None):
+        with pytest.raises(InputError, match=rf"here, line \d+: key '{key}'.* should be") as error:
+            parse_settings(yaml.safe_dump(values | {key: wrong}), "here", Study)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds: 2\n", "seeds: 2\nseed: 2\n", "unknown key 'seed': known are families, copying"),
+        ("seeds: 2\n", "seeds: 2.0\n", "line 4: key 'seeds' should be a valid integer, not 2.0"),
+        ("1.0e-3", "1e-3", "key 'learning_rate' should be a valid number, not '1e-3'"),
+        ("[0.0, 0.3]", "[0.0, 1.0]", "key 'copying', item 2, should be less than 1, not 1.0"),
+        ("[0.0, 0.3]", "[]", "key 'copying' List should have at least 1 item"),
+        ('["0", "all"]', "[0, all]", "key 'windows', item 1, should be a valid string, not 0"),
+        (
+            "[registers, paths]",
+            "registers",
+            "'families' should be a valid list, not 'reg",
+        ),
+        (
+            "[registers, paths]",
+            "[sums]",
+            "'families', item 1, should be 'registers' or",
+        ),
+        (
+            "[rules, windows]",
+            "[rule]",
+            "key 'groups', item 1, should be 'teachers',",
+        ),
+        (
+            '"galp", "lalp s',
+            '"glap", "lalp s',
+            "key 'rules', item 2, should be 'random',",
+        ),
+        (
+            'controls: ["galp"]',
+            'controls: ["best"]',
+            "'controls', item 1, should be 'random'",
+        ),
+        ("most_moves: 12", "most_moves: 13", "'most_moves' should be less than or equal to 12"),
+        ("most_moves: 12", "most_moves: 7", "'most_moves' must be at least fewest_moves"),
+        ('"0", "all"', '"0", "x"', "window 'x' is not understood"),
+        ("leaps: [0.1]", "leaps: []", "a map needs both 'leaps' and 'scaffoldings'"),
+        ("scaffoldings: [0.5]", "scaffoldings: []", "a map needs both 'leaps' and"),
+        ("families: [", "families: [[", "not valid YAML"),
+        (GOOD, "- 1", "expected lines of the form"),
+    ],
+)
+def test_bad_studies_name_the_key(old, new, message):
+    assert old in GOOD
+    with pytest.raises(InputError) as error:
+        parse_settings(GOOD.replace(old, new), "here", Study)
+    assert str(error.value).startswith("here")
+    assert message in str(error.value)
+
+
+def test_an_unknown_study_lists_those_that_exist():
+    with pytest.raises(InputError, match="no study 'huge': choose one of smoke, cpu, standard"):
+        load_study("huge")
+
+
+def test_rules_and_teachers_are_what_the_project_knows():
+    for split, rule, window in RULES_BY_NAME.values():
+        assert rule in SELECTION_RULES
+        parse_windows([window])
+        if split != "true":
+            check_splitter(split)
+    assert all(name == teacher.name for name, teacher in TEACHERS_BY_NAME.items())
+    assert len({teacher.variety for teacher in TEACHERS_BY_NAME.values()}) == 1
+    assert all(teacher.scaffolding > 0 for teacher in TEACHERS_BY_NAME.values())
+    assert (GROUPS, FAMILIES) == (("teachers", "thirds", "rules", "windows"), FAMILIES)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "standard", "gpu", "paper"])
+def test_profiles_of_other_notebooks_run_the_small_world(profile):
+    assert study_name(profile) == ("cpu" if profile in ("gpu", "paper") else profile)
