@@ -33,8 +33,8 @@ def select_random_matched(
     ``_assign_teachers``); then one candidate of that teacher is drawn.
 
     Args:
-        scores: One row per response: the table that ``like`` was selected from. Filter it first if
-            the control should see scored responses only.
+        scores: The table that ``like`` was selected from. Filter it first if the control should
+            see scored responses only.
         like: A selection: one row per prompt.
         seed: For the assignment and for the draws within a teacher.
 

@@ -145,7 +145,7 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
         # Asks for deterministic kernels; an operation that has none warns, and is used.
         enable_full_determinism(job.config.seed, warn_only=True)
     ids = (job.tokenizer.pad_token_id, job.tokenizer.eos_token_id)
-    pad = next((i for i in ids if i is not None), 0)  # whichever: it is never seen
+    pad = next((i for i in ids if i is not None), 0)  # the model never sees it: any id will do
     data = Dataset.from_dict(
         {
             "input_ids": [*(list(e.input_ids) for e in job.examples), [pad, pad]],
@@ -226,7 +226,7 @@ class _Trainer(SFTTrainer):
         Trainer.log(self, logs, start_time)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Write a checkpoint, then what its files must hold; keep the one before, no older one."""
+        """Write a checkpoint and its digests; keep the one before it, no older one."""
         Trainer._save_checkpoint(self, model, trial)
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
