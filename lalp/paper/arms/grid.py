@@ -27,7 +27,7 @@ from lalp.pools.pool import Prompt, Response
 from lalp.sampling.pool import grade_completions
 from lalp.sampling.samples import Completion, generate
 from lalp.sampling.settings import Sampling
-from lalp.scoring.columns import lalp_column, score_columns
+from lalp.scoring.columns import lalp_column
 from lalp.scoring.run import score
 from lalp.students.student import load_config, load_student, locate_student, revision
 from lalp.training.log import load_held_out, load_log
