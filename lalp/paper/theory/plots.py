@@ -37,7 +37,7 @@ def plot_learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     """Distance of a learner of pairs from the closed form while it is trained (Theorem A.2).
 
     Args:
-        curves: `lalp.paper.theory.theory.learning_curves` by panel title.
+        curves: `learning_curves` by panel title.
     """
     fig, axes = plt.subplots(1, len(curves), figsize=(FULL_WIDTH, 3.9), sharey=True, squeeze=False)
     styles = {"adjacent": "-", "never seen": "--"}
@@ -68,7 +68,7 @@ def plot_learned_weights(table: pd.DataFrame) -> Figure:
     """The data's share in what is learned against the share that Theorem A.2 gives.
 
     Args:
-        table: `lalp.paper.theory.theory.learned_weights`.
+        table: `learned_weights`.
     """
     fig, axis = plt.subplots(figsize=(HALF_WIDTH, 3.8))
     shown = table.sort_values("ratio")
@@ -89,7 +89,7 @@ def plot_gap_by_distance(gaps: dict[str, pd.DataFrame]) -> Figure:
     """Errors of direct and scaffolded estimates by distance; only adjacent pairs were seen.
 
     Args:
-        gaps: `lalp.paper.theory.theory.reasoning_gap` at window 1, by panel title.
+        gaps: `reasoning_gap` at window 1, by panel title.
     """
     fig, axes = plt.subplots(1, len(gaps), figsize=(FULL_WIDTH, 3.9), sharey=True, squeeze=False)
     for axis, (title, frame) in zip(axes[0], gaps.items(), strict=True):
@@ -116,7 +116,7 @@ def plot_gap_by_window(gaps: dict[str, pd.DataFrame]) -> Figure:
     """Errors of direct and scaffolded estimates by the window of training, three panels a row.
 
     Args:
-        gaps: `lalp.paper.theory.theory.reasoning_gap` at one lambda, by panel title.
+        gaps: `reasoning_gap` at one lambda, by panel title.
     """
     rows = -(-len(gaps) // 3)
     fig, axes = plt.subplots(
@@ -144,7 +144,7 @@ def plot_fluency_trap(instances: pd.DataFrame) -> Figure:
     """Where GALP prefers the wrong response, and A.3's boundary |L|/T = eps / (eps + Delta).
 
     Args:
-        instances: `lalp.paper.theory.theory.check_fluency_trap`.
+        instances: `check_fluency_trap`.
     """
     titles = {"equality": "premises met with equality", "slack": "premises met with slack"}
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.1), sharey=True)
@@ -177,8 +177,8 @@ def plot_fatal_step(boundaries: pd.DataFrame, dilution: pd.DataFrame) -> Figure:
     """GALP and LALP under one premise: who is right where, and whose margin is larger.
 
     Args:
-        boundaries: `lalp.paper.theory.theory.margin_boundaries`.
-        dilution: `lalp.paper.theory.theory.sample_dilution`.
+        boundaries: `margin_boundaries`.
+        dilution: `sample_dilution`.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.1))
     _draw_regions(left, boundaries)

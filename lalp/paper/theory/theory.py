@@ -1,4 +1,4 @@
-"""The paper's toy theory as numbers (Appendix A): what a learner of pairs learns, and the bounds.
+"""The paper's toy theory as numbers (App. A): what a learner of pairs learns, and the gap.
 
 The data is a chain of discrete steps z_1..z_K. The learner has one free distribution
 ``q(z_j | i, j, z_i)`` per context: a pair of steps i < j and the value of z_i. Arrays over pairs
@@ -14,16 +14,22 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.special import log_softmax, xlogy
 
 from lalp.errors import InputError
+
+Letters = Float[np.ndarray, "*batch letters"]
+Table = Float[np.ndarray, "*runs pairs letters letters"]
+Masses = Float[np.ndarray, "*runs pairs letters"]
+Lam = float | Float[np.ndarray, "*runs"]
+Numbers = float | np.ndarray
 
 # Largest error of a probability or a total mass that still counts as rounding.
 _ROUNDING = 1e-9
 
 
-def _check_distributions(values: Float[np.ndarray, "*batch letters"], name: str) -> None:
+def _check_distributions(values: Letters, name: str) -> None:
     if values.ndim == 0 or values.size == 0:
         raise InputError(f"{name}: needs a last axis of probabilities, at least one")
     if not np.isfinite(values).all() or (values < 0).any():
@@ -36,7 +42,8 @@ def _check_distributions(values: Float[np.ndarray, "*batch letters"], name: str)
         )
 
 
-def _check_at_least(low: float, **values: float | np.ndarray) -> None:
+def check_at_least(low: float, **values: Numbers) -> None:
+    """Refuse a number that is not finite or below ``low``; the keywords name it."""
     for name, value in values.items():
         array = np.atleast_1d(value)
         bad = array[~(np.isfinite(array) & (array >= low))]
@@ -47,38 +54,27 @@ def _check_at_least(low: float, **values: float | np.ndarray) -> None:
 # --- one context (Prop. A.1) --------------------------------------------------------------------
 
 
-def cross_entropy(
-    p: Float[np.ndarray, "*batch letters"], q: Float[np.ndarray, "*batch letters"]
-) -> Float[np.ndarray, "*batch"]:
+def cross_entropy(p: Letters, q: Letters) -> Float[np.ndarray, "*batch"]:
     """``H(p, q) = -sum_z p(z) log q(z)``, in nats; infinite where q misses a letter of p."""
     return -xlogy(p, q).sum(-1)
 
 
-def total_variation(
-    p: Float[np.ndarray, "*batch letters"], q: Float[np.ndarray, "*batch letters"]
-) -> Float[np.ndarray, "*batch"]:
+def total_variation(p: Letters, q: Letters) -> Float[np.ndarray, "*batch"]:
     """Total-variation distance, half the sum of absolute differences: 0 to 1."""
     return np.abs(p - q).sum(-1) / 2
 
 
 def smoothed_cross_entropy(
-    p: Float[np.ndarray, "*batch letters"],
-    u: Float[np.ndarray, "*batch letters"],
-    q: Float[np.ndarray, "*batch letters"],
-    lam: float | Float[np.ndarray, "*batch"],
+    p: Letters, u: Letters, q: Letters, lam: Lam
 ) -> Float[np.ndarray, "*batch"]:
     """``H(p, q) + lambda H(u, q)``: one context's share of the risk (Eq. 6), in nats."""
-    _check_at_least(0, lam=lam)
+    check_at_least(0, lam=lam)
     # At lambda = 0 the background has no say, also where its cross-entropy is infinite.
     background = np.where(np.asarray(lam) > 0, cross_entropy(u, q), 0.0)
     return cross_entropy(p, q) + lam * background
 
 
-def mixture_minimizer(
-    p: Float[np.ndarray, "*batch letters"],
-    u: Float[np.ndarray, "*batch letters"],
-    lam: float | Float[np.ndarray, "*batch"],
-) -> Float[np.ndarray, "*batch letters"]:
+def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
     """The q that minimizes ``H(p, q) + lambda H(u, q)``: ``(p + lambda u) / (1 + lambda)`` (A.1).
 
     Any other q is worse by exactly ``(1 + lambda) KL(minimizer || q)``, so it is unique.
@@ -95,7 +91,7 @@ def mixture_minimizer(
     _check_distributions(u, "u")
     if p.shape[-1] != u.shape[-1]:
         raise InputError(f"p has {p.shape[-1]} letters, u {u.shape[-1]}: give both the same")
-    _check_at_least(0, lam=lam)
+    check_at_least(0, lam=lam)
     weight = np.asarray(lam)[..., None]
     return (p + weight * u) / (1 + weight)
 
@@ -115,8 +111,8 @@ def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFr
         rival is worse than the closed form) and ``identity_error`` (largest difference between a
         rival's excess and ``(1 + lambda) KL``, nats).
     """
-    _check_at_least(1, num_instances=num_instances)
-    _check_at_least(2, num_others=num_others)
+    check_at_least(1, num_instances=num_instances)
+    check_at_least(2, num_others=num_others)
     rng = np.random.default_rng(seed)
     rows = []
     for num_letters in rng.integers(2, 9, size=num_instances):
@@ -181,8 +177,8 @@ class Chains:
 
 def random_chains(num_chains: int, num_steps: int, num_letters: int, seed: int) -> Chains:
     """Chains whose every row is drawn from a flat Dirichlet distribution, a new one per link."""
-    _check_at_least(1, num_chains=num_chains)
-    _check_at_least(2, num_steps=num_steps, num_letters=num_letters)
+    check_at_least(1, num_chains=num_chains)
+    check_at_least(2, num_steps=num_steps, num_letters=num_letters)
     rng = np.random.default_rng(seed)
     flat = np.ones(num_letters)
     shape = (num_chains, num_steps - 1, num_letters)
@@ -196,9 +192,9 @@ def balanced_chains(
 
     One permutation gives a deterministic chain, which never forgets.
     """
-    _check_at_least(1, num_chains=num_chains)
-    _check_at_least(2, num_steps=num_steps, num_letters=num_letters)
-    _check_at_least(1, num_permutations=num_permutations)
+    check_at_least(1, num_chains=num_chains)
+    check_at_least(2, num_steps=num_steps, num_letters=num_letters)
+    check_at_least(1, num_permutations=num_permutations)
     rng = np.random.default_rng(seed)
     shape = (num_chains, num_steps - 1, num_permutations)
     weights = rng.dirichlet(np.ones(num_permutations), size=shape[:2])
@@ -226,7 +222,7 @@ def marginals(chains: Chains) -> Float[np.ndarray, "chains steps letters"]:
     return np.stack(steps, axis=1)
 
 
-def pair_conditionals(chains: Chains) -> Float[np.ndarray, "chains pairs letters letters"]:
+def pair_conditionals(chains: Chains) -> Table:
     """The true ``p(z_j | z_i)`` of every pair."""
     num_steps = chains.num_steps
     distances = pair_distances(num_steps)
@@ -236,9 +232,7 @@ def pair_conditionals(chains: Chains) -> Float[np.ndarray, "chains pairs letters
     return chain_conditionals(links, num_steps, hop=1)
 
 
-def chain_conditionals(
-    q: Float[np.ndarray, "*runs pairs letters letters"], num_steps: int, hop: int
-) -> Float[np.ndarray, "*runs pairs letters letters"]:
+def chain_conditionals(q: Table, num_steps: int, hop: int) -> Table:
     """The scaffolded estimate of every ``p(z_j | z_i)``: local ones, chained from i to j.
 
     The steps in between are summed out exactly. Only pairs at most ``hop`` apart are read.
@@ -248,7 +242,7 @@ def chain_conditionals(
         num_steps: K.
         hop: Steps per hop; a shorter one ends the chain where the distance is no multiple.
     """
-    _check_at_least(1, hop=hop)
+    check_at_least(1, hop=hop)
     first, second = step_pairs(num_steps)
     place = np.zeros((num_steps, num_steps), dtype=int)
     place[first, second] = np.arange(len(first))
@@ -274,9 +268,7 @@ def window_weights(num_steps: int, window: int) -> Float[np.ndarray, "pairs"]:
     return seen / seen.sum()
 
 
-def data_masses(
-    chains: Chains, weights: Float[np.ndarray, "pairs"]
-) -> Float[np.ndarray, "chains pairs letters letters"]:
+def data_masses(chains: Chains, weights: Float[np.ndarray, "pairs"]) -> Table:
     """Probability that the data shows pair (i, j) with values z_i and z_j.
 
     Args:
@@ -296,9 +288,7 @@ def data_masses(
     return context[..., None] * pair_conditionals(chains)
 
 
-def matched_background(
-    joint: Float[np.ndarray, "*runs pairs letters letters"],
-) -> Float[np.ndarray, "*runs pairs letters"]:
+def matched_background(joint: Table) -> Masses:
     """Background mass of every context: the data's where there are data, any value elsewhere.
 
     Then A.2 reads ``(p + lambda u) / (1 + lambda)`` on seen pairs, which is label smoothing.
@@ -307,9 +297,7 @@ def matched_background(
     return np.where(context > 0, context, even_background(joint))
 
 
-def even_background(
-    joint: Float[np.ndarray, "*runs pairs letters letters"],
-) -> Float[np.ndarray, "*runs pairs letters"]:
+def even_background(joint: Table) -> Masses:
     """Background mass of every context: the same, as in the paper's uniform background.
 
     Then A.2 mixes data and background with the weight ``mu / (mu + lambda nu)``.
@@ -318,11 +306,7 @@ def even_background(
     return np.full(shape, 1 / (shape[-1] * shape[-2]))
 
 
-def pair_minimizer(
-    joint: Float[np.ndarray, "*runs pairs letters letters"],
-    background: Float[np.ndarray, "*runs pairs letters"],
-    lam: float | Float[np.ndarray, "*runs"],
-) -> Float[np.ndarray, "*runs pairs letters letters"]:
+def pair_minimizer(joint: Table, background: Masses, lam: Lam) -> Table:
     """The learner that minimizes the risk (Theorem A.2), in closed form.
 
     In a context of mass mu under the data and nu under the background it is
@@ -336,20 +320,16 @@ def pair_minimizer(
     Returns:
         NaN in contexts without data if lambda or nu is 0: every q is a minimizer there.
     """
-    _check_at_least(0, lam=lam, joint=joint, background=background)
+    check_at_least(0, lam=lam, joint=joint, background=background)
     smooth = np.asarray(lam)[..., None, None] * background
     total = joint.sum(-1) + smooth
     with np.errstate(invalid="ignore"):
         return (joint + smooth[..., None] / joint.shape[-1]) / total[..., None]
 
 
-def mixture_weights(
-    joint: Float[np.ndarray, "*runs pairs letters letters"],
-    background: Float[np.ndarray, "*runs pairs letters"],
-    lam: float | Float[np.ndarray, "*runs"],
-) -> Float[np.ndarray, "*runs pairs letters"]:
+def mixture_weights(joint: Table, background: Masses, lam: Lam) -> Masses:
     """``mu / (mu + lambda nu)``: the data's share in each context's minimizer (Theorem A.2)."""
-    _check_at_least(0, lam=lam, joint=joint, background=background)
+    check_at_least(0, lam=lam, joint=joint, background=background)
     context = joint.sum(-1)
     with np.errstate(invalid="ignore"):
         return context / (context + np.asarray(lam)[..., None, None] * background)
@@ -369,8 +349,8 @@ class LearnerTrace:
 
 
 def train_learner(
-    joint: Float[np.ndarray, "runs pairs letters letters"],
-    background: Float[np.ndarray, "runs pairs letters"],
+    joint: Table,
+    background: Masses,
     lam: Float[np.ndarray, "runs"],
     *,
     num_updates: int,
@@ -392,10 +372,10 @@ def train_learner(
     Returns:
         The learner at about 40 points, denser at the start; the last one is the trained learner.
     """
-    _check_at_least(0, lam=lam, joint=joint, background=background)
-    _check_at_least(1, num_updates=num_updates)
+    check_at_least(0, lam=lam, joint=joint, background=background)
+    check_at_least(1, num_updates=num_updates)
     if batch_size is not None:
-        _check_at_least(1, batch_size=batch_size)
+        check_at_least(1, batch_size=batch_size)
     rng = np.random.default_rng(seed)
     smooth = torch.from_numpy((lam[:, None, None] * background / joint.shape[-1])[..., None])
     logits = torch.from_numpy(rng.normal(size=joint.shape)).requires_grad_()
@@ -428,32 +408,19 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def sample_pairs(
-    joint: Float[np.ndarray, "runs pairs letters letters"],
-    num_pairs: int,
-    rng: np.random.Generator,
-) -> Float[np.ndarray, "runs pairs letters letters"]:
+def sample_pairs(joint: Table, num_pairs: int, rng: np.random.Generator) -> Table:
     """Shares of ``num_pairs`` independent draws of pair and values, run by run."""
     flat = joint.reshape(len(joint), -1)
     return (rng.multinomial(num_pairs, flat) / num_pairs).reshape(joint.shape)
 
 
-def learning_curves(
-    chains: Chains,
-    lams: Sequence[float],
-    *,
-    num_updates: int,
-    batch_size: int | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
+def learning_curves(chains: Chains, lams: Sequence[float], **options: int | None) -> pd.DataFrame:
     """How a learner that is shown adjacent pairs nears the closed form of Theorem A.2.
 
     Args:
         chains: One learner is trained per chain and lambda.
         lams: Strengths of the (matched) background.
-        num_updates: As in `train_learner`.
-        batch_size: As in `train_learner`.
-        seed: As in `train_learner`.
+        options: Of `train_learner`.
 
     Returns:
         Columns ``chain, lam, update, pairs`` (``adjacent`` or ``never seen``) and ``error``: mean
@@ -463,9 +430,7 @@ def learning_curves(
     joint = np.concatenate([joint] * len(lams))
     background = matched_background(joint)
     lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
-    trace = train_learner(
-        joint, background, lam, num_updates=num_updates, batch_size=batch_size, seed=seed
-    )
+    trace = train_learner(joint, background, lam, **options)
     # At lambda = 0 pairs never seen have no closed form; they are compared with u all the same.
     closed = np.nan_to_num(pair_minimizer(joint, background, lam), nan=1 / chains.num_letters)
     error = total_variation(trace.conditionals, closed)
@@ -480,7 +445,7 @@ def learning_curves(
 
 
 def window_learner_errors(
-    chains: Chains, lams: Sequence[float], windows: Sequence[int], *, num_updates: int, seed: int
+    chains: Chains, lams: Sequence[float], windows: Sequence[int], **options: int
 ) -> pd.DataFrame:
     """How close learners of wider windows come to the closed form of Theorem A.2.
 
@@ -489,8 +454,7 @@ def window_learner_errors(
             matched background.
         lams: Strengths of the background, above 0.
         windows: Largest distance of the pairs that the learner is shown.
-        num_updates: As in `train_learner`.
-        seed: As in `train_learner`.
+        options: Of `train_learner`.
 
     Returns:
         Columns ``lam, window`` and ``error``: the largest total-variation distance over all
@@ -501,7 +465,7 @@ def window_learner_errors(
     joint = np.concatenate([shown[window] for _, window in cases])
     background = matched_background(joint)
     lam = np.repeat([float(lam) for lam, _ in cases], len(chains.initial))
-    trace = train_learner(joint, background, lam, num_updates=num_updates, seed=seed)
+    trace = train_learner(joint, background, lam, **options)
     error = total_variation(trace.conditionals[-1], pair_minimizer(joint, background, lam))
     largest = error.reshape(len(cases), -1).max(-1)
     return pd.DataFrame(cases, columns=["lam", "window"]).assign(error=largest)
@@ -546,9 +510,7 @@ def learned_weights(
 # --- direct and scaffolded estimates (the reasoning gap) ----------------------------------------
 
 
-def estimate_errors(
-    q: Float[np.ndarray, "chains pairs letters letters"], chains: Chains
-) -> Float[np.ndarray, "chains pairs"]:
+def estimate_errors(q: Table, chains: Chains) -> Float[np.ndarray, "chains pairs"]:
     """Total-variation distance of q to the true ``p(z_j | z_i)``, averaged over z_i."""
     first, _ = step_pairs(chains.num_steps)
     error = total_variation(q, pair_conditionals(chains))
@@ -583,7 +545,7 @@ def reasoning_gap(
     if not all(lam > 0 for lam in lams):
         raise InputError(f"lambda must be above 0 here, not {min(lams)}: see pair_minimizer")
     if num_pairs is not None:
-        _check_at_least(1, num_pairs=num_pairs)
+        check_at_least(1, num_pairs=num_pairs)
     rng = np.random.default_rng(seed)
     frames = []
     for window in windows:
@@ -615,262 +577,6 @@ def _gap_frame(q: Table, chains: Chains, window: int) -> pd.DataFrame:
     return pd.concat(by_distance, ignore_index=True)
 
 
-# --- margins of GALP and LALP (A.3-A.5) ---------------------------------------------------------
-
-
-def galp_margin_bound(
-    num_tokens: int | np.ndarray,
-    num_logic: int | np.ndarray,
-    eps: float | np.ndarray,
-    delta: float | np.ndarray,
-) -> float | np.ndarray:
-    """The least ``GALP(y-) - GALP(y+)`` (Theorem A.3): ``((T - |L|) eps - |L| Delta) / T``.
-
-    Args:
-        num_tokens: T, tokens of either response.
-        num_logic: |L|, how many of them bear logic.
-        eps: Every other token favours the wrong response by at least this much, in nats.
-        delta: Every logic token favours the right response by at most this much, in nats.
-
-    Raises:
-        InputError: If a count or a constant is negative, T is 0 or |L| above T.
-    """
-    _check_at_least(1, num_tokens=num_tokens)
-    _check_at_least(0, num_logic=num_logic, eps=eps, delta=delta)
-    if (np.asarray(num_logic) > num_tokens).any():
-        raise InputError("num_logic: more logic tokens than tokens")
-    return ((num_tokens - num_logic) * eps - num_logic * delta) / num_tokens
-
-
-def fluency_boundary(eps: float | np.ndarray, delta: float | np.ndarray) -> float | np.ndarray:
-    """The share |L|/T below which A.3 says that GALP is wrong: ``eps / (eps + Delta)``.
-
-    Raises:
-        InputError: If a constant is negative, or both are 0 (then A.3 says nothing).
-    """
-    _check_at_least(0, eps=eps, delta=delta)
-    if (np.asarray(eps) + delta == 0).any():
-        raise InputError("eps and delta are both 0: there is no boundary; make one positive")
-    return eps / (eps + delta)
-
-
-def lalp_margin_bound(
-    num_steps: int | np.ndarray, gamma: float | np.ndarray, delta: float | np.ndarray = 0.0
-) -> float | np.ndarray:
-    """The least ``LALP(y+) - LALP(y-)``: ``(gamma - (K - 1) delta) / K`` (Corollary A.5).
-
-    At delta = 0 it is the exact difference ``gamma / K`` of Theorem A.4.
-
-    Args:
-        num_steps: K, steps of either response.
-        gamma: How much the fatal step favours the right response, in nats per token.
-        delta: How much any other step can favour the wrong one at most, in nats per token.
-
-    Raises:
-        InputError: If gamma or delta is negative, or K is 0.
-    """
-    _check_at_least(1, num_steps=num_steps)
-    _check_at_least(0, gamma=gamma, delta=delta)
-    return (gamma - (num_steps - 1) * delta) / num_steps
-
-
-def _with_difference(
-    difference: Float[np.ndarray, "*batch"], rng: np.random.Generator
-) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
-    """Random log-probabilities a and b, at most 0, with ``b - a = difference``."""
-    lower = -rng.exponential(size=difference.shape)
-    return lower - np.maximum(difference, 0), lower - np.maximum(-difference, 0)
-
-
-def _masked_mean(
-    values: Float[np.ndarray, "*batch items"], mask: Bool[np.ndarray, "*batch items"]
-) -> Float[np.ndarray, "*batch"]:
-    return np.where(mask, values, 0.0).sum(-1) / mask.sum(-1)
-
-
-def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> pd.DataFrame:
-    """GALP of random pairs of responses that satisfy A.3's premises, beside the bound.
-
-    One half meets the premises with equality, one half with slack.
-
-    Args:
-        num_instances: Pairs of responses.
-        seed: For all draws.
-        max_tokens: Longest response; |L| goes from 0 to T.
-
-    Returns:
-        One row per pair: ``premise`` (``equality`` or ``slack``), ``num_tokens, num_logic, eps,
-        delta``, ``margin`` = GALP(y-) - GALP(y+) and ``bound``, in nats per token.
-    """
-    _check_at_least(1, num_instances=num_instances, max_tokens=max_tokens)
-    rng = np.random.default_rng(seed)
-    num_tokens = rng.integers(1, max_tokens + 1, size=num_instances)
-    num_logic = rng.integers(0, num_tokens + 1)
-    eps, delta = 10 ** rng.uniform(-2, 1, size=(2, num_instances))
-    slack = np.arange(num_instances) % 2 == 1
-    place = np.arange(max_tokens)
-    tokens = place < num_tokens[:, None]
-    # Which tokens bear logic has no influence on a mean; the first ones stand for any set.
-    logic = place < num_logic[:, None]
-    more = rng.exponential(size=tokens.shape) * slack[:, None]
-    least = np.where(logic, -delta[:, None], eps[:, None])
-    right, wrong = _with_difference(least + more * eps[:, None], rng)
-    return pd.DataFrame(
-        {
-            "premise": np.where(slack, "slack", "equality"),
-            "num_tokens": num_tokens,
-            "num_logic": num_logic,
-            "eps": eps,
-            "delta": delta,
-            "margin": _masked_mean(wrong, tokens) - _masked_mean(right, tokens),
-            "bound": galp_margin_bound(num_tokens, num_logic, eps, delta),
-        }
-    )
-
-
-def check_fatal_step(
-    num_instances: int, seed: int, max_steps: int = 20, max_tokens: int = 8
-) -> pd.DataFrame:
-    """LALP of random pairs of responses that satisfy A.4's or A.5's premises, beside the bound.
-
-    A third each: all other steps equal (A.4), all others as adverse as A.5 allows, and others and
-    fatal step anywhere that A.5 allows.
-
-    Args:
-        num_instances: Pairs of responses.
-        seed: For all draws.
-        max_steps: Largest number of steps.
-        max_tokens: Longest step.
-
-    Returns:
-        One row per pair: ``premise`` (``equal steps``, ``equality`` or ``slack``), ``num_steps,
-        gamma, delta``, ``margin`` = LALP(y+) - LALP(y-) and ``bound``, in nats per token.
-    """
-    _check_at_least(1, num_instances=num_instances, max_steps=max_steps, max_tokens=max_tokens)
-    rng = np.random.default_rng(seed)
-    kind = np.arange(num_instances) % 3
-    num_steps = rng.integers(1, max_steps + 1, size=num_instances)
-    lengths = rng.integers(1, max_tokens + 1, size=(num_instances, max_steps))
-    gamma, delta = 10 ** rng.uniform(-2, 1, size=(2, num_instances))
-    delta[kind == 0] = 0.0
-    others = np.where((kind == 2)[:, None], rng.uniform(-1, 1, size=lengths.shape), -1.0)
-    step_margin = others * delta[:, None]
-    fatal = rng.integers(0, num_steps)
-    step_margin[np.arange(num_instances), fatal] = gamma * (
-        1 + rng.exponential(size=num_instances) * (kind == 2)
-    )
-    lalp_right, lalp_wrong = _lalp_of_pairs(step_margin, num_steps, lengths, max_tokens, rng)
-    return pd.DataFrame(
-        {
-            "premise": np.array(["equal steps", "equality", "slack"])[kind],
-            "num_steps": num_steps,
-            "gamma": gamma,
-            "delta": delta,
-            "margin": lalp_right - lalp_wrong,
-            "bound": lalp_margin_bound(num_steps, gamma, delta),
-        }
-    )
-
-
-def _lalp_of_pairs(
-    step_margin: Float[np.ndarray, "pairs steps"],
-    num_steps: Int[np.ndarray, "pairs"],
-    lengths: Int[np.ndarray, "pairs steps"],
-    max_tokens: int,
-    rng: np.random.Generator,
-) -> tuple[Float[np.ndarray, "pairs"], Float[np.ndarray, "pairs"]]:
-    """LALP (Eq. 3) of responses whose steps' token means differ by ``step_margin``."""
-    tokens = np.arange(max_tokens) < lengths[..., None]
-    noise = rng.normal(size=tokens.shape)
-    noise -= _masked_mean(noise, tokens)[..., None]
-    pair = _with_difference(step_margin[..., None] + noise, rng)
-    steps = np.arange(step_margin.shape[1]) < num_steps[:, None]
-    wrong, right = (_masked_mean(_masked_mean(side, tokens), steps) for side in pair)
-    return right, wrong
-
-
-def compare_margins(
-    num_steps: int | np.ndarray,
-    relative_length: float | np.ndarray,
-    eps: float | np.ndarray,
-    delta: float | np.ndarray,
-) -> tuple[float | np.ndarray, float | np.ndarray]:
-    """GALP's and LALP's margin for the right response under one and the same premise.
-
-    One step bears the logic: each of its tokens favours the right response by ``delta``. All
-    tokens of all other steps favour the wrong one by ``eps``. Both scores read the same token
-    log-probabilities, so that they differ in nothing but the weights of tokens. GALP is right iff
-    the step's share of tokens, LALP iff its share of steps ``1 / K``, exceeds
-    ``eps / (eps + delta)``.
-
-    Args:
-        num_steps: K.
-        relative_length: Length of the fatal step over the mean length of steps, below K.
-        eps: As above, in nats.
-        delta: As above, in nats.
-
-    Returns:
-        Score of the right minus score of the wrong response, in nats per token: GALP's, LALP's.
-
-    Raises:
-        InputError: If the fatal step is empty or longer than the response, or a constant negative.
-    """
-    share = np.asarray(relative_length) / num_steps
-    if not ((share > 0) & (share <= 1)).all():
-        raise InputError("relative_length: must be above 0 and at most num_steps")
-    _check_at_least(0, eps=eps, delta=delta)
-    return share * delta - (1 - share) * eps, lalp_margin_bound(num_steps, delta, eps)
-
-
-def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.DataFrame:
-    """How much LALP's margin exceeds GALP's when a single token of the responses differs.
-
-    The token moves LALP by its difference over ``K |s|`` and GALP by its difference over T. Each
-    response has 2 to ``max_steps`` steps with log-normal lengths.
-
-    Args:
-        num_instances: Responses.
-        seed: For all draws.
-        max_steps: Largest number of steps.
-
-    Returns:
-        One row per response: ``num_tokens, num_steps`` and ``T / (K |s|)`` where the step s is
-        that of a token drawn evenly from all (``any_token``) or is drawn evenly from all steps
-        (``any_step``).
-    """
-    _check_at_least(1, num_instances=num_instances)
-    _check_at_least(2, max_steps=max_steps)
-    rng = np.random.default_rng(seed)
-    rows = []
-    for num_steps in rng.integers(2, max_steps + 1, size=num_instances):
-        lengths = 1 + rng.lognormal(3, 0.7, size=num_steps).astype(int)
-        ratio = lengths.sum() / (num_steps * lengths)
-        token = rng.integers(lengths.sum())
-        step = np.searchsorted(lengths.cumsum(), token, side="right")
-        rows.append((lengths.sum(), num_steps, ratio[step], rng.choice(ratio)))
-    return pd.DataFrame(rows, columns=["num_tokens", "num_steps", "any_token", "any_step"])
-
-
-def margin_boundaries(num_steps: int) -> pd.DataFrame:
-    """Where each score begins to be right, under the one premise of `compare_margins`.
-
-    Args:
-        num_steps: K, at least 2.
-
-    Returns:
-        ``relative_length`` (fatal step over mean step), and the ``delta / eps`` above which GALP
-        (``galp``) and LALP (``lalp``) prefer the right response.
-    """
-    _check_at_least(2, num_steps=num_steps)
-    lengths = np.geomspace(0.1, min(10, num_steps), 61)
-    return pd.DataFrame(
-        {"relative_length": lengths, "galp": num_steps / lengths - 1, "lalp": num_steps - 1.0}
-    )
-
-
-# --- what the verdicts rest on ------------------------------------------------------------------
-
-
 def learner_errors(curves: dict[str, pd.DataFrame]) -> dict[tuple[str, str], float]:
     """Largest error of a trained learner, lambda above 0, by the curves' name and ``pairs``.
 
@@ -884,9 +590,7 @@ def learner_errors(curves: dict[str, pd.DataFrame]) -> dict[tuple[str, str], flo
     return worst
 
 
-def gaps_by_window(
-    gaps: dict[str, pd.DataFrame],
-) -> tuple[pd.DataFrame, float, pd.Series]:
+def gaps_by_window(gaps: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, float, pd.Series]:
     """How much chaining hops of the window's width beats asking directly, by kind of chain.
 
     Args:
@@ -902,26 +606,6 @@ def gaps_by_window(
     within = frame.loc[frame["distance"] <= frame["window"], "gap"].abs().max()
     cases = beyond.groupby(["kind", "lam", "window", "chain"])["gap"].mean().unstack("chain")
     return cases, within, beyond["gap"]
-
-
-def bound_errors(
-    checked: pd.DataFrame, tolerance: float, tight: str = "equality"
-) -> tuple[int, float, bool]:
-    """How random pairs of responses keep to their bound.
-
-    Args:
-        checked: From `check_fluency_trap` or `check_fatal_step`.
-        tolerance: Nats that count as rounding.
-        tight: The premise under which margin and bound are equal.
-
-    Returns:
-        Pairs below the bound; the largest distance from it under the tight premise, in nats;
-        whether every margin is above 0 where its bound is.
-    """
-    excess = checked["margin"] - checked["bound"]
-    signs = checked.loc[checked["bound"] > tolerance, "margin"] > 0
-    off = excess[checked["premise"] == tight].abs().max()
-    return int((excess < -tolerance).sum()), float(off), bool(signs.all())
 
 
 def bounded(error: float) -> str:

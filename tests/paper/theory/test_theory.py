@@ -17,7 +17,7 @@ from scipy import optimize, special
 matplotlib.use("Agg")
 
 from lalp.errors import InputError
-from lalp.paper.theory import plots, theory
+from lalp.paper.theory import margins, plots, theory
 from lalp.scoring.equations import average_log_prob, local_average_log_prob
 from tests.paper.verdict_cells import run_verdict_cells
 
@@ -376,24 +376,24 @@ def test_a_large_sample_nears_unlimited_data():
 
 def test_bounds_by_hand():
     # Nine style tokens of 0.1 against one logic token of 0.8.
-    assert theory.galp_margin_bound(10, 1, 0.1, 0.8) == pytest.approx(0.01)
-    assert theory.galp_margin_bound(10, 0, 0.1, 0.8) == pytest.approx(0.1)
-    assert theory.galp_margin_bound(10, 10, 0.1, 0.8) == pytest.approx(-0.8)
-    assert theory.fluency_boundary(0.1, 0.8) == pytest.approx(1 / 9)
-    assert theory.fluency_boundary(0.0, 0.8) == 0 and theory.fluency_boundary(0.1, 0.0) == 1
-    assert theory.lalp_margin_bound(5, 2.0) == pytest.approx(0.4)
-    assert theory.lalp_margin_bound(5, 2.0, 0.3) == pytest.approx(0.16)
-    assert theory.lalp_margin_bound(5, 2.0, 0.5) == pytest.approx(0)
-    assert theory.lalp_margin_bound(1, 2.0, 9.0) == pytest.approx(2.0)
+    assert margins.galp_margin_bound(10, 1, 0.1, 0.8) == pytest.approx(0.01)
+    assert margins.galp_margin_bound(10, 0, 0.1, 0.8) == pytest.approx(0.1)
+    assert margins.galp_margin_bound(10, 10, 0.1, 0.8) == pytest.approx(-0.8)
+    assert margins.fluency_boundary(0.1, 0.8) == pytest.approx(1 / 9)
+    assert margins.fluency_boundary(0.0, 0.8) == 0 and margins.fluency_boundary(0.1, 0.0) == 1
+    assert margins.lalp_margin_bound(5, 2.0) == pytest.approx(0.4)
+    assert margins.lalp_margin_bound(5, 2.0, 0.3) == pytest.approx(0.16)
+    assert margins.lalp_margin_bound(5, 2.0, 0.5) == pytest.approx(0)
+    assert margins.lalp_margin_bound(1, 2.0, 9.0) == pytest.approx(2.0)
 
 
 @steady
 @given(st.integers(1, 60), st.data(), st.floats(0.001, 5), st.floats(0.001, 5))
 def test_the_bound_is_positive_exactly_below_the_boundary(num_tokens, data, eps, delta):
     num_logic = data.draw(st.integers(0, num_tokens))
-    distance = num_logic / num_tokens - theory.fluency_boundary(eps, delta)
+    distance = num_logic / num_tokens - margins.fluency_boundary(eps, delta)
     if abs(distance) > 1e-9:
-        bound = theory.galp_margin_bound(num_tokens, num_logic, eps, delta)
+        bound = margins.galp_margin_bound(num_tokens, num_logic, eps, delta)
         assert (bound > 0) == (distance < 0)
 
 
@@ -408,7 +408,7 @@ def test_galp_of_any_pair_obeys_its_own_bound(tokens):
     if eps < 0 or delta < 0:
         return
     eps = 0.0 if logic.all() else eps
-    bound = theory.galp_margin_bound(len(tokens), int(logic.sum()), eps, delta)
+    bound = margins.galp_margin_bound(len(tokens), int(logic.sum()), eps, delta)
     assert average_log_prob(wrong) - average_log_prob(right) >= bound - 1e-9
 
 
@@ -421,30 +421,30 @@ steps = st.lists(
 @given(steps, st.data())
 def test_lalp_of_any_pair_obeys_its_own_bound(pairs, data):
     right, wrong = ([np.array(step)[:, side] for step in pairs] for side in (0, 1))
-    margins = np.array([r.mean() - w.mean() for r, w in zip(right, wrong, strict=True)])
+    each = np.array([r.mean() - w.mean() for r, w in zip(right, wrong, strict=True)])
     fatal = data.draw(st.integers(0, len(pairs) - 1))
-    delta = np.abs(np.delete(margins, fatal)).max(initial=0.0)
-    if margins[fatal] < 0:
+    delta = np.abs(np.delete(each, fatal)).max(initial=0.0)
+    if each[fatal] < 0:
         return
-    bound = theory.lalp_margin_bound(len(pairs), margins[fatal], delta)
+    bound = margins.lalp_margin_bound(len(pairs), each[fatal], delta)
     assert local_average_log_prob(right) - local_average_log_prob(wrong) >= bound - 1e-9
 
 
 def test_log_probabilities_with_a_given_difference_are_none_above_zero():
     difference = np.linspace(-5, 5, 101)
-    lower, upper = theory._with_difference(difference, np.random.default_rng(0))
+    lower, upper = margins._with_difference(difference, np.random.default_rng(0))
     assert upper - lower == pytest.approx(difference)
     assert (lower <= 0).all() and (upper <= 0).all()
 
 
 def test_random_instances_of_the_fluency_trap():
-    table = theory.check_fluency_trap(2_000, seed=1)
+    table = margins.check_fluency_trap(2_000, seed=1)
     excess = table["margin"] - table["bound"]
     tight = table["premise"] == "equality"
     assert tight.sum() == 1_000 and excess[tight].abs().max() < 1e-9
     assert excess.min() > -1e-9 and excess[~tight].median() > 0.1
     share = table["num_logic"] / table["num_tokens"]
-    below = share < theory.fluency_boundary(table["eps"], table["delta"])
+    below = share < margins.fluency_boundary(table["eps"], table["delta"])
     assert ((table["margin"] > 0) == below)[tight].all()
     # Sufficient, not necessary: with slack GALP is wrong above the boundary as well.
     assert (table["margin"] > 0)[below].all() and (table["margin"] > 0)[~below & ~tight].any()
@@ -452,7 +452,7 @@ def test_random_instances_of_the_fluency_trap():
 
 
 def test_random_instances_of_the_fatal_step():
-    table = theory.check_fatal_step(3_000, seed=1)
+    table = margins.check_fatal_step(3_000, seed=1)
     excess = (table["margin"] - table["bound"]).groupby(table["premise"])
     assert excess.size().to_dict() == {"equal steps": 1000, "equality": 1000, "slack": 1000}
     assert excess.min().min() > -1e-9
@@ -467,7 +467,7 @@ def test_margins_under_one_premise_equal_the_scores():
     difference = [np.full(2, delta), np.full(6, -eps), np.full(4, -eps)]
     wrong = [np.full(len(step), -2.0) for step in difference]
     right = [w + d for w, d in zip(wrong, difference, strict=True)]
-    galp, lalp = theory.compare_margins(3, 0.5, eps, delta)
+    galp, lalp = margins.compare_margins(3, 0.5, eps, delta)
     assert galp == pytest.approx(
         average_log_prob(np.concatenate(right)) - average_log_prob(np.concatenate(wrong))
     )
@@ -476,22 +476,22 @@ def test_margins_under_one_premise_equal_the_scores():
 
 
 def test_with_equal_steps_both_scores_have_the_same_margin():
-    galp, lalp = theory.compare_margins(20, 1.0, 0.2, np.array([1.0, 3.8, 9.0]))
+    galp, lalp = margins.compare_margins(20, 1.0, 0.2, np.array([1.0, 3.8, 9.0]))
     assert galp == pytest.approx(lalp) and lalp == pytest.approx([-0.14, 0, 0.26])
 
 
 def test_each_score_turns_right_at_its_boundary():
-    table = theory.margin_boundaries(20)
+    table = margins.margin_boundaries(20)
     lengths = table["relative_length"].to_numpy()
     for factor in (0.99, 1.01):
-        galp, _ = theory.compare_margins(20, lengths, 1.0, factor * table["galp"].to_numpy())
-        _, lalp = theory.compare_margins(20, lengths, 1.0, factor * table["lalp"].to_numpy())
+        galp, _ = margins.compare_margins(20, lengths, 1.0, factor * table["galp"].to_numpy())
+        _, lalp = margins.compare_margins(20, lengths, 1.0, factor * table["lalp"].to_numpy())
         assert ((galp > 0) == (factor > 1)).all() and ((lalp > 0) == (factor > 1)).all()
-    assert theory.margin_boundaries(2)["galp"].min() == pytest.approx(0)
+    assert margins.margin_boundaries(2)["galp"].min() == pytest.approx(0)
 
 
 def test_dilution_at_a_random_token_is_one_on_average():
-    table = theory.sample_dilution(4_000, seed=0)
+    table = margins.sample_dilution(4_000, seed=0)
     assert table["num_steps"].between(2, 100).all()
     assert table["any_token"].mean() == pytest.approx(1, abs=0.05)
     assert table["any_step"].mean() > 1.2
@@ -538,20 +538,20 @@ EVEN = theory.even_background(JOINT)
         (lambda: theory.chain_conditionals(JOINT, 3, 0), "hop"),
         (lambda: theory.reasoning_gap(CHAINS, [0.1, 0.0], [1]), "lambda must be above 0"),
         (lambda: theory.reasoning_gap(CHAINS, [0.1], [1], num_pairs=0), "num_pairs"),
-        (lambda: theory.galp_margin_bound(3, 4, 0.1, 0.1), "more logic tokens"),
-        (lambda: theory.galp_margin_bound(0, 0, 0.1, 0.1), "num_tokens"),
-        (lambda: theory.galp_margin_bound(3, 1, -0.1, 0.1), "eps"),
-        (lambda: theory.fluency_boundary(0.0, 0.0), "no boundary"),
-        (lambda: theory.lalp_margin_bound(0, 1.0), "num_steps"),
-        (lambda: theory.lalp_margin_bound(3, -1.0), "gamma"),
-        (lambda: theory.compare_margins(3, 3.5, 0.1, 0.1), "relative_length"),
-        (lambda: theory.compare_margins(3, 0.0, 0.1, 0.1), "relative_length"),
-        (lambda: theory.compare_margins(3, 1.0, -0.1, 0.1), "eps"),
-        (lambda: theory.margin_boundaries(1), "num_steps"),
-        (lambda: theory.sample_dilution(5, 0, max_steps=1), "max_steps"),
+        (lambda: margins.galp_margin_bound(3, 4, 0.1, 0.1), "more logic tokens"),
+        (lambda: margins.galp_margin_bound(0, 0, 0.1, 0.1), "num_tokens"),
+        (lambda: margins.galp_margin_bound(3, 1, -0.1, 0.1), "eps"),
+        (lambda: margins.fluency_boundary(0.0, 0.0), "no boundary"),
+        (lambda: margins.lalp_margin_bound(0, 1.0), "num_steps"),
+        (lambda: margins.lalp_margin_bound(3, -1.0), "gamma"),
+        (lambda: margins.compare_margins(3, 3.5, 0.1, 0.1), "relative_length"),
+        (lambda: margins.compare_margins(3, 0.0, 0.1, 0.1), "relative_length"),
+        (lambda: margins.compare_margins(3, 1.0, -0.1, 0.1), "eps"),
+        (lambda: margins.margin_boundaries(1), "num_steps"),
+        (lambda: margins.sample_dilution(5, 0, max_steps=1), "max_steps"),
         (lambda: theory.check_minimizer(5, 1, 0), "num_others"),
-        (lambda: theory.check_fluency_trap(0, 0), "num_instances"),
-        (lambda: theory.check_fatal_step(0, 0), "num_instances"),
+        (lambda: margins.check_fluency_trap(0, 0), "num_instances"),
+        (lambda: margins.check_fatal_step(0, 0), "num_instances"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, message):
@@ -585,9 +585,9 @@ def checks() -> dict:
             kind: theory.reasoning_gap(chain, [0.1], [1, 2, 3])
             for kind, chain in {"random": chains, "deterministic": still}.items()
         },
-        "trap": theory.check_fluency_trap(400, seed=0),
-        "fatal": theory.check_fatal_step(600, seed=0),
-        "dilution": theory.sample_dilution(2_000, seed=0),
+        "trap": margins.check_fluency_trap(400, seed=0),
+        "fatal": margins.check_fatal_step(600, seed=0),
+        "dilution": margins.sample_dilution(2_000, seed=0),
     }
 
 
@@ -664,7 +664,7 @@ def test_figures_have_labelled_panels(checks):
         assert len(figure.axes) == panels
         assert all(axis.lines for axis in figure.axes)
     trap = plots.plot_fluency_trap(checks["trap"])
-    fatal = plots.plot_fatal_step(theory.margin_boundaries(20), checks["dilution"])
+    fatal = plots.plot_fatal_step(margins.margin_boundaries(20), checks["dilution"])
     for figure in (trap, fatal):
         assert len(figure.axes) == 2 and all(axis.get_xlabel() for axis in figure.axes)
     matplotlib.pyplot.close("all")
