@@ -122,7 +122,7 @@ def build_dir() -> Path:
 
 
 def fingerprint(*parts: str, root: Path = Path(__file__).parent) -> str:
-    """Short hash of the code of whole packages or modules, such as ``"scoring"``.
+    """Short hash of the code and data of whole packages or modules, such as ``"scoring"``.
 
     What is stored under it is computed anew when the code changes. Comments, docstrings and layout
     do not count. ``root`` is the folder of the package `lalp`.
@@ -130,14 +130,18 @@ def fingerprint(*parts: str, root: Path = Path(__file__).parent) -> str:
     digests = {}
     for part in parts:
         path = root.joinpath(*part.split("."))
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
-            digests[file.relative_to(root).as_posix()] = _code(file)
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path.with_suffix(".py")]:
+            if file.suffix in (".py", ".yaml"):
+                digests[file.relative_to(root).as_posix()] = _code(file)
     return digest(digests)
 
 
 def _code(path: Path) -> str:
-    """What Python reads of a file: its syntax tree without docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """What Python reads of a file: its syntax tree without docstrings; data as it is."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return text
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_docstring(body[0]):

@@ -75,8 +75,8 @@ def test_a_copy_has_the_same_fingerprint(copy):
     [
         path.relative_to(PACKAGE)
         for package in ("scoring", "students", "steps")
-        for path in sorted((PACKAGE / package).rglob("*.py"))
-        if path.name != "__init__.py"
+        for path in sorted((PACKAGE / package).rglob("*"))
+        if path.suffix in (".py", ".yaml") and path.name != "__init__.py"
     ],
     ids=str,
 )
@@ -84,7 +84,10 @@ def test_an_edit_in_scoring_or_students_makes_scores_and_arms_stale(copy, path):
     before = [fingerprint(*parts, root=copy) for parts in (shards.CODE_PARTS, grid.ARM_CODE_PARTS)]
     source = (copy / path).read_text(encoding="utf-8")
     try:
-        (copy / path).write_text(source + "\nEDITED = 1\n", encoding="utf-8")
+        (copy / path).write_text(
+            source + ("\nEDITED = 1\n" if path.suffix == ".py" else "\nedited: 1\n"),
+            encoding="utf-8",
+        )
         after = [
             fingerprint(*parts, root=copy) for parts in (shards.CODE_PARTS, grid.ARM_CODE_PARTS)
         ]

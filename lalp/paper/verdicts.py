@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lalp.errors import InputError
-from lalp.files import build_dir
+from lalp.files import atomic_path, build_dir
 from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
 VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scale", "not run")
@@ -104,6 +104,20 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Verdicts as a table, one row each, in the given order."""
     columns = [field.name for field in fields(Verdict)]
     return pd.DataFrame([asdict(verdict) for verdict in verdicts], columns=columns)
+
+
+def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> pd.DataFrame:
+    """Keep a notebook's verdicts for `09_paper_vs_run`; returns them as a table.
+
+    Args:
+        verdicts: In the order to show.
+        notebook: Its name without suffix, for example ``01_coverage``.
+        profile: The run's profile.
+    """
+    table = verdict_table(verdicts)
+    with atomic_path(build_dir() / profile / "verdicts" / f"{notebook}.json") as temporary:
+        table.to_json(temporary, orient="records", indent=1)
+    return table.drop(columns="where")
 
 
 # The notebook that collects what the others say.

@@ -11,7 +11,6 @@ import pytest
 
 from lalp.errors import InputError
 from lalp.paper import verdicts as paper_verdicts
-from lalp.paper.champ import pool
 from lalp.paper.figures import FULL_WIDTH, use_style
 from lalp.paper.tables import FIGURES, TABLES
 from lalp.paper.verdict_figure import plot_verdicts
@@ -65,10 +64,10 @@ def project(tmp_path, monkeypatch):
 
 
 def test_verdicts_are_collected_in_the_notebooks_order(project):
-    pool.save_verdicts([said("later", "not run")], "04_selection", "cpu")
-    pool.save_verdicts([said("first"), said("second", where="Fig. 2")], "00_pool", "cpu")
-    pool.save_verdicts([said("other profile")], "01_coverage", "smoke")
-    pool.save_verdicts([said("of a notebook that is gone")], "02_gone", "cpu")
+    save_verdicts([said("later", "not run")], "04_selection", "cpu")
+    save_verdicts([said("first"), said("second", where="Fig. 2")], "00_pool", "cpu")
+    save_verdicts([said("other profile")], "01_coverage", "smoke")
+    save_verdicts([said("of a notebook that is gone")], "02_gone", "cpu")
     table = paper_verdicts.collect_verdicts("cpu")
     assert table.index.tolist() == [1, 2, 3]
     assert table["claim"].tolist() == ["first", "second", "later"]
@@ -85,7 +84,7 @@ def test_verdicts_are_collected_in_the_notebooks_order(project):
 
 
 def test_notebooks_that_have_not_run_are_listed_with_a_command(project):
-    pool.save_verdicts([said("a")], "00_pool", "smoke")
+    save_verdicts([said("a")], "00_pool", "smoke")
     missing = paper_verdicts.missing_verdicts("smoke")
     assert missing["notebook"].tolist() == ["01_coverage", "04_selection"]
     assert missing.iloc[0, 1] == "make PROFILE=smoke build/smoke/notebooks/01_coverage.ipynb"
@@ -102,7 +101,7 @@ def test_nothing_has_run(project):
 
 
 def test_a_notebook_without_verdicts_is_not_missing(project):
-    pool.save_verdicts([], "00_pool", "cpu")
+    save_verdicts([], "00_pool", "cpu")
     assert "00_pool" not in paper_verdicts.missing_verdicts("cpu")["notebook"].tolist()
     assert paper_verdicts.collect_verdicts("cpu").empty
 
@@ -120,7 +119,7 @@ def test_a_broken_file_of_verdicts_is_refused_by_name(project, content):
 
 
 def test_an_unknown_kind_of_verdict_is_refused(project):
-    pool.save_verdicts([said("a")], "00_pool", "cpu")
+    save_verdicts([said("a")], "00_pool", "cpu")
     path = project / "build" / "cpu" / "verdicts" / "00_pool.json"
     path.write_text(path.read_text().replace('"holds"', '"perhaps"'))
     with pytest.raises(InputError, match=r"00_pool\.json.*'perhaps' is no verdict"):

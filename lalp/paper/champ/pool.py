@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
-from lalp.files import atomic_path, build_dir
+from lalp.files import build_dir
 from lalp.paper.champ.champ import champ_pool, pick_candidates, teacher_accuracy
 from lalp.paper.profiles import Profile
-from lalp.paper.verdicts import Verdict, verdict_table
 from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
 from lalp.scoring.groups import group_responses, make_tasks
@@ -70,17 +67,3 @@ def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
         for group in group_responses(pool, tokenizer, profile.splitter)
         for response, task in zip(group.responses, make_tasks(group, tokenizer, limit), strict=True)
     )
-
-
-def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> pd.DataFrame:
-    """Keep a notebook's verdicts for `09_paper_vs_run`; returns them as a table.
-
-    Args:
-        verdicts: In the order to show.
-        notebook: Its name without suffix, for example ``01_coverage``.
-        profile: The run's profile.
-    """
-    table = verdict_table(verdicts)
-    with atomic_path(build_dir() / profile / "verdicts" / f"{notebook}.json") as temporary:
-        table.to_json(temporary, orient="records", indent=1)
-    return table.drop(columns="where")

@@ -14,7 +14,7 @@ from lalp.paper.arms import measure
 from lalp.paper.arms.grid import ArmResults, load_results, save_results
 from lalp.paper.profiles import load_profile
 from lalp.paper.verdicts import cited_items
-from tests.paper.verdict_cells import run_verdict_cells
+from tests.paper.verdict_cells import verdict_cells_table
 
 DRAWS = {"num_resamples": 400, "seed": 0}
 
@@ -226,7 +226,7 @@ ALIKE = results_of({}, {}, {name: 6 for names in NAMES.values() for name in name
 
 def said(notebook: str, results: ArmResults) -> list[str]:
     options = {"num_resamples": 200, "seed": 0}
-    found = run_verdict_cells(
+    found = verdict_cells_table(
         notebook,
         results=results,
         longer=results,

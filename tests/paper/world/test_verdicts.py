@@ -13,7 +13,7 @@ from lalp.paper.verdicts import cited_items
 from lalp.paper.world import __main__, measure
 from lalp.paper.world.settings import TEACHERS_BY_NAME, load_study
 from lalp.paper.world.study import _EMPTY, WorldResults, load_results, save_results
-from tests.paper.verdict_cells import run_verdict_cells
+from tests.paper.verdict_cells import verdict_cells_table
 from tests.paper.world.test_measure import map_tables, study_tables
 
 
@@ -41,7 +41,7 @@ MAP = results(map_tables(1, 60), "long")  # too little to decide anything
 
 
 def say(live: WorldResults, longer: WorldResults, long_map: WorldResults = MAP) -> pd.DataFrame:
-    return run_verdict_cells("08_step_world", live=live, longer=longer, long_map=long_map)
+    return verdict_cells_table("08_step_world", live=live, longer=longer, long_map=long_map)
 
 
 def verdicts(*runs: WorldResults) -> dict[str, str]:
