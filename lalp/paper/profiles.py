@@ -39,7 +39,7 @@ class Profile:
         coverage_prompts: Prompts embedded at most for the coverage analysis.
         num_resamples: Bootstrap resamples.
         sft_prompts: Prompts whose selected responses students are fine-tuned on, at most.
-        sft_rules: Rules that select them (`lalp.paper.arms.grid.plan_arms`).
+        sft_rules: Rules that select them (`lalp.paper.arms.plan.plan_arms`).
         sft_groups: Comparisons run: rules, equal tokens, thirds, windows, teachers.
         sft_windows: Windows whose LALP selections are compared (Fig. 9).
         sft_teachers: Teachers whose responses are cut into thirds by GALP (Table 1).
