@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lalp.files import fingerprint
+from lalp.errors import InputError
+from lalp.files import fingerprint, locked
 from lalp.paper.arms import grid
 from lalp.scoring import shards
 
@@ -94,3 +95,12 @@ def test_an_edit_in_scoring_or_students_makes_scores_and_arms_stale(copy, path):
     finally:
         (copy / path).write_text(source, encoding="utf-8")
     assert all(new != old for new, old in zip(after, before, strict=True))
+
+
+def test_a_taken_lock_is_refused_and_free_again_afterwards(tmp_path):
+    path = tmp_path / "folder" / "lock"
+    first, second = locked(path, "busy: wait"), locked(path, "busy: wait")
+    with first, pytest.raises(InputError, match="busy: wait"), second:
+        pass
+    with locked(path, "busy: wait"):
+        assert path.exists()

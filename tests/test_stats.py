@@ -1,4 +1,4 @@
-"""The bootstrap interval of a mean."""
+"""Intervals, by hand and by scipy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from lalp import stats as lalp_stats
-from lalp.stats import mean_interval
+from lalp.stats import mean_interval, percentile_interval, t_interval, wilson_interval
 
 
 def test_two_values_give_the_ends():
@@ -42,3 +42,32 @@ def test_batches_change_nothing(monkeypatch):
     whole = mean_interval(values, 300, 0)
     monkeypatch.setattr(lalp_stats, "_BATCH_NUMBERS", 100)
     assert mean_interval(values, 300, 0) == pytest.approx(whole)
+
+
+def test_the_t_interval_of_two_values_is_wide():
+    found = t_interval([0.2, 0.4, math.nan])
+    # Half the width is t(0.975, 1) = 12.7062 standard errors, and one of them is 0.1.
+    assert (found.value, found.num_units) == (pytest.approx(0.3), 2)
+    assert (found.high - found.low) / 0.2 == pytest.approx(12.7062)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([0.5, 0.5], (0.5, 0.5, 0.5)), ([0.5], (0.5, math.nan, math.nan)), ([], (math.nan,) * 3)],
+)
+def test_the_t_interval_where_nothing_varies_or_is_known(values, expected):
+    found = t_interval(values)
+    assert (found.value, found.low, found.high) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 8), (3, 10), (8, 8)])
+def test_wilsons_interval_is_scipys(successes, trials):
+    expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+    found = wilson_interval(successes / trials, trials)
+    assert found == pytest.approx((expected.low, expected.high))
+
+
+def test_undefined_resamples_do_not_count_and_one_unit_has_no_interval():
+    draws = np.array([[1.0], [math.nan], [3.0]])
+    assert percentile_interval(draws, 2, level=0.5).tolist() == [[1.5], [2.5]]
+    assert np.isnan(percentile_interval(draws, 1)).all()
