@@ -28,9 +28,8 @@ def select_random_matched(
 
     Covers the prompts of ``like`` and takes exactly as many responses of each teacher. A difference
     between students trained on the two is then due to which responses were chosen, not to how many
-    came from which teacher. Teachers are assigned to prompts uniformly among all assignments that
-    keep these numbers and give no prompt a teacher without a candidate for it (see
-    ``_assign_teachers``); then one candidate of that teacher is drawn.
+    came from which teacher. The assignment of teachers to prompts is uniform among all that keep
+    these numbers and have a candidate everywhere, and so is the draw of one candidate.
 
     Args:
         scores: The table that ``like`` was selected from. Filter it first if the control should
@@ -39,7 +38,7 @@ def select_random_matched(
         seed: For the assignment and for the draws within a teacher.
 
     Returns:
-        As ``select``.
+        As `select`.
 
     Raises:
         InputError: If ``like`` is not a selection from ``scores``.
@@ -85,44 +84,36 @@ def _assign_teachers(
     """Random assignment of teachers to prompts, same number per teacher, available ones only.
 
     Counting such assignments is as hard as a permanent, so this is a Markov chain whose stationary
-    distribution is uniform. Two assignments with equal counts differ by cycles of teachers (prompt
-    1 goes from A to B, prompt 2 from B to C, prompt 3 from C to A), and exchanges between two
-    teachers cannot always break up a longer cycle; moves of both kinds reach everything. (Optimal
-    assignment under random costs would be feasible too, but is not uniform.) Shuffling among
-    prompts with the same available teachers comes first: it makes the result exactly uniform where
-    every teacher has a candidate for every prompt, and always among such prompts.
+    distribution is uniform. (An optimal assignment under random costs would not be uniform.)
     """
     teacher_of = teacher_of.copy()
+    # The result is exactly uniform among prompts with the same teachers, whatever the chain does.
     _, alike = np.unique(available, axis=0, return_inverse=True)
     for group in range(alike.max() + 1):
         members = np.flatnonzero(alike.ravel() == group)
         teacher_of[members] = generator.permutation(teacher_of[members])
     for _ in range(_MOVES_PER_TEACHER * available.shape[1]):
-        _exchange_pair(available, teacher_of, generator)
-        _rotate_cycle(available, teacher_of, generator)
+        _move(available, teacher_of, generator)
     return teacher_of
 
 
-def _exchange_pair(
+def _move(
     available: Bool[np.ndarray, "prompts teachers"],
     teacher_of: Int[np.ndarray, " prompts"],
     generator: np.random.Generator,
 ) -> None:
-    """Shuffle two random teachers among their prompts that can have either (a Gibbs step)."""
-    if available.shape[1] < 2:
+    """Shuffle two teachers (a Gibbs step), then rotate three or more (a Metropolis step).
+
+    Two assignments with equal counts differ by cycles of teachers: prompt 1 goes from A to B,
+    prompt 2 from B to C, prompt 3 from C to A. Exchanges between two teachers cannot always break
+    up such a cycle; both kinds of move together reach every assignment.
+    """
+    num_teachers = available.shape[1]
+    if num_teachers < 2:
         return
-    pair = generator.permutation(available.shape[1])[:2]
+    pair = generator.permutation(num_teachers)[:2]
     free = np.flatnonzero(np.isin(teacher_of, pair) & available[:, pair].all(axis=1))
     teacher_of[free] = generator.permutation(teacher_of[free])
-
-
-def _rotate_cycle(
-    available: Bool[np.ndarray, "prompts teachers"],
-    teacher_of: Int[np.ndarray, " prompts"],
-    generator: np.random.Generator,
-) -> None:
-    """Move one prompt each along a random cycle of three or more teachers (a Metropolis step)."""
-    num_teachers = available.shape[1]
     if num_teachers < 3:
         return
     # Long cycles are rarely possible, but every length must be: geometric.

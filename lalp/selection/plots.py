@@ -9,8 +9,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from lalp.scoring.columns import GALP, column_window
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Widths of a README column and of half of it, in inches.
@@ -30,36 +31,32 @@ def score_label(column: str) -> str:
         >>> score_label("lalp@4")
         'LALP, w = 4'
     """
-    return "GALP" if column == "galp" else f"LALP, w = {column[5:]}"
+    return "GALP" if column == GALP else f"LALP, w = {column_window(column)}"
 
 
 def means_by_window(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One table of several rankings, for `plot_window_sweep`.
+    """One table of what `rank_teachers` returns by score column, for `plot_window_sweep`.
 
-    Args:
-        rankings: What `rank_teachers` returns, by score column, from the smallest window up.
-
-    Returns:
-        The rankings' rows below each other, and in ``window`` what the score sees: ``4``, ``25%``,
-        ..., or ``GALP``.
+    ``window`` says what the score of a row sees: ``4``, ``25%``, ..., or ``GALP``.
 
     Example:
         >>> means_by_window({"lalp@4": pd.DataFrame({"teacher": ["Ada"]})})["window"].tolist()
         ['4']
     """
     tables = [
-        table.assign(window="GALP" if column == "galp" else column.removeprefix("lalp@"))
-        for column, table in rankings.items()
+        table.assign(window=column_window(column) or "GALP") for column, table in rankings.items()
     ]
     return pd.concat(tables, ignore_index=True)
 
 
 def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
-    """GALP against LALP per response, coloured by teacher.
+    """GALP against a LALP column of a score table, a point per response, coloured by teacher.
 
-    Args:
-        frame: A score table.
-        column: Its LALP column, such as ``lalp@4``.
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> figure = plot_scores(example_scores(), "lalp@4")
+        >>> figure.axes[0].get_ylabel()
+        'LALP, window 4 (nats per token)'
     """
     colors = teacher_colors(frame["teacher"].unique())
     # JointGrid lays itself out, and says so if another layout is set.
@@ -72,7 +69,9 @@ def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
     grid.ax_joint.plot([low, high], [low, high], color="0.5", lw=1, ls="--", zorder=0)
     grid.ax_joint.set(xlim=(low, high), ylim=(low, high))
     grid.ax_joint.locator_params(nbins=5)
-    grid.set_axis_labels("GALP (nats per token)", f"LALP, window {column[5:]} (nats per token)")
+    grid.set_axis_labels(
+        "GALP (nats per token)", f"LALP, window {column_window(column)} (nats per token)"
+    )
     grid.ax_joint.legend(title="", fontsize="small")
     grid.figure.tight_layout()
     return grid.figure
@@ -81,8 +80,7 @@ def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
 def plot_teacher_means(rankings: dict[str, pd.DataFrame]) -> Figure:
     """Mean score and interval per teacher, a panel per score (paper, Fig. 1 and Table 2).
 
-    Args:
-        rankings: What `rank_teachers` returns, by score column.
+    ``rankings`` is what `rank_teachers` returns, by score column.
 
     Example:
         >>> means = {"teacher": ["Bob", "Ada"], "mean": [-1.0, -2.0], "rank": [1, 2]}
@@ -93,48 +91,36 @@ def plot_teacher_means(rankings: dict[str, pd.DataFrame]) -> Figure:
     """
     teachers = sorted(next(iter(rankings.values()))["teacher"])
     colors = teacher_colors(teachers)
-    fig, axes = plt.subplots(
-        1,
-        len(rankings),
-        figsize=(FULL_WIDTH, 3.2),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    size = {"figsize": (FULL_WIDTH, 3.2), "layout": "constrained"}
+    fig, axes = plt.subplots(1, len(rankings), sharey=True, squeeze=False, **size)
     for axis, (column, table) in zip(axes[0], rankings.items(), strict=True):
-        table = table.set_index("teacher").loc[teachers]
-        for place, (teacher, row) in enumerate(table.iterrows()):
-            _draw_interval(axis, row, place, colors[teacher])
+        for row in table.itertuples():
+            place, color = teachers.index(row.teacher), colors[row.teacher]
+            axis.plot([row.low, row.high], [place, place], color=color, lw=2)
+            axis.plot(row.mean, place, "o", color=color)
+            above = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+            axis.annotate(f"{row.rank:.0f}", (row.mean, place), fontsize="small", **above)
         axis.set_title(score_label(column), fontsize="medium")
         axis.set_yticks(range(len(teachers)), teachers)
         axis.margins(y=0.2)
         low, high = axis.get_xlim()
         axis.set_xticks(sorted({round(low + share * (high - low), 1) for share in (0.25, 0.75)}))
-    fig.supxlabel(
-        "mean score (nats per token), 95 % interval over prompts; 1 = highest", fontsize="medium"
-    )
+    title = "mean score (nats per token), 95 % interval over prompts; 1 = highest"
+    fig.supxlabel(title, fontsize="medium")
     return fig
-
-
-def _draw_interval(axis: Axes, row: pd.Series, place: int, color: tuple) -> None:
-    axis.plot([row["low"], row["high"]], [place, place], color=color, lw=2)
-    axis.plot(row["mean"], place, "o", color=color)
-    axis.annotate(
-        f"{row['rank']:.0f}",
-        (row["mean"], place),
-        xytext=(0, 7),
-        textcoords="offset points",
-        ha="center",
-        fontsize="small",
-    )
 
 
 def plot_window_sweep(means: pd.DataFrame) -> Figure:
     """Teacher means as the window grows from a few steps to the full prefix (paper, Fig. 3).
 
-    Args:
-        means: From `means_by_window`: ``window`` (label, in order), ``teacher``, ``mean``, ``low``,
-            ``high``, ``rank``.
+    ``means`` is from `means_by_window`; its windows are drawn in the order of the table.
+
+    Example:
+        >>> ranking = {"teacher": ["Ada"], "mean": [-1.0], "low": [-2.0], "high": [-0.5]}
+        >>> rankings = {name: pd.DataFrame(ranking).assign(rank=1) for name in ("lalp@4", "galp")}
+        >>> figure = plot_window_sweep(means_by_window(rankings))
+        >>> [text.get_text() for text in figure.axes[0].get_xticklabels()]
+        ['4', 'GALP']
     """
     colors = teacher_colors(means["teacher"].unique())
     labels = list(dict.fromkeys(means["window"]))
@@ -145,17 +131,15 @@ def plot_window_sweep(means: pd.DataFrame) -> Figure:
         places = [labels.index(window) for window in table["window"]]
         moved = [place + 0.06 * (shift - 1.5) for place in places]
         errors = [table["mean"] - table["low"], table["high"] - table["mean"]]
-        left.errorbar(
-            moved, table["mean"], yerr=errors, color=colors[teacher], marker="o", ms=4, capsize=2
-        )
-        right.plot(places, table["rank"], color=colors[teacher], marker="o", label=teacher, lw=2)
+        style = {"color": colors[teacher], "marker": "o"}
+        left.errorbar(moved, table["mean"], yerr=errors, ms=4, capsize=2, **style)
+        right.plot(places, table["rank"], label=teacher, lw=2, **style)
     left.set(ylabel="mean score (nats per token)")
     right.set(ylabel="rank (1 = highest)", yticks=sorted(means["rank"].unique().astype(int)))
     right.invert_yaxis()
     for axis in (left, right):
         axis.set_xticks(range(len(labels)), labels, rotation=35, ha="right")
         axis.set_xlabel(title)
-    fig.legend(
-        *right.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small"
-    )
+    handles = right.get_legend_handles_labels()
+    fig.legend(*handles, loc="outside upper center", ncols=4, fontsize="small")
     return fig

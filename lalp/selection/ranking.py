@@ -13,6 +13,7 @@ from scipy import stats
 from lalp.errors import InputError
 from lalp.selection.table import TIE_NATS, candidates, check_table, id_order, score_values
 from lalp.stats import (
+    Estimate,
     bootstrap_means,
     check_count,
     chunks,
@@ -32,25 +33,17 @@ def rank_teachers(
 ) -> pd.DataFrame:
     """Mean score per teacher over the same prompts, highest first (paper, Fig. 1 and Table 2).
 
-    Only prompts where every teacher has a scored candidate count, each of them equally: several
-    responses of one teacher to one prompt are averaged first. Percentile bootstrap over prompts,
-    all teachers resampled with the same prompts. The intervals of two teachers can overlap although
-    their order is clear, since hard prompts are hard for both: see ``teacher_differences``.
-
-    Args:
-        scores: One row per response.
-        column: Score column, such as ``galp`` or ``lalp@4``.
-        level: Coverage of the interval, which is too narrow with fewer than about 30 prompts and
-            NaN with one.
-        num_resamples: Bootstrap resamples.
-        seed: For the bootstrap.
+    Only prompts where every teacher has a scored candidate count, and all of them equally: the
+    responses of one teacher to one prompt are averaged first. The percentile bootstrap draws the
+    same prompts for all teachers. The intervals of two teachers can overlap although their order is
+    clear, since hard prompts are hard for both: see `teacher_differences`.
 
     Returns:
-        One row per teacher: ``teacher``, ``mean``, ``low``, ``high`` (nats), ``rank`` (1 = highest;
-        equal means share a rank), ``p_top`` (share of resamples in which this teacher is first) and
-        ``num_responses`` (averaged into the mean). ``attrs["num_prompts"]`` is the number of shared
-        prompts, ``attrs["prompts_by_teacher"]`` the number each teacher has a scored candidate for,
-        ``attrs["left_out"]`` counts responses and prompts left out, by reason.
+        One row per teacher: ``teacher``, ``mean``, ``low``, ``high`` (nats; the interval is too
+        narrow below about 30 prompts), ``rank`` (1 = highest; equal means share a rank), ``p_top``
+        (share of resamples in which this teacher is first) and ``num_responses``.
+        ``attrs["num_prompts"]`` counts the shared prompts, ``attrs["prompts_by_teacher"]`` those
+        with a scored candidate of a teacher, ``attrs["left_out"]`` what was left out, by reason.
 
     Raises:
         InputError: If the column does not exist or no prompt is shared by all teachers.
@@ -66,17 +59,13 @@ def rank_teachers(
     means = shared.values[0].mean(axis=0)
     resampled = bootstrap_means(shared.values, num_resamples, seed)[:, 0]
     low, high = percentile_interval(resampled, shared.num_prompts, level)
-    ranking = pd.DataFrame(
-        {
-            "teacher": shared.teachers,
-            "mean": means,
-            "low": low,
-            "high": high,
-            "rank": _ranks(means),
-            "p_top": _top_shares(resampled) if shared.num_prompts > 1 else np.nan,
-            "num_responses": shared.num_responses,
-        }
-    )
+    is_top = resampled >= resampled.max(axis=1, keepdims=True) - TIE_NATS
+    # Teachers that tie divide a resample.
+    top_shares = (is_top / is_top.sum(axis=1, keepdims=True)).mean(axis=0)
+    ranking = pd.DataFrame({"teacher": shared.teachers, "mean": means, "low": low, "high": high})
+    ranking["rank"] = _ranks(means)
+    ranking["p_top"] = top_shares if shared.num_prompts > 1 else np.nan
+    ranking["num_responses"] = shared.num_responses
     # Teachers stand by name already, and the sort is stable: equal ranks stay in that order.
     return shared.annotate(ranking.sort_values("rank", kind="stable", ignore_index=True))
 
@@ -91,17 +80,13 @@ def teacher_differences(
 ) -> pd.DataFrame:
     """Difference of means for each pair of teachers: which part of a ranking is resolved.
 
-    Paired bootstrap: both teachers are resampled with the same prompts, so what makes a prompt easy
-    or hard for both cancels. The level holds for each pair, not for all pairs at once. Arguments
-    and resamples are those of ``rank_teachers``.
+    The bootstrap is paired, so what makes a prompt easy or hard for both teachers cancels. The
+    level holds for each pair, not for all pairs at once.
 
     Returns:
         One row per pair, in order of rank: ``higher``, ``lower``, ``difference`` (nats, at least
         0), ``low``, ``high``, and ``resolved`` (the interval excludes 0). Empty for one teacher.
-        ``attrs`` as for ``rank_teachers``.
-
-    Raises:
-        InputError: As ``rank_teachers``.
+        ``attrs`` and errors are those of `rank_teachers`.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -117,35 +102,24 @@ def teacher_differences(
     resampled = bootstrap_means(shared.values, num_resamples, seed)[:, 0]
     gaps = resampled[:, higher] - resampled[:, lower]
     ends = percentile_interval(gaps, shared.num_prompts, level)
-    low, high = ends.reshape(2, -1)  # one teacher has no pairs, and numpy then gives one axis only
     names = np.asarray(shared.teachers, dtype=object)
-    differences = pd.DataFrame(
-        {
-            "higher": names[higher],
-            "lower": names[lower],
-            # Teachers that tie stand by name, and may differ by a rounding error below 0.
-            "difference": np.maximum(means[higher] - means[lower], 0.0),
-            "low": low,
-            "high": high,
-            "resolved": low > TIE_NATS,
-        }
-    )
-    return shared.annotate(differences)
+    pairs = pd.DataFrame({"higher": names[higher], "lower": names[lower]})
+    # Teachers that tie stand by name, and may differ by a rounding error below 0.
+    pairs["difference"] = np.maximum(means[higher] - means[lower], 0.0)
+    # One teacher has no pairs, and numpy then gives one axis only.
+    pairs["low"], pairs["high"] = ends.reshape(2, -1)
+    return shared.annotate(pairs.assign(resolved=pairs["low"] > TIE_NATS))
 
 
 def compare_rankings(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Kendall tau (b) between the teacher rankings under each pair of score columns (Fig. 3).
 
-    All columns are averaged over the same responses, those scored under every column, so a low
-    value is due to the scores and not to what they could be computed on.
+    All columns are averaged over the responses scored under every column, so a low value is due to
+    the scores and not to what they could be computed on.
 
     Returns:
-        Square table, 1 = same order, -1 = opposite; NaN where all teachers tie. ``attrs`` as for
-        ``rank_teachers``.
-
-    Raises:
-        InputError: If a column does not exist, no prompt is shared by all teachers, or there is
-            only one teacher.
+        Square table, 1 = same order, -1 = opposite; NaN where all teachers tie. ``attrs`` and
+        errors are those of `rank_teachers`; a single teacher is an error too.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -161,16 +135,6 @@ def compare_rankings(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
     return shared.annotate(pd.DataFrame(taus, index=names, columns=names, dtype=float))
 
 
-@dataclass(frozen=True)
-class TauInterval:
-    """Kendall tau between two teacher rankings, with its bootstrap interval over prompts."""
-
-    tau: float
-    low: float
-    high: float
-    num_prompts: int
-
-
 def tau_interval(
     scores: pd.DataFrame,
     column_a: str,
@@ -179,18 +143,16 @@ def tau_interval(
     level: float = 0.95,
     num_resamples: int = 2000,
     seed: int = 0,
-) -> TauInterval:
+) -> Estimate:
     """Kendall tau between the teacher rankings under two columns, with a bootstrap interval.
 
     Both rankings are resampled with the same prompts. A resample in which all teachers tie under
     one column counts as tau 0. With few teachers tau takes few values, and so do its bounds.
-
-    Raises:
-        InputError: As ``compare_rankings``.
+    Errors are those of `compare_rankings`.
 
     Example:
         >>> from lalp.selection.table import example_scores
-        >>> round(tau_interval(example_scores(), "galp", "lalp@4").tau, 1)
+        >>> round(tau_interval(example_scores(), "galp", "lalp@4").value, 1)
         -1.0
     """
     shared = _shared_means(scores, [column_a, column_b]).need_two_teachers()
@@ -199,7 +161,7 @@ def tau_interval(
     taus = _taus(_pair_signs(resampled[:, 0]), _pair_signs(resampled[:, 1]))
     low, high = percentile_interval(taus, shared.num_prompts, level)
     tau = stats.kendalltau(_ranks(means[0]), _ranks(means[1])).statistic
-    return TauInterval(float(tau), float(low), float(high), shared.num_prompts)
+    return Estimate(float(tau), float(low), float(high), shared.num_prompts)
 
 
 def prompts_enough(
@@ -212,27 +174,26 @@ def prompts_enough(
 ) -> pd.DataFrame:
     """How often fewer prompts give the teacher order of all shared prompts (paper, Sec. 7.1).
 
-    For each size, ``num_draws`` subsets are drawn without replacement; a draw's subset of one size
-    lies within its subset of the next. At the full number every share is 1 by construction: this
-    tells how many prompts suffice to find this pool's order, not whether that order would hold for
-    other prompts (for that, see ``teacher_differences``).
+    Every draw is an order of the prompts, and its first ones are a subset of each size. At the full
+    number every share is 1 by construction: this tells how many prompts suffice to find this pool's
+    order, not whether that order would hold for other prompts (for that, see
+    `teacher_differences`).
 
     Args:
         scores: One row per response.
         column: Score column.
         sizes: Numbers of prompts; default 1, 2, 5, 10, 20, 50, ... and all.
         num_draws: Subsets per size.
-        seed: For the subsets; what is found at one size does not depend on the others asked for.
+        seed: What is found at one size does not depend on the others asked for.
 
     Returns:
         One row per size: ``num_prompts``, ``order_share`` (the full order is found exactly),
         ``top_share`` (the top teacher is), both with a 95 % Wilson interval (``order_low``,
         ``order_high``, ``top_low``, ``top_high``), and ``mean_tau`` (Kendall tau with the full
-        order; 0 for a draw in which all teachers tie). ``attrs`` as for ``rank_teachers``.
+        order; 0 for a draw in which all teachers tie). ``attrs`` as for `rank_teachers`.
 
     Raises:
-        InputError: If the column does not exist, a size is not between 1 and the number of shared
-            prompts, no prompt is shared by all teachers, or there is only one teacher.
+        InputError: As `compare_rankings`, or if a size is not between 1 and the shared prompts.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -255,8 +216,8 @@ def prompts_enough(
     curve = pd.DataFrame({"num_prompts": sizes})
     for name, pairs in found.items():
         shares = pairs.all(axis=-1).sum(axis=1) / num_draws
-        ends = [wilson_interval(share, num_draws) for share in shares]
         curve[f"{name}_share"] = shares
+        ends = [wilson_interval(share, num_draws) for share in shares]
         curve[[f"{name}_low", f"{name}_high"]] = ends
     return shared.annotate(curve.assign(mean_tau=_taus(signs, full).mean(axis=1)))
 
@@ -273,17 +234,25 @@ def _check_sizes(sizes: Sequence[int] | None, num_prompts: int) -> Int[np.ndarra
     return np.unique(np.asarray(sizes, dtype=np.int64))
 
 
+def _subset_means(
+    values: Float[np.ndarray, "prompts teachers"],
+    sizes: Int[np.ndarray, " sizes"],
+    num_draws: int,
+    seed: int,
+) -> Float[np.ndarray, "sizes draws teachers"]:
+    """Teacher means over the first prompts of random orders, for each number of prompts."""
+    generator = seeded_generator("subsets", seed)
+    means = np.empty((len(sizes), num_draws, values.shape[1]))
+    for part in chunks(num_draws, values.size):
+        order = np.tile(np.arange(len(values)), (part.stop - part.start, 1))
+        sums = values[generator.permuted(order, axis=1)].cumsum(axis=1)[:, sizes - 1]
+        means[:, part] = (sums / sizes[:, None]).swapaxes(0, 1)
+    return means
+
+
 @dataclass(frozen=True)
 class _SharedMeans:
-    """Mean score of each teacher on each prompt that all teachers share.
-
-    Attributes:
-        values: Nats, (column, prompt, teacher); prompts and teachers in order of their names.
-        teachers: Every teacher of the table.
-        num_responses: Responses averaged, by teacher.
-        prompts_by_teacher: Prompts with a scored candidate of that teacher, shared or not.
-        left_out: Responses and prompts left out, by reason.
-    """
+    """Mean score in nats of each teacher on each prompt that all share, both in order of name."""
 
     values: Float[np.ndarray, "columns prompts teachers"]
     teachers: tuple[str, ...]
@@ -297,11 +266,8 @@ class _SharedMeans:
 
     def annotate(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Attach what the result rests on."""
-        frame.attrs = {
-            "num_prompts": self.num_prompts,
-            "prompts_by_teacher": dict(self.prompts_by_teacher),
-            "left_out": dict(self.left_out),
-        }
+        names = ("num_prompts", "prompts_by_teacher", "left_out")
+        frame.attrs = {name: getattr(self, name) for name in names}
         return frame
 
     def need_two_teachers(self) -> _SharedMeans:
@@ -326,6 +292,7 @@ def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
     cell = prompt_of[rows] * len(teachers) + teacher_of[rows]
     shape = (len(prompts), len(teachers))
     counts = np.bincount(cell, minlength=len(prompts) * len(teachers)).reshape(shape)
+    # No groupby: its compensated sums would end in other bits.
     sums = [
         np.bincount(cell, score_values(scores, column)[rows], counts.size).reshape(shape)
         for column in columns
@@ -342,42 +309,13 @@ def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
         )
     if not shared.all():
         left_out["prompts without a scored candidate of every teacher"] = int((~shared).sum())
-    return _SharedMeans(
-        values=np.stack(sums)[:, shared] / counts[shared],
-        teachers=tuple(teachers),
-        num_responses=counts[shared].sum(axis=0),
-        prompts_by_teacher=covered,
-        left_out=left_out,
-    )
-
-
-def _subset_means(
-    values: Float[np.ndarray, "prompts teachers"],
-    sizes: Int[np.ndarray, " sizes"],
-    num_draws: int,
-    seed: int,
-) -> Float[np.ndarray, "sizes draws teachers"]:
-    """Teacher means over the first prompts of random orders, for each number of prompts."""
-    generator = seeded_generator("subsets", seed)
-    means = np.empty((len(sizes), num_draws, values.shape[1]))
-    for part in chunks(num_draws, values.size):
-        order = np.tile(np.arange(len(values)), (part.stop - part.start, 1))
-        sums = values[generator.permuted(order, axis=1)].cumsum(axis=1)[:, sizes - 1]
-        means[:, part] = (sums / sizes[:, None]).swapaxes(0, 1)
-    return means
+    values, num_responses = np.stack(sums)[:, shared] / counts[shared], counts[shared].sum(axis=0)
+    return _SharedMeans(values, tuple(teachers), num_responses, covered, left_out)
 
 
 def _ranks(means: Float[np.ndarray, " teachers"]) -> Int[np.ndarray, " teachers"]:
     """1 = highest; teachers that tie share the better rank."""
     return 1 + (means[None, :] > means[:, None] + TIE_NATS).sum(axis=1)
-
-
-def _top_shares(
-    resampled: Float[np.ndarray, "resamples teachers"],
-) -> Float[np.ndarray, " teachers"]:
-    """Share of resamples in which each teacher is first; teachers that tie divide it."""
-    is_top = resampled >= resampled.max(axis=1, keepdims=True) - TIE_NATS
-    return (is_top / is_top.sum(axis=1, keepdims=True)).mean(axis=0)
 
 
 def _pair_signs(means: Float[np.ndarray, "... teachers"]) -> Int[np.ndarray, "... pairs"]:
@@ -391,5 +329,6 @@ def _taus(
     signs_a: Int[np.ndarray, "... pairs"], signs_b: Int[np.ndarray, "... pairs"]
 ) -> Float[np.ndarray, " ..."]:
     """Kendall tau-b from the signs of pairs; 0 where one side is all ties."""
+    # scipy's kendalltau takes one pair of rankings a call: too slow for thousands of resamples.
     untied = np.sqrt((signs_a != 0).sum(axis=-1) * (signs_b != 0).sum(axis=-1))
     return (signs_a * signs_b).sum(axis=-1) / np.maximum(untied, 1)

@@ -1,4 +1,4 @@
-"""Choose one response per prompt, rank teachers, and say how sure either is (paper, Sec. 4 and 7).
+"""Choose one response per prompt (paper, Sec. 4 and 7).
 
 A scores table has one row per response: ``prompt_id``, ``response_id``, ``teacher``, ``correct``
 (true, false, or null where nobody verified it), ``num_tokens``, ``galp``, one ``lalp@WINDOW`` per
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lalp.errors import InputError
-from lalp.scoring.columns import lalp_column
+from lalp.scoring.columns import GALP, lalp_column
 from lalp.scoring.windows import Window
 from lalp.selection.table import (
     candidates,
@@ -29,22 +29,22 @@ from lalp.selection.table import (
     take,
     with_left_out,
 )
-from lalp.selection.variants import LOWER_IS_BETTER, VARIANTS, add_variants, variant_column
+from lalp.selection.variants import (
+    LOWER_IS_BETTER,
+    VARIANTS,
+    WINDOWED,
+    add_variants,
+    variant_column,
+)
 from lalp.stats import stable_hash
 
 RULES = ("random", "galp", "galp-middle", "galp-lowest", "lalp", "lalp-lowest", *VARIANTS)
 THIRDS = ("highest", "middle", "lowest")
-_WINDOW_RULES = frozenset({"lalp", "lalp-lowest", "hybrid", "lalp-tail"})
 Tie = Literal["first", "shortest", "random"]
 
 
 def score_column(rule: str, window: str | int | Window | None = None) -> str | None:
     """Name of the score that a rule compares; None for ``random``, which needs no score.
-
-    Args:
-        rule: One of ``RULES``.
-        window: Context window of the rules that have one, such as ``4`` or ``25%``; others
-            ignore it.
 
     Raises:
         InputError: If the rule is unknown, or it needs a window and has none or a malformed one.
@@ -57,10 +57,10 @@ def score_column(rule: str, window: str | int | Window | None = None) -> str | N
         raise InputError(f"there is no rule {rule!r}: choose one of {', '.join(RULES)}")
     if rule == "random":
         return None
-    if rule in ("galp", "galp-middle", "galp-lowest"):
-        return "galp"
     if rule in VARIANTS:
         return variant_column(rule, window)
+    if rule.startswith(GALP):
+        return GALP
     if window is None:
         raise InputError(f"rule {rule} needs a window: name one, for example 4")
     return lalp_column(window)
@@ -77,8 +77,7 @@ def select(
 ) -> pd.DataFrame:
     """Choose one response per prompt by a rule (paper, Sec. 7.2, Table 3).
 
-    A random choice (by rule or by tie) depends on the seed, the prompt and its candidates only, so
-    adding, removing or reordering other prompts changes nothing.
+    A random choice (by rule or by tie) depends on the seed, the prompt and its candidates only.
 
     Args:
         scores: One row per response.
@@ -108,20 +107,18 @@ def select(
     if tie not in get_args(Tie):
         raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
     check_table(scores)
-    if window is None and rule in _WINDOW_RULES:
+    if window is None and rule in {"lalp", "lalp-lowest", *WINDOWED}:
         window = only_window(scores)
     column = score_column(rule, window)
     if rule in VARIANTS and column not in scores.columns:
         scores = add_variants(scores, [rule], window)
     columns = [] if column is None else [column]
     keep, left_out = candidates(scores, columns, skip_unscored=skip_unscored)
-    keys = []  # what to sort by, before the response id
     if column is None:
-        keys.append(draws("rule", seed, scores))
+        keys = [draws("rule", seed, scores)]
     else:
         values = score_values(scores, column)
-        lowest = rule.endswith("lowest") or rule in LOWER_IS_BETTER
-        keys.append(values if lowest else -values)
+        keys = [values if rule.endswith("lowest") or rule in LOWER_IS_BETTER else -values]
         if tie == "random":
             keys.append(draws("tie", seed, scores))
         elif tie == "shortest":
@@ -132,9 +129,6 @@ def select(
 
 def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
     """The rows of one teacher, to select within it (paper, Table 1, 13 and 14).
-
-    Raises:
-        InputError: If the table holds no response by that teacher.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -149,16 +143,11 @@ def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
     return rows
 
 
-def select_third(scores: pd.DataFrame, third: str, column: str = "galp") -> pd.DataFrame:
-    """The responses in one third of a score's order over prompts (paper, Sec. 4, Table 1).
+def select_third(scores: pd.DataFrame, third: str, column: str = GALP) -> pd.DataFrame:
+    """The responses in one of ``THIRDS`` of a score's order over prompts (paper, Sec. 4, Table 1).
 
-    Thirds differ by one response at most, the higher ones being the larger. Equal scores are put in
-    order of response ids.
-
-    Args:
-        scores: One row per response, of one teacher as a rule (`of_teacher`).
-        third: ``highest``, ``middle`` or ``lowest``.
-        column: The score.
+    ``scores`` are of one teacher as a rule (`of_teacher`). Thirds differ by one response at most,
+    the higher ones being the larger. Equal scores are put in order of response ids.
 
     Raises:
         InputError: If a prompt has several candidates, there are fewer than three, or one of them
@@ -181,10 +170,9 @@ def select_third(scores: pd.DataFrame, third: str, column: str = "galp") -> pd.D
             "one teacher, of at least three prompts"
         )
     order = rows[np.lexsort([id_order(scores)[rows], -score_values(scores, column)[rows]])]
-    chosen = np.sort(np.array_split(order, len(THIRDS))[THIRDS.index(third)])
-    return with_left_out(
-        scores, scores.iloc[chosen].reset_index(drop=True), left_out, "prompts of other thirds"
-    )
+    places = np.sort(np.array_split(order, len(THIRDS))[THIRDS.index(third)])
+    chosen = scores.iloc[places].reset_index(drop=True)
+    return with_left_out(scores, chosen, left_out, "prompts of other thirds")
 
 
 def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> pd.DataFrame:
@@ -216,9 +204,7 @@ def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> 
 
 
 def teacher_mix(selected: pd.DataFrame) -> pd.DataFrame:
-    """Responses per teacher in a selection: ``count`` and ``percent`` (paper, Table 8).
-
-    Teachers stand in order of their names; one that was never chosen has no row.
+    """``count`` and ``percent`` of each chosen teacher, in order of name (paper, Table 8).
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -241,8 +227,8 @@ def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
         >>> agreement(select(example_scores(), "galp"), select(example_scores(), "lalp"))
         0.0
     """
-    check_selection(selected_a)
-    check_selection(selected_b)
+    for selected in (selected_a, selected_b):
+        check_selection(selected)
     key = ["prompt_id", "response_id"]
     both = selected_a[key].merge(selected_b[key], on="prompt_id")
     if both.empty:

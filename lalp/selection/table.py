@@ -14,8 +14,6 @@ from lalp.stats import stable_hash
 
 # Sums over prompts in another order differ by about 1e-14 nats: smaller gaps than this are ties.
 TIE_NATS = 1e-12
-
-
 _IDS = ["prompt_id", "response_id", "teacher"]
 
 
@@ -53,15 +51,14 @@ def check_table(scores: pd.DataFrame) -> None:
     if scores.empty:
         raise InputError("the scores table has no rows: score a pool first")
     for name in _IDS:
-        missing = int(scores[name].isna().sum())
-        if missing:
+        if missing := int(scores[name].isna().sum()):
             raise InputError(f"{missing} of {len(scores)} rows have no {name}: fill it in")
     repeated = scores[scores.duplicated(["prompt_id", "response_id"])]
     if len(repeated):
+        row = repeated.iloc[0]
         raise InputError(
-            f"response {repeated['response_id'].iloc[0]!r} of prompt "
-            f"{repeated['prompt_id'].iloc[0]!r} stands in the table more than once: keep one row "
-            "per response"
+            f"response {row['response_id']!r} of prompt {row['prompt_id']!r} stands in the table "
+            "more than once: keep one row per response"
         )
 
 
@@ -114,28 +111,21 @@ def candidates(
         raise InputError(
             f"column 'correct' must hold true, false or null, nothing else: {error}"
         ) from error
-    wrong = correct.eq(False).fillna(False).to_numpy(dtype=bool)
+    wrong = correct.eq(False).to_numpy(dtype=bool, na_value=False)
     unscored = np.zeros(len(scores), dtype=bool)
     for column in columns:
         missing = ~wrong & np.isnan(score_values(scores, column))
         if missing.any() and not skip_unscored:
-            raise InputError(_unscored_message(scores, column, missing, int((~wrong).sum())))
+            row = scores[missing].iloc[0]
+            reason = "no reason recorded" if pd.isna(row.get("reason")) else row["reason"]
+            raise InputError(
+                f"{missing.sum()} of {(~wrong).sum()} candidate responses have no score {column}, "
+                f"for example {row['response_id']!r} of prompt {row['prompt_id']!r} ({reason}): "
+                "leave them out with skip_unscored=True (--skip-unscored), or choose another window"
+            )
         unscored |= missing
     counts = {"incorrect responses": int(wrong.sum()), "unscored responses": int(unscored.sum())}
     return ~wrong & ~unscored, {reason: count for reason, count in counts.items() if count}
-
-
-def _unscored_message(
-    scores: pd.DataFrame, column: str, missing: Bool[np.ndarray, " rows"], num_candidates: int
-) -> str:
-    row = scores[missing].iloc[0]
-    reason = row.get("reason")
-    reason = "no reason recorded" if reason is None or pd.isna(reason) else reason
-    return (
-        f"{missing.sum()} of {num_candidates} candidate responses have no score {column}, for "
-        f"example {row['response_id']!r} of prompt {row['prompt_id']!r} ({reason}): leave them out "
-        "with skip_unscored=True (--skip-unscored), or choose another window"
-    )
 
 
 def draws(label: str, seed: int, scores: pd.DataFrame) -> np.ndarray:

@@ -13,23 +13,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
 from scipy import stats
 
 from lalp.errors import InputError
-from lalp.scoring.columns import lalp_column
+from lalp.scoring.columns import GALP, lalp_column, token_column
 from lalp.scoring.windows import Window, parse_window
 from lalp.selection.table import require_columns
 from lalp.stats import mean_interval
 
 VARIANTS = ("hybrid", "galp-tail", "lalp-tail", "rsr")
-# Those whose lowest value is chosen.
+# Those whose lowest value is chosen, and those that need a window.
 LOWER_IS_BETTER = frozenset({"rsr"})
-_WINDOWED = frozenset({"hybrid", "lalp-tail"})
+WINDOWED = frozenset({"hybrid", "lalp-tail"})
 
 
 def variant_column(variant: str, window: str | int | Window | None = None) -> str:
@@ -44,7 +43,7 @@ def variant_column(variant: str, window: str | int | Window | None = None) -> st
     """
     if variant not in VARIANTS:
         raise InputError(f"there is no score {variant!r}: choose one of {', '.join(VARIANTS)}")
-    if variant not in _WINDOWED:
+    if variant not in WINDOWED:
         return variant
     if window is None:
         raise InputError(f"{variant} needs a window: name one, for example 4")
@@ -58,16 +57,13 @@ def add_variants(
     *,
     weight: float = 0.5,
 ) -> pd.DataFrame:
-    """The score table with a column more for each variant.
+    """A copy of the score table with a column for each variant, NaN where it has no value.
 
     Args:
         scores: From `lalp.score`; the tail variants need its token columns (``with_tokens``).
         variants: Any of ``VARIANTS``.
         window: Context window of ``hybrid`` and ``lalp-tail``.
         weight: LALP's share of the hybrid, between 0 (GALP alone) and 1.
-
-    Returns:
-        A copy. Where a score cannot be computed it is NaN.
 
     Raises:
         InputError: If a variant is unknown, or the table lacks what it is built on.
@@ -77,22 +73,26 @@ def add_variants(
         >>> add_variants(example_scores(), ["hybrid"], 4)["hybrid@4"].round(1).tolist()
         [0.2, -0.2, -0.1, 0.1]
     """
-    builders = {"hybrid": _hybrid, "galp-tail": _galp_tail, "lalp-tail": _lalp_tail, "rsr": _rsr}
     table = scores.copy()
-    table.attrs = dict(scores.attrs)
     for variant in variants:
         column = variant_column(variant, window)
-        table[column] = builders[variant](scores, column.partition("@")[2], weight)
+        table[column] = _variant_scores(scores, variant, column.partition("@")[2], weight)
     return table
 
 
-def _hybrid(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
-    """``weight * z(LALP) + (1 - weight) * z(GALP)``, standardized over the table's responses."""
+def _variant_scores(scores: pd.DataFrame, variant: str, window: str, weight: float) -> pd.Series:
+    if variant == "rsr":
+        # The number of tokens cancels: sum_t min(rank_t, 100) / sum_t -log p_t.
+        return _column(scores, "mean_rank_100") / -_column(scores, GALP)
+    if variant == "galp-tail":
+        return _tail_scores(scores, GALP, by_step=False)
+    if variant == "lalp-tail":
+        return _tail_scores(scores, lalp_column(window), by_step=True)
     if not 0 <= weight <= 1:
         raise InputError(f"weight {weight} of the hybrid: give a number between 0 and 1")
-    lalp, galp = _column(scores, lalp_column(window)), _column(scores, "galp")
+    lalp, galp = (_standardize(_column(scores, name)) for name in (lalp_column(window), GALP))
     # Rounded, since the last bits of a mean depend on the order of the rows.
-    return (weight * _standardize(lalp) + (1 - weight) * _standardize(galp)).round(10)
+    return (weight * lalp + (1 - weight) * galp).round(10)
 
 
 def _standardize(values: pd.Series) -> pd.Series:
@@ -101,39 +101,22 @@ def _standardize(values: pd.Series) -> pd.Series:
     return (values - values.mean()) / spread if spread > 0 else values * 0.0
 
 
-def _galp_tail(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
-    return _by_response(scores, "galp", lambda log_probs, steps: log_probs.mean())
+def _tail_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Series:
+    """Mean log-probability of tokens that do not begin their step, each step alike if ``by_step``.
 
-
-def _lalp_tail(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
-    return _by_response(scores, lalp_column(window), _mean_of_means)
-
-
-def _mean_of_means(log_probs: Float[np.ndarray, "later"], steps: Int[np.ndarray, "later"]) -> float:
-    """Mean over steps of the mean over their tokens; steps of one token have none here."""
-    return pd.Series(log_probs).groupby(steps).mean().mean()
-
-
-def _by_response(
-    scores: pd.DataFrame, name: str, average: Callable[[np.ndarray, np.ndarray], float]
-) -> pd.Series:
-    """A score per response: an average over log-probabilities and steps of its later tokens.
-
-    A token is later unless it begins its step. NaN where ``name`` is, or no token is later.
+    NaN where ``name`` is, or where every token begins a step.
     """
-    tokens, token_steps = _column(scores, f"{name}:tokens"), _column(scores, "token_steps")
+    tokens, token_steps = _column(scores, token_column(name)), _column(scores, "token_steps")
     values = np.full(len(scores), np.nan)
     for row in np.flatnonzero(np.isfinite(_column(scores, name))):
         steps = np.asarray(token_steps.iloc[row])
         later = np.diff(steps, prepend=-1) == 0
         if later.any():
-            values[row] = average(np.asarray(tokens.iloc[row], float)[later], steps[later])
+            tail = np.asarray(tokens.iloc[row], float)[later]
+            # A step of one token has no tail, so it is not among the groups.
+            means = pd.Series(tail).groupby(steps[later]).mean() if by_step else tail
+            values[row] = means.mean()
     return pd.Series(values, index=scores.index)
-
-
-def _rsr(scores: pd.DataFrame, window: str, weight: float) -> pd.Series:
-    """``sum_t min(rank_t, 100) / sum_t -log p_t``, full prefix."""
-    return _column(scores, "mean_rank_100") / -_column(scores, "galp")
 
 
 def _column(scores: pd.DataFrame, name: str) -> pd.Series:
@@ -148,11 +131,11 @@ def within_prompt_correlations(
     """Kendall tau (b) between scores among the candidates of one prompt, averaged over prompts.
 
     A selection per prompt sees this order only; a correlation over all responses would mostly say
-    that some prompts are easier than others. Scores of which less is better are turned around.
+    that some prompts are easier than others. Scores of which less is better are turned around. A
+    prompt where a score is missing or all candidates tie is left out of that pair.
 
     Args:
-        scores: One row per response; a prompt where a score is missing or all candidates tie is
-            left out of that pair.
+        scores: One row per response.
         columns: Score columns, or ``tokens_per_step`` (mean number of tokens of a step).
         num_resamples: Bootstrap resamples over prompts.
         seed: For the bootstrap.
@@ -168,9 +151,8 @@ def within_prompt_correlations(
         0 -1.0            2
     """
     values = scores.assign(tokens_per_step=scores["num_tokens"] / scores["num_steps"])
-    for name in columns:
-        _column(values, name)
-    signed = {name: -values[name] if name in LOWER_IS_BETTER else values[name] for name in columns}
+    signs = {name: -1 if name in LOWER_IS_BETTER else 1 for name in columns}
+    signed = {name: sign * _column(values, name) for name, sign in signs.items()}
     groups = [rows for _, rows in values.groupby("prompt_id", sort=True).indices.items()]
     rows = []
     for first, second in itertools.combinations(columns, 2):

@@ -152,11 +152,11 @@ def compare_splitters(
                 {
                     "window": window,
                     "splitter": splitter,
-                    "prompts": tau.num_prompts,
+                    "prompts": tau.num_units,
                     "steps": num_steps.mean(),
                     "tokens": (scored["num_tokens"] / num_steps).mean(),
                     "order": " > ".join(ranking["teacher"]),
-                    "tau": tau.tau,
+                    "tau": tau.value,
                     "tau_low": tau.low,
                     "tau_high": tau.high,
                     "same": same,

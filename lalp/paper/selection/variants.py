@@ -76,7 +76,7 @@ def variant_orders(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataF
                 "score": column,
                 "order": " > ".join(ranking["teacher"]),
                 "p_top": ranking["p_top"][0],
-                "tau with LALP": tau.tau,
+                "tau with LALP": tau.value,
                 "low": tau.low,
                 "high": tau.high,
             }
