@@ -1,0 +1,121 @@
+"""The control that matches a selection in its teachers."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from lalp.errors import InputError
+from lalp.selection import matched
+from lalp.selection.matched import select_random_matched
+from lalp.selection.rules import agreement, select, teacher_mix
+from tests.selection.score_tables import chosen_ids, scores_table, steady, tables
+
+
+def assert_uniform(drawn: Counter, num_outcomes: int) -> None:
+    assert len(drawn) == num_outcomes
+    assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
+
+
+@steady
+@given(table=tables(), seed=st.integers(0, 5), order=st.randoms(use_true_random=False))
+def test_the_control_has_the_same_prompts_and_the_same_number_per_teacher(table, seed, order):
+    like = select(table, "galp")
+    control = select_random_matched(table, like, seed=seed)
+    assert list(control["prompt_id"]) == list(like["prompt_id"])
+    pd.testing.assert_frame_equal(teacher_mix(control), teacher_mix(like))
+    assert not any(correct is False for correct in control["correct"])
+    rows = order.sample(range(len(table)), len(table))
+    shuffled = select_random_matched(table.iloc[rows], like[::-1], seed=seed)
+    assert chosen_ids(control) == chosen_ids(shuffled)
+
+
+def test_the_control_covers_the_prompts_of_the_selection_only(pool):
+    control = select_random_matched(pool, select(pool, "galp")[1:])
+    assert list(control["prompt_id"]) == ["p", "r", "s"]
+    assert control.attrs["left_out"] == {
+        "incorrect responses": 1,
+        "prompts outside the matched selection": 1,
+    }
+
+
+def test_the_control_draws_teachers_and_their_responses_uniformly():
+    table = scores_table([(p, f"{t}{n}", t) for p in "pqr" for t in "AB" for n in range(2)])
+    like = table[(table["prompt_id"] + table["response_id"]).isin(["pA0", "qB0", "rB1"])]
+    drawn = Counter(
+        tuple(select_random_matched(table, like, seed=seed)["response_id"]) for seed in range(240)
+    )
+    assert_uniform(drawn, 3 * 2**3)  # where A stands, and one of two responses each
+
+
+def test_one_teacher_leaves_only_its_responses_to_draw():
+    table = scores_table([("p", "a", "A"), ("p", "b", "A")])
+    drawn = {select_random_matched(table, table[:1], seed=s)["response_id"][0] for s in range(20)}
+    assert drawn == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("like", "named"),
+    [
+        ([("p", "pB", "B")], "no candidate of 'B' for prompt 'p'"),  # it is wrong
+        ([("r", "rA", "A")], "no candidate of 'A' for prompt 'r'"),
+        ([("z", "zA", "A")], "prompt 'z'"),
+        ([("p", "pD", "D")], "'D'"),
+        ([("q", "qA", "A"), ("q", "qB", "B")], "'q'.*more than once"),
+        ([], "no rows"),
+    ],
+)
+def test_a_selection_from_another_table_is_refused(pool, like, named):
+    with pytest.raises(InputError, match=named):
+        select_random_matched(pool, scores_table(like))
+
+
+# Which teachers each prompt has a candidate of; the first assignment of each is feasible.
+ONLY_A_CYCLE = ([{0, 1}, {1, 2}, {2, 0}], [0, 1, 2])
+FOUR_CYCLE = ([{0, 1}, {1, 2}, {2, 3}, {3, 0}], [0, 1, 2, 3])
+MIXED = ([{0, 1}, {1, 2}, {2, 0}, {0, 1, 2}, {0, 1}, {2}], [0, 1, 2, 1, 0, 2])
+
+
+@pytest.mark.parametrize(("choices", "start"), [ONLY_A_CYCLE, FOUR_CYCLE, MIXED])
+def test_the_chain_visits_every_feasible_assignment_equally_often(choices, start):
+    feasible = [f for f in itertools.product(*choices) if sorted(f) == sorted(start)]
+    assert len(feasible) > 1
+    available = np.array([[t in some for t in range(max(start) + 1)] for some in choices])
+    generator = np.random.default_rng(0)
+    state, visits = np.array(start), Counter()
+    for step in range(12_000):
+        matched._move(available, state, generator)
+        if step % 12 == 0:  # apart enough to be nearly independent
+            visits[tuple(state.tolist())] += 1
+    assert set(visits) == set(feasible)
+    assert_uniform(visits, len(feasible))
+
+
+def test_the_control_leaves_a_start_that_only_a_cycle_of_three_can_change():
+    choices, teachers = ONLY_A_CYCLE
+    table = scores_table(
+        [(f"p{i}", f"r{t}", f"T{t}") for i, some in enumerate(choices) for t in some]
+    )
+    like = scores_table([(f"p{i}", f"r{t}", f"T{t}") for i, t in enumerate(teachers)])
+    shared = Counter(
+        agreement(like, select_random_matched(table, like, seed=seed)) for seed in range(60)
+    )
+    assert sorted(shared) == [0.0, 1.0]
+    assert 15 <= shared[1.0] <= 45
+
+
+def test_the_control_is_exact_without_any_move_where_all_teachers_are_available(monkeypatch):
+    monkeypatch.setattr(matched, "_MOVES_PER_TEACHER", 0)
+    table = scores_table([(p, f"{p}{t}", t) for p in "pqrs" for t in "AB"])
+    like = table[table["response_id"].isin(["pA", "qA", "rB", "sB"])]
+    drawn = Counter(
+        "".join(select_random_matched(table, like, seed=seed)["teacher"]) for seed in range(300)
+    )
+    assert_uniform(drawn, 6)

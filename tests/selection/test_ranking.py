@@ -1,0 +1,312 @@
+"""Teacher rankings with their uncertainty, and how many prompts are enough."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from lalp import stats as lalp_stats
+from lalp.errors import InputError
+from lalp.selection import ranking as selection_ranking
+from lalp.selection.ranking import (
+    compare_rankings,
+    prompts_enough,
+    rank_teachers,
+    tau_interval,
+    teacher_differences,
+)
+from tests.selection.score_tables import NAN, means_table, scores_table, steady
+
+
+@pytest.fixture
+def graded() -> pd.DataFrame:
+    """Prompts 1 and 2 are shared by A, B and C; 3 lacks a scored C, 4 lacks B."""
+    rows = [
+        ("1", "a", "A", True, -1.0),
+        ("1", "b", "A", True, -2.0),  # averaged with the one before: -1.5
+        ("1", "c", "B", True, -1.0),
+        ("1", "d", "C", None, -3.0),
+        ("1", "e", "C", False, 0.0),  # wrong: never counted
+        ("2", "f", "A", True, -0.5),
+        ("2", "g", "B", True, -2.0),
+        ("2", "h", "C", True, -1.0),
+        ("3", "i", "A", True, 0.0),
+        ("3", "j", "B", True, -9.0),
+        ("3", "k", "C", True, NAN),
+        ("4", "l", "A", True, 0.0),
+        ("4", "m", "C", True, -9.0),
+    ]
+    return scores_table(rows, "prompt_id response_id teacher correct galp")
+
+
+def test_teachers_are_ranked_by_their_mean_over_shared_prompts(graded):
+    ranking = rank_teachers(graded, "galp")
+    assert list(ranking["teacher"]) == ["A", "B", "C"]
+    assert list(ranking["mean"]) == [-1.0, -1.5, -2.0]
+    assert list(ranking["rank"]) == [1, 2, 3]
+    assert list(ranking["num_responses"]) == [3, 2, 2]
+    assert ranking.attrs == {
+        "num_prompts": 2,
+        "prompts_by_teacher": {"A": 4, "B": 3, "C": 3},
+        "left_out": {
+            "incorrect responses": 1,
+            "unscored responses": 1,
+            "prompts without a scored candidate of every teacher": 2,
+        },
+    }
+    # Two prompts give three kinds of resample: both 1 (a quarter), both 2 (a quarter), mixed.
+    # B is first in the first kind, A in the others.
+    assert list(ranking["p_top"]) == pytest.approx([0.75, 0.25, 0.0], abs=0.03)
+    assert list(ranking["low"]) == [-1.5, -2.0, -3.0]
+    assert list(ranking["high"]) == [-0.5, -1.0, -1.0]
+
+
+def test_equal_means_share_a_rank_and_the_top():
+    ranking = rank_teachers(means_table({"C": [-1, -2], "B": [-2, -1], "A": [-3, -3]}), "galp")
+    assert list(ranking["teacher"]) == ["B", "C", "A"]
+    assert list(ranking["rank"]) == [1, 1, 3]
+    same = rank_teachers(means_table({"A": [-0.1] * 7, "B": [-0.1] * 7}), "galp")
+    assert list(same["rank"]) == [1, 1]
+    assert list(same["p_top"]) == [0.5, 0.5]
+
+
+def test_rounding_errors_are_no_differences():
+    tenths = {"A": [-0.1, -0.2, -0.3], "B": [-0.3, -0.2, -0.1]}
+    assert sum(tenths["A"]) != sum(tenths["B"])
+    table = means_table(tenths)
+    ranking = rank_teachers(table, "galp", num_resamples=8000)
+    assert list(ranking["rank"]) == [1, 1]
+    # A leads by 2, 0 and -2 tenths on the three prompts, so each resample has a mirror image.
+    assert list(ranking["p_top"]) == pytest.approx([0.5, 0.5], abs=0.015)
+    difference = teacher_differences(table, "galp").iloc[0]
+    assert 0 <= difference["difference"] < 1e-12
+    assert not difference["resolved"]
+    full = prompts_enough(table, "galp", [3], num_draws=50).iloc[0]
+    assert full["order_share"] == full["top_share"] == 1.0
+
+
+def test_no_shared_prompt_is_explained(graded):
+    with pytest.raises(InputError, match="of 2 prompts there is one by B for 1, C for 1, A for 2"):
+        rank_teachers(graded[graded["prompt_id"].isin(["3", "4"])], "galp")
+    with pytest.raises(InputError, match="A for 0"):
+        rank_teachers(means_table({"A": [NAN, NAN]}), "galp")
+
+
+def test_one_teacher_has_a_mean_but_no_order():
+    table = means_table({"A": [-1, -3]})
+    ranking = rank_teachers(table, "galp")
+    assert ranking[["mean", "rank", "p_top"]].iloc[0].tolist() == [-2.0, 1.0, 1.0]
+    assert teacher_differences(table, "galp").empty
+    for call in (
+        lambda: compare_rankings(table, ["galp"]),
+        lambda: tau_interval(table, "galp", "galp"),
+        lambda: prompts_enough(table, "galp"),
+    ):
+        with pytest.raises(InputError, match="one teacher, 'A'"):
+            call()
+
+
+def test_one_prompt_gives_no_interval():
+    table = means_table({"A": [-1], "B": [-2]})
+    ranking = rank_teachers(table, "galp")
+    assert ranking[["low", "high", "p_top"]].isna().all(axis=None)
+    difference = teacher_differences(table, "galp").iloc[0]
+    assert difference["difference"] == 1.0
+    assert math.isnan(difference["low"])
+    assert not difference["resolved"]
+    assert math.isnan(tau_interval(table, "galp", "galp").low)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> pd.DataFrame:
+    """Sixty prompts of very different ease, three teachers that differ a little."""
+    generator = np.random.default_rng(3)
+    ease = generator.normal(-1, 0.5, size=60)
+    table = means_table(
+        {
+            name: list(ease + gap + generator.normal(0, 0.05, size=60))
+            for name, gap in [("A", 0.0), ("B", 0.04), ("C", 0.042)]
+        }
+    )
+    table["lalp@4"] = -table["galp"]
+    table["lalp@8"] = table["galp"] + generator.normal(0, 0.1, size=len(table))
+    return table
+
+
+def by_teacher(table: pd.DataFrame, column: str = "galp") -> np.ndarray:
+    """Prompt by teacher, names in order."""
+    return table.pivot(index="prompt_id", columns="teacher", values=column).to_numpy()
+
+
+def test_intervals_agree_with_scipy(noisy):
+    ranking = rank_teachers(noisy, "galp", num_resamples=6000).set_index("teacher")
+    differences = teacher_differences(noisy, "galp", num_resamples=6000)
+    values = dict(zip("ABC", by_teacher(noisy).T, strict=True))
+    same = {"method": "percentile", "n_resamples": 6000, "random_state": 1}
+    for name, sample in values.items():
+        expected = stats.bootstrap([sample], np.mean, **same).confidence_interval
+        assert ranking.loc[name, ["low", "high"]].tolist() == pytest.approx(expected, abs=0.01)
+    for row in differences.itertuples():
+        gap = values[row.higher] - values[row.lower]
+        expected = stats.bootstrap([gap], np.mean, **same).confidence_interval
+        assert row.difference == pytest.approx(gap.mean())
+        assert [row.low, row.high] == pytest.approx(expected, abs=0.002)
+
+
+def test_a_paired_difference_resolves_what_overlapping_intervals_hide(noisy):
+    ranking = rank_teachers(noisy, "galp").set_index("teacher")
+    assert ranking.loc["A", "high"] > ranking.loc["C", "low"]
+    differences = teacher_differences(noisy, "galp")
+    pairs = list(itertools.combinations(ranking.index, 2))
+    assert list(zip(differences["higher"], differences["lower"], strict=True)) == pairs
+    assert ranking.index[2] == "A"
+    assert differences["resolved"].tolist() == [False, True, True]
+
+
+def test_a_higher_level_widens_the_interval(noisy):
+    narrow, wide = (rank_teachers(noisy, "galp", level=level) for level in (0.5, 0.99))
+    assert (narrow["low"] > wide["low"]).all()
+    assert (narrow["high"] < wide["high"]).all()
+
+
+def test_p_top_is_the_share_of_resamples_in_a_plain_loop(noisy):
+    values = by_teacher(noisy)
+    generator = np.random.default_rng(9)
+    first = Counter()
+    for _ in range(4000):
+        first[int(values[generator.integers(60, size=60)].mean(axis=0).argmax())] += 1
+    ranking = rank_teachers(noisy, "galp", num_resamples=4000).set_index("teacher")
+    expected = [first[i] / 4000 for i in range(3)]
+    assert ranking.loc[["A", "B", "C"], "p_top"].tolist() == pytest.approx(expected, abs=0.04)
+    assert ranking["p_top"].sum() == pytest.approx(1)
+
+
+ANALYSES = [
+    lambda table: rank_teachers(table, "galp", num_resamples=200),
+    lambda table: teacher_differences(table, "galp", num_resamples=200),
+    lambda table: compare_rankings(table, ["galp", "lalp@8"]),
+    lambda table: prompts_enough(table, "galp", num_draws=100),
+    lambda table: pd.DataFrame([tau_interval(table, "galp", "lalp@8", num_resamples=200)]),
+]
+
+
+@pytest.mark.parametrize("analyse", ANALYSES)
+def test_analyses_repeat_bit_for_bit_whatever_the_row_order(noisy, analyse, monkeypatch):
+    extra = noisy.assign(response_id=noisy["response_id"] + "x", galp=noisy["galp"] / 3)
+    table = pd.concat([noisy, extra, noisy.assign(response_id=noisy["response_id"] + "y")])
+    once = analyse(table)
+    again = analyse(table.sample(frac=1, random_state=5))
+    pd.testing.assert_frame_equal(once, again, check_exact=True)
+    assert once.attrs == again.attrs
+    monkeypatch.setattr(lalp_stats, "_BATCH_NUMBERS", 1000)
+    pd.testing.assert_frame_equal(once, analyse(table), rtol=1e-12)
+
+
+# --- rankings against each other --------------------------------------------------------------
+
+
+def test_kendall_tau_by_hand():
+    table = means_table({"A": [-1, -1], "B": [-2, -2], "C": [-3, -3]})
+    table["lalp@0"] = table["teacher"].map({"A": -3.0, "B": -2.0, "C": -1.0})  # reversed
+    table["lalp@4"] = table["teacher"].map({"A": -2.0, "B": -1.0, "C": -3.0})  # one pair swapped
+    taus = compare_rankings(table, ["galp", "lalp@0", "lalp@4", "galp"])
+    expected = [[1, -1, 1 / 3], [-1, 1, -1 / 3], [1 / 3, -1 / 3, 1]]
+    assert list(taus.index) == list(taus.columns) == ["galp", "lalp@0", "lalp@4"]
+    np.testing.assert_allclose(taus, expected)
+    table["lalp@8"] = -1.0
+    assert compare_rankings(table, ["galp", "lalp@8"])["lalp@8"].isna().all()
+
+
+def test_rankings_are_compared_on_responses_scored_under_every_column():
+    table = means_table({"A": [-1, -9], "B": [-2, -2]})
+    table["lalp@4"] = [-1.0, NAN, -2.0, -2.0]  # without prompt 2 A is first under both
+    taus = compare_rankings(table, ["galp", "lalp@4"])
+    assert taus.loc["galp", "lalp@4"] == pytest.approx(1)
+    assert taus.attrs["num_prompts"] == 1
+    assert taus.attrs["left_out"]["unscored responses"] == 1
+
+
+@pytest.mark.parametrize(("column", "tau"), [("galp", 1), ("lalp@4", -1)])
+def test_tau_interval_of_clear_orders_is_a_point(noisy, column, tau):
+    found = tau_interval(noisy, "galp", column)
+    assert (found.value, found.low, found.high) == pytest.approx((tau, tau, tau))
+    assert found.num_units == 60
+
+
+def test_tau_interval_agrees_with_a_plain_loop(noisy):
+    first, second = by_teacher(noisy), by_teacher(noisy, "lalp@8")
+    generator = np.random.default_rng(4)
+    taus = []
+    for _ in range(1000):
+        rows = generator.integers(60, size=60)
+        taus.append(stats.kendalltau(first[rows].mean(axis=0), second[rows].mean(axis=0)).statistic)
+    found = tau_interval(noisy, "galp", "lalp@8", level=0.8)
+    assert [found.low, found.high] == pytest.approx(list(np.quantile(taus, [0.1, 0.9])))
+    assert found.value == pytest.approx(
+        stats.kendalltau(first.mean(axis=0), second.mean(axis=0)).statistic
+    )
+
+
+@steady
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 4), min_size=2, max_size=2))
+def test_vectorised_tau_equals_scipy_with_ties(ranks):
+    signs = selection_ranking._pair_signs(np.array(ranks, dtype=float))
+    expected = stats.kendalltau(*ranks).statistic
+    found = selection_ranking._taus(*signs)
+    assert found == pytest.approx(0.0 if math.isnan(expected) else expected)
+
+
+# --- how many prompts are enough --------------------------------------------------------------
+
+
+def test_shares_equal_those_of_all_subsets():
+    scores = {"T": [-1, -1, -4, -1, -2], "B": [-2, -3, -1, -2, -2], "A": [-3, -2, -2, -4, -5]}
+    values = np.array(list(scores.values()), dtype=float).T  # full order: T, B, A
+    curve = prompts_enough(means_table(scores), "galp", [1, 2, 3, 5], num_draws=8000)
+    assert list(curve["num_prompts"]) == [1, 2, 3, 5]
+    for row in curve.itertuples():
+        subsets = itertools.combinations(range(5), row.num_prompts)
+        means = [values[list(rows)].mean(axis=0) for rows in subsets]
+        order = np.mean([a > b > c for a, b, c in means])
+        top = np.mean([a > max(b, c) for a, b, c in means])
+        taus = [stats.kendalltau(mean, [3, 2, 1]).statistic for mean in means]
+        found = [row.order_share, row.top_share, row.mean_tau]
+        assert found == pytest.approx([order, top, np.mean(taus)], abs=0.02)
+        assert row.order_low <= row.order_share <= row.order_high
+        assert row.top_low <= row.top_share <= row.top_high
+
+
+def test_all_prompts_find_the_order_always_and_wilson_says_how_sure_that_is(noisy):
+    curve = prompts_enough(noisy, "galp", num_draws=200)
+    assert list(curve["num_prompts"]) == [1, 2, 5, 10, 20, 50, 60]
+    last = curve.iloc[-1]
+    assert last[["order_share", "top_share", "mean_tau"]].tolist() == [1.0, 1.0, 1.0]
+    z = 1.959964  # Wilson's lower bound for n of n is n / (n + z^2)
+    assert last["order_low"] == pytest.approx(200 / (200 + z**2), abs=1e-6)
+    assert last["order_high"] == pytest.approx(1)
+
+
+def test_what_is_found_at_one_size_does_not_depend_on_the_others(noisy):
+    alone = prompts_enough(noisy, "galp", [20])
+    among = prompts_enough(noisy, "galp", [50, 20, 20, 3])
+    assert list(among["num_prompts"]) == [3, 20, 50]
+    pd.testing.assert_frame_equal(alone, among[1:2].reset_index(drop=True))
+
+
+def test_more_prompts_than_two_hundred_recover_a_clear_order():
+    generator = np.random.default_rng(0)
+    ease = generator.normal(0, 1, 400)
+    gaps = {"A": 0.0, "B": -0.05, "C": -0.1}
+    table = means_table(
+        {t: list(ease + g + generator.normal(0, 0.1, 400)) for t, g in gaps.items()}
+    )
+    curve = prompts_enough(table, "galp", [5, 200]).set_index("num_prompts")
+    assert curve.loc[200, "order_share"] > 0.99 > 0.9 > curve.loc[5, "order_share"]
