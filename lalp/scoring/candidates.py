@@ -57,18 +57,15 @@ def score_candidates(
     max_batch_tokens: int | None = None,
     on_tokens: Callable[[int], object] = lambda tokens: None,
 ) -> list[ResponseScores]:
-    """Score the candidate responses of one prompt under GALP and every window.
+    """Score responses that share their prompt's tokens, under GALP and every window.
 
     Args:
         student: The model before fine-tuning.
-        tasks: Responses that share their prompt's tokens.
+        tasks: The responses; scores come in their order.
         windows: Windows for LALP.
         galp: Also score the whole response, with rank and entropy.
         max_batch_tokens: Tokens per forward pass; halved by itself when memory runs out.
         on_tokens: Called with the number of tokens fed, for progress.
-
-    Returns:
-        Scores in the order of ``tasks``.
     """
     on_cpu = student.device.type == "cpu"
     if on_cpu:
@@ -81,10 +78,8 @@ def score_candidates(
         for task, plan in zip(tasks, plans, strict=True)
         for row in plan.rows
     ]
-    prompt_ids = tasks[0].encoded.prompt_ids
-    read = iter(
-        run_rows(student, prompt_ids, jobs, max_batch_tokens, statistics=galp, on_tokens=on_tokens)
-    )
+    prompt_ids, options = tasks[0].encoded.prompt_ids, {"statistics": galp, "on_tokens": on_tokens}
+    read = iter(run_rows(student, prompt_ids, jobs, max_batch_tokens, **options))
     return [
         _assemble(task, plan, {row.start: next(read) for row in plan.rows})
         for task, plan in zip(tasks, plans, strict=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Timer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lalp.pools.pool import Pool
@@ -38,12 +37,10 @@ class ModelSize:
 
     Attributes:
         body: Weights that every token passes through once (embeddings and head not counted).
-        head: Weights of the head, for target tokens only.
-        total: All weights.
+        head: Weights that target tokens alone pass through.
+        total: All weights, tied ones once.
         attention: Numbers multiplied per pair of positions: layers x heads x head size.
         cache: Numbers kept per token: keys and values of all layers.
-        vocab: Vocabulary size.
-        hidden: Features per token.
     """
 
     body: int
@@ -60,7 +57,6 @@ class ScoringCost:
     """Cost of scoring a pool under a list of windows.
 
     Attributes:
-        response_tokens: Tokens of all responses, each counted once.
         fed_tokens: Tokens that pass through the model's body.
         target_tokens: Tokens that pass through its head.
         flops: Floating-point operations of the body, attention and head.
@@ -109,13 +105,38 @@ def plan_scoring(
     config = load_config(student, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
     size = measure_model(config, trust_remote_code=trust_remote_code)
-    limit = max_positions(config)
-    tasks = [
-        make_tasks(group, tokenizer, limit) for group in group_responses(pool, tokenizer, splitter)
+    groups = [
+        make_tasks(group, tokenizer, max_positions(config))
+        for group in group_responses(pool, tokenizer, splitter)
+    ]
+    tasks = [task for group in groups for task in group]
+    rows = [
+        (len(task.encoded.prompt_ids), row)
+        for task in tasks
+        for row in plan_response(task, parsed).rows
     ]
     device = default_device()
     dtype = default_dtype(device)
-    return _add_up(tasks, parsed, size, matmul_rate(device, dtype, size.hidden), device, dtype)
+    flops = sum(plan_flops(size, group, parsed) for group in groups)
+    longest = max((prompt + row.end - row.start for prompt, row in rows), default=0)
+    weights_and_cache = dtype.itemsize * (size.total + size.cache * longest)
+    return ScoringCost(
+        num_responses=len(tasks),
+        num_steps=sum(len(task.step_spans) for task in tasks),
+        response_tokens=sum(task.num_tokens for task in tasks),
+        # Each prompt is fed once, for all of its responses.
+        fed_tokens=sum(len(group[0].encoded.prompt_ids) for group in groups)
+        + sum(row.num_inputs for _, row in rows),
+        target_tokens=sum(row.num_targets for _, row in rows),
+        flops=flops,
+        flops_per_step_loop=sum(loop_flops(size, task, parsed) for task in tasks),
+        seconds=flops / (matmul_rate(device, dtype, size.hidden) * _EXPECTED_SHARE),
+        memory_bytes=weights_and_cache + _working_bytes(size, device, dtype),
+        longest_row=longest,
+        too_long=sum(not task.fits(0, task.num_tokens) for task in tasks),
+        device=device,
+        dtype=str(dtype).removeprefix("torch."),
+    )
 
 
 def measure_model(config: Any, *, trust_remote_code: bool = False) -> ModelSize:
@@ -126,12 +147,12 @@ def measure_model(config: Any, *, trust_remote_code: bool = False) -> ModelSize:
 
 
 def count_weights(model: PreTrainedModel) -> ModelSize:
-    """Count a model's weights; tied ones once in ``total``."""
+    """Count a model's weights."""
     text = model.config.get_text_config()
     heads = getattr(text, "num_attention_heads", 0)  # recurrent models have none
     head_size = getattr(text, "head_dim", None) or text.hidden_size // max(heads, 1)
     kv_heads = getattr(text, "num_key_value_heads", None) or heads
-    total = sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
+    total = sum(weight.numel() for weight in model.parameters())  # lists tied weights once
     embedding = model.get_input_embeddings().weight
     head = model.get_output_embeddings().weight
     outside = embedding.numel() + (0 if head is embedding else head.numel())
@@ -154,19 +175,13 @@ def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0
     rows, columns = 1024, 4 * hidden
     a = torch.randn(rows, hidden, device=device, dtype=dtype)
     b = torch.randn(columns, hidden, device=device, dtype=dtype)
-    rates = []
+    times = []
     for product in (torch.nn.functional.linear, project):
-        seconds_each = []
-        stop = time.perf_counter() + seconds / 2
-        while time.perf_counter() < stop:
-            begin = time.perf_counter()
-            for _ in range(10):
-                product(a, b)
-            if device != "cpu":
-                torch.cuda.synchronize()
-            seconds_each.append((time.perf_counter() - begin) / 10)
-        rates.append(2 * rows * hidden * columns / median(seconds_each))
-    return max(rates)
+        names = {"product": product, "a": a, "b": b}
+        # A timer uses one thread unless told otherwise.
+        timer = Timer("product(a, b)", globals=names, num_threads=torch.get_num_threads())
+        times.append(timer.blocked_autorange(min_run_time=seconds / 2).median)
+    return 2 * rows * hidden * columns / min(times)
 
 
 def row_flops(size: ModelSize, prompt: int, fed: int, targets: int) -> float:
@@ -208,38 +223,3 @@ def _working_bytes(size: ModelSize, device: str, dtype: torch.dtype) -> int:
     # Weights per layer and input feature, which are a layer's results; recurrent ones are unknown.
     features = size.body // size.attention if size.attention else 0
     return workers * (dtype.itemsize * tokens * features + 3 * 4 * HEAD_LOGITS)
-
-
-def _add_up(
-    groups: Sequence[Sequence[Task]],
-    windows: Sequence[Window],
-    size: ModelSize,
-    rate: float,
-    device: str,
-    dtype: torch.dtype,
-) -> ScoringCost:
-    tasks = [task for group in groups for task in group]
-    rows = [
-        (len(task.encoded.prompt_ids), row)
-        for task in tasks
-        for row in plan_response(task, windows).rows
-    ]
-    prompts = sum(len(group[0].encoded.prompt_ids) for group in groups)
-    longest = max((prompt + row.end - row.start for prompt, row in rows), default=0)
-    flops = sum(plan_flops(size, group, windows) for group in groups)
-    return ScoringCost(
-        num_responses=len(tasks),
-        num_steps=sum(len(task.step_spans) for task in tasks),
-        response_tokens=sum(task.num_tokens for task in tasks),
-        fed_tokens=prompts + sum(row.num_inputs for _, row in rows),
-        target_tokens=sum(row.num_targets for _, row in rows),
-        flops=flops,
-        flops_per_step_loop=sum(loop_flops(size, task, windows) for task in tasks),
-        seconds=flops / (rate * _EXPECTED_SHARE),
-        memory_bytes=dtype.itemsize * (size.total + size.cache * longest)
-        + _working_bytes(size, device, dtype),
-        longest_row=longest,
-        too_long=sum(not task.fits(0, task.num_tokens) for task in tasks),
-        device=device,
-        dtype=str(dtype).removeprefix("torch."),
-    )

@@ -38,7 +38,7 @@ class PromptGroup:
 
 @dataclass(frozen=True)
 class Task:
-    """One response to score: its tokens, the token span of each step, and the positions it has.
+    """One response to score.
 
     Attributes:
         encoded: Prompt and response tokens.
@@ -67,12 +67,7 @@ class Task:
 def group_responses(
     pool: Pool, tokenizer: PreTrainedTokenizerBase, splitter: str | Steps = "sentences"
 ) -> list[PromptGroup]:
-    """Responses by prompt, both in the pool's order, cut into steps.
-
-    Args:
-        pool: From `load_pool`.
-        tokenizer: The student's.
-        splitter: As in `lalp.score`.
+    """Responses by prompt, both in the pool's order, cut into steps as `lalp.score` does it.
 
     Raises:
         InputError: If given steps do not fit the pool.

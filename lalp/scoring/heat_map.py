@@ -36,11 +36,9 @@ _UNSCORED = "border-bottom:2px dotted gray"
 
 @dataclass(frozen=True)
 class _Piece:
-    """Characters of the text, in the order of the text.
+    """Characters of the text that stand together.
 
     Attributes:
-        text: The characters.
-        step: The step they belong to.
         tokens: Indices of the tokens that they stand for: several where tokens share a character,
             none for white space that no token holds.
         label: The token's text, with the white space that is shown before its step.
@@ -57,8 +55,8 @@ def token_heat_map(
 ) -> str:
     """A response with each token shaded by global minus local log-probability (Eq. 4).
 
-    In a notebook: ``IPython.display.HTML(token_heat_map(...))``. Steps are numbered from 1, and
-    hovering over a token shows its text, both log-probabilities, the gap and the step.
+    Steps are numbered from 1, and hovering over a token shows its text, both log-probabilities, the
+    gap and the step.
 
     Args:
         text: The response.
@@ -68,10 +66,16 @@ def token_heat_map(
             of the tokens stay below, if not given.
 
     Returns:
-        A ``<div>``, all text escaped.
+        A ``<div>``, all text escaped; in a notebook, give it to ``IPython.display.HTML``.
 
     Raises:
         InputError: If the row has no token columns, not this window's, or not this text's.
+
+    Example:
+        >>> row = {"galp:tokens": [-1.0, -2.0], "lalp@4:tokens": [-1.0, -4.0]}
+        >>> row |= {"token_spans": [(0, 1), (1, 3)], "token_steps": [0, 0]}
+        >>> "gap +2.00 nats" in token_heat_map("x=3", row)
+        True
     """
     scores = dict(scores)
     global_, local = _token_scores(text, scores, window)
@@ -79,10 +83,14 @@ def token_heat_map(
     if not scale > 0 or not math.isfinite(scale):
         raise InputError(f"limit={limit}: give the gap of the strongest shade, in nats, above 0")
     pieces = _pieces(text, scores["token_spans"], scores["token_steps"])
-    body = "".join(
-        _step(step, "".join(_token(piece, global_, local, scale) for piece in members))
-        for step, members in groupby(pieces, key=lambda piece: piece.step)
-    )
+    body = ""
+    for step, members in groupby(pieces, key=lambda piece: piece.step):
+        tokens = "".join(_token(piece, global_, local, scale) for piece in members)
+        body += (
+            '<span style="border-left:3px solid gray;padding-left:2px" '
+            f'title="step {step + 1}"><sup style="user-select:none;font-size:70%;opacity:0.8">'
+            f"{step + 1}&nbsp;</sup>{tokens}</span>"
+        )
     return (
         '<div class="lalp-heat-map" style="max-width:60em;line-height:1.9">'
         f"{_legend(scale, str(parse_window(window)))}"
@@ -97,10 +105,8 @@ def _token_scores(
     columns = token_column(GALP), token_column(lalp_column(window))
     for name in (columns[0], "token_spans", "token_steps"):
         if not np.ndim(scores.get(name)):
-            raise InputError(
-                f"the scores have no column {name!r}: score with lalp score --tokens "
-                "(with_tokens=True)"
-            )
+            advice = "score with lalp score --tokens (with_tokens=True)"
+            raise InputError(f"the scores have no column {name!r}: {advice}")
     if not np.ndim(scores.get(columns[1])):
         raise InputError(
             f"the scores hold no tokens for window {parse_window(window)}, but for "
@@ -183,21 +189,12 @@ def _visible(text: str) -> str:
     return "".join(signs.get(c, c if c.isprintable() else f"U+{ord(c):04X}") for c in text)
 
 
-def _step(step: int, tokens: str) -> str:
-    return (
-        '<span style="border-left:3px solid gray;padding-left:2px" '
-        f'title="step {step + 1}"><sup style="user-select:none;font-size:70%;opacity:0.8">'
-        f"{step + 1}&nbsp;</sup>{tokens}</span>"
-    )
-
-
 def _legend(scale: float, window: str) -> str:
-    boxes = "".join(
-        f'<span style="padding:1px 6px;{_shade(level)}">{scale * level / _LEVELS:+.3g}</span> '
-        if level
-        else '<span style="padding:1px 6px">0</span> '
-        for level in range(-_LEVELS, _LEVELS + 1)
-    )
+    boxes = ""
+    for level in range(-_LEVELS, _LEVELS + 1):
+        gap = f"{scale * level / _LEVELS:+.3g}" if level else "0"
+        style = f"padding:1px 6px;{_shade(level)}".removesuffix(";")
+        boxes += f'<span style="{style}">{gap}</span> '
     return (
         '<div style="font-size:90%;margin-bottom:0.6em">Global minus local log-probability '
         f"(window {html.escape(window)}), nats per token: {boxes}<br>"
@@ -207,11 +204,7 @@ def _legend(scale: float, window: str) -> str:
 
 
 def heat_map_page(
-    table: pd.DataFrame,
-    response_id: str,
-    window: str | None = None,
-    *,
-    where: str = "the table",
+    table: pd.DataFrame, response_id: str, window: str | None = None, *, where: str = "the table"
 ) -> str:
     """A page of its own for one response of a score table: heat map, and all numbers as a table.
 
@@ -233,19 +226,19 @@ def heat_map_page(
         raise InputError(f"{where}: no token columns in it: write it with lalp score --tokens")
     row = _row(table, response_id, where)
     window = _choose_window(table, window, where)
-    heat_map = token_heat_map(row["response"], row, window)
     title = html.escape(f"{row['response_id']}: global minus local log-probability")
-    facts = [f"teacher {row['teacher']}", f"{row['num_tokens']} tokens, {row['num_steps']} steps"]
-    lalp = _cell(row[lalp_column(window)])
-    facts.append(f"GALP {_cell(row[GALP])}")
-    facts.append(f"LALP (window {parse_window(window)}) {lalp} nats per token")
+    facts = (
+        f"teacher {row['teacher']}, {row['num_tokens']} tokens, {row['num_steps']} steps, "
+        f"GALP {_cell(row[GALP])}, "
+        f"LALP (window {parse_window(window)}) {_cell(row[lalp_column(window)])} nats per token"
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{title}</title>\n<style>{_PAGE_STYLE}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{html.escape(str(row['response_id']))}</h1>\n"
-        f"<p>{html.escape(', '.join(facts))}</p>\n{heat_map}\n"
+        f"<p>{html.escape(facts)}</p>\n{token_heat_map(row['response'], row, window)}\n"
         f"{_token_table(row, window)}\n</main>\n</body>\n</html>\n"
     )
 
@@ -258,7 +251,9 @@ def write_heat_map(
     *,
     where: str = "the table",
 ) -> Path:
-    """Write `heat_map_page` to a file; what stood there stays if anything fails.
+    """Write `heat_map_page` to a file; an old one stays if anything fails.
+
+    For example ``write_heat_map(load_scores("scores.parquet"), "p/Ada/0", "ada.html")``.
 
     Raises:
         InputError: As `heat_map_page`, or if the file's name does not end in ``.html``.
@@ -294,31 +289,28 @@ def _row(table: pd.DataFrame, response_id: str, where: str) -> dict[str, Any]:
 
 def _choose_window(table: pd.DataFrame, window: str | None, where: str) -> str:
     present = windows_of(table, tokens=True)
-    if window is None and len(present) == 1:
-        return present[0]
-    if window is None:
-        raise InputError(f"{where}: holds windows {', '.join(present)}: name one with --window")
-    if str(parse_window(window)) not in present:
+    listed = ", ".join(present)
+    if window is None and len(present) > 1:
+        raise InputError(f"{where}: holds windows {listed}: name one with --window")
+    chosen = str(parse_window(present[0] if window is None else window))
+    if chosen not in present:
         raise InputError(
-            f"{where}: window {parse_window(window)} is not in it, but {', '.join(present)}: "
-            "name one of these, or score this one"
+            f"{where}: window {chosen} is not in it, but {listed}: name one of these, or score "
+            "this one"
         )
-    return window
+    return chosen
 
 
 def _token_table(row: Mapping[str, Any], window: str) -> str:
     """The same numbers for readers who cannot hover, closed at first."""
     global_, local = _token_scores(row["response"], row, window)
     gap = self_conditioning_gap(global_, local)
-    lines = [
-        f"<tr><td>{i + 1}</td><td>{int(step) + 1}</td>"
-        f"<td>{html.escape(_visible(row['response'][start:end]))}</td>"
-        f"<td>{_cell(global_[i])}</td><td>{_cell(local[i])}</td>"
-        f"<td>{_cell(gap[i], '+.3f')}</td></tr>"
-        for i, ((start, end), step) in enumerate(
-            zip(row["token_spans"], row["token_steps"], strict=True)
-        )
-    ]
+    lines = []
+    for i, (start, end) in enumerate(row["token_spans"]):
+        text = html.escape(_visible(row["response"][start:end]))
+        cells = [i + 1, int(row["token_steps"][i]) + 1, text, _cell(global_[i]), _cell(local[i])]
+        cells.append(_cell(gap[i], "+.3f"))
+        lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return (
         "<details><summary>All numbers (nats)</summary><table><thead><tr><th>token</th>"
         "<th>step</th><th>text</th><th>global</th><th>local</th><th>gap</th></tr></thead><tbody>"

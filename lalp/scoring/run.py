@@ -73,6 +73,9 @@ def score(
     Raises:
         InputError: If the student, a window or the splitter is not understood, or given steps do
             not fit the pool.
+
+    Example:
+        >>> scores = score(load_pool("pool.jsonl"), windows=["4"])  # doctest: +SKIP
     """
     parsed = parse_windows(windows)
     check_splitter(splitter)
@@ -160,10 +163,8 @@ def _score_group(
     windows: Sequence[Window],
     on_tokens: Callable[[int], object],
 ) -> list[ResponseScores]:
-    """Score one prompt's responses, together where their prompt tokens agree.
-
-    They differ only where the tokenizer merges the prompt's end with a response's beginning.
-    """
+    """Score one prompt's responses, together where their prompt tokens agree."""
+    # Prompt tokens differ where the tokenizer merges the prompt's end with a response's beginning.
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for i, task in enumerate(tasks):
         by_prompt.setdefault(task.encoded.prompt_ids, []).append(i)

@@ -73,9 +73,12 @@ class _RowLayer(DynamicLayer):
         super().__init__()
         self.lazy_initialization(prompt.keys, prompt.values)
         self._length = prompt.keys.shape[-2]
-        self._buffers = [
-            _with_room(states, batch, capacity) for states in (prompt.keys, prompt.values)
-        ]
+        self._buffers = []
+        for states in (prompt.keys, prompt.values):
+            _, heads, length, head_dim = states.shape
+            buffer = states.new_empty(batch, heads, length + capacity, head_dim)
+            buffer[:, :, :length] = states
+            self._buffers.append(buffer)
         self.keys, self.values = (buffer[:, :, : self._length] for buffer in self._buffers)
 
     def update(
@@ -89,21 +92,11 @@ class _RowLayer(DynamicLayer):
         return self.keys, self.values
 
 
-def _with_room(
-    states: Float[Tensor, "1 heads prompt head_dim"], batch: int, capacity: int
-) -> Float[Tensor, "batch heads capacity head_dim"]:
-    _, heads, length, head_dim = states.shape
-    buffer = states.new_empty(batch, heads, length + capacity, head_dim)
-    buffer[:, :, :length] = states
-    return buffer
-
-
 @dataclass(frozen=True)
 class _Prefix:
     """The prompt, read once.
 
     Attributes:
-        prompt_ids: The prompt's tokens.
         last: Features of the last prompt token, which predict a row's first token.
         layers: Keys and values per layer, or None where they cannot be shared between rows.
         context: The same for packed rows, where the student has a packed body.
@@ -115,6 +108,8 @@ class _Prefix:
     context: Context | None = None
 
 
+# A response's tokens and a row over them.
+_Job = tuple[Sequence[int], Row]
 # Places of targets: for each, its row in the batch and its position within the row.
 _Places = tuple[Int[np.ndarray, "targets"], Int[np.ndarray, "targets"]]
 
@@ -123,17 +118,17 @@ _Places = tuple[Int[np.ndarray, "targets"], Int[np.ndarray, "targets"]]
 def run_rows(
     student: Student,
     prompt_ids: tuple[int, ...],
-    jobs: Sequence[tuple[Sequence[int], Row]],
+    jobs: Sequence[_Job],
     max_batch_tokens: int,
     *,
     statistics: bool = True,
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> list[TokenScores]:
-    """Token scores of rows that share one prompt, in the order of ``jobs``.
+    """Token scores of rows that share one prompt of at least a token, in the order of ``jobs``.
 
     Args:
         student: The model before fine-tuning.
-        prompt_ids: The prompt's tokens, at least one.
+        prompt_ids: The prompt's tokens.
         jobs: Pairs of a response's tokens and a row over them.
         max_batch_tokens: Padded tokens per forward pass.
         statistics: Also read rank and entropy in rows that begin at token 0.
@@ -169,23 +164,18 @@ def _plan_batches(
     prefix: _Prefix, rows: Sequence[Row], max_batch_tokens: int, workers: int
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Batches of long rows, one in each, and the others, which can be read side by side."""
+    budget = 2 * max_batch_tokens
     if prefix.context:
-        lengths, budget = [row.num_inputs for row in rows], max_batch_tokens
-        batches = spread_rows(lengths, budget, workers)
+        lengths = [row.num_inputs for row in rows]
+        batches = spread_rows(lengths, max_batch_tokens, workers)
     else:
         # Every row holds the prompt's keys and values as well, so short rows are not free.
-        lengths, budget = (
-            [len(prefix.prompt_ids) + r.num_inputs for r in rows],
-            2 * max_batch_tokens,
-        )
+        lengths = [len(prefix.prompt_ids) + row.num_inputs for row in rows]
         # Four batches per worker at least; with fewer, one worker waits for another at the end.
         fair_share = max(_SMALLEST_BATCH, math.ceil(sum(lengths) / (4 * workers)))
         batches = batch_rows(lengths, min(budget, fair_share))
-    is_long = [max(lengths[row] for row in batch) > 2 * max_batch_tokens for batch in batches]
-    return (
-        [batch for batch, long in zip(batches, is_long, strict=True) if long],
-        [batch for batch, long in zip(batches, is_long, strict=True) if not long],
-    )
+    long = [batch for batch in batches if max(lengths[row] for row in batch) > budget]
+    return long, [batch for batch in batches if batch not in long]
 
 
 @contextmanager
@@ -238,7 +228,7 @@ def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
 def _read_batch(
     student: Student,
     prefix: _Prefix,
-    jobs: Sequence[tuple[Sequence[int], Row]],
+    jobs: Sequence[_Job],
     max_batch_tokens: int,
     statistics: bool,
 ) -> list[TokenScores]:
@@ -246,7 +236,9 @@ def _read_batch(
     try:
         return _collect(student, prefix, jobs, max_batch_tokens, statistics)
     except RuntimeError as error:
-        if not _is_out_of_memory(error) or (len(jobs) == 1 and max_batch_tokens < 128):
+        # On a CPU, torch raises no class of its own for this.
+        full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not full or (len(jobs) == 1 and max_batch_tokens < 128):
             raise
     # Outside the handler, so that the failed batch's tensors are gone.
     if torch.cuda.is_available():
@@ -260,19 +252,18 @@ def _read_batch(
     ]
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def _collect(
     student: Student,
     prefix: _Prefix,
-    jobs: Sequence[tuple[Sequence[int], Row]],
+    jobs: Sequence[_Job],
     max_batch_tokens: int,
     statistics: bool,
 ) -> list[TokenScores]:
     """Feed a batch of rows and gather its targets."""
-    scores = [_empty_scores(row) for _, row in jobs]
+    scores = [
+        TokenScores(row.start, *np.full((3, row.end - row.start), np.nan, np.float32))
+        for _, row in jobs
+    ]
     feed = (
         _feed_packed(student, prefix, jobs)
         if prefix.context
@@ -297,25 +288,17 @@ def _collect(
     return scores
 
 
-def _empty_scores(row: Row) -> TokenScores:
-    arrays = [np.full(row.end - row.start, np.nan, np.float32) for _ in range(3)]
-    return TokenScores(row.start, *arrays)
-
-
-def _target_places(jobs: Sequence[tuple[Sequence[int], Row]]) -> _Places:
+def _target_places(jobs: Sequence[_Job]) -> _Places:
     """Every target of a batch, row by row."""
     columns = [
-        np.concatenate(
-            [np.arange(start - row.start, end - row.start) for start, end in row.targets]
-        )
-        for _, row in jobs
+        np.concatenate([np.arange(*span) for span in row.targets]) - row.start for _, row in jobs
     ]
     sizes = [len(places) for places in columns]
     return np.repeat(np.arange(len(jobs)), sizes), np.concatenate(columns)
 
 
 def _feed_packed(
-    student: Student, prefix: _Prefix, jobs: Sequence[tuple[Sequence[int], Row]]
+    student: Student, prefix: _Prefix, jobs: Sequence[_Job]
 ) -> Iterator[tuple[_Places, Float[Tensor, "targets features"]]]:
     """Targets and the features that predict them, of rows fed end to end."""
     rows, columns = _target_places(jobs)
@@ -329,16 +312,8 @@ def _feed_packed(
     yield (rows, columns), features
 
 
-def _chunk_size(length: int, max_batch_tokens: int) -> int:
-    """Tokens of one row to feed at once: long rows are cut, because a mask is chunk x context."""
-    return length if length <= max_batch_tokens else max(1, max_batch_tokens // 4)
-
-
 def _feed_padded(
-    student: Student,
-    prefix: _Prefix,
-    jobs: Sequence[tuple[Sequence[int], Row]],
-    max_batch_tokens: int,
+    student: Student, prefix: _Prefix, jobs: Sequence[_Job], max_batch_tokens: int
 ) -> Iterator[tuple[_Places, Float[Tensor, "targets features"]]]:
     """Targets and the features that predict them, of rows side by side.
 
@@ -353,10 +328,7 @@ def _feed_padded(
 
 
 def _read_padded(
-    student: Student,
-    prefix: _Prefix,
-    jobs: Sequence[tuple[Sequence[int], Row]],
-    max_batch_tokens: int,
+    student: Student, prefix: _Prefix, jobs: Sequence[_Job], max_batch_tokens: int
 ) -> Iterator[tuple[int, Float[Tensor, "batch pos features"]]]:
     """Features that predict the rows' tokens, in chunks of (first token, features)."""
     length = max(row.num_inputs for _, row in jobs)
@@ -374,7 +346,8 @@ def _read_padded(
         yield 1, student.body(input_ids=whole, use_cache=False)[0][:, prompt:]
         return
     cache = Cache(layers=[_RowLayer(layer, len(jobs), length) for layer in prefix.layers])
-    chunk = _chunk_size(length, max_batch_tokens)
+    # Long rows are cut, because a mask is chunk x context.
+    chunk = length if length <= max_batch_tokens else max(1, max_batch_tokens // 4)
     for first in range(0, length, chunk):
         part = ids[:, first : first + chunk]
         positions = torch.arange(first, first + part.shape[1], device=student.device) + prompt

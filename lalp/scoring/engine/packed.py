@@ -92,7 +92,7 @@ class Context:
 def pack_body(model: PreTrainedModel) -> PackedBody | None:
     """The model's body for packed rows, or None where its form is another.
 
-    The weights are the model's own, which are laid out anew.
+    Weights stay the model's own, but are laid out anew.
     """
     config = model.config
     if (
@@ -131,7 +131,7 @@ def read_packed(
     context: Context,
     wanted: Sequence[Int[Tensor, "wanted"]],
 ) -> Float[Tensor, "wanted hidden"]:
-    """Features at the wanted positions of rows that all follow the same context.
+    """Features at the wanted positions of rows that all follow the same context, row after row.
 
     Args:
         body: From `pack_body`.
@@ -139,9 +139,6 @@ def read_packed(
         context: What every row sees before itself, with room for the longest row; the keys and
             values of the last row stay in it.
         wanted: Positions within each row, in order.
-
-    Returns:
-        Features, row after row.
     """
     # One mask for all: later tiles of a long row see more, and freed ones would leave small holes.
     longest = max(map(len, rows), default=0)
@@ -202,7 +199,7 @@ def _read_tile(
     rows = list(zip([0, *ends[:-1]], ends, strict=True))
     positions = torch.cat([torch.arange(n) for n in lengths]) + context.length
     hidden = body.embedding[token_ids]
-    cos, sin = (angles[0, :, None] for angles in _angles(body, positions))
+    cos, sin = (angles[0, :, None] for angles in body.rotary(body.embedding, positions[None]))
     for i, block in enumerate(body.blocks):
         normed = _normalize(hidden, block.attention_norm, body.epsilon)
         queries, keys, values = _make_heads(body, block, normed, cos, sin)
@@ -224,10 +221,6 @@ def _read_tile(
 def advance(context: Context, tokens: int) -> Context:
     """The context with the row that was read last, ``tokens`` long, as a part of it."""
     return Context(context.states, context.length + tokens)
-
-
-def _angles(body: PackedBody, positions: Int[Tensor, "pos"]) -> tuple[Tensor, Tensor]:
-    return body.rotary(body.embedding, positions[None])
 
 
 def _normalize(

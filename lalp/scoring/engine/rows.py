@@ -19,10 +19,7 @@ from lalp.scoring.windows import TokenSpan
 class Row:
     """One forward row over response tokens ``[start, end)`` after the prompt.
 
-    Attributes:
-        start: First response token of the row.
-        end: One past the last token whose log-probability is read.
-        targets: Token spans to read, in order and disjoint.
+    ``targets`` are the token spans to read, in order and disjoint; the last one ends at ``end``.
     """
 
     start: int

@@ -24,16 +24,13 @@ def read_targets(
 ) -> tuple[
     Float[np.ndarray, "targets"], Float[np.ndarray, "targets"], Float[np.ndarray, "targets"]
 ]:
-    """Log-probability, rank and entropy of target tokens, from bounded parts of their logits.
+    """Log-probability, rank (from 1) and entropy of targets, from bounded parts of their logits.
 
     Args:
         head: Features and columns of the vocabulary to logits (`Student.head`).
         features: Features at the position before each target.
         token_ids: The targets.
         with_statistics: Where rank and entropy are wanted (NaN elsewhere).
-
-    Returns:
-        Log-probabilities (nats), ranks (from 1) and entropies (nats).
     """
     vocab = head(features[:1]).shape[-1]
     size = max(1, HEAD_LOGITS // min(vocab, HEAD_COLUMNS))
