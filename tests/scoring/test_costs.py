@@ -27,19 +27,10 @@ from lalp.scoring.costs import (
 from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.windows import parse_window
 from lalp.students.encoding import Encoded
-from lalp.students.student import Student
 
 WINDOWS = ["0", "2", "25%", "8t", "all"]
 RATE = 1e9  # FLOP per second
 SIZE = ModelSize(body=1000, head=100, total=1200, attention=10, cache=8, vocab=50, hidden=2)
-
-
-@pytest.fixture(scope="session")
-def student_folder(llama: Student, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("students") / "tiny"
-    llama.model.save_pretrained(folder)
-    llama.tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="session")

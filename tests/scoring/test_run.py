@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import itertools
 import json
 import logging
 import math
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import CHAT_TEMPLATE, build_student, naive_lalp, separate_pass
+from conftest import CHAT_TEMPLATE, build_student, naive_lalp, separate_pass, spans_of
 from pandas.testing import assert_frame_equal
-from transformers import AutoModelForCausalLM, LlamaConfig
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM
 
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
@@ -71,17 +67,6 @@ def make_pool(rows: list[tuple[str, str, str]] = RESPONSES) -> Pool:
     )
 
 
-def save(student: Student, folder: Path) -> str:
-    student.model.save_pretrained(folder)
-    student.tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def student_folder(llama: Student, tmp_path_factory) -> str:
-    return save(llama, tmp_path_factory.mktemp("students") / "tiny")
-
-
 @pytest.fixture(scope="session")
 def pool() -> Pool:
     return make_pool()
@@ -89,9 +74,17 @@ def pool() -> Pool:
 
 @pytest.fixture(scope="session")
 def done(llama, pool, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
-    """A finished run with tokens, and its store; tests copy it before they change it."""
+    """A finished run with tokens, and its store."""
     folder = tmp_path_factory.mktemp("scores")
     return score(pool, llama, WINDOWS, with_tokens=True, store=folder, progress=False), folder
+
+
+@pytest.fixture
+def run_again(llama, pool, done, tmp_path):
+    """Scores a pool as `done` did, in a copy of its store."""
+    shutil.copytree(done[1], tmp_path, dirs_exist_ok=True)
+    options = {"with_tokens": True, "store": tmp_path, "progress": False}
+    return lambda pool=pool: score(pool, llama, WINDOWS, **options)
 
 
 @pytest.fixture
@@ -116,6 +109,10 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.parquet"))
 
 
+def rendered(prompt_id: str) -> str:
+    return f"<|user|>\n{QUESTIONS[prompt_id]}<|end|>\n<|assistant|>\n"
+
+
 # --- values -----------------------------------------------------------------------------------
 
 
@@ -126,8 +123,9 @@ def test_scores_have_one_row_per_response_in_the_pools_order(pool, student_folde
         *("mean_rank", "mean_rank_100", "mean_entropy", "galp", "lalp@1", "lalp@4", "reason"),
     ]
     assert list(scores["response_id"]) == [r.response_id for r in pool.responses]
-    assert list(scores["prompt_id"]) == [row[0] for row in RESPONSES]
-    assert list(scores["teacher"]) == [row[1] for row in RESPONSES]
+    assert list(zip(scores["prompt_id"], scores["teacher"], strict=True)) == [
+        row[:2] for row in RESPONSES
+    ]
     assert list(scores.index) == list(range(len(RESPONSES)))
     assert scores["correct"].isna().all()
     assert scores["reason"].isna().all()
@@ -139,28 +137,24 @@ def test_scores_have_one_row_per_response_in_the_pools_order(pool, student_folde
     assert scores.attrs["splitter"] == "sentences"
 
 
+def steps_by_hand(text: str, tokens, steps) -> list[int]:
+    """The step that each token's first character, white space aside, belongs to."""
+    parts = [(start, text[start:end]) for start, end in tokens]
+    firsts = [start + len(part) - len(part.lstrip() or part) for start, part in parts]
+    return np.searchsorted([end for _, end in steps], firsts, side="right").tolist()
+
+
 def test_every_score_equals_a_separate_pass_per_step(llama, pool, done):
     frame, _ = done
     for row, (prompt_id, _, text) in zip(frame.itertuples(), RESPONSES, strict=True):
-        question = f"<|user|>\n{QUESTIONS[prompt_id]}<|end|>\n<|assistant|>\n"
-        prompt, ids = llama.tokenizer([question, text])["input_ids"]
+        prompt, ids = llama.tokenizer([rendered(prompt_id), text])["input_ids"]
         assert row.num_tokens == len(ids)
         assert row.galp == pytest.approx(separate_pass(llama, prompt, ids).mean(), abs=1e-4)
         # Character offsets of a byte-level tokenizer, found by decoding longer and longer parts.
         ends = [len(llama.tokenizer.decode(ids[: n + 1]).rstrip("\ufffd")) for n in range(len(ids))]
-        starts = [0, *ends[:-1]]
-        step_of = [
-            next(
-                k
-                for k, (_, end) in enumerate(split_steps(text, "sentences"))
-                if a + len(text[a:b]) - len(text[a:b].lstrip() or text[a:b]) < end
-            )
-            for a, b in zip(starts, ends, strict=True)
-        ]
+        step_of = steps_by_hand(text, pairwise([0, *ends]), split_steps(text, "sentences"))
         assert list(row.token_steps) == step_of
-        spans = [
-            (step_of.index(k), len(step_of) - step_of[::-1].index(k)) for k in sorted({*step_of})
-        ]
+        spans = spans_of(np.bincount(step_of).tolist())
         for window in WINDOWS:
             contexts = window_starts(parse_window(window), spans)
             expected = naive_lalp(llama, prompt, ids, spans, contexts)
@@ -168,18 +162,16 @@ def test_every_score_equals_a_separate_pass_per_step(llama, pool, done):
 
 
 def test_scores_are_those_of_score_candidates(llama, pool, done):
-    frame, _ = done
-    windows = [parse_window(window) for window in WINDOWS]
+    frame, windows = done[0].set_index("response_id"), [parse_window(window) for window in WINDOWS]
     for group in groups.group_responses(pool, llama.tokenizer):
         tasks = groups.make_tasks(group, llama.tokenizer, 512)
-        for response, result in zip(
-            group.responses, scoring_run.score_candidates(llama, tasks, windows), strict=True
-        ):
-            row = frame.set_index("response_id").loc[response.response_id]
+        results = scoring_run.score_candidates(llama, tasks, windows)
+        for response, result in zip(group.responses, results, strict=True):
+            row = frame.loc[response.response_id]
             assert row["galp"] == result.galp
             assert {f"lalp@{w}": row[f"lalp@{w}"] for w in WINDOWS} == result.lalp
-            assert row["mean_rank"] == result.mean_rank
-            assert row["mean_entropy"] == result.mean_entropy
+            for name in ("mean_rank", "mean_rank_100", "mean_entropy"):
+                assert row[name] == getattr(result, name)
 
 
 def test_scores_can_be_computed_again_from_the_token_columns(pool, done):
@@ -309,7 +301,7 @@ def test_the_store_is_in_the_build_folder_unless_given(llama, tmp_path, monkeypa
 
 @pytest.fixture(scope="session")
 def few() -> Pool:
-    return make_pool([RESPONSES[2], RESPONSES[3]])
+    return make_pool(RESPONSES[2:4])
 
 
 def key_of(pool: Pool, student: Student, tmp_path: Path, **changes: object) -> str:
@@ -344,6 +336,16 @@ def test_whatever_decides_a_score_changes_the_key(llama, few, tmp_path, monkeypa
     assert len(shards(tmp_path)) == 2 * len(keys)
 
 
+def test_a_template_that_tells_the_date_makes_another_shard(llama, pool):
+    # Llama 3.2's template, for one, renders today's date into the prompt.
+    digests = []
+    for date in ("1 May", "2 May"):
+        tokenizer = copy.deepcopy(llama.tokenizer)
+        tokenizer.chat_template = date + CHAT_TEMPLATE
+        digests.append([group.digest for group in groups.group_responses(pool, tokenizer)])
+    assert not set(digests[0]) & set(digests[1])
+
+
 def test_other_weights_are_another_student(few, student_folder, tmp_path):
     other = Path(shutil.copytree(student_folder, tmp_path / "other"))
     model = AutoModelForCausalLM.from_pretrained(other)
@@ -355,15 +357,12 @@ def test_other_weights_are_another_student(few, student_folder, tmp_path):
     assert keys[0] == keys[2] != keys[1]
 
 
-def test_names_change_nothing_and_texts_change_one_shard(llama, done, tmp_path, computed):
-    frame, folder = done
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+def test_names_change_nothing_and_texts_change_one_shard(done, run_again, computed):
+    frame, _ = done
 
     def run(rows, renamed=()):
         pool = make_pool(rows)
-        pool = replace(pool, prompts={**pool.prompts, **dict(renamed)})
-        options = {"with_tokens": True, "store": tmp_path, "progress": False}
-        return score(pool, llama, WINDOWS, **options)
+        return run_again(replace(pool, prompts={**pool.prompts, **dict(renamed)}))
 
     teachers = [(prompt_id, teacher.upper(), text) for prompt_id, teacher, text in RESPONSES]
     renamed = run(teachers)
@@ -408,21 +407,11 @@ def test_given_steps_are_scored_as_given(llama, few, tmp_path):
     scores = score(few, llama, ["1"], splitter=steps, store=tmp_path, with_tokens=True)
     assert scores.attrs["splitter"] == "given steps"
     for row, response in zip(scores.itertuples(), few.responses, strict=True):
-        prompt, ids = llama.tokenizer(
-            [f"<|user|>\n{QUESTIONS[row.prompt_id]}<|end|>\n<|assistant|>\n", response.text]
-        )["input_ids"]
-        step_of = np.searchsorted(
-            [end for _, end in steps[row.response_id]],
-            [
-                a + len(t) - len(t.lstrip())
-                for a, t in ((a, response.text[a:b]) for a, b in row.token_spans)
-            ],
-            side="right",
-        )
-        assert list(row.token_steps) == list(step_of)
+        prompt, ids = llama.tokenizer([rendered(row.prompt_id), response.text])["input_ids"]
+        step_of = steps_by_hand(response.text, row.token_spans, steps[row.response_id])
+        assert list(row.token_steps) == step_of
         assert row.num_steps == len(steps[row.response_id])
-        ends = np.cumsum(np.bincount(step_of)).tolist()
-        spans = list(zip([0, *ends[:-1]], ends, strict=True))
+        spans = spans_of(np.bincount(step_of).tolist())
         starts = [0, *(start for start, _ in spans[:-1])]
         expected = naive_lalp(llama, prompt, ids, spans, starts)
         assert scores.at[row.Index, "lalp@1"] == pytest.approx(expected, abs=1e-4)
@@ -437,10 +426,8 @@ def test_steps_share_a_shard_whoever_made_them_and_never_with_others(
     sentences = split_pool(few, "sentences")
     write_steps(tmp_path / "steps.jsonl", few, sentences)
     as_lists = {name: [list(span) for span in spans] for name, spans in sentences.items()}
-    named, *others = [
-        run(splitter)
-        for splitter in ("sentences", sentences, str(tmp_path / "steps.jsonl"), as_lists)
-    ]
+    ways = ("sentences", sentences, str(tmp_path / "steps.jsonl"), as_lists)
+    named, *others = map(run, ways)
     assert all(given.equals(named) for given in others)
     assert {given.attrs["key"] for given in others} == {named.attrs["key"]}
     assert computed == [1, 1]
@@ -492,14 +479,8 @@ def test_names_of_shards_spelled_out(llama, few, tmp_path):
         "code": scoring_shards.code_version(),
     }
     names = {
-        digest(
-            [
-                f"<|user|>\n{QUESTIONS[p]}<|end|>\n<|assistant|>\n",
-                [text],
-                [split_steps(text, "paragraphs")],
-            ]
-        )
-        for p, _, text in (RESPONSES[2], RESPONSES[3])
+        digest([rendered(prompt_id), [text], [split_steps(text, "paragraphs")]])
+        for prompt_id, _, text in RESPONSES[2:4]
     }
     assert {path.relative_to(tmp_path) for path in shards(tmp_path)} == {
         Path(digest(key)) / f"{name}.parquet" for name in names
@@ -509,92 +490,70 @@ def test_names_of_shards_spelled_out(llama, few, tmp_path):
 # --- damaged and foreign shards ---------------------------------------------------------------
 
 
-def truncate(shard: Path, others: list[Path]) -> None:
-    shard.write_bytes(shard.read_bytes()[:-100])
-
-
-def keep_the_head(shard: Path, others: list[Path]) -> None:
-    shard.write_bytes(shard.read_bytes()[:100])
-
-
-def empty(shard: Path, others: list[Path]) -> None:
-    shard.write_bytes(b"")
-
-
-def no_parquet(shard: Path, others: list[Path]) -> None:
-    shard.write_text("galp,lalp\n-1,-1\n")
-
-
-def flip(shard: Path, others: list[Path]) -> None:
-    data = bytearray(shard.read_bytes())
+def flip(data: bytes, shard: Path) -> bytes:
     galp = pq.read_metadata(shard).row_group(0).column(5)
     assert galp.path_in_schema == "galp"
-    data[galp.dictionary_page_offset + galp.total_compressed_size - 1] ^= 0x10
-    shard.write_bytes(data)
+    place = galp.dictionary_page_offset + galp.total_compressed_size - 1
+    return data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
 
 
-def other_group(shard: Path, others: list[Path]) -> None:
-    shutil.copy(others[0], shard)
-
-
-def other_key(shard: Path, others: list[Path]) -> None:
+def other_key(table: pa.Table) -> pa.Table:
     """What another setting computed for the same texts, columns and all but one bit alike."""
-    table = pq.read_table(shard)
     mark = b"0" * 20 + table.schema.metadata[b"lalp"][20:]
-    pq.write_table(table.replace_schema_metadata({"lalp": mark}), shard)
+    return table.replace_schema_metadata({"lalp": mark})
 
 
-def no_mark(shard: Path, others: list[Path]) -> None:
-    pq.write_table(pq.read_table(shard).replace_schema_metadata(None), shard)
+def other_types(table: pa.Table) -> pa.Table:
+    place = table.schema.get_field_index("galp")
+    return table.set_column(place, "galp", table["galp"].cast(pa.float32()))
 
 
-def fewer_rows(shard: Path, others: list[Path]) -> None:
-    pq.write_table(pq.read_table(shard).slice(1), shard)
-
-
-def other_columns(shard: Path, others: list[Path]) -> None:
-    pq.write_table(pq.read_table(shard).drop_columns(["reason"]), shard)
-
-
-def other_types(shard: Path, others: list[Path]) -> None:
-    table = pq.read_table(shard)
-    galp = table["galp"].cast(pa.float32())
-    pq.write_table(table.set_column(table.schema.get_field_index("galp"), "galp", galp), shard)
-
-
-def shorter_list(shard: Path, others: list[Path]) -> None:
+def shorter_list(table: pa.Table) -> pa.Table:
     """What Arrow makes of one flipped bit in a page's header."""
-    table = pq.read_table(shard)
     place = table.schema.get_field_index("token_steps")
     *lists, last = table["token_steps"].to_pylist()
     steps = pa.array([*lists, last[:-1]], table.schema.field(place).type)
-    pq.write_table(table.set_column(place, table.schema.field(place), steps), shard)
+    return table.set_column(place, table.schema.field(place), steps)
 
 
-DAMAGES = [truncate, keep_the_head, empty, no_parquet, flip, other_group, other_key, no_mark]
-DAMAGES += [fewer_rows, other_columns, other_types, shorter_list]
+BYTES = {
+    "truncated": lambda data, shard: data[:-100],
+    "only the head": lambda data, shard: data[:100],
+    "empty": lambda data, shard: b"",
+    "no parquet": lambda data, shard: b"galp,lalp\n-1,-1\n",
+    "one bit": flip,
+    "another group": lambda data, shard: shards(shard.parents[1])[1].read_bytes(),
+}
+TABLES = {
+    "another key": other_key,
+    "no mark": lambda table: table.replace_schema_metadata(None),
+    "fewer rows": lambda table: table.slice(1),
+    "other columns": lambda table: table.drop_columns(["reason"]),
+    "other types": other_types,
+    "a shorter list": shorter_list,
+}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [*BYTES, *TABLES])
 def test_a_damaged_or_foreign_shard_is_noticed_and_scored_again(
-    damage, llama, pool, done, tmp_path, caplog, computed
+    damage, done, run_again, tmp_path, caplog, computed
 ):
-    frame, folder = done
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    shard, *others = shards(tmp_path)
+    shard = shards(tmp_path)[0]
     rows = pq.read_metadata(shard).num_rows
-    damage(shard, others)
-    options = {"with_tokens": True, "store": tmp_path, "progress": False}
+    if damage in BYTES:
+        shard.write_bytes(BYTES[damage](shard.read_bytes(), shard))
+    else:
+        pq.write_table(TABLES[damage](pq.read_table(shard)), shard)
     with caplog.at_level(logging.WARNING, logger="lalp"):
-        again = score(pool, llama, WINDOWS, **options)
-    assert_frame_equal(again, frame, check_exact=True)
+        again = run_again()
+    assert_frame_equal(again, done[0], check_exact=True)
     assert computed == [rows]
     (message,) = caplog.messages
     assert message.startswith(f"scoring again: shard {shard.name} cannot be used (")
     assert "\n" not in message
     # It is whole again.
     caplog.clear()
-    score(pool, llama, WINDOWS, **options)
+    run_again()
     assert computed == [rows]
     assert caplog.messages == []
 
@@ -625,16 +584,13 @@ def test_no_damage_ever_becomes_a_score(kind, done, pool, tokenizer, tmp_path):
     assert noticed > 150
 
 
-def test_leftovers_and_strangers_in_the_folder_are_ignored(llama, pool, done, tmp_path, computed):
-    frame, folder = done
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+def test_leftovers_and_strangers_in_the_folder_are_ignored(done, run_again, tmp_path, computed):
     shard, *_ = shards(tmp_path)
     shutil.copy(shard, shard.with_name(f"{shard.name}.123-abcdef.tmp"))
     shard.with_name(f"{shard.name}.124-abcdef.tmp").write_bytes(shard.read_bytes()[:80])
     shard.with_name("another.parquet").write_bytes(b"")
     (shard.parent / "key.json").unlink()
-    options = {"with_tokens": True, "store": tmp_path, "progress": False}
-    assert_frame_equal(score(pool, llama, WINDOWS, **options), frame, check_exact=True)
+    assert_frame_equal(run_again(), done[0], check_exact=True)
     assert computed == []
 
 
@@ -662,17 +618,11 @@ def test_progress_counts_the_tokens_fed_and_ends_where_it_was_announced(
 ):
     bars = []
 
-    class Bar:
-        total, n = None, 0
-
+    class Bar(tqdm):
         def __init__(self, **options):
+            super().__init__(disable=True)
+            self.total, self.n = None, 0
             bars.append(self)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
 
         def update(self, tokens):
             self.n += tokens
@@ -680,19 +630,14 @@ def test_progress_counts_the_tokens_fed_and_ends_where_it_was_announced(
             assert self.total is None or self.total > self.n / 2
 
     monkeypatch.setattr(scoring_run, "tqdm", Bar)
-    score(pool, llama, WINDOWS, store=tmp_path)
-    score(pool, llama, WINDOWS, store=tmp_path)
-    (bar,) = bars
-    tasks = [
-        groups.make_tasks(group, llama.tokenizer, 512)
-        for group in groups.group_responses(pool, llama.tokenizer)
-    ]
-    windows = [parse_window(window) for window in WINDOWS]
-    fed = sum(
-        len(group[0].encoded.prompt_ids)
-        + sum(row.num_inputs for task in group for row in plan_response(task, windows).rows)
-        for group in tasks
-    )
+    for _ in range(2):
+        score(pool, llama, WINDOWS, store=tmp_path)
+    (bar,) = bars  # the second run has nothing to do
+    fed, windows = 0, [parse_window(window) for window in WINDOWS]
+    for group in groups.group_responses(pool, llama.tokenizer):
+        tasks = groups.make_tasks(group, llama.tokenizer, 512)
+        fed += len(tasks[0].encoded.prompt_ids)
+        fed += sum(row.num_inputs for task in tasks for row in plan_response(task, windows).rows)
     assert bar.n == bar.total == fed
 
 
@@ -747,109 +692,3 @@ def test_files_that_are_no_score_table_are_refused(done, tmp_path):
         load_scores(table)
     with pytest.raises(InputError, match=r"scores\.parquet: the table holds no texts"):
         scored_pool(frame, "scores.parquet")
-
-
-# --- killed at random -------------------------------------------------------------------------
-
-NUM_PROMPTS = 40
-NUM_KILLS = 10
-
-
-@pytest.fixture
-def command(tokenizer, tmp_path) -> list[str]:
-    """`lalp score` of a pool that takes some seconds, by a student that is large for a tiny one."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=400,
-        hidden_size=192,
-        intermediate_size=768,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "student")
-    tokenizer.save_pretrained(tmp_path / "student")
-    pool = tmp_path / "pool.jsonl"
-    with pool.open("w", encoding="utf-8") as file:
-        for i, (k, teacher) in itertools.product(
-            range(NUM_PROMPTS), enumerate(("Ada", "Bob", "Eve"), 1)
-        ):
-            steps = [f"We add {i} and {j * k}. Then x = {i + j * k}." for j in range(1, 7)]
-            record = {"prompt_id": f"p{i}", "prompt": f"Add to {i}.", "teacher": teacher}
-            file.write(json.dumps(record | {"response": " ".join(steps)}) + "\n")
-    options = ["--student", str(tmp_path / "student"), "--window", "1", "--window", "50%"]
-    return [sys.executable, "-m", "lalp.cli", "score", str(pool), *options, "--tokens", "--quiet"]
-
-
-def start(command: list[str], out: Path, folder: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [*command, "--out", str(out), "--store", str(folder)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> str:
-    _, messages = process.communicate(timeout=120)
-    assert process.returncode == 0, messages
-    return messages
-
-
-def kill_at_random(process: subprocess.Popen, folder: Path, per_shard: float, seed: int) -> bool:
-    """SIGKILL at a random moment after one or two new shards; False if it ended before."""
-    generator = random.Random(seed)
-    wanted = len(shards(folder)) + generator.choice([1, 1, 2])
-    while len(shards(folder)) < wanted and process.poll() is None:
-        time.sleep(0.002)
-    time.sleep(generator.uniform(0, 1.2 * per_shard))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
-
-
-@pytest.mark.slow
-def test_killed_at_random_it_ends_with_the_same_table_bit_for_bit(command, tmp_path):
-    calm, killed = tmp_path / "calm", tmp_path / "killed"
-    finish(start(command, tmp_path / "calm.parquet", calm))
-    times = sorted(path.stat().st_mtime for path in shards(calm))
-    assert len(times) == NUM_PROMPTS
-    per_shard = (times[-1] - times[0]) / (NUM_PROMPTS - 1)
-
-    partial = []
-    for seed in range(NUM_KILLS):
-        process = start(command, tmp_path / "killed.parquet", killed)
-        was_killed = kill_at_random(process, killed, per_shard, seed)
-        for path in shards(killed):
-            assert pq.read_table(path).num_rows == 3  # never half a shard
-        if was_killed and len(shards(killed)) < NUM_PROMPTS:
-            assert not (tmp_path / "killed.parquet").exists()
-            partial.append(len(shards(killed)))
-    assert len(partial) >= 7, partial
-    assert partial == sorted(set(partial))  # each run went on where the one before was killed
-
-    before = {path: path.stat().st_mtime_ns for path in shards(killed)}
-    # What a kill in the middle of writing leaves behind.
-    for path in before:
-        path.with_name(f"{path.name}.1-00.tmp").write_bytes(path.read_bytes()[:500])
-    messages = finish(start(command, tmp_path / "killed.parquet", killed))
-    assert "scoring again" not in messages
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    expected, resumed = (load_scores(tmp_path / f"{n}.parquet") for n in ("calm", "killed"))
-    assert_frame_equal(resumed, expected, check_exact=True)
-    assert expected["galp"].notna().all()
-    assert (tmp_path / "killed.parquet").read_bytes() == (tmp_path / "calm.parquet").read_bytes()
-    assert len(shards(killed)) == NUM_PROMPTS
-    for ours, theirs in zip(shards(killed), shards(calm), strict=True):
-        assert ours.read_bytes() == theirs.read_bytes()
-
-
-def test_a_template_that_tells_the_date_makes_another_shard(llama, pool):
-    # Llama 3.2's template, for one, renders today's date into the prompt.
-    digests = []
-    for date in ("1 May", "2 May"):
-        tokenizer = copy.deepcopy(llama.tokenizer)
-        tokenizer.chat_template = date + CHAT_TEMPLATE
-        digests.append([group.digest for group in groups.group_responses(pool, tokenizer)])
-    assert not set(digests[0]) & set(digests[1])
