@@ -33,51 +33,32 @@ _EXPECTED_SHARE = 0.75
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a forward pass costs.
+    """What a forward pass costs."""
 
-    Attributes:
-        body: Weights that every token passes through once (embeddings and head not counted).
-        head: Weights that target tokens alone pass through.
-        total: All weights, tied ones once.
-        attention: Numbers multiplied per pair of positions: layers x heads x head size.
-        cache: Numbers kept per token: keys and values of all layers.
-    """
-
-    body: int
-    head: int
-    total: int
-    attention: int
-    cache: int
+    body: int  # weights that every token passes through once: no embeddings and no head
+    head: int  # weights that target tokens alone pass through
+    total: int  # all weights, tied ones once
+    attention: int  # numbers multiplied per pair of positions: layers x heads x head size
+    cache: int  # numbers kept per token: keys and values of all layers
     vocab: int
     hidden: int
 
 
 @dataclass(frozen=True)
 class ScoringCost:
-    """Cost of scoring a pool under a list of windows.
-
-    Attributes:
-        fed_tokens: Tokens that pass through the model's body.
-        target_tokens: Tokens that pass through its head.
-        flops: Floating-point operations of the body, attention and head.
-        flops_per_step_loop: The same for one forward pass per step and window.
-        seconds: Estimated time on this machine.
-        memory_bytes: Estimated peak: weights, the longest row's cache, activations and logits.
-        longest_row: Tokens of the longest forward row, prompt included.
-        too_long: Responses that do not fit the student's positions as a whole.
-    """
+    """Cost of scoring a pool under a list of windows; time and memory are estimates."""
 
     num_responses: int
     num_steps: int
     response_tokens: int
-    fed_tokens: int
-    target_tokens: int
-    flops: float
-    flops_per_step_loop: float
-    seconds: float
-    memory_bytes: int
-    longest_row: int
-    too_long: int
+    fed_tokens: int  # that pass through the model's body
+    target_tokens: int  # that pass through its head
+    flops: float  # of the body, attention and head
+    flops_per_step_loop: float  # the same for one forward pass per step and window
+    seconds: float  # on this machine
+    memory_bytes: int  # peak: weights, the longest row's cache, activations and logits
+    longest_row: int  # tokens of the longest forward row, prompt included
+    too_long: int  # responses that do not fit the student's positions as a whole
     device: str
     dtype: str
 

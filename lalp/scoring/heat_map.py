@@ -158,8 +158,7 @@ def _shade(level: int) -> str:
     """Style of a shade from -4 to 4."""
     if level == 0:
         return ""
-    color = _HIGHER if level > 0 else _LOWER
-    line = "solid" if level > 0 else "dashed"
+    color, line = (_HIGHER, "solid") if level > 0 else (_LOWER, "dashed")
     alpha = _STRONGEST * abs(level) / _LEVELS
     return f"background-color:rgba({color},{alpha:.2f});border-bottom:2px {line} rgb({color})"
 
@@ -206,16 +205,13 @@ def _legend(scale: float, window: str) -> str:
 def heat_map_page(
     table: pd.DataFrame, response_id: str, window: str | None = None, *, where: str = "the table"
 ) -> str:
-    """A page of its own for one response of a score table: heat map, and all numbers as a table.
+    """An HTML page for one response of a score table: heat map, and all numbers as a table.
 
     Args:
         table: Written by `lalp.scoring.table.write_scores` with token columns and texts.
         response_id: The response to show.
         window: The local window; may be left out if the table holds only one.
         where: What error messages call the table.
-
-    Returns:
-        A complete HTML document, which follows the reader's light or dark setting.
 
     Raises:
         InputError: If the table has no texts or tokens, or not this response or window.

@@ -108,12 +108,11 @@ class _Scorer:
     """A student whose weights are loaded only when something is left to score."""
 
     def __init__(self, student: str | Student, device: str | None, trust_remote_code: bool) -> None:
-        self.load: Callable[[], Student]
         if isinstance(student, Student):
             self.name, self.revision = student.name, student.revision
             self.tokenizer, self.limit = student.tokenizer, student.max_positions
             self.device, self.dtype = student.device.type, str(student.model.dtype)
-            self.load = lambda: student
+            self.load: Callable[[], Student] = lambda: student
             return
         options = {"trust_remote_code": trust_remote_code}
         source = locate_student(student)
@@ -136,8 +135,7 @@ def _score_missing(
 ) -> dict[str, pa.Table]:
     """Score prompts one after another; each is on disk before the next begins."""
     student, tables = scorer.load(), {}
-    left = sum(_num_characters(group) for group in groups)
-    read = 0
+    read, left = 0, sum(_num_characters(group) for group in groups)
     # Where not silenced here, tqdm still heeds TQDM_DISABLE.
     options = {} if progress else {"disable": True}
     with tqdm(unit="tok", unit_scale=True, **options) as bar:

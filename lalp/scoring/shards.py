@@ -19,7 +19,6 @@ from lalp.scoring.groups import PromptGroup, Task
 
 log = logging.getLogger("lalp")
 
-
 # Whose code decides a score: it is part of the key.
 CODE_PARTS = ("steps", "scoring", "students")
 _COUNTS = ("num_tokens", "num_steps")
@@ -72,10 +71,8 @@ def _shard_schema(key: ScoreKey) -> pa.Schema:
     fields += [(name, pa.float64()) for name in (*_STATISTICS, *names)]
     fields.append(("reason", pa.string()))
     if key.with_tokens:
-        fields += [
-            ("token_spans", pa.list_(pa.list_(pa.int32(), 2))),
-            ("token_steps", pa.list_(pa.int32())),
-        ]
+        spans, steps = pa.list_(pa.list_(pa.int32(), 2)), pa.list_(pa.int32())
+        fields += [("token_spans", spans), ("token_steps", steps)]
         fields += [(token_column(name), pa.list_(pa.float32())) for name in names]
     return pa.schema(fields)
 

@@ -67,11 +67,7 @@ def parse_window(window: str | int | Window) -> Window:
 
 
 def parse_windows(windows: Sequence[str | int | Window]) -> list[Window]:
-    """Read several windows; the same one twice is refused.
-
-    Raises:
-        InputError: If there is none, or one is repeated or malformed.
-    """
+    """Read one window or more; a malformed one is an error, and so is the same one twice."""
     parsed = [parse_window(window) for window in windows]
     if not parsed:
         raise InputError("no window given: name at least one, for example 4")

@@ -34,16 +34,15 @@ def rank_teachers(
     """Mean score per teacher over the same prompts, highest first (paper, Fig. 1 and Table 2).
 
     Only prompts where every teacher has a scored candidate count, and all of them equally: the
-    responses of one teacher to one prompt are averaged first. The percentile bootstrap draws the
-    same prompts for all teachers. The intervals of two teachers can overlap although their order is
-    clear, since hard prompts are hard for both: see `teacher_differences`.
+    responses of one teacher to one prompt are averaged first. Intervals are percentile bootstraps
+    over prompts, too narrow below about 30 of them. Those of two teachers can overlap although
+    their order is clear, since hard prompts are hard for both: see `teacher_differences`.
 
     Returns:
-        One row per teacher: ``teacher``, ``mean``, ``low``, ``high`` (nats; the interval is too
-        narrow below about 30 prompts), ``rank`` (1 = highest; equal means share a rank), ``p_top``
-        (share of resamples in which this teacher is first) and ``num_responses``.
-        ``attrs["num_prompts"]`` counts the shared prompts, ``attrs["prompts_by_teacher"]`` those
-        with a scored candidate of a teacher, ``attrs["left_out"]`` what was left out, by reason.
+        One row per teacher: ``teacher``, ``mean``, ``low``, ``high`` (nats), ``rank`` (1 = highest;
+        equal means share a rank), ``p_top`` (share of resamples in which this teacher is first),
+        ``num_responses``. ``attrs`` hold ``num_prompts`` (shared by all), ``prompts_by_teacher``
+        and ``left_out`` (counts by reason).
 
     Raises:
         InputError: If the column does not exist or no prompt is shared by all teachers.
@@ -174,16 +173,14 @@ def prompts_enough(
 ) -> pd.DataFrame:
     """How often fewer prompts give the teacher order of all shared prompts (paper, Sec. 7.1).
 
-    Every draw is an order of the prompts, and its first ones are a subset of each size. At the full
-    number every share is 1 by construction: this tells how many prompts suffice to find this pool's
-    order, not whether that order would hold for other prompts (for that, see
-    `teacher_differences`).
+    At the full number every share is 1 by construction: this tells how many prompts suffice to find
+    this pool's order. Whether it would hold for other prompts, `teacher_differences` tells.
 
     Args:
         scores: One row per response.
         column: Score column.
         sizes: Numbers of prompts; default 1, 2, 5, 10, 20, 50, ... and all.
-        num_draws: Subsets per size.
+        num_draws: Random subsets per size.
         seed: What is found at one size does not depend on the others asked for.
 
     Returns:
@@ -240,7 +237,8 @@ def _subset_means(
     num_draws: int,
     seed: int,
 ) -> Float[np.ndarray, "sizes draws teachers"]:
-    """Teacher means over the first prompts of random orders, for each number of prompts."""
+    """Teacher means over subsets of prompts, for each size."""
+    # Subsets are the first prompts of a random order, so none depends on the sizes asked for.
     generator = seeded_generator("subsets", seed)
     means = np.empty((len(sizes), num_draws, values.shape[1]))
     for part in chunks(num_draws, values.size):
@@ -265,7 +263,6 @@ class _SharedMeans:
         return self.values.shape[1]
 
     def annotate(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Attach what the result rests on."""
         names = ("num_prompts", "prompts_by_teacher", "left_out")
         frame.attrs = {name: getattr(self, name) for name in names}
         return frame

@@ -29,17 +29,12 @@ from lalp.selection.table import (
     take,
     with_left_out,
 )
-from lalp.selection.variants import (
-    LOWER_IS_BETTER,
-    VARIANTS,
-    WINDOWED,
-    add_variants,
-    variant_column,
-)
+from lalp.selection.variants import LOWER_IS_BETTER, VARIANTS, add_variants, variant_column
 from lalp.stats import stable_hash
 
 RULES = ("random", "galp", "galp-middle", "galp-lowest", "lalp", "lalp-lowest", *VARIANTS)
 THIRDS = ("highest", "middle", "lowest")
+_WINDOWED = frozenset({"lalp", "lalp-lowest", "hybrid", "lalp-tail"})
 Tie = Literal["first", "shortest", "random"]
 
 
@@ -107,7 +102,7 @@ def select(
     if tie not in get_args(Tie):
         raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
     check_table(scores)
-    if window is None and rule in {"lalp", "lalp-lowest", *WINDOWED}:
+    if window is None and rule in _WINDOWED:
         window = only_window(scores)
     column = score_column(rule, window)
     if rule in VARIANTS and column not in scores.columns:
@@ -146,12 +141,9 @@ def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
 def select_third(scores: pd.DataFrame, third: str, column: str = GALP) -> pd.DataFrame:
     """The responses in one of ``THIRDS`` of a score's order over prompts (paper, Sec. 4, Table 1).
 
-    ``scores`` are of one teacher as a rule (`of_teacher`). Thirds differ by one response at most,
-    the higher ones being the larger. Equal scores are put in order of response ids.
-
-    Raises:
-        InputError: If a prompt has several candidates, there are fewer than three, or one of them
-            lacks a score.
+    ``scores`` hold one response per prompt, by one teacher as a rule (`of_teacher`). Thirds differ
+    by one response at most, the higher ones being the larger. Equal scores are put in order of
+    response ids.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -180,9 +172,6 @@ def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> 
 
     Rules differ in the length of what they choose. Prompts are taken in an order drawn by ``seed``,
     the same for every selection, each one that still fits.
-
-    Raises:
-        InputError: If not even the shortest response fits.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -218,9 +207,6 @@ def teacher_mix(selected: pd.DataFrame) -> pd.DataFrame:
 
 def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
     """Share of prompts, among those in both selections, where both choose the same response.
-
-    Raises:
-        InputError: If a selection has a prompt twice, or the two share no prompt.
 
     Example:
         >>> from lalp.selection.table import example_scores

@@ -46,7 +46,7 @@ def require_columns(frame: pd.DataFrame, names: Sequence[str], advice: str = "")
 
 
 def check_table(scores: pd.DataFrame) -> None:
-    """Refuse a table without rows, without a needed column, or with missing or repeated ids."""
+    """Refuse a table without rows or a needed column, or with missing or repeated ids."""
     require_columns(scores, [*_IDS, "correct"])
     if scores.empty:
         raise InputError("the scores table has no rows: score a pool first")

@@ -26,9 +26,8 @@ from lalp.selection.table import require_columns
 from lalp.stats import mean_interval
 
 VARIANTS = ("hybrid", "galp-tail", "lalp-tail", "rsr")
-# Those whose lowest value is chosen, and those that need a window.
+# Those whose lowest value is chosen.
 LOWER_IS_BETTER = frozenset({"rsr"})
-WINDOWED = frozenset({"hybrid", "lalp-tail"})
 
 
 def variant_column(variant: str, window: str | int | Window | None = None) -> str:
@@ -43,7 +42,7 @@ def variant_column(variant: str, window: str | int | Window | None = None) -> st
     """
     if variant not in VARIANTS:
         raise InputError(f"there is no score {variant!r}: choose one of {', '.join(VARIANTS)}")
-    if variant not in WINDOWED:
+    if variant not in ("hybrid", "lalp-tail"):
         return variant
     if window is None:
         raise InputError(f"{variant} needs a window: name one, for example 4")

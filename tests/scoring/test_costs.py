@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +33,16 @@ RATE = 1e9  # FLOP per second
 SIZE = ModelSize(body=1000, head=100, total=1200, attention=10, cache=8, vocab=50, hidden=2)
 
 
+def make_pool(texts: dict[str, str], prompts: list[str]) -> Pool:
+    return load_pool(
+        [
+            {"prompt_id": prompt, "prompt": prompt, "teacher": teacher, "response": text}
+            for prompt in prompts
+            for teacher, text in texts.items()
+        ]
+    )
+
+
 @pytest.fixture(scope="session")
 def pool() -> Pool:
     texts = {
@@ -40,13 +50,7 @@ def pool() -> Pool:
         "Bob": "7",
         "Eve": "First, factor it. Hence x = 1.\n\nThen y = 2. Therefore the answer is 12.",
     }
-    return load_pool(
-        [
-            {"prompt_id": prompt, "prompt": prompt, "teacher": teacher, "response": text}
-            for prompt in ("What is 3 + 4?", "Solve it.")
-            for teacher, text in texts.items()
-        ]
-    )
+    return make_pool(texts, ["What is 3 + 4?", "Solve it."])
 
 
 @pytest.fixture
@@ -80,8 +84,7 @@ def test_weights_of_a_tiny_llama_by_hand(llama):
 def test_tied_weights_count_once(llama, tokenizer):
     tied = count_weights(build_student("llama", tokenizer, tie_word_embeddings=True).model)
     untied = count_weights(llama.model)
-    assert untied.total - tied.total == 400 * 32
-    assert (tied.body, tied.head) == (untied.body, untied.head)
+    assert replace(tied, total=tied.total + 400 * 32) == untied
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -129,20 +132,18 @@ def test_flops_of_a_plan_by_hand():
     ],
 )
 def test_flops_of_the_loop_by_hand(windows, lengths):
-    # Prompt 6, steps of 3, 2 and 1: one pass for GALP, and one per step and window.
-    passes = sum(
-        2 * 1000 * n + 4 * 10 * n * (n + 1) / 2 + 2 * 100 * n for n in lengths
-    )  # logits at every position
+    # Prompt 6, steps of 3, 2 and 1: one pass for GALP, and one per step and window, with logits at
+    # every position.
+    passes = sum(2 * 1000 * n + 4 * 10 * n * (n + 1) / 2 + 2 * 100 * n for n in lengths)
     task = make_task([3, 2, 1])
     assert costs.loop_flops(SIZE, task, [parse_window(w) for w in windows]) == passes
 
 
 def test_the_loop_skips_what_does_not_fit():
     task = make_task([3, 2, 0, 1], limit=9)
-    expected = [9, 8, 7]  # each step alone; not the whole response, nor the empty step
-    assert costs.loop_flops(SIZE, task, [parse_window("0")]) == sum(
-        row_flops(SIZE, 0, n, n) for n in expected
-    )
+    # Each step alone; not the whole response, nor the empty step.
+    expected = sum(row_flops(SIZE, 0, n, n) for n in (9, 8, 7))
+    assert costs.loop_flops(SIZE, task, [parse_window("0")]) == expected
 
 
 # --- a pool -----------------------------------------------------------------------------------
@@ -150,18 +151,14 @@ def test_the_loop_skips_what_does_not_fit():
 
 def test_planned_tokens_are_the_tokens_that_scoring_feeds(llama, student_folder, pool, known_rate):
     cost = plan_scoring(pool, student_folder, WINDOWS)
-    fed, num_tokens, num_steps = [], 0, 0
+    fed, scores, windows = [], [], [parse_window(window) for window in WINDOWS]
     for group in group_responses(pool, llama.tokenizer):
         tasks = make_tasks(group, llama.tokenizer, 512)
-        windows = [parse_window(window) for window in WINDOWS]
-        for scores in score_candidates(llama, tasks, windows, on_tokens=fed.append):
-            num_tokens += scores.num_tokens
-            num_steps += scores.num_steps
+        scores += score_candidates(llama, tasks, windows, on_tokens=fed.append)
     assert cost.fed_tokens == sum(fed)
-    assert cost.response_tokens == num_tokens
-    assert cost.num_steps == num_steps
-    assert cost.num_responses == 6
-    assert cost.too_long == 0
+    assert cost.response_tokens == sum(one.num_tokens for one in scores)
+    assert cost.num_steps == sum(one.num_steps for one in scores)
+    assert (cost.num_responses, cost.too_long) == (6, 0)
     # Every response token is a target of GALP's row at least.
     assert cost.target_tokens >= cost.response_tokens
     assert cost.flops < cost.flops_per_step_loop
@@ -210,10 +207,8 @@ def test_what_is_too_long_is_counted_and_not_planned(tokenizer, tmp_path, known_
     short = build_student("llama", tokenizer, max_position_embeddings=60)
     short.model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    rows = [("Ada", "So the sum is 7. " * 10), ("Bob", "So the sum is 7.")]
-    pool = load_pool(
-        [{"prompt_id": "p", "prompt": "3 + 4?", "teacher": t, "response": text} for t, text in rows]
-    )
+    texts = {"Ada": "So the sum is 7. " * 10, "Bob": "So the sum is 7."}
+    pool = make_pool(texts, ["3 + 4?"])
     cost = plan_scoring(pool, str(tmp_path), ["0"])
     assert cost.too_long == 1
     assert cost.longest_row <= 60
@@ -226,21 +221,22 @@ def test_a_recurrent_model_can_be_planned(tokenizer, pool, tmp_path, known_rate)
 
 
 def test_planning_reads_no_weights(student_folder, pool, tmp_path, known_rate):
-    light = tmp_path / "light"
-    light.mkdir()
-    for path in Path(student_folder).iterdir():
-        if path.suffix != ".safetensors":
-            (light / path.name).write_bytes(path.read_bytes())
+    no_weights = shutil.ignore_patterns("*.safetensors")
+    light = shutil.copytree(student_folder, tmp_path / "light", ignore=no_weights)
     assert plan_scoring(pool, str(light), ["1"]).fed_tokens > 0
 
 
-def test_bad_settings_are_refused(student_folder, pool, known_rate):
-    with pytest.raises(InputError, match="window"):
-        plan_scoring(pool, student_folder, ["x"])
-    with pytest.raises(InputError, match="splitter"):
-        plan_scoring(pool, student_folder, ["1"], splitter="words")
-    with pytest.raises(InputError, match="no such folder"):
-        plan_scoring(pool, "/no/such/folder", ["1"])
+@pytest.mark.parametrize(
+    ("student", "window", "splitter", "message"),
+    [
+        ("any", "x", "sentences", "window"),
+        ("any", "1", "words", "splitter"),
+        ("/no/such/folder", "1", "sentences", "no such folder"),
+    ],
+)
+def test_bad_settings_are_refused(pool, student, window, splitter, message):
+    with pytest.raises(InputError, match=message):
+        plan_scoring(pool, student, [window], splitter=splitter)
 
 
 def test_the_measured_rate_is_that_of_a_matrix_product():

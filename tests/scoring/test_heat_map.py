@@ -22,21 +22,10 @@ LOCAL = [-1.0, -2.0, -0.5, -1.0, -0.1, -0.5, -1.0, -1.0, -3.25, -0.1]
 
 
 def row(**changes: object) -> dict[str, object]:
-    return {
-        "prompt_id": "p",
-        "response_id": "p/A/0",
-        "teacher": "A",
-        "galp": -0.795,
-        "lalp@0": -1.0,
-        "num_tokens": 10,
-        "num_steps": 2,
-        "token_spans": SPANS,
-        "token_steps": [0] * 5 + [1] * 5,
-        "galp:tokens": GLOBAL,
-        "lalp@0:tokens": LOCAL,
-        "response": TEXT,
-        **changes,
-    }
+    ids = {"prompt_id": "p", "response_id": "p/A/0", "teacher": "A", "response": TEXT}
+    scores = {"galp": -0.795, "lalp@0": -1.0, "num_tokens": 10, "num_steps": 2}
+    tokens = {"token_spans": SPANS, "token_steps": [0] * 5 + [1] * 5}
+    return {**ids, **scores, **tokens, "galp:tokens": GLOBAL, "lalp@0:tokens": LOCAL, **changes}
 
 
 def table(**changes: object) -> pd.DataFrame:
@@ -86,7 +75,7 @@ def heat_map(text: str = TEXT, **changes: object) -> Reader:
 
 
 def test_the_text_is_whole_and_the_steps_are_numbered():
-    page = heat_map()
+    page = Reader(token_heat_map(TEXT, table().iloc[0], "0"))  # the row of a table
     assert page.body == TEXT
     assert page.steps == ["1", "2"]
     assert len(page.tokens) == 10
@@ -130,9 +119,8 @@ def test_a_senseless_scale_is_refused(limit):
 
 def test_everything_is_escaped():
     text = '<script>alert("1")</script>&amp;\' onmouseover=x'
-    scores = row(token_spans=[[0, len(text)]], token_steps=[0])
-    scores |= {"galp:tokens": [-1.0], "lalp@0:tokens": [-2.0]}
-    page = Reader(token_heat_map(text, scores, "0"))
+    tokens = {"galp:tokens": [-1.0], "lalp@0:tokens": [-2.0]}
+    page = heat_map(text, token_spans=[[0, len(text)]], token_steps=[0], **tokens)
     assert page.body == text
     assert {tag for tag, _ in page.tags} == {"div", "span", "sup", "br"}
     assert {name for _, a in page.tags for name in a} <= {"style", "title", "class"}
@@ -146,9 +134,9 @@ def test_unscored_tokens_are_marked():
 
 
 def test_tokens_that_share_a_character_are_one():
-    scores = row(token_spans=[[0, 1], [0, 1], [0, 1], [1, 2]], token_steps=[0] * 4)
-    scores |= {"galp:tokens": [-1, -2, -3, -1], "lalp@0:tokens": [-2, -2, -4, -1]}
-    page = Reader(token_heat_map("🙂!", scores, "0"))
+    tokens = {"galp:tokens": [-1, -2, -3, -1], "lalp@0:tokens": [-2, -2, -4, -1]}
+    spans = [[0, 1], [0, 1], [0, 1], [1, 2]]
+    page = heat_map("🙂!", token_spans=spans, token_steps=[0] * 4, **tokens)
     assert page.body == "🙂!"
     first = page.tokens[0]["title"]
     assert "gap +2.00" in first and "3 tokens" in first and "global -6.00" in first
@@ -165,9 +153,8 @@ def test_any_text_survives(text, cuts, borders):
     spans = [list(pair) for pair in itertools.pairwise(cuts)]
     steps = np.searchsorted(sorted(borders), [start for start, _ in spans], "right").tolist()
     values = np.linspace(-3, 0, len(spans))
-    scores = row(token_spans=spans, token_steps=steps)
-    scores |= {"galp:tokens": values, "lalp@0:tokens": values[::-1]}
-    page = Reader(token_heat_map(text, scores, "0"))
+    tokens = {"galp:tokens": values, "lalp@0:tokens": values[::-1]}
+    page = heat_map(text, token_spans=spans, token_steps=steps, **tokens)
     assert page.body == text
     numbers = [int(step) for step in page.steps]
     assert numbers == sorted(numbers)
@@ -186,10 +173,6 @@ def test_any_text_survives(text, cuts, borders):
 def test_bad_rows_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         token_heat_map(TEXT, row(**changes), "0")
-
-
-def test_a_row_of_a_table_is_read_as_well():
-    assert token_heat_map(TEXT, table().iloc[0], "0") == token_heat_map(TEXT, row(), "0")
 
 
 # --- pages ----------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def test_a_prompt_and_responses_that_merge_at_the_boundary(llama, tmp_path):
     tokenizer.chat_template = "{{ messages[0].content }} T"
     student = replace(llama, tokenizer=tokenizer)
     texts = ["hen x = 3. So the sum is 7.", "x = 3. Then y = 4."]
-    pool = make_pool([("We add.", "Ada", texts[0]), ("We add.", "Bob", texts[1])])
+    pool = make_pool([("We add.", "Ada", text) for text in texts])
     scores = score(pool, student, ["1"], store=tmp_path, progress=False)
     for text, galp, num_tokens in zip(texts, scores["galp"], scores["num_tokens"], strict=True):
         ids = tokenizer("We add. T" + text)["input_ids"]
@@ -256,13 +256,17 @@ def test_a_prompt_that_alone_is_too_long(family, tokenizer, tmp_path):
     assert "tokens exceed the student's 512 positions" in scores["reason"][0]
 
 
-def test_bad_settings_are_refused_before_the_student_is_loaded(pool, tmp_path, monkeypatch):
+BAD_WINDOWS = [{"windows": windows} for windows in (["x"], ["4", "4"], [])]
+BAD_SPLITTERS = [{"splitter": name} for name in ("words", "llm", "0t", "steps.json")]
+
+
+@pytest.mark.parametrize("options", BAD_WINDOWS + BAD_SPLITTERS, ids=str)
+def test_bad_settings_are_refused_before_the_student_is_loaded(
+    options, pool, tmp_path, monkeypatch
+):
     monkeypatch.setattr(scoring_run, "locate_student", None)
-    for options in ({"windows": ["x"]}, {"windows": ["4", "4"]}, {"windows": []}):
-        with pytest.raises(InputError, match="window"):
-            score(pool, "any", store=tmp_path, **options)
-    with pytest.raises(InputError, match="splitter"):
-        score(pool, "any", ["4"], splitter="words", store=tmp_path)
+    with pytest.raises(InputError, match="window" if "windows" in options else "splitter"):
+        score(pool, "any", store=tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -314,18 +318,16 @@ def test_whatever_decides_a_score_changes_the_key(llama, few, tmp_path, monkeypa
     template.chat_template = "{{ messages[0].content }}\n"
     vocabulary = copy.deepcopy(llama.tokenizer)
     vocabulary.add_tokens(["sum is"])
-    keys = [
-        key_of(few, llama, tmp_path),
-        key_of(few, llama, tmp_path, windows=["1"]),
-        key_of(few, llama, tmp_path, windows=["1", "100%"]),
-        key_of(few, llama, tmp_path, with_tokens=True),
-        key_of(few, replace(llama, revision="other"), tmp_path),
-        key_of(few, replace(llama, tokenizer=template), tmp_path),
-        key_of(few, replace(llama, tokenizer=vocabulary), tmp_path),
-    ]
     half = build_student("llama", llama.tokenizer).model.to(torch.bfloat16)
-    half = make_student(half, llama.tokenizer, name="llama", revision="test")
-    keys.append(key_of(few, half, tmp_path))
+    students = [
+        replace(llama, revision="other"),
+        replace(llama, tokenizer=template),
+        replace(llama, tokenizer=vocabulary),
+        make_student(half, llama.tokenizer, name="llama", revision="test"),
+    ]
+    settings = [{}, {"windows": ["1"]}, {"windows": ["1", "100%"]}, {"with_tokens": True}]
+    keys = [key_of(few, llama, tmp_path, **changes) for changes in settings]
+    keys += [key_of(few, student, tmp_path) for student in students]
     # Code on disk may be edited while this process goes on with what it imported.
     monkeypatch.setattr(scoring_shards, "code_version", lambda: "edited meanwhile")
     assert key_of(few, llama, tmp_path) == keys[0]
@@ -389,8 +391,7 @@ def test_names_change_nothing_and_texts_change_one_shard(done, run_again, comput
 
 
 def test_one_text_under_two_prompt_ids_is_scored_once(llama, tmp_path, computed):
-    rows = [("a", "Ada", "So it is 7."), ("b", "Bob", "So it is 7.")]
-    pool = make_pool(rows)
+    pool = make_pool([(prompt_id, "Ada", "So it is 7.") for prompt_id in "ab"])
     same = (Message("user", "3 + 4?"),)
     pool = replace(pool, prompts={name: Prompt(name, same) for name in "ab"})
     scores = score(pool, llama, ["1"], store=tmp_path, progress=False)
@@ -451,14 +452,6 @@ def test_chunks_and_other_splitters_by_name(llama, pool, tmp_path, computed):
     before = list(computed)
     score(pool, llama, ["0"], splitter="5t", store=tmp_path, progress=False)
     assert computed == before
-
-
-def test_steps_that_do_not_fit_are_refused_before_the_student_is_loaded(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring_run, "locate_student", None)
-    for splitter in ("llm", "0t", "steps.json"):
-        with pytest.raises(InputError, match="splitter"):
-            score(few, "any", ["4"], splitter=splitter, store=tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_of_shards_spelled_out(llama, few, tmp_path):

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 from conftest import spans_of
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
@@ -51,15 +51,10 @@ def test_other_ways_to_name_a_window():
     assert parse_window(window) is window
 
 
-@given(forms)
-def test_a_window_survives_being_written_and_read(text):
-    window = parse_window(text)
-    assert parse_window(str(window)) == window
-
-
 @given(forms, forms)
-def test_different_windows_have_different_names(first, second):
+def test_a_windows_name_is_read_back_and_is_its_own(first, second):
     first, second = parse_window(first), parse_window(second)
+    assert parse_window(str(first)) == first
     assert (str(first) == str(second)) == (first == second)
 
 
@@ -96,10 +91,8 @@ def test_several_windows_keep_their_order():
         ("0", [0, 3, 5, 9, 10]),
         ("1", [0, 0, 3, 5, 9]),
         ("2", [0, 0, 0, 3, 5]),
-        ("4", [0, 0, 0, 0, 0]),
         ("9", [0, 0, 0, 0, 0]),
-        # Preceding steps 0, 1, 2, 3, 4; 25 % of them rounded up: 0, 1, 1, 1, 1.
-        ("25%", [0, 0, 3, 5, 9]),
+        # Preceding steps 0, 1, 2, 3, 4; 12.5 % of them rounded up: 0, 1, 1, 1, 1.
         ("12.5%", [0, 0, 3, 5, 9]),
         # 50 %: 0, 1, 1, 2, 2.
         ("50%", [0, 0, 3, 3, 5]),
@@ -121,19 +114,11 @@ def test_a_step_without_tokens_still_counts_as_a_step():
     steps = spans_of([3, 0, 4])
     assert window_starts(parse_window("1"), steps) == [0, 0, 3]
     assert window_starts(parse_window("2"), steps) == [0, 0, 0]
-
-
-def test_no_steps():
-    assert window_starts(parse_window("4"), []) == []
-    assert window_starts(parse_window("4t"), []) == []
-
-
-def test_seven_percent_of_a_hundred_steps_is_seven():
-    # With floats, 0.07 * 100 is a little above 7 and would be rounded up to 8.
-    assert window_starts(parse_window("7%"), spans_of([1] * 101))[100] == 93
+    assert window_starts(parse_window("4"), []) == window_starts(parse_window("4t"), []) == []
 
 
 @given(percent=st.integers(0, 100), preceding=st.integers(0, 300))
+@example(percent=7, preceding=100)  # with floats, 0.07 * 100 is a little above 7
 def test_shares_are_rounded_up_exactly(percent, preceding):
     start = window_starts(parse_window(f"{percent}%"), spans_of([1] * (preceding + 1)))[-1]
     # Smallest whole number of steps that is at least the share, in whole numbers only.
@@ -182,24 +167,15 @@ def test_rows_by_hand():
 def test_spans_that_touch_or_overlap_are_read_once():
     rows = plan_rows([(0, (0, 3)), (0, (5, 9)), (0, (3, 4)), (0, (5, 7)), (0, (0, 3))])
     assert rows == [Row(0, 9, ((0, 4), (5, 9)))]
-    assert plan_rows([]) == []
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(1, 20)).map(
-            lambda t: (t[0], (t[0] + t[1], t[0] + t[1] + t[2]))
-        ),
-        max_size=40,
-    )
-)
-def test_every_context_is_covered_by_exactly_the_row_of_its_start(contexts):
+@given(st.lists(st.tuples(*[st.integers(0, 20)] * 2, st.integers(1, 20)), max_size=40))
+def test_every_context_is_covered_by_exactly_the_row_of_its_start(parts):
+    contexts = [(start, (start + gap, start + gap + size)) for start, gap, size in parts]
     rows = plan_rows(contexts)
-    by_start = {row.start: row for row in rows}
-    assert len(by_start) == len(rows)
-    assert by_start.keys() == {start for start, _ in contexts}
-    for start, row in by_start.items():
-        asked = {token for s, span in contexts if s == start for token in range(*span)}
+    assert sorted(row.start for row in rows) == sorted({start for start, _ in contexts})
+    for row in rows:
+        asked = {token for s, span in contexts if s == row.start for token in range(*span)}
         read = [token for span in row.targets for token in range(*span)]
         # In order, each token once, nothing that nobody asked for, and no token after the last.
         assert read == sorted(asked)
@@ -245,7 +221,6 @@ def test_the_cost_of_a_sweep_by_hand():
 def test_batches_by_hand():
     # Longest first: 9 alone in 10; 5 and 4 padded to 2 x 5; 4, 2 padded to 2 x 4.
     assert batch_rows([4, 9, 2, 5, 4], 10) == [[1], [3, 0], [4, 2]]
-    assert batch_rows([], 10) == []
     assert batch_rows([30, 1], 10) == [[0], [1]]
     assert batch_rows([0, 0, 0], 10) == [[0, 1, 2]]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 NAN = math.nan
 steady = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# Multiples of 1/64 so that adding a constant is exact and makes no new ties.
+# Multiples of 1/64, so that scores often tie and their sums are exact.
 SCORE = st.integers(-256, 0).map(lambda n: n / 64)
 
 

@@ -32,38 +32,27 @@ def table_of(rows: list[dict]) -> pd.DataFrame:
     for i, row in enumerate(rows):
         tokens, steps = np.array(row["tokens"], float), np.array(row["steps"])
         means = [tokens[steps == k].mean() for k in np.unique(steps)]
-        made.append(
-            {
-                "prompt_id": row.get("prompt", "p"),
-                "response_id": f"r{i}",
-                "teacher": row.get("teacher", "A"),
-                "correct": True,
-                "num_tokens": len(tokens),
-                "num_steps": len(means),
-                "galp": tokens.mean(),
-                "lalp@4": float(np.mean(means)),
-                "mean_rank_100": row.get("rank", 1.0),
-                "token_steps": steps,
-                "galp:tokens": tokens,
-                "lalp@4:tokens": tokens,
-            }
-        )
+        ids = {"prompt_id": row.get("prompt", "p"), "response_id": f"r{i}", "teacher": "A"}
+        counts = {"correct": True, "num_tokens": len(tokens), "num_steps": len(means)}
+        scores = {"galp": tokens.mean(), "lalp@4": np.mean(means)}
+        by_token = {"token_steps": steps, "galp:tokens": tokens, "lalp@4:tokens": tokens}
+        made.append({**ids, **counts, **scores, "mean_rank_100": row.get("rank", 1.0), **by_token})
     return pd.DataFrame(made)
 
 
-def test_tails_by_hand():
-    # Steps of 1, 3 and 2 tokens; without first tokens: (-1, -3) and (-5).
-    table = table_of([{"tokens": [-9, -8, -1, -3, -7, -5], "steps": [0, 1, 1, 1, 2, 2]}])
+@pytest.mark.parametrize(
+    ("tokens", "steps", "galp", "lalp"),
+    [
+        # Steps of 1, 3 and 2 tokens; without first tokens: (-1, -3) and (-5).
+        ([-9, -8, -1, -3, -7, -5], [0, 1, 1, 1, 2, 2], -3, -3.5),
+        ([-1, -2], [0, 1], math.nan, math.nan),  # steps of one token leave no tail
+    ],
+)
+def test_tails_by_hand(tokens, steps, galp, lalp):
+    table = table_of([{"tokens": tokens, "steps": steps}])
     added = add_variants(table, ["galp-tail", "lalp-tail"], "4")
-    assert added["galp-tail"][0] == pytest.approx(-3)  # mean of -1, -3, -5
-    assert added["lalp-tail@4"][0] == pytest.approx(-3.5)  # mean of -2 and -5
-
-
-def test_steps_of_one_token_leave_no_tail():
-    table = table_of([{"tokens": [-1, -2], "steps": [0, 1]}])
-    added = add_variants(table, ["galp-tail", "lalp-tail"], "4")
-    assert math.isnan(added["galp-tail"][0])
-    assert math.isnan(added["lalp-tail@4"][0])
+    found = added[["galp-tail", "lalp-tail@4"]].iloc[0].tolist()
+    assert found == pytest.approx([galp, lalp], nan_ok=True)
 
 
 def test_unscored_responses_stay_unscored():
@@ -108,11 +97,9 @@ def test_the_hybrids_choice_does_not_depend_on_the_order_of_rows(pairs, random):
 
 
 def test_first_tokens_beside_the_others_by_hand():
+    first, second = [-6, -1, -4, -3], [-2, -5]
     table = table_of(
-        [
-            {"tokens": [-6, -1, -4, -3], "steps": [0, 0, 1, 1]},
-            {"tokens": [-2, -5], "steps": [0, 0]},
-        ]
+        [{"tokens": first, "steps": [0, 0, 1, 1]}, {"tokens": second, "steps": [0, 0]}]
     )
     found = first_token_table(table, replace(load_profile("smoke"), main_window="4"))
     assert list(found["GALP"]) == pytest.approx([-4, -3])  # -6, -4, -2 and -1, -3, -5
@@ -120,31 +107,26 @@ def test_first_tokens_beside_the_others_by_hand():
 
 
 def test_rank_surprisal_ratio_by_hand_and_the_lowest_is_chosen():
-    table = table_of(
-        [
-            {"tokens": [-2, -2], "steps": [0, 0], "rank": 6.0},
-            {"tokens": [-1, -3], "steps": [0, 0], "rank": 4.0},
-        ]
-    )
+    rows = [{"tokens": [-2, -2], "rank": 6.0}, {"tokens": [-1, -3], "rank": 4.0}]
+    table = table_of([row | {"steps": [0, 0]} for row in rows])
     assert list(add_variants(table, ["rsr"])["rsr"]) == pytest.approx([3.0, 2.0])
     assert list(select(table, "rsr")["response_id"]) == ["r1"]
 
 
 def test_selection_computes_what_the_table_lacks():
     table = table_of(
-        [
-            {"tokens": [-9, -1, -9, -1], "steps": [0, 0, 1, 1]},
-            {"tokens": [-2, -2, -2, -2], "steps": [0, 0, 1, 1]},
-        ]
+        [{"tokens": tokens, "steps": [0, 0, 1, 1]} for tokens in ([-9, -1, -9, -1], [-2] * 4)]
     )
     assert list(select(table, "galp")["response_id"]) == ["r1"]
     for rule in ("galp-tail", "lalp-tail"):
         assert list(select(table, rule)["response_id"]) == ["r0"], rule
 
 
+ONE = table_of([{"tokens": [-1, -2], "steps": [0, 0]}])
+
+
 def test_the_only_window_is_found_beside_token_columns():
-    table = table_of([{"tokens": [-1, -2], "steps": [0, 0]}])
-    assert len(select(table, "lalp")) == 1
+    assert len(select(ONE, "lalp")) == 1
 
 
 @pytest.mark.parametrize(
@@ -156,60 +138,39 @@ def test_the_only_window_is_found_beside_token_columns():
     ],
 )
 def test_missing_columns_are_named(variant, drop, message):
-    table = table_of([{"tokens": [-1, -2], "steps": [0, 0]}]).drop(columns=drop)
     with pytest.raises(InputError, match=message):
-        add_variants(table, [variant], "4")
+        add_variants(ONE.drop(columns=drop), [variant], "4")
 
 
-def test_bad_requests_are_refused():
-    table = table_of([{"tokens": [-1, -2], "steps": [0, 0]}])
-    with pytest.raises(InputError, match="there is no score 'best'"):
-        add_variants(table, ["best"])
-    with pytest.raises(InputError, match="needs a window"):
-        add_variants(table, ["hybrid"])
-    with pytest.raises(InputError, match="between 0 and 1"):
-        add_variants(table, ["hybrid"], "4", weight=1.5)
+@pytest.mark.parametrize(
+    ("variant", "window", "weight", "message"),
+    [
+        ("best", None, 0.5, "there is no score 'best'"),
+        ("hybrid", None, 0.5, "needs a window"),
+        ("hybrid", "4", 1.5, "between 0 and 1"),
+    ],
+)
+def test_bad_requests_are_refused(variant, window, weight, message):
+    with pytest.raises(InputError, match=message):
+        add_variants(ONE, [variant], window, weight=weight)
 
 
 def test_within_prompt_correlations_by_hand():
     # Prompt a: same order (tau 1); b: opposite (-1); c: ties only, left out.
-    table = pd.DataFrame(
-        {
-            "prompt_id": list("aabbcc"),
-            "num_tokens": 10,
-            "num_steps": 2,
-            "galp": [-1.0, -2.0, -1.0, -2.0, -1.0, -1.0],
-            "lalp@4": [-1.0, -3.0, -3.0, -1.0, -2.0, -3.0],
-        }
-    )
-    (row,) = within_prompt_correlations(table, ["galp", "lalp@4"]).to_dict("records")
-    assert row["tau"] == 0
-    assert row["num_prompts"] == 2
-    assert (row["low"], row["high"]) == (-1, 1)
-
-
-def test_correlations_turn_rsr_around():
-    table = pd.DataFrame(
-        {
-            "prompt_id": list("aabb"),
-            "num_tokens": 10,
-            "num_steps": 2,
-            "galp": [-1.0, -2.0, -1.0, -2.0],
-            "rsr": [1.0, 2.0, 3.0, 4.0],
-        }
-    )
-    assert within_prompt_correlations(table, ["galp", "rsr"])["tau"][0] == 1
+    table = pd.DataFrame({"prompt_id": list("aabbcc"), "num_tokens": 10, "num_steps": 2})
+    table["galp"] = [-1.0, -2.0, -1.0, -2.0, -1.0, -1.0]
+    table["lalp@4"] = [-1.0, -3.0, -3.0, -1.0, -2.0, -3.0]
+    table["rsr"] = [1.0, 2.0, 3.0, 4.0, 5.0, 5.0]  # lower is better
+    with_lalp, with_rsr, _ = within_prompt_correlations(table, ["galp", "lalp@4", "rsr"]).values
+    assert list(with_lalp) == ["galp", "lalp@4", 0, -1, 1, 2]  # tau, its interval, prompts
+    assert list(with_rsr) == ["galp", "rsr", 1, 1, 1, 2]
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(list(range(6))))
 def test_correlations_do_not_depend_on_the_order_of_rows(order):
-    table = table_of(
-        [
-            {"tokens": [-i, -2 * i % 5], "steps": [0, i % 2], "prompt": "ab"[i // 3]}
-            for i in range(6)
-        ]
-    )
+    rows = [([-i, -2 * i % 5], [0, i % 2], "ab"[i // 3]) for i in range(6)]
+    table = table_of([dict(zip(("tokens", "steps", "prompt"), row, strict=True)) for row in rows])
     names = ["galp", "lalp@4", "tokens_per_step"]
     pd.testing.assert_frame_equal(
         within_prompt_correlations(table, names),

@@ -40,13 +40,10 @@ _SMALLEST_BATCH = 512
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What one row reads: arrays over response tokens ``[start, end)``, NaN where not read.
+    """What one row reads: arrays over response tokens from ``start`` on, NaN where not read.
 
-    Attributes:
-        start: First response token of the row.
-        log_probs: Log-probability of each token given prompt and row so far, in nats.
-        ranks: 1 for the most likely token; only for the row that begins at token 0.
-        entropies: Entropy of the prediction, in nats; only for the row that begins at token 0.
+    Log-probabilities and the predictions' entropies are in nats; rank 1 is the most likely token.
+    Ranks and entropies are read only in the row that begins at token 0.
     """
 
     start: int
@@ -57,9 +54,6 @@ class TokenScores:
     def read(self, span: TokenSpan) -> Float[np.ndarray, "span"]:
         """Log-probabilities of response tokens ``[span[0], span[1])``."""
         return self.log_probs[span[0] - self.start : span[1] - self.start]
-
-
-# --- forward passes -------------------------------------------------------------------------
 
 
 class _RowLayer(DynamicLayer):
@@ -180,12 +174,10 @@ def _plan_batches(
 
 @contextmanager
 def _parallel(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A ``map`` over worker threads that share the cores.
-
-    On a CPU, forward passes side by side are faster than one pass spread over all cores: small
-    operations gain little from several threads, and none waits for another. Each result depends on
-    its own batch only, whichever thread computes it.
-    """
+    """A ``map`` over worker threads that share the cores."""
+    # On a CPU, passes side by side are faster than one pass spread over all cores: small operations
+    # gain little from several threads, and none waits for another. A result depends on its own
+    # batch only, whichever thread computes it.
     if workers <= 1:
         yield map
         return

@@ -33,8 +33,6 @@ QUERIES = 256
 
 @dataclass(frozen=True)
 class _Linear:
-    """A linear layer's weight and bias."""
-
     weight: Float[Tensor, "outputs inputs"]
     bias: Float[Tensor, "outputs"] | None
 
@@ -118,7 +116,7 @@ def new_context(body: PackedBody, capacity: int) -> Context:
 
 
 def make_room(context: Context, capacity: int) -> Context:
-    """A copy of the filled positions, with room for ``capacity`` more."""
+    """A copy of the filled positions, and room for ``capacity`` more."""
     *shape, _, head_dim = context.states.shape
     room = context.states.new_empty(*shape, context.length + capacity, head_dim)
     room[..., : context.length, :] = context.states[..., : context.length, :]
@@ -219,7 +217,7 @@ def _read_tile(
 
 
 def advance(context: Context, tokens: int) -> Context:
-    """The context with the row that was read last, ``tokens`` long, as a part of it."""
+    """The context, longer by the row of ``tokens`` tokens that was read last."""
     return Context(context.states, context.length + tokens)
 
 
@@ -307,9 +305,6 @@ def _causal_mask(
     mask = torch.zeros(queries, group, most + queries)
     mask[..., most:] = torch.full((queries, queries), -math.inf).triu_(1)[:, None]
     return mask.flatten(0, 1)
-
-
-# --- making it ------------------------------------------------------------------------------
 
 
 def _is_plain(layer: nn.Module) -> bool:

@@ -29,12 +29,10 @@ def read_rows(student, rows: list[torch.Tensor], wanted=None) -> torch.Tensor:
 
 
 def read_rows_apart(student, rows: list[torch.Tensor]) -> list[torch.Tensor]:
+    whole = [torch.cat([PROMPT, row])[None] for row in rows]
     with torch.inference_mode():
-        return [
-            student.model.base_model(input_ids=torch.cat([PROMPT, row])[None])
-            .last_hidden_state[0, len(PROMPT) :]
-            for row in rows
-        ]  # fmt: skip
+        outputs = [student.model.base_model(input_ids=ids) for ids in whole]
+    return [output.last_hidden_state[0, len(PROMPT) :] for output in outputs]
 
 
 def random_rows(lengths: list[int], seed: int = 0) -> list[torch.Tensor]:
@@ -116,11 +114,8 @@ def test_weights_are_shared_with_the_model(tokenizer):
         body = pack_body(model)
         torch.testing.assert_close(model(input_ids=ids).logits, before)
     layer, block = model.model.layers[1], body.blocks[1]
-    for own, packed_ in (
-        (layer.self_attn.q_proj, block.queries),
-        (layer.mlp.down_proj, block.down),
-    ):
-        assert own.weight.data_ptr() == packed_.weight.data_ptr()
+    assert layer.self_attn.q_proj.weight.data_ptr() == block.queries.weight.data_ptr()
+    assert layer.mlp.down_proj.weight.data_ptr() == block.down.weight.data_ptr()
     assert layer.self_attn.q_proj.bias.data_ptr() == block.queries.bias.data_ptr()
 
 
