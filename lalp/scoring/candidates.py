@@ -25,26 +25,16 @@ GPU_BATCH_TOKENS = 16384
 
 @dataclass(frozen=True)
 class ResponseScores:
-    """Scores of one response; NaN never stands without a reason.
-
-    Attributes:
-        galp: Mean log-probability of the response's tokens (Eq. 1), nats per token.
-        lalp: Per window's column: mean over steps of the step's mean log-probability (Eq. 3).
-        mean_rank: Mean rank of the token among the vocabulary (1 = most likely), full prefix.
-        mean_rank_100: The same, ranks above 100 counted as 100 (for the rank-surprisal ratio).
-        mean_entropy: Mean entropy of the predictions, in nats, full prefix.
-        reasons: Why a score is NaN, by the score's column.
-        token_log_probs: Per-token log-probabilities by the score's column.
-    """
+    """Scores of one response in nats per token, by column; NaN never stands without a reason."""
 
     num_tokens: int
     num_steps: int
-    galp: float
-    lalp: dict[str, float]
-    mean_rank: float
-    mean_rank_100: float
-    mean_entropy: float
-    reasons: dict[str, str] = field(default_factory=dict)
+    galp: float  # Eq. 1
+    lalp: dict[str, float]  # Eq. 3
+    mean_rank: float  # of the tokens among the vocabulary (1 = most likely), full prefix
+    mean_rank_100: float  # ranks above 100 counted as 100 (for the rank-surprisal ratio)
+    mean_entropy: float  # of the predictions, in nats, full prefix
+    reasons: dict[str, str] = field(default_factory=dict)  # why a score is NaN
     token_log_probs: dict[str, Float[np.ndarray, "tokens"]] = field(default_factory=dict)
 
 

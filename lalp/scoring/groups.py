@@ -17,18 +17,12 @@ from lalp.students.encoding import Encoded, assign_steps, encode, render_prompt
 
 @dataclass(frozen=True)
 class PromptGroup:
-    """One prompt with its responses: what is scored, stored and resumed as a whole.
-
-    Attributes:
-        prompt_text: The prompt as the student's chat template renders it; some templates write
-            today's date into it.
-        steps: Character spans of each response's steps.
-    """
+    """One prompt with its responses: what is scored, stored and resumed as a whole."""
 
     prompt: Prompt
-    prompt_text: str
+    prompt_text: str  # as the chat template renders it; some write today's date into it
     responses: tuple[Response, ...]
-    steps: tuple[tuple[Span, ...], ...]
+    steps: tuple[tuple[Span, ...], ...]  # character spans of each response's steps
 
     @cached_property
     def digest(self) -> str:
@@ -38,17 +32,11 @@ class PromptGroup:
 
 @dataclass(frozen=True)
 class Task:
-    """One response to score.
-
-    Attributes:
-        encoded: Prompt and response tokens.
-        step_spans: Token span of each step (empty where no token begins in it).
-        limit: Longest sequence, prompt included, that the student can read.
-    """
+    """One response to score."""
 
     encoded: Encoded
-    step_spans: tuple[TokenSpan, ...]
-    limit: int
+    step_spans: tuple[TokenSpan, ...]  # a span is empty where no token begins in its step
+    limit: int  # longest sequence, prompt included, that the student can read
 
     @property
     def num_tokens(self) -> int:

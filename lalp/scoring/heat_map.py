@@ -36,18 +36,14 @@ _UNSCORED = "border-bottom:2px dotted gray"
 
 @dataclass(frozen=True)
 class _Piece:
-    """Characters of the text that stand together.
-
-    Attributes:
-        tokens: Indices of the tokens that they stand for: several where tokens share a character,
-            none for white space that no token holds.
-        label: The token's text, with the white space that is shown before its step.
-    """
+    """Characters of the text that stand together."""
 
     text: str
     step: int
+    # Indices of the tokens that it stands for: several where tokens share a character, none for
+    # white space that no token holds.
     tokens: tuple[int, ...] = ()
-    label: str = ""
+    label: str = ""  # the token's text, with the white space that is shown before its step
 
 
 def token_heat_map(

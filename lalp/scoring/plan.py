@@ -14,18 +14,13 @@ from lalp.scoring.windows import TokenSpan, Window
 
 @dataclass(frozen=True)
 class ResponsePlan:
-    """How one response is scored under GALP and every window.
+    """How one response is scored under GALP and every window."""
 
-    Attributes:
-        contexts: For each score column and step: the first response token that the step sees, and
-            the span of its own tokens. To GALP the whole response is one step.
-        reasons: Why a score cannot be computed, by column.
-        rows: The rows from which all other scores are read.
-    """
-
+    # For each score column and step: the first response token that the step sees, and the span of
+    # its own tokens. To GALP the whole response is one step.
     contexts: dict[str, list[tuple[int, TokenSpan]]]
-    reasons: dict[str, str]
-    rows: list[Row]
+    reasons: dict[str, str]  # why a score cannot be computed, by column
+    rows: list[Row]  # from which all other scores are read
 
 
 def plan_response(task: Task, windows: Sequence[Window], *, galp: bool = True) -> ResponsePlan:

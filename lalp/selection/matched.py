@@ -29,16 +29,8 @@ def select_random_matched(
     Covers the prompts of ``like`` and takes exactly as many responses of each teacher. A difference
     between students trained on the two is then due to which responses were chosen, not to how many
     came from which teacher. The assignment of teachers to prompts is uniform among all that keep
-    these numbers and have a candidate everywhere, and so is the draw of one candidate.
-
-    Args:
-        scores: The table that ``like`` was selected from. Filter it first if the control should
-            see scored responses only.
-        like: A selection: one row per prompt.
-        seed: For the assignment and for the draws within a teacher.
-
-    Returns:
-        As `select`.
+    these numbers and have a candidate everywhere, and so is the draw of one candidate. Filter
+    ``scores`` first if the control should see scored responses only.
 
     Raises:
         InputError: If ``like`` is not a selection from ``scores``.

@@ -131,13 +131,8 @@ def within_prompt_correlations(
 
     A selection per prompt sees this order only; a correlation over all responses would mostly say
     that some prompts are easier than others. Scores of which less is better are turned around. A
-    prompt where a score is missing or all candidates tie is left out of that pair.
-
-    Args:
-        scores: One row per response.
-        columns: Score columns, or ``tokens_per_step`` (mean number of tokens of a step).
-        num_resamples: Bootstrap resamples over prompts.
-        seed: For the bootstrap.
+    prompt where a score is missing or all candidates tie is left out of that pair. The column
+    ``tokens_per_step`` is the mean number of tokens of a step.
 
     Returns:
         One row per pair: ``score``, ``other``, ``tau``, ``low``, ``high`` (95 %), ``num_prompts``.

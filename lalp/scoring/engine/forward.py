@@ -88,18 +88,12 @@ class _RowLayer(DynamicLayer):
 
 @dataclass(frozen=True)
 class _Prefix:
-    """The prompt, read once.
-
-    Attributes:
-        last: Features of the last prompt token, which predict a row's first token.
-        layers: Keys and values per layer, or None where they cannot be shared between rows.
-        context: The same for packed rows, where the student has a packed body.
-    """
+    """The prompt, read once."""
 
     prompt_ids: tuple[int, ...]
-    last: Float[Tensor, "features"]
-    layers: list[DynamicLayer] | None = None
-    context: Context | None = None
+    last: Float[Tensor, "features"]  # of the last prompt token; they predict a row's first token
+    layers: list[DynamicLayer] | None = None  # keys and values, where rows can share them
+    context: Context | None = None  # the same for packed rows
 
 
 # A response's tokens and a row over them.

@@ -54,37 +54,26 @@ class _Block:
 
 @dataclass(frozen=True)
 class PackedBody:
-    """A model's body, laid out for packed rows; made by `pack_body`.
-
-    Attributes:
-        rotary: Positions to cosines and sines, as transformers computes them.
-        norm: The norm after the last layer.
-        scale: What attention scores are multiplied with.
-        epsilon: Added to the mean square in every norm.
-    """
+    """A model's body, laid out for packed rows; made by `pack_body`."""
 
     embedding: Float[Tensor, "vocab hidden"]
     blocks: tuple[_Block, ...]
-    rotary: nn.Module
-    norm: nn.Module
+    rotary: nn.Module  # positions to cosines and sines, as transformers computes them
+    norm: nn.Module  # after the last layer
     heads: int
     kv_heads: int
     head_dim: int
-    scale: float
-    epsilon: float
+    scale: float  # what attention scores are multiplied with
+    epsilon: float  # added to the mean square in every norm
 
 
 @dataclass(frozen=True)
 class Context:
-    """Keys and values of the tokens before the rows, with room for one row.
+    """Keys and values of the tokens before the rows, with room for one row."""
 
-    Attributes:
-        states: One tensor, because a large one goes back to the system as soon as it is freed.
-        length: Positions that are filled; what stands behind them is scratch.
-    """
-
+    # One tensor, because a large one goes back to the system as soon as it is freed.
     states: Float[Tensor, "layers 2 kv_heads capacity head_dim"]
-    length: int = 0
+    length: int = 0  # positions that are filled; what stands behind them is scratch
 
 
 def pack_body(model: PreTrainedModel) -> PackedBody | None:
