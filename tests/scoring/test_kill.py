@@ -19,12 +19,9 @@ from pandas.testing import assert_frame_equal
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lalp.scoring.table import load_scores
+from tests.scoring.arithmetic import shards
 
 NUM_PROMPTS, NUM_KILLS = 40, 10
-
-
-def shards(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/*.parquet"))
 
 
 @pytest.fixture
