@@ -212,11 +212,7 @@ def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
 
 
 def _read_batch(
-    student: Student,
-    prefix: _Prefix,
-    jobs: Sequence[_Job],
-    max_batch_tokens: int,
-    statistics: bool,
+    student: Student, prefix: _Prefix, jobs: Sequence[_Job], max_batch_tokens: int, statistics: bool
 ) -> list[TokenScores]:
     """Read one batch; when memory runs out, read its halves."""
     try:
@@ -239,11 +235,7 @@ def _read_batch(
 
 
 def _collect(
-    student: Student,
-    prefix: _Prefix,
-    jobs: Sequence[_Job],
-    max_batch_tokens: int,
-    statistics: bool,
+    student: Student, prefix: _Prefix, jobs: Sequence[_Job], max_batch_tokens: int, statistics: bool
 ) -> list[TokenScores]:
     """Feed a batch of rows and gather its targets."""
     scores = [
