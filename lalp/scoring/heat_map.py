@@ -8,7 +8,6 @@ the viewer's theme.
 from __future__ import annotations
 
 import difflib
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import pandas as pd
 
@@ -32,6 +32,19 @@ _LEVELS = 4
 _STRONGEST = 0.6
 _NARROWEST_SCALE = 0.5
 _UNSCORED = "border-bottom:2px dotted gray"
+
+
+def _nats(value: float, form: str = ".3f") -> str:
+    return format(value, form) if math.isfinite(value) else "not scored"
+
+
+# Escapes all text: responses come from anywhere.
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    undefined=jinja2.StrictUndefined,
+    autoescape=True,
+)
+_TEMPLATES.filters["nats"] = _nats
 
 
 @dataclass(frozen=True)
@@ -73,39 +86,47 @@ def token_heat_map(
         >>> "gap +2.00 nats" in token_heat_map("x=3", row)
         True
     """
-    scores = dict(scores)
-    global_, local = _token_scores(text, scores, window)
-    scale = limit if limit is not None else _round_limit(self_conditioning_gap(global_, local))
+    shown = _shown(text, dict(scores), window, limit, "the scores")
+    return _TEMPLATES.get_template("heat_map.html").render(shown)
+
+
+def _shown(
+    text: str, scores: Mapping[str, Any], window: str, limit: float | None, where: str
+) -> dict[str, Any]:
+    """What both templates show: the legend, and the tokens of each step."""
+    global_, local = _token_scores(text, scores, window, where)
+    gap = self_conditioning_gap(global_, local)
+    scale = limit if limit is not None else _round_limit(gap)
     if not scale > 0 or not math.isfinite(scale):
         raise InputError(f"limit={limit}: give the gap of the strongest shade, in nats, above 0")
     pieces = _pieces(text, scores["token_spans"], scores["token_steps"])
-    body = ""
-    for step, members in groupby(pieces, key=lambda piece: piece.step):
-        tokens = "".join(_token(piece, global_, local, scale) for piece in members)
-        body += (
-            '<span style="border-left:3px solid gray;padding-left:2px" '
-            f'title="step {step + 1}"><sup style="user-select:none;font-size:70%;opacity:0.8">'
-            f"{step + 1}&nbsp;</sup>{tokens}</span>"
-        )
-    return (
-        '<div class="lalp-heat-map" style="max-width:60em;line-height:1.9">'
-        f"{_legend(scale, str(parse_window(window)))}"
-        f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{body}</div></div>'
-    )
+    spans = [_visible(text[start:end]) for start, end in scores["token_spans"]]
+    return {
+        "window": str(parse_window(window)),
+        "legend": [
+            (f"{scale * level / _LEVELS:+.3g}" if level else "0", _shade(level))
+            for level in range(-_LEVELS, _LEVELS + 1)
+        ],
+        "steps": [
+            (step + 1, [(piece.text, *_token(piece, global_, local, scale)) for piece in members])
+            for step, members in groupby(pieces, key=lambda piece: piece.step)
+        ],
+        "numbers": zip(spans, scores["token_steps"], global_, local, gap, strict=True),
+    }
 
 
 def _token_scores(
-    text: str, scores: Mapping[str, Any], window: str
+    text: str, scores: Mapping[str, Any], window: str, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Global and local log-probabilities per token, checked against each other and the text."""
     columns = token_column(GALP), token_column(lalp_column(window))
     for name in (columns[0], "token_spans", "token_steps"):
         if not np.ndim(scores.get(name)):
             advice = "score with lalp score --tokens (with_tokens=True)"
-            raise InputError(f"the scores have no column {name!r}: {advice}")
+            raise InputError(f"{where}: no column {name!r} in it: {advice}")
     if not np.ndim(scores.get(columns[1])):
         raise InputError(
-            f"the scores hold no tokens for window {parse_window(window)}, but for "
+            f"{where}: window {parse_window(window)} is not in it, but "
             f"{', '.join(windows_of(scores, tokens=True)) or 'none'}: name one of these, or score "
             "this one"
         )
@@ -159,9 +180,10 @@ def _shade(level: int) -> str:
     return f"background-color:rgba({color},{alpha:.2f});border-bottom:2px {line} rgb({color})"
 
 
-def _token(piece: _Piece, global_: np.ndarray, local: np.ndarray, scale: float) -> str:
+def _token(piece: _Piece, global_: np.ndarray, local: np.ndarray, scale: float) -> tuple[str, str]:
+    """What hovering over a piece shows, and its shade; nothing for white space between tokens."""
     if not piece.tokens:
-        return html.escape(piece.text)
+        return "", ""
     # Log-probabilities of tokens that share a character add up to that of the character.
     chosen = list(piece.tokens)
     total, near = float(global_[chosen].sum()), float(local[chosen].sum())
@@ -172,30 +194,13 @@ def _token(piece: _Piece, global_: np.ndarray, local: np.ndarray, scale: float) 
     else:
         style, numbers = _UNSCORED, "not scored"
     title = f"{_visible(piece.label)}  |  {numbers}  |  step {piece.step + 1}"
-    if len(chosen) > 1:
-        title += f"  |  {len(chosen)} tokens"
-    style = f' style="{style}"' if style else ""
-    return f'<span title="{html.escape(title, quote=True)}"{style}>{html.escape(piece.text)}</span>'
+    return title + (f"  |  {len(chosen)} tokens" if len(chosen) > 1 else ""), style
 
 
 def _visible(text: str) -> str:
     """White space and control characters as signs that a tool tip can show."""
     signs = {"\n": "⏎", "\t": "⇥", " ": "␣", "\r": "␍"}
     return "".join(signs.get(c, c if c.isprintable() else f"U+{ord(c):04X}") for c in text)
-
-
-def _legend(scale: float, window: str) -> str:
-    boxes = ""
-    for level in range(-_LEVELS, _LEVELS + 1):
-        gap = f"{scale * level / _LEVELS:+.3g}" if level else "0"
-        style = f"padding:1px 6px;{_shade(level)}".removesuffix(";")
-        boxes += f'<span style="{style}">{gap}</span> '
-    return (
-        '<div style="font-size:90%;margin-bottom:0.6em">Global minus local log-probability '
-        f"(window {html.escape(window)}), nats per token: {boxes}<br>"
-        "solid underline: likelier with everything before it; dashed: likelier with the window "
-        "alone; dotted: not scored; bars and small numbers: steps; hover for values</div>"
-    )
 
 
 def heat_map_page(
@@ -212,27 +217,23 @@ def heat_map_page(
     Raises:
         InputError: If the table has no texts or tokens, or not this response or window.
     """
-    if "response" not in table:
-        raise InputError(f"{where}: no texts in it: write it with lalp score --tokens")
-    if not windows_of(table, tokens=True):
-        raise InputError(f"{where}: no token columns in it: write it with lalp score --tokens")
-    row = _row(table, response_id, where)
-    window = _choose_window(table, window, where)
-    title = html.escape(f"{row['response_id']}: global minus local log-probability")
-    facts = (
-        f"teacher {row['teacher']}, {row['num_tokens']} tokens, {row['num_steps']} steps, "
-        f"GALP {_cell(row[GALP])}, "
-        f"LALP (window {parse_window(window)}) {_cell(row[lalp_column(window)])} nats per token"
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{title}</title>\n<style>{_PAGE_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{html.escape(str(row['response_id']))}</h1>\n"
-        f"<p>{html.escape(facts)}</p>\n{token_heat_map(row['response'], row, window)}\n"
-        f"{_token_table(row, window)}\n</main>\n</body>\n</html>\n"
-    )
+    windows = windows_of(table, tokens=True)
+    for part, there in (("texts", "response" in table), ("token columns", bool(windows))):
+        if not there:
+            raise InputError(f"{where}: no {part} in it: write it with lalp score --tokens")
+    found = table[table["response_id"] == response_id]
+    if found.empty:
+        known = [str(name) for name in table["response_id"]]
+        close = difflib.get_close_matches(response_id, known, n=3, cutoff=0.5) or known[:3]
+        raise InputError(
+            f"{where}: no response {response_id!r}: did you mean "
+            f"{' or '.join(repr(name) for name in close) or 'another table'}?"
+        )
+    if window is None and len(windows) > 1:
+        raise InputError(f"{where}: holds windows {', '.join(windows)}: name one with --window")
+    row = found.iloc[0].to_dict()
+    shown = _shown(row["response"], row, windows[0] if window is None else window, None, where)
+    return _TEMPLATES.get_template("heat_map_page.html").render(shown, row=row)
 
 
 def write_heat_map(
@@ -257,59 +258,3 @@ def write_heat_map(
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
-
-
-_PAGE_STYLE = (
-    ":root{color-scheme:light dark}"
-    "body{font-family:system-ui,sans-serif;margin:1.5em}main{max-width:60em;margin:auto}"
-    "h1{font-size:1.2em;overflow-wrap:anywhere}table{border-collapse:collapse}"
-    "td,th{padding:1px 10px;text-align:right}td:nth-child(3){text-align:left;font-family:monospace}"
-)
-
-
-def _row(table: pd.DataFrame, response_id: str, where: str) -> dict[str, Any]:
-    found = table[table["response_id"] == response_id]
-    if found.empty:
-        known = [str(name) for name in table["response_id"]]
-        close = difflib.get_close_matches(response_id, known, n=3, cutoff=0.5) or known[:3]
-        raise InputError(
-            f"{where}: no response {response_id!r}: did you mean "
-            f"{' or '.join(repr(name) for name in close) or 'another table'}?"
-        )
-    return found.iloc[0].to_dict()
-
-
-def _choose_window(table: pd.DataFrame, window: str | None, where: str) -> str:
-    present = windows_of(table, tokens=True)
-    listed = ", ".join(present)
-    if window is None and len(present) > 1:
-        raise InputError(f"{where}: holds windows {listed}: name one with --window")
-    chosen = str(parse_window(present[0] if window is None else window))
-    if chosen not in present:
-        raise InputError(
-            f"{where}: window {chosen} is not in it, but {listed}: name one of these, or score "
-            "this one"
-        )
-    return chosen
-
-
-def _token_table(row: Mapping[str, Any], window: str) -> str:
-    """The same numbers for readers who cannot hover, closed at first."""
-    global_, local = _token_scores(row["response"], row, window)
-    gap = self_conditioning_gap(global_, local)
-    lines = []
-    for i, (start, end) in enumerate(row["token_spans"]):
-        text = html.escape(_visible(row["response"][start:end]))
-        cells = [i + 1, int(row["token_steps"][i]) + 1, text, _cell(global_[i]), _cell(local[i])]
-        cells.append(_cell(gap[i], "+.3f"))
-        lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    return (
-        "<details><summary>All numbers (nats)</summary><table><thead><tr><th>token</th>"
-        "<th>step</th><th>text</th><th>global</th><th>local</th><th>gap</th></tr></thead><tbody>"
-        + "\n".join(lines)
-        + "</tbody></table></details>"
-    )
-
-
-def _cell(value: float, form: str = ".3f") -> str:
-    return format(value, form) if math.isfinite(value) else "not scored"

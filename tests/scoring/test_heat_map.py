@@ -33,35 +33,32 @@ def table(**changes: object) -> pd.DataFrame:
 
 
 class Reader(HTMLParser):
-    """Collects the tags, the text of the response, its step numbers, and every token's style."""
+    """Collects the tags, the response's text, its step numbers, and all text around it."""
 
     def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
+        super().__init__()
         self.tags: list[tuple[str, dict]] = []
         self.open: list[str] = []
-        self.body, self.steps, self.legend = "", [], ""
-        self.inside = False
+        self.body, self.steps, self.legend, self.inside = "", [], "", False
         self.feed(page)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.tags.append((tag, attributes))
-        self.inside |= "pre-wrap" in attributes.get("style", "")
+        self.tags.append((tag, dict(attributes)))
+        self.inside |= "pre-wrap" in self.tags[-1][1].get("style", "")
         if tag not in ("br", "meta"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
-        if tag == "div":
-            self.inside = False
+        self.inside &= tag != "div"
 
     def handle_data(self, data):
         if not self.inside:
             self.legend += data
         elif self.open[-1] == "sup":
-            self.steps.append(data.strip())
+            self.steps.append(int(data))
         else:
             self.body += data
 
@@ -70,19 +67,16 @@ class Reader(HTMLParser):
         return [a for tag, a in self.tags if tag == "span" and "gap " in a.get("title", "")]
 
 
-def heat_map(text: str = TEXT, **changes: object) -> Reader:
-    return Reader(token_heat_map(text, row(**changes), "0"))
+def heat_map(text: str = TEXT, limit: float | None = None, **changes: object) -> Reader:
+    return Reader(token_heat_map(text, row(**changes), "0", limit=limit))
 
 
-def test_the_text_is_whole_and_the_steps_are_numbered():
+def test_the_text_is_whole_the_steps_are_numbered_and_hovering_tells_all():
     page = Reader(token_heat_map(TEXT, table().iloc[0], "0"))  # the row of a table
     assert page.body == TEXT
-    assert page.steps == ["1", "2"]
-    assert len(page.tokens) == 10
-
-
-def test_hovering_tells_all():
-    titles = [token["title"] for token in heat_map().tokens]
+    assert page.steps == [1, 2]
+    titles = [token["title"] for token in page.tokens]
+    assert len(titles) == 10
     assert titles[8] == "␣7  |  global -0.25  |  local -3.25  |  gap +3.00 nats  |  step 2"
     assert titles[2].startswith("␣<  |")
     # The line break before a step is shown before its number, but belongs to the token.
@@ -93,28 +87,18 @@ def test_shades_tell_signs_with_and_without_colour():
     styles = [token.get("style", "") for token in heat_map().tokens]
     assert "solid" in styles[8] and "rgba(213,94,0,0.30)" in styles[8]
     assert styles[0] == ""
-    weak = token_heat_map(TEXT, row(), "0", limit=0.5)
-    assert "dashed" in Reader(weak).tokens[5]["style"]
-    assert "rgba(0,114,178,0.60)" in Reader(weak).tokens[5]["style"]
+    strongest = heat_map(limit=0.5).tokens[5]["style"]
+    assert "dashed" in strongest and "rgba(0,114,178,0.60)" in strongest
 
 
-def test_the_legend_is_symmetric_and_has_a_unit():
+def test_the_legend_is_symmetric_and_its_scale_round_and_never_tiny():
     legend = heat_map().legend
     numbers = [float(n) for n in re.findall(r"[+-][\d.]+", legend)]
     assert numbers == [-n for n in reversed(numbers)] and len(numbers) == 8
     assert "nats per token" in legend and "window 0" in legend
-
-
-def test_the_scale_is_round_and_never_tiny():
-    assert "+5" in heat_map().legend  # the largest gap is 3
+    assert "+5" in legend  # the largest gap is 3
     assert "+0.5" in heat_map(**{"lalp@0:tokens": GLOBAL}).legend
-    assert "+2" in Reader(token_heat_map(TEXT, row(), "0", limit=2)).legend
-
-
-@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])
-def test_a_senseless_scale_is_refused(limit):
-    with pytest.raises(InputError, match="limit"):
-        token_heat_map(TEXT, row(), "0", limit=limit)
+    assert "+2" in heat_map(limit=2).legend
 
 
 def test_everything_is_escaped():
@@ -156,8 +140,7 @@ def test_any_text_survives(text, cuts, borders):
     tokens = {"galp:tokens": values, "lalp@0:tokens": values[::-1]}
     page = heat_map(text, token_spans=spans, token_steps=steps, **tokens)
     assert page.body == text
-    numbers = [int(step) for step in page.steps]
-    assert numbers == sorted(numbers)
+    assert page.steps == sorted(page.steps)
 
 
 @pytest.mark.parametrize(
@@ -168,37 +151,33 @@ def test_any_text_survives(text, cuts, borders):
         ({"lalp@0:tokens": None}, "window 0"),
         ({"galp:tokens": [-1.0]}, "length"),
         ({"token_spans": [[0, 99]] * 10}, "exceed the text"),
+        *(({"limit": limit}, "limit") for limit in (0, -1, float("nan"), float("inf"))),
     ],
 )
 def test_bad_rows_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        token_heat_map(TEXT, row(**changes), "0")
+        heat_map(**changes)
 
 
 # --- pages ----------------------------------------------------------------------------------
 
 
-def test_a_page_stands_alone():
+def test_a_page_stands_alone_and_holds_all_numbers_as_a_table():
     page = heat_map_page(table(), "p/B/0")
     read = Reader(page)
     assert read.body == TEXT
-    tags = {tag for tag, _ in read.tags}
-    assert "script" not in tags and "link" not in tags and "img" not in tags
+    assert not {"script", "link", "img"} & {tag for tag, _ in read.tags}
     assert not re.search(r"https?:|src=|@import|url\(", page)
     assert "color-scheme" in page and "teacher B" in page and "GALP -0.795" in page
-
-
-def test_a_page_holds_all_numbers_as_a_table():
-    rows = re.findall(r"<tr><td>.*?</tr>", heat_map_page(table(), "p/A/0"))
+    rows = re.findall(r"<tr><td>.*?</tr>", page)
     assert len(rows) == 10
     cells = re.findall(r"<td>(.*?)</td>", rows[8])
     assert cells == ["9", "2", "␣7", "-0.250", "-3.250", "+3.000"]
 
 
 def test_a_page_of_an_unscored_response_says_so():
-    page = heat_map_page(
-        table(**{"galp": float("nan"), "galp:tokens": [float("nan")] * 10}), "p/A/0"
-    )
+    frame = table(**{"galp": float("nan"), "galp:tokens": [float("nan")] * 10})
+    page = heat_map_page(frame, "p/A/0")
     assert "GALP not scored" in page and Reader(page).body == TEXT
 
 
@@ -220,17 +199,16 @@ def test_pages_that_cannot_be_are_refused(frame, response_id, window, message):
         heat_map_page(frame, response_id, window, where="scores")
 
 
-def test_a_failed_page_leaves_the_old_one(tmp_path):
+def test_a_failed_page_leaves_the_old_one_and_only_web_pages_are_written(tmp_path):
     path = tmp_path / "page.html"
     path.write_text("old")
-    with pytest.raises(InputError):
-        write_heat_map(table(), "p/C/0", path)
+    for response_id, name, message in (
+        ("p/C/0", path, "no response"),
+        ("p/A/0", tmp_path / "scores.parquet", r"scores.parquet: .*\.html"),
+    ):
+        with pytest.raises(InputError, match=message):
+            write_heat_map(table(), response_id, name)
     assert path.read_text() == "old"
     assert write_heat_map(table(), "p/A/0", path) == path
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_only_web_pages_are_written(tmp_path):
-    with pytest.raises(InputError, match=r"scores.parquet: .*\.html"):
-        write_heat_map(table(), "p/A/0", tmp_path / "scores.parquet")
