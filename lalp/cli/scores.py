@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,13 +102,8 @@ def plan(
     loaded = load_pool(pool)
     from lalp.scoring.costs import plan_scoring
 
-    cost = plan_scoring(
-        loaded,
-        student,
-        windows or ["4"],
-        splitter=splitter,
-        trust_remote_code=trust_remote_code,
-    ).as_dict()
+    settings = {"splitter": splitter, "trust_remote_code": trust_remote_code}
+    cost = asdict(plan_scoring(loaded, student, windows or ["4"], **settings))
     print_result(cost, as_json, lambda: print_cost(cost))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,29 +33,36 @@ RATE = 1e9  # FLOP per second
 SIZE = ModelSize(body=1000, head=100, total=1200, attention=10, cache=8, vocab=50, hidden=2)
 
 
-def make_pool(texts: dict[str, str], prompts: list[str]) -> Pool:
+@pytest.fixture(scope="session")
+def pool() -> Pool:
     return load_pool(
         [
             {"prompt_id": prompt, "prompt": prompt, "teacher": teacher, "response": text}
-            for prompt in prompts
-            for teacher, text in texts.items()
+            for prompt in ("What is 3 + 4?", "Solve it.")
+            for teacher, text in (
+                ("Ada", "We add the two numbers. Then x = 3 + 4. So the sum is 7. Let us check."),
+                ("Bob", "7"),
+                ("Eve", "First, factor it. Hence x = 1.\n\nThen y = 2. So the answer is 12."),
+            )
         ]
     )
-
-
-@pytest.fixture(scope="session")
-def pool() -> Pool:
-    texts = {
-        "Ada": "We add the two numbers. Then x = 3 + 4. So the sum is 7. Let us check it.",
-        "Bob": "7",
-        "Eve": "First, factor it. Hence x = 1.\n\nThen y = 2. Therefore the answer is 12.",
-    }
-    return make_pool(texts, ["What is 3 + 4?", "Solve it."])
 
 
 @pytest.fixture
 def known_rate(monkeypatch):
     monkeypatch.setattr(costs, "matmul_rate", lambda *args: RATE)
+
+
+@pytest.fixture
+def save(tokenizer, tmp_path):
+    """Saves a tiny student of a family; gives its folder."""
+
+    def save_student(family: str, **changes: object) -> str:
+        build_student(family, tokenizer, **changes).model.save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        return str(tmp_path)
+
+    return save_student
 
 
 def make_task(lengths: list[int], *, prompt: int = 6, limit: int = 512) -> Task:
@@ -81,14 +88,8 @@ def test_weights_of_a_tiny_llama_by_hand(llama):
     )
 
 
-def test_tied_weights_count_once(llama, tokenizer):
-    tied = count_weights(build_student("llama", tokenizer, tie_word_embeddings=True).model)
-    untied = count_weights(llama.model)
-    assert replace(tied, total=tied.total + 400 * 32) == untied
-
-
 @pytest.mark.parametrize("family", CONFIGS)
-def test_weights_are_counted_without_allocating_them(family, tokenizer):
+def test_weights_are_counted_once_and_without_allocating_them(family, tokenizer):
     model = build_student(family, tokenizer).model
     size = measure_model(CONFIGS[family]())
     assert size == count_weights(model)
@@ -103,9 +104,8 @@ def test_weights_are_counted_without_allocating_them(family, tokenizer):
 
 def test_flops_of_a_row_by_hand():
     # 4 tokens after a prompt of 10: they see 11, 12, 13 and 14 positions.
-    assert row_flops(SIZE, prompt=10, fed=4, targets=3) == (
-        2 * 1000 * 4 + 4 * 10 * (11 + 12 + 13 + 14) + 2 * 100 * 3
-    )
+    attention = 4 * 10 * (11 + 12 + 13 + 14)
+    assert row_flops(SIZE, prompt=10, fed=4, targets=3) == 2 * 1000 * 4 + attention + 2 * 100 * 3
     assert row_flops(SIZE, prompt=10, fed=0, targets=1) == 2 * 100
 
 
@@ -122,28 +122,23 @@ def test_flops_of_a_plan_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("windows", "lengths"),
+    ("steps", "limit", "windows", "lengths"),
     [
-        ([], [12]),
-        (["0"], [12, 9, 8, 7]),
-        (["1"], [12, 9, 11, 9]),
-        (["all"], [12, 9, 11, 12]),  # each step anew, though all begin at token 0
-        (["0", "all"], [12, 9, 8, 7, 9, 11, 12]),
+        ([3, 2, 1], 512, [], [12]),
+        ([3, 2, 1], 512, ["0"], [12, 9, 8, 7]),
+        ([3, 2, 1], 512, ["1"], [12, 9, 11, 9]),
+        ([3, 2, 1], 512, ["all"], [12, 9, 11, 12]),  # each step anew, though all see from token 0
+        ([3, 2, 1], 512, ["0", "all"], [12, 9, 8, 7, 9, 11, 12]),
+        # What does not fit is skipped: the whole response, and the empty step.
+        ([3, 2, 0, 1], 9, ["0"], [9, 8, 7]),
     ],
 )
-def test_flops_of_the_loop_by_hand(windows, lengths):
-    # Prompt 6, steps of 3, 2 and 1: one pass for GALP, and one per step and window, with logits at
-    # every position.
+def test_flops_of_the_loop_by_hand(steps, limit, windows, lengths):
+    # One pass for GALP, and one per step and window, behind a prompt of 6, with logits at every
+    # position.
     passes = sum(2 * 1000 * n + 4 * 10 * n * (n + 1) / 2 + 2 * 100 * n for n in lengths)
-    task = make_task([3, 2, 1])
+    task = make_task(steps, limit=limit)
     assert costs.loop_flops(SIZE, task, [parse_window(w) for w in windows]) == passes
-
-
-def test_the_loop_skips_what_does_not_fit():
-    task = make_task([3, 2, 0, 1], limit=9)
-    # Each step alone; not the whole response, nor the empty step.
-    expected = sum(row_flops(SIZE, 0, n, n) for n in (9, 8, 7))
-    assert costs.loop_flops(SIZE, task, [parse_window("0")]) == expected
 
 
 # --- a pool -----------------------------------------------------------------------------------
@@ -163,7 +158,7 @@ def test_planned_tokens_are_the_tokens_that_scoring_feeds(llama, student_folder,
     assert cost.target_tokens >= cost.response_tokens
     assert cost.flops < cost.flops_per_step_loop
     assert (cost.device, cost.dtype) == ("cuda", "bfloat16") or cost.dtype == "float32"
-    assert json.loads(json.dumps(cost.as_dict())) == cost.as_dict()
+    assert json.loads(json.dumps(asdict(cost))) == asdict(cost)
 
 
 def test_time_and_memory_follow_from_the_numbers(llama, student_folder, pool, monkeypatch):
@@ -177,11 +172,9 @@ def test_time_and_memory_follow_from_the_numbers(llama, student_folder, pool, mo
     assert seconds[0] == pytest.approx(2 * seconds[1])
     weights = sum(p.numel() * p.element_size() for p in llama.model.parameters())
     assert cost.memory_bytes > weights
-    prompt = len(llama.tokenizer("<|user|>\nWhat is 3 + 4?<|end|>\n<|assistant|>\n").input_ids)
-    longest = max(
-        len(llama.tokenizer(r.text).input_ids) for r in pool.responses if "3 + 4" in r.prompt_id
-    )
-    assert cost.longest_row == prompt + longest
+    prompt = "<|user|>\nWhat is 3 + 4?<|end|>\n<|assistant|>\n"
+    first, *others = llama.tokenizer([prompt, *(r.text for r in pool.responses[:3])])["input_ids"]
+    assert cost.longest_row == len(first) + max(map(len, others))
 
 
 def test_working_memory_by_hand(monkeypatch):
@@ -203,27 +196,25 @@ def test_more_windows_cost_more_but_less_than_each_alone(student_folder, pool, k
     assert sweep.flops_per_step_loop > max(c.flops_per_step_loop for c in alone)
 
 
-def test_what_is_too_long_is_counted_and_not_planned(tokenizer, tmp_path, known_rate):
-    short = build_student("llama", tokenizer, max_position_embeddings=60)
-    short.model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    texts = {"Ada": "So the sum is 7. " * 10, "Bob": "So the sum is 7."}
-    pool = make_pool(texts, ["3 + 4?"])
-    cost = plan_scoring(pool, str(tmp_path), ["0"])
+def test_what_is_too_long_is_counted_and_not_planned(save, known_rate):
+    records = [
+        {
+            "prompt_id": "p",
+            "prompt": "3 + 4?",
+            "teacher": teacher,
+            "response": "So the sum is 7. " * times,
+        }
+        for teacher, times in (("Ada", 10), ("Bob", 1))
+    ]
+    cost = plan_scoring(load_pool(records), save("llama", max_position_embeddings=60), ["0"])
     assert cost.too_long == 1
     assert cost.longest_row <= 60
 
 
-def test_a_recurrent_model_can_be_planned(tokenizer, pool, tmp_path, known_rate):
-    build_student("mamba", tokenizer).model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    assert plan_scoring(pool, str(tmp_path), ["1"]).flops > 0
-
-
-def test_planning_reads_no_weights(student_folder, pool, tmp_path, known_rate):
-    no_weights = shutil.ignore_patterns("*.safetensors")
-    light = shutil.copytree(student_folder, tmp_path / "light", ignore=no_weights)
-    assert plan_scoring(pool, str(light), ["1"]).fed_tokens > 0
+def test_a_recurrent_model_can_be_planned_and_no_weights_are_read(save, pool, known_rate):
+    folder = Path(save("mamba"))
+    (folder / "model.safetensors").unlink()
+    assert plan_scoring(pool, str(folder), ["1"]).flops > 0
 
 
 @pytest.mark.parametrize(
