@@ -30,8 +30,6 @@ from lalp.scoring.plan import plan_response
 from lalp.scoring.run import score
 from lalp.scoring.table import load_scores, scored_pool, write_scores
 from lalp.scoring.windows import parse_window
-from lalp.selection.ranking import rank_teachers
-from lalp.selection.rules import select
 from lalp.steps.sentences import split_steps
 from lalp.steps.splitters import split_pool, write_steps
 from lalp.students.student import Student, load_student, make_student
@@ -43,62 +41,63 @@ pytestmark = pytest.mark.usefixtures("on_the_cpu")
 # --- values -----------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="session")
+def few() -> Pool:
+    return make_pool(RESPONSES[2:4])
+
+
 def test_scores_have_one_row_per_response_in_the_pools_order(pool, student_folder, tmp_path):
     scores = score(pool, student_folder, ["1", 4], store=tmp_path, progress=False)
     assert list(scores.columns) == [
         *("prompt_id", "response_id", "teacher", "correct", "num_tokens", "num_steps"),
         *("mean_rank", "mean_rank_100", "mean_entropy", "galp", "lalp@1", "lalp@4", "reason"),
     ]
+    ids = zip(scores["prompt_id"], scores["teacher"], strict=True)
+    assert list(ids) == [row[:2] for row in RESPONSES]
     assert list(scores["response_id"]) == [r.response_id for r in pool.responses]
-    assert list(zip(scores["prompt_id"], scores["teacher"], strict=True)) == [
-        row[:2] for row in RESPONSES
-    ]
     assert list(scores.index) == list(range(len(RESPONSES)))
-    assert scores["correct"].isna().all()
-    assert scores["reason"].isna().all()
+    assert scores[["correct", "reason"]].isna().all(axis=None)
     assert (scores[["galp", "lalp@1", "lalp@4"]] < 0).all(axis=None)
     assert (scores["mean_rank"] >= 1).all()
     assert scores["mean_entropy"].between(0, math.log(400)).all()
-    assert list(scores["num_steps"]) == [len(split_steps(row[2], "sentences")) for row in RESPONSES]
-    assert scores.attrs["student"] == student_folder
-    assert scores.attrs["splitter"] == "sentences"
+    assert (scores.attrs["student"], scores.attrs["splitter"]) == (student_folder, "sentences")
 
 
-def steps_by_hand(text: str, tokens, steps) -> list[int]:
-    """The step that each token's first character, white space aside, belongs to."""
-    parts = [(start, text[start:end]) for start, end in tokens]
-    firsts = [start + len(part) - len(part.lstrip() or part) for start, part in parts]
-    return np.searchsorted([end for _, end in steps], firsts, side="right").tolist()
-
-
-def test_every_score_equals_a_separate_pass_per_step(llama, pool, done):
-    frame, _ = done
-    for row, (prompt_id, _, text) in zip(frame.itertuples(), RESPONSES, strict=True):
-        prompt, ids = llama.tokenizer([rendered(prompt_id), text])["input_ids"]
-        assert row.num_tokens == len(ids)
-        assert row.galp == pytest.approx(separate_pass(llama, prompt, ids).mean(), abs=1e-4)
+def assert_scored_by_separate_passes(frame, student, texts, steps, windows) -> None:
+    """Scores, and the step of each token, against one forward pass per step of each text."""
+    for row, text, own_steps in zip(frame.to_dict("records"), texts, steps, strict=True):
+        prompt, ids = student.tokenizer([rendered(row["prompt_id"]), text])["input_ids"]
+        assert row["num_tokens"] == len(ids)
+        assert row["num_steps"] == len(own_steps)
+        assert row["galp"] == pytest.approx(separate_pass(student, prompt, ids).mean(), abs=1e-4)
         # Character offsets of a byte-level tokenizer, found by decoding longer and longer parts.
-        ends = [len(llama.tokenizer.decode(ids[: n + 1]).rstrip("\ufffd")) for n in range(len(ids))]
-        step_of = steps_by_hand(text, pairwise([0, *ends]), split_steps(text, "sentences"))
-        assert list(row.token_steps) == step_of
+        decode = student.tokenizer.decode
+        ends = [len(decode(ids[: n + 1]).rstrip("\ufffd")) for n in range(len(ids))]
+        parts = [(start, text[start:end]) for start, end in pairwise([0, *ends])]
+        # A token belongs to the step of its first character, white space aside.
+        firsts = [start + len(part) - len(part.lstrip() or part) for start, part in parts]
+        step_of = np.searchsorted([end for _, end in own_steps], firsts, side="right").tolist()
+        assert list(row["token_steps"]) == step_of
         spans = spans_of(np.bincount(step_of).tolist())
-        for window in WINDOWS:
+        for window in windows:
             contexts = window_starts(parse_window(window), spans)
-            expected = naive_lalp(llama, prompt, ids, spans, contexts)
-            assert frame.at[row.Index, f"lalp@{window}"] == pytest.approx(expected, abs=1e-4)
+            expected = naive_lalp(student, prompt, ids, spans, contexts)
+            assert row[f"lalp@{window}"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_scores_are_those_of_score_candidates(llama, pool, done):
-    frame, windows = done[0].set_index("response_id"), [parse_window(window) for window in WINDOWS]
-    for group in groups.group_responses(pool, llama.tokenizer):
-        tasks = groups.make_tasks(group, llama.tokenizer, 512)
-        results = scoring_run.score_candidates(llama, tasks, windows)
-        for response, result in zip(group.responses, results, strict=True):
-            row = frame.loc[response.response_id]
-            assert row["galp"] == result.galp
-            assert {f"lalp@{w}": row[f"lalp@{w}"] for w in WINDOWS} == result.lalp
-            for name in ("mean_rank", "mean_rank_100", "mean_entropy"):
-                assert row[name] == getattr(result, name)
+def test_every_score_equals_a_separate_pass_per_step(llama, done):
+    texts = [text for _, _, text in RESPONSES]
+    steps = [split_steps(text, "sentences") for text in texts]
+    assert_scored_by_separate_passes(done[0], llama, texts, steps, WINDOWS)
+
+
+def test_given_steps_are_scored_as_given(llama, few, tmp_path):
+    steps = {r.response_id: [(0, 8), (8, 21), (21, len(r.text))] for r in few.responses}
+    steps["sum/Bob/0"] = [(0, 1)]
+    scores = score(few, llama, ["1"], splitter=steps, store=tmp_path, with_tokens=True)
+    assert scores.attrs["splitter"] == "given steps"
+    texts = [response.text for response in few.responses]
+    assert_scored_by_separate_passes(scores, llama, texts, steps.values(), ["1"])
 
 
 def test_scores_can_be_computed_again_from_the_token_columns(pool, done):
@@ -142,34 +141,16 @@ def test_a_prompt_and_responses_that_merge_at_the_boundary(llama, tmp_path):
 # --- what cannot be scored --------------------------------------------------------------------
 
 
-def test_too_long_is_nan_with_a_reason_and_is_not_selected(tokenizer, tmp_path):
+def test_too_long_is_nan_with_a_reason(tokenizer, tmp_path):
     short = build_student("llama", tokenizer, max_position_embeddings=80)
-    rows = [
-        ("sum", "Ada", "So the sum is 7. " * 12),
-        ("sum", "Bob", "So the sum is 7."),
-        ("product", "Ada", "The answer is 12."),
-        ("product", "Bob", "Therefore the answer is 12."),
-    ]
-    scores = score(make_pool(rows), short, ["0", "all"], store=tmp_path, progress=False)
-    long = scores.iloc[0]
-    assert list(scores["galp"].isna()) == [True, False, False, False]
-    assert math.isnan(long["mean_rank"])
-    assert math.isnan(long["lalp@all"])
-    assert long["lalp@0"] < 0  # each of its steps fits
-    assert long["reason"].startswith("galp: ")
-    assert "exceed the student's 80 positions; lalp@all: step" in long["reason"]
-    assert scores["reason"].isna().sum() == 3
-    with pytest.raises(InputError, match=r"1 of 4 candidate .* 'sum/Ada/0' .*80 positions"):
-        select(scores, "galp")
-    with pytest.raises(InputError, match="skip_unscored"):
-        select(scores, "lalp", "all")
-    chosen = select(scores, "galp", skip_unscored=True)
-    assert chosen["response_id"].iloc[0] == "sum/Bob/0"
-    assert chosen.attrs["left_out"] == {"unscored responses": 1}
-    assert set(select(scores, "lalp", "0")["prompt_id"]) == {"sum", "product"}
-    assert rank_teachers(scores, "galp").attrs["num_prompts"] == 1
-    # Again, from the store.
-    again = score(make_pool(rows), short, ["0", "all"], store=tmp_path, progress=False)
+    pool = make_pool([("sum", "Ada", "So the sum is 7. " * 12), ("sum", "Bob", "It is 7.")])
+    scores = score(pool, short, ["0", "all"], store=tmp_path, progress=False)
+    assert scores.loc[0, ["galp", "mean_rank", "lalp@all"]].isna().all()
+    assert (scores["lalp@0"] < 0).all()  # each step fits
+    assert scores["reason"][0].startswith("galp: ")
+    assert "exceed the student's 80 positions; lalp@all: step" in scores["reason"][0]
+    assert scores["galp"][1] < 0 and pd.isna(scores["reason"][1])
+    again = score(pool, short, ["0", "all"], store=tmp_path, progress=False)
     assert_frame_equal(again, scores, check_exact=True)
 
 
@@ -205,18 +186,13 @@ def test_a_second_call_loads_no_weights_and_computes_nothing(
 ):
     first = score(pool, student_folder, WINDOWS, store=tmp_path, progress=False)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-
-    def fail(*args, **kwargs):
-        raise AssertionError("computed again")
-
-    monkeypatch.setattr(scoring_run, "score_candidates", fail)
-    monkeypatch.setattr(scoring_run, "load_student", fail)
-    second = score(pool, student_folder, WINDOWS, store=tmp_path, progress=False)
-    assert_frame_equal(second, first, check_exact=True)
-    assert second.attrs == first.attrs
+    monkeypatch.setattr(scoring_run, "score_candidates", None)
+    monkeypatch.setattr(scoring_run, "load_student", None)
     # The same student in memory has the same key.
-    third = score(pool, load_student(student_folder), WINDOWS, store=tmp_path, progress=False)
-    assert_frame_equal(third, first, check_exact=True)
+    for student in (student_folder, load_student(student_folder)):
+        again = score(pool, student, WINDOWS, store=tmp_path, progress=False)
+        assert_frame_equal(again, first, check_exact=True)
+        assert again.attrs["key"] == first.attrs["key"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
 
 
@@ -230,13 +206,8 @@ def test_the_store_is_in_the_build_folder_unless_given(llama, tmp_path, monkeypa
     assert key["student"] == "test"
 
 
-@pytest.fixture(scope="session")
-def few() -> Pool:
-    return make_pool(RESPONSES[2:4])
-
-
-def key_of(pool: Pool, student: Student, tmp_path: Path, **changes: object) -> str:
-    options = {"windows": ["1", "all"], "store": tmp_path, "progress": False} | changes
+def key_of(pool: Pool, student: str | Student, store: Path, **changes: object) -> str:
+    options = {"windows": ["1", "all"], "store": store, "progress": False} | changes
     return score(pool, student, **options).attrs["key"]
 
 
@@ -327,22 +298,6 @@ def test_one_text_under_two_prompt_ids_is_scored_once(llama, tmp_path, computed)
 
 
 # --- given steps ------------------------------------------------------------------------------
-
-
-def test_given_steps_are_scored_as_given(llama, few, tmp_path):
-    steps = {r.response_id: [(0, 8), (8, 21), (21, len(r.text))] for r in few.responses}
-    steps["sum/Bob/0"] = [(0, 1)]
-    scores = score(few, llama, ["1"], splitter=steps, store=tmp_path, with_tokens=True)
-    assert scores.attrs["splitter"] == "given steps"
-    for row, response in zip(scores.itertuples(), few.responses, strict=True):
-        prompt, ids = llama.tokenizer([rendered(row.prompt_id), response.text])["input_ids"]
-        step_of = steps_by_hand(response.text, row.token_spans, steps[row.response_id])
-        assert list(row.token_steps) == step_of
-        assert row.num_steps == len(steps[row.response_id])
-        spans = spans_of(np.bincount(step_of).tolist())
-        starts = [0, *(start for start, _ in spans[:-1])]
-        expected = naive_lalp(llama, prompt, ids, spans, starts)
-        assert scores.at[row.Index, "lalp@1"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_steps_share_a_shard_whoever_made_them_and_never_with_others(

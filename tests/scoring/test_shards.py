@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,28 +30,29 @@ def flip(data: bytes, shard: Path) -> bytes:
     return data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
 
 
+def change(column: str, change: Callable[[pa.ChunkedArray], object]) -> Callable:
+    """Puts what a function makes of it in place of a table's column."""
+
+    def changed(table: pa.Table) -> pa.Table:
+        return table.set_column(table.schema.get_field_index(column), column, change(table[column]))
+
+    return changed
+
+
 def other_key(table: pa.Table) -> pa.Table:
     """What another setting computed for the same texts, columns and all but one bit alike."""
     mark = b"0" * 20 + table.schema.metadata[b"lalp"][20:]
     return table.replace_schema_metadata({"lalp": mark})
 
 
-def other_types(table: pa.Table) -> pa.Table:
-    place = table.schema.get_field_index("galp")
-    return table.set_column(place, "galp", table["galp"].cast(pa.float32()))
-
-
-def shorter_list(table: pa.Table) -> pa.Table:
+def shorter_list(steps: pa.ChunkedArray) -> pa.Array:
     """What Arrow makes of one flipped bit in a page's header."""
-    place = table.schema.get_field_index("token_steps")
-    *lists, last = table["token_steps"].to_pylist()
-    steps = pa.array([*lists, last[:-1]], table.schema.field(place).type)
-    return table.set_column(place, table.schema.field(place), steps)
+    *lists, last = steps.to_pylist()
+    return pa.array([*lists, last[:-1]], steps.type)
 
 
 BYTES = {
     "truncated": lambda data, shard: data[:-100],
-    "only the head": lambda data, shard: data[:100],
     "empty": lambda data, shard: b"",
     "no parquet": lambda data, shard: b"galp,lalp\n-1,-1\n",
     "one bit": flip,
@@ -61,8 +63,8 @@ TABLES = {
     "no mark": lambda table: table.replace_schema_metadata(None),
     "fewer rows": lambda table: table.slice(1),
     "other columns": lambda table: table.drop_columns(["reason"]),
-    "other types": other_types,
-    "a shorter list": shorter_list,
+    "other types": change("galp", lambda values: values.cast(pa.float32())),
+    "a shorter list": change("token_steps", shorter_list),
 }
 
 

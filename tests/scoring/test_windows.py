@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 
 import pytest
@@ -27,28 +28,23 @@ lengths = st.lists(st.integers(1, 12), min_size=1, max_size=25)
 
 
 @pytest.mark.parametrize(
-    ("text", "window"),
+    ("text", "window", "written"),
     [
-        ("0", Window("steps", Fraction(0))),
-        ("4", Window("steps", Fraction(4))),
-        ("25%", Window("fraction", Fraction(1, 4))),
-        ("12.5%", Window("fraction", Fraction(1, 8))),
-        ("100%", Window("fraction", Fraction(1))),
-        ("256t", Window("tokens", Fraction(256))),
-        ("all", Window("all")),
+        ("0", Window("steps", Fraction(0)), "0"),
+        (" 4 ", Window("steps", Fraction(4)), "4"),
+        ("4.0", Window("steps", Fraction(4)), "4"),
+        ("04", Window("steps", Fraction(4)), "4"),
+        (4, Window("steps", Fraction(4)), "4"),
+        ("12.50%", Window("fraction", Fraction(1, 8)), "12.5%"),
+        ("0.000001%", Window("fraction", Fraction(1, 10**8)), "0.000001%"),
+        ("100%", Window("fraction", Fraction(1)), "100%"),
+        ("256t", Window("tokens", Fraction(256)), "256t"),
+        (Window("all"), Window("all"), "all"),
     ],
 )
-def test_every_form_is_read_and_written_back(text, window):
+def test_every_form_is_read_and_written_back(text, window, written):
     assert parse_window(text) == window
-    assert str(window) == text
-
-
-def test_other_ways_to_name_a_window():
-    assert parse_window(4) == parse_window(" 4 ") == parse_window("4.0") == parse_window("04")
-    assert str(parse_window("7.50%")) == "7.5%"
-    assert str(parse_window("0.000001%")) == "0.000001%"
-    window = parse_window("256t")
-    assert parse_window(window) is window
+    assert str(window) == written
 
 
 @given(forms, forms)
@@ -68,18 +64,20 @@ def test_other_forms_are_refused(text):
 
 
 @pytest.mark.parametrize(
-    ("windows", "named"),
-    [(["4", "4"], "4"), ([4, "4"], "4"), (["25%", "0", "25.0%"], "25%"), (["all", "all"], "all")],
+    ("windows", "message"),
+    [
+        ([4, "4"], "window 4 is given more than once"),
+        (["25%", "0", "25.0%"], "window 25% is given more than once"),
+        ([], "no window given"),
+    ],
 )
-def test_a_repeated_window_is_refused(windows, named):
-    with pytest.raises(InputError, match=f"window {named} is given more than once"):
+def test_no_window_and_a_repeated_window_are_refused(windows, message):
+    with pytest.raises(InputError, match=message):
         parse_windows(windows)
 
 
 def test_several_windows_keep_their_order():
     assert [str(w) for w in parse_windows(["all", 4, "25%", "4t"])] == ["all", "4", "25%", "4t"]
-    with pytest.raises(InputError, match="no window given"):
-        parse_windows([])
 
 
 # --- contexts ---------------------------------------------------------------------------------
@@ -89,13 +87,10 @@ def test_several_windows_keep_their_order():
     ("window", "starts"),
     [
         ("0", [0, 3, 5, 9, 10]),
-        ("1", [0, 0, 3, 5, 9]),
         ("2", [0, 0, 0, 3, 5]),
         ("9", [0, 0, 0, 0, 0]),
         # Preceding steps 0, 1, 2, 3, 4; 12.5 % of them rounded up: 0, 1, 1, 1, 1.
         ("12.5%", [0, 0, 3, 5, 9]),
-        # 50 %: 0, 1, 1, 2, 2.
-        ("50%", [0, 0, 3, 3, 5]),
         # 60 %: 0, 1, 2, 2, 3.
         ("60%", [0, 0, 0, 3, 3]),
         ("0%", [0, 3, 5, 9, 10]),
@@ -139,16 +134,12 @@ def test_a_context_ends_where_its_step_begins(lengths, form):
 # --- rows -------------------------------------------------------------------------------------
 
 
-def contexts_of(windows: list[str], steps) -> list[tuple[int, tuple[int, int]]]:
+def contexts_of(windows: Iterable[str], steps) -> list[tuple[int, tuple[int, int]]]:
     """Every (context start, step) pair of a sweep, after the whole response for GALP."""
     pairs = [(0, (0, steps[-1][1]))]
     for window in windows:
         pairs += zip(window_starts(parse_window(window), steps), steps, strict=True)
     return pairs
-
-
-def fed(windows: list[str], steps) -> int:
-    return sum(row.num_inputs for row in plan_rows(contexts_of(windows, steps)))
 
 
 def test_rows_by_hand():
@@ -162,11 +153,9 @@ def test_rows_by_hand():
     ]
     assert [row.num_inputs for row in rows] == [14, 5, 4, 5]
     assert [row.num_targets for row in rows] == [15, 4, 1, 5]
-
-
-def test_spans_that_touch_or_overlap_are_read_once():
-    rows = plan_rows([(0, (0, 3)), (0, (5, 9)), (0, (3, 4)), (0, (5, 7)), (0, (0, 3))])
-    assert rows == [Row(0, 9, ((0, 4), (5, 9)))]
+    # Spans that touch or overlap are read once.
+    contexts = [(0, (0, 3)), (0, (5, 9)), (0, (3, 4)), (0, (5, 7)), (0, (0, 3))]
+    assert plan_rows(contexts) == [Row(0, 9, ((0, 4), (5, 9)))]
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 20)] * 2, st.integers(1, 20)), max_size=40))
@@ -184,35 +173,16 @@ def test_every_context_is_covered_by_exactly_the_row_of_its_start(parts):
         assert row.num_inputs == row.end - row.start - 1
 
 
-@given(lengths)
-def test_a_sweep_over_steps_has_at_most_one_row_per_step(lengths):
-    steps = spans_of(lengths)
-    rows = plan_rows(contexts_of(["0", "1", "2", "4", "8", "10%", "50%", "all"], steps))
-    assert len(rows) == len(steps)
-    assert {row.start for row in rows} == {start for start, _ in steps}
+def test_a_sweep_costs_what_its_largest_window_costs():
+    def fed(*windows: str) -> int:
+        return sum(row.num_inputs for row in plan_rows(contexts_of(windows, steps)))
 
-
-@given(lengths)
-def test_a_sweep_costs_what_its_largest_window_costs(lengths):
-    # Window 8 leaves rows out where fewer than 8 steps follow, smaller windows do not. So the
-    # bound is window 8 on a text that goes on; the whole response is fed in either case.
-    steps = spans_of(lengths)
-    goes_on = spans_of([*lengths, *[1] * 8])
-    largest = [pair for pair in contexts_of(["8"], goes_on) if pair[0] > 0]
-    bound = sum(row.num_inputs for row in plan_rows(largest)) + steps[-1][1] - 1
-    assert fed(["1", "2", "4", "8"], steps) <= bound
-    # Never more than one plan per window.
-    assert fed(["1", "2", "4", "8"], steps) <= sum(fed([w], steps) for w in ("1", "2", "4", "8"))
-
-
-def test_the_cost_of_a_sweep_by_hand():
     # A hundred steps of ten tokens. Window 8: the whole response feeds 999 tokens; a row of nine
     # steps (89 tokens fed) begins at each of steps 2 to 92.
     steps = spans_of([10] * 100)
-    assert fed(["8"], steps) == 999 + 91 * 89
+    assert fed("8") == 999 + 91 * 89
     # Only the rows at the end are new: window 4 from steps 93-96, 2 from 97-98, 1 from 99.
-    assert fed(["1", "2", "4", "8"], steps) == 999 + 91 * 89 + 4 * 49 + 2 * 29 + 19
-    assert sum(fed([w], steps) for w in ("1", "2", "4", "8")) > 2 * fed(["1", "2", "4", "8"], steps)
+    assert fed("1", "2", "4", "8") == 999 + 91 * 89 + 4 * 49 + 2 * 29 + 19
 
 
 # --- batches ----------------------------------------------------------------------------------
@@ -233,7 +203,6 @@ def test_batches_partition_the_rows_within_the_budget(lengths, budget):
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
     in_order = [lengths[row] for batch in batches for row in batch]
     assert in_order == sorted(lengths, reverse=True)
-    assert batch_rows(list(lengths), budget) == batches
 
 
 def test_rows_are_spread_by_hand():

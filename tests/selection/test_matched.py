@@ -15,7 +15,7 @@ from scipy import stats
 from lalp.errors import InputError
 from lalp.selection import matched
 from lalp.selection.matched import select_random_matched
-from lalp.selection.rules import agreement, select, teacher_mix
+from lalp.selection.rules import select, teacher_mix
 from tests.selection.score_tables import chosen_ids, scores_table, steady, tables
 
 
@@ -40,10 +40,8 @@ def test_the_control_has_the_same_prompts_and_the_same_number_per_teacher(table,
 def test_the_control_covers_the_prompts_of_the_selection_only(pool):
     control = select_random_matched(pool, select(pool, "galp")[1:])
     assert list(control["prompt_id"]) == ["p", "r", "s"]
-    assert control.attrs["left_out"] == {
-        "incorrect responses": 1,
-        "prompts outside the matched selection": 1,
-    }
+    left_out = {"incorrect responses": 1, "prompts outside the matched selection": 1}
+    assert control.attrs["left_out"] == left_out
 
 
 def test_the_control_draws_teachers_and_their_responses_uniformly():
@@ -53,12 +51,6 @@ def test_the_control_draws_teachers_and_their_responses_uniformly():
         tuple(select_random_matched(table, like, seed=seed)["response_id"]) for seed in range(240)
     )
     assert_uniform(drawn, 3 * 2**3)  # where A stands, and one of two responses each
-
-
-def test_one_teacher_leaves_only_its_responses_to_draw():
-    table = scores_table([("p", "a", "A"), ("p", "b", "A")])
-    drawn = {select_random_matched(table, table[:1], seed=s)["response_id"][0] for s in range(20)}
-    assert drawn == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -77,13 +69,15 @@ def test_a_selection_from_another_table_is_refused(pool, like, named):
         select_random_matched(pool, scores_table(like))
 
 
-# Which teachers each prompt has a candidate of; the first assignment of each is feasible.
-ONLY_A_CYCLE = ([{0, 1}, {1, 2}, {2, 0}], [0, 1, 2])
-FOUR_CYCLE = ([{0, 1}, {1, 2}, {2, 3}, {3, 0}], [0, 1, 2, 3])
-MIXED = ([{0, 1}, {1, 2}, {2, 0}, {0, 1, 2}, {0, 1}, {2}], [0, 1, 2, 1, 0, 2])
-
-
-@pytest.mark.parametrize(("choices", "start"), [ONLY_A_CYCLE, FOUR_CYCLE, MIXED])
+# Which teachers each prompt has a candidate of, and an assignment that is feasible.
+@pytest.mark.parametrize(
+    ("choices", "start"),
+    [
+        ([{0, 1}, {1, 2}, {2, 0}], [0, 1, 2]),  # only a cycle of three changes the start
+        ([{0, 1}, {1, 2}, {2, 3}, {3, 0}], [0, 1, 2, 3]),
+        ([{0, 1}, {1, 2}, {2, 0}, {0, 1, 2}, {0, 1}, {2}], [0, 1, 2, 1, 0, 2]),
+    ],
+)
 def test_the_chain_visits_every_feasible_assignment_equally_often(choices, start):
     feasible = [f for f in itertools.product(*choices) if sorted(f) == sorted(start)]
     assert len(feasible) > 1
@@ -96,19 +90,6 @@ def test_the_chain_visits_every_feasible_assignment_equally_often(choices, start
             visits[tuple(state.tolist())] += 1
     assert set(visits) == set(feasible)
     assert_uniform(visits, len(feasible))
-
-
-def test_the_control_leaves_a_start_that_only_a_cycle_of_three_can_change():
-    choices, teachers = ONLY_A_CYCLE
-    table = scores_table(
-        [(f"p{i}", f"r{t}", f"T{t}") for i, some in enumerate(choices) for t in some]
-    )
-    like = scores_table([(f"p{i}", f"r{t}", f"T{t}") for i, t in enumerate(teachers)])
-    shared = Counter(
-        agreement(like, select_random_matched(table, like, seed=seed)) for seed in range(60)
-    )
-    assert sorted(shared) == [0.0, 1.0]
-    assert 15 <= shared[1.0] <= 45
 
 
 def test_the_control_is_exact_without_any_move_where_all_teachers_are_available(monkeypatch):

@@ -98,12 +98,9 @@ def test_unscored_candidates_can_be_left_out_and_are_counted(unscored):
         select(unscored[3:], "galp", skip_unscored=True)
 
 
-def test_only_the_score_that_is_compared_must_be_there(unscored):
+def test_only_the_score_that_is_compared_must_be_there_and_finite(unscored):
     assert chosen_ids(select(unscored, "lalp", 4)) == {"p": "a", "q": "d"}
     assert set(select(unscored, "random")["prompt_id"]) == {"p", "q"}
-
-
-def test_infinite_scores_count_as_unscored(unscored):
     unscored["lalp@4"] = [-math.inf, -2.0, 0.0, -1.0]
     with pytest.raises(InputError, match="1 of 3"):
         select(unscored, "lalp-lowest", 4)

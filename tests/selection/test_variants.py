@@ -72,10 +72,10 @@ def test_hybrid_by_hand():
     assert list(heavy) == pytest.approx([-0.5, 0.5])
 
 
-@given(
-    st.lists(st.tuples(*[st.integers(-512, 0)] * 2), min_size=2, max_size=12),
-    st.sampled_from([0.0, 1.0]),
-)
+PAIRS = st.lists(st.tuples(*[st.integers(-512, 0)] * 2), min_size=2, max_size=12)
+
+
+@given(PAIRS, st.sampled_from([0.0, 1.0]))
 def test_the_hybrids_ends_order_as_galp_and_lalp_do(pairs, weight):
     table = pd.DataFrame(pairs, columns=["galp", "lalp@2"]) / 64
     hybrid = add_variants(table, ["hybrid"], "2", weight=weight)["hybrid@2"]
@@ -84,10 +84,7 @@ def test_the_hybrids_ends_order_as_galp_and_lalp_do(pairs, weight):
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.tuples(*[st.integers(-512, 0)] * 2), min_size=2, max_size=12),
-    st.randoms(use_true_random=False),
-)
+@given(PAIRS, st.randoms(use_true_random=False))
 def test_the_hybrids_choice_does_not_depend_on_the_order_of_rows(pairs, random):
     table = table_of([{"tokens": [-1, -2], "steps": [0, 0]}] * len(pairs))
     table[["galp", "lalp@4"]] = np.array(pairs) / 64
@@ -118,41 +115,29 @@ def test_selection_computes_what_the_table_lacks():
         [{"tokens": tokens, "steps": [0, 0, 1, 1]} for tokens in ([-9, -1, -9, -1], [-2] * 4)]
     )
     assert list(select(table, "galp")["response_id"]) == ["r1"]
-    for rule in ("galp-tail", "lalp-tail"):
+    for rule in ("galp-tail", "lalp-tail"):  # their only window need not be named
         assert list(select(table, rule)["response_id"]) == ["r0"], rule
 
 
 ONE = table_of([{"tokens": [-1, -2], "steps": [0, 0]}])
 
 
-def test_the_only_window_is_found_beside_token_columns():
-    assert len(select(ONE, "lalp")) == 1
-
-
 @pytest.mark.parametrize(
-    ("variant", "drop", "message"),
+    ("variant", "change", "message"),
     [
-        ("rsr", "mean_rank_100", "no column 'mean_rank_100': score the pool again"),
-        ("lalp-tail", "lalp@4:tokens", "score the pool with tokens"),
-        ("hybrid", "lalp@4", "no column 'lalp@4'"),
+        ("rsr", {"drop": "mean_rank_100"}, "no column 'mean_rank_100': score the pool again"),
+        ("lalp-tail", {"drop": "lalp@4:tokens"}, "score the pool with tokens"),
+        ("hybrid", {"drop": "lalp@4"}, "no column 'lalp@4'"),
+        ("best", {}, "there is no score 'best'"),
+        ("hybrid", {"window": None}, "needs a window"),
+        ("hybrid", {"weight": 1.5}, "between 0 and 1"),
     ],
 )
-def test_missing_columns_are_named(variant, drop, message):
+def test_bad_requests_and_missing_columns_are_refused(variant, change, message):
+    settings = {"window": "4"} | change
+    table = ONE.drop(columns=settings.pop("drop", []))
     with pytest.raises(InputError, match=message):
-        add_variants(ONE.drop(columns=drop), [variant], "4")
-
-
-@pytest.mark.parametrize(
-    ("variant", "window", "weight", "message"),
-    [
-        ("best", None, 0.5, "there is no score 'best'"),
-        ("hybrid", None, 0.5, "needs a window"),
-        ("hybrid", "4", 1.5, "between 0 and 1"),
-    ],
-)
-def test_bad_requests_are_refused(variant, window, weight, message):
-    with pytest.raises(InputError, match=message):
-        add_variants(ONE, [variant], window, weight=weight)
+        add_variants(table, [variant], **settings)
 
 
 def test_within_prompt_correlations_by_hand():
@@ -179,12 +164,9 @@ def test_correlations_do_not_depend_on_the_order_of_rows(order):
 
 
 def test_variants_of_a_scored_pool_agree_with_their_formulas(tokenizer, tmp_path):
-    pool = load_pool(
-        [
-            {"prompt_id": "p", "prompt": "Add 2 and 3.", "teacher": t, "response": text}
-            for t, text in (("A", "We add. So x = 5. Done."), ("B", "The sum is 5. Check: 5 - 3."))
-        ]
-    )
+    texts = {"A": "We add. So x = 5. Done.", "B": "The sum is 5. Check: 5 - 3."}
+    prompt = {"prompt_id": "p", "prompt": "Add 2 and 3."}
+    pool = load_pool([prompt | {"teacher": t, "response": text} for t, text in texts.items()])
     student = build_student("llama", tokenizer)
     scores = score(pool, student, ["1", "all"], with_tokens=True, store=tmp_path, progress=False)
     added = add_variants(scores, VARIANTS, "1")

@@ -127,23 +127,6 @@ def test_read_targets_by_hand():
     assert entropies == pytest.approx([entropy, math.nan], abs=1e-6, nan_ok=True)
 
 
-def test_impossible_tokens_leave_the_entropy_finite():
-    logits = torch.tensor([[0.0, 0.0, -math.inf]])
-    _, _, entropies = read_targets(take_logits, logits, torch.tensor([0]), torch.tensor([True]))
-    assert entropies[0] == pytest.approx(math.log(2))
-
-
-def test_head_in_parts_equals_head_in_one(llama, monkeypatch):
-    tasks = [make_task([7, 13, 5])]
-    (whole,) = score_candidates(llama, tasks, WINDOWS)
-    monkeypatch.setattr(vocabulary, "HEAD_LOGITS", 300)
-    monkeypatch.setattr(vocabulary, "HEAD_COLUMNS", 60)  # 400 logits are 6 blocks and a rest
-    (parts,) = score_candidates(llama, tasks, WINDOWS)
-    assert parts.lalp == pytest.approx(whole.lalp, abs=1e-6)
-    assert parts.mean_rank == whole.mean_rank
-    assert parts.mean_entropy == pytest.approx(whole.mean_entropy, abs=1e-5)
-
-
 @given(data=st.data(), targets=st.integers(1, 6), vocab=st.integers(1, 12))
 def test_targets_follow_from_all_logits_however_they_are_cut(data, targets, vocab):
     # A few values, so that there are ties, and impossible tokens, even whole blocks of them.
@@ -176,10 +159,8 @@ def test_too_long_is_nan_with_a_reason_and_the_rest_is_scored(llama):
     task = make_task([10, 10, 10], limit=len(PROMPT_IDS) + 20)
     windows = [parse_window(w) for w in ("0", "1", "2", "all")]
     (scores,) = score_candidates(llama, [task], windows)
-    assert math.isnan(scores.galp)
-    assert math.isnan(scores.mean_rank)
+    assert np.isnan([scores.galp, scores.mean_rank, scores.lalp["lalp@2"]]).all()
     assert "36 tokens exceed the student's 26 positions" in scores.reasons["galp"]
-    assert math.isnan(scores.lalp["lalp@2"])
     assert "step 3 needs 36 tokens" in scores.reasons["lalp@2"]
     assert set(scores.reasons) == {"galp", "lalp@2", "lalp@all"}
     starts = window_starts(windows[1], task.step_spans)
@@ -234,11 +215,8 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(path, llama, monkeyp
 
 
 def test_other_runtime_errors_are_not_swallowed(llama, monkeypatch):
-    def broken(*args):
-        raise RuntimeError("something else")
-
-    monkeypatch.setattr(forward, "_feed_packed", broken)
-    with pytest.raises(RuntimeError, match="something else"):
+    monkeypatch.setattr(forward, "_feed_packed", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
         score_candidates(llama, [make_task([3, 3])], WINDOWS)
 
 
