@@ -40,7 +40,6 @@ class ModelSize:
     total: int  # all weights, tied ones once
     attention: int  # numbers multiplied per pair of positions: layers x heads x head size
     cache: int  # numbers kept per token: keys and values of all layers
-    vocab: int
     hidden: int
 
 
@@ -139,16 +138,12 @@ def count_weights(model: PreTrainedModel) -> ModelSize:
         total=total,
         attention=text.num_hidden_layers * heads * head_size,
         cache=2 * text.num_hidden_layers * kv_heads * head_size,
-        vocab=text.vocab_size,
         hidden=text.hidden_size,
     )
 
 
 def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0.5) -> float:
-    """Measured rate of a matrix product of the student's own width, in FLOP per second.
-
-    It is the faster of torch's product and the one that scoring uses.
-    """
+    """FLOP per second of a matrix product of the student's width, by the faster of two kernels."""
     rows, columns = 1024, 4 * hidden
     a = torch.randn(rows, hidden, device=device, dtype=dtype)
     b = torch.randn(columns, hidden, device=device, dtype=dtype)

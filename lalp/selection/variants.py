@@ -89,15 +89,13 @@ def _variant_scores(scores: pd.DataFrame, variant: str, window: str, weight: flo
         return _tail_scores(scores, lalp_column(window), by_step=True)
     if not 0 <= weight <= 1:
         raise InputError(f"weight {weight} of the hybrid: give a number between 0 and 1")
-    lalp, galp = (_standardize(_column(scores, name)) for name in (lalp_column(window), GALP))
+    hybrid = 0.0
+    for name, share in ((lalp_column(window), weight), (GALP, 1 - weight)):
+        values = _column(scores, name)
+        # Equal scores say nothing, whatever the unit: they count as 0.
+        hybrid += share * ((values - values.mean()) / (values.std(ddof=0) or 1.0))
     # Rounded, since the last bits of a mean depend on the order of the rows.
-    return (weight * lalp + (1 - weight) * galp).round(10)
-
-
-def _standardize(values: pd.Series) -> pd.Series:
-    spread = values.std(ddof=0)
-    # Equal scores say nothing, whatever the unit.
-    return (values - values.mean()) / spread if spread > 0 else values * 0.0
+    return hybrid.round(10)
 
 
 def _tail_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Series:
@@ -148,16 +146,12 @@ def within_prompt_correlations(
     signs = {name: -1 if name in LOWER_IS_BETTER else 1 for name in columns}
     signed = {name: sign * _column(values, name) for name, sign in signs.items()}
     groups = [rows for _, rows in values.groupby("prompt_id", sort=True).indices.items()]
-    rows = []
+    table = []
     for first, second in itertools.combinations(columns, 2):
-        taus = np.array([_tau(signed[first].iloc[g], signed[second].iloc[g]) for g in groups])
-        known = taus[~np.isnan(taus)]
+        pairs = [(signed[first].iloc[rows], signed[second].iloc[rows]) for rows in groups]
+        # scipy warns of a single candidate; a missing score gives NaN by itself.
+        taus = [stats.kendalltau(a, b).statistic if len(a) > 1 else np.nan for a, b in pairs]
+        known = np.array(taus)[~np.isnan(taus)]
         tau = float(np.nanmean(taus)) if len(known) else np.nan
-        rows.append((first, second, tau, *mean_interval(known, num_resamples, seed), len(known)))
-    return pd.DataFrame(rows, columns=["score", "other", "tau", "low", "high", "num_prompts"])
-
-
-def _tau(first: pd.Series, second: pd.Series) -> float:
-    if len(first) < 2 or first.isna().any() or second.isna().any():
-        return np.nan
-    return float(stats.kendalltau(first, second).statistic)
+        table.append((first, second, tau, *mean_interval(known, num_resamples, seed), len(known)))
+    return pd.DataFrame(table, columns=["score", "other", "tau", "low", "high", "num_prompts"])

@@ -30,7 +30,7 @@ from lalp.students.encoding import Encoded
 
 WINDOWS = ["0", "2", "25%", "8t", "all"]
 RATE = 1e9  # FLOP per second
-SIZE = ModelSize(body=1000, head=100, total=1200, attention=10, cache=8, vocab=50, hidden=2)
+SIZE = ModelSize(body=1000, head=100, total=1200, attention=10, cache=8, hidden=2)
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +83,6 @@ def test_weights_of_a_tiny_llama_by_hand(llama):
         total=3 * layer + 32 + 2 * 400 * 32,
         attention=3 * 4 * 8,
         cache=2 * 3 * 2 * 8,
-        vocab=400,
         hidden=32,
     )
 

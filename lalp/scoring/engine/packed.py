@@ -32,24 +32,18 @@ QUERIES = 256
 
 
 @dataclass(frozen=True)
-class _Linear:
-    weight: Float[Tensor, "outputs inputs"]
-    bias: Float[Tensor, "outputs"] | None
-
-
-@dataclass(frozen=True)
 class _Block:
-    """One layer's parts; the weights are the model's own."""
+    """One layer's parts, the model's own."""
 
     attention_norm: Float[Tensor, "hidden"]
-    queries: _Linear
-    keys: _Linear
-    values: _Linear
-    out: _Linear
+    queries: nn.Linear
+    keys: nn.Linear
+    values: nn.Linear
+    out: nn.Linear
     mlp_norm: Float[Tensor, "hidden"]
-    gate: _Linear
-    up: _Linear
-    down: _Linear
+    gate: nn.Linear
+    up: nn.Linear
+    down: nn.Linear
 
 
 @dataclass(frozen=True)
@@ -112,6 +106,7 @@ def make_room(context: Context, capacity: int) -> Context:
     return Context(room, context.length)
 
 
+@torch.inference_mode()
 def read_packed(
     body: PackedBody,
     rows: Sequence[Int[Tensor, "pos"]],
@@ -217,7 +212,7 @@ def _normalize(
     return (hidden * mean_square.div_(hidden.shape[1]).add_(epsilon).rsqrt_()).mul_(weight)
 
 
-def _apply(part: _Linear, states: Float[Tensor, "pos inputs"]) -> Float[Tensor, "pos outputs"]:
+def _apply(part: nn.Linear, states: Float[Tensor, "pos inputs"]) -> Float[Tensor, "pos outputs"]:
     return project(states, part.weight, part.bias)
 
 
@@ -323,10 +318,24 @@ def _lay_out(model: PreTrainedModel) -> None:
 
 def _describe(model: PreTrainedModel) -> PackedBody:
     base = model.base_model
+    blocks = tuple(
+        _Block(
+            attention_norm=layer.input_layernorm.weight,
+            queries=layer.self_attn.q_proj,
+            keys=layer.self_attn.k_proj,
+            values=layer.self_attn.v_proj,
+            out=layer.self_attn.o_proj,
+            mlp_norm=layer.post_attention_layernorm.weight,
+            gate=layer.mlp.gate_proj,
+            up=layer.mlp.up_proj,
+            down=layer.mlp.down_proj,
+        )
+        for layer in base.layers
+    )
     attention = base.layers[0].self_attn
     return PackedBody(
-        embedding=base.embed_tokens.weight.detach(),
-        blocks=tuple(_describe_layer(layer) for layer in base.layers),
+        embedding=base.embed_tokens.weight,
+        blocks=blocks,
         rotary=base.rotary_emb,
         norm=base.norm,
         heads=attention.q_proj.out_features // attention.head_dim,
@@ -335,25 +344,6 @@ def _describe(model: PreTrainedModel) -> PackedBody:
         scale=attention.scaling,
         epsilon=base.norm.variance_epsilon,
     )
-
-
-def _describe_layer(layer: nn.Module) -> _Block:
-    attention, mlp = layer.self_attn, layer.mlp
-    return _Block(
-        attention_norm=layer.input_layernorm.weight.detach(),
-        queries=_share(attention.q_proj),
-        keys=_share(attention.k_proj),
-        values=_share(attention.v_proj),
-        out=_share(attention.o_proj),
-        mlp_norm=layer.post_attention_layernorm.weight.detach(),
-        gate=_share(mlp.gate_proj),
-        up=_share(mlp.up_proj),
-        down=_share(mlp.down_proj),
-    )
-
-
-def _share(part: nn.Linear) -> _Linear:
-    return _Linear(part.weight.detach(), None if part.bias is None else part.bias.detach())
 
 
 @torch.inference_mode()

@@ -38,7 +38,7 @@ def test_flops_by_hand_and_as_scoring_counts_them():
     # Body: 1000 - 2 x 80 weights. 3 tokens after 2 others: 3 x (2 + 2) = 12 pairs of 2 x 2 x 4.
     expected = 2 * 840 * 3 + 4 * 16 * 12 + 2 * 80 * 1
     assert forward_flops(TINY, 2, 3, 1) == expected
-    size = costs.ModelSize(840, 80, 1000, 16, 16, 10, 8)
+    size = costs.ModelSize(840, 80, 1000, 16, 16, 8)
     assert forward_flops(TINY, 2, 3, 1) == costs.row_flops(size, 2, 3, 1)
     assert train_flops(TINY, 3) == 4 * (2 * 840 * 3 + 4 * 16 * 6 + 2 * 80 * 3)
 
