@@ -25,12 +25,7 @@ def teacher_colors(teachers: Iterable[str]) -> dict[str, tuple[float, float, flo
 
 
 def score_label(column: str) -> str:
-    """A score column as a figure names it.
-
-    Example:
-        >>> score_label("lalp@4")
-        'LALP, w = 4'
-    """
+    """A score column as a figure names it: ``GALP``, or ``LALP, w = 4``."""
     return "GALP" if column == GALP else f"LALP, w = {column_window(column)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,11 +149,6 @@ def tau_interval(
     Both rankings are resampled with the same prompts. A resample in which all teachers tie under
     one column counts as tau 0. With few teachers tau takes few values, and so do its bounds.
     Errors are those of `compare_rankings`.
-
-    Example:
-        >>> from lalp.selection.table import example_scores
-        >>> round(tau_interval(example_scores(), "galp", "lalp@4").value, 1)
-        -1.0
     """
     shared = _shared_means(scores, [column_a, column_b]).need_two_teachers()
     means = shared.values.mean(axis=1)
@@ -255,24 +251,21 @@ class _SharedMeans:
     values: Float[np.ndarray, "columns prompts teachers"]
     teachers: tuple[str, ...]
     num_responses: Int[np.ndarray, " teachers"]
-    prompts_by_teacher: dict[str, int]
-    left_out: dict[str, int]
+    attrs: dict[str, Any]  # what tables made of it say about prompts and what was left out
 
     @property
     def num_prompts(self) -> int:
         return self.values.shape[1]
 
     def annotate(self, frame: pd.DataFrame) -> pd.DataFrame:
-        names = ("num_prompts", "prompts_by_teacher", "left_out")
-        frame.attrs = {name: getattr(self, name) for name in names}
+        frame.attrs = dict(self.attrs)
         return frame
 
     def need_two_teachers(self) -> _SharedMeans:
-        if len(self.teachers) < 2:
-            raise InputError(
-                f"the scores hold one teacher, {self.teachers[0]!r}: an order needs at least two"
-            )
-        return self
+        if len(self.teachers) > 1:
+            return self
+        name = self.teachers[0]
+        raise InputError(f"the scores hold one teacher, {name!r}: an order needs at least two")
 
 
 def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
@@ -306,8 +299,9 @@ def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
         )
     if not shared.all():
         left_out["prompts without a scored candidate of every teacher"] = int((~shared).sum())
-    values, num_responses = np.stack(sums)[:, shared] / counts[shared], counts[shared].sum(axis=0)
-    return _SharedMeans(values, tuple(teachers), num_responses, covered, left_out)
+    values = np.stack(sums)[:, shared] / counts[shared]
+    attrs = {"num_prompts": values.shape[1], "prompts_by_teacher": covered, "left_out": left_out}
+    return _SharedMeans(values, tuple(teachers), counts[shared].sum(axis=0), attrs)
 
 
 def _ranks(means: Float[np.ndarray, " teachers"]) -> Int[np.ndarray, " teachers"]:

@@ -41,9 +41,6 @@ Tie = Literal["first", "shortest", "random"]
 def score_column(rule: str, window: str | int | Window | None = None) -> str | None:
     """Name of the score that a rule compares; None for ``random``, which needs no score.
 
-    Raises:
-        InputError: If the rule is unknown, or it needs a window and has none or a malformed one.
-
     Example:
         >>> score_column("lalp-lowest", "25.0%"), score_column("random")
         ('lalp@25%', None)
@@ -123,13 +120,7 @@ def select(
 
 
 def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
-    """The rows of one teacher, to select within it (paper, Table 1, 13 and 14).
-
-    Example:
-        >>> from lalp.selection.table import example_scores
-        >>> of_teacher(example_scores(), "Bob")["response_id"].tolist()
-        ['p2', 'q2']
-    """
+    """The rows of one teacher, to select within it (paper, Table 1, 13 and 14)."""
     require_columns(scores, ["teacher"])
     rows = scores[scores["teacher"] == teacher].reset_index(drop=True)
     if rows.empty:
@@ -193,26 +184,14 @@ def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> 
 
 
 def teacher_mix(selected: pd.DataFrame) -> pd.DataFrame:
-    """``count`` and ``percent`` of each chosen teacher, in order of name (paper, Table 8).
-
-    Example:
-        >>> from lalp.selection.table import example_scores
-        >>> teacher_mix(example_scores())["percent"].to_dict()
-        {'Ada': 50.0, 'Bob': 50.0}
-    """
+    """``count`` and ``percent`` of each chosen teacher, in order of name (paper, Table 8)."""
     require_columns(selected, ["teacher"])
     count = selected["teacher"].value_counts().sort_index()
     return pd.DataFrame({"count": count, "percent": 100 * count / max(1, count.sum())})
 
 
 def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
-    """Share of prompts, among those in both selections, where both choose the same response.
-
-    Example:
-        >>> from lalp.selection.table import example_scores
-        >>> agreement(select(example_scores(), "galp"), select(example_scores(), "lalp"))
-        0.0
-    """
+    """Share of prompts, among those in both selections, where both choose the same response."""
     for selected in (selected_a, selected_b):
         check_selection(selected)
     key = ["prompt_id", "response_id"]

@@ -33,9 +33,6 @@ LOWER_IS_BETTER = frozenset({"rsr"})
 def variant_column(variant: str, window: str | int | Window | None = None) -> str:
     """Name of a variant's column.
 
-    Raises:
-        InputError: If there is no such variant, or it needs a window and has none.
-
     Example:
         >>> variant_column("hybrid", 4), variant_column("rsr")
         ('hybrid@4', 'rsr')
