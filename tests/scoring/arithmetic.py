@@ -1,12 +1,18 @@
-"""A small pool of sums and products, and the store of its scores."""
+"""A small pool of sums and products, the store of its scores, and tasks of random tokens."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from conftest import spans_of
+
 from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
+from lalp.scoring.groups import Task
+from lalp.students.encoding import Encoded
 
+PROMPT_IDS = (5, 17, 250, 9, 33, 4)
 WINDOWS = ["1", "25%", "6t", "all"]
 QUESTIONS = {"sum": "What is 3 + 4?", "root": "Solve x² = 4.", "product": "What is 3 times 4?"}
 RESPONSES = [
@@ -29,6 +35,13 @@ def make_pool(rows: list[tuple[str, str, str]] = RESPONSES) -> Pool:
             for row in rows
         ]
     )
+
+
+def make_task(lengths: list[int], *, seed: int = 0, limit: int = 512) -> Task:
+    """Random tokens in steps of these lengths, after six of a prompt."""
+    ids = tuple(np.random.default_rng(seed).integers(4, 400, sum(lengths)).tolist())
+    offsets = tuple((i, i + 1) for i in range(len(ids)))
+    return Task(Encoded(PROMPT_IDS, ids, offsets), spans_of(lengths), limit)
 
 
 def shards(folder: Path) -> list[Path]:

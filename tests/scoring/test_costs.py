@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CONFIGS, build_student, spans_of
+from conftest import CONFIGS, build_student
 
 from lalp.errors import InputError
-from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
 from lalp.scoring import costs
 from lalp.scoring.candidates import score_candidates
@@ -24,28 +23,13 @@ from lalp.scoring.costs import (
     plan_scoring,
     row_flops,
 )
-from lalp.scoring.groups import Task, group_responses, make_tasks
+from lalp.scoring.groups import group_responses, make_tasks
 from lalp.scoring.windows import parse_window
-from lalp.students.encoding import Encoded
+from tests.scoring.arithmetic import RESPONSES, make_task, rendered
 
 WINDOWS = ["0", "2", "25%", "8t", "all"]
 RATE = 1e9  # FLOP per second
 SIZE = ModelSize(body=1000, head=100, total=1200, attention=10, cache=8, hidden=2)
-
-
-@pytest.fixture(scope="session")
-def pool() -> Pool:
-    return load_pool(
-        [
-            {"prompt_id": prompt, "prompt": prompt, "teacher": teacher, "response": text}
-            for prompt in ("What is 3 + 4?", "Solve it.")
-            for teacher, text in (
-                ("Ada", "We add the two numbers. Then x = 3 + 4. So the sum is 7. Let us check."),
-                ("Bob", "7"),
-                ("Eve", "First, factor it. Hence x = 1.\n\nThen y = 2. So the answer is 12."),
-            )
-        ]
-    )
 
 
 @pytest.fixture
@@ -63,14 +47,6 @@ def save(tokenizer, tmp_path):
         return str(tmp_path)
 
     return save_student
-
-
-def make_task(lengths: list[int], *, prompt: int = 6, limit: int = 512) -> Task:
-    ids = tuple(range(sum(lengths)))
-    return Task(Encoded((1,) * prompt, ids, ids), spans_of(lengths), limit)
-
-
-# --- weights ----------------------------------------------------------------------------------
 
 
 def test_weights_of_a_tiny_llama_by_hand(llama):
@@ -96,9 +72,6 @@ def test_weights_are_counted_once_and_without_allocating_them(family, tokenizer)
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert size.total == size.body + size.head * (1 if tied else 2)
     assert (size.attention == 0) == (family == "mamba")  # a recurrent model has no attention
-
-
-# --- FLOPs ------------------------------------------------------------------------------------
 
 
 def test_flops_of_a_row_by_hand():
@@ -140,9 +113,6 @@ def test_flops_of_the_loop_by_hand(steps, limit, windows, lengths):
     assert costs.loop_flops(SIZE, task, [parse_window(w) for w in windows]) == passes
 
 
-# --- a pool -----------------------------------------------------------------------------------
-
-
 def test_planned_tokens_are_the_tokens_that_scoring_feeds(llama, student_folder, pool, known_rate):
     cost = plan_scoring(pool, student_folder, WINDOWS)
     fed, scores, windows = [], [], [parse_window(window) for window in WINDOWS]
@@ -152,7 +122,7 @@ def test_planned_tokens_are_the_tokens_that_scoring_feeds(llama, student_folder,
     assert cost.fed_tokens == sum(fed)
     assert cost.response_tokens == sum(one.num_tokens for one in scores)
     assert cost.num_steps == sum(one.num_steps for one in scores)
-    assert (cost.num_responses, cost.too_long) == (6, 0)
+    assert (cost.num_responses, cost.too_long) == (len(RESPONSES), 0)
     # Every response token is a target of GALP's row at least.
     assert cost.target_tokens >= cost.response_tokens
     assert cost.flops < cost.flops_per_step_loop
@@ -171,9 +141,9 @@ def test_time_and_memory_follow_from_the_numbers(llama, student_folder, pool, mo
     assert seconds[0] == pytest.approx(2 * seconds[1])
     weights = sum(p.numel() * p.element_size() for p in llama.model.parameters())
     assert cost.memory_bytes > weights
-    prompt = "<|user|>\nWhat is 3 + 4?<|end|>\n<|assistant|>\n"
-    first, *others = llama.tokenizer([prompt, *(r.text for r in pool.responses[:3])])["input_ids"]
-    assert cost.longest_row == len(first) + max(map(len, others))
+    rows = ([rendered(prompt_id), text] for prompt_id, _, text in RESPONSES)
+    ids = [llama.tokenizer(row)["input_ids"] for row in rows]
+    assert cost.longest_row == max(len(prompt) + len(response) for prompt, response in ids)
 
 
 def test_working_memory_by_hand(monkeypatch):
@@ -186,13 +156,6 @@ def test_working_memory_by_hand(monkeypatch):
     assert costs._working_bytes(SIZE, "cuda", torch.bfloat16) == 2 * 70 * 100 + 3 * 4 * 5
     recurrent = replace(SIZE, attention=0)
     assert costs._working_bytes(recurrent, "cpu", torch.float32) == 2 * 3 * 4 * 5
-
-
-def test_more_windows_cost_more_but_less_than_each_alone(student_folder, pool, known_rate):
-    alone = [plan_scoring(pool, student_folder, [w]) for w in ("1", "2", "4")]
-    sweep = plan_scoring(pool, student_folder, ["1", "2", "4"])
-    assert max(c.flops for c in alone) <= sweep.flops < sum(c.flops for c in alone)
-    assert sweep.flops_per_step_loop > max(c.flops_per_step_loop for c in alone)
 
 
 def test_what_is_too_long_is_counted_and_not_planned(save, known_rate):
@@ -217,16 +180,16 @@ def test_a_recurrent_model_can_be_planned_and_no_weights_are_read(save, pool, kn
 
 
 @pytest.mark.parametrize(
-    ("student", "window", "splitter", "message"),
+    ("change", "message"),
     [
-        ("any", "x", "sentences", "window"),
-        ("any", "1", "words", "splitter"),
-        ("/no/such/folder", "1", "sentences", "no such folder"),
+        ({"windows": ["x"]}, "window"),
+        ({"splitter": "words"}, "splitter"),
+        ({"student": "/no/such/folder"}, "no such folder"),
     ],
 )
-def test_bad_settings_are_refused(pool, student, window, splitter, message):
+def test_bad_settings_are_refused(pool, change, message):
     with pytest.raises(InputError, match=message):
-        plan_scoring(pool, student, [window], splitter=splitter)
+        plan_scoring(pool, **({"student": "any", "windows": ["1"]} | change))
 
 
 def test_the_measured_rate_is_that_of_a_matrix_product():

@@ -159,9 +159,6 @@ def test_bad_rows_are_refused(changes, message):
         heat_map(**changes)
 
 
-# --- pages ----------------------------------------------------------------------------------
-
-
 def test_a_page_stands_alone_and_holds_all_numbers_as_a_table():
     page = heat_map_page(table(), "p/B/0")
     read = Reader(page)

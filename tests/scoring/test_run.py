@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 import math
-import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,6 @@ import torch
 from conftest import CHAT_TEMPLATE, build_student, naive_lalp, separate_pass, spans_of
 from pandas.testing import assert_frame_equal
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM
 
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
@@ -26,7 +24,6 @@ from lalp.scoring import groups
 from lalp.scoring import run as scoring_run
 from lalp.scoring import shards as scoring_shards
 from lalp.scoring.equations import window_starts
-from lalp.scoring.plan import plan_response
 from lalp.scoring.run import score
 from lalp.scoring.table import load_scores, scored_pool, write_scores
 from lalp.scoring.windows import parse_window
@@ -36,9 +33,6 @@ from lalp.students.student import Student, load_student, make_student
 from tests.scoring.arithmetic import QUESTIONS, RESPONSES, WINDOWS, make_pool, rendered, shards
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
-
-
-# --- values -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -138,30 +132,17 @@ def test_a_prompt_and_responses_that_merge_at_the_boundary(llama, tmp_path):
         assert galp == pytest.approx(separate_pass(llama, prompt, response).mean(), abs=1e-4)
 
 
-# --- what cannot be scored --------------------------------------------------------------------
-
-
-def test_too_long_is_nan_with_a_reason(tokenizer, tmp_path):
-    short = build_student("llama", tokenizer, max_position_embeddings=80)
-    pool = make_pool([("sum", "Ada", "So the sum is 7. " * 12), ("sum", "Bob", "It is 7.")])
-    scores = score(pool, short, ["0", "all"], store=tmp_path, progress=False)
-    assert scores.loc[0, ["galp", "mean_rank", "lalp@all"]].isna().all()
-    assert (scores["lalp@0"] < 0).all()  # each step fits
-    assert scores["reason"][0].startswith("galp: ")
-    assert "exceed the student's 80 positions; lalp@all: step" in scores["reason"][0]
-    assert scores["galp"][1] < 0 and pd.isna(scores["reason"][1])
-    again = score(pool, short, ["0", "all"], store=tmp_path, progress=False)
-    assert_frame_equal(again, scores, check_exact=True)
-
-
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_prompt_that_alone_is_too_long(family, tokenizer, tmp_path):
     student = build_student(family, tokenizer)
     pool = make_pool([("word " * 600, "Ada", "So it is 7."), ("sum", "Ada", "So it is 7.")])
     scores = score(pool, student, ["0"], store=tmp_path, progress=False)
-    assert list(scores["galp"].isna()) == [True, False]
-    assert list(scores["lalp@0"].isna()) == [True, False]
-    assert "tokens exceed the student's 512 positions" in scores["reason"][0]
+    for name in ("galp", "lalp@0", "mean_rank"):
+        assert list(scores[name].isna()) == [True, False]
+    assert scores["reason"][0].startswith("galp: ")
+    assert "tokens exceed the student's 512 positions; lalp@0: step 1" in scores["reason"][0]
+    again = score(pool, student, ["0"], store=tmp_path, progress=False)  # from the store
+    assert_frame_equal(again, scores, check_exact=True)
 
 
 BAD_WINDOWS = [{"windows": windows} for windows in (["x"], ["4", "4"], [])]
@@ -178,9 +159,6 @@ def test_bad_settings_are_refused_before_the_student_is_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
-# --- the key ----------------------------------------------------------------------------------
-
-
 def test_a_second_call_loads_no_weights_and_computes_nothing(
     pool, student_folder, tmp_path, monkeypatch
 ):
@@ -194,16 +172,6 @@ def test_a_second_call_loads_no_weights_and_computes_nothing(
         assert_frame_equal(again, first, check_exact=True)
         assert again.attrs["key"] == first.attrs["key"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
-
-
-def test_the_store_is_in_the_build_folder_unless_given(llama, tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
-    scores = score(make_pool(RESPONSES[2:3]), llama, ["1"], progress=False)
-    folder = tmp_path / "scores" / scores.attrs["key"]
-    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".parquet"]
-    key = json.loads((folder / "key.json").read_text())
-    assert key["windows"] == ["1"]
-    assert key["student"] == "test"
 
 
 def key_of(pool: Pool, student: str | Student, store: Path, **changes: object) -> str:
@@ -236,43 +204,19 @@ def test_whatever_decides_a_score_changes_the_key(llama, few, tmp_path, monkeypa
     assert len(shards(tmp_path)) == 2 * len(keys)
 
 
-def test_a_template_that_tells_the_date_makes_another_shard(llama, pool):
-    # Llama 3.2's template, for one, renders today's date into the prompt.
-    digests = []
-    for date in ("1 May", "2 May"):
-        tokenizer = copy.deepcopy(llama.tokenizer)
-        tokenizer.chat_template = date + CHAT_TEMPLATE
-        digests.append([group.digest for group in groups.group_responses(pool, tokenizer)])
-    assert not set(digests[0]) & set(digests[1])
-
-
-def test_other_weights_are_another_student(few, student_folder, tmp_path):
-    other = Path(shutil.copytree(student_folder, tmp_path / "other"))
-    model = AutoModelForCausalLM.from_pretrained(other)
-    with torch.no_grad():
-        model.lm_head.weight[7, 3] += 1e-3
-    model.save_pretrained(other)
-    copied = shutil.copytree(student_folder, tmp_path / "copy")
-    keys = [key_of(few, str(name), tmp_path) for name in (student_folder, other, copied)]
-    assert keys[0] == keys[2] != keys[1]
-
-
 def test_names_change_nothing_and_texts_change_one_shard(done, run_again, computed):
     frame, _ = done
 
-    def run(rows, renamed=()):
+    def run(rows, *prompts: Prompt):
         pool = make_pool(rows)
-        return run_again(replace(pool, prompts={**pool.prompts, **dict(renamed)}))
+        return run_again(replace(pool, prompts=pool.prompts | {p.prompt_id: p for p in prompts}))
 
-    teachers = [(prompt_id, teacher.upper(), text) for prompt_id, teacher, text in RESPONSES]
-    renamed = run(teachers)
-    assert computed == []
+    renamed = run([(prompt_id, teacher.upper(), text) for prompt_id, teacher, text in RESPONSES])
     assert list(renamed["teacher"]) == [row[1].upper() for row in RESPONSES]
     numbers = renamed.columns.difference(["teacher", "response_id"])
     assert_frame_equal(renamed[numbers], frame[numbers], check_exact=True)
-    prompts = [(f"p-{prompt_id}", teacher, text) for prompt_id, teacher, text in RESPONSES]
-    questions = {p: Prompt(f"p-{p}", (Message("user", q),), "0") for p, q in QUESTIONS.items()}
-    run(prompts, ((prompt.prompt_id, prompt) for prompt in questions.values()))
+    renamed = [(f"p-{prompt_id}", teacher, text) for prompt_id, teacher, text in RESPONSES]
+    run(renamed, *(Prompt(f"p-{p}", (Message("user", q),), "0") for p, q in QUESTIONS.items()))
     assert computed == []
     # One text changes: its prompt is scored again, the others are not.
     changed = run([*RESPONSES[:3], ("product", "Bob", "It is 12."), *RESPONSES[4:]])
@@ -281,8 +225,7 @@ def test_names_change_nothing_and_texts_change_one_shard(done, run_again, comput
     assert_frame_equal(changed[same], frame[same], check_exact=True)
     # The prompt's text counts as well.
     other = Prompt("sum", (Message("system", ""), Message("user", QUESTIONS["sum"])))
-    assert run(RESPONSES, [("sum", other)])["galp"][0] != frame["galp"][0]
-    assert computed == [2, 3]
+    assert run(RESPONSES, other)["galp"][0] != frame["galp"][0]
     # A pool that grew: only the new prompt is scored.
     run([*RESPONSES, ("sum of 2 and 2?", "Ada", "4")])
     assert computed == [2, 3, 1]
@@ -295,9 +238,6 @@ def test_one_text_under_two_prompt_ids_is_scored_once(llama, tmp_path, computed)
     scores = score(pool, llama, ["1"], store=tmp_path, progress=False)
     assert computed == [1]
     assert scores["galp"][0] == scores["galp"][1] < 0
-
-
-# --- given steps ------------------------------------------------------------------------------
 
 
 def test_steps_share_a_shard_whoever_made_them_and_never_with_others(
@@ -336,13 +276,14 @@ def test_chunks_and_other_splitters_by_name(llama, pool, tmp_path, computed):
     assert computed == before
 
 
-def test_names_of_shards_spelled_out(llama, few, tmp_path):
+def test_names_of_shards_spelled_out(llama, few, tmp_path, monkeypatch):
     # A store that was filled by an earlier version must be found again.
     def digest(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
-    score(few, llama, ["1", "all"], splitter="paragraphs", store=tmp_path, progress=False)
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
+    score(few, llama, ["1", "all"], splitter="paragraphs", progress=False)
     key = {
         "student": "test",
         "tokenizer": digest(llama.tokenizer.backend_tokenizer.to_str()),
@@ -353,12 +294,12 @@ def test_names_of_shards_spelled_out(llama, few, tmp_path):
         "device": "cpu",
         "code": scoring_shards.code_version(),
     }
-    names = {
+    folder = tmp_path / "scores" / digest(key)
+    assert json.loads((folder / "key.json").read_text()) == key
+    # The prompt counts as it is rendered: Llama 3.2's template, for one, writes today's date.
+    assert {path.stem for path in folder.glob("*.parquet")} == {
         digest([rendered(prompt_id), [text], [split_steps(text, "paragraphs")]])
         for prompt_id, _, text in RESPONSES[2:4]
-    }
-    assert {path.relative_to(tmp_path) for path in shards(tmp_path)} == {
-        Path(digest(key)) / f"{name}.parquet" for name in names
     }
 
 
@@ -382,48 +323,44 @@ def test_progress_counts_the_tokens_fed_and_ends_where_it_was_announced(
     for _ in range(2):
         score(pool, llama, WINDOWS, store=tmp_path)
     (bar,) = bars  # the second run has nothing to do
-    fed, windows = 0, [parse_window(window) for window in WINDOWS]
+    fed = []
     for group in groups.group_responses(pool, llama.tokenizer):
         tasks = groups.make_tasks(group, llama.tokenizer, 512)
-        fed += len(tasks[0].encoded.prompt_ids)
-        fed += sum(row.num_inputs for task in tasks for row in plan_response(task, windows).rows)
-    assert bar.n == bar.total == fed
+        windows = [parse_window(window) for window in WINDOWS]
+        scoring_run.score_candidates(llama, tasks, windows, on_tokens=fed.append)
+    assert bar.n == bar.total == sum(fed)
 
 
-# --- the table as a file ----------------------------------------------------------------------
-
-
-def chat_pool() -> Pool:
-    first = (Message("system", "Be brief."), Message("user", "3 + 4?"))
-    second = (Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "2 + 2?"))
-    prompts = {"a": Prompt("a", first, "7"), "b": Prompt("b", second)}
-    responses = [
+CHAT_POOL = Pool(
+    {
+        "a": Prompt("a", (Message("system", "Be brief."), Message("user", "3 + 4?")), "7"),
+        "b": Prompt("b", (Message("user", "Hi"), Message("assistant", "?"), Message("user", "2"))),
+    },
+    (
         Response("b1", "b", "Ada", "So it is 4. Done.", True),
         Response("a1", "a", "Ada", "  3 + 4 = 7.\n\n🙂 Done.", False),
         Response("a2", "a", "Bob", "It is 7.", None),
-    ]
-    return Pool(prompts, tuple(responses))
+    ),
+)
 
 
 @pytest.mark.parametrize("with_tokens", [False, True])
 def test_a_written_table_reads_back_with_its_texts(with_tokens, llama, tmp_path):
-    pool = chat_pool()
     options = {"with_tokens": with_tokens, "store": tmp_path / "store", "progress": False}
-    scores = score(pool, llama, ["1", "25%"], **options)
-    write_scores(scores, pool, tmp_path / "new" / "scores.parquet")
-    loaded = load_scores(tmp_path / "new" / "scores.parquet")
+    scores = score(CHAT_POOL, llama, ["1", "25%"], **options)
+    path = tmp_path / "new" / "scores.parquet"
+    write_scores(scores, CHAT_POOL, path)
+    loaded = load_scores(path)
     assert list(loaded.columns) == [*scores.columns, "prompt", "response"]
     assert_frame_equal(loaded[scores.columns], scores, check_exact=True)
     assert loaded.attrs == scores.attrs
-    assert list(loaded["response"]) == [response.text for response in pool.responses]
-    carried = scored_pool(loaded, "scores.parquet")
-    assert carried.responses == pool.responses
-    assert {name: p.messages for name, p in carried.prompts.items()} == {
-        name: p.messages for name, p in pool.prompts.items()
-    }
-    assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "scores.parquet"]
+    assert list(path.parent.iterdir()) == [path]
+    carried = scored_pool(loaded, path)
+    assert carried.responses == CHAT_POOL.responses
+    for name, prompt in CHAT_POOL.prompts.items():
+        assert carried.prompts[name].messages == prompt.messages
     # A subset of the rows carries its own texts.
-    assert scored_pool(loaded.iloc[1:], "x").responses == pool.responses[1:]
+    assert scored_pool(loaded.iloc[1:], "x").responses == CHAT_POOL.responses[1:]
 
 
 def test_files_that_are_no_score_table_are_refused(done, tmp_path):

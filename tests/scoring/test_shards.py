@@ -7,7 +7,6 @@ import logging
 import random
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,13 +20,6 @@ from lalp.scoring.run import score
 from tests.scoring.arithmetic import WINDOWS, shards
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
-
-
-def flip(data: bytes, shard: Path) -> bytes:
-    galp = pq.read_metadata(shard).row_group(0).column(5)
-    assert galp.path_in_schema == "galp"
-    place = galp.dictionary_page_offset + galp.total_compressed_size - 1
-    return data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
 
 
 def change(column: str, change: Callable[[pa.ChunkedArray], object]) -> Callable:
@@ -55,7 +47,6 @@ BYTES = {
     "truncated": lambda data, shard: data[:-100],
     "empty": lambda data, shard: b"",
     "no parquet": lambda data, shard: b"galp,lalp\n-1,-1\n",
-    "one bit": flip,
     "another group": lambda data, shard: shards(shard.parents[1])[1].read_bytes(),
 }
 TABLES = {

@@ -24,9 +24,6 @@ forms = st.one_of(whole, whole.map(lambda n: f"{n}t"), percents, st.just("all"))
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=25)
 
 
-# --- forms ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "window", "written"),
     [
@@ -76,13 +73,6 @@ def test_no_window_and_a_repeated_window_are_refused(windows, message):
         parse_windows(windows)
 
 
-def test_several_windows_keep_their_order():
-    assert [str(w) for w in parse_windows(["all", 4, "25%", "4t"])] == ["all", "4", "25%", "4t"]
-
-
-# --- contexts ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("window", "starts"),
     [
@@ -129,9 +119,6 @@ def test_a_context_ends_where_its_step_begins(lengths, form):
     assert len(starts) == len(steps)
     assert all(0 <= start <= begin for start, (begin, _) in zip(starts, steps, strict=True))
     assert starts == sorted(starts)
-
-
-# --- rows -------------------------------------------------------------------------------------
 
 
 def contexts_of(windows: Iterable[str], steps) -> list[tuple[int, tuple[int, int]]]:
@@ -183,9 +170,6 @@ def test_a_sweep_costs_what_its_largest_window_costs():
     assert fed("8") == 999 + 91 * 89
     # Only the rows at the end are new: window 4 from steps 93-96, 2 from 97-98, 1 from 99.
     assert fed("1", "2", "4", "8") == 999 + 91 * 89 + 4 * 49 + 2 * 29 + 19
-
-
-# --- batches ----------------------------------------------------------------------------------
 
 
 def test_batches_by_hand():

@@ -185,9 +185,6 @@ def test_analyses_repeat_bit_for_bit_whatever_the_row_order(noisy, analyse, monk
     pd.testing.assert_frame_equal(once, analyse(table), rtol=1e-12)
 
 
-# --- rankings against each other --------------------------------------------------------------
-
-
 def test_kendall_tau_by_hand():
     table = means_table({"A": [-1, -1], "B": [-2, -2], "C": [-3, -3]})
     table["lalp@0"] = table["teacher"].map({"A": -3.0, "B": -2.0, "C": -1.0})  # reversed
@@ -229,9 +226,6 @@ def test_vectorised_tau_equals_scipy_with_ties(ranks):
     expected = stats.kendalltau(*ranks).statistic
     found = selection_ranking._taus(*signs)
     assert found == pytest.approx(0.0 if math.isnan(expected) else expected)
-
-
-# --- how many prompts are enough --------------------------------------------------------------
 
 
 def test_shares_equal_those_of_all_subsets():

@@ -65,9 +65,6 @@ def test_the_middle_candidate_of_a_prompt(scores, middle):
     assert chosen_ids(select(table, "galp-middle")) == {"p": f"r{middle}"}
 
 
-# --- ties -------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def tied() -> pd.DataFrame:
     rows = [("r3", -0.5, 7), ("r2", -0.5, 5), ("r1", -0.5, 9), ("r4", -0.5, 5), ("r0", -0.6, 1)]
@@ -88,8 +85,6 @@ def test_random_ties_are_fair_and_never_beat_a_better_score(tied):
     assert sorted(taken) == ["r1", "r2", "r3", "r4"]
     assert stats.chisquare(list(taken.values())).pvalue > 1e-3
 
-
-# --- properties of every rule -----------------------------------------------------------------
 
 ANY_RULE = {
     "rule": st.sampled_from(BASIC),
@@ -136,9 +131,6 @@ def test_random_is_seeded_and_uniform_and_differs_between_prompts():
     assert 0.15 < agreement(one, other) < 0.35  # 1/4 for independent draws
 
 
-# --- composition and agreement ----------------------------------------------------------------
-
-
 def test_teacher_mix_counts_and_adds_up_to_hundred():
     selected = pd.DataFrame({"teacher": ["B", "A", "B", "B"]})
     mix = teacher_mix(selected)
@@ -160,9 +152,6 @@ def test_agreement_is_the_share_of_common_prompts_with_the_same_choice(pool):
     # Ids are compared within a prompt only.
     first, second = (scores_table([("p", one, "A"), ("q", "2", "A")]) for one in "12")
     assert agreement(first, second) == 0.5
-
-
-# --- within one teacher, and within a number of tokens ----------------------------------------
 
 
 def test_only_one_teachers_responses_are_kept():

@@ -8,15 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import build_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
 from lalp.paper.profiles import load_profile
 from lalp.paper.selection.variants import first_token_table
-from lalp.pools.reading import load_pool
-from lalp.scoring.run import score
 from lalp.selection.rules import select
 from lalp.selection.variants import (
     VARIANTS,
@@ -72,19 +69,11 @@ def test_hybrid_by_hand():
     assert list(heavy) == pytest.approx([-0.5, 0.5])
 
 
-PAIRS = st.lists(st.tuples(*[st.integers(-512, 0)] * 2), min_size=2, max_size=12)
-
-
-@given(PAIRS, st.sampled_from([0.0, 1.0]))
-def test_the_hybrids_ends_order_as_galp_and_lalp_do(pairs, weight):
-    table = pd.DataFrame(pairs, columns=["galp", "lalp@2"]) / 64
-    hybrid = add_variants(table, ["hybrid"], "2", weight=weight)["hybrid@2"]
-    end = table["lalp@2" if weight else "galp"]
-    assert (hybrid.rank() == end.rank()).all()
-
-
 @settings(max_examples=40, deadline=None)
-@given(PAIRS, st.randoms(use_true_random=False))
+@given(
+    st.lists(st.tuples(*[st.integers(-512, 0)] * 2), min_size=2, max_size=12),
+    st.randoms(use_true_random=False),
+)
 def test_the_hybrids_choice_does_not_depend_on_the_order_of_rows(pairs, random):
     table = table_of([{"tokens": [-1, -2], "steps": [0, 0]}] * len(pairs))
     table[["galp", "lalp@4"]] = np.array(pairs) / 64
@@ -161,19 +150,3 @@ def test_correlations_do_not_depend_on_the_order_of_rows(order):
         within_prompt_correlations(table, names),
         within_prompt_correlations(table.iloc[order], names),
     )
-
-
-def test_variants_of_a_scored_pool_agree_with_their_formulas(tokenizer, tmp_path):
-    texts = {"A": "We add. So x = 5. Done.", "B": "The sum is 5. Check: 5 - 3."}
-    prompt = {"prompt_id": "p", "prompt": "Add 2 and 3."}
-    pool = load_pool([prompt | {"teacher": t, "response": text} for t, text in texts.items()])
-    student = build_student("llama", tokenizer)
-    scores = score(pool, student, ["1", "all"], with_tokens=True, store=tmp_path, progress=False)
-    added = add_variants(scores, VARIANTS, "1")
-    for row in added.to_dict("records"):
-        tokens, steps = row["lalp@1:tokens"], row["token_steps"]
-        tails = [tokens[steps == k][1:] for k in np.unique(steps)]
-        expected = np.mean([tail.mean() for tail in tails if len(tail)])
-        assert row["lalp-tail@1"] == pytest.approx(expected, abs=1e-6)
-        assert 1 <= row["mean_rank_100"] <= min(100, row["mean_rank"])
-        assert row["rsr"] == pytest.approx(row["mean_rank_100"] / -row["galp"])
