@@ -86,15 +86,12 @@ def plan_scoring(
         for group in group_responses(pool, tokenizer, splitter)
     ]
     tasks = [task for group in groups for task in group]
-    rows = [
-        (len(task.encoded.prompt_ids), row)
-        for task in tasks
-        for row in plan_response(task, parsed).rows
-    ]
+    rows = [(task, row) for task in tasks for row in plan_response(task, parsed).rows]
     device = default_device()
     dtype = default_dtype(device)
     flops = sum(plan_flops(size, group, parsed) for group in groups)
-    longest = max((prompt + row.end - row.start for prompt, row in rows), default=0)
+    lengths = (len(task.encoded.prompt_ids) + row.end - row.start for task, row in rows)
+    longest = max(lengths, default=0)
     weights_and_cache = dtype.itemsize * (size.total + size.cache * longest)
     return ScoringCost(
         num_responses=len(tasks),

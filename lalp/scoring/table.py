@@ -21,6 +21,7 @@ def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
     responses = [texts[response_id] for response_id in scores["response_id"]]
     prompts = [[asdict(m) for m in pool.prompts[r.prompt_id].messages] for r in responses]
     frame = scores.assign(prompt=prompts, response=[response.text for response in responses])
+    # Parquet keeps the attributes: which student, splitter and key the scores belong to.
     frame.attrs = scores.attrs
     with atomic_path(path) as temporary:
         frame.to_parquet(temporary, index=False)

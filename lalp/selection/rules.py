@@ -110,6 +110,7 @@ def select(
         keys = [draws("rule", seed, scores)]
     else:
         values = score_values(scores, column)
+        # `take` chooses the smallest, and puts response ids behind all keys: no choice is open.
         keys = [values if rule.endswith("lowest") or rule in LOWER_IS_BETTER else -values]
         if tie == "random":
             keys.append(draws("tie", seed, scores))
@@ -153,6 +154,7 @@ def select_third(scores: pd.DataFrame, third: str, column: str = GALP) -> pd.Dat
             "one teacher, of at least three prompts"
         )
     order = rows[np.lexsort([id_order(scores)[rows], -score_values(scores, column)[rows]])]
+    # Sorted places keep the table's own order within a third.
     places = np.sort(np.array_split(order, len(THIRDS))[THIRDS.index(third)])
     chosen = scores.iloc[places].reset_index(drop=True)
     return with_left_out(scores, chosen, left_out, "prompts of other thirds")
@@ -171,6 +173,7 @@ def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> 
     """
     check_selection(selected)
     require_columns(selected, ["num_tokens"])
+    # The order depends on prompts alone, so that it is the same for every selection.
     places = [stable_hash("tokens", seed, prompt_id) for prompt_id in selected["prompt_id"]]
     lengths = selected["num_tokens"].astype(int).tolist()
     kept, used = [], 0

@@ -53,6 +53,7 @@ def check_table(scores: pd.DataFrame) -> None:
     for name in _IDS:
         if missing := int(scores[name].isna().sum()):
             raise InputError(f"{missing} of {len(scores)} rows have no {name}: fill it in")
+    # Ids of responses need to differ within a prompt only.
     repeated = scores[scores.duplicated(["prompt_id", "response_id"])]
     if len(repeated):
         row = repeated.iloc[0]
