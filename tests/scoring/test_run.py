@@ -266,14 +266,10 @@ def test_steps_share_a_shard_whoever_made_them_and_never_with_others(
     assert computed == [1, 1, 1, 1]
 
 
-def test_chunks_and_other_splitters_by_name(llama, pool, tmp_path, computed):
-    for size in (3, 5):
-        scores = score(pool, llama, ["0"], splitter=f"{size}t", store=tmp_path, progress=False)
-        assert list(scores["num_steps"]) == [-(-n // size) for n in scores["num_tokens"]]
-        assert scores.attrs["splitter"] == f"{size}t"
-    before = list(computed)
-    score(pool, llama, ["0"], splitter="5t", store=tmp_path, progress=False)
-    assert computed == before
+def test_a_splitter_can_be_named(llama, pool, tmp_path):
+    scores = score(pool, llama, ["0"], splitter="5t", store=tmp_path, progress=False)
+    assert list(scores["num_steps"]) == [-(-n // 5) for n in scores["num_tokens"]]
+    assert scores.attrs["splitter"] == "5t"
 
 
 def test_names_of_shards_spelled_out(llama, few, tmp_path, monkeypatch):

@@ -17,7 +17,6 @@ from lalp.selection.rules import (
     THIRDS,
     agreement,
     of_teacher,
-    score_column,
     select,
     select_third,
     teacher_mix,
@@ -47,12 +46,6 @@ def test_each_rule_takes_what_one_would_take_by_hand(pool, rule, expected):
     pd.testing.assert_frame_equal(whole, selected, check_dtype=True)
     # The only window of a table need not be named.
     assert chosen_ids(select(pool, rule)) == expected
-
-
-def test_score_column_names_what_a_rule_compares():
-    assert score_column("galp-lowest", "4") == "galp"
-    assert score_column("lalp", 4) == "lalp@4"
-    assert score_column("lalp", "256t") == "lalp@256t"
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,17 @@ from lalp.selection.variants import (
 )
 
 
-def table_of(rows: list[dict]) -> pd.DataFrame:
-    """A score table with token columns; GALP and LALP follow from the tokens."""
+def table_of(*rows: tuple) -> pd.DataFrame:
+    """A score table of (tokens, steps, other columns); GALP and LALP follow from the tokens."""
     made = []
-    for i, row in enumerate(rows):
-        tokens, steps = np.array(row["tokens"], float), np.array(row["steps"])
+    for i, (tokens, steps, *others) in enumerate(rows):
+        tokens, steps = np.array(tokens, float), np.array(steps)
         means = [tokens[steps == k].mean() for k in np.unique(steps)]
-        ids = {"prompt_id": row.get("prompt", "p"), "response_id": f"r{i}", "teacher": "A"}
-        counts = {"correct": True, "num_tokens": len(tokens), "num_steps": len(means)}
+        ids = {"prompt_id": "p", "response_id": f"r{i}", "teacher": "A", "correct": True}
+        counts = {"num_tokens": len(tokens), "num_steps": len(means), "mean_rank_100": 1.0}
         scores = {"galp": tokens.mean(), "lalp@4": np.mean(means)}
         by_token = {"token_steps": steps, "galp:tokens": tokens, "lalp@4:tokens": tokens}
-        made.append({**ids, **counts, **scores, "mean_rank_100": row.get("rank", 1.0), **by_token})
+        made.append(ids | counts | scores | by_token | dict(*others))
     return pd.DataFrame(made)
 
 
@@ -46,14 +46,14 @@ def table_of(rows: list[dict]) -> pd.DataFrame:
     ],
 )
 def test_tails_by_hand(tokens, steps, galp, lalp):
-    table = table_of([{"tokens": tokens, "steps": steps}])
+    table = table_of((tokens, steps))
     added = add_variants(table, ["galp-tail", "lalp-tail"], "4")
     found = added[["galp-tail", "lalp-tail@4"]].iloc[0].tolist()
     assert found == pytest.approx([galp, lalp], nan_ok=True)
 
 
 def test_unscored_responses_stay_unscored():
-    table = table_of([{"tokens": [-1, -2, -3], "steps": [0, 0, 1]}] * 2)
+    table = table_of(*[([-1, -2, -3], [0, 0, 1])] * 2)
     table.loc[0, ["galp", "lalp@4"]] = math.nan
     added = add_variants(table, VARIANTS, "4")
     columns = [variant_column(variant, "4") for variant in VARIANTS]
@@ -75,7 +75,7 @@ def test_hybrid_by_hand():
     st.randoms(use_true_random=False),
 )
 def test_the_hybrids_choice_does_not_depend_on_the_order_of_rows(pairs, random):
-    table = table_of([{"tokens": [-1, -2], "steps": [0, 0]}] * len(pairs))
+    table = table_of(*[([-1, -2], [0, 0])] * len(pairs))
     table[["galp", "lalp@4"]] = np.array(pairs) / 64
     rows = random.sample(range(len(pairs)), len(pairs))
     chosen = select(table, "hybrid", "4")["response_id"]
@@ -83,32 +83,27 @@ def test_the_hybrids_choice_does_not_depend_on_the_order_of_rows(pairs, random):
 
 
 def test_first_tokens_beside_the_others_by_hand():
-    first, second = [-6, -1, -4, -3], [-2, -5]
-    table = table_of(
-        [{"tokens": first, "steps": [0, 0, 1, 1]}, {"tokens": second, "steps": [0, 0]}]
-    )
+    table = table_of(([-6, -1, -4, -3], [0, 0, 1, 1]), ([-2, -5], [0, 0]))
     found = first_token_table(table, replace(load_profile("smoke"), main_window="4"))
     assert list(found["GALP"]) == pytest.approx([-4, -3])  # -6, -4, -2 and -1, -3, -5
     assert list(found["LALP"]) == pytest.approx([-4, -3])
 
 
 def test_rank_surprisal_ratio_by_hand_and_the_lowest_is_chosen():
-    rows = [{"tokens": [-2, -2], "rank": 6.0}, {"tokens": [-1, -3], "rank": 4.0}]
-    table = table_of([row | {"steps": [0, 0]} for row in rows])
+    ranks = [{"mean_rank_100": 6.0}, {"mean_rank_100": 4.0}]
+    table = table_of(([-2, -2], [0, 0], ranks[0]), ([-1, -3], [0, 0], ranks[1]))
     assert list(add_variants(table, ["rsr"])["rsr"]) == pytest.approx([3.0, 2.0])
     assert list(select(table, "rsr")["response_id"]) == ["r1"]
 
 
 def test_selection_computes_what_the_table_lacks():
-    table = table_of(
-        [{"tokens": tokens, "steps": [0, 0, 1, 1]} for tokens in ([-9, -1, -9, -1], [-2] * 4)]
-    )
+    table = table_of(([-9, -1, -9, -1], [0, 0, 1, 1]), ([-2] * 4, [0, 0, 1, 1]))
     assert list(select(table, "galp")["response_id"]) == ["r1"]
     for rule in ("galp-tail", "lalp-tail"):  # their only window need not be named
         assert list(select(table, rule)["response_id"]) == ["r0"], rule
 
 
-ONE = table_of([{"tokens": [-1, -2], "steps": [0, 0]}])
+ONE = table_of(([-1, -2], [0, 0]))
 
 
 @pytest.mark.parametrize(
@@ -143,8 +138,8 @@ def test_within_prompt_correlations_by_hand():
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(list(range(6))))
 def test_correlations_do_not_depend_on_the_order_of_rows(order):
-    rows = [([-i, -2 * i % 5], [0, i % 2], "ab"[i // 3]) for i in range(6)]
-    table = table_of([dict(zip(("tokens", "steps", "prompt"), row, strict=True)) for row in rows])
+    prompts = [{"prompt_id": name} for name in "aaabbb"]
+    table = table_of(*(([-i, -2 * i % 5], [0, i % 2], prompts[i]) for i in range(6)))
     names = ["galp", "lalp@4", "tokens_per_step"]
     pd.testing.assert_frame_equal(
         within_prompt_correlations(table, names),
