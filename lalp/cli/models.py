@@ -18,8 +18,7 @@ from lalp.cli.printing import (
     say,
 )
 from lalp.errors import InputError
-from lalp.pools.prompts import load_prompts
-from lalp.pools.reading import load_pool
+from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import save_pool
 
 # What needs torch is imported where it is used: that takes seconds, `lalp check` should not.

@@ -11,8 +11,7 @@ from lalp.cli import options
 from lalp.cli.printing import print_pool, print_result, say
 from lalp.pools.merging import merge_pools, unsolved_prompts, write_prompts
 from lalp.pools.pool import pool_summary
-from lalp.pools.prompts import load_prompts
-from lalp.pools.reading import load_pool
+from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import TRAINING_FORMATS, save_pool, write_training
 
 app = typer.Typer()

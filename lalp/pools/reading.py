@@ -1,4 +1,4 @@
-"""Read a pool from JSONL, Parquet or a data frame, with errors that name line and field."""
+"""Read pools and prompts from JSONL, Parquet or a data frame; errors name line and field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.errors import InputError
-from lalp.pools.pool import REQUIRED_FIELDS, Pool, show
+from lalp.pools.pool import REQUIRED_FIELDS, Pool, Prompt, located, show
 from lalp.pools.records import build_pool, is_missing
 
 ROWS_PER_BATCH = 1024  # Parquet rows held as Python values at once: tens of MB for long traces
@@ -30,10 +30,8 @@ def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, A
     turns whole numbers into floats where some are missing); a blank answer counts as absent.
 
     Args:
-        source: A ``.jsonl``, ``.json-lines`` or ``.parquet`` file, a DataFrame, or records.
-
-    Returns:
-        The pool. Blank lines of a JSONL file are counted in ``left_out``.
+        source: A ``.jsonl``, ``.json-lines`` or ``.parquet`` file, a DataFrame, or records. Blank
+            lines of a JSONL file are counted in the pool's ``left_out``.
 
     Raises:
         InputError: At the first record that cannot be used, with its file, line and field.
@@ -61,11 +59,11 @@ def _load_file(path: Path) -> Pool:
             raise InputError(f"{path}: is a folder; give one .jsonl or .parquet file")
         if not path.exists():
             raise InputError(f"{path}: no such file")
-        is_table = is_parquet(path)
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: the file is empty")
+        is_table, size = is_parquet(path), path.stat().st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if size == 0:
+        raise InputError(f"{path}: the file is empty")
     if is_table:
         return build_pool(parquet_records(path, REQUIRED_FIELDS), str(path), "row")
     blank: Counter[str] = Counter()
@@ -83,6 +81,37 @@ def is_parquet(path: Path) -> bool:
     return suffix == ".parquet"
 
 
+def load_prompts(path: str | Path) -> list[Prompt]:
+    """Read prompts: JSONL or Parquet with ``prompt_id``, ``prompt`` and optionally ``answer``.
+
+    ``prompt`` is a text or a list of messages, as in a pool. A pool file is read too: its prompts,
+    each once.
+
+    Raises:
+        InputError: At the first record that cannot be used, with its file, line and field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    is_table = path.suffix.lower() == ".parquet"
+    unit = "row" if is_table else "line"
+    rows = list(parquet_records(path) if is_table else numbered_records(path, "a file of prompts"))
+    if not rows:
+        raise InputError(f"{path}: no prompts")
+    first: dict[str, int] = {}
+    for place, (number, row) in enumerate(rows):
+        if isinstance(row, dict) and not {"response", "messages"} & row.keys():
+            prompt_id = row.get("prompt_id")
+            if isinstance(prompt_id, str) and first.setdefault(prompt_id, number) != number:
+                raise InputError(
+                    f"{path}, {unit} {number}: prompt_id {prompt_id!r} is already taken by {unit} "
+                    f"{first[prompt_id]}; give each prompt its own"
+                )
+            # A prompt alone is given what a pool's record has besides: one check serves both.
+            rows[place] = number, {"teacher": "none", "response": "none"} | row
+    return list(build_pool(rows, str(path), unit).prompts.values())
+
+
 # --- JSON lines --------------------------------------------------------------------------------
 
 
@@ -91,10 +120,7 @@ def numbered_records(
 ) -> Iterator[tuple[int, Any]]:
     """Yield (1-based line number, parsed value) of a JSONL file, one line in memory at a time.
 
-    Args:
-        path: Blank lines of it are passed over.
-        what: For the message: "a pool", "a steps file", "a benchmark".
-        left_out: Counts the blank lines.
+    ``what`` says in messages what the file is ("a pool"); ``left_out`` counts blank lines.
 
     Raises:
         InputError: If the file cannot be read, or a line is not strict JSON; names its number.
@@ -104,15 +130,16 @@ def numbered_records(
         with path.open("rb") as file:
             # Bytes split at line feeds only: text mode would also have to guess an encoding.
             for number, raw in enumerate(file, 1):
-                try:
+                with located(f"{path}, line {number}"):
                     text = _decode_line(raw.rstrip(b"\r\n"), offset)
-                    if text.strip():
-                        yield number, parse_json(text, f"{what} has one JSON object on each line")
-                    elif left_out is not None:
-                        left_out["blank line"] += 1
-                except InputError as error:
-                    raise InputError(f"{path}, line {number}: {error}") from None
+                    is_blank = not text.strip()
+                    advice = f"{what} has one JSON object on each line"
+                    value = None if is_blank else parse_json(text, advice)
                 offset += len(raw)
+                if not is_blank:
+                    yield number, value
+                elif left_out is not None:
+                    left_out["blank line"] += 1
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -157,16 +184,16 @@ def parse_json(text: str, advice: str) -> Any:
     raise InputError(f"invalid JSON: {reason}; {advice}")
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON (write null for a missing number)")
-
-
 def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        (name, _), *_ = Counter(name for name, _ in pairs).most_common()
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"field {show(name)} is given twice")
     return fields
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON (write null for a missing number)")
 
 
 # --- Tables ------------------------------------------------------------------------------------
@@ -175,9 +202,7 @@ def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parquet_records(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (1-based row number, the row without its null cells), one batch in memory at a time.
 
-    Args:
-        path: A Parquet file; cells of the type JSON are parsed.
-        needed: Columns that it must have, unless it has ``messages``.
+    The columns ``needed`` must be there, unless there is ``messages``. JSON cells are parsed.
 
     Raises:
         InputError: If the file cannot be read, or a cell; names the row and the field.
@@ -215,8 +240,7 @@ def _row(schema: pa.Schema, cells: Iterable[pa.Scalar], place: str) -> dict[str,
 def _frame_records(frame: pd.DataFrame) -> Iterator[tuple[int, dict[str, Any]]]:
     names = list(frame.columns)
     _check_columns("DataFrame", names, REQUIRED_FIELDS)
-    rows = zip(*(frame[name] for name in names), strict=True)
-    for number, cells in enumerate(rows, 1):
+    for number, cells in enumerate(zip(*(frame[name] for name in names), strict=True), 1):
         row = zip(names, cells, strict=True)
         yield number, {name: cell for name, cell in row if not is_missing(cell)}
 

@@ -16,12 +16,12 @@ from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.pool import (
     POOL_FIELDS,
+    RESERVED_FIELDS,
     Message,
     Pool,
     Prompt,
     Response,
-    checked_extra,
-    extra_types,
+    located,
     show,
 )
 from lalp.pools.reading import ROWS_PER_BATCH, is_parquet, parse_json
@@ -74,8 +74,13 @@ def _record(pool: Pool, response: Response) -> dict[str, Any]:
         "answer": prompt.answer,
         "correct": response.correct,
     }
-    known = {name: value for name, value in record.items() if value is not None}
-    return known | checked_extra(response)
+    taken = [name for name in response.extra if name in RESERVED_FIELDS]
+    if taken:
+        raise InputError(
+            f"response {show(response.response_id)}: the extra field {show(taken[0])} has the "
+            "name of a record's own field; rename it"
+        )
+    return {name: value for name, value in record.items() if value is not None} | response.extra
 
 
 def _is_text(prompt: Prompt) -> bool:
@@ -99,29 +104,41 @@ def write_json_lines(records: Iterable[Any], path: Path) -> None:
         file.writelines(f"{_json(record)}\n" for record in records)
 
 
-def _json(value: Any, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _write_parquet(pool: Pool, path: Path) -> None:
     types = dict.fromkeys(POOL_FIELDS, pa.string()) | {"correct": pa.bool_()}
-    if not all(map(_is_text, pool.prompts.values())):
+    is_text = all(map(_is_text, pool.prompts.values()))
+    if not is_text:
         types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
-    schema = pa.schema(types | extra_types(pool))
-    options = {"compression": "zstd", "write_page_checksum": True}
-    with pq.ParquetWriter(path, schema, **options) as writer:
+    extras = _extra_types(pool)
+    schema = pa.schema(types | extras)
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(pool.responses), ROWS_PER_BATCH):
-            responses = pool.responses[start : start + ROWS_PER_BATCH]
-            rows = [_parquet_row(pool, response, schema) for response in responses]
+            rows = []
+            for response in pool.responses[start : start + ROWS_PER_BATCH]:
+                row = _record(pool, response)
+                if not is_text:
+                    row["prompt"] = chat(pool.prompts[response.prompt_id].messages)
+                as_json = [name for name in response.extra if extras[name] == pa.json_()]
+                rows.append(row | {name: _json(row[name]) for name in as_json})
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
-def _parquet_row(pool: Pool, response: Response, schema: pa.Schema) -> dict[str, Any]:
-    row = _record(pool, response)
-    if schema.field("prompt").type != pa.string():
-        row["prompt"] = chat(pool.prompts[response.prompt_id].messages)
-    json_fields = [name for name in response.extra if schema.field(name).type == pa.json_()]
-    return row | {name: _json(row[name]) for name in json_fields}
+def _extra_types(pool: Pool) -> dict[str, pa.DataType]:
+    """The Arrow type of each extra field, in order of first use: JSON where no plain type fits."""
+    kinds: dict[str, set[type]] = {}
+    for response in pool.responses:
+        for name, value in response.extra.items():
+            fits = not isinstance(value, int) or -(2**63) <= value < 2**63
+            kinds.setdefault(name, set()).add(type(value) if fits else object)
+    plain = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+    return {
+        name: plain.get(types.pop(), pa.json_()) if len(types) == 1 else pa.json_()
+        for name, types in kinds.items()
+    }
 
 
 # --- Training files ----------------------------------------------------------------------------
@@ -164,7 +181,16 @@ def write_training(
     path = Path(path)
     # LLaMA-Factory's file is refused before anything is written.
     info = _dataset_info(path, pool, chosen) if fmt == "llamafactory" else None
-    records = [training_record(pool, response, fmt) for response in chosen]
+    records = []
+    for response in chosen:
+        asked = chat(pool.prompts[response.prompt_id].messages)
+        answered = chat([Message("assistant", response.text)])
+        if fmt == "prompt-completion":
+            record = {"prompt": asked, "completion": answered}
+        else:
+            record = {"messages": asked + answered}
+        ids = ("prompt_id", "response_id", "teacher")
+        records.append(record | {name: getattr(response, name) for name in ids})
     if info is None:
         with atomic_path(path) as temporary:
             write_json_lines(records, temporary)
@@ -174,7 +200,8 @@ def write_training(
         atomic_path(path / "dataset_info.json") as info_path,
         atomic_path(path / "train.json") as data_path,
     ):
-        info_path.write_text(_json(info, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(info, ensure_ascii=False, indent=2)
+        info_path.write_text(f"{text}\n", encoding="utf-8")
         lines = ",\n".join(map(_json, records))
         data_path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
 
@@ -194,35 +221,11 @@ def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]
     return [by_id[response_id] for response_id in counts]
 
 
-def training_record(pool: Pool, response: Response, fmt: str) -> dict[str, Any]:
-    """One response as a record of a training format; LLaMA-Factory's is that of ``messages``.
-
-    Example:
-        >>> pool = Pool({"p": Prompt("p", (Message("user", "Hi"),))}, ())
-        >>> list(training_record(pool, Response("r", "p", "Ada", "Hello."), "messages"))
-        ['messages', 'prompt_id', 'response_id', 'teacher']
-    """
-    asked = chat(pool.prompts[response.prompt_id].messages)
-    answered = chat([Message("assistant", response.text)])
-    if fmt == "prompt-completion":
-        record = {"prompt": asked, "completion": answered}
-    else:
-        record = {"messages": asked + answered}
-    return record | {name: getattr(response, name) for name in _TRAINING_IDS}
-
-
-_TRAINING_IDS = ("prompt_id", "response_id", "teacher")
 _LLAMAFACTORY_ENTRY = {
     "file_name": "train.json",
     "formatting": "sharegpt",
     "columns": {"messages": "messages"},
-    "tags": {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-        "system_tag": "system",
-    },
+    "tags": {f"{tag}_tag": tag for tag in ("role", "content", "user", "assistant", "system")},
 }
 
 
@@ -230,19 +233,21 @@ def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> di
     """The folder's ``dataset_info.json`` with this project's entry added."""
     for response in responses:
         _check_turns(pool.prompts[response.prompt_id])
-    path = folder / "dataset_info.json"
-    if folder.exists() and not folder.is_dir():
+    if folder.is_file():
         raise InputError(f"{folder}: is a file; the llamafactory format writes a folder")
-    if not path.exists():
-        return {"train": _LLAMAFACTORY_ENTRY}
-    try:
-        info = parse_json(path.read_text(encoding="utf-8"), "fix it or give another folder")
-    except (InputError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: {error}") from None
-    if not isinstance(info, dict):
-        raise InputError(f"{path}: must be a JSON object; fix it or give another folder")
-    if info.get("train", _LLAMAFACTORY_ENTRY) != _LLAMAFACTORY_ENTRY:
-        raise InputError(f"{path}: has another entry 'train'; rename it or give another folder")
+    path = folder / "dataset_info.json"
+    advice = "fix it or give another folder"
+    info = {}
+    if path.exists():
+        with located(str(path)):
+            try:
+                info = parse_json(path.read_text(encoding="utf-8"), advice)
+            except (UnicodeDecodeError, OSError) as error:
+                raise InputError(str(error)) from None
+            if not isinstance(info, dict):
+                raise InputError(f"must be a JSON object; {advice}")
+            if info.get("train", _LLAMAFACTORY_ENTRY) != _LLAMAFACTORY_ENTRY:
+                raise InputError("has another entry 'train'; rename it or give another folder")
     return info | {"train": _LLAMAFACTORY_ENTRY}
 
 

@@ -2,13 +2,11 @@
 
 import codecs
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
-from lalp.files import atomic_path
-from lalp.pools.pool import Message, Pool, Prompt, Response, pool_frame, pool_summary
-from lalp.pools.reading import load_pool
+from lalp.pools.pool import Message, Pool, Prompt, Response, pool_summary
+from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import TRAINING_FORMATS, save_pool, write_training
 
 GOOD = {"prompt_id": "p1", "prompt": "What is 2 + 2?", "teacher": "ada", "response": "It is 4."}
@@ -32,23 +29,24 @@ def jsonl(*records):
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
-def without(record, *names):
-    return {name: value for name, value in record.items() if name not in names}
-
-
 def write(path, content):
     path.write_bytes(content)
     return path
 
 
+USER = {"role": "user", "content": "2 + 2?"}
+REPLY = {"role": "assistant", "content": "4"}
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "Is 7 prime?"},
+]
+
+
 def two_prompt_pool():
     """Two prompts; the first a chat with an answer, the second plain; three teachers."""
-    chat = (
-        Message("system", "Be brief."),
-        Message("user", "Hi"),
-        Message("assistant", "Hello."),
-        Message("user", "Is 7 prime?"),
-    )
+    chat = tuple(Message(**message) for message in CHAT)
     prompts = {
         "a": Prompt("a", chat, "yes"),
         "b": Prompt("b", (Message("user", "Add ½ and ¼."),)),
@@ -76,79 +74,48 @@ def test_jsonl_record_becomes_prompt_and_response(tmp_path):
 
 
 def test_default_response_ids_count_within_prompt_and_teacher():
-    records = [
-        GOOD,
-        GOOD | {"teacher": "bob"},
-        GOOD | {"prompt_id": "p2"},
-        GOOD | {"response_id": "mine"},
-        GOOD,
-    ]
-    ids = [response.response_id for response in load_pool(records).responses]
+    changes = ({}, {"teacher": "bob"}, {"prompt_id": "p2"}, {"response_id": "mine"}, {})
+    ids = [r.response_id for r in load_pool(GOOD | change for change in changes).responses]
     assert ids == ["p1/ada/0", "p1/bob/0", "p2/ada/0", "mine", "p1/ada/2"]
 
 
 def test_chat_prompt_keeps_every_message():
-    chat = [
-        {"role": "system", "content": ""},
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hello", "tool_calls": None},
-        {"role": "user", "content": "2 + 2?"},
-    ]
-    pool = load_pool([GOOD | {"prompt": chat}])
+    empty, answered = CHAT[0] | {"content": ""}, CHAT[2] | {"tool_calls": None}
+    pool = load_pool([GOOD | {"prompt": [empty, CHAT[1], answered, CHAT[3]]}])
     assert pool.prompts["p1"].messages == (
         Message("system", ""),
-        Message("user", "Hi"),
-        Message("assistant", "Hello"),
-        Message("user", "2 + 2?"),
+        *(Message(**message) for message in CHAT[1:]),
     )
 
 
 def test_messages_record_is_split_before_the_last_message():
-    chat = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
-    full = {
-        "messages": chat,
-        "prompt_id": "q",
-        "teacher": "ada",
-        "response_id": "r",
-        "answer": "4",
-        "correct": True,
-        "lang": "en",
-    }
-    pool = load_pool([full])
+    ids = {"prompt_id": "q", "teacher": "ada", "response_id": "r"}
+    record = {"messages": [USER, REPLY], **ids, "answer": "4", "correct": True, "lang": "en"}
+    pool = load_pool([record])
     assert pool.prompts == {"q": Prompt("q", (Message("user", "2 + 2?"),), "4")}
     assert pool.responses == (Response("r", "q", "ada", "4", True, {"lang": "en"}),)
 
 
 def test_messages_records_share_a_default_prompt_id_iff_their_prompts_are_equal():
     def record(question, reply):
-        chat = [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
-        return {"messages": chat}
+        return {"messages": [USER | {"content": question}, REPLY | {"content": reply}]}
 
     first, second, other = load_pool(
         [record("2 + 2?", "4"), record("2 + 2?", "four"), record("2 + 3?", "5")]
     ).responses
     assert first.prompt_id == second.prompt_id != other.prompt_id
     assert first.teacher == "unknown"
-    assert first.response_id == f"{first.prompt_id}/unknown/0"
     assert second.response_id == f"{first.prompt_id}/unknown/1"
-    again = load_pool([record("2 + 3?", "five")]).responses[0]
-    assert again.prompt_id == other.prompt_id, "the id depends on the prompt alone"
+    (again,) = load_pool([record("2 + 3?", "five")]).responses
+    assert again.prompt_id == other.prompt_id
 
 
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ("  4 ", "  4 "),
-        (4, "4"),
-        (0.25, "0.25"),
-        (4.0, "4"),
-        (True, "True"),
-        (np.int64(4), "4"),
-        (None, None),
-        (float("nan"), None),
-        (pd.NA, None),
-        ("", None),
-        (" \n", None),
+        *(("  4 ", "  4 "), (4, "4"), (0.25, "0.25"), (4.0, "4"), (True, "True")),
+        *((np.int64(4), "4"), (None, None), (float("nan"), None), (pd.NA, None)),
+        *(("", None), (" \n", None)),
     ],
 )
 def test_answer_is_taken_as_text(answer, text):
@@ -181,16 +148,11 @@ def test_harmless_variants_of_jsonl_read_the_same(tmp_path, content):
     assert load_pool(write(tmp_path / "pool.jsonl", content)) == load_pool([GOOD])
 
 
-def test_lines_end_at_line_feeds_only(tmp_path):
-    text = "one\u2028two\u0085three\x0bfour"
-    raw = json.dumps(GOOD | {"response": text}, ensure_ascii=False).encode()
+@pytest.mark.parametrize("as_escapes", [True, False])
+@pytest.mark.parametrize("text", ["one\u2028two\u0085three", "\U0001d54f"])
+def test_a_character_is_no_line_end_and_no_two_characters(tmp_path, text, as_escapes):
+    raw = json.dumps(GOOD | {"response": text}, ensure_ascii=as_escapes).encode()
     assert load_pool(write(tmp_path / "p.jsonl", raw)).responses[0].text == text
-
-
-def test_surrogate_pairs_in_json_escapes_are_one_character(tmp_path):
-    raw = jsonl(GOOD | {"response": "\U0001d54f"})
-    assert rb"\ud835\udd4f" in raw
-    assert load_pool(write(tmp_path / "p.jsonl", raw)).responses[0].text == "\U0001d54f"
 
 
 @pytest.mark.parametrize("name", ["POOL.JSONL", "pool.json-lines", "a b.v2.jsonl"])
@@ -199,56 +161,30 @@ def test_suffix_decides_the_format(tmp_path, name):
     assert load_pool(str(path)) == load_pool(path) == load_pool([GOOD])
 
 
-def test_records_may_come_from_a_generator():
-    assert load_pool(record for record in [GOOD]) == load_pool([GOOD])
-
-
 def test_numpy_arrow_and_date_values_become_plain_python():
-    extra = {
-        "int": np.int32(3),
-        "bool": np.bool_(True),
-        "float": np.float32(0.5),
-        "text": np.str_("x"),
-        "array": np.array([[1, 2], [3, 4]]),
-        "scalar array": np.array(7),
-        "tuple": (1, "a"),
-        "arrow": pa.array([1, None]),
-        "arrow struct": pa.scalar({"k": 1.5}),
-        "day": date(2024, 2, 29),
-        "null": None,
-        "not there": float("nan"),
+    values = {
+        "int": (np.int32(3), 3),
+        "bool": (np.bool_(True), True),
+        "float": (np.float32(0.5), 0.5),
+        "text": (np.str_("x"), "x"),
+        "array": (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        "scalar array": (np.array(7), 7),
+        "tuple": ((1, "a"), [1, "a"]),
+        "arrow": (pa.array([1, None]), [1, None]),
+        "arrow struct": (pa.scalar({"k": 1.5}), {"k": 1.5}),
+        "day": (date(2024, 2, 29), "2024-02-29"),
+        "null": (None, None),
     }
-    got = load_pool([GOOD | extra]).responses[0].extra
-    assert got == {
-        "int": 3,
-        "bool": True,
-        "float": 0.5,
-        "text": "x",
-        "array": [[1, 2], [3, 4]],
-        "scalar array": 7,
-        "tuple": [1, "a"],
-        "arrow": [1, None],
-        "arrow struct": {"k": 1.5},
-        "day": "2024-02-29",
-        "null": None,
-    }
+    given = {name: value for name, (value, _) in values.items()} | {"not there": float("nan")}
+    got = load_pool([GOOD | given]).responses[0].extra
+    assert got == {name: plain for name, (_, plain) in values.items()}
     assert [type(got[name]) for name in ("int", "bool", "float", "text")] == [int, bool, float, str]
 
 
 def test_null_cells_of_tables_are_absent_fields(tmp_path):
-    frame = pd.DataFrame(
-        {
-            "prompt_id": ["p1", "p1"],
-            "prompt": [GOOD["prompt"]] * 2,
-            "teacher": ["ada", "bob"],
-            "response": ["x", "y"],
-            "answer": [4, None],
-            "correct": [True, None],
-            "when": [pd.Timestamp("2024-01-02"), pd.NaT],
-            "score": [float("nan"), 0.5],
-            "note": [pd.NA, "n"],
-        }
-    )
+    first = {"answer": 4, "correct": True, "when": pd.Timestamp("2024-01-02"), "note": pd.NA}
+    second = {"answer": None, "correct": None, "when": pd.NaT, "note": "n", "score": 0.5}
+    frame = pd.DataFrame([GOOD | first, GOOD | second])
     frame.to_parquet(tmp_path / "pool.parquet")
     for pool in (load_pool(frame), load_pool(tmp_path / "pool.parquet")):
         assert pool.prompts["p1"].answer == "4"
@@ -260,8 +196,7 @@ def test_null_cells_of_tables_are_absent_fields(tmp_path):
 
 
 def test_parquet_messages_column_reads_like_jsonl(tmp_path):
-    chat = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
-    records = [{"messages": chat, "teacher": None}, {"messages": chat, "teacher": "ada"}]
+    records = [{"messages": [USER, REPLY], "teacher": teacher} for teacher in (None, "ada")]
     pq.write_table(pa.Table.from_pylist(records), tmp_path / "pool.parquet")
     from_frame = load_pool(pd.read_parquet(tmp_path / "pool.parquet"))
     assert load_pool(tmp_path / "pool.parquet") == from_frame == load_pool(records)
@@ -280,85 +215,69 @@ def test_parquet_batches_number_their_rows_through(tmp_path):
 
 # --- Bad input ---------------------------------------------------------------------------------
 
-USER = {"role": "user", "content": "2 + 2?"}
-REPLY = {"role": "assistant", "content": "4"}
+FIRST = GOOD | {"response_id": "r1", "answer": "4"}
 SECOND = GOOD | {"response_id": "r2"}
 
+
+def without(*names, **others):
+    """Changes that make of a record one without these fields."""
+    return dict.fromkeys(names, ...) | others
+
+
 BAD_LINES = {
-    "truncated": (b'{"prompt_id": "p1", "pro', "line 2", "invalid JSON", "column 21"),
-    "two objects": (b"{} {}", "line 2", "invalid JSON: Extra data at column 4"),
-    "single quotes": (b"{'a': 1}", "line 2", "invalid JSON", "one JSON object on each line"),
-    "array": (b"[1]", "line 2", "must be an object", "[1] (list)"),
-    "null": (b"null", "line 2", "must be an object", "None"),
-    "NaN": (b'{"x": NaN}', "line 2", "NaN is not JSON"),
-    "Infinity": (b'{"x": [-Infinity]}', "line 2", "-Infinity is not JSON"),
-    "overflow": (jsonl(SECOND)[:-2] + b', "x": 1e999}', "line 2", "'x'", "inf"),
-    "field twice": (b'{"x": 1, "x": 2}', "line 2", "'x' is given twice"),
-    "nested": (b"[" * 100_000, "line 2", "nested too deeply"),
-    "huge integer": (b'{"x": ' + b"9" * 5000 + b"}", "line 2", "invalid JSON", "integer"),
-    "Latin-1": ("{'é'}".encode("latin-1"), "line 2", "not UTF-8 text", "0xe9"),
-    "NUL": (b'{"x": "\0"}', "line 2", "NUL", "UTF-8"),
-    "later byte order mark": (codecs.BOM_UTF8 + b"{}", "line 2", "invalid JSON"),
+    "truncated": (b'{"prompt_id": "p1", "pro', "invalid JSON", "column 21"),
+    "two objects": (b"{} {}", "invalid JSON: Extra data at column 4"),
+    "single quotes": (b"{'a': 1}", "invalid JSON", "one JSON object on each line"),
+    "array": (b"[1]", "must be an object", "[1] (list)"),
+    "NaN": (b'{"x": NaN}', "NaN is not JSON"),
+    "Infinity": (b'{"x": [-Infinity]}', "-Infinity is not JSON"),
+    "overflow": (jsonl(SECOND)[:-2] + b', "x": 1e999}', "'x'", "inf is not a JSON number"),
+    "field twice": (b'{"x": 1, "x": 2}', "'x' is given twice"),
+    "nested": (b"[" * 100_000, "nested too deeply"),
+    "huge integer": (b'{"x": ' + b"9" * 5000 + b"}", "invalid JSON", "integer"),
+    "Latin-1": ("{'é'}".encode("latin-1"), "not UTF-8 text", "0xe9"),
+    "NUL": (b'{"x": "\0"}', "NUL", "UTF-8"),
+    "later byte order mark": (codecs.BOM_UTF8 + b"{}", "invalid JSON"),
 }
 
 BAD_RECORDS = {
-    "no prompt_id": (without(SECOND, "prompt_id"), "'prompt_id' is missing"),
-    "no prompt": (without(SECOND, "prompt"), "'prompt' is missing"),
-    "no teacher": (without(SECOND, "teacher"), "'teacher' is missing"),
-    "no response": (without(SECOND, "response"), "'response' is missing"),
-    "null response": (SECOND | {"response": None}, "'response' is null"),
-    "number as id": (SECOND | {"prompt_id": 7}, "'prompt_id' must be text", "7 (int)"),
-    "number as response id": (SECOND | {"response_id": 7}, "'response_id' must be text"),
-    "list as teacher": (SECOND | {"teacher": ["ada"]}, "'teacher' must be text", "(list)"),
-    "list as response": (SECOND | {"response": ["4"]}, "'response' must be text", "(list)"),
-    "empty response": (SECOND | {"response": ""}, "'response' is empty"),
-    "blank response": (SECOND | {"response": " \n\t\u3000"}, "'response' is empty", "whitespace"),
-    "blank id": (SECOND | {"prompt_id": " "}, "'prompt_id' is empty"),
-    "blank response id": (SECOND | {"response_id": ""}, "'response_id' is empty"),
-    "empty prompt": (SECOND | {"prompt": ""}, "'prompt' is empty"),
-    "number as prompt": (SECOND | {"prompt": 5}, "'prompt' must be text"),
-    "object as prompt": (SECOND | {"prompt": USER}, "'prompt' must be text", "(dict)"),
-    "no messages": (SECOND | {"prompt": []}, "'prompt' must end with a user message"),
-    "ends with assistant": (SECOND | {"prompt": [USER, REPLY]}, "'prompt' must end with a user"),
-    "text as message": (SECOND | {"prompt": ["hi"]}, "'prompt', message 1 must be an object"),
+    **{f"no {name}": (without(name), f"'{name}' is missing") for name in GOOD},
+    "null response": ({"response": None}, "'response' is null"),
+    "number as id": ({"prompt_id": 7}, "'prompt_id' must be text", "7 (int)"),
+    "number as response id": ({"response_id": 7}, "'response_id' must be text"),
+    "list as teacher": ({"teacher": ["ada"]}, "'teacher' must be text", "(list)"),
+    "empty response": ({"response": ""}, "'response' is empty"),
+    "blank response": ({"response": " \n\t\u3000"}, "'response' is empty", "whitespace"),
+    "blank id": ({"prompt_id": " "}, "'prompt_id' is empty"),
+    "blank response id": ({"response_id": ""}, "'response_id' is empty"),
+    "object as prompt": ({"prompt": USER}, "'prompt' must be text", "(dict)"),
+    "no messages": ({"prompt": []}, "'prompt' must end with a user message"),
+    "ends with assistant": ({"prompt": [USER, REPLY]}, "'prompt' must end with a user"),
+    "text as message": ({"prompt": ["hi"]}, "'prompt', message 1 must be an object"),
     "unknown role": (
-        SECOND | {"prompt": [{"role": "human", "content": "hi"}]},
+        {"prompt": [USER | {"role": "human"}]},
         "'prompt', message 1: role must be system, user, assistant",
         "'human'",
     ),
-    "list as role": (SECOND | {"prompt": [{"role": [], "content": "x"}]}, "'role' must be text"),
-    "no content": (SECOND | {"prompt": [{"role": "user"}]}, "message 1: 'content' is missing"),
-    "no role": (SECOND | {"prompt": [{"from": "user"}]}, "message 1: 'role' is missing"),
-    "content parts": (
-        SECOND | {"prompt": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
-        "message 1: 'content' must be text",
-    ),
-    "blank content": (SECOND | {"prompt": [USER, {"role": "user", "content": " "}]}, "message 2"),
-    "tool call": (
-        SECOND | {"prompt": [USER | {"tool_calls": [1]}]},
-        "'prompt', message 1: 'tool_calls' is not supported",
-    ),
-    "messages and response": (SECOND | {"messages": [USER, REPLY]}, "'messages'", "'prompt'"),
-    "messages of text": ({"messages": "hi"}, "'messages' must be a list of messages"),
-    "messages empty": ({"messages": []}, "'messages' must end with the assistant's"),
-    "messages unanswered": ({"messages": [USER]}, "'messages' must end with the assistant's"),
-    "messages unasked": ({"messages": [REPLY]}, "'messages'", "end with a user message"),
-    "messages blank": ({"messages": [USER, REPLY | {"content": " "}]}, "message 2", "is empty"),
-    "text as correct": (SECOND | {"correct": "true"}, "'correct' must be true, false", "'true'"),
-    "number as correct": (SECOND | {"correct": 1}, "'correct' must be true, false", "1 (int)"),
-    "list as answer": (SECOND | {"answer": [4]}, "'answer' must be text, a number"),
-    "other answer": (SECOND | {"answer": "5"}, "'answer' is '5', but '4' on {unit} 1", "'p1'"),
-    "other prompt": (SECOND | {"prompt": "2 + 3?"}, "prompt differs", "{unit} 1", "'p1'"),
-    "same response id": (GOOD | {"response_id": "r1"}, "'response_id': 'r1'", "taken by {unit} 1"),
-    "surrogate": (SECOND | {"response": "a\ud800"}, "'response': lone surrogate U+D800"),
-    "surrogate in a message": (
-        SECOND | {"prompt": [{"role": "user", "content": "\udfff"}]},
-        "'prompt': lone surrogate U+DFFF",
-    ),
-    "surrogate in an extra key": (SECOND | {"x": {"\ud800": 1}}, "'x': lone surrogate"),
-    "surrogate in a field name": (SECOND | {"\ud800": 1}, "lone surrogate"),
+    "list as role": ({"prompt": [USER | {"role": []}]}, "'role' must be text"),
+    "no content": ({"prompt": [{"role": "user"}]}, "message 1: 'content' is missing"),
+    "blank content": ({"prompt": [USER, USER | {"content": " "}]}, "message 2"),
+    "tool call": ({"prompt": [USER | {"tool_calls": [1]}]}, "1: 'tool_calls' is not supported"),
+    "messages and response": ({"messages": [USER, REPLY]}, "'messages'", "'prompt'"),
+    "messages of text": (without(*GOOD, messages="hi"), "'messages' must be a list of messages"),
+    "messages empty": (without(*GOOD, messages=[]), "'messages' must end with the assistant's"),
+    "messages unanswered": (without(*GOOD, messages=[USER]), "must end with the assistant's"),
+    "messages unasked": (without(*GOOD, messages=[REPLY]), "end with a user message"),
+    "number as correct": ({"correct": 1}, "'correct' must be true, false", "1 (int)"),
+    "list as answer": ({"answer": [4]}, "'answer' must be text, a number"),
+    "other answer": ({"answer": "5"}, "'answer' is '5', but '4' in {unit} 1", "'p1'"),
+    "other prompt": ({"prompt": "2 + 3?"}, "prompt differs", "{unit} 1", "'p1'"),
+    "same response id": ({"response_id": "r1"}, "'response_id': 'r1'", "taken by {unit} 1"),
+    "surrogate": ({"response": "a\ud800"}, "'response': lone surrogate U+D800 at character 2"),
+    "surrogate in a message": ({"prompt": [USER | {"content": "\udfff"}]}, "'prompt': lone"),
+    "surrogate in an extra key": ({"x": {"\ud800": 1}}, "'x': lone surrogate"),
+    "surrogate in a field name": ({"\ud800": 1}, "lone surrogate"),
 }
-FIRST = GOOD | {"response_id": "r1", "answer": "4"}
 
 
 def check_message(error, *fragments):
@@ -376,13 +295,14 @@ def test_bad_line_names_file_and_line(tmp_path, line, fragments):
     path = write(tmp_path / "pool.jsonl", jsonl(FIRST) + line + b"\n" + jsonl(SECOND))
     with pytest.raises(InputError) as error:
         load_pool(path)
-    check_message(error, f"{path}, ", *fragments)
+    check_message(error, f"{path}, line 2", *fragments)
 
 
 @pytest.mark.parametrize(
-    ("record", "fragments"), [(r, f) for r, *f in BAD_RECORDS.values()], ids=BAD_RECORDS
+    ("changes", "fragments"), [(c, f) for c, *f in BAD_RECORDS.values()], ids=BAD_RECORDS
 )
-def test_bad_record_names_place_and_field(tmp_path, record, fragments):
+def test_bad_record_names_place_and_field(tmp_path, changes, fragments):
+    record = {name: value for name, value in (SECOND | changes).items() if value is not ...}
     path = write(tmp_path / "pool.jsonl", jsonl(FIRST, record))
     for source, unit, name in ((path, "line", path), ([FIRST, record], "row", "records")):
         with pytest.raises(InputError) as error:
@@ -398,37 +318,20 @@ def test_line_numbers_count_blank_lines(tmp_path):
     check_message(error, "line 5", "taken by line 3")
 
 
-def test_undecodable_byte_is_located_in_the_file(tmp_path):
-    first = codecs.BOM_UTF8 + jsonl(GOOD | {"response": "ok"})
-    second = b'{"prompt_id": "caf\xe9"}'
-    path = write(tmp_path / "pool.jsonl", first + second)
-    offset = path.read_bytes().index(b"\xe9")
-    with pytest.raises(InputError) as error:
-        load_pool(path)
-    check_message(error, "line 2", f"byte 0xe9 at offset {offset} of the file", "save")
-
-
-def test_undecodable_byte_after_a_byte_order_mark_is_located_in_the_file(tmp_path):
-    path = write(tmp_path / "pool.jsonl", codecs.BOM_UTF8 + b'{"caf\xe9"}')
-    with pytest.raises(InputError, match=r"line 1: .* at offset 8 of the file"):
+@pytest.mark.parametrize("first", [b"", jsonl(GOOD | {"response": "ok"})])
+def test_undecodable_byte_is_located_in_the_file(tmp_path, first):
+    path = write(tmp_path / "pool.jsonl", codecs.BOM_UTF8 + first + b'{"caf\xe9"}')
+    place = f"line {2 if first else 1}: not UTF-8 text: byte 0xe9 at offset {8 + len(first)} of"
+    with pytest.raises(InputError, match=place):
         load_pool(path)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
 def test_other_unicode_encodings_are_refused(tmp_path, encoding):
     path = write(tmp_path / "pool.jsonl", json.dumps(GOOD).encode(encoding))
     with pytest.raises(InputError) as error:
         load_pool(path)
     check_message(error, "pool.jsonl, line 1", "UTF-16", "save it as UTF-8")
-
-
-def mutated(draw, content):
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, len(content) - 1))
-        content = (
-            content[:at] + draw(st.binary(max_size=2)) + content[at + draw(st.integers(0, 2)) :]
-        )
-    return content
 
 
 @settings(max_examples=150, deadline=None)
@@ -437,7 +340,8 @@ def test_any_damage_to_a_jsonl_file_is_read_or_refused_in_one_line(tmp_path_fact
     content = jsonl(FIRST, {"messages": [USER, REPLY]}, SECOND | {"x": [1.5, {"é": None}]})
     damaged = data.draw(st.binary()) or b" "
     if data.draw(st.booleans()):
-        damaged = mutated(data.draw, content)
+        at, size = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 2))
+        damaged = content[:at] + data.draw(st.binary(max_size=2)) + content[at + size :]
     path = write(tmp_path_factory.mktemp("pool") / "pool.jsonl", damaged)
     try:
         pool = load_pool(path)
@@ -450,12 +354,10 @@ def test_any_damage_to_a_jsonl_file_is_read_or_refused_in_one_line(tmp_path_fact
 
 
 def test_made_up_ids_that_clash_say_so():
-    records = [
-        GOOD | {"prompt_id": "a/b", "teacher": "c"},
-        GOOD | {"prompt_id": "a", "teacher": "b/c"},
-    ]
-    with pytest.raises(InputError, match=r"row 2: field 'response_id': 'a/b/c/0' .* row 1; it was"):
-        load_pool(records)
+    clash = [{"prompt_id": "a/b", "teacher": "c"}, {"prompt_id": "a", "teacher": "b/c"}]
+    message = r"row 2: field 'response_id': 'a/b/c/0' .* row 1; .* prompt_id/teacher/n"
+    with pytest.raises(InputError, match=message):
+        load_pool(GOOD | ids for ids in clash)
 
 
 def test_long_values_are_cut_in_messages():
@@ -468,11 +370,9 @@ def test_long_values_are_cut_in_messages():
     ("name", "content", "fragments"),
     [
         ("pool.jsonl", b"", ["file is empty"]),
-        ("pool.parquet", b"", ["file is empty"]),
         ("pool.jsonl", codecs.BOM_UTF8, ["no records"]),
         ("pool.jsonl", b"\n \n", ["no records"]),
         ("pool.csv", b"a,b", [".jsonl", ".json-lines", ".parquet", "'.csv'"]),
-        ("pool.jsonl.gz", b"x", [".jsonl", "'.gz'"]),
         ("pool", b"x", [".jsonl", ".parquet"]),
         ("pool.parquet", jsonl(GOOD), ["not a Parquet file"]),
         ("pool.parquet", b"PAR1" + bytes(100) + b"PAR1", ["broken"]),
@@ -487,11 +387,11 @@ def test_bad_file_is_named(tmp_path, name, content, fragments):
 
 
 def test_missing_file_and_folder_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"none\.jsonl: no such file"):
-        load_pool(tmp_path / "none.jsonl")
-    (tmp_path / "d.jsonl").mkdir()
-    with pytest.raises(InputError, match=r"d\.jsonl: is a folder"):
-        load_pool(tmp_path / "d.jsonl")
+    for load in (load_pool, load_prompts):
+        with pytest.raises(InputError, match=r"none\.jsonl: no such file"):
+            load(tmp_path / "none.jsonl")
+    with pytest.raises(InputError, match=": is a folder; give one"):
+        load_pool(tmp_path)
 
 
 @pytest.mark.parametrize("source", [None, 5, GOOD, b"pool.jsonl", two_prompt_pool()])
@@ -536,13 +436,12 @@ def test_one_wrong_byte_in_a_saved_parquet_file_never_changes_the_pool(tmp_path)
 
 
 def test_tables_without_needed_columns_are_refused(tmp_path):
-    frame = pd.DataFrame([without(GOOD, "teacher", "response")])
+    frame = pd.DataFrame([GOOD])[["prompt_id", "prompt"]]
     frame.to_parquet(tmp_path / "pool.parquet")
-    fragments = ("no column 'teacher', 'response'", "among ['prompt_id', 'prompt']")
-    for source, name in ((frame, "DataFrame"), (tmp_path / "pool.parquet", "pool.parquet")):
-        with pytest.raises(InputError) as error:
+    message = r"no column 'teacher', 'response' among \['prompt_id', 'prompt'\]"
+    for source, name in ((frame, "DataFrame"), (tmp_path / "pool.parquet", r"pool\.parquet")):
+        with pytest.raises(InputError, match=f"{name}: {message}"):
             load_pool(source)
-        check_message(error, name, *fragments)
 
 
 def test_columns_with_one_name_are_refused(tmp_path):
@@ -551,26 +450,21 @@ def test_columns_with_one_name_are_refused(tmp_path):
     for source in (tmp_path / "pool.parquet", table.to_pandas()):
         with pytest.raises(InputError, match="2 columns are named 'teacher'"):
             load_pool(source)
-
-
-def test_column_names_that_are_not_text_are_refused():
     with pytest.raises(InputError, match=r"column name 0 \(int\) is not text"):
         load_pool(pd.DataFrame([GOOD | {0: "x"}]))
 
 
-def test_parquet_text_that_is_not_utf8_names_row_and_column(tmp_path):
-    texts = pa.array([b"fine", b"caf\xe9"]).view(pa.string())
-    columns = {name: pa.array([value] * 2) for name, value in GOOD.items()} | {"response": texts}
+@pytest.mark.parametrize(
+    ("name", "cells", "message"),
+    [
+        ("response", pa.array([b"fine", b"caf\xe9"]).view(pa.string()), "utf-8"),
+        ("m", pa.ExtensionArray.from_storage(pa.json_(), pa.array(["1", "{"])), "invalid JSON"),
+    ],
+)
+def test_a_cell_that_cannot_be_read_names_row_and_column(tmp_path, name, cells, message):
+    columns = {field: pa.array([value] * 2) for field, value in GOOD.items()} | {name: cells}
     pq.write_table(pa.table(columns), tmp_path / "pool.parquet")
-    with pytest.raises(InputError, match=r"pool\.parquet, row 2: field 'response': .*utf-8"):
-        load_pool(tmp_path / "pool.parquet")
-
-
-def test_broken_json_cell_names_row_and_column(tmp_path):
-    cells = pa.ExtensionArray.from_storage(pa.json_(), pa.array(["1", "{"]))
-    columns = {name: pa.array([value] * 2) for name, value in GOOD.items()} | {"meta": cells}
-    pq.write_table(pa.table(columns), tmp_path / "pool.parquet")
-    with pytest.raises(InputError, match=r"pool\.parquet, row 2: field 'meta': invalid JSON"):
+    with pytest.raises(InputError, match=rf"pool\.parquet, row 2: field '{name}': .*{message}"):
         load_pool(tmp_path / "pool.parquet")
 
 
@@ -600,36 +494,7 @@ def test_extra_values_that_json_cannot_hold_are_refused(value, fragment):
     check_message(error, "row 1: field 'meta': ", fragment)
 
 
-# --- Frames and summaries ----------------------------------------------------------------------
-
-
-def test_pool_frame_has_one_row_per_response():
-    frame = pool_frame(two_prompt_pool())
-    assert list(frame.columns) == [
-        "prompt_id",
-        "response_id",
-        "teacher",
-        "prompt",
-        "response",
-        "answer",
-        "correct",
-        "level",
-        "tags",
-    ]
-    assert frame["response_id"].tolist() == ["a1", "a2", "a3", "b1"]
-    assert frame["prompt"].tolist() == ["Is 7 prime?"] * 3 + ["Add ½ and ¼."]
-    assert frame["response"].iloc[3] == "¾\n\nDone."
-    assert frame["answer"].isna().tolist() == [False, False, False, True]
-    assert frame["correct"].tolist() == [True, False, True, pd.NA]
-    assert frame.loc[frame["correct"], "response_id"].tolist() == ["a1", "a3"]
-    assert frame["level"].tolist() == [3, pd.NA, pd.NA, pd.NA]
-    assert frame["tags"].iloc[3] == ["x", 1, None]
-
-
-def test_pool_frame_of_an_empty_pool_has_the_columns():
-    frame = pool_frame(Pool({}, ()))
-    assert len(frame) == 0
-    assert {"prompt_id", "response_id", "teacher", "response", "correct"} <= set(frame.columns)
+# --- Summaries ----------------------------------------------------------------------------------
 
 
 def test_pool_summary_counts():
@@ -685,15 +550,9 @@ def pools(draw):
     owners = [*ids, *draw(st.lists(st.sampled_from(ids), max_size=3))]
     response_ids = draw(st.lists(FILLED, min_size=len(owners), max_size=len(owners), unique=True))
     extras = st.dictionaries(EXTRA_NAME, JSON_VALUE, max_size=3)
+    marks = st.sampled_from([True, False, None])
     responses = tuple(
-        Response(
-            response_id,
-            prompt_id,
-            draw(FILLED),
-            draw(FILLED),
-            draw(st.sampled_from([True, False, None])),
-            draw(extras),
-        )
+        Response(response_id, prompt_id, draw(FILLED), draw(FILLED), draw(marks), draw(extras))
         for response_id, prompt_id in zip(response_ids, owners, strict=True)
     )
     return Pool({prompt_id: draw(prompts(prompt_id)) for prompt_id in ids}, responses)
@@ -712,21 +571,7 @@ def exact(pool):
 def test_saved_pool_reads_back_equal(tmp_path_factory, suffix, pool):
     path = tmp_path_factory.mktemp("pool") / f"pool.{suffix}"
     save_pool(pool, path)
-    again = load_pool(path)
-    assert again == pool
-    assert exact(again) == exact(pool)
-
-
-@settings(max_examples=30, deadline=None)
-@given(pool=pools())
-def test_frame_of_text_prompts_reads_back_equal(pool):
-    texts = {i: replace(p, messages=p.messages[-1:]) for i, p in pool.prompts.items()}
-    stated = [
-        replace(r, extra={n: v for n, v in r.extra.items() if v is not None})
-        for r in pool.responses
-    ]
-    pool = Pool(texts, tuple(stated))
-    assert exact(load_pool(pool_frame(pool))) == exact(pool)
+    assert exact(load_pool(path)) == exact(pool)
 
 
 def test_saved_jsonl_is_readable_text(tmp_path):
@@ -769,11 +614,6 @@ def test_saved_parquet_has_plain_columns_where_it_can(tmp_path):
     assert load_pool(tmp_path / "pool.parquet") == pool
 
 
-def test_counts_of_what_was_left_out_are_not_saved(tmp_path):
-    save_pool(replace(two_prompt_pool(), left_out={"blank line": 2}), tmp_path / "pool.jsonl")
-    assert load_pool(tmp_path / "pool.jsonl").left_out == {}
-
-
 def with_fifth(**changes):
     pool = two_prompt_pool()
     fifth = replace(Response("b2", "b", "ada", "3/4"), **changes)
@@ -790,7 +630,6 @@ def with_fifth(**changes):
         (with_fifth(text=" "), ["response 5: field 'response' is empty"]),
         (with_fifth(text="\udc00"), ["response 5: field 'response': lone surrogate"]),
         (with_fifth(extra={"teacher": "x"}), ["'b2'", "'teacher'", "rename"]),
-        (with_fifth(extra={"messages": []}), ["'b2'", "'messages'", "rename"]),
         (with_fifth(extra={"x": b"raw"}), ["response 5: field 'x': bytes"]),
     ],
 )
@@ -816,26 +655,32 @@ def read_lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-CHAT = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Hi"},
-    {"role": "assistant", "content": "Hello."},
-    {"role": "user", "content": "Is 7 prime?"},
-]
 B1 = {"prompt_id": "b", "response_id": "b1", "teacher": "cyd"}
 A2 = {"prompt_id": "a", "response_id": "a2", "teacher": "bob"}
+ASKED = [{"role": "user", "content": "Add ½ and ¼."}]
+ANSWERED = [{"role": "assistant", "content": "¾\n\nDone."}]
+YES = [{"role": "assistant", "content": "Yes."}]
 
 
-def test_messages_format(tmp_path):
+@pytest.mark.parametrize(
+    ("fmt", "records"),
+    [
+        ("messages", [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]),
+        (
+            "prompt-completion",
+            [
+                {"prompt": ASKED, "completion": ANSWERED} | B1,
+                {"prompt": CHAT, "completion": YES} | A2,
+            ],
+        ),
+    ],
+)
+def test_formats_of_json_lines(tmp_path, fmt, records):
     path = tmp_path / "new" / "train.jsonl"
-    write_training(two_prompt_pool(), ["b1", "a2"], path, "messages")
-    asked = {"role": "user", "content": "Add ½ and ¼."}
-    assert read_lines(path) == [
-        {"messages": [asked, {"role": "assistant", "content": "¾\n\nDone."}]} | B1,
-        {"messages": [*CHAT, {"role": "assistant", "content": "Yes."}]} | A2,
-    ]
+    write_training(two_prompt_pool(), pd.Series(["b1", "a2"], [3, 1]), path, fmt)
+    assert read_lines(path) == records
     assert "½" in path.read_text(encoding="utf-8")
-    assert pa_json.read_json(path).column_names == ["messages", *B1]
+    assert pa_json.read_json(path).column_names == list(records[0])
 
 
 def test_messages_format_is_a_pool_too(tmp_path):
@@ -843,26 +688,9 @@ def test_messages_format_is_a_pool_too(tmp_path):
     ids = [response.response_id for response in pool.responses]
     write_training(pool, ids, tmp_path / "train.jsonl", "messages")
     again = load_pool(tmp_path / "train.jsonl")
-    assert [(r.response_id, r.prompt_id, r.teacher, r.text) for r in again.responses] == [
-        (r.response_id, r.prompt_id, r.teacher, r.text) for r in pool.responses
-    ]
-    assert [p.messages for p in again.prompts.values()] == [
-        p.messages for p in pool.prompts.values()
-    ]
-
-
-def test_prompt_completion_format(tmp_path):
-    path = tmp_path / "train.jsonl"
-    write_training(two_prompt_pool(), ["b1", "a2"], path, "prompt-completion")
-    assert read_lines(path) == [
-        {
-            "prompt": [{"role": "user", "content": "Add ½ and ¼."}],
-            "completion": [{"role": "assistant", "content": "¾\n\nDone."}],
-        }
-        | B1,
-        {"prompt": CHAT, "completion": [{"role": "assistant", "content": "Yes."}]} | A2,
-    ]
-    assert pa_json.read_json(path).column_names == ["prompt", "completion", *B1]
+    plain = [replace(response, correct=None, extra={}) for response in pool.responses]
+    assert list(again.responses) == plain
+    assert again.prompts == {i: replace(p, answer=None) for i, p in pool.prompts.items()}
 
 
 @pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
@@ -879,25 +707,18 @@ def test_llamafactory_format(tmp_path):
     folder = tmp_path / "data"
     assert sorted(path.name for path in folder.iterdir()) == ["dataset_info.json", "train.json"]
     info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
-    entry = info.pop("train")
-    assert info == {}
-    assert entry == {
-        "file_name": "train.json",
-        "formatting": "sharegpt",
-        "columns": {"messages": "messages"},
-        "tags": {
-            "role_tag": "role",
-            "content_tag": "content",
-            "user_tag": "user",
-            "assistant_tag": "assistant",
-            "system_tag": "system",
-        },
+    tags = ("role", "content", "user", "assistant", "system")
+    assert info == {
+        "train": {
+            "file_name": "train.json",
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages"},
+            "tags": {f"{tag}_tag": tag for tag in tags},
+        }
     }
-    text = (folder / entry["file_name"]).read_text(encoding="utf-8")
-    rows = json.loads(text)
+    text = (folder / "train.json").read_text(encoding="utf-8")
     assert "½" in text
-    assert rows[1] == {"messages": [*CHAT, {"role": "assistant", "content": "Yes."}]} | A2
-    assert [row["response_id"] for row in rows] == ["b1", "a2"]
+    assert json.loads(text) == [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]
 
 
 def test_llamafactory_entry_joins_the_others(tmp_path):
@@ -908,9 +729,9 @@ def test_llamafactory_entry_joins_the_others(tmp_path):
         write_training(two_prompt_pool(), ids, tmp_path, "llamafactory")
     info = json.loads(info_path.read_text(encoding="utf-8"))
     assert list(info) == ["zürich", "train2", "train"]
-    assert {name: info[name] for name in others} == others
-    rows = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))
-    assert [row["response_id"] for row in rows] == ["b1"]
+    assert others.items() <= info.items()
+    (row,) = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))
+    assert row["response_id"] == "b1"
 
 
 @pytest.mark.parametrize(
@@ -933,21 +754,13 @@ def test_llamafactory_info_that_cannot_be_extended_stays(tmp_path, content, frag
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(
-    "roles",
-    [
-        ["user", "user"],
-        ["assistant", "user"],
-        ["system", "system", "user"],
-        ["user", "system", "user"],
-    ],
-)
+@pytest.mark.parametrize("roles", ["user user", "assistant user", "system system user"])
 def test_llamafactory_refuses_chats_it_would_skip(tmp_path, roles):
-    chat = [{"role": role, "content": "x"} for role in roles]
+    chat = [{"role": role, "content": "x"} for role in roles.split()]
     pool = load_pool([GOOD | {"prompt": chat, "response_id": "r"}])
     with pytest.raises(InputError) as error:
         write_training(pool, ["r"], tmp_path / "out", "llamafactory")
-    check_message(error, "'p1'", ", ".join(roles))
+    check_message(error, "'p1'", roles.replace(" ", ", "))
     assert list(tmp_path.iterdir()) == []
     write_training(pool, ["r"], tmp_path / "out.jsonl", "messages")
 
@@ -982,76 +795,6 @@ def test_training_file_where_a_folder_is_and_the_other_way_round(tmp_path):
     assert path.read_bytes() == b"before"
 
 
-def test_ids_may_come_from_a_frame_column(tmp_path):
-    pool = two_prompt_pool()
-    frame = pool_frame(pool)
-    write_training(pool, frame["response_id"].iloc[[3, 0]], tmp_path / "t.jsonl", "messages")
-    assert [row["response_id"] for row in read_lines(tmp_path / "t.jsonl")] == ["b1", "a1"]
-
-
-# --- Atomic writes -----------------------------------------------------------------------------
-
-
-def test_atomic_path_replaces_on_success(tmp_path):
-    path = tmp_path / "deep" / "er" / "file.txt"
-    for content in ("first", "second"):
-        with atomic_path(path) as temporary:
-            assert temporary.parent == path.parent
-            assert temporary.suffix == ".tmp"
-            temporary.write_text(content)
-        assert path.read_text() == content
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_atomic_path_changes_nothing_on_an_exception(tmp_path, error):
-    path = tmp_path / "file.txt"
-    path.write_text("before")
-    with pytest.raises(error), atomic_path(str(path)) as temporary:
-        temporary.write_text("half")
-        raise error
-    assert path.read_text() == "before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_atomic_paths_of_one_target_differ(tmp_path):
-    with atomic_path(tmp_path / "f") as one, atomic_path(tmp_path / "f") as two:
-        assert one != two
-        assert str(os.getpid()) in one.name
-        one.write_text("outer")
-        two.write_text("inner")
-    assert (tmp_path / "f").read_text() == "outer"
-
-
-def test_atomic_path_takes_the_longest_file_name(tmp_path):
-    path = tmp_path / ("é" * 127)
-    with atomic_path(path) as temporary:
-        temporary.write_text("x")
-    assert path.read_text() == "x"
-
-
-def test_atomic_path_follows_symbolic_links(tmp_path):
-    target = tmp_path / "real" / "file.txt"
-    target.parent.mkdir()
-    link = tmp_path / "link.txt"
-    link.symlink_to(target)
-    with atomic_path(link) as temporary:
-        temporary.write_text("x")
-    assert link.is_symlink()
-    assert target.read_text() == "x"
-
-
-def test_atomic_path_refuses_folders_devices_and_files_as_folders(tmp_path):
-    write(tmp_path / "file", b"x")
-    for path, fragment in (
-        (tmp_path, "not a regular file"),
-        (Path(os.devnull), "not a regular file"),
-        (tmp_path / "file" / "sub", "cannot make its folder"),
-    ):
-        with pytest.raises(InputError, match=fragment), atomic_path(path):
-            raise AssertionError("not reached")
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
 def test_reading_holds_about_one_copy(tmp_path):
     path = tmp_path / "pool.jsonl"
@@ -1068,3 +811,53 @@ def test_reading_holds_about_one_copy(tmp_path):
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
     assert int(run.stdout) * 1024 < 1.5 * path.stat().st_size
+
+
+# --- Prompts -----------------------------------------------------------------------------------
+
+PROMPTS = [
+    {"prompt_id": "a", "prompt": "3 + 4?", "answer": 7},
+    {"prompt_id": "b", "prompt": [USER], "level": 3},
+]
+READ = [Prompt("a", (Message("user", "3 + 4?"),), "7"), Prompt("b", (Message(**USER),))]
+
+
+def test_prompts_of_json_lines_and_parquet(tmp_path):
+    assert load_prompts(write(tmp_path / "p.jsonl", jsonl(*PROMPTS))) == READ
+    first = PROMPTS[0] | {"prompt": [USER | {"content": "3 + 4?"}]}
+    pd.DataFrame([first, PROMPTS[1]]).to_parquet(tmp_path / "p.parquet")
+    assert load_prompts(tmp_path / "p.parquet") == READ
+
+
+def test_the_prompts_of_a_pool(tmp_path):
+    rows = [record | {"teacher": t, "response": t} for t in "AB" for record in PROMPTS]
+    assert load_prompts(write(tmp_path / "pool.jsonl", jsonl(*rows))) == READ
+    save_pool(load_pool(tmp_path / "pool.jsonl"), tmp_path / "pool.parquet")
+    assert load_prompts(tmp_path / "pool.parquet") == READ
+    path = write(tmp_path / "chat.jsonl", jsonl({"messages": [USER, REPLY]}))
+    assert [prompt.messages for prompt in load_prompts(path)] == [READ[1].messages]
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([PROMPTS[0]] * 2, r"line 2: prompt_id 'a' is already taken by line 1"),
+        ([{"prompt": "Why?"}], r"p.jsonl, line 1: field 'prompt_id' is missing"),
+        ([PROMPTS[0], [1]], r"line 2: must be an object"),
+        (
+            [PROMPTS[0] | {"teacher": "A", "response": "7", "answer": n} for n in (7, 8)],
+            r"line 2: field 'answer' is '8', but '7' in line 1 for the same prompt_id 'a'",
+        ),
+        ([], "no prompts"),
+    ],
+)
+def test_prompts_that_cannot_be_used(records, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        load_prompts(write(tmp_path / "p.jsonl", jsonl(*records)))
+
+
+def test_prompts_in_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match="broken or not a Parquet file"):
+        load_prompts(write(tmp_path / "p.parquet", b"PAR1 no"))
+    with pytest.raises(InputError, match=r"p\.csv, line 1: invalid JSON"):
+        load_prompts(write(tmp_path / "p.csv", b"prompt_id,prompt"))
