@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
 from lalp.cli import options
 from lalp.cli.printing import print_pool, print_result, say
@@ -14,7 +14,7 @@ from lalp.pools.pool import pool_summary
 from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import TRAINING_FORMATS, save_pool, write_training
 
-app = typer.Typer()
+app = Typer()
 
 
 @app.command()
@@ -26,9 +26,9 @@ def check(pool: options.PoolFile, as_json: options.AsJson = False) -> None:
 
 @app.command()
 def unsolved(
-    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="As for lalp sample.")],
-    pools: Annotated[list[str], typer.Argument(metavar="POOL...", help="Responses to them.")],
-    out: Annotated[Path, typer.Option(help="JSONL to write; an empty file if all are solved.")],
+    prompts: Annotated[str, Argument(metavar="PROMPTS", help="As for lalp sample.")],
+    pools: Annotated[list[str], Argument(metavar="POOL...", help="Responses to them.")],
+    out: Annotated[Path, Option(help="JSONL to write; an empty file if all are solved.")],
 ) -> None:
     """Write the prompts that no response of the pools is known to solve, to sample them again."""
     asked = load_prompts(prompts)
@@ -39,19 +39,19 @@ def unsolved(
 
 @app.command()
 def merge(
-    pools: Annotated[list[str], typer.Argument(metavar="POOL...", help="JSONL or Parquet.")],
-    out: Annotated[Path, typer.Option(help="File to write (a folder for llamafactory).")],
+    pools: Annotated[list[str], Argument(metavar="POOL...", help="JSONL or Parquet.")],
+    out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
     only_correct: Annotated[
-        bool, typer.Option("--only-correct", help="Keep responses known to be correct.")
+        bool, Option("--only-correct", help="Keep responses known to be correct.")
     ] = False,
     per_teacher: Annotated[
-        int | None, typer.Option(min=1, help="Keep the first N of each teacher to a prompt.")
+        int | None, Option(min=1, help="Keep the first N of each teacher to a prompt.")
     ] = None,
     min_teachers: Annotated[
-        int, typer.Option(min=1, help="Keep prompts with kept responses of so many teachers.")
+        int, Option(min=1, help="Keep prompts with kept responses of so many teachers.")
     ] = 1,
     fmt: Annotated[
-        str, typer.Option("--format", help="pool, " + ", ".join(TRAINING_FORMATS) + ".")
+        str, Option("--format", help="pool, " + ", ".join(TRAINING_FORMATS) + ".")
     ] = "pool",
     as_json: options.AsJson = False,
 ) -> None:

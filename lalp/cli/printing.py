@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
 from typer import echo
 
 if TYPE_CHECKING:
@@ -27,22 +27,16 @@ def say(message: str) -> None:
 def print_result(value: Any, as_json: bool, for_people: Callable[[], None]) -> None:
     """Print a command's result on standard output: as JSON, or by what prints it for people."""
     if as_json:
-        echo(json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False))
+        # Not json.dumps: it has no way to write NaN, which means not known, as null.
+        text = to_json(value, indent=1, inf_nan_mode="null", fallback=_plain)
+        echo(text.decode())
     else:
         for_people()
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON holds: tables as lists of rows, numpy numbers as numbers, NaN as null."""
-    if hasattr(value, "to_dict"):
-        value = value.to_dict("records")
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and value != value else value
+    """A table as the list of its rows, a number of numpy as one of Python."""
+    return value.to_dict("records") if hasattr(value, "to_dict") else value.item()
 
 
 # --- For people --------------------------------------------------------------------------------
@@ -74,6 +68,11 @@ def print_pool(summary: Mapping[str, Any]) -> None:
 def print_cost(cost: Mapping[str, Any]) -> None:
     """What `plan_scoring` expects."""
     gain = cost["flops_per_step_loop"] / max(cost["flops"], 1.0)
+    seconds = cost["seconds"]
+    if seconds < 90:
+        duration = f"{seconds:.0f} s"
+    else:
+        duration = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
     echo(
         f"{cost['num_responses']:,} responses, {cost['num_steps']:,} steps, "
         f"{cost['response_tokens']:,} response tokens\n"
@@ -81,17 +80,11 @@ def print_cost(cost: Mapping[str, Any]) -> None:
         f"longest row {cost['longest_row']:,}\n"
         f"{cost['flops'] / 1e12:,.2f} TFLOP ({gain:.1f} times fewer than one pass per step "
         "and window)\n"
-        f"about {_duration(cost['seconds'])} on this machine ({cost['device']}, {cost['dtype']})\n"
+        f"about {duration} on this machine ({cost['device']}, {cost['dtype']})\n"
         f"about {cost['memory_bytes'] / 2**30:.1f} GiB of memory at most"
     )
     if cost["too_long"]:
         echo(f"{cost['too_long']} responses exceed the student's positions: no GALP")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_teachers(

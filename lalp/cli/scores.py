@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option, Typer
 
 from lalp.cli import options
 from lalp.cli.printing import print_cost, print_result, print_selection, print_teachers, say
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # What needs torch is imported where it is used: that takes seconds, `lalp check` should not.
-app = typer.Typer()
+app = Typer()
 
 
 @app.command()
 def segment(
     pool: options.PoolFile,
-    out: Annotated[Path, typer.Option(help="JSONL to write: one response a line.")],
+    out: Annotated[Path, Option(help="JSONL to write: one response a line.")],
     splitter: Annotated[
         str,
-        typer.Option(
+        Option(
             help="sentences, paragraphs, semantic, llm, 32t (chunks of that many student tokens), "
             "or a steps file to check."
         ),
     ] = "sentences",
     student: Annotated[
-        str, typer.Option(help="Whose tokens 32t counts: as for lalp score.")
+        str, Option(help="Whose tokens 32t counts: as for lalp score.")
     ] = "smollm2-135m",
     llm_url: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
         ),
     ] = None,
-    llm_model: Annotated[str | None, typer.Option(help="The model's name there.")] = None,
+    llm_model: Annotated[str | None, Option(help="The model's name there.")] = None,
     llm_instruction: Annotated[
-        str | None, typer.Option(help="Text file with {solution} (and {problem}) to send instead.")
+        str | None, Option(help="Text file with {solution} (and {problem}) to send instead.")
     ] = None,
-    llm_concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 16,
-    llm_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 600,
+    llm_concurrency: Annotated[int, Option(min=1, help="Requests at once.")] = 16,
+    llm_timeout: Annotated[float, Option(min=0.1, help="Seconds for one answer.")] = 600,
     as_json: options.AsJson = False,
 ) -> None:
     """Cut every response into steps, as [start, end) character offsets."""
@@ -60,15 +60,10 @@ def segment(
     if splitter == "llm":
         from lalp.steps.llm import INSTRUCTION, load_instruction, split_with_llm
 
-        result = split_with_llm(
-            loaded,
-            llm_url,
-            llm_model,
-            instruction=load_instruction(llm_instruction) if llm_instruction else INSTRUCTION,
-            concurrency=llm_concurrency,
-            timeout=llm_timeout,
-        )
-        steps, fallbacks = result.steps, result.fallbacks
+        instruction = load_instruction(llm_instruction) if llm_instruction else INSTRUCTION
+        limits = {"concurrency": llm_concurrency, "timeout": llm_timeout}
+        cut = split_with_llm(loaded, llm_url, llm_model, instruction=instruction, **limits)
+        steps, fallbacks = cut.steps, cut.fallbacks
     else:
         tokenizer = None
         if chunk_size(splitter):
@@ -101,26 +96,21 @@ def plan(
     loaded = load_pool(pool)
     from lalp.scoring.costs import plan_scoring
 
-    cost = plan_scoring(
-        loaded,
-        student,
-        windows or ["4"],
-        splitter=splitter,
-        trust_remote_code=trust_remote_code,
-    ).as_dict()
+    settings = {"splitter": splitter, "trust_remote_code": trust_remote_code}
+    cost = plan_scoring(loaded, student, windows or ["4"], **settings).as_dict()
     print_result(cost, as_json, lambda: print_cost(cost))
 
 
 @app.command()
 def score(
     pool: options.PoolFile,
-    out: Annotated[Path, typer.Option(help="Parquet to write: one row per response.")],
+    out: Annotated[Path, Option(help="Parquet to write: one row per response.")],
     student: options.StudentName = "smollm2-135m",
     windows: options.Windows = None,
     splitter: options.Splitter = "sentences",
-    tokens: Annotated[bool, typer.Option(help="Keep per-token log-probabilities.")] = False,
+    tokens: Annotated[bool, Option(help="Keep per-token log-probabilities.")] = False,
     store: Annotated[
-        Path | None, typer.Option(help="Where finished prompts are kept (build/scores).")
+        Path | None, Option(help="Where finished prompts are kept (build/scores).")
     ] = None,
     device: options.Device = None,
     trust_remote_code: options.TrustCode = False,
@@ -128,10 +118,7 @@ def score(
     as_json: options.AsJson = False,
 ) -> None:
     """Score every response by GALP and by LALP at each window; a killed run goes on."""
-    if out.suffix != ".parquet" or out.is_dir():
-        raise InputError(
-            f"--out {out}: scores are written as Parquet: give a name in .parquet, no folder"
-        )
+    options.check_out(out, "scores are written as Parquet", ".parquet")
     loaded = load_pool(pool)
     from lalp.scoring import run
     from lalp.scoring.table import write_scores
@@ -153,10 +140,8 @@ def score(
     print_result(result, as_json, lambda: None)
     say(f"{len(frame)} responses scored: {out}")
     if len(reasons):
-        say(
-            f"{len(reasons)} of them lack a score, for example {reasons.index[0]}: "
-            f"{reasons.iloc[0]}"
-        )
+        example = f"{reasons.index[0]}: {reasons.iloc[0]}"
+        say(f"{len(reasons)} of them lack a score, for example {example}")
 
 
 @app.command()
@@ -191,24 +176,22 @@ def select(
     scores: options.ScoresFile,
     rule: Annotated[
         str,
-        typer.Option(
+        Option(
             help="random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, "
             "lalp-tail, rsr."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="File to write (a folder for llamafactory).")],
-    window: Annotated[str | None, typer.Option(help="Window of lalp and hybrid rules.")] = None,
-    fmt: Annotated[
-        str, typer.Option("--format", help=", ".join(TRAINING_FORMATS) + ".")
-    ] = "messages",
+    out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
+    window: Annotated[str | None, Option(help="Window of lalp and hybrid rules.")] = None,
+    fmt: Annotated[str, Option("--format", help=", ".join(TRAINING_FORMATS) + ".")] = "messages",
     like: Annotated[
         str | None,
-        typer.Option(help="With --rule random: take as many responses per teacher as this rule."),
+        Option(help="With --rule random: take as many responses per teacher as this rule."),
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="Choose among its responses only.")] = None,
-    tie: Annotated[str, typer.Option(help="Of equal scores: first, shortest or random.")] = "first",
+    teacher: Annotated[str | None, Option(help="Choose among its responses only.")] = None,
+    tie: Annotated[str, Option(help="Of equal scores: first, shortest or random.")] = "first",
     skip_unscored: Annotated[
-        bool, typer.Option(help="Leave out responses without a score instead of stopping.")
+        bool, Option(help="Leave out responses without a score instead of stopping.")
     ] = False,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -242,10 +225,10 @@ def select(
 @app.command()
 def show(
     scores: options.ScoresFile,
-    response_id: Annotated[str, typer.Option(help="The response to show.")],
-    out: Annotated[Path, typer.Option(help="HTML page to write.")],
+    response_id: Annotated[str, Option(help="The response to show.")],
+    out: Annotated[Path, Option(help="HTML page to write.")],
     window: Annotated[
-        str | None, typer.Option(help="Local window; needed if the table holds several.")
+        str | None, Option(help="Local window; needed if the table holds several.")
     ] = None,
 ) -> None:
     """Draw one response as a heat map: what each token gains from context outside the window."""

@@ -148,7 +148,10 @@ def test_the_system_prompt_is_the_papers_one_of_ones_own_or_none(lalp, prompts, 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--out", "pool.csv"], "--out pool.csv: give a name in .jsonl or .parquet"),
+        (
+            ["--out", "pool.csv"],
+            "--out pool.csv: a pool is JSONL or Parquet: give a name in .jsonl or .parquet",
+        ),
         (["--preset", "table6"], "unknown preset 'table6': use table5-greedy, table5-sampled"),
         (["--num-samples", "4"], "all would be the same"),
         (["--temperature", "-1"], "temperature is -1.0"),
