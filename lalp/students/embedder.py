@@ -1,15 +1,15 @@
 """Sentence embeddings: load an embedder, embed texts, and keep what was embedded.
 
 Vectors have unit length, so that a product of two is their cosine. An embedder reads the first few
-hundred tokens of a text and silently drops the rest. `Embedded` reports how many it drops, and
-`chunk_mean` embeds such a text by pieces that together hold all of it.
+hundred tokens of a text and silently drops the rest; ``chunk_mean`` embeds such a text by pieces
+that together hold all of it.
 """
 
 from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -56,17 +56,6 @@ class Embedded:
     num_tokens: Int[np.ndarray, "texts"]
     limit: int
 
-    @property
-    def num_cut(self) -> int:
-        """Texts longer than the embedder's input."""
-        return int((self.num_tokens > self.limit).sum())
-
-    @property
-    def share_lost(self) -> float:
-        """Share of all tokens that lie beyond the embedder's input; 0 if there are none."""
-        lost = np.maximum(self.num_tokens - self.limit, 0).sum()
-        return float(lost / max(self.num_tokens.sum(), 1))
-
 
 def load_embedder(name: str = PACKAGED_EMBEDDER) -> SentenceTransformer:
     """Load a sentence embedder, on a GPU where there is one; code that comes with it never runs.
@@ -77,23 +66,20 @@ def load_embedder(name: str = PACKAGED_EMBEDDER) -> SentenceTransformer:
     Raises:
         InputError: If nothing loads under that name.
     """
-    source = locate_embedder(name)
+    source = _locate(name)
     with unreadable("embedder", name, _ADVICE):
         from sentence_transformers import SentenceTransformer
 
         return SentenceTransformer(source, trust_remote_code=False).eval()
 
 
-def locate_embedder(name: str) -> str:
-    """Folder or hub id to load ``name`` from.
-
-    Raises:
-        InputError: If a path is given and no embedder is there.
-    """
+def _locate(name: str) -> str:
+    """Folder or hub id to load ``name`` from; a path where no embedder is is refused."""
     if name == PACKAGED_EMBEDDER:
         return str(embedder_path())
     folder = find_folder("embedder", name)
     if folder and not (folder / "modules.json").is_file():
+        # The library would make an embedder of any model by taking means, with a warning only.
         raise InputError(
             f"embedder {name!r}: the folder holds no modules.json, so it is no "
             "sentence-transformers model: give one that SentenceTransformer.save wrote"
@@ -107,13 +93,13 @@ def embedder_revision(name: str) -> str:
     Raises:
         InputError: If there is no such embedder.
     """
-    source = Path(locate_embedder(name))
-    if not source.is_dir():
-        from transformers import AutoConfig
+    source = Path(_locate(name))
+    if source.is_dir():
+        return folder_digest(source, _CONTENT, deep=True)
+    from transformers import AutoConfig
 
-        with unreadable("embedder", name, _ADVICE):
-            return AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash
-    return folder_digest(source, _CONTENT, deep=True)
+    with unreadable("embedder", name, _ADVICE):
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash
 
 
 def embed_texts(
@@ -121,11 +107,9 @@ def embed_texts(
 ) -> Float[np.ndarray, "texts dim"]:
     """Embed texts as vectors of unit length.
 
-    Equal texts are embedded once; texts of about the same length go through the model together.
-
     Args:
         embedder: From `load_embedder`.
-        texts: Any texts, also empty ones.
+        texts: Equal ones are embedded once.
         chunk_mean: Embed a text that is longer than the embedder's input by pieces of about equal
             length and take the mean of their vectors, weighted by their tokens. Without it, what
             exceeds the input is dropped.
@@ -187,10 +171,9 @@ def normalize_rows(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, 
 
 def count_tokens(embedder: SentenceTransformer, texts: Sequence[str]) -> Int[np.ndarray, "texts"]:
     """Tokens of each whole text, without special tokens, however many the embedder would read."""
-    if not len(texts):
-        return np.zeros(0, dtype=np.int64)
-    encoded = _encode(embedder, list(texts))
-    return np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
+    # The tokenizer refuses an empty list.
+    ids = _encode(embedder, list(texts))["input_ids"] if len(texts) else []
+    return np.array([len(each) for each in ids], dtype=np.int64)
 
 
 def input_limit(embedder: SentenceTransformer) -> int:
@@ -220,40 +203,37 @@ def load_embeddings(
     # The texts' order is part of the key, so that nothing needs to be looked up one by one.
     key = digest([_CODE, embedder_revision(name), chunk_mean, list(texts)], length=32)
     path = (folder or build_dir() / "embeddings") / f"{key}.npz"
-    kept = _read_embedded(path, len(texts))
-    if kept is None:
-        embedder = load_embedder(name)
-        vectors = embed_texts(embedder, texts, chunk_mean=chunk_mean)
-        kept = Embedded(vectors, count_tokens(embedder, texts), input_limit(embedder))
-        # An open file, because numpy would add a suffix to a path.
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, vectors=kept.vectors, num_tokens=kept.num_tokens, limit=kept.limit)
-    return kept
-
-
-def _read_embedded(path: Path, num_texts: int) -> Embedded | None:
-    """What the file holds; None if there is no such file, or a damaged one."""
-    if not path.is_file():
-        return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
             kept = Embedded(arrays["vectors"], arrays["num_tokens"], int(arrays["limit"]))
-        if len(kept.vectors) != num_texts or len(kept.num_tokens) != num_texts:
-            raise ValueError("it holds another number of texts")
+        if len(kept.vectors) == len(kept.num_tokens) == len(texts):
+            return kept
+        log.warning("%s: damaged (it holds another number of texts); embedding anew", path)
+    except FileNotFoundError:
+        pass
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         log.warning("%s: damaged (%s); embedding anew", path, error)
-        return None
-    return kept
+    embedder = load_embedder(name)
+    vectors = embed_texts(embedder, texts, chunk_mean=chunk_mean)
+    made = Embedded(vectors, count_tokens(embedder, texts), input_limit(embedder))
+    # An open file, because numpy would add a suffix to a path.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **vars(made))
+    return made
 
 
 def _embed_in_batches(
     embedder: SentenceTransformer, texts: Sequence[str], lengths: Int[np.ndarray, "texts"]
 ) -> Float[np.ndarray, "texts dim"]:
-    """Embed texts in batches of about equal lengths, the longest first."""
+    """Embed texts in batches of about equal lengths, so that padding adds little."""
     vectors = np.zeros((len(texts), embedder.get_embedding_dimension()), dtype=np.float32)
     # A GPU has more to do at once than the caches of a CPU hold.
     budget = _BATCH_TOKENS if embedder.device.type == "cpu" else 16 * _BATCH_TOKENS
-    for rows in _batches(np.minimum(lengths, input_limit(embedder)), budget):
+    sizes = np.minimum(lengths, input_limit(embedder)) + 2  # special tokens: two at least
+    # Longest first: what needs most memory fails at once, not at the end.
+    order = np.argsort(-sizes, kind="stable")
+    while len(order):
+        rows, order = np.split(order, [max(budget // int(sizes[order[0]]), 1)])
         vectors[rows] = embedder.encode(
             [texts[i] for i in rows],
             batch_size=len(rows),
@@ -261,18 +241,6 @@ def _embed_in_batches(
             show_progress_bar=False,
         )
     return vectors
-
-
-def _batches(lengths: Int[np.ndarray, "texts"], budget: int) -> Iterator[Int[np.ndarray, "batch"]]:
-    """Rows that go through the model together, so that padding adds little."""
-    # Longest first: what needs most memory fails at once, not at the end.
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        # Two special tokens at least.
-        size = max(budget // int(lengths[order[start]] + 2), 1)
-        yield order[start : start + size]
-        start += size
 
 
 def _encode(embedder: SentenceTransformer, texts: list[str], **options: bool) -> BatchEncoding:

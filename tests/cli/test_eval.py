@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -28,12 +29,10 @@ def data(tmp_path) -> Path:
     """Two benchmarks' files, whole and tiny, and a file of prompts."""
     folder = tmp_path / "data"
     folder.mkdir()
-    write(
-        folder / "amc.jsonl", [{"question": f"What is {i}?", "answer": float(i)} for i in range(40)]
-    )
-    choices = {f"Incorrect Answer {k}": f"wrong {k}" for k in (1, 2, 3)} | {
-        "Correct Answer": "right"
-    }
+    problems = [{"question": f"What is {i}?", "answer": float(i)} for i in range(40)]
+    write(folder / "amc.jsonl", problems)
+    choices = {f"Incorrect Answer {k}": f"wrong {k}" for k in (1, 2, 3)}
+    choices["Correct Answer"] = "right"
     write(folder / "gpqa.jsonl", [{"Question": f"Which is {i}?"} | choices for i in range(3)])
     write(tmp_path / "mine.jsonl", [{"problem": "What is 1 + 1?", "answer": 2}])
     return folder
@@ -52,9 +51,11 @@ def test_eval_and_compare(lalp, model, data, tmp_path):
     done = lalp("eval", "--model", model, *names, "--out", out, *FAST)
     assert done.code == 0, done.err
     assert done.err.endswith(f"lalp: 41 samples graded: {out}\n")
-    lines = done.out.splitlines()
-    assert [line.split("]  ")[1].split(":")[0] for line in lines] == ["AMC", "mine", "AVG"]
-    assert "40 problems, " in lines[0]
+    assert re.findall(r"\]  (\w+): (\d*)", done.out) == [
+        ("AMC", "40"),
+        ("mine", "1"),
+        ("AVG", "41"),
+    ]
 
     results = load_results(out)
     assert tuple(results.columns) == COLUMNS
@@ -76,11 +77,7 @@ def test_eval_and_compare(lalp, model, data, tmp_path):
 
     done = lalp("compare", out, sampled)
     assert done.code == 0, done.err
-    assert [line.split("]  ")[1].split(":")[0] for line in done.out.splitlines()] == [
-        "AMC",
-        "mine",
-        "AVG",
-    ]
+    assert re.findall(r"\]  (\w+):", done.out) == ["AMC", "mine", "AVG"]
     comparison = json.loads(lalp("compare", out, sampled, "--json").out)["comparison"]
     assert comparison[0]["p_value"] is None
     assert json.loads(lalp("compare", out, out, "--json").out)["comparison"][0]["p_value"] == 1
@@ -88,12 +85,9 @@ def test_eval_and_compare(lalp, model, data, tmp_path):
 
 def test_choices_are_graded_by_their_letter(lalp, model, data, tmp_path):
     out = tmp_path / "r.parquet"
-    names = ("--benchmark", "gpqa_diamond", "--data", data)
-    done = lalp("eval", "--model", model, *names, "--out", out, *FAST)
-    assert done.code == 2
-    assert "3 problems, but GPQA has 198" in done.err
-    assert not out.exists()
-    done = lalp("eval", "--model", model, *names, "--out", out, "--allow-count", *FAST)
+    command = ["eval", "--model", model, "--benchmark", "gpqa_diamond", "--data", data, *FAST]
+    assert "3 problems, but GPQA has 198" in lalp(*command, "--out", out).err
+    done = lalp(*command, "--out", out, "--allow-count")
     assert done.code == 0, done.err
     assert load_results(out)["answer"].isin(list("ABCD")).all()
 
@@ -123,7 +117,7 @@ def test_bad_input_is_one_line(lalp, model, data, tmp_path, arguments, message):
     out = tmp_path / "r.parquet"
     done = lalp("eval", "--model", model, *arguments, "--data", data, "--out", out, "--quiet")
     assert done.code == 2
-    assert done.err.startswith(f"lalp: {message}") or message in done.err
+    assert message in done.err
     assert done.err.count("\n") == 1
     assert not out.exists()
 
@@ -155,13 +149,8 @@ def test_compare_refuses_other_problems(lalp, tmp_path):
 def command(tokenizer, data, tmp_path) -> list[str]:
     """`lalp eval` that takes some seconds, by a model that is large for a tiny one."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=400,
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-    )
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=400, num_hidden_layers=3, **sizes)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     options = ["--benchmark", "amc23", "--data", str(data), "--max-tokens", "40", "--quiet"]

@@ -55,12 +55,10 @@ def test_a_pool_is_written_and_a_second_run_computes_nothing(lalp, model, prompt
         f"{prompt}/Tiny-1B/{n}" for prompt in ("sum", "product", "free") for n in (0, 1)
     ]
     for response in pool.responses:
-        extra = response.extra
-        assert set(extra) == {"sample", "num_tokens", "truncated"}
-        assert 1 <= extra["num_tokens"] <= 9
-        unknown = response.prompt_id == "free" and not extra["truncated"]
+        assert set(response.extra) == {"sample", "num_tokens", "truncated"}
+        assert 1 <= response.extra["num_tokens"] <= 9
+        unknown = response.prompt_id == "free" and not response.extra["truncated"]
         assert response.correct is (None if unknown else False)
-    assert pool.prompts["sum"].answer == "7"
     assert [m.role for m in pool.prompts["sum"].messages] == ["user"]
     summary = json.loads(first.out)
     assert (summary["num_prompts"], summary["num_samples"]) == (3, 6)

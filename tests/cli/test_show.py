@@ -25,10 +25,9 @@ def tables(tokenizer, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("show")
     student, pool = build_student("llama", tokenizer), load_pool(RECORDS)
     kinds = {"one": (["0"], True), "two": (["0", "1"], True), "bare": (["0"], False)}
-    for name, (windows, tokens) in kinds.items():
-        frame = score(
-            pool, student, windows, with_tokens=tokens, store=folder / "s", progress=False
-        )
+    options = {"store": folder / "shards", "progress": False}
+    for name, (windows, with_tokens) in kinds.items():
+        frame = score(pool, student, windows, with_tokens=with_tokens, **options)
         write_scores(frame, pool, folder / f"{name}.parquet")
     return {name: folder / f"{name}.parquet" for name in kinds}
 
@@ -43,8 +42,7 @@ def test_a_page_is_written(lalp, tables, tmp_path):
 
 def test_a_window_is_chosen(lalp, tables, tmp_path):
     out = tmp_path / "page.html"
-    done = lalp("show", tables["two"], "--response-id", "p1/Ada/0", "--window", "1", "--out", out)
-    assert done.code == 0
+    lalp("show", tables["two"], "--response-id", "p1/Ada/0", "--window", "1", "--out", out)
     assert "(window 1)" in out.read_text(encoding="utf-8")
 
 
@@ -61,11 +59,8 @@ def test_what_cannot_be_shown_is_one_clear_line(lalp, tables, tmp_path, name, ar
     out = tmp_path / "page.html"
     done = lalp("show", tables[name], *arguments, "--out", out)
     assert done.code == 2
-    assert (
-        done.err.startswith(f"lalp: {tables[name]}: ")
-        and message in done.err
-        and done.err.count("\n") == 1
-    )
+    assert done.err.startswith(f"lalp: {tables[name]}: ")
+    assert message in done.err and done.err.count("\n") == 1
     assert not out.exists()
 
 

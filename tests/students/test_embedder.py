@@ -20,7 +20,6 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from lalp.errors import InputError
 from lalp.students import embedder as students_embedder
 from lalp.students.embedder import (
-    Embedded,
     count_tokens,
     cut_pieces,
     embed_texts,
@@ -52,18 +51,12 @@ def embedder_folder(tmp_path_factory) -> Path:
     pieces.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    names = {f"{token.lower()[1:-1]}_token": token for token in SPECIAL}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=pieces, **names)
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        initializer_range=0.5,
-    )
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "max_position_embeddings": 32, "vocab_size": len(vocabulary)}
+    config = BertConfig(**sizes, initializer_range=0.5)
     BertModel(config).eval().save_pretrained(folder / "bert")
     tokenizer.save_pretrained(folder / "bert")
     transformer = Transformer(str(folder / "bert"), max_seq_length=LIMIT + 2)
@@ -179,35 +172,23 @@ def test_rows_of_zeros_stay():
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0]], atol=1e-7)
 
 
-def test_what_truncation_drops_by_hand():
-    kept = Embedded(np.eye(3, dtype=np.float32), np.array([4, 10, 16]), 10)
-    assert kept.num_cut == 1
-    assert kept.share_lost == pytest.approx(6 / 30)
-    assert Embedded(np.zeros((0, 3), np.float32), np.zeros(0, int), 10).share_lost == 0
-
-
 # --- loading ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("/no/such/folder", "no such folder: check the path"),
-        ("./none", "no such folder"),
-        ("a/b/c", "no such folder"),
+        ("./none", "no such folder: check the path"),
         ("no-such-org/no-such-model", "cannot be loaded: .* Give all-minilm-l6-v2, a folder"),
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused(name, message):
     for load in (load_embedder, embedder_revision):
-        with pytest.raises(InputError, match=message) as caught:
+        with pytest.raises(InputError, match=f"^embedder '{name}'.* ?{message}.*$"):
             load(name)
-        assert repr(name) in str(caught.value)
-        assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_an_embedder_is_refused(embedder_folder):
-    # The library would make an embedder of any model by taking means, with a warning only.
     with pytest.raises(InputError, match=r"no modules\.json"):
         load_embedder(str(embedder_folder.parent / "bert"))
 
@@ -266,10 +247,6 @@ def test_a_damaged_file_is_made_anew(embedder_folder, tmp_path, damage, caplog):
     caplog.clear()
     load_embeddings(name, texts, folder=tmp_path)
     assert not caplog.text
-
-
-def test_no_texts_are_kept_as_well(embedder_folder, tmp_path):
-    assert load_embeddings(str(embedder_folder), [], folder=tmp_path).vectors.shape == (0, 16)
 
 
 # --- the packaged embedder --------------------------------------------------------------------

@@ -96,33 +96,26 @@ def test_a_saved_student_gives_the_same_logits(llama, student_folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("/no/such/folder", "no such folder: check the path, or give a hub id"),
-        ("./students/none", "no such folder"),
-        ("a/b/c", "no such folder"),
-        ("/no/such/file.gguf", "no such GGUF file: check the path"),
-        ("relative.gguf", "no such GGUF file"),
+        *(("/no/such/folder", "no such folder: check the path, or give a hub id"),),
+        *(("./students/none", "no such folder"), ("a/b/c", "no such folder")),
+        *(("/no/such/file.gguf", "no such GGUF file: check the path"),),
         ("no-such-org/no-such-model", "cannot be loaded: .* Give smollm2-135m, a folder"),
         ("not a hub id!", "cannot be loaded: .* Give smollm2-135m, a folder"),
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused(name, message):
     for load in (load_student, load_tokenizer, load_config):
-        with pytest.raises(InputError, match=message) as caught:
+        with pytest.raises(InputError, match=f"^student '{name}'.*{message}.*$"):
             load(name)
-        assert repr(name) in str(caught.value)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("file", "content"),
     [
         ("config.json", b"{}"),
-        ("config.json", b"[1]"),
         ("config.json", b'{"model_type": "ll'),
-        ("tokenizer.json", b"{}"),
         ("tokenizer.json", b""),
         ("model.safetensors", None),
-        ("model.safetensors", b""),
         ("model.safetensors", b"half"),
     ],
 )
@@ -132,10 +125,8 @@ def test_a_damaged_folder_is_refused_with_its_name(own_folder, file, content):
     path.write_bytes(data[: len(data) // 2] if content == b"half" else content or b"")
     if content is None:
         path.unlink()
-    with pytest.raises(InputError, match=r"student .* cannot be loaded: ") as caught:
+    with pytest.raises(InputError, match=f"^student '{own_folder}' cannot be loaded: .*$"):
         load_student(str(own_folder))
-    assert repr(str(own_folder)) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_missing_weights_are_not_made_up(own_folder, tokenizer):
@@ -155,7 +146,7 @@ def test_a_tokenizer_without_offsets_is_refused(tmp_path):
         load_tokenizer(str(tmp_path / "slow"))
 
 
-@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "cpu:x"])
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(device, student_folder):
     with pytest.raises(InputError, match=f"device '{device}' cannot be used .*: give cpu or cuda"):
         load_student(str(student_folder), device=device)
@@ -228,7 +219,7 @@ def write_gguf(student: Student, path: Path) -> None:
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_chat_template(tokenizer.chat_template)
     for name, tensor in student.model.state_dict().items():
-        array, heads = tensor.numpy(), 0
+        array = tensor.numpy()
         if "q_proj" in name or "k_proj" in name:
             heads = array.shape[0] // config.head_dim
             # llama.cpp pairs the rotated halves of a head element by element.
@@ -254,17 +245,14 @@ def test_a_gguf_file_is_converted_once_and_exactly(llama, gguf_file, monkeypatch
     text = " Then x = 3; é"
     assert encode(loaded.tokenizer, "so", text) == encode(llama.tokenizer, "so", text)
 
-    def convert(*args):
-        raise AssertionError("converted again")
-
-    monkeypatch.setattr(students_gguf, "_write_safetensors", convert)
+    monkeypatch.setattr(students_gguf, "_write_safetensors", lambda *_: pytest.fail("again"))
     again = load_student(str(gguf_file))
     assert again.revision == loaded.revision
     folder = Path(locate_student(str(gguf_file)))
     assert [folder] == list(folder.parent.iterdir())  # nothing temporary is left
     # A file that was moved is the same file, a file with other bytes is another.
     moved = gguf_file.rename(gguf_file.parent / "elsewhere.gguf")
-    with pytest.raises(AssertionError, match="converted again"):
+    with pytest.raises(pytest.fail.Exception, match="again"):
         locate_student(str(moved))
     assert list(folder.parent.iterdir()) == [folder]
 
@@ -322,17 +310,14 @@ def test_the_revision_tells_contents_apart(student_folder, own_folder):
         return revision(str(folder), load_config(str(folder)))
 
     original = of(student_folder)
-    assert of(own_folder) == original
     (own_folder / "README.md").write_text("What this is.")
     assert of(own_folder) == original
     seen = {original}
     files = ("model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json")
-    for name in files:
+    for name in (*files, "modeling_own.py"):
         with (own_folder / name).open("ab") as file:
             file.write(b" ")
         seen.add(of(own_folder))
-    (own_folder / "modeling_own.py").write_text("x = 1")
-    seen.add(of(own_folder))
     (own_folder / "tokenizer_config.json").rename(own_folder / "renamed.json")
     seen.add(of(own_folder))
     assert len(seen) == 1 + len(files) + 2
@@ -503,13 +488,10 @@ def test_head_after_body_gives_the_logits(family, tokenizer):
     assert features.shape == (1, IDS.shape[1], 32)  # the body stops before the head
     torch.testing.assert_close(student.head(features[0]), logits_of(student), rtol=0, atol=1e-5)
     raw = student.model.get_output_embeddings()(features[0])
-    if family == "gemma2":  # 1.5 tanh(x / 1.5)
-        assert raw.abs().max() > 2
-        assert student.head(features[0]).abs().max() <= 1.5
-    elif family == "cohere2":  # x / 4
-        torch.testing.assert_close(student.head(features[0]), raw / 4, rtol=0, atol=1e-5)
-    else:
-        torch.testing.assert_close(student.head(features[0]), raw, rtol=0, atol=1e-5)
+    forms = {"gemma2": 1.5 * torch.tanh(raw / 1.5), "cohere2": raw / 4}
+    expected = forms.get(family, raw)
+    torch.testing.assert_close(student.head(features[0]), expected, rtol=0, atol=1e-5)
+    assert family != "gemma2" or raw.abs().max() > 2  # the cap is felt
 
 
 def test_a_head_of_unknown_form_falls_back_to_the_whole_model(tokenizer):
@@ -540,24 +522,20 @@ def test_a_head_of_unknown_form_falls_back_to_the_whole_model(tokenizer):
     assert scores.lalp["lalp@1"] == pytest.approx(np.mean(means), abs=1e-4)
 
 
-def test_a_head_that_is_no_plain_linear_layer_is_used_whole(tokenizer):
-    class Doubled(torch.nn.Linear):
-        def forward(self, features):
-            return 2 * super().forward(features)
+class Doubled(torch.nn.Linear):
+    def forward(self, features):
+        return 2 * super().forward(features)
 
+
+@pytest.mark.parametrize("head", ["doubled", "unnamed"])
+def test_a_head_that_is_no_plain_linear_layer_is_used_whole(tokenizer, monkeypatch, head):
     model = build_student("llama", tokenizer).model
-    model.lm_head.__class__ = Doubled  # its weight alone no longer gives the logits
-    student = make_student(model, tokenizer, name="doubled", revision="test")
+    if head == "doubled":
+        model.lm_head.__class__ = Doubled  # its weight alone no longer gives the logits
+    else:
+        monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
+    student = make_student(model, tokenizer, name=head, revision="test")
     with torch.inference_mode():
         features, _ = student.body(input_ids=IDS)
         assert torch.equal(student.head(features[0]), logits_of(student))
         assert torch.equal(student.head(features[0], slice(5, 9)), logits_of(student)[:, 5:9])
-
-
-def test_a_model_that_names_no_head_is_used_whole(tokenizer, monkeypatch):
-    model = build_student("llama", tokenizer).model
-    monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
-    student = make_student(model, tokenizer, name="headless", revision="test")
-    with torch.inference_mode():
-        features, _ = student.body(input_ids=IDS)
-        assert torch.equal(student.head(features[0]), logits_of(student))
