@@ -1,64 +1,35 @@
-"""Reading, checking and writing pools."""
+"""Reading pools and prompts, and how bad input is refused."""
 
 import codecs
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
-from lalp.pools.pool import Message, Pool, Prompt, Response, pool_summary
+from lalp.pools.pool import Message, Prompt, Response
 from lalp.pools.reading import load_pool, load_prompts
-from lalp.pools.writing import TRAINING_FORMATS, save_pool, write_training
-
-GOOD = {"prompt_id": "p1", "prompt": "What is 2 + 2?", "teacher": "ada", "response": "It is 4."}
-
-
-def jsonl(*records):
-    return "".join(json.dumps(record) + "\n" for record in records).encode()
-
-
-def write(path, content):
-    path.write_bytes(content)
-    return path
-
-
-USER = {"role": "user", "content": "2 + 2?"}
-REPLY = {"role": "assistant", "content": "4"}
-CHAT = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Hi"},
-    {"role": "assistant", "content": "Hello."},
-    {"role": "user", "content": "Is 7 prime?"},
-]
-
-
-def two_prompt_pool():
-    """Two prompts; the first a chat with an answer, the second plain; three teachers."""
-    chat = tuple(Message(**message) for message in CHAT)
-    prompts = {
-        "a": Prompt("a", chat, "yes"),
-        "b": Prompt("b", (Message("user", "Add ½ and ¼."),)),
-    }
-    responses = (
-        Response("a1", "a", "ada", "Yes: no divisor below √7.", True, {"level": 3}),
-        Response("a2", "a", "bob", "Yes.", False),
-        Response("a3", "a", "bob", "Yes.", True),
-        Response("b1", "b", "cyd", "¾\n\nDone.", None, {"tags": ["x", 1, None]}),
-    )
-    return Pool(prompts, responses)
-
+from lalp.pools.writing import save_pool
+from tests.pools.builders import (
+    CHAT,
+    GOOD,
+    REPLY,
+    USER,
+    exact,
+    jsonl,
+    refused,
+    two_prompt_pool,
+    write,
+)
 
 # --- Good input --------------------------------------------------------------------------------
 
@@ -67,10 +38,8 @@ def test_jsonl_record_becomes_prompt_and_response(tmp_path):
     record = GOOD | {"answer": 4, "correct": True, "source": {"page": 3}}
     pool = load_pool(write(tmp_path / "pool.jsonl", jsonl(record)))
     assert pool.prompts == {"p1": Prompt("p1", (Message("user", "What is 2 + 2?"),), "4")}
-    assert pool.responses == (
-        Response("p1/ada/0", "p1", "ada", "It is 4.", True, {"source": {"page": 3}}),
-    )
-    assert pool.left_out == {}
+    expected = Response("p1/ada/0", "p1", "ada", "It is 4.", True, {"source": {"page": 3}})
+    assert (pool.responses, pool.left_out) == ((expected,), {})
 
 
 def test_default_response_ids_count_within_prompt_and_teacher():
@@ -280,22 +249,13 @@ BAD_RECORDS = {
 }
 
 
-def check_message(error, *fragments):
-    message = str(error.value)
-    for fragment in fragments:
-        assert fragment in message
-    assert message.isprintable(), "one line that any terminal can show"
-    assert len(message) < 400
-
-
 @pytest.mark.parametrize(
     ("line", "fragments"), [(b, f) for b, *f in BAD_LINES.values()], ids=BAD_LINES
 )
 def test_bad_line_names_file_and_line(tmp_path, line, fragments):
     path = write(tmp_path / "pool.jsonl", jsonl(FIRST) + line + b"\n" + jsonl(SECOND))
-    with pytest.raises(InputError) as error:
+    with refused(f"{path}, line 2", *fragments):
         load_pool(path)
-    check_message(error, f"{path}, line 2", *fragments)
 
 
 @pytest.mark.parametrize(
@@ -305,33 +265,30 @@ def test_bad_record_names_place_and_field(tmp_path, changes, fragments):
     record = {name: value for name, value in (SECOND | changes).items() if value is not ...}
     path = write(tmp_path / "pool.jsonl", jsonl(FIRST, record))
     for source, unit, name in ((path, "line", path), ([FIRST, record], "row", "records")):
-        with pytest.raises(InputError) as error:
-            load_pool(source)
         expected = [fragment.format(unit=unit) for fragment in fragments]
-        check_message(error, f"{name}, {unit} 2: ", *expected)
+        with refused(f"{name}, {unit} 2: ", *expected):
+            load_pool(source)
 
 
 def test_line_numbers_count_blank_lines(tmp_path):
     path = write(tmp_path / "pool.jsonl", b"\n\n" + jsonl(FIRST) + b"\n" + jsonl(FIRST))
-    with pytest.raises(InputError) as error:
+    with refused("line 5", "taken by line 3"):
         load_pool(path)
-    check_message(error, "line 5", "taken by line 3")
 
 
 @pytest.mark.parametrize("first", [b"", jsonl(GOOD | {"response": "ok"})])
 def test_undecodable_byte_is_located_in_the_file(tmp_path, first):
     path = write(tmp_path / "pool.jsonl", codecs.BOM_UTF8 + first + b'{"caf\xe9"}')
     place = f"line {2 if first else 1}: not UTF-8 text: byte 0xe9 at offset {8 + len(first)} of"
-    with pytest.raises(InputError, match=place):
+    with refused(place):
         load_pool(path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
 def test_other_unicode_encodings_are_refused(tmp_path, encoding):
     path = write(tmp_path / "pool.jsonl", json.dumps(GOOD).encode(encoding))
-    with pytest.raises(InputError) as error:
+    with refused("pool.jsonl, line 1", "UTF-16", "save it as UTF-8"):
         load_pool(path)
-    check_message(error, "pool.jsonl, line 1", "UTF-16", "save it as UTF-8")
 
 
 @settings(max_examples=150, deadline=None)
@@ -355,15 +312,13 @@ def test_any_damage_to_a_jsonl_file_is_read_or_refused_in_one_line(tmp_path_fact
 
 def test_made_up_ids_that_clash_say_so():
     clash = [{"prompt_id": "a/b", "teacher": "c"}, {"prompt_id": "a", "teacher": "b/c"}]
-    message = r"row 2: field 'response_id': 'a/b/c/0' .* row 1; .* prompt_id/teacher/n"
-    with pytest.raises(InputError, match=message):
+    with refused("row 2: field 'response_id': 'a/b/c/0'", "row 1", "prompt_id/teacher/n"):
         load_pool(GOOD | ids for ids in clash)
 
 
 def test_long_values_are_cut_in_messages():
-    with pytest.raises(InputError) as error:
+    with refused("'answer' is '222", "but '111", "row 1"):
         load_pool([GOOD | {"answer": "1" * 5000}, GOOD | {"answer": "2" * 5000}])
-    check_message(error, "'answer' is '222", "but '111", "row 1")
 
 
 @pytest.mark.parametrize(
@@ -381,9 +336,8 @@ def test_long_values_are_cut_in_messages():
 )
 def test_bad_file_is_named(tmp_path, name, content, fragments):
     path = write(tmp_path / name, content)
-    with pytest.raises(InputError) as error:
+    with refused(str(path), *fragments):
         load_pool(path)
-    check_message(error, str(path), *fragments)
 
 
 def test_missing_file_and_folder_are_named(tmp_path):
@@ -412,9 +366,8 @@ def test_cut_parquet_file_is_refused(tmp_path):
     whole = path.read_bytes()
     for size in range(1, len(whole), 97):
         path.write_bytes(whole[:size])
-        with pytest.raises(InputError) as error:
+        with refused(f"{path}: broken or not a Parquet file"):
             load_pool(path)
-        check_message(error, f"{path}: broken or not a Parquet file")
 
 
 def test_one_wrong_byte_in_a_saved_parquet_file_never_changes_the_pool(tmp_path):
@@ -489,310 +442,8 @@ def endless():
     ],
 )
 def test_extra_values_that_json_cannot_hold_are_refused(value, fragment):
-    with pytest.raises(InputError) as error:
+    with refused("row 1: field 'meta': ", fragment):
         load_pool([GOOD | {"meta": value}])
-    check_message(error, "row 1: field 'meta': ", fragment)
-
-
-# --- Summaries ----------------------------------------------------------------------------------
-
-
-def test_pool_summary_counts():
-    pool = replace(two_prompt_pool(), left_out={"blank line": 2})
-    summary = pool_summary(pool)
-    assert summary == {
-        "num_prompts": 2,
-        "num_responses": 4,
-        "responses_by_teacher": {"ada": 1, "bob": 2, "cyd": 1},
-        "prompts_by_num_teachers": {"1": 1, "2": 1},
-        "num_correct": 2,
-        "num_incorrect": 1,
-        "num_unverified": 1,
-        "num_prompts_with_answer": 1,
-        "num_duplicate_texts": 1,
-        "left_out": {"blank line": 2},
-    }
-    assert json.loads(json.dumps(summary)) == summary
-
-
-def test_equal_texts_under_different_prompts_are_no_duplicates():
-    pool = load_pool([GOOD, GOOD | {"prompt_id": "p2"}, GOOD, GOOD])
-    assert pool_summary(pool)["num_duplicate_texts"] == 2
-
-
-# --- Writing pools -----------------------------------------------------------------------------
-
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-FILLED = TEXT.filter(lambda text: text.strip())
-NUMBER = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
-JSON_VALUE = st.recursive(
-    st.none() | st.booleans() | NUMBER | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=5,
-)
-OWN_FIELDS = {*GOOD, "response_id", "answer", "correct", "messages"}
-EXTRA_NAME = st.sampled_from(["score", "a.b", "", "é"]) | TEXT.filter(lambda n: n not in OWN_FIELDS)
-
-
-@st.composite
-def prompts(draw, prompt_id):
-    turns = draw(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), FILLED), max_size=2))
-    system = draw(st.lists(TEXT, max_size=1))
-    messages = [Message("system", text) for text in system]
-    messages += [Message(role, text) for role, text in turns]
-    messages.append(Message("user", draw(FILLED)))
-    return Prompt(prompt_id, tuple(messages), draw(st.none() | FILLED))
-
-
-@st.composite
-def pools(draw):
-    ids = draw(st.lists(FILLED, min_size=1, max_size=3, unique=True))
-    owners = [*ids, *draw(st.lists(st.sampled_from(ids), max_size=3))]
-    response_ids = draw(st.lists(FILLED, min_size=len(owners), max_size=len(owners), unique=True))
-    extras = st.dictionaries(EXTRA_NAME, JSON_VALUE, max_size=3)
-    marks = st.sampled_from([True, False, None])
-    responses = tuple(
-        Response(response_id, prompt_id, draw(FILLED), draw(FILLED), draw(marks), draw(extras))
-        for response_id, prompt_id in zip(response_ids, owners, strict=True)
-    )
-    return Pool({prompt_id: draw(prompts(prompt_id)) for prompt_id in ids}, responses)
-
-
-def exact(pool):
-    """A pool as text that tells 1 from True and from 1.0."""
-    return repr(
-        (sorted(pool.prompts.items()), [vars(r) | {"extra": 0} for r in pool.responses])
-    ) + (json.dumps([response.extra for response in pool.responses], sort_keys=True))
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-@settings(max_examples=60, deadline=None)
-@given(pool=pools())
-def test_saved_pool_reads_back_equal(tmp_path_factory, suffix, pool):
-    path = tmp_path_factory.mktemp("pool") / f"pool.{suffix}"
-    save_pool(pool, path)
-    assert exact(load_pool(path)) == exact(pool)
-
-
-def test_saved_jsonl_is_readable_text(tmp_path):
-    save_pool(two_prompt_pool(), tmp_path / "pool.jsonl")
-    lines = (tmp_path / "pool.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    assert "√7" in lines[0], "written as it is, not as escapes"
-    assert records[0]["prompt"][3] == {"role": "user", "content": "Is 7 prime?"}
-    assert records[0]["level"] == 3
-    assert records[3] == {
-        "prompt_id": "b",
-        "prompt": "Add ½ and ¼.",
-        "teacher": "cyd",
-        "response": "¾\n\nDone.",
-        "response_id": "b1",
-        "tags": ["x", 1, None],
-    }
-
-
-def test_saved_parquet_has_plain_columns_where_it_can(tmp_path):
-    extras = [
-        {"text": "a", "whole": 1, "real": 0.5, "flag": True, "mixed": 1, "list": [1]},
-        {"text": "b", "real": -0.0, "mixed": True, "big": 2**63},
-    ]
-    pool = load_pool([GOOD | extra for extra in extras])
-    save_pool(pool, tmp_path / "pool.parquet")
-    schema = pq.read_schema(tmp_path / "pool.parquet")
-    names = ("prompt", "correct", "text", "whole", "real", "flag", "mixed", "list", "big")
-    assert [str(schema.field(name).type) for name in names] == [
-        "string",
-        "bool",
-        "string",
-        "int64",
-        "double",
-        "bool",
-        *["extension<arrow.json>"] * 3,
-    ]
-    frame = pd.read_parquet(tmp_path / "pool.parquet")
-    assert frame["response"].tolist() == [GOOD["response"]] * 2
-    assert load_pool(tmp_path / "pool.parquet") == pool
-
-
-def with_fifth(**changes):
-    pool = two_prompt_pool()
-    fifth = replace(Response("b2", "b", "ada", "3/4"), **changes)
-    return replace(pool, responses=(*pool.responses, fifth))
-
-
-@pytest.mark.parametrize(
-    ("pool", "fragments"),
-    [
-        (Pool({}, ()), ["no records"]),
-        (replace(two_prompt_pool(), responses=two_prompt_pool().responses[:3]), ["'b'", "drop"]),
-        (with_fifth(prompt_id="z"), ["'b2'", "'z'"]),
-        (with_fifth(response_id="a1"), ["response 5", "'a1' is already taken by response 1"]),
-        (with_fifth(text=" "), ["response 5: field 'response' is empty"]),
-        (with_fifth(text="\udc00"), ["response 5: field 'response': lone surrogate"]),
-        (with_fifth(extra={"teacher": "x"}), ["'b2'", "'teacher'", "rename"]),
-        (with_fifth(extra={"x": b"raw"}), ["response 5: field 'x': bytes"]),
-    ],
-)
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_pool_that_could_not_be_read_back_is_not_written(tmp_path, suffix, pool, fragments):
-    path = write(tmp_path / f"pool.{suffix}", b"before")
-    with pytest.raises(InputError) as error:
-        save_pool(pool, path)
-    check_message(error, *fragments)
-    assert path.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_saving_under_another_suffix_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"pool\.csv: a pool is \.jsonl"):
-        save_pool(two_prompt_pool(), tmp_path / "pool.csv")
-
-
-# --- Training files ----------------------------------------------------------------------------
-
-
-def read_lines(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-B1 = {"prompt_id": "b", "response_id": "b1", "teacher": "cyd"}
-A2 = {"prompt_id": "a", "response_id": "a2", "teacher": "bob"}
-ASKED = [{"role": "user", "content": "Add ½ and ¼."}]
-ANSWERED = [{"role": "assistant", "content": "¾\n\nDone."}]
-YES = [{"role": "assistant", "content": "Yes."}]
-
-
-@pytest.mark.parametrize(
-    ("fmt", "records"),
-    [
-        ("messages", [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]),
-        (
-            "prompt-completion",
-            [
-                {"prompt": ASKED, "completion": ANSWERED} | B1,
-                {"prompt": CHAT, "completion": YES} | A2,
-            ],
-        ),
-    ],
-)
-def test_formats_of_json_lines(tmp_path, fmt, records):
-    path = tmp_path / "new" / "train.jsonl"
-    write_training(two_prompt_pool(), pd.Series(["b1", "a2"], [3, 1]), path, fmt)
-    assert read_lines(path) == records
-    assert "½" in path.read_text(encoding="utf-8")
-    assert pa_json.read_json(path).column_names == list(records[0])
-
-
-def test_messages_format_is_a_pool_too(tmp_path):
-    pool = two_prompt_pool()
-    ids = [response.response_id for response in pool.responses]
-    write_training(pool, ids, tmp_path / "train.jsonl", "messages")
-    again = load_pool(tmp_path / "train.jsonl")
-    plain = [replace(response, correct=None, extra={}) for response in pool.responses]
-    assert list(again.responses) == plain
-    assert again.prompts == {i: replace(p, answer=None) for i, p in pool.prompts.items()}
-
-
-@pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
-def test_datasets_reads_the_training_file(tmp_path, fmt):
-    datasets = pytest.importorskip("datasets")
-    path = tmp_path / "train.jsonl"
-    write_training(two_prompt_pool(), ["b1", "a2"], path, fmt)
-    rows = datasets.load_dataset("json", data_files=str(path), cache_dir=tmp_path)["train"]
-    assert rows.to_list() == read_lines(path)
-
-
-def test_llamafactory_format(tmp_path):
-    write_training(two_prompt_pool(), ["b1", "a2"], tmp_path / "data", "llamafactory")
-    folder = tmp_path / "data"
-    assert sorted(path.name for path in folder.iterdir()) == ["dataset_info.json", "train.json"]
-    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
-    tags = ("role", "content", "user", "assistant", "system")
-    assert info == {
-        "train": {
-            "file_name": "train.json",
-            "formatting": "sharegpt",
-            "columns": {"messages": "messages"},
-            "tags": {f"{tag}_tag": tag for tag in tags},
-        }
-    }
-    text = (folder / "train.json").read_text(encoding="utf-8")
-    assert "½" in text
-    assert json.loads(text) == [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]
-
-
-def test_llamafactory_entry_joins_the_others(tmp_path):
-    others = {"zürich": {"file_name": "z.json"}, "train2": {"hf_hub_url": "some/where"}}
-    info_path = tmp_path / "dataset_info.json"
-    info_path.write_text(json.dumps(others), encoding="utf-8")
-    for ids in (["a1"], ["b1"]):  # the second call replaces the first one's data
-        write_training(two_prompt_pool(), ids, tmp_path, "llamafactory")
-    info = json.loads(info_path.read_text(encoding="utf-8"))
-    assert list(info) == ["zürich", "train2", "train"]
-    assert others.items() <= info.items()
-    (row,) = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))
-    assert row["response_id"] == "b1"
-
-
-@pytest.mark.parametrize(
-    ("content", "fragment"),
-    [
-        (b"{", "invalid JSON"),
-        (b"[]", "must be a JSON object"),
-        (b"", "invalid JSON"),
-        (b'{"x": 1, "x": 2}', "'x' is given twice"),
-        ('{"é": 1}'.encode("latin-1"), "utf-8"),
-        (b'{"train": {"file_name": "mine.json"}}', "another entry 'train'"),
-    ],
-)
-def test_llamafactory_info_that_cannot_be_extended_stays(tmp_path, content, fragment):
-    path = write(tmp_path / "dataset_info.json", content)
-    with pytest.raises(InputError) as error:
-        write_training(two_prompt_pool(), ["a1"], tmp_path, "llamafactory")
-    check_message(error, str(path), fragment)
-    assert path.read_bytes() == content
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("roles", ["user user", "assistant user", "system system user"])
-def test_llamafactory_refuses_chats_it_would_skip(tmp_path, roles):
-    chat = [{"role": role, "content": "x"} for role in roles.split()]
-    pool = load_pool([GOOD | {"prompt": chat, "response_id": "r"}])
-    with pytest.raises(InputError) as error:
-        write_training(pool, ["r"], tmp_path / "out", "llamafactory")
-    check_message(error, "'p1'", roles.replace(" ", ", "))
-    assert list(tmp_path.iterdir()) == []
-    write_training(pool, ["r"], tmp_path / "out.jsonl", "messages")
-
-
-@pytest.mark.parametrize("fmt", TRAINING_FORMATS)
-@pytest.mark.parametrize(
-    ("ids", "fragment"),
-    [
-        (["a1", "zz"], "'zz' is not in the pool"),
-        (["a1", "b1", "a1"], "'a1' is given 2"),
-        ([], "empty"),
-    ],
-)
-def test_bad_response_ids_are_refused(tmp_path, fmt, ids, fragment):
-    with pytest.raises(InputError) as error:
-        write_training(two_prompt_pool(), ids, tmp_path / "out", fmt)
-    check_message(error, fragment)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_unknown_format_lists_the_known(tmp_path):
-    with pytest.raises(InputError, match=r"'alpaca'.* messages, prompt-completion, llamafactory"):
-        write_training(two_prompt_pool(), ["a1"], tmp_path / "out", "alpaca")
-
-
-def test_training_file_where_a_folder_is_and_the_other_way_round(tmp_path):
-    with pytest.raises(InputError, match="not a regular file"):
-        write_training(two_prompt_pool(), ["a1"], tmp_path, "messages")
-    path = write(tmp_path / "file", b"before")
-    with pytest.raises(InputError, match="file: is a file"):
-        write_training(two_prompt_pool(), ["a1"], path, "llamafactory")
-    assert path.read_bytes() == b"before"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")

@@ -1,0 +1,284 @@
+"""Counting pools, saving them, and writing training files."""
+
+import json
+from dataclasses import replace
+
+import datasets
+import pandas as pd
+import pyarrow.json as pa_json
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lalp.errors import InputError
+from lalp.pools.pool import Message, Pool, Prompt, Response, pool_summary
+from lalp.pools.reading import load_pool
+from lalp.pools.writing import TRAINING_FORMATS, save_pool, write_training
+from tests.pools.builders import CHAT, GOOD, exact, read_lines, refused, two_prompt_pool, write
+
+# --- Summaries ----------------------------------------------------------------------------------
+
+
+def test_pool_summary_counts():
+    assert pool_summary(replace(two_prompt_pool(), left_out={"blank line": 2})) == {
+        "num_prompts": 2,
+        "num_responses": 4,
+        "responses_by_teacher": {"ada": 1, "bob": 2, "cyd": 1},
+        "prompts_by_num_teachers": {"1": 1, "2": 1},
+        "num_correct": 2,
+        "num_incorrect": 1,
+        "num_unverified": 1,
+        "num_prompts_with_answer": 1,
+        "num_duplicate_texts": 1,
+        "left_out": {"blank line": 2},
+    }
+    # Equal texts under different prompts are no duplicates.
+    pool = load_pool([GOOD, GOOD | {"prompt_id": "p2"}, GOOD, GOOD])
+    assert pool_summary(pool)["num_duplicate_texts"] == 2
+
+
+# --- Writing pools -----------------------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+FILLED = TEXT.filter(lambda text: text.strip())
+NUMBER = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+JSON_VALUE = st.recursive(
+    st.none() | st.booleans() | NUMBER | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+OWN_FIELDS = {*GOOD, "response_id", "answer", "correct", "messages"}
+EXTRA_NAME = st.sampled_from(["score", "a.b", "", "é"]) | TEXT.filter(lambda n: n not in OWN_FIELDS)
+
+
+@st.composite
+def prompts(draw, prompt_id):
+    turns = draw(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), FILLED), max_size=2))
+    system = draw(st.lists(TEXT, max_size=1))
+    messages = [Message("system", text) for text in system]
+    messages += [Message(role, text) for role, text in turns]
+    messages.append(Message("user", draw(FILLED)))
+    return Prompt(prompt_id, tuple(messages), draw(st.none() | FILLED))
+
+
+@st.composite
+def pools(draw):
+    ids = draw(st.lists(FILLED, min_size=1, max_size=3, unique=True))
+    owners = [*ids, *draw(st.lists(st.sampled_from(ids), max_size=3))]
+    response_ids = draw(st.lists(FILLED, min_size=len(owners), max_size=len(owners), unique=True))
+    extras = st.dictionaries(EXTRA_NAME, JSON_VALUE, max_size=3)
+    marks = st.sampled_from([True, False, None])
+    responses = tuple(
+        Response(response_id, prompt_id, draw(FILLED), draw(FILLED), draw(marks), draw(extras))
+        for response_id, prompt_id in zip(response_ids, owners, strict=True)
+    )
+    return Pool({prompt_id: draw(prompts(prompt_id)) for prompt_id in ids}, responses)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@settings(max_examples=60, deadline=None)
+@given(pool=pools())
+def test_saved_pool_reads_back_equal(tmp_path_factory, suffix, pool):
+    path = tmp_path_factory.mktemp("pool") / f"pool.{suffix}"
+    save_pool(pool, path)
+    assert exact(load_pool(path)) == exact(pool)
+
+
+def test_saved_jsonl_is_readable_text(tmp_path):
+    save_pool(two_prompt_pool(), tmp_path / "pool.jsonl")
+    records = read_lines(tmp_path / "pool.jsonl")
+    assert "√7" in (tmp_path / "pool.jsonl").read_text(encoding="utf-8")  # not as escapes
+    assert (records[0]["prompt"], records[0]["level"]) == (CHAT, 3)
+    ids = {"prompt_id": "b", "teacher": "cyd", "response_id": "b1"}
+    texts = {"prompt": "Add ½ and ¼.", "response": "¾\n\nDone."}
+    assert records[3] == ids | texts | {"tags": ["x", 1, None]}
+
+
+def test_saved_parquet_has_plain_columns_where_it_can(tmp_path):
+    extras = [
+        {"text": "a", "whole": 1, "real": 0.5, "flag": True, "mixed": 1, "list": [1]},
+        {"text": "b", "real": -0.0, "mixed": True, "big": 2**63},
+    ]
+    pool = load_pool([GOOD | extra for extra in extras])
+    save_pool(pool, tmp_path / "pool.parquet")
+    schema = pq.read_schema(tmp_path / "pool.parquet")
+    names = ("prompt", "correct", "text", "whole", "real", "flag", "mixed", "list", "big")
+    plain = ["string", "bool", "string", "int64", "double", "bool"]
+    found = [str(schema.field(name).type) for name in names]
+    assert found == [*plain, *["extension<arrow.json>"] * 3]
+    frame = pd.read_parquet(tmp_path / "pool.parquet")
+    assert frame["response"].tolist() == [GOOD["response"]] * 2
+    assert load_pool(tmp_path / "pool.parquet") == pool
+
+
+def with_fifth(**changes):
+    pool = two_prompt_pool()
+    fifth = replace(Response("b2", "b", "ada", "3/4"), **changes)
+    return replace(pool, responses=(*pool.responses, fifth))
+
+
+@pytest.mark.parametrize(
+    ("pool", "fragments"),
+    [
+        (Pool({}, ()), ["no records"]),
+        (replace(two_prompt_pool(), responses=two_prompt_pool().responses[:3]), ["'b'", "drop"]),
+        (with_fifth(prompt_id="z"), ["'b2'", "'z'"]),
+        (with_fifth(response_id="a1"), ["response 5", "'a1' is already taken by response 1"]),
+        (with_fifth(text=" "), ["response 5: field 'response' is empty"]),
+        (with_fifth(text="\udc00"), ["response 5: field 'response': lone surrogate"]),
+        (with_fifth(extra={"teacher": "x"}), ["'b2'", "'teacher'", "rename"]),
+        (with_fifth(extra={"x": b"raw"}), ["response 5: field 'x': bytes"]),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_pool_that_could_not_be_read_back_is_not_written(tmp_path, suffix, pool, fragments):
+    path = write(tmp_path / f"pool.{suffix}", b"before")
+    with refused(*fragments):
+        save_pool(pool, path)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_saving_under_another_suffix_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"pool\.csv: a pool is \.jsonl"):
+        save_pool(two_prompt_pool(), tmp_path / "pool.csv")
+
+
+# --- Training files ----------------------------------------------------------------------------
+
+
+B1 = {"prompt_id": "b", "response_id": "b1", "teacher": "cyd"}
+A2 = {"prompt_id": "a", "response_id": "a2", "teacher": "bob"}
+ASKED = [{"role": "user", "content": "Add ½ and ¼."}]
+ANSWERED = [{"role": "assistant", "content": "¾\n\nDone."}]
+YES = [{"role": "assistant", "content": "Yes."}]
+
+
+@pytest.mark.parametrize(
+    ("fmt", "records"),
+    [
+        ("messages", [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]),
+        (
+            "prompt-completion",
+            [
+                {"prompt": ASKED, "completion": ANSWERED} | B1,
+                {"prompt": CHAT, "completion": YES} | A2,
+            ],
+        ),
+    ],
+)
+def test_formats_of_json_lines(tmp_path, fmt, records):
+    path = tmp_path / "new" / "train.jsonl"
+    write_training(two_prompt_pool(), pd.Series(["b1", "a2"], [3, 1]), path, fmt)
+    assert read_lines(path) == records
+    assert "½" in path.read_text(encoding="utf-8")
+    assert pa_json.read_json(path).column_names == list(records[0])
+
+
+def test_messages_format_is_a_pool_too(tmp_path):
+    pool = two_prompt_pool()
+    ids = [response.response_id for response in pool.responses]
+    write_training(pool, ids, tmp_path / "train.jsonl", "messages")
+    again = load_pool(tmp_path / "train.jsonl")
+    plain = [replace(response, correct=None, extra={}) for response in pool.responses]
+    assert list(again.responses) == plain
+    assert again.prompts == {i: replace(p, answer=None) for i, p in pool.prompts.items()}
+
+
+@pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
+def test_datasets_reads_the_training_file(tmp_path, fmt):
+    path = tmp_path / "train.jsonl"
+    write_training(two_prompt_pool(), ["b1", "a2"], path, fmt)
+    rows = datasets.load_dataset("json", data_files=str(path), cache_dir=tmp_path)["train"]
+    assert rows.to_list() == read_lines(path)
+
+
+def test_llamafactory_format(tmp_path):
+    write_training(two_prompt_pool(), ["b1", "a2"], tmp_path / "data", "llamafactory")
+    folder = tmp_path / "data"
+    assert sorted(path.name for path in folder.iterdir()) == ["dataset_info.json", "train.json"]
+    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    tags = ("role", "content", "user", "assistant", "system")
+    assert info == {
+        "train": {
+            "file_name": "train.json",
+            "formatting": "sharegpt",
+            "columns": {"messages": "messages"},
+            "tags": {f"{tag}_tag": tag for tag in tags},
+        }
+    }
+    text = (folder / "train.json").read_text(encoding="utf-8")
+    assert "½" in text
+    assert json.loads(text) == [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]
+
+
+def test_llamafactory_entry_joins_the_others(tmp_path):
+    others = {"zürich": {"file_name": "z.json"}, "train2": {"hf_hub_url": "some/where"}}
+    info_path = tmp_path / "dataset_info.json"
+    info_path.write_text(json.dumps(others), encoding="utf-8")
+    for ids in (["a1"], ["b1"]):  # the second call replaces the first one's data
+        write_training(two_prompt_pool(), ids, tmp_path, "llamafactory")
+    info = json.loads(info_path.read_text(encoding="utf-8"))
+    assert list(info) == ["zürich", "train2", "train"]
+    assert others.items() <= info.items()
+    (row,) = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))
+    assert row["response_id"] == "b1"
+
+
+@pytest.mark.parametrize(
+    ("content", "fragment"),
+    [
+        (b"{", "invalid JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"", "invalid JSON"),
+        (b'{"x": 1, "x": 2}', "'x' is given twice"),
+        ('{"é": 1}'.encode("latin-1"), "utf-8"),
+        (b'{"train": {"file_name": "mine.json"}}', "another entry 'train'"),
+    ],
+)
+def test_llamafactory_info_that_cannot_be_extended_stays(tmp_path, content, fragment):
+    path = write(tmp_path / "dataset_info.json", content)
+    with refused(str(path), fragment):
+        write_training(two_prompt_pool(), ["a1"], tmp_path, "llamafactory")
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("roles", ["user user", "assistant user", "system system user"])
+def test_llamafactory_refuses_chats_it_would_skip(tmp_path, roles):
+    chat = [{"role": role, "content": "x"} for role in roles.split()]
+    pool = load_pool([GOOD | {"prompt": chat, "response_id": "r"}])
+    with refused("'p1'", roles.replace(" ", ", ")):
+        write_training(pool, ["r"], tmp_path / "out", "llamafactory")
+    assert list(tmp_path.iterdir()) == []
+    write_training(pool, ["r"], tmp_path / "out.jsonl", "messages")
+
+
+@pytest.mark.parametrize("fmt", TRAINING_FORMATS)
+@pytest.mark.parametrize(
+    ("ids", "fragment"),
+    [
+        (["a1", "zz"], "'zz' is not in the pool"),
+        (["a1", "b1", "a1"], "'a1' is given 2"),
+        ([], "empty"),
+    ],
+)
+def test_bad_response_ids_are_refused(tmp_path, fmt, ids, fragment):
+    with refused(fragment):
+        write_training(two_prompt_pool(), ids, tmp_path / "out", fmt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_format_lists_the_known(tmp_path):
+    with pytest.raises(InputError, match=r"'alpaca'.* messages, prompt-completion, llamafactory"):
+        write_training(two_prompt_pool(), ["a1"], tmp_path / "out", "alpaca")
+
+
+def test_training_file_where_a_folder_is_and_the_other_way_round(tmp_path):
+    with pytest.raises(InputError, match="not a regular file"):
+        write_training(two_prompt_pool(), ["a1"], tmp_path, "messages")
+    path = write(tmp_path / "file", b"before")
+    with pytest.raises(InputError, match="file: is a file"):
+        write_training(two_prompt_pool(), ["a1"], path, "llamafactory")
+    assert path.read_bytes() == b"before"
