@@ -69,9 +69,7 @@ def train(
     gradient_accumulation: Annotated[
         int | None, Option(help="Passes per optimizer step, instead of the recipe's.")
     ] = None,
-    max_length: Annotated[
-        int | None, Option(help="Tokens per example, instead of the recipe's.")
-    ] = None,
+    max_length: Annotated[int | None, Option(help="Tokens per example (the recipe's).")] = None,
     held_out: Annotated[
         str | None, Option(metavar="POOL", help="Measure the likelihood of these responses.")
     ] = None,

@@ -68,17 +68,11 @@ class SamplingOptions:
     top_p: Annotated[float | None, Option(help="1 is off.")] = None
     top_k: Annotated[int | None, Option(help="0 is off.")] = None
     max_tokens: Annotated[int | None, Option(help="New tokens of a sample at most.")] = None
-    system: Annotated[
-        str | None, Option(help="System prompt; the paper's if not given, '' for none.")
-    ] = None
+    system: Annotated[str | None, Option(help="System prompt, '' for none (the paper's).")] = None
     backend: Annotated[str, Option(help="transformers or vllm.")] = "transformers"
-    batch_size: Annotated[
-        int | None, Option(help="Samples drawn at once, and stored together.")
-    ] = None
+    batch_size: Annotated[int | None, Option(help="Samples drawn and stored at once.")] = None
     tensor_parallel: Annotated[int, Option(help="GPUs that share the model (vllm).")] = 1
-    store: Annotated[
-        Path | None, Option(help="Where finished samples are kept (build/samples).")
-    ] = None
+    store: Annotated[Path | None, Option(help="Where samples are kept (build/samples).")] = None
     workers: Annotated[int, Option(min=1, help="Processes that grade answers.")] = 2
     seed: Seed = 0
     device: Device = None

@@ -32,7 +32,7 @@ def segment(
         ),
     ] = "sentences",
     student: Annotated[
-        str, Option(help="Whose tokens 32t counts: as for lalp score.")
+        str, Option(help="Whose tokens 32t counts (as for lalp score).")
     ] = "smollm2-135m",
     llm_url: Annotated[
         str | None,
@@ -109,9 +109,7 @@ def score(
     windows: options.Windows = None,
     splitter: options.Splitter = "sentences",
     tokens: Annotated[bool, Option(help="Keep per-token log-probabilities.")] = False,
-    store: Annotated[
-        Path | None, Option(help="Where finished prompts are kept (build/scores).")
-    ] = None,
+    store: Annotated[Path | None, Option(help="Where scores are kept (build/scores).")] = None,
     device: options.Device = None,
     trust_remote_code: options.TrustCode = False,
     quiet: options.Quiet = False,

@@ -116,12 +116,7 @@ def located(place: str) -> Iterator[None]:
 
 
 def show(value: Any, width: int = 60) -> str:
-    """A value as messages write it: its repr, cut at ``width``, and its type unless it is text.
-
-    Example:
-        >>> show([1, 2])
-        '[1, 2] (list)'
-    """
+    """A value as errors show it: its repr, cut at ``width``, and its type unless it is text."""
     text = repr(value)
     text = text if len(text) <= width else f"{text[: width - 3]}..."
     return text if isinstance(value, str) else f"{text} ({type(value).__name__})"

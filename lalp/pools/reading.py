@@ -26,12 +26,11 @@ def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, A
     """Read a pool and check every record; `lalp.pools.pool` lists the fields.
 
     In a table (Parquet, DataFrame) a null cell means that the record lacks the field. Numbers and
-    booleans given as ``answer`` are taken as text (whole floats without ``.0``, since a table
-    turns whole numbers into floats where some are missing); a blank answer counts as absent.
+    booleans given as ``answer`` are taken as text; a blank answer counts as absent. ``left_out``
+    counts a JSONL file's blank lines.
 
     Args:
-        source: A ``.jsonl``, ``.json-lines`` or ``.parquet`` file, a DataFrame, or records. Blank
-            lines of a JSONL file are counted in the pool's ``left_out``.
+        source: A ``.jsonl``, ``.json-lines`` or ``.parquet`` file, a DataFrame, or records.
 
     Raises:
         InputError: At the first record that cannot be used, with its file, line and field.
@@ -84,8 +83,7 @@ def is_parquet(path: Path) -> bool:
 def load_prompts(path: str | Path) -> list[Prompt]:
     """Read prompts: JSONL or Parquet with ``prompt_id``, ``prompt`` and optionally ``answer``.
 
-    ``prompt`` is a text or a list of messages, as in a pool. A pool file is read too: its prompts,
-    each once.
+    The prompts of a pool file are read too, each once.
 
     Raises:
         InputError: At the first record that cannot be used, with its file, line and field.
@@ -120,10 +118,8 @@ def numbered_records(
 ) -> Iterator[tuple[int, Any]]:
     """Yield (1-based line number, parsed value) of a JSONL file, one line in memory at a time.
 
-    ``what`` says in messages what the file is ("a pool"); ``left_out`` counts blank lines.
-
-    Raises:
-        InputError: If the file cannot be read, or a line is not strict JSON; names its number.
+    ``what`` says in messages what the file is ("a pool"); ``left_out`` counts blank lines. A file
+    that cannot be read, or a line that is not strict JSON, is an `InputError` with its number.
     """
     offset = 0
     try:
@@ -146,8 +142,7 @@ def numbered_records(
 
 def _decode_line(raw: bytes, offset: int) -> str:
     """Decode one line as UTF-8; ``offset`` is its first byte's position in the file."""
-    is_wide = offset == 0 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if is_wide or b"\0" in raw:
+    if b"\0" in raw or (not offset and raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(
             "not UTF-8 text: NUL bytes, or another mark of UTF-16 or UTF-32; save it as UTF-8"
         )
@@ -162,10 +157,7 @@ def _decode_line(raw: bytes, offset: int) -> str:
 
 
 def parse_json(text: str, advice: str) -> Any:
-    """Parse strict JSON: no NaN or Infinity, no field given twice.
-
-    Raises:
-        InputError: If it is no such text; ``advice`` ends the message.
+    """Parse strict JSON: no NaN or Infinity, no field given twice; ``advice`` ends a refusal.
 
     Example:
         >>> parse_json('{"x": NaN}', "mend it")
@@ -202,10 +194,8 @@ def _refuse_constant(name: str) -> None:
 def parquet_records(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (1-based row number, the row without its null cells), one batch in memory at a time.
 
-    The columns ``needed`` must be there, unless there is ``messages``. JSON cells are parsed.
-
-    Raises:
-        InputError: If the file cannot be read, or a cell; names the row and the field.
+    The columns ``needed`` must be there, unless there is ``messages``. JSON cells are parsed. A
+    file or a cell that cannot be read is an `InputError` with row and field.
     """
     number = 0
     try:

@@ -65,6 +65,12 @@ def _record(pool: Pool, response: Response) -> dict[str, Any]:
             f"response {show(response.response_id)} names prompt_id {show(response.prompt_id)}, "
             "which the pool does not hold"
         )
+    taken = [name for name in response.extra if name in RESERVED_FIELDS]
+    if taken:
+        raise InputError(
+            f"response {show(response.response_id)}: the extra field {show(taken[0])} has the "
+            "name of a record's own field; rename it"
+        )
     record = {
         "prompt_id": response.prompt_id,
         "prompt": prompt.messages[0].content if _is_text(prompt) else chat(prompt.messages),
@@ -74,27 +80,16 @@ def _record(pool: Pool, response: Response) -> dict[str, Any]:
         "answer": prompt.answer,
         "correct": response.correct,
     }
-    taken = [name for name in response.extra if name in RESERVED_FIELDS]
-    if taken:
-        raise InputError(
-            f"response {show(response.response_id)}: the extra field {show(taken[0])} has the "
-            "name of a record's own field; rename it"
-        )
     return {name: value for name, value in record.items() if value is not None} | response.extra
 
 
 def _is_text(prompt: Prompt) -> bool:
     """Whether the prompt can be written as text: a single user message."""
-    return [message.role for message in prompt.messages] == ["user"]
+    return len(prompt.messages) == 1 and prompt.messages[0].role == "user"
 
 
 def chat(messages: Iterable[Message]) -> list[dict[str, str]]:
-    """Messages as JSON holds them.
-
-    Example:
-        >>> chat([Message("user", "Hi")])
-        [{'role': 'user', 'content': 'Hi'}]
-    """
+    """Messages as JSON holds them."""
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
@@ -166,12 +161,10 @@ def write_training(
 
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> pool = Pool(
-        ...     {"p": Prompt("p", (Message("user", "What is 2 + 2?"),))},
-        ...     (Response("r1", "p", "Ada", "It is 4."), Response("r2", "p", "Bob", "Four.")),
-        ... )
+        >>> prompt = Prompt("p", (Message("user", "What is 2 + 2?"),))
+        >>> pool = Pool({"p": prompt}, (Response("r", "p", "Ada", "Four."),))
         >>> with TemporaryDirectory() as folder:
-        ...     write_training(pool, ["r2"], f"{folder}/train.jsonl", "prompt-completion")
+        ...     write_training(pool, ["r"], f"{folder}/train.jsonl", "prompt-completion")
         ...     print(json.loads(Path(folder, "train.jsonl").read_text())["completion"])
         [{'role': 'assistant', 'content': 'Four.'}]
     """
@@ -215,9 +208,8 @@ def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]
         if response_id not in by_id:
             raise InputError(f"response id {show(response_id)} is not in the pool")
         if count > 1:
-            raise InputError(
-                f"response id {show(response_id)} is given {count} times; give it once"
-            )
+            given = f"response id {show(response_id)} is given {count} times"
+            raise InputError(f"{given}; give it once")
     return [by_id[response_id] for response_id in counts]
 
 
