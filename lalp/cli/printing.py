@@ -67,22 +67,21 @@ def print_pool(summary: Mapping[str, Any]) -> None:
 
 def print_cost(cost: Mapping[str, Any]) -> None:
     """What `plan_scoring` expects."""
-    gain = cost["flops_per_step_loop"] / max(cost["flops"], 1.0)
     seconds = cost["seconds"]
     if seconds < 90:
         duration = f"{seconds:.0f} s"
     else:
         duration = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-    echo(
-        f"{cost['num_responses']:,} responses, {cost['num_steps']:,} steps, "
-        f"{cost['response_tokens']:,} response tokens\n"
-        f"{cost['fed_tokens']:,} tokens to feed, {cost['target_tokens']:,} to predict, "
-        f"longest row {cost['longest_row']:,}\n"
-        f"{cost['flops'] / 1e12:,.2f} TFLOP ({gain:.1f} times fewer than one pass per step "
-        "and window)\n"
-        f"about {duration} on this machine ({cost['device']}, {cost['dtype']})\n"
-        f"about {cost['memory_bytes'] / 2**30:.1f} GiB of memory at most"
+    text = (
+        "{num_responses:,} responses, {num_steps:,} steps, {response_tokens:,} response tokens\n"
+        "{fed_tokens:,} tokens to feed, {target_tokens:,} to predict, longest row {longest_row:,}\n"
+        "{tflop:,.2f} TFLOP ({gain:.1f} times fewer than one pass per step and window)\n"
+        "about {duration} on this machine ({device}, {dtype})\n"
+        "about {gib:.1f} GiB of memory at most"
     )
+    gain = cost["flops_per_step_loop"] / max(cost["flops"], 1.0)
+    tflop, gib = cost["flops"] / 1e12, cost["memory_bytes"] / 2**30
+    echo(text.format(**cost, gain=gain, tflop=tflop, duration=duration, gib=gib))
     if cost["too_long"]:
         echo(f"{cost['too_long']} responses exceed the student's positions: no GALP")
 
@@ -120,13 +119,13 @@ def print_selection(mix: pd.DataFrame, left_out: Mapping[str, int]) -> None:
 
 def print_sampling(summary: Mapping[str, Any]) -> None:
     """What `sample_pool` counts."""
-    echo(
-        f"{summary['num_samples']} samples of {summary['num_prompts']} prompts, "
-        f"{summary['num_tokens']:,} tokens ({summary['mean_tokens']:,.0f} on average), "
-        f"{summary['truncated']:.1%} truncated"
+    text = (
+        "{num_samples} samples of {num_prompts} prompts, {num_tokens:,} tokens "
+        "({mean_tokens:,.0f} on average), {truncated:.1%} truncated"
     )
     if summary["accuracy"] is not None:
-        echo(f"{summary['accuracy']:.1%} correct; {summary['solved']} prompts solved at least once")
+        text += "\n{accuracy:.1%} correct; {solved} prompts solved at least once"
+    echo(text.format_map(summary))
     print_counts(summary["outcomes"])
     print_counts(summary["left_out"], "left out: {}")
 
