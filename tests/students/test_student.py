@@ -86,8 +86,7 @@ def test_a_saved_student_gives_the_same_logits(llama, student_folder):
     assert_same_weights(loaded, llama)
     torch.testing.assert_close(logits_of(loaded), logits_of(llama), rtol=0, atol=1e-5)
     assert not loaded.model.training
-    assert loaded.model.dtype == torch.float32
-    assert loaded.device.type == "cpu"
+    assert (loaded.model.dtype, loaded.device.type) == (torch.float32, "cpu")
     assert loaded.max_positions == 512
     assert loaded.name == str(student_folder)
     assert loaded.tokenizer.get_vocab() == llama.tokenizer.get_vocab()
@@ -140,8 +139,8 @@ def test_a_tokenizer_without_offsets_is_refused(tmp_path):
     (tmp_path / "vocab.json").write_text('{"<unk>": 0, "a</w>": 1}')
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     slow = CTRLTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
-    slow.save_pretrained(tmp_path / "slow")
-    CTRLConfig(vocab_size=2, n_embd=8, n_layer=1, n_head=1).save_pretrained(tmp_path / "slow")
+    for part in (slow, CTRLConfig(vocab_size=2)):
+        part.save_pretrained(tmp_path / "slow")
     with pytest.raises(InputError, match="gives no character offsets, which steps need"):
         load_tokenizer(str(tmp_path / "slow"))
 
@@ -157,14 +156,17 @@ def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
     marker = tmp_path / "executed"
     code = f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Own: pass\n"
     (own_folder / "own.py").write_text(code)
-    config = json.loads((own_folder / "config.json").read_text())
-    config |= {"model_type": "own", "architectures": ["Own"]}
-    config["auto_map"] = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}
-    (own_folder / "config.json").write_text(json.dumps(config))
-    settings_file = own_folder / "tokenizer_config.json"
-    tokenizer_config = json.loads(settings_file.read_text()) | {"tokenizer_class": "Own"}
-    tokenizer_config["auto_map"] = {"AutoTokenizer": ["own.Own", "own.Own"]}
-    settings_file.write_text(json.dumps(tokenizer_config))
+    classes = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}
+    changes = {
+        "config.json": {"model_type": "own", "architectures": ["Own"], "auto_map": classes},
+        "tokenizer_config.json": {
+            "tokenizer_class": "Own",
+            "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]},
+        },
+    }
+    for name, change in changes.items():
+        settings_of = json.loads((own_folder / name).read_text())
+        (own_folder / name).write_text(json.dumps(settings_of | change))
     for load in (load_config, load_tokenizer, load_student):
         with pytest.raises(InputError, match="custom code"):
             load(str(own_folder))
@@ -172,27 +174,6 @@ def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
 
 
 # --- GGUF -------------------------------------------------------------------------------------
-
-GGUF_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-}
-
-
-def gguf_name(name: str) -> str:
-    for ours, theirs in GGUF_NAMES.items():
-        name = name.replace(ours, theirs)
-    return name.replace("model.layers", "blk")
 
 
 def write_gguf(student: Student, path: Path) -> None:
@@ -218,13 +199,16 @@ def write_gguf(student: Student, path: Path) -> None:
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_chat_template(tokenizer.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, tensor in student.model.state_dict().items():
         array = tensor.numpy()
         if "q_proj" in name or "k_proj" in name:
             heads = array.shape[0] // config.head_dim
             # llama.cpp pairs the rotated halves of a head element by element.
             array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
-        writer.add_tensor(gguf_name(name), np.ascontiguousarray(array))
+        writer.add_tensor(
+            names.get_name(name.removesuffix(".weight")) + ".weight", np.ascontiguousarray(array)
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -406,7 +390,6 @@ def test_tokens_across_the_boundary_by_hand(tokenizer):
 RESPONSES = [
     "We add the two numbers. Then x = 3.",
     "\n\n  Then x = 3.\n",
-    " leading space",
     "👩‍👩‍👧 and 🏳️‍🌈, é as e\u0301, ﷺ",
     "我们把两个数相加。所以答案是 7。",
     "\u202eright to left\u202c \u00a0\u2003wide spaces\t",
