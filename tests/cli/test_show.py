@@ -55,19 +55,14 @@ def test_a_window_is_chosen(lalp, tables, tmp_path):
         ("bare", ["--response-id", "p1/Bob/0"], "no token columns"),
     ],
 )
-def test_what_cannot_be_shown_is_one_clear_line(lalp, tables, tmp_path, name, arguments, message):
-    out = tmp_path / "page.html"
-    done = lalp("show", tables[name], *arguments, "--out", out)
-    assert done.code == 2
-    assert done.err.startswith(f"lalp: {tables[name]}: ")
-    assert message in done.err and done.err.count("\n") == 1
-    assert not out.exists()
+def test_what_cannot_be_shown_is_refused(refused, tables, tmp_path, name, arguments, message):
+    refused(message, "show", tables[name], *arguments, "--out", tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_page_or_no_table_is_refused(lalp, tables, tmp_path):
-    done = lalp("show", tables["one"], "--response-id", "p1/Bob/0", "--out", tables["two"])
-    assert done.code == 2 and "give a name in .html" in done.err
-    pool = tmp_path / "pool.jsonl"
-    pool.write_text(json.dumps(RECORDS[0]))
-    done = lalp("show", pool, "--response-id", "p1/Bob/0", "--out", tmp_path / "page.html")
-    assert done.code == 2 and "not a readable score table" in done.err
+def test_a_file_that_is_no_page_or_no_table_is_refused(refused, tables, tmp_path):
+    command = ["show", tables["one"], "--response-id", "p1/Bob/0", "--out"]
+    refused("give a name in .html", *command, tables["two"])
+    command[1] = tmp_path / "pool.jsonl"
+    command[1].write_text(json.dumps(RECORDS[0]))
+    refused(f"{command[1]}: not a readable score table", *command, tmp_path / "page.html")
