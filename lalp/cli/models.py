@@ -7,16 +7,8 @@ from typing import Annotated
 
 from typer import Argument, Option, Typer
 
-from lalp.cli import options
-from lalp.cli.printing import (
-    is_main_process,
-    print_accuracy,
-    print_comparison,
-    print_result,
-    print_sampling,
-    print_training,
-    say,
-)
+from lalp.cli import options, printing
+from lalp.cli.printing import print_result, say
 from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import save_pool
 
@@ -51,7 +43,7 @@ def sample(
     asked, sampling = load_prompts(prompts), how.sampling(preset)
     pool, summary = sample_pool(asked, model, sampling, name, **how.keywords())
     save_pool(pool, out)
-    print_result(summary, as_json, lambda: print_sampling(summary))
+    print_result(summary, as_json, lambda: printing.print_sampling(summary))
     say(f"{len(pool.responses)} responses written: {out}")
 
 
@@ -110,8 +102,8 @@ def train(
         progress=not quiet,
     )
     summary = log_summary(log)
-    if is_main_process():
-        print_result(summary, as_json, lambda: print_training(summary))
+    if printing.is_main_process():
+        print_result(summary, as_json, lambda: printing.print_training(summary))
         say(f"trained student: {out}")
 
 
@@ -154,7 +146,7 @@ def evaluate(
     evaluation.write_results(results, out)
     table = accuracy_table(results, seed=how.seed)
     report = {"run": results.attrs["run"], "accuracy": table}
-    print_result(report, as_json, lambda: print_accuracy(table))
+    print_result(report, as_json, lambda: printing.print_accuracy(table))
     say(f"{len(results)} samples graded: {out}")
 
 
@@ -170,7 +162,7 @@ def compare(
     from lalp.evaluation.evaluate import load_results
 
     table = compare_runs(load_results(a), load_results(b), seed=seed)
-    print_result({"comparison": table}, as_json, lambda: print_comparison(table))
+    print_result({"comparison": table}, as_json, lambda: printing.print_comparison(table))
 
 
 export = Typer(no_args_is_help=True, help="Write what other programs train with.")

@@ -44,12 +44,10 @@ _BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Embedded:
-    """Texts as vectors, and how long the texts are for the embedder.
+    """Texts as vectors of unit length (float32), and how long the texts are for the embedder.
 
-    Attributes:
-        vectors: One row per text, of unit length, float32.
-        num_tokens: Tokens of each whole text, without special tokens.
-        limit: Tokens of a text that the embedder reads at most, without special tokens.
+    Tokens are counted without special ones: ``num_tokens`` of each whole text, ``limit`` of a text
+    that the embedder reads at most.
     """
 
     vectors: Float[np.ndarray, "texts dim"]
@@ -88,11 +86,7 @@ def _locate(name: str) -> str:
 
 
 def embedder_revision(name: str) -> str:
-    """What tells this embedder from any other: a hub commit, or a sha256 over a folder's files.
-
-    Raises:
-        InputError: If there is no such embedder.
-    """
+    """What tells this embedder from any other: a hub commit, or a sha256 over a folder's files."""
     source = Path(_locate(name))
     if source.is_dir():
         return folder_digest(source, _CONTENT, deep=True)
@@ -105,20 +99,15 @@ def embedder_revision(name: str) -> str:
 def embed_texts(
     embedder: SentenceTransformer, texts: Sequence[str], *, chunk_mean: bool = False
 ) -> Float[np.ndarray, "texts dim"]:
-    """Embed texts as vectors of unit length.
+    """Embed texts as float32 vectors of unit length, in the order of ``texts``.
 
-    Args:
-        embedder: From `load_embedder`.
-        texts: Equal ones are embedded once.
-        chunk_mean: Embed a text that is longer than the embedder's input by pieces of about equal
-            length and take the mean of their vectors, weighted by their tokens. Without it, what
-            exceeds the input is dropped.
-
-    Returns:
-        float32, one row per text, in the order of ``texts``.
+    With ``chunk_mean`` a text that is longer than the embedder's input is embedded by pieces of
+    about equal length, and gets the mean of their vectors, weighted by their tokens. Without it,
+    what exceeds the input is dropped.
     """
     if not len(texts):
         return np.zeros((0, embedder.get_embedding_dimension()), dtype=np.float32)
+    # Equal texts, such as repeated steps, are embedded once.
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     pieces = [cut_pieces(embedder, text) if chunk_mean else [text] for text in places]
     flat = [piece for group in pieces for piece in group]
@@ -189,16 +178,10 @@ def input_limit(embedder: SentenceTransformer) -> int:
 def load_embeddings(
     name: str, texts: Sequence[str], *, chunk_mean: bool = False, folder: Path | None = None
 ) -> Embedded:
-    """Embed texts, or take their embeddings from disk where they were embedded before.
+    """Embed texts as `embed_texts` does, or read from ``folder`` what was embedded before.
 
-    Args:
-        name: As in `load_embedder`, which is called only where something is left to embed.
-        texts: As in `embed_texts`.
-        chunk_mean: As in `embed_texts`.
-        folder: Where embeddings are kept; ``build/embeddings`` if not given.
-
-    Raises:
-        InputError: If the embedder cannot be loaded.
+    ``name`` is that of `load_embedder`, which is called only where something is left to embed;
+    ``folder`` is ``build/embeddings`` if not given.
     """
     # The texts' order is part of the key, so that nothing needs to be looked up one by one.
     key = digest([_CODE, embedder_revision(name), chunk_mean, list(texts)], length=32)

@@ -34,10 +34,8 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     """The text before the response: chat template, generation prompt added.
 
     A tokenizer without a chat template (a base model) gets the messages' texts, each followed by
-    a blank line, after its beginning-of-sequence token if it uses one.
-
-    Raises:
-        InputError: If the chat template refuses the prompt, for example its system message.
+    a blank line, after its beginning-of-sequence token if it uses one. A template that refuses
+    the prompt, for example its system message, is an `InputError`.
     """
     messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     if tokenizer.chat_template:
@@ -94,12 +92,7 @@ def assign_steps(text: str, offsets: Sequence[Span], steps: Sequence[Span]) -> l
 
 
 def first_character(text: str, start: int, end: int) -> int:
-    """Where a token's first character stands that is no white space; ``start`` if it has none.
-
-    Example:
-        >>> first_character("Add. Then x", 4, 9)
-        5
-    """
+    """Where a token's first character stands that is no white space; ``start`` if it has none."""
     piece = text[start:end]
     return start + (len(piece) - len(piece.lstrip()) if piece.strip() else 0)
 
@@ -108,10 +101,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The tokens that the chat template puts after an assistant's message.
 
     A tokenizer without a template, or whose template puts nothing there, ends with its
-    end-of-sequence token.
-
-    Raises:
-        InputError: If there is none either, or the template refuses an assistant's message.
+    end-of-sequence token; one that has none either is an `InputError`.
     """
     suffix = _text_after_turn(tokenizer)
     if suffix.strip():
