@@ -1,27 +1,16 @@
-"""`lalp eval` and `lalp compare`: end to end with tiny models, refusals, and a killed run."""
+"""`lalp eval` and `lalp compare`: end to end with tiny models, and refusals."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
-from pandas.testing import assert_frame_equal
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lalp.evaluation.evaluate import COLUMNS, load_results, write_results
 from lalp.sampling.samples import SYSTEM_PROMPT
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -132,59 +121,3 @@ def test_compare_refuses_other_problems(refused, tmp_path):
     write_results(frame.assign(prompt_id="y"), tmp_path / "b.parquet")
     paths = tmp_path / "a.parquet", tmp_path / "b.parquet"
     refused("the runs differ in their problems", "compare", *paths)
-
-
-# --- a killed run ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def command(tokenizer, data, tmp_path) -> list[str]:
-    """`lalp eval` that takes some seconds, by a model that is large for a tiny one."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=400, num_hidden_layers=3, **sizes)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    options = ["--benchmark", "amc23", "--data", str(data), "--max-tokens", "40", "--quiet"]
-    options += ["--preset", "table7-sampled", "--num-samples", "2", "--batch-size", "4"]
-    program = [sys.executable, "-m", "lalp.cli", "eval", "--model", str(tmp_path / "model")]
-    return [*program, *options, "--workers", "1"]
-
-
-def start(command: list[str], out: Path, store: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [*command, "--out", str(out), "--store", str(store)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def shards(store: Path) -> int:
-    return len(list(store.glob("*/*.jsonl")))
-
-
-@pytest.mark.slow
-def test_a_killed_run_ends_with_the_same_table(command, tmp_path):
-    straight = start(command, tmp_path / "straight.parquet", tmp_path / "one")
-    _, messages = straight.communicate(timeout=120)
-    assert straight.returncode == 0, messages
-    store, out = tmp_path / "two", tmp_path / "killed.parquet"
-    generator = random.Random(0)
-    for wanted in (1, 8, 19):
-        process = start(command, out, store)
-        while shards(store) < wanted and process.poll() is None:
-            time.sleep(0.002)
-        time.sleep(generator.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        assert not out.exists()
-    assert shards(store) < 20 or not (store / "grades-amc23.jsonl").exists()
-    last = start(command, out, store)
-    _, messages = last.communicate(timeout=120)
-    assert last.returncode == 0, messages
-    assert_frame_equal(load_results(out), load_results(tmp_path / "straight.parquet"))
-    assert out.read_bytes() == (tmp_path / "straight.parquet").read_bytes()

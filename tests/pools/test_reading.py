@@ -31,6 +31,9 @@ from tests.pools.builders import (
     write,
 )
 
+FIRST = GOOD | {"response_id": "r1", "answer": "4"}
+SECOND = GOOD | {"response_id": "r2"}
+
 # --- Good input --------------------------------------------------------------------------------
 
 
@@ -97,10 +100,11 @@ def test_answer_on_some_records_holds_for_the_prompt():
 
 
 def test_blank_lines_are_counted_not_dropped_silently(tmp_path):
-    content = b"\n" + jsonl(GOOD) + b"  \t\r\n\n" + jsonl(GOOD)
+    content = b"\n" + jsonl(FIRST) + b"  \t\r\n\n" + jsonl(SECOND)
     pool = load_pool(write(tmp_path / "pool.jsonl", content))
-    assert len(pool.responses) == 2
-    assert pool.left_out == {"blank line": 3}
+    assert (len(pool.responses), pool.left_out) == (2, {"blank line": 3})
+    with refused("line 5", "taken by line 2"):
+        load_pool(write(tmp_path / "pool.jsonl", content.replace(b'"r2"', b'"r1"')))
 
 
 @pytest.mark.parametrize(
@@ -185,9 +189,6 @@ def test_parquet_batches_number_their_rows_through(tmp_path):
 
 # --- Bad input ---------------------------------------------------------------------------------
 
-FIRST = GOOD | {"response_id": "r1", "answer": "4"}
-SECOND = GOOD | {"response_id": "r2"}
-
 
 def without(*names, **others):
     """Changes that make of a record one without these fields."""
@@ -196,11 +197,9 @@ def without(*names, **others):
 
 BAD_LINES = {
     "truncated": (b'{"prompt_id": "p1", "pro', "invalid JSON", "column 21"),
-    "two objects": (b"{} {}", "invalid JSON: Extra data at column 4"),
     "single quotes": (b"{'a': 1}", "invalid JSON", "one JSON object on each line"),
     "array": (b"[1]", "must be an object", "[1] (list)"),
     "NaN": (b'{"x": NaN}', "NaN is not JSON"),
-    "Infinity": (b'{"x": [-Infinity]}', "-Infinity is not JSON"),
     "overflow": (jsonl(SECOND)[:-2] + b', "x": 1e999}', "'x'", "inf is not a JSON number"),
     "field twice": (b'{"x": 1, "x": 2}', "'x' is given twice"),
     "nested": (b"[" * 100_000, "nested too deeply"),
@@ -214,14 +213,10 @@ BAD_RECORDS = {
     **{f"no {name}": (without(name), f"'{name}' is missing") for name in GOOD},
     "null response": ({"response": None}, "'response' is null"),
     "number as id": ({"prompt_id": 7}, "'prompt_id' must be text", "7 (int)"),
-    "number as response id": ({"response_id": 7}, "'response_id' must be text"),
     "list as teacher": ({"teacher": ["ada"]}, "'teacher' must be text", "(list)"),
     "empty response": ({"response": ""}, "'response' is empty"),
     "blank response": ({"response": " \n\t\u3000"}, "'response' is empty", "whitespace"),
-    "blank id": ({"prompt_id": " "}, "'prompt_id' is empty"),
-    "blank response id": ({"response_id": ""}, "'response_id' is empty"),
     "object as prompt": ({"prompt": USER}, "'prompt' must be text", "(dict)"),
-    "no messages": ({"prompt": []}, "'prompt' must end with a user message"),
     "ends with assistant": ({"prompt": [USER, REPLY]}, "'prompt' must end with a user"),
     "text as message": ({"prompt": ["hi"]}, "'prompt', message 1 must be an object"),
     "unknown role": (
@@ -236,7 +231,6 @@ BAD_RECORDS = {
     "messages and response": ({"messages": [USER, REPLY]}, "'messages'", "'prompt'"),
     "messages of text": (without(*GOOD, messages="hi"), "'messages' must be a list of messages"),
     "messages empty": (without(*GOOD, messages=[]), "'messages' must end with the assistant's"),
-    "messages unanswered": (without(*GOOD, messages=[USER]), "must end with the assistant's"),
     "messages unasked": (without(*GOOD, messages=[REPLY]), "end with a user message"),
     "number as correct": ({"correct": 1}, "'correct' must be true, false", "1 (int)"),
     "list as answer": ({"answer": [4]}, "'answer' must be text, a number"),
@@ -244,7 +238,6 @@ BAD_RECORDS = {
     "other prompt": ({"prompt": "2 + 3?"}, "prompt differs", "{unit} 1", "'p1'"),
     "same response id": ({"response_id": "r1"}, "'response_id': 'r1'", "taken by {unit} 1"),
     "surrogate": ({"response": "a\ud800"}, "'response': lone surrogate U+D800 at character 2"),
-    "surrogate in a message": ({"prompt": [USER | {"content": "\udfff"}]}, "'prompt': lone"),
     "surrogate in an extra key": ({"x": {"\ud800": 1}}, "'x': lone surrogate"),
     "surrogate in a field name": ({"\ud800": 1}, "lone surrogate"),
 }
@@ -269,12 +262,6 @@ def test_bad_record_names_place_and_field(tmp_path, changes, fragments):
         expected = [fragment.format(unit=unit) for fragment in fragments]
         with refused(f"{name}, {unit} 2: ", *expected):
             load_pool(source)
-
-
-def test_line_numbers_count_blank_lines(tmp_path):
-    path = write(tmp_path / "pool.jsonl", b"\n\n" + jsonl(FIRST) + b"\n" + jsonl(FIRST))
-    with refused("line 5", "taken by line 3"):
-        load_pool(path)
 
 
 @pytest.mark.parametrize("first", [b"", jsonl(GOOD | {"response": "ok"})])
@@ -327,9 +314,7 @@ def test_long_values_are_cut_in_messages():
     [
         ("pool.jsonl", b"", ["file is empty"]),
         ("pool.jsonl", codecs.BOM_UTF8, ["no records"]),
-        ("pool.jsonl", b"\n \n", ["no records"]),
         ("pool.csv", b"a,b", [".jsonl", ".json-lines", ".parquet", "'.csv'"]),
-        ("pool", b"x", [".jsonl", ".parquet"]),
         ("pool.parquet", jsonl(GOOD), ["not a Parquet file"]),
         ("pool.parquet", b"PAR1" + bytes(100) + b"PAR1", ["broken"]),
         ("pool.jsonl", b"PAR1\x15\x04\x15\xff\x00", ["line 1", "NUL"]),
@@ -424,15 +409,10 @@ def endless():
 @pytest.mark.parametrize(
     ("value", "fragment"),
     [
-        (b"raw", "bytes values"),
-        (Decimal("1.5"), "Decimal values"),
-        ({1, 2}, "set values"),
-        (float("inf"), "inf is not"),
-        ([1.0, float("nan")], "nan is not"),
+        *((b"raw", "bytes values"), (Decimal("1.5"), "Decimal values"), ({1, 2}, "set values")),
+        *((float("inf"), "inf is not"), ([1.0, float("nan")], "nan is not")),
         (np.array(["2024-01-01"], dtype="datetime64[D]"), "datetime64 values"),
-        ({1: "a"}, "key 1 (int) is not text"),
-        (endless(), "nested too deeply"),
-        (object(), "object values"),
+        *(({1: "a"}, "key 1 (int) is not text"), (endless(), "nested too deeply")),
     ],
 )
 def test_extra_values_that_json_cannot_hold_are_refused(value, fragment):
