@@ -80,6 +80,7 @@ def train(
     as_json: options.AsJson = False,
 ) -> None:
     """Fine-tune a student, also under accelerate launch; a killed run goes on."""
+    # Before torch is imported, so that a wrong file is refused at once.
     pool = load_pool(held_out) if held_out else None
     from lalp.training import trainer
     from lalp.training.examples import HeldOut
@@ -88,19 +89,10 @@ def train(
 
     changes = {"learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size}
     changes |= {"gradient_accumulation": gradient_accumulation, "max_length": max_length}
-    log = trainer.train(
-        data,
-        student,
-        out,
-        load_recipe(recipe, **changes),
-        seed=seed,
-        held_out=HeldOut(pool, splitter, window) if pool else None,
-        evaluations=evaluations,
-        save_steps=save_steps,
-        device=device,
-        trust_remote_code=trust_remote_code,
-        progress=not quiet,
-    )
+    settings = {"evaluations": evaluations, "save_steps": save_steps, "seed": seed}
+    settings |= {"held_out": HeldOut(pool, splitter, window) if pool else None, "device": device}
+    settings |= {"trust_remote_code": trust_remote_code, "progress": not quiet}
+    log = trainer.train(data, student, out, load_recipe(recipe, **changes), **settings)
     summary = log_summary(log)
     if printing.is_main_process():
         print_result(summary, as_json, lambda: printing.print_training(summary))
@@ -189,8 +181,8 @@ def export_llamafactory(
     if done["num_different"] is None:
         say("whether it writes prompts as the student's chat template does is not known")
     elif done["num_different"]:
-        say(
-            f"{done['num_different']} of their prompts are written in another way than by the "
-            "student's chat template, whose text LALP scores"
+        written = (
+            "written in another way than by the student's chat template, whose text LALP scores"
         )
+        say(f"{done['num_different']} of their prompts are {written}")
     say(f"to train: cd {out} && FORCE_TORCHRUN=1 llamafactory-cli train train.yaml")

@@ -134,6 +134,6 @@ def run(app: Typer) -> None:
     except InputError as error:
         say(str(error))
         sys.exit(2)
-    except OSError as error:
+    except OSError as error:  # a full disk or a missing right is no fault of the program
         say(f"{error.filename or 'file'}: {error.strerror or error}")
         sys.exit(2)

@@ -102,6 +102,7 @@ def print_teachers(
         for reason, count in table.attrs["left_out"].items():
             echo(f"  left out: {count} {reason}")
         if column in enough:
+            # The same share as of the intervals above: 95 %.
             stable = enough[column].query("order_share >= 0.95")["num_prompts"].min()
             echo(f"  {stable} prompts give this order in 95 % of draws")
     if taus is not None:

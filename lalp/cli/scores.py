@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # What needs torch is imported where it is used: that takes seconds, `lalp check` should not.
 app = Typer()
 
+# Four sentences, as in the paper's first version: later ones do not say which window they took.
+_WINDOWS = ["4"]
+
 
 @app.command()
 def segment(
@@ -97,7 +100,7 @@ def plan(
     from lalp.scoring.costs import plan_scoring
 
     settings = {"splitter": splitter, "trust_remote_code": trust_remote_code}
-    cost = plan_scoring(loaded, student, windows or ["4"], **settings).as_dict()
+    cost = plan_scoring(loaded, student, windows or _WINDOWS, **settings).as_dict()
     print_result(cost, as_json, lambda: print_cost(cost))
 
 
@@ -121,17 +124,9 @@ def score(
     from lalp.scoring import run
     from lalp.scoring.table import write_scores
 
-    frame = run.score(
-        loaded,
-        student,
-        windows or ["4"],
-        splitter=splitter,
-        with_tokens=tokens,
-        store=store,
-        device=device,
-        trust_remote_code=trust_remote_code,
-        progress=not quiet,
-    )
+    settings = {"splitter": splitter, "with_tokens": tokens, "store": store, "device": device}
+    settings |= {"trust_remote_code": trust_remote_code, "progress": not quiet}
+    frame = run.score(loaded, student, windows or _WINDOWS, **settings)
     write_scores(frame, loaded, out)
     reasons = frame.set_index("response_id")["reason"].dropna()
     result = {"num_responses": len(frame), "unscored": reasons.to_dict(), **frame.attrs}
@@ -156,6 +151,7 @@ def teachers(
     frame = load_scores(scores)
     columns = _columns(frame, windows)
     rankings = {column: rank_teachers(frame, column, seed=seed) for column in columns}
+    # One teacher has no order to compare, nor one that more prompts could make stable.
     several = frame["teacher"].nunique() > 1
     taus = compare_rankings(frame, columns) if several else None
     enough = {c: prompts_enough(frame, c, seed=seed) for c in columns} if several else {}
@@ -206,6 +202,7 @@ def select(
         candidates, like or rule, window, seed=seed, tie=tie, skip_unscored=skip_unscored
     )
     left_out = chosen.attrs["left_out"]
+    # The control takes as many of each teacher as the rule that it is compared with.
     if like is not None:
         chosen = matched.select_random_matched(candidates, chosen, seed=seed)
     write_training(scored_pool(frame, scores), list(chosen["response_id"]), out, fmt)
@@ -238,17 +235,14 @@ def show(
 
 
 def _columns(frame: pd.DataFrame, windows: list[str] | None) -> list[str]:
+    """GALP's column and those of the windows, or of every window that the table holds."""
     from lalp.scoring.columns import lalp_column, score_columns
-
-    present = [column for column in score_columns(frame) if column != "galp"]
-    if not windows:
-        return ["galp", *present]
     from lalp.scoring.windows import parse_windows
 
-    wanted = [lalp_column(window) for window in parse_windows(windows)]
-    for column in wanted:
-        if column not in present:
-            raise InputError(
-                f"{column} is not in the table, it holds {', '.join(present)}: score it first"
-            )
+    present = [column for column in score_columns(frame) if column != "galp"]
+    wanted = [lalp_column(window) for window in parse_windows(windows)] if windows else present
+    lacking = [column for column in wanted if column not in present]
+    if lacking:
+        held = ", ".join(present)
+        raise InputError(f"{lacking[0]} is not in the table, it holds {held}: score it first")
     return ["galp", *wanted]

@@ -18,7 +18,8 @@ from lalp.errors import InputError
 from lalp.pools.pool import REQUIRED_FIELDS, Pool, Prompt, located, show
 from lalp.pools.records import build_pool, is_missing
 
-ROWS_PER_BATCH = 1024  # Parquet rows held as Python values at once: tens of MB for long traces
+# Parquet rows that are Python values at once: tens of MB for long traces.
+ROWS_PER_BATCH = 1024
 _JSONL_SUFFIXES = (".jsonl", ".json-lines")
 
 

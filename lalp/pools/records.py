@@ -43,6 +43,7 @@ class Draft:
                 f"the prompt differs from that of {first}, which has the same prompt_id "
                 f"{show(prompt_id)}; give different prompts different ids"
             )
+        # Records without the answer may come before the one that knows it.
         if prompt.answer is None:
             return
         first = self.places.setdefault(("answer", prompt_id), place)
@@ -77,6 +78,7 @@ def build_pool(
         InputError: At the first record that does not fit, by itself or with those before it.
     """
     draft, counts = Draft(), Counter[tuple[str, str]]()
+    # One record at a time, from a generator: a pool of long traces is held in memory once.
     for number, record in records:
         place = f"{unit} {number}"
         with located(f"{source}, {place}"):

@@ -110,6 +110,7 @@ def _write_parquet(pool: Pool, path: Path) -> None:
         types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
     extras = _extra_types(pool)
     schema = pa.schema(types | extras)
+    # Checksums, because Arrow reads some damaged pages without an error.
     with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(pool.responses), ROWS_PER_BATCH):
             rows = []
@@ -127,6 +128,7 @@ def _extra_types(pool: Pool) -> dict[str, pa.DataType]:
     kinds: dict[str, set[type]] = {}
     for response in pool.responses:
         for name, value in response.extra.items():
+            # JSON has whole numbers of any size, Arrow's columns have 64 bits.
             fits = not isinstance(value, int) or -(2**63) <= value < 2**63
             kinds.setdefault(name, set()).add(type(value) if fits else object)
     plain = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
