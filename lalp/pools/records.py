@@ -120,46 +120,38 @@ def _parse_record(
 
 
 def _text(
-    record: Mapping[str, Any],
-    name: str,
-    place: str = "field ",
-    *,
-    needed: bool = True,
-    blank: bool = False,
+    record: Mapping[str, Any], name: str, *, needed: bool = True, blank: bool = False
 ) -> str | None:
     """A field that is text; None where it is neither there nor needed."""
     value = record.get(name)
     if value is None:
         if needed:
-            raise InputError(f"{place}'{name}' is {'null' if name in record else 'missing'}")
+            raise InputError(f"field '{name}' is {'null' if name in record else 'missing'}")
         return None
     if not isinstance(value, str):
-        raise InputError(f"{place}'{name}' must be text, not {show(value)}")
+        raise InputError(f"field '{name}' must be text, not {show(value)}")
     if not (blank or value.strip()):
-        raise InputError(f"{place}'{name}' is empty" + (" (only whitespace)" if value else ""))
+        raise InputError(f"field '{name}' is empty" + (" (only whitespace)" if value else ""))
     return value
 
 
 def _prompt_and_response(record: Mapping[str, Any]) -> tuple[tuple[Message, ...], str]:
     """The messages before the response, and the response: of either kind of record."""
     if record.get("messages") is None:
-        is_chat = isinstance(record.get("prompt"), list)
-        prompt = (
-            _messages(record, "prompt") if is_chat else [Message("user", _text(record, "prompt"))]
-        )
+        if isinstance(record.get("prompt"), list):
+            prompt = _messages(record, "prompt")
+        else:
+            prompt = [Message("user", _text(record, "prompt"))]
         text, place = _text(record, "response"), "field 'prompt'"
     else:
-        for name in ("prompt", "response"):
-            if record.get(name) is not None:
-                raise InputError(
-                    f"field 'messages' and field '{name}' are both given; keep only one"
-                )
+        place = "field 'messages': what precedes the response"
+        twice = [name for name in ("prompt", "response") if record.get(name) is not None]
+        if twice:
+            raise InputError(f"fields 'messages' and '{twice[0]}' are both given; keep only one")
         *prompt, last = _messages(record, "messages") or [Message("", "")]
         if last.role != "assistant":
-            raise InputError(
-                "field 'messages' must end with the assistant's message (the response)"
-            )
-        text, place = last.content, "field 'messages': what precedes the response"
+            raise InputError("field 'messages' must end with the assistant's (the response)")
+        text = last.content
     if not prompt or prompt[-1].role != "user":
         raise InputError(f"{place} must end with a user message")
     return tuple(prompt), text
@@ -170,20 +162,18 @@ def _messages(record: Mapping[str, Any], name: str) -> list[Message]:
         raise InputError(f"field '{name}' must be a list of messages, not {show(record[name])}")
     messages = []
     for number, item in enumerate(record[name], 1):
-        place = f"field '{name}', message {number}"
-        if not isinstance(item, dict):
-            raise InputError(f"{place} must be an object with role and content, not {show(item)}")
-        role = _text(item, "role", f"{place}: ")
-        if role not in _ROLES:
-            raise InputError(f"{place}: role must be {', '.join(_ROLES)}, not {show(role)}")
-        # An empty system message is meant: some chat templates add a default one without it.
-        content = _text(item, "content", f"{place}: ", blank=role == "system")
-        others = [key for key in item if key not in ("role", "content") and item[key] is not None]
-        if others:
-            raise InputError(
-                f"{place}: '{others[0]}' is not supported; remove it or set it to null"
-            )
-        messages.append(Message(role, content))
+        with located(f"field '{name}', message {number}"):
+            if not isinstance(item, dict):
+                raise InputError(f"must be an object with role and content, not {show(item)}")
+            role = _text(item, "role")
+            if role not in _ROLES:
+                raise InputError(f"role must be {', '.join(_ROLES)}, not {show(role)}")
+            # An empty system message is meant: some templates add a default one without it.
+            content = _text(item, "content", blank=role == "system")
+            for key, value in item.items():
+                if key not in ("role", "content") and value is not None:
+                    raise InputError(f"'{key}' is not supported; remove it or set it to null")
+            messages.append(Message(role, content))
     return messages
 
 
@@ -248,9 +238,8 @@ def _plain(value: Any) -> Any:
             return [_plain(item) for item in value]
         case date() | time():
             return value.isoformat()
-    raise InputError(
-        f"{type(value).__name__} values cannot be written as JSON; convert or drop them"
-    )
+    kind = type(value).__name__
+    raise InputError(f"{kind} values cannot be written as JSON; convert or drop them")
 
 
 def _key(name: Any) -> str:
