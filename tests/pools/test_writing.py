@@ -5,13 +5,11 @@ from dataclasses import replace
 
 import datasets
 import pandas as pd
-import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response, pool_summary
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import TRAINING_FORMATS, save_pool, write_training
@@ -140,11 +138,6 @@ def test_pool_that_could_not_be_read_back_is_not_written(tmp_path, suffix, pool,
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_saving_under_another_suffix_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"pool\.csv: a pool is \.jsonl"):
-        save_pool(two_prompt_pool(), tmp_path / "pool.csv")
-
-
 # --- Training files ----------------------------------------------------------------------------
 
 
@@ -153,27 +146,21 @@ A2 = {"prompt_id": "a", "response_id": "a2", "teacher": "bob"}
 ASKED = [{"role": "user", "content": "Add ½ and ¼."}]
 ANSWERED = [{"role": "assistant", "content": "¾\n\nDone."}]
 YES = [{"role": "assistant", "content": "Yes."}]
+MESSAGES = [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]
+PAIRS = [
+    {"prompt": ASKED, "completion": ANSWERED} | B1,
+    {"prompt": CHAT, "completion": YES} | A2,
+]
 
 
-@pytest.mark.parametrize(
-    ("fmt", "records"),
-    [
-        ("messages", [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]),
-        (
-            "prompt-completion",
-            [
-                {"prompt": ASKED, "completion": ANSWERED} | B1,
-                {"prompt": CHAT, "completion": YES} | A2,
-            ],
-        ),
-    ],
-)
-def test_formats_of_json_lines(tmp_path, fmt, records):
+@pytest.mark.parametrize(("fmt", "records"), [("messages", MESSAGES), ("prompt-completion", PAIRS)])
+def test_formats_of_json_lines_as_datasets_reads_them(tmp_path, fmt, records):
     path = tmp_path / "new" / "train.jsonl"
     write_training(two_prompt_pool(), pd.Series(["b1", "a2"], [3, 1]), path, fmt)
     assert read_lines(path) == records
     assert "½" in path.read_text(encoding="utf-8")
-    assert pa_json.read_json(path).column_names == list(records[0])
+    rows = datasets.load_dataset("json", data_files=str(path), cache_dir=tmp_path)["train"]
+    assert rows.to_list() == records
 
 
 def test_messages_format_is_a_pool_too(tmp_path):
@@ -186,31 +173,17 @@ def test_messages_format_is_a_pool_too(tmp_path):
     assert again.prompts == {i: replace(p, answer=None) for i, p in pool.prompts.items()}
 
 
-@pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
-def test_datasets_reads_the_training_file(tmp_path, fmt):
-    path = tmp_path / "train.jsonl"
-    write_training(two_prompt_pool(), ["b1", "a2"], path, fmt)
-    rows = datasets.load_dataset("json", data_files=str(path), cache_dir=tmp_path)["train"]
-    assert rows.to_list() == read_lines(path)
-
-
 def test_llamafactory_format(tmp_path):
     write_training(two_prompt_pool(), ["b1", "a2"], tmp_path / "data", "llamafactory")
     folder = tmp_path / "data"
     assert sorted(path.name for path in folder.iterdir()) == ["dataset_info.json", "train.json"]
     info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
-    tags = ("role", "content", "user", "assistant", "system")
-    assert info == {
-        "train": {
-            "file_name": "train.json",
-            "formatting": "sharegpt",
-            "columns": {"messages": "messages"},
-            "tags": {f"{tag}_tag": tag for tag in tags},
-        }
-    }
+    tags = {f"{tag}_tag": tag for tag in ("role", "content", "user", "assistant", "system")}
+    entry = {"file_name": "train.json", "formatting": "sharegpt", "tags": tags}
+    assert info == {"train": entry | {"columns": {"messages": "messages"}}}
     text = (folder / "train.json").read_text(encoding="utf-8")
     assert "½" in text
-    assert json.loads(text) == [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]
+    assert json.loads(text) == MESSAGES
 
 
 def test_llamafactory_entry_joins_the_others(tmp_path):
@@ -258,11 +231,7 @@ def test_llamafactory_refuses_chats_it_would_skip(tmp_path, roles):
 @pytest.mark.parametrize("fmt", TRAINING_FORMATS)
 @pytest.mark.parametrize(
     ("ids", "fragment"),
-    [
-        (["a1", "zz"], "'zz' is not in the pool"),
-        (["a1", "b1", "a1"], "'a1' is given 2"),
-        ([], "empty"),
-    ],
+    [(["a1", "zz"], "'zz' is not in the pool"), (["a1", "a1"], "'a1' is given 2"), ([], "empty")],
 )
 def test_bad_response_ids_are_refused(tmp_path, fmt, ids, fragment):
     with refused(fragment):
@@ -270,15 +239,14 @@ def test_bad_response_ids_are_refused(tmp_path, fmt, ids, fragment):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unknown_format_lists_the_known(tmp_path):
-    with pytest.raises(InputError, match=r"'alpaca'.* messages, prompt-completion, llamafactory"):
-        write_training(two_prompt_pool(), ["a1"], tmp_path / "out", "alpaca")
-
-
-def test_training_file_where_a_folder_is_and_the_other_way_round(tmp_path):
-    with pytest.raises(InputError, match="not a regular file"):
-        write_training(two_prompt_pool(), ["a1"], tmp_path, "messages")
-    path = write(tmp_path / "file", b"before")
-    with pytest.raises(InputError, match="file: is a file"):
-        write_training(two_prompt_pool(), ["a1"], path, "llamafactory")
+def test_formats_and_places_that_cannot_be_written(tmp_path):
+    path, pool = write(tmp_path / "file", b"before"), two_prompt_pool()
+    with refused("'alpaca'", "messages, prompt-completion, llamafactory"):
+        write_training(pool, ["a1"], tmp_path / "out", "alpaca")
+    with refused("not a regular file"):
+        write_training(pool, ["a1"], tmp_path, "messages")
+    with refused("file: is a file"):
+        write_training(pool, ["a1"], path, "llamafactory")
+    with refused("pool.csv: a pool is .jsonl"):
+        save_pool(pool, tmp_path / "pool.csv")
     assert path.read_bytes() == b"before"
