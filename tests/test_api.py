@@ -12,13 +12,8 @@ import lalp
 from lalp.scoring.table import write_scores
 
 RECORDS = [
-    {
-        "prompt_id": prompt,
-        "prompt": f"What is 3 + 4 ({prompt})?",
-        "teacher": teacher,
-        "response": text,
-    }
-    for prompt in ("p", "q")
+    {"prompt_id": p, "prompt": f"What is 3 + 4 ({p})?", "teacher": teacher, "response": text}
+    for p in ("p", "q")
     for teacher, text in (("Ada", "We add. So it is 7."), ("Bob", "Count on. It is 7."))
 ]
 
@@ -53,12 +48,8 @@ def test_every_name_from_a_pool_to_figures(llama, tmp_path, monkeypatch):
     rankings = {name: lalp.rank_teachers(table, name) for name in ("lalp@0", "lalp@1", "galp")}
     means = lalp.means_by_window(rankings)
     assert means["window"].unique().tolist() == ["0", "1", "GALP"]
-    figures = [
-        lalp.plot_teacher_means(rankings),
-        lalp.plot_window_sweep(means),
-        lalp.plot_scores(table, "lalp@0"),
-    ]
-    for figure in figures:
+    figures = [lalp.plot_teacher_means(rankings), lalp.plot_window_sweep(means)]
+    for figure in [*figures, lalp.plot_scores(table, "lalp@0")]:
         figure.canvas.draw()
         assert any(axis.has_data() for axis in figure.axes)
         plt.close(figure)

@@ -114,14 +114,9 @@ def test_other_options_reach_the_sampler(lalp, prompts, asked, tmp_path):
     options += ["--store", tmp_path / "kept", "--trust-remote-code", "--quiet"]
     lalp("sample", prompts, "--model", "a/B-7B", "--out", tmp_path / "p.jsonl", *options)
     assert asked[0][2] == {
+        **{"backend": "vllm", "tensor_parallel": 4, "batch_size": 50, "device": "cuda"},
+        **{"store": tmp_path / "kept", "trust_remote_code": True, "progress": False},
         "system_prompt": None,
-        "store": tmp_path / "kept",
-        "backend": "vllm",
-        "batch_size": 50,
-        "tensor_parallel": 4,
-        "device": "cuda",
-        "trust_remote_code": True,
-        "progress": False,
     }
     assert {r.teacher for r in load_pool(tmp_path / "p.jsonl").responses} == {"B-7B"}
 

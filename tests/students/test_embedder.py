@@ -256,14 +256,9 @@ def test_a_damaged_file_is_made_anew(embedder_folder, tmp_path, damage, caplog):
 def test_the_packaged_embedder_tells_meaning():
     model = load_embedder()
     assert input_limit(model) == 254
-    one, alike, other = embed_texts(
-        model,
-        [
-            "Adding both equations gives x = 2.",
-            "We add the two equations and find that x equals 2.",
-            "The triangle has a right angle at B.",
-        ],
-    )
+    texts = ["Adding both equations gives x = 2.", "The triangle has a right angle at B."]
+    alike = "We add the two equations and find that x equals 2."
+    one, other, alike = embed_texts(model, [*texts, alike])
     assert one @ alike > 0.7 > 0.4 > one @ other
     long = " ".join(["Then we take the sum of the next two terms of the sequence."] * 60)
     halves = embed_texts(model, [long], chunk_mean=True)[0]
