@@ -63,6 +63,7 @@ def merge_pools(
     draft, left_out = Draft(), Counter[str]()
     kept: dict[str, list[tuple[str, Response]]] = {}
     counts = Counter[tuple[str, str]]()
+    # `lalp unsolved` and a sampling with nothing left to do write empty files.
     empty = [path for path in paths if Path(path).is_file() and Path(path).stat().st_size == 0]
     for path in dict.fromkeys(str(path) for path in paths if path not in empty):
         pool = load_pool(path)

@@ -48,6 +48,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
                 f"prompt {prompt.prompt_id!r}: the student's chat template refuses it ({error}): "
                 "change its messages' roles, or take another student"
             ) from error
+    # Whether a tokenizer adds the token is no setting that all kinds share, so one text is tried.
     first = tokenizer("a").input_ids[0]
     start = tokenizer.bos_token if first == tokenizer.bos_token_id and tokenizer.bos_token else ""
     return start + "".join(message["content"] + "\n\n" for message in messages)
@@ -59,6 +60,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
     A token belongs to the response if its first non-space character does.
     """
     text = prompt_text + response
+    # Not verbose: whether a text exceeds the student's positions is for scoring to say.
     tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     boundary = len(prompt_text)
     offsets = [tuple(span) for span in tokens["offset_mapping"]]

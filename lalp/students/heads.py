@@ -62,6 +62,7 @@ def split_model(
     finishers = [lambda x: x, lambda x: x * scale]
     if cap:  # small logits would pass for logits without a cap: no other form is tried
         finishers = [lambda x: cap * torch.tanh(x / cap)]
+    # bfloat16 has 8 bits of precision: two products in another order differ by a percent or so.
     tolerance = 1e-5 if model.dtype == torch.float32 else 3e-2
     for finish in finishers:
         if torch.allclose(finish(raw), expected, rtol=tolerance, atol=tolerance):
