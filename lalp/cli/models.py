@@ -15,6 +15,12 @@ from lalp.pools.writing import save_pool
 # What needs torch is imported where it is used: that takes seconds, `lalp check` should not.
 app = Typer()
 
+_PRESETS = "table5-greedy, table5-sampled, table7-greedy, table7-sampled, or c9-sampled"
+_BENCHMARKS = (
+    "math500, aime25, amc23, minerva, kaoyan, olympiadbench, cn_math_2024, gpqa_diamond, "
+    "livecodebench, or a file of prompts with answers; repeatable."
+)
+
 
 @app.command()
 @options.with_sampling_options
@@ -23,16 +29,8 @@ def sample(
     model: options.ModelName,
     out: Annotated[Path, Option(help="Pool to write: .jsonl or .parquet.")],
     how: options.SamplingOptions,
-    teacher: Annotated[
-        str | None, Option(help="Its name in the pool; the end of the model's if not given.")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        Option(
-            help="table5-greedy, table5-sampled, table7-greedy, table7-sampled, c9-sampled; one "
-            "greedy answer of 1,024 tokens if not given."
-        ),
-    ] = None,
+    teacher: Annotated[str | None, Option(help="Name in the pool (the model's end).")] = None,
+    preset: Annotated[str | None, Option(help=f"{_PRESETS}; else one greedy answer.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Sample answers to prompts, verify them and write a pool; a killed run goes on."""
@@ -43,7 +41,7 @@ def sample(
     asked, sampling = load_prompts(prompts), how.sampling(preset)
     pool, summary = sample_pool(asked, model, sampling, name, **how.keywords())
     save_pool(pool, out)
-    print_result(summary, as_json, lambda: printing.print_sampling(summary))
+    print_result(summary, as_json, printing.print_sampling)
     say(f"{len(pool.responses)} responses written: {out}")
 
 
@@ -53,26 +51,20 @@ def train(
     out: Annotated[Path, Option(help="Folder to write: weights, tokenizer, log.")],
     student: options.StudentName = "smollm2-135m",
     recipe: options.RecipeName = "paper",
-    learning_rate: Annotated[float | None, Option(help="Instead of the recipe's.")] = None,
-    epochs: Annotated[int | None, Option(help="Instead of the recipe's.")] = None,
-    batch_size: Annotated[
-        int | None, Option(help="Examples per device and pass, instead of the recipe's.")
-    ] = None,
+    learning_rate: Annotated[float | None, Option(help="Peak (the recipe's).")] = None,
+    epochs: Annotated[int | None, Option(help="Passes over the data (the recipe's).")] = None,
+    batch_size: Annotated[int | None, Option(help="Per device and pass (the recipe's).")] = None,
     gradient_accumulation: Annotated[
-        int | None, Option(help="Passes per optimizer step, instead of the recipe's.")
+        int | None, Option(help="Passes per step (the recipe's).")
     ] = None,
     max_length: Annotated[int | None, Option(help="Tokens per example (the recipe's).")] = None,
     held_out: Annotated[
-        str | None, Option(metavar="POOL", help="Measure the likelihood of these responses.")
+        str | None, Option(metavar="POOL", help="Measure likelihood on it.")
     ] = None,
     splitter: options.Splitter = "sentences",
     window: Annotated[str, Option(help="Of their local likelihood.")] = "4",
-    evaluations: Annotated[
-        int, Option(help="How often they are measured, before and after included.")
-    ] = 4,
-    save_steps: Annotated[
-        int | None, Option(help="Steps between checkpoints (one every ten minutes).")
-    ] = None,
+    evaluations: Annotated[int, Option(help="How often, before and after included.")] = 4,
+    save_steps: Annotated[int | None, Option(help="Between checkpoints (ten minutes).")] = None,
     seed: options.Seed = 0,
     device: Annotated[str | None, Option(help="cpu or cuda.")] = None,
     trust_remote_code: options.TrustCode = False,
@@ -95,7 +87,7 @@ def train(
     log = trainer.train(data, student, out, load_recipe(recipe, **changes), **settings)
     summary = log_summary(log)
     if printing.is_main_process():
-        print_result(summary, as_json, lambda: printing.print_training(summary))
+        print_result(summary, as_json, printing.print_training)
         say(f"trained student: {out}")
 
 
@@ -103,29 +95,12 @@ def train(
 @options.with_sampling_options
 def evaluate(
     model: options.ModelName,
-    benchmarks: Annotated[
-        list[str],
-        Option(
-            "--benchmark",
-            help="math500, aime25, amc23, minerva, kaoyan, olympiadbench, cn_math_2024, "
-            "gpqa_diamond, livecodebench, or a file of prompts with answers; repeatable.",
-        ),
-    ],
+    benchmarks: Annotated[list[str], Option("--benchmark", help=_BENCHMARKS)],
     out: Annotated[Path, Option(help="Parquet to write: one row per sample.")],
     how: options.SamplingOptions,
-    data: Annotated[
-        Path | None, Option(help="Folder of the benchmarks' files, instead of the hub.")
-    ] = None,
-    allow_count: Annotated[
-        bool, Option("--allow-count", help="Accept files without all of its problems.")
-    ] = False,
-    preset: Annotated[
-        str,
-        Option(
-            help="table7-greedy, table7-sampled, or another of lalp sample; the options below "
-            "replace single settings."
-        ),
-    ] = "table7-greedy",
+    data: Annotated[Path | None, Option(help="Folder of their files (else the hub).")] = None,
+    allow_count: Annotated[bool, Option("--allow-count", help="Accept parts of them.")] = False,
+    preset: Annotated[str, Option(help=f"{_PRESETS}; changed by the others.")] = "table7-greedy",
     as_json: options.AsJson = False,
 ) -> None:
     """Answer benchmarks with a model and grade the answers; a killed run goes on."""
@@ -136,9 +111,8 @@ def evaluate(
     settings = {"folder": data, "allow_count": allow_count} | how.keywords()
     results = evaluation.evaluate(benchmarks, model, how.sampling(preset), **settings)
     evaluation.write_results(results, out)
-    table = accuracy_table(results, seed=how.seed)
-    report = {"run": results.attrs["run"], "accuracy": table}
-    print_result(report, as_json, lambda: printing.print_accuracy(table))
+    report = {"run": results.attrs["run"], "accuracy": accuracy_table(results, seed=how.seed)}
+    print_result(report, as_json, printing.print_accuracy)
     say(f"{len(results)} samples graded: {out}")
 
 
@@ -154,7 +128,7 @@ def compare(
     from lalp.evaluation.evaluate import load_results
 
     table = compare_runs(load_results(a), load_results(b), seed=seed)
-    print_result({"comparison": table}, as_json, lambda: printing.print_comparison(table))
+    print_result({"comparison": table}, as_json, printing.print_comparison)
 
 
 export = Typer(no_args_is_help=True, help="Write what other programs train with.")
@@ -181,8 +155,6 @@ def export_llamafactory(
     if done["num_different"] is None:
         say("whether it writes prompts as the student's chat template does is not known")
     elif done["num_different"]:
-        written = (
-            "written in another way than by the student's chat template, whose text LALP scores"
-        )
-        say(f"{done['num_different']} of their prompts are {written}")
+        written = "in another way than by the student's chat template, whose text LALP scores"
+        say(f"{done['num_different']} of their prompts are written {written}")
     say(f"to train: cd {out} && FORCE_TORCHRUN=1 llamafactory-cli train train.yaml")

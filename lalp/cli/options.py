@@ -16,6 +16,7 @@ from typer import Argument, Option, Typer
 
 from lalp.cli.printing import say
 from lalp.errors import InputError
+from lalp.pools.writing import TRAINING_FORMATS
 
 if TYPE_CHECKING:
     from lalp.sampling.settings import Sampling
@@ -23,32 +24,18 @@ if TYPE_CHECKING:
 # Files to read
 PoolFile = Annotated[str, Argument(metavar="POOL", help="JSONL or Parquet, one response a line.")]
 ScoresFile = Annotated[str, Argument(metavar="SCORES", help="Table written by lalp score.")]
-PromptsFile = Annotated[
-    str,
-    Argument(
-        metavar="PROMPTS",
-        help="JSONL or Parquet of prompt_id, prompt and (to verify) answer; or a pool.",
-    ),
-]
+_PROMPTS = "JSONL or Parquet of prompt_id, prompt and (to verify) answer; or a pool."
+PromptsFile = Annotated[str, Argument(metavar="PROMPTS", help=_PROMPTS)]
 TrainingFile = Annotated[str, Argument(metavar="DATA", help="JSONL written by lalp select.")]
 
 # Scoring and training
 StudentName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-135m (packaged).")]
-Windows = Annotated[
-    list[str] | None,
-    Option("--window", help="Steps (4), share (25%), tokens (256t), or all; repeatable."),
-]
-Splitter = Annotated[
-    str,
-    Option(
-        help="How responses are cut into steps: sentences, paragraphs, semantic, 32t (chunks of "
-        "that many student tokens), or a steps file (.jsonl)."
-    ),
-]
-RecipeName = Annotated[
-    str, Option(help="paper, paper-32b, terciles, or a .yaml file of the same keys.")
-]
-
+_WINDOWS = "Steps (4), share (25%), tokens (256t), or all; repeatable."
+Windows = Annotated[list[str] | None, Option("--window", help=_WINDOWS)]
+SPLITTERS = "sentences, paragraphs, semantic, 32t (that many student tokens), or a file of steps"
+Splitter = Annotated[str, Option(help=f"How responses are cut into steps: {SPLITTERS}.")]
+RecipeName = Annotated[str, Option(help="paper, paper-32b, terciles, or a .yaml of these keys.")]
+FORMATS = ", ".join(TRAINING_FORMATS)
 ModelName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-135m.")]
 
 # Any command
@@ -123,12 +110,9 @@ def run(app: Typer) -> None:
     handler.setFormatter(logging.Formatter("lalp: %(message)s"))
     logging.getLogger("lalp").addHandler(handler)
     # Bars for reading local weights, and a line for every retry of the hub, say nothing new.
-    for name, value in {
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_VERBOSITY": "error",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except InputError as error:

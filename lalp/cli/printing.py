@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import to_json
 from typer import echo
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def is_main_process() -> bool:
@@ -24,14 +21,16 @@ def say(message: str) -> None:
         echo(f"lalp: {message}", err=True)
 
 
-def print_result(value: Any, as_json: bool, for_people: Callable[[], None]) -> None:
+def print_result(
+    value: Any, as_json: bool, for_people: Callable[[Any], None] | None = None
+) -> None:
     """Print a command's result on standard output: as JSON, or by what prints it for people."""
     if as_json:
         # Not json.dumps: it has no way to write NaN, which means not known, as null.
         text = to_json(value, indent=1, inf_nan_mode="null", fallback=_plain)
         echo(text.decode())
-    else:
-        for_people()
+    elif for_people:
+        for_people(value)
 
 
 def _plain(value: Any) -> Any:
@@ -86,36 +85,32 @@ def print_cost(cost: Mapping[str, Any]) -> None:
         echo(f"{cost['too_long']} responses exceed the student's positions: no GALP")
 
 
-def print_teachers(
-    rankings: Mapping[str, pd.DataFrame],
-    taus: pd.DataFrame | None,
-    enough: Mapping[str, pd.DataFrame],
-) -> None:
+def print_teachers(result: Mapping[str, Any]) -> None:
     """A ranking for each score, and how far they agree."""
-    for column, table in rankings.items():
-        echo(f"{column}, nats per token, {table.attrs['num_prompts']} prompts in common")
+    for column, table in result["rankings"].items():
+        echo(f"{column}, nats per token, {result['num_prompts'][column]} prompts in common")
         for row in table.itertuples():
             echo(
                 f"  {row.rank}. {row.teacher:<24} {row.mean:8.4f}  "
                 f"[{row.low:.4f}, {row.high:.4f}]  first in {row.p_top:.0%} of resamples"
             )
-        for reason, count in table.attrs["left_out"].items():
+        for reason, count in result["left_out"][column].items():
             echo(f"  left out: {count} {reason}")
-        if column in enough:
+        if column in result["prompts_enough"]:
             # The same share as of the intervals above: 95 %.
-            stable = enough[column].query("order_share >= 0.95")["num_prompts"].min()
-            echo(f"  {stable} prompts give this order in 95 % of draws")
-    if taus is not None:
+            stable = result["prompts_enough"][column].query("order_share >= 0.95")
+            echo(f"  {stable['num_prompts'].min()} prompts give this order in 95 % of draws")
+    if result["kendall_tau"]:
         echo("Kendall tau with the order under galp")
-        for column, tau in taus["galp"].items():
+        for column, tau in result["kendall_tau"]["galp"].items():
             echo(f"  {tau:6.2f}  {column}")
 
 
-def print_selection(mix: pd.DataFrame, left_out: Mapping[str, int]) -> None:
+def print_selection(result: Mapping[str, Any]) -> None:
     """How many responses of each teacher a selection holds."""
-    for teacher, row in mix.iterrows():
+    for teacher, row in result["teacher_mix"].items():
         echo(f"{row['count']:>8,.0f}  {row['percent']:5.1f} %  {teacher}")
-    print_counts(left_out, "left out: {}", indent="")
+    print_counts(result["left_out"], "left out: {}", indent="")
 
 
 def print_sampling(summary: Mapping[str, Any]) -> None:
@@ -131,9 +126,9 @@ def print_sampling(summary: Mapping[str, Any]) -> None:
     print_counts(summary["left_out"], "left out: {}")
 
 
-def print_accuracy(table: pd.DataFrame) -> None:
+def print_accuracy(report: Mapping[str, Any]) -> None:
     """A line for each benchmark of `accuracy_table`."""
-    for row in table.itertuples():
+    for row in report["accuracy"].itertuples():
         samples = f" x {row.num_samples} samples" if row.num_samples > 1 else ""
         echo(
             f"{row.accuracy:6.3f} [{row.low:.3f}, {row.high:.3f}]  {row.title}: "
@@ -142,9 +137,9 @@ def print_accuracy(table: pd.DataFrame) -> None:
         )
 
 
-def print_comparison(table: pd.DataFrame) -> None:
+def print_comparison(report: Mapping[str, Any]) -> None:
     """A line for each benchmark of `compare_runs`."""
-    for row in table.itertuples():
+    for row in report["comparison"].itertuples():
         text = (
             f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]  {row.title}: "
             f"{row.accuracy_a:.3f} -> {row.accuracy_b:.3f}, {row.num_problems} problems"

@@ -11,7 +11,7 @@ from lalp.cli import options
 from lalp.cli.printing import print_cost, print_result, print_selection, print_teachers, say
 from lalp.errors import InputError
 from lalp.pools.reading import load_pool
-from lalp.pools.writing import TRAINING_FORMATS, write_training
+from lalp.pools.writing import write_training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,32 +21,22 @@ app = Typer()
 
 # Four sentences, as in the paper's first version: later ones do not say which window they took.
 _WINDOWS = ["4"]
+_LLM_URL = "Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
+_LLM_INSTRUCTION = "Text file with {solution} (and {problem}) to send instead."
+_RULES = (
+    "random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, lalp-tail, rsr."
+)
 
 
 @app.command()
 def segment(
     pool: options.PoolFile,
     out: Annotated[Path, Option(help="JSONL to write: one response a line.")],
-    splitter: Annotated[
-        str,
-        Option(
-            help="sentences, paragraphs, semantic, llm, 32t (chunks of that many student tokens), "
-            "or a steps file to check."
-        ),
-    ] = "sentences",
-    student: Annotated[
-        str, Option(help="Whose tokens 32t counts (as for lalp score).")
-    ] = "smollm2-135m",
-    llm_url: Annotated[
-        str | None,
-        Option(
-            help="Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
-        ),
-    ] = None,
+    splitter: Annotated[str, Option(help=f"{options.SPLITTERS}; also llm.")] = "sentences",
+    student: Annotated[str, Option(help="Whose tokens 32t counts.")] = "smollm2-135m",
+    llm_url: Annotated[str | None, Option(help=_LLM_URL)] = None,
     llm_model: Annotated[str | None, Option(help="The model's name there.")] = None,
-    llm_instruction: Annotated[
-        str | None, Option(help="Text file with {solution} (and {problem}) to send instead.")
-    ] = None,
+    llm_instruction: Annotated[str | None, Option(metavar="FILE", help=_LLM_INSTRUCTION)] = None,
     llm_concurrency: Annotated[int, Option(min=1, help="Requests at once.")] = 16,
     llm_timeout: Annotated[float, Option(min=0.1, help="Seconds for one answer.")] = 600,
     as_json: options.AsJson = False,
@@ -80,7 +70,7 @@ def segment(
         "num_steps": sum(len(spans) for spans in steps.values()),
         "fallbacks": fallbacks,
     }
-    print_result(result, as_json, lambda: None)
+    print_result(result, as_json)
     say(f"{len(loaded.responses)} responses cut into steps: {out}")
     for reason, count in count_reasons(fallbacks).items():
         say(f"{count} of them into sentences: {reason}")
@@ -101,7 +91,7 @@ def plan(
 
     settings = {"splitter": splitter, "trust_remote_code": trust_remote_code}
     cost = plan_scoring(loaded, student, windows or _WINDOWS, **settings).as_dict()
-    print_result(cost, as_json, lambda: print_cost(cost))
+    print_result(cost, as_json, print_cost)
 
 
 @app.command()
@@ -130,7 +120,7 @@ def score(
     write_scores(frame, loaded, out)
     reasons = frame.set_index("response_id")["reason"].dropna()
     result = {"num_responses": len(frame), "unscored": reasons.to_dict(), **frame.attrs}
-    print_result(result, as_json, lambda: None)
+    print_result(result, as_json)
     say(f"{len(frame)} responses scored: {out}")
     if len(reasons):
         example = f"{reasons.index[0]}: {reasons.iloc[0]}"
@@ -153,40 +143,29 @@ def teachers(
     rankings = {column: rank_teachers(frame, column, seed=seed) for column in columns}
     # One teacher has no order to compare, nor one that more prompts could make stable.
     several = frame["teacher"].nunique() > 1
-    taus = compare_rankings(frame, columns) if several else None
+    taus = compare_rankings(frame, columns).to_dict() if several else {}
     enough = {c: prompts_enough(frame, c, seed=seed) for c in columns} if several else {}
     result = {
         "rankings": rankings,
         "num_prompts": {column: table.attrs["num_prompts"] for column, table in rankings.items()},
         "left_out": {column: table.attrs["left_out"] for column, table in rankings.items()},
-        "kendall_tau": {} if taus is None else taus.to_dict(),
+        "kendall_tau": taus,
         "prompts_enough": enough,
     }
-    print_result(result, as_json, lambda: print_teachers(rankings, taus, enough))
+    print_result(result, as_json, print_teachers)
 
 
 @app.command()
 def select(
     scores: options.ScoresFile,
-    rule: Annotated[
-        str,
-        Option(
-            help="random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, "
-            "lalp-tail, rsr."
-        ),
-    ],
+    rule: Annotated[str, Option(help=_RULES)],
     out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
     window: Annotated[str | None, Option(help="Window of lalp and hybrid rules.")] = None,
-    fmt: Annotated[str, Option("--format", help=", ".join(TRAINING_FORMATS) + ".")] = "messages",
-    like: Annotated[
-        str | None,
-        Option(help="With --rule random: take as many responses per teacher as this rule."),
-    ] = None,
+    fmt: Annotated[str, Option("--format", help=f"{options.FORMATS}.")] = "messages",
+    like: Annotated[str | None, Option(help="Draw as many per teacher as this rule takes.")] = None,
     teacher: Annotated[str | None, Option(help="Choose among its responses only.")] = None,
     tie: Annotated[str, Option(help="Of equal scores: first, shortest or random.")] = "first",
-    skip_unscored: Annotated[
-        bool, Option(help="Leave out responses without a score instead of stopping.")
-    ] = False,
+    skip_unscored: Annotated[bool, Option(help="Leave out responses without a score.")] = False,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -206,14 +185,13 @@ def select(
     if like is not None:
         chosen = matched.select_random_matched(candidates, chosen, seed=seed)
     write_training(scored_pool(frame, scores), list(chosen["response_id"]), out, fmt)
-    mix = rules.teacher_mix(chosen)
     result = {
         "num_selected": len(chosen),
-        "teacher_mix": mix.to_dict("index"),
+        "teacher_mix": rules.teacher_mix(chosen).to_dict("index"),
         "left_out": left_out,
         "response_ids": list(chosen["response_id"]),
     }
-    print_result(result, as_json, lambda: print_selection(mix, left_out))
+    print_result(result, as_json, print_selection)
     say(f"{len(chosen)} responses written: {out}")
 
 
@@ -222,9 +200,7 @@ def show(
     scores: options.ScoresFile,
     response_id: Annotated[str, Option(help="The response to show.")],
     out: Annotated[Path, Option(help="HTML page to write.")],
-    window: Annotated[
-        str | None, Option(help="Local window; needed if the table holds several.")
-    ] = None,
+    window: Annotated[str | None, Option(help="Which, if the table holds several.")] = None,
 ) -> None:
     """Draw one response as a heat map: what each token gains from context outside the window."""
     from lalp.scoring.heat_map import write_heat_map

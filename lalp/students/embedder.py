@@ -8,6 +8,7 @@ that together hold all of it.
 from __future__ import annotations
 
 import logging
+import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +27,6 @@ from lalp.students.loading import find_folder, folder_digest, unreadable
 # Imported where it is needed: it takes seconds, and what is kept on disk does without it.
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from transformers import BatchEncoding
-
 
 log = logging.getLogger("lalp")
 
@@ -40,6 +39,8 @@ _CONTENT = {".json", ".safetensors", ".bin", ".model", ".txt"}
 _CODE = fingerprint("students.embedder", "students.loading")
 # Padded tokens of one forward pass on a CPU: enough to fill it, little enough for its caches.
 _BATCH_TOKENS = 4096
+# Tokens of whole texts: without special tokens, and without a warning about their length.
+_WHOLE = {"add_special_tokens": False, "verbose": False}
 
 
 @dataclass(frozen=True)
@@ -123,32 +124,20 @@ def embed_texts(
 def cut_pieces(embedder: SentenceTransformer, text: str) -> list[str]:
     """Cut a text at word borders into as few pieces of about equal length as the input allows."""
     limit = input_limit(embedder)
-    encoded = _encode(embedder, [text], return_offsets_mapping=True)
-    num_tokens = len(encoded["input_ids"][0])
-    if num_tokens <= limit:
-        return [text]
-    words, offsets = encoded.word_ids(0), encoded["offset_mapping"][0]
-    bounds = [offsets[t][0] for t in _balanced_cuts(words, limit)]
-    cuts = [0, *sorted({b for b in bounds if 0 < b < len(text)}), len(text)]
-    if len(cuts) == 2:  # one character of more tokens than the input holds
+    encoded = embedder.tokenizer(text, return_offsets_mapping=True, **_WHOLE)
+    words, start, cuts = encoded.word_ids(), 0, {0, len(text)}
+    while len(words) - start > limit:
+        left = len(words) - start
+        end = border = start + math.ceil(left / math.ceil(left / limit))
+        while border > start and words[border] == words[border - 1]:
+            border -= 1
+        # A word longer than a piece is cut within.
+        start = border if border > start else end
+        cuts.add(encoded["offset_mapping"][start][0])
+    if len(cuts) <= 2:  # also one character of more tokens than the input holds
         return [text]
     # A piece on its own may have a few tokens more than within the text: hence once more.
-    return [piece for a, b in pairwise(cuts) for piece in cut_pieces(embedder, text[a:b])]
-
-
-def _balanced_cuts(words: Sequence[int | None], limit: int) -> list[int]:
-    """Tokens that begin a piece, the first one left out; pieces hold ``limit`` tokens at most."""
-    cuts, start, total = [], 0, len(words)
-    while total - start > limit:
-        left = total - start
-        size = -(-left // -(-left // limit))
-        end = start + size
-        while end > start and words[end] == words[end - 1]:
-            end -= 1
-        # A word longer than a piece is cut within.
-        start = end if end > start else start + size
-        cuts.append(start)
-    return cuts
+    return [piece for a, b in pairwise(sorted(cuts)) for piece in cut_pieces(embedder, text[a:b])]
 
 
 def normalize_rows(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
@@ -161,7 +150,7 @@ def normalize_rows(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, 
 def count_tokens(embedder: SentenceTransformer, texts: Sequence[str]) -> Int[np.ndarray, "texts"]:
     """Tokens of each whole text, without special tokens, however many the embedder would read."""
     # The tokenizer refuses an empty list.
-    ids = _encode(embedder, list(texts))["input_ids"] if len(texts) else []
+    ids = embedder.tokenizer(list(texts), **_WHOLE)["input_ids"] if len(texts) else []
     return np.array([len(each) for each in ids], dtype=np.int64)
 
 
@@ -188,13 +177,10 @@ def load_embeddings(
     path = (folder or build_dir() / "embeddings") / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            kept = Embedded(arrays["vectors"], arrays["num_tokens"], int(arrays["limit"]))
-        if len(kept.vectors) == len(kept.num_tokens) == len(texts):
-            return kept
-        log.warning("%s: damaged (it holds another number of texts); embedding anew", path)
+            return Embedded(arrays["vectors"], arrays["num_tokens"], int(arrays["limit"]))
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         log.warning("%s: damaged (%s); embedding anew", path, error)
     embedder = load_embedder(name)
     vectors = embed_texts(embedder, texts, chunk_mean=chunk_mean)
@@ -224,16 +210,3 @@ def _embed_in_batches(
             show_progress_bar=False,
         )
     return vectors
-
-
-def _encode(embedder: SentenceTransformer, texts: list[str], **options: bool) -> BatchEncoding:
-    """Tokens of whole texts, without special tokens and without a warning about their length."""
-    return embedder.tokenizer(
-        texts,
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        verbose=False,
-        **options,
-    )
