@@ -20,7 +20,6 @@ from lalp.pools.records import build_pool, is_missing
 
 # Parquet rows that are Python values at once: tens of MB for long traces.
 ROWS_PER_BATCH = 1024
-_JSONL_SUFFIXES = (".jsonl", ".json-lines")
 
 
 def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, Any]]) -> Pool:
@@ -73,11 +72,9 @@ def _load_file(path: Path) -> Pool:
 def is_parquet(path: Path) -> bool:
     """Whether a pool's name is that of a Parquet file, not of JSONL; others are refused."""
     suffix = path.suffix.lower()
-    if suffix not in (*_JSONL_SUFFIXES, ".parquet"):
-        raise InputError(
-            f"{path}: a pool is {', '.join(_JSONL_SUFFIXES)} or .parquet, not '{suffix}'; "
-            "convert or rename the file"
-        )
+    if suffix not in (".jsonl", ".json-lines", ".parquet"):
+        known = ".jsonl, .json-lines or .parquet"
+        raise InputError(f"{path}: a pool is {known}, not '{suffix}'; convert or rename the file")
     return suffix == ".parquet"
 
 

@@ -124,13 +124,11 @@ def _text(
 ) -> str | None:
     """A field that is text; None where it is neither there nor needed."""
     value = record.get(name)
-    if value is None:
-        if needed:
-            raise InputError(f"field '{name}' is {'null' if name in record else 'missing'}")
-        return None
-    if not isinstance(value, str):
+    if value is None and needed:
+        raise InputError(f"field '{name}' is {'null' if name in record else 'missing'}")
+    if not isinstance(value, str | None):
         raise InputError(f"field '{name}' must be text, not {show(value)}")
-    if not (blank or value.strip()):
+    if not (value is None or blank or value.strip()):
         raise InputError(f"field '{name}' is empty" + (" (only whitespace)" if value else ""))
     return value
 
@@ -220,12 +218,8 @@ def _plain(value: Any) -> Any:
             return str(value)  # subclasses (np.str_) become str
         case pa.Scalar():  # before Mapping: Arrow's struct scalar is both
             return _plain(value.as_py())
-        case None | bool():
-            return value
-        case np.bool_():
-            return bool(value)
-        case int() | np.integer():
-            return int(value)
+        case None | bool() | np.bool_() | int() | np.integer():
+            return value.item() if isinstance(value, np.generic) else value
         case float() | np.floating():
             if not math.isfinite(value):
                 raise InputError(f"{value} is not a JSON number; use null or drop the field")

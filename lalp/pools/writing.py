@@ -59,33 +59,23 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
 
 def _record(pool: Pool, response: Response) -> dict[str, Any]:
     """The response as ``load_pool`` reads it."""
-    prompt = pool.prompts.get(response.prompt_id)
+    which, prompt = f"response {show(response.response_id)}", pool.prompts.get(response.prompt_id)
     if prompt is None:
-        raise InputError(
-            f"response {show(response.response_id)} names prompt_id {show(response.prompt_id)}, "
-            "which the pool does not hold"
-        )
-    taken = [name for name in response.extra if name in RESERVED_FIELDS]
-    if taken:
-        raise InputError(
-            f"response {show(response.response_id)}: the extra field {show(taken[0])} has the "
-            "name of a record's own field; rename it"
-        )
-    record = {
-        "prompt_id": response.prompt_id,
-        "prompt": prompt.messages[0].content if _is_text(prompt) else chat(prompt.messages),
-        "teacher": response.teacher,
-        "response": response.text,
-        "response_id": response.response_id,
-        "answer": prompt.answer,
-        "correct": response.correct,
-    }
-    return {name: value for name, value in record.items() if value is not None} | response.extra
+        unknown = show(response.prompt_id)
+        raise InputError(f"{which} names prompt_id {unknown}, which the pool does not hold")
+    for name in response.extra:
+        if name in RESERVED_FIELDS:
+            own = f"the extra field {show(name)} has the name of a record's own field"
+            raise InputError(f"{which}: {own}; rename it")
+    asked = prompt.messages[0].content if _is_text(prompt) else chat(prompt.messages)
+    values = (response.prompt_id, asked, response.teacher, response.text, response.response_id)
+    record = zip(POOL_FIELDS, (*values, prompt.answer, response.correct), strict=True)
+    return {name: value for name, value in record if value is not None} | response.extra
 
 
 def _is_text(prompt: Prompt) -> bool:
     """Whether the prompt can be written as text: a single user message."""
-    return len(prompt.messages) == 1 and prompt.messages[0].role == "user"
+    return [message.role for message in prompt.messages] == ["user"]
 
 
 def chat(messages: Iterable[Message]) -> list[dict[str, str]]:
@@ -226,32 +216,26 @@ _LLAMAFACTORY_ENTRY = {
 def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> dict[str, Any]:
     """The folder's ``dataset_info.json`` with this project's entry added."""
     for response in responses:
-        _check_turns(pool.prompts[response.prompt_id])
+        roles = [message.role for message in pool.prompts[response.prompt_id].messages]
+        turns = roles[1:] if roles[:1] == ["system"] else roles
+        # LLaMA-Factory skips other chats with no more than a warning.
+        if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+            raise InputError(
+                f"prompt {show(response.prompt_id)} has the turns {', '.join(roles)}; "
+                "LLaMA-Factory needs user and assistant in turn after at most one system message: "
+                "use another format or leave the prompt out"
+            )
     if folder.is_file():
         raise InputError(f"{folder}: is a file; the llamafactory format writes a folder")
     path = folder / "dataset_info.json"
     advice = "fix it or give another folder"
-    info = {}
-    if path.exists():
-        with located(str(path)):
-            try:
-                info = parse_json(path.read_text(encoding="utf-8"), advice)
-            except (UnicodeDecodeError, OSError) as error:
-                raise InputError(str(error)) from None
-            if not isinstance(info, dict):
-                raise InputError(f"must be a JSON object; {advice}")
-            if info.get("train", _LLAMAFACTORY_ENTRY) != _LLAMAFACTORY_ENTRY:
-                raise InputError("has another entry 'train'; rename it or give another folder")
+    with located(str(path)):
+        try:
+            info = parse_json(path.read_text("utf-8"), advice) if path.exists() else {}
+        except (UnicodeDecodeError, OSError) as error:
+            raise InputError(str(error)) from None
+        if not isinstance(info, dict):
+            raise InputError(f"must be a JSON object; {advice}")
+        if info.get("train", _LLAMAFACTORY_ENTRY) != _LLAMAFACTORY_ENTRY:
+            raise InputError("has another entry 'train'; rename it or give another folder")
     return info | {"train": _LLAMAFACTORY_ENTRY}
-
-
-def _check_turns(prompt: Prompt) -> None:
-    """LLaMA-Factory skips other chats with no more than a warning, so they are refused here."""
-    roles = [message.role for message in prompt.messages]
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
-        raise InputError(
-            f"prompt {show(prompt.prompt_id)} has the turns {', '.join(roles)}; LLaMA-Factory "
-            "needs user and assistant in turn after at most one system message: use another "
-            "format or leave the prompt out"
-        )
