@@ -44,19 +44,17 @@ def test_merge_keeps_what_is_asked_for(tmp_path):
 
 def test_merge_refuses_what_disagrees(tmp_path):
     a = pool_of(tmp_path / "a.jsonl", [("p", "A", "1", True)])
-    others = [
-        ("b", "1", "7", r"b\.jsonl: field 'response_id': '1' is already taken by .*a\.jsonl"),
-        ("c", "2", "8", r"c\.jsonl: field 'answer' is '8', but '7' in .*a\.jsonl"),
-    ]
-    for name, response_id, answer, message in others:
-        row = ("p", "B", response_id, True)
-        path = pool_of(tmp_path / f"{name}.jsonl", [row], answer=answer)
+    for response_id, answer, message in [
+        ("1", "7", r"b\.jsonl: field 'response_id': '1' is already taken by .*a\.jsonl"),
+        ("2", "8", r"b\.jsonl: field 'answer' is '8', but '7' in .*a\.jsonl"),
+    ]:
+        b = pool_of(tmp_path / "b.jsonl", [("p", "B", response_id, True)], answer=answer)
         with pytest.raises(InputError, match=message):
-            merging.merge_pools([a, path])
-    (tmp_path / "d.jsonl").write_text(a.read_text().replace("question p", "another question"))
-    message = r"d\.jsonl: the prompt differs from that of .*a\.jsonl, .* prompt_id 'p'"
+            merging.merge_pools([a, b])
+    b.write_text(a.read_text().replace("question p", "another question"))
+    message = r"b\.jsonl: the prompt differs from that of .*a\.jsonl, .* prompt_id 'p'"
     with pytest.raises(InputError, match=message):
-        merging.merge_pools([a, tmp_path / "d.jsonl"])
+        merging.merge_pools([a, b])
 
 
 def test_a_wrong_first_try_may_share_its_id_with_a_later_one(tmp_path):

@@ -72,14 +72,12 @@ def test_messages_records_share_a_default_prompt_id_iff_their_prompts_are_equal(
     def record(question, reply):
         return {"messages": [USER | {"content": question}, REPLY | {"content": reply}]}
 
-    first, second, other = load_pool(
-        [record("2 + 2?", "4"), record("2 + 2?", "four"), record("2 + 3?", "5")]
-    ).responses
+    texts = [("2 + 2?", "4"), ("2 + 2?", "four"), ("2 + 3?", "5")]
+    first, second, other = load_pool(record(*pair) for pair in texts).responses
     assert first.prompt_id == second.prompt_id != other.prompt_id
     assert first.teacher == "unknown"
     assert second.response_id == f"{first.prompt_id}/unknown/1"
-    (again,) = load_pool([record("2 + 3?", "five")]).responses
-    assert again.prompt_id == other.prompt_id
+    assert [other.prompt_id] == list(load_pool([record("2 + 3?", "five")]).prompts)
 
 
 @pytest.mark.parametrize(
@@ -107,31 +105,23 @@ def test_blank_lines_are_counted_not_dropped_silently(tmp_path):
         load_pool(write(tmp_path / "pool.jsonl", content.replace(b'"r2"', b'"r1"')))
 
 
+ODD_TEXT = GOOD | {"response": "one\u2028two\u0085three \U0001d54f"}  # no line ends, not two
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("name", "content", "record"),
     [
-        codecs.BOM_UTF8 + jsonl(GOOD),
-        jsonl(GOOD).rstrip(),
-        jsonl(GOOD).replace(b"\n", b"\r\n"),
-        b"  " + jsonl(GOOD),
+        ("POOL.JSONL", codecs.BOM_UTF8 + jsonl(GOOD), GOOD),
+        ("pool.json-lines", jsonl(GOOD).rstrip(), GOOD),
+        ("a b.v2.jsonl", jsonl(GOOD).replace(b"\n", b"\r\n"), GOOD),
+        ("indented.jsonl", b"  " + jsonl(GOOD), GOOD),
+        ("escapes.jsonl", jsonl(ODD_TEXT), ODD_TEXT),
+        ("plain.jsonl", json.dumps(ODD_TEXT, ensure_ascii=False).encode(), ODD_TEXT),
     ],
-    ids=["byte order mark", "no last line feed", "CRLF", "indented"],
 )
-def test_harmless_variants_of_jsonl_read_the_same(tmp_path, content):
-    assert load_pool(write(tmp_path / "pool.jsonl", content)) == load_pool([GOOD])
-
-
-@pytest.mark.parametrize("as_escapes", [True, False])
-def test_characters_are_no_line_ends_and_not_two(tmp_path, as_escapes):
-    record = GOOD | {"response": "one\u2028two\u0085three \U0001d54f"}
-    raw = json.dumps(record, ensure_ascii=as_escapes).encode()
-    assert load_pool(write(tmp_path / "p.jsonl", raw)) == load_pool([record])
-
-
-@pytest.mark.parametrize("name", ["POOL.JSONL", "pool.json-lines", "a b.v2.jsonl"])
-def test_suffix_decides_the_format(tmp_path, name):
-    path = write(tmp_path / name, jsonl(GOOD))
-    assert load_pool(str(path)) == load_pool(path) == load_pool([GOOD])
+def test_harmless_variants_of_jsonl_read_the_same(tmp_path, name, content, record):
+    path = write(tmp_path / name, content)
+    assert load_pool(path) == load_pool(str(path)) == load_pool([record])
 
 
 def test_numpy_arrow_and_date_values_become_plain_python():
@@ -159,13 +149,11 @@ def test_null_cells_of_tables_are_absent_fields(tmp_path):
     second = {"answer": None, "correct": None, "when": pd.NaT, "note": "n", "score": 0.5}
     frame = pd.DataFrame([GOOD | first, GOOD | second])
     frame.to_parquet(tmp_path / "pool.parquet")
+    extras = [{"when": "2024-01-02T00:00:00"}, {"score": 0.5, "note": "n"}]
     for pool in (load_pool(frame), load_pool(tmp_path / "pool.parquet")):
         assert pool.prompts["p1"].answer == "4"
         assert [response.correct for response in pool.responses] == [True, None]
-        assert [response.extra for response in pool.responses] == [
-            {"when": "2024-01-02T00:00:00"},
-            {"score": 0.5, "note": "n"},
-        ]
+        assert [response.extra for response in pool.responses] == extras
 
 
 def test_parquet_messages_column_reads_like_jsonl(tmp_path):
@@ -178,9 +166,8 @@ def test_parquet_messages_column_reads_like_jsonl(tmp_path):
 def test_parquet_batches_number_their_rows_through(tmp_path):
     rows, path = [GOOD | {"response": f"r{n}"} for n in range(3000)], tmp_path / "pool.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700)
-    assert [response.text for response in load_pool(path).responses] == [
-        r["response"] for r in rows
-    ]
+    texts = [response.text for response in load_pool(path).responses]
+    assert texts == [row["response"] for row in rows]
     rows[2500]["response"] = " "
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700)
     with refused("pool.parquet, row 2501: field 'response'"):
@@ -190,11 +177,7 @@ def test_parquet_batches_number_their_rows_through(tmp_path):
 # --- Bad input ---------------------------------------------------------------------------------
 
 
-def without(*names, **others):
-    """Changes that make of a record one without these fields."""
-    return dict.fromkeys(names, ...) | others
-
-
+NONE = dict.fromkeys(GOOD, ...)  # changes that take fields away
 BAD_LINES = {
     "truncated": (b'{"prompt_id": "p1", "pro', "invalid JSON", "column 21"),
     "single quotes": (b"{'a': 1}", "invalid JSON", "one JSON object on each line"),
@@ -210,7 +193,7 @@ BAD_LINES = {
 }
 
 BAD_RECORDS = {
-    **{f"no {name}": (without(name), f"'{name}' is missing") for name in GOOD},
+    **{f"no {name}": ({name: ...}, f"'{name}' is missing") for name in GOOD},
     "null response": ({"response": None}, "'response' is null"),
     "number as id": ({"prompt_id": 7}, "'prompt_id' must be text", "7 (int)"),
     "list as teacher": ({"teacher": ["ada"]}, "'teacher' must be text", "(list)"),
@@ -219,19 +202,15 @@ BAD_RECORDS = {
     "object as prompt": ({"prompt": USER}, "'prompt' must be text", "(dict)"),
     "ends with assistant": ({"prompt": [USER, REPLY]}, "'prompt' must end with a user"),
     "text as message": ({"prompt": ["hi"]}, "'prompt', message 1: must be an object"),
-    "unknown role": (
-        {"prompt": [USER | {"role": "human"}]},
-        "'prompt', message 1: role must be system, user, assistant",
-        "'human'",
-    ),
+    "unknown role": ({"prompt": [USER | {"role": "man"}]}, "1: role must be system, user", "'man'"),
     "list as role": ({"prompt": [USER | {"role": []}]}, "'role' must be text"),
     "no content": ({"prompt": [{"role": "user"}]}, "message 1: field 'content' is missing"),
     "blank content": ({"prompt": [USER, USER | {"content": " "}]}, "message 2"),
     "tool call": ({"prompt": [USER | {"tool_calls": [1]}]}, "1: 'tool_calls' is not supported"),
     "messages and response": ({"messages": [USER, REPLY]}, "'messages'", "'prompt'"),
-    "messages of text": (without(*GOOD, messages="hi"), "'messages' must be a list of messages"),
-    "messages empty": (without(*GOOD, messages=[]), "'messages' must end with the assistant's"),
-    "messages unasked": (without(*GOOD, messages=[REPLY]), "end with a user message"),
+    "messages of text": (NONE | {"messages": "hi"}, "'messages' must be a list of messages"),
+    "messages empty": (NONE | {"messages": []}, "'messages' must end with the assistant's"),
+    "messages unasked": (NONE | {"messages": [REPLY]}, "end with a user message"),
     "number as correct": ({"correct": 1}, "'correct' must be true, false", "1 (int)"),
     "list as answer": ({"answer": [4]}, "'answer' must be text, a number"),
     "other answer": ({"answer": "5"}, "'answer' is '5', but '4' in {unit} 1", "'p1'"),
@@ -243,24 +222,22 @@ BAD_RECORDS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("line", "fragments"), [(b, f) for b, *f in BAD_LINES.values()], ids=BAD_LINES
-)
-def test_bad_line_names_file_and_line(tmp_path, line, fragments):
+@pytest.mark.parametrize("name", BAD_LINES)
+def test_bad_line_names_file_and_line(tmp_path, name):
+    line, *fragments = BAD_LINES[name]
     path = write(tmp_path / "pool.jsonl", jsonl(FIRST) + line + b"\n" + jsonl(SECOND))
     with refused(f"{path}, line 2", *fragments):
         load_pool(path)
 
 
-@pytest.mark.parametrize(
-    ("changes", "fragments"), [(c, f) for c, *f in BAD_RECORDS.values()], ids=BAD_RECORDS
-)
-def test_bad_record_names_place_and_field(tmp_path, changes, fragments):
+@pytest.mark.parametrize("name", BAD_RECORDS)
+def test_bad_record_names_place_and_field(tmp_path, name):
+    changes, *fragments = BAD_RECORDS[name]
     record = {name: value for name, value in (SECOND | changes).items() if value is not ...}
     path = write(tmp_path / "pool.jsonl", jsonl(FIRST, record))
-    for source, unit, name in ((path, "line", path), ([FIRST, record], "row", "records")):
-        expected = [fragment.format(unit=unit) for fragment in fragments]
-        with refused(f"{name}, {unit} 2: ", *expected):
+    for source, place in ((path, f"{path}, line"), ([FIRST, record], "records, row")):
+        unit = place.split(", ")[1]
+        with refused(f"{place} 2: ", *(fragment.format(unit=unit) for fragment in fragments)):
             load_pool(source)
 
 
@@ -298,15 +275,12 @@ def test_any_damage_to_a_jsonl_file_is_read_or_refused_in_one_line(tmp_path_fact
         assert exact(load_pool(path)) == exact(pool)
 
 
-def test_made_up_ids_that_clash_say_so():
+def test_made_up_ids_that_clash_say_so_and_long_values_are_cut():
     clash = [{"prompt_id": "a/b", "teacher": "c"}, {"prompt_id": "a", "teacher": "b/c"}]
     with refused("row 2: field 'response_id': 'a/b/c/0'", "row 1", "prompt_id/teacher/n"):
         load_pool(GOOD | ids for ids in clash)
-
-
-def test_long_values_are_cut_in_messages():
     with refused("'answer' is '222", "but '111", "row 1"):
-        load_pool([GOOD | {"answer": "1" * 5000}, GOOD | {"answer": "2" * 5000}])
+        load_pool(GOOD | {"answer": digit * 5000} for digit in "12")
 
 
 @pytest.mark.parametrize(
@@ -336,14 +310,14 @@ def test_missing_file_and_folder_are_named(tmp_path):
 
 @pytest.mark.parametrize("source", [None, 5, GOOD, b"pool.jsonl", two_prompt_pool()])
 def test_other_sources_are_refused(source):
-    with pytest.raises(InputError, match=f"cannot read a pool from {type(source).__name__}"):
+    with refused(f"cannot read a pool from {type(source).__name__}"):
         load_pool(source)
 
 
-def test_no_records_are_refused():
-    for source in ([], iter(()), pd.DataFrame(columns=list(GOOD))):
-        with pytest.raises(InputError, match="no records"):
-            load_pool(source)
+@pytest.mark.parametrize("source", [[], iter(()), pd.DataFrame(columns=list(GOOD))])
+def test_no_records_are_refused(source):
+    with refused("no records"):
+        load_pool(source)
 
 
 def test_a_damaged_parquet_file_never_changes_the_pool(tmp_path):
@@ -367,22 +341,25 @@ def test_a_damaged_parquet_file_never_changes_the_pool(tmp_path):
     assert num_read < len(one_wrong_byte) - 10  # a byte may hold statistics only
 
 
-def test_tables_without_needed_columns_are_refused(tmp_path):
-    frame = pd.DataFrame([GOOD])[["prompt_id", "prompt"]]
-    frame.to_parquet(tmp_path / "pool.parquet")
-    message = r"no column 'teacher', 'response' among \['prompt_id', 'prompt'\]"
-    for source, name in ((frame, "DataFrame"), (tmp_path / "pool.parquet", r"pool\.parquet")):
-        with pytest.raises(InputError, match=f"{name}: {message}"):
-            load_pool(source)
+TWICE = pa.table([pa.array(["x"])] * 5, names=[*GOOD, "teacher"])
 
 
-def test_columns_with_one_name_are_refused(tmp_path):
-    table = pa.table([pa.array(["x"])] * 5, names=[*GOOD, "teacher"])
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            pa.table({"prompt_id": ["p"]}),
+            "no column 'prompt', 'teacher', 'response' among ['prompt",
+        ),
+        (TWICE, "2 columns are named 'teacher'"),
+    ],
+)
+def test_tables_without_needed_columns_or_with_two_of_a_name_are_refused(tmp_path, table, message):
     pq.write_table(table, tmp_path / "pool.parquet")
-    for source in (tmp_path / "pool.parquet", table.to_pandas()):
-        with pytest.raises(InputError, match="2 columns are named 'teacher'"):
+    for source, name in ((table.to_pandas(), "DataFrame"), (tmp_path / "pool.parquet", "parquet")):
+        with refused(f"{name}: {message}"):
             load_pool(source)
-    with pytest.raises(InputError, match=r"column name 0 \(int\) is not text"):
+    with refused("column name 0 (int) is not text"):
         load_pool(pd.DataFrame([GOOD | {0: "x"}]))
 
 
@@ -396,14 +373,12 @@ def test_columns_with_one_name_are_refused(tmp_path):
 def test_a_cell_that_cannot_be_read_names_row_and_column(tmp_path, name, cells, message):
     columns = {field: pa.array([value] * 2) for field, value in GOOD.items()} | {name: cells}
     pq.write_table(pa.table(columns), tmp_path / "pool.parquet")
-    with pytest.raises(InputError, match=rf"pool\.parquet, row 2: field '{name}': .*{message}"):
+    with refused(f"pool.parquet, row 2: field '{name}': ", message):
         load_pool(tmp_path / "pool.parquet")
 
 
-def endless():
-    loop = []
-    loop.append(loop)
-    return loop
+ENDLESS = []
+ENDLESS.append(ENDLESS)
 
 
 @pytest.mark.parametrize(
@@ -412,7 +387,7 @@ def endless():
         *((b"raw", "bytes values"), (Decimal("1.5"), "Decimal values"), ({1, 2}, "set values")),
         *((float("inf"), "inf is not"), ([1.0, float("nan")], "nan is not")),
         (np.array(["2024-01-01"], dtype="datetime64[D]"), "datetime64 values"),
-        *(({1: "a"}, "key 1 (int) is not text"), (endless(), "nested too deeply")),
+        *(({1: "a"}, "key 1 (int) is not text"), (ENDLESS, "nested too deeply")),
     ],
 )
 def test_extra_values_that_json_cannot_hold_are_refused(value, fragment):
@@ -423,18 +398,15 @@ def test_extra_values_that_json_cannot_hold_are_refused(value, fragment):
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
 def test_reading_holds_about_one_copy(tmp_path):
     path = tmp_path / "pool.jsonl"
-    with path.open("wb") as file:
-        for n in range(600):
-            file.write(jsonl(GOOD | {"response": f"{n} " + "x" * 100_000}))
+    write(path, jsonl(*(GOOD | {"response": f"{n} " + "x" * 100_000} for n in range(600))))
     code = (
         "import resource, sys; from lalp.pools.reading import load_pool\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "pool = load_pool(sys.argv[1])\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", code, str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(run.stdout) * 1024 < 1.5 * path.stat().st_size
 
 
@@ -463,26 +435,21 @@ def test_the_prompts_of_a_pool(tmp_path):
     assert [prompt.messages for prompt in load_prompts(path)] == [READ[1].messages]
 
 
+OTHER = [PROMPTS[0] | {"teacher": "A", "response": "7", "answer": n} for n in (7, 8)]
+
+
 @pytest.mark.parametrize(
-    ("records", "said"),
+    ("name", "content", "said"),
     [
-        ([PROMPTS[0]] * 2, r"line 2: prompt_id 'a' is already taken by line 1"),
-        ([{"prompt": "Why?"}], r"p.jsonl, line 1: field 'prompt_id' is missing"),
-        ([PROMPTS[0], [1]], r"line 2: must be an object"),
-        (
-            [PROMPTS[0] | {"teacher": "A", "response": "7", "answer": n} for n in (7, 8)],
-            r"line 2: field 'answer' is '8', but '7' in line 1 for the same prompt_id 'a'",
-        ),
-        ([], "no prompts"),
+        ("p.jsonl", jsonl(*[PROMPTS[0]] * 2), "line 2: prompt_id 'a' is already taken by line 1"),
+        ("p.jsonl", jsonl({"prompt": "Why?"}), "p.jsonl, line 1: field 'prompt_id' is missing"),
+        ("p.jsonl", jsonl(PROMPTS[0], [1]), "line 2: must be an object"),
+        ("p.jsonl", jsonl(*OTHER), "line 2: field 'answer' is '8', but '7' in line 1 for the same"),
+        ("p.jsonl", b"", "no prompts"),
+        ("p.parquet", b"PAR1 no", "broken or not a Parquet file"),
+        ("p.csv", b"prompt_id,prompt", "p.csv, line 1: invalid JSON"),
     ],
 )
-def test_prompts_that_cannot_be_used(records, said, tmp_path):
-    with pytest.raises(InputError, match=said):
-        load_prompts(write(tmp_path / "p.jsonl", jsonl(*records)))
-
-
-def test_prompts_in_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(InputError, match="broken or not a Parquet file"):
-        load_prompts(write(tmp_path / "p.parquet", b"PAR1 no"))
-    with pytest.raises(InputError, match=r"p\.csv, line 1: invalid JSON"):
-        load_prompts(write(tmp_path / "p.csv", b"prompt_id,prompt"))
+def test_prompts_that_cannot_be_used(tmp_path, name, content, said):
+    with refused(said):
+        load_prompts(write(tmp_path / name, content))

@@ -50,28 +50,28 @@ OWN_FIELDS = {*GOOD, "response_id", "answer", "correct", "messages"}
 EXTRA_NAME = st.sampled_from(["score", "a.b", "", "é"]) | TEXT.filter(lambda n: n not in OWN_FIELDS)
 
 
-@st.composite
-def prompts(draw, prompt_id):
-    turns = draw(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), FILLED), max_size=2))
-    system = draw(st.lists(TEXT, max_size=1))
-    messages = [Message("system", text) for text in system]
-    messages += [Message(role, text) for role, text in turns]
-    messages.append(Message("user", draw(FILLED)))
-    return Prompt(prompt_id, tuple(messages), draw(st.none() | FILLED))
+SYSTEM = st.lists(st.builds(Message, st.just("system"), TEXT), max_size=1)
+TURNS = st.lists(st.builds(Message, st.sampled_from(["user", "assistant"]), FILLED), max_size=2)
 
 
 @st.composite
 def pools(draw):
     ids = draw(st.lists(FILLED, min_size=1, max_size=3, unique=True))
-    owners = [*ids, *draw(st.lists(st.sampled_from(ids), max_size=3))]
-    response_ids = draw(st.lists(FILLED, min_size=len(owners), max_size=len(owners), unique=True))
+    prompts = {
+        i: Prompt(
+            i,
+            (*draw(SYSTEM), *draw(TURNS), Message("user", draw(FILLED))),
+            draw(st.none() | FILLED),
+        )
+        for i in ids
+    }
     extras = st.dictionaries(EXTRA_NAME, JSON_VALUE, max_size=3)
     marks = st.sampled_from([True, False, None])
-    responses = tuple(
-        Response(response_id, prompt_id, draw(FILLED), draw(FILLED), draw(marks), draw(extras))
-        for response_id, prompt_id in zip(response_ids, owners, strict=True)
-    )
-    return Pool({prompt_id: draw(prompts(prompt_id)) for prompt_id in ids}, responses)
+    rest = st.tuples(FILLED, FILLED, marks, extras)
+    owners = [*ids, *draw(st.lists(st.sampled_from(ids), max_size=3))]
+    names = draw(st.lists(FILLED, min_size=len(owners), max_size=len(owners), unique=True))
+    pairs = zip(names, owners, strict=True)
+    return Pool(prompts, tuple(Response(*pair, *draw(rest)) for pair in pairs))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
@@ -147,10 +147,7 @@ ASKED = [{"role": "user", "content": "Add ½ and ¼."}]
 ANSWERED = [{"role": "assistant", "content": "¾\n\nDone."}]
 YES = [{"role": "assistant", "content": "Yes."}]
 MESSAGES = [{"messages": ASKED + ANSWERED} | B1, {"messages": CHAT + YES} | A2]
-PAIRS = [
-    {"prompt": ASKED, "completion": ANSWERED} | B1,
-    {"prompt": CHAT, "completion": YES} | A2,
-]
+PAIRS = [{"prompt": ASKED, "completion": ANSWERED} | B1, {"prompt": CHAT, "completion": YES} | A2]
 
 
 @pytest.mark.parametrize(("fmt", "records"), [("messages", MESSAGES), ("prompt-completion", PAIRS)])
@@ -173,30 +170,20 @@ def test_messages_format_is_a_pool_too(tmp_path):
     assert again.prompts == {i: replace(p, answer=None) for i, p in pool.prompts.items()}
 
 
-def test_llamafactory_format(tmp_path):
-    write_training(two_prompt_pool(), ["b1", "a2"], tmp_path / "data", "llamafactory")
-    folder = tmp_path / "data"
-    assert sorted(path.name for path in folder.iterdir()) == ["dataset_info.json", "train.json"]
-    info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+def test_llamafactory_data_and_its_entry_among_others(tmp_path):
+    others = {"zürich": {"file_name": "z.json"}, "train2": {"hf_hub_url": "some/where"}}
+    path = tmp_path / "dataset_info.json"
+    path.write_text(json.dumps(others), encoding="utf-8")
+    for ids in (["a1"], ["b1", "a2"]):  # the second call replaces the first one's data
+        write_training(two_prompt_pool(), ids, tmp_path, "llamafactory")
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "train.json"]
     tags = {f"{tag}_tag": tag for tag in ("role", "content", "user", "assistant", "system")}
     entry = {"file_name": "train.json", "formatting": "sharegpt", "tags": tags}
-    assert info == {"train": entry | {"columns": {"messages": "messages"}}}
-    text = (folder / "train.json").read_text(encoding="utf-8")
+    info = json.loads(path.read_text(encoding="utf-8"))
+    assert info == others | {"train": entry | {"columns": {"messages": "messages"}}}
+    text = (tmp_path / "train.json").read_text(encoding="utf-8")
     assert "½" in text
     assert json.loads(text) == MESSAGES
-
-
-def test_llamafactory_entry_joins_the_others(tmp_path):
-    others = {"zürich": {"file_name": "z.json"}, "train2": {"hf_hub_url": "some/where"}}
-    info_path = tmp_path / "dataset_info.json"
-    info_path.write_text(json.dumps(others), encoding="utf-8")
-    for ids in (["a1"], ["b1"]):  # the second call replaces the first one's data
-        write_training(two_prompt_pool(), ids, tmp_path, "llamafactory")
-    info = json.loads(info_path.read_text(encoding="utf-8"))
-    assert list(info) == ["zürich", "train2", "train"]
-    assert others.items() <= info.items()
-    (row,) = json.loads((tmp_path / "train.json").read_text(encoding="utf-8"))
-    assert row["response_id"] == "b1"
 
 
 @pytest.mark.parametrize(
