@@ -32,15 +32,13 @@ def test_names_are_imported_when_they_are_used():
     assert run.stdout == "set()\n"
 
 
-def test_every_name_from_a_pool_to_figures(llama, tmp_path, monkeypatch):
+def test_every_name_from_a_pool_to_figures(llama_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    llama.model.save_pretrained(tmp_path / "tiny")
-    llama.tokenizer.save_pretrained(tmp_path / "tiny")
     pool = lalp.load_pool(RECORDS)
     assert isinstance(pool, lalp.Pool)
     with pytest.raises(lalp.InputError, match="no records"):
         lalp.load_pool([])
-    student = lalp.load_student(str(tmp_path / "tiny"), device="cpu")
+    student = lalp.load_student(str(llama_folder), device="cpu")
     scores = lalp.score(pool, student, ["0", "1"], with_tokens=True, progress=False)
     write_scores(scores, pool, tmp_path / "scores.parquet")
     table = lalp.load_scores(tmp_path / "scores.parquet")

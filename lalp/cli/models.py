@@ -54,13 +54,9 @@ def train(
     learning_rate: Annotated[float | None, Option(help="Peak (the recipe's).")] = None,
     epochs: Annotated[int | None, Option(help="Passes over the data (the recipe's).")] = None,
     batch_size: Annotated[int | None, Option(help="Per device and pass (the recipe's).")] = None,
-    gradient_accumulation: Annotated[
-        int | None, Option(help="Passes per step (the recipe's).")
-    ] = None,
+    gradient_accumulation: Annotated[int | None, Option(help="Passes per step (recipe's).")] = None,
     max_length: Annotated[int | None, Option(help="Tokens per example (the recipe's).")] = None,
-    held_out: Annotated[
-        str | None, Option(metavar="POOL", help="Measure likelihood on it.")
-    ] = None,
+    held_out: Annotated[str | None, Option(help="Pool to measure likelihood on.")] = None,
     splitter: options.Splitter = "sentences",
     window: Annotated[str, Option(help="Of their local likelihood.")] = "4",
     evaluations: Annotated[int, Option(help="How often, before and after included.")] = 4,

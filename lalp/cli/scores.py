@@ -59,7 +59,7 @@ def segment(
         steps, fallbacks = cut.steps, cut.fallbacks
     else:
         tokenizer = None
-        if chunk_size(splitter):
+        if chunk_size(splitter):  # only these need torch
             from lalp.students.student import load_tokenizer
 
             tokenizer = load_tokenizer(student)
@@ -141,17 +141,13 @@ def teachers(
     frame = load_scores(scores)
     columns = _columns(frame, windows)
     rankings = {column: rank_teachers(frame, column, seed=seed) for column in columns}
+    result = {"rankings": rankings, "kendall_tau": {}, "prompts_enough": {}}
+    for name in ("num_prompts", "left_out"):
+        result[name] = {column: table.attrs[name] for column, table in rankings.items()}
     # One teacher has no order to compare, nor one that more prompts could make stable.
-    several = frame["teacher"].nunique() > 1
-    taus = compare_rankings(frame, columns).to_dict() if several else {}
-    enough = {c: prompts_enough(frame, c, seed=seed) for c in columns} if several else {}
-    result = {
-        "rankings": rankings,
-        "num_prompts": {column: table.attrs["num_prompts"] for column, table in rankings.items()},
-        "left_out": {column: table.attrs["left_out"] for column, table in rankings.items()},
-        "kendall_tau": taus,
-        "prompts_enough": enough,
-    }
+    if frame["teacher"].nunique() > 1:
+        result["kendall_tau"] = compare_rankings(frame, columns).to_dict()
+        result["prompts_enough"] = {c: prompts_enough(frame, c, seed=seed) for c in columns}
     print_result(result, as_json, print_teachers)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -18,21 +15,16 @@ from lalp.pools.reading import load_pool
 from lalp.scoring.table import load_scores
 from lalp.steps.sentences import split_steps
 
-ROOT = Path(__file__).parents[2]
+TEXTS = {
+    "What is 3 + 4?": ["We add. So the sum is 7.", "7", "Let us check: 3 + 4 = 7."],
+    "What is 2 + 5?": ["First, add. So 7. 🙂", "It is 7.", "Then x = 7.\n\nYes."],
+    "What is 6 + 1?": ["The sum is 7.", "Add 1. Therefore 7.", "x = 7. So it is 7."],
+}
 RECORDS = [
-    {"prompt_id": prompt, "prompt": question, "teacher": teacher, "response": text, "answer": "7"}
-    for prompt, question, texts in [
-        ("p1", "What is 3 + 4?", ["We add. So the sum is 7.", "7", "Let us check: 3 + 4 = 7."]),
-        ("p2", "What is 2 + 5?", ["First, add. So 7. 🙂", "It is 7.", "Then x = 7.\n\nYes."]),
-        ("p3", "What is 6 + 1?", ["The sum is 7.", "Add 1. Therefore 7.", "x = 7. So it is 7."]),
-    ]
+    {"prompt_id": f"p{n}", "prompt": asked, "teacher": teacher, "response": text, "answer": "7"}
+    for n, (asked, texts) in enumerate(TEXTS.items(), 1)
     for teacher, text in zip(("Ada", "Bob", "Eve"), texts, strict=True)
 ]
-
-
-def write_pool(path: Path, records: list[dict] = RECORDS) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -41,22 +33,21 @@ def read_lines(path: Path) -> list[dict]:
 
 @pytest.fixture
 def pool_file(tmp_path) -> Path:
-    return write_pool(tmp_path / "pool.jsonl")
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    return path
 
 
 def scores_frame(**columns: object) -> pd.DataFrame:
     """A score table with texts, whose order of teachers is plain: Ada, then Bob, then Eve."""
-    level = {"Ada": -1.0, "Bob": -2.0, "Eve": -3.0}
-    rows = []
-    for i, record in enumerate(RECORDS):
-        best = level[record["teacher"]]
-        ids = {name: record[name] for name in ("prompt_id", "teacher", "response")}
-        ids["response_id"] = "{prompt_id}/{teacher}/0".format(**record)
-        scores = {"galp": best - 0.01 * i, "lalp@2": -4.0 - best + 0.01 * i, "lalp@25%": best}
-        counts = {"num_tokens": 10, "num_steps": 2, "mean_rank": 3.0, "mean_entropy": 1.0}
-        prompt = {"prompt": [{"role": "user", "content": record["prompt"]}]}
-        rows.append(ids | scores | counts | prompt | {"correct": True, "reason": None})
-    return pd.DataFrame(rows).assign(**columns)
+    frame = pd.DataFrame(RECORDS).drop(columns="answer")
+    frame["prompt"] = [[{"role": "user", "content": asked}] for asked in frame["prompt"]]
+    best = -frame["teacher"].map({"Ada": 1.0, "Bob": 2.0, "Eve": 3.0})
+    scores = {"galp": best - 0.01 * frame.index, "lalp@2": -4 - best, "lalp@25%": best}
+    counts = {"num_tokens": 10, "num_steps": 2, "mean_rank": 3.0, "mean_entropy": 1.0}
+    ids = {"response_id": frame["prompt_id"] + "/" + frame["teacher"] + "/0"}
+    rest = {"correct": True, "reason": None}
+    return frame.assign(**ids, **scores, **counts, **rest).assign(**columns)
 
 
 @pytest.fixture
@@ -93,9 +84,8 @@ def test_segment(lalp, pool_file, tmp_path, splitter):
     for line, record in zip(lines, RECORDS, strict=True):
         assert set(line) == {"prompt_id", "response_id", "teacher", "steps"}
         assert (line["prompt_id"], line["teacher"]) == (record["prompt_id"], record["teacher"])
-        text = record["response"]
-        pieces = [text[start:end] for start, end in line["steps"]]
-        assert "".join(pieces) == text
+        pieces = [record["response"][start:end] for start, end in line["steps"]]
+        assert "".join(pieces) == record["response"]
         assert all(pieces)
     assert lines[0]["response_id"] == "p1/Ada/0"
     assert len(lines[5]["steps"]) == 2  # "Then x = 7." and, after a blank line, "Yes."
@@ -105,12 +95,9 @@ def test_segment_by_tokens_then_plan_and_score_with_the_file(lalp, pool_file, mo
     student = ["--student", model]
     steps = tmp_path / "steps.jsonl"
     done = lalp("segment", pool_file, "--splitter", "4t", *student, "--out", steps, "--json")
-    lines = read_lines(steps)
-    num_steps = [len(line["steps"]) for line in lines]
+    num_steps = [len(line["steps"]) for line in read_lines(steps)]
     counts = {"num_responses": 9, "num_steps": sum(num_steps), "fallbacks": {}}
     assert json.loads(done.out) == counts
-    for line, record in zip(lines, RECORDS, strict=True):
-        assert "".join(record["response"][a:b] for a, b in line["steps"]) == record["response"]
     # A checked file is written again as it is.
     again = tmp_path / "again.jsonl"
     assert lalp("segment", pool_file, "--splitter", steps, "--out", again).code == 0
@@ -138,7 +125,7 @@ def test_plan(lalp, pool_file, model):
 
 
 def test_score_teachers_and_select_one_after_another(lalp, pool_file, model, tmp_path):
-    out = tmp_path / "run" / "scores.parquet"
+    out, chosen = tmp_path / "run" / "scores.parquet", tmp_path / "train.jsonl"
     options = ["--student", model, "--window", 1, "--window", "25%", "--out", out]
     done = lalp("score", pool_file, *options, "--tokens", "--quiet", "--store", tmp_path / "store")
     assert done.code == 0
@@ -150,16 +137,13 @@ def test_score_teachers_and_select_one_after_another(lalp, pool_file, model, tmp
     assert list(tmp_path.glob("store/*/*.parquet"))
     assert not (tmp_path / "build").exists()
 
-    ranking = json.loads(lalp("teachers", out, "--json").out)
-    assert list(ranking["rankings"]) == ["galp", "lalp@1", "lalp@25%"]
-    best = ranking["rankings"]["galp"][0]
+    rankings = json.loads(lalp("teachers", out, "--json").out)["rankings"]
+    assert list(rankings) == ["galp", "lalp@1", "lalp@25%"]
     means = scores.groupby("teacher")["galp"].mean()
-    assert best["teacher"] == means.idxmax()
-    assert best["mean"] == pytest.approx(means.max())
+    assert rankings["galp"][0]["teacher"] == means.idxmax()
+    assert rankings["galp"][0]["mean"] == pytest.approx(means.max())
 
-    chosen = tmp_path / "train.jsonl"
     done = lalp("select", out, "--rule", "lalp", "--window", 1, "--out", chosen, "--json")
-    assert done.code == 0
     expected = scores.loc[scores.groupby("prompt_id")["lalp@1"].idxmax(), "response_id"]
     assert json.loads(done.out)["response_ids"] == list(expected)
     assert {r.response_id for r in load_pool(chosen).responses} == set(expected)
@@ -183,9 +167,7 @@ def test_score_says_what_it_could_not_score(lalp, pool_file, tokenizer, tmp_path
     assert (tmp_path / "build" / "scores").is_dir()  # where shards go by default
     select = ["select", out, "--rule", "galp", "--out", tmp_path / "t.jsonl"]
     assert "--skip-unscored" in lalp(*select).err
-    done = lalp(*select, "--skip-unscored")
-    assert done.code == 0
-    assert "left out: unscored responses" in done.out
+    assert "left out: unscored responses" in lalp(*select, "--skip-unscored").out
 
 
 def test_teachers(lalp, scores_file):
@@ -234,42 +216,38 @@ def test_select_in_every_format(lalp, scores_file, tmp_path, fmt):
 
 
 @pytest.mark.parametrize(
-    ("options", "teachers"),
+    ("options", "teacher"),
     [
-        (["--rule", "galp"], {"Ada": 3}),
-        (["--rule", "galp-lowest"], {"Eve": 3}),
-        (["--rule", "lalp-lowest", "--window", "2"], {"Ada": 3}),
-        (["--rule", "lalp", "--window", "25%"], {"Ada": 3}),
-        (["--rule", "random", "--like", "galp"], {"Ada": 3}),
-        (["--rule", "random", "--like", "lalp", "--window", "2"], {"Eve": 3}),
+        ("--rule galp", "Ada"),
+        ("--rule galp-lowest", "Eve"),
+        ("--rule lalp-lowest --window 2", "Ada"),
+        ("--rule lalp --window 25%", "Ada"),
+        ("--rule random --like galp", "Ada"),
+        ("--rule random --like lalp --window 2", "Eve"),
+        ("--rule random --teacher Bob", "Bob"),
     ],
 )
-def test_select_by_every_rule(lalp, scores_file, tmp_path, options, teachers):
-    done = lalp("select", scores_file, *options, "--out", tmp_path / "t.jsonl", "--json")
+def test_select_by_every_rule(lalp, scores_file, tmp_path, options, teacher):
+    done = lalp("select", scores_file, *options.split(), "--out", tmp_path / "t.jsonl", "--json")
     result = json.loads(done.out)
     assert result["num_selected"] == len(result["response_ids"]) == 3
-    assert {name: row["count"] for name, row in result["teacher_mix"].items()} == teachers
-    assert sum(row["percent"] for row in result["teacher_mix"].values()) == pytest.approx(100)
+    assert result["teacher_mix"] == {teacher: {"count": 3, "percent": 100}}
     assert result["left_out"] == {}
 
 
-def test_a_random_selection_depends_on_the_seed_only(lalp, scores_file, tmp_path):
-    chosen = []
-    for seed in (1, 1, 2, 3, 4):
-        options = ["--rule", "random", "--seed", seed, "--out", tmp_path / "t.jsonl", "--json"]
-        chosen.append(json.loads(lalp("select", scores_file, *options).out)["response_ids"])
-    assert chosen[0] == chosen[1]
-    assert any(ids != chosen[0] for ids in chosen)
+def test_the_seed_and_the_rule_for_ties_decide_among_equal_scores(lalp, tmp_path):
+    tokens = [9, 8, 7] * 3
+    scores_frame(galp=-1.0, num_tokens=tokens).to_parquet(tmp_path / "ties.parquet")
 
+    def chosen(*options: object) -> list[str]:
+        command = ["select", tmp_path / "ties.parquet", "--out", tmp_path / "t.jsonl", "--json"]
+        return json.loads(lalp(*command, *options).out)["response_ids"]
 
-def test_ties_are_broken_as_asked(lalp, tmp_path):
-    frame = scores_frame(galp=-1.0)
-    frame["num_tokens"] = frame["teacher"].map({"Ada": 9, "Bob": 8, "Eve": 7})
-    frame.to_parquet(tmp_path / "ties.parquet")
+    first, again, *others = (chosen("--rule", "random", "--seed", seed) for seed in (1, 1, 2, 3, 4))
+    assert first == again
+    assert any(ids != first for ids in others)
     for tie, teacher in (("first", "Ada"), ("shortest", "Eve")):
-        options = ["--rule", "galp", "--tie", tie, "--out", tmp_path / "t.jsonl", "--json"]
-        mix = json.loads(lalp("select", tmp_path / "ties.parquet", *options).out)["teacher_mix"]
-        assert list(mix) == [teacher]
+        assert chosen("--rule", "galp", "--tie", tie) == [f"p{n}/{teacher}/0" for n in (1, 2, 3)]
 
 
 # --- bad input --------------------------------------------------------------------------------
@@ -357,14 +335,6 @@ def test_help_names_every_command(lalp):
         assert lalp(command, "--help").code == 0
 
 
-def test_an_output_that_exists_is_replaced_only_by_a_whole_one(lalp, workplace):
-    Path("out.jsonl").write_text("precious")
-    assert lalp("select", "nan.parquet", "--rule", "galp", "--out", "out.jsonl").code == 2
-    assert Path("out.jsonl").read_text() == "precious"
-    assert lalp("select", "scores.parquet", "--rule", "galp", "--out", "out.jsonl").code == 0
-    assert len(load_pool("out.jsonl").responses) == 3
-
-
 def test_a_damaged_shard_is_reported_to_people(lalp, pool_file, model, tmp_path):
     options = ["--student", model, "--out", tmp_path / "scores.parquet", "--quiet"]
     arguments = ["score", pool_file, *options, "--store", tmp_path / "store"]
@@ -381,39 +351,28 @@ def test_a_damaged_shard_is_reported_to_people(lalp, pool_file, model, tmp_path)
 # --- as a process -----------------------------------------------------------------------------
 
 
-def run_process(*arguments: object) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment.pop("TQDM_DISABLE", None)
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+def test_a_process_ends_with_code_2_and_one_line(start, tmp_path):
+    process = start("-m", "lalp.cli", "check", tmp_path / "none.jsonl")
+    assert process.communicate() == ("", f"lalp: {tmp_path}/none.jsonl: no such file\n")
+    assert process.returncode == 2
 
 
-def test_a_process_ends_with_code_2_and_one_line(tmp_path):
-    done = run_process("-m", "lalp.cli", "check", tmp_path / "none.jsonl")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"lalp: {tmp_path}/none.jsonl: no such file\n"
-
-
-def test_check_does_not_wait_for_torch(pool_file):
+def test_check_does_not_wait_for_torch(start, pool_file):
     code = (
         "import sys\nfrom lalp.cli import app\n"
         "try:\n    app.main()\nfinally:\n"
         "    print(sorted({'torch', 'transformers', 'scipy', 'seaborn'} & set(sys.modules)))"
     )
-    done = run_process("-c", code, "check", pool_file, "--json")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert json.loads(done.stdout.rpartition("\n[")[0])["num_responses"] == 9
+    out, messages = start("-c", code, "check", pool_file, "--json").communicate()
+    assert out.splitlines()[-1] == "[]", messages
+    assert json.loads(out.rpartition("\n[")[0])["num_responses"] == 9
 
 
-def test_score_as_a_process_keeps_standard_output_clean(pool_file, model, tmp_path):
+def test_score_as_a_process_keeps_standard_output_clean(start, pool_file, model, tmp_path):
     out = tmp_path / "scores.parquet"
     options = ["--student", model, "--out", out, "--store", tmp_path / "store"]
-    done = run_process("-m", "lalp.cli", "score", pool_file, *options)
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    *_, last = done.stderr.splitlines()
-    assert last == f"lalp: 9 responses scored: {out}"
-    assert "tok/s" in done.stderr  # the progress bar
+    printed, messages = start("-m", "lalp.cli", "score", pool_file, *options).communicate()
+    assert printed == ""
+    assert messages.splitlines()[-1] == f"lalp: 9 responses scored: {out}"
+    assert "tok/s" in messages  # the progress bar
     assert "lalp@4" in load_scores(out)  # the default window

