@@ -99,10 +99,8 @@ def load_prompts(path: str | Path) -> list[Prompt]:
         if isinstance(row, dict) and not {"response", "messages"} & row.keys():
             prompt_id = row.get("prompt_id")
             if isinstance(prompt_id, str) and first.setdefault(prompt_id, number) != number:
-                raise InputError(
-                    f"{path}, {unit} {number}: prompt_id {prompt_id!r} is already taken by {unit} "
-                    f"{first[prompt_id]}; give each prompt its own"
-                )
+                taken = f"prompt_id {prompt_id!r} is already taken by {unit} {first[prompt_id]}"
+                raise InputError(f"{path}, {unit} {number}: {taken}; give each prompt its own")
             # A prompt alone is given what a pool's record has besides: one check serves both.
             rows[place] = number, {"teacher": "none", "response": "none"} | row
     return list(build_pool(rows, str(path), unit).prompts.values())
@@ -141,16 +139,13 @@ def numbered_records(
 def _decode_line(raw: bytes, offset: int) -> str:
     """Decode one line as UTF-8; ``offset`` is its first byte's position in the file."""
     if b"\0" in raw or (not offset and raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(
-            "not UTF-8 text: NUL bytes, or another mark of UTF-16 or UTF-32; save it as UTF-8"
-        )
+        marks = "NUL bytes, or another mark of UTF-16 or UTF-32"
+        raise InputError(f"not UTF-8 text: {marks}; save it as UTF-8")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {offset + error.start} "
-            "of the file; save the file as UTF-8"
-        ) from None
+        place = f"byte 0x{raw[error.start]:02x} at offset {offset + error.start} of the file"
+        raise InputError(f"not UTF-8 text: {place}; save the file as UTF-8") from None
     return text if offset else text.removeprefix("\ufeff")  # a byte order mark is allowed
 
 
@@ -239,12 +234,9 @@ def _check_columns(source: str, names: Sequence[Any], needed: Sequence[str]) -> 
         if not isinstance(name, str):
             raise InputError(f"{source}: column name {show(name)} is not text; rename the column")
         if count > 1:
-            raise InputError(
-                f"{source}: {count} columns are named {show(name)}; rename or drop them"
-            )
-    lacking = [name for name in needed if name not in names]
+            named = f"{count} columns are named {show(name)}"
+            raise InputError(f"{source}: {named}; rename or drop them")
+    lacking = ", ".join(repr(name) for name in needed if name not in names)
     if lacking and "messages" not in names:
-        raise InputError(
-            f"{source}: no column {', '.join(map(repr, lacking))} among {show(list(names), 200)}; "
-            f"a pool needs {', '.join(needed)}, or messages"
-        )
+        advice = f"a pool needs {', '.join(needed)}, or messages"
+        raise InputError(f"{source}: no column {lacking} among {show(list(names), 200)}; {advice}")

@@ -59,10 +59,9 @@ class Draft:
         """Add a response; refuse an id that another place has taken."""
         first = self.places.setdefault(("response", response.response_id), place)
         if first != place:
-            raise InputError(
-                f"field 'response_id': {show(response.response_id)} is already taken by {first}; "
-                "give every response its own (where none is given, it is prompt_id/teacher/n)"
-            )
+            taken = f"{show(response.response_id)} is already taken by {first}"
+            advice = "give every response its own (where none is given, it is prompt_id/teacher/n)"
+            raise InputError(f"field 'response_id': {taken}; {advice}")
         self.responses.append(response)
 
 
@@ -211,10 +210,8 @@ def _plain(value: Any) -> Any:
         case str():
             surrogate = re.search("[\ud800-\udfff]", value)
             if surrogate:
-                raise InputError(
-                    f"lone surrogate U+{ord(surrogate[0]):04X} at character "
-                    f"{surrogate.start() + 1}, which UTF-8 cannot hold; replace it"
-                )
+                which = f"U+{ord(surrogate[0]):04X} at character {surrogate.start() + 1}"
+                raise InputError(f"lone surrogate {which}, which UTF-8 cannot hold; replace it")
             return str(value)  # subclasses (np.str_) become str
         case pa.Scalar():  # before Mapping: Arrow's struct scalar is both
             return _plain(value.as_py())

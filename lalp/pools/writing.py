@@ -43,10 +43,9 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
     is_table = is_parquet(path)
     unused = pool.prompts.keys() - {response.prompt_id for response in pool.responses}
     if unused:
-        raise InputError(
-            f"{len(unused)} prompts have no response ({show(min(unused))}); a pool file holds one "
-            "response a record: drop such prompts first"
-        )
+        which = f"{len(unused)} prompts have no response ({show(min(unused))})"
+        form = "a pool file holds one response a record"
+        raise InputError(f"{which}; {form}: drop such prompts first")
     # Whatever load_pool would refuse is refused here, before there is a file.
     records = enumerate((_record(pool, response) for response in pool.responses), 1)
     checked = build_pool(records, "pool to save", "response")

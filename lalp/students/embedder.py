@@ -59,11 +59,8 @@ class Embedded:
 def load_embedder(name: str = PACKAGED_EMBEDDER) -> SentenceTransformer:
     """Load a sentence embedder, on a GPU where there is one; code that comes with it never runs.
 
-    Args:
-        name: ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id.
-
-    Raises:
-        InputError: If nothing loads under that name.
+    ``name`` is ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id;
+    anything else is an `InputError`.
     """
     source = _locate(name)
     with unreadable("embedder", name, _ADVICE):
@@ -79,10 +76,9 @@ def _locate(name: str) -> str:
     folder = find_folder("embedder", name)
     if folder and not (folder / "modules.json").is_file():
         # The library would make an embedder of any model by taking means, with a warning only.
-        raise InputError(
-            f"embedder {name!r}: the folder holds no modules.json, so it is no "
-            "sentence-transformers model: give one that SentenceTransformer.save wrote"
-        )
+        why = "holds no modules.json, so it is no sentence-transformers model"
+        advice = "give one that SentenceTransformer.save wrote"
+        raise InputError(f"embedder {name!r}: the folder {why}: {advice}")
     return str(folder or name)
 
 

@@ -101,10 +101,9 @@ def load_student(
         )
     if info["missing_keys"]:
         # transformers would only warn, and the scores would be those of random weights.
-        raise InputError(
-            f"student {name!r} cannot be loaded: its files lack the weights "
-            f"{min(info['missing_keys'])}: give the files of a causal language model"
-        )
+        why = f"its files lack the weights {min(info['missing_keys'])}"
+        advice = "give the files of a causal language model"
+        raise InputError(f"student {name!r} cannot be loaded: {why}: {advice}")
     model = model.to(device)
     return make_student(model, tokenizer, name=name, revision=revision(source, model.config))
 
@@ -165,10 +164,9 @@ def load_tokenizer(
     with unreadable("student", name, ADVICE):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     if not tokenizer.is_fast:
-        raise InputError(
-            f"student {name!r}: its tokenizer gives no character offsets, which steps need: "
-            "use a model with a fast tokenizer (tokenizer.json)"
-        )
+        why = "its tokenizer gives no character offsets, which steps need"
+        advice = "use a model with a fast tokenizer (tokenizer.json)"
+        raise InputError(f"student {name!r}: {why}: {advice}")
     return tokenizer
 
 

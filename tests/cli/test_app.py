@@ -187,17 +187,15 @@ def test_teachers(lalp, scores_file):
 
 
 def test_teachers_of_one_teacher_or_one_prompt(lalp, tmp_path):
-    frame = scores_frame()
-    frame[frame["teacher"] == "Bob"].to_parquet(tmp_path / "bob.parquet")
-    result = json.loads(lalp("teachers", tmp_path / "bob.parquet", "--json").out)
-    (row,) = result["rankings"]["galp"]
-    assert (row["teacher"], row["rank"]) == ("Bob", 1)
-    assert result["kendall_tau"] == result["prompts_enough"] == {}
-    frame[:3].to_parquet(tmp_path / "one.parquet")
-    result = json.loads(lalp("teachers", tmp_path / "one.parquet", "--json").out)
-    assert result["rankings"]["galp"][0]["low"] is None  # NaN
-    for name in ("bob", "one"):
-        assert lalp("teachers", tmp_path / f"{name}.parquet").code == 0
+    frame, results = scores_frame(), []
+    for rows in (frame["teacher"] == "Bob", frame["prompt_id"] == "p1"):
+        frame[rows].to_parquet(tmp_path / "some.parquet")
+        assert lalp("teachers", tmp_path / "some.parquet").code == 0
+        results.append(json.loads(lalp("teachers", tmp_path / "some.parquet", "--json").out))
+    one_teacher, one_prompt = results
+    assert [row["teacher"] for row in one_teacher["rankings"]["galp"]] == ["Bob"]
+    assert one_teacher["kendall_tau"] == one_teacher["prompts_enough"] == {}
+    assert one_prompt["rankings"]["galp"][0]["low"] is None  # NaN
 
 
 @pytest.mark.parametrize("fmt", ["messages", "prompt-completion", "llamafactory"])
@@ -329,23 +327,22 @@ def test_wrong_usage_is_code_2(lalp, workplace, command):
 
 
 def test_help_names_every_command(lalp):
-    done = lalp("--help")
-    for command in ("check", "segment", "plan", "score", "teachers", "select"):
-        assert command in done.out
+    named = lalp("--help").out
+    commands = "check unsolved merge segment plan score teachers select show sample train eval"
+    for command in [*commands.split(), "compare", "export"]:
+        assert command in named
         assert lalp(command, "--help").code == 0
 
 
 def test_a_damaged_shard_is_reported_to_people(lalp, pool_file, model, tmp_path):
-    options = ["--student", model, "--out", tmp_path / "scores.parquet", "--quiet"]
-    arguments = ["score", pool_file, *options, "--store", tmp_path / "store"]
-    assert lalp(*arguments).code == 0
-    first = (tmp_path / "scores.parquet").read_bytes()
-    shard = min((tmp_path / "store").glob("*/*.parquet"))
+    out, store = tmp_path / "scores.parquet", tmp_path / "store"
+    command = ["score", pool_file, "--student", model, "--out", out, "--quiet", "--store", store]
+    assert lalp(*command).code == 0
+    first, shard = out.read_bytes(), min(store.glob("*/*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-30])
-    done = lalp(*arguments)
-    assert done.code == 0
+    done = lalp(*command)
     assert f"lalp: scoring again: shard {shard.name} cannot be used (" in done.err
-    assert (tmp_path / "scores.parquet").read_bytes() == first
+    assert (done.code, out.read_bytes()) == (0, first)
 
 
 # --- as a process -----------------------------------------------------------------------------

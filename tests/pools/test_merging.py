@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -92,13 +93,12 @@ def test_merge_in_any_two_parts(tmp_path_factory, rows, cut, options):
     numbered = [(p, t, str(n), c) for n, (p, t, c) in enumerate(rows)]
     parts = [part for part in (numbered[:cut], numbered[cut:]) if part]
     paths = [pool_of(folder / f"{n}.jsonl", part) for n, part in enumerate(parts)]
-    expected = set()
-    for p in "pqr":
-        mine = [r for r in numbered if r[0] == p and (r[3] or not options["only_correct"])]
-        most = options["per_teacher"] or len(mine)
-        kept = [r for k, r in enumerate(mine) if sum(s[1] == r[1] for s in mine[:k]) < most]
-        if len({r[1] for r in kept}) >= options["min_teachers"]:
-            expected |= {r[2] for r in kept}
+    kept = pd.DataFrame(numbered, columns=["prompt", "teacher", "id", "correct"])
+    if options["only_correct"]:
+        kept = kept[kept["correct"].map(bool)]
+    kept = kept.groupby(["prompt", "teacher"]).head(options["per_teacher"] or 99)
+    teachers = kept.groupby("prompt")["teacher"].transform("nunique")
+    expected = set(kept.loc[teachers >= options["min_teachers"], "id"])
     if not expected:
         with pytest.raises(InputError, match="no response is left"):
             merging.merge_pools(paths, **options)
