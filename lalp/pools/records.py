@@ -39,10 +39,9 @@ class Draft:
         known = self.prompts.setdefault(prompt_id, prompt)
         first = self.places.setdefault(("prompt", prompt_id), place)
         if prompt.messages != known.messages:
-            raise InputError(
-                f"the prompt differs from that of {first}, which has the same prompt_id "
-                f"{show(prompt_id)}; give different prompts different ids"
-            )
+            same = f"that of {first}, which has the same prompt_id {show(prompt_id)}"
+            advice = "give different prompts different ids"
+            raise InputError(f"the prompt differs from {same}; {advice}")
         # Records without the answer may come before the one that knows it.
         if prompt.answer is None:
             return
@@ -50,10 +49,9 @@ class Draft:
         if known.answer is None:
             self.prompts[prompt_id] = prompt
         elif prompt.answer.strip() != known.answer.strip():
-            raise InputError(
-                f"field 'answer' is {show(prompt.answer)}, but {show(known.answer)} in {first} for "
-                f"the same prompt_id {show(prompt_id)}; a prompt has one reference answer"
-            )
+            both = f"is {show(prompt.answer)}, but {show(known.answer)} in {first}"
+            place = f"for the same prompt_id {show(prompt_id)}"
+            raise InputError(f"field 'answer' {both} {place}; a prompt has one reference answer")
 
     def add_response(self, response: Response, place: str) -> None:
         """Add a response; refuse an id that another place has taken."""
