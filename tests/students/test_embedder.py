@@ -86,13 +86,18 @@ reuse_fixtures = settings(
 # --- embedding --------------------------------------------------------------------------------
 
 
-def test_vectors_are_those_of_the_library(embedder):
-    texts = [sentence(size, start) for start, size in enumerate((3, 10, 1, 7, 10, 2))]
-    expected = embedder.encode(texts, normalize_embeddings=True)
+def test_vectors_are_those_of_the_library_which_drops_what_exceeds_its_input(embedder):
+    assert input_limit(embedder) == LIMIT
+    sizes = [3, 17, LIMIT, 1, 7, 10, 2]
+    texts = [sentence(size) for size in sizes]
     vectors = embed_texts(embedder, texts)
     assert vectors.dtype == np.float32
-    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        vectors, embedder.encode(texts, normalize_embeddings=True), atol=1e-5
+    )
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(vectors[1], vectors[2], atol=1e-6)
+    assert count_tokens(embedder, texts).tolist() == sizes
 
 
 @reuse_fixtures
@@ -115,14 +120,6 @@ def test_no_texts_and_empty_texts(embedder):
     assert count_tokens(embedder, []).tolist() == []
     rows = normalize_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0]], atol=1e-7)
-
-
-def test_what_exceeds_the_input_is_dropped(embedder):
-    assert input_limit(embedder) == LIMIT
-    whole, cut = sentence(17), sentence(LIMIT)
-    vectors = embed_texts(embedder, [whole, cut])
-    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
-    assert count_tokens(embedder, [whole, cut]).tolist() == [17, LIMIT]
 
 
 def test_chunk_mean_weights_pieces_by_their_tokens(embedder):
