@@ -376,21 +376,6 @@ RESPONSES = [
 ]
 
 
-@pytest.mark.parametrize("response", RESPONSES)
-@pytest.mark.parametrize("prompt_text", ["<|user|>\nQ?<|end|>\n<|assistant|>\n", "Q: ", "Q. The"])
-def test_prompt_and_response_are_tokenized_together(tokenizer, prompt_text, response):
-    encoded = encode(tokenizer, prompt_text, response)
-    together = tokenizer(prompt_text + response, add_special_tokens=False)
-    assert [*encoded.prompt_ids, *encoded.response_ids] == together["input_ids"]
-    assert len(encoded.offsets) == len(encoded.response_ids)
-    assert all(0 <= start < end <= len(response) for start, end in encoded.offsets)
-    # From the first token on, no character of the response lies between tokens.
-    covered = {i for start, end in encoded.offsets for i in range(start, end)}
-    assert covered == set(range(encoded.offsets[0][0], len(response)) if covered else ())
-    # What the prompt's last token took of the response is at most the rest of a word or space.
-    assert not any(c.isspace() for c in response[: len(response) - len(covered)].strip())
-
-
 @pytest.mark.parametrize("response", RESPONSES[:-1])
 def test_response_tokens_map_back_to_the_text(tokenizer, response):
     encoded = encode(tokenizer, "<|assistant|>\n", response)
@@ -414,18 +399,30 @@ def test_the_first_letter_decides_the_step_by_hand(tokenizer):
     assert assign_steps("a \n b", ((0, 1), (1, 4), (4, 5)), [(0, 2), (2, 5)]) == [(0, 2), (2, 3)]
 
 
-texts = st.text(
-    st.one_of(st.sampled_from("We add. Then x = 3\n\t"), st.characters(codec="utf-8")), max_size=60
-)
+PROMPT_TEXTS = ["<|user|>\nQ?<|end|>\n<|assistant|>\n", "Q: ", "Q. The"]
+CHARACTERS = st.sampled_from("We add. Then x = 3\n\t") | st.characters(codec="utf-8")
+TEXTS = st.sampled_from(RESPONSES) | st.text(CHARACTERS, max_size=60)
 
 
 @settings(deadline=None)
-@given(texts, st.data())
-def test_any_steps_partition_the_tokens(tokenizer, text, data):
+@given(st.sampled_from(PROMPT_TEXTS), TEXTS, st.data())
+def test_tokens_are_those_of_the_whole_text_and_any_steps_partition_them(
+    tokenizer, prompt_text, text, data
+):
+    encoded = encode(tokenizer, prompt_text, text)
+    together = tokenizer(prompt_text + text, add_special_tokens=False)
+    assert [*encoded.prompt_ids, *encoded.response_ids] == together["input_ids"]
+    assert len(encoded.offsets) == len(encoded.response_ids)
+    assert all(0 <= start < end <= len(text) for start, end in encoded.offsets)
+    # From the first token on, no character of the response lies between tokens.
+    covered = {i for start, end in encoded.offsets for i in range(start, end)}
+    assert covered == set(range(encoded.offsets[0][0], len(text)) if covered else ())
+    # What the prompt's last token took of the response is at most the rest of a word or space.
+    assert not any(c.isspace() for c in text[: len(text) - len(covered)].strip())
+
     cuts = data.draw(st.sets(st.integers(1, max(1, len(text) - 1)), max_size=8))
     bounds = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
     steps = list(itertools.pairwise(bounds))
-    encoded = encode(tokenizer, "<|assistant|>\n", text)
     spans = assign_steps(text, encoded.offsets, steps)
     assert spans == list(spans_of([end - start for start, end in spans]))
     assert spans[-1][1] == len(encoded.response_ids)
