@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
-from lalp.pools.pool import Message, Prompt, Response
+from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import save_pool
 from tests.pools.builders import (
@@ -37,35 +37,39 @@ SECOND = GOOD | {"response_id": "r2"}
 # --- Good input --------------------------------------------------------------------------------
 
 
-def test_jsonl_record_becomes_prompt_and_response(tmp_path):
-    record = GOOD | {"answer": 4, "correct": True, "source": {"page": 3}}
+ASKED = (Message("user", "What is 2 + 2?"),)
+EMPTY, ANSWERED = CHAT[0] | {"content": ""}, CHAT[2] | {"tool_calls": None}
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt", "response"),
+    [
+        (
+            GOOD | {"answer": 4, "correct": True, "source": {"page": 3}},
+            Prompt("p1", ASKED, "4"),
+            Response("p1/ada/0", "p1", "ada", "It is 4.", True, {"source": {"page": 3}}),
+        ),
+        (
+            GOOD | {"prompt": [EMPTY, CHAT[1], ANSWERED, CHAT[3]]},
+            Prompt("p1", (Message("system", ""), *(Message(**turn) for turn in CHAT[1:]))),
+            Response("p1/ada/0", "p1", "ada", "It is 4."),
+        ),
+        (
+            {"messages": [USER, REPLY], "prompt_id": "q", "teacher": "ada", "lang": "en"},
+            Prompt("q", (Message(**USER),)),
+            Response("q/ada/0", "q", "ada", "4", None, {"lang": "en"}),
+        ),
+    ],
+)
+def test_a_record_becomes_prompt_and_response(tmp_path, record, prompt, response):
     pool = load_pool(write(tmp_path / "pool.jsonl", jsonl(record)))
-    assert pool.prompts == {"p1": Prompt("p1", (Message("user", "What is 2 + 2?"),), "4")}
-    expected = Response("p1/ada/0", "p1", "ada", "It is 4.", True, {"source": {"page": 3}})
-    assert (pool.responses, pool.left_out) == ((expected,), {})
+    assert pool == Pool({prompt.prompt_id: prompt}, (response,))
 
 
 def test_default_response_ids_count_within_prompt_and_teacher():
     changes = ({}, {"teacher": "bob"}, {"prompt_id": "p2"}, {"response_id": "mine"}, {})
     ids = [r.response_id for r in load_pool(GOOD | change for change in changes).responses]
     assert ids == ["p1/ada/0", "p1/bob/0", "p2/ada/0", "mine", "p1/ada/2"]
-
-
-def test_chat_prompt_keeps_every_message():
-    empty, answered = CHAT[0] | {"content": ""}, CHAT[2] | {"tool_calls": None}
-    pool = load_pool([GOOD | {"prompt": [empty, CHAT[1], answered, CHAT[3]]}])
-    assert pool.prompts["p1"].messages == (
-        Message("system", ""),
-        *(Message(**message) for message in CHAT[1:]),
-    )
-
-
-def test_messages_record_is_split_before_the_last_message():
-    ids = {"prompt_id": "q", "teacher": "ada", "response_id": "r"}
-    record = {"messages": [USER, REPLY], **ids, "answer": "4", "correct": True, "lang": "en"}
-    pool = load_pool([record])
-    assert pool.prompts == {"q": Prompt("q", (Message("user", "2 + 2?"),), "4")}
-    assert pool.responses == (Response("r", "q", "ada", "4", True, {"lang": "en"}),)
 
 
 def test_messages_records_share_a_default_prompt_id_iff_their_prompts_are_equal():

@@ -215,25 +215,23 @@ def test_llamafactory_refuses_chats_it_would_skip(tmp_path, roles):
     write_training(pool, ["r"], tmp_path / "out.jsonl", "messages")
 
 
-@pytest.mark.parametrize("fmt", TRAINING_FORMATS)
+BAD_IDS = {"'zz' is not in the pool": ["a1", "zz"], "'a1' is given 2": ["a1", "a1"], "empty": []}
+
+
 @pytest.mark.parametrize(
-    ("ids", "fragment"),
-    [(["a1", "zz"], "'zz' is not in the pool"), (["a1", "a1"], "'a1' is given 2"), ([], "empty")],
+    ("fragment", "name", "fmt"),
+    [
+        *((fragment, "out", fmt) for fragment in BAD_IDS for fmt in TRAINING_FORMATS),
+        ("'alpaca': use messages, prompt-completion, llamafactory", "out", "alpaca"),
+        ("not a regular file", ".", "messages"),
+        ("file: is a file", "file", "llamafactory"),
+    ],
 )
-def test_bad_response_ids_are_refused(tmp_path, fmt, ids, fragment):
+def test_what_cannot_be_written_is_refused(tmp_path, fragment, name, fmt):
+    path = write(tmp_path / "file", b"before")
     with refused(fragment):
-        write_training(two_prompt_pool(), ids, tmp_path / "out", fmt)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_formats_and_places_that_cannot_be_written(tmp_path):
-    path, pool = write(tmp_path / "file", b"before"), two_prompt_pool()
-    with refused("'alpaca'", "messages, prompt-completion, llamafactory"):
-        write_training(pool, ["a1"], tmp_path / "out", "alpaca")
-    with refused("not a regular file"):
-        write_training(pool, ["a1"], tmp_path, "messages")
-    with refused("file: is a file"):
-        write_training(pool, ["a1"], path, "llamafactory")
+        write_training(two_prompt_pool(), BAD_IDS.get(fragment, ["a1"]), tmp_path / name, fmt)
     with refused("pool.csv: a pool is .jsonl"):
-        save_pool(pool, tmp_path / "pool.csv")
+        save_pool(two_prompt_pool(), tmp_path / "pool.csv")
     assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
