@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +103,15 @@ def build_student(family: str, tokenizer: PreTrainedTokenizerFast, **changes: ob
 @pytest.fixture(scope="session")
 def llama(tokenizer: PreTrainedTokenizerFast) -> Student:
     return build_student("llama", tokenizer)
+
+
+@pytest.fixture(scope="session")
+def llama_folder(llama: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Llama in a folder; a test that changes a file copies it first."""
+    folder = tmp_path_factory.mktemp("students") / "Tiny-1B"
+    llama.model.save_pretrained(folder)
+    llama.tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -12,13 +12,8 @@ import lalp
 from lalp.scoring.table import write_scores
 
 RECORDS = [
-    {
-        "prompt_id": prompt,
-        "prompt": f"What is 3 + 4 ({prompt})?",
-        "teacher": teacher,
-        "response": text,
-    }
-    for prompt in ("p", "q")
+    {"prompt_id": p, "prompt": f"What is 3 + 4 ({p})?", "teacher": teacher, "response": text}
+    for p in ("p", "q")
     for teacher, text in (("Ada", "We add. So it is 7."), ("Bob", "Count on. It is 7."))
 ]
 
@@ -37,15 +32,13 @@ def test_names_are_imported_when_they_are_used():
     assert run.stdout == "set()\n"
 
 
-def test_every_name_from_a_pool_to_figures(llama, tmp_path, monkeypatch):
+def test_every_name_from_a_pool_to_figures(llama_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    llama.model.save_pretrained(tmp_path / "tiny")
-    llama.tokenizer.save_pretrained(tmp_path / "tiny")
     pool = lalp.load_pool(RECORDS)
     assert isinstance(pool, lalp.Pool)
     with pytest.raises(lalp.InputError, match="no records"):
         lalp.load_pool([])
-    student = lalp.load_student(str(tmp_path / "tiny"), device="cpu")
+    student = lalp.load_student(str(llama_folder), device="cpu")
     scores = lalp.score(pool, student, ["0", "1"], with_tokens=True, progress=False)
     write_scores(scores, pool, tmp_path / "scores.parquet")
     table = lalp.load_scores(tmp_path / "scores.parquet")
@@ -53,12 +46,8 @@ def test_every_name_from_a_pool_to_figures(llama, tmp_path, monkeypatch):
     rankings = {name: lalp.rank_teachers(table, name) for name in ("lalp@0", "lalp@1", "galp")}
     means = lalp.means_by_window(rankings)
     assert means["window"].unique().tolist() == ["0", "1", "GALP"]
-    figures = [
-        lalp.plot_teacher_means(rankings),
-        lalp.plot_window_sweep(means),
-        lalp.plot_scores(table, "lalp@0"),
-    ]
-    for figure in figures:
+    figures = [lalp.plot_teacher_means(rankings), lalp.plot_window_sweep(means)]
+    for figure in [*figures, lalp.plot_scores(table, "lalp@0")]:
         figure.canvas.draw()
         assert any(axis.has_data() for axis in figure.axes)
         plt.close(figure)

@@ -1,12 +1,13 @@
-"""Fingerprints of the code: an edit of code makes results stale, an edit of prose does not."""
+"""Files written whole or not at all, locks, and fingerprints: what makes results stale."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from lalp.errors import InputError
-from lalp.files import fingerprint, locked
+from lalp.files import atomic_path, fingerprint, locked
 from lalp.paper.arms import grid
 from lalp.scoring import shards
 
@@ -82,19 +83,17 @@ def test_a_copy_has_the_same_fingerprint(copy):
     ids=str,
 )
 def test_an_edit_in_scoring_or_students_makes_scores_and_arms_stale(copy, path):
-    before = [fingerprint(*parts, root=copy) for parts in (shards.CODE_PARTS, grid.ARM_CODE_PARTS)]
-    source = (copy / path).read_text(encoding="utf-8")
-    try:
-        (copy / path).write_text(
-            source + ("\nEDITED = 1\n" if path.suffix == ".py" else "\nedited: 1\n"),
-            encoding="utf-8",
-        )
-        after = [
+    def versions() -> set[str]:
+        return {
             fingerprint(*parts, root=copy) for parts in (shards.CODE_PARTS, grid.ARM_CODE_PARTS)
-        ]
-    finally:
-        (copy / path).write_text(source, encoding="utf-8")
-    assert all(new != old for new, old in zip(after, before, strict=True))
+        }
+
+    before, source = versions(), (copy / path).read_text(encoding="utf-8")
+    edit = "\nEDITED = 1\n" if path.suffix == ".py" else "\nedited: 1\n"
+    (copy / path).write_text(source + edit, encoding="utf-8")
+    after = versions()
+    (copy / path).write_text(source, encoding="utf-8")
+    assert len(before | after) == 4
 
 
 def test_a_taken_lock_is_refused_and_free_again_afterwards(tmp_path):
@@ -104,3 +103,55 @@ def test_a_taken_lock_is_refused_and_free_again_afterwards(tmp_path):
         pass
     with locked(path, "busy: wait"):
         assert path.exists()
+
+
+# --- Atomic writes -----------------------------------------------------------------------------
+
+
+def test_atomic_path_replaces_on_success(tmp_path):
+    path = tmp_path / "deep" / "er" / ("é" * 127)  # the longest file name
+    for content in ("first", "second"):
+        with atomic_path(path) as temporary:
+            assert (temporary.parent, temporary.suffix) == (path.parent, ".tmp")
+            temporary.write_text(content)
+        assert path.read_text() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_atomic_path_changes_nothing_on_an_exception(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("before")
+    with pytest.raises(error), atomic_path(str(path)) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_paths_of_one_target_differ(tmp_path):
+    with atomic_path(tmp_path / "f") as one, atomic_path(tmp_path / "f") as two:
+        assert one != two
+        assert str(os.getpid()) in one.name
+        one.write_text("outer")
+        two.write_text("inner")
+    assert (tmp_path / "f").read_text() == "outer"
+
+
+def test_atomic_path_follows_symbolic_links(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "file.txt")
+    with atomic_path(tmp_path / "link") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "file.txt").read_text() == "x"
+
+
+def test_atomic_path_refuses_folders_devices_and_files_as_folders(tmp_path):
+    (tmp_path / "file").touch()
+    for path, fragment in (
+        (tmp_path, "not a regular file"),
+        (Path(os.devnull), "not a regular file"),
+        (tmp_path / "file" / "sub", "cannot make its folder"),
+    ):
+        with pytest.raises(InputError, match=fragment), atomic_path(path):
+            raise AssertionError("not reached")

@@ -3,12 +3,12 @@
 Exit codes: 0 done, 2 bad input. Results go to standard output, messages to standard error.
 """
 
-import typer
+from typer import Typer
 
 from lalp.cli import models, pools, scores
 from lalp.cli.options import run
 
-app = typer.Typer(
+app = Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -2,96 +2,122 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option, Typer
 
 from lalp.cli.printing import say
 from lalp.errors import InputError
+from lalp.pools.writing import TRAINING_FORMATS
+
+if TYPE_CHECKING:
+    from lalp.sampling.settings import Sampling
 
 # Files to read
-PoolFile = Annotated[
-    str, typer.Argument(metavar="POOL", help="JSONL or Parquet, one response a line.")
-]
-ScoresFile = Annotated[str, typer.Argument(metavar="SCORES", help="Table written by lalp score.")]
-PromptsFile = Annotated[
-    str,
-    typer.Argument(
-        metavar="PROMPTS",
-        help="JSONL or Parquet of prompt_id, prompt and (to verify) answer; or a pool.",
-    ),
-]
-TrainingFile = Annotated[str, typer.Argument(metavar="DATA", help="JSONL written by lalp select.")]
+PoolFile = Annotated[str, Argument(metavar="POOL", help="JSONL or Parquet, one response a line.")]
+ScoresFile = Annotated[str, Argument(metavar="SCORES", help="Table written by lalp score.")]
+_PROMPTS = "JSONL or Parquet of prompt_id, prompt and (to verify) answer; or a pool."
+PromptsFile = Annotated[str, Argument(metavar="PROMPTS", help=_PROMPTS)]
+TrainingFile = Annotated[str, Argument(metavar="DATA", help="JSONL written by lalp select.")]
 
 # Scoring and training
-StudentName = Annotated[
-    str, typer.Option(help="Hub id, folder, GGUF file, or smollm2-135m (packaged).")
-]
-Windows = Annotated[
-    list[str] | None,
-    typer.Option("--window", help="Steps (4), share (25%), tokens (256t), or all; repeatable."),
-]
-Splitter = Annotated[
-    str,
-    typer.Option(
-        help="How responses are cut into steps: sentences, paragraphs, semantic, 32t (chunks of "
-        "that many student tokens), or a steps file (.jsonl)."
-    ),
-]
-RecipeName = Annotated[
-    str, typer.Option(help="paper, paper-32b, terciles, or a .yaml file of the same keys.")
-]
-
-# Sampling
-ModelName = Annotated[str, typer.Option(help="Hub id, folder, GGUF file, or smollm2-135m.")]
-NumSamples = Annotated[int | None, typer.Option(help="Samples of each prompt.")]
-Temperature = Annotated[float | None, typer.Option(help="0 is greedy.")]
-TopP = Annotated[float | None, typer.Option(help="1 is off.")]
-TopK = Annotated[int | None, typer.Option(help="0 is off.")]
-MaxTokens = Annotated[int | None, typer.Option(help="New tokens of a sample at most.")]
-System = Annotated[
-    str | None, typer.Option(help="System prompt; the paper's if not given, '' for none.")
-]
-Backend = Annotated[str, typer.Option(help="transformers or vllm.")]
-SampleBatch = Annotated[
-    int | None, typer.Option(help="Samples drawn at once, and stored together.")
-]
-TensorParallel = Annotated[int, typer.Option(help="GPUs that share the model (vllm).")]
-SampleStore = Annotated[
-    Path | None,
-    typer.Option(help="Where finished samples are kept (build/samples)."),
-]
-Workers = Annotated[int, typer.Option(min=1, help="Processes that grade answers.")]
+StudentName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-135m (packaged).")]
+_WINDOWS = "Steps (4), share (25%), tokens (256t), or all; repeatable."
+Windows = Annotated[list[str] | None, Option("--window", help=_WINDOWS)]
+SPLITTERS = "sentences, paragraphs, semantic, 32t (that many student tokens), or a file of steps"
+Splitter = Annotated[str, Option(help=f"How responses are cut into steps: {SPLITTERS}.")]
+RecipeName = Annotated[str, Option(help="paper, paper-32b, terciles, or a .yaml of these keys.")]
+FORMATS = ", ".join(TRAINING_FORMATS)
+ModelName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-135m.")]
 
 # Any command
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...")]
-Quiet = Annotated[bool, typer.Option(help="No progress bar.")]
-Seed = Annotated[int, typer.Option(help="For everything random.")]
-TrustCode = Annotated[bool, typer.Option(help="Run Python code that comes with the model.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON for programs.")]
+Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...")]
+Quiet = Annotated[bool, Option(help="No progress bar.")]
+Seed = Annotated[int, Option(help="For everything random.")]
+TrustCode = Annotated[bool, Option(help="Run Python code that comes with the model.")]
 
 
-def run(app: typer.Typer) -> None:
+@dataclasses.dataclass(frozen=True)
+class SamplingOptions:
+    """How a model answers prompts: options that `lalp sample` and `lalp eval` share."""
+
+    num_samples: Annotated[int | None, Option(help="Samples of each prompt.")] = None
+    temperature: Annotated[float | None, Option(help="0 is greedy.")] = None
+    top_p: Annotated[float | None, Option(help="1 is off.")] = None
+    top_k: Annotated[int | None, Option(help="0 is off.")] = None
+    max_tokens: Annotated[int | None, Option(help="New tokens of a sample at most.")] = None
+    system: Annotated[str | None, Option(help="System prompt, '' for none (the paper's).")] = None
+    backend: Annotated[str, Option(help="transformers or vllm.")] = "transformers"
+    batch_size: Annotated[int | None, Option(help="Samples drawn and stored at once.")] = None
+    tensor_parallel: Annotated[int, Option(help="GPUs that share the model (vllm).")] = 1
+    store: Annotated[Path | None, Option(help="Where samples are kept (build/samples).")] = None
+    workers: Annotated[int, Option(min=1, help="Processes that grade answers.")] = 2
+    seed: Seed = 0
+    device: Device = None
+    trust_remote_code: TrustCode = False
+    quiet: Quiet = False
+
+    def sampling(self, preset: str | None) -> Sampling:
+        """The preset's settings, changed by the options that are given."""
+        from lalp.sampling.settings import choose_sampling
+
+        names = ("num_samples", "temperature", "top_p", "top_k", "max_tokens")
+        return choose_sampling(preset, self.seed, {name: getattr(self, name) for name in names})
+
+    def keywords(self) -> dict[str, Any]:
+        """Everything else, as keywords of `sample_pool` and `evaluate`."""
+        same = ("store", "backend", "batch_size", "tensor_parallel", "device", "trust_remote_code")
+        renamed = {"system_prompt": self.system, "num_workers": self.workers}
+        return {name: getattr(self, name) for name in same} | renamed | {"progress": not self.quiet}
+
+
+def with_sampling_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn a command's parameter ``how``, a `SamplingOptions`, into one option for each field."""
+    own = inspect.signature(command, eval_str=True).parameters
+    shared = inspect.signature(SamplingOptions, eval_str=True).parameters
+
+    @wraps(command)
+    def run_command(**given: Any) -> None:
+        how = SamplingOptions(**{name: given.pop(name) for name in shared})
+        command(**given, how=how)
+
+    # Typer reads a command's options off its signature.
+    parameters = [*(own[name] for name in own if name != "how"), *shared.values()]
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    run_command.__signature__ = inspect.Signature(keyword_only)
+    return run_command
+
+
+def check_out(out: Path, what: str, *suffixes: str) -> None:
+    """Refuse a name that does not say how its file is written, before anything is computed."""
+    if out.suffix not in suffixes or out.is_dir():
+        names = " or ".join(suffixes)
+        raise InputError(f"--out {out}: {what}: give a name in {names}, no folder")
+
+
+def run(app: Typer) -> None:
     """Run a command line: bad input is one line on standard error and exit code 2."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("lalp: %(message)s"))
     logging.getLogger("lalp").addHandler(handler)
     # Bars for reading local weights, and a line for every retry of the hub, say nothing new.
-    for name, value in {
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_VERBOSITY": "error",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except InputError as error:
         say(str(error))
         sys.exit(2)
-    except OSError as error:
+    except OSError as error:  # a full disk or a missing right is no fault of the program
         say(f"{error.filename or 'file'}: {error.strerror or error}")
         sys.exit(2)

@@ -5,31 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
 from lalp.cli import options
 from lalp.cli.printing import print_pool, print_result, say
 from lalp.pools.merging import merge_pools, unsolved_prompts, write_prompts
 from lalp.pools.pool import pool_summary
-from lalp.pools.prompts import load_prompts
-from lalp.pools.reading import load_pool
-from lalp.pools.writing import TRAINING_FORMATS, save_pool, write_training
+from lalp.pools.reading import load_pool, load_prompts
+from lalp.pools.writing import save_pool, write_training
 
-app = typer.Typer()
+app = Typer()
 
 
 @app.command()
 def check(pool: options.PoolFile, as_json: options.AsJson = False) -> None:
     """Read a pool and say what it holds."""
-    summary = pool_summary(load_pool(pool))
-    print_result(summary, as_json, lambda: print_pool(summary))
+    print_result(pool_summary(load_pool(pool)), as_json, print_pool)
 
 
 @app.command()
 def unsolved(
-    prompts: Annotated[str, typer.Argument(metavar="PROMPTS", help="As for lalp sample.")],
-    pools: Annotated[list[str], typer.Argument(metavar="POOL...", help="Responses to them.")],
-    out: Annotated[Path, typer.Option(help="JSONL to write; an empty file if all are solved.")],
+    prompts: Annotated[str, Argument(metavar="PROMPTS", help="As for lalp sample.")],
+    pools: Annotated[list[str], Argument(metavar="POOL...", help="Responses to them.")],
+    out: Annotated[Path, Option(help="JSONL to write; an empty file if all are solved.")],
 ) -> None:
     """Write the prompts that no response of the pools is known to solve, to sample them again."""
     asked = load_prompts(prompts)
@@ -40,20 +38,12 @@ def unsolved(
 
 @app.command()
 def merge(
-    pools: Annotated[list[str], typer.Argument(metavar="POOL...", help="JSONL or Parquet.")],
-    out: Annotated[Path, typer.Option(help="File to write (a folder for llamafactory).")],
-    only_correct: Annotated[
-        bool, typer.Option("--only-correct", help="Keep responses known to be correct.")
-    ] = False,
-    per_teacher: Annotated[
-        int | None, typer.Option(min=1, help="Keep the first N of each teacher to a prompt.")
-    ] = None,
-    min_teachers: Annotated[
-        int, typer.Option(min=1, help="Keep prompts with kept responses of so many teachers.")
-    ] = 1,
-    fmt: Annotated[
-        str, typer.Option("--format", help="pool, " + ", ".join(TRAINING_FORMATS) + ".")
-    ] = "pool",
+    pools: Annotated[list[str], Argument(metavar="POOL...", help="JSONL or Parquet.")],
+    out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
+    only_correct: Annotated[bool, Option("--only-correct", help="Keep correct responses.")] = False,
+    per_teacher: Annotated[int | None, Option(min=1, help="Keep its first N to a prompt.")] = None,
+    min_teachers: Annotated[int, Option(min=1, help="Keep prompts of so many teachers.")] = 1,
+    fmt: Annotated[str, Option("--format", help=f"pool, {options.FORMATS}.")] = "pool",
     as_json: options.AsJson = False,
 ) -> None:
     """Put several pools together into one, or into one training file."""
@@ -64,6 +54,5 @@ def merge(
         save_pool(pool, out)
     else:
         write_training(pool, [response.response_id for response in pool.responses], out, fmt)
-    summary = pool_summary(pool)
-    print_result(summary, as_json, lambda: print_pool(summary))
+    print_result(pool_summary(pool), as_json, print_pool)
     say(f"{len(pool.responses)} responses written: {out}")

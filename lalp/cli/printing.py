@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pydantic_core import to_json
 from typer import echo
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def is_main_process() -> bool:
@@ -24,25 +21,21 @@ def say(message: str) -> None:
         echo(f"lalp: {message}", err=True)
 
 
-def print_result(value: Any, as_json: bool, for_people: Callable[[], None]) -> None:
+def print_result(
+    value: Any, as_json: bool, for_people: Callable[[Any], None] | None = None
+) -> None:
     """Print a command's result on standard output: as JSON, or by what prints it for people."""
     if as_json:
-        echo(json.dumps(_plain(value), ensure_ascii=False, indent=1, allow_nan=False))
-    else:
-        for_people()
+        # Not json.dumps: it has no way to write NaN, which means not known, as null.
+        text = to_json(value, indent=1, inf_nan_mode="null", fallback=_plain)
+        echo(text.decode())
+    elif for_people:
+        for_people(value)
 
 
 def _plain(value: Any) -> Any:
-    """Values that JSON holds: tables as lists of rows, numpy numbers as numbers, NaN as null."""
-    if hasattr(value, "to_dict"):
-        value = value.to_dict("records")
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and value != value else value
+    """A table as the list of its rows, a number of numpy as one of Python."""
+    return value.to_dict("records") if hasattr(value, "to_dict") else value.item()
 
 
 # --- For people --------------------------------------------------------------------------------
@@ -73,74 +66,69 @@ def print_pool(summary: Mapping[str, Any]) -> None:
 
 def print_cost(cost: Mapping[str, Any]) -> None:
     """What `plan_scoring` expects."""
-    gain = cost["flops_per_step_loop"] / max(cost["flops"], 1.0)
-    echo(
-        f"{cost['num_responses']:,} responses, {cost['num_steps']:,} steps, "
-        f"{cost['response_tokens']:,} response tokens\n"
-        f"{cost['fed_tokens']:,} tokens to feed, {cost['target_tokens']:,} to predict, "
-        f"longest row {cost['longest_row']:,}\n"
-        f"{cost['flops'] / 1e12:,.2f} TFLOP ({gain:.1f} times fewer than one pass per step "
-        "and window)\n"
-        f"about {_duration(cost['seconds'])} on this machine ({cost['device']}, {cost['dtype']})\n"
-        f"about {cost['memory_bytes'] / 2**30:.1f} GiB of memory at most"
+    seconds = cost["seconds"]
+    if seconds < 90:
+        duration = f"{seconds:.0f} s"
+    else:
+        duration = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    text = (
+        "{num_responses:,} responses, {num_steps:,} steps, {response_tokens:,} response tokens\n"
+        "{fed_tokens:,} tokens to feed, {target_tokens:,} to predict, longest row {longest_row:,}\n"
+        "{tflop:,.2f} TFLOP ({gain:.1f} times fewer than one pass per step and window)\n"
+        "about {duration} on this machine ({device}, {dtype})\n"
+        "about {gib:.1f} GiB of memory at most"
     )
+    gain = cost["flops_per_step_loop"] / max(cost["flops"], 1.0)
+    tflop, gib = cost["flops"] / 1e12, cost["memory_bytes"] / 2**30
+    echo(text.format(**cost, gain=gain, tflop=tflop, duration=duration, gib=gib))
     if cost["too_long"]:
         echo(f"{cost['too_long']} responses exceed the student's positions: no GALP")
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def print_teachers(
-    rankings: Mapping[str, pd.DataFrame],
-    taus: pd.DataFrame | None,
-    enough: Mapping[str, pd.DataFrame],
-) -> None:
+def print_teachers(result: Mapping[str, Any]) -> None:
     """A ranking for each score, and how far they agree."""
-    for column, table in rankings.items():
-        echo(f"{column}, nats per token, {table.attrs['num_prompts']} prompts in common")
+    for column, table in result["rankings"].items():
+        echo(f"{column}, nats per token, {result['num_prompts'][column]} prompts in common")
         for row in table.itertuples():
             echo(
                 f"  {row.rank}. {row.teacher:<24} {row.mean:8.4f}  "
                 f"[{row.low:.4f}, {row.high:.4f}]  first in {row.p_top:.0%} of resamples"
             )
-        for reason, count in table.attrs["left_out"].items():
+        for reason, count in result["left_out"][column].items():
             echo(f"  left out: {count} {reason}")
-        if column in enough:
-            stable = enough[column].query("order_share >= 0.95")["num_prompts"].min()
-            echo(f"  {stable} prompts give this order in 95 % of draws")
-    if taus is not None:
+        if column in result["prompts_enough"]:
+            # The same share as of the intervals above: 95 %.
+            stable = result["prompts_enough"][column].query("order_share >= 0.95")
+            echo(f"  {stable['num_prompts'].min()} prompts give this order in 95 % of draws")
+    if result["kendall_tau"]:
         echo("Kendall tau with the order under galp")
-        for column, tau in taus["galp"].items():
+        for column, tau in result["kendall_tau"]["galp"].items():
             echo(f"  {tau:6.2f}  {column}")
 
 
-def print_selection(mix: pd.DataFrame, left_out: Mapping[str, int]) -> None:
+def print_selection(result: Mapping[str, Any]) -> None:
     """How many responses of each teacher a selection holds."""
-    for teacher, row in mix.iterrows():
+    for teacher, row in result["teacher_mix"].items():
         echo(f"{row['count']:>8,.0f}  {row['percent']:5.1f} %  {teacher}")
-    print_counts(left_out, "left out: {}", indent="")
+    print_counts(result["left_out"], "left out: {}", indent="")
 
 
 def print_sampling(summary: Mapping[str, Any]) -> None:
     """What `sample_pool` counts."""
-    echo(
-        f"{summary['num_samples']} samples of {summary['num_prompts']} prompts, "
-        f"{summary['num_tokens']:,} tokens ({summary['mean_tokens']:,.0f} on average), "
-        f"{summary['truncated']:.1%} truncated"
+    text = (
+        "{num_samples} samples of {num_prompts} prompts, {num_tokens:,} tokens "
+        "({mean_tokens:,.0f} on average), {truncated:.1%} truncated"
     )
     if summary["accuracy"] is not None:
-        echo(f"{summary['accuracy']:.1%} correct; {summary['solved']} prompts solved at least once")
+        text += "\n{accuracy:.1%} correct; {solved} prompts solved at least once"
+    echo(text.format_map(summary))
     print_counts(summary["outcomes"])
     print_counts(summary["left_out"], "left out: {}")
 
 
-def print_accuracy(table: pd.DataFrame) -> None:
+def print_accuracy(report: Mapping[str, Any]) -> None:
     """A line for each benchmark of `accuracy_table`."""
-    for row in table.itertuples():
+    for row in report["accuracy"].itertuples():
         samples = f" x {row.num_samples} samples" if row.num_samples > 1 else ""
         echo(
             f"{row.accuracy:6.3f} [{row.low:.3f}, {row.high:.3f}]  {row.title}: "
@@ -149,9 +137,9 @@ def print_accuracy(table: pd.DataFrame) -> None:
         )
 
 
-def print_comparison(table: pd.DataFrame) -> None:
+def print_comparison(report: Mapping[str, Any]) -> None:
     """A line for each benchmark of `compare_runs`."""
-    for row in table.itertuples():
+    for row in report["comparison"].itertuples():
         text = (
             f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]  {row.title}: "
             f"{row.accuracy_a:.3f} -> {row.accuracy_b:.3f}, {row.num_problems} problems"

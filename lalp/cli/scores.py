@@ -6,47 +6,40 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option, Typer
 
 from lalp.cli import options
 from lalp.cli.printing import print_cost, print_result, print_selection, print_teachers, say
 from lalp.errors import InputError
 from lalp.pools.reading import load_pool
-from lalp.pools.writing import TRAINING_FORMATS, write_training
+from lalp.pools.writing import write_training
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # What needs torch is imported where it is used: that takes seconds, `lalp check` should not.
-app = typer.Typer()
+app = Typer()
+
+# Four sentences, as in the paper's first version: later ones do not say which window they took.
+_WINDOWS = ["4"]
+_LLM_URL = "Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
+_LLM_INSTRUCTION = "Text file with {solution} (and {problem}) to send instead."
+_RULES = (
+    "random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, lalp-tail, rsr."
+)
 
 
 @app.command()
 def segment(
     pool: options.PoolFile,
-    out: Annotated[Path, typer.Option(help="JSONL to write: one response a line.")],
-    splitter: Annotated[
-        str,
-        typer.Option(
-            help="sentences, paragraphs, semantic, llm, 32t (chunks of that many student tokens), "
-            "or a steps file to check."
-        ),
-    ] = "sentences",
-    student: Annotated[
-        str, typer.Option(help="Whose tokens 32t counts: as for lalp score.")
-    ] = "smollm2-135m",
-    llm_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
-        ),
-    ] = None,
-    llm_model: Annotated[str | None, typer.Option(help="The model's name there.")] = None,
-    llm_instruction: Annotated[
-        str | None, typer.Option(help="Text file with {solution} (and {problem}) to send instead.")
-    ] = None,
-    llm_concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 16,
-    llm_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 600,
+    out: Annotated[Path, Option(help="JSONL to write: one response a line.")],
+    splitter: Annotated[str, Option(help=f"{options.SPLITTERS}; also llm.")] = "sentences",
+    student: Annotated[str, Option(help="Whose tokens 32t counts.")] = "smollm2-135m",
+    llm_url: Annotated[str | None, Option(help=_LLM_URL)] = None,
+    llm_model: Annotated[str | None, Option(help="The model's name there.")] = None,
+    llm_instruction: Annotated[str | None, Option(metavar="FILE", help=_LLM_INSTRUCTION)] = None,
+    llm_concurrency: Annotated[int, Option(min=1, help="Requests at once.")] = 16,
+    llm_timeout: Annotated[float, Option(min=0.1, help="Seconds for one answer.")] = 600,
     as_json: options.AsJson = False,
 ) -> None:
     """Cut every response into steps, as [start, end) character offsets."""
@@ -61,18 +54,13 @@ def segment(
     if splitter == "llm":
         from lalp.steps.llm import INSTRUCTION, load_instruction, split_with_llm
 
-        result = split_with_llm(
-            loaded,
-            llm_url,
-            llm_model,
-            instruction=load_instruction(llm_instruction) if llm_instruction else INSTRUCTION,
-            concurrency=llm_concurrency,
-            timeout=llm_timeout,
-        )
-        steps, fallbacks = result.steps, result.fallbacks
+        instruction = load_instruction(llm_instruction) if llm_instruction else INSTRUCTION
+        limits = {"concurrency": llm_concurrency, "timeout": llm_timeout}
+        cut = split_with_llm(loaded, llm_url, llm_model, instruction=instruction, **limits)
+        steps, fallbacks = cut.steps, cut.fallbacks
     else:
         tokenizer = None
-        if chunk_size(splitter):
+        if chunk_size(splitter):  # only these need torch
             from lalp.students.student import load_tokenizer
 
             tokenizer = load_tokenizer(student)
@@ -83,7 +71,7 @@ def segment(
         "num_steps": sum(len(spans) for spans in steps.values()),
         "fallbacks": fallbacks,
     }
-    print_result(result, as_json, lambda: None)
+    print_result(result, as_json)
     say(f"{len(loaded.responses)} responses cut into steps: {out}")
     for reason, count in count_reasons(fallbacks).items():
         say(f"{count} of them into sentences: {reason}")
@@ -103,56 +91,41 @@ def plan(
     from lalp.scoring.costs import plan_scoring
 
     settings = {"splitter": splitter, "trust_remote_code": trust_remote_code}
-    cost = asdict(plan_scoring(loaded, student, windows or ["4"], **settings))
-    print_result(cost, as_json, lambda: print_cost(cost))
+    cost = plan_scoring(loaded, student, windows or _WINDOWS, **settings).as_dict()
+    print_result(cost, as_json, print_cost)
 
 
 @app.command()
 def score(
     pool: options.PoolFile,
-    out: Annotated[Path, typer.Option(help="Parquet to write: one row per response.")],
+    out: Annotated[Path, Option(help="Parquet to write: one row per response.")],
     student: options.StudentName = "smollm2-135m",
     windows: options.Windows = None,
     splitter: options.Splitter = "sentences",
-    tokens: Annotated[bool, typer.Option(help="Keep per-token log-probabilities.")] = False,
-    store: Annotated[
-        Path | None, typer.Option(help="Where finished prompts are kept (build/scores).")
-    ] = None,
+    tokens: Annotated[bool, Option(help="Keep per-token log-probabilities.")] = False,
+    store: Annotated[Path | None, Option(help="Where scores are kept (build/scores).")] = None,
     device: options.Device = None,
     trust_remote_code: options.TrustCode = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Score every response by GALP and by LALP at each window; a killed run goes on."""
-    if out.suffix != ".parquet" or out.is_dir():
-        raise InputError(
-            f"--out {out}: scores are written as Parquet: give a name in .parquet, no folder"
-        )
+    options.check_out(out, "scores are written as Parquet", ".parquet")
     loaded = load_pool(pool)
     from lalp.scoring import run
     from lalp.scoring.table import write_scores
 
-    frame = run.score(
-        loaded,
-        student,
-        windows or ["4"],
-        splitter=splitter,
-        with_tokens=tokens,
-        store=store,
-        device=device,
-        trust_remote_code=trust_remote_code,
-        progress=not quiet,
-    )
+    settings = {"splitter": splitter, "with_tokens": tokens, "store": store, "device": device}
+    settings |= {"trust_remote_code": trust_remote_code, "progress": not quiet}
+    frame = run.score(loaded, student, windows or _WINDOWS, **settings)
     write_scores(frame, loaded, out)
     reasons = frame.set_index("response_id")["reason"].dropna()
     result = {"num_responses": len(frame), "unscored": reasons.to_dict(), **frame.attrs}
-    print_result(result, as_json, lambda: None)
+    print_result(result, as_json)
     say(f"{len(frame)} responses scored: {out}")
     if len(reasons):
-        say(
-            f"{len(reasons)} of them lack a score, for example {reasons.index[0]}: "
-            f"{reasons.iloc[0]}"
-        )
+        example = f"{reasons.index[0]}: {reasons.iloc[0]}"
+        say(f"{len(reasons)} of them lack a score, for example {example}")
 
 
 @app.command()
@@ -169,43 +142,27 @@ def teachers(
     frame = load_scores(scores)
     columns = _columns(frame, windows)
     rankings = {column: rank_teachers(frame, column, seed=seed) for column in columns}
-    several = frame["teacher"].nunique() > 1
-    taus = compare_rankings(frame, columns) if several else None
-    enough = {c: prompts_enough(frame, c, seed=seed) for c in columns} if several else {}
-    result = {
-        "rankings": rankings,
-        "num_prompts": {column: table.attrs["num_prompts"] for column, table in rankings.items()},
-        "left_out": {column: table.attrs["left_out"] for column, table in rankings.items()},
-        "kendall_tau": {} if taus is None else taus.to_dict(),
-        "prompts_enough": enough,
-    }
-    print_result(result, as_json, lambda: print_teachers(rankings, taus, enough))
+    result = {"rankings": rankings, "kendall_tau": {}, "prompts_enough": {}}
+    for name in ("num_prompts", "left_out"):
+        result[name] = {column: table.attrs[name] for column, table in rankings.items()}
+    # One teacher has no order to compare, nor one that more prompts could make stable.
+    if frame["teacher"].nunique() > 1:
+        result["kendall_tau"] = compare_rankings(frame, columns).to_dict()
+        result["prompts_enough"] = {c: prompts_enough(frame, c, seed=seed) for c in columns}
+    print_result(result, as_json, print_teachers)
 
 
 @app.command()
 def select(
     scores: options.ScoresFile,
-    rule: Annotated[
-        str,
-        typer.Option(
-            help="random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, "
-            "lalp-tail, rsr."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="File to write (a folder for llamafactory).")],
-    window: Annotated[str | None, typer.Option(help="Window of lalp and hybrid rules.")] = None,
-    fmt: Annotated[
-        str, typer.Option("--format", help=", ".join(TRAINING_FORMATS) + ".")
-    ] = "messages",
-    like: Annotated[
-        str | None,
-        typer.Option(help="With --rule random: take as many responses per teacher as this rule."),
-    ] = None,
-    teacher: Annotated[str | None, typer.Option(help="Choose among its responses only.")] = None,
-    tie: Annotated[str, typer.Option(help="Of equal scores: first, shortest or random.")] = "first",
-    skip_unscored: Annotated[
-        bool, typer.Option(help="Leave out responses without a score instead of stopping.")
-    ] = False,
+    rule: Annotated[str, Option(help=_RULES)],
+    out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
+    window: Annotated[str | None, Option(help="Window of lalp and hybrid rules.")] = None,
+    fmt: Annotated[str, Option("--format", help=f"{options.FORMATS}.")] = "messages",
+    like: Annotated[str | None, Option(help="Draw as many per teacher as this rule takes.")] = None,
+    teacher: Annotated[str | None, Option(help="Choose among its responses only.")] = None,
+    tie: Annotated[str, Option(help="Of equal scores: first, shortest or random.")] = "first",
+    skip_unscored: Annotated[bool, Option(help="Leave out responses without a score.")] = False,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -221,28 +178,26 @@ def select(
         candidates, like or rule, window, seed=seed, tie=tie, skip_unscored=skip_unscored
     )
     left_out = chosen.attrs["left_out"]
+    # The control takes as many of each teacher as the rule that it is compared with.
     if like is not None:
         chosen = matched.select_random_matched(candidates, chosen, seed=seed)
     write_training(scored_pool(frame, scores), list(chosen["response_id"]), out, fmt)
-    mix = rules.teacher_mix(chosen)
     result = {
         "num_selected": len(chosen),
-        "teacher_mix": mix.to_dict("index"),
+        "teacher_mix": rules.teacher_mix(chosen).to_dict("index"),
         "left_out": left_out,
         "response_ids": list(chosen["response_id"]),
     }
-    print_result(result, as_json, lambda: print_selection(mix, left_out))
+    print_result(result, as_json, print_selection)
     say(f"{len(chosen)} responses written: {out}")
 
 
 @app.command()
 def show(
     scores: options.ScoresFile,
-    response_id: Annotated[str, typer.Option(help="The response to show.")],
-    out: Annotated[Path, typer.Option(help="HTML page to write.")],
-    window: Annotated[
-        str | None, typer.Option(help="Local window; needed if the table holds several.")
-    ] = None,
+    response_id: Annotated[str, Option(help="The response to show.")],
+    out: Annotated[Path, Option(help="HTML page to write.")],
+    window: Annotated[str | None, Option(help="Which, if the table holds several.")] = None,
 ) -> None:
     """Draw one response as a heat map: what each token gains from context outside the window."""
     from lalp.scoring.heat_map import write_heat_map
@@ -253,17 +208,14 @@ def show(
 
 
 def _columns(frame: pd.DataFrame, windows: list[str] | None) -> list[str]:
+    """GALP's column and those of the windows, or of every window that the table holds."""
     from lalp.scoring.columns import lalp_column, score_columns
-
-    present = [column for column in score_columns(frame) if column != "galp"]
-    if not windows:
-        return ["galp", *present]
     from lalp.scoring.windows import parse_windows
 
-    wanted = [lalp_column(window) for window in parse_windows(windows)]
-    for column in wanted:
-        if column not in present:
-            raise InputError(
-                f"{column} is not in the table, it holds {', '.join(present)}: score it first"
-            )
+    present = [column for column in score_columns(frame) if column != "galp"]
+    wanted = [lalp_column(window) for window in parse_windows(windows)] if windows else present
+    lacking = [column for column in wanted if column not in present]
+    if lacking:
+        held = ", ".join(present)
+        raise InputError(f"{lacking[0]} is not in the table, it holds {held}: score it first")
     return ["galp", *wanted]

@@ -201,7 +201,7 @@ def load_own(path: str | Path) -> list[Prompt]:
     Raises:
         InputError: If a record cannot be used, or has no answer.
     """
-    from lalp.pools.prompts import load_prompts
+    from lalp.pools.reading import load_prompts
 
     path = Path(path)
     benchmark = find_benchmark(str(path))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
-from lalp.pools.pool import Pool, Prompt, Response
+from lalp.pools.pool import Pool, Prompt, Response, located
 from lalp.pools.reading import load_pool
+from lalp.pools.records import Draft
 from lalp.pools.writing import chat, write_json_lines
 
 
@@ -59,79 +60,39 @@ def merge_pools(
         InputError: If two files disagree on a prompt or its answer, two kept responses share an
             id, or nothing is left.
     """
-    empty = [path for path in paths if Path(path).is_file() and Path(path).stat().st_size == 0]
-    pools = {str(path): load_pool(path) for path in paths if path not in empty}
-    prompts = _merge_prompts(pools)
-    left_out = Counter[str]()
-    for pool in pools.values():
-        left_out.update(pool.left_out)
-    rows = []
-    for mine in _kept_by_prompt(pools, prompts, only_correct, per_teacher, left_out).values():
-        if len({response.teacher for _, response in mine}) >= min_teachers:
-            rows += mine
-        else:
-            few = f"prompt has responses of fewer than {min_teachers} teachers"
-            left_out[few if mine else "prompt without a kept response"] += 1
-    if not rows:
-        reasons = ", ".join(f"{count} x {why}" for why, count in left_out.items())
-        raise InputError(f"no response is left of {', '.join(map(str, paths))}: {reasons}")
-    _check_ids(rows)
-    responses = tuple(response for _, response in rows)
-    used = {response.prompt_id for response in responses}
-    return Pool({p: q for p, q in prompts.items() if p in used}, responses, dict(left_out))
-
-
-def _merge_prompts(pools: Mapping[str, Pool]) -> dict[str, Prompt]:
-    prompts: dict[str, tuple[Prompt, str]] = {}
-    for path, pool in pools.items():
-        for prompt_id, prompt in pool.prompts.items():
-            first, where = prompts.setdefault(prompt_id, (prompt, path))
-            if prompt.messages != first.messages:
-                raise InputError(
-                    f"prompt {prompt_id!r} differs between {where} and {path}: give different "
-                    "prompts different ids"
-                )
-            if first.answer is None:
-                prompts[prompt_id] = (prompt, path)
-            elif prompt.answer is not None and prompt.answer.strip() != first.answer.strip():
-                raise InputError(
-                    f"prompt {prompt_id!r} has the answer {first.answer!r} in {where}, but "
-                    f"{prompt.answer!r} in {path}: a prompt has one reference answer"
-                )
-    return {prompt_id: prompt for prompt_id, (prompt, _) in prompts.items()}
-
-
-def _kept_by_prompt(
-    pools: Mapping[str, Pool],
-    prompts: Mapping[str, Prompt],
-    only_correct: bool,
-    per_teacher: int | None,
-    left_out: Counter[str],
-) -> dict[str, list[tuple[str, Response]]]:
-    """Each prompt's kept responses, with the file that each is from; counts the others."""
-    kept: dict[str, list[tuple[str, Response]]] = {prompt_id: [] for prompt_id in prompts}
+    draft, left_out = Draft(), Counter[str]()
+    kept: dict[str, list[tuple[str, Response]]] = {}
     counts = Counter[tuple[str, str]]()
-    for path, pool in pools.items():
+    # `lalp unsolved` and a sampling with nothing left to do write empty files.
+    empty = [path for path in paths if Path(path).is_file() and Path(path).stat().st_size == 0]
+    for path in dict.fromkeys(str(path) for path in paths if path not in empty):
+        pool = load_pool(path)
+        left_out.update(pool.left_out)
+        for prompt in pool.prompts.values():
+            with located(path):
+                draft.add_prompt(prompt, path)
+            kept.setdefault(prompt.prompt_id, [])
         for response in pool.responses:
+            key = response.prompt_id, response.teacher
             if only_correct and not response.correct:
                 wrong = response.correct is False
                 left_out["response is wrong" if wrong else "response is not verified"] += 1
-                continue
-            counts[response.prompt_id, response.teacher] += 1
-            number = counts[response.prompt_id, response.teacher]
-            if per_teacher is not None and number > per_teacher:
+            elif per_teacher is not None and counts[key] >= per_teacher:
                 left_out[f"more than {per_teacher} responses of one teacher to a prompt"] += 1
             else:
+                counts[key] += 1
                 kept[response.prompt_id].append((path, response))
-    return kept
-
-
-def _check_ids(rows: Sequence[tuple[str, Response]]) -> None:
-    first: dict[str, str] = {}
-    for path, response in rows:
-        if response.response_id in first:
-            raise InputError(
-                f"response_id {response.response_id!r} is in {first[response.response_id]} and in "
-                f"{path}: give every response its own"
-            )
-        first[response.response_id] = path
+    for prompt_id, rows in kept.items():
+        if len({response.teacher for _, response in rows}) < min_teachers:
+            few = f"prompt has responses of fewer than {min_teachers} teachers"
+            left_out[few if rows else "prompt without a kept response"] += 1
+            del draft.prompts[prompt_id]
+            continue
+        # Ids are compared only now: a wrong first try may share its id with a later one.
+        for path, response in rows:
+            with located(path):
+                draft.add_response(response, path)
+    if not draft.responses:
+        reasons = ", ".join(f"{count} x {why}" for why, count in left_out.items())
+        raise InputError(f"no response is left of {', '.join(map(str, paths))}: {reasons}")
+    return Pool(draft.prompts, tuple(draft.responses), dict(left_out))

@@ -23,12 +23,10 @@ the prompt's messages) and ``teacher`` (default: ``unknown``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-
-import pandas as pd
-import pyarrow as pa
 
 from lalp.errors import InputError
 
@@ -82,37 +80,6 @@ class Pool:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-# Column types that keep their values' type where some are missing.
-_DTYPES = {pa.string(): "str", pa.bool_(): "boolean", pa.int64(): "Int64", pa.float64(): "float64"}
-
-
-def pool_frame(pool: Pool) -> pd.DataFrame:
-    """One row per response, for tables and plots.
-
-    Returns:
-        Columns ``prompt_id, response_id, teacher, prompt`` (the last user message's text),
-        ``response, answer, correct`` (nullable boolean), then the extra fields by name.
-
-    Raises:
-        InputError: If an extra field has the name of a record's own field.
-    """
-    rows = []
-    for response in pool.responses:
-        prompt = pool.prompts[response.prompt_id]
-        row = {name: getattr(response, name) for name in ("prompt_id", "response_id", "teacher")}
-        row |= {"prompt": prompt.messages[-1].content, "response": response.text}
-        row |= {"answer": prompt.answer, "correct": response.correct}
-        rows.append(row | checked_extra(response))
-    texts = ("prompt_id", "response_id", "teacher", "prompt", "response", "answer")
-    kinds = dict.fromkeys(texts, pa.string()) | {"correct": pa.bool_()} | extra_types(pool)
-    return pd.DataFrame(
-        {
-            name: pd.Series([row.get(name) for row in rows], dtype=_DTYPES.get(kind, object))
-            for name, kind in kinds.items()
-        }
-    )
-
-
 def pool_summary(pool: Pool) -> dict[str, Any]:
     """Counts that tell what a pool holds, as plain values for JSON.
 
@@ -120,10 +87,9 @@ def pool_summary(pool: Pool) -> dict[str, Any]:
         ``num_duplicate_texts`` counts responses whose exact text another response to the same
         prompt already has; the keys of ``prompts_by_num_teachers`` are numbers as text.
     """
-    teachers: dict[str, set[str]] = {prompt_id: set() for prompt_id in pool.prompts}
-    for response in pool.responses:
-        teachers[response.prompt_id].add(response.teacher)
-    by_number = Counter(len(names) for names in teachers.values())
+    pairs = {(response.prompt_id, response.teacher) for response in pool.responses}
+    num_teachers = Counter(prompt_id for prompt_id, _ in pairs)
+    by_number = Counter(num_teachers[prompt_id] for prompt_id in pool.prompts)
     marks = Counter(response.correct for response in pool.responses)
     texts = {(response.prompt_id, response.text) for response in pool.responses}
     return {
@@ -140,38 +106,17 @@ def pool_summary(pool: Pool) -> dict[str, Any]:
     }
 
 
-def checked_extra(response: Response) -> dict[str, Any]:
-    """The extra fields, none of which has the name of a record's own field."""
-    taken = [name for name in response.extra if name in RESERVED_FIELDS]
-    if taken:
-        raise InputError(
-            f"response {show(response.response_id)}: the extra field {show(taken[0])} has the "
-            "name of a record's own field; rename it"
-        )
-    return dict(response.extra)
-
-
-def extra_types(pool: Pool) -> dict[str, pa.DataType]:
-    """The Arrow type of each extra field, in order of first use: JSON where no plain type fits."""
-    kinds: dict[str, set[type]] = {}
-    for response in pool.responses:
-        for name, value in response.extra.items():
-            fits = not isinstance(value, int) or -(2**63) <= value < 2**63
-            kinds.setdefault(name, set()).add(type(value) if fits else object)
-    plain = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    return {
-        name: plain.get(types.pop(), pa.json_()) if len(types) == 1 else pa.json_()
-        for name, types in kinds.items()
-    }
+@contextmanager
+def located(place: str) -> Iterator[None]:
+    """Put the place in front of the message of whatever input is refused within the block."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 def show(value: Any, width: int = 60) -> str:
-    """A value for a message: its repr, cut at ``width``, and its type unless it is text.
-
-    Example:
-        >>> show([1, 2])
-        '[1, 2] (list)'
-    """
+    """A value as errors show it: its repr, cut at ``width``, and its type unless it is text."""
     text = repr(value)
     text = text if len(text) <= width else f"{text[: width - 3]}..."
     return text if isinstance(value, str) else f"{text} ({type(value).__name__})"

@@ -1,4 +1,4 @@
-"""Read a pool from JSONL, Parquet or a data frame, with errors that name line and field."""
+"""Read pools and prompts from JSONL, Parquet or a data frame; errors name line and field."""
 
 from __future__ import annotations
 
@@ -15,25 +15,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.errors import InputError
-from lalp.pools.pool import REQUIRED_FIELDS, Pool, show
+from lalp.pools.pool import REQUIRED_FIELDS, Pool, Prompt, located, show
 from lalp.pools.records import build_pool, is_missing
 
-ROWS_PER_BATCH = 1024  # Parquet rows held as Python values at once: tens of MB for long traces
-_JSONL_SUFFIXES = (".jsonl", ".json-lines")
+# Parquet rows that are Python values at once: tens of MB for long traces.
+ROWS_PER_BATCH = 1024
 
 
 def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, Any]]) -> Pool:
     """Read a pool and check every record; `lalp.pools.pool` lists the fields.
 
     In a table (Parquet, DataFrame) a null cell means that the record lacks the field. Numbers and
-    booleans given as ``answer`` are taken as text (whole floats without ``.0``, since a table
-    turns whole numbers into floats where some are missing); a blank answer counts as absent.
+    booleans given as ``answer`` are taken as text; a blank answer counts as absent. ``left_out``
+    counts a JSONL file's blank lines.
 
     Args:
         source: A ``.jsonl``, ``.json-lines`` or ``.parquet`` file, a DataFrame, or records.
-
-    Returns:
-        The pool. Blank lines of a JSONL file are counted in ``left_out``.
 
     Raises:
         InputError: At the first record that cannot be used, with its file, line and field.
@@ -61,11 +58,11 @@ def _load_file(path: Path) -> Pool:
             raise InputError(f"{path}: is a folder; give one .jsonl or .parquet file")
         if not path.exists():
             raise InputError(f"{path}: no such file")
-        is_table = is_parquet(path)
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: the file is empty")
+        is_table, size = is_parquet(path), path.stat().st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if size == 0:
+        raise InputError(f"{path}: the file is empty")
     if is_table:
         return build_pool(parquet_records(path, REQUIRED_FIELDS), str(path), "row")
     blank: Counter[str] = Counter()
@@ -75,12 +72,38 @@ def _load_file(path: Path) -> Pool:
 def is_parquet(path: Path) -> bool:
     """Whether a pool's name is that of a Parquet file, not of JSONL; others are refused."""
     suffix = path.suffix.lower()
-    if suffix not in (*_JSONL_SUFFIXES, ".parquet"):
-        raise InputError(
-            f"{path}: a pool is {', '.join(_JSONL_SUFFIXES)} or .parquet, not '{suffix}'; "
-            "convert or rename the file"
-        )
+    if suffix not in (".jsonl", ".json-lines", ".parquet"):
+        known = ".jsonl, .json-lines or .parquet"
+        raise InputError(f"{path}: a pool is {known}, not '{suffix}'; convert or rename the file")
     return suffix == ".parquet"
+
+
+def load_prompts(path: str | Path) -> list[Prompt]:
+    """Read prompts: JSONL or Parquet with ``prompt_id``, ``prompt`` and optionally ``answer``.
+
+    The prompts of a pool file are read too, each once.
+
+    Raises:
+        InputError: At the first record that cannot be used, with its file, line and field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    is_table = path.suffix.lower() == ".parquet"
+    unit = "row" if is_table else "line"
+    rows = list(parquet_records(path) if is_table else numbered_records(path, "a file of prompts"))
+    if not rows:
+        raise InputError(f"{path}: no prompts")
+    first: dict[str, int] = {}
+    for place, (number, row) in enumerate(rows):
+        if isinstance(row, dict) and not {"response", "messages"} & row.keys():
+            prompt_id = row.get("prompt_id")
+            if isinstance(prompt_id, str) and first.setdefault(prompt_id, number) != number:
+                taken = f"prompt_id {prompt_id!r} is already taken by {unit} {first[prompt_id]}"
+                raise InputError(f"{path}, {unit} {number}: {taken}; give each prompt its own")
+            # A prompt alone is given what a pool's record has besides: one check serves both.
+            rows[place] = number, {"teacher": "none", "response": "none"} | row
+    return list(build_pool(rows, str(path), unit).prompts.values())
 
 
 # --- JSON lines --------------------------------------------------------------------------------
@@ -91,54 +114,43 @@ def numbered_records(
 ) -> Iterator[tuple[int, Any]]:
     """Yield (1-based line number, parsed value) of a JSONL file, one line in memory at a time.
 
-    Args:
-        path: Blank lines of it are passed over.
-        what: For the message: "a pool", "a steps file", "a benchmark".
-        left_out: Counts the blank lines.
-
-    Raises:
-        InputError: If the file cannot be read, or a line is not strict JSON; names its number.
+    ``what`` says in messages what the file is ("a pool"); ``left_out`` counts blank lines. A file
+    that cannot be read, or a line that is not strict JSON, is an `InputError` with its number.
     """
     offset = 0
     try:
         with path.open("rb") as file:
             # Bytes split at line feeds only: text mode would also have to guess an encoding.
             for number, raw in enumerate(file, 1):
-                try:
+                with located(f"{path}, line {number}"):
                     text = _decode_line(raw.rstrip(b"\r\n"), offset)
-                    if text.strip():
-                        yield number, parse_json(text, f"{what} has one JSON object on each line")
-                    elif left_out is not None:
-                        left_out["blank line"] += 1
-                except InputError as error:
-                    raise InputError(f"{path}, line {number}: {error}") from None
+                    is_blank = not text.strip()
+                    advice = f"{what} has one JSON object on each line"
+                    value = None if is_blank else parse_json(text, advice)
                 offset += len(raw)
+                if not is_blank:
+                    yield number, value
+                elif left_out is not None:
+                    left_out["blank line"] += 1
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _decode_line(raw: bytes, offset: int) -> str:
     """Decode one line as UTF-8; ``offset`` is its first byte's position in the file."""
-    is_wide = offset == 0 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if is_wide or b"\0" in raw:
-        raise InputError(
-            "not UTF-8 text: NUL bytes, or another mark of UTF-16 or UTF-32; save it as UTF-8"
-        )
+    if b"\0" in raw or (not offset and raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        marks = "NUL bytes, or another mark of UTF-16 or UTF-32"
+        raise InputError(f"not UTF-8 text: {marks}; save it as UTF-8")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {offset + error.start} "
-            "of the file; save the file as UTF-8"
-        ) from None
+        place = f"byte 0x{raw[error.start]:02x} at offset {offset + error.start} of the file"
+        raise InputError(f"not UTF-8 text: {place}; save the file as UTF-8") from None
     return text if offset else text.removeprefix("\ufeff")  # a byte order mark is allowed
 
 
 def parse_json(text: str, advice: str) -> Any:
-    """Parse strict JSON: no NaN or Infinity, no field given twice.
-
-    Raises:
-        InputError: If it is no such text; ``advice`` ends the message.
+    """Parse strict JSON: no NaN or Infinity, no field given twice; ``advice`` ends a refusal.
 
     Example:
         >>> parse_json('{"x": NaN}', "mend it")
@@ -157,16 +169,16 @@ def parse_json(text: str, advice: str) -> Any:
     raise InputError(f"invalid JSON: {reason}; {advice}")
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON (write null for a missing number)")
-
-
 def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        (name, _), *_ = Counter(name for name, _ in pairs).most_common()
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"field {show(name)} is given twice")
     return fields
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON (write null for a missing number)")
 
 
 # --- Tables ------------------------------------------------------------------------------------
@@ -175,12 +187,8 @@ def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def parquet_records(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (1-based row number, the row without its null cells), one batch in memory at a time.
 
-    Args:
-        path: A Parquet file; cells of the type JSON are parsed.
-        needed: Columns that it must have, unless it has ``messages``.
-
-    Raises:
-        InputError: If the file cannot be read, or a cell; names the row and the field.
+    The columns ``needed`` must be there, unless there is ``messages``. JSON cells are parsed. A
+    file or a cell that cannot be read is an `InputError` with row and field.
     """
     number = 0
     try:
@@ -215,8 +223,7 @@ def _row(schema: pa.Schema, cells: Iterable[pa.Scalar], place: str) -> dict[str,
 def _frame_records(frame: pd.DataFrame) -> Iterator[tuple[int, dict[str, Any]]]:
     names = list(frame.columns)
     _check_columns("DataFrame", names, REQUIRED_FIELDS)
-    rows = zip(*(frame[name] for name in names), strict=True)
-    for number, cells in enumerate(rows, 1):
+    for number, cells in enumerate(zip(*(frame[name] for name in names), strict=True), 1):
         row = zip(names, cells, strict=True)
         yield number, {name: cell for name, cell in row if not is_missing(cell)}
 
@@ -227,12 +234,9 @@ def _check_columns(source: str, names: Sequence[Any], needed: Sequence[str]) -> 
         if not isinstance(name, str):
             raise InputError(f"{source}: column name {show(name)} is not text; rename the column")
         if count > 1:
-            raise InputError(
-                f"{source}: {count} columns are named {show(name)}; rename or drop them"
-            )
-    lacking = [name for name in needed if name not in names]
+            named = f"{count} columns are named {show(name)}"
+            raise InputError(f"{source}: {named}; rename or drop them")
+    lacking = ", ".join(repr(name) for name in needed if name not in names)
     if lacking and "messages" not in names:
-        raise InputError(
-            f"{source}: no column {', '.join(map(repr, lacking))} among {show(list(names), 200)}; "
-            f"a pool needs {', '.join(needed)}, or messages"
-        )
+        advice = f"a pool needs {', '.join(needed)}, or messages"
+        raise InputError(f"{source}: no column {lacking} among {show(list(names), 200)}; {advice}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,21 +17,50 @@ import pandas as pd
 import pyarrow as pa
 
 from lalp.errors import InputError
-from lalp.pools.pool import RESERVED_FIELDS, Message, Pool, Prompt, Response, show
+from lalp.pools.pool import RESERVED_FIELDS, Message, Pool, Prompt, Response, located, show
 
 _ROLES = ("system", "user", "assistant")
 
 
 @dataclass
-class _Draft:
-    """A pool while it is read; rows are kept so that a conflict can name both."""
+class Draft:
+    """A pool while it is put together.
 
-    unit: str
-    prompts: dict[str, tuple[tuple[Message, ...], int]] = field(default_factory=dict)
-    answers: dict[str, tuple[str, int]] = field(default_factory=dict)
-    response_rows: dict[str, int] = field(default_factory=dict)
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    It keeps the place (line or file) where each thing stood first, so that a conflict names both.
+    """
+
+    prompts: dict[str, Prompt] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
+    places: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add_prompt(self, prompt: Prompt, place: str) -> None:
+        """Add a prompt, or the answer to one that was added without; refuse another one."""
+        prompt_id = prompt.prompt_id
+        known = self.prompts.setdefault(prompt_id, prompt)
+        first = self.places.setdefault(("prompt", prompt_id), place)
+        if prompt.messages != known.messages:
+            same = f"that of {first}, which has the same prompt_id {show(prompt_id)}"
+            advice = "give different prompts different ids"
+            raise InputError(f"the prompt differs from {same}; {advice}")
+        # Records without the answer may come before the one that knows it.
+        if prompt.answer is None:
+            return
+        first = self.places.setdefault(("answer", prompt_id), place)
+        if known.answer is None:
+            self.prompts[prompt_id] = prompt
+        elif prompt.answer.strip() != known.answer.strip():
+            both = f"is {show(prompt.answer)}, but {show(known.answer)} in {first}"
+            place = f"for the same prompt_id {show(prompt_id)}"
+            raise InputError(f"field 'answer' {both} {place}; a prompt has one reference answer")
+
+    def add_response(self, response: Response, place: str) -> None:
+        """Add a response; refuse an id that another place has taken."""
+        first = self.places.setdefault(("response", response.response_id), place)
+        if first != place:
+            taken = f"{show(response.response_id)} is already taken by {first}"
+            advice = "give every response its own (where none is given, it is prompt_id/teacher/n)"
+            raise InputError(f"field 'response_id': {taken}; {advice}")
+        self.responses.append(response)
 
 
 def build_pool(
@@ -44,22 +74,23 @@ def build_pool(
     Raises:
         InputError: At the first record that does not fit, by itself or with those before it.
     """
-    draft = _Draft(unit)
+    draft, counts = Draft(), Counter[tuple[str, str]]()
+    # One record at a time, from a generator: a pool of long traces is held in memory once.
     for number, record in records:
-        try:
-            _add_record(draft, number, _plain_record(record))
-        except InputError as error:
-            raise InputError(f"{source}, {unit} {number}: {error}") from None
+        place = f"{unit} {number}"
+        with located(f"{source}, {place}"):
+            prompt, response = _parse_record(_plain_record(record), counts)
+            draft.add_prompt(prompt, place)
+            draft.add_response(response, place)
     if not draft.responses:
         raise InputError(f"{source}: no records; a pool needs at least one response")
-    prompts = {
-        prompt_id: Prompt(prompt_id, messages, draft.answers.get(prompt_id, (None, 0))[0])
-        for prompt_id, (messages, _) in draft.prompts.items()
-    }
-    return Pool(prompts, tuple(draft.responses), dict(left_out or {}))
+    return Pool(draft.prompts, tuple(draft.responses), dict(left_out or {}))
 
 
-def _add_record(draft: _Draft, number: int, record: dict[str, Any]) -> None:
+def _parse_record(
+    record: dict[str, Any], counts: Counter[tuple[str, str]]
+) -> tuple[Prompt, Response]:
+    """Prompt and response of a record; ``counts`` numbers each teacher's responses to a prompt."""
     needed = record.get("messages") is None
     prompt_id = _text(record, "prompt_id", needed=needed)
     teacher = _text(record, "teacher", needed=needed) or "unknown"
@@ -71,68 +102,31 @@ def _add_record(draft: _Draft, number: int, record: dict[str, Any]) -> None:
     correct = record.get("correct")
     if correct is not None and not isinstance(correct, bool):
         raise InputError(f"field 'correct' must be true, false or null, not {show(correct)}")
-    _add_prompt(draft, number, prompt_id, messages, _answer_text(record.get("answer")))
-    response_id = _new_response_id(draft, number, record, prompt_id, teacher)
+    made_up = f"{prompt_id}/{teacher}/{counts[prompt_id, teacher]}"
+    # Records with an id of their own count too: a made-up id tells the response's place among all.
+    counts[prompt_id, teacher] += 1
+    response_id = _text(record, "response_id", needed=False) or made_up
     extra = {name: value for name, value in record.items() if name not in RESERVED_FIELDS}
-    draft.responses.append(Response(response_id, prompt_id, teacher, text, correct, extra))
-
-
-def _add_prompt(
-    draft: _Draft, number: int, prompt_id: str, messages: tuple[Message, ...], answer: str | None
-) -> None:
-    first, row = draft.prompts.setdefault(prompt_id, (messages, number))
-    if messages != first:
-        raise InputError(
-            f"the prompt differs from that of {draft.unit} {row}, which has the same prompt_id "
-            f"{show(prompt_id)}; give different prompts different ids"
-        )
-    if answer is None:
-        return
-    known, row = draft.answers.setdefault(prompt_id, (answer, number))
-    if answer.strip() != known.strip():
-        raise InputError(
-            f"field 'answer' is {show(answer)}, but {show(known)} on {draft.unit} {row} for the "
-            f"same prompt_id {show(prompt_id)}; a prompt has one reference answer"
-        )
-
-
-def _new_response_id(
-    draft: _Draft, number: int, record: Mapping[str, Any], prompt_id: str, teacher: str
-) -> str:
-    given = _text(record, "response_id", needed=False)
-    response_id = given or f"{prompt_id}/{teacher}/{draft.counts[prompt_id, teacher]}"
-    draft.counts[prompt_id, teacher] += 1
-    row = draft.response_rows.setdefault(response_id, number)
-    if row != number:
-        advice = "make it unique" if given else "it was made up here: give every response its own"
-        raise InputError(
-            f"field 'response_id': {show(response_id)} is already taken by {draft.unit} {row}; "
-            + advice
-        )
-    return response_id
+    return (
+        Prompt(prompt_id, messages, _answer_text(record.get("answer"))),
+        Response(response_id, prompt_id, teacher, text, correct, extra),
+    )
 
 
 # --- Fields ------------------------------------------------------------------------------------
 
 
 def _text(
-    record: Mapping[str, Any],
-    name: str,
-    place: str = "field ",
-    *,
-    needed: bool = True,
-    blank: bool = False,
+    record: Mapping[str, Any], name: str, *, needed: bool = True, blank: bool = False
 ) -> str | None:
     """A field that is text; None where it is neither there nor needed."""
     value = record.get(name)
-    if value is None:
-        if needed:
-            raise InputError(f"{place}'{name}' is {'null' if name in record else 'missing'}")
-        return None
-    if not isinstance(value, str):
-        raise InputError(f"{place}'{name}' must be text, not {show(value)}")
-    if not (blank or value.strip()):
-        raise InputError(f"{place}'{name}' is empty" + (" (only whitespace)" if value else ""))
+    if value is None and needed:
+        raise InputError(f"field '{name}' is {'null' if name in record else 'missing'}")
+    if not isinstance(value, str | None):
+        raise InputError(f"field '{name}' must be text, not {show(value)}")
+    if not (value is None or blank or value.strip()):
+        raise InputError(f"field '{name}' is empty" + (" (only whitespace)" if value else ""))
     return value
 
 
@@ -142,47 +136,44 @@ def _prompt_and_response(record: Mapping[str, Any]) -> tuple[tuple[Message, ...]
         if isinstance(record.get("prompt"), list):
             prompt = _messages(record, "prompt")
         else:
-            prompt = (Message("user", _text(record, "prompt")),)
+            prompt = [Message("user", _text(record, "prompt"))]
         text, place = _text(record, "response"), "field 'prompt'"
     else:
-        for name in ("prompt", "response"):
-            if record.get(name) is not None:
-                raise InputError(
-                    f"field 'messages' and field '{name}' are both given; keep only one"
-                )
+        place = "field 'messages': what precedes the response"
+        twice = [name for name in ("prompt", "response") if record.get(name) is not None]
+        if twice:
+            raise InputError(f"fields 'messages' and '{twice[0]}' are both given; keep only one")
         *prompt, last = _messages(record, "messages") or [Message("", "")]
         if last.role != "assistant":
-            raise InputError(
-                "field 'messages' must end with the assistant's message (the response)"
-            )
-        text, place = last.content, "field 'messages': what precedes the response"
+            raise InputError("field 'messages' must end with the assistant's (the response)")
+        text = last.content
     if not prompt or prompt[-1].role != "user":
         raise InputError(f"{place} must end with a user message")
     return tuple(prompt), text
 
 
 def _messages(record: Mapping[str, Any], name: str) -> list[Message]:
-    value = record[name]
-    if not isinstance(value, list):
-        raise InputError(f"field '{name}' must be a list of messages, not {show(value)}")
-    return [_message(item, f"field '{name}', message {n}") for n, item in enumerate(value, 1)]
-
-
-def _message(value: Any, place: str) -> Message:
-    if not isinstance(value, dict):
-        raise InputError(f"{place} must be an object with role and content, not {show(value)}")
-    role = _text(value, "role", f"{place}: ")
-    if role not in _ROLES:
-        raise InputError(f"{place}: role must be {', '.join(_ROLES)}, not {show(role)}")
-    # An empty system message is meant: some chat templates add a default one where there is none.
-    content = _text(value, "content", f"{place}: ", blank=role == "system")
-    for key, item in value.items():
-        if key not in ("role", "content") and item is not None:
-            raise InputError(f"{place}: '{key}' is not supported; remove it or set it to null")
-    return Message(role, content)
+    if not isinstance(record[name], list):
+        raise InputError(f"field '{name}' must be a list of messages, not {show(record[name])}")
+    messages = []
+    for number, item in enumerate(record[name], 1):
+        with located(f"field '{name}', message {number}"):
+            if not isinstance(item, dict):
+                raise InputError(f"must be an object with role and content, not {show(item)}")
+            role = _text(item, "role")
+            if role not in _ROLES:
+                raise InputError(f"role must be {', '.join(_ROLES)}, not {show(role)}")
+            # An empty system message is meant: some templates add a default one without it.
+            content = _text(item, "content", blank=role == "system")
+            for key, value in item.items():
+                if key not in ("role", "content") and value is not None:
+                    raise InputError(f"'{key}' is not supported; remove it or set it to null")
+            messages.append(Message(role, content))
+    return messages
 
 
 def _answer_text(value: Any) -> str | None:
+    # Tables turn whole numbers into floats where some are missing: 4.0 was 4.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, (str, int, float)):
@@ -201,13 +192,13 @@ def _plain_record(record: Any) -> dict[str, Any]:
         raise InputError(f"must be an object with fields, not {show(record)}")
     plain = {}
     for name, value in record.items():
-        try:
-            # None is a value like any other here (JSON null), NaN only ever marks a missing one.
-            if value is None or not is_missing(value):
-                plain[_key(name)] = _plain(value)
-        except (InputError, RecursionError) as error:
-            reason = error if isinstance(error, InputError) else "nested too deeply"
-            raise InputError(f"field {show(name)}: {reason}") from None
+        with located(f"field {show(name)}"):
+            try:
+                # None is a value like any other here (JSON null), NaN only marks a missing one.
+                if value is None or not is_missing(value):
+                    plain[_key(name)] = _plain(value)
+            except RecursionError:
+                raise InputError("nested too deeply") from None
     return plain
 
 
@@ -215,15 +206,15 @@ def _plain(value: Any) -> Any:
     """Convert numpy, Arrow and date values to what JSON reads back as equal, or refuse."""
     match value:
         case str():
-            return _encodable(value)
+            surrogate = re.search("[\ud800-\udfff]", value)
+            if surrogate:
+                which = f"U+{ord(surrogate[0]):04X} at character {surrogate.start() + 1}"
+                raise InputError(f"lone surrogate {which}, which UTF-8 cannot hold; replace it")
+            return str(value)  # subclasses (np.str_) become str
         case pa.Scalar():  # before Mapping: Arrow's struct scalar is both
             return _plain(value.as_py())
-        case None | bool():
-            return value
-        case np.bool_():
-            return bool(value)
-        case int() | np.integer():
-            return int(value)
+        case None | bool() | np.bool_() | int() | np.integer():
+            return value.item() if isinstance(value, np.generic) else value
         case float() | np.floating():
             if not math.isfinite(value):
                 raise InputError(f"{value} is not a JSON number; use null or drop the field")
@@ -236,30 +227,16 @@ def _plain(value: Any) -> Any:
             return [_plain(item) for item in value]
         case date() | time():
             return value.isoformat()
-    raise InputError(
-        f"{type(value).__name__} values cannot be written as JSON; convert or drop them"
-    )
+    kind = type(value).__name__
+    raise InputError(f"{kind} values cannot be written as JSON; convert or drop them")
 
 
 def _key(name: Any) -> str:
     if not isinstance(name, str):
         raise InputError(f"key {show(name)} is not text; JSON objects have text keys")
-    return _encodable(name)
-
-
-def _encodable(text: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"lone surrogate U+{ord(text[error.start]):04X} at character {error.start + 1}, "
-            "which UTF-8 cannot hold; replace it"
-        ) from None
-    return str(text)  # str subclasses (np.str_) become str
+    return _plain(name)
 
 
 def is_missing(value: Any) -> bool:
     """True for None, NaN, pandas' NA and NaT."""
-    if isinstance(value, (float, np.floating)):
-        return math.isnan(value)
-    return value is None or value is pd.NA or value is pd.NaT
+    return value is None or (pd.api.types.is_scalar(value) and pd.isna(value))

@@ -16,12 +16,12 @@ from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.pool import (
     POOL_FIELDS,
+    RESERVED_FIELDS,
     Message,
     Pool,
     Prompt,
     Response,
-    checked_extra,
-    extra_types,
+    located,
     show,
 )
 from lalp.pools.reading import ROWS_PER_BATCH, is_parquet, parse_json
@@ -43,10 +43,9 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
     is_table = is_parquet(path)
     unused = pool.prompts.keys() - {response.prompt_id for response in pool.responses}
     if unused:
-        raise InputError(
-            f"{len(unused)} prompts have no response ({show(min(unused))}); a pool file holds one "
-            "response a record: drop such prompts first"
-        )
+        which = f"{len(unused)} prompts have no response ({show(min(unused))})"
+        form = "a pool file holds one response a record"
+        raise InputError(f"{which}; {form}: drop such prompts first")
     # Whatever load_pool would refuse is refused here, before there is a file.
     records = enumerate((_record(pool, response) for response in pool.responses), 1)
     checked = build_pool(records, "pool to save", "response")
@@ -59,23 +58,18 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
 
 def _record(pool: Pool, response: Response) -> dict[str, Any]:
     """The response as ``load_pool`` reads it."""
-    prompt = pool.prompts.get(response.prompt_id)
+    which, prompt = f"response {show(response.response_id)}", pool.prompts.get(response.prompt_id)
     if prompt is None:
-        raise InputError(
-            f"response {show(response.response_id)} names prompt_id {show(response.prompt_id)}, "
-            "which the pool does not hold"
-        )
-    record = {
-        "prompt_id": response.prompt_id,
-        "prompt": prompt.messages[0].content if _is_text(prompt) else chat(prompt.messages),
-        "teacher": response.teacher,
-        "response": response.text,
-        "response_id": response.response_id,
-        "answer": prompt.answer,
-        "correct": response.correct,
-    }
-    known = {name: value for name, value in record.items() if value is not None}
-    return known | checked_extra(response)
+        unknown = show(response.prompt_id)
+        raise InputError(f"{which} names prompt_id {unknown}, which the pool does not hold")
+    for name in response.extra:
+        if name in RESERVED_FIELDS:
+            own = f"the extra field {show(name)} has the name of a record's own field"
+            raise InputError(f"{which}: {own}; rename it")
+    asked = prompt.messages[0].content if _is_text(prompt) else chat(prompt.messages)
+    values = (response.prompt_id, asked, response.teacher, response.text, response.response_id)
+    record = zip(POOL_FIELDS, (*values, prompt.answer, response.correct), strict=True)
+    return {name: value for name, value in record if value is not None} | response.extra
 
 
 def _is_text(prompt: Prompt) -> bool:
@@ -84,12 +78,7 @@ def _is_text(prompt: Prompt) -> bool:
 
 
 def chat(messages: Iterable[Message]) -> list[dict[str, str]]:
-    """Messages as JSON holds them.
-
-    Example:
-        >>> chat([Message("user", "Hi")])
-        [{'role': 'user', 'content': 'Hi'}]
-    """
+    """Messages as JSON holds them."""
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
@@ -99,29 +88,43 @@ def write_json_lines(records: Iterable[Any], path: Path) -> None:
         file.writelines(f"{_json(record)}\n" for record in records)
 
 
-def _json(value: Any, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _write_parquet(pool: Pool, path: Path) -> None:
     types = dict.fromkeys(POOL_FIELDS, pa.string()) | {"correct": pa.bool_()}
-    if not all(map(_is_text, pool.prompts.values())):
+    is_text = all(map(_is_text, pool.prompts.values()))
+    if not is_text:
         types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
-    schema = pa.schema(types | extra_types(pool))
-    options = {"compression": "zstd", "write_page_checksum": True}
-    with pq.ParquetWriter(path, schema, **options) as writer:
+    extras = _extra_types(pool)
+    schema = pa.schema(types | extras)
+    # Checksums, because Arrow reads some damaged pages without an error.
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, len(pool.responses), ROWS_PER_BATCH):
-            responses = pool.responses[start : start + ROWS_PER_BATCH]
-            rows = [_parquet_row(pool, response, schema) for response in responses]
+            rows = []
+            for response in pool.responses[start : start + ROWS_PER_BATCH]:
+                row = _record(pool, response)
+                if not is_text:
+                    row["prompt"] = chat(pool.prompts[response.prompt_id].messages)
+                as_json = [name for name in response.extra if extras[name] == pa.json_()]
+                rows.append(row | {name: _json(row[name]) for name in as_json})
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
-def _parquet_row(pool: Pool, response: Response, schema: pa.Schema) -> dict[str, Any]:
-    row = _record(pool, response)
-    if schema.field("prompt").type != pa.string():
-        row["prompt"] = chat(pool.prompts[response.prompt_id].messages)
-    json_fields = [name for name in response.extra if schema.field(name).type == pa.json_()]
-    return row | {name: _json(row[name]) for name in json_fields}
+def _extra_types(pool: Pool) -> dict[str, pa.DataType]:
+    """The Arrow type of each extra field, in order of first use: JSON where no plain type fits."""
+    kinds: dict[str, set[type]] = {}
+    for response in pool.responses:
+        for name, value in response.extra.items():
+            # JSON has whole numbers of any size, Arrow's columns have 64 bits.
+            fits = not isinstance(value, int) or -(2**63) <= value < 2**63
+            kinds.setdefault(name, set()).add(type(value) if fits else object)
+    plain = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+    return {
+        name: plain.get(types.pop(), pa.json_()) if len(types) == 1 else pa.json_()
+        for name, types in kinds.items()
+    }
 
 
 # --- Training files ----------------------------------------------------------------------------
@@ -149,12 +152,10 @@ def write_training(
 
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> pool = Pool(
-        ...     {"p": Prompt("p", (Message("user", "What is 2 + 2?"),))},
-        ...     (Response("r1", "p", "Ada", "It is 4."), Response("r2", "p", "Bob", "Four.")),
-        ... )
+        >>> prompt = Prompt("p", (Message("user", "What is 2 + 2?"),))
+        >>> pool = Pool({"p": prompt}, (Response("r", "p", "Ada", "Four."),))
         >>> with TemporaryDirectory() as folder:
-        ...     write_training(pool, ["r2"], f"{folder}/train.jsonl", "prompt-completion")
+        ...     write_training(pool, ["r"], f"{folder}/train.jsonl", "prompt-completion")
         ...     print(json.loads(Path(folder, "train.jsonl").read_text())["completion"])
         [{'role': 'assistant', 'content': 'Four.'}]
     """
@@ -164,7 +165,16 @@ def write_training(
     path = Path(path)
     # LLaMA-Factory's file is refused before anything is written.
     info = _dataset_info(path, pool, chosen) if fmt == "llamafactory" else None
-    records = [training_record(pool, response, fmt) for response in chosen]
+    records = []
+    for response in chosen:
+        asked = chat(pool.prompts[response.prompt_id].messages)
+        answered = chat([Message("assistant", response.text)])
+        if fmt == "prompt-completion":
+            record = {"prompt": asked, "completion": answered}
+        else:
+            record = {"messages": asked + answered}
+        ids = ("prompt_id", "response_id", "teacher")
+        records.append(record | {name: getattr(response, name) for name in ids})
     if info is None:
         with atomic_path(path) as temporary:
             write_json_lines(records, temporary)
@@ -174,7 +184,8 @@ def write_training(
         atomic_path(path / "dataset_info.json") as info_path,
         atomic_path(path / "train.json") as data_path,
     ):
-        info_path.write_text(_json(info, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(info, ensure_ascii=False, indent=2)
+        info_path.write_text(f"{text}\n", encoding="utf-8")
         lines = ",\n".join(map(_json, records))
         data_path.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
 
@@ -188,71 +199,42 @@ def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]
         if response_id not in by_id:
             raise InputError(f"response id {show(response_id)} is not in the pool")
         if count > 1:
-            raise InputError(
-                f"response id {show(response_id)} is given {count} times; give it once"
-            )
+            given = f"response id {show(response_id)} is given {count} times"
+            raise InputError(f"{given}; give it once")
     return [by_id[response_id] for response_id in counts]
 
 
-def training_record(pool: Pool, response: Response, fmt: str) -> dict[str, Any]:
-    """One response as a record of a training format; LLaMA-Factory's is that of ``messages``.
-
-    Example:
-        >>> pool = Pool({"p": Prompt("p", (Message("user", "Hi"),))}, ())
-        >>> list(training_record(pool, Response("r", "p", "Ada", "Hello."), "messages"))
-        ['messages', 'prompt_id', 'response_id', 'teacher']
-    """
-    asked = chat(pool.prompts[response.prompt_id].messages)
-    answered = chat([Message("assistant", response.text)])
-    if fmt == "prompt-completion":
-        record = {"prompt": asked, "completion": answered}
-    else:
-        record = {"messages": asked + answered}
-    return record | {name: getattr(response, name) for name in _TRAINING_IDS}
-
-
-_TRAINING_IDS = ("prompt_id", "response_id", "teacher")
 _LLAMAFACTORY_ENTRY = {
     "file_name": "train.json",
     "formatting": "sharegpt",
     "columns": {"messages": "messages"},
-    "tags": {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-        "system_tag": "system",
-    },
+    "tags": {f"{tag}_tag": tag for tag in ("role", "content", "user", "assistant", "system")},
 }
 
 
 def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> dict[str, Any]:
     """The folder's ``dataset_info.json`` with this project's entry added."""
     for response in responses:
-        _check_turns(pool.prompts[response.prompt_id])
-    path = folder / "dataset_info.json"
-    if folder.exists() and not folder.is_dir():
+        roles = [message.role for message in pool.prompts[response.prompt_id].messages]
+        turns = roles[1:] if roles[:1] == ["system"] else roles
+        # LLaMA-Factory skips other chats with no more than a warning.
+        if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+            raise InputError(
+                f"prompt {show(response.prompt_id)} has the turns {', '.join(roles)}; "
+                "LLaMA-Factory needs user and assistant in turn after at most one system message: "
+                "use another format or leave the prompt out"
+            )
+    if folder.is_file():
         raise InputError(f"{folder}: is a file; the llamafactory format writes a folder")
-    if not path.exists():
-        return {"train": _LLAMAFACTORY_ENTRY}
-    try:
-        info = parse_json(path.read_text(encoding="utf-8"), "fix it or give another folder")
-    except (InputError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: {error}") from None
-    if not isinstance(info, dict):
-        raise InputError(f"{path}: must be a JSON object; fix it or give another folder")
-    if info.get("train", _LLAMAFACTORY_ENTRY) != _LLAMAFACTORY_ENTRY:
-        raise InputError(f"{path}: has another entry 'train'; rename it or give another folder")
+    path = folder / "dataset_info.json"
+    advice = "fix it or give another folder"
+    with located(str(path)):
+        try:
+            info = parse_json(path.read_text("utf-8"), advice) if path.exists() else {}
+        except (UnicodeDecodeError, OSError) as error:
+            raise InputError(str(error)) from None
+        if not isinstance(info, dict):
+            raise InputError(f"must be a JSON object; {advice}")
+        if info.get("train", _LLAMAFACTORY_ENTRY) != _LLAMAFACTORY_ENTRY:
+            raise InputError("has another entry 'train'; rename it or give another folder")
     return info | {"train": _LLAMAFACTORY_ENTRY}
-
-
-def _check_turns(prompt: Prompt) -> None:
-    """LLaMA-Factory skips other chats with no more than a warning, so they are refused here."""
-    roles = [message.role for message in prompt.messages]
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
-        raise InputError(
-            f"prompt {show(prompt.prompt_id)} has the turns {', '.join(roles)}; LLaMA-Factory "
-            "needs user and assistant in turn after at most one system message: use another "
-            "format or leave the prompt out"
-        )

@@ -28,7 +28,7 @@ def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
 
 
 def load_scores(path: str | Path) -> pd.DataFrame:
-    """Read a score table.
+    """Read a score table, for example ``load_scores("scores.parquet")``.
 
     Raises:
         InputError: If the file is missing, damaged, or not a score table.

@@ -1,15 +1,16 @@
 """Sentence embeddings: load an embedder, embed texts, and keep what was embedded.
 
 Vectors have unit length, so that a product of two is their cosine. An embedder reads the first few
-hundred tokens of a text and silently drops the rest. `Embedded` reports how many it drops, and
-`chunk_mean` embeds such a text by pieces that together hold all of it.
+hundred tokens of a text and silently drops the rest; ``chunk_mean`` embeds such a text by pieces
+that together hold all of it.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,8 +27,6 @@ from lalp.students.loading import find_folder, folder_digest, unreadable
 # Imported where it is needed: it takes seconds, and what is kept on disk does without it.
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from transformers import BatchEncoding
-
 
 log = logging.getLogger("lalp")
 
@@ -40,101 +39,72 @@ _CONTENT = {".json", ".safetensors", ".bin", ".model", ".txt"}
 _CODE = fingerprint("students.embedder", "students.loading")
 # Padded tokens of one forward pass on a CPU: enough to fill it, little enough for its caches.
 _BATCH_TOKENS = 4096
+# Tokens of whole texts: without special tokens, and without a warning about their length.
+_WHOLE = {"add_special_tokens": False, "verbose": False}
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Texts as vectors, and how long the texts are for the embedder.
+    """Texts as vectors of unit length (float32), and how long the texts are for the embedder.
 
-    Attributes:
-        vectors: One row per text, of unit length, float32.
-        num_tokens: Tokens of each whole text, without special tokens.
-        limit: Tokens of a text that the embedder reads at most, without special tokens.
+    Tokens are counted without special ones: ``num_tokens`` of each whole text, ``limit`` of a text
+    that the embedder reads at most.
     """
 
     vectors: Float[np.ndarray, "texts dim"]
     num_tokens: Int[np.ndarray, "texts"]
     limit: int
 
-    @property
-    def num_cut(self) -> int:
-        """Texts longer than the embedder's input."""
-        return int((self.num_tokens > self.limit).sum())
-
-    @property
-    def share_lost(self) -> float:
-        """Share of all tokens that lie beyond the embedder's input; 0 if there are none."""
-        lost = np.maximum(self.num_tokens - self.limit, 0).sum()
-        return float(lost / max(self.num_tokens.sum(), 1))
-
 
 def load_embedder(name: str = PACKAGED_EMBEDDER) -> SentenceTransformer:
     """Load a sentence embedder, on a GPU where there is one; code that comes with it never runs.
 
-    Args:
-        name: ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id.
-
-    Raises:
-        InputError: If nothing loads under that name.
+    ``name`` is ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id;
+    anything else is an `InputError`.
     """
-    source = locate_embedder(name)
+    source = _locate(name)
     with unreadable("embedder", name, _ADVICE):
         from sentence_transformers import SentenceTransformer
 
         return SentenceTransformer(source, trust_remote_code=False).eval()
 
 
-def locate_embedder(name: str) -> str:
-    """Folder or hub id to load ``name`` from.
-
-    Raises:
-        InputError: If a path is given and no embedder is there.
-    """
+def _locate(name: str) -> str:
+    """Folder or hub id to load ``name`` from; a path where no embedder is is refused."""
     if name == PACKAGED_EMBEDDER:
         return str(embedder_path())
     folder = find_folder("embedder", name)
     if folder and not (folder / "modules.json").is_file():
-        raise InputError(
-            f"embedder {name!r}: the folder holds no modules.json, so it is no "
-            "sentence-transformers model: give one that SentenceTransformer.save wrote"
-        )
+        # The library would make an embedder of any model by taking means, with a warning only.
+        why = "holds no modules.json, so it is no sentence-transformers model"
+        advice = "give one that SentenceTransformer.save wrote"
+        raise InputError(f"embedder {name!r}: the folder {why}: {advice}")
     return str(folder or name)
 
 
 def embedder_revision(name: str) -> str:
-    """What tells this embedder from any other: a hub commit, or a sha256 over a folder's files.
+    """What tells this embedder from any other: a hub commit, or a sha256 over a folder's files."""
+    source = Path(_locate(name))
+    if source.is_dir():
+        return folder_digest(source, _CONTENT, deep=True)
+    from transformers import AutoConfig
 
-    Raises:
-        InputError: If there is no such embedder.
-    """
-    source = Path(locate_embedder(name))
-    if not source.is_dir():
-        from transformers import AutoConfig
-
-        with unreadable("embedder", name, _ADVICE):
-            return AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash
-    return folder_digest(source, _CONTENT, deep=True)
+    with unreadable("embedder", name, _ADVICE):
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash
 
 
 def embed_texts(
     embedder: SentenceTransformer, texts: Sequence[str], *, chunk_mean: bool = False
 ) -> Float[np.ndarray, "texts dim"]:
-    """Embed texts as vectors of unit length.
+    """Embed texts as float32 vectors of unit length, in the order of ``texts``.
 
-    Equal texts are embedded once; texts of about the same length go through the model together.
-
-    Args:
-        embedder: From `load_embedder`.
-        texts: Any texts, also empty ones.
-        chunk_mean: Embed a text that is longer than the embedder's input by pieces of about equal
-            length and take the mean of their vectors, weighted by their tokens. Without it, what
-            exceeds the input is dropped.
-
-    Returns:
-        float32, one row per text, in the order of ``texts``.
+    With ``chunk_mean`` a text that is longer than the embedder's input is embedded by pieces of
+    about equal length, and gets the mean of their vectors, weighted by their tokens. Without it,
+    what exceeds the input is dropped.
     """
     if not len(texts):
         return np.zeros((0, embedder.get_embedding_dimension()), dtype=np.float32)
+    # Equal texts, such as repeated steps, are embedded once.
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     pieces = [cut_pieces(embedder, text) if chunk_mean else [text] for text in places]
     flat = [piece for group in pieces for piece in group]
@@ -150,32 +120,20 @@ def embed_texts(
 def cut_pieces(embedder: SentenceTransformer, text: str) -> list[str]:
     """Cut a text at word borders into as few pieces of about equal length as the input allows."""
     limit = input_limit(embedder)
-    encoded = _encode(embedder, [text], return_offsets_mapping=True)
-    num_tokens = len(encoded["input_ids"][0])
-    if num_tokens <= limit:
-        return [text]
-    words, offsets = encoded.word_ids(0), encoded["offset_mapping"][0]
-    bounds = [offsets[t][0] for t in _balanced_cuts(words, limit)]
-    cuts = [0, *sorted({b for b in bounds if 0 < b < len(text)}), len(text)]
-    if len(cuts) == 2:  # one character of more tokens than the input holds
+    encoded = embedder.tokenizer(text, return_offsets_mapping=True, **_WHOLE)
+    words, start, cuts = encoded.word_ids(), 0, {0, len(text)}
+    while len(words) - start > limit:
+        left = len(words) - start
+        end = border = start + math.ceil(left / math.ceil(left / limit))
+        while border > start and words[border] == words[border - 1]:
+            border -= 1
+        # A word longer than a piece is cut within.
+        start = border if border > start else end
+        cuts.add(encoded["offset_mapping"][start][0])
+    if len(cuts) <= 2:  # also one character of more tokens than the input holds
         return [text]
     # A piece on its own may have a few tokens more than within the text: hence once more.
-    return [piece for a, b in pairwise(cuts) for piece in cut_pieces(embedder, text[a:b])]
-
-
-def _balanced_cuts(words: Sequence[int | None], limit: int) -> list[int]:
-    """Tokens that begin a piece, the first one left out; pieces hold ``limit`` tokens at most."""
-    cuts, start, total = [], 0, len(words)
-    while total - start > limit:
-        left = total - start
-        size = -(-left // -(-left // limit))
-        end = start + size
-        while end > start and words[end] == words[end - 1]:
-            end -= 1
-        # A word longer than a piece is cut within.
-        start = end if end > start else start + size
-        cuts.append(start)
-    return cuts
+    return [piece for a, b in pairwise(sorted(cuts)) for piece in cut_pieces(embedder, text[a:b])]
 
 
 def normalize_rows(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, "rows dim"]:
@@ -187,10 +145,9 @@ def normalize_rows(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, 
 
 def count_tokens(embedder: SentenceTransformer, texts: Sequence[str]) -> Int[np.ndarray, "texts"]:
     """Tokens of each whole text, without special tokens, however many the embedder would read."""
-    if not len(texts):
-        return np.zeros(0, dtype=np.int64)
-    encoded = _encode(embedder, list(texts))
-    return np.array([len(ids) for ids in encoded["input_ids"]], dtype=np.int64)
+    # The tokenizer refuses an empty list.
+    ids = embedder.tokenizer(list(texts), **_WHOLE)["input_ids"] if len(texts) else []
+    return np.array([len(each) for each in ids], dtype=np.int64)
 
 
 def input_limit(embedder: SentenceTransformer) -> int:
@@ -206,54 +163,42 @@ def input_limit(embedder: SentenceTransformer) -> int:
 def load_embeddings(
     name: str, texts: Sequence[str], *, chunk_mean: bool = False, folder: Path | None = None
 ) -> Embedded:
-    """Embed texts, or take their embeddings from disk where they were embedded before.
+    """Embed texts as `embed_texts` does, or read from ``folder`` what was embedded before.
 
-    Args:
-        name: As in `load_embedder`, which is called only where something is left to embed.
-        texts: As in `embed_texts`.
-        chunk_mean: As in `embed_texts`.
-        folder: Where embeddings are kept; ``build/embeddings`` if not given.
-
-    Raises:
-        InputError: If the embedder cannot be loaded.
+    ``name`` is that of `load_embedder`, which is called only where something is left to embed;
+    ``folder`` is ``build/embeddings`` if not given.
     """
     # The texts' order is part of the key, so that nothing needs to be looked up one by one.
     key = digest([_CODE, embedder_revision(name), chunk_mean, list(texts)], length=32)
     path = (folder or build_dir() / "embeddings") / f"{key}.npz"
-    kept = _read_embedded(path, len(texts))
-    if kept is None:
-        embedder = load_embedder(name)
-        vectors = embed_texts(embedder, texts, chunk_mean=chunk_mean)
-        kept = Embedded(vectors, count_tokens(embedder, texts), input_limit(embedder))
-        # An open file, because numpy would add a suffix to a path.
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, vectors=kept.vectors, num_tokens=kept.num_tokens, limit=kept.limit)
-    return kept
-
-
-def _read_embedded(path: Path, num_texts: int) -> Embedded | None:
-    """What the file holds; None if there is no such file, or a damaged one."""
-    if not path.is_file():
-        return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            kept = Embedded(arrays["vectors"], arrays["num_tokens"], int(arrays["limit"]))
-        if len(kept.vectors) != num_texts or len(kept.num_tokens) != num_texts:
-            raise ValueError("it holds another number of texts")
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            return Embedded(arrays["vectors"], arrays["num_tokens"], int(arrays["limit"]))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         log.warning("%s: damaged (%s); embedding anew", path, error)
-        return None
-    return kept
+    embedder = load_embedder(name)
+    vectors = embed_texts(embedder, texts, chunk_mean=chunk_mean)
+    made = Embedded(vectors, count_tokens(embedder, texts), input_limit(embedder))
+    # An open file, because numpy would add a suffix to a path.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **vars(made))
+    return made
 
 
 def _embed_in_batches(
     embedder: SentenceTransformer, texts: Sequence[str], lengths: Int[np.ndarray, "texts"]
 ) -> Float[np.ndarray, "texts dim"]:
-    """Embed texts in batches of about equal lengths, the longest first."""
+    """Embed texts in batches of about equal lengths, so that padding adds little."""
     vectors = np.zeros((len(texts), embedder.get_embedding_dimension()), dtype=np.float32)
     # A GPU has more to do at once than the caches of a CPU hold.
     budget = _BATCH_TOKENS if embedder.device.type == "cpu" else 16 * _BATCH_TOKENS
-    for rows in _batches(np.minimum(lengths, input_limit(embedder)), budget):
+    sizes = np.minimum(lengths, input_limit(embedder)) + 2  # special tokens: two at least
+    # Longest first: what needs most memory fails at once, not at the end.
+    order = np.argsort(-sizes, kind="stable")
+    while len(order):
+        rows, order = np.split(order, [max(budget // int(sizes[order[0]]), 1)])
         vectors[rows] = embedder.encode(
             [texts[i] for i in rows],
             batch_size=len(rows),
@@ -261,28 +206,3 @@ def _embed_in_batches(
             show_progress_bar=False,
         )
     return vectors
-
-
-def _batches(lengths: Int[np.ndarray, "texts"], budget: int) -> Iterator[Int[np.ndarray, "batch"]]:
-    """Rows that go through the model together, so that padding adds little."""
-    # Longest first: what needs most memory fails at once, not at the end.
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        # Two special tokens at least.
-        size = max(budget // int(lengths[order[start]] + 2), 1)
-        yield order[start : start + size]
-        start += size
-
-
-def _encode(embedder: SentenceTransformer, texts: list[str], **options: bool) -> BatchEncoding:
-    """Tokens of whole texts, without special tokens and without a warning about their length."""
-    return embedder.tokenizer(
-        texts,
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        verbose=False,
-        **options,
-    )

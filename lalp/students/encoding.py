@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jinja2 import TemplateError
@@ -34,22 +34,19 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     """The text before the response: chat template, generation prompt added.
 
     A tokenizer without a chat template (a base model) gets the messages' texts, each followed by
-    a blank line, after its beginning-of-sequence token if it uses one.
-
-    Raises:
-        InputError: If the chat template refuses the prompt, for example its system message.
+    a blank line, after its beginning-of-sequence token if it uses one. A template that refuses
+    the prompt, for example its system message, is an `InputError`.
     """
-    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    messages = [asdict(message) for message in prompt.messages]
     if tokenizer.chat_template:
+        options = {"tokenize": False, "add_generation_prompt": True}
         try:
-            return tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+            return tokenizer.apply_chat_template(messages, **options)
         except (TemplateError, ValueError) as error:
-            raise InputError(
-                f"prompt {prompt.prompt_id!r}: the student's chat template refuses it ({error}): "
-                "change its messages' roles, or take another student"
-            ) from error
+            why = f"the student's chat template refuses it ({error})"
+            advice = "change its messages' roles, or take another student"
+            raise InputError(f"prompt {prompt.prompt_id!r}: {why}: {advice}") from error
+    # Whether a tokenizer adds the token is no setting that all kinds share, so one text is tried.
     first = tokenizer("a").input_ids[0]
     start = tokenizer.bos_token if first == tokenizer.bos_token_id and tokenizer.bos_token else ""
     return start + "".join(message["content"] + "\n\n" for message in messages)
@@ -61,13 +58,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
     A token belongs to the response if its first non-space character does.
     """
     text = prompt_text + response
+    # Not verbose: whether a text exceeds the student's positions is for scoring to say.
     tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    boundary = len(prompt_text)
-    offsets = [tuple(span) for span in tokens["offset_mapping"]]
-    first = next(
-        (i for i, span in enumerate(offsets) if first_character(text, *span) >= boundary),
-        len(offsets),
-    )
+    boundary, offsets = len(prompt_text), tokens["offset_mapping"]
+    in_response = (i for i, s in enumerate(offsets) if first_character(text, *s) >= boundary)
+    first = next(in_response, len(offsets))
     return Encoded(
         tuple(tokens["input_ids"][:first]),
         tuple(tokens["input_ids"][first:]),
@@ -94,12 +89,7 @@ def assign_steps(text: str, offsets: Sequence[Span], steps: Sequence[Span]) -> l
 
 
 def first_character(text: str, start: int, end: int) -> int:
-    """Where a token's first character stands that is no white space; ``start`` if it has none.
-
-    Example:
-        >>> first_character("Add. Then x", 4, 9)
-        5
-    """
+    """Where a token's first character stands that is no white space; ``start`` if it has none."""
     piece = text[start:end]
     return start + (len(piece) - len(piece.lstrip()) if piece.strip() else 0)
 
@@ -108,19 +98,15 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The tokens that the chat template puts after an assistant's message.
 
     A tokenizer without a template, or whose template puts nothing there, ends with its
-    end-of-sequence token.
-
-    Raises:
-        InputError: If there is none either, or the template refuses an assistant's message.
+    end-of-sequence token; one that has none either is an `InputError`.
     """
     suffix = _text_after_turn(tokenizer)
     if suffix.strip():
         return tuple(tokenizer(suffix, add_special_tokens=False)["input_ids"])
     if tokenizer.eos_token_id is None:
-        raise InputError(
-            "the student's tokenizer has neither a chat template nor an end-of-sequence token: "
-            "it could not learn to stop; take another student"
-        )
+        lacks = "has neither a chat template nor an end-of-sequence token"
+        why = f"the student's tokenizer {lacks}: it could not learn to stop"
+        raise InputError(f"{why}; take another student")
     return (tokenizer.eos_token_id,)
 
 
@@ -151,8 +137,6 @@ def _text_after_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     try:
         text = tokenizer.apply_chat_template(chat, tokenize=False)
     except Exception as error:  # templates raise anything on a chat of a form they do not know
-        raise InputError(
-            f"the student's chat template refuses an assistant's message ({error}): "
-            "take another student"
-        ) from error
+        why = f"the student's chat template refuses an assistant's message ({error})"
+        raise InputError(f"{why}: take another student") from error
     return text.rpartition(mark)[2] if mark in text else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -33,15 +32,14 @@ def convert_gguf(gguf: Path) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
-        _write_safetensors(gguf, work)
-        work.rename(target)
-    except OSError:
-        if not target.is_dir():  # else another process was faster, and wrote the same
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    # Errors are ignored, because the folder has another name when all went well.
+    with tempfile.TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as work:
+        _write_safetensors(gguf, Path(work))
+        try:
+            Path(work).rename(target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster, and wrote the same
+                raise
     return target
 
 

@@ -44,23 +44,27 @@ def split_model(
     tokens; where none fits, the body is the whole model and the head does nothing.
     """
 
-    def features(**inputs: Any) -> tuple[Tensor, Any]:
-        outputs = model.base_model(**inputs)
-        return outputs.last_hidden_state, getattr(outputs, "past_key_values", None)
+    def run(part: nn.Module, output: str, **inputs: Any) -> tuple[Tensor, Any]:
+        outputs = part(**inputs)
+        return getattr(outputs, output), getattr(outputs, "past_key_values", None)
 
-    def logits(**inputs: Any) -> tuple[Tensor, Any]:
-        outputs = model(**inputs)
-        return outputs.logits, getattr(outputs, "past_key_values", None)
-
+    features = partial(run, model.base_model, "last_hidden_state")
+    logits = partial(run, model, "logits")
     linear = model.get_output_embeddings()
     if type(linear) is not nn.Linear:
         return logits, take_logits
     probe = torch.arange(4, device=model.device)[None]
-    tolerance = 1e-5 if model.dtype == torch.float32 else 3e-2
     with torch.inference_mode():
-        expected = model(input_ids=probe).logits[0].float()
+        expected = logits(input_ids=probe)[0][0].float()
         raw = linear(features(input_ids=probe)[0][0]).float()
-    for finish in _finishers(model, raw, expected):
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    scale = float((raw * expected).sum() / (raw * raw).sum())
+    finishers = [lambda x: x, lambda x: x * scale]
+    if cap:  # small logits would pass for logits without a cap: no other form is tried
+        finishers = [lambda x: cap * torch.tanh(x / cap)]
+    # bfloat16 has 8 bits of precision: two products in another order differ by a percent or so.
+    tolerance = 1e-5 if model.dtype == torch.float32 else 3e-2
+    for finish in finishers:
         if torch.allclose(finish(raw), expected, rtol=tolerance, atol=tolerance):
             return features, partial(_compute_logits, linear, finish)
     return logits, take_logits
@@ -81,16 +85,3 @@ def take_logits(
 ) -> Float[Tensor, "n columns"]:
     """The head of a student whose body is the whole model: a copy in float32."""
     return logits[:, columns].to(torch.float32, copy=True)
-
-
-def _finishers(
-    model: PreTrainedModel,
-    raw: Float[Tensor, "pos vocab"],
-    expected: Float[Tensor, "pos vocab"],
-) -> list[Callable[[Tensor], Tensor]]:
-    """Forms that logits may take after the head, most specific first."""
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    if cap:
-        return [lambda x: cap * torch.tanh(x / cap)]
-    scale = float((raw * expected).sum() / (raw * raw).sum())
-    return [lambda x: x, lambda x: x * scale]

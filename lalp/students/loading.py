@@ -14,8 +14,7 @@ from lalp.files import file_digest
 def find_folder(what: str, name: str) -> Path | None:
     """The folder that ``name`` means, or None if it can only be a hub id.
 
-    Raises:
-        InputError: If a path is given and no folder is there; ``what`` begins the message.
+    A path where no folder is is an `InputError` that begins with ``what``.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -37,10 +36,9 @@ def folder_digest(folder: Path, suffixes: Collection[str], *, deep: bool = False
 
 @contextmanager
 def unreadable(what: str, name: str, advice: str) -> Iterator[None]:
-    """Say what cannot be loaded, and why: on damaged files the libraries raise anything.
+    """Turn what the libraries raise on damaged files (anything) into one `InputError`.
 
-    Raises:
-        InputError: ``WHAT 'NAME' cannot be loaded: reason. ADVICE``.
+    It reads ``WHAT 'NAME' cannot be loaded: reason. ADVICE``.
     """
     try:
         yield

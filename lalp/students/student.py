@@ -82,6 +82,11 @@ def load_student(
     Raises:
         InputError: If nothing loads under that name, weights are missing, the tokenizer gives no
             offsets, or the device cannot be used.
+
+    Example:
+        >>> load_student("./no-such-folder", device="cpu")  # "smollm2-135m" needs no download
+        Traceback (most recent call last):
+        lalp.errors.InputError: student './no-such-folder': no such folder: check the path...
     """
     device = usable_device(device)
     dtype = dtype or default_dtype(device)
@@ -96,10 +101,9 @@ def load_student(
         )
     if info["missing_keys"]:
         # transformers would only warn, and the scores would be those of random weights.
-        raise InputError(
-            f"student {name!r} cannot be loaded: its files lack the weights "
-            f"{min(info['missing_keys'])}: give the files of a causal language model"
-        )
+        why = f"its files lack the weights {min(info['missing_keys'])}"
+        advice = "give the files of a causal language model"
+        raise InputError(f"student {name!r} cannot be loaded: {why}: {advice}")
     model = model.to(device)
     return make_student(model, tokenizer, name=name, revision=revision(source, model.config))
 
@@ -111,16 +115,15 @@ def keep_freed_memory() -> None:
     By default each large block goes back to the system and is zeroed page by page when it is next
     needed, which costs a tenth to a fifth of a forward pass on the CPU. It holds for the process.
     """
-    if sys.platform.startswith("linux"):
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            trim_threshold, mmap_threshold, arena_max = -1, -3, -8
-            mallopt(mmap_threshold, 1 << 25)  # the most that glibc takes
-            mallopt(trim_threshold, 1 << 30)
-            # Threads would otherwise take small arenas of their own, which do give blocks back.
-            # It must be set before weights are loaded: the threads that load leave their arenas
-            # behind, and others take them.
-            mallopt(arena_max, 1)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold, arena_max = -1, -3, -8
+        mallopt(mmap_threshold, 1 << 25)  # the most that glibc takes
+        mallopt(trim_threshold, 1 << 30)
+        # Threads would otherwise take small arenas of their own, which do give blocks back.
+        # It must be set before weights are loaded: the threads that load leave their arenas
+        # behind, and others take them.
+        mallopt(arena_max, 1)
 
 
 def default_device() -> str:
@@ -129,11 +132,7 @@ def default_device() -> str:
 
 
 def usable_device(device: str | None) -> str:
-    """The device asked for, else the default one.
-
-    Raises:
-        InputError: If there is no such device here.
-    """
+    """The device asked for, else the default one; InputError if there is none such here."""
     name = device or default_device()
     try:
         torch.empty(0, device=name)
@@ -160,39 +159,26 @@ def make_student(
 def load_tokenizer(
     name: str, source: str | None = None, *, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """Load a student's tokenizer alone.
-
-    Raises:
-        InputError: If there is none, or it is not a fast one (offsets are needed).
-    """
+    """Load a student's tokenizer alone; InputError if there is none that gives offsets."""
     source = source or locate_student(name)
     with unreadable("student", name, ADVICE):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     if not tokenizer.is_fast:
-        raise InputError(
-            f"student {name!r}: its tokenizer gives no character offsets, which steps need: "
-            "use a model with a fast tokenizer (tokenizer.json)"
-        )
+        why = "its tokenizer gives no character offsets, which steps need"
+        advice = "use a model with a fast tokenizer (tokenizer.json)"
+        raise InputError(f"student {name!r}: {why}: {advice}")
     return tokenizer
 
 
 def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
-    """Load a student's configuration alone.
-
-    Raises:
-        InputError: If there is none.
-    """
+    """Load a student's configuration alone; InputError if there is none."""
     source = locate_student(name)
     with unreadable("student", name, ADVICE):
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
 
 
 def locate_student(name: str) -> str:
-    """Folder or hub id to load ``name`` from; a GGUF file is converted to safetensors once.
-
-    Raises:
-        InputError: If a path is given and nothing is there.
-    """
+    """Folder or hub id to load ``name`` from; a GGUF file is converted to safetensors once."""
     if name == PACKAGED_STUDENT:
         return str(convert_gguf(student_gguf_path()))
     path = Path(name).expanduser()

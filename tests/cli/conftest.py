@@ -1,19 +1,23 @@
-"""The command in this process, and a tiny student in a folder."""
+"""The command in this process."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 
 from lalp.cli import app
 from lalp.students import student
-from lalp.students.student import Student
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,33 @@ def lalp(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
     return run
 
 
+@pytest.fixture
+def refused(lalp) -> Callable[..., None]:
+    """Run the command, which says in one line what is wrong and ends with code 2."""
+
+    def run(message: str, *arguments: object) -> None:
+        done = lalp(*arguments)
+        assert (done.code, done.out) == (2, "")
+        assert re.fullmatch("lalp: .+\n", done.err)
+        assert message in done.err
+
+    return run
+
+
+@pytest.fixture
+def start() -> Callable[..., subprocess.Popen]:
+    """Start Python as a process of its own, on one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("TQDM_DISABLE", None)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+    def run(*arguments: object) -> subprocess.Popen:
+        command = [sys.executable, *map(str, arguments)]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+
+    return run
+
+
 @pytest.fixture(scope="session")
-def model(llama: Student, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("students") / "Tiny-1B"
-    llama.model.save_pretrained(folder)
-    llama.tokenizer.save_pretrained(folder)
-    return str(folder)
+def model(llama_folder: Path) -> str:
+    return str(llama_folder)

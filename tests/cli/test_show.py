@@ -12,10 +12,10 @@ from lalp.pools.reading import load_pool
 from lalp.scoring.run import score
 from lalp.scoring.table import write_scores
 
-TEXTS = ["We add. So the sum is 7. 🙂", "Add 3 & 4. Then x = 7."]
+TEXTS = {"Ada": "We add. So the sum is 7. 🙂", "Bob": "Add 3 & 4. Then x = 7."}
 RECORDS = [
     {"prompt_id": "p1", "prompt": "What is 3 + 4?", "teacher": teacher, "response": text}
-    for teacher, text in zip(("Ada", "Bob"), TEXTS, strict=True)
+    for teacher, text in TEXTS.items()
 ]
 
 
@@ -25,26 +25,21 @@ def tables(tokenizer, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("show")
     student, pool = build_student("llama", tokenizer), load_pool(RECORDS)
     kinds = {"one": (["0"], True), "two": (["0", "1"], True), "bare": (["0"], False)}
-    for name, (windows, tokens) in kinds.items():
-        frame = score(
-            pool, student, windows, with_tokens=tokens, store=folder / "s", progress=False
-        )
+    options = {"store": folder / "shards", "progress": False}
+    for name, (windows, with_tokens) in kinds.items():
+        frame = score(pool, student, windows, with_tokens=with_tokens, **options)
         write_scores(frame, pool, folder / f"{name}.parquet")
     return {name: folder / f"{name}.parquet" for name in kinds}
 
 
 def test_a_page_is_written(lalp, tables, tmp_path):
     out = tmp_path / "new" / "page.html"
-    done = lalp("show", tables["one"], "--response-id", "p1/Bob/0", "--out", out)
+    options = ["--response-id", "p1/Bob/0", "--out", out]
+    done = lalp("show", tables["one"], *options)
     assert (done.code, done.err) == (0, f"lalp: heat map of p1/Bob/0: {out}\n")
     page = out.read_text(encoding="utf-8")
     assert "p1/Bob/0" in page and "(window 0)" in page and "&amp;" in page
-
-
-def test_a_window_is_chosen(lalp, tables, tmp_path):
-    out = tmp_path / "page.html"
-    done = lalp("show", tables["two"], "--response-id", "p1/Ada/0", "--window", "1", "--out", out)
-    assert done.code == 0
+    lalp("show", tables["two"], *options, "--window", "1")
     assert "(window 1)" in out.read_text(encoding="utf-8")
 
 
@@ -57,22 +52,14 @@ def test_a_window_is_chosen(lalp, tables, tmp_path):
         ("bare", ["--response-id", "p1/Bob/0"], "no token columns"),
     ],
 )
-def test_what_cannot_be_shown_is_one_clear_line(lalp, tables, tmp_path, name, arguments, message):
-    out = tmp_path / "page.html"
-    done = lalp("show", tables[name], *arguments, "--out", out)
-    assert done.code == 2
-    assert (
-        done.err.startswith(f"lalp: {tables[name]}: ")
-        and message in done.err
-        and done.err.count("\n") == 1
-    )
-    assert not out.exists()
+def test_what_cannot_be_shown_is_refused(refused, tables, tmp_path, name, arguments, message):
+    refused(message, "show", tables[name], *arguments, "--out", tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_page_or_no_table_is_refused(lalp, tables, tmp_path):
-    done = lalp("show", tables["one"], "--response-id", "p1/Bob/0", "--out", tables["two"])
-    assert done.code == 2 and "give a name in .html" in done.err
-    pool = tmp_path / "pool.jsonl"
-    pool.write_text(json.dumps(RECORDS[0]))
-    done = lalp("show", pool, "--response-id", "p1/Bob/0", "--out", tmp_path / "page.html")
-    assert done.code == 2 and "not a readable score table" in done.err
+def test_a_file_that_is_no_page_or_no_table_is_refused(refused, tables, tmp_path):
+    command = ["show", tables["one"], "--response-id", "p1/Bob/0", "--out"]
+    refused("give a name in .html", *command, tables["two"])
+    command[1] = tmp_path / "pool.jsonl"
+    command[1].write_text(json.dumps(RECORDS[0]))
+    refused(f"{command[1]}: not a readable score table", *command, tmp_path / "page.html")

