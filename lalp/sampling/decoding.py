@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lalp.errors import InputError
@@ -39,14 +40,7 @@ _FIRST_CANDIDATES = 128
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to draw.
-
-    Attributes:
-        prompt_ids: The prompt's tokens, at least one.
-        sampling: Temperature, top-k and top-p.
-        limit: New tokens at most, the end token included.
-        seed: For this sample alone.
-    """
+    """One sample to draw: at most ``limit`` new tokens, the end token included."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
@@ -65,7 +59,7 @@ class Output:
 def response_text(tokenizer: PreTrainedTokenizerBase, prompt_text: str, output: Output) -> str:
     """The text of a sample, without its end token and other special tokens.
 
-    Some chat templates begin the reasoning themselves: what they have written of it comes first.
+    Some chat templates begin the reasoning themselves. Then the text begins with what they wrote.
     """
     ids = output.token_ids[:-1] if output.ended else output.token_ids
     text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -77,11 +71,8 @@ def response_text(tokenizer: PreTrainedTokenizerBase, prompt_text: str, output: 
 def default_batch_size(student: Student, longest: int) -> int:
     """Rows whose keys and values fit into memory beside the weights, if all grow to the end.
 
-    The machine's whole memory counts, not what is free: another run gets the same batches.
-
-    Args:
-        student: The model.
-        longest: Tokens of the longest row, prompt and new tokens.
+    The machine's whole memory counts, not what is free, so that another run gets the same batches.
+    ``longest`` counts the tokens of the longest row, prompt and new tokens.
     """
     layers = [x for x in _Reader(student, [(0,)]).cache.layers if isinstance(x, _RoomyLayer)]
     per_token = sum(x.keys.nbytes + x.values.nbytes for x in layers)
@@ -103,16 +94,8 @@ def decode(
 ) -> list[Output]:
     """Draw all samples side by side; those that have ended leave the batch.
 
-    When memory runs out, the batch is drawn again in two halves.
-
-    Args:
-        student: The model.
-        requests: What to draw.
-        stop_ids: Tokens that end a sample.
-        on_tokens: Called with the number of new tokens after each step.
-
-    Returns:
-        Outputs in the order of ``requests``.
+    When memory runs out, the batch is drawn again in two halves. ``on_tokens`` is called with the
+    number of new tokens after each step. The outputs are in the order of the requests.
 
     Raises:
         InputError: If the model cannot go on from its own cache, or predicts no numbers.
@@ -127,11 +110,8 @@ def decode(
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = (len(requests) + 1) // 2
-    return [
-        output
-        for part in (requests[:half], requests[half:])
-        for output in decode(student, part, stop_ids, on_tokens)
-    ]
+    first = decode(student, requests[:half], stop_ids, on_tokens)
+    return first + decode(student, requests[half:], stop_ids, on_tokens)
 
 
 @torch.inference_mode()
@@ -150,10 +130,11 @@ def _decode_batch(
         for i, token in zip(alive, chosen.tolist(), strict=True):
             tokens[i].append(token)
         on_tokens(len(alive))
-        going = _close_gaps(
-            [tokens[i][-1] not in stop_ids and len(tokens[i]) < requests[i].limit for i in alive]
-        )
-        if len(going) < len(alive):
+        on = [tokens[i][-1] not in stop_ids and len(tokens[i]) < requests[i].limit for i in alive]
+        if not all(on):
+            # The last rows fill the gaps of those that have ended, so that few rows are moved.
+            last = [place for place in range(sum(on), len(on)) if on[place]]
+            going = [place if on[place] else last.pop() for place in range(sum(on))]
             alive = [alive[place] for place in going]
             chosen = chosen[going]
             reader.keep(going)
@@ -178,14 +159,6 @@ def _choose(
     return chosen
 
 
-def _close_gaps(going: Sequence[bool]) -> list[int]:
-    """Places of the rows that go on, in an order that moves few of them: the last fill the gaps."""
-    places = [place for place, on in enumerate(going) if on]
-    size = len(places)
-    last = [place for place in places if place >= size]
-    return [place if going[place] else last.pop() for place in range(size)]
-
-
 class _Reader:
     """Rows in progress: the model's cache, and the logits that predict each row's next token.
 
@@ -207,7 +180,11 @@ class _Reader:
         self.options: dict[str, Any] = {names[0]: self.cache, "use_cache": True}
         self.has_positions = "position_ids" in parameters
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        ids, self.mask = _pad_left(list(distinct), student.device)
+        rows = [torch.tensor(prompt, device=student.device) for prompt in distinct]
+        ids, self.mask = (
+            pad_sequence(part, batch_first=True, padding_side="left")
+            for part in (rows, [torch.ones_like(row) for row in rows])
+        )
         self._feed(ids, is_first_iteration=True)
         self.keep([distinct[prompt] for prompt in prompts])
         # Only plain layers: those of sliding windows stay short, recurrent states do not grow.
@@ -238,24 +215,11 @@ class _Reader:
         self.logits = self.student.head(features[:, -1])
 
 
-def _pad_left(
-    prompts: Sequence[Sequence[int]], device: torch.device
-) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
-    """Token ids, padded on the left, and their mask."""
-    longest = max(map(len, prompts))
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
-    return ids.to(device), mask.to(device)
-
-
 class _RoomyLayer(DynamicLayer):
     """One layer's keys and values, with room for further tokens.
 
-    The base class concatenates at every token, and so copies all keys and values each time: on a
-    CPU that is a fifth of a step with 40 rows.
+    The base class concatenates at every token, and so copies all keys and values each time. On a
+    CPU that takes a fifth of a step with 40 rows.
     """
 
     def __init__(self, layer: DynamicLayer) -> None:
@@ -294,12 +258,9 @@ class _RoomyLayer(DynamicLayer):
 def choose_tokens(
     logits: Float[Tensor, "batch vocab"], sampling: Sampling, uniforms: Sequence[float]
 ) -> Int[Tensor, "batch"]:
-    """The next token of every row.
+    """The next token of every row, from logits in float32.
 
-    Args:
-        logits: In float32.
-        sampling: Temperature, top-k and top-p.
-        uniforms: One number from [0, 1) for each row; none are read if the sampling is greedy.
+    ``uniforms`` has a number from [0, 1) for each row; greedy sampling reads none.
 
     Raises:
         InputError: If logits are not numbers.
@@ -350,7 +311,10 @@ def candidates(
 
 
 def _invert(probs: Float[Tensor, "batch kept"], uniforms: Sequence[float]) -> Int[Tensor, "batch"]:
-    """Draw by the inverse of the cumulated probabilities."""
+    """Draw by the inverse of the cumulated probabilities.
+
+    In float64, because sums over a whole vocabulary in float32 are too coarse for rare tokens.
+    """
     sums = probs.double().cumsum(-1)
     at = torch.tensor(uniforms, dtype=torch.float64, device=probs.device)[:, None] * sums[:, -1:]
     return torch.searchsorted(sums, at, right=True)[:, 0].clamp_(max=probs.shape[-1] - 1)

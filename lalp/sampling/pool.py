@@ -32,10 +32,10 @@ def grade_completions(
     Args:
         prompts: Hold the references.
         completions: From `generate`.
-        num_workers: As in `grade_answers`.
-        cache: As in `grade_answers`.
+        num_workers: As in `grade_answers`, like ``cache``.
+        cache: File of grades.
         compared: Reference and answer as they are compared, given a prompt and what follows the
-            reasoning; if not given, both as they are, or their letters where the reference is one.
+            reasoning. If not given, both as they are, or their letters where the reference is one.
 
     Returns:
         One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
@@ -50,56 +50,47 @@ def grade_completions(
     for completion in completions:
         if completion.prompt_id not in by_id:
             raise InputError(f"prompt {completion.prompt_id!r} of a completion is not given")
-        text = final_part(completion.text) or ""
-        pairs.append((compared or _compared)(by_id[completion.prompt_id], text))
-    # What was cut off is wrong, whatever it says: nothing to compare.
+        prompt, text = by_id[completion.prompt_id], final_part(completion.text) or ""
+        pairs.append(
+            compared(prompt, text)
+            if compared
+            else (prompt.answer, letter_or_text(text, prompt.answer))
+        )
+    columns = [field.name for field in fields(Completion)]
+    frame = pd.DataFrame([asdict(completion) for completion in completions], columns=columns)
+    # A response that was cut off is wrong, whatever it says, so there is nothing to compare.
     known = [
         pair
-        for completion, pair in zip(completions, pairs, strict=True)
-        if pair[0] is not None and not completion.truncated
+        for pair, cut_off in zip(pairs, frame["truncated"], strict=True)
+        if pair[0] is not None and not cut_off
     ]
     grades = grade_answers(known, num_workers=num_workers, cache=cache)
     outcome_of = {pair: grade.outcome for pair, grade in zip(known, grades, strict=True)}
-    outcomes = [
-        "truncated" if completion.truncated else outcome_of.get(pair, "no reference")
-        for completion, pair in zip(completions, pairs, strict=True)
-    ]
-    columns = [field.name for field in fields(Completion)]
-    frame = pd.DataFrame([asdict(completion) for completion in completions], columns=columns)
-    correct = [None if outcome == "no reference" else outcome == "correct" for outcome in outcomes]
+    outcomes = pd.Series([outcome_of.get(pair, "no reference") for pair in pairs], dtype="str")
+    outcomes = outcomes.mask(frame["truncated"].astype(bool), "truncated")
     return frame.assign(
         extracted=pd.Series([extract_answer(text) for _, text in pairs], dtype="str"),
-        outcome=pd.Series(outcomes, dtype="str"),
-        correct=pd.Series(correct, dtype="boolean"),
+        outcome=outcomes,
+        correct=(outcomes == "correct").astype("boolean").mask(outcomes == "no reference"),
     )
-
-
-def _compared(prompt: Prompt, text: str) -> tuple[str | None, str]:
-    return prompt.answer, letter_or_text(text, prompt.answer)
 
 
 def sampled_pool(prompts: Sequence[Prompt], graded: pd.DataFrame, teacher: str) -> Pool:
     """The pool of graded completions, written by one teacher.
 
     Responses keep ``sample``, ``num_tokens`` and ``truncated`` as extra fields. A pool cannot hold
-    an empty response: ``left_out`` counts them.
+    empty responses, so ``left_out`` counts them.
     """
-    responses = [
-        Response(
-            f"{row.prompt_id}/{teacher}/{row.sample}",
-            row.prompt_id,
-            teacher,
-            row.text,
-            None if pd.isna(row.correct) else bool(row.correct),
-            {
-                "sample": int(row.sample),
-                "num_tokens": int(row.num_tokens),
-                "truncated": bool(row.truncated),
-            },
+    responses = []
+    for row in graded.to_dict("records"):
+        if not row["text"].strip():
+            continue
+        extra = {name: row[name] for name in ("sample", "num_tokens", "truncated")}
+        response_id = f"{row['prompt_id']}/{teacher}/{row['sample']}"
+        correct = None if pd.isna(row["correct"]) else bool(row["correct"])
+        responses.append(
+            Response(response_id, row["prompt_id"], teacher, row["text"], correct, extra)
         )
-        for row in graded.itertuples()
-        if row.text.strip()
-    ]
     answered = {response.prompt_id for response in responses}
     empty = len(graded) - len(responses)
     return Pool(

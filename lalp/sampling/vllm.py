@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lalp.errors import InputError
 from lalp.sampling.decoding import Output, Request
@@ -21,11 +21,7 @@ _TEMPERATURES = (0.01, 2.0)
 
 
 def check_vllm() -> None:
-    """Check that vLLM is installed.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """Raise InputError if vLLM is not installed."""
     if find_spec("vllm") is None:
         raise InputError(
             "backend vllm: vLLM is not installed; run pip install 'lalp[vllm]' on a machine with a "
@@ -43,11 +39,7 @@ def load_vllm(
         longest: Tokens of the longest row, prompt and new tokens: room is reserved for no more.
         tensor_parallel: GPUs that share one copy of the model.
         trust_remote_code: Run Python code that comes with the model.
-
-    Raises:
-        InputError: If vLLM is not installed.
     """
-    check_vllm()
     from vllm import LLM
 
     return LLM(
@@ -62,20 +54,17 @@ def load_vllm(
 
 
 def decode_with_vllm(
-    llm: LLM, requests: Sequence[Request], stop_ids: frozenset[int], *, progress: bool = False
+    llm: LLM,
+    requests: Sequence[Request],
+    stop_ids: frozenset[int],
+    on_tokens: Callable[[int], Any] = lambda tokens: None,
+    *,
+    progress: bool = False,
 ) -> list[Output]:
-    """Draw all samples, each a request of its own: vLLM reads a prompt that repeats only once.
+    """Draw all samples, as `decode` does; ``progress`` shows vLLM's own progress bar.
 
-    One request with ``n`` samples would leave their seeds to vLLM.
-
-    Args:
-        llm: From `load_vllm`.
-        requests: What to draw.
-        stop_ids: Tokens that end a sample.
-        progress: Show vLLM's own progress bar.
-
-    Returns:
-        Outputs in the order of ``requests``.
+    Each sample is a request of its own, because one request with ``n`` samples would leave their
+    seeds to vLLM. With prefix caching it still reads a repeated prompt only once.
 
     Raises:
         InputError: If vLLM does not take the temperature.
@@ -89,8 +78,16 @@ def decode_with_vllm(
         [_params(request, stop_ids) for request in wanted],
         use_tqdm=progress,
     )
-    drawn = iter([_output(result.outputs[0]) for result in results])
-    return [next(drawn) if request.limit > 0 else Output((), False) for request in requests]
+    drawn = []
+    for result in results:
+        (sample,) = result.outputs
+        if sample.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"vLLM gave a sample up: {sample.finish_reason}")
+        # The token that stopped a sample is its last one.
+        drawn.append(Output(tuple(sample.token_ids), sample.finish_reason == "stop"))
+    on_tokens(sum(len(output.token_ids) for output in drawn))
+    waiting = iter(drawn)
+    return [next(waiting) if request.limit > 0 else Output((), False) for request in requests]
 
 
 def _params(request: Request, stop_ids: frozenset[int]) -> SamplingParams:
@@ -113,10 +110,3 @@ def _params(request: Request, stop_ids: frozenset[int]) -> SamplingParams:
         # Both backends turn tokens into text in the same way.
         detokenize=False,
     )
-
-
-def _output(completion: object) -> Output:
-    """One sample; its tokens end with the token that stopped it."""
-    if completion.finish_reason not in ("stop", "length"):
-        raise RuntimeError(f"vLLM gave a sample up: {completion.finish_reason}")
-    return Output(tuple(completion.token_ids), completion.finish_reason == "stop")
