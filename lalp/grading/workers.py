@@ -14,16 +14,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-from lalp.files import digest, fingerprint
-from lalp.grading.answers import WORDS, extract_answer
+from lalp.files import fingerprint
+from lalp.grading.answers import extract_answer
 from lalp.grading.equivalence import UnreadableError, equivalent, number, rounds_to, same_expression
 from lalp.shelf import read_records, write_records
 
@@ -78,8 +78,14 @@ def grade_answers(
     known = {(reference, answer): (outcome, limit) for reference, answer, outcome, limit in rows}
     texts = {pair: extract_answer(pair[1]) for pair in dict.fromkeys(pairs)}
     jobs = dict.fromkeys((pair[0], text) for pair, text in texts.items() if text is not None)
-    outcomes = {job: _known_outcome(job, known, time_limit) for job in jobs}
-    todo = [job for job, outcome in outcomes.items() if outcome is None]
+    # A timeout says nothing about what a longer limit would give.
+    outcomes = {
+        job: outcome
+        for job, (outcome, limit) in known.items()
+        if job in jobs and (outcome != "timeout" or limit >= time_limit)
+    }
+    outcomes |= {job: easy for job in jobs if job not in outcomes and (easy := _easy_outcome(*job))}
+    todo = [job for job in jobs if job not in outcomes]
     if todo:
         outcomes |= _run_workers(todo, num_workers, time_limit)
         known |= {job: (outcomes[job], time_limit) for job in todo if outcomes[job] != "error"}
@@ -92,14 +98,8 @@ def grade_answers(
     return [grades[pair] for pair in pairs]
 
 
-def _known_outcome(
-    job: _Job, known: dict[_Job, tuple[str, float]], time_limit: float
-) -> str | None:
-    """The outcome that needs no worker: cached, the same text, or two plain numbers."""
-    reference, answer = job
-    outcome, limit = known.get(job, (None, 0.0))
-    if outcome is not None and (outcome != "timeout" or limit >= time_limit):
-        return outcome
+def _easy_outcome(reference: str, answer: str) -> str | None:
+    """The outcome that needs no worker: of equal texts, and of two plain numbers."""
     if reference.split() == answer.split():
         return "correct"
     gold = number(reference)
@@ -110,38 +110,27 @@ def _known_outcome(
 
 def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> dict[_Job, str]:
     """Share the jobs out to workers, each served by one thread of this process."""
-    pending: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-    for job in jobs:
-        pending.put(job)
-    outcomes: dict[_Job, str] = {}
-    failures: list[BaseException] = []
     wanted = max(1, min(num_workers, math.ceil(len(jobs) / _ITEMS_PER_WORKER)))
     workers = [_Worker(time_limit) for _ in range(wanted)]
+    free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    for worker in workers:
+        free.put(worker)
 
-    def feed(worker: _Worker) -> None:
+    def grade(job: _Job) -> str:
+        worker = free.get()
         try:
-            while not failures:
-                job = pending.get_nowait()
-                outcomes[job] = worker.grade(*job)
-        except queue.Empty:
-            pass
-        except BaseException as error:
-            failures.append(error)
+            return worker.grade(*job)
+        finally:
+            free.put(worker)
 
-    threads = [threading.Thread(target=feed, args=(worker,), daemon=True) for worker in workers]
+    threads = ThreadPoolExecutor(wanted)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    except BaseException as error:  # such as Ctrl-C: let the threads end too
-        failures.append(error)
+        return dict(zip(jobs, threads.map(grade, jobs), strict=True))
     finally:
+        # Also after Ctrl-C: killing the processes ends the threads that wait for them.
+        threads.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
             worker.stop()
-    if failures:
-        raise failures[0]
-    return outcomes
 
 
 class _Worker:
@@ -216,47 +205,35 @@ def _worker_command(time_limit: float) -> list[str]:
 def serve(last_resort: float) -> None:
     """A worker's main loop: a JSON pair per line in, an outcome per line out.
 
-    Args:
-        last_resort: Seconds for a pair, after which the process ends itself.
+    The process ends itself if a pair takes ``last_resort`` seconds.
     """
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not be taken for a reply
+    os.dup2(2, 1)  # a library's own output must not be taken for a reply
     logging.disable(logging.CRITICAL)
     # Loads Math-Verify and sympy, before the clock of the first pair starts.
     same_expression("n", "n+1-1")
-    _limit_memory()
+    with contextlib.suppress(OSError):  # some systems do not tell how large a process is
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + _WORKER_MEMORY
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_REAL, last_resort)  # its default action ends the process
-        outcome = _outcome(*json.loads(line))
+        try:
+            outcome = "correct" if equivalent(*json.loads(line)) else "wrong"
+        except UnreadableError:
+            outcome = "no answer"
+        except Exception:  # sympy raises almost anything on odd input
+            outcome = "error"
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(outcome, file=replies, flush=True)
-
-
-def _limit_memory() -> None:
-    """Bound this process's address space, where the system tells how large it is now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:
-        return
-    limit = pages * resource.getpagesize() + _WORKER_MEMORY
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def _outcome(reference: str, answer: str) -> str:
-    try:
-        return "correct" if equivalent(reference, answer) else "wrong"
-    except UnreadableError:
-        return "no answer"
-    except Exception:  # sympy raises almost anything on odd input
-        return "error"
 
 
 @lru_cache(maxsize=1)
 def grading_key() -> str:
     """What an outcome depends on besides the pair: the code that grades, here and in libraries."""
     packages = ("math-verify", "latex2sympy2_extended", "sympy")
-    own = digest([fingerprint("grading"), WORDS])
-    return ", ".join([f"lalp grading {own}", *(f"{p} {version(p)}" for p in packages)])
+    own = f"lalp grading {fingerprint('grading')}"
+    return ", ".join([own, *(f"{package} {version(package)}" for package in packages)])
