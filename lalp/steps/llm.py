@@ -14,13 +14,12 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -63,9 +62,8 @@ _PLACEHOLDER = re.compile(r"\{(problem|solution)\}")
 class LlmSteps:
     """Steps of a pool's responses, and why some of them are sentences after all.
 
-    Attributes:
-        steps: Character spans by response id; each list partitions its response's text.
-        fallbacks: By response id, why its steps are sentences.
+    Both are by response id: ``steps`` holds spans in characters that partition the response's text,
+    ``fallbacks`` the reasons.
     """
 
     steps: dict[str, list[Span]]
@@ -94,7 +92,7 @@ def split_with_llm(
 ) -> LlmSteps:
     """Cut every response of a pool into the steps that a language model sees in it (Sec. B.1).
 
-    Requests that fail for a while (429, 5xx, time-outs) are tried again with growing pauses.
+    Requests that fail for a while (429, 5xx, time-outs) are tried again after growing pauses.
 
     Args:
         pool: From `load_pool`.
@@ -168,7 +166,7 @@ def load_instruction(path: str | Path) -> str:
 
 
 def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
-    # In one pass: a problem may itself hold "{solution}".
+    # In one pass, because a problem may itself hold "{solution}".
     problem = "\n\n".join(m.content for m in prompt.messages if m.role == "user")
     values = {"problem": problem, "solution": response.text}
     return _PLACEHOLDER.sub(lambda match: values[match[1]], instruction)
@@ -191,28 +189,18 @@ def _ask_missing(
     # A key is never taken from OPENAI_API_KEY: it would go to whatever server the URL names.
     key = os.environ.get(API_KEY_VARIABLE) or "none"
     client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=max_retries)
-    # Where not silenced here, tqdm still heeds TQDM_DISABLE.
+    threads = ThreadPoolExecutor(concurrency)
+    jobs = {threads.submit(_ask, client, model, q, path): path for path, q in questions.items()}
+    answers = {}
+    # Where it is not silenced here, tqdm still heeds TQDM_DISABLE.
     options = {} if progress else {"disable": True}
-    with (
-        _workers(concurrency) as pool,
-        tqdm(total=len(questions), unit="response", **options) as bar,
-    ):
-        jobs = {pool.submit(_ask, client, model, q, path): path for path, q in questions.items()}
-        answers = {}
-        for job in as_completed(jobs):
-            answers[jobs[job]] = job.result()
-            bar.update(1)
-    return answers
-
-
-@contextmanager
-def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads; when one fails for good, nothing more is asked, but what is under way is kept."""
-    pool = ThreadPoolExecutor(number)
     try:
-        yield pool
+        for job in tqdm(as_completed(jobs), total=len(jobs), unit="response", **options):
+            answers[jobs[job]] = job.result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # When one fails for good, nothing more is asked, but the answers under way are kept.
+        threads.shutdown(wait=False, cancel_futures=True)
+    return answers
 
 
 def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str:
@@ -250,27 +238,20 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str
         return f"the server answered with HTTP {error.status_code}"
     except (openai.OpenAIError, ValueError):
         return "the server's answer is no chat completion"
-    answer = _first_choice(completion)
-    if isinstance(answer, _Answer):
-        record = {"model": model, "question": question}
-        record |= {"answer": answer.text, "cut_off": answer.cut_off}
-        # ASCII, so that even half of a surrogate pair can be written.
-        write_text(path, json.dumps(record, indent=1) + "\n")
-    return answer
-
-
-def _first_choice(completion: Any) -> _Answer | str:
-    """The first choice's text; the client accepts replies of any form."""
+    # The client accepts replies of any form, so every part of one may be missing.
     choices = getattr(completion, "choices", None)
-    message = (
-        getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
-    )
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = getattr(first, "message", None)
     if message is None:
         return "the server's answer is no chat completion"
     text = getattr(message, "content", None)
     if not isinstance(text, str) or not text.strip():
         return "the answer is empty"
-    return _Answer(text, getattr(choices[0], "finish_reason", None) == "length")
+    answer = _Answer(text, getattr(first, "finish_reason", None) == "length")
+    record = {"model": model, "question": question, "answer": text, "cut_off": answer.cut_off}
+    # In ASCII, so that even half of a surrogate pair can be written.
+    write_text(path, json.dumps(record, indent=1) + "\n")
+    return answer
 
 
 def _read_answer(path: Path) -> _Answer | None:

@@ -125,30 +125,26 @@ def _code_blocks(text: str) -> list[Region]:
 def _code_spans(text: str, blocks: list[Region], stops: list[int]) -> list[Region]:
     """Inline code: a run of backticks up to the next run of the same length."""
     runs = _outside(list(_BACKTICKS.finditer(text)), blocks)
-    closers = [-1] * len(runs)
-    latest: dict[int, int] = {}
-    for index in range(len(runs) - 1, -1, -1):
-        length = len(runs[index].group())
-        closers[index] = latest.get(length, -1)
-        latest[length] = index
+    # Each run with the next one of its length, found from the end: so the work stays linear.
+    latest: dict[int, re.Match[str]] = {}
+    closers: list[re.Match[str] | None] = []
+    for run in reversed(runs):
+        closers.append(latest.get(len(run.group())))
+        latest[len(run.group())] = run
     spans: list[Region] = []
-    index = 0
-    while index < len(runs):
-        closer = closers[index]
-        if closer >= 0 and _is_code(text, runs[index], runs[closer], stops):
-            spans.append(Region(runs[index].start(), runs[closer].end(), "code"))
-            index = closer
-        index += 1
+    for opener, closer in zip(runs, reversed(closers), strict=True):
+        inside_span = spans and opener.start() < spans[-1].end
+        if not closer or inside_span or not _same_paragraph(stops, opener.start(), closer.start()):
+            continue
+        length = len(opener.group())
+        # ``quoted'' and `quoted' are TeX's quotation marks, not code.
+        if (
+            length > 2
+            or (length == 1 and not text[closer.start() - 1].isspace())
+            or (length == 2 and text.find("''", opener.end(), closer.start()) < 0)
+        ):
+            spans.append(Region(opener.start(), closer.end(), "code"))
     return spans
-
-
-def _is_code(text: str, opener: re.Match[str], closer: re.Match[str], stops: list[int]) -> bool:
-    if not _same_paragraph(stops, opener.start(), closer.start()):
-        return False
-    # ``quoted'' and `quoted' are TeX's quotation marks, not code.
-    if len(opener.group()) == 1:
-        return not text[closer.start() - 1].isspace()
-    return len(opener.group()) > 2 or text.find("''", opener.end(), closer.start()) < 0
 
 
 def _bracketed(text: str, tokens: list[re.Match[str]], stops: list[int]) -> list[Region]:
@@ -195,8 +191,15 @@ def _environments(tokens: list[re.Match[str]]) -> list[Region]:
 
 def _dollar_math(text: str, dollars: list[int], stops: list[int]) -> list[Region]:
     """``$$..$$`` and ``$..$``; a dollar that seems to open neither is text."""
-    doubles = _next_doubles(dollars)
-    balanced = _count_doubles(doubles) % 2 == 0
+    # For each dollar, the index of the first ``$$`` that begins at or after it, or -1.
+    doubles = [-1] * (len(dollars) + 2)
+    for i in range(len(dollars) - 2, -1, -1):
+        doubles[i] = i if dollars[i] + 1 == dollars[i + 1] else doubles[i + 1]
+    # If the number of ``$$`` is odd, one is stray. Then none may reach across a blank line, because
+    # all prose after the stray one would change places with the math.
+    count, i = 0, doubles[0]
+    while i >= 0:
+        count, i = count + 1, doubles[i + 2]
     regions: list[Region] = []
     i = 0
     while i + 1 < len(dollars):
@@ -208,32 +211,13 @@ def _dollar_math(text: str, dollars: list[int], stops: list[int]) -> list[Region
             start, end = dollars[i], dollars[closer]
             if _same_paragraph(stops, start, end):
                 closes = display or _is_inline_math(text, start, end)
-            elif display and balanced:
+            elif display and count % 2 == 0:
                 closes = _PROSE_IN_DOUBLE_DOLLARS.search(text, start, end) is None
         if closes:
             regions.append(Region(start, end + width, "display" if display else "inline"))
             i = closer
         i += width
     return regions
-
-
-def _next_doubles(dollars: list[int]) -> list[int]:
-    """For each dollar, the index of the first ``$$`` that begins at or after it, or -1."""
-    following = [-1] * (len(dollars) + 2)
-    for i in range(len(dollars) - 2, -1, -1):
-        following[i] = i if dollars[i] + 1 == dollars[i + 1] else following[i + 1]
-    return following
-
-
-def _count_doubles(doubles: list[int]) -> int:
-    """The number of ``$$``: if it is odd, one is stray, and none may reach across a blank line.
-
-    Otherwise all prose after the stray one would change places with the math.
-    """
-    count, i = 0, doubles[0]
-    while i >= 0:
-        count, i = count + 1, doubles[i + 2]
-    return count
 
 
 def _is_inline_math(text: str, opener: int, closer: int) -> bool:

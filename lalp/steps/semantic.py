@@ -30,42 +30,28 @@ def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, l
 
     All sentences of the pool are embedded at once, and their embeddings kept.
 
-    Args:
-        pool: From `load_pool`.
-        embedder: As in `load_embedder`.
-
     Returns:
         Character spans by response id, each list a partition of its response's text.
 
     Raises:
-        InputError: If the embedder cannot be loaded.
+        InputError: If the embedder (as in `load_embedder`) cannot be loaded.
     """
-    sentences = [split_sentences(response.text) for response in pool.responses]
-    texts = [
-        response.text[start:end].strip()
-        for response, spans in zip(pool.responses, sentences, strict=True)
-        for start, end in spans
-    ]
+    sentences = {r.response_id: split_sentences(r.text) for r in pool.responses}
+    texts = [r.text[a:b].strip() for r in pool.responses for a, b in sentences[r.response_id]]
     vectors = load_embeddings(embedder, texts).vectors
-    ends = np.cumsum([0, *map(len, sentences)])
-    steps = {}
-    for response, spans, (first, last) in zip(
-        pool.responses, sentences, pairwise(ends), strict=True
-    ):
-        starts = [spans[k][0] for k in group_sentences(vectors[first:last])]
+    steps, first = {}, 0
+    for response in pool.responses:
+        spans = sentences[response.response_id]
+        starts = [spans[k][0] for k in group_sentences(vectors[first : first + len(spans)])]
         steps[response.response_id] = cut_at(response.text, starts)
+        first += len(spans)
     return steps
 
 
 def group_sentences(
     vectors: Float[np.ndarray, "sentences dim"], max_sentences: int = MAX_SENTENCES
 ) -> list[int]:
-    """The first sentence of each group, counted from 0.
-
-    Args:
-        vectors: An embedding of each sentence, in order; of any length.
-        max_sentences: Sentences of one group at most.
-    """
+    """The first sentence of each group, counted from 0; the embeddings may have any length."""
     if not len(vectors):
         return []
     similarities = gap_similarities(vectors)
@@ -126,7 +112,5 @@ def _cut_long(
     # The gap before sentence i is number i - 1. Of equal ones, the one nearest to the middle.
     middle = (start + end) / 2
     cut = min(range(start + 1, end), key=lambda i: (similarities[i - 1], abs(i - middle)))
-    return [
-        *_cut_long(similarities, start, cut, max_sentences),
-        *_cut_long(similarities, cut, end, max_sentences),
-    ]
+    left = _cut_long(similarities, start, cut, max_sentences)
+    return left + _cut_long(similarities, cut, end, max_sentences)

@@ -125,9 +125,6 @@ class _Line:
     closes_display: bool
 
 
-# --- Ends of sentences ----------------------------------------------------------------------------
-
-
 def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
     """Where a sentence begins because a terminator ended the one before it."""
     starts = {match.end() for match in _CLOSING_THINK.finditer(text)}
@@ -135,8 +132,12 @@ def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
         after = mark.end()
         region = region_at(regions, mark.start())
         if region is not None:
-            # A formula may hold the full stop of its sentence: "$x = 5.$ Then".
-            if mark.group() not in (".", "?") or not _closes_math(text, after, region):
+            # A formula may hold the full stop of its sentence, before nothing but closing
+            # delimiters: "$x = 5.$ Then". The limit keeps the work linear.
+            is_code, rest = region.kind in ("block", "code"), region.end - after
+            if mark.group() not in (".", "?") or is_code or rest > 80:
+                continue
+            if not _MATH_CLOSERS.match(text[after : region.end]):
                 continue
             after = region.end
         closed = _CLOSERS.match(text, after).end()
@@ -150,13 +151,6 @@ def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
     return {start for start in starts if not would_cut(regions, start)}
 
 
-def _closes_math(text: str, position: int, region: Region) -> bool:
-    """Whether nothing but closing delimiters follows ``position`` in a formula."""
-    if region.kind in ("block", "code") or region.end - position > 80:
-        return False
-    return _MATH_CLOSERS.match(text[position : region.end]) is not None
-
-
 def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> bool:
     """Whether the terminator ``mark`` ends a sentence, so that another begins at ``start``."""
     signs, before = mark.group(), text[max(0, mark.start() - 1) : mark.start()]
@@ -165,7 +159,10 @@ def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> 
     if signs[0] in _WIDE_TERMINATORS:
         operand = before.isascii() and (before.isalnum() or before == ")")
         return signs != "！" or not operand or _is_exclaimed(text, mark.start())
-    capitalized = _begins_with_capitalized_word(text, start)
+    # A word like "Then" or "I" begins there, possibly in quotes or bold.
+    word = _OPENING.match(text, start).end()
+    first, second = text[word : word + 1], text[word + 1 : word + 2]
+    capitalized = first.isupper() and (second.islower() or (first == "I" and second in " '’"))
     if not before or before.isspace():
         return capitalized
     if not _CLOSING_BRACKETS.isdisjoint(closers) and _begins_with_small_word(text, start):
@@ -177,13 +174,6 @@ def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> 
     if signs != ".":
         return capitalized
     return _full_stop_ends_sentence(text, mark.start(), start, capitalized)
-
-
-def _begins_with_capitalized_word(text: str, position: int) -> bool:
-    """Whether a word like "Then" or "I" begins here, possibly in quotes or bold."""
-    position = _OPENING.match(text, position).end()
-    first, second = text[position : position + 1], text[position + 1 : position + 2]
-    return first.isupper() and (second.islower() or (first == "I" and second in " '’"))
 
 
 def _begins_with_small_word(text: str, position: int) -> bool:
@@ -204,11 +194,7 @@ def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: 
     tail = text[max(0, position - 40) : position]
     word = _LAST_WORD.search(tail).group()
     lower = word.lower()
-    if (
-        word in WORDS["abbreviations"]
-        or lower in WORDS["abbreviations"]
-        or _OPENS_LIST.search(tail)
-    ):
+    if not WORDS["abbreviations"].isdisjoint((word, lower)) or _OPENS_LIST.search(tail):
         return False
     if lower in WORDS["numbered"]:
         announces = _NUMBER_OR_LABEL.match(text, start) or (lower != "no" and text[start].islower())
@@ -216,24 +202,17 @@ def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: 
     dotted = _DOTTED.match(word) is not None
     if lower in WORDS["open_ended"] or (dotted and not word.isupper()):
         return capitalized
-    if dotted or (len(word) == 1 and word.isupper()):
-        return not _is_initial(tail.removesuffix(word), word, text[position + 1 : start + 20])
-    return True
-
-
-def _is_initial(before: str, word: str, after: str) -> bool:
-    """Whether a capital letter and a full stop abbreviate a name ("by J. Smith", "U.S. Senate")."""
-    name = _NAME.match(after)
-    if name is None or LINE_BREAK.search(name.group()):
-        return False
-    if name[1] in WORDS["openers"] or name[1].endswith(("ing", "ly")):
-        return False
-    if len(word) > 1 or name[1].endswith("."):
+    if not dotted and not (len(word) == 1 and word.isupper()):
         return True
-    return _BEFORE_INITIAL.search(before) is not None
-
-
-# --- Ends of lines --------------------------------------------------------------------------------
+    # A capital letter and a full stop may abbreviate a name ("by J. Smith", "U.S. Senate").
+    name = _NAME.match(text[position + 1 : start + 20])
+    if name is None or LINE_BREAK.search(name.group()):
+        return True
+    if name[1] in WORDS["openers"] or name[1].endswith(("ing", "ly")):
+        return True
+    if dotted or name[1].endswith("."):
+        return False
+    return _BEFORE_INITIAL.search(tail.removesuffix(word)) is None
 
 
 def _gaps_between_lines(text: str, gaps: list[Gap], regions: list[Region]) -> list[Gap]:
@@ -297,19 +276,14 @@ def _continues_line(prev: _Line, nxt: _Line) -> bool:
         return True
     if _CONTINUING_SIGN.match(nxt.text):
         return True
-    if _has_formula_head(nxt.text) or not nxt.text[0].isalpha():
-        return _runs_on(prev)
-    if nxt.text[0].islower():
+    before_formula = _has_formula_head(nxt.text) or not nxt.text[0].isalpha()
+    if not before_formula and nxt.text[0].islower():
         return True
-    return prev.text.endswith(",") and not _has_formula_head(prev.text)
-
-
-def _runs_on(line: _Line) -> bool:
-    """Whether ``line`` is prose and breaks off after a comma or a word ("so that we get")."""
-    if _has_formula_head(line.text):
+    if _has_formula_head(prev.text):
         return False
-    word = _LAST_LETTERS.search(line.text[-30:]).group()
-    return line.text.endswith(",") or (word.islower() and _is_prose_word(word))
+    # Prose breaks off after a comma, and before a formula after a word too ("so that we get").
+    word = _LAST_LETTERS.search(prev.text[-30:]).group()
+    return prev.text.endswith(",") or (before_formula and word.islower() and _is_prose_word(word))
 
 
 def _has_formula_head(line: str) -> bool:
@@ -330,17 +304,11 @@ def _is_prose_word(letters: str) -> bool:
 
 
 def _is_heading(line: str) -> bool:
-    if _HEADING.match(line):
-        return True
     if not _BOLD_LINE.match(line):
-        return False
-    if _BOLD_LABEL.match(line):
-        return True
+        return _HEADING.match(line) is not None
     content = line.strip("*_: ")
-    return not content.endswith((".", "!", "?")) and not _RELATION.search(content)
-
-
-# --- From boundaries to steps ---------------------------------------------------------------------
+    is_sentence = content.endswith((".", "!", "?")) or _RELATION.search(content)
+    return not is_sentence or _BOLD_LABEL.match(line) is not None
 
 
 def cut_at(text: str, starts: Iterable[int]) -> list[Span]:
@@ -360,28 +328,19 @@ def _cut_body(text: str, starts: Iterable[int]) -> list[Span]:
     return cut_at(text, [start for start in starts if start > body])
 
 
-def _is_lead(piece: str) -> bool:
-    """Whether ``piece`` only announces what follows: "1.", "**Step 3.**", ``<think>``, "Then:"."""
-    if len(piece) > 60 or _RULE.fullmatch(piece) or _END_OF_PROOF.fullmatch(piece):
-        return False
-    return bool(_MARKER.fullmatch(piece) or _CONNECTIVE.fullmatch(piece))
-
-
-def _is_trail(piece: str) -> bool:
-    """Whether ``piece`` says nothing of its own: ``---``, ``</think>``, an end-of-proof sign."""
-    if _END_OF_PROOF.fullmatch(piece):
-        return True
-    return not any(char.isalnum() for char in _CLOSING_TAG.sub("", piece))
-
-
 def _attach_fragments(text: str, spans: list[Span]) -> list[Span]:
     """Join what only announces to the step after it, and what says nothing to the one before."""
     steps: list[Span] = []
     pending = -1
     for start, end in spans:
         piece = text[start:end].strip()
-        lead = _is_lead(piece)
-        trail = not lead and _is_trail(piece)
+        proved = _END_OF_PROOF.fullmatch(piece)
+        # "1.", "**Step 3.**", ``<think>``, "Then:"; no marker is longer.
+        announces = len(piece) <= 60 and (_MARKER.fullmatch(piece) or _CONNECTIVE.fullmatch(piece))
+        lead = announces and not proved and not _RULE.fullmatch(piece)
+        # ``---``, ``</think>``, an end-of-proof sign.
+        silent = proved or not any(char.isalnum() for char in _CLOSING_TAG.sub("", piece))
+        trail = silent and not lead
         if trail and steps and pending < 0:
             steps[-1] = (steps[-1][0], end)
             continue
