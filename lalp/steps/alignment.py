@@ -7,6 +7,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import Any
@@ -42,39 +43,36 @@ _MAX_PAIRS = 1_000_000
 
 
 def split_by_answer(text: str, answer: str, cut_off: bool = False) -> tuple[list[Span], str | None]:
-    """Steps of ``text`` as a model's answer gives them; sentences, and why, where it is no use.
+    """Steps of ``text`` as a model's answer, JSON or nearly so, gives them.
 
-    Args:
-        text: The original response.
-        answer: What the model wrote, JSON or nearly so.
-        cut_off: Whether the server stopped it at its length limit.
+    Where the answer is no use, they are sentences. ``cut_off`` says that the server stopped it at
+    its length limit.
 
     Returns:
         Spans that partition ``text``, whatever the answer, and the reason if they are sentences.
     """
     words = _words(text)
-    best, coverage = None, 0.0
+    shares = []
     for pieces in _readings(answer):
         found = _align(words, pieces)
-        share = sum(place >= 0 for place, _ in found) / max(1, len(words))
-        if best is None or share > coverage:
-            best, coverage = found, share
-        if coverage >= MIN_COVERAGE:
-            return cut_at(text, _boundaries(text, words, best)), None
+        shares.append(sum(place >= 0 for place, _ in found) / max(1, len(words)))
+        if shares[-1] >= MIN_COVERAGE:
+            return cut_at(text, _boundaries(text, words, found)), None
+    coverage = max(shares, default=0.0)
     if cut_off:
         why = f"the answer was cut off at the length limit ({coverage:.0%} of the words)"
-    elif best is None:
+    elif not shares:
         why = "the answer holds no steps" if answer.strip() else "the answer is empty"
     else:
         why = f"too little of the text is found in the answer ({coverage:.0%} of the words)"
     return split_sentences(text), why
 
 
-# --- reading an answer ----------------------------------------------------------------------------
-
-
 class _Pairs(list):
     """A JSON object as (name, value) pairs: in a dict, a group named twice would lose its half."""
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, strict=False)
 
 
 def _readings(answer: str) -> Iterator[list[str]]:
@@ -83,21 +81,17 @@ def _readings(answer: str) -> Iterator[list[str]]:
     for part in [*_FENCE.findall(body), body]:
         repaired = _LATEX_BACKSLASH.sub(lambda match: match[0] if match[1] else r"\\", part)
         openings = [match.start() for match in _OPENING.finditer(repaired)]
-        values = [value for value in (_strict(repaired, i) for i in openings[:50]) if value]
-        if values:
-            yield _pieces(max(values, key=lambda value: value[1])[0])
+        longest, value = 0, None
+        # Prose around the answer may hold a small list too. Fifty tries keep hostile texts cheap.
+        for place in openings[:50]:
+            with suppress(ValueError, RecursionError):
+                whole, end = _DECODER.raw_decode(repaired, place)
+                if end - place > longest:
+                    longest, value = end - place, whole
+        if longest:
+            yield _pieces(value)
         if openings:
             yield _pieces(_lenient(repaired[openings[0] :]))
-
-
-def _strict(text: str, place: int) -> tuple[Any, int] | None:
-    """The JSON value that begins there, and its length, if it is whole."""
-    decoder = json.JSONDecoder(object_pairs_hook=_Pairs, strict=False)
-    try:
-        value, end = decoder.raw_decode(text, place)
-    except (ValueError, RecursionError):
-        return None
-    return value, end - place
 
 
 def _lenient(text: str) -> Any:
@@ -130,20 +124,18 @@ def _pieces(value: Any) -> list[str]:
 
 def _wrapped(value: Any) -> Any:
     """The one list or object that ``value`` wraps, unless that is itself a numbered step."""
-    inner = [(name, entry) for name, entry in _entries(value) if isinstance(entry, list | dict)]
+    inner = [(name, entry) for name, entry in _entries(value) if isinstance(entry, list)]
     if len(inner) != 1:
         return None
     name, entry = inner[0]
-    if isinstance(value, list) and not isinstance(value, _Pairs):
-        return entry if len(value) == 1 and isinstance(entry, _Pairs | dict) else None
-    return None if name[-1:].isdigit() else entry
+    if isinstance(value, _Pairs):
+        return None if name[-1:].isdigit() else entry
+    return entry if len(value) == 1 and isinstance(entry, _Pairs) else None
 
 
 def _entries(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, _Pairs):
         return value
-    if isinstance(value, dict):
-        return list(value.items())
     return [("", entry) for entry in value] if isinstance(value, list) else [("", value)]
 
 
@@ -154,11 +146,9 @@ def _strings(value: Any) -> Iterator[str]:
         value = waiting.pop()
         if isinstance(value, str):
             yield value
-        elif isinstance(value, list | dict):
+        elif isinstance(value, list):
             waiting += [entry for _, entry in reversed(_entries(value))]
 
-
-# --- from words to boundaries -------------------------------------------------------------------
 
 # A word in lower case, with its place in the text.
 _Word = tuple[str, int, int]
@@ -255,13 +245,10 @@ def _locate(
 ) -> int:
     """Where in ``text`` a step begins.
 
-    Args:
-        text: The response.
-        words: Its words, from the last one that surely belongs to the step before.
-        first: The word that the step seems to begin with.
-        found: The first one that surely belongs to the step.
-        sentences: Where sentences begin. They know what belongs to formulas and headings, so one
-            that begins here or a few words off is preferred; then a line, then any white space.
+    Of its ``words``, number 0 is the last one that surely belongs to the step before, number
+    ``found`` the first one that surely belongs to the step, and it seems to begin with ``first``.
+    Sentences know what belongs to formulas and headings, so one that begins here or a few words off
+    is preferred; then a line, then any white space.
     """
     wanted = words[first][1]
     low, high = bisect_left(sentences, words[0][2]), bisect_right(sentences, words[found][1])

@@ -17,10 +17,12 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
 from tqdm import tqdm
 
 from lalp.errors import InputError
@@ -37,25 +39,12 @@ if TYPE_CHECKING:
 API_KEY_VARIABLE = "LALP_LLM_API_KEY"
 
 # After Sec. B.1. ``{problem}`` and ``{solution}`` are filled in.
-INSTRUCTION = r"""Below are a problem and a solution to it. Divide the solution into its logical \
-steps: groups of neighbouring sentences that together make one move of the argument.
-
-Rules:
-- Copy the solution's own words. Do not correct, shorten, translate or explain anything.
-- Leave nothing out: put together, the steps are the whole solution, in its order.
-- Answer with JSON alone, of this form: {"steps": ["first step", "second step", ...]}
-- Inside JSON strings, write a backslash as \\ and a double quote as \".
-
-Problem:
-{problem}
-
-Solution:
-{solution}
-""".replace("\\\n", "")
+INSTRUCTION: str = yaml.safe_load(
+    resources.files(__package__).joinpath("instruction.yaml").read_text(encoding="utf-8")
+)["instruction"]
 
 # Transport errors of a server that was reached: another request may succeed.
 _BROKEN_OFF = {"ReadError", "WriteError", "RemoteProtocolError"}
-_PLACEHOLDER = re.compile(r"\{(problem|solution)\}")
 
 
 @dataclass(frozen=True)
@@ -162,14 +151,11 @@ def load_instruction(path: str | Path) -> str:
     return text
 
 
-# --- asking -------------------------------------------------------------------------------------
-
-
 def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
-    # In one pass, because a problem may itself hold "{solution}".
     problem = "\n\n".join(m.content for m in prompt.messages if m.role == "user")
     values = {"problem": problem, "solution": response.text}
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], instruction)
+    # In one pass, because a problem may itself hold "{solution}".
+    return re.sub(r"\{(problem|solution)\}", lambda match: values[match[1]], instruction)
 
 
 def _ask_missing(
