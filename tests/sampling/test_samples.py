@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import copytree
 from types import ModuleType, SimpleNamespace
-from typing import TypedDict
-from unittest.mock import patch
+from typing import ClassVar, TypedDict
+from unittest.mock import Mock, patch
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import build_student
@@ -170,55 +171,44 @@ def test_greedy_is_what_the_model_generates_itself(family, room, tokenizer, monk
 def test_texts_are_the_decoded_tokens_in_the_prompts_order(batch_size, run, llama):
     found = run(sampling=Sampling(max_tokens=40), batch_size=batch_size)
     assert [completion.prompt_id for completion in found] == ["p0", "p1", "p2", "p3"]
+    stops = stops_of(llama)
     for prompt, completion in zip(PROMPTS, found, strict=True):
-        ids = greedy_ids(llama, prompt_ids(llama, prompt), 40, stops_of(llama))
-        ended = ids[-1] in stops_of(llama)
-        assert completion.num_tokens == len(ids)
-        assert completion.truncated == (not ended)
+        ids = greedy_ids(llama, prompt_ids(llama, prompt), 40, stops)
+        ended = ids[-1] in stops
+        assert (completion.num_tokens, completion.truncated) == (len(ids), not ended)
         assert completion.text == llama.tokenizer.decode(ids[:-1] if ended else ids)
 
 
-def watched(student: Student) -> tuple[Student, list[tuple[int, int]]]:
-    """The student, and the rows and positions of what it is fed."""
+def test_ended_rows_leave_the_batch_and_equal_prompts_are_read_once(llama):
     fed = []
 
     def body(**inputs):
         fed.append(tuple(inputs["input_ids"].shape))
-        return student.body(**inputs)
+        return llama.body(**inputs)
 
-    return replace(student, body=body), fed
-
-
-def test_ended_rows_leave_the_batch(llama):
+    student = replace(llama, body=body)
     ids = [tuple(prompt_ids(llama, prompt)) for prompt in PROMPTS]
-    student, sizes = watched(llama)
     limits = [1, 6, 3, 6]
     requests = [Request(row, Sampling(), n, 0) for row, n in zip(ids, limits, strict=True)]
     requests.append(Request(ids[0], Sampling(), 0, 0))
     outputs = decode(student, requests, frozenset())
     assert [len(output.token_ids) for output in outputs] == [1, 6, 3, 6, 0]
     # The prompts at once, and then one token of each row that goes on.
-    assert sizes == [(4, max(map(len, ids))), (3, 1), (3, 1), (2, 1), (2, 1), (2, 1)]
-
-
-def test_samples_of_one_prompt_read_it_once(llama):
-    student, fed = watched(llama)
-    request = Request(tuple(prompt_ids(llama, PROMPTS[0])), WARM, 2, 0)
-    decode(student, [replace(request, seed=i) for i in range(5)], frozenset())
+    assert fed == [(4, max(map(len, ids))), (3, 1), (3, 1), (2, 1), (2, 1), (2, 1)]
+    fed.clear()
+    decode(student, [Request(ids[0], WARM, 2, seed) for seed in range(5)], frozenset())
     assert [rows for rows, _ in fed] == [1, 5]
 
 
-def test_a_model_whose_state_is_no_cache_is_refused(llama, monkeypatch):
-    monkeypatch.setattr(type(llama.model), "_supports_default_dynamic_cache", lambda self: False)
-    with pytest.raises(InputError, match="vllm backend"):
-        decode(llama, [Request((5,), Sampling(), 2, 0)], frozenset())
-
-
-def test_predictions_that_are_no_numbers_are_refused(llama):
+def test_models_that_cannot_be_decoded_are_refused(llama, monkeypatch):
+    requests = [Request((5,), Sampling(), 2, 0)]
     for value in (math.nan, math.inf):
         broken = replace(llama, head=lambda x, value=value: torch.full((len(x), 400), value))
         with pytest.raises(InputError, match="not numbers"):
-            decode(broken, [Request((5,), Sampling(), 2, 0)], frozenset())
+            decode(broken, requests, frozenset())
+    monkeypatch.setattr(type(llama.model), "_supports_default_dynamic_cache", lambda self: False)
+    with pytest.raises(InputError, match="vllm backend"):
+        decode(llama, requests, frozenset())
 
 
 def test_when_memory_runs_out_the_batch_is_halved(llama, monkeypatch):
@@ -236,11 +226,13 @@ def test_when_memory_runs_out_the_batch_is_halved(llama, monkeypatch):
     monkeypatch.setattr(decoding, "_decode_batch", limited)
     assert decode(llama, requests, frozenset()) == expected
     assert sizes == [5, 3, 2, 1, 2]
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(llama, monkeypatch):
+    monkeypatch.setattr(decoding, "_Reader", Mock(side_effect=RuntimeError("other")))
     with pytest.raises(RuntimeError, match="other"):
-        monkeypatch.setattr(
-            decoding, "_decode_batch", lambda *a: (_ for _ in ()).throw(RuntimeError("other"))
-        )
-        decode(llama, requests, frozenset())
+        decode(llama, [Request((5,), Sampling(), 5, 0)] * 2, frozenset())
+    assert decoding._Reader.call_count == 1
 
 
 def test_the_default_batch_fits_the_memory(llama, monkeypatch):
@@ -337,13 +329,12 @@ def test_sampled_pairs_of_tokens_follow_the_models_distribution(family, tokenize
             expected[first, second] = p * q
     assert set(drawn) <= set(expected)
     assert len(expected) > 4
-    common = [pair for pair, p in expected.items() if count * p >= 5]
-    rest = count - sum(drawn[pair] for pair in common)
-    observed = [drawn[pair] for pair in common]
-    hoped = [count * expected[pair] for pair in common]
-    if count - sum(hoped) > 1e-6:
-        observed, hoped = [*observed, rest], [*hoped, count - sum(hoped)]
-    assert chisquare(observed, np.array(hoped) * count / sum(hoped)).pvalue > 1e-3
+    # Rare pairs count together.
+    classes = {pair: pair if count * p >= 5 else "rare" for pair, p in expected.items()}
+    table = pd.DataFrame({"hoped": pd.Series(expected) * count, "drawn": pd.Series(drawn)})
+    table = table.fillna(0).groupby(pd.Series(classes).map(str)).sum()
+    hoped = table["hoped"] * count / table["hoped"].sum()
+    assert chisquare(table["drawn"], hoped).pvalue > 1e-3
 
 
 @torch.inference_mode()
@@ -351,15 +342,6 @@ def next_tokens(student: Student, ids: list[int], sampling: Sampling) -> list[tu
     logits = student.model(input_ids=torch.tensor([ids])).logits[0, -1:].float()
     probs = warped(logits, sampling)[0].double()
     return [(token, float(p)) for token, p in enumerate(probs) if p > 0]
-
-
-def test_fewer_samples_are_the_first_of_more(run, tmp_path):
-    four = run(sampling=replace(WARM, num_samples=4))
-    assert [c.sample for c in four] == [0, 1, 2, 3] * 4
-    assert len({c.text for c in four if c.prompt_id == "p1"}) > 1
-    for n in (1, 2, 3):
-        few = run(sampling=replace(WARM, num_samples=n), store=tmp_path / str(n))
-        assert few == [c for c in four if c.sample < n]
 
 
 def test_other_prompts_order_and_batches_change_nothing(run, tmp_path):
@@ -385,6 +367,7 @@ def test_seed_prompt_id_and_sample_each_change_what_is_drawn(run):
 
 def test_several_settings_are_drawn_together_and_are_the_same(run, tmp_path, drawn):
     greedy = Sampling(max_tokens=9)
+    assert run([], [greedy, WARM]) == [[], []]
     both = run(sampling=[greedy, WARM])
     assert len(drawn) == 1
     assert len(drawn[0]) == 4 * (1 + 3)
@@ -421,13 +404,10 @@ def test_the_limit_is_lowered_to_the_models_positions_and_this_is_said_once(toke
     assert "for 3 prompts, to 0 at the least ('long')" in message
 
 
-def test_a_system_prompt_goes_in_front(run, drawn, llama):
+def test_a_system_prompt_goes_in_front_but_not_of_another(run, drawn, llama):
     run(PROMPTS[:1], Sampling(max_tokens=2), system_prompt="Be brief.")
     text = llama.tokenizer.decode(drawn[0][0].prompt_ids)
     assert text == ("<|system|>\nBe brief.<|end|>\n<|user|>\nAdd 3 and 4.<|end|>\n<|assistant|>\n")
-
-
-def test_a_prompts_own_system_message_is_kept(run):
     own = Prompt("own", (Message("system", "Be long."), Message("user", "Why?")))
     with pytest.raises(InputError, match="'own' has a system message of its own"):
         run([own], system_prompt="Be brief.")
@@ -488,11 +468,6 @@ def test_bad_calls_are_refused(change, said, run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_prompts_give_no_completions(run):
-    assert run([]) == []
-    assert run([], [Sampling(), WARM]) == [[], []]
-
-
 def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.jsonl"))
 
@@ -517,16 +492,20 @@ def test_a_second_call_loads_no_weights(run, student_folder, tmp_path, monkeypat
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
 
 
-def test_more_samples_reuse_those_that_are_there(run, drawn, tmp_path):
+def test_more_samples_join_those_that_are_there(run, drawn, tmp_path):
     two = run(sampling=replace(WARM, num_samples=2))
     drawn.clear()
     five = run(sampling=replace(WARM, num_samples=5))
     assert [len(batch) for batch in drawn] == [4 * 3]
+    assert [c.sample for c in five] == [0, 1, 2, 3, 4] * 4
+    assert len({c.text for c in five if c.prompt_id == "p1"}) > 1
     assert [c for c in five if c.sample < 2] == two
     assert five == run(sampling=replace(WARM, num_samples=5), store=tmp_path / "anew")
 
 
-def test_samples_are_drawn_again_if_anything_that_decides_them_changes(run, drawn, llama):
+def test_samples_are_drawn_again_if_anything_that_decides_them_changes(
+    run, drawn, llama, monkeypatch
+):
     first = run()
     tokenizer = copy.deepcopy(llama.tokenizer)
     tokenizer.add_tokens(["sum is"])
@@ -552,12 +531,7 @@ def test_samples_are_drawn_again_if_anything_that_decides_them_changes(run, draw
     # Neither the reference nor the batch decides a sample.
     assert run([replace(p, answer="8") for p in PROMPTS], batch_size=2) == first
     assert drawn == []
-
-
-def test_other_code_draws_again(run, drawn, monkeypatch):
-    run()
     monkeypatch.setattr(samples, "_CODE", "other code")
-    drawn.clear()
     run()
     assert sum(map(len, drawn)) == 12
 
@@ -622,27 +596,17 @@ def start(folder: Path, store: Path) -> subprocess.Popen:
     command += ["--model", str(folder / "model"), "--out", str(store.with_suffix(".jsonl"))]
     command += ["--num-samples", "3", "--temperature", "1", "--top-p", "0.95", "--quiet"]
     command += ["--max-tokens", "60", "--batch-size", "5", "--store", str(store)]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)
 
 
 @pytest.mark.slow
 def test_killed_at_random_it_ends_with_the_same_pool_bit_for_bit(tokenizer, tmp_path):
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=400,
-        hidden_size=256,
-        intermediate_size=1024,
-        num_hidden_layers=8,
-        num_attention_heads=4,
-        initializer_range=0.1,
-    )
+    # Large enough that a batch takes a while.
+    sizes = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 8}
+    config = LlamaConfig(vocab_size=400, num_attention_heads=4, initializer_range=0.1, **sizes)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     lines = [{"prompt_id": f"p{i}", "prompt": f"Add {i} to 7." * (1 + i % 3)} for i in range(20)]
@@ -682,15 +646,14 @@ class TokensPrompt(TypedDict):
 class SamplingParams(SimpleNamespace):
     """Takes what vLLM 0.33's takes of plain values, with its defaults and checks."""
 
-    names = (
+    names: ClassVar = {
         *("n", "presence_penalty", "frequency_penalty", "repetition_penalty", "temperature"),
         *("top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids", "ignore_eos", "max_tokens"),
         *("min_tokens", "logprobs", "prompt_logprobs", "detokenize", "skip_special_tokens"),
-        *("spaces_between_special_tokens", "include_stop_str_in_output"),
-    )
+    }
 
     def __init__(self, **given: object) -> None:
-        assert given.keys() <= {*self.names}
+        assert given.keys() <= self.names
         defaults = {"n": 1, "repetition_penalty": 1.0, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
         super().__init__(**defaults | {"max_tokens": 16, "seed": None} | given)
         assert self.n == 1 or self.temperature > 0
@@ -708,9 +671,10 @@ class FakeLLM:
     model: str
     options: dict = field(default_factory=dict)
     calls: list = field(default_factory=list)
+    fails_at: ClassVar[int | None] = None
 
     def generate(self, prompts, sampling_params=None, *, use_tqdm=True, lora_request=None):
-        if len(self.calls) == self.options.get("fails at"):
+        if len(self.calls) == self.fails_at:
             raise KeyboardInterrupt
         assert len(prompts) == len(sampling_params)
         self.calls.append(list(zip(prompts, sampling_params, strict=True)))
@@ -794,26 +758,15 @@ def test_vllm_gets_token_ids_settings_and_a_seed_for_each_sample(run, vllm, stud
         tokens = [10 + (seed + i) % 300 for i in range(4)]
         assert completion.text == llama.tokenizer.decode(tokens)
         assert (completion.num_tokens, completion.truncated) == (5, False)
-
-
-def test_vllm_samples_that_hit_the_limit_are_truncated(run, vllm, student_folder):
     found = run(sampling=Sampling(max_tokens=3), student=student_folder, backend="vllm")
     assert [(c.num_tokens, c.truncated) for c in found] == [(3, True)] * 4
 
 
 def test_vllm_chunks_that_are_finished_are_kept(run, vllm, student_folder, monkeypatch):
     options = {"student": student_folder, "backend": "vllm", "batch_size": 5}
-    real = sys.modules["vllm"].LLM
-
-    def fails_later(*args, **kwargs):
-        llm = real(*args, **kwargs)
-        llm.options["fails at"] = 2
-        return llm
-
-    monkeypatch.setattr(sys.modules["vllm"], "LLM", fails_later)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(FakeLLM, "fails_at", 2)
         run(**options)
-    monkeypatch.setattr(sys.modules["vllm"], "LLM", real)
     found = run(**options)
     assert [len(call) for llm in vllm for call in llm.calls] == [5, 5, 2]
     assert len(found) == 12
@@ -827,12 +780,9 @@ def test_vllm_refusals(run, vllm, llama, student_folder):
     with pytest.raises(InputError, match="backend vllm loads llama itself"):
         run(backend="vllm", student=llama)
     for temperature in (0.001, 2.5):
+        sampling = Sampling(temperature=temperature, max_tokens=9)
         with pytest.raises(InputError, match=r"vLLM takes 0, or 0\.01 to 2"):
-            run(
-                sampling=Sampling(temperature=temperature, max_tokens=9),
-                student=student_folder,
-                backend="vllm",
-            )
+            run(sampling=sampling, student=student_folder, backend="vllm")
 
 
 @pytest.mark.parametrize("reason", ["abort", "error", "repetition", None])
