@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
+from importlib.resources import files
 from typing import Any
 
 import yaml
@@ -68,12 +68,8 @@ class Sampling:
 
 
 # The paper's settings by name (Tables 5 and 7, C.9).
-PRESETS = {
-    name: Sampling(**values)
-    for name, values in yaml.safe_load(
-        resources.files(__package__).joinpath("presets.yaml").read_text(encoding="utf-8")
-    ).items()
-}
+_TABLE = yaml.safe_load(files(__package__).joinpath("presets.yaml").read_text("utf-8"))
+PRESETS = {name: Sampling(**values) for name, values in _TABLE.items()}
 
 
 def choose_sampling(preset: str | None, seed: int, changes: Mapping[str, Any]) -> Sampling:

@@ -10,7 +10,7 @@ from lalp.errors import InputError
 from lalp.sampling.decoding import Output, Request
 
 if TYPE_CHECKING:
-    from vllm import LLM, SamplingParams
+    from vllm import LLM
 
 
 # Samples handed to vLLM at once: what has been finished before is kept when the run is killed.
@@ -70,14 +70,31 @@ def decode_with_vllm(
         InputError: If vLLM does not take the temperature.
         RuntimeError: If vLLM gave a request up.
     """
-    from vllm import TokensPrompt
+    from vllm import SamplingParams, TokensPrompt
 
     wanted = [request for request in requests if request.limit > 0]
-    results = llm.generate(
-        [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in wanted],
-        [_params(request, stop_ids) for request in wanted],
-        use_tqdm=progress,
-    )
+    params = []
+    for request in wanted:
+        sampling = request.sampling
+        lowest, highest = _TEMPERATURES
+        if not sampling.greedy and not lowest <= sampling.temperature <= highest:
+            raise InputError(
+                f"temperature is {sampling.temperature}: vLLM takes 0, or {lowest} to {highest:g}"
+            )
+        params.append(
+            SamplingParams(
+                n=1,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=request.limit,
+                seed=request.seed,
+                stop_token_ids=sorted(stop_ids),
+                detokenize=False,  # both backends turn tokens into text in the same way
+            )
+        )
+    prompts = [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in wanted]
+    results = llm.generate(prompts, params, use_tqdm=progress)
     drawn = []
     for result in results:
         (sample,) = result.outputs
@@ -88,25 +105,3 @@ def decode_with_vllm(
     on_tokens(sum(len(output.token_ids) for output in drawn))
     waiting = iter(drawn)
     return [next(waiting) if request.limit > 0 else Output((), False) for request in requests]
-
-
-def _params(request: Request, stop_ids: frozenset[int]) -> SamplingParams:
-    from vllm import SamplingParams
-
-    sampling = request.sampling
-    lowest, highest = _TEMPERATURES
-    if not sampling.greedy and not lowest <= sampling.temperature <= highest:
-        raise InputError(
-            f"temperature is {sampling.temperature}: vLLM takes 0, or {lowest} to {highest:g}"
-        )
-    return SamplingParams(
-        n=1,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        max_tokens=request.limit,
-        seed=request.seed,
-        stop_token_ids=sorted(stop_ids),
-        # Both backends turn tokens into text in the same way.
-        detokenize=False,
-    )

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from importlib import resources
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,10 +38,8 @@ if TYPE_CHECKING:
 # The only place that a key is read from; local servers need none.
 API_KEY_VARIABLE = "LALP_LLM_API_KEY"
 
-# After Sec. B.1. ``{problem}`` and ``{solution}`` are filled in.
-INSTRUCTION: str = yaml.safe_load(
-    resources.files(__package__).joinpath("instruction.yaml").read_text(encoding="utf-8")
-)["instruction"]
+_TEXTS = yaml.safe_load(files(__package__).joinpath("instruction.yaml").read_text("utf-8"))
+INSTRUCTION: str = _TEXTS["instruction"]
 
 # Transport errors of a server that was reached: another request may succeed.
 _BROKEN_OFF = {"ReadError", "WriteError", "RemoteProtocolError"}

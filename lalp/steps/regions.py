@@ -12,12 +12,8 @@ from importlib.resources import files
 import yaml
 
 # Words that decide where sentences end, by the kind of word.
-WORDS: dict[str, frozenset[str]] = {
-    name: frozenset(words.split())
-    for name, words in yaml.safe_load(
-        (files(__package__) / "words.yaml").read_text(encoding="utf-8")
-    ).items()
-}
+_LISTS = yaml.safe_load(files(__package__).joinpath("words.yaml").read_text("utf-8"))
+WORDS: dict[str, frozenset[str]] = {k: frozenset(words.split()) for k, words in _LISTS.items()}
 
 LINE_BREAK = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _GAP = re.compile(rf"(?:{LINE_BREAK.pattern})\s*")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import re
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,6 +24,7 @@ from lalp.cli import app
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
+from lalp.pools.writing import save_pool
 from lalp.steps import alignment, llm
 from lalp.steps.alignment import split_by_answer
 from lalp.steps.llm import INSTRUCTION, load_instruction, split_with_llm
@@ -168,18 +167,15 @@ SENTENCES = [
 
 @settings(max_examples=200, deadline=None)
 @given(
-    groups=st.lists(st.booleans(), min_size=len(SENTENCES), max_size=len(SENTENCES)),
+    firsts=st.sets(st.integers(1, len(SENTENCES) - 1)),
     escaped=st.booleans(),
     gaps=st.lists(st.sampled_from([" ", "\n", "\n\n"]), min_size=len(SENTENCES)),
     skipped=st.sampled_from([None, *range(len(SENTENCES))]),
 )
-def test_the_groups_that_an_answer_was_made_from_are_found_again(groups, escaped, gaps, skipped):
+def test_the_groups_that_an_answer_was_made_from_are_found_again(firsts, escaped, gaps, skipped):
     text = "".join(s + gap for s, gap in zip(SENTENCES, gaps, strict=False))
-    firsts = [0, *(k for k in range(1, len(SENTENCES)) if groups[k])]
-    told = [
-        " ".join(s for k, s in enumerate(SENTENCES) if a <= k < b and k != skipped)
-        for a, b in zip(firsts, [*firsts[1:], len(SENTENCES)], strict=True)
-    ]
+    groups = list(pairwise([0, *sorted(firsts), len(SENTENCES)]))
+    told = [" ".join(SENTENCES[k] for k in range(a, b) if k != skipped) for a, b in groups]
     answer = json.dumps({"steps": told}, ensure_ascii=False)
     if not escaped:
         answer = answer.replace("\\\\", "\\")
@@ -187,14 +183,9 @@ def test_the_groups_that_an_answer_was_made_from_are_found_again(groups, escaped
     assert why is None
     assert is_partition(text, spans)
     # A step whose first sentence is left out begins with its next, or not at all.
-    starts = [
-        next((k for k in range(a, b) if k != skipped), None)
-        for a, b in zip(firsts, [*firsts[1:], len(SENTENCES)], strict=True)
-    ]
-    places = [text.index(SENTENCES[k]) for k in starts[1:] if k is not None]
-    if starts[0] is None:
-        places = places[1:]
-    assert [start for start, _ in spans[1:]] == places
+    starts = [next((k for k in range(a, b) if k != skipped), None) for a, b in groups]
+    places = [text.index(SENTENCES[k]) for k in starts if k is not None]
+    assert [start for start, _ in spans[1:]] == places[1:]
 
 
 # The same few words in any order, which match each other in many ways.
@@ -429,6 +420,15 @@ def test_a_wrong_key_or_model_stops_the_run_at_once(ask, server, case):
     assert server.asked.count(case) == 1
 
 
+def test_a_run_that_stops_keeps_each_answer_as_soon_as_it_is_there(ask, server):
+    with pytest.raises(InputError, match="refuses"):
+        ask("valid", "reworded", "http_401", concurrency=1)
+    assert server.asked == ["valid", "reworded", "http_401"]
+    server.asked.clear()
+    ask("valid", "reworded")
+    assert server.asked == []
+
+
 def test_no_server_stops_the_run(ask, server):
     server.url = "http://127.0.0.1:9/v1"
     with pytest.raises(InputError, match=r"cannot be reached .*start the server") as caught:
@@ -481,19 +481,12 @@ def test_requests_run_side_by_side_but_no_more_than_asked_for(ask, server, monke
     assert len(server.asked) == 8
 
 
-def write_pool(path: Path, cases: list[str]) -> Path:
-    with path.open("w", encoding="utf-8") as file:
-        for case in cases:
-            record = {"prompt_id": case, "prompt": f"case {case}", "teacher": "Ada"}
-            file.write(json.dumps(record | {"response": SOLUTION}) + "\n")
-    return path
-
-
 def test_the_command_says_how_often_and_why_sentences_had_to_do(
     server, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    pool = write_pool(tmp_path / "pool.jsonl", ["valid", "summary", "wrong_order", "empty"])
+    pool = tmp_path / "pool.jsonl"
+    save_pool(pool_of("valid", "summary", "wrong_order", "empty"), pool)
     out, instruction = tmp_path / "steps.jsonl", tmp_path / "instruction.txt"
     instruction.write_text("Cut this! {problem} {solution}")
     options = ["--llm-url", server.url, "--llm-model", "tiny", "--llm-instruction", instruction]
@@ -513,33 +506,6 @@ def test_the_command_says_how_often_and_why_sentences_had_to_do(
     assert [len(spans) for spans in steps.values()] == [4, 6, 6, 6]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert ["fallback" in line for line in lines] == [False, True, True, True]
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_stopped(server, tmp_path, monkeypatch):
-    slow = {"status": 200, "answer": "valid.txt", "seconds": 0.15}
-    monkeypatch.setitem(globals(), "script", lambda case: [slow])
-    pool = write_pool(tmp_path / "pool.jsonl", [f"c{i}" for i in range(30)])
-    out = tmp_path / "steps.jsonl"
-    options = ["--splitter", "llm", "--llm-url", server.url, "--llm-model", "tiny"]
-    command = [sys.executable, "-m", "lalp.cli", "segment", str(pool), "--out", str(out), *options]
-    command += ["--llm-concurrency", "2"]
-    environment = os.environ | {"LALP_BUILD": str(tmp_path / "build")}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    kept = tmp_path / "build" / "llm_steps"
-    while len(list(kept.glob("*.json"))) < 10 and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not out.exists()
-    done = len(list(kept.glob("*.json")))
-    assert 10 <= done < 30
-    time.sleep(0.3)
-    server.asked.clear()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert len(server.asked) == 30 - done
-    assert len(out.read_text().splitlines()) == 30
 
 
 def test_the_instruction_asks_for_what_the_paper_asks_for():
