@@ -40,10 +40,9 @@ _Job = tuple[str, str]
 class Grade:
     """What became of one answer.
 
-    Attributes:
-        outcome: ``correct``, ``wrong``, ``no answer`` (nothing unambiguous to compare),
-            ``timeout``, or ``error`` (the reference cannot be read, or the comparison crashed).
-        extracted: The part of the text that was compared, or None.
+    The outcome is ``correct``, ``wrong``, ``no answer`` (nothing unambiguous to compare),
+    ``timeout``, or ``error`` (the reference cannot be read, or the comparison crashed). What was
+    extracted is the part of the text that was compared.
     """
 
     outcome: str
@@ -66,9 +65,6 @@ def grade_answers(
         cache: File with the grades of former calls: read first, and rewritten as a whole if there
             is something new. Grades by another version of this code, Math-Verify or sympy are not
             used.
-
-    Returns:
-        One grade per pair, in the order of ``pairs``.
 
     Example:
         >>> [grade.outcome for grade in grade_answers([("7", "7.0"), ("7", "8")])]

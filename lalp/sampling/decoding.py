@@ -195,7 +195,7 @@ class _Reader:
 
     def read(self, tokens: Int[Tensor, "batch"]) -> None:
         """Read one more token of every row."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
         self._feed(tokens[:, None])
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -29,13 +29,9 @@ def grade_completions(
 ) -> pd.DataFrame:
     """Compare the final answer of every completion with its prompt's reference.
 
-    Args:
-        prompts: Hold the references.
-        completions: From `generate`.
-        num_workers: As in `grade_answers`, like ``cache``.
-        cache: File of grades.
-        compared: Reference and answer as they are compared, given a prompt and what follows the
-            reasoning. If not given, both as they are, or their letters where the reference is one.
+    ``num_workers`` and ``cache`` are as in `grade_answers`. ``compared`` gives reference and answer
+    as they are compared, from a prompt and what follows the reasoning; without it they are compared
+    as they are, or their letters where the reference is one.
 
     Returns:
         One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
@@ -134,17 +130,11 @@ def sample_pool(
     num_workers: int = 2,
     **options: Any,
 ) -> tuple[Pool, dict[str, Any]]:
-    """Sample, verify, and make a pool.
+    """Sample, verify, and make a pool of responses by one teacher, with the prompts as given.
 
-    Args:
-        prompts: What to answer; the pool holds them as they are given.
-        model: As in `generate`.
-        sampling: As in `generate`.
-        teacher: The model's name in the pool.
-        system_prompt: None for the paper's, where a prompt has no system message; empty for none.
-        store: As in `generate`; verdicts are kept there too.
-        num_workers: As in `grade_answers`.
-        **options: Other keywords of `generate`.
+    Arguments are as in `generate` and `grade_answers`; verdicts are kept in ``store`` too. If
+    ``system_prompt`` is None, it is the paper's where a prompt has no system message. If it is
+    empty, there is none.
 
     Returns:
         The pool, and counts and shares as in `sampling_summary`.

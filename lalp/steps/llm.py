@@ -82,7 +82,7 @@ def split_with_llm(
     Requests that fail for a while (429, 5xx, time-outs) are tried again after growing pauses.
 
     Args:
-        pool: From `load_pool`.
+        pool: What to cut.
         url: Base URL of the server, for example ``http://localhost:8000/v1``. A key, if it asks
             for one, is read from the environment variable ``LALP_LLM_API_KEY``.
         model: The model's name on that server.

@@ -120,8 +120,8 @@ class _Line:
 
     start: int
     text: str
-    is_block: bool
-    opens_display: bool
+    follows_blank: bool
+    opens: str | None  # the kind of the region that it begins with
     closes_display: bool
 
 
@@ -215,45 +215,38 @@ def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: 
     return _BEFORE_INITIAL.search(tail.removesuffix(word)) is None
 
 
-def _gaps_between_lines(text: str, gaps: list[Gap], regions: list[Region]) -> list[Gap]:
-    """Line breaks outside of regions, and the ends of displays with text after them on the line."""
-    outer = [gap for gap in gaps if not would_cut(regions, gap.start)]
+def _split_lines(text: str, all_gaps: list[Gap], regions: list[Region]) -> list[_Line]:
+    """Lines of a text; a display also ends one where text goes on behind it."""
+    gaps = [gap for gap in all_gaps if not would_cut(regions, gap.start)]
     displays = {region.start: region.end for region in regions if region.kind == "display"}
     for end in displays.values():
         following = SPACE.match(text, end).end()
         if following == end and not text[end : end + 1].isalpha() and end not in displays:
             continue
         if not LINE_BREAK.search(text, end, following):
-            outer.append(Gap(end, following, blank=False))
-    body = len(text) - len(text.lstrip())
-    inner = [gap for gap in outer if body < gap.end < len(text)]
-    return sorted(inner, key=lambda gap: gap.start)
-
-
-def _lines(text: str, gaps: list[Gap], regions: list[Region]) -> list[_Line]:
-    """What stands between the ``gaps``."""
+            gaps.append(Gap(end, following, blank=False))
     kinds = {region.start: region.kind for region in regions}
-    display_ends = {region.end for region in regions if region.kind == "display"}
-    starts = [len(text) - len(text.lstrip()), *(gap.end for gap in gaps)]
-    ends = [*(gap.start for gap in gaps), len(text)]
+    display_ends = set(displays.values())
+    body = len(text) - len(text.lstrip())
+    gaps = sorted((gap for gap in gaps if body < gap.end < len(text)), key=lambda gap: gap.start)
     lines: list[_Line] = []
-    for start, end in zip(starts, ends, strict=True):
-        line, kind = text[start:end].rstrip(), kinds.get(start)
+    for before, after in pairwise([Gap(0, body, blank=False), *gaps, Gap(len(text), 0, False)]):
+        start, line = before.end, text[before.end : after.start].rstrip()
         closes = not display_ends.isdisjoint((start + len(line), start + len(line.rstrip(",;."))))
-        lines.append(_Line(start, line, kind == "block", kind == "display", closes))
+        lines.append(_Line(start, line, before.blank, kinds.get(start), closes))
     return lines
 
 
-def _line_ends_step(prev: _Line, nxt: _Line, blank: bool, sentence_ended: bool) -> bool:
+def _line_ends_step(prev: _Line, nxt: _Line) -> bool:
     """Whether the break between two lines ends a step."""
-    if prev.is_block or nxt.is_block or sentence_ended:
+    if "block" in (prev.opens, nxt.opens):
         return True
     announced = prev.text.endswith((":", "："))
-    if nxt.opens_display:
+    if nxt.opens == "display":
         return announced or prev.closes_display or _has_formula_head(prev.text)
     if prev.closes_display:
         return not _continues_display(prev, nxt)
-    if blank or announced or _HEADING.match(nxt.text):
+    if nxt.follows_blank or announced or _HEADING.match(nxt.text):
         return True
     return not _continues_line(prev, nxt)
 
@@ -288,6 +281,7 @@ def _continues_line(prev: _Line, nxt: _Line) -> bool:
 
 def _has_formula_head(line: str) -> bool:
     """Whether ``line`` begins with a formula: no prose before its first relation sign."""
+    # A formula's relation comes early; the limit keeps the work linear.
     relation = _RELATION.search(line, 0, 200)
     head = line[: relation.start()] if relation else line[:200]
     if not any(_is_prose_word(letters.group()) for letters in _LETTERS.finditer(head)):
@@ -366,16 +360,14 @@ def split_sentences(text: str) -> list[Span]:
         >>> split_sentences("Add $1. + 2$. Then x = 3.")
         [(0, 14), (14, 25)]
     """
-    all_gaps = find_gaps(text)
-    regions = protected_regions(text, all_gaps)
+    gaps = find_gaps(text)
+    regions = protected_regions(text, gaps)
     starts = _sentence_starts(text, regions)
-    gaps = _gaps_between_lines(text, all_gaps, regions)
-    lines = _lines(text, gaps, regions)
     headings: list[Region] = []
-    for gap, (prev, nxt) in zip(gaps, pairwise(lines), strict=True):
+    for prev, nxt in pairwise(_split_lines(text, gaps, regions)):
         if _is_heading(prev.text):
             headings.append(Region(prev.start, nxt.start + 1, "heading"))
-        elif _line_ends_step(prev, nxt, gap.blank, nxt.start in starts):
+        elif _line_ends_step(prev, nxt):
             starts.add(nxt.start)
     joined = merge_regions(headings)
     starts = {start for start in starts if not would_cut(joined, start)}
@@ -390,9 +382,8 @@ def split_paragraphs(text: str) -> list[Span]:
     """
     gaps = find_gaps(text)
     regions = protected_regions(text, gaps)
-    return _cut_body(
-        text, [gap.end for gap in gaps if gap.blank and not would_cut(regions, gap.start)]
-    )
+    blanks = [gap for gap in gaps if gap.blank and not would_cut(regions, gap.start)]
+    return _cut_body(text, [gap.end for gap in blanks])
 
 
 SPLITTERS: Mapping[str, Callable[[str], list[Span]]] = MappingProxyType(

@@ -117,9 +117,8 @@ def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:
     """Read the steps of a pool's responses from a file that `lalp segment` or `write_steps` wrote.
 
     Raises:
-        InputError: If the file cannot be read, or a line holds no steps, steps of no response of
-            the pool, of one that an earlier line has, or that do not partition its text; or if a
-            response has none. The message names file and line.
+        InputError: If the file cannot be read, or does not hold the steps of each response once,
+            as a partition of its text. The message names file and line.
     """
     texts = {response.response_id: response.text for response in pool.responses}
     steps: dict[str, list[Span]] = {}
