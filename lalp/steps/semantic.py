@@ -96,11 +96,8 @@ def valley_depths(similarities: Float[np.ndarray, "gaps"]) -> Float[np.ndarray, 
 
 def _climb(values: Float[np.ndarray, "gaps"]) -> Float[np.ndarray, "gaps"]:
     """The peak that is reached from each gap by going left as long as it goes up."""
-    peaks = values.copy()
-    for i in range(1, len(values)):
-        if values[i - 1] > values[i]:
-            peaks[i] = peaks[i - 1]
-    return peaks
+    tops = np.diff(values, prepend=-np.inf) >= 0
+    return values[np.maximum.accumulate(np.where(tops, np.arange(len(values)), 0))]
 
 
 def _cut_long(

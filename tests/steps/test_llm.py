@@ -67,7 +67,8 @@ def test_good_answers_give_the_four_steps_of_the_original_text(name):
     spans, why = split_by_answer(SOLUTION, recorded(name))
     assert why is None
     assert is_partition(SOLUTION, spans)
-    assert [piece.startswith(o) for piece, o in zip(pieces(SOLUTION, spans), OPENINGS, strict=True)]
+    assert all(map(str.startswith, pieces(SOLUTION, spans), OPENINGS))
+    assert len(spans) == len(OPENINGS)
     if name == "skipped":  # what an answer leaves out stays with the step before it
         first, *_, last = pieces(SOLUTION, spans)
         assert first.startswith("Let $x$ be the number of red marbles. There are twice")
@@ -192,7 +193,7 @@ def test_the_groups_that_an_answer_was_made_from_are_found_again(firsts, escaped
 few_words = st.lists(st.sampled_from(["so", "x", "is", "4", ".", "\n\n", "we", "get", "$", "not"]))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     text=st.text(st.sampled_from("ab 12.\n\\[]{}$\"'。、x=\u2028\t"), max_size=60)
     | few_words.map(" ".join)
@@ -347,12 +348,10 @@ def ask(server, tmp_path):
 def test_every_recorded_answer_over_http(ask, server):
     result = ask(*GOOD, *BAD, "cut_off")
     assert sorted(server.asked) == sorted([*GOOD, *BAD, "cut_off"])
-    assert set(result.fallbacks) == {f"{case}/r" for case in [*BAD, "cut_off"]}
-    for name, spans in result.steps.items():
-        assert is_partition(SOLUTION, spans)
-        assert (spans == split_sentences(SOLUTION)) == (name in result.fallbacks)
-    assert result.fallbacks["cut_off/r"].startswith("the answer was cut off")
-    assert result.fallbacks["empty/r"] == "the answer is empty"
+    for case in server.asked:
+        spans, why = split_by_answer(SOLUTION, recorded(case), case == "cut_off")
+        assert result.steps[f"{case}/r"] == spans
+        assert result.fallbacks.get(f"{case}/r") == why
 
 
 def test_what_is_sent(ask, server, monkeypatch):
@@ -386,11 +385,10 @@ def test_passing_failures_are_tried_again(ask, server):
         ("http_400", "the server answered with HTTP 400", 1),
         ("no_reply", "the connection broke off", 2),
         ("slow", "no answer within the time limit", 2),
-        ("body_no_json", "the server's answer is no chat completion", 1),
-        ("body_broken_json", "the server's answer is no chat completion", 1),
-        ("body_other_json", "the server's answer is no chat completion", 1),
-        ("body_no_choices", "the server's answer is no chat completion", 1),
-        ("body_list", "the server's answer is no chat completion", 1),
+        *(
+            (f"body_{body}", "the server's answer is no chat completion", 1)
+            for body in ("no_json", "broken_json", "other_json", "no_choices", "list")
+        ),
         ("body_null_content", "the answer is empty", 1),
     ],
 )

@@ -255,23 +255,3 @@ def test_calls_grow_with_the_length_of_the_text(unit):
     short, long = (count_calls(unit * n) for n in (100, 800))
     # 8 times the text; the rest is for binary searches.
     assert long < 8 * 1.6 * short + 200
-
-
-def test_steps_of_a_response_read_naturally():
-    text = (
-        "To count the strings, let $a_n$ be their number (e.g. $a_1 = 3$).\n\n"
-        "### Step 1: The recurrence\n\n"
-        "We have\n\n$$a_n = 2a_{n-1} + a_{n-2}. $$\n\n"
-        "Thus:\n\\[ a_2 = 7 \\]\n\\[ a_3 = 17. \\]\n\n"
-        "1. There are 3! = 6 orders.\n2. Each is used once, so 6 \\cdot 17 = 102.\n\n"
-        "**Final answer.** \\boxed{102}"
-    )
-    assert [" ".join(piece.split()) for piece in pieces(text, split_sentences(text))] == [
-        "To count the strings, let $a_n$ be their number (e.g. $a_1 = 3$).",
-        "### Step 1: The recurrence We have $$a_n = 2a_{n-1} + a_{n-2}. $$",
-        r"Thus: \[ a_2 = 7 \]",
-        r"\[ a_3 = 17. \]",
-        "1. There are 3! = 6 orders.",
-        r"2. Each is used once, so 6 \cdot 17 = 102.",
-        r"**Final answer.** \boxed{102}",
-    ]
