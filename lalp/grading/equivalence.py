@@ -458,18 +458,19 @@ def _differ_somewhere(gold: Any, answer: Any) -> bool:
 
     if not isinstance(gold, Expr) or not isinstance(answer, Expr):
         return False
-    sides = [{symbol: symbol.name.casefold() for symbol in e.free_symbols} for e in (gold, answer)]
-    if set(sides[0].values()) != set(sides[1].values()):
+    names, others = ({s.name.casefold() for s in side.free_symbols} for side in (gold, answer))
+    if names != others:
         return True
-    point = dict(zip(sorted(set(sides[0].values())), (11, 3, 7, 5, 2, 13), strict=False))
+    point = dict(zip(sorted(names), (11, 3, 7, 5, 2, 13), strict=False))
     values = []
-    for expression, symbols in zip((gold, answer), sides, strict=True):
-        at = {symbol: point.get(name, 1) for symbol, name in symbols.items()}
+    for expression in (gold, answer):
+        at = {symbol: point.get(symbol.name.casefold(), 1) for symbol in expression.free_symbols}
         try:
             values.append(_evaluated(expression.subs(at)))
         except (TypeError, ValueError, ArithmeticError, AttributeError):
             return False
     if not all(value.is_number and value.is_finite for value in values):
         return False
+    # Relative to their size, since both are rounded.
     difference, *sizes = (abs(value).evalf(15) for value in (values[0] - values[1], *values))
     return bool(difference > 1e-9 * max(1, *sizes))

@@ -154,11 +154,7 @@ class _Worker:
         return "timeout" if outcome is None else outcome or "error"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start a process and wait until it is ready.
-
-        Raises:
-            RuntimeError: If it does not get ready; the message ends with its own error output.
-        """
+        """Start a process and wait until it is ready; if it fails, say what it said itself."""
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with tempfile.TemporaryFile() as errors:

@@ -55,14 +55,11 @@ _CODE = fingerprint("sampling", "students")
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled response.
+    """One sampled response to a prompt; ``sample`` counts from 0.
 
-    Attributes:
-        prompt_id: Its prompt.
-        sample: Number of the sample, from 0.
-        text: Without the end token. It begins with ``<think>`` where the prompt ends so.
-        num_tokens: New tokens, the end token included.
-        truncated: It stopped at the token limit or the model's last position, without an end token.
+    ``text`` begins with ``<think>`` where the prompt ends so, and leaves out the end token, which
+    ``num_tokens`` includes. A response that is ``truncated`` stopped at the token limit or the
+    model's last position, without an end token.
     """
 
     prompt_id: str

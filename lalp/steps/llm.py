@@ -208,18 +208,15 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str
             f"{client.base_url} cannot be reached ({error.__cause__ or error}): start the server "
             "or mend the URL, then run again; answers so far are kept"
         ) from error
-    except (
-        openai.AuthenticationError,
-        openai.PermissionDeniedError,
-        openai.NotFoundError,
-    ) as error:
+    except openai.APIStatusError as error:
+        # Every other request would fail too if the key, a right or the model is missing.
+        if error.status_code not in (401, 403, 404):
+            return f"the server answered with HTTP {error.status_code}"
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{client.base_url} refuses the request ({reason}): check the URL, the "
             f"model's name {model!r}, and the key in {API_KEY_VARIABLE}"
         ) from error
-    except openai.APIStatusError as error:
-        return f"the server answered with HTTP {error.status_code}"
     except (openai.OpenAIError, ValueError):
         return "the server's answer is no chat completion"
     # The client accepts replies of any form, so every part of one may be missing.

@@ -68,11 +68,8 @@ def split_pool(
 ) -> dict[str, list[Span]]:
     """Cut every response of a pool into steps.
 
-    Args:
-        pool: From `load_pool`.
-        splitter: A name, a number of tokens (``32t``), a steps file, or the steps themselves.
-        tokenizer: The student's; needed for a number of tokens.
-        embedder: For ``semantic``: as in `load_embedder`.
+    The splitter is a name, a number of tokens (``32t``, which needs the student's tokenizer), a
+    steps file, or the steps themselves. The embedder is for ``semantic``, as in `load_embedder`.
 
     Returns:
         Character spans by response id, each list a partition of its response's text.
@@ -176,14 +173,10 @@ def count_reasons(fallbacks: Mapping[str, str]) -> dict[str, int]:
 def _check_steps(pool: Pool, steps: Steps) -> dict[str, list[Span]]:
     """Given steps as plain lists, if they are exactly those of the pool's responses."""
     texts = {response.response_id: response.text for response in pool.responses}
-    for names, problem in (
-        (texts.keys() - steps.keys(), "has no steps"),
-        (steps.keys() - texts.keys(), "has steps but is not in the pool"),
-    ):
-        if names:
-            raise InputError(
-                f"the given steps do not fit the pool: response {min(names, key=str)!r} {problem}"
-            )
+    if unmatched := texts.keys() ^ steps.keys():
+        name = min(unmatched, key=str)
+        problem = "has no steps" if name in texts else "has steps but is not in the pool"
+        raise InputError(f"the given steps do not fit the pool: response {name!r} {problem}")
     checked = {}
     for name, text in texts.items():
         try:
