@@ -32,14 +32,7 @@ def check_vllm() -> None:
 def load_vllm(
     source: str, *, longest: int, tensor_parallel: int = 1, trust_remote_code: bool = False
 ) -> LLM:
-    """Load a model into vLLM, in bfloat16.
-
-    Args:
-        source: Folder or hub id.
-        longest: Tokens of the longest row, prompt and new tokens: room is reserved for no more.
-        tensor_parallel: GPUs that share one copy of the model.
-        trust_remote_code: Run Python code that comes with the model.
-    """
+    """Load a model from a folder or hub id into vLLM, with room for rows of ``longest`` tokens."""
     from vllm import LLM
 
     return LLM(

@@ -25,7 +25,6 @@ from lalp.steps.sentences import SPLITTERS, Span, cut_at, split_steps
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-
 Steps = Mapping[str, Sequence[Span]]
 
 _CHUNKS = re.compile(r"([1-9]\d{0,6})t", re.ASCII)
