@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from difflib import SequenceMatcher
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from lalp.steps.sentences import Span, cut_at, split_sentences
@@ -45,11 +45,8 @@ _MAX_PAIRS = 1_000_000
 def split_by_answer(text: str, answer: str, cut_off: bool = False) -> tuple[list[Span], str | None]:
     """Steps of ``text`` as a model's answer, JSON or nearly so, gives them.
 
-    Where the answer is no use, they are sentences. ``cut_off`` says that the server stopped it at
-    its length limit.
-
-    Returns:
-        Spans that partition ``text``, whatever the answer, and the reason if they are sentences.
+    Where the answer is no use, they are sentences, and the reason is given. ``cut_off`` says that
+    the server stopped the answer at its length limit. The spans partition ``text``.
     """
     words = _words(text)
     shares = []
@@ -117,20 +114,17 @@ def _lenient(text: str) -> Any:
 
 def _pieces(value: Any) -> list[str]:
     """Each step's text: the entries of what lies within wrappers such as ``{"steps": ...}``."""
-    while (inner := _wrapped(value)) is not None:
-        value = inner
-    return [" ".join(_strings(entry)) for _, entry in _entries(value)]
-
-
-def _wrapped(value: Any) -> Any:
-    """The one list or object that ``value`` wraps, unless that is itself a numbered step."""
-    inner = [(name, entry) for name, entry in _entries(value) if isinstance(entry, list)]
-    if len(inner) != 1:
-        return None
-    name, entry = inner[0]
-    if isinstance(value, _Pairs):
-        return None if name[-1:].isdigit() else entry
-    return entry if len(value) == 1 and isinstance(entry, _Pairs) else None
+    entries = _entries(value)
+    while len(inner := [pair for pair in entries if isinstance(pair[1], list)]) == 1:
+        name, entry = inner[0]
+        if isinstance(value, _Pairs):
+            wraps = not name[-1:].isdigit()  # "group1" is itself a step
+        else:
+            wraps = len(entries) == 1 and isinstance(entry, _Pairs)
+        if not wraps:
+            break
+        value, entries = entry, _entries(entry)
+    return [" ".join(_strings(entry)) for _, entry in entries]
 
 
 def _entries(value: Any) -> list[tuple[str, Any]]:
@@ -161,18 +155,13 @@ def _words(text: str) -> list[_Word]:
 def _align(words: Sequence[_Word], pieces: Sequence[str]) -> list[tuple[int, int]]:
     """For each word of the pieces: which word of the text it is (-1 = none), and its piece."""
     told = [(word, i) for i, piece in enumerate(pieces) for word, _, _ in _words(piece)]
+    a, b = [word for word, _, _ in words], [word for word, _ in told]
     places = [-1] * len(told)
-    for start, start_told, size in _blocks([w for w, _, _ in words], [w for w, _ in told]):
-        places[start_told : start_told + size] = range(start, start + size)
-    return [(place, piece) for place, (_, piece) in zip(places, told, strict=True)]
-
-
-def _blocks(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """Matching runs of two word sequences, in order in both: (start in a, start in b, length)."""
     cuts = [(0, 0), *_anchors(a, b), (len(a), len(b))]
     for (i, j), (i_end, j_end) in pairwise(cuts):
-        for start, start_b, size in _small_blocks(a[i:i_end], b[j:j_end]):
-            yield i + start, j + start_b, size
+        for start, start_told, size in _blocks(a[i:i_end], b[j:j_end]):
+            places[j + start_told : j + start_told + size] = range(i + start, i + start + size)
+    return [(place, piece) for place, (_, piece) in zip(places, told, strict=True)]
 
 
 def _anchors(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
@@ -182,10 +171,10 @@ def _anchors(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
     # The longest increasing subsequence: lasts[n] ends the best one of n + 1 pairs, at ends[n].
     lasts: list[int] = []
     ends: list[int] = []
-    before = [-1] * len(pairs)
+    before = []
     for k, (_, j) in enumerate(pairs):
         n = bisect_left(ends, j)
-        before[k] = lasts[n - 1] if n else -1
+        before.append(lasts[n - 1] if n else -1)
         lasts[n : n + 1], ends[n : n + 1] = [k], [j]
     chain, k = [], lasts[-1] if lasts else -1
     while k >= 0:
@@ -201,8 +190,8 @@ def _single_phrases(words: Sequence[str]) -> dict[tuple[str, ...], int]:
     return {phrase: i for i, phrase in enumerate(phrases) if counts[phrase] == 1}
 
 
-def _small_blocks(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """As `_blocks`, for what stands between two anchors."""
+def _blocks(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    """Matching runs of words between two anchors: (start in a, start in b, length)."""
     shorter = min(len(a), len(b))
     head = next((i for i in range(shorter) if a[i] != b[i]), shorter)
     left = shorter - head
@@ -227,16 +216,16 @@ def _boundaries(text: str, words: Sequence[_Word], found: Sequence[tuple[int, in
     """
     sentences = [start for start, _ in split_sentences(text)]
     starts = []
-    before, seen, piece_now, begun = -1, -1, -1, 0
-    for j, (place, piece) in enumerate(found):
-        if piece != piece_now:
-            piece_now, begun = piece, j
-        if place < 0:
-            continue
-        if piece != seen and before >= 0:
-            first = max(before + 1, place - (j - begun))
-            starts.append(_locate(text, words[before:], first - before, place - before, sentences))
-        before, seen = place, piece
+    before = -1  # the last word that was found
+    for _, piece in groupby(found, key=lambda word: word[1]):
+        places = [place for place, _ in piece]
+        known = [place for place in places if place >= 0]
+        if known and before >= 0:
+            first = max(before + 1, known[0] - places.index(known[0]))
+            starts.append(
+                _locate(text, words[before:], first - before, known[0] - before, sentences)
+            )
+        before = known[-1] if known else before
     return starts
 
 
@@ -247,9 +236,9 @@ def _locate(
 
     Of its ``words``, number 0 is the last one that surely belongs to the step before, number
     ``found`` the first one that surely belongs to the step, and it seems to begin with ``first``.
-    Sentences know what belongs to formulas and headings, so one that begins here or a few words off
-    is preferred; then a line, then any white space.
     """
+    # Sentences know what belongs to formulas and headings, so one that begins here or a few words
+    # off is preferred; then a line, then any white space.
     wanted = words[first][1]
     low, high = bisect_left(sentences, words[0][2]), bisect_right(sentences, words[found][1])
     if low < high:

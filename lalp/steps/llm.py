@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from lalp.errors import InputError
 from lalp.files import build_dir, digest, write_text
-from lalp.pools.pool import Pool, Prompt, Response
+from lalp.pools.pool import Pool
 from lalp.steps.alignment import split_by_answer
 from lalp.steps.sentences import Span, split_sentences
 
@@ -47,11 +47,7 @@ _BROKEN_OFF = {"ReadError", "WriteError", "RemoteProtocolError"}
 
 @dataclass(frozen=True)
 class LlmSteps:
-    """Steps of a pool's responses, and why some of them are sentences after all.
-
-    Both are by response id: ``steps`` holds spans in characters that partition the response's text,
-    ``fallbacks`` the reasons.
-    """
+    """By response id: the spans of its steps, and why some of them are sentences after all."""
 
     steps: dict[str, list[Span]]
     fallbacks: dict[str, str]
@@ -59,10 +55,11 @@ class LlmSteps:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the server said: the text, and whether it was cut at the length limit."""
+    """What the server said, and if that was cut at the length limit; or why there is nothing."""
 
-    text: str
-    cut_off: bool
+    text: str = ""
+    cut_off: bool = False
+    lacking: str = ""
 
 
 def split_with_llm(
@@ -106,30 +103,37 @@ def split_with_llm(
             "the llm splitter needs the package openai: install it with pip install 'lalp[llm]'"
         )
     folder = cache or build_dir() / "llm_steps"
-    questions = {
-        response.response_id: _fill(instruction, pool.prompts[response.prompt_id], response)
-        for response in pool.responses
-        if response.text.strip()
-    }
-    places = {name: folder / f"{digest([model, q], 32)}.json" for name, q in questions.items()}
-    answers = {path: _read_answer(path) for path in set(places.values())}
-    missing = {places[name]: text for name, text in questions.items() if not answers[places[name]]}
-    answers |= _ask_missing(missing, url, model, concurrency, timeout, max_retries, progress)
-    if answers and not any(isinstance(answer, _Answer) for answer in answers.values()):
-        why, count = Counter(answers.values()).most_common(1)[0]
+    # Equal texts under the same problem have one question, and so one place.
+    places, questions = {}, {}
+    for response in pool.responses:
+        if response.text.strip():
+            prompt = pool.prompts[response.prompt_id]
+            problem = "\n\n".join(m.content for m in prompt.messages if m.role == "user")
+            values = {"problem": problem, "solution": response.text}
+            # In one pass, because a problem may itself hold "{solution}".
+            question = re.sub(r"\{(problem|solution)\}", lambda m, v=values: v[m[1]], instruction)
+            path = folder / f"{digest([model, question], 32)}.json"
+            places[response.response_id], questions[path] = path, question
+    answers = {path: _read_answer(path) for path in questions}
+    missing = {path: question for path, question in questions.items() if not answers[path]}
+    if missing:
+        answers |= _ask_missing(missing, url, model, concurrency, timeout, max_retries, progress)
+    if answers and all(answer.lacking for answer in answers.values()):
+        why, count = Counter(answer.lacking for answer in answers.values()).most_common(1)[0]
         raise InputError(
             f"{url}: no response got an answer, {count} of {len(answers)} because: {why}"
         )
+    answers[None] = _Answer(lacking="the response is blank")
     steps, fallbacks = {}, {}
     for response in pool.responses:
-        answer = answers[places[response.response_id]] if response.response_id in places else ""
-        steps[response.response_id], why = (
-            split_by_answer(response.text, answer.text, answer.cut_off)
-            if isinstance(answer, _Answer)
-            else (split_sentences(response.text), answer or "the response is blank")
+        name, answer = response.response_id, answers[places.get(response.response_id)]
+        steps[name], why = (
+            (split_sentences(response.text), answer.lacking)
+            if answer.lacking
+            else split_by_answer(response.text, answer.text, answer.cut_off)
         )
         if why:
-            fallbacks[response.response_id] = why
+            fallbacks[name] = why
     return LlmSteps(steps, fallbacks)
 
 
@@ -149,13 +153,6 @@ def load_instruction(path: str | Path) -> str:
     return text
 
 
-def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
-    problem = "\n\n".join(m.content for m in prompt.messages if m.role == "user")
-    values = {"problem": problem, "solution": response.text}
-    # In one pass, because a problem may itself hold "{solution}".
-    return re.sub(r"\{(problem|solution)\}", lambda match: values[match[1]], instruction)
-
-
 def _ask_missing(
     questions: Mapping[Path, str],
     url: str,
@@ -164,10 +161,8 @@ def _ask_missing(
     timeout: float,
     max_retries: int,
     progress: bool,
-) -> dict[Path, _Answer | str]:
-    """Ask what is not kept yet and keep the answers; where there is none, say why."""
-    if not questions:
-        return {}
+) -> dict[Path, _Answer]:
+    """Ask what is not kept yet, and keep the answers."""
     from openai import OpenAI
 
     # A key is never taken from OPENAI_API_KEY: it would go to whatever server the URL names.
@@ -187,8 +182,8 @@ def _ask_missing(
     return answers
 
 
-def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str:
-    """Ask one question and keep the answer; where there is none, say why.
+def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer:
+    """Ask one question and keep the answer.
 
     Raises:
         InputError: If every other question would fail too: no such server, key or model.
@@ -200,10 +195,10 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str
             model=model, messages=[{"role": "user", "content": question}], temperature=0
         )
     except openai.APITimeoutError:
-        return "no answer within the time limit"
+        return _Answer(lacking="no answer within the time limit")
     except openai.APIConnectionError as error:
         if type(error.__cause__).__name__ in _BROKEN_OFF:
-            return "the connection broke off"
+            return _Answer(lacking="the connection broke off")
         raise InputError(
             f"{client.base_url} cannot be reached ({error.__cause__ or error}): start the server "
             "or mend the URL, then run again; answers so far are kept"
@@ -211,28 +206,26 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str
     except openai.APIStatusError as error:
         # Every other request would fail too if the key, a right or the model is missing.
         if error.status_code not in (401, 403, 404):
-            return f"the server answered with HTTP {error.status_code}"
+            return _Answer(lacking=f"the server answered with HTTP {error.status_code}")
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{client.base_url} refuses the request ({reason}): check the URL, the "
             f"model's name {model!r}, and the key in {API_KEY_VARIABLE}"
         ) from error
     except (openai.OpenAIError, ValueError):
-        return "the server's answer is no chat completion"
+        return _Answer(lacking="the server's answer is no chat completion")
     # The client accepts replies of any form, so every part of one may be missing.
-    choices = getattr(completion, "choices", None)
-    first = choices[0] if isinstance(choices, list) and choices else None
-    message = getattr(first, "message", None)
-    if message is None:
-        return "the server's answer is no chat completion"
-    text = getattr(message, "content", None)
+    try:
+        choice = completion.choices[0]
+        text, cut_off = choice.message.content, choice.finish_reason == "length"
+    except (AttributeError, LookupError, TypeError):
+        return _Answer(lacking="the server's answer is no chat completion")
     if not isinstance(text, str) or not text.strip():
-        return "the answer is empty"
-    answer = _Answer(text, getattr(first, "finish_reason", None) == "length")
-    record = {"model": model, "question": question, "answer": text, "cut_off": answer.cut_off}
+        return _Answer(lacking="the answer is empty")
+    record = {"model": model, "question": question, "answer": text, "cut_off": cut_off}
     # In ASCII, so that even half of a surrogate pair can be written.
     write_text(path, json.dumps(record, indent=1) + "\n")
-    return answer
+    return _Answer(text, cut_off)
 
 
 def _read_answer(path: Path) -> _Answer | None:

@@ -80,9 +80,7 @@ def merge_regions(regions: Iterable[Region]) -> list[Region]:
 def region_at(regions: Sequence[Region], position: int) -> Region | None:
     """The region that holds the character at ``position``."""
     index = bisect_right(regions, position, key=lambda r: r.start) - 1
-    if index >= 0 and position < regions[index].end:
-        return regions[index]
-    return None
+    return regions[index] if index >= 0 and position < regions[index].end else None
 
 
 def would_cut(regions: Sequence[Region], boundary: int) -> bool:
@@ -200,15 +198,15 @@ def _dollar_math(text: str, dollars: list[int], stops: list[int]) -> list[Region
     i = 0
     while i + 1 < len(dollars):
         display = doubles[i] == i
-        width = 2 if display else 1
-        closer = doubles[i + 2] if display else i + 1
-        closes = False
-        if closer >= 0:
-            start, end = dollars[i], dollars[closer]
-            if _same_paragraph(stops, start, end):
-                closes = display or _is_inline_math(text, start, end)
-            elif display and count % 2 == 0:
-                closes = _PROSE_IN_DOUBLE_DOLLARS.search(text, start, end) is None
+        width, closer = (2, doubles[i + 2]) if display else (1, i + 1)
+        start, end = dollars[i], dollars[closer]
+        if closer < 0:
+            closes = False
+        elif _same_paragraph(stops, start, end):
+            closes = display or _is_inline_math(text, start, end)
+        else:
+            paired = display and count % 2 == 0
+            closes = paired and not _PROSE_IN_DOUBLE_DOLLARS.search(text, start, end)
         if closes:
             regions.append(Region(start, end + width, "display" if display else "inline"))
             i = closer

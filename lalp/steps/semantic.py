@@ -30,22 +30,18 @@ def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, l
 
     All sentences of the pool are embedded at once, and their embeddings kept.
 
-    Returns:
-        Character spans by response id, each list a partition of its response's text.
-
     Raises:
         InputError: If the embedder (as in `load_embedder`) cannot be loaded.
     """
-    sentences = {r.response_id: split_sentences(r.text) for r in pool.responses}
-    texts = [r.text[a:b].strip() for r in pool.responses for a, b in sentences[r.response_id]]
+    sentences = [split_sentences(response.text) for response in pool.responses]
+    pairs = list(zip(pool.responses, sentences, strict=True))
+    texts = [response.text[a:b].strip() for response, spans in pairs for a, b in spans]
     vectors = load_embeddings(embedder, texts).vectors
-    steps, first = {}, 0
-    for response in pool.responses:
-        spans = sentences[response.response_id]
-        starts = [spans[k][0] for k in group_sentences(vectors[first : first + len(spans)])]
-        steps[response.response_id] = cut_at(response.text, starts)
-        first += len(spans)
-    return steps
+    parts = np.split(vectors, np.cumsum([len(spans) for spans in sentences]))
+    return {
+        response.response_id: cut_at(response.text, [spans[k][0] for k in group_sentences(part)])
+        for (response, spans), part in zip(pairs, parts, strict=False)
+    }
 
 
 def group_sentences(

@@ -208,6 +208,7 @@ def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: 
     name = _NAME.match(text[position + 1 : start + 20])
     if name is None or LINE_BREAK.search(name.group()):
         return True
+    # "Then", "Adding" and "Similarly" open sentences; they are no names.
     if name[1] in WORDS["openers"] or name[1].endswith(("ing", "ly")):
         return True
     if dotted or name[1].endswith("."):
@@ -244,30 +245,24 @@ def _line_ends_step(prev: _Line, nxt: _Line) -> bool:
     announced = prev.text.endswith((":", "："))
     if nxt.opens == "display":
         return announced or prev.closes_display or _has_formula_head(prev.text)
-    if prev.closes_display:
-        return not _continues_display(prev, nxt)
-    if nxt.follows_blank or announced or _HEADING.match(nxt.text):
-        return True
-    return not _continues_line(prev, nxt)
-
-
-def _continues_display(prev: _Line, nxt: _Line) -> bool:
-    """Whether ``nxt`` goes on with the sentence that the display at the end of ``prev`` is in."""
-    if _LIST_ITEM.match(nxt.text) or _HEADING.match(nxt.text):
-        return False
+    if not prev.closes_display:
+        begins = nxt.follows_blank or announced or _HEADING.match(nxt.text)
+        return bool(begins) or not _continues_line(prev, nxt)
+    # A display is over: only what goes on with its sentence belongs to its step.
     first = nxt.text[0]
+    if _LIST_ITEM.match(nxt.text) or _HEADING.match(nxt.text):
+        return True
     if first.islower():
-        return not _has_formula_head(nxt.text)
-    return first in ",;.)" or (prev.text.endswith(",") and not first.isupper())
+        return _has_formula_head(nxt.text)
+    return first not in ",;.)" and (first.isupper() or not prev.text.endswith(","))
 
 
 def _continues_line(prev: _Line, nxt: _Line) -> bool:
     """Whether the sentence or formula that ``prev`` breaks off goes on in ``nxt``."""
     if _RULE.fullmatch(prev.text) or _LIST_ITEM.match(nxt.text):
         return False
-    if _DANGLING.search(prev.text, max(0, len(prev.text) - 20)):
-        return True
-    if _CONTINUING_SIGN.match(nxt.text):
+    breaks_off = _DANGLING.search(prev.text, max(0, len(prev.text) - 20))
+    if breaks_off or _CONTINUING_SIGN.match(nxt.text):
         return True
     before_formula = _has_formula_head(nxt.text) or not nxt.text[0].isalpha()
     if not before_formula and nxt.text[0].islower():
@@ -353,9 +348,6 @@ def split_sentences(text: str) -> list[Span]:
 
     Code and math are never split. The choices made are listed at the top of this module.
 
-    Returns:
-        Spans ``[start, end)`` in characters, a partition of ``text``; empty for an empty text.
-
     Example:
         >>> split_sentences("Add $1. + 2$. Then x = 3.")
         [(0, 14), (14, 25)]
@@ -375,28 +367,21 @@ def split_sentences(text: str) -> list[Span]:
 
 
 def split_paragraphs(text: str) -> list[Span]:
-    """Split a response at blank lines, except those inside code blocks and display math.
-
-    Returns:
-        Spans ``[start, end)`` in characters, a partition of ``text``; empty for an empty text.
-    """
+    """Split a response at blank lines, except those inside code blocks and display math."""
     gaps = find_gaps(text)
     regions = protected_regions(text, gaps)
     blanks = [gap for gap in gaps if gap.blank and not would_cut(regions, gap.start)]
     return _cut_body(text, [gap.end for gap in blanks])
 
 
+# A splitter gives spans in characters, a partition of its text; none for an empty text.
 SPLITTERS: Mapping[str, Callable[[str], list[Span]]] = MappingProxyType(
     {"sentences": split_sentences, "paragraphs": split_paragraphs}
 )
 
 
 def split_steps(text: str, splitter: str = "sentences") -> list[Span]:
-    """Split a response into steps with the splitter of that name.
-
-    Raises:
-        InputError: If no splitter has that name.
-    """
+    """Split a response into steps with the splitter of that name."""
     if splitter not in SPLITTERS:
         known = ", ".join(sorted(SPLITTERS))
         raise InputError(f"unknown step splitter {splitter!r}: use one of {known}")

@@ -19,7 +19,7 @@ from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.pool import Pool
 from lalp.pools.reading import numbered_records
-from lalp.steps.sentences import SPLITTERS, Span, cut_at, split_steps
+from lalp.steps.sentences import SPLITTERS, Span, cut_at
 
 # Imported where they are needed: torch and transformers take seconds, sentences do not.
 if TYPE_CHECKING:
@@ -32,11 +32,7 @@ _FILE_SUFFIX = ".jsonl"
 
 
 def check_splitter(splitter: str | Steps) -> None:
-    """Refuse a splitter that no function here understands, before anything is computed.
-
-    Raises:
-        InputError: If it is neither a known name, a steps file, nor a mapping.
-    """
+    """Refuse a splitter that no function here understands, before anything is computed."""
     if isinstance(splitter, Mapping):
         return
     if splitter == "llm":
@@ -80,7 +76,7 @@ def split_pool(
     if isinstance(splitter, Mapping):
         return _check_steps(pool, splitter)
     if splitter in SPLITTERS:
-        return {r.response_id: split_steps(r.text, splitter) for r in pool.responses}
+        return {r.response_id: SPLITTERS[splitter](r.text) for r in pool.responses}
     if splitter == "semantic":
         from lalp.steps.semantic import split_semantic
 
@@ -101,10 +97,9 @@ def split_pool(
 
 
 def chunk_tokens(text: str, offsets: Sequence[Span], size: int) -> list[Span]:
-    """Cut a text before every ``size``-th token: fixed chunks, whatever they say.
+    """Cut a text before every ``size``-th token, by the tokens' character spans.
 
     A character that several tokens make up stays whole; the step that it falls into is longer.
-    ``offsets`` are the tokens' character spans. The steps partition ``text``; none if it is empty.
     """
     return cut_at(text, [start for start, _ in offsets[size::size]])
 
@@ -119,21 +114,19 @@ def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:
     texts = {response.response_id: response.text for response in pool.responses}
     steps: dict[str, list[Span]] = {}
     for number, record in numbered_records(Path(path), "a steps file"):
-        try:
-            if not isinstance(record, dict):
-                raise InputError("must be a JSON object with response_id and steps")
-            response_id, spans = record.get("response_id"), record.get("steps")
-            if not isinstance(response_id, str):
-                raise InputError("field 'response_id' must be a text")
-            if not isinstance(spans, list):
-                raise InputError("field 'steps' must be a list of [start, end]")
-            if response_id not in texts:
-                raise InputError(f"response {response_id!r} is not in the pool: cut this pool")
-            if response_id in steps:
-                raise InputError(f"response {response_id!r} has steps in an earlier line already")
-            steps[response_id] = _checked_spans(spans, texts[response_id])
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from None
+        where = f"{path}, line {number}"
+        if not isinstance(record, dict):
+            raise InputError(f"{where}: must be a JSON object with response_id and steps")
+        name, spans = record.get("response_id"), record.get("steps")
+        if not isinstance(name, str):
+            raise InputError(f"{where}: field 'response_id' must be a text")
+        if not isinstance(spans, list):
+            raise InputError(f"{where}: field 'steps' must be a list of [start, end]")
+        if name not in texts:
+            raise InputError(f"{where}: response {name!r} is not in the pool: cut this pool")
+        if name in steps:
+            raise InputError(f"{where}: response {name!r} has steps in an earlier line already")
+        steps[name] = _checked_spans(spans, texts[name], where)
     missing = [name for name in texts if name not in steps]
     if missing:
         raise InputError(
@@ -165,6 +158,7 @@ def write_steps(
 
 def count_reasons(fallbacks: Mapping[str, str]) -> dict[str, int]:
     """How often steps had to be sentences for which reason, the most frequent first."""
+    # Shares in brackets differ from response to response.
     kinds = Counter(reason.partition(" (")[0] for reason in fallbacks.values())
     return dict(kinds.most_common())
 
@@ -176,16 +170,13 @@ def _check_steps(pool: Pool, steps: Steps) -> dict[str, list[Span]]:
         name = min(unmatched, key=str)
         problem = "has no steps" if name in texts else "has steps but is not in the pool"
         raise InputError(f"the given steps do not fit the pool: response {name!r} {problem}")
-    checked = {}
-    for name, text in texts.items():
-        try:
-            checked[name] = _checked_spans(steps[name], text)
-        except InputError as error:
-            raise InputError(f"given steps of response {name!r}: {error}") from None
-    return checked
+    return {
+        name: _checked_spans(steps[name], text, f"given steps of response {name!r}")
+        for name, text in texts.items()
+    }
 
 
-def _checked_spans(values: Sequence[Any], text: str) -> list[Span]:
+def _checked_spans(values: Sequence[Any], text: str, where: str) -> list[Span]:
     """Steps as plain spans, if they partition the text: no gap, no overlap, no empty one."""
     spans, place = [], 0
     for k, value in enumerate(values, 1):
@@ -193,16 +184,17 @@ def _checked_spans(values: Sequence[Any], text: str) -> list[Span]:
             # `index` takes NumPy's integers, but neither floats nor texts.
             start, end = map(operator.index, value)
         except (TypeError, ValueError):
-            raise InputError(f"step {k} must be [start, end] in characters") from None
+            raise InputError(f"{where}: step {k} must be [start, end] in characters") from None
         if start != place or end <= start:
             raise InputError(
-                f"step {k} is [{start}, {end}) where one from {place} on is due: steps must follow "
-                "each other without gap or overlap, and none be empty"
+                f"{where}: step {k} is [{start}, {end}) where one from {place} on is due: steps "
+                "must follow each other without gap or overlap, and none be empty"
             )
         spans.append((start, end))
         place = end
     if place != len(text):
         raise InputError(
-            f"the steps end at {place}, the response has {len(text)} characters: cut this pool"
+            f"{where}: the steps end at {place}, the response has {len(text)} characters: cut this "
+            "pool"
         )
     return spans
