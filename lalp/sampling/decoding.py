@@ -69,10 +69,9 @@ def response_text(tokenizer: PreTrainedTokenizerBase, prompt_text: str, output: 
 
 @torch.inference_mode()
 def default_batch_size(student: Student, longest: int) -> int:
-    """Rows whose keys and values fit into memory beside the weights, if all grow to the end.
+    """Rows of ``longest`` tokens whose keys and values fit into memory beside the weights.
 
     The machine's whole memory counts, not what is free, so that another run gets the same batches.
-    ``longest`` counts the tokens of the longest row, prompt and new tokens.
     """
     layers = [x for x in _Reader(student, [(0,)]).cache.layers if isinstance(x, _RoomyLayer)]
     per_token = sum(x.keys.nbytes + x.values.nbytes for x in layers)
@@ -126,7 +125,12 @@ def _decode_batch(
     draws = [np.random.default_rng(request.seed) for request in requests]
     reader = _Reader(student, [requests[i].prompt_ids for i in alive]) if alive else None
     while alive:
-        chosen = _choose(reader.logits, [requests[i].sampling for i in alive], alive, draws)
+        chosen = torch.empty(len(alive), dtype=torch.long, device=student.device)
+        for sampling in dict.fromkeys(requests[i].sampling for i in alive):
+            places = [place for place, i in enumerate(alive) if requests[i].sampling == sampling]
+            uniforms = [] if sampling.greedy else [draws[alive[k]].random() for k in places]
+            part = reader.logits if len(places) == len(alive) else reader.logits[places]
+            chosen[places] = choose_tokens(part, sampling, uniforms)
         for i, token in zip(alive, chosen.tolist(), strict=True):
             tokens[i].append(token)
         on_tokens(len(alive))
@@ -141,22 +145,6 @@ def _decode_batch(
         if alive:
             reader.read(chosen)
     return [Output(tuple(ids), bool(ids) and ids[-1] in stop_ids) for ids in tokens]
-
-
-def _choose(
-    logits: Float[Tensor, "batch vocab"],
-    samplings: Sequence[Sampling],
-    rows: Sequence[int],
-    draws: Sequence[np.random.Generator],
-) -> Int[Tensor, "batch"]:
-    """The next token of every row, by the row's own settings."""
-    chosen = torch.empty(len(rows), dtype=torch.long, device=logits.device)
-    for sampling in dict.fromkeys(samplings):
-        places = [place for place, own in enumerate(samplings) if own == sampling]
-        uniforms = [] if sampling.greedy else [draws[rows[place]].random() for place in places]
-        part = logits if len(places) == len(rows) else logits[places]
-        chosen[places] = choose_tokens(part, sampling, uniforms)
-    return chosen
 
 
 class _Reader:
@@ -290,17 +278,16 @@ def candidates(
     Returns:
         Probabilities, not scaled to 1, and 0 for tokens that may not be drawn; and token ids.
     """
-    vocab = logits.shape[-1]
-    wanted = _FIRST_CANDIDATES
-    if 0 < top_k < vocab:
+    most, wanted = logits.shape[-1], _FIRST_CANDIDATES
+    if 0 < top_k < most:
         lowest = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < lowest, -math.inf)
-        wanted = int((logits > -math.inf).sum(-1).max())
+        most = wanted = int((logits > -math.inf).sum(-1).max())
     probs = logits.softmax(-1)
     while True:
-        top, ids = probs.topk(min(wanted, vocab))
+        top, ids = probs.topk(min(wanted, most))
         before = top.cumsum(-1) - top
-        if wanted >= vocab or bool((before[:, -1] >= top_p).all()) or 0 < top_k < vocab:
+        if wanted >= most or bool((before[:, -1] >= top_p).all()):
             break
         wanted *= 8
     kept = before < top_p

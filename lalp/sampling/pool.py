@@ -29,9 +29,9 @@ def grade_completions(
 ) -> pd.DataFrame:
     """Compare the final answer of every completion with its prompt's reference.
 
-    ``num_workers`` and ``cache`` are as in `grade_answers`. ``compared`` gives reference and answer
-    as they are compared, from a prompt and what follows the reasoning; without it they are compared
-    as they are, or their letters where the reference is one.
+    ``num_workers`` and ``cache`` are as in `grade_answers`. ``compared`` makes reference and answer
+    of a prompt and what follows the reasoning; without it they are compared as they are, or their
+    letters where the reference is one.
 
     Returns:
         One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
@@ -47,19 +47,13 @@ def grade_completions(
         if completion.prompt_id not in by_id:
             raise InputError(f"prompt {completion.prompt_id!r} of a completion is not given")
         prompt, text = by_id[completion.prompt_id], final_part(completion.text) or ""
-        pairs.append(
-            compared(prompt, text)
-            if compared
-            else (prompt.answer, letter_or_text(text, prompt.answer))
-        )
+        pair = compared(prompt, text) if compared else None
+        pairs.append(pair or (prompt.answer, letter_or_text(text, prompt.answer)))
     columns = [field.name for field in fields(Completion)]
     frame = pd.DataFrame([asdict(completion) for completion in completions], columns=columns)
     # A response that was cut off is wrong, whatever it says, so there is nothing to compare.
-    known = [
-        pair
-        for pair, cut_off in zip(pairs, frame["truncated"], strict=True)
-        if pair[0] is not None and not cut_off
-    ]
+    whole = zip(pairs, completions, strict=True)
+    known = [pair for pair, said in whole if pair[0] is not None and not said.truncated]
     grades = grade_answers(known, num_workers=num_workers, cache=cache)
     outcome_of = {pair: grade.outcome for pair, grade in zip(known, grades, strict=True)}
     outcomes = pd.Series([outcome_of.get(pair, "no reference") for pair in pairs], dtype="str")
@@ -99,9 +93,8 @@ def sampled_pool(prompts: Sequence[Prompt], graded: pd.DataFrame, teacher: str) 
 def sampling_summary(prompts: Sequence[Prompt], graded: pd.DataFrame, pool: Pool) -> dict[str, Any]:
     """Counts and shares of one run, as plain values for JSON.
 
-    Returns:
-        Shares are of all completions, but ``accuracy`` is of those whose prompt has a reference
-        (None if there is none); ``solved`` counts prompts with a correct completion.
+    Shares are of all completions, but ``accuracy`` is of those whose prompt has a reference (None
+    if there is none); ``solved`` counts prompts with a correct completion.
     """
     verifiable = [prompt.prompt_id for prompt in prompts if prompt.answer is not None]
     verified = graded.loc[graded["prompt_id"].isin(verifiable), "correct"]

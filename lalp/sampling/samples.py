@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,21 +127,14 @@ def generate(
     if missing := [job for job in jobs if job.digest not in done]:
         # Of all jobs, so that a run that goes on has the same batches as one that was not killed.
         longest = max(len(job.request.prompt_ids) + job.request.limit for job in jobs)
-        if backend == "transformers":
-            student = (
-                model
-                if isinstance(model, Student)
-                else load_student(model, device=device, trust_remote_code=trust_remote_code)
-            )
-            draw, size = partial(decode, student), default_batch_size(student, longest)
-        else:
-            llm = load_vllm(
-                source.place,
-                longest=longest,
-                tensor_parallel=tensor_parallel,
-                trust_remote_code=trust_remote_code,
-            )
+        if backend == "vllm":
+            llm = load_vllm(source.place, longest, tensor_parallel, trust_remote_code)
             draw, size = partial(decode_with_vllm, llm, progress=progress), DEFAULT_BATCH_SIZE
+        else:
+            student = model
+            if not isinstance(model, Student):
+                student = load_student(model, device=device, trust_remote_code=trust_remote_code)
+            draw, size = partial(decode, student), default_batch_size(student, longest)
         write_json(folder / "key.json", source.key)
         done |= _draw_jobs(missing, batch_size or size, draw, source, folder, progress)
     by_sampling = [
@@ -168,18 +161,13 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Job:
-    """One sample of a prompt, and how it is drawn."""
+    """One sample of a prompt, how it is drawn, and the digest that the store knows it by."""
 
     prompt_id: str
     prompt_text: str
     sample: int
     request: Request
-
-    @cached_property
-    def digest(self) -> str:
-        """What the sample is known by in the store: all of its settings but how many are drawn."""
-        settings = asdict(self.request.sampling) | {"num_samples": self.sample}
-        return digest([settings, self.prompt_id, self.prompt_text])
+    digest: str
 
 
 def _check(
@@ -238,9 +226,7 @@ def _find_model(
 def paper_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
     """The prompts behind the paper's system prompt; one with a system message keeps its own."""
     return [
-        prompt
-        if any(message.role == "system" for message in prompt.messages)
-        else with_system_prompt(prompt, SYSTEM_PROMPT)
+        prompt if _system_messages(prompt) else with_system_prompt(prompt, SYSTEM_PROMPT)
         for prompt in prompts
     ]
 
@@ -251,7 +237,7 @@ def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
     Raises:
         InputError: If it has another one.
     """
-    own = [message.content for message in prompt.messages if message.role == "system"]
+    own = _system_messages(prompt)
     if system_prompt is None or own == [system_prompt]:
         return prompt
     if own:
@@ -260,6 +246,10 @@ def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
             "out, or remove the message"
         )
     return replace(prompt, messages=(Message("system", system_prompt), *prompt.messages))
+
+
+def _system_messages(prompt: Prompt) -> list[str]:
+    return [message.content for message in prompt.messages if message.role == "system"]
 
 
 def _plan(
@@ -280,8 +270,11 @@ def _plan(
                 lowered[prompt.prompt_id] = limit
             for sample in range(sampling.num_samples):
                 seed = sample_seed(sampling.seed, prompt.prompt_id, sample)
+                # All of its settings but how many are drawn, so that further samples join these.
+                settings = asdict(sampling) | {"num_samples": sample}
+                mark = digest([settings, prompt.prompt_id, text])
                 request = Request(ids, sampling, limit, seed)
-                jobs.append(_Job(prompt.prompt_id, text, sample, request))
+                jobs.append(_Job(prompt.prompt_id, text, sample, request, mark))
     if lowered:
         log.warning(
             "%s has %d positions: the limit of new tokens is lowered to what fits for %d prompts, "

@@ -29,9 +29,7 @@ def check_vllm() -> None:
         )
 
 
-def load_vllm(
-    source: str, *, longest: int, tensor_parallel: int = 1, trust_remote_code: bool = False
-) -> LLM:
+def load_vllm(source: str, longest: int, tensor_parallel: int, trust_remote_code: bool) -> LLM:
     """Load a model from a folder or hub id into vLLM, with room for rows of ``longest`` tokens."""
     from vllm import LLM
 
@@ -56,20 +54,19 @@ def decode_with_vllm(
 ) -> list[Output]:
     """Draw all samples, as `decode` does; ``progress`` shows vLLM's own progress bar.
 
-    Each sample is a request of its own, because one request with ``n`` samples would leave their
-    seeds to vLLM. With prefix caching it still reads a repeated prompt only once.
-
     Raises:
         InputError: If vLLM does not take the temperature.
         RuntimeError: If vLLM gave a request up.
     """
     from vllm import SamplingParams, TokensPrompt
 
+    lowest, highest = _TEMPERATURES
     wanted = [request for request in requests if request.limit > 0]
+    # Each sample is a request of its own, because one request with n samples would leave their
+    # seeds to vLLM. With prefix caching it still reads a repeated prompt only once.
     params = []
     for request in wanted:
         sampling = request.sampling
-        lowest, highest = _TEMPERATURES
         if not sampling.greedy and not lowest <= sampling.temperature <= highest:
             raise InputError(
                 f"temperature is {sampling.temperature}: vLLM takes 0, or {lowest} to {highest:g}"
@@ -87,14 +84,16 @@ def decode_with_vllm(
             )
         )
     prompts = [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in wanted]
-    results = llm.generate(prompts, params, use_tqdm=progress)
-    drawn = []
-    for result in results:
-        (sample,) = result.outputs
+    results = iter(llm.generate(prompts, params, use_tqdm=progress))
+    outputs = []
+    for request in requests:
+        if request.limit == 0:
+            outputs.append(Output((), False))
+            continue
+        (sample,) = next(results).outputs
         if sample.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"vLLM gave a sample up: {sample.finish_reason}")
         # The token that stopped a sample is its last one.
-        drawn.append(Output(tuple(sample.token_ids), sample.finish_reason == "stop"))
-    on_tokens(sum(len(output.token_ids) for output in drawn))
-    waiting = iter(drawn)
-    return [next(waiting) if request.limit > 0 else Output((), False) for request in requests]
+        outputs.append(Output(tuple(sample.token_ids), sample.finish_reason == "stop"))
+    on_tokens(sum(len(output.token_ids) for output in outputs))
+    return outputs
