@@ -285,12 +285,11 @@ def _sides(text: str) -> list[str]:
 
 def _named(piece: str) -> tuple[list[str], str]:
     """Split ``x = y = 0`` into its unknowns and their value; no unknowns if it has another form."""
-    sides = _sides(piece)
-    if len(sides) > 1 and all(_NAMES.fullmatch(side) for side in sides[:-1]):
-        return [re.sub(r"\s", "", side) for side in sides[:-1]], sides[-1]
-    if len(sides) > 1 and "..." in piece:
-        return [], sides[-1]  # "1 + ... + n = 5" states 5, whatever the sum
-    return [], piece
+    *lefts, value = _sides(piece)
+    if all(map(_NAMES.fullmatch, lefts)):
+        return [re.sub(r"\s", "", side) for side in lefts], value if lefts else piece
+    # "1 + ... + n = 5" states 5, whatever the sum.
+    return [], value if "..." in piece else piece
 
 
 def _by_name(named: dict[str, str]) -> tuple[str, ...]:

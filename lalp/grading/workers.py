@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
 
 from lalp.files import fingerprint
 from lalp.grading.answers import extract_answer
@@ -73,15 +72,16 @@ def grade_answers(
     rows = read_records(cache, grading_key(), "grading anew") if cache else []
     known = {(reference, answer): (outcome, limit) for reference, answer, outcome, limit in rows}
     texts = {pair: extract_answer(pair[1]) for pair in dict.fromkeys(pairs)}
-    jobs = dict.fromkeys((pair[0], text) for pair, text in texts.items() if text is not None)
-    # A timeout says nothing about what a longer limit would give.
-    outcomes = {
-        job: outcome
-        for job, (outcome, limit) in known.items()
-        if job in jobs and (outcome != "timeout" or limit >= time_limit)
-    }
-    outcomes |= {job: easy for job in jobs if job not in outcomes and (easy := _easy_outcome(*job))}
-    todo = [job for job in jobs if job not in outcomes]
+    outcomes, todo = {}, []
+    for job in dict.fromkeys((pair[0], text) for pair, text in texts.items() if text is not None):
+        outcome, limit = known.get(job, (None, 0))
+        # A timeout says nothing about what a longer limit would give.
+        if outcome is None or (outcome == "timeout" and limit < time_limit):
+            outcome = _easy_outcome(*job)
+        if outcome:
+            outcomes[job] = outcome
+        else:
+            todo.append(job)
     if todo:
         outcomes |= _run_workers(todo, num_workers, time_limit)
         known |= {job: (outcomes[job], time_limit) for job in todo if outcomes[job] != "error"}
@@ -115,7 +115,7 @@ def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> d
     def grade(job: _Job) -> str:
         worker = free.get()
         try:
-            return worker.grade(*job)
+            return worker.grade(job)
         finally:
             free.put(worker)
 
@@ -129,6 +129,7 @@ def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> d
             worker.stop()
 
 
+@dataclass
 class _Worker:
     """One worker process, started when first needed and again after every kill.
 
@@ -136,17 +137,16 @@ class _Worker:
     that holds torch's threads, and no caller needs a ``__main__`` guard.
     """
 
-    def __init__(self, time_limit: float) -> None:
-        self.time_limit = time_limit
-        self.process: subprocess.Popen[bytes] | None = None
+    time_limit: float
+    process: subprocess.Popen[bytes] | None = None
 
-    def grade(self, reference: str, answer: str) -> str:
+    def grade(self, job: _Job) -> str:
         """The outcome for one pair; ``error`` if the worker dies of it."""
         process = self.process or self.start()
         try:
-            process.stdin.write(json.dumps([reference, answer]).encode() + b"\n")
+            process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
-            outcome = _read_line(process.stdout, self.time_limit)
+            outcome = self.read_line(self.time_limit)
         except OSError:
             outcome = ""
         if not outcome:
@@ -165,28 +165,25 @@ class _Worker:
                 stderr=errors,
                 env=os.environ | {"PYTHONPATH": path},
             )
-            if _read_line(self.process.stdout, _START_LIMIT) != "ready":
+            if self.read_line(_START_LIMIT) != "ready":
                 self.stop()
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip()[-2000:]
                 raise RuntimeError(f"a grading worker did not start: {said or 'it said nothing'}")
         return self.process
 
+    def read_line(self, limit: float) -> str | None:
+        """One line: None if none comes within ``limit`` seconds, empty if the process has ended."""
+        stream = self.process.stdout
+        readable, _, _ = select.select([stream], [], [], limit)
+        return stream.readline().decode().strip() if readable else None
+
     def stop(self) -> None:
         """Kill the process, if there is one."""
         process, self.process = self.process, None
         if process is not None:
             process.kill()
-            process.wait()
-            process.stdout.close()
-            with contextlib.suppress(OSError):  # it may still hold a line for the process
-                process.stdin.close()
-
-
-def _read_line(stream: IO[bytes], limit: float) -> str | None:
-    """One line: None if none comes within ``limit`` seconds, empty if the process has ended."""
-    readable, _, _ = select.select([stream], [], [], limit)
-    return stream.readline().decode().strip() if readable else None
+            process.communicate()  # closes the pipes, whatever they still hold
 
 
 def _worker_command(time_limit: float) -> list[str]:
@@ -227,5 +224,5 @@ def serve(last_resort: float) -> None:
 def grading_key() -> str:
     """What an outcome depends on besides the pair: the code that grades, here and in libraries."""
     packages = ("math-verify", "latex2sympy2_extended", "sympy")
-    own = f"lalp grading {fingerprint('grading')}"
-    return ", ".join([own, *(f"{package} {version(package)}" for package in packages)])
+    versions = [f"{package} {version(package)}" for package in packages]
+    return ", ".join([f"lalp grading {fingerprint('grading')}", *versions])
