@@ -44,8 +44,6 @@ MODULUS = (
     r"|\(\s*\\?(?:text\{)?mod(?:ulo)?\b\}?[^()]*(?:\([^()]*\)[^()]*)?\)"
     r"|\\?\bmod(?:ulo)?\b\s*(?:[^\s(),]|\([^()]*\))+)"
 )
-
-
 # What may follow an expression without changing it.
 AFTER = re.compile(
     rf"\s*(?:[.;:!]?$|,?\s*(?:{WORDS['after']}|"
@@ -152,6 +150,7 @@ def closing_bracket(text: str, start: int) -> int | None:
     """Index of the bracket that closes the one at ``start``; None where nothing does."""
     opening, closing = text[start], {"{": "}", "(": ")", "[": "]"}[text[start]]
     depth = 0
+    # What a backslash stands before, as in "\\}", closes nothing.
     for match in re.finditer(rf"\\.|[{re.escape(opening + closing)}]", text[start:], re.DOTALL):
         depth += (match[0] == opening) - (match[0] == closing)
         if depth == 0:

@@ -37,11 +37,10 @@ _Job = tuple[str, str]
 
 @dataclass(frozen=True)
 class Grade:
-    """What became of one answer.
+    """What became of one answer, and the part of its text that was compared.
 
     The outcome is ``correct``, ``wrong``, ``no answer`` (nothing unambiguous to compare),
-    ``timeout``, or ``error`` (the reference cannot be read, or the comparison crashed). What was
-    extracted is the part of the text that was compared.
+    ``timeout``, or ``error`` (the reference cannot be read, or the comparison crashed).
     """
 
     outcome: str
@@ -57,13 +56,11 @@ def grade_answers(
 ) -> list[Grade]:
     """Grade answers against references in worker processes, equal pairs once.
 
-    Args:
-        pairs: Reference and answer text (see `extract_answer`), in this order.
-        num_workers: Worker processes at most; each needs about 200 MB.
-        time_limit: Seconds per pair; a worker that takes longer is killed and replaced.
-        cache: File with the grades of former calls: read first, and rewritten as a whole if there
-            is something new. Grades by another version of this code, Math-Verify or sympy are not
-            used.
+    A pair is a reference and an answer text (see `extract_answer`). Of the worker processes, at
+    most ``num_workers``, each needs about 200 MB; one that takes longer for a pair than
+    ``time_limit`` seconds is killed and replaced. ``cache`` is a file with the grades of former
+    calls, rewritten if there is something new; grades by another version of this code, Math-Verify
+    or sympy are not used.
 
     Example:
         >>> [grade.outcome for grade in grade_answers([("7", "7.0"), ("7", "8")])]

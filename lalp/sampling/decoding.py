@@ -28,8 +28,7 @@ from lalp.students.student import Student
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-# Tokens for which room is made at once.
-_ROOM = 256
+_ROOM = 256  # tokens for which room is made at once
 # Rows at once: on a CPU more give no more tokens per second, on a GPU a step costs about the same.
 _CPU_ROWS, _GPU_ROWS = 64, 128
 # Share of memory for weights, keys and values; the rest is for logits and activations.
@@ -94,10 +93,7 @@ def decode(
     """Draw all samples side by side; those that have ended leave the batch.
 
     When memory runs out, the batch is drawn again in two halves. ``on_tokens`` is called with the
-    number of new tokens after each step. The outputs are in the order of the requests.
-
-    Raises:
-        InputError: If the model cannot go on from its own cache, or predicts no numbers.
+    number of new tokens after each step.
     """
     try:
         return _decode_batch(student, requests, stop_ids, on_tokens)
@@ -249,9 +245,6 @@ def choose_tokens(
     """The next token of every row, from logits in float32.
 
     ``uniforms`` has a number from [0, 1) for each row; greedy sampling reads none.
-
-    Raises:
-        InputError: If logits are not numbers.
     """
     if not bool(torch.isfinite(logits.amax(-1)).all()):  # NaN is larger than all numbers here
         raise InputError(

@@ -37,9 +37,6 @@ def grade_completions(
         One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
         `grading.Grade`, or ``truncated`` or ``no reference``; and ``correct``, which is missing
         without a reference and False for whatever is truncated.
-
-    Raises:
-        InputError: If a completion's prompt is not given.
     """
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
     pairs = []
@@ -131,9 +128,6 @@ def sample_pool(
 
     Returns:
         The pool, and counts and shares as in `sampling_summary`.
-
-    Raises:
-        InputError: As `generate`, or if all responses are empty.
     """
     store = Path(store or build_dir() / "samples")
     asked = paper_prompts(prompts) if system_prompt is None else prompts

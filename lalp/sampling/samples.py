@@ -107,10 +107,6 @@ def generate(
     Returns:
         Completions by prompt, in the given order, and then by sample. One such list for each of
         several settings.
-
-    Raises:
-        InputError: If the model or a setting is not understood, prompts share an id, or one has a
-            system message of its own beside ``system_prompt``.
     """
     samplings = [sampling] if isinstance(sampling, Sampling) else list(sampling)
     _check(prompts, backend, batch_size, tensor_parallel)
@@ -145,11 +141,7 @@ def generate(
 
 @dataclass(frozen=True)
 class _Source:
-    """A model whose weights are loaded only when something is left to draw.
-
-    ``place`` is its folder or hub id. ``key`` holds everything that decides a sample but its prompt
-    and settings.
-    """
+    """A model, its folder or hub id, and all that decides a sample but prompt and settings."""
 
     name: str
     place: str
@@ -232,11 +224,7 @@ def paper_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
-    """The prompt with a system message in front.
-
-    Raises:
-        InputError: If it has another one.
-    """
+    """The prompt with a system message in front; InputError if it has another one."""
     own = _system_messages(prompt)
     if system_prompt is None or own == [system_prompt]:
         return prompt
@@ -293,10 +281,7 @@ def _draw_jobs(
     folder: Path,
     progress: bool,
 ) -> dict[str, Completion]:
-    """Draw batch after batch; each is on disk before the next begins.
-
-    So a killed run has left whole batches, and the next one goes on with the same batches.
-    """
+    """Draw batch after batch; each is on disk before the next begins, for a run may be killed."""
     drawn = {}
     # Long prompts first, so that a batch holds similar ones; samples of a prompt stay together.
     jobs = sorted(jobs, key=lambda job: -len(job.request.prompt_ids))

@@ -12,7 +12,6 @@ from lalp.sampling.decoding import Output, Request
 if TYPE_CHECKING:
     from vllm import LLM
 
-
 # Samples handed to vLLM at once: what has been finished before is kept when the run is killed.
 DEFAULT_BATCH_SIZE = 1024
 
@@ -52,12 +51,7 @@ def decode_with_vllm(
     *,
     progress: bool = False,
 ) -> list[Output]:
-    """Draw all samples, as `decode` does; ``progress`` shows vLLM's own progress bar.
-
-    Raises:
-        InputError: If vLLM does not take the temperature.
-        RuntimeError: If vLLM gave a request up.
-    """
+    """Draw all samples, as `decode` does; ``progress`` shows vLLM's own progress bar."""
     from vllm import SamplingParams, TokensPrompt
 
     lowest, highest = _TEMPERATURES

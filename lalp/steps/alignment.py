@@ -56,11 +56,10 @@ def split_by_answer(text: str, answer: str, cut_off: bool = False) -> tuple[list
         if shares[-1] >= MIN_COVERAGE:
             return cut_at(text, _boundaries(text, words, found)), None
     coverage = max(shares, default=0.0)
+    why = "the answer holds no steps" if answer.strip() else "the answer is empty"
     if cut_off:
         why = f"the answer was cut off at the length limit ({coverage:.0%} of the words)"
-    elif not shares:
-        why = "the answer holds no steps" if answer.strip() else "the answer is empty"
-    else:
+    elif shares:
         why = f"too little of the text is found in the answer ({coverage:.0%} of the words)"
     return split_sentences(text), why
 
@@ -135,7 +134,7 @@ def _entries(value: Any) -> list[tuple[str, Any]]:
 
 def _strings(value: Any) -> Iterator[str]:
     """All texts within, in order; names of fields are no part of the solution."""
-    waiting = [value]
+    waiting = [value]  # a recursion would be too deep for hostile answers
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):

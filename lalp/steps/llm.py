@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from lalp.errors import InputError
 from lalp.files import build_dir, digest, write_text
-from lalp.pools.pool import Pool
+from lalp.pools.pool import Pool, Prompt, Response
 from lalp.steps.alignment import split_by_answer
 from lalp.steps.sentences import Span, split_sentences
 
@@ -77,18 +77,11 @@ def split_with_llm(
     """Cut every response of a pool into the steps that a language model sees in it (Sec. B.1).
 
     Requests that fail for a while (429, 5xx, time-outs) are tried again after growing pauses.
-
-    Args:
-        pool: What to cut.
-        url: Base URL of the server, for example ``http://localhost:8000/v1``. A key, if it asks
-            for one, is read from the environment variable ``LALP_LLM_API_KEY``.
-        model: The model's name on that server.
-        instruction: Message to send; holds ``{solution}``, and ``{problem}`` if it likes.
-        concurrency: Requests under way at once.
-        timeout: Seconds to wait for one answer.
-        max_retries: Further tries of a request.
-        cache: Folder of the answers; ``build/llm_steps`` if not given.
-        progress: Show how many answers are there.
+    ``url`` is the server's base URL, such as ``http://localhost:8000/v1``. A key, if it asks for
+    one, is read from the environment variable ``LALP_LLM_API_KEY``. ``instruction`` is the message
+    to send: it holds ``{solution}``, and may hold ``{problem}``. ``concurrency`` counts requests
+    under way at once, ``max_retries`` further tries of each; ``timeout`` is in seconds. Answers are
+    kept in the folder ``cache``, or ``build/llm_steps``.
 
     Raises:
         InputError: If the extra ``llm`` is not installed, the instruction lacks ``{solution}``,
@@ -107,11 +100,7 @@ def split_with_llm(
     places, questions = {}, {}
     for response in pool.responses:
         if response.text.strip():
-            prompt = pool.prompts[response.prompt_id]
-            problem = "\n\n".join(m.content for m in prompt.messages if m.role == "user")
-            values = {"problem": problem, "solution": response.text}
-            # In one pass, because a problem may itself hold "{solution}".
-            question = re.sub(r"\{(problem|solution)\}", lambda m, v=values: v[m[1]], instruction)
+            question = _fill(instruction, pool.prompts[response.prompt_id], response)
             path = folder / f"{digest([model, question], 32)}.json"
             places[response.response_id], questions[path] = path, question
     answers = {path: _read_answer(path) for path in questions}
@@ -123,10 +112,11 @@ def split_with_llm(
         raise InputError(
             f"{url}: no response got an answer, {count} of {len(answers)} because: {why}"
         )
-    answers[None] = _Answer(lacking="the response is blank")
+    blank = _Answer(lacking="the response is blank")
     steps, fallbacks = {}, {}
     for response in pool.responses:
-        name, answer = response.response_id, answers[places.get(response.response_id)]
+        name = response.response_id
+        answer = answers[places[name]] if name in places else blank
         steps[name], why = (
             (split_sentences(response.text), answer.lacking)
             if answer.lacking
@@ -137,12 +127,15 @@ def split_with_llm(
     return LlmSteps(steps, fallbacks)
 
 
-def load_instruction(path: str | Path) -> str:
-    """Read an instruction for `split_with_llm` from a text file.
+def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
+    problem = "\n\n".join(m.content for m in prompt.messages if m.role == "user")
+    values = {"problem": problem, "solution": response.text}
+    # In one pass, because a problem may itself hold "{solution}".
+    return re.sub(r"\{(problem|solution)\}", lambda match: values[match[1]], instruction)
 
-    Raises:
-        InputError: If the file cannot be read or lacks ``{solution}``.
-    """
+
+def load_instruction(path: str | Path) -> str:
+    """Read an instruction for `split_with_llm` from a text file that holds ``{solution}``."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -183,11 +176,7 @@ def _ask_missing(
 
 
 def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer:
-    """Ask one question and keep the answer.
-
-    Raises:
-        InputError: If every other question would fail too: no such server, key or model.
-    """
+    """Ask one question and keep the answer; InputError if every other one would fail too."""
     import openai
 
     try:

@@ -59,7 +59,7 @@ def protected_regions(text: str, gaps: list[Gap]) -> list[Region]:
     # Nothing inline reaches across a blank line or a code block.
     stops = sorted([gap.start for gap in gaps if gap.blank] + [block.start for block in blocks])
     code = merge_regions(blocks + _code_spans(text, blocks, stops))
-    tokens = _outside(list(_DELIMITER.finditer(text)), code)
+    tokens = _outside(_DELIMITER.finditer(text), code)
     bracketed = merge_regions(code + _bracketed(text, tokens, stops) + _environments(tokens))
     dollars = [m.start() for m in _outside(tokens, bracketed) if m.group() == "$"]
     return merge_regions(bracketed + _dollar_math(text, dollars, stops))
@@ -89,7 +89,7 @@ def would_cut(regions: Sequence[Region], boundary: int) -> bool:
     return region is not None and region.start < boundary
 
 
-def _outside(matches: list[re.Match[str]], regions: Sequence[Region]) -> list[re.Match[str]]:
+def _outside(matches: Iterable[re.Match[str]], regions: Sequence[Region]) -> list[re.Match[str]]:
     return [match for match in matches if region_at(regions, match.start()) is None]
 
 
@@ -118,7 +118,7 @@ def _code_blocks(text: str) -> list[Region]:
 
 def _code_spans(text: str, blocks: list[Region], stops: list[int]) -> list[Region]:
     """Inline code: a run of backticks up to the next run of the same length."""
-    runs = _outside(list(_BACKTICKS.finditer(text)), blocks)
+    runs = _outside(_BACKTICKS.finditer(text), blocks)
     # Each run with the next one of its length, found from the end: so the work stays linear.
     latest: dict[int, re.Match[str]] = {}
     closers: list[re.Match[str] | None] = []
@@ -217,10 +217,11 @@ def _dollar_math(text: str, dollars: list[int], stops: list[int]) -> list[Region
 def _is_inline_math(text: str, opener: int, closer: int) -> bool:
     """Whether two dollars without another between them enclose a formula, not prices or prose."""
     content = text[opener + 1 : closer]
-    price = content[:1].isdigit()
-    if price and (content[-1].isspace() or content[-1] in "([\"'“-–—"):
+    price, ends_open = content[:1].isdigit(), content[-1:].isspace()
+    # "$5 or ($6": the second dollar begins another price.
+    if price and (ends_open or content[-1] in "([\"'“-–—"):
         return False
-    if text[closer + 1 : closer + 2].isdigit() and (price or content[-1:].isspace()):
+    if text[closer + 1 : closer + 2].isdigit() and (price or ends_open):
         return False
     return _PROSE_IN_DOLLARS.search(content) is None
 

@@ -19,10 +19,8 @@ from lalp.pools.pool import Pool
 from lalp.steps.sentences import Span, cut_at, split_sentences
 from lalp.students.embedder import PACKAGED_EMBEDDER, load_embeddings, normalize_rows
 
-# Sentences compared on each side of a gap.
-WINDOW = 2
-# Sentences of one step at most; a longer one is cut again where its sentences are least similar.
-MAX_SENTENCES = 8
+WINDOW = 2  # sentences compared on each side of a gap
+MAX_SENTENCES = 8  # of one step; a longer one is cut again where its sentences are least similar
 
 
 def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, list[Span]]:

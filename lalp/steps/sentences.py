@@ -51,8 +51,7 @@ from lalp.steps.regions import (
 
 Span = tuple[int, int]
 
-# --- Patterns: ends of sentences ------------------------------------------------------------------
-
+# Where sentences end.
 _WIDE_TERMINATORS = "。！？｡"
 _QUESTION_MARKS = frozenset("?؟۔।॥")
 _TERMINATOR = re.compile(rf"[.!…{''.join(sorted(_QUESTION_MARKS))}]+|[{_WIDE_TERMINATORS}]+")
@@ -73,8 +72,7 @@ _NUMBER_OR_LABEL = re.compile(r"[\d(\[$\\#]|[A-Z]\b|[IVX]+\b")
 _OPENS_LIST = re.compile(r"(?<!\bis)(?<!\bare):\s+\(?[1aAiI]$")
 _CLOSING_THINK = re.compile(r"</think(?:ing)?>\s*")
 
-# --- Patterns: lines and fragments ----------------------------------------------------------------
-
+# Lines and fragments.
 _ENUMERATOR = r"\(?(?:\d{1,3}(?:[-–]\d{1,3})?|[ivx]{1,5}|[IVX]{1,5}|[A-Za-z])(?:\\?\.|\))"
 _LIST_ITEM = re.compile(rf"[•‣◦▪●○]|\\item\b|(?:[-*–—]|[*_]*{_ENUMERATOR}[*_]*)(?=\s|$)")
 _HEADING = re.compile(r"#{1,6}\s|\\(?:sub)*(?:section|paragraph)\*?\{[^{}]*\}$")
@@ -185,9 +183,8 @@ def _is_exclaimed(text: str, position: int) -> bool:
     """Whether the ``!`` at ``position`` follows a word rather than a factorial's operand."""
     tail = text[max(0, position - 30) : position]
     word = _LAST_LETTERS.search(tail).group()
-    if tail[: len(tail) - len(word)].endswith(("\\", "_", "^", "$")):
-        return False
-    return len(word) > 2 or word.lower() in WORDS["two_letter_words"]
+    in_formula = tail.removesuffix(word).endswith(("\\", "_", "^", "$"))
+    return not in_formula and (len(word) > 2 or word.lower() in WORDS["two_letter_words"])
 
 
 def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: bool) -> bool:

@@ -61,13 +61,9 @@ def split_pool(
     tokenizer: PreTrainedTokenizerBase | None = None,
     embedder: str = "all-minilm-l6-v2",
 ) -> dict[str, list[Span]]:
-    """Cut every response of a pool into steps.
+    """Cut every response of a pool into steps: character spans by response id.
 
-    The splitter is a name, a number of tokens (``32t``, which needs the student's tokenizer), a
-    steps file, or the steps themselves. The embedder is for ``semantic``, as in `load_embedder`.
-
-    Returns:
-        Character spans by response id, each list a partition of its response's text.
+    Only ``32t`` needs the student's tokenizer, only ``semantic`` an embedder (see `load_embedder`).
 
     Raises:
         InputError: If the splitter is not understood, or given steps do not fit the pool.
@@ -108,8 +104,7 @@ def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:
     """Read the steps of a pool's responses from a file that `lalp segment` or `write_steps` wrote.
 
     Raises:
-        InputError: If the file cannot be read, or does not hold the steps of each response once,
-            as a partition of its text. The message names file and line.
+        InputError: If it does not hold the steps of each response once, as a partition of its text.
     """
     texts = {response.response_id: response.text for response in pool.responses}
     steps: dict[str, list[Span]] = {}
