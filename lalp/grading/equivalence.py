@@ -85,6 +85,7 @@ def equivalent(reference: str, answer: str) -> bool:
         (True, True)
     """
     words, given_words = bare_words(reference), bare_words(answer)
+    # As LaTeX's text commands say, the reference is no formula: "\text{yes}", "\textbf{(B)}".
     is_text = re.match(rf"\s*\(?\\(?:{TEXT})\s*\{{", reference) and words.isalpha()
     if CHOICE.fullmatch(words) and (is_text or len(words) == 1):
         chosen = CHOICE.fullmatch(given_words)
@@ -92,6 +93,7 @@ def equivalent(reference: str, answer: str) -> bool:
             return bool(chosen) and chosen[1] == words
     if is_text or _WORDS.fullmatch(words):
         return words.casefold() == given_words.casefold()
+    # Without a unit on one side, only the numbers are compared.
     if None not in (units := {_unit(reference), _unit(answer)}) and len(units) == 2:
         return False
     reference, answer = _MEMBER_OF.sub("", reference), _MEMBER_OF.sub("", answer)

@@ -105,6 +105,7 @@ def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> d
     """Share the jobs out to workers, each served by one thread of this process."""
     wanted = max(1, min(num_workers, math.ceil(len(jobs) / _ITEMS_PER_WORKER)))
     workers = [_Worker(time_limit) for _ in range(wanted)]
+    # A worker serves one job at a time, on whichever thread has taken it.
     free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     for worker in workers:
         free.put(worker)
@@ -195,7 +196,7 @@ def serve(last_resort: float) -> None:
     """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a library's own output must not be taken for a reply
-    logging.disable(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)  # Math-Verify logs what it cannot parse
     # Loads Math-Verify and sympy, before the clock of the first pair starts.
     same_expression("n", "n+1-1")
     with contextlib.suppress(OSError):  # some systems do not tell how large a process is

@@ -169,6 +169,7 @@ class _Reader:
             pad_sequence(part, batch_first=True, padding_side="left")
             for part in (rows, [torch.ones_like(row) for row in rows])
         )
+        # Equal prompts are read once; then each sample gets a row of its own.
         self._feed(ids, is_first_iteration=True)
         self.keep([distinct[prompt] for prompt in prompts])
         # Only plain layers: those of sliding windows stay short, recurrent states do not grow.
@@ -254,7 +255,7 @@ def choose_tokens(
     if sampling.greedy:
         return logits.argmax(-1)
     logits = logits / sampling.temperature
-    if not sampling.top_k and sampling.top_p == 1:
+    if not sampling.top_k and sampling.top_p == 1:  # spares the sort of the vocabulary
         return _invert(logits.softmax(-1), uniforms)
     probs, ids = candidates(logits, sampling.top_k, sampling.top_p)
     return ids.gather(1, _invert(probs, uniforms)[:, None])[:, 0]

@@ -193,6 +193,7 @@ def _find_model(
         tokenizer, mark, positions = model.tokenizer, model.revision, model.max_positions
         kind, dtype = model.device.type, model.model.dtype
     else:
+        # The configuration and the tokenizer are read, not the weights: all may be drawn already.
         name, place, generation = model, locate_student(model), None
         config = load_config(model, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(model, place, trust_remote_code=trust_remote_code)

@@ -167,19 +167,19 @@ def _anchors(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
     """Places of phrases that both hold once, as many as are in the same order (patience diff)."""
     places = _single_phrases(b)
     pairs = [(i, places[phrase]) for phrase, i in _single_phrases(a).items() if phrase in places]
-    # The longest increasing subsequence: lasts[n] ends the best one of n + 1 pairs, at ends[n].
-    lasts: list[int] = []
+    # The longest increasing subsequence: chains[n] is the one of n + 1 pairs that ends earliest, at
+    # ends[n]; it is linked backwards, so that chains share their beginnings.
     ends: list[int] = []
-    before = []
-    for k, (_, j) in enumerate(pairs):
+    chains: list[tuple] = []
+    for i, j in pairs:
         n = bisect_left(ends, j)
-        before.append(lasts[n - 1] if n else -1)
-        lasts[n : n + 1], ends[n : n + 1] = [k], [j]
-    chain, k = [], lasts[-1] if lasts else -1
-    while k >= 0:
-        chain.append(pairs[k])
-        k = before[k]
-    return chain[::-1]
+        ends[n : n + 1] = [j]
+        chains[n : n + 1] = [((i, j), chains[n - 1] if n else None)]
+    anchors, link = [], chains[-1] if chains else None
+    while link:
+        anchor, link = link
+        anchors.append(anchor)
+    return anchors[::-1]
 
 
 def _single_phrases(words: Sequence[str]) -> dict[tuple[str, ...], int]:

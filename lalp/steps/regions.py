@@ -103,12 +103,12 @@ def _code_blocks(text: str) -> list[Region]:
     position, opened, fence = 0, -1, ""
     for line in text.splitlines(keepends=True):
         stripped = line.strip()
+        start = position + line.index(stripped)
         if opened < 0:
             if match := _FENCE.match(stripped):
-                opened, fence = position + line.index(stripped), match[1] or match[2]
+                opened, fence = start, match[1] or match[2]
         elif len(stripped) >= len(fence) and stripped == fence[0] * len(stripped):
-            end = position + line.index(stripped) + len(stripped)
-            blocks.append(Region(opened, end, "block"))
+            blocks.append(Region(opened, start + len(stripped), "block"))
             opened = -1
         position += len(line)
     if opened >= 0:

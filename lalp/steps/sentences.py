@@ -142,9 +142,8 @@ def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
         start = SPACE.match(text, closed).end()
         if start == len(text) or (start == closed and mark.group()[0] not in _WIDE_TERMINATORS):
             continue
-        if region is not None and _begins_with_small_word(text, start):
-            continue
-        if _ends_sentence(text, mark, text[after:closed], start):
+        goes_on = region is not None and _begins_with_small_word(text, start)
+        if not goes_on and _ends_sentence(text, mark, text[after:closed], start):
             starts.add(start)
     return {start for start in starts if not would_cut(regions, start)}
 
@@ -292,6 +291,7 @@ def _is_prose_word(letters: str) -> bool:
 def _is_heading(line: str) -> bool:
     if not _BOLD_LINE.match(line):
         return _HEADING.match(line) is not None
+    # A bold line that is a sentence, or an equation, infers something: it is a step.
     content = line.strip("*_: ")
     is_sentence = content.endswith((".", "!", "?")) or _RELATION.search(content)
     return not is_sentence or _BOLD_LABEL.match(line) is not None
