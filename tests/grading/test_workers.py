@@ -11,24 +11,17 @@ from lalp.grading.workers import Grade, grade_answers
 
 
 def test_grades_keep_the_order_and_their_texts():
-    pairs = [
-        ("x^2-1", "(x-1)(x+1)"),
-        ("29", "There are 29 strings of length 6"),
-        ("n", r"so \boxed{n+1}"),
-        ("x^2-1", "(x-1)(x+1)"),
-        ("7", "7"),
-        ("7", "n!!"),
-        ("n +", "3n"),
+    rows = [
+        ("x^2-1", "(x-1)(x+1)", "correct", "(x-1)(x+1)"),
+        ("29", "There are 29 strings of length 6", "no answer", None),
+        ("n", r"so \boxed{n+1}", "wrong", "n+1"),
+        ("x^2-1", "(x-1)(x+1)", "correct", "(x-1)(x+1)"),
+        ("7", "7", "correct", "7"),
+        ("7", "n!!", "no answer", "n!!"),
+        ("n +", "3n", "error", "3n"),
     ]
-    assert grade_answers(pairs, num_workers=1) == [
-        Grade("correct", "(x-1)(x+1)"),
-        Grade("no answer", None),
-        Grade("wrong", "n+1"),
-        Grade("correct", "(x-1)(x+1)"),
-        Grade("correct", "7"),
-        Grade("no answer", "n!!"),
-        Grade("error", "3n"),
-    ]
+    grades = grade_answers([row[:2] for row in rows], num_workers=1)
+    assert grades == [Grade(*row[2:]) for row in rows]
 
 
 def test_hostile_expressions_end_and_do_not_block_the_others():
@@ -144,21 +137,9 @@ def test_errors_are_not_cached(tmp_path, fake_worker):
     assert grade_answers([("n", "d+1")], cache=path)[0].outcome == "correct"
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: text[: len(text) // 2],
-        lambda text: text[: text.rindex("\n", 0, -1) + 1],  # cut between two lines
-        lambda text: text + '["n"]\n',
-        lambda text: "",
-        lambda text: "something else\n",
-        lambda text: "[]\n",
-        lambda text: text.replace("lalp grading", "lalp older grading"),
-    ],
-)
-def test_a_damaged_or_foreign_cache_is_ignored_and_rewritten(cached, no_worker, damage, caplog):
+def test_grades_by_other_code_are_ignored_and_replaced(cached, no_worker, caplog):
     path, pairs, grades = cached
-    path.write_text(damage(path.read_text()))
+    path.write_text(path.read_text().replace("lalp grading", "lalp older grading"))
     assert grade_answers(pairs, cache=path) == grades
     (message,) = caplog.messages
     assert message.startswith("grading anew: cache.jsonl cannot be used")
