@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import random
 import re
@@ -11,10 +12,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -175,7 +175,7 @@ SENTENCES = [
 )
 def test_the_groups_that_an_answer_was_made_from_are_found_again(firsts, escaped, gaps, skipped):
     text = "".join(s + gap for s, gap in zip(SENTENCES, gaps, strict=False))
-    groups = list(pairwise([0, *sorted(firsts), len(SENTENCES)]))
+    groups = list(itertools.pairwise([0, *sorted(firsts), len(SENTENCES)]))
     told = [" ".join(SENTENCES[k] for k in range(a, b) if k != skipped) for a, b in groups]
     answer = json.dumps({"steps": told}, ensure_ascii=False)
     if not escaped:
@@ -209,21 +209,23 @@ def test_the_result_partitions_the_text_whatever_the_answer(text, answer, cut_of
     assert why is None or spans == split_sentences(text)
 
 
+HOSTILE = ["[", "{", '{"a":', '"', '["', '["a "', "\\", '["\\', "`", "```\n"]
+CIRCLES = "Wait, no. Let me see. "
+
+
 @pytest.mark.parametrize(
-    "start", ["[", "{", '{"a":', '"', '["', '["a "', "\\", '["\\', "`", "```\n"]
+    ("text", "answer"),
+    [
+        *((SOLUTION, start * 20_000) for start in HOSTILE),
+        *((SOLUTION, '{"steps": ["a", ' + start * 20_000) for start in HOSTILE),
+        (CIRCLES * 3000, json.dumps([CIRCLES * 2000])),
+        (CIRCLES * 3000, json.dumps(["Let me see, no. Wait! " * 3000])),
+    ],
+    ids=itertools.count(),
 )
-def test_hostile_answers_take_no_time(start):
+def test_hostile_answers_and_texts_that_go_in_circles_take_no_time(text, answer):
     begin = time.perf_counter()
-    assert is_partition(SOLUTION, split_by_answer(SOLUTION, start * 20_000)[0])
-    assert is_partition(SOLUTION, split_by_answer(SOLUTION, '{"steps": ["a", ' + start * 20_000)[0])
-    assert time.perf_counter() - begin < 5
-
-
-@pytest.mark.parametrize("told", ["Wait, no. Let me see. " * 2000, "Let me see, no. Wait! " * 3000])
-def test_a_response_that_goes_round_in_circles_takes_no_time(told):
-    text = "Wait, no. Let me see. " * 3000
-    begin = time.perf_counter()
-    assert is_partition(text, split_by_answer(text, json.dumps([told]))[0])
+    assert is_partition(text, split_by_answer(text, answer)[0])
     assert time.perf_counter() - begin < 5
 
 
@@ -241,19 +243,6 @@ def test_a_long_reworded_text_is_aligned_in_time_and_in_place():
     assert [piece.strip() for piece in pieces(text, spans)] == told
 
 
-@dataclass
-class Server:
-    """What the server was asked, and how many requests were under way at most."""
-
-    url: str = ""
-    asked: list[str] = field(default_factory=list)
-    bodies: list[dict] = field(default_factory=list)
-    headers: list[dict] = field(default_factory=list)
-    under_way: int = 0
-    most: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 def script(case: str) -> list[dict]:
     """Replies to a case, one after another; the last one is repeated."""
     path = DATA / f"{case}.json"
@@ -262,52 +251,53 @@ def script(case: str) -> list[dict]:
     return [{"status": 200, "answer": f"{case}.txt"}]
 
 
-def completion(reply: dict) -> dict:
-    if "answer" not in reply:
-        return reply["body"]
-    cut_off = reply["answer"] == "cut_off.txt"
-    text = (DATA / reply["answer"]).read_text(encoding="utf-8")
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": "length" if cut_off else "stop"}
-    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "tiny"}
-    return head | {"choices": [choice]}
+def body_of(reply: dict) -> bytes:
+    """A reply's own body, or a chat completion that holds its recorded answer."""
+    body = reply.get("body")
+    if "answer" in reply:
+        message = {"role": "assistant", "content": recorded(reply["answer"].removesuffix(".txt"))}
+        ending = "length" if reply["answer"] == "cut_off.txt" else "stop"
+        choice = {"index": 0, "message": message, "finish_reason": ending}
+        head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "tiny"}
+        body = head | {"choices": [choice]}
+    return (body if isinstance(body, str) else json.dumps(body)).encode()
 
 
 @pytest.fixture
-def server(monkeypatch) -> Iterator[Server]:
-    """A local server of the chat-completions protocol; the case stands in the problem's text."""
+def server(monkeypatch) -> Iterator[SimpleNamespace]:
+    """A local server of the chat-completions protocol; the case stands in the problem's text.
+
+    It keeps what it was asked, and how many requests were under way at most.
+    """
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
-    state = Server()
+    state = SimpleNamespace(asked=[], bodies=[], headers=[], under_way=0, most=0)
+    lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             case = re.search(r"case (\w+)", body["messages"][0]["content"])[1]
-            with state.lock:
-                count = state.asked.count(case)
+            replies = script(case)
+            with lock:
+                reply = replies[min(state.asked.count(case), len(replies) - 1)]
                 state.asked.append(case)
                 state.bodies.append(body | {"path": self.path})
                 state.headers.append({k.lower(): v for k, v in self.headers.items()})
                 state.under_way += 1
                 state.most = max(state.most, state.under_way)
-            replies = script(case)
-            reply = replies[min(count, len(replies) - 1)]
             time.sleep(reply.get("seconds", 0))
-            with state.lock:
+            with lock:
                 state.under_way -= 1
-            self.reply(reply)
+            self.close_connection = reply["status"] == 0
+            if reply["status"]:
+                self.send(reply["status"], body_of(reply), reply.get("headers", {}))
 
-        def reply(self, reply: dict) -> None:
-            if reply["status"] == 0:
-                self.close_connection = True
-                return
-            content = completion(reply)
-            data = (content if isinstance(content, str) else json.dumps(content)).encode()
-            self.send_response(reply["status"])
-            headers = {"Content-Type": "application/json"} | reply.get("headers", {})
-            for name, value in (headers | {"Content-Length": str(len(data))}).items():
-                self.send_header(name, value)
+        def send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            headers = {"Content-Type": "application/json", "Content-Length": len(data)} | headers
+            for name, value in headers.items():
+                self.send_header(name, str(value))
             self.end_headers()
             self.wfile.write(data)
 
@@ -421,10 +411,8 @@ def test_a_wrong_key_or_model_stops_the_run_at_once(ask, server, case):
 def test_a_run_that_stops_keeps_each_answer_as_soon_as_it_is_there(ask, server):
     with pytest.raises(InputError, match="refuses"):
         ask("valid", "reworded", "http_401", concurrency=1)
-    assert server.asked == ["valid", "reworded", "http_401"]
-    server.asked.clear()
     ask("valid", "reworded")
-    assert server.asked == []
+    assert server.asked == ["valid", "reworded", "http_401"]
 
 
 def test_no_server_stops_the_run(ask, server):
@@ -445,30 +433,22 @@ def test_blank_and_equal_responses_are_not_sent(ask, server):
 
 
 def test_answers_are_kept_and_asked_once(ask, server, tmp_path):
-    first = ask("valid", "reworded", "refusal")
-    assert len(server.asked) == 3
-    assert ask("valid", "reworded", "refusal") == first
-    assert len(server.asked) == 3
-    ask("valid", "skipped")
-    assert server.asked.count("valid") == 1
+    cases = ("valid", "reworded", "refusal")
+    first = ask(*cases)
+    assert ask(*cases) == first
+    assert sorted(server.asked) == sorted(cases)
+    # Another instruction or model is another question.
+    other = "Please divide.\n{problem}\n{solution}"
+    for options in ({"instruction": other}, {"model": "small"}) * 2:
+        ask("valid", **options)
+    assert len(server.asked) == 5
+    assert server.bodies[3]["messages"][0]["content"] == f"Please divide.\ncase valid\n{SOLUTION}"
     files = sorted((tmp_path / "cache").iterdir())
-    assert len(files) == len(server.asked) == 4
+    assert len(files) == 5
     for path in files:  # a damaged answer is asked again
         path.write_text(path.read_text()[:40])
-    assert ask("valid", "reworded", "refusal") == first
-    assert len(server.asked) == 7
-
-
-def test_what_decides_an_answer_is_asked_anew(ask, server):
-    ask("valid")
-    other = "Please divide.\n{problem}\n{solution}"
-    ask("valid", instruction=other)
-    assert server.bodies[-1]["messages"][0]["content"] == f"Please divide.\ncase valid\n{SOLUTION}"
-    ask("valid", model="small")
-    assert len(server.asked) == 3
-    ask("valid")
-    ask("valid", instruction=other)
-    assert len(server.asked) == 3
+    assert ask(*cases) == first
+    assert len(server.asked) == 8
 
 
 def test_requests_run_side_by_side_but_no_more_than_asked_for(ask, server, monkeypatch):
@@ -515,23 +495,18 @@ def test_placeholders_in_the_texts_stay(ask, server):
     prompt = Prompt("p", (Message("system", "Be brief."), Message("user", "case valid {solution}")))
     pool = Pool({"p": prompt}, (Response("r", "p", "Ada", "Use {problem}."),))
     ask(pool=pool, instruction="{problem}|{solution}")
-    (body,) = server.bodies
-    assert body["messages"][0]["content"] == "case valid {solution}|Use {problem}."
+    assert server.bodies[0]["messages"][0]["content"] == "case valid {solution}|Use {problem}."
 
 
 def test_an_instruction_is_read_from_a_file(ask, tmp_path):
-    good, bad, binary = (tmp_path / name for name in ("good.txt", "bad.txt", "binary.txt"))
-    good.write_text("Divide: {solution}")
-    bad.write_text("Divide: {solutoin}")
-    binary.write_bytes(b"\xff{solution}")
-    assert load_instruction(good) == "Divide: {solution}"
-    for path, message in (
-        (bad, "lacks {solution}"),
-        (binary, "cannot be read"),
-        (tmp_path / "none", "cannot be read"),
-    ):
-        with pytest.raises(InputError, match=re.escape(f"{path}: ") + ".*" + re.escape(message)):
-            load_instruction(path)
+    files = {"good": b"Divide: {solution}", "bad": b"Divide: {solutoin}", "binary": b"\xff"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert load_instruction(tmp_path / "good") == "Divide: {solution}"
+    said = {"bad": "lacks {solution}", "binary": "cannot be read", "none": "cannot be read"}
+    for name, message in said.items():
+        with pytest.raises(InputError, match=rf"{name}: .*{re.escape(message)}"):
+            load_instruction(tmp_path / name)
     with pytest.raises(InputError, match=r"lacks \{solution\}"):
         ask("valid", instruction="Divide!")
 
