@@ -20,15 +20,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from lalp.errors import InputError
 from lalp.sampling import decoding
-from lalp.sampling.decoding import (
-    Output,
-    Request,
-    candidates,
-    choose_tokens,
-    decode,
-    default_batch_size,
-    response_text,
-)
+from lalp.sampling.decoding import Output, Request, candidates, choose_tokens, decode
 from lalp.sampling.settings import Sampling, sample_seed
 from lalp.students.student import Student
 
@@ -115,8 +107,8 @@ def test_the_default_batch_fits_the_memory(llama, monkeypatch):
     free = 384 * 1000 * 10 + 100  # buffers
     pages = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * (weights + free)}  # half of it may be used
     monkeypatch.setattr(decoding.os, "sysconf", pages.get)
-    sizes = [default_batch_size(llama, longest) for longest in (1000, 1001, 100, 1_000_000)]
-    assert sizes == [10, 9, 64, 1]
+    lengths = (1000, 1001, 100, 1_000_000)
+    assert [decoding.default_batch_size(llama, n) for n in lengths] == [10, 9, 64, 1]
 
 
 def warped(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -216,10 +208,10 @@ def next_tokens(student: Student, ids: list[int], sampling: Sampling) -> list[tu
 
 def test_reasoning_that_the_template_begins_belongs_to_the_text(tokenizer):
     ids = tuple(tokenizer("So 7.").input_ids)
-    assert response_text(tokenizer, "<|assistant|>\n<think>\n", Output(ids, False)) == (
-        "<think>\nSo 7."
-    )
-    closed = "<|assistant|>\n<think>\n\n</think>\n\n"
-    assert response_text(tokenizer, closed, Output((*ids, END), True)) == "So 7."
-    # Special tokens in the middle are no text.
-    assert response_text(tokenizer, "", Output((ids[0], END, *ids[1:]), False)) == "So 7."
+    for prompt, output, text in (
+        ("<|assistant|>\n<think>\n", Output(ids, False), "<think>\nSo 7."),
+        ("<|assistant|>\n<think>\n\n</think>\n\n", Output((*ids, END), True), "So 7."),
+        # Special tokens in the middle are no text.
+        ("", Output((ids[0], END, *ids[1:]), False), "So 7."),
+    ):
+        assert decoding.response_text(tokenizer, prompt, output) == text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import logging
 import math
 import os
 import random
@@ -161,8 +160,7 @@ def test_the_limit_is_lowered_to_the_models_positions_and_this_is_said_once(toke
     student = build_student("llama", tokenizer, max_position_embeddings=60)
     lengths = [len(prompt_ids(student, prompt)) for prompt in PROMPTS]
     long = Prompt("long", (Message("user", "word " * 60),))
-    with caplog.at_level(logging.WARNING, "lalp"):
-        found = run([*PROMPTS, long], Sampling(max_tokens=50), student)
+    found = run([*PROMPTS, long], Sampling(max_tokens=50), student)
     for completion, length in zip(found, lengths, strict=False):
         assert completion.num_tokens == 60 - length or not completion.truncated
     assert found[-1] == Completion("long", 0, "", 0, True)
@@ -298,8 +296,7 @@ def test_a_damaged_shard_is_said_and_drawn_again(run, tmp_path, drawn, caplog):
     # What a kill in the middle of writing leaves behind is no shard.
     files[1].with_name(f"{files[1].name}.1-00.tmp").write_bytes(contents[1][:100])
     drawn.clear()
-    with caplog.at_level(logging.WARNING, "lalp"):
-        assert run(batch_size=6) == first
+    assert run(batch_size=6) == first
     assert [len(batch) for batch in drawn] == [6]
     (message,) = caplog.messages
     assert message.startswith(f"sampling again: {files[0].name} cannot be used")
@@ -331,10 +328,10 @@ def test_a_run_that_goes_on_draws_the_batches_of_the_first(run, tmp_path, drawn,
 
 
 def start(folder: Path, store: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "lalp.cli", "sample", str(folder / "prompts.jsonl")]
-    command += ["--model", str(folder / "model"), "--out", str(store.with_suffix(".jsonl"))]
-    command += ["--num-samples", "3", "--temperature", "1", "--top-p", "0.95", "--quiet"]
-    command += ["--max-tokens", "60", "--batch-size", "5", "--store", str(store)]
+    options = "--num-samples 3 --temperature 1 --top-p 0.95 --max-tokens 60 --batch-size 5 --quiet"
+    command = [sys.executable, "-m", "lalp.cli", "sample", folder / "prompts.jsonl"]
+    command += ["--model", folder / "model", "--store", store, *options.split()]
+    command += ["--out", store.with_suffix(".jsonl")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes)

