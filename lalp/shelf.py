@@ -34,12 +34,9 @@ def write_records(path: Path, key: str, records: Iterable[Any]) -> None:
 def read_records(path: Path, key: str, instead: str) -> list[Any]:
     """Records that `write_records` wrote under the same key; none if the file is missing.
 
-    A file that is damaged, or was written under another key, is reported and has none.
-
-    Args:
-        path: The file.
-        key: Everything that decides the records besides what each of them holds.
-        instead: What the caller does without them, as "sampling again": begins the report.
+    The key holds everything that decides the records besides what each of them holds. A file that
+    is damaged, or was written under another key, is reported and has none; ``instead`` begins the
+    report and says what the caller does without it, as "sampling again".
     """
     if not path.exists():
         return []

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib import resources
+from importlib.resources import files
 from itertools import pairwise
 
 import yaml
 
-WORDS = yaml.safe_load(
-    resources.files(__package__).joinpath("words.yaml").read_text(encoding="utf-8")
-)
+WORDS = yaml.safe_load(files(__package__).joinpath("words.yaml").read_text("utf-8"))
 """Words and signs that answers are written with."""
 NUMBER_WORDS: dict[str, str] = WORDS["numbers"]
 TEXT = "text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname"
@@ -46,23 +44,15 @@ MODULUS = (
     r"|\(\s*\\?(?:text\{)?mod(?:ulo)?\b\}?[^()]*(?:\([^()]*\)[^()]*)?\)"
     r"|\\?\bmod(?:ulo)?\b\s*(?:[^\s(),]|\([^()]*\))+)"
 )
-
-
 # What may follow an expression without changing it.
 AFTER = re.compile(
-    r"\s*(?:[.;:!]?$|,?\s*(?:which|where|when|whenever|achieved|attained|reached|occurring|obtained|"
-    r"because|since|as|so|given|assuming|regardless|if|for|with|in|under|over|modulo|mod|among|"
-    r"considering|respectively|such (?:that|as)|using|meaning|implying|indicating|"
+    rf"\s*(?:[.;:!]?$|,?\s*(?:{WORDS['after']}|"
     r"and (?:it|this)(?: value| minimum| maximum)? (?:is|occurs|happens)|"
     r"(?:or|i\.e\.,?|or equivalently|and)? ?(?:approximately|about|equivalently))\b"
     r"|,? ?\(?mod\b|\((?:or|approximately|which|i\.e\.|when|where|since|for|in|rounded)\b)"
 )
 # A noun that is counted: "29 strings", "2 of the"; not "3 times as", "n factorial".
-COUNTED = re.compile(
-    r"\s+(?!(?:times (?:the|as)|such (?:that|as)|for|in|that|when|where|if|with|and|or|is|are|was|"
-    r"has|have|the|to|more|less|plus|minus|factorial|squared|cubed|choose|divided|multiplied|raised|"
-    r"percent|hundred|thousand|million|billion|trillion|dozen|modulo|mod)\b)[a-zA-Z][a-z-]*"
-)
+COUNTED = re.compile(rf"\s+(?!(?:{WORDS['not_counted']})\b)[a-zA-Z][a-z-]*")
 CHOICE = re.compile(r"([A-J])(?:[).:](?:[\s\\].*)?)?", re.DOTALL)
 _ANSWER_IS = re.compile(r"(?i)\banswers?(?: to (?:the|this) \w+)?(?: is| are|\s*[:=])+\s*(?=\S)")
 _PROSE = re.compile(
@@ -160,6 +150,7 @@ def closing_bracket(text: str, start: int) -> int | None:
     """Index of the bracket that closes the one at ``start``; None where nothing does."""
     opening, closing = text[start], {"{": "}", "(": ")", "[": "]"}[text[start]]
     depth = 0
+    # What a backslash stands before, as in "\\}", closes nothing.
     for match in re.finditer(rf"\\.|[{re.escape(opening + closing)}]", text[start:], re.DOTALL):
         depth += (match[0] == opening) - (match[0] == closing)
         if depth == 0:

@@ -54,6 +54,10 @@ _VALUE = re.compile(
 _E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])")
 _RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|[lg]t)(?![a-zA-Z])|[<>]=?")
 _VAGUE = re.compile(r"\.\.\.|\\mp(?![a-z])|^$")
+_MEMBER_OF = re.compile(r"^[\s$({]*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|∈)")  # x \in [0, 1]
+_UNION = r"\\cup(?![a-zA-Z])|\bor\b"
+# An interval: its lower end, whether that belongs to it, and the same of its upper end.
+_Range = tuple[str, bool, str, bool]
 _MAX_VALUES = 100  # an answer with more values is an enumeration, and matching is quadratic
 
 
@@ -81,6 +85,7 @@ def equivalent(reference: str, answer: str) -> bool:
         (True, True)
     """
     words, given_words = bare_words(reference), bare_words(answer)
+    # As LaTeX's text commands say, the reference is no formula: "\text{yes}", "\textbf{(B)}".
     is_text = re.match(rf"\s*\(?\\(?:{TEXT})\s*\{{", reference) and words.isalpha()
     if CHOICE.fullmatch(words) and (is_text or len(words) == 1):
         chosen = CHOICE.fullmatch(given_words)
@@ -88,19 +93,23 @@ def equivalent(reference: str, answer: str) -> bool:
             return bool(chosen) and chosen[1] == words
     if is_text or _WORDS.fullmatch(words):
         return words.casefold() == given_words.casefold()
+    # Without a unit on one side, only the numbers are compared.
     if None not in (units := {_unit(reference), _unit(answer)}) and len(units) == 2:
         return False
-    reference, answer = _without_name(reference), _without_name(answer)
-    if _clean(reference) == _clean(answer):
+    reference, answer = _MEMBER_OF.sub("", reference), _MEMBER_OF.sub("", answer)
+    cleaned = _clean(reference), _clean(answer)
+    if cleaned[0] == cleaned[1]:
         return True
     try:
         golds = split_values(reference)
-        for part in (part for value in golds for part in value if not _is_number(part)):
-            _parse(part)
+        for part in (part for value in golds for part in value):
+            if number(part) is None and _in_base(part) is None:
+                _parse(part)
     except UnreadableError as error:
         raise ValueError(f"cannot read the reference {reference!r}: {error}") from error
-    ranges = _ranges(reference), _ranges(answer)
-    if all(ranges) and (_RELATION.search(_clean(reference)) or _RELATION.search(_clean(answer))):
+    ranges = [[_range(part) for part in _split_outside(text, _UNION)] for text in cleaned]
+    # Without a relation on either side, "(1, 2)" may be a point.
+    if any(map(_RELATION.search, cleaned)) and not any(None in side for side in ranges):
         return _same_items(*ranges, _same_range)
     return _same_items(golds, split_values(answer), _same_value)
 
@@ -130,7 +139,9 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
     values: list[tuple[str, ...]] = []
     named: dict[str, str] = {}  # the values of single unknowns that belong together
     unknowns: list[str] = []  # of "(x, y) = ...", which also holds for the pairs that follow
-    for piece in [*_pieces(_without_braces(_clean(expression))), ""]:
+    text = _clean(expression).replace(r"\{", "{").replace(r"\}", "}")
+    is_set = text.startswith("{") and closing_bracket(text, 0) == len(text) - 1
+    for piece in [*_pieces(text[1:-1] if is_set else text), ""]:
         names, value = _named(piece)
         single = bool(names) and not names[0].startswith("(")
         if named and not (single and named.keys().isdisjoint(names)):
@@ -217,25 +228,12 @@ def _unit(text: str) -> str | None:
     return name + (match["exponent"] or {"sq": "2", "cu": "3"}.get(power, ""))
 
 
-def _without_name(text: str) -> str:
-    r"""A set without the unknown that lies in it: ``x \in [0, 1]``."""
-    return re.sub(r"^[\s$({]*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|∈)", "", text)
-
-
-def _ranges(text: str) -> list[tuple[str, bool, str, bool]] | None:
-    """Intervals or inequalities as ends and whether they belong to it; None for anything else."""
-    parts = _split_outside(_clean(_without_name(text)), r"\\cup(?![a-zA-Z])|\bor\b")
-    ranges = [_range(part) for part in parts]
-    return None if None in ranges else ranges
-
-
-def _range(text: str) -> tuple[str, bool, str, bool] | None:
-    bracketed = re.fullmatch(r"([\[(])(.+)([\])])", text)
-    if bracketed:
+def _range(text: str) -> _Range | None:
+    """An interval, or an inequality as one; None for anything else."""
+    if bracketed := re.fullmatch(r"([\[(])(.+)([\])])", text):
         ends = _split_outside(bracketed[2], ",")
-        return (
-            (ends[0], bracketed[1] == "[", ends[1], bracketed[3] == "]") if len(ends) == 2 else None
-        )
+        closed = bracketed[1] == "[", bracketed[3] == "]"
+        return (ends[0], closed[0], ends[1], closed[1]) if len(ends) == 2 else None
     sides = [side.strip() for side in _RELATION.split(text)]
     relations = [re.sub(r"\\", "", sign) for sign in _RELATION.findall(text)]
     if relations and all(sign[0] in ">g" for sign in relations):
@@ -254,22 +252,13 @@ def _range(text: str) -> tuple[str, bool, str, bool] | None:
     return None
 
 
-def _same_range(gold: tuple[str, bool, str, bool], answer: tuple[str, bool, str, bool]) -> bool:
-    return gold[1::2] == answer[1::2] and all(map(_same_end, gold[::2], answer[::2]))
+def _same_range(gold: _Range, answer: _Range) -> bool:
+    def same_end(gold: str, answer: str) -> bool:
+        ends = [re.sub(r"[\s+{}]|\\(?=infty)", "", end) for end in (gold, answer)]
+        infinite = any("inf" in end for end in ends)
+        return ends[0] == ends[1] if infinite else same_expression(gold, answer)
 
-
-def _same_end(gold: str, answer: str) -> bool:
-    ends = [re.sub(r"[\s+{}]|\\(?=infty)", "", end) for end in (gold, answer)]
-    return (
-        ends[0] == ends[1] if any("inf" in end for end in ends) else same_expression(gold, answer)
-    )
-
-
-def _without_braces(text: str) -> str:
-    """The elements of ``{1, 2}``, anything else as it is."""
-    text = text.replace(r"\{", "{").replace(r"\}", "}")
-    is_set = text.startswith("{") and closing_bracket(text, 0) == len(text) - 1
-    return text[1:-1] if is_set else text
+    return gold[1::2] == answer[1::2] and all(map(same_end, gold[::2], answer[::2]))
 
 
 def _split_outside(text: str, separator: str) -> list[str]:
@@ -298,12 +287,11 @@ def _sides(text: str) -> list[str]:
 
 def _named(piece: str) -> tuple[list[str], str]:
     """Split ``x = y = 0`` into its unknowns and their value; no unknowns if it has another form."""
-    sides = _sides(piece)
-    if len(sides) > 1 and all(_NAMES.fullmatch(side) for side in sides[:-1]):
-        return [re.sub(r"\s", "", side) for side in sides[:-1]], sides[-1]
-    if len(sides) > 1 and "..." in piece:
-        return [], sides[-1]  # "1 + ... + n = 5" states 5, whatever the sum
-    return [], piece
+    *lefts, value = _sides(piece)
+    if all(map(_NAMES.fullmatch, lefts)):
+        return [re.sub(r"\s", "", side) for side in lefts], value if lefts else piece
+    # "1 + ... + n = 5" states 5, whatever the sum.
+    return [], value if "..." in piece else piece
 
 
 def _by_name(named: dict[str, str]) -> tuple[str, ...]:
@@ -328,11 +316,10 @@ def same_expression(gold: str, answer: str) -> bool:
     if len(_sides(gold)) == 1:
         answer = _sides(answer)[-1]
     if (bases := (_in_base(gold), _in_base(answer))) != (None, None):
-        digits = [
-            pair[0] if pair else text for pair, text in zip(bases, (gold, answer), strict=True)
-        ]
-        named = {pair[1] for pair in bases if pair} | (set() if bases[0] else {"10"})
-        return digits[0] == digits[1] and len(named) == 1
+        # A reference without a base has base 10; an answer without one has the reference's.
+        digits, base = bases[0] or (gold, "10")
+        given_digits, given_base = bases[1] or (answer, base)
+        return (digits, base) == (given_digits, given_base)
     numbers = number(gold), number(answer)
     if numbers[0] is not None and numbers[1] is not None:
         return rounds_to(numbers[0], answer)
@@ -350,10 +337,6 @@ def same_expression(gold: str, answer: str) -> bool:
     # Math-Verify compares a bare symbol by its name alone; n + 1 it compares by algebra.
     symbol = getattr(gold_expression, "is_Symbol", False)
     return symbol and verify(gold_expression + 1, answer_expression + 1, timeout_seconds=None)
-
-
-def _is_number(text: str) -> bool:
-    return number(text) is not None or _in_base(text) is not None
 
 
 def _in_base(text: str) -> tuple[str, str] | None:
@@ -391,6 +374,7 @@ def rounds_to(gold: Fraction | None, answer: str) -> bool:
 def _parse(text: str) -> Any:
     """The sympy expression that Math-Verify reads in ``text``."""
     from math_verify import LatexExtractionConfig, parse
+    from sympy import Eq
 
     normalization = replace(LatexExtractionConfig().normalization_config, units=False)
     latex = to_latex(text)
@@ -402,18 +386,13 @@ def _parse(text: str) -> Any:
     # Math-Verify takes "3s" for 3 seconds; units are dropped before.
     config = [LatexExtractionConfig(normalization_config=normalization)]
     found = parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)
-    if len(found) != 1 or _is_decided(found[0]):
+    # An equation that is true or false by itself is refused: all false ones would be equal.
+    if len(found) != 1 or (
+        isinstance(found[0], Eq)
+        and (not found[0].free_symbols or any(map(_unfinished, (found[0].lhs, found[0].rhs))))
+    ):
         raise UnreadableError(f"{text!r} is not a mathematical expression")
     return found[0]
-
-
-def _is_decided(expression: Any) -> bool:
-    """Whether it is an equation that is true or false by itself; all false ones would be equal."""
-    from sympy import Eq
-
-    return isinstance(expression, Eq) and (
-        not expression.free_symbols or _unfinished(expression.lhs) or _unfinished(expression.rhs)
-    )
 
 
 def to_latex(text: str) -> str:
@@ -425,9 +404,8 @@ def to_latex(text: str) -> str:
     """
     text = re.sub(r"(?<![\\a-zA-Z])infinity(?![a-z])", r"\\infty ", text).replace("*", r" \cdot ")
     words = "pi|ln|log|sin|cos|tan|exp|max|min|gcd|sum(?=_)"
-    text = re.sub(rf"(?<![\\a-zA-Z])({words})(?![a-zA-Z])", r"\\\1 ", text).replace(
-        r"\sum _", r"\sum_"
-    )
+    text = re.sub(rf"(?<![\\a-zA-Z])({words})(?![a-zA-Z])", r"\\\1 ", text)
+    text = text.replace(r"\sum _", r"\sum_")
     text = re.sub(r"(?<![\\a-zA-Z])sqrt\s*(\d+|[a-z]\b)", r"\\sqrt{\1}", text)
     text = re.sub(r"\^\s*(-?\d+|-[a-z]\b)", r"^{\1}", re.sub(r"(?<!\\)%", r"\\%", text))
     call = re.compile(r"(?<![\\a-zA-Z])(C|binom|sqrt|floor|ceil)\s*\(|([_^])\s*\(")
@@ -480,18 +458,19 @@ def _differ_somewhere(gold: Any, answer: Any) -> bool:
 
     if not isinstance(gold, Expr) or not isinstance(answer, Expr):
         return False
-    sides = [{symbol: symbol.name.casefold() for symbol in e.free_symbols} for e in (gold, answer)]
-    if set(sides[0].values()) != set(sides[1].values()):
+    names, others = ({s.name.casefold() for s in side.free_symbols} for side in (gold, answer))
+    if names != others:
         return True
-    point = dict(zip(sorted(set(sides[0].values())), (11, 3, 7, 5, 2, 13), strict=False))
+    point = dict(zip(sorted(names), (11, 3, 7, 5, 2, 13), strict=False))
     values = []
-    for expression, symbols in zip((gold, answer), sides, strict=True):
-        at = {symbol: point.get(name, 1) for symbol, name in symbols.items()}
-        try:
-            values.append(_evaluated(expression.subs(at)))
-        except (TypeError, ValueError, ArithmeticError, AttributeError):
-            return False
+    try:
+        for side in (gold, answer):
+            at = {symbol: point.get(symbol.name.casefold(), 1) for symbol in side.free_symbols}
+            values.append(_evaluated(side.subs(at)))
+    except (TypeError, ValueError, ArithmeticError, AttributeError):
+        return False  # such as at a pole: the algebra decides
     if not all(value.is_number and value.is_finite for value in values):
         return False
+    # Relative to their size, since both are rounded.
     difference, *sizes = (abs(value).evalf(15) for value in (values[0] - values[1], *values))
     return bool(difference > 1e-9 * max(1, *sizes))

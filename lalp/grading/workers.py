@@ -14,16 +14,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
 
-from lalp.files import digest, fingerprint
-from lalp.grading.answers import WORDS, extract_answer
+from lalp.files import fingerprint
+from lalp.grading.answers import extract_answer
 from lalp.grading.equivalence import UnreadableError, equivalent, number, rounds_to, same_expression
 from lalp.shelf import read_records, write_records
 
@@ -38,12 +37,10 @@ _Job = tuple[str, str]
 
 @dataclass(frozen=True)
 class Grade:
-    """What became of one answer.
+    """What became of one answer, and the part of its text that was compared.
 
-    Attributes:
-        outcome: ``correct``, ``wrong``, ``no answer`` (nothing unambiguous to compare),
-            ``timeout``, or ``error`` (the reference cannot be read, or the comparison crashed).
-        extracted: The part of the text that was compared, or None.
+    The outcome is ``correct``, ``wrong``, ``no answer`` (nothing unambiguous to compare),
+    ``timeout``, or ``error`` (the reference cannot be read, or the comparison crashed).
     """
 
     outcome: str
@@ -59,16 +56,11 @@ def grade_answers(
 ) -> list[Grade]:
     """Grade answers against references in worker processes, equal pairs once.
 
-    Args:
-        pairs: Reference and answer text (see `extract_answer`), in this order.
-        num_workers: Worker processes at most; each needs about 200 MB.
-        time_limit: Seconds per pair; a worker that takes longer is killed and replaced.
-        cache: File with the grades of former calls: read first, and rewritten as a whole if there
-            is something new. Grades by another version of this code, Math-Verify or sympy are not
-            used.
-
-    Returns:
-        One grade per pair, in the order of ``pairs``.
+    A pair is a reference and an answer text (see `extract_answer`). Of the worker processes, at
+    most ``num_workers``, each needs about 200 MB; one that takes longer for a pair than
+    ``time_limit`` seconds is killed and replaced. ``cache`` is a file with the grades of former
+    calls, rewritten if there is something new; grades by another version of this code, Math-Verify
+    or sympy are not used.
 
     Example:
         >>> [grade.outcome for grade in grade_answers([("7", "7.0"), ("7", "8")])]
@@ -77,9 +69,16 @@ def grade_answers(
     rows = read_records(cache, grading_key(), "grading anew") if cache else []
     known = {(reference, answer): (outcome, limit) for reference, answer, outcome, limit in rows}
     texts = {pair: extract_answer(pair[1]) for pair in dict.fromkeys(pairs)}
-    jobs = dict.fromkeys((pair[0], text) for pair, text in texts.items() if text is not None)
-    outcomes = {job: _known_outcome(job, known, time_limit) for job in jobs}
-    todo = [job for job, outcome in outcomes.items() if outcome is None]
+    outcomes, todo = {}, []
+    for job in dict.fromkeys((pair[0], text) for pair, text in texts.items() if text is not None):
+        outcome, limit = known.get(job, (None, 0))
+        # A timeout says nothing about what a longer limit would give.
+        if outcome is None or (outcome == "timeout" and limit < time_limit):
+            outcome = _easy_outcome(*job)
+        if outcome:
+            outcomes[job] = outcome
+        else:
+            todo.append(job)
     if todo:
         outcomes |= _run_workers(todo, num_workers, time_limit)
         known |= {job: (outcomes[job], time_limit) for job in todo if outcomes[job] != "error"}
@@ -92,14 +91,8 @@ def grade_answers(
     return [grades[pair] for pair in pairs]
 
 
-def _known_outcome(
-    job: _Job, known: dict[_Job, tuple[str, float]], time_limit: float
-) -> str | None:
-    """The outcome that needs no worker: cached, the same text, or two plain numbers."""
-    reference, answer = job
-    outcome, limit = known.get(job, (None, 0.0))
-    if outcome is not None and (outcome != "timeout" or limit >= time_limit):
-        return outcome
+def _easy_outcome(reference: str, answer: str) -> str | None:
+    """The outcome that needs no worker: of equal texts, and of two plain numbers."""
     if reference.split() == answer.split():
         return "correct"
     gold = number(reference)
@@ -110,40 +103,31 @@ def _known_outcome(
 
 def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> dict[_Job, str]:
     """Share the jobs out to workers, each served by one thread of this process."""
-    pending: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-    for job in jobs:
-        pending.put(job)
-    outcomes: dict[_Job, str] = {}
-    failures: list[BaseException] = []
     wanted = max(1, min(num_workers, math.ceil(len(jobs) / _ITEMS_PER_WORKER)))
     workers = [_Worker(time_limit) for _ in range(wanted)]
+    # A worker serves one job at a time, on whichever thread has taken it.
+    free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    for worker in workers:
+        free.put(worker)
 
-    def feed(worker: _Worker) -> None:
+    def grade(job: _Job) -> str:
+        worker = free.get()
         try:
-            while not failures:
-                job = pending.get_nowait()
-                outcomes[job] = worker.grade(*job)
-        except queue.Empty:
-            pass
-        except BaseException as error:
-            failures.append(error)
+            return worker.grade(job)
+        finally:
+            free.put(worker)
 
-    threads = [threading.Thread(target=feed, args=(worker,), daemon=True) for worker in workers]
+    threads = ThreadPoolExecutor(wanted)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    except BaseException as error:  # such as Ctrl-C: let the threads end too
-        failures.append(error)
+        return dict(zip(jobs, threads.map(grade, jobs), strict=True))
     finally:
+        # Also after Ctrl-C: killing the processes ends the threads that wait for them.
+        threads.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
             worker.stop()
-    if failures:
-        raise failures[0]
-    return outcomes
 
 
+@dataclass
 class _Worker:
     """One worker process, started when first needed and again after every kill.
 
@@ -151,17 +135,16 @@ class _Worker:
     that holds torch's threads, and no caller needs a ``__main__`` guard.
     """
 
-    def __init__(self, time_limit: float) -> None:
-        self.time_limit = time_limit
-        self.process: subprocess.Popen[bytes] | None = None
+    time_limit: float
+    process: subprocess.Popen[bytes] | None = None
 
-    def grade(self, reference: str, answer: str) -> str:
+    def grade(self, job: _Job) -> str:
         """The outcome for one pair; ``error`` if the worker dies of it."""
         process = self.process or self.start()
         try:
-            process.stdin.write(json.dumps([reference, answer]).encode() + b"\n")
+            process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
-            outcome = _read_line(process.stdout, self.time_limit)
+            outcome = self.read_line(self.time_limit)
         except OSError:
             outcome = ""
         if not outcome:
@@ -169,11 +152,7 @@ class _Worker:
         return "timeout" if outcome is None else outcome or "error"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start a process and wait until it is ready.
-
-        Raises:
-            RuntimeError: If it does not get ready; the message ends with its own error output.
-        """
+        """Start a process and wait until it is ready; if it fails, say what it said itself."""
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with tempfile.TemporaryFile() as errors:
@@ -184,28 +163,25 @@ class _Worker:
                 stderr=errors,
                 env=os.environ | {"PYTHONPATH": path},
             )
-            if _read_line(self.process.stdout, _START_LIMIT) != "ready":
+            if self.read_line(_START_LIMIT) != "ready":
                 self.stop()
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip()[-2000:]
                 raise RuntimeError(f"a grading worker did not start: {said or 'it said nothing'}")
         return self.process
 
+    def read_line(self, limit: float) -> str | None:
+        """One line: None if none comes within ``limit`` seconds, empty if the process has ended."""
+        stream = self.process.stdout
+        readable, _, _ = select.select([stream], [], [], limit)
+        return stream.readline().decode().strip() if readable else None
+
     def stop(self) -> None:
         """Kill the process, if there is one."""
         process, self.process = self.process, None
         if process is not None:
             process.kill()
-            process.wait()
-            process.stdout.close()
-            with contextlib.suppress(OSError):  # it may still hold a line for the process
-                process.stdin.close()
-
-
-def _read_line(stream: IO[bytes], limit: float) -> str | None:
-    """One line: None if none comes within ``limit`` seconds, empty if the process has ended."""
-    readable, _, _ = select.select([stream], [], [], limit)
-    return stream.readline().decode().strip() if readable else None
+            process.communicate()  # closes the pipes, whatever they still hold
 
 
 def _worker_command(time_limit: float) -> list[str]:
@@ -216,47 +192,35 @@ def _worker_command(time_limit: float) -> list[str]:
 def serve(last_resort: float) -> None:
     """A worker's main loop: a JSON pair per line in, an outcome per line out.
 
-    Args:
-        last_resort: Seconds for a pair, after which the process ends itself.
+    The process ends itself if a pair takes ``last_resort`` seconds.
     """
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not be taken for a reply
-    logging.disable(logging.CRITICAL)
+    os.dup2(2, 1)  # a library's own output must not be taken for a reply
+    logging.disable(logging.CRITICAL)  # Math-Verify logs what it cannot parse
     # Loads Math-Verify and sympy, before the clock of the first pair starts.
     same_expression("n", "n+1-1")
-    _limit_memory()
+    with contextlib.suppress(OSError):  # some systems do not tell how large a process is
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + _WORKER_MEMORY
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_REAL, last_resort)  # its default action ends the process
-        outcome = _outcome(*json.loads(line))
+        try:
+            outcome = "correct" if equivalent(*json.loads(line)) else "wrong"
+        except UnreadableError:
+            outcome = "no answer"
+        except Exception:  # sympy raises almost anything on odd input
+            outcome = "error"
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(outcome, file=replies, flush=True)
-
-
-def _limit_memory() -> None:
-    """Bound this process's address space, where the system tells how large it is now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:
-        return
-    limit = pages * resource.getpagesize() + _WORKER_MEMORY
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def _outcome(reference: str, answer: str) -> str:
-    try:
-        return "correct" if equivalent(reference, answer) else "wrong"
-    except UnreadableError:
-        return "no answer"
-    except Exception:  # sympy raises almost anything on odd input
-        return "error"
 
 
 @lru_cache(maxsize=1)
 def grading_key() -> str:
     """What an outcome depends on besides the pair: the code that grades, here and in libraries."""
     packages = ("math-verify", "latex2sympy2_extended", "sympy")
-    own = digest([fingerprint("grading"), WORDS])
-    return ", ".join([f"lalp grading {own}", *(f"{p} {version(p)}" for p in packages)])
+    versions = [f"{package} {version(package)}" for package in packages]
+    return ", ".join([f"lalp grading {fingerprint('grading')}", *versions])

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lalp.errors import InputError
@@ -27,8 +28,7 @@ from lalp.students.student import Student
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-# Tokens for which room is made at once.
-_ROOM = 256
+_ROOM = 256  # tokens for which room is made at once
 # Rows at once: on a CPU more give no more tokens per second, on a GPU a step costs about the same.
 _CPU_ROWS, _GPU_ROWS = 64, 128
 # Share of memory for weights, keys and values; the rest is for logits and activations.
@@ -39,14 +39,7 @@ _FIRST_CANDIDATES = 128
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to draw.
-
-    Attributes:
-        prompt_ids: The prompt's tokens, at least one.
-        sampling: Temperature, top-k and top-p.
-        limit: New tokens at most, the end token included.
-        seed: For this sample alone.
-    """
+    """One sample to draw: at most ``limit`` new tokens, the end token included."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
@@ -65,7 +58,7 @@ class Output:
 def response_text(tokenizer: PreTrainedTokenizerBase, prompt_text: str, output: Output) -> str:
     """The text of a sample, without its end token and other special tokens.
 
-    Some chat templates begin the reasoning themselves: what they have written of it comes first.
+    Some chat templates begin the reasoning themselves. Then the text begins with what they wrote.
     """
     ids = output.token_ids[:-1] if output.ended else output.token_ids
     text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -75,13 +68,9 @@ def response_text(tokenizer: PreTrainedTokenizerBase, prompt_text: str, output: 
 
 @torch.inference_mode()
 def default_batch_size(student: Student, longest: int) -> int:
-    """Rows whose keys and values fit into memory beside the weights, if all grow to the end.
+    """Rows of ``longest`` tokens whose keys and values fit into memory beside the weights.
 
-    The machine's whole memory counts, not what is free: another run gets the same batches.
-
-    Args:
-        student: The model.
-        longest: Tokens of the longest row, prompt and new tokens.
+    The machine's whole memory counts, not what is free, so that another run gets the same batches.
     """
     layers = [x for x in _Reader(student, [(0,)]).cache.layers if isinstance(x, _RoomyLayer)]
     per_token = sum(x.keys.nbytes + x.values.nbytes for x in layers)
@@ -103,19 +92,8 @@ def decode(
 ) -> list[Output]:
     """Draw all samples side by side; those that have ended leave the batch.
 
-    When memory runs out, the batch is drawn again in two halves.
-
-    Args:
-        student: The model.
-        requests: What to draw.
-        stop_ids: Tokens that end a sample.
-        on_tokens: Called with the number of new tokens after each step.
-
-    Returns:
-        Outputs in the order of ``requests``.
-
-    Raises:
-        InputError: If the model cannot go on from its own cache, or predicts no numbers.
+    When memory runs out, the batch is drawn again in two halves. ``on_tokens`` is called with the
+    number of new tokens after each step.
     """
     try:
         return _decode_batch(student, requests, stop_ids, on_tokens)
@@ -127,11 +105,8 @@ def decode(
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = (len(requests) + 1) // 2
-    return [
-        output
-        for part in (requests[:half], requests[half:])
-        for output in decode(student, part, stop_ids, on_tokens)
-    ]
+    first = decode(student, requests[:half], stop_ids, on_tokens)
+    return first + decode(student, requests[half:], stop_ids, on_tokens)
 
 
 @torch.inference_mode()
@@ -146,44 +121,26 @@ def _decode_batch(
     draws = [np.random.default_rng(request.seed) for request in requests]
     reader = _Reader(student, [requests[i].prompt_ids for i in alive]) if alive else None
     while alive:
-        chosen = _choose(reader.logits, [requests[i].sampling for i in alive], alive, draws)
+        chosen = torch.empty(len(alive), dtype=torch.long, device=student.device)
+        for sampling in dict.fromkeys(requests[i].sampling for i in alive):
+            places = [place for place, i in enumerate(alive) if requests[i].sampling == sampling]
+            uniforms = [] if sampling.greedy else [draws[alive[k]].random() for k in places]
+            part = reader.logits if len(places) == len(alive) else reader.logits[places]
+            chosen[places] = choose_tokens(part, sampling, uniforms)
         for i, token in zip(alive, chosen.tolist(), strict=True):
             tokens[i].append(token)
         on_tokens(len(alive))
-        going = _close_gaps(
-            [tokens[i][-1] not in stop_ids and len(tokens[i]) < requests[i].limit for i in alive]
-        )
-        if len(going) < len(alive):
+        on = [tokens[i][-1] not in stop_ids and len(tokens[i]) < requests[i].limit for i in alive]
+        if not all(on):
+            # The last rows fill the gaps of those that have ended, so that few rows are moved.
+            last = [place for place in range(sum(on), len(on)) if on[place]]
+            going = [place if on[place] else last.pop() for place in range(sum(on))]
             alive = [alive[place] for place in going]
             chosen = chosen[going]
             reader.keep(going)
         if alive:
             reader.read(chosen)
     return [Output(tuple(ids), bool(ids) and ids[-1] in stop_ids) for ids in tokens]
-
-
-def _choose(
-    logits: Float[Tensor, "batch vocab"],
-    samplings: Sequence[Sampling],
-    rows: Sequence[int],
-    draws: Sequence[np.random.Generator],
-) -> Int[Tensor, "batch"]:
-    """The next token of every row, by the row's own settings."""
-    chosen = torch.empty(len(rows), dtype=torch.long, device=logits.device)
-    for sampling in dict.fromkeys(samplings):
-        places = [place for place, own in enumerate(samplings) if own == sampling]
-        uniforms = [] if sampling.greedy else [draws[rows[place]].random() for place in places]
-        part = logits if len(places) == len(rows) else logits[places]
-        chosen[places] = choose_tokens(part, sampling, uniforms)
-    return chosen
-
-
-def _close_gaps(going: Sequence[bool]) -> list[int]:
-    """Places of the rows that go on, in an order that moves few of them: the last fill the gaps."""
-    places = [place for place, on in enumerate(going) if on]
-    size = len(places)
-    last = [place for place in places if place >= size]
-    return [place if going[place] else last.pop() for place in range(size)]
 
 
 class _Reader:
@@ -207,7 +164,12 @@ class _Reader:
         self.options: dict[str, Any] = {names[0]: self.cache, "use_cache": True}
         self.has_positions = "position_ids" in parameters
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
-        ids, self.mask = _pad_left(list(distinct), student.device)
+        rows = [torch.tensor(prompt, device=student.device) for prompt in distinct]
+        ids, self.mask = (
+            pad_sequence(part, batch_first=True, padding_side="left")
+            for part in (rows, [torch.ones_like(row) for row in rows])
+        )
+        # Equal prompts are read once; then each sample gets a row of its own.
         self._feed(ids, is_first_iteration=True)
         self.keep([distinct[prompt] for prompt in prompts])
         # Only plain layers: those of sliding windows stay short, recurrent states do not grow.
@@ -218,7 +180,7 @@ class _Reader:
 
     def read(self, tokens: Int[Tensor, "batch"]) -> None:
         """Read one more token of every row."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
+        self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
         self._feed(tokens[:, None])
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -238,24 +200,11 @@ class _Reader:
         self.logits = self.student.head(features[:, -1])
 
 
-def _pad_left(
-    prompts: Sequence[Sequence[int]], device: torch.device
-) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
-    """Token ids, padded on the left, and their mask."""
-    longest = max(map(len, prompts))
-    ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
-    return ids.to(device), mask.to(device)
-
-
 class _RoomyLayer(DynamicLayer):
     """One layer's keys and values, with room for further tokens.
 
-    The base class concatenates at every token, and so copies all keys and values each time: on a
-    CPU that is a fifth of a step with 40 rows.
+    The base class concatenates at every token, and so copies all keys and values each time. On a
+    CPU that takes a fifth of a step with 40 rows.
     """
 
     def __init__(self, layer: DynamicLayer) -> None:
@@ -294,15 +243,9 @@ class _RoomyLayer(DynamicLayer):
 def choose_tokens(
     logits: Float[Tensor, "batch vocab"], sampling: Sampling, uniforms: Sequence[float]
 ) -> Int[Tensor, "batch"]:
-    """The next token of every row.
+    """The next token of every row, from logits in float32.
 
-    Args:
-        logits: In float32.
-        sampling: Temperature, top-k and top-p.
-        uniforms: One number from [0, 1) for each row; none are read if the sampling is greedy.
-
-    Raises:
-        InputError: If logits are not numbers.
+    ``uniforms`` has a number from [0, 1) for each row; greedy sampling reads none.
     """
     if not bool(torch.isfinite(logits.amax(-1)).all()):  # NaN is larger than all numbers here
         raise InputError(
@@ -312,7 +255,7 @@ def choose_tokens(
     if sampling.greedy:
         return logits.argmax(-1)
     logits = logits / sampling.temperature
-    if not sampling.top_k and sampling.top_p == 1:
+    if not sampling.top_k and sampling.top_p == 1:  # spares the sort of the vocabulary
         return _invert(logits.softmax(-1), uniforms)
     probs, ids = candidates(logits, sampling.top_k, sampling.top_p)
     return ids.gather(1, _invert(probs, uniforms)[:, None])[:, 0]
@@ -329,17 +272,16 @@ def candidates(
     Returns:
         Probabilities, not scaled to 1, and 0 for tokens that may not be drawn; and token ids.
     """
-    vocab = logits.shape[-1]
-    wanted = _FIRST_CANDIDATES
-    if 0 < top_k < vocab:
+    most, wanted = logits.shape[-1], _FIRST_CANDIDATES
+    if 0 < top_k < most:
         lowest = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < lowest, -math.inf)
-        wanted = int((logits > -math.inf).sum(-1).max())
+        most = wanted = int((logits > -math.inf).sum(-1).max())
     probs = logits.softmax(-1)
     while True:
-        top, ids = probs.topk(min(wanted, vocab))
+        top, ids = probs.topk(min(wanted, most))
         before = top.cumsum(-1) - top
-        if wanted >= vocab or bool((before[:, -1] >= top_p).all()) or 0 < top_k < vocab:
+        if wanted >= most or bool((before[:, -1] >= top_p).all()):
             break
         wanted *= 8
     kept = before < top_p
@@ -350,7 +292,10 @@ def candidates(
 
 
 def _invert(probs: Float[Tensor, "batch kept"], uniforms: Sequence[float]) -> Int[Tensor, "batch"]:
-    """Draw by the inverse of the cumulated probabilities."""
+    """Draw by the inverse of the cumulated probabilities.
+
+    In float64, because sums over a whole vocabulary in float32 are too coarse for rare tokens.
+    """
     sums = probs.double().cumsum(-1)
     at = torch.tensor(uniforms, dtype=torch.float64, device=probs.device)[:, None] * sums[:, -1:]
     return torch.searchsorted(sums, at, right=True)[:, 0].clamp_(max=probs.shape[-1] - 1)

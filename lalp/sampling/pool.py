@@ -29,77 +29,55 @@ def grade_completions(
 ) -> pd.DataFrame:
     """Compare the final answer of every completion with its prompt's reference.
 
-    Args:
-        prompts: Hold the references.
-        completions: From `generate`.
-        num_workers: As in `grade_answers`.
-        cache: As in `grade_answers`.
-        compared: Reference and answer as they are compared, given a prompt and what follows the
-            reasoning; if not given, both as they are, or their letters where the reference is one.
+    ``num_workers`` and ``cache`` are as in `grade_answers`. ``compared`` makes reference and answer
+    of a prompt and what follows the reasoning; without it they are compared as they are, or their
+    letters where the reference is one.
 
     Returns:
         One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
         `grading.Grade`, or ``truncated`` or ``no reference``; and ``correct``, which is missing
         without a reference and False for whatever is truncated.
-
-    Raises:
-        InputError: If a completion's prompt is not given.
     """
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
     pairs = []
     for completion in completions:
         if completion.prompt_id not in by_id:
             raise InputError(f"prompt {completion.prompt_id!r} of a completion is not given")
-        text = final_part(completion.text) or ""
-        pairs.append((compared or _compared)(by_id[completion.prompt_id], text))
-    # What was cut off is wrong, whatever it says: nothing to compare.
-    known = [
-        pair
-        for completion, pair in zip(completions, pairs, strict=True)
-        if pair[0] is not None and not completion.truncated
-    ]
-    grades = grade_answers(known, num_workers=num_workers, cache=cache)
-    outcome_of = {pair: grade.outcome for pair, grade in zip(known, grades, strict=True)}
-    outcomes = [
-        "truncated" if completion.truncated else outcome_of.get(pair, "no reference")
-        for completion, pair in zip(completions, pairs, strict=True)
-    ]
+        prompt, text = by_id[completion.prompt_id], final_part(completion.text) or ""
+        pair = compared(prompt, text) if compared else None
+        pairs.append(pair or (prompt.answer, letter_or_text(text, prompt.answer)))
     columns = [field.name for field in fields(Completion)]
     frame = pd.DataFrame([asdict(completion) for completion in completions], columns=columns)
-    correct = [None if outcome == "no reference" else outcome == "correct" for outcome in outcomes]
+    # A response that was cut off is wrong, whatever it says, so there is nothing to compare.
+    whole = zip(pairs, completions, strict=True)
+    known = [pair for pair, said in whole if pair[0] is not None and not said.truncated]
+    grades = grade_answers(known, num_workers=num_workers, cache=cache)
+    outcome_of = {pair: grade.outcome for pair, grade in zip(known, grades, strict=True)}
+    outcomes = pd.Series([outcome_of.get(pair, "no reference") for pair in pairs], dtype="str")
+    outcomes = outcomes.mask(frame["truncated"].astype(bool), "truncated")
     return frame.assign(
         extracted=pd.Series([extract_answer(text) for _, text in pairs], dtype="str"),
-        outcome=pd.Series(outcomes, dtype="str"),
-        correct=pd.Series(correct, dtype="boolean"),
+        outcome=outcomes,
+        correct=(outcomes == "correct").astype("boolean").mask(outcomes == "no reference"),
     )
-
-
-def _compared(prompt: Prompt, text: str) -> tuple[str | None, str]:
-    return prompt.answer, letter_or_text(text, prompt.answer)
 
 
 def sampled_pool(prompts: Sequence[Prompt], graded: pd.DataFrame, teacher: str) -> Pool:
     """The pool of graded completions, written by one teacher.
 
     Responses keep ``sample``, ``num_tokens`` and ``truncated`` as extra fields. A pool cannot hold
-    an empty response: ``left_out`` counts them.
+    empty responses, so ``left_out`` counts them.
     """
-    responses = [
-        Response(
-            f"{row.prompt_id}/{teacher}/{row.sample}",
-            row.prompt_id,
-            teacher,
-            row.text,
-            None if pd.isna(row.correct) else bool(row.correct),
-            {
-                "sample": int(row.sample),
-                "num_tokens": int(row.num_tokens),
-                "truncated": bool(row.truncated),
-            },
+    responses = []
+    for row in graded.to_dict("records"):
+        if not row["text"].strip():
+            continue
+        extra = {name: row[name] for name in ("sample", "num_tokens", "truncated")}
+        response_id = f"{row['prompt_id']}/{teacher}/{row['sample']}"
+        correct = None if pd.isna(row["correct"]) else bool(row["correct"])
+        responses.append(
+            Response(response_id, row["prompt_id"], teacher, row["text"], correct, extra)
         )
-        for row in graded.itertuples()
-        if row.text.strip()
-    ]
     answered = {response.prompt_id for response in responses}
     empty = len(graded) - len(responses)
     return Pool(
@@ -112,9 +90,8 @@ def sampled_pool(prompts: Sequence[Prompt], graded: pd.DataFrame, teacher: str) 
 def sampling_summary(prompts: Sequence[Prompt], graded: pd.DataFrame, pool: Pool) -> dict[str, Any]:
     """Counts and shares of one run, as plain values for JSON.
 
-    Returns:
-        Shares are of all completions, but ``accuracy`` is of those whose prompt has a reference
-        (None if there is none); ``solved`` counts prompts with a correct completion.
+    Shares are of all completions, but ``accuracy`` is of those whose prompt has a reference (None
+    if there is none); ``solved`` counts prompts with a correct completion.
     """
     verifiable = [prompt.prompt_id for prompt in prompts if prompt.answer is not None]
     verified = graded.loc[graded["prompt_id"].isin(verifiable), "correct"]
@@ -143,23 +120,14 @@ def sample_pool(
     num_workers: int = 2,
     **options: Any,
 ) -> tuple[Pool, dict[str, Any]]:
-    """Sample, verify, and make a pool.
+    """Sample, verify, and make a pool of responses by one teacher, with the prompts as given.
 
-    Args:
-        prompts: What to answer; the pool holds them as they are given.
-        model: As in `generate`.
-        sampling: As in `generate`.
-        teacher: The model's name in the pool.
-        system_prompt: None for the paper's, where a prompt has no system message; empty for none.
-        store: As in `generate`; verdicts are kept there too.
-        num_workers: As in `grade_answers`.
-        **options: Other keywords of `generate`.
+    Arguments are as in `generate` and `grade_answers`; verdicts are kept in ``store`` too. If
+    ``system_prompt`` is None, it is the paper's where a prompt has no system message. If it is
+    empty, there is none.
 
     Returns:
         The pool, and counts and shares as in `sampling_summary`.
-
-    Raises:
-        InputError: As `generate`, or if all responses are empty.
     """
     store = Path(store or build_dir() / "samples")
     asked = paper_prompts(prompts) if system_prompt is None else prompts

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,21 +48,18 @@ log = logging.getLogger("lalp")
 
 BACKENDS = ("transformers", "vllm")
 
-# A change of this code may change a sample, so it is part of the key. It is read on import: an edit
-# on disk changes nothing of what this process runs.
+# A change of this code may change a sample, so it is part of the key. It is read on import, because
+# a later edit on disk does not change what this process runs.
 _CODE = fingerprint("sampling", "students")
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled response.
+    """One sampled response to a prompt; ``sample`` counts from 0.
 
-    Attributes:
-        prompt_id: Its prompt.
-        sample: Number of the sample, from 0.
-        text: Without the end token. It begins with ``<think>`` where the prompt ends so.
-        num_tokens: New tokens, the end token included.
-        truncated: It stopped at the token limit or the model's last position, without an end token.
+    ``text`` begins with ``<think>`` where the prompt ends so, and leaves out the end token, which
+    ``num_tokens`` includes. A response that is ``truncated`` stopped at the token limit or the
+    model's last position, without an end token.
     """
 
     prompt_id: str
@@ -99,8 +97,8 @@ def generate(
             own sampling settings, such as a repetition penalty, are read by neither.
         system_prompt: Put in front of every prompt; `SYSTEM_PROMPT` is the paper's.
         store: Folder of finished samples; ``build/samples`` if not given.
-        batch_size: Samples that are drawn at once and stored together; as many as fit into memory
-            if not given, 64 at most on a CPU, 128 on a GPU (1,024 with vLLM).
+        batch_size: Samples that are drawn at once and stored together. If not given, as many as
+            fit into memory, 64 at most on a CPU, 128 on a GPU (1,024 with vLLM).
         device: As in `load_student`; not for vLLM.
         trust_remote_code: As in `load_student`.
         progress: Show tokens per second.
@@ -109,71 +107,59 @@ def generate(
     Returns:
         Completions by prompt, in the given order, and then by sample. One such list for each of
         several settings.
-
-    Raises:
-        InputError: If the model or a setting is not understood, prompts share an id, or one has a
-            system message of its own beside ``system_prompt``.
     """
     samplings = [sampling] if isinstance(sampling, Sampling) else list(sampling)
     _check(prompts, backend, batch_size, tensor_parallel)
     source = _find_model(model, backend, device, trust_remote_code)
     jobs = _plan(prompts, source, samplings, system_prompt)
-    key = _key(source, backend)
-    folder = Path(store or build_dir() / "samples") / digest(key)
-    done = _read_shards(folder, {job.digest for job in jobs})
-    if any(job.digest not in done for job in jobs):
-        draw, size = _open(source, jobs, backend, tensor_parallel, progress)
-        write_json(folder / "key.json", key)
-        _draw_missing(jobs, batch_size or size, draw, source, folder, done, progress)
+    folder = Path(store or build_dir() / "samples") / digest(source.key)
+    wanted = {job.digest for job in jobs}
+    done = {
+        mark: Completion(**fields)
+        for path in sorted(folder.glob("*.jsonl"))
+        for mark, fields in read_records(path, folder.name, "sampling again")
+        if mark in wanted
+    }
+    if missing := [job for job in jobs if job.digest not in done]:
+        # Of all jobs, so that a run that goes on has the same batches as one that was not killed.
+        longest = max(len(job.request.prompt_ids) + job.request.limit for job in jobs)
+        if backend == "vllm":
+            llm = load_vllm(source.place, longest, tensor_parallel, trust_remote_code)
+            draw, size = partial(decode_with_vllm, llm, progress=progress), DEFAULT_BATCH_SIZE
+        else:
+            student = model
+            if not isinstance(model, Student):
+                student = load_student(model, device=device, trust_remote_code=trust_remote_code)
+            draw, size = partial(decode, student), default_batch_size(student, longest)
+        write_json(folder / "key.json", source.key)
+        done |= _draw_jobs(missing, batch_size or size, draw, source, folder, progress)
     by_sampling = [
-        [done[job.digest] for job in jobs if job.sampling == wanted] for wanted in samplings
+        [done[job.digest] for job in jobs if job.request.sampling == own] for own in samplings
     ]
     return by_sampling[0] if isinstance(sampling, Sampling) else by_sampling
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A model whose weights are loaded only when something is left to draw."""
+    """A model, its folder or hub id, and all that decides a sample but prompt and settings."""
 
     name: str
     place: str
-    revision: str
     tokenizer: PreTrainedTokenizerBase
     positions: int
     stop_ids: frozenset[int]
-    device: str
-    dtype: str
-    trust_remote_code: bool
-    load: Callable[[], Student]
+    key: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One sample to draw; ``limit`` is the most new tokens that settings and positions allow."""
+    """One sample of a prompt, how it is drawn, and the digest that the store knows it by."""
 
     prompt_id: str
     prompt_text: str
-    prompt_ids: tuple[int, ...]
-    sampling: Sampling
     sample: int
-    limit: int
-
-    @cached_property
-    def digest(self) -> str:
-        """What the sample is known by in the store: all of its settings but how many are drawn."""
-        settings = asdict(self.sampling) | {"num_samples": self.sample}
-        return digest([settings, self.prompt_id, self.prompt_text])
-
-    @property
-    def request(self) -> Request:
-        seed = sample_seed(self.sampling.seed, self.prompt_id, self.sample)
-        return Request(self.prompt_ids, self.sampling, self.limit, seed)
-
-    def completion(self, source: _Source, output: Output) -> Completion:
-        text = response_text(source.tokenizer, self.prompt_text, output)
-        return Completion(
-            self.prompt_id, self.sample, text, len(output.token_ids), not output.ended
-        )
+    request: Request
+    digest: str
 
 
 def _check(
@@ -202,92 +188,46 @@ def _find_model(
             raise InputError(
                 f"backend vllm loads {model.name} itself: give the model's name or folder"
             )
-        own = model.model
-        return _Source(
-            name=model.name,
-            place=model.name,
-            revision=model.revision,
-            tokenizer=model.tokenizer,
-            positions=model.max_positions,
-            stop_ids=stop_token_ids(model.tokenizer, own.config, own.generation_config),
-            device=model.device.type,
-            dtype=str(own.dtype),
-            trust_remote_code=trust_remote_code,
-            load=lambda: model,
-        )
-    place = locate_student(model)
-    config = load_config(model, trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer(model, place, trust_remote_code=trust_remote_code)
-    kind = "vllm" if backend == "vllm" else torch.device(usable_device(device)).type
-    return _Source(
-        name=model,
-        place=place,
-        revision=revision(place, config),
-        tokenizer=tokenizer,
-        positions=max_positions(config),
-        stop_ids=stop_token_ids(tokenizer, config, _generation_config(place)),
-        device=kind,
-        dtype=str(torch.bfloat16 if kind == "vllm" else default_dtype(kind)),
-        trust_remote_code=trust_remote_code,
-        load=lambda: load_student(model, device=device, trust_remote_code=trust_remote_code),
-    )
-
-
-def _generation_config(place: str) -> GenerationConfig | None:
-    try:
-        return GenerationConfig.from_pretrained(place)
-    except OSError:  # many models have none
-        return None
+        name = place = model.name
+        config, generation = model.model.config, model.model.generation_config
+        tokenizer, mark, positions = model.tokenizer, model.revision, model.max_positions
+        kind, dtype = model.device.type, model.model.dtype
+    else:
+        # The configuration and the tokenizer are read, not the weights: all may be drawn already.
+        name, place, generation = model, locate_student(model), None
+        config = load_config(model, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(model, place, trust_remote_code=trust_remote_code)
+        mark, positions = revision(place, config), max_positions(config)
+        kind = "vllm" if backend == "vllm" else torch.device(usable_device(device)).type
+        dtype = torch.bfloat16 if kind == "vllm" else default_dtype(kind)
+        with suppress(OSError):  # many models have none
+            generation = GenerationConfig.from_pretrained(place)
+    stop_ids = stop_token_ids(tokenizer, config, generation)
+    key = {
+        "model": mark,
+        "tokenizer": digest(tokenizer.backend_tokenizer.to_str()),
+        "stop_ids": sorted(stop_ids),
+        "positions": positions,
+        "backend": backend,
+        "device": kind,
+        "dtype": str(dtype),
+        "code": _CODE,
+    }
+    return _Source(name, place, tokenizer, positions, stop_ids, key)
 
 
 def paper_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
     """The prompts behind the paper's system prompt; one with a system message keeps its own."""
     return [
-        prompt
-        if any(message.role == "system" for message in prompt.messages)
-        else with_system_prompt(prompt, SYSTEM_PROMPT)
+        prompt if _system_messages(prompt) else with_system_prompt(prompt, SYSTEM_PROMPT)
         for prompt in prompts
     ]
 
 
-def _plan(
-    prompts: Sequence[Prompt],
-    source: _Source,
-    samplings: Sequence[Sampling],
-    system_prompt: str | None,
-) -> list[_Job]:
-    """All samples: by prompt, then by settings, then by number."""
-    jobs = []
-    for prompt in prompts:
-        text = render_prompt(source.tokenizer, with_system_prompt(prompt, system_prompt))
-        ids = tuple(source.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
-        room = max(0, source.positions - len(ids))
-        jobs += [
-            _Job(prompt.prompt_id, text, ids, sampling, sample, min(sampling.max_tokens, room))
-            for sampling in dict.fromkeys(samplings)
-            for sample in range(sampling.num_samples)
-        ]
-    short = {job.prompt_id: job.limit for job in jobs if job.limit < job.sampling.max_tokens}
-    if short:
-        log.warning(
-            "%s has %d positions: the limit of new tokens is lowered to what fits for %d prompts, "
-            "to %d at the least (%r)",
-            *(source.name, source.positions, len(short), min(short.values())),
-            min(short, key=short.get),
-        )
-    return jobs
-
-
 def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
-    """The prompt with a system message in front.
-
-    Raises:
-        InputError: If it has another one.
-    """
-    if system_prompt is None:
-        return prompt
-    own = [message.content for message in prompt.messages if message.role == "system"]
-    if own == [system_prompt]:
+    """The prompt with a system message in front; InputError if it has another one."""
+    own = _system_messages(prompt)
+    if system_prompt is None or own == [system_prompt]:
         return prompt
     if own:
         raise InputError(
@@ -297,83 +237,68 @@ def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
     return replace(prompt, messages=(Message("system", system_prompt), *prompt.messages))
 
 
-_Draw = Callable[[Sequence[Request], Callable[[int], Any]], list[Output]]
+def _system_messages(prompt: Prompt) -> list[str]:
+    return [message.content for message in prompt.messages if message.role == "system"]
 
 
-def _open(
-    source: _Source, jobs: Sequence[_Job], backend: str, tensor_parallel: int, progress: bool
-) -> tuple[_Draw, int]:
-    """Load the model: a function that draws one batch, and how many samples a batch has."""
-    longest = max(len(job.prompt_ids) + job.limit for job in jobs)
-    if backend == "transformers":
-        student = source.load()
-        size = default_batch_size(student, longest)
-        return lambda batch, count: decode(student, batch, source.stop_ids, count), size
-    llm = load_vllm(
-        source.place,
-        longest=longest,
-        tensor_parallel=tensor_parallel,
-        trust_remote_code=source.trust_remote_code,
-    )
+def _plan(
+    prompts: Sequence[Prompt],
+    source: _Source,
+    samplings: Sequence[Sampling],
+    system_prompt: str | None,
+) -> list[_Job]:
+    """All samples: by prompt, then by settings, then by number."""
+    jobs, lowered = [], {}
+    for prompt in prompts:
+        text = render_prompt(source.tokenizer, with_system_prompt(prompt, system_prompt))
+        ids = tuple(source.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        room = max(0, source.positions - len(ids))
+        for sampling in dict.fromkeys(samplings):
+            limit = min(sampling.max_tokens, room)
+            if limit < sampling.max_tokens:
+                lowered[prompt.prompt_id] = limit
+            for sample in range(sampling.num_samples):
+                seed = sample_seed(sampling.seed, prompt.prompt_id, sample)
+                # All of its settings but how many are drawn, so that further samples join these.
+                settings = asdict(sampling) | {"num_samples": sample}
+                mark = digest([settings, prompt.prompt_id, text])
+                request = Request(ids, sampling, limit, seed)
+                jobs.append(_Job(prompt.prompt_id, text, sample, request, mark))
+    if lowered:
+        log.warning(
+            "%s has %d positions: the limit of new tokens is lowered to what fits for %d prompts, "
+            "to %d at the least (%r)",
+            *(source.name, source.positions, len(lowered), min(lowered.values())),
+            min(lowered, key=lowered.get),
+        )
+    return jobs
 
-    def draw(batch: Sequence[Request], count: Callable[[int], Any]) -> list[Output]:
-        outputs = decode_with_vllm(llm, batch, source.stop_ids, progress=progress)
-        count(sum(len(output.token_ids) for output in outputs))
-        return outputs
 
-    return draw, DEFAULT_BATCH_SIZE
-
-
-def _draw_missing(
+def _draw_jobs(
     jobs: Sequence[_Job],
     batch_size: int,
-    draw: _Draw,
+    draw: Callable[..., list[Output]],
     source: _Source,
     folder: Path,
-    done: dict[str, Completion],
     progress: bool,
-) -> None:
-    """Draw batch after batch; each is on disk before the next begins.
-
-    So a killed run has left whole batches, and the next one goes on with the same batches.
-    """
+) -> dict[str, Completion]:
+    """Draw batch after batch; each is on disk before the next begins, for a run may be killed."""
+    drawn = {}
     # Long prompts first, so that a batch holds similar ones; samples of a prompt stay together.
-    missing = [job for job in jobs if job.digest not in done]
-    missing.sort(key=lambda job: -len(job.prompt_ids))
+    jobs = sorted(jobs, key=lambda job: -len(job.request.prompt_ids))
     # Where it is not silenced here, tqdm still heeds TQDM_DISABLE.
     with tqdm(unit="tok", unit_scale=True, **({} if progress else {"disable": True})) as bar:
-        for first in range(0, len(missing), batch_size):
-            batch = missing[first : first + batch_size]
-            outputs = draw([job.request for job in batch], bar.update)
-            found = {
-                job.digest: job.completion(source, output)
-                for job, output in zip(batch, outputs, strict=True)
-            }
+        for first in range(0, len(jobs), batch_size):
+            batch = jobs[first : first + batch_size]
+            outputs = draw([job.request for job in batch], source.stop_ids, bar.update)
+            found = {}
+            for job, output in zip(batch, outputs, strict=True):
+                text = response_text(source.tokenizer, job.prompt_text, output)
+                found[job.digest] = Completion(
+                    job.prompt_id, job.sample, text, len(output.token_ids), not output.ended
+                )
             records = [[mark, asdict(completion)] for mark, completion in found.items()]
             write_records(folder / f"{digest(list(found))}.jsonl", folder.name, records)
-            done |= found
-            bar.set_postfix_str(f"{first + len(batch)} of {len(missing)} samples")
-
-
-def _key(source: _Source, backend: str) -> dict[str, Any]:
-    """Everything that decides a sample but its prompt and settings."""
-    return {
-        "model": source.revision,
-        "tokenizer": digest(source.tokenizer.backend_tokenizer.to_str()),
-        "stop_ids": sorted(source.stop_ids),
-        "positions": source.positions,
-        "backend": backend,
-        "device": source.device,
-        "dtype": source.dtype,
-        "code": _CODE,
-    }
-
-
-def _read_shards(folder: Path, wanted: set[str]) -> dict[str, Completion]:
-    """Those of the wanted samples that are on disk, by digest."""
-    return {
-        mark: Completion(**fields)
-        for path in sorted(folder.glob("*.jsonl"))
-        for mark, fields in read_records(path, folder.name, "sampling again")
-        if mark in wanted
-    }
+            drawn |= found
+            bar.set_postfix_str(f"{first + len(batch)} of {len(jobs)} samples")
+    return drawn

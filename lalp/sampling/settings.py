@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
+from importlib.resources import files
 from typing import Any
 
 import yaml
@@ -32,9 +32,6 @@ class Sampling:
         top_k: Draw from this many most likely tokens; 0 is off.
         max_tokens: New tokens of a sample at most, its end token included.
         seed: For everything random.
-
-    Raises:
-        InputError: If a value is out of its range.
     """
 
     num_samples: int = 1
@@ -67,20 +64,12 @@ class Sampling:
         return self.temperature == 0
 
 
-# The paper's settings by name (Tables 5 and 7, C.9).
-PRESETS = {
-    name: Sampling(**values)
-    for name, values in yaml.safe_load(
-        resources.files(__package__).joinpath("presets.yaml").read_text(encoding="utf-8")
-    ).items()
-}
+_TABLE = yaml.safe_load(files(__package__).joinpath("presets.yaml").read_text("utf-8"))
+PRESETS = {name: Sampling(**values) for name, values in _TABLE.items()}
 
 
 def choose_sampling(preset: str | None, seed: int, changes: Mapping[str, Any]) -> Sampling:
     """A preset by name (`Sampling`'s own defaults if None) with the changes that are not None.
-
-    Raises:
-        InputError: If there is no such preset, or a value is out of its range.
 
     Example:
         >>> choose_sampling("table7-sampled", 3, {"num_samples": 2, "top_p": None})

@@ -7,8 +7,9 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from difflib import SequenceMatcher
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from lalp.steps.sentences import Span, cut_at, split_sentences
@@ -42,39 +43,32 @@ _MAX_PAIRS = 1_000_000
 
 
 def split_by_answer(text: str, answer: str, cut_off: bool = False) -> tuple[list[Span], str | None]:
-    """Steps of ``text`` as a model's answer gives them; sentences, and why, where it is no use.
+    """Steps of ``text`` as a model's answer, JSON or nearly so, gives them.
 
-    Args:
-        text: The original response.
-        answer: What the model wrote, JSON or nearly so.
-        cut_off: Whether the server stopped it at its length limit.
-
-    Returns:
-        Spans that partition ``text``, whatever the answer, and the reason if they are sentences.
+    Where the answer is no use, they are sentences, and the reason is given. ``cut_off`` says that
+    the server stopped the answer at its length limit. The spans partition ``text``.
     """
     words = _words(text)
-    best, coverage = None, 0.0
+    shares = []
     for pieces in _readings(answer):
         found = _align(words, pieces)
-        share = sum(place >= 0 for place, _ in found) / max(1, len(words))
-        if best is None or share > coverage:
-            best, coverage = found, share
-        if coverage >= MIN_COVERAGE:
-            return cut_at(text, _boundaries(text, words, best)), None
+        shares.append(sum(place >= 0 for place, _ in found) / max(1, len(words)))
+        if shares[-1] >= MIN_COVERAGE:
+            return cut_at(text, _boundaries(text, words, found)), None
+    coverage = max(shares, default=0.0)
+    why = "the answer holds no steps" if answer.strip() else "the answer is empty"
     if cut_off:
         why = f"the answer was cut off at the length limit ({coverage:.0%} of the words)"
-    elif best is None:
-        why = "the answer holds no steps" if answer.strip() else "the answer is empty"
-    else:
+    elif shares:
         why = f"too little of the text is found in the answer ({coverage:.0%} of the words)"
     return split_sentences(text), why
 
 
-# --- reading an answer ----------------------------------------------------------------------------
-
-
 class _Pairs(list):
     """A JSON object as (name, value) pairs: in a dict, a group named twice would lose its half."""
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, strict=False)
 
 
 def _readings(answer: str) -> Iterator[list[str]]:
@@ -83,21 +77,17 @@ def _readings(answer: str) -> Iterator[list[str]]:
     for part in [*_FENCE.findall(body), body]:
         repaired = _LATEX_BACKSLASH.sub(lambda match: match[0] if match[1] else r"\\", part)
         openings = [match.start() for match in _OPENING.finditer(repaired)]
-        values = [value for value in (_strict(repaired, i) for i in openings[:50]) if value]
-        if values:
-            yield _pieces(max(values, key=lambda value: value[1])[0])
+        longest, value = 0, None
+        # Prose around the answer may hold a small list too. Fifty tries keep hostile texts cheap.
+        for place in openings[:50]:
+            with suppress(ValueError, RecursionError):
+                whole, end = _DECODER.raw_decode(repaired, place)
+                if end - place > longest:
+                    longest, value = end - place, whole
+        if longest:
+            yield _pieces(value)
         if openings:
             yield _pieces(_lenient(repaired[openings[0] :]))
-
-
-def _strict(text: str, place: int) -> tuple[Any, int] | None:
-    """The JSON value that begins there, and its length, if it is whole."""
-    decoder = json.JSONDecoder(object_pairs_hook=_Pairs, strict=False)
-    try:
-        value, end = decoder.raw_decode(text, place)
-    except (ValueError, RecursionError):
-        return None
-    return value, end - place
 
 
 def _lenient(text: str) -> Any:
@@ -123,42 +113,35 @@ def _lenient(text: str) -> Any:
 
 def _pieces(value: Any) -> list[str]:
     """Each step's text: the entries of what lies within wrappers such as ``{"steps": ...}``."""
-    while (inner := _wrapped(value)) is not None:
-        value = inner
-    return [" ".join(_strings(entry)) for _, entry in _entries(value)]
-
-
-def _wrapped(value: Any) -> Any:
-    """The one list or object that ``value`` wraps, unless that is itself a numbered step."""
-    inner = [(name, entry) for name, entry in _entries(value) if isinstance(entry, list | dict)]
-    if len(inner) != 1:
-        return None
-    name, entry = inner[0]
-    if isinstance(value, list) and not isinstance(value, _Pairs):
-        return entry if len(value) == 1 and isinstance(entry, _Pairs | dict) else None
-    return None if name[-1:].isdigit() else entry
+    entries = _entries(value)
+    while len(inner := [pair for pair in entries if isinstance(pair[1], list)]) == 1:
+        name, entry = inner[0]
+        if isinstance(value, _Pairs):
+            wraps = not name[-1:].isdigit()  # "group1" is itself a step
+        else:
+            wraps = len(entries) == 1 and isinstance(entry, _Pairs)
+        if not wraps:
+            break
+        value, entries = entry, _entries(entry)
+    return [" ".join(_strings(entry)) for _, entry in entries]
 
 
 def _entries(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, _Pairs):
         return value
-    if isinstance(value, dict):
-        return list(value.items())
     return [("", entry) for entry in value] if isinstance(value, list) else [("", value)]
 
 
 def _strings(value: Any) -> Iterator[str]:
     """All texts within, in order; names of fields are no part of the solution."""
-    waiting = [value]
+    waiting = [value]  # a recursion would be too deep for hostile answers
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):
             yield value
-        elif isinstance(value, list | dict):
+        elif isinstance(value, list):
             waiting += [entry for _, entry in reversed(_entries(value))]
 
-
-# --- from words to boundaries -------------------------------------------------------------------
 
 # A word in lower case, with its place in the text.
 _Word = tuple[str, int, int]
@@ -171,37 +154,32 @@ def _words(text: str) -> list[_Word]:
 def _align(words: Sequence[_Word], pieces: Sequence[str]) -> list[tuple[int, int]]:
     """For each word of the pieces: which word of the text it is (-1 = none), and its piece."""
     told = [(word, i) for i, piece in enumerate(pieces) for word, _, _ in _words(piece)]
+    a, b = [word for word, _, _ in words], [word for word, _ in told]
     places = [-1] * len(told)
-    for start, start_told, size in _blocks([w for w, _, _ in words], [w for w, _ in told]):
-        places[start_told : start_told + size] = range(start, start + size)
-    return [(place, piece) for place, (_, piece) in zip(places, told, strict=True)]
-
-
-def _blocks(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """Matching runs of two word sequences, in order in both: (start in a, start in b, length)."""
     cuts = [(0, 0), *_anchors(a, b), (len(a), len(b))]
     for (i, j), (i_end, j_end) in pairwise(cuts):
-        for start, start_b, size in _small_blocks(a[i:i_end], b[j:j_end]):
-            yield i + start, j + start_b, size
+        for start, start_told, size in _blocks(a[i:i_end], b[j:j_end]):
+            places[j + start_told : j + start_told + size] = range(i + start, i + start + size)
+    return [(place, piece) for place, (_, piece) in zip(places, told, strict=True)]
 
 
 def _anchors(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
     """Places of phrases that both hold once, as many as are in the same order (patience diff)."""
     places = _single_phrases(b)
     pairs = [(i, places[phrase]) for phrase, i in _single_phrases(a).items() if phrase in places]
-    # The longest increasing subsequence: lasts[n] ends the best one of n + 1 pairs, at ends[n].
-    lasts: list[int] = []
+    # The longest increasing subsequence: chains[n] is the one of n + 1 pairs that ends earliest, at
+    # ends[n]; it is linked backwards, so that chains share their beginnings.
     ends: list[int] = []
-    before = [-1] * len(pairs)
-    for k, (_, j) in enumerate(pairs):
+    chains: list[tuple] = []
+    for i, j in pairs:
         n = bisect_left(ends, j)
-        before[k] = lasts[n - 1] if n else -1
-        lasts[n : n + 1], ends[n : n + 1] = [k], [j]
-    chain, k = [], lasts[-1] if lasts else -1
-    while k >= 0:
-        chain.append(pairs[k])
-        k = before[k]
-    return chain[::-1]
+        ends[n : n + 1] = [j]
+        chains[n : n + 1] = [((i, j), chains[n - 1] if n else None)]
+    anchors, link = [], chains[-1] if chains else None
+    while link:
+        anchor, link = link
+        anchors.append(anchor)
+    return anchors[::-1]
 
 
 def _single_phrases(words: Sequence[str]) -> dict[tuple[str, ...], int]:
@@ -211,8 +189,8 @@ def _single_phrases(words: Sequence[str]) -> dict[tuple[str, ...], int]:
     return {phrase: i for i, phrase in enumerate(phrases) if counts[phrase] == 1}
 
 
-def _small_blocks(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    """As `_blocks`, for what stands between two anchors."""
+def _blocks(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    """Matching runs of words between two anchors: (start in a, start in b, length)."""
     shorter = min(len(a), len(b))
     head = next((i for i in range(shorter) if a[i] != b[i]), shorter)
     left = shorter - head
@@ -237,16 +215,16 @@ def _boundaries(text: str, words: Sequence[_Word], found: Sequence[tuple[int, in
     """
     sentences = [start for start, _ in split_sentences(text)]
     starts = []
-    before, seen, piece_now, begun = -1, -1, -1, 0
-    for j, (place, piece) in enumerate(found):
-        if piece != piece_now:
-            piece_now, begun = piece, j
-        if place < 0:
-            continue
-        if piece != seen and before >= 0:
-            first = max(before + 1, place - (j - begun))
-            starts.append(_locate(text, words[before:], first - before, place - before, sentences))
-        before, seen = place, piece
+    before = -1  # the last word that was found
+    for _, piece in groupby(found, key=lambda word: word[1]):
+        places = [place for place, _ in piece]
+        known = [place for place in places if place >= 0]
+        if known and before >= 0:
+            first = max(before + 1, known[0] - places.index(known[0]))
+            starts.append(
+                _locate(text, words[before:], first - before, known[0] - before, sentences)
+            )
+        before = known[-1] if known else before
     return starts
 
 
@@ -255,14 +233,11 @@ def _locate(
 ) -> int:
     """Where in ``text`` a step begins.
 
-    Args:
-        text: The response.
-        words: Its words, from the last one that surely belongs to the step before.
-        first: The word that the step seems to begin with.
-        found: The first one that surely belongs to the step.
-        sentences: Where sentences begin. They know what belongs to formulas and headings, so one
-            that begins here or a few words off is preferred; then a line, then any white space.
+    Of its ``words``, number 0 is the last one that surely belongs to the step before, number
+    ``found`` the first one that surely belongs to the step, and it seems to begin with ``first``.
     """
+    # Sentences know what belongs to formulas and headings, so one that begins here or a few words
+    # off is preferred; then a line, then any white space.
     wanted = words[first][1]
     low, high = bisect_left(sentences, words[0][2]), bisect_right(sentences, words[found][1])
     if low < high:

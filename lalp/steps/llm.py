@@ -14,14 +14,15 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import yaml
 from tqdm import tqdm
 
 from lalp.errors import InputError
@@ -37,36 +38,16 @@ if TYPE_CHECKING:
 # The only place that a key is read from; local servers need none.
 API_KEY_VARIABLE = "LALP_LLM_API_KEY"
 
-# After Sec. B.1. ``{problem}`` and ``{solution}`` are filled in.
-INSTRUCTION = r"""Below are a problem and a solution to it. Divide the solution into its logical \
-steps: groups of neighbouring sentences that together make one move of the argument.
-
-Rules:
-- Copy the solution's own words. Do not correct, shorten, translate or explain anything.
-- Leave nothing out: put together, the steps are the whole solution, in its order.
-- Answer with JSON alone, of this form: {"steps": ["first step", "second step", ...]}
-- Inside JSON strings, write a backslash as \\ and a double quote as \".
-
-Problem:
-{problem}
-
-Solution:
-{solution}
-""".replace("\\\n", "")
+_TEXTS = yaml.safe_load(files(__package__).joinpath("instruction.yaml").read_text("utf-8"))
+INSTRUCTION: str = _TEXTS["instruction"]
 
 # Transport errors of a server that was reached: another request may succeed.
 _BROKEN_OFF = {"ReadError", "WriteError", "RemoteProtocolError"}
-_PLACEHOLDER = re.compile(r"\{(problem|solution)\}")
 
 
 @dataclass(frozen=True)
 class LlmSteps:
-    """Steps of a pool's responses, and why some of them are sentences after all.
-
-    Attributes:
-        steps: Character spans by response id; each list partitions its response's text.
-        fallbacks: By response id, why its steps are sentences.
-    """
+    """By response id: the spans of its steps, and why some of them are sentences after all."""
 
     steps: dict[str, list[Span]]
     fallbacks: dict[str, str]
@@ -74,10 +55,11 @@ class LlmSteps:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the server said: the text, and whether it was cut at the length limit."""
+    """What the server said, and if that was cut at the length limit; or why there is nothing."""
 
-    text: str
-    cut_off: bool
+    text: str = ""
+    cut_off: bool = False
+    lacking: str = ""
 
 
 def split_with_llm(
@@ -94,19 +76,12 @@ def split_with_llm(
 ) -> LlmSteps:
     """Cut every response of a pool into the steps that a language model sees in it (Sec. B.1).
 
-    Requests that fail for a while (429, 5xx, time-outs) are tried again with growing pauses.
-
-    Args:
-        pool: From `load_pool`.
-        url: Base URL of the server, for example ``http://localhost:8000/v1``. A key, if it asks
-            for one, is read from the environment variable ``LALP_LLM_API_KEY``.
-        model: The model's name on that server.
-        instruction: Message to send; holds ``{solution}``, and ``{problem}`` if it likes.
-        concurrency: Requests under way at once.
-        timeout: Seconds to wait for one answer.
-        max_retries: Further tries of a request.
-        cache: Folder of the answers; ``build/llm_steps`` if not given.
-        progress: Show how many answers are there.
+    Requests that fail for a while (429, 5xx, time-outs) are tried again after growing pauses.
+    ``url`` is the server's base URL, such as ``http://localhost:8000/v1``. A key, if it asks for
+    one, is read from the environment variable ``LALP_LLM_API_KEY``. ``instruction`` is the message
+    to send: it holds ``{solution}``, and may hold ``{problem}``. ``concurrency`` counts requests
+    under way at once, ``max_retries`` further tries of each; ``timeout`` is in seconds. Answers are
+    kept in the folder ``cache``, or ``build/llm_steps``.
 
     Raises:
         InputError: If the extra ``llm`` is not installed, the instruction lacks ``{solution}``,
@@ -121,39 +96,46 @@ def split_with_llm(
             "the llm splitter needs the package openai: install it with pip install 'lalp[llm]'"
         )
     folder = cache or build_dir() / "llm_steps"
-    questions = {
-        response.response_id: _fill(instruction, pool.prompts[response.prompt_id], response)
-        for response in pool.responses
-        if response.text.strip()
-    }
-    places = {name: folder / f"{digest([model, q], 32)}.json" for name, q in questions.items()}
-    answers = {path: _read_answer(path) for path in set(places.values())}
-    missing = {places[name]: text for name, text in questions.items() if not answers[places[name]]}
-    answers |= _ask_missing(missing, url, model, concurrency, timeout, max_retries, progress)
-    if answers and not any(isinstance(answer, _Answer) for answer in answers.values()):
-        why, count = Counter(answers.values()).most_common(1)[0]
+    # Equal texts under the same problem have one question, and so one place.
+    places, questions = {}, {}
+    for response in pool.responses:
+        if response.text.strip():
+            question = _fill(instruction, pool.prompts[response.prompt_id], response)
+            path = folder / f"{digest([model, question], 32)}.json"
+            places[response.response_id], questions[path] = path, question
+    answers = {path: _read_answer(path) for path in questions}
+    missing = {path: question for path, question in questions.items() if not answers[path]}
+    if missing:
+        answers |= _ask_missing(missing, url, model, concurrency, timeout, max_retries, progress)
+    if answers and all(answer.lacking for answer in answers.values()):
+        why, count = Counter(answer.lacking for answer in answers.values()).most_common(1)[0]
         raise InputError(
             f"{url}: no response got an answer, {count} of {len(answers)} because: {why}"
         )
+    blank = _Answer(lacking="the response is blank")
     steps, fallbacks = {}, {}
     for response in pool.responses:
-        answer = answers[places[response.response_id]] if response.response_id in places else ""
-        steps[response.response_id], why = (
-            split_by_answer(response.text, answer.text, answer.cut_off)
-            if isinstance(answer, _Answer)
-            else (split_sentences(response.text), answer or "the response is blank")
+        name = response.response_id
+        answer = answers[places[name]] if name in places else blank
+        steps[name], why = (
+            (split_sentences(response.text), answer.lacking)
+            if answer.lacking
+            else split_by_answer(response.text, answer.text, answer.cut_off)
         )
         if why:
-            fallbacks[response.response_id] = why
+            fallbacks[name] = why
     return LlmSteps(steps, fallbacks)
 
 
-def load_instruction(path: str | Path) -> str:
-    """Read an instruction for `split_with_llm` from a text file.
+def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
+    problem = "\n\n".join(m.content for m in prompt.messages if m.role == "user")
+    values = {"problem": problem, "solution": response.text}
+    # In one pass, because a problem may itself hold "{solution}".
+    return re.sub(r"\{(problem|solution)\}", lambda match: values[match[1]], instruction)
 
-    Raises:
-        InputError: If the file cannot be read or lacks ``{solution}``.
-    """
+
+def load_instruction(path: str | Path) -> str:
+    """Read an instruction for `split_with_llm` from a text file that holds ``{solution}``."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -164,16 +146,6 @@ def load_instruction(path: str | Path) -> str:
     return text
 
 
-# --- asking -------------------------------------------------------------------------------------
-
-
-def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
-    # In one pass: a problem may itself hold "{solution}".
-    problem = "\n\n".join(m.content for m in prompt.messages if m.role == "user")
-    values = {"problem": problem, "solution": response.text}
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], instruction)
-
-
 def _ask_missing(
     questions: Mapping[Path, str],
     url: str,
@@ -182,45 +154,29 @@ def _ask_missing(
     timeout: float,
     max_retries: int,
     progress: bool,
-) -> dict[Path, _Answer | str]:
-    """Ask what is not kept yet and keep the answers; where there is none, say why."""
-    if not questions:
-        return {}
+) -> dict[Path, _Answer]:
+    """Ask what is not kept yet, and keep the answers."""
     from openai import OpenAI
 
     # A key is never taken from OPENAI_API_KEY: it would go to whatever server the URL names.
     key = os.environ.get(API_KEY_VARIABLE) or "none"
     client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=max_retries)
-    # Where not silenced here, tqdm still heeds TQDM_DISABLE.
+    threads = ThreadPoolExecutor(concurrency)
+    jobs = {threads.submit(_ask, client, model, q, path): path for path, q in questions.items()}
+    answers = {}
+    # Where it is not silenced here, tqdm still heeds TQDM_DISABLE.
     options = {} if progress else {"disable": True}
-    with (
-        _workers(concurrency) as pool,
-        tqdm(total=len(questions), unit="response", **options) as bar,
-    ):
-        jobs = {pool.submit(_ask, client, model, q, path): path for path, q in questions.items()}
-        answers = {}
-        for job in as_completed(jobs):
+    try:
+        for job in tqdm(as_completed(jobs), total=len(jobs), unit="response", **options):
             answers[jobs[job]] = job.result()
-            bar.update(1)
+    finally:
+        # When one fails for good, nothing more is asked, but the answers under way are kept.
+        threads.shutdown(wait=False, cancel_futures=True)
     return answers
 
 
-@contextmanager
-def _workers(number: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads; when one fails for good, nothing more is asked, but what is under way is kept."""
-    pool = ThreadPoolExecutor(number)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str:
-    """Ask one question and keep the answer; where there is none, say why.
-
-    Raises:
-        InputError: If every other question would fail too: no such server, key or model.
-    """
+def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer:
+    """Ask one question and keep the answer; InputError if every other one would fail too."""
     import openai
 
     try:
@@ -228,49 +184,37 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer | str
             model=model, messages=[{"role": "user", "content": question}], temperature=0
         )
     except openai.APITimeoutError:
-        return "no answer within the time limit"
+        return _Answer(lacking="no answer within the time limit")
     except openai.APIConnectionError as error:
         if type(error.__cause__).__name__ in _BROKEN_OFF:
-            return "the connection broke off"
+            return _Answer(lacking="the connection broke off")
         raise InputError(
             f"{client.base_url} cannot be reached ({error.__cause__ or error}): start the server "
             "or mend the URL, then run again; answers so far are kept"
         ) from error
-    except (
-        openai.AuthenticationError,
-        openai.PermissionDeniedError,
-        openai.NotFoundError,
-    ) as error:
+    except openai.APIStatusError as error:
+        # Every other request would fail too if the key, a right or the model is missing.
+        if error.status_code not in (401, 403, 404):
+            return _Answer(lacking=f"the server answered with HTTP {error.status_code}")
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{client.base_url} refuses the request ({reason}): check the URL, the "
             f"model's name {model!r}, and the key in {API_KEY_VARIABLE}"
         ) from error
-    except openai.APIStatusError as error:
-        return f"the server answered with HTTP {error.status_code}"
     except (openai.OpenAIError, ValueError):
-        return "the server's answer is no chat completion"
-    answer = _first_choice(completion)
-    if isinstance(answer, _Answer):
-        record = {"model": model, "question": question}
-        record |= {"answer": answer.text, "cut_off": answer.cut_off}
-        # ASCII, so that even half of a surrogate pair can be written.
-        write_text(path, json.dumps(record, indent=1) + "\n")
-    return answer
-
-
-def _first_choice(completion: Any) -> _Answer | str:
-    """The first choice's text; the client accepts replies of any form."""
-    choices = getattr(completion, "choices", None)
-    message = (
-        getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
-    )
-    if message is None:
-        return "the server's answer is no chat completion"
-    text = getattr(message, "content", None)
+        return _Answer(lacking="the server's answer is no chat completion")
+    # The client accepts replies of any form, so every part of one may be missing.
+    try:
+        choice = completion.choices[0]
+        text, cut_off = choice.message.content, choice.finish_reason == "length"
+    except (AttributeError, LookupError, TypeError):
+        return _Answer(lacking="the server's answer is no chat completion")
     if not isinstance(text, str) or not text.strip():
-        return "the answer is empty"
-    return _Answer(text, getattr(choices[0], "finish_reason", None) == "length")
+        return _Answer(lacking="the answer is empty")
+    record = {"model": model, "question": question, "answer": text, "cut_off": cut_off}
+    # In ASCII, so that even half of a surrogate pair can be written.
+    write_text(path, json.dumps(record, indent=1) + "\n")
+    return _Answer(text, cut_off)
 
 
 def _read_answer(path: Path) -> _Answer | None:

@@ -12,12 +12,8 @@ from importlib.resources import files
 import yaml
 
 # Words that decide where sentences end, by the kind of word.
-WORDS: dict[str, frozenset[str]] = {
-    name: frozenset(words.split())
-    for name, words in yaml.safe_load(
-        (files(__package__) / "words.yaml").read_text(encoding="utf-8")
-    ).items()
-}
+_LISTS = yaml.safe_load(files(__package__).joinpath("words.yaml").read_text("utf-8"))
+WORDS: dict[str, frozenset[str]] = {k: frozenset(words.split()) for k, words in _LISTS.items()}
 
 LINE_BREAK = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _GAP = re.compile(rf"(?:{LINE_BREAK.pattern})\s*")
@@ -63,7 +59,7 @@ def protected_regions(text: str, gaps: list[Gap]) -> list[Region]:
     # Nothing inline reaches across a blank line or a code block.
     stops = sorted([gap.start for gap in gaps if gap.blank] + [block.start for block in blocks])
     code = merge_regions(blocks + _code_spans(text, blocks, stops))
-    tokens = _outside(list(_DELIMITER.finditer(text)), code)
+    tokens = _outside(_DELIMITER.finditer(text), code)
     bracketed = merge_regions(code + _bracketed(text, tokens, stops) + _environments(tokens))
     dollars = [m.start() for m in _outside(tokens, bracketed) if m.group() == "$"]
     return merge_regions(bracketed + _dollar_math(text, dollars, stops))
@@ -84,9 +80,7 @@ def merge_regions(regions: Iterable[Region]) -> list[Region]:
 def region_at(regions: Sequence[Region], position: int) -> Region | None:
     """The region that holds the character at ``position``."""
     index = bisect_right(regions, position, key=lambda r: r.start) - 1
-    if index >= 0 and position < regions[index].end:
-        return regions[index]
-    return None
+    return regions[index] if index >= 0 and position < regions[index].end else None
 
 
 def would_cut(regions: Sequence[Region], boundary: int) -> bool:
@@ -95,7 +89,7 @@ def would_cut(regions: Sequence[Region], boundary: int) -> bool:
     return region is not None and region.start < boundary
 
 
-def _outside(matches: list[re.Match[str]], regions: Sequence[Region]) -> list[re.Match[str]]:
+def _outside(matches: Iterable[re.Match[str]], regions: Sequence[Region]) -> list[re.Match[str]]:
     return [match for match in matches if region_at(regions, match.start()) is None]
 
 
@@ -109,12 +103,12 @@ def _code_blocks(text: str) -> list[Region]:
     position, opened, fence = 0, -1, ""
     for line in text.splitlines(keepends=True):
         stripped = line.strip()
+        start = position + line.index(stripped)
         if opened < 0:
             if match := _FENCE.match(stripped):
-                opened, fence = position + line.index(stripped), match[1] or match[2]
+                opened, fence = start, match[1] or match[2]
         elif len(stripped) >= len(fence) and stripped == fence[0] * len(stripped):
-            end = position + line.index(stripped) + len(stripped)
-            blocks.append(Region(opened, end, "block"))
+            blocks.append(Region(opened, start + len(stripped), "block"))
             opened = -1
         position += len(line)
     if opened >= 0:
@@ -124,31 +118,27 @@ def _code_blocks(text: str) -> list[Region]:
 
 def _code_spans(text: str, blocks: list[Region], stops: list[int]) -> list[Region]:
     """Inline code: a run of backticks up to the next run of the same length."""
-    runs = _outside(list(_BACKTICKS.finditer(text)), blocks)
-    closers = [-1] * len(runs)
-    latest: dict[int, int] = {}
-    for index in range(len(runs) - 1, -1, -1):
-        length = len(runs[index].group())
-        closers[index] = latest.get(length, -1)
-        latest[length] = index
+    runs = _outside(_BACKTICKS.finditer(text), blocks)
+    # Each run with the next one of its length, found from the end: so the work stays linear.
+    latest: dict[int, re.Match[str]] = {}
+    closers: list[re.Match[str] | None] = []
+    for run in reversed(runs):
+        closers.append(latest.get(len(run.group())))
+        latest[len(run.group())] = run
     spans: list[Region] = []
-    index = 0
-    while index < len(runs):
-        closer = closers[index]
-        if closer >= 0 and _is_code(text, runs[index], runs[closer], stops):
-            spans.append(Region(runs[index].start(), runs[closer].end(), "code"))
-            index = closer
-        index += 1
+    for opener, closer in zip(runs, reversed(closers), strict=True):
+        inside_span = spans and opener.start() < spans[-1].end
+        if not closer or inside_span or not _same_paragraph(stops, opener.start(), closer.start()):
+            continue
+        length = len(opener.group())
+        # ``quoted'' and `quoted' are TeX's quotation marks, not code.
+        if (
+            length > 2
+            or (length == 1 and not text[closer.start() - 1].isspace())
+            or (length == 2 and text.find("''", opener.end(), closer.start()) < 0)
+        ):
+            spans.append(Region(opener.start(), closer.end(), "code"))
     return spans
-
-
-def _is_code(text: str, opener: re.Match[str], closer: re.Match[str], stops: list[int]) -> bool:
-    if not _same_paragraph(stops, opener.start(), closer.start()):
-        return False
-    # ``quoted'' and `quoted' are TeX's quotation marks, not code.
-    if len(opener.group()) == 1:
-        return not text[closer.start() - 1].isspace()
-    return len(opener.group()) > 2 or text.find("''", opener.end(), closer.start()) < 0
 
 
 def _bracketed(text: str, tokens: list[re.Match[str]], stops: list[int]) -> list[Region]:
@@ -195,21 +185,28 @@ def _environments(tokens: list[re.Match[str]]) -> list[Region]:
 
 def _dollar_math(text: str, dollars: list[int], stops: list[int]) -> list[Region]:
     """``$$..$$`` and ``$..$``; a dollar that seems to open neither is text."""
-    doubles = _next_doubles(dollars)
-    balanced = _count_doubles(doubles) % 2 == 0
+    # For each dollar, the index of the first ``$$`` that begins at or after it, or -1.
+    doubles = [-1] * (len(dollars) + 2)
+    for i in range(len(dollars) - 2, -1, -1):
+        doubles[i] = i if dollars[i] + 1 == dollars[i + 1] else doubles[i + 1]
+    # If the number of ``$$`` is odd, one is stray. Then none may reach across a blank line, because
+    # all prose after the stray one would change places with the math.
+    count, i = 0, doubles[0]
+    while i >= 0:
+        count, i = count + 1, doubles[i + 2]
     regions: list[Region] = []
     i = 0
     while i + 1 < len(dollars):
         display = doubles[i] == i
-        width = 2 if display else 1
-        closer = doubles[i + 2] if display else i + 1
-        closes = False
-        if closer >= 0:
-            start, end = dollars[i], dollars[closer]
-            if _same_paragraph(stops, start, end):
-                closes = display or _is_inline_math(text, start, end)
-            elif display and balanced:
-                closes = _PROSE_IN_DOUBLE_DOLLARS.search(text, start, end) is None
+        width, closer = (2, doubles[i + 2]) if display else (1, i + 1)
+        start, end = dollars[i], dollars[closer]
+        if closer < 0:
+            closes = False
+        elif _same_paragraph(stops, start, end):
+            closes = display or _is_inline_math(text, start, end)
+        else:
+            paired = display and count % 2 == 0
+            closes = paired and not _PROSE_IN_DOUBLE_DOLLARS.search(text, start, end)
         if closes:
             regions.append(Region(start, end + width, "display" if display else "inline"))
             i = closer
@@ -217,32 +214,14 @@ def _dollar_math(text: str, dollars: list[int], stops: list[int]) -> list[Region
     return regions
 
 
-def _next_doubles(dollars: list[int]) -> list[int]:
-    """For each dollar, the index of the first ``$$`` that begins at or after it, or -1."""
-    following = [-1] * (len(dollars) + 2)
-    for i in range(len(dollars) - 2, -1, -1):
-        following[i] = i if dollars[i] + 1 == dollars[i + 1] else following[i + 1]
-    return following
-
-
-def _count_doubles(doubles: list[int]) -> int:
-    """The number of ``$$``: if it is odd, one is stray, and none may reach across a blank line.
-
-    Otherwise all prose after the stray one would change places with the math.
-    """
-    count, i = 0, doubles[0]
-    while i >= 0:
-        count, i = count + 1, doubles[i + 2]
-    return count
-
-
 def _is_inline_math(text: str, opener: int, closer: int) -> bool:
     """Whether two dollars without another between them enclose a formula, not prices or prose."""
     content = text[opener + 1 : closer]
-    price = content[:1].isdigit()
-    if price and (content[-1].isspace() or content[-1] in "([\"'“-–—"):
+    price, ends_open = content[:1].isdigit(), content[-1:].isspace()
+    # "$5 or ($6": the second dollar begins another price.
+    if price and (ends_open or content[-1] in "([\"'“-–—"):
         return False
-    if text[closer + 1 : closer + 2].isdigit() and (price or content[-1:].isspace()):
+    if text[closer + 1 : closer + 2].isdigit() and (price or ends_open):
         return False
     return _PROSE_IN_DOLLARS.search(content) is None
 

@@ -19,10 +19,8 @@ from lalp.pools.pool import Pool
 from lalp.steps.sentences import Span, cut_at, split_sentences
 from lalp.students.embedder import PACKAGED_EMBEDDER, load_embeddings, normalize_rows
 
-# Sentences compared on each side of a gap.
-WINDOW = 2
-# Sentences of one step at most; a longer one is cut again where its sentences are least similar.
-MAX_SENTENCES = 8
+WINDOW = 2  # sentences compared on each side of a gap
+MAX_SENTENCES = 8  # of one step; a longer one is cut again where its sentences are least similar
 
 
 def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, list[Span]]:
@@ -30,42 +28,24 @@ def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, l
 
     All sentences of the pool are embedded at once, and their embeddings kept.
 
-    Args:
-        pool: From `load_pool`.
-        embedder: As in `load_embedder`.
-
-    Returns:
-        Character spans by response id, each list a partition of its response's text.
-
     Raises:
-        InputError: If the embedder cannot be loaded.
+        InputError: If the embedder (as in `load_embedder`) cannot be loaded.
     """
     sentences = [split_sentences(response.text) for response in pool.responses]
-    texts = [
-        response.text[start:end].strip()
-        for response, spans in zip(pool.responses, sentences, strict=True)
-        for start, end in spans
-    ]
+    pairs = list(zip(pool.responses, sentences, strict=True))
+    texts = [response.text[a:b].strip() for response, spans in pairs for a, b in spans]
     vectors = load_embeddings(embedder, texts).vectors
-    ends = np.cumsum([0, *map(len, sentences)])
-    steps = {}
-    for response, spans, (first, last) in zip(
-        pool.responses, sentences, pairwise(ends), strict=True
-    ):
-        starts = [spans[k][0] for k in group_sentences(vectors[first:last])]
-        steps[response.response_id] = cut_at(response.text, starts)
-    return steps
+    parts = np.split(vectors, np.cumsum([len(spans) for spans in sentences]))
+    return {
+        response.response_id: cut_at(response.text, [spans[k][0] for k in group_sentences(part)])
+        for (response, spans), part in zip(pairs, parts, strict=False)
+    }
 
 
 def group_sentences(
     vectors: Float[np.ndarray, "sentences dim"], max_sentences: int = MAX_SENTENCES
 ) -> list[int]:
-    """The first sentence of each group, counted from 0.
-
-    Args:
-        vectors: An embedding of each sentence, in order; of any length.
-        max_sentences: Sentences of one group at most.
-    """
+    """The first sentence of each group, counted from 0; the embeddings may have any length."""
     if not len(vectors):
         return []
     similarities = gap_similarities(vectors)
@@ -110,11 +90,8 @@ def valley_depths(similarities: Float[np.ndarray, "gaps"]) -> Float[np.ndarray, 
 
 def _climb(values: Float[np.ndarray, "gaps"]) -> Float[np.ndarray, "gaps"]:
     """The peak that is reached from each gap by going left as long as it goes up."""
-    peaks = values.copy()
-    for i in range(1, len(values)):
-        if values[i - 1] > values[i]:
-            peaks[i] = peaks[i - 1]
-    return peaks
+    tops = np.diff(values, prepend=-np.inf) >= 0
+    return values[np.maximum.accumulate(np.where(tops, np.arange(len(values)), 0))]
 
 
 def _cut_long(
@@ -126,7 +103,5 @@ def _cut_long(
     # The gap before sentence i is number i - 1. Of equal ones, the one nearest to the middle.
     middle = (start + end) / 2
     cut = min(range(start + 1, end), key=lambda i: (similarities[i - 1], abs(i - middle)))
-    return [
-        *_cut_long(similarities, start, cut, max_sentences),
-        *_cut_long(similarities, cut, end, max_sentences),
-    ]
+    left = _cut_long(similarities, start, cut, max_sentences)
+    return left + _cut_long(similarities, cut, end, max_sentences)

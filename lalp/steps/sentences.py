@@ -51,8 +51,7 @@ from lalp.steps.regions import (
 
 Span = tuple[int, int]
 
-# --- Patterns: ends of sentences ------------------------------------------------------------------
-
+# Where sentences end.
 _WIDE_TERMINATORS = "。！？｡"
 _QUESTION_MARKS = frozenset("?؟۔।॥")
 _TERMINATOR = re.compile(rf"[.!…{''.join(sorted(_QUESTION_MARKS))}]+|[{_WIDE_TERMINATORS}]+")
@@ -73,8 +72,7 @@ _NUMBER_OR_LABEL = re.compile(r"[\d(\[$\\#]|[A-Z]\b|[IVX]+\b")
 _OPENS_LIST = re.compile(r"(?<!\bis)(?<!\bare):\s+\(?[1aAiI]$")
 _CLOSING_THINK = re.compile(r"</think(?:ing)?>\s*")
 
-# --- Patterns: lines and fragments ----------------------------------------------------------------
-
+# Lines and fragments.
 _ENUMERATOR = r"\(?(?:\d{1,3}(?:[-–]\d{1,3})?|[ivx]{1,5}|[IVX]{1,5}|[A-Za-z])(?:\\?\.|\))"
 _LIST_ITEM = re.compile(rf"[•‣◦▪●○]|\\item\b|(?:[-*–—]|[*_]*{_ENUMERATOR}[*_]*)(?=\s|$)")
 _HEADING = re.compile(r"#{1,6}\s|\\(?:sub)*(?:section|paragraph)\*?\{[^{}]*\}$")
@@ -120,12 +118,9 @@ class _Line:
 
     start: int
     text: str
-    is_block: bool
-    opens_display: bool
+    follows_blank: bool
+    opens: str | None  # the kind of the region that it begins with
     closes_display: bool
-
-
-# --- Ends of sentences ----------------------------------------------------------------------------
 
 
 def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
@@ -135,26 +130,22 @@ def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
         after = mark.end()
         region = region_at(regions, mark.start())
         if region is not None:
-            # A formula may hold the full stop of its sentence: "$x = 5.$ Then".
-            if mark.group() not in (".", "?") or not _closes_math(text, after, region):
+            # A formula may hold the full stop of its sentence, before nothing but closing
+            # delimiters: "$x = 5.$ Then". The limit keeps the work linear.
+            is_code, rest = region.kind in ("block", "code"), region.end - after
+            if mark.group() not in (".", "?") or is_code or rest > 80:
+                continue
+            if not _MATH_CLOSERS.match(text[after : region.end]):
                 continue
             after = region.end
         closed = _CLOSERS.match(text, after).end()
         start = SPACE.match(text, closed).end()
         if start == len(text) or (start == closed and mark.group()[0] not in _WIDE_TERMINATORS):
             continue
-        if region is not None and _begins_with_small_word(text, start):
-            continue
-        if _ends_sentence(text, mark, text[after:closed], start):
+        goes_on = region is not None and _begins_with_small_word(text, start)
+        if not goes_on and _ends_sentence(text, mark, text[after:closed], start):
             starts.add(start)
     return {start for start in starts if not would_cut(regions, start)}
-
-
-def _closes_math(text: str, position: int, region: Region) -> bool:
-    """Whether nothing but closing delimiters follows ``position`` in a formula."""
-    if region.kind in ("block", "code") or region.end - position > 80:
-        return False
-    return _MATH_CLOSERS.match(text[position : region.end]) is not None
 
 
 def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> bool:
@@ -165,7 +156,10 @@ def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> 
     if signs[0] in _WIDE_TERMINATORS:
         operand = before.isascii() and (before.isalnum() or before == ")")
         return signs != "！" or not operand or _is_exclaimed(text, mark.start())
-    capitalized = _begins_with_capitalized_word(text, start)
+    # A word like "Then" or "I" begins there, possibly in quotes or bold.
+    word = _OPENING.match(text, start).end()
+    first, second = text[word : word + 1], text[word + 1 : word + 2]
+    capitalized = first.isupper() and (second.islower() or (first == "I" and second in " '’"))
     if not before or before.isspace():
         return capitalized
     if not _CLOSING_BRACKETS.isdisjoint(closers) and _begins_with_small_word(text, start):
@@ -179,13 +173,6 @@ def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> 
     return _full_stop_ends_sentence(text, mark.start(), start, capitalized)
 
 
-def _begins_with_capitalized_word(text: str, position: int) -> bool:
-    """Whether a word like "Then" or "I" begins here, possibly in quotes or bold."""
-    position = _OPENING.match(text, position).end()
-    first, second = text[position : position + 1], text[position + 1 : position + 2]
-    return first.isupper() and (second.islower() or (first == "I" and second in " '’"))
-
-
 def _begins_with_small_word(text: str, position: int) -> bool:
     letters = text[position : position + 2]
     return len(letters) == 2 and letters.isalpha() and letters.islower()
@@ -195,20 +182,15 @@ def _is_exclaimed(text: str, position: int) -> bool:
     """Whether the ``!`` at ``position`` follows a word rather than a factorial's operand."""
     tail = text[max(0, position - 30) : position]
     word = _LAST_LETTERS.search(tail).group()
-    if tail[: len(tail) - len(word)].endswith(("\\", "_", "^", "$")):
-        return False
-    return len(word) > 2 or word.lower() in WORDS["two_letter_words"]
+    in_formula = tail.removesuffix(word).endswith(("\\", "_", "^", "$"))
+    return not in_formula and (len(word) > 2 or word.lower() in WORDS["two_letter_words"])
 
 
 def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: bool) -> bool:
     tail = text[max(0, position - 40) : position]
     word = _LAST_WORD.search(tail).group()
     lower = word.lower()
-    if (
-        word in WORDS["abbreviations"]
-        or lower in WORDS["abbreviations"]
-        or _OPENS_LIST.search(tail)
-    ):
+    if not WORDS["abbreviations"].isdisjoint((word, lower)) or _OPENS_LIST.search(tail):
         return False
     if lower in WORDS["numbered"]:
         announces = _NUMBER_OR_LABEL.match(text, start) or (lower != "no" and text[start].islower())
@@ -216,104 +198,81 @@ def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: 
     dotted = _DOTTED.match(word) is not None
     if lower in WORDS["open_ended"] or (dotted and not word.isupper()):
         return capitalized
-    if dotted or (len(word) == 1 and word.isupper()):
-        return not _is_initial(tail.removesuffix(word), word, text[position + 1 : start + 20])
-    return True
-
-
-def _is_initial(before: str, word: str, after: str) -> bool:
-    """Whether a capital letter and a full stop abbreviate a name ("by J. Smith", "U.S. Senate")."""
-    name = _NAME.match(after)
-    if name is None or LINE_BREAK.search(name.group()):
-        return False
-    if name[1] in WORDS["openers"] or name[1].endswith(("ing", "ly")):
-        return False
-    if len(word) > 1 or name[1].endswith("."):
+    if not dotted and not (len(word) == 1 and word.isupper()):
         return True
-    return _BEFORE_INITIAL.search(before) is not None
+    # A capital letter and a full stop may abbreviate a name ("by J. Smith", "U.S. Senate").
+    name = _NAME.match(text[position + 1 : start + 20])
+    if name is None or LINE_BREAK.search(name.group()):
+        return True
+    # "Then", "Adding" and "Similarly" open sentences; they are no names.
+    if name[1] in WORDS["openers"] or name[1].endswith(("ing", "ly")):
+        return True
+    if dotted or name[1].endswith("."):
+        return False
+    return _BEFORE_INITIAL.search(tail.removesuffix(word)) is None
 
 
-# --- Ends of lines --------------------------------------------------------------------------------
-
-
-def _gaps_between_lines(text: str, gaps: list[Gap], regions: list[Region]) -> list[Gap]:
-    """Line breaks outside of regions, and the ends of displays with text after them on the line."""
-    outer = [gap for gap in gaps if not would_cut(regions, gap.start)]
+def _split_lines(text: str, all_gaps: list[Gap], regions: list[Region]) -> list[_Line]:
+    """Lines of a text; a display also ends one where text goes on behind it."""
+    gaps = [gap for gap in all_gaps if not would_cut(regions, gap.start)]
     displays = {region.start: region.end for region in regions if region.kind == "display"}
     for end in displays.values():
         following = SPACE.match(text, end).end()
         if following == end and not text[end : end + 1].isalpha() and end not in displays:
             continue
         if not LINE_BREAK.search(text, end, following):
-            outer.append(Gap(end, following, blank=False))
-    body = len(text) - len(text.lstrip())
-    inner = [gap for gap in outer if body < gap.end < len(text)]
-    return sorted(inner, key=lambda gap: gap.start)
-
-
-def _lines(text: str, gaps: list[Gap], regions: list[Region]) -> list[_Line]:
-    """What stands between the ``gaps``."""
+            gaps.append(Gap(end, following, blank=False))
     kinds = {region.start: region.kind for region in regions}
-    display_ends = {region.end for region in regions if region.kind == "display"}
-    starts = [len(text) - len(text.lstrip()), *(gap.end for gap in gaps)]
-    ends = [*(gap.start for gap in gaps), len(text)]
+    display_ends = set(displays.values())
+    body = len(text) - len(text.lstrip())
+    gaps = sorted((gap for gap in gaps if body < gap.end < len(text)), key=lambda gap: gap.start)
     lines: list[_Line] = []
-    for start, end in zip(starts, ends, strict=True):
-        line, kind = text[start:end].rstrip(), kinds.get(start)
+    for before, after in pairwise([Gap(0, body, blank=False), *gaps, Gap(len(text), 0, False)]):
+        start, line = before.end, text[before.end : after.start].rstrip()
         closes = not display_ends.isdisjoint((start + len(line), start + len(line.rstrip(",;."))))
-        lines.append(_Line(start, line, kind == "block", kind == "display", closes))
+        lines.append(_Line(start, line, before.blank, kinds.get(start), closes))
     return lines
 
 
-def _line_ends_step(prev: _Line, nxt: _Line, blank: bool, sentence_ended: bool) -> bool:
+def _line_ends_step(prev: _Line, nxt: _Line) -> bool:
     """Whether the break between two lines ends a step."""
-    if prev.is_block or nxt.is_block or sentence_ended:
+    if "block" in (prev.opens, nxt.opens):
         return True
     announced = prev.text.endswith((":", "："))
-    if nxt.opens_display:
+    if nxt.opens == "display":
         return announced or prev.closes_display or _has_formula_head(prev.text)
-    if prev.closes_display:
-        return not _continues_display(prev, nxt)
-    if blank or announced or _HEADING.match(nxt.text):
-        return True
-    return not _continues_line(prev, nxt)
-
-
-def _continues_display(prev: _Line, nxt: _Line) -> bool:
-    """Whether ``nxt`` goes on with the sentence that the display at the end of ``prev`` is in."""
-    if _LIST_ITEM.match(nxt.text) or _HEADING.match(nxt.text):
-        return False
+    if not prev.closes_display:
+        begins = nxt.follows_blank or announced or _HEADING.match(nxt.text)
+        return bool(begins) or not _continues_line(prev, nxt)
+    # A display is over: only what goes on with its sentence belongs to its step.
     first = nxt.text[0]
+    if _LIST_ITEM.match(nxt.text) or _HEADING.match(nxt.text):
+        return True
     if first.islower():
-        return not _has_formula_head(nxt.text)
-    return first in ",;.)" or (prev.text.endswith(",") and not first.isupper())
+        return _has_formula_head(nxt.text)
+    return first not in ",;.)" and (first.isupper() or not prev.text.endswith(","))
 
 
 def _continues_line(prev: _Line, nxt: _Line) -> bool:
     """Whether the sentence or formula that ``prev`` breaks off goes on in ``nxt``."""
     if _RULE.fullmatch(prev.text) or _LIST_ITEM.match(nxt.text):
         return False
-    if _DANGLING.search(prev.text, max(0, len(prev.text) - 20)):
+    breaks_off = _DANGLING.search(prev.text, max(0, len(prev.text) - 20))
+    if breaks_off or _CONTINUING_SIGN.match(nxt.text):
         return True
-    if _CONTINUING_SIGN.match(nxt.text):
+    before_formula = _has_formula_head(nxt.text) or not nxt.text[0].isalpha()
+    if not before_formula and nxt.text[0].islower():
         return True
-    if _has_formula_head(nxt.text) or not nxt.text[0].isalpha():
-        return _runs_on(prev)
-    if nxt.text[0].islower():
-        return True
-    return prev.text.endswith(",") and not _has_formula_head(prev.text)
-
-
-def _runs_on(line: _Line) -> bool:
-    """Whether ``line`` is prose and breaks off after a comma or a word ("so that we get")."""
-    if _has_formula_head(line.text):
+    if _has_formula_head(prev.text):
         return False
-    word = _LAST_LETTERS.search(line.text[-30:]).group()
-    return line.text.endswith(",") or (word.islower() and _is_prose_word(word))
+    # Prose breaks off after a comma, and before a formula after a word too ("so that we get").
+    word = _LAST_LETTERS.search(prev.text[-30:]).group()
+    return prev.text.endswith(",") or (before_formula and word.islower() and _is_prose_word(word))
 
 
 def _has_formula_head(line: str) -> bool:
     """Whether ``line`` begins with a formula: no prose before its first relation sign."""
+    # A formula's relation comes early; the limit keeps the work linear.
     relation = _RELATION.search(line, 0, 200)
     head = line[: relation.start()] if relation else line[:200]
     if not any(_is_prose_word(letters.group()) for letters in _LETTERS.finditer(head)):
@@ -330,17 +289,12 @@ def _is_prose_word(letters: str) -> bool:
 
 
 def _is_heading(line: str) -> bool:
-    if _HEADING.match(line):
-        return True
     if not _BOLD_LINE.match(line):
-        return False
-    if _BOLD_LABEL.match(line):
-        return True
+        return _HEADING.match(line) is not None
+    # A bold line that is a sentence, or an equation, infers something: it is a step.
     content = line.strip("*_: ")
-    return not content.endswith((".", "!", "?")) and not _RELATION.search(content)
-
-
-# --- From boundaries to steps ---------------------------------------------------------------------
+    is_sentence = content.endswith((".", "!", "?")) or _RELATION.search(content)
+    return not is_sentence or _BOLD_LABEL.match(line) is not None
 
 
 def cut_at(text: str, starts: Iterable[int]) -> list[Span]:
@@ -360,28 +314,19 @@ def _cut_body(text: str, starts: Iterable[int]) -> list[Span]:
     return cut_at(text, [start for start in starts if start > body])
 
 
-def _is_lead(piece: str) -> bool:
-    """Whether ``piece`` only announces what follows: "1.", "**Step 3.**", ``<think>``, "Then:"."""
-    if len(piece) > 60 or _RULE.fullmatch(piece) or _END_OF_PROOF.fullmatch(piece):
-        return False
-    return bool(_MARKER.fullmatch(piece) or _CONNECTIVE.fullmatch(piece))
-
-
-def _is_trail(piece: str) -> bool:
-    """Whether ``piece`` says nothing of its own: ``---``, ``</think>``, an end-of-proof sign."""
-    if _END_OF_PROOF.fullmatch(piece):
-        return True
-    return not any(char.isalnum() for char in _CLOSING_TAG.sub("", piece))
-
-
 def _attach_fragments(text: str, spans: list[Span]) -> list[Span]:
     """Join what only announces to the step after it, and what says nothing to the one before."""
     steps: list[Span] = []
     pending = -1
     for start, end in spans:
         piece = text[start:end].strip()
-        lead = _is_lead(piece)
-        trail = not lead and _is_trail(piece)
+        proved = _END_OF_PROOF.fullmatch(piece)
+        # "1.", "**Step 3.**", ``<think>``, "Then:"; no marker is longer.
+        announces = len(piece) <= 60 and (_MARKER.fullmatch(piece) or _CONNECTIVE.fullmatch(piece))
+        lead = announces and not proved and not _RULE.fullmatch(piece)
+        # ``---``, ``</think>``, an end-of-proof sign.
+        silent = proved or not any(char.isalnum() for char in _CLOSING_TAG.sub("", piece))
+        trail = silent and not lead
         if trail and steps and pending < 0:
             steps[-1] = (steps[-1][0], end)
             continue
@@ -400,23 +345,18 @@ def split_sentences(text: str) -> list[Span]:
 
     Code and math are never split. The choices made are listed at the top of this module.
 
-    Returns:
-        Spans ``[start, end)`` in characters, a partition of ``text``; empty for an empty text.
-
     Example:
         >>> split_sentences("Add $1. + 2$. Then x = 3.")
         [(0, 14), (14, 25)]
     """
-    all_gaps = find_gaps(text)
-    regions = protected_regions(text, all_gaps)
+    gaps = find_gaps(text)
+    regions = protected_regions(text, gaps)
     starts = _sentence_starts(text, regions)
-    gaps = _gaps_between_lines(text, all_gaps, regions)
-    lines = _lines(text, gaps, regions)
     headings: list[Region] = []
-    for gap, (prev, nxt) in zip(gaps, pairwise(lines), strict=True):
+    for prev, nxt in pairwise(_split_lines(text, gaps, regions)):
         if _is_heading(prev.text):
             headings.append(Region(prev.start, nxt.start + 1, "heading"))
-        elif _line_ends_step(prev, nxt, gap.blank, nxt.start in starts):
+        elif _line_ends_step(prev, nxt):
             starts.add(nxt.start)
     joined = merge_regions(headings)
     starts = {start for start in starts if not would_cut(joined, start)}
@@ -424,29 +364,21 @@ def split_sentences(text: str) -> list[Span]:
 
 
 def split_paragraphs(text: str) -> list[Span]:
-    """Split a response at blank lines, except those inside code blocks and display math.
-
-    Returns:
-        Spans ``[start, end)`` in characters, a partition of ``text``; empty for an empty text.
-    """
+    """Split a response at blank lines, except those inside code blocks and display math."""
     gaps = find_gaps(text)
     regions = protected_regions(text, gaps)
-    return _cut_body(
-        text, [gap.end for gap in gaps if gap.blank and not would_cut(regions, gap.start)]
-    )
+    blanks = [gap for gap in gaps if gap.blank and not would_cut(regions, gap.start)]
+    return _cut_body(text, [gap.end for gap in blanks])
 
 
+# A splitter gives spans in characters, a partition of its text; none for an empty text.
 SPLITTERS: Mapping[str, Callable[[str], list[Span]]] = MappingProxyType(
     {"sentences": split_sentences, "paragraphs": split_paragraphs}
 )
 
 
 def split_steps(text: str, splitter: str = "sentences") -> list[Span]:
-    """Split a response into steps with the splitter of that name.
-
-    Raises:
-        InputError: If no splitter has that name.
-    """
+    """Split a response into steps with the splitter of that name."""
     if splitter not in SPLITTERS:
         known = ", ".join(sorted(SPLITTERS))
         raise InputError(f"unknown step splitter {splitter!r}: use one of {known}")

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
-from lalp.pools.pool import Pool, Response
+from lalp.pools.pool import Pool
 from lalp.pools.reading import numbered_records
-from lalp.steps.sentences import SPLITTERS, Span, cut_at, split_steps
+from lalp.steps.sentences import SPLITTERS, Span, cut_at
 
 # Imported where they are needed: torch and transformers take seconds, sentences do not.
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
 
 Steps = Mapping[str, Sequence[Span]]
 
@@ -33,11 +32,7 @@ _FILE_SUFFIX = ".jsonl"
 
 
 def check_splitter(splitter: str | Steps) -> None:
-    """Refuse a splitter that no function here understands, before anything is computed.
-
-    Raises:
-        InputError: If it is neither a known name, a steps file, nor a mapping.
-    """
+    """Refuse a splitter that no function here understands, before anything is computed."""
     if isinstance(splitter, Mapping):
         return
     if splitter == "llm":
@@ -66,16 +61,9 @@ def split_pool(
     tokenizer: PreTrainedTokenizerBase | None = None,
     embedder: str = "all-minilm-l6-v2",
 ) -> dict[str, list[Span]]:
-    """Cut every response of a pool into steps.
+    """Cut every response of a pool into steps: character spans by response id.
 
-    Args:
-        pool: From `load_pool`.
-        splitter: A name, a number of tokens (``32t``), a steps file, or the steps themselves.
-        tokenizer: The student's; needed for a number of tokens.
-        embedder: For ``semantic``: as in `load_embedder`.
-
-    Returns:
-        Character spans by response id, each list a partition of its response's text.
+    Only ``32t`` needs the student's tokenizer, only ``semantic`` an embedder (see `load_embedder`).
 
     Raises:
         InputError: If the splitter is not understood, or given steps do not fit the pool.
@@ -84,28 +72,30 @@ def split_pool(
     if isinstance(splitter, Mapping):
         return _check_steps(pool, splitter)
     if splitter in SPLITTERS:
-        return {r.response_id: split_steps(r.text, splitter) for r in pool.responses}
+        return {r.response_id: SPLITTERS[splitter](r.text) for r in pool.responses}
     if splitter == "semantic":
         from lalp.steps.semantic import split_semantic
 
         return split_semantic(pool, embedder)
-    if size := chunk_size(splitter):
-        return _split_chunks(pool, size, tokenizer)
-    return load_steps(splitter, pool)
+    size = chunk_size(splitter)
+    if size is None:
+        return load_steps(splitter, pool)
+    if tokenizer is None:
+        raise InputError(f"splitter '{size}t' counts tokens: give the student's tokenizer")
+    from lalp.students.encoding import encode, render_prompt
+
+    prompts = {name: render_prompt(tokenizer, prompt) for name, prompt in pool.prompts.items()}
+    steps = {}
+    for response in pool.responses:
+        encoded = encode(tokenizer, prompts[response.prompt_id], response.text)
+        steps[response.response_id] = chunk_tokens(response.text, encoded.offsets, size)
+    return steps
 
 
 def chunk_tokens(text: str, offsets: Sequence[Span], size: int) -> list[Span]:
-    """Cut a text before every ``size``-th token: fixed chunks, whatever they say.
+    """Cut a text before every ``size``-th token, by the tokens' character spans.
 
     A character that several tokens make up stays whole; the step that it falls into is longer.
-
-    Args:
-        text: The response.
-        offsets: Character span of each of its tokens.
-        size: Tokens per step.
-
-    Returns:
-        Spans that partition ``text``; empty for an empty text.
     """
     return cut_at(text, [start for start, _ in offsets[size::size]])
 
@@ -114,23 +104,24 @@ def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:
     """Read the steps of a pool's responses from a file that `lalp segment` or `write_steps` wrote.
 
     Raises:
-        InputError: If the file cannot be read, or a line holds no steps, steps of no response of
-            the pool, of one that an earlier line has, or that do not partition its text; or if a
-            response has none. The message names file and line.
+        InputError: If it does not hold the steps of each response once, as a partition of its text.
     """
     texts = {response.response_id: response.text for response in pool.responses}
     steps: dict[str, list[Span]] = {}
     for number, record in numbered_records(Path(path), "a steps file"):
-        try:
-            response_id, spans = _parse_record(record)
-            if response_id not in texts:
-                raise InputError(f"response {response_id!r} is not in the pool: cut this pool")
-            if response_id in steps:
-                raise InputError(f"response {response_id!r} has steps in an earlier line already")
-            _check_partition(spans, texts[response_id])
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from None
-        steps[response_id] = spans
+        where = f"{path}, line {number}"
+        if not isinstance(record, dict):
+            raise InputError(f"{where}: must be a JSON object with response_id and steps")
+        name, spans = record.get("response_id"), record.get("steps")
+        if not isinstance(name, str):
+            raise InputError(f"{where}: field 'response_id' must be a text")
+        if not isinstance(spans, list):
+            raise InputError(f"{where}: field 'steps' must be a list of [start, end]")
+        if name not in texts:
+            raise InputError(f"{where}: response {name!r} is not in the pool: cut this pool")
+        if name in steps:
+            raise InputError(f"{where}: response {name!r} has steps in an earlier line already")
+        steps[name] = _checked_spans(spans, texts[name], where)
     missing = [name for name in texts if name not in steps]
     if missing:
         raise InputError(
@@ -145,11 +136,7 @@ def write_steps(
 ) -> None:
     """Write steps as JSONL: ``prompt_id``, ``response_id``, ``teacher``, ``steps``.
 
-    Args:
-        path: File to write.
-        pool: The pool that was cut.
-        steps: From `split_pool` or `split_with_llm`.
-        fallbacks: By response id, why its steps are sentences; kept as the field ``fallback``.
+    ``fallbacks`` says by response id why its steps are sentences, for the field ``fallback``.
     """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for response in pool.responses:
@@ -166,80 +153,43 @@ def write_steps(
 
 def count_reasons(fallbacks: Mapping[str, str]) -> dict[str, int]:
     """How often steps had to be sentences for which reason, the most frequent first."""
+    # Shares in brackets differ from response to response.
     kinds = Counter(reason.partition(" (")[0] for reason in fallbacks.values())
     return dict(kinds.most_common())
-
-
-def _split_chunks(
-    pool: Pool, size: int, tokenizer: PreTrainedTokenizerBase | None
-) -> dict[str, list[Span]]:
-    if tokenizer is None:
-        raise InputError(f"splitter '{size}t' counts tokens: give the student's tokenizer")
-    from lalp.students.encoding import encode, render_prompt
-
-    prompts = {name: render_prompt(tokenizer, prompt) for name, prompt in pool.prompts.items()}
-
-    def cut(response: Response) -> list[Span]:
-        encoded = encode(tokenizer, prompts[response.prompt_id], response.text)
-        return chunk_tokens(response.text, encoded.offsets, size)
-
-    return {response.response_id: cut(response) for response in pool.responses}
 
 
 def _check_steps(pool: Pool, steps: Steps) -> dict[str, list[Span]]:
     """Given steps as plain lists, if they are exactly those of the pool's responses."""
     texts = {response.response_id: response.text for response in pool.responses}
-    for names, problem in (
-        (texts.keys() - steps.keys(), "has no steps"),
-        (steps.keys() - texts.keys(), "has steps but is not in the pool"),
-    ):
-        if names:
-            raise InputError(
-                f"the given steps do not fit the pool: response {min(names, key=str)!r} {problem}"
-            )
-    checked = {}
-    for name, text in texts.items():
-        try:
-            spans = _parse_spans(list(steps[name]))
-            _check_partition(spans, text)
-        except InputError as error:
-            raise InputError(f"given steps of response {name!r}: {error}") from None
-        checked[name] = spans
-    return checked
+    if unmatched := texts.keys() ^ steps.keys():
+        name = min(unmatched, key=str)
+        problem = "has no steps" if name in texts else "has steps but is not in the pool"
+        raise InputError(f"the given steps do not fit the pool: response {name!r} {problem}")
+    return {
+        name: _checked_spans(steps[name], text, f"given steps of response {name!r}")
+        for name, text in texts.items()
+    }
 
 
-def _parse_record(record: Any) -> tuple[str, list[Span]]:
-    if not isinstance(record, dict):
-        raise InputError("must be a JSON object with response_id and steps")
-    for field, kind in (("response_id", str), ("steps", list)):
-        if not isinstance(record.get(field), kind):
-            wanted = "a text" if kind is str else "a list of [start, end]"
-            raise InputError(f"field {field!r} must be {wanted}")
-    return record["response_id"], _parse_spans(record["steps"])
-
-
-def _parse_spans(values: Sequence[Any]) -> list[Span]:
-    spans = []
+def _checked_spans(values: Sequence[Any], text: str, where: str) -> list[Span]:
+    """Steps as plain spans, if they partition the text: no gap, no overlap, no empty one."""
+    spans, place = [], 0
     for k, value in enumerate(values, 1):
         try:
-            start, end = value
-            spans.append((operator.index(start), operator.index(end)))
+            # `index` takes NumPy's integers, but neither floats nor texts.
+            start, end = map(operator.index, value)
         except (TypeError, ValueError):
-            raise InputError(f"step {k} must be [start, end] in characters") from None
-    return spans
-
-
-def _check_partition(spans: Sequence[Span], text: str) -> None:
-    """Refuse spans that overlap, leave something out, are empty, or end elsewhere than the text."""
-    place = 0
-    for k, (start, end) in enumerate(spans, 1):
+            raise InputError(f"{where}: step {k} must be [start, end] in characters") from None
         if start != place or end <= start:
             raise InputError(
-                f"step {k} is [{start}, {end}) where one from {place} on is due: steps must follow "
-                "each other without gap or overlap, and none be empty"
+                f"{where}: step {k} is [{start}, {end}) where one from {place} on is due: steps "
+                "must follow each other without gap or overlap, and none be empty"
             )
+        spans.append((start, end))
         place = end
     if place != len(text):
         raise InputError(
-            f"the steps end at {place}, the response has {len(text)} characters: cut this pool"
+            f"{where}: the steps end at {place}, the response has {len(text)} characters: cut this "
+            "pool"
         )
+    return spans

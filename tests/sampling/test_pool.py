@@ -19,12 +19,8 @@ def completion(text: str, prompt_id: str = "p", sample: int = 0, **changes: obje
 
 
 def test_grades_of_completions():
-    prompts = [
-        Prompt("p", (Message("user", "3 + 4?"),), "7"),
-        Prompt("free", (Message("user", "Who?"),)),
-        Prompt("choice", (Message("user", "A or B?"),), "B"),
-        Prompt("half", (Message("user", "1 of 2?"),), r"\frac{1}{2}"),
-    ]
+    answers = {"p": "7", "free": None, "choice": "B", "half": r"\frac{1}{2}"}
+    prompts = [Prompt(name, (Message("user", "?"),), answer) for name, answer in answers.items()]
     rows = [
         (completion(r"So \boxed{7}."), "7", "correct", True),
         (completion(r"So \boxed{8}.", sample=1), "8", "wrong", False),
@@ -34,12 +30,7 @@ def test_grades_of_completions():
         (completion(r"<think>\boxed{7}</think>It is \boxed{9}", sample=5), "9", "wrong", False),
         (completion("", sample=6), None, "no answer", False),
         (completion(r"I am \boxed{me}", "free"), "me", "no reference", None),
-        (
-            completion("I am who you ask for, am I not?", "free", 1, truncated=True),
-            None,
-            "truncated",
-            False,
-        ),
+        (completion("We do not know yet", "free", 1, truncated=True), None, "truncated", False),
         (completion("The answer is (B).", "choice"), "B", "correct", True),
         (completion("The answer is (A).", "choice", 1), "A", "wrong", False),
         (completion(r"Thus \boxed{0.5}", "half"), "0.5", "correct", True),
@@ -65,12 +56,11 @@ def test_grades_of_completions():
 
 
 def test_grading_nothing_and_unknown_prompts():
-    prompts = [Prompt("other", (Message("user", "Why?"),), "7")]
-    empty = grade_completions(prompts, [])
+    empty = grade_completions([], [])
     assert len(empty) == 0
     assert {"extracted", "outcome", "correct", "num_tokens"} <= set(empty.columns)
     with pytest.raises(InputError, match="'p' of a completion is not given"):
-        grade_completions(prompts, [completion("7")])
+        grade_completions([], [completion("7")])
     free = [Prompt("p", (Message("user", "Who?"),))]
     graded = grade_completions(free, [completion("I")])
     assert sampling_summary(free, graded, sampled_pool(free, graded, "T"))["accuracy"] is None
@@ -84,17 +74,14 @@ def test_the_pool_comes_back_from_its_file(suffix, tmp_path):
         Prompt("free", (Message("user", "Who?"),)),
         Prompt("silent", (Message("user", "Why?"),), "1"),
     ]
-    graded = grade_completions(
-        prompts,
-        [
-            completion(r"<think>Add.</think>So \boxed{7}."),
-            completion("cut", sample=1, truncated=True, num_tokens=99),
-            completion(" \n", sample=2),
-            completion("me 🙂", "free"),
-            completion("", "silent"),
-        ],
-    )
-    pool = sampled_pool(prompts, graded, "Ada")
+    completions = [
+        completion(r"<think>Add.</think>So \boxed{7}."),
+        completion("cut", sample=1, truncated=True, num_tokens=99),
+        completion(" \n", sample=2),
+        completion("me 🙂", "free"),
+        completion("", "silent"),
+    ]
+    pool = sampled_pool(prompts, grade_completions(prompts, completions), "Ada")
     assert pool.left_out == {"empty response": 2}
     assert list(pool.prompts.values()) == prompts[:2]
     save_pool(pool, tmp_path / f"pool{suffix}")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-import os
 import random
 import re
-import signal
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +24,7 @@ from lalp.cli import app
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
+from lalp.pools.writing import save_pool
 from lalp.steps import alignment, llm
 from lalp.steps.alignment import split_by_answer
 from lalp.steps.llm import INSTRUCTION, load_instruction, split_with_llm
@@ -45,8 +44,6 @@ def pieces(text: str, spans: list[tuple[int, int]]) -> list[str]:
 def is_partition(text: str, spans: list[tuple[int, int]]) -> bool:
     return "".join(pieces(text, spans)) == text and all(start < end for start, end in spans)
 
-
-# --- recorded answers -------------------------------------------------------------------------
 
 GOOD = [
     *("valid", "sentence_groups", "objects", "latex_unescaped", "prose_around", "broken_json"),
@@ -70,14 +67,12 @@ def test_good_answers_give_the_four_steps_of_the_original_text(name):
     spans, why = split_by_answer(SOLUTION, recorded(name))
     assert why is None
     assert is_partition(SOLUTION, spans)
-    assert [piece.startswith(o) for piece, o in zip(pieces(SOLUTION, spans), OPENINGS, strict=True)]
-
-
-def test_what_an_answer_leaves_out_stays_with_the_step_before_it():
-    spans, _ = split_by_answer(SOLUTION, recorded("skipped"))
-    first, *_, last = pieces(SOLUTION, spans)
-    assert first.startswith("Let $x$ be the number of red marbles. There are twice")
-    assert last.rstrip().endswith("Therefore there were $\\boxed{18}$ red marbles.")
+    assert all(map(str.startswith, pieces(SOLUTION, spans), OPENINGS))
+    assert len(spans) == len(OPENINGS)
+    if name == "skipped":  # what an answer leaves out stays with the step before it
+        first, *_, last = pieces(SOLUTION, spans)
+        assert first.startswith("Let $x$ be the number of red marbles. There are twice")
+        assert last.rstrip().endswith("Therefore there were $\\boxed{18}$ red marbles.")
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -97,51 +92,42 @@ def test_a_cut_off_answer_counts_if_it_holds_enough_of_the_text():
     assert len(spans) == 4
 
 
-def test_display_math_is_not_torn_from_its_delimiters():
-    text = "We sum up.\n\\[\nx = 5\n\\]\n\\[\ny = 7\n\\]\nSo it is 12."
-    answer = json.dumps({"steps": ["We sum up. x = 5", "y = 7", "So it is 12."]})
-    spans, why = split_by_answer(text, answer)
+EASY = "The rest is easy, since nothing is left to be done by us or by anyone else."
+# What the answer says, and the pieces of the text.
+BEGINNINGS = {
+    "display math is not torn from its delimiters": (
+        ["We sum up. x = 5", "y = 7", "So it is 12."],
+        ["We sum up.\n\\[\nx = 5\n\\]\n", "\\[\ny = 7\n\\]\n", "So it is 12."],
+    ),
+    "within a sentence": (
+        ["Adding both we get 3x = 12,", "and this gives x = 4."],
+        ["Adding both we get 3x = 12, ", "and this gives x = 4."],
+    ),
+    "a few dropped first words move no boundary": (
+        ["We know that 3x = 12 holds.", "x must be 4 indeed."],
+        ["We know that 3x = 12 holds. ", "Now therefore x must be 4 indeed."],
+    ),
+    "more dropped words stay where they were": (
+        ["We know that 3x = 12 holds.", "x must be 4 now.", EASY],
+        ["We know that 3x = 12 holds. Now as we have seen above ", "x must be 4 now. ", EASY],
+    ),
+    "ideographs are words of their own": (
+        ["首先把两个数加。", "然后得到答案七。"],
+        ["首先把两个数相加。", "然后得到答案七。"],
+    ),
+    "the longest common order decides among repeated sentences": (
+        ["So x is 4. Check the sum. So x is 4.", "Check the product.", "So x is 4. Done."],
+        ["So x is 4. Check the sum. So x is 4. ", "Check the product. ", "So x is 4. Done."],
+    ),
+}
+
+
+@pytest.mark.parametrize(("told", "expected"), BEGINNINGS.values(), ids=BEGINNINGS)
+def test_where_steps_begin(told, expected):
+    text = "".join(expected)
+    spans, why = split_by_answer(text, json.dumps({"steps": told}))
     assert why is None
-    assert pieces(text, spans) == [
-        "We sum up.\n\\[\nx = 5\n\\]\n",
-        "\\[\ny = 7\n\\]\n",
-        "So it is 12.",
-    ]
-
-
-def test_steps_may_begin_within_a_sentence():
-    text = "Adding both we get 3x = 12, and this gives x = 4."
-    spans, _ = split_by_answer(text, '["Adding both we get 3x = 12,", "and this gives x = 4."]')
-    assert pieces(text, spans) == ["Adding both we get 3x = 12, ", "and this gives x = 4."]
-
-
-def test_a_dropped_first_word_moves_no_boundary():
-    text = "We know that 3x = 12 holds. Now therefore x must be 4 indeed."
-    answer = '["We know that 3x = 12 holds.", "x must be 4 indeed."]'
-    assert pieces(text, split_by_answer(text, answer)[0])[1].startswith("Now therefore x")
-    # More than a few words are left out, and stay where they were.
-    rest = "The rest is easy, since nothing is left to be done by us or by anyone else."
-    text = f"We know that 3x = 12 holds. Now as we have seen above x must be 4 indeed. {rest}"
-    answer = f'["We know that 3x = 12 holds.", "x must be 4 indeed.", "{rest}"]'
-    assert pieces(text, split_by_answer(text, answer)[0])[1].startswith("x must be 4")
-
-
-def test_ideographs_are_words_of_their_own():
-    text = "首先把两个数相加。然后得到答案七。"
-    spans, why = split_by_answer(text, '["首先把两个数加。", "然后得到答案七。"]')
-    assert why is None
-    assert pieces(text, spans) == ["首先把两个数相加。", "然后得到答案七。"]
-
-
-def test_the_longest_common_order_decides_among_repeated_sentences():
-    text = "So x is 4. Check the sum. So x is 4. Check the product. So x is 4. We are done."
-    steps = [
-        "So x is 4. Check the sum. So x is 4.",
-        "Check the product.",
-        "So x is 4. We are done.",
-    ]
-    spans, _ = split_by_answer(text, json.dumps(steps))
-    assert [piece.strip() for piece in pieces(text, spans)] == steps
+    assert pieces(text, spans) == expected
 
 
 @pytest.mark.parametrize(
@@ -182,18 +168,15 @@ SENTENCES = [
 
 @settings(max_examples=200, deadline=None)
 @given(
-    groups=st.lists(st.booleans(), min_size=len(SENTENCES), max_size=len(SENTENCES)),
+    firsts=st.sets(st.integers(1, len(SENTENCES) - 1)),
     escaped=st.booleans(),
     gaps=st.lists(st.sampled_from([" ", "\n", "\n\n"]), min_size=len(SENTENCES)),
     skipped=st.sampled_from([None, *range(len(SENTENCES))]),
 )
-def test_the_groups_that_an_answer_was_made_from_are_found_again(groups, escaped, gaps, skipped):
+def test_the_groups_that_an_answer_was_made_from_are_found_again(firsts, escaped, gaps, skipped):
     text = "".join(s + gap for s, gap in zip(SENTENCES, gaps, strict=False))
-    firsts = [0, *(k for k in range(1, len(SENTENCES)) if groups[k])]
-    told = [
-        " ".join(s for k, s in enumerate(SENTENCES) if a <= k < b and k != skipped)
-        for a, b in zip(firsts, [*firsts[1:], len(SENTENCES)], strict=True)
-    ]
+    groups = list(itertools.pairwise([0, *sorted(firsts), len(SENTENCES)]))
+    told = [" ".join(SENTENCES[k] for k in range(a, b) if k != skipped) for a, b in groups]
     answer = json.dumps({"steps": told}, ensure_ascii=False)
     if not escaped:
         answer = answer.replace("\\\\", "\\")
@@ -201,20 +184,23 @@ def test_the_groups_that_an_answer_was_made_from_are_found_again(groups, escaped
     assert why is None
     assert is_partition(text, spans)
     # A step whose first sentence is left out begins with its next, or not at all.
-    starts = [
-        next((k for k in range(a, b) if k != skipped), None)
-        for a, b in zip(firsts, [*firsts[1:], len(SENTENCES)], strict=True)
-    ]
-    places = [text.index(SENTENCES[k]) for k in starts[1:] if k is not None]
-    if starts[0] is None:
-        places = places[1:]
-    assert [start for start, _ in spans[1:]] == places
+    starts = [next((k for k in range(a, b) if k != skipped), None) for a, b in groups]
+    places = [text.index(SENTENCES[k]) for k in starts if k is not None]
+    assert [start for start, _ in spans[1:]] == places[1:]
 
 
-@settings(max_examples=300, deadline=None)
+# The same few words in any order, which match each other in many ways.
+few_words = st.lists(st.sampled_from(["so", "x", "is", "4", ".", "\n\n", "we", "get", "$", "not"]))
+
+
+@settings(max_examples=400, deadline=None)
 @given(
-    text=st.text(st.sampled_from("ab 12.\n\\[]{}$\"'。、x=\u2028\t"), max_size=60) | st.text(),
-    answer=st.text(st.sampled_from('ab 12.\n\\[]{}",:`$。'), max_size=80) | st.text(),
+    text=st.text(st.sampled_from("ab 12.\n\\[]{}$\"'。、x=\u2028\t"), max_size=60)
+    | few_words.map(" ".join)
+    | st.text(),
+    answer=st.text(st.sampled_from('ab 12.\n\\[]{}",:`$。'), max_size=80)
+    | st.lists(few_words.map(" ".join)).map(json.dumps)
+    | st.text(),
     cut_off=st.booleans(),
 )
 def test_the_result_partitions_the_text_whatever_the_answer(text, answer, cut_off):
@@ -223,33 +209,24 @@ def test_the_result_partitions_the_text_whatever_the_answer(text, answer, cut_of
     assert why is None or spans == split_sentences(text)
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    words=st.lists(st.sampled_from(["so", "x", "is", "4", ".", "\n\n", "we", "get", "$"])),
-    told=st.lists(st.lists(st.sampled_from(["so", "x", "is", "4", "we", "get", "not"]))),
-)
-def test_repeated_words_in_any_order_still_partition(words, told):
-    text = " ".join(words)
-    answer = json.dumps([" ".join(piece) for piece in told])
-    assert is_partition(text, split_by_answer(text, answer)[0])
+HOSTILE = ["[", "{", '{"a":', '"', '["', '["a "', "\\", '["\\', "`", "```\n"]
+CIRCLES = "Wait, no. Let me see. "
 
 
 @pytest.mark.parametrize(
-    "start", ["[", "{", '{"a":', '"', '["', '["a "', "\\", '["\\', "`", "```\n"]
+    ("text", "answer"),
+    [
+        *((SOLUTION, start * 20_000) for start in HOSTILE),
+        *((SOLUTION, '{"steps": ["a", ' + start * 20_000) for start in HOSTILE),
+        (CIRCLES * 3000, json.dumps([CIRCLES * 2000])),
+        (CIRCLES * 3000, json.dumps(["Let me see, no. Wait! " * 3000])),
+    ],
+    ids=itertools.count(),
 )
-def test_hostile_answers_take_no_time(start):
+def test_hostile_answers_and_texts_that_go_in_circles_take_no_time(text, answer):
     begin = time.perf_counter()
-    assert is_partition(SOLUTION, split_by_answer(SOLUTION, start * 20_000)[0])
-    assert is_partition(SOLUTION, split_by_answer(SOLUTION, '{"steps": ["a", ' + start * 20_000)[0])
+    assert is_partition(text, split_by_answer(text, answer)[0])
     assert time.perf_counter() - begin < 5
-
-
-def test_a_response_that_goes_round_in_circles_takes_no_time():
-    text = "Wait, no. Let me see. " * 3000
-    begin = time.perf_counter()
-    for answer in ("Wait, no. Let me see. " * 2000, "Let me see, no. Wait! " * 3000):
-        assert is_partition(text, split_by_answer(text, json.dumps([answer]))[0])
-    assert time.perf_counter() - begin < 10
 
 
 def test_a_long_reworded_text_is_aligned_in_time_and_in_place():
@@ -266,22 +243,6 @@ def test_a_long_reworded_text_is_aligned_in_time_and_in_place():
     assert [piece.strip() for piece in pieces(text, spans)] == told
 
 
-# --- a server -----------------------------------------------------------------------------------
-
-
-@dataclass
-class Server:
-    """What the server was asked, and how many requests were under way at most."""
-
-    url: str = ""
-    asked: list[str] = field(default_factory=list)
-    bodies: list[dict] = field(default_factory=list)
-    headers: list[dict] = field(default_factory=list)
-    under_way: int = 0
-    most: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
 def script(case: str) -> list[dict]:
     """Replies to a case, one after another; the last one is repeated."""
     path = DATA / f"{case}.json"
@@ -290,58 +251,53 @@ def script(case: str) -> list[dict]:
     return [{"status": 200, "answer": f"{case}.txt"}]
 
 
-def completion(reply: dict) -> dict:
-    if "answer" not in reply:
-        return reply["body"]
-    cut_off = reply["answer"] == "cut_off.txt"
-    text = (DATA / reply["answer"]).read_text(encoding="utf-8")
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "finish_reason": "length" if cut_off else "stop",
-    }
-    return {
-        **{"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "tiny"},
-        "choices": [choice],
-        "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18},
-    }
+def body_of(reply: dict) -> bytes:
+    """A reply's own body, or a chat completion that holds its recorded answer."""
+    body = reply.get("body")
+    if "answer" in reply:
+        message = {"role": "assistant", "content": recorded(reply["answer"].removesuffix(".txt"))}
+        ending = "length" if reply["answer"] == "cut_off.txt" else "stop"
+        choice = {"index": 0, "message": message, "finish_reason": ending}
+        head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "tiny"}
+        body = head | {"choices": [choice]}
+    return (body if isinstance(body, str) else json.dumps(body)).encode()
 
 
 @pytest.fixture
-def server(monkeypatch) -> Iterator[Server]:
-    """A local server of the chat-completions protocol; the case stands in the problem's text."""
+def server(monkeypatch) -> Iterator[SimpleNamespace]:
+    """A local server of the chat-completions protocol; the case stands in the problem's text.
+
+    It keeps what it was asked, and how many requests were under way at most.
+    """
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
-    state = Server()
+    state = SimpleNamespace(asked=[], bodies=[], headers=[], under_way=0, most=0)
+    lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             case = re.search(r"case (\w+)", body["messages"][0]["content"])[1]
-            with state.lock:
-                count = state.asked.count(case)
+            replies = script(case)
+            with lock:
+                reply = replies[min(state.asked.count(case), len(replies) - 1)]
                 state.asked.append(case)
                 state.bodies.append(body | {"path": self.path})
                 state.headers.append({k.lower(): v for k, v in self.headers.items()})
                 state.under_way += 1
                 state.most = max(state.most, state.under_way)
-            replies = script(case)
-            reply = replies[min(count, len(replies) - 1)]
             time.sleep(reply.get("seconds", 0))
-            with state.lock:
+            with lock:
                 state.under_way -= 1
-            self.reply(reply)
+            self.close_connection = reply["status"] == 0
+            if reply["status"]:
+                self.send(reply["status"], body_of(reply), reply.get("headers", {}))
 
-        def reply(self, reply: dict) -> None:
-            if reply["status"] == 0:
-                self.close_connection = True
-                return
-            content = completion(reply)
-            data = (content if isinstance(content, str) else json.dumps(content)).encode()
-            self.send_response(reply["status"])
-            headers = {"Content-Type": "application/json"} | reply.get("headers", {})
-            for name, value in (headers | {"Content-Length": str(len(data))}).items():
-                self.send_header(name, value)
+        def send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            headers = {"Content-Type": "application/json", "Content-Length": len(data)} | headers
+            for name, value in headers.items():
+                self.send_header(name, str(value))
             self.end_headers()
             self.wfile.write(data)
 
@@ -370,11 +326,11 @@ def pool_of(*cases: str) -> Pool:
 
 @pytest.fixture
 def ask(server, tmp_path):
-    """Split a pool of cases by the server's answers."""
+    """Split a pool, or one of these cases, by the server's answers."""
 
-    def run(*cases: str, **options: object):
+    def run(*cases: str, pool: Pool | None = None, model: str = "tiny", **options: object):
         defaults = {"cache": tmp_path / "cache", "progress": False, "timeout": 20.0}
-        return split_with_llm(pool_of(*cases), server.url, "tiny", **defaults | options)
+        return split_with_llm(pool or pool_of(*cases), server.url, model, **defaults | options)
 
     return run
 
@@ -382,12 +338,10 @@ def ask(server, tmp_path):
 def test_every_recorded_answer_over_http(ask, server):
     result = ask(*GOOD, *BAD, "cut_off")
     assert sorted(server.asked) == sorted([*GOOD, *BAD, "cut_off"])
-    assert set(result.fallbacks) == {f"{case}/r" for case in [*BAD, "cut_off"]}
-    for name, spans in result.steps.items():
-        assert is_partition(SOLUTION, spans)
-        assert (spans == split_sentences(SOLUTION)) == (name in result.fallbacks)
-    assert result.fallbacks["cut_off/r"].startswith("the answer was cut off")
-    assert result.fallbacks["empty/r"] == "the answer is empty"
+    for case in server.asked:
+        spans, why = split_by_answer(SOLUTION, recorded(case), case == "cut_off")
+        assert result.steps[f"{case}/r"] == spans
+        assert result.fallbacks.get(f"{case}/r") == why
 
 
 def test_what_is_sent(ask, server, monkeypatch):
@@ -403,20 +357,15 @@ def test_what_is_sent(ask, server, monkeypatch):
     assert message["content"].startswith("Below are a problem and a solution")
     assert f"Problem:\ncase valid\n\nSolution:\n{SOLUTION}" in message["content"]
     assert headers["authorization"] == "Bearer secret"
-    assert "must-not-leave" not in str(headers)
-
-
-def test_without_a_key_none_of_openai_is_sent(ask, server, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "must-not-leave")
-    monkeypatch.delenv("LALP_LLM_API_KEY", raising=False)
-    ask("valid")
+    monkeypatch.delenv("LALP_LLM_API_KEY")
+    ask("reworded")
     assert "must-not-leave" not in str(server.headers)
 
 
-@pytest.mark.parametrize("case", ["http_429_then_200", "http_503_then_200"])
-def test_passing_failures_are_tried_again(ask, server, case):
-    assert ask(case).fallbacks == {}
-    assert server.asked == [case, case]
+def test_passing_failures_are_tried_again(ask, server):
+    cases = ("http_429_then_200", "http_503_then_200")
+    assert ask(*cases).fallbacks == {}
+    assert sorted(server.asked) == sorted(2 * cases)
 
 
 @pytest.mark.parametrize(
@@ -426,11 +375,10 @@ def test_passing_failures_are_tried_again(ask, server, case):
         ("http_400", "the server answered with HTTP 400", 1),
         ("no_reply", "the connection broke off", 2),
         ("slow", "no answer within the time limit", 2),
-        ("body_no_json", "the server's answer is no chat completion", 1),
-        ("body_broken_json", "the server's answer is no chat completion", 1),
-        ("body_other_json", "the server's answer is no chat completion", 1),
-        ("body_no_choices", "the server's answer is no chat completion", 1),
-        ("body_list", "the server's answer is no chat completion", 1),
+        *(
+            (f"body_{body}", "the server's answer is no chat completion", 1)
+            for body in ("no_json", "broken_json", "other_json", "no_choices", "list")
+        ),
         ("body_null_content", "the answer is empty", 1),
     ],
 )
@@ -445,90 +393,62 @@ def test_lasting_failures_give_sentences_and_are_asked_again_next_time(
     assert Counter(server.asked) == {"valid": 1, case: tries + 1}
 
 
-def test_a_server_that_never_succeeds_is_an_error_and_no_result(ask):
+def test_a_server_that_never_succeeds_is_an_error(ask):
     with pytest.raises(InputError, match=r"no response got an answer, 2 of 3 because: .* HTTP 500"):
         ask("http_500", "http_400", "http_500_too", max_retries=0)
 
 
 @pytest.mark.parametrize("case", ["http_401", "http_404"])
-def test_a_wrong_key_or_model_stops_the_run(ask, server, case):
+def test_a_wrong_key_or_model_stops_the_run_at_once(ask, server, case):
+    begin = time.perf_counter()
     with pytest.raises(InputError, match=r"refuses the request .*LALP_LLM_API_KEY") as caught:
-        ask(case, "valid", max_retries=3)
+        ask("slow", case, timeout=60, max_retries=3)
+    assert time.perf_counter() - begin < 1.4
     assert "\n" not in str(caught.value)
     assert server.asked.count(case) == 1
 
 
-def test_a_refusal_does_not_wait_for_slow_answers(ask):
-    begin = time.perf_counter()
+def test_a_run_that_stops_keeps_each_answer_as_soon_as_it_is_there(ask, server):
     with pytest.raises(InputError, match="refuses"):
-        ask("slow", "http_401", timeout=60)
-    assert time.perf_counter() - begin < 1.4
+        ask("valid", "reworded", "http_401", concurrency=1)
+    ask("valid", "reworded")
+    assert server.asked == ["valid", "reworded", "http_401"]
 
 
-def test_no_server_stops_the_run(tmp_path):
+def test_no_server_stops_the_run(ask, server):
+    server.url = "http://127.0.0.1:9/v1"
     with pytest.raises(InputError, match=r"cannot be reached .*start the server") as caught:
-        split_with_llm(
-            pool_of("valid"),
-            "http://127.0.0.1:9/v1",
-            "tiny",
-            cache=tmp_path,
-            max_retries=0,
-            progress=False,
-        )
+        ask("valid", max_retries=0)
     assert "\n" not in str(caught.value)
 
 
-def test_a_blank_response_is_not_sent(server, tmp_path):
+def test_blank_and_equal_responses_are_not_sent(ask, server):
     pool = pool_of("valid")
-    blank = Response("blank", "valid", "Bob", " \n")
-    pool = Pool(pool.prompts, (*pool.responses, blank))
-    result = split_with_llm(pool, server.url, "tiny", cache=tmp_path, progress=False)
-    assert result.steps["blank"] == [(0, 2)]
-    assert result.fallbacks == {"blank": "the response is blank"}
+    blank, twin = (Response(i, "valid", "Bob", t) for i, t in (("b", " \n"), ("twin", SOLUTION)))
+    result = ask(pool=Pool(pool.prompts, (*pool.responses, blank, twin)))
+    assert result.steps["b"] == [(0, 2)]
+    assert result.fallbacks == {"b": "the response is blank"}
+    assert result.steps["twin"] == result.steps["valid/r"]
     assert server.asked == ["valid"]
-
-
-# --- what is kept ---------------------------------------------------------------------------------
 
 
 def test_answers_are_kept_and_asked_once(ask, server, tmp_path):
-    first = ask("valid", "reworded", "refusal")
-    assert len(server.asked) == 3
-    assert ask("valid", "reworded", "refusal") == first
-    assert len(server.asked) == 3
-    ask("valid", "skipped")
-    assert server.asked.count("valid") == 1
-    assert len(server.asked) == 4
-    assert len(list((tmp_path / "cache").iterdir())) == 4
-
-
-def test_what_decides_an_answer_is_asked_anew(ask, server, tmp_path):
-    ask("valid")
+    cases = ("valid", "reworded", "refusal")
+    first = ask(*cases)
+    assert ask(*cases) == first
+    assert sorted(server.asked) == sorted(cases)
+    # Another instruction or model is another question.
     other = "Please divide.\n{problem}\n{solution}"
-    ask("valid", instruction=other)
-    assert server.bodies[-1]["messages"][0]["content"] == f"Please divide.\ncase valid\n{SOLUTION}"
-    split_with_llm(pool_of("valid"), server.url, "small", cache=tmp_path / "cache", progress=False)
-    assert len(server.asked) == 3
-    ask("valid")
-    ask("valid", instruction=other)
-    assert len(server.asked) == 3
-
-
-def test_a_damaged_answer_is_asked_again(ask, server, tmp_path):
-    first = ask("valid")
-    (path,) = (tmp_path / "cache").iterdir()
-    path.write_text(path.read_text()[:40])
-    assert ask("valid") == first
-    assert len(server.asked) == 2
-
-
-def test_equal_questions_are_asked_once(server, tmp_path):
-    pool = pool_of("valid")
-    twin = Response("twin", "valid", "Bob", SOLUTION)
-    pool = Pool(pool.prompts, (*pool.responses, twin))
-    result = split_with_llm(pool, server.url, "tiny", cache=tmp_path, progress=False)
-    assert server.asked == ["valid"]
-    assert result.steps["twin"] == result.steps["valid/r"]
+    for options in ({"instruction": other}, {"model": "small"}) * 2:
+        ask("valid", **options)
+    assert len(server.asked) == 5
+    assert server.bodies[3]["messages"][0]["content"] == f"Please divide.\ncase valid\n{SOLUTION}"
+    files = sorted((tmp_path / "cache").iterdir())
+    assert len(files) == 5
+    for path in files:  # a damaged answer is asked again
+        path.write_text(path.read_text()[:40])
+    assert ask(*cases) == first
+    assert len(server.asked) == 8
 
 
 def test_requests_run_side_by_side_but_no_more_than_asked_for(ask, server, monkeypatch):
@@ -539,19 +459,12 @@ def test_requests_run_side_by_side_but_no_more_than_asked_for(ask, server, monke
     assert len(server.asked) == 8
 
 
-def write_pool(path: Path, cases: list[str]) -> Path:
-    with path.open("w", encoding="utf-8") as file:
-        for case in cases:
-            record = {"prompt_id": case, "prompt": f"case {case}", "teacher": "Ada"}
-            file.write(json.dumps(record | {"response": SOLUTION}) + "\n")
-    return path
-
-
 def test_the_command_says_how_often_and_why_sentences_had_to_do(
     server, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    pool = write_pool(tmp_path / "pool.jsonl", ["valid", "summary", "wrong_order", "empty"])
+    pool = tmp_path / "pool.jsonl"
+    save_pool(pool_of("valid", "summary", "wrong_order", "empty"), pool)
     out, instruction = tmp_path / "steps.jsonl", tmp_path / "instruction.txt"
     instruction.write_text("Cut this! {problem} {solution}")
     options = ["--llm-url", server.url, "--llm-model", "tiny", "--llm-instruction", instruction]
@@ -573,72 +486,32 @@ def test_the_command_says_how_often_and_why_sentences_had_to_do(
     assert ["fallback" in line for line in lines] == [False, True, True, True]
 
 
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_stopped(server, tmp_path, monkeypatch):
-    slow = {"status": 200, "answer": "valid.txt", "seconds": 0.15}
-    monkeypatch.setitem(globals(), "script", lambda case: [slow])
-    pool = write_pool(tmp_path / "pool.jsonl", [f"c{i}" for i in range(30)])
-    out = tmp_path / "steps.jsonl"
-    options = ["--splitter", "llm", "--llm-url", server.url, "--llm-model", "tiny"]
-    command = [sys.executable, "-m", "lalp.cli", "segment", str(pool), "--out", str(out), *options]
-    command += ["--llm-concurrency", "2"]
-    environment = os.environ | {"LALP_BUILD": str(tmp_path / "build")}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    kept = tmp_path / "build" / "llm_steps"
-    while len(list(kept.glob("*.json"))) < 10 and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not out.exists()
-    done = len(list(kept.glob("*.json")))
-    assert 10 <= done < 30
-    time.sleep(0.3)
-    server.asked.clear()
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert len(server.asked) == 30 - done
-    assert len(out.read_text().splitlines()) == 30
-
-
-# --- the instruction ------------------------------------------------------------------------------
-
-
 def test_the_instruction_asks_for_what_the_paper_asks_for():
-    assert "{problem}" in INSTRUCTION
-    assert "{solution}" in INSTRUCTION
-    for wish in ("JSON", "own words", "Leave nothing out", "steps"):
+    for wish in ("{problem}", "{solution}", "JSON", "own words", "Leave nothing out", "steps"):
         assert wish in INSTRUCTION
-    assert "\\\n" not in INSTRUCTION
 
 
-def test_placeholders_in_the_texts_stay(server, tmp_path):
+def test_placeholders_in_the_texts_stay(ask, server):
     prompt = Prompt("p", (Message("system", "Be brief."), Message("user", "case valid {solution}")))
     pool = Pool({"p": prompt}, (Response("r", "p", "Ada", "Use {problem}."),))
-    split_with_llm(
-        pool, server.url, "tiny", instruction="{problem}|{solution}", cache=tmp_path, progress=False
-    )
-    (body,) = server.bodies
-    assert body["messages"][0]["content"] == "case valid {solution}|Use {problem}."
+    ask(pool=pool, instruction="{problem}|{solution}")
+    assert server.bodies[0]["messages"][0]["content"] == "case valid {solution}|Use {problem}."
 
 
-def test_an_instruction_is_read_from_a_file(tmp_path):
-    good, bad, binary = (tmp_path / name for name in ("good.txt", "bad.txt", "binary.txt"))
-    good.write_text("Divide: {solution}")
-    bad.write_text("Divide: {solutoin}")
-    binary.write_bytes(b"\xff{solution}")
-    assert load_instruction(good) == "Divide: {solution}"
-    for path, message in (
-        (bad, "lacks {solution}"),
-        (binary, "cannot be read"),
-        (tmp_path / "none", "cannot be read"),
-    ):
-        with pytest.raises(InputError, match=re.escape(f"{path}: ") + ".*" + re.escape(message)):
-            load_instruction(path)
+def test_an_instruction_is_read_from_a_file(ask, tmp_path):
+    files = {"good": b"Divide: {solution}", "bad": b"Divide: {solutoin}", "binary": b"\xff"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert load_instruction(tmp_path / "good") == "Divide: {solution}"
+    said = {"bad": "lacks {solution}", "binary": "cannot be read", "none": "cannot be read"}
+    for name, message in said.items():
+        with pytest.raises(InputError, match=rf"{name}: .*{re.escape(message)}"):
+            load_instruction(tmp_path / name)
     with pytest.raises(InputError, match=r"lacks \{solution\}"):
-        split_with_llm(pool_of("valid"), "http://127.0.0.1:9/v1", "tiny", instruction="Divide!")
+        ask("valid", instruction="Divide!")
 
 
-def test_without_the_extra_the_error_says_what_to_install(monkeypatch):
+def test_without_the_extra_the_error_says_what_to_install(ask, monkeypatch):
     monkeypatch.setattr(llm, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'lalp\[llm\]'"):
-        split_with_llm(pool_of("valid"), "http://127.0.0.1:9/v1", "tiny")
+        ask("valid")

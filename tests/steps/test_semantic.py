@@ -30,9 +30,8 @@ def test_similarities_by_hand():
 
 def test_depths_by_hand():
     # 0.2 lies 0.3 below the peak to its left and 0.4 below the one to its right.
-    assert valley_depths(np.array([0.5, 0.2, 0.6, 0.3, 0.3, 0.7])) == pytest.approx(
-        [0, 0.7, 0, 0.7, 0, 0]
-    )
+    depths = valley_depths(np.array([0.5, 0.2, 0.6, 0.3, 0.3, 0.7]))
+    assert depths == pytest.approx([0, 0.7, 0, 0.7, 0, 0])
     # A slope counts from its top: 0.9 - 0.1 and 0.4 - 0.1.
     assert valley_depths(np.array([0.9, 0.5, 0.1, 0.4, 0.3])) == pytest.approx([0, 0, 1.1, 0, 0.1])
     # The ends are valleys towards their one neighbour.
@@ -42,15 +41,11 @@ def test_depths_by_hand():
 
 
 def test_a_change_of_topic_begins_a_group():
-    assert group_sentences(np.array([A, A, A, B, B, B])) == [0, 3]
     assert group_sentences(np.array([A, A, A, B, B, B, C, C])) == [0, 3, 6]
     assert group_sentences(np.array([A, A, A])) == [0]
     assert group_sentences(np.array([A])) == [0]
     assert group_sentences(np.zeros((0, 3))) == []
-
-
-def test_a_shallow_valley_is_no_boundary():
-    # Depths 2, 2 and about 0.03: mean 1.34, standard deviation 0.93, cutoff 0.41.
+    # A shallow valley is no boundary: depths 2, 2 and about 0.03, so mean 1.34, deviation 0.93.
     near = A + 0.25 * C
     vectors = np.array([A, A, A, B, B, B, A, A, A, near, near, near])
     depths = valley_depths(gap_similarities(vectors))
@@ -60,21 +55,12 @@ def test_a_shallow_valley_is_no_boundary():
 
 def test_long_groups_are_cut_where_sentences_are_least_alike():
     assert group_sentences(np.array([A] * 20), max_sentences=8) == [0, 5, 10, 15]
-    # Slowly turning away, then at a stand: the similarity falls to the end of the turn.
-    angles = np.concatenate([np.linspace(0, 0.4, 5), np.full(5, 0.4)])
-    vectors = np.column_stack([np.cos(angles), np.sin(angles)])
-    groups = group_sentences(vectors, max_sentences=8)
-    assert groups[0] == 0
-    assert len(groups) >= 2
-    assert max(np.diff([*groups, 10])) <= 8
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     arrays(
-        np.float32,
-        st.tuples(st.integers(0, 30), st.just(3)),
-        elements=st.floats(-1, 1, width=32),
+        np.float32, st.tuples(st.integers(0, 30), st.just(3)), elements=st.floats(-1, 1, width=32)
     ),
     st.integers(1, 9),
 )
@@ -127,11 +113,8 @@ def test_obvious_topics_are_told_apart_and_embedded_once(tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path))
     pool = pool_of(TOPICS, "Just one sentence.", TOPICS.replace(" ", "\n"))
     steps = split_semantic(pool)
-    assert [TOPICS[a:b].split()[0:2] for a, b in steps["r0"]] == [
-        ["The", "bakery"],
-        ["A", "prime"],
-        ["The", "goalkeeper"],
-    ]
+    begins = [TOPICS[a:b][:8] for a, b in steps["r0"]]
+    assert begins == ["The bake", "A prime ", "The goal"]
     assert steps["r1"] == [(0, 18)]
     monkeypatch.setattr("lalp.students.embedder.load_embedder", None)
     assert split_semantic(pool) == steps

@@ -37,25 +37,22 @@ def is_partition(text: str, spans: list[tuple[int, int]]) -> bool:
     return "".join(text[a:b] for a, b in spans) == text and all(a < b for a, b in spans)
 
 
-# --- names ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", list(SPLITTERS))
-def test_a_named_splitter_is_the_one_of_segmentation(name):
-    assert split_pool(POOL, name) == {k: split_steps(text, name) for k, text in TEXTS.items()}
+def test_a_named_splitter_is_the_one_for_texts():
+    for name in SPLITTERS:
+        assert split_pool(POOL, name) == {k: split_steps(text, name) for k, text in TEXTS.items()}
 
 
 @pytest.mark.parametrize("name", ["words", "", "t", "0t", "32", "-3t", "٣t", "3.5t", "Sentences"])
 def test_unknown_names_are_refused(name):
     with pytest.raises(InputError, match=r"unknown step splitter .*32t, or a steps file"):
-        check_splitter(name)
-    with pytest.raises(InputError, match="unknown step splitter"):
         split_pool(POOL, name)
 
 
-def test_llm_is_refused_with_the_way_to_go():
+def test_splitters_that_lack_something_say_what():
     with pytest.raises(InputError, match="run `lalp segment --splitter llm"):
-        split_pool(POOL, "llm")
+        check_splitter("llm")
+    with pytest.raises(InputError, match="counts tokens: give the student's tokenizer"):
+        split_pool(POOL, "32t")
 
 
 def test_sentences_do_not_wait_for_torch():
@@ -64,19 +61,11 @@ def test_sentences_do_not_wait_for_torch():
     assert done.stdout == "set()\n"
 
 
-# --- chunks of tokens -------------------------------------------------------------------------
-
-
-def test_chunk_size():
-    assert [chunk_size(name) for name in ("32t", "1t", "0t", "sentences")] == [32, 1, None, None]
-
-
 def test_chunks_by_hand():
+    assert [chunk_size(name) for name in ("32t", "1t", "0t", "sentences")] == [32, 1, None, None]
     offsets = [(0, 2), (2, 6), (6, 7), (7, 10), (10, 13)]
     assert chunk_tokens("We add. So 7.", offsets, 2) == [(0, 6), (6, 10), (10, 13)]
     assert chunk_tokens("We add. So 7.", offsets, 5) == [(0, 13)]
-    assert chunk_tokens("We add. So 7.", offsets, 9) == [(0, 13)]
-    assert chunk_tokens("", [], 3) == []
     assert chunk_tokens("a", [], 3) == [(0, 1)]
     # Three tokens make up one character: it stays whole.
     assert chunk_tokens("🙂!", [(0, 1), (0, 1), (0, 1), (1, 2)], 2) == [(0, 2)]
@@ -86,24 +75,15 @@ def test_chunks_by_hand():
 @pytest.mark.parametrize("size", [1, 3, 8, 1000])
 def test_chunks_hold_that_many_student_tokens(size, tokenizer):
     texts = ["We add the numbers, so the sum is 7. Then x = 3.", "7", "Therefore: 3 * 4 = 12."]
-    pool = Pool(
-        {"p": PROMPT}, tuple(Response(f"r{i}", "p", "A", text) for i, text in enumerate(texts))
-    )
-    steps = split_pool(pool, f"{size}t", tokenizer=tokenizer)
-    for response in pool.responses:
-        spans = steps[response.response_id]
-        assert is_partition(response.text, spans)
-        encoded = encode(tokenizer, render_prompt(tokenizer, PROMPT), response.text)
-        tokens = assign_steps(response.text, encoded.offsets, spans)
+    pool = Pool({"p": PROMPT}, tuple(Response(text, "p", "A", text) for text in texts))
+    for text, spans in split_pool(pool, f"{size}t", tokenizer=tokenizer).items():
+        assert is_partition(text, spans)
+        encoded = encode(tokenizer, render_prompt(tokenizer, PROMPT), text)
+        tokens = assign_steps(text, encoded.offsets, spans)
         lengths = [end - start for start, end in tokens]
         assert lengths[:-1] == [size] * (len(lengths) - 1)
         assert sum(lengths) == len(encoded.response_ids)
         assert 1 <= lengths[-1] <= size
-
-
-def test_chunks_need_a_tokenizer():
-    with pytest.raises(InputError, match="counts tokens: give the student's tokenizer"):
-        split_pool(POOL, "32t")
 
 
 @settings(max_examples=100, deadline=None)
@@ -111,20 +91,15 @@ def test_chunks_need_a_tokenizer():
     lengths=st.lists(st.integers(0, 4), max_size=20), size=st.integers(1, 6), rest=st.integers(0, 3)
 )
 def test_chunks_partition_any_text(lengths, size, rest):
-    ends = list(itertools.accumulate(lengths))
-    text = "x" * ((ends[-1] if ends else 0) + rest)
-    offsets = list(zip([0, *ends[:-1]], ends, strict=False))
+    text = "x" * (sum(lengths) + rest)
+    offsets = list(itertools.pairwise(itertools.accumulate(lengths, initial=0)))
     spans = chunk_tokens(text, offsets, size)
     assert is_partition(text, spans) or not text
     assert bool(spans) == bool(text)
 
 
-# --- given steps ------------------------------------------------------------------------------
-
-
 def test_given_steps_are_taken_as_they_are():
-    given_steps = {name: np.array(spans) for name, spans in SPANS.items()}
-    found = split_pool(POOL, given_steps)
+    found = split_pool(POOL, {name: np.array(spans) for name, spans in SPANS.items()})
     assert found == SPANS
     assert all(type(place) is int for spans in found.values() for span in spans for place in span)
 
@@ -134,21 +109,16 @@ BAD_SPANS = {
     "an overlap": ([(0, 9), (8, 13)], "step 2 is [8, 13) where one from 9 on is due"),
     "out of order": ([(8, 13), (0, 8)], "step 1 is [8, 13) where one from 0 on is due"),
     "an empty step": ([(0, 8), (8, 8), (8, 13)], "step 2 is [8, 8)"),
-    "backwards": ([(0, 8), (8, 4)], "step 2 is [8, 4)"),
     "too short": ([(0, 8)], "the steps end at 8, the response has 13 characters"),
     "too long": ([(0, 8), (8, 14)], "the steps end at 14, the response has 13 characters"),
-    "none": ([], "the steps end at 0, the response has 13 characters"),
-    "no pairs": ([0, 13], "step 1 must be [start, end] in characters"),
     "three places": ([(0, 8, 13)], "step 1 must be [start, end] in characters"),
     "floats": ([(0, 8.0), (8.0, 13)], "step 1 must be [start, end] in characters"),
-    "texts": ([("0", "13")], "step 1 must be [start, end] in characters"),
     "null": ([None], "step 1 must be [start, end] in characters"),
 }
 
 
-@pytest.mark.parametrize("problem", BAD_SPANS)
-def test_given_steps_that_do_not_partition_are_refused(problem):
-    spans, message = BAD_SPANS[problem]
+@pytest.mark.parametrize(("spans", "message"), BAD_SPANS.values(), ids=BAD_SPANS)
+def test_given_steps_that_do_not_partition_are_refused(spans, message):
     with pytest.raises(InputError, match=re.escape(f"given steps of response 'a': {message}")):
         split_pool(POOL, SPANS | {"a": spans})
 
@@ -158,9 +128,6 @@ def test_given_steps_are_of_exactly_the_pools_responses():
         split_pool(POOL, {k: v for k, v in SPANS.items() if k != "b"})
     with pytest.raises(InputError, match="response 'z' has steps but is not in the pool"):
         split_pool(POOL, SPANS | {"z": [(0, 1)]})
-
-
-# --- files --------------------------------------------------------------------------------------
 
 
 def test_a_written_file_reads_back(tmp_path):
@@ -198,44 +165,27 @@ BAD_LINES = {
     line(steps=[[0]]): "line 2: step 1 must be [start, end]",
     line("z"): "line 2: response 'z' is not in the pool",
     line("a", SPANS["a"]): "line 2: response 'a' has steps in an earlier line already",
-    line(steps=[[0, 35]]): "line 2: the steps end at 35, the response has 36 characters",
     line(steps=[[0, 20], [21, 36]]): "line 2: step 2 is [21, 36) where one from 20 on is due",
     "": "1 of 3 responses have no steps, for example 'b'",
 }
 
 
-@pytest.mark.parametrize("bad", BAD_LINES, ids=range(len(BAD_LINES)))
-def test_errors_name_file_and_line(bad, tmp_path):
+@pytest.mark.parametrize(("bad", "message"), BAD_LINES.items(), ids=range(len(BAD_LINES)))
+def test_errors_name_file_and_line(bad, message, tmp_path):
     path = tmp_path / "steps.jsonl"
     path.write_text(f"{line('a', SPANS['a'])}\n{bad}\n{line('c', SPANS['c'])}\n", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         load_steps(path, POOL)
     assert str(caught.value).startswith(str(path))
-    assert BAD_LINES[bad] in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_unreadable_files_are_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.jsonl: cannot be read"):
         split_pool(POOL, str(tmp_path / "none.jsonl"))
-    (tmp_path / "folder.jsonl").mkdir()
-    with pytest.raises(InputError, match=r"folder\.jsonl: cannot be read"):
-        load_steps(tmp_path / "folder.jsonl", POOL)
-    (tmp_path / "utf16.jsonl").write_text(line(), encoding="utf-16")
-    with pytest.raises(InputError, match=r"utf16\.jsonl, line 1: not UTF-8 text"):
-        load_steps(tmp_path / "utf16.jsonl", POOL)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "steps.jsonl"
-    path.write_text("precious")
-    with pytest.raises(KeyError):
-        write_steps(path, POOL, {"a": SPANS["a"]})
-    assert path.read_text() == "precious"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_reasons_are_counted_without_their_percentages():
     fallbacks = {"a": "too little (10% of the words)", "b": "empty", "c": "too little (7% ...)"}
     assert count_reasons(fallbacks) == {"too little": 2, "empty": 1}
-    assert count_reasons({}) == {}
