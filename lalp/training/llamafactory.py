@@ -25,8 +25,6 @@ from lalp.students.student import load_config, load_tokenizer, locate_student, m
 from lalp.training.examples import load_examples
 from lalp.training.recipes import Recipe
 
-_DEEPSPEED = "zero3.json"
-
 
 @dataclass(frozen=True)
 class Format:
@@ -40,8 +38,9 @@ class Format:
 
 
 _FOLDER = files("lalp.training")
-_FORMATS_TEXT = _FOLDER.joinpath("llamafactory.yaml").read_text(encoding="utf-8")
-FORMATS = {name: Format(**form) for name, form in yaml.safe_load(_FORMATS_TEXT).items()}
+_DATA = yaml.safe_load(_FOLDER.joinpath("llamafactory.yaml").read_text(encoding="utf-8"))
+FORMATS = {name: Format(**form) for name, form in _DATA["formats"].items()}
+_FIXED_SETTINGS: dict[str, Any] = _DATA["settings"]
 
 
 def export_llamafactory(
@@ -83,39 +82,26 @@ def export_llamafactory(
         )
     positions = max_positions(load_config(student, trust_remote_code=trust_remote_code))
     recipe = replace(recipe, max_length=min(recipe.max_length, positions))  # as `lalp train` cuts
-    settings = _settings(_model_path(student), name, default_system, recipe, seed)
+    settings = _FIXED_SETTINGS | _settings(student, recipe) | {"template": name, "seed": seed}
+    if default_system is not None:
+        settings["default_system"] = default_system
     if trust_remote_code:
         settings["trust_remote_code"] = True
     out = Path(out)
     pool = Pool({prompt.prompt_id: prompt for prompt, _ in pairs}, tuple(r for _, r in pairs))
     write_training(pool, [response.response_id for _, response in pairs], out, "llamafactory")
     write_text(out / "train.yaml", yaml.safe_dump(settings, sort_keys=False))
-    write_text(out / _DEEPSPEED, deepspeed_config())
+    deepspeed = _FOLDER.joinpath("accelerate", "zero3.json").read_text(encoding="utf-8")
+    write_text(out / "zero3.json", deepspeed)
     return {"template": name, "num_examples": len(pairs), "num_different": different}
 
 
-def deepspeed_config() -> str:
-    """DeepSpeed's ZeRO-3 as JSON; the trainer fills in what is ``auto``."""
-    return _FOLDER.joinpath("accelerate", _DEEPSPEED).read_text(encoding="utf-8")
-
-
-def _settings(
-    model: str, template: str, default_system: str | None, recipe: Recipe, seed: int
-) -> dict[str, Any]:
-    """LLaMA-Factory's arguments, paths relative to the folder."""
+def _settings(student: str, recipe: Recipe) -> dict[str, Any]:
+    """The student and the recipe as LLaMA-Factory's arguments."""
+    source = locate_student(student)
     settings = {
-        "model_name_or_path": model,
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full",
-        "deepspeed": _DEEPSPEED,
-        "dataset_dir": ".",
-        "dataset": "train",
-        "template": template,
+        "model_name_or_path": str(Path(source).resolve()) if Path(source).is_dir() else source,
         "cutoff_len": recipe.max_length,
-        # Earlier answers of a chat belong to the prompt, as in `lalp train`.
-        "mask_history": True,
-        "output_dir": "model",
         "num_train_epochs": float(recipe.epochs),
         "per_device_train_batch_size": recipe.batch_size,
         "gradient_accumulation_steps": recipe.gradient_accumulation,
@@ -125,24 +111,10 @@ def _settings(
         "max_grad_norm": recipe.max_grad_norm,
         "bf16": recipe.bf16,
         "disable_gradient_checkpointing": not recipe.gradient_checkpointing,
-        "seed": seed,
-        "logging_steps": 1,
-        "save_strategy": "epoch",
-        "save_only_model": True,
-        "report_to": "none",
-        "ddp_timeout": 180_000,
     }
-    if default_system is not None:
-        settings["default_system"] = default_system
     if recipe.warmup_ratio:
         settings["warmup_steps"] = recipe.warmup_ratio  # below 1: a share of all steps
     return settings
-
-
-def _model_path(student: str) -> str:
-    """A hub id as it is, a folder by its whole path."""
-    source = locate_student(student)
-    return str(Path(source).resolve()) if Path(source).is_dir() else source
 
 
 def _find_template(
@@ -160,12 +132,9 @@ def _find_template(
             "--template with LLaMA-Factory's name of it"
         )
     # Several names stand for one format: one with the right default, else the student's own.
-    name = min(
-        fitting,
-        key=lambda n: (fitting[n] != FORMATS[n].default_system, n not in student.lower()),
-    )
-    own = FORMATS[name].default_system
-    return name, None if fitting[name] == own else fitting[name]
+    is_own = {name: fitting[name] == FORMATS[name].default_system for name in fitting}
+    name = max(fitting, key=lambda name: (is_own[name], name in student.lower()))
+    return name, None if is_own[name] else fitting[name]
 
 
 def _default_system(tokenizer: PreTrainedTokenizerBase, form: Format) -> str | None:

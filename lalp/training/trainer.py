@@ -26,8 +26,6 @@ from datasets import Dataset
 from torch import Tensor
 from tqdm import tqdm
 from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedModel,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -40,6 +38,7 @@ from lalp.errors import InputError
 from lalp.files import write_json
 from lalp.pools.pool import Prompt, Response
 from lalp.stats import check_count
+from lalp.students.student import load_model
 from lalp.training.examples import IGNORED, HeldOut, order_examples
 from lalp.training.folder import (
     HELD_OUT_FILE,
@@ -50,9 +49,10 @@ from lalp.training.folder import (
     open_folder,
     seal_checkpoint,
     unfinished,
+    warn,
 )
-from lalp.training.held_out import say_unscored, score_held_out
-from lalp.training.job import Job, plan_job, say_cut, trainer_config
+from lalp.training.held_out import score_held_out
+from lalp.training.job import Job, plan_job, trainer_config
 from lalp.training.log import held_out_table, load_log, log_table, measurements
 from lalp.training.recipes import Recipe
 
@@ -111,33 +111,16 @@ def train(
     job = plan_job(data, student, recipe, config, held_out, evaluations, trust_remote_code)
     with open_folder(out, job.identity()) as (is_done, checkpoint):
         if not is_done:
-            say_cut(job)
-            course = _Course(job, save_steps, progress)
-            trainer = _make_trainer(job, course)
+            if cut := [example for example in job.examples if example.cut]:
+                warn(
+                    "%d of %d examples are longer than %d tokens and were cut, as LLaMA-Factory "
+                    "cuts them",
+                    *(len(cut), len(job.examples), len(cut[0].input_ids)),
+                )
+            trainer = _make_trainer(job, _Course(job, save_steps, progress))
             trainer.train(resume_from_checkpoint=checkpoint)
             _write_result(trainer, job, out)
     return load_log(out)
-
-
-def _load_model(job: Job) -> PreTrainedModel:
-    """The student's weights in float32, in a layout that no scoring has touched."""
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            job.source,
-            dtype=torch.float32,
-            output_loading_info=True,
-            trust_remote_code=job.trust_remote_code,
-        )
-    except Exception as error:  # damaged files raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"student {job.student!r} cannot be loaded: {reason}") from error
-    if info["missing_keys"]:
-        # transformers would only warn, and train random weights.
-        raise InputError(
-            f"student {job.student!r} cannot be loaded: its files lack the weights "
-            f"{min(info['missing_keys'])}: give the files of a causal language model"
-        )
-    return model
 
 
 def _make_trainer(job: Job, course: _Course) -> _Trainer:
@@ -146,20 +129,18 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
         enable_full_determinism(job.config.seed, warn_only=True)
     ids = (job.tokenizer.pad_token_id, job.tokenizer.eos_token_id)
     pad = next((i for i in ids if i is not None), 0)  # the model never sees it: any id will do
-    data = Dataset.from_dict(
-        {
-            "input_ids": [*(list(e.input_ids) for e in job.examples), [pad, pad]],
-            "labels": [*(e.labels for e in job.examples), [IGNORED, IGNORED]],
-        }
-    )
     # The last one fills up steps: no token of it is in the loss.
+    filler = {"input_ids": [pad, pad], "labels": [IGNORED, IGNORED]}
+    rows = [{"input_ids": list(e.input_ids), "labels": e.labels} for e in job.examples] + [filler]
     order = [len(job.examples) if i is None else i for step in course.steps for i in step]
-    model = _load_model(job)
+    # In float32, whatever the recipe computes in: AdamW's small steps would be lost in bfloat16.
+    options = {"trust_remote_code": job.trust_remote_code}
+    model = load_model(job.student, job.source, torch.float32, **options)
     course.configs = copy.deepcopy((model.config, model.generation_config))
     trainer = _Trainer(
         model=model,
         args=job.config,
-        train_dataset=data.select(order),
+        train_dataset=Dataset.from_list(rows).select(order),
         processing_class=job.tokenizer,
         data_collator=DataCollatorForLanguageModeling(pad_token_id=pad),
         callbacks=[course],
@@ -195,7 +176,9 @@ class _Trainer(SFTTrainer):
         TRL's own loss does the same in tiles. On a CPU, it would compute logits and entropies at
         every position.
         """
-        if self.args.device.type != "cpu" or not self._keeps_logits():
+        forward = type(self.accelerator.unwrap_model(self.model)).forward
+        selects = "logits_to_keep" in inspect.signature(forward).parameters
+        if self.args.device.type != "cpu" or not selects:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         targets = inputs["labels"][:, 1:]
         places = (targets != IGNORED).any(0).nonzero()[:, 0]
@@ -211,13 +194,11 @@ class _Trainer(SFTTrainer):
         # The count is over all processes, whose gradients are averaged.
         return total * self.accelerator.num_processes / num_items_in_batch
 
-    def _keeps_logits(self) -> bool:
-        forward = type(self.accelerator.unwrap_model(self.model)).forward
-        return "logits_to_keep" in inspect.signature(forward).parameters
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             logs["seconds"] = self.course.seconds_of_step
+            taken = [i for i in self.course.steps[self.state.global_step - 1] if i is not None]
+            logs["num_tokens"] = sum(self.course.job.examples[i].num_tokens for i in taken)
             if not math.isfinite(logs["loss"]):
                 raise InputError(
                     f"the training loss is {logs['loss']} at step {self.state.global_step}: lower "
@@ -264,11 +245,6 @@ class _Course(TrainerCallback):
         self.trainer: _Trainer | None = None
         self._save_steps, self._progress = save_steps, progress
 
-    def num_tokens(self, step: int) -> int:
-        """Tokens in the loss of an optimizer step, counted from 1."""
-        members = self.steps[step - 1]
-        return sum(self.job.examples[i].num_tokens for i in members if i is not None)
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Where not silenced here, tqdm still heeds TQDM_DISABLE.
         options = {} if self._progress and is_main_process() else {"disable": True}
@@ -310,8 +286,12 @@ class _Course(TrainerCallback):
         if step not in self.measured or step in done:
             return
         scores = score_held_out(self.trainer, self.job)
-        if not done:
-            say_unscored(scores)
+        lacking = [reason for _, _, reason in scores if reason]
+        if lacking and not done:
+            warn(
+                "%d of %d held-out responses lack a score and are left out of its mean: %s",
+                *(len(lacking), len(scores), lacking[0]),
+            )
         # The trainer keeps its history in checkpoints.
         state.log_history.append({"step": step, "held_out": scores})
 
@@ -328,9 +308,8 @@ def _write_result(trainer: _Trainer, job: Job, out: Path) -> None:
     model.config, model.generation_config = trainer.course.configs
     model.save_pretrained(folder, state_dict=weights)
     job.tokenizer.save_pretrained(folder)
-    history, course = trainer.state.log_history, trainer.course
-    table = log_table(history, course.num_tokens, len(course.steps) / job.recipe.epochs)
-    table.to_csv(folder / LOG_FILE, index=False)
+    history, num_steps = trainer.state.log_history, len(trainer.course.steps)
+    log_table(history, num_steps / job.recipe.epochs).to_csv(folder / LOG_FILE, index=False)
     if job.tasks:
         held_out_table(history, job.tasks).to_csv(folder / HELD_OUT_FILE, index=False)
     write_json(folder / RUN_FILE, {"run": job.identity()} | job.provenance())

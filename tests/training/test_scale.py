@@ -29,6 +29,10 @@ from tests.training.test_trainer import RECIPE, save, without_seconds, write_dat
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "lalp" / "training" / "accelerate"
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+}
 # Sums over two processes are rounded in another order than in one.
 TOLERANCE = 2e-5
 
@@ -192,8 +196,7 @@ def runs(student, tmp_path_factory) -> tuple[dict, Path]:
             *(sys.executable, "-c", WORKER, ROOT, student, folder),
             *(json.dumps(environments), str(seed)),
         ],
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=300,
@@ -286,8 +289,7 @@ def test_the_command_under_accelerate_launch(student, tmp_path):
             *("--recipe", tmp_path / "recipe.yaml", "--held-out", tmp_path / "pool.jsonl"),
             *("--window", "1", "--device", "cpu", "--quiet", "--json"),
         ],
-        env=os.environ
-        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=120,
@@ -318,12 +320,14 @@ def test_configuration_files_are_accelerates(name):
 
 
 def test_fsdp_is_told_what_the_file_says():
-    known = environment("fsdp.yaml")
-    assert known["ACCELERATE_USE_FSDP"] == "true"
-    assert known["FSDP_VERSION"] == "2"
-    assert known["FSDP_STATE_DICT_TYPE"] == "FULL_STATE_DICT"
-    assert known["FSDP_RESHARD_AFTER_FORWARD"] == "true"
-    assert known["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "true"
+    expected = {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    }
+    assert environment("fsdp.yaml").items() >= expected.items()
 
 
 def test_zero_3_is_told_what_the_file_says(monkeypatch):
@@ -334,17 +338,10 @@ def test_zero_3_is_told_what_the_file_says(monkeypatch):
         if key.startswith("ACCELERATE_"):
             monkeypatch.setenv(key, value)
     plugin = DeepSpeedPlugin()
-    assert plugin.zero_stage == 3
-    assert plugin.zero3_init_flag
-    assert plugin.zero3_save_16bit_model
+    assert (plugin.zero_stage, plugin.zero3_init_flag, plugin.zero3_save_16bit_model) == (3, 1, 1)
     plugin.set_mixed_precision(known["ACCELERATE_MIXED_PRECISION"])
     check_trainers_config(plugin.deepspeed_config)
-
-
-def test_the_json_file_for_llamafactory():
-    config = json.loads((CONFIGS / "zero3.json").read_text())
-    assert config["zero_optimization"]["stage"] == 3
-    check_trainers_config(config)
+    check_trainers_config(json.loads((CONFIGS / "zero3.json").read_text()))  # LLaMA-Factory's
 
 
 class _TrainersConfig(HfDeepSpeedConfig):
@@ -375,7 +372,7 @@ def check_trainers_config(config: dict) -> None:
     args = argparse.Namespace(**values, **dict.fromkeys(others, 0))
     processed.trainer_config_process(args)
     assert processed.mismatches == []
-    assert processed.config["train_batch_size"] == 64
-    assert processed.config["gradient_accumulation_steps"] == 8
-    assert processed.config["gradient_clipping"] == 1.0
+    assert processed.config["zero_optimization"]["stage"] == 3
+    expected = {"train_batch_size": 64, "gradient_accumulation_steps": 8, "gradient_clipping": 1.0}
+    assert processed.config.items() >= expected.items()
     assert processed.config["bf16"]["enabled"] is True
