@@ -24,8 +24,6 @@ _PROVENANCE = "provenance.json"
 # six digits, and the last one may flip where it stands above that: hence the relative part.
 _SAME = {"atol": 1e-4, "rtol": 1e-5}
 
-# --- tables of longer runs ---------------------------------------------------------------------
-
 
 def save_tables(
     tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any], folder: Path
@@ -58,9 +56,6 @@ def load_tables(
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: no results of that run ({error}): run {command}") from error
     return {k: t.fillna({"group": ""}) for k, t in tables.items()}, provenance
-
-
-# --- what moved --------------------------------------------------------------------------------
 
 
 def table_moves(before: str, after: str) -> dict[str, str]:
