@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -66,17 +66,12 @@ class _TrainJob:
     def model(self) -> Path:
         return self.folder / "model"
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the run is there, with its weights where they are wanted."""
-        return (self.model / (_WEIGHTS if self.keep_weights else "run.json")).is_file()
-
 
 def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, pd.DataFrame]:
     """Fine-tune a student for every arm; finished ones are read from their folders.
 
     Args:
-        grid: Arms, and what they share.
+        grid: Arms, and what they share; InputError if one names a response that the pool lacks.
         keep: Comparisons whose students' weights stay on disk, to be evaluated; the others' are
             deleted when they are trained.
 
@@ -84,37 +79,34 @@ def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, p
         ``log``: one row per arm and optimizer step (`lalp.training.trainer.train`); ``held_out``:
         one row per arm, measured step (0 is before training) and held-out response, with ``galp``
         and ``lalp`` in nats. Both begin with ``group``, ``arm`` and ``seed``.
-
-    Raises:
-        InputError: If an arm names a response that the pool lacks, or training refuses it.
     """
-    jobs = _train_jobs(grid, keep)
-    missing = [j for j in {job.folder: job for job in jobs.values()}.values() if not j.is_done]
+    jobs, setup = _train_jobs(grid, keep), grid.setup
+    missing = [
+        job
+        for job in {job.folder: job for job in jobs.values()}.values()
+        if not (job.model / (_WEIGHTS if job.keep_weights else "run.json")).is_file()
+    ]
     # Long ones first, so that no worker is left alone with one at the end.
     missing.sort(key=lambda job: -sum(len(response.text) for _, response in job.examples))
-    run_side_by_side(_train, missing, grid.setup.workers, "training")
-    before = _before_training(grid.setup)
-    log = [_labelled(arm, load_log(job.model)) for arm, job in jobs.items()]
-    held_out = [
-        _labelled(arm, pd.concat([before, load_held_out(job.model)], ignore_index=True))
-        for arm, job in jobs.items()
-    ]
+    run_side_by_side(_train, missing, setup.workers, "training")
+    # Before training, all arms are the same student.
+    window, splitter = setup.held_out.window, setup.held_out.splitter
+    before = score(setup.held_out.pool, setup.student, [window], splitter=splitter, progress=False)
+    before = before.rename(columns={lalp_column(window): "lalp"}).assign(step=0)
+    before = before[["step", "prompt_id", "response_id", "galp", "lalp", "reason"]]
+    log, held_out = [], []
+    for arm, job in jobs.items():
+        log.append(_labelled(arm, load_log(job.model)))
+        measured = pd.concat([before, load_held_out(job.model)], ignore_index=True)
+        held_out.append(_labelled(arm, measured))
     tables = {"log": log, "held_out": held_out}
     return {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
-
-
-def _before_training(setup: Setup) -> pd.DataFrame:
-    """GALP and LALP of the held-out responses under the student as it is; the same for all arms."""
-    pool, window, splitter = setup.held_out.pool, setup.held_out.window, setup.held_out.splitter
-    table = score(pool, setup.student, [window], splitter=splitter, progress=False)
-    table = table.rename(columns={lalp_column(window): "lalp"}).assign(step=0)
-    return table[["step", "prompt_id", "response_id", "galp", "lalp", "reason"]]
 
 
 def _train_jobs(grid: Grid, keep: Collection[str]) -> dict[Arm, _TrainJob]:
     """One job per arm; arms with the same responses and seed share it, and one may keep weights."""
     setup, by_id = grid.setup, {r.response_id: r for r in grid.pool.responses}
-    examples = {}
+    examples, folders = {}, {}
     for arm in grid.arms:
         if unknown := [i for i in arm.response_ids if i not in by_id]:
             raise InputError(
@@ -123,9 +115,7 @@ def _train_jobs(grid: Grid, keep: Collection[str]) -> dict[Arm, _TrainJob]:
             )
         responses = [by_id[i] for i in arm.response_ids]
         examples[arm] = tuple((grid.pool.prompts[r.prompt_id], r) for r in responses)
-    folders = {
-        arm: setup.folder / _run_digest(mine, setup, arm.seed) for arm, mine in examples.items()
-    }
+        folders[arm] = setup.folder / _run_digest(examples[arm], setup, arm.seed)
     kept = {folder for arm, folder in folders.items() if arm.group.partition(":")[0] in keep}
     return {
         arm: _TrainJob(folder, examples[arm], setup, arm.seed, folder in kept)
@@ -177,9 +167,8 @@ class _AnswerJob:
     @property
     def path(self) -> Path:
         """Where the answers are kept."""
-        problems = [[p.prompt_id, p.answer, *(m.content for m in p.messages)]
-                    for p in self.problems]  # fmt: skip
-        key = [self.samplings, problems, fingerprint("sampling", "students")]
+        asked = [[p.prompt_id, p.answer, *(m.content for m in p.messages)] for p in self.problems]
+        key = [self.samplings, asked, fingerprint("sampling", "students")]
         return self.folder / f"answers-{digest(key)}.parquet"
 
 
@@ -197,7 +186,13 @@ def evaluate_arms(grid: Grid) -> pd.DataFrame:
     Raises:
         InputError: If a problem is trained on, or an arm's student is missing.
     """
-    _check_problems(grid)
+    prompt_of = {response.response_id: response.prompt_id for response in grid.pool.responses}
+    trained = {prompt_of.get(response_id) for arm in grid.arms for response_id in arm.response_ids}
+    for problem in grid.problems:
+        if problem.prompt_id in trained:
+            raise InputError(f"problem {problem.prompt_id!r} is trained on: evaluate on others")
+        if problem.answer is None:
+            raise InputError(f"problem {problem.prompt_id!r} has no reference answer: leave it out")
     jobs = _answer_jobs(grid)
     distinct = {job.folder: job for job in jobs.values()}.values()
     missing = [job for job in distinct if not job.path.is_file()]
@@ -222,16 +217,6 @@ def _answer_jobs(grid: Grid) -> dict[Arm, _AnswerJob]:
     return jobs | {arm: _AnswerJob(job.folder, str(job.model), *what) for arm, job in trained}
 
 
-def _check_problems(grid: Grid) -> None:
-    prompt_of = {response.response_id: response.prompt_id for response in grid.pool.responses}
-    trained = {prompt_of.get(response_id) for arm in grid.arms for response_id in arm.response_ids}
-    for problem in grid.problems:
-        if problem.prompt_id in trained:
-            raise InputError(f"problem {problem.prompt_id!r} is trained on: evaluate on others")
-        if problem.answer is None:
-            raise InputError(f"problem {problem.prompt_id!r} has no reference answer: leave it out")
-
-
 def _answer(job: _AnswerJob) -> None:
     student, samplings, store = load_student(job.model), list(job.samplings), job.folder / "samples"
     drawn = generate(job.problems, student, samplings, store=store, progress=False)
@@ -248,21 +233,17 @@ def _answer(job: _AnswerJob) -> None:
 
 @dataclass(frozen=True)
 class ArmResults:
-    """What came out of a grid of arms.
+    """What came out of a grid of arms; the tables of `arm_table`, `train_arms`, `evaluate_arms`.
 
-    Attributes:
-        arms: From `lalp.paper.arms.plan.arm_table`.
-        log: Training loss by step.
-        held_out: GALP and LALP of the held-out responses by step.
-        answers: Graded answers to held-out problems; empty if none were asked for.
-        provenance: Profile, commit, hours, versions of a committed run; empty for this one.
+    ``answers`` is empty if none were asked for. ``provenance`` holds profile, commit, hours and
+    versions of a committed run, and nothing for this one.
     """
 
     arms: pd.DataFrame
     log: pd.DataFrame
     held_out: pd.DataFrame
     answers: pd.DataFrame
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 _TABLES = ("arms", "log", "held_out", "answers")
@@ -272,7 +253,7 @@ def run_grid(grid: Grid, *, answers: bool = True) -> ArmResults:
     """Train the students of a grid and let them answer; what is there already is read."""
     trained = train_arms(grid)
     table = evaluate_arms(grid) if answers else pd.DataFrame()
-    return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=table, provenance={})
+    return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=table)
 
 
 def run_in_turns(grid: Grid) -> ArmResults:
@@ -280,16 +261,16 @@ def run_in_turns(grid: Grid) -> ArmResults:
     some = 2 * grid.setup.workers
     for start in range(0, len(grid.arms), some):
         part = replace(grid, arms=grid.arms[start : start + some])
-        missing = [a for a, job in _answer_jobs(part).items()
-                   if a.name != BEFORE and not job.path.is_file()]  # fmt: skip
+        jobs = {arm: job for arm, job in _answer_jobs(part).items() if arm.name != BEFORE}
+        missing = tuple(arm for arm, job in jobs.items() if not job.path.is_file())
         if missing:
-            train_arms(replace(part, arms=tuple(missing)))
-            evaluate_arms(replace(part, arms=tuple(missing)))
-        for job in _train_jobs(part, ()).values():
-            (job.model / _WEIGHTS).unlink(missing_ok=True)
+            train_arms(replace(part, arms=missing))
+            evaluate_arms(replace(part, arms=missing))
+        for job in jobs.values():
+            Path(job.model, _WEIGHTS).unlink(missing_ok=True)
     answers = evaluate_arms(grid)
     trained = train_arms(grid, keep=())
-    return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=answers, provenance={})
+    return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=answers)
 
 
 def save_results(results: ArmResults, folder: Path) -> None:
@@ -298,10 +279,6 @@ def save_results(results: ArmResults, folder: Path) -> None:
 
 
 def load_results(name: str) -> ArmResults:
-    """The committed results of a longer run, by its profile's name.
-
-    Raises:
-        InputError: If there are none, or a file of them is missing.
-    """
+    """The committed results of a longer run, by its profile's name; InputError if none."""
     tables, provenance = load_tables(f"arms_{name}", _TABLES, f"make arms PROFILE={name}")
     return ArmResults(**tables, provenance=provenance)

@@ -5,7 +5,7 @@ An arm is a set of responses and a seed. `lalp.paper.arms.grid` trains and evalu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,14 +48,9 @@ class Arm:
 
 @dataclass(frozen=True)
 class Setup:
-    """What the training of all arms of one grid shares.
+    """What the training of all arms of one grid shares; at most one of ``workers`` per core.
 
-    Attributes:
-        student: As in `lalp.load_student`.
-        recipe: Hyperparameters of the fine-tuning.
-        held_out: Responses to measure global and local NLL on.
-        folder: Where runs are kept, one folder each.
-        workers: Arms that run at the same time, at most one per core.
+    Runs are kept in ``folder``, one folder each; NLL is measured on ``held_out``.
     """
 
     student: str
@@ -70,10 +65,8 @@ class Grid:
     """Arms, and all that is needed to train and evaluate their students.
 
     Attributes:
-        arms: What students are trained on.
         pool: Holds the arms' responses.
         scores: Of the candidates that the arms choose among.
-        setup: Student, recipe, held-out responses, folder.
         problems: Held-out problems to answer, with their reference answers.
         samplings: For example greedy, and some samples at a temperature.
     """
@@ -115,46 +108,56 @@ def plan_arms(
     Raises:
         InputError: If a comparison, rule, window or teacher does not exist, or a score is missing.
     """
-    for group in groups:
-        if group not in SFT_GROUPS:
-            known = ", ".join(SFT_GROUPS)
-            raise InputError(f"there is no comparison {group!r}: choose among {known}")
+    if unknown := [group for group in groups if group not in SFT_GROUPS]:
+        known = ", ".join(SFT_GROUPS)
+        raise InputError(f"there is no comparison {unknown[0]!r}: choose among {known}")
+    chosen = {"rules": rules, "windows": windows, "teachers": teachers}
+    return [
+        Arm(group, name, seed, tuple(sorted(table["response_id"])))
+        for seed in seeds
+        for group, tables in _selections(scores, window, seed, groups, **chosen).items()
+        for name, table in tables.items()
+    ]
+
+
+def _selections(
+    scores: pd.DataFrame,
+    window: str,
+    seed: int,
+    groups: Collection[str],
+    *,
+    rules: Sequence[str],
+    windows: Sequence[str],
+    teachers: Sequence[str],
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """The responses of every arm of one seed, by comparison and name."""
     select, of_teacher = selection_rules.select, selection_rules.of_teacher
-    arms: list[Arm] = []
-    for seed in seeds:
-        found: dict[str, dict[str, pd.DataFrame]] = {}
-        if {RULES, EQUAL_TOKENS} & set(groups):
-            found[RULES] = {rule: _choose(scores, rule, window, seed) for rule in rules}
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    if {RULES, EQUAL_TOKENS} & set(groups):
+        by_rule = {}
+        for rule in rules:
+            by_rule[rule] = select(scores, rule.removeprefix(_LIKE), window, seed=seed)
+            if rule.startswith(_LIKE):
+                by_rule[rule] = matched.select_random_matched(scores, by_rule[rule], seed=seed)
+        if RULES in groups:
+            found[RULES] = by_rule
         if EQUAL_TOKENS in groups:
-            limit = min(int(table["num_tokens"].sum()) for table in found[RULES].values())
+            limit = min(int(table["num_tokens"].sum()) for table in by_rule.values())
             found[EQUAL_TOKENS] = {
                 rule: selection_rules.within_tokens(table, limit, seed=seed)
-                for rule, table in found[RULES].items()
+                for rule, table in by_rule.items()
             }
-        for teacher in teachers if THIRDS in groups else ():
-            rows = of_teacher(scores, teacher)
-            found[f"{THIRDS}: {teacher}"] = {
-                third: selection_rules.select_third(rows, third) for third in selection_rules.THIRDS
-            }
-        if WINDOWS in groups:
-            found[WINDOWS] = {w: select(scores, "lalp", w) for w in windows}
-        if TEACHERS in groups:  # of several responses to a prompt, a random one (Table 2)
-            names = sorted(set(scores["teacher"]))
-            found[TEACHERS] = {t: select(of_teacher(scores, t), "random") for t in names}
-        arms += [
-            Arm(group, name, seed, tuple(sorted(table["response_id"])))
-            for group, tables in found.items()
-            if group.partition(":")[0] in groups
-            for name, table in tables.items()
-        ]
-    return arms
-
-
-def _choose(scores: pd.DataFrame, rule: str, window: str, seed: int) -> pd.DataFrame:
-    chosen = selection_rules.select(scores, rule.removeprefix(_LIKE), window, seed=seed)
-    if rule.startswith(_LIKE):
-        return matched.select_random_matched(scores, chosen, seed=seed)
-    return chosen
+    for teacher in teachers if THIRDS in groups else ():
+        rows = of_teacher(scores, teacher)
+        found[f"{THIRDS}: {teacher}"] = {
+            third: selection_rules.select_third(rows, third) for third in selection_rules.THIRDS
+        }
+    if WINDOWS in groups:
+        found[WINDOWS] = {w: select(scores, "lalp", w) for w in windows}
+    if TEACHERS in groups:  # of several responses to a prompt, a random one (Table 2)
+        names = sorted(set(scores["teacher"]))
+        found[TEACHERS] = {t: select(of_teacher(scores, t), "random") for t in names}
+    return found
 
 
 def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
@@ -183,9 +186,7 @@ def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
 def plan_grid(profile: Profile, seed: int) -> Grid:
     """The profile's arms: trained on the first of its scored prompts, measured on other ones.
 
-    Args:
-        profile: The run's profile.
-        seed: For the choice of prompts; arms take the seeds from 0 on.
+    ``seed`` is for the choice of prompts; arms take the seeds from 0 on.
     """
     pool, _ = profile_pool(profile)
     scores = profile_scores(profile, pool, seed=seed)
@@ -207,24 +208,8 @@ def plan_grid(profile: Profile, seed: int) -> Grid:
         windows=profile.sft_windows,
         teachers=profile.sft_teachers,
     )
-    setup = Setup(
-        profile.student,
-        _recipe(profile),
-        HeldOut(held_out, profile.splitter, profile.main_window),
-        build_dir() / "arms",
-        profile.sft_workers,
-    )
-    limit = profile.eval_max_tokens
-    samplings = (
-        Sampling(1, max_tokens=limit, seed=seed),
-        Sampling(profile.eval_samples, _TEMPERATURE, _TOP_P, max_tokens=limit, seed=seed),
-    )
-    return Grid(tuple(arms), pool, scores, setup, _pick_problems(rest, profile, seed), samplings)
-
-
-def _recipe(profile: Profile) -> Recipe:
-    """The paper's recipe with the profile's rate and size, in float32."""
-    return replace(
+    # The paper's recipe with the profile's rate and size, in float32.
+    recipe = replace(
         RECIPES["paper"],
         learning_rate=profile.sft_learning_rate,
         epochs=profile.sft_epochs,
@@ -234,6 +219,14 @@ def _recipe(profile: Profile) -> Recipe:
         bf16=False,
         gradient_checkpointing=False,
     )
+    measured = HeldOut(held_out, profile.splitter, profile.main_window)
+    setup = Setup(profile.student, recipe, measured, build_dir() / "arms", profile.sft_workers)
+    limit = profile.eval_max_tokens
+    samplings = (
+        Sampling(1, max_tokens=limit, seed=seed),
+        Sampling(profile.eval_samples, _TEMPERATURE, _TOP_P, max_tokens=limit, seed=seed),
+    )
+    return Grid(tuple(arms), pool, scores, setup, _pick_problems(rest, profile, seed), samplings)
 
 
 def _pick_held_out(pool: Pool, num_prompts: int, num_teachers: int, seed: int) -> Pool:

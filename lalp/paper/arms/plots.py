@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def plot_training_loss(logs: dict[str, pd.DataFrame]) -> Figure:
     """Training loss by optimizer step, a panel per run, a line per rule (paper, Fig. 6).
 
-    Args:
-        logs: Title of each panel, and ``arm``, ``seed``, ``step``, ``loss``. Thin lines are single
-            seeds, thick ones their mean.
+    ``logs`` are by the titles of the panels. Thin lines are single seeds, thick ones their mean.
     """
     fig, axes = plt.subplots(1, len(logs), figsize=(FULL_WIDTH, 3.7), squeeze=False)
     names = list(dict.fromkeys(name for log in logs.values() for name in log["arm"]))
@@ -50,7 +48,16 @@ def plot_arms(table: pd.DataFrame, xlabel: str, line: float | None = None) -> Fi
         line: Where to draw a dashed line, for example at no change.
     """
     measures = list(dict.fromkeys(table["measure"]))
-    places, headings, rows = _arm_rows(table)
+    # The row of every arm and of every comparison's heading; the untrained student has none.
+    places: dict[tuple[str, str], int] = {}
+    headings: dict[str, int] = {}
+    rows = 0
+    for group, arms in table.groupby("group", sort=False)["arm"]:
+        headings[group] = rows
+        rows += bool(group)
+        for arm in dict.fromkeys(arms):
+            places[group, arm] = rows
+            rows += 1
     size = (FULL_WIDTH, 0.3 * max(places.values()) + 1.7)
     fig, axes = plt.subplots(1, len(measures), figsize=size, sharey=True, squeeze=False)
     colors = dict(zip(headings, sns.color_palette("colorblind", len(headings)), strict=False))
@@ -72,17 +79,3 @@ def plot_arms(table: pd.DataFrame, xlabel: str, line: float | None = None) -> Fi
     first.set_ylim(rows - 0.4, -0.6)
     fig.supxlabel(xlabel, fontsize="medium")
     return fig
-
-
-def _arm_rows(table: pd.DataFrame) -> tuple[dict[tuple[str, str], int], dict[str, int], int]:
-    """The row of every arm, that of every comparison's heading, and how many rows there are."""
-    places: dict[tuple[str, str], int] = {}
-    headings: dict[str, int] = {}
-    row = 0
-    for group, arms in table.groupby("group", sort=False)["arm"]:
-        headings[group] = row
-        row += bool(group)  # the untrained student has no heading, its row is named by the arm
-        for arm in dict.fromkeys(arms):
-            places[group, arm] = row
-            row += 1
-    return places, headings, row
