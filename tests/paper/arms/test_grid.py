@@ -16,17 +16,17 @@ from conftest import build_student
 from lalp.errors import InputError
 from lalp.paper.arms.grid import evaluate_arms, run_in_turns, train_arms
 from lalp.paper.arms.plan import Arm, Grid, Setup, arm_table, plan_arms
-from lalp.pools.pool import Message, Prompt
+from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.reading import load_pool
 from lalp.sampling.settings import Sampling
 from lalp.selection import rules
 from lalp.training.examples import HeldOut
-from lalp.training.recipes import Recipe
+from lalp.training.recipes import RECIPES
 
 WORDS = ["add", "four", "and", "three", "then", "check", "the", "sum", "again", "so", "seven"]
 
 
-def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0):
+def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0) -> Pool:
     """Prompts with one response by each teacher, of different lengths."""
     return load_pool(
         [
@@ -36,8 +36,6 @@ def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0):
                 "teacher": teacher,
                 "response": " ".join(WORDS[: 3 + (3 * i + 5 * place) % 9]) + ".",
                 "response_id": f"p{i}/{teacher}",
-                "answer": str(i + 3),
-                "correct": True,
             }
             for i in range(first, first + num_prompts)
             for place, teacher in enumerate(teachers)
@@ -45,38 +43,23 @@ def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0):
     )
 
 
-def make_scores(pool) -> pd.DataFrame:
+def make_scores(pool: Pool) -> pd.DataFrame:
     """Scores in which A is better by GALP and B by LALP at every window."""
-    rows = []
-    for i, response in enumerate(pool.responses):
-        is_a = response.teacher == "A"
-        rows.append(
-            {
-                "prompt_id": response.prompt_id,
-                "response_id": response.response_id,
-                "teacher": response.teacher,
-                "correct": True,
-                "num_tokens": len(response.text),
-                "galp": -1.0 - (not is_a) - i / 100,
-                "lalp@0": -1.0 - is_a - i / 100,
-                "lalp@4": -1.0 - is_a - i / 50,
-                "reason": None,
-            }
-        )
-    return pd.DataFrame(rows)
+    names = ["prompt_id", "response_id", "teacher"]
+    table = pd.DataFrame([vars(response) for response in pool.responses])
+    is_a, place = table["teacher"] == "A", table.index / 100
+    return table[names].assign(
+        **{"correct": True, "num_tokens": table["text"].str.len(), "galp": -2.0 + is_a - place},
+        **{"lalp@0": -1.0 - is_a - place, "lalp@4": -1.0 - is_a - 2 * place, "reason": None},
+    )
 
 
-RECIPE = Recipe(
+RECIPE = replace(
+    RECIPES["paper"],
     learning_rate=1e-2,
     epochs=2,
-    batch_size=2,
     gradient_accumulation=1,
-    schedule="cosine",
-    warmup_ratio=0.0,
     max_length=256,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    bf16=False,
     gradient_checkpointing=False,
 )
 
@@ -123,20 +106,13 @@ def test_rules_choose_as_select_does():
 
 def test_equal_tokens_stay_within_the_shortest_selection():
     scores = make_scores(make_pool(8))
-    arms = plan(scores)
-    tokens = scores.set_index("response_id")["num_tokens"]
+    table = arm_table(list(plan(scores).values()), scores)
+    totals = table.groupby(["seed", "group"])["num_tokens"].agg(["min", "max"]).unstack("group")
     for seed in (0, 1):
-        totals = {
-            group: {
-                name: tokens[list(arm.response_ids)].sum()
-                for (g, name, s), arm in arms.items()
-                if (g, s) == (group, seed)
-            }
-            for group in ("rules", "equal tokens")
-        }
-        shortest = min(totals["rules"].values())
-        assert max(totals["equal tokens"].values()) == shortest
-        assert min(totals["equal tokens"].values()) > shortest - tokens.max()
+        shortest = totals.loc[seed, ("min", "rules")]
+        assert totals.loc[seed, ("max", "equal tokens")] == shortest
+        longest_response = scores["num_tokens"].max()
+        assert totals.loc[seed, ("min", "equal tokens")] > shortest - longest_response
 
 
 def test_thirds_are_of_one_teacher_and_disjoint():
@@ -212,11 +188,7 @@ def test_arms_are_trained_once_measured_and_answer(grid):
     found = train_arms(grid, keep=["rules"])
     assert len(model_folders(grid)) == 2  # two arms chose the same responses
     log, held_out = found["log"], found["held_out"]
-    assert log.groupby(["group", "arm"]).size().to_dict() == {
-        ("rules", "galp"): 4,
-        ("rules", "lalp"): 4,
-        ("windows", "4"): 4,
-    }
+    assert log.groupby(["group", "arm"]).size().tolist() == [4, 4, 4]
     by_step = held_out.groupby(["arm", "step"])["galp"].mean().unstack()
     assert by_step[0].nunique() == 1
     assert (by_step[4] > by_step[0]).all()  # the words repeat: it learns
