@@ -42,11 +42,8 @@ def load_tables(
     Args:
         run: Name of its folder in ``figures``.
         names: Of its tables.
-        command: That makes it, for the message.
+        command: That makes it, for the message of the InputError if it is missing or damaged.
         texts: Columns that are text also where they look like numbers.
-
-    Raises:
-        InputError: If there is no such run, or a file of it is missing or damaged.
     """
     folder = build_dir().parent / "figures" / run
     types = dict.fromkeys(texts, str)

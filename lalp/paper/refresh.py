@@ -33,11 +33,8 @@ _SYSTEM_FOLDERS = "home|Users|root|tmp|var|usr|opt|mnt|media|srv|private|workspa
 def refresh(source: Path, target: Path) -> dict[str, bool]:
     """Write a clean copy of every notebook of one folder into another; all of them or none.
 
-    Returns:
-        Whether the copy changed, by file name.
-
-    Raises:
-        InputError: If there is no notebook, or one must not be committed.
+    Returns whether each copy changed, by file name. InputError if there is no notebook, or one
+    must not be committed.
     """
     paths = sorted(source.glob("*.ipynb"))
     if not paths:
@@ -72,10 +69,8 @@ def read_notebook(path: Path) -> NotebookNode:
 def clean_notebook(notebook: NotebookNode) -> NotebookNode:
     """Clean an executed notebook in place; cell ids, sources and tags stay.
 
-    Execution counts are renumbered 1 to n, since the injected parameters took one.
-
-    Raises:
-        InputError: If a cell must not be committed; the message names the cell.
+    Execution counts are renumbered 1 to n, since the injected parameters took one. InputError,
+    which names the cell, if one must not be committed.
     """
     notebook.metadata = NotebookNode(
         kernelspec=KERNEL, language_info={"name": "python", "pygments_lexer": "ipython3"}

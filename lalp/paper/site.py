@@ -71,15 +71,12 @@ class Page:
 
 
 def build_site(notebooks: Sequence[Path], figures: Path, target: Path) -> list[Path]:
-    """Write a page for each notebook, and an index of them.
+    """Write a page for each notebook, and an index of them; returns the files, the index first.
 
     Args:
         notebooks: Executed notebooks, in the index's order.
         figures: Where ``overview.png`` and ``overview.csv`` are, if they have been made.
         target: The folder to write into; pages of notebooks that are gone are removed.
-
-    Returns:
-        The files written, the index first.
 
     Raises:
         InputError: If there is no notebook, one cannot be read, or a formula is not understood.
@@ -106,9 +103,7 @@ def choose_notebooks(root: Path, profile: str) -> list[Path]:
     """The executed notebooks of a profile; for the default one also committed copies.
 
     Of a notebook's two copies the newer one counts: `make all` writes the one, `git` the other.
-
-    Raises:
-        InputError: If there are none.
+    InputError if there are none.
     """
     committed = {path.name: path for path in (root / "notebooks").glob("[0-9]*.ipynb")}
     executed = (root / "build" / profile / "notebooks").glob("*.ipynb")
@@ -220,20 +215,12 @@ class _Renderer(IPythonRenderer):
 
 
 def render_markdown(source: str, names: Collection[str] = ()) -> str:
-    """Markdown as HTML, with formulas as MathML.
-
-    Raises:
-        InputError: If a formula is not understood.
-    """
+    """Markdown as HTML, with formulas as MathML."""
     return MarkdownWithMath(renderer=_Renderer(names)).render(source)
 
 
 def to_mathml(latex: str, display: str = "inline") -> str:
-    """A formula as MathML.
-
-    Raises:
-        InputError: If the formula has a command that is not known, or is not complete.
-    """
+    """A formula as MathML; InputError if it has an unknown command, or is not complete."""
     try:
         root = ET.fromstring(convert(latex, display=display))
     except Exception as error:  # what latex2mathml raises on bad formulas is anything
@@ -306,9 +293,6 @@ def _math_font(formulas: str) -> bytes:
 
     Without a font made for it a browser draws large operators small and their bounds over them, and
     many machines have none. The file is the one that ``ziamath`` packs; its code is not used.
-
-    Raises:
-        InputError: If the package is missing.
     """
     package = find_spec("ziamath")
     if package is None or not package.submodule_search_locations:

@@ -18,16 +18,13 @@ VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scal
 
 
 def cited_items(where: str) -> list[tuple[str, str]]:
-    """The paper's tables and figures that a text names, in its order.
+    """The paper's tables and figures that a text names, each once, in its order.
 
-    Reads ``Table 2, Fig. 1``, ``Tables 2, 3 and 8`` and ``Figs. 7-8``; sections, equations and
-    theorems are passed over.
+    Sections, equations and theorems are passed over. InputError if the paper has no such item.
 
-    Returns:
-        Kind and number, as ``("Table", "2")`` or ``("Fig.", "1")``, each once.
-
-    Raises:
-        InputError: If the paper has no such table or figure.
+    Example:
+        >>> cited_items("Tables 2 and 3, Sec. 4, Figs. 7-8")
+        [('Table', '2'), ('Table', '3'), ('Fig.', '7'), ('Fig.', '8')]
     """
     kinds = {"table": "Table", "tables": "Table"}
     kinds |= dict.fromkeys(("fig", "figs", "figure", "figures"), "Fig.")
@@ -104,13 +101,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> pd.DataFrame:
-    """Keep a notebook's verdicts for `09_paper_vs_run`; returns them as a table.
-
-    Args:
-        verdicts: In the order to show.
-        notebook: Its name without suffix, for example ``01_coverage``.
-        profile: The run's profile.
-    """
+    """Keep the verdicts of a notebook, such as ``01_coverage``; returns them as a table."""
     table = verdict_table(verdicts)
     text = table.to_json(orient="records", indent=1)
     write_text(_verdict_file(notebook, profile), text)
@@ -130,12 +121,8 @@ _PAPER_ITEMS: dict[str, ReferenceFigure] = {
 def collect_verdicts(profile: str) -> pd.DataFrame:
     """All notebooks' verdicts under one profile, numbered from 1 in the notebooks' order.
 
-    Returns:
-        The columns of `verdict_table`, and ``section`` (the notebook's title), ``notebook``,
-        ``profile``.
-
-    Raises:
-        InputError: If a file of verdicts cannot be read.
+    The columns are those of `verdict_table`, ``section`` (the notebook's title), ``notebook`` and
+    ``profile``. InputError if a file of verdicts cannot be read.
     """
     empty = verdict_table([]).assign(section="", notebook="", profile="")
     tables = [empty]
@@ -188,18 +175,12 @@ def count_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
 def paper_items(verdicts: pd.DataFrame, missing: Collection[str] = ()) -> pd.DataFrame:
     """What this run says on each of the paper's tables and figures.
 
-    A verdict speaks on what its ``where`` names, or its claim where that is empty.
-
-    Args:
-        verdicts: As `collect_verdicts` returns them.
-        missing: Notebooks that have said nothing, as in `missing_verdicts`.
+    A verdict (`collect_verdicts`) speaks on what its ``where`` names, or its claim where that is
+    empty; the notebooks of ``missing`` have said nothing.
 
     Returns:
         One row per table and figure: what it ``shows``, the numbers of the ``claims`` that speak
         on it, ``this run`` (tested, tested in part, or not) and ``why``.
-
-    Raises:
-        InputError: If a verdict names a table or figure that the paper does not have.
     """
     cited = [cited_items(v.where or v.claim) for v in verdicts.itertuples()]
     rows = {}

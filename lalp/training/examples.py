@@ -24,10 +24,8 @@ IGNORED = -100  # the label of a token outside the loss
 class HeldOut:
     """Responses that are never trained on, and how their likelihood is measured.
 
-    Attributes:
-        pool: The responses; those of one prompt are scored together.
-        splitter: How they are cut into steps: as in `lalp.scoring.run.score`.
-        window: Of the local likelihood (Eq. 3), for example ``4``.
+    They are cut into steps by ``splitter``, as in `lalp.scoring.run.score`; the local likelihood
+    (Eq. 3) has the ``window``, for example ``4``. Those of one prompt are scored together.
     """
 
     pool: Pool
@@ -61,11 +59,7 @@ class Example:
 
 
 def load_examples(path: str | os.PathLike) -> list[tuple[Prompt, Response]]:
-    """Read a training file in the format ``messages`` or ``prompt-completion``, or a pool.
-
-    Raises:
-        InputError: At the first record that cannot be used.
-    """
+    """Read a training file in the format ``messages`` or ``prompt-completion``, or a pool."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the .jsonl file that lalp select wrote")
@@ -124,15 +118,8 @@ def make_example(
 ) -> Example:
     """Tokenize one response as LALP's scores do, and end it; all of its tokens are in the loss.
 
-    Args:
-        tokenizer: The student's.
-        prompt: Rendered by the chat template.
-        response: The one to learn.
-        limit: Longest sequence.
-        end: From `lalp.students.encoding.end_of_turn`.
-
-    Raises:
-        InputError: If cutting leaves no token in the loss.
+    The sequence has at most ``limit`` tokens and ends in those of
+    `lalp.students.encoding.end_of_turn`. InputError if cutting leaves no token in the loss.
     """
     encoded = encode(tokenizer, render_prompt(tokenizer, prompt), response.text)
     asked, completion = encoded.prompt_ids, (*encoded.response_ids, *end)

@@ -49,10 +49,8 @@ def unfinished(out: Path) -> Path:
 def open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str | None]]:
     """Whether the run is finished, and the checkpoint to go on from; the same in all processes.
 
-    The main process alone looks and writes; a lock keeps a second run out.
-
-    Raises:
-        InputError: In all processes, if ``out`` holds something else or another run is at work.
+    The main process alone looks and writes; a lock keeps a second run out. InputError in all
+    processes if ``out`` holds something else or another run is at work.
     """
     with ExitStack() as lock:
         found: list[Any] = [False, None, None]

@@ -40,7 +40,6 @@ class Job:
     Attributes:
         student: As the user named it.
         source: Folder or hub id that its files are read from.
-        revision: Of its files.
         data: Name of the training file, if there is one.
         tasks: Held-out responses: prompt id and what to score, by response id.
         window: Of their local likelihood.
@@ -96,11 +95,7 @@ def plan_job(
     evaluations: int,
     trust_remote_code: bool,
 ) -> Job:
-    """Read and tokenize everything; the arguments are those of `lalp.training.trainer.train`.
-
-    Raises:
-        InputError: If data, student, window or splitter cannot be used.
-    """
+    """Read and tokenize everything; the arguments are those of `lalp.training.trainer.train`."""
     from_file = isinstance(data, str | os.PathLike)
     pairs = load_examples(data) if from_file else list(data)
     source = locate_student(student)

@@ -42,11 +42,10 @@ def log_summary(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def load_held_out(folder: str | os.PathLike) -> pd.DataFrame:
-    """The held-out scores of a finished run, response by response.
+    """The held-out scores of a finished run, in nats per token, response by response.
 
-    Returns:
-        ``step``, ``prompt_id``, ``response_id``, ``galp`` and ``lalp`` (nats per token), and
-        ``reason``, which says why one is NaN.
+    Columns ``step``, ``prompt_id``, ``response_id``, ``galp``, ``lalp``, and ``reason``, which says
+    why one is NaN.
     """
     # Ids may look like numbers, or like a missing value.
     return pd.read_csv(

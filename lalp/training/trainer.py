@@ -153,11 +153,7 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
 
 
 class _Trainer(SFTTrainer):
-    """TRL's trainer with a cheaper loss on a CPU, and checkpoints whose damage shows.
-
-    Attributes:
-        course: What happens between steps.
-    """
+    """TRL's trainer with a cheaper loss on a CPU, and checkpoints whose damage shows."""
 
     course: _Course
 

@@ -175,16 +175,13 @@ class _AnswerJob:
 def evaluate_arms(grid: Grid) -> pd.DataFrame:
     """Answers to held-out problems by the student before training and after each arm's.
 
-    Args:
-        grid: Its arms were trained before (`train_arms`); none on one of its problems.
+    Arms are trained before (`train_arms`). InputError if a problem is trained on, or an arm's
+    student is missing.
 
     Returns:
         One row per arm, problem, sampling and sample: ``group``, ``arm``, ``seed`` (empty, "before
         training" and -1 for the untrained student), ``temperature`` and the columns of
         `grade_completions` without the text.
-
-    Raises:
-        InputError: If a problem is trained on, or an arm's student is missing.
     """
     prompt_of = {response.response_id: response.prompt_id for response in grid.pool.responses}
     trained = {prompt_of.get(response_id) for arm in grid.arms for response_id in arm.response_ids}

@@ -64,11 +64,8 @@ class Setup:
 class Grid:
     """Arms, and all that is needed to train and evaluate their students.
 
-    Attributes:
-        pool: Holds the arms' responses.
-        scores: Of the candidates that the arms choose among.
-        problems: Held-out problems to answer, with their reference answers.
-        samplings: For example greedy, and some samples at a temperature.
+    ``scores`` are of the candidates in ``pool`` that the arms choose among. ``problems`` are held
+    out, have reference answers, and are answered once for each of ``samplings``.
     """
 
     arms: tuple[Arm, ...]
@@ -101,12 +98,9 @@ def plan_arms(
             shortest selection has.
         window: LALP's window.
         seeds: For random choices, and for training.
-        groups: Comparisons wanted: rules, equal tokens, thirds, windows, teachers.
+        groups: Comparisons wanted; InputError if one does not exist.
         windows: Windows whose LALP selections are compared (Fig. 9).
         teachers: Whose responses are cut into thirds by GALP (Table 1).
-
-    Raises:
-        InputError: If a comparison, rule, window or teacher does not exist, or a score is missing.
     """
     if unknown := [group for group in groups if group not in SFT_GROUPS]:
         known = ", ".join(SFT_GROUPS)
@@ -161,12 +155,7 @@ def _selections(
 
 
 def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
-    """Examples, response tokens and mean scores of what each arm is trained on.
-
-    Returns:
-        One row per arm: ``group``, ``arm``, ``seed``, ``num_examples``, ``num_tokens``, means of
-        ``galp`` and every ``lalp@W``, and the number of responses by each teacher.
-    """
+    """Examples, response tokens, mean scores and teachers of what each arm is trained on."""
     by_id = scores.set_index("response_id")
     columns = [c for c in scores if c == "galp" or (c.startswith("lalp@") and ":" not in c)]
     teachers = sorted(scores["teacher"].unique())
