@@ -220,15 +220,14 @@ def test_a_recipe_is_changed():
 @pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
 def test_training_files_are_read(fmt, tmp_path):
     system = Prompt("p0", (Message("system", "Be brief."), Message("user", "1 + 1?")), "2")
-    first = Response("r0", "p0", "Ada", "It is 2.", True)
-    pool = Pool({"p0": system, "p1": PAIRS[1][0]}, (first, PAIRS[1][1]))
-    path = tmp_path / "train.jsonl"
-    write_training(pool, ["r1", "r0"], path, fmt)
-    read = load_examples(path)
-    assert [(p.prompt_id, p.messages, r.response_id, r.teacher, r.text) for p, r in read] == [
-        ("p1", PAIRS[1][0].messages, "r1", "Ada", PAIRS[1][1].text),
-        ("p0", system.messages, "r0", "Ada", "It is 2."),
-    ]
+    pairs = [PAIRS[1], (system, Response("r0", "p0", "Ada", "It is 2.", True))]
+    pool = Pool({p.prompt_id: p for p, _ in pairs}, tuple(r for _, r in pairs))
+    write_training(pool, ["r1", "r0"], tmp_path / "train.jsonl", fmt)
+    for (p, r), (prompt, response) in zip(
+        load_examples(tmp_path / "train.jsonl"), pairs, strict=True
+    ):
+        assert (p.prompt_id, p.messages) == (prompt.prompt_id, prompt.messages)
+        assert replace(r, correct=response.correct) == response
 
 
 def chat(**changes: object) -> str:
@@ -259,10 +258,9 @@ def test_training_files_that_cannot_be_used(text, message, tmp_path):
 
 
 def test_a_folder_or_nothing_to_train_on(tmp_path, folder):
-    with pytest.raises(InputError, match="is a folder"):
-        load_examples(tmp_path)
-    with pytest.raises(InputError, match="no such file"):
-        load_examples(tmp_path / "none.jsonl")
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "no.jsonl", "no such file")):
+        with pytest.raises(InputError, match=message):
+            load_examples(path)
     with pytest.raises(InputError, match="no responses to train on"):
         train([], folder, tmp_path / "out", RECIPE)
 
@@ -847,13 +845,12 @@ def test_options_that_cannot_be_used(options, message, folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_student_without_all_its_weights(folder, tmp_path):
+def test_a_student_that_cannot_be_loaded(folder, tmp_path):
     broken = Path(shutil.copytree(folder, tmp_path / "student"))
     (broken / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        run(str(broken), tmp_path / "out")
-    with pytest.raises(InputError, match="no such folder"):
-        run(str(tmp_path / "none"), tmp_path / "out")
+    for student, message in ((broken, "cannot be loaded"), (tmp_path / "none", "no such folder")):
+        with pytest.raises(InputError, match=message):
+            run(str(student), tmp_path / "out")
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -889,8 +886,7 @@ def test_the_command_trains(lalp_train, folder, done, tmp_path):
     assert "lalp: trained student: out" in err
     assert_same_weights(tmp_path / "out", done[1])
     # Done already: the same numbers, at once.
-    code, out, _ = lalp_train(*options, "--json")
-    assert json.loads(out)["loss"] == [first, last]
+    assert json.loads(lalp_train(*options, "--json")[1])["loss"] == [first, last]
 
 
 def test_options_change_the_recipe(lalp_train, folder, tmp_path):
@@ -900,13 +896,11 @@ def test_options_change_the_recipe(lalp_train, folder, tmp_path):
         *("--gradient-accumulation", 3, "--seed", 4, "--json"),
     )
     assert code == 0
-    run_of = json.loads((tmp_path / "out/run.json").read_text())["run"]
+    run_of = read_json(tmp_path / "out/run.json")["run"]
     changes = {"epochs": 1, "learning_rate": 0.01, "batch_size": 1, "max_length": 99}
     assert run_of["recipe"] == asdict(RECIPE) | changes | {"gradient_accumulation": 3}
     assert run_of["seed"] == 4
-    summary = json.loads(out)
-    assert summary["num_steps"] == 3
-    assert summary["global_nll"] == [None, None]
+    assert json.loads(out).items() >= {"num_steps": 3, "global_nll": [None, None]}.items()
 
 
 @pytest.mark.parametrize(
