@@ -19,6 +19,9 @@ from lalp.students.encoding import encode, render_prompt
 
 IGNORED = -100  # the label of a token outside the loss
 
+# A training file, or what would stand in it.
+TrainingData = str | os.PathLike | Sequence[tuple[Prompt, Response]]
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -58,9 +61,11 @@ class Example:
         return [IGNORED] * self.num_prompt + list(self.input_ids[self.num_prompt :])
 
 
-def load_examples(path: str | os.PathLike) -> list[tuple[Prompt, Response]]:
+def load_examples(data: TrainingData) -> list[tuple[Prompt, Response]]:
     """Read a training file in the format ``messages`` or ``prompt-completion``, or a pool."""
-    path = Path(path)
+    if not isinstance(data, str | os.PathLike):
+        return list(data)
+    path = Path(data)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the .jsonl file that lalp select wrote")
     if path.suffix == ".jsonl" and path.is_file() and path.stat().st_size:

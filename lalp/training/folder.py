@@ -123,10 +123,13 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def seal_checkpoint(checkpoint: Path) -> None:
-    """Write down what the files of a finished checkpoint hold, so that damage shows."""
+    """Write down what a finished checkpoint's files hold; keep the one before it, no older one."""
+    (checkpoint / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     digests = {str(path.relative_to(checkpoint)): file_digest(path) for path in files}
     write_json(checkpoint / MANIFEST_FILE, digests)
+    for old in checkpoints(checkpoint.parent)[2:]:
+        shutil.rmtree(old)
 
 
 def _damage(checkpoint: Path) -> str | None:

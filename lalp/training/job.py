@@ -28,7 +28,13 @@ from lalp.students.student import (
     revision,
     usable_device,
 )
-from lalp.training.examples import Example, HeldOut, load_examples, make_example
+from lalp.training.examples import (
+    Example,
+    HeldOut,
+    TrainingData,
+    load_examples,
+    make_example,
+)
 from lalp.training.folder import unfinished, warn
 from lalp.training.recipes import Recipe
 
@@ -87,7 +93,7 @@ class Job:
 
 
 def plan_job(
-    data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
+    data: TrainingData,
     student: str,
     recipe: Recipe,
     config: SFTConfig,
@@ -96,8 +102,7 @@ def plan_job(
     trust_remote_code: bool,
 ) -> Job:
     """Read and tokenize everything; the arguments are those of `lalp.training.trainer.train`."""
-    from_file = isinstance(data, str | os.PathLike)
-    pairs = load_examples(data) if from_file else list(data)
+    pairs = load_examples(data)
     source = locate_student(student)
     model_config = load_config(student, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
@@ -114,7 +119,7 @@ def plan_job(
         trust_remote_code=trust_remote_code,
         recipe=recipe,
         config=config,
-        data=Path(data).name if from_file else None,
+        data=Path(data).name if isinstance(data, str | os.PathLike) else None,
         examples=[make_example(tokenizer, *pair, limit, end) for pair in pairs],
         tasks=_held_out_tasks(held_out, tokenizer, positions, pairs) if held_out else {},
         window=parse_window(held_out.window) if held_out else None,

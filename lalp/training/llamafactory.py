@@ -7,7 +7,7 @@ texts finds the one that fits, since what is trained on should be what LALP scor
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -18,11 +18,11 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
 from lalp.files import write_text
-from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.writing import write_training
 from lalp.students.encoding import end_of_turn, render_prompt
 from lalp.students.student import load_config, load_tokenizer, locate_student, max_positions
-from lalp.training.examples import load_examples
+from lalp.training.examples import TrainingData, load_examples
 from lalp.training.recipes import Recipe
 
 
@@ -40,11 +40,10 @@ class Format:
 _FOLDER = files("lalp.training")
 _DATA = yaml.safe_load(_FOLDER.joinpath("llamafactory.yaml").read_text(encoding="utf-8"))
 FORMATS = {name: Format(**form) for name, form in _DATA["formats"].items()}
-_FIXED_SETTINGS: dict[str, Any] = _DATA["settings"]
 
 
 def export_llamafactory(
-    data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
+    data: TrainingData,
     student: str,
     out: str | os.PathLike,
     recipe: Recipe,
@@ -71,7 +70,7 @@ def export_llamafactory(
     Raises:
         InputError: If data or student cannot be used, or no format fits the student.
     """
-    pairs = load_examples(data) if isinstance(data, str | os.PathLike) else list(data)
+    pairs = load_examples(data)
     tokenizer = load_tokenizer(student, trust_remote_code=trust_remote_code)
     name, default_system = _find_template(tokenizer, student, template)
     form, different = FORMATS.get(name), None
@@ -82,7 +81,7 @@ def export_llamafactory(
         )
     positions = max_positions(load_config(student, trust_remote_code=trust_remote_code))
     recipe = replace(recipe, max_length=min(recipe.max_length, positions))  # as `lalp train` cuts
-    settings = _FIXED_SETTINGS | _settings(student, recipe) | {"template": name, "seed": seed}
+    settings = _settings(student, recipe) | {"template": name, "seed": seed}
     if default_system is not None:
         settings["default_system"] = default_system
     if trust_remote_code:
@@ -99,19 +98,12 @@ def export_llamafactory(
 def _settings(student: str, recipe: Recipe) -> dict[str, Any]:
     """The student and the recipe as LLaMA-Factory's arguments."""
     source = locate_student(student)
-    settings = {
+    settings = _DATA["settings"] | {
         "model_name_or_path": str(Path(source).resolve()) if Path(source).is_dir() else source,
-        "cutoff_len": recipe.max_length,
         "num_train_epochs": float(recipe.epochs),
-        "per_device_train_batch_size": recipe.batch_size,
-        "gradient_accumulation_steps": recipe.gradient_accumulation,
-        "learning_rate": recipe.learning_rate,
-        "lr_scheduler_type": recipe.schedule,
-        "weight_decay": recipe.weight_decay,
-        "max_grad_norm": recipe.max_grad_norm,
-        "bf16": recipe.bf16,
         "disable_gradient_checkpointing": not recipe.gradient_checkpointing,
     }
+    settings |= {name: getattr(recipe, field) for name, field in _DATA["recipe"].items()}
     if recipe.warmup_ratio:
         settings["warmup_steps"] = recipe.warmup_ratio  # below 1: a share of all steps
     return settings
@@ -142,19 +134,15 @@ def _default_system(tokenizer: PreTrainedTokenizerBase, form: Format) -> str | N
     if not tokenizer.chat_template:
         return None
     prompt = Prompt("probe", (Message("user", "What is 1 + 1?"),))
-    text = render_prompt(tokenizer, prompt)
-    if form.begins and tokenizer.bos_token:
-        text = text.removeprefix(tokenizer.bos_token)
-    question = form.user.format(prompt.messages[0].content)
+    begin = re.escape((tokenizer.bos_token or "") if form.begins else "")
+    opening, closing = map(re.escape, form.system.split("{}"))
+    question = re.escape(form.user.format(prompt.messages[0].content))
+    pattern = f"(?:{begin})?(?:{opening}(.*){closing})?{question}"
+    found = re.fullmatch(pattern, render_prompt(tokenizer, prompt), re.DOTALL)
     ends = tokenizer(form.end, add_special_tokens=False)["input_ids"]
-    if not text.endswith(question) or end_of_turn(tokenizer) != tuple(ends):
+    if found is None or end_of_turn(tokenizer) != tuple(ends):
         return None
-    before = text.removesuffix(question)
-    if not before:
-        return ""
-    opening, closing = form.system.split("{}")
-    fits = before.startswith(opening) and before.endswith(closing)
-    return before.removeprefix(opening).removesuffix(closing) if fits else None
+    return found[1] or ""
 
 
 def _chat_text(

@@ -57,11 +57,6 @@ def load_held_out(folder: str | os.PathLike) -> pd.DataFrame:
     )
 
 
-def measurements(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entries of the trainer's history that hold held-out scores."""
-    return [entry for entry in history if "held_out" in entry]
-
-
 def log_table(history: Sequence[dict[str, Any]], steps_per_epoch: float) -> pd.DataFrame:
     """The table that `lalp.training.trainer.train` returns, from the trainer's history."""
     rows = []
@@ -85,7 +80,8 @@ def held_out_table(
     keys = [(prompt_id, response_id) for response_id, (prompt_id, _) in tasks.items()]
     rows = [
         (entry["step"], *key, *scores)
-        for entry in measurements(history)
+        for entry in history
+        if "held_out" in entry
         for key, scores in zip(keys, entry["held_out"], strict=True)
     ]
     return pd.DataFrame(rows, columns=_HELD_OUT_COLUMNS)

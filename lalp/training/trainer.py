@@ -14,13 +14,13 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch import Tensor
@@ -36,15 +36,13 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from lalp.errors import InputError
 from lalp.files import write_json
-from lalp.pools.pool import Prompt, Response
 from lalp.stats import check_count
 from lalp.students.student import load_model
-from lalp.training.examples import IGNORED, HeldOut, order_examples
+from lalp.training.examples import IGNORED, HeldOut, TrainingData, order_examples
 from lalp.training.folder import (
     HELD_OUT_FILE,
     LOG_FILE,
     RUN_FILE,
-    checkpoints,
     is_main_process,
     open_folder,
     seal_checkpoint,
@@ -53,7 +51,7 @@ from lalp.training.folder import (
 )
 from lalp.training.held_out import score_held_out
 from lalp.training.job import Job, plan_job, trainer_config
-from lalp.training.log import held_out_table, load_log, log_table, measurements
+from lalp.training.log import held_out_table, load_log, log_table
 from lalp.training.recipes import Recipe
 
 # Without `save_steps`, a checkpoint is written whenever this many seconds of work could be lost.
@@ -61,7 +59,7 @@ SECONDS_PER_CHECKPOINT = 600
 
 
 def train(
-    data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
+    data: TrainingData,
     student: str,
     out: str | os.PathLike,
     recipe: Recipe,
@@ -117,9 +115,9 @@ def train(
                     "cuts them",
                     *(len(cut), len(job.examples), len(cut[0].input_ids)),
                 )
-            trainer = _make_trainer(job, _Course(job, save_steps, progress))
-            trainer.train(resume_from_checkpoint=checkpoint)
-            _write_result(trainer, job, out)
+            course = _Course(job, save_steps, progress)
+            _make_trainer(job, course).train(resume_from_checkpoint=checkpoint)
+            _write_result(course, out)
     return load_log(out)
 
 
@@ -148,14 +146,14 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
     trainer.remove_callback(PrinterCallback)
     # Or it would write the tokenizer's special tokens into the model's configurations.
     trainer.processing_class = None
-    trainer.course, course.trainer = course, trainer
+    course.trainer = trainer
     return trainer
 
 
 class _Trainer(SFTTrainer):
-    """TRL's trainer with a cheaper loss on a CPU, and checkpoints whose damage shows."""
+    """TRL's trainer with a cheaper loss on a CPU, and without telemetry and model cards."""
 
-    course: _Course
+    _save_checkpoint = Trainer._save_checkpoint  # TRL's own writes a model card
 
     def _send_telemetry(self) -> None:
         """Nothing is sent anywhere."""
@@ -189,30 +187,6 @@ class _Trainer(SFTTrainer):
         )
         # The count is over all processes, whose gradients are averaged.
         return total * self.accelerator.num_processes / num_items_in_batch
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            logs["seconds"] = self.course.seconds_of_step
-            taken = [i for i in self.course.steps[self.state.global_step - 1] if i is not None]
-            logs["num_tokens"] = sum(self.course.job.examples[i].num_tokens for i in taken)
-            if not math.isfinite(logs["loss"]):
-                raise InputError(
-                    f"the training loss is {logs['loss']} at step {self.state.global_step}: lower "
-                    "the learning rate"
-                )
-        Trainer.log(self, logs, start_time)
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Write a checkpoint and its digests; keep the one before it, no older one."""
-        Trainer._save_checkpoint(self, model, trial)
-        self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-        seal_checkpoint(folder)
-        for old in checkpoints(folder.parent)[2:]:
-            shutil.rmtree(old)
 
 
 class _Course(TrainerCallback):
@@ -256,29 +230,41 @@ class _Course(TrainerCallback):
         self.seconds_of_step = time.monotonic() - self._began
         self._bar.update()
         self._measure(state)
-        control.should_save = state.global_step < len(self.steps) and self._is_save_due(state)
+        if self._save_steps is None:
+            # The main process decides: clocks differ, and all processes write checkpoints together.
+            due = [time.monotonic() - self._saved >= SECONDS_PER_CHECKPOINT]
+            if self.job.config.world_size > 1:
+                broadcast_object_list(due)
+        else:
+            due = [state.global_step % self._save_steps == 0]
+        control.should_save = due[0] and state.global_step < len(self.steps)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._saved = time.monotonic()
+        PartialState().wait_for_everyone()  # each process writes a part of the checkpoint
+        if is_main_process():
+            seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if "loss" in logs:
-            self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
+        if "loss" not in logs:  # the summary after the last step
+            return
+        if not math.isfinite(logs["loss"]):
+            raise InputError(
+                f"the training loss is {logs['loss']} at step {state.global_step}: lower the "
+                "learning rate"
+            )
+        self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
+        taken = [i for i in self.steps[state.global_step - 1] if i is not None]
+        num_tokens = sum(self.job.examples[i].num_tokens for i in taken)
+        state.log_history[-1] |= {"seconds": self.seconds_of_step, "num_tokens": num_tokens}
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._bar.close()
 
-    def _is_save_due(self, state: Any) -> bool:
-        if self._save_steps is not None:
-            return state.global_step % self._save_steps == 0
-        # The main process decides: clocks differ, and all processes write a checkpoint together.
-        due = [time.monotonic() - self._saved >= SECONDS_PER_CHECKPOINT]
-        if self.job.config.world_size > 1:
-            broadcast_object_list(due)
-        if due[0]:
-            self._saved = time.monotonic()
-        return due[0]
-
     def _measure(self, state: Any) -> None:
         """Score held-out responses, unless the checkpoint that the run went on from has them."""
-        step, done = state.global_step, {e["step"] for e in measurements(state.log_history)}
+        step = state.global_step
+        done = {entry["step"] for entry in state.log_history if "held_out" in entry}
         if step not in self.measured or step in done:
             return
         scores = score_held_out(self.trainer, self.job)
@@ -292,8 +278,9 @@ class _Course(TrainerCallback):
         state.log_history.append({"step": step, "held_out": scores})
 
 
-def _write_result(trainer: _Trainer, job: Job, out: Path) -> None:
+def _write_result(course: _Course, out: Path) -> None:
     """Write the finished run beside its checkpoints, then give it its name and remove them."""
+    job, trainer = course.job, course.trainer
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers what is sharded
     if not is_main_process():
         return
@@ -301,11 +288,11 @@ def _write_result(trainer: _Trainer, job: Job, out: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.config, model.generation_config = trainer.course.configs
+    model.config, model.generation_config = course.configs
     model.save_pretrained(folder, state_dict=weights)
     job.tokenizer.save_pretrained(folder)
-    history, num_steps = trainer.state.log_history, len(trainer.course.steps)
-    log_table(history, num_steps / job.recipe.epochs).to_csv(folder / LOG_FILE, index=False)
+    history, steps_per_epoch = trainer.state.log_history, len(course.steps) / job.recipe.epochs
+    log_table(history, steps_per_epoch).to_csv(folder / LOG_FILE, index=False)
     if job.tasks:
         held_out_table(history, job.tasks).to_csv(folder / HELD_OUT_FILE, index=False)
     write_json(folder / RUN_FILE, {"run": job.identity()} | job.provenance())

@@ -9,7 +9,7 @@ in worker processes, one thread each: on a CPU that is faster than one arm at a 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -49,22 +49,63 @@ def _labelled(arm: Arm, table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(key, table.index), table], axis=1)
 
 
-# --- training ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class _TrainJob:
-    """Everything a worker needs to train one student."""
+class _Run:
+    """Everything a worker needs to train one student and to have it answer the problems.
+
+    Attributes:
+        folder: Its own, for the student and the answers.
+        examples: What it is trained on; none for the student before training.
+    """
 
     folder: Path
     examples: tuple[tuple[Prompt, Response], ...]
-    setup: Setup
     seed: int
-    keep_weights: bool
+    setup: Setup
+    problems: tuple[Prompt, ...]
+    samplings: tuple[Sampling, ...]
 
     @property
     def model(self) -> Path:
         return self.folder / "model"
+
+    @property
+    def answers(self) -> Path:
+        """The file of the answers to these problems."""
+        asked = [[p.prompt_id, p.answer, *(m.content for m in p.messages)] for p in self.problems]
+        key = [self.samplings, asked, fingerprint("sampling", "students")]
+        return self.folder / f"answers-{digest(key)}.parquet"
+
+
+def _plan_runs(grid: Grid) -> dict[Arm, _Run]:
+    """One run per arm; arms with the same responses and seed share it."""
+    by_id, runs = {r.response_id: r for r in grid.pool.responses}, {}
+    for arm in grid.arms:
+        if unknown := [i for i in arm.response_ids if i not in by_id]:
+            raise InputError(
+                f"arm {arm.name!r} trains on response {unknown[0]!r}, which the pool does not hold:"
+                " give the pool that was scored"
+            )
+        responses = [by_id[i] for i in arm.response_ids]
+        examples = tuple((grid.pool.prompts[r.prompt_id], r) for r in responses)
+        folder = grid.setup.folder / _run_digest(examples, grid.setup, arm.seed)
+        runs[arm] = _Run(folder, examples, arm.seed, grid.setup, grid.problems, grid.samplings)
+    return runs
+
+
+def _run_digest(examples: tuple[tuple[Prompt, Response], ...], setup: Setup, seed: int) -> str:
+    held_out = setup.held_out
+    measured = [(held_out.pool.prompts[r.prompt_id], r) for r in held_out.pool.responses]
+    trained_on, measured_on = (
+        [[*(m.content for m in p.messages), r.response_id, r.text] for p, r in pairs]
+        for pairs in (examples, measured)
+    )
+    student, code = _student_revision(setup.student), fingerprint(*ARM_CODE_PARTS)
+    parts = [student, setup.recipe, seed, trained_on, measured_on]
+    return digest([*parts, held_out.splitter, held_out.window, code])
+
+
+# --- training ----------------------------------------------------------------------------------
 
 
 def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, pd.DataFrame]:
@@ -80,14 +121,15 @@ def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, p
         one row per arm, measured step (0 is before training) and held-out response, with ``galp``
         and ``lalp`` in nats. Both begin with ``group``, ``arm`` and ``seed``.
     """
-    jobs, setup = _train_jobs(grid, keep), grid.setup
+    runs, setup = _plan_runs(grid), grid.setup
+    kept = {run.folder for arm, run in runs.items() if arm.group.partition(":")[0] in keep}
     missing = [
-        job
-        for job in {job.folder: job for job in jobs.values()}.values()
-        if not (job.model / (_WEIGHTS if job.keep_weights else "run.json")).is_file()
+        (run, folder in kept)
+        for folder, run in {run.folder: run for run in runs.values()}.items()
+        if not (run.model / (_WEIGHTS if folder in kept else "run.json")).is_file()
     ]
     # Long ones first, so that no worker is left alone with one at the end.
-    missing.sort(key=lambda job: -sum(len(response.text) for _, response in job.examples))
+    missing.sort(key=lambda job: -sum(len(response.text) for _, response in job[0].examples))
     run_side_by_side(_train, missing, setup.workers, "training")
     # Before training, all arms are the same student.
     window, splitter = setup.held_out.window, setup.held_out.splitter
@@ -95,81 +137,34 @@ def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, p
     before = before.rename(columns={lalp_column(window): "lalp"}).assign(step=0)
     before = before[["step", "prompt_id", "response_id", "galp", "lalp", "reason"]]
     log, held_out = [], []
-    for arm, job in jobs.items():
-        log.append(_labelled(arm, load_log(job.model)))
-        measured = pd.concat([before, load_held_out(job.model)], ignore_index=True)
+    for arm, run in runs.items():
+        log.append(_labelled(arm, load_log(run.model)))
+        measured = pd.concat([before, load_held_out(run.model)], ignore_index=True)
         held_out.append(_labelled(arm, measured))
     tables = {"log": log, "held_out": held_out}
     return {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
 
 
-def _train_jobs(grid: Grid, keep: Collection[str]) -> dict[Arm, _TrainJob]:
-    """One job per arm; arms with the same responses and seed share it, and one may keep weights."""
-    setup, by_id = grid.setup, {r.response_id: r for r in grid.pool.responses}
-    examples, folders = {}, {}
-    for arm in grid.arms:
-        if unknown := [i for i in arm.response_ids if i not in by_id]:
-            raise InputError(
-                f"arm {arm.name!r} trains on response {unknown[0]!r}, which the pool does not hold:"
-                " give the pool that was scored"
-            )
-        responses = [by_id[i] for i in arm.response_ids]
-        examples[arm] = tuple((grid.pool.prompts[r.prompt_id], r) for r in responses)
-        folders[arm] = setup.folder / _run_digest(examples[arm], setup, arm.seed)
-    kept = {folder for arm, folder in folders.items() if arm.group.partition(":")[0] in keep}
-    return {
-        arm: _TrainJob(folder, examples[arm], setup, arm.seed, folder in kept)
-        for arm, folder in folders.items()
-    }
-
-
-def _run_digest(examples: Sequence[tuple[Prompt, Response]], setup: Setup, seed: int) -> str:
-    held_out = setup.held_out
-    measured = [(held_out.pool.prompts[r.prompt_id], r) for r in held_out.pool.responses]
-    trained_on, measured_on = (
-        [[*(m.content for m in p.messages), r.response_id, r.text] for p, r in pairs]
-        for pairs in (examples, measured)
-    )
-    student, code = _student_revision(setup.student), fingerprint(*ARM_CODE_PARTS)
-    parts = [student, setup.recipe, seed, trained_on, measured_on]
-    return digest([*parts, held_out.splitter, held_out.window, code])
-
-
-def _train(job: _TrainJob) -> None:
-    if job.model.is_dir():  # a finished run whose weights were deleted
-        shutil.rmtree(job.model)
+def _train(job: tuple[_Run, bool]) -> None:
+    """Train one student; its weights stay if the second value says so."""
+    run, keep_weights = job
+    if run.model.is_dir():  # a finished run whose weights were deleted
+        shutil.rmtree(run.model)
     train(
-        job.examples,
-        job.setup.student,
-        job.model,
-        job.setup.recipe,
-        seed=job.seed,
-        held_out=job.setup.held_out,
+        run.examples,
+        run.setup.student,
+        run.model,
+        run.setup.recipe,
+        seed=run.seed,
+        held_out=run.setup.held_out,
         evaluations=1,
         progress=False,
     )
-    if not job.keep_weights:
-        (job.model / _WEIGHTS).unlink()
+    if not keep_weights:
+        (run.model / _WEIGHTS).unlink()
 
 
 # --- evaluation --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _AnswerJob:
-    """Everything a worker needs to have one student answer the problems."""
-
-    folder: Path
-    model: str
-    problems: tuple[Prompt, ...]
-    samplings: tuple[Sampling, ...]
-
-    @property
-    def path(self) -> Path:
-        """Where the answers are kept."""
-        asked = [[p.prompt_id, p.answer, *(m.content for m in p.messages)] for p in self.problems]
-        key = [self.samplings, asked, fingerprint("sampling", "students")]
-        return self.folder / f"answers-{digest(key)}.parquet"
 
 
 def evaluate_arms(grid: Grid) -> pd.DataFrame:
@@ -183,21 +178,23 @@ def evaluate_arms(grid: Grid) -> pd.DataFrame:
         training" and -1 for the untrained student), ``temperature`` and the columns of
         `grade_completions` without the text.
     """
-    prompt_of = {response.response_id: response.prompt_id for response in grid.pool.responses}
-    trained = {prompt_of.get(response_id) for arm in grid.arms for response_id in arm.response_ids}
+    runs = _plan_runs(grid)
+    trained = {prompt.prompt_id for run in runs.values() for prompt, _ in run.examples}
     for problem in grid.problems:
         if problem.prompt_id in trained:
             raise InputError(f"problem {problem.prompt_id!r} is trained on: evaluate on others")
         if problem.answer is None:
             raise InputError(f"problem {problem.prompt_id!r} has no reference answer: leave it out")
-    jobs = _answer_jobs(grid)
-    distinct = {job.folder: job for job in jobs.values()}.values()
-    missing = [job for job in distinct if not job.path.is_file()]
-    for job in missing:
-        if job.model != grid.setup.student and not Path(job.model, _WEIGHTS).is_file():
-            raise InputError(f"{job.model} holds no trained student: train the arms first")
+    student, what = grid.setup.student, (grid.setup, grid.problems, grid.samplings)
+    folder = grid.setup.folder / f"before-{_student_revision(student)[:16]}"
+    runs = {Arm("", BEFORE, -1, ()): _Run(folder, (), -1, *what)} | runs
+    distinct = {run.folder: run for run in runs.values()}.values()
+    missing = [run for run in distinct if not run.answers.is_file()]
+    for run in missing:
+        if run.examples and not (run.model / _WEIGHTS).is_file():
+            raise InputError(f"{run.model} holds no trained student: train the arms first")
     run_side_by_side(_answer, missing, grid.setup.workers, "answering")
-    found = [_labelled(arm, pd.read_parquet(job.path)) for arm, job in jobs.items()]
+    found = [_labelled(arm, pd.read_parquet(run.answers)) for arm, run in runs.items()]
     answers = pd.concat(found, ignore_index=True)
     names = ["prompt_id", "sample", "text", "num_tokens", "truncated"]
     # Students often answer alike: each different text is graded once.
@@ -206,22 +203,15 @@ def evaluate_arms(grid: Grid) -> pd.DataFrame:
     return answers.merge(graded, on=names, how="left").drop(columns="text")
 
 
-def _answer_jobs(grid: Grid) -> dict[Arm, _AnswerJob]:
-    student, what = grid.setup.student, (grid.problems, grid.samplings)
-    folder = grid.setup.folder / f"before-{_student_revision(student)[:16]}"
-    jobs = {Arm("", BEFORE, -1, ()): _AnswerJob(folder, student, *what)}
-    trained = _train_jobs(grid, ()).items()
-    return jobs | {arm: _AnswerJob(job.folder, str(job.model), *what) for arm, job in trained}
-
-
-def _answer(job: _AnswerJob) -> None:
-    student, samplings, store = load_student(job.model), list(job.samplings), job.folder / "samples"
-    drawn = generate(job.problems, student, samplings, store=store, progress=False)
+def _answer(run: _Run) -> None:
+    student = load_student(str(run.model) if run.examples else run.setup.student)
+    store = run.folder / "samples"
+    drawn = generate(run.problems, student, list(run.samplings), store=store, progress=False)
     frames = [
         pd.DataFrame([asdict(c) for c in completions]).assign(temperature=sampling.temperature)
-        for sampling, completions in zip(samplings, drawn, strict=True)
+        for sampling, completions in zip(run.samplings, drawn, strict=True)
     ]
-    with atomic_path(job.path) as temporary:
+    with atomic_path(run.answers) as temporary:
         pd.concat(frames, ignore_index=True).to_parquet(temporary)
 
 
@@ -246,9 +236,9 @@ class ArmResults:
 _TABLES = ("arms", "log", "held_out", "answers")
 
 
-def run_grid(grid: Grid, *, answers: bool = True) -> ArmResults:
+def run_grid(grid: Grid, *, answers: bool = True, keep: Collection[str] = SFT_GROUPS) -> ArmResults:
     """Train the students of a grid and let them answer; what is there already is read."""
-    trained = train_arms(grid)
+    trained = train_arms(grid, keep=keep)
     table = evaluate_arms(grid) if answers else pd.DataFrame()
     return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=table)
 
@@ -257,17 +247,12 @@ def run_in_turns(grid: Grid) -> ArmResults:
     """As `run_grid`, a few arms at a time, so that their weights fit on the disk."""
     some = 2 * grid.setup.workers
     for start in range(0, len(grid.arms), some):
-        part = replace(grid, arms=grid.arms[start : start + some])
-        jobs = {arm: job for arm, job in _answer_jobs(part).items() if arm.name != BEFORE}
-        missing = tuple(arm for arm, job in jobs.items() if not job.path.is_file())
-        if missing:
-            train_arms(replace(part, arms=missing))
-            evaluate_arms(replace(part, arms=missing))
-        for job in jobs.values():
-            Path(job.model, _WEIGHTS).unlink(missing_ok=True)
-    answers = evaluate_arms(grid)
-    trained = train_arms(grid, keep=())
-    return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=answers)
+        runs = _plan_runs(replace(grid, arms=grid.arms[start : start + some]))
+        if missing := tuple(arm for arm, run in runs.items() if not run.answers.is_file()):
+            run_grid(replace(grid, arms=missing))
+        for run in runs.values():
+            (run.model / _WEIGHTS).unlink(missing_ok=True)
+    return run_grid(grid, keep=())
 
 
 def save_results(results: ArmResults, folder: Path) -> None:

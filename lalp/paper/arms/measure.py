@@ -165,25 +165,6 @@ def held_out_differences(
     return pd.DataFrame(rows, columns=columns)
 
 
-def local_nll_gap(
-    results: ArmResults, group: str, arm: str, against: str, *, num_resamples: int, seed: int
-) -> Estimate:
-    """Local NLL of one arm minus that of another (nats per token), with its interval over prompts.
-
-    InputError if the group lacks one of them.
-    """
-    nll = held_out_nll(results.held_out)
-    table = held_out_differences(nll, group, against, num_resamples=num_resamples, seed=seed)
-    return _estimate(table[table["measure"] == MEASURES["lalp"]], group, arm, "num_prompts")
-
-
-def _estimate(differences: pd.DataFrame, group: str, arm: str, units: str) -> Estimate:
-    rows = differences[differences["arm"] == arm]
-    if rows.empty:
-        raise InputError(f"comparison {group!r} has no arm {arm!r}")
-    return Estimate(*rows.iloc[0][["difference", "low", "high", units]])
-
-
 # --- accuracy ----------------------------------------------------------------------------------
 
 
@@ -239,13 +220,28 @@ def accuracy_differences(
     return pd.DataFrame(rows, columns=columns)
 
 
-def accuracy_gap(
-    results: ArmResults, group: str, arm: str, against: str, *, num_resamples: int, seed: int
+def arm_gap(
+    results: ArmResults,
+    measure: str,
+    group: str,
+    arm: str,
+    against: str,
+    *,
+    num_resamples: int,
+    seed: int,
 ) -> Estimate:
-    """Accuracy of one arm minus that of another, with its interval over problems.
+    """One arm minus another in ``accuracy`` (over problems) or in one of `MEASURES` (over prompts).
 
     InputError if the group lacks one of them.
     """
     options = {"num_resamples": num_resamples, "seed": seed}
-    table = accuracy_differences(results.answers, group, against, **options)
-    return _estimate(table, group, arm, "num_problems")
+    if measure == "accuracy":
+        table = accuracy_differences(results.answers, group, against, **options)
+    else:
+        table = held_out_differences(held_out_nll(results.held_out), group, against, **options)
+        table = table[table["measure"] == measure]
+    rows = table[table["arm"] == arm]
+    if rows.empty:
+        raise InputError(f"comparison {group!r} has no arm {arm!r}")
+    # The last column counts the units.
+    return Estimate(*rows.iloc[0][["difference", "low", "high", table.columns[-1]]])

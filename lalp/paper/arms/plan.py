@@ -5,13 +5,12 @@ An arm is a set of responses and a seed. `lalp.paper.arms.grid` trains and evalu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from lalp.errors import InputError
 from lalp.files import build_dir
 from lalp.paper.champ.champ import pick_candidates, reference_expressions
 from lalp.paper.champ.pool import profile_pool, profile_scores
@@ -79,58 +78,33 @@ class Grid:
 # --- which responses ---------------------------------------------------------------------------
 
 
-def plan_arms(
-    scores: pd.DataFrame,
-    *,
-    rules: Sequence[str],
-    window: str,
-    seeds: Sequence[int],
-    groups: Sequence[str] = SFT_GROUPS,
-    windows: Sequence[str] = (),
-    teachers: Sequence[str] = (),
-) -> list[Arm]:
-    """Arms of up to five comparisons, each with every seed.
+def plan_arms(scores: pd.DataFrame, profile: Profile) -> list[Arm]:
+    """Arms of the profile's comparisons, each with every seed.
 
-    Args:
-        scores: Candidates with their scores, one row per response.
-        rules: Rules of `lalp.select`, or ``random like RULE``: the control matched on that rule's
-            teacher mix. In "equal tokens" each is cut to the number of response tokens that the
-            shortest selection has.
-        window: LALP's window.
-        seeds: For random choices, and for training.
-        groups: Comparisons wanted; InputError if one does not exist.
-        windows: Windows whose LALP selections are compared (Fig. 9).
-        teachers: Whose responses are cut into thirds by GALP (Table 1).
+    ``scores`` holds the candidates, one row per response. A rule is one of `lalp.select`, or
+    ``random like RULE``: the control matched on that rule's teacher mix. In "equal tokens" each is
+    cut to the number of response tokens that the shortest selection has.
     """
-    if unknown := [group for group in groups if group not in SFT_GROUPS]:
-        known = ", ".join(SFT_GROUPS)
-        raise InputError(f"there is no comparison {unknown[0]!r}: choose among {known}")
-    chosen = {"rules": rules, "windows": windows, "teachers": teachers}
     return [
         Arm(group, name, seed, tuple(sorted(table["response_id"])))
-        for seed in seeds
-        for group, tables in _selections(scores, window, seed, groups, **chosen).items()
+        for seed in range(profile.sft_seeds)
+        for group, tables in _selections(scores, profile, seed).items()
         for name, table in tables.items()
     ]
 
 
 def _selections(
-    scores: pd.DataFrame,
-    window: str,
-    seed: int,
-    groups: Collection[str],
-    *,
-    rules: Sequence[str],
-    windows: Sequence[str],
-    teachers: Sequence[str],
+    scores: pd.DataFrame, profile: Profile, seed: int
 ) -> dict[str, dict[str, pd.DataFrame]]:
     """The responses of every arm of one seed, by comparison and name."""
     select, of_teacher = selection_rules.select, selection_rules.of_teacher
+    groups = set(profile.sft_groups)
     found: dict[str, dict[str, pd.DataFrame]] = {}
-    if {RULES, EQUAL_TOKENS} & set(groups):
+    if {RULES, EQUAL_TOKENS} & groups:
         by_rule = {}
-        for rule in rules:
-            by_rule[rule] = select(scores, rule.removeprefix(_LIKE), window, seed=seed)
+        for rule in profile.sft_rules:
+            plain = rule.removeprefix(_LIKE)
+            by_rule[rule] = select(scores, plain, profile.main_window, seed=seed)
             if rule.startswith(_LIKE):
                 by_rule[rule] = matched.select_random_matched(scores, by_rule[rule], seed=seed)
         if RULES in groups:
@@ -141,13 +115,13 @@ def _selections(
                 rule: selection_rules.within_tokens(table, limit, seed=seed)
                 for rule, table in by_rule.items()
             }
-    for teacher in teachers if THIRDS in groups else ():
+    for teacher in profile.sft_teachers if THIRDS in groups else ():
         rows = of_teacher(scores, teacher)
         found[f"{THIRDS}: {teacher}"] = {
             third: selection_rules.select_third(rows, third) for third in selection_rules.THIRDS
         }
     if WINDOWS in groups:
-        found[WINDOWS] = {w: select(scores, "lalp", w) for w in windows}
+        found[WINDOWS] = {w: select(scores, "lalp", w) for w in profile.sft_windows}
     if TEACHERS in groups:  # of several responses to a prompt, a random one (Table 2)
         names = sorted(set(scores["teacher"]))
         found[TEACHERS] = {t: select(of_teacher(scores, t), "random") for t in names}
@@ -188,15 +162,6 @@ def plan_grid(profile: Profile, seed: int) -> Grid:
         responses=tuple(r for r in pool.responses if r.prompt_id not in used),
     )
     held_out = _pick_held_out(rest, profile.held_out_prompts, profile.held_out_teachers, seed)
-    arms = plan_arms(
-        scores,
-        rules=profile.sft_rules,
-        window=profile.main_window,
-        seeds=range(profile.sft_seeds),
-        groups=profile.sft_groups,
-        windows=profile.sft_windows,
-        teachers=profile.sft_teachers,
-    )
     # The paper's recipe with the profile's rate and size, in float32.
     recipe = replace(
         RECIPES["paper"],
@@ -215,6 +180,7 @@ def plan_grid(profile: Profile, seed: int) -> Grid:
         Sampling(1, max_tokens=limit, seed=seed),
         Sampling(profile.eval_samples, _TEMPERATURE, _TOP_P, max_tokens=limit, seed=seed),
     )
+    arms = plan_arms(scores, profile)
     return Grid(tuple(arms), pool, scores, setup, _pick_problems(rest, profile, seed), samplings)
 
 

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import Counter
 from dataclasses import replace
 
 import pandas as pd
@@ -16,6 +15,7 @@ from conftest import build_student
 from lalp.errors import InputError
 from lalp.paper.arms.grid import evaluate_arms, run_in_turns, train_arms
 from lalp.paper.arms.plan import Arm, Grid, Setup, arm_table, plan_arms
+from lalp.paper.profiles import SFT_GROUPS, load_profile
 from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.reading import load_pool
 from lalp.sampling.settings import Sampling
@@ -67,79 +67,66 @@ RECIPE = replace(
 # --- which responses ---------------------------------------------------------------------------
 
 
-def plan(scores, **changes) -> dict[tuple[str, str, int], Arm]:
-    options = {
-        "rules": ["random", "galp", "lalp", "random like lalp"],
-        "window": "4",
-        "seeds": [0, 1],
-        "windows": ["0", "4"],
-        "teachers": ["A"],
-    }
-    arms = plan_arms(scores, **(options | changes))
-    return {(arm.group, arm.name, arm.seed): arm for arm in arms}
+NAMES = {
+    "rules": ["random", "galp", "lalp", "random like lalp"],
+    "equal tokens": ["random", "galp", "lalp", "random like lalp"],
+    "thirds: A": ["highest", "middle", "lowest"],
+    "windows": ["0", "4"],
+    "teachers": ["A", "B"],
+}
+
+
+def plan(scores: pd.DataFrame, *groups: str) -> dict[tuple[str, str, int], Arm]:
+    """Arms with two seeds, of all comparisons if none is named."""
+    profile = replace(
+        load_profile("smoke"),
+        windows=["4"],
+        main_window="4",
+        sft_seeds=2,
+        sft_groups=list(groups or SFT_GROUPS),
+        sft_rules=NAMES["rules"],
+        sft_windows=NAMES["windows"],
+        sft_teachers=["A"],
+    )
+    return {(arm.group, arm.name, arm.seed): arm for arm in plan_arms(scores, profile)}
 
 
 def test_every_comparison_has_its_arms_for_every_seed():
     arms = plan(make_scores(make_pool(6)))
-    names = {
-        "rules": ["random", "galp", "lalp", "random like lalp"],
-        "equal tokens": ["random", "galp", "lalp", "random like lalp"],
-        "thirds: A": ["highest", "middle", "lowest"],
-        "windows": ["0", "4"],
-        "teachers": ["A", "B"],
-    }
-    expected = {(group, n, seed) for group, all_ in names.items() for n in all_ for seed in (0, 1)}
-    assert set(arms) == expected
-
-
-def test_rules_choose_as_select_does():
-    arms = plan(make_scores(make_pool(6)))
+    assert set(arms) == {(g, name, seed) for g in NAMES for name in NAMES[g] for seed in (0, 1)}
+    by_a, by_b = (tuple(f"p{i}/{teacher}" for i in range(6)) for teacher in "AB")
     for seed in (0, 1):
-        assert arms["rules", "galp", seed].response_ids == tuple(f"p{i}/A" for i in range(6))
-        assert arms["rules", "lalp", seed].response_ids == tuple(f"p{i}/B" for i in range(6))
-        control = arms["rules", "random like lalp", seed].response_ids
-        assert Counter(i[-1] for i in control) == {"B": 6}
-        assert arms["teachers", "B", seed].response_ids == tuple(f"p{i}/B" for i in range(6))
-    random = [arms["rules", "random", seed].response_ids for seed in (0, 1)]
-    assert random[0] != random[1]
+        assert arms["rules", "galp", seed].response_ids == by_a
+        assert arms["rules", "lalp", seed].response_ids == by_b
+        assert arms["rules", "random like lalp", seed].response_ids == by_b
+        assert arms["teachers", "B", seed].response_ids == by_b
+    assert arms["rules", "random", 0].response_ids != arms["rules", "random", 1].response_ids
+    thirds = [arms["thirds: A", third, 0].response_ids for third in rules.THIRDS]
+    assert thirds == [by_a[:2], by_a[2:4], by_a[4:]]  # GALP falls from prompt to prompt
+
+
+def test_only_the_comparisons_asked_for():
+    for group in ("windows", "equal tokens"):  # two prompts are too few for thirds
+        assert {arm.group for arm in plan(make_scores(make_pool(2)), group).values()} == {group}
 
 
 def test_equal_tokens_stay_within_the_shortest_selection():
     scores = make_scores(make_pool(8))
     table = arm_table(list(plan(scores).values()), scores)
     totals = table.groupby(["seed", "group"])["num_tokens"].agg(["min", "max"]).unstack("group")
-    for seed in (0, 1):
-        shortest = totals.loc[seed, ("min", "rules")]
-        assert totals.loc[seed, ("max", "equal tokens")] == shortest
-        longest_response = scores["num_tokens"].max()
-        assert totals.loc[seed, ("min", "equal tokens")] > shortest - longest_response
-
-
-def test_thirds_are_of_one_teacher_and_disjoint():
-    arms = plan(make_scores(make_pool(7)))
-    thirds = [arms["thirds: A", third, 0].response_ids for third in rules.THIRDS]
-    assert sorted(sum(thirds, ())) == [f"p{i}/A" for i in range(7)]
-    assert thirds[0] == ("p0/A", "p1/A", "p2/A")  # GALP falls from prompt to prompt
-
-
-def test_only_the_comparisons_asked_for():
-    scores = make_scores(make_pool(2))  # too few for thirds
-    arms = plan(scores, groups=["windows"])
-    assert {group for group, _, _ in arms} == {"windows"}
-    assert {group for group, _, _ in plan(scores, groups=["equal tokens"])} == {"equal tokens"}
-    with pytest.raises(InputError, match="there is no comparison 'window'"):
-        plan(scores, groups=["window"])
+    shortest = totals["min", "rules"]
+    assert (totals["max", "equal tokens"] == shortest).all()
+    assert (totals["min", "equal tokens"] > shortest - scores["num_tokens"].max()).all()
 
 
 def test_the_table_of_arms_counts_and_averages():
     scores = make_scores(make_pool(3))
-    table = arm_table([Arm("rules", "x", 0, ("p0/A", "p2/B"))], scores)
-    (row,) = table.to_dict("records")
+    arms = [Arm("rules", "x", 0, ids) for ids in (("p0/A", "p2/B"), ("p0/A",))]
+    row, only = arm_table(arms, scores).to_dict("records")
     chosen = scores.set_index("response_id").loc[["p0/A", "p2/B"]]
     assert (row["num_examples"], row["num_tokens"]) == (2, chosen["num_tokens"].sum())
     assert row["galp"] == pytest.approx(chosen["galp"].mean())
     assert (row["A"], row["B"]) == (1, 1)
-    (only,) = arm_table([Arm("rules", "x", 0, ("p0/A",))], scores).to_dict("records")
     assert (only["A"], only["B"]) == (1, 0)
 
 
