@@ -149,11 +149,7 @@ def order_examples(
     passes hold examples of like length: that changes no step's loss or gradient. An epoch's last
     step is filled up with None, so that all processes have equally many batches.
 
-    Args:
-        lengths: Tokens of each example.
-        epochs: Passes over the data.
-        per_step: Examples of an optimizer step, over all processes.
-        seed: Of the permutations.
+    ``lengths`` are in tokens; ``per_step`` counts the examples of all processes.
 
     Example:
         >>> order_examples([5, 9, 7], epochs=1, per_step=2, seed=0)

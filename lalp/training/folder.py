@@ -36,12 +36,7 @@ def warn(message: str, *values: Any) -> None:
 
 
 def unfinished(out: Path) -> Path:
-    """The folder of work in progress: ``out`` appears only when it is complete.
-
-    Example:
-        >>> unfinished(Path("students/mine")).name
-        'mine.partial'
-    """
+    """The folder of work in progress: ``out`` appears only when it is complete."""
     return out.with_name(f"{out.name}.partial")
 
 

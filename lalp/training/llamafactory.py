@@ -54,14 +54,9 @@ def export_llamafactory(
 ) -> dict[str, Any]:
     """Write a folder to train in: ``FORCE_TORCHRUN=1 llamafactory-cli train train.yaml``.
 
-    Args:
-        data: A training file (``messages`` or ``prompt-completion``), or prompts and responses.
-        student: As in `load_student`.
-        out: Folder for ``train.json``, ``dataset_info.json``, ``train.yaml`` and ``zero3.json``.
-        recipe: Hyperparameters.
-        template: LLaMA-Factory's name of the chat format; found if not given.
-        seed: Of the order of examples.
-        trust_remote_code: As in `load_student`.
+    It holds ``train.json``, ``dataset_info.json``, ``train.yaml`` and ``zero3.json``. ``template``
+    is LLaMA-Factory's name of the chat format, found if not given; the other arguments are those
+    of `lalp.training.trainer.train`.
 
     Returns:
         ``template``, ``num_examples``, and ``num_different``: how many of their prompts

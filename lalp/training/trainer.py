@@ -201,12 +201,10 @@ class _Course(TrainerCallback):
     """
 
     def __init__(self, job: Job, save_steps: int | None, progress: bool) -> None:
-        config, lengths = job.config, [len(example.input_ids) for example in job.examples]
-        per_device = config.per_device_train_batch_size * config.gradient_accumulation_steps
+        recipe, lengths = job.recipe, [len(example.input_ids) for example in job.examples]
+        per_step = recipe.batch_size * recipe.gradient_accumulation * job.config.world_size
         self.job = job
-        self.steps = order_examples(
-            lengths, job.recipe.epochs, per_device * config.world_size, config.seed
-        )
+        self.steps = order_examples(lengths, recipe.epochs, per_step, job.config.seed)
         first = 0 if job.evaluations > 1 else len(self.steps)
         points = np.linspace(first, len(self.steps), job.evaluations).round().astype(int)
         self.measured = frozenset(points.tolist()) if job.tasks else frozenset()
@@ -256,6 +254,7 @@ class _Course(TrainerCallback):
         self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
         taken = [i for i in self.steps[state.global_step - 1] if i is not None]
         num_tokens = sum(self.job.examples[i].num_tokens for i in taken)
+        # The trainer has just written the entry, without what only the course knows.
         state.log_history[-1] |= {"seconds": self.seconds_of_step, "num_tokens": num_tokens}
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -8,7 +8,6 @@ import importlib.util
 import json
 import logging
 import math
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, create_autospec
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,6 @@ from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file
 from transformers import get_cosine_schedule_with_warmup
 
-from lalp.cli import app
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
@@ -55,6 +53,8 @@ from lalp.training.examples import (
 from lalp.training.log import load_held_out, load_log
 from lalp.training.recipes import RECIPES, Recipe, load_recipe
 from lalp.training.trainer import train
+from tests.cli.conftest import Outcome
+from tests.training.conftest import save
 
 RECIPE = replace(
     RECIPES["paper"],
@@ -106,17 +106,6 @@ def faster() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def save(student: Student, folder: Path) -> str:
-    student.model.save_pretrained(folder)
-    student.tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def folder(llama: Student, tmp_path_factory) -> str:
-    return save(llama, tmp_path_factory.mktemp("students") / "tiny")
-
-
 @pytest.fixture(scope="session")
 def done(folder, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
     """A finished run with held-out responses; tests copy it before they change it."""
@@ -139,12 +128,17 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
 
 
+def assert_same_run(out: Path, expected: Path) -> None:
+    log, other = (load_log(path).drop(columns="seconds") for path in (out, expected))
+    assert_frame_equal(log, other, check_exact=True)
+    assert_same_weights(out, expected)
+    for name in ("held_out.csv", "run.json", "config.json"):
+        assert (out / name).read_bytes() == (expected / name).read_bytes(), name
+    assert not out.with_name(f"{out.name}.partial").exists()
+
+
 def read_json(path: Path) -> dict:
     return json.loads(path.read_text())
-
-
-def without_seconds(log: pd.DataFrame) -> pd.DataFrame:
-    return log.drop(columns="seconds")
 
 
 # --- recipes ----------------------------------------------------------------------------------
@@ -270,29 +264,28 @@ TRIMMED = (
     "{% if m.role == 'assistant' %}<|user|>{% endif %}{% endfor %}"
 )
 LAST = "{{ messages[-1].content }}"
+ENDLESS = (None, LAST, LAST + "\n", "fixed")
 
 
 @pytest.mark.parametrize(
     ("template", "end"),
-    [(CHAT_TEMPLATE, "<|end|>\n"), (TRIMMED, "<|user|>")]
     # Without an end in the template it is the tokenizer's.
-    + [(template, "<|end|>") for template in (None, LAST, LAST + "\n", "fixed")],
+    [(CHAT_TEMPLATE, "<|end|>\n"), (TRIMMED, "<|user|>"), *((t, "<|end|>") for t in ENDLESS)],
 )
 def test_the_end_of_the_turn(template, end, tokenizer):
     copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
     copied.chat_template = template
     assert tokenizer.decode(end_of_turn(copied)) == end
+    copied.eos_token = None
+    if template in ENDLESS:
+        with pytest.raises(InputError, match="could not learn to stop"):
+            end_of_turn(copied)
 
 
-@pytest.mark.parametrize(
-    ("template", "message"),
-    [(template, "could not learn to stop") for template in (None, LAST, LAST + "\n", "fixed")]
-    + [("{{ raise_exception('no') }}", r"refuses an assistant's message \(no\)")],
-)
-def test_a_turn_without_an_end(template, message, tokenizer):
+def test_a_template_without_an_assistant(tokenizer):
     copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer)
-    copied.chat_template = template
-    with pytest.raises(InputError, match=message):
+    copied.chat_template = "{{ raise_exception('no') }}"
+    with pytest.raises(InputError, match=r"refuses an assistant's message \(no\)"):
         end_of_turn(copied)
 
 
@@ -553,13 +546,10 @@ def test_held_out_prompts_that_are_trained_on_are_said(folder, tmp_path, caplog)
 
 
 def test_the_same_seed_gives_the_same_bits(done, folder, tmp_path):
-    log = run(folder, tmp_path / "again", held_out=HELD_OUT)
-    assert_frame_equal(without_seconds(log), without_seconds(done[0]), check_exact=True)
-    assert_same_weights(tmp_path / "again", done[1])
-    assert (tmp_path / "again/run.json").read_bytes() == (done[1] / "run.json").read_bytes()
-    assert (tmp_path / "again/held_out.csv").read_bytes() == (done[1] / "held_out.csv").read_bytes()
+    run(folder, tmp_path / "again", held_out=HELD_OUT)
+    assert_same_run(tmp_path / "again", done[1])
     other = run(folder, tmp_path / "other", seed=1)
-    assert other["loss"].tolist() != log["loss"][1:].tolist()
+    assert other["loss"].tolist() != done[0]["loss"][1:].tolist()
 
 
 def test_measuring_touches_neither_weights_nor_random_state(tokenizer, tmp_path):
@@ -597,21 +587,20 @@ def test_provenance(done):
     assert about["versions"]["torch"] == torch.__version__
 
 
-def test_cut_examples_are_counted_and_said(folder, tmp_path, caplog, tokenizer):
+@pytest.mark.parametrize(("max_length", "n_positions"), [(70, 512), (256, 70)])
+def test_examples_are_cut_to_the_recipe_and_to_the_students_positions(
+    max_length, n_positions, tokenizer, tmp_path, caplog
+):
     caplog.set_level(logging.WARNING, "lalp")
-    run(folder, tmp_path / "out", replace(RECIPE, max_length=70, epochs=1))
+    student = build_student("gpt2", tokenizer, n_positions=n_positions)
+    folder = save(student, tmp_path / "student")
+    run(folder, tmp_path / "out", replace(RECIPE, max_length=max_length, epochs=1))
     end = end_of_turn(tokenizer)
     lengths = [len(make_example(tokenizer, p, r, 9999, end).input_ids) for p, r in PAIRS]
     expected = sum(length > 70 for length in lengths)
     assert 0 < expected < 7
     assert read_json(tmp_path / "out/run.json")["num_cut"] == expected
     assert f"{expected} of 7 examples are longer than 70 tokens and were cut" in caplog.text
-
-
-def test_examples_are_cut_to_the_students_positions(tokenizer, tmp_path):
-    folder = save(build_student("gpt2", tokenizer, n_positions=64), tmp_path / "student")
-    run(folder, tmp_path / "out", replace(RECIPE, epochs=1))
-    assert read_json(tmp_path / "out/run.json")["num_cut"] > 0
 
 
 def test_a_loss_that_is_not_finite_stops(folder, tmp_path):
@@ -626,10 +615,7 @@ def test_a_loss_that_is_not_finite_stops(folder, tmp_path):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    def refuse(*args, **options):
-        raise AssertionError("a finished run is trained again")
-
-    monkeypatch.setattr(trainer, "load_model", refuse)
+    monkeypatch.delattr(trainer, "load_model")
 
 
 def test_a_finished_run_is_not_done_again(done, folder, no_training):
@@ -644,6 +630,7 @@ def test_a_finished_run_is_not_done_again(done, folder, no_training):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
+        ({"data": PAIRS[1:]}, "data"),
         ({"seed": 1}, "seed"),
         ({"recipe": replace(RECIPE, epochs=1)}, "recipe"),
         ({"held_out": None}, "held_out, evaluations"),
@@ -654,21 +641,17 @@ def test_a_finished_run_is_not_done_again(done, folder, no_training):
 )
 def test_a_folder_with_another_run_is_left_alone(changes, named, done, folder, no_training):
     files = {path: path.read_bytes() for path in done[1].iterdir()}
+    same = {"data": PAIRS, "recipe": RECIPE, "held_out": HELD_OUT, "progress": False}
     with pytest.raises(InputError, match=rf"holds another run \(another {named}\)"):
-        run(folder, done[1], **({"held_out": HELD_OUT} | changes))
+        train(student=folder, out=done[1], **(same | changes))
     assert {path: path.read_bytes() for path in done[1].iterdir()} == files
 
 
-def test_other_data_student_or_code_is_another_run(done, folder, tokenizer, tmp_path, monkeypatch):
-    options = {"held_out": HELD_OUT, "progress": False}
-    with pytest.raises(InputError, match=r"another run \(another data\)"):
-        train(PAIRS[1:], folder, done[1], RECIPE, **options)
-    other = save(build_student("mistral", tokenizer), tmp_path / "other")
-    with pytest.raises(InputError, match=r"another run \(another student\)"):
-        train(PAIRS, other, done[1], RECIPE, **options)
+def test_another_student_or_other_code_is_another_run(done, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(training_job, "_CODE", "other")
-    with pytest.raises(InputError, match=r"another run \(another code\)"):
-        train(PAIRS, folder, done[1], RECIPE, **options)
+    other = save(build_student("mistral", tokenizer), tmp_path / "other")
+    with pytest.raises(InputError, match=r"another run \(another student, code\)"):
+        run(other, done[1], held_out=HELD_OUT)
 
 
 @pytest.mark.parametrize(
@@ -729,24 +712,12 @@ def stopped(folder, tmp_path) -> Path:
 
 
 @pytest.fixture
-def trained_steps(monkeypatch) -> list[int]:
-    """The steps that are really computed."""
-    steps, real = [], trainer._Course.on_step_begin
-
-    def note(self, args, state, control, **kwargs):
-        steps.append(state.global_step + 1)
-        real(self, args, state, control, **kwargs)
-
-    monkeypatch.setattr(trainer._Course, "on_step_begin", note)
-    return steps
-
-
-def assert_finished(log: pd.DataFrame, out: Path, done: tuple[pd.DataFrame, Path]) -> None:
-    assert_frame_equal(without_seconds(log), without_seconds(done[0]), check_exact=True)
-    assert_same_weights(out, done[1])
-    for name in ("held_out.csv", "run.json"):
-        assert (out / name).read_bytes() == (done[1] / name).read_bytes()
-    assert not out.with_name(f"{out.name}.partial").exists()
+def begin_step(monkeypatch) -> Callable:
+    """Counts the steps that are really computed."""
+    real = trainer._Course.on_step_begin
+    spy = create_autospec(real, side_effect=real)
+    monkeypatch.setattr(trainer._Course, "on_step_begin", spy)
+    return spy
 
 
 def test_checkpoints_hold_two_states_and_no_pickle(stopped):
@@ -771,34 +742,26 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "said"),
+    ("files", "damage", "said", "num_steps"),
     [
-        ("model.safetensors", truncate, "model.safetensors is damaged"),
-        ("optimizer.pt", flip, "optimizer.pt is damaged"),
-        ("trainer_state.json", Path.unlink, "trainer_state.json: No such file"),
-        ("manifest.json", Path.unlink, "manifest.json: No such file"),
-        ("manifest.json", truncate, "manifest.json is damaged"),
-        (None, None, None),
+        ("checkpoint-3/model.safetensors", truncate, "model.safetensors is damaged", 2),
+        ("checkpoint-3/optimizer.pt", flip, "optimizer.pt is damaged", 2),
+        ("checkpoint-3/trainer_state.json", Path.unlink, "trainer_state.json: No such file", 2),
+        ("checkpoint-3/manifest.json", truncate, "manifest.json is damaged", 2),
+        ("checkpoint-*/manifest.json", Path.unlink, "manifest.json: No such file", 4),
+        ("none", truncate, None, 1),
     ],
 )
 def test_a_stopped_run_goes_on_from_its_last_sound_checkpoint(
-    name, damage, said, stopped, folder, done, trained_steps, caplog
+    files, damage, said, num_steps, stopped, folder, done, begin_step, caplog
 ):
     caplog.set_level(logging.WARNING, "lalp")
-    if name:
-        damage(stopped / "checkpoint-3" / name)
-    log = run(folder, stopped.with_name("out"), held_out=HELD_OUT)
-    assert trained_steps == ([3, 4] if name else [4])
-    assert not name or f"checkpoint-3 cannot be used ({said}" in caplog.text
-    assert_finished(log, stopped.with_name("out"), done)
-
-
-def test_without_a_sound_checkpoint_the_run_begins_anew(stopped, folder, done, trained_steps):
-    for path in stopped.glob("checkpoint-*"):
-        (path / "manifest.json").unlink()
-    log = run(folder, stopped.with_name("out"), held_out=HELD_OUT)
-    assert trained_steps == [1, 2, 3, 4]
-    assert_finished(log, stopped.with_name("out"), done)
+    for path in stopped.glob(files):
+        damage(path)
+    run(folder, stopped.with_name("out"), held_out=HELD_OUT)
+    assert begin_step.call_count == num_steps
+    assert (f"checkpoint-3 cannot be used ({said}" in caplog.text) == (said is not None)
+    assert_same_run(stopped.with_name("out"), done[1])
 
 
 def test_an_unfinished_run_of_another_kind_is_left_alone(stopped, folder):
@@ -845,62 +808,44 @@ def test_options_that_cannot_be_used(options, message, folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_student_that_cannot_be_loaded(folder, tmp_path):
-    broken = Path(shutil.copytree(folder, tmp_path / "student"))
-    (broken / "model.safetensors").write_bytes(b"")
-    for student, message in ((broken, "cannot be loaded"), (tmp_path / "none", "no such folder")):
-        with pytest.raises(InputError, match=message):
-            run(str(student), tmp_path / "out")
-
-
 # --- the command ------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def lalp_train(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
-    """Run ``lalp train`` in this process; gives exit code, output and messages."""
+def lalp_train(lalp, monkeypatch, tmp_path, folder) -> Callable[[str], Outcome]:
+    """Run ``lalp train`` beside its data."""
     write_data(tmp_path)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asdict(RECIPE)))
-    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lalp", "train", *map(str, arguments), "--quiet"])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            app.main()
-        return int(stop.value.code or 0), *capsys.readouterr()
-
-    return call
+    options = ("--student", folder, "--out", "out", "--quiet")
+    return lambda arguments: lalp("train", *arguments.split(), *options)
 
 
-def test_the_command_trains(lalp_train, folder, done, tmp_path):
-    options = ["train.jsonl", "--student", folder, "--out", "out", "--recipe", "mine.yaml"]
-    options += ["--held-out", "pool.jsonl", "--window", "1"]
-    code, out, err = lalp_train(*options)
-    assert code == 0
+def test_the_command_trains(lalp_train, done, tmp_path):
+    options = "train.jsonl --recipe mine.yaml --held-out pool.jsonl --window 1"
+    said = lalp_train(options)
+    assert said.code == 0
     first, last = done[0]["loss"].iloc[[1, -1]]
-    assert out.splitlines()[0] == f"4 steps over {done[0]['num_tokens'].sum():,} tokens"
-    assert f"{first:.4f}   {last:.4f}  training loss, first and last step" in out
-    assert "held-out local NLL, before and after" in out
-    assert "lalp: trained student: out" in err
+    assert said.out.splitlines()[0] == f"4 steps over {done[0]['num_tokens'].sum():,} tokens"
+    assert f"{first:.4f}   {last:.4f}  training loss, first and last step" in said.out
+    assert "held-out local NLL, before and after" in said.out
+    assert "lalp: trained student: out" in said.err
     assert_same_weights(tmp_path / "out", done[1])
     # Done already: the same numbers, at once.
-    assert json.loads(lalp_train(*options, "--json")[1])["loss"] == [first, last]
+    assert json.loads(lalp_train(f"{options} --json").out)["loss"] == [first, last]
 
 
-def test_options_change_the_recipe(lalp_train, folder, tmp_path):
-    code, out, _ = lalp_train(
-        *("train.jsonl", "--student", folder, "--out", "out", "--recipe", "mine.yaml"),
-        *("--epochs", 1, "--learning-rate", 0.01, "--batch-size", 1, "--max-length", 99),
-        *("--gradient-accumulation", 3, "--seed", 4, "--json"),
+def test_options_change_the_recipe(lalp_train, tmp_path):
+    said = lalp_train(
+        "train.jsonl --recipe mine.yaml --epochs 1 --learning-rate 0.01 --batch-size 1 "
+        "--max-length 99 --gradient-accumulation 3 --seed 4 --json"
     )
-    assert code == 0
+    assert said.code == 0
     run_of = read_json(tmp_path / "out/run.json")["run"]
     changes = {"epochs": 1, "learning_rate": 0.01, "batch_size": 1, "max_length": 99}
     assert run_of["recipe"] == asdict(RECIPE) | changes | {"gradient_accumulation": 3}
     assert run_of["seed"] == 4
-    assert json.loads(out).items() >= {"num_steps": 3, "global_nll": [None, None]}.items()
+    assert json.loads(said.out).items() >= {"num_steps": 3, "global_nll": [None, None]}.items()
 
 
 @pytest.mark.parametrize(
@@ -913,13 +858,13 @@ def test_options_change_the_recipe(lalp_train, folder, tmp_path):
         ("train.jsonl --device tpu", "device 'tpu' cannot be used"),
     ],
 )
-def test_the_command_refuses_bad_input_in_one_line(arguments, message, lalp_train, folder):
-    code, out, err = lalp_train(*arguments.split(), "--student", folder, "--out", "out")
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert message in err
+def test_the_command_refuses_bad_input_in_one_line(arguments, message, lalp_train):
+    said = lalp_train(arguments)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert message in said.err
     assert not Path("out").exists()
 
 
 def test_another_process_is_silent(lalp_train, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    assert lalp_train("none.jsonl", "--out", "out") == (2, "", "")
+    assert lalp_train("none.jsonl") == Outcome(2, "", "")

@@ -26,7 +26,6 @@ from lalp.paper.workers import run_side_by_side
 from lalp.pools.pool import Prompt, Response
 from lalp.sampling.pool import grade_completions
 from lalp.sampling.samples import Completion, generate
-from lalp.sampling.settings import Sampling
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.run import score
 from lalp.students.student import load_config, load_student, locate_student, revision
@@ -62,8 +61,6 @@ class _Run:
     examples: tuple[tuple[Prompt, Response], ...]
     seed: int
     setup: Setup
-    problems: tuple[Prompt, ...]
-    samplings: tuple[Sampling, ...]
 
     @property
     def model(self) -> Path:
@@ -72,14 +69,18 @@ class _Run:
     @property
     def answers(self) -> Path:
         """The file of the answers to these problems."""
-        asked = [[p.prompt_id, p.answer, *(m.content for m in p.messages)] for p in self.problems]
-        key = [self.samplings, asked, fingerprint("sampling", "students")]
+        setup = self.setup
+        key = [setup.samplings, setup.problems, fingerprint("sampling", "students")]
         return self.folder / f"answers-{digest(key)}.parquet"
 
 
 def _plan_runs(grid: Grid) -> dict[Arm, _Run]:
     """One run per arm; arms with the same responses and seed share it."""
-    by_id, runs = {r.response_id: r for r in grid.pool.responses}, {}
+    setup, runs = grid.setup, {}
+    by_id = {response.response_id: response for response in grid.pool.responses}
+    # With examples and seed, everything that decides the result.
+    shared = [setup.recipe, setup.held_out, fingerprint(*ARM_CODE_PARTS)]
+    shared.append(_student_revision(setup.student))
     for arm in grid.arms:
         if unknown := [i for i in arm.response_ids if i not in by_id]:
             raise InputError(
@@ -88,21 +89,9 @@ def _plan_runs(grid: Grid) -> dict[Arm, _Run]:
             )
         responses = [by_id[i] for i in arm.response_ids]
         examples = tuple((grid.pool.prompts[r.prompt_id], r) for r in responses)
-        folder = grid.setup.folder / _run_digest(examples, grid.setup, arm.seed)
-        runs[arm] = _Run(folder, examples, arm.seed, grid.setup, grid.problems, grid.samplings)
+        folder = setup.folder / digest([examples, arm.seed, *shared])
+        runs[arm] = _Run(folder, examples, arm.seed, setup)
     return runs
-
-
-def _run_digest(examples: tuple[tuple[Prompt, Response], ...], setup: Setup, seed: int) -> str:
-    held_out = setup.held_out
-    measured = [(held_out.pool.prompts[r.prompt_id], r) for r in held_out.pool.responses]
-    trained_on, measured_on = (
-        [[*(m.content for m in p.messages), r.response_id, r.text] for p, r in pairs]
-        for pairs in (examples, measured)
-    )
-    student, code = _student_revision(setup.student), fingerprint(*ARM_CODE_PARTS)
-    parts = [student, setup.recipe, seed, trained_on, measured_on]
-    return digest([*parts, held_out.splitter, held_out.window, code])
 
 
 # --- training ----------------------------------------------------------------------------------
@@ -111,10 +100,8 @@ def _run_digest(examples: tuple[tuple[Prompt, Response], ...], setup: Setup, see
 def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, pd.DataFrame]:
     """Fine-tune a student for every arm; finished ones are read from their folders.
 
-    Args:
-        grid: Arms, and what they share; InputError if one names a response that the pool lacks.
-        keep: Comparisons whose students' weights stay on disk, to be evaluated; the others' are
-            deleted when they are trained.
+    The weights of students in the comparisons ``keep`` stay on disk, to be evaluated; the others'
+    are deleted. InputError if an arm names a response that the pool lacks.
 
     Returns:
         ``log``: one row per arm and optimizer step (`lalp.training.trainer.train`); ``held_out``:
@@ -178,38 +165,38 @@ def evaluate_arms(grid: Grid) -> pd.DataFrame:
         training" and -1 for the untrained student), ``temperature`` and the columns of
         `grade_completions` without the text.
     """
-    runs = _plan_runs(grid)
+    runs, setup = _plan_runs(grid), grid.setup
     trained = {prompt.prompt_id for run in runs.values() for prompt, _ in run.examples}
-    for problem in grid.problems:
+    for problem in setup.problems:
         if problem.prompt_id in trained:
             raise InputError(f"problem {problem.prompt_id!r} is trained on: evaluate on others")
         if problem.answer is None:
             raise InputError(f"problem {problem.prompt_id!r} has no reference answer: leave it out")
-    student, what = grid.setup.student, (grid.setup, grid.problems, grid.samplings)
-    folder = grid.setup.folder / f"before-{_student_revision(student)[:16]}"
-    runs = {Arm("", BEFORE, -1, ()): _Run(folder, (), -1, *what)} | runs
+    folder = setup.folder / f"before-{_student_revision(setup.student)[:16]}"
+    runs = {Arm("", BEFORE, -1, ()): _Run(folder, (), -1, setup)} | runs
     distinct = {run.folder: run for run in runs.values()}.values()
     missing = [run for run in distinct if not run.answers.is_file()]
     for run in missing:
         if run.examples and not (run.model / _WEIGHTS).is_file():
             raise InputError(f"{run.model} holds no trained student: train the arms first")
-    run_side_by_side(_answer, missing, grid.setup.workers, "answering")
+    run_side_by_side(_answer, missing, setup.workers, "answering")
     found = [_labelled(arm, pd.read_parquet(run.answers)) for arm, run in runs.items()]
     answers = pd.concat(found, ignore_index=True)
     names = ["prompt_id", "sample", "text", "num_tokens", "truncated"]
     # Students often answer alike: each different text is graded once.
     texts = answers.drop_duplicates(names)[names].to_dict("records")
-    graded = grade_completions(grid.problems, [Completion(**row) for row in texts])
+    graded = grade_completions(setup.problems, [Completion(**row) for row in texts])
     return answers.merge(graded, on=names, how="left").drop(columns="text")
 
 
 def _answer(run: _Run) -> None:
+    problems, samplings = run.setup.problems, run.setup.samplings
     student = load_student(str(run.model) if run.examples else run.setup.student)
     store = run.folder / "samples"
-    drawn = generate(run.problems, student, list(run.samplings), store=store, progress=False)
+    drawn = generate(problems, student, list(samplings), store=store, progress=False)
     frames = [
         pd.DataFrame([asdict(c) for c in completions]).assign(temperature=sampling.temperature)
-        for sampling, completions in zip(run.samplings, drawn, strict=True)
+        for sampling, completions in zip(samplings, drawn, strict=True)
     ]
     with atomic_path(run.answers) as temporary:
         pd.concat(frames, ignore_index=True).to_parquet(temporary)

@@ -5,7 +5,8 @@ and seed see the same prompts in the same order, so optimizer steps can be paire
 measures are taken on the same held-out responses and problems, so these can be paired too.
 
 Tables begin with ``group``, ``arm`` and ``seed``; ``low`` and ``high`` are the ends of bootstrap
-intervals, which draw the same units for every arm.
+intervals, which draw the same units for every arm. Differences are those of each arm of a group to
+the arm ``against``; where the group lacks one, an InputError says so. NLL is in nats per token.
 """
 
 from __future__ import annotations
@@ -58,14 +59,9 @@ def _minus(
 
 
 def loss_table(log: pd.DataFrame) -> pd.DataFrame:
-    """Mean training loss of every run in its first and last epoch, in nats per token (Fig. 6).
+    """Mean training loss of every run in its first and last epoch, and the fall between (Fig. 6).
 
-    Args:
-        log: One row per optimizer step, with its ``loss`` and ``epoch``, how far it got.
-
-    Returns:
-        One row per group, arm and seed: ``first epoch``, ``last epoch``, and ``fall`` between them,
-        which is NaN where there is one epoch only.
+    ``log`` has one row per optimizer step. The fall is NaN where there is one epoch only.
     """
     steps = _numbered_epochs(log)
     by_epoch = steps.groupby([*_ARM, "epoch"], sort=False)["loss"].mean().reset_index("epoch")
@@ -86,13 +82,10 @@ def _numbered_epochs(log: pd.DataFrame) -> pd.DataFrame:
 def loss_differences(
     log: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
 ) -> pd.DataFrame:
-    """First epoch's training loss of each arm minus that of arm ``against``, step by step.
+    """Differences in the first epoch's training loss, step by step.
 
     Steps of one seed hold different prompts, those of several seeds the same ones: there is one
-    interval per seed, not one over all. InputError if the group lacks the arm.
-
-    Returns:
-        Columns ``arm``, ``seed``, ``difference``, ``low``, ``high``, ``num_steps``.
+    interval per seed, not one over all.
     """
     steps = _numbered_epochs(log).query("epoch == 1")
     rows = []
@@ -107,14 +100,10 @@ def loss_differences(
 
 
 def held_out_nll(held_out: pd.DataFrame) -> pd.DataFrame:
-    """NLL of every held-out response before training and after it, means over seeds.
+    """NLL of every held-out response after training and before it, means over seeds.
 
-    Args:
-        held_out: One row per arm, measured ``step`` and response, with ``galp`` and ``lalp``.
-
-    Returns:
-        One row per group, arm, prompt and response: ``global NLL``, ``local NLL`` at the end, and
-        the same before training as ``global NLL before``, ``local NLL before``.
+    Takes the scores that `lalp.paper.arms.grid.train_arms` gives. Columns are the values of
+    `MEASURES`, and the same with `` before``.
     """
     keys, columns = ["group", "arm", "prompt_id", "response_id"], list(MEASURES.values())
     table = held_out.rename(columns=MEASURES)
@@ -126,14 +115,10 @@ def held_out_nll(held_out: pd.DataFrame) -> pd.DataFrame:
 
 
 def held_out_changes(nll: pd.DataFrame, *, num_resamples: int, seed: int) -> pd.DataFrame:
-    """How far training moved each arm's held-out NLL (`held_out_nll`), intervals over prompts.
-
-    Returns:
-        One row per group, arm and measure: ``before``, ``after``, ``change``, ``low``, ``high`` in
-        nats per token (below 0 = learned), ``num_prompts``.
-    """
+    """How far training moved held-out NLL (`held_out_nll`); a change below 0 is learning."""
     rows = []
     for (group, arm), frame in nll.groupby(["group", "arm"], sort=False):
+        # Responses to one prompt are not independent: their mean is one unit.
         by_prompt = frame.groupby("prompt_id").mean(numeric_only=True)
         for measure in MEASURES.values():
             before, after = by_prompt[f"{measure} before"], by_prompt[measure]
@@ -148,13 +133,9 @@ def held_out_changes(nll: pd.DataFrame, *, num_resamples: int, seed: int) -> pd.
 def held_out_differences(
     nll: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Held-out NLL (`held_out_nll`) of each arm minus that of arm ``against``, same responses.
+    """Differences in NLL on the same held-out responses (`held_out_nll`).
 
-    InputError if the group lacks the arm.
-
-    Returns:
-        One row per arm and measure: ``difference``, ``low``, ``high`` in nats per token (below 0:
-        the arm's student finds the held-out responses more natural), ``num_prompts``.
+    Below 0, the arm's student finds them more natural.
     """
     rows = [
         (arm, measure, gaps.mean(), *mean_interval(gaps.to_numpy(), num_resamples, seed), len(gaps))
@@ -173,11 +154,7 @@ def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> 
 
     Problems are the unit: a problem's answers by all seeds and samples are averaged first. Where
     that leaves nothing to resample (all right, or all wrong), the interval is Wilson's. ``answers``
-    are those of `lalp.paper.arms.grid.evaluate_arms`.
-
-    Returns:
-        One row per group, arm and ``answers`` (greedy or sampled): ``accuracy``, ``low``, ``high``,
-        ``truncated`` (share), ``mean_tokens``, ``num_problems``, ``num_answers``.
+    are those of `lalp.paper.arms.grid.evaluate_arms`; ``truncated`` is the share of cut-off ones.
     """
     kinds = np.where(answers["temperature"] == 0, "greedy", "sampled")
     answers = answers.assign(answers=kinds, correct=answers["correct"].astype(float))
@@ -197,14 +174,10 @@ def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> 
 def accuracy_differences(
     answers: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Accuracy of each arm minus that of arm ``against`` on the same problems, over all answers.
+    """Differences in accuracy on the same problems, over all answers (as in `accuracy_by_arm`).
 
     Where all problems differ alike, the interval reaches as far as Wilson's of no success does.
-    InputError if the group lacks the arm. ``answers`` are those of `accuracy_by_arm`.
-
-    Returns:
-        One row per arm: ``difference``, ``low``, ``high``, ``num_differ`` (problems on which the
-        two have another share of correct answers), ``num_problems``.
+    ``num_differ`` counts problems on which the two have another share of correct answers.
     """
     rows = []
     answers = answers.assign(correct=answers["correct"].astype(float))
@@ -230,10 +203,7 @@ def arm_gap(
     num_resamples: int,
     seed: int,
 ) -> Estimate:
-    """One arm minus another in ``accuracy`` (over problems) or in one of `MEASURES` (over prompts).
-
-    InputError if the group lacks one of them.
-    """
+    """Difference of two arms in ``accuracy`` (over problems) or a measure of NLL (over prompts)."""
     options = {"num_resamples": num_resamples, "seed": seed}
     if measure == "accuracy":
         table = accuracy_differences(results.answers, group, against, **options)

@@ -47,32 +47,32 @@ class Arm:
 
 @dataclass(frozen=True)
 class Setup:
-    """What the training of all arms of one grid shares; at most one of ``workers`` per core.
+    """What all arms of one grid share; at most one of ``workers`` per core.
 
-    Runs are kept in ``folder``, one folder each; NLL is measured on ``held_out``.
+    Runs are kept in ``folder``, one folder each; NLL is measured on ``held_out``. ``problems`` are
+    held out too, have reference answers, and are answered once for each of ``samplings``.
     """
 
     student: str
     recipe: Recipe
     held_out: HeldOut
     folder: Path
-    workers: int = 2
+    workers: int
+    problems: tuple[Prompt, ...]
+    samplings: tuple[Sampling, ...]
 
 
 @dataclass(frozen=True)
 class Grid:
     """Arms, and all that is needed to train and evaluate their students.
 
-    ``scores`` are of the candidates in ``pool`` that the arms choose among. ``problems`` are held
-    out, have reference answers, and are answered once for each of ``samplings``.
+    ``scores`` are of the candidates in ``pool`` that the arms choose among.
     """
 
     arms: tuple[Arm, ...]
     pool: Pool
     scores: pd.DataFrame
     setup: Setup
-    problems: tuple[Prompt, ...]
-    samplings: tuple[Sampling, ...]
 
 
 # --- which responses ---------------------------------------------------------------------------
@@ -173,15 +173,20 @@ def plan_grid(profile: Profile, seed: int) -> Grid:
         bf16=False,
         gradient_checkpointing=False,
     )
-    measured = HeldOut(held_out, profile.splitter, profile.main_window)
-    setup = Setup(profile.student, recipe, measured, build_dir() / "arms", profile.sft_workers)
     limit = profile.eval_max_tokens
-    samplings = (
-        Sampling(1, max_tokens=limit, seed=seed),
-        Sampling(profile.eval_samples, _TEMPERATURE, _TOP_P, max_tokens=limit, seed=seed),
+    setup = Setup(
+        profile.student,
+        recipe,
+        HeldOut(held_out, profile.splitter, profile.main_window),
+        build_dir() / "arms",
+        profile.sft_workers,
+        _pick_problems(rest, profile, seed),
+        samplings=(
+            Sampling(1, max_tokens=limit, seed=seed),
+            Sampling(profile.eval_samples, _TEMPERATURE, _TOP_P, max_tokens=limit, seed=seed),
+        ),
     )
-    arms = plan_arms(scores, profile)
-    return Grid(tuple(arms), pool, scores, setup, _pick_problems(rest, profile, seed), samplings)
+    return Grid(tuple(plan_arms(scores, profile)), pool, scores, setup)
 
 
 def _pick_held_out(pool: Pool, num_prompts: int, num_teachers: int, seed: int) -> Pool:
@@ -191,6 +196,7 @@ def _pick_held_out(pool: Pool, num_prompts: int, num_teachers: int, seed: int) -
     for place, prompt_id in enumerate(picked.prompts):
         mine = [r for r in picked.responses if r.prompt_id == prompt_id]
         mine.sort(key=lambda response: response.teacher)
+        # By turns, so that all teachers are measured about equally often.
         start = place % len(mine)
         kept += (mine[start:] + mine[:start])[:num_teachers]
     return replace(picked, responses=tuple(kept))

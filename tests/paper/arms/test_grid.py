@@ -160,9 +160,14 @@ PROBLEMS = (
 def grid(tiny, tmp_path, monkeypatch) -> Grid:
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     held_out = HeldOut(make_pool(2, "A", first=20), "sentences", "4")
-    setup = Setup(tiny, RECIPE, held_out, tmp_path / "arms", workers=2)
+    setup = Setup(tiny, RECIPE, held_out, tmp_path / "arms", 2, PROBLEMS, (GREEDY,))
     pool = make_pool(3)
-    return Grid(ARMS, pool, make_scores(pool), setup, PROBLEMS, (GREEDY,))
+    return Grid(ARMS, pool, make_scores(pool), setup)
+
+
+def change(grid: Grid, **changes: object) -> Grid:
+    """The grid with a setup of other values."""
+    return replace(grid, setup=replace(grid.setup, **changes))
 
 
 def model_folders(grid: Grid) -> list:
@@ -171,7 +176,7 @@ def model_folders(grid: Grid) -> list:
 
 @pytest.mark.slow
 def test_arms_are_trained_once_measured_and_answer(grid):
-    grid = replace(grid, samplings=(GREEDY, SAMPLES))
+    grid = change(grid, samplings=(GREEDY, SAMPLES))
     found = train_arms(grid, keep=["rules"])
     assert len(model_folders(grid)) == 2  # two arms chose the same responses
     log, held_out = found["log"], found["held_out"]
@@ -199,10 +204,7 @@ def test_arms_are_trained_once_measured_and_answer(grid):
 @pytest.mark.slow
 def test_a_grid_killed_at_work_goes_on_to_the_same_tables_and_leaves_no_weights(grid):
     folder = grid.setup.folder
-    quiet, killed = (
-        replace(grid, setup=replace(grid.setup, folder=folder / name))
-        for name in ("undisturbed", "killed")
-    )
+    quiet, killed = (change(grid, folder=folder / name) for name in ("undisturbed", "killed"))
     expected = run_in_turns(quiet)
     process = multiprocessing.get_context("spawn").Process(target=_run_in_own_group, args=(killed,))
     process.start()
@@ -237,9 +239,9 @@ def test_weights_that_nobody_wants_are_deleted_and_made_again_on_request(grid):
 def test_arms_that_cannot_be_run_are_refused(grid):
     with pytest.raises(InputError, match="response 'p9/A', which the pool does not hold"):
         train_arms(replace(grid, arms=(Arm("rules", "galp", 0, ("p9/A",)),)))
-    for change, message in (
+    for changes, message in (
         ({"prompt_id": "p0"}, "problem 'p0' is trained on"),
         ({"answer": None}, "problem 'q0' has no reference answer"),
     ):
         with pytest.raises(InputError, match=message):
-            evaluate_arms(replace(grid, problems=(replace(PROBLEMS[0], **change),)))
+            evaluate_arms(change(grid, problems=(replace(PROBLEMS[0], **changes),)))
