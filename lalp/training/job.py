@@ -28,13 +28,7 @@ from lalp.students.student import (
     revision,
     usable_device,
 )
-from lalp.training.examples import (
-    Example,
-    HeldOut,
-    TrainingData,
-    load_examples,
-    make_example,
-)
+from lalp.training.examples import Example, HeldOut, TrainingData, load_examples, make_example
 from lalp.training.folder import unfinished, warn
 from lalp.training.recipes import Recipe
 

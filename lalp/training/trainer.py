@@ -25,12 +25,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch import Tensor
 from tqdm import tqdm
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    enable_full_determinism,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, enable_full_determinism
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 

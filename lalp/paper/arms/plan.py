@@ -17,6 +17,7 @@ from lalp.paper.champ.pool import profile_pool, profile_scores
 from lalp.paper.profiles import SFT_GROUPS, Profile
 from lalp.pools.pool import Pool, Prompt
 from lalp.sampling.settings import Sampling
+from lalp.scoring.columns import score_columns
 from lalp.selection import matched
 from lalp.selection import rules as selection_rules
 from lalp.training.examples import HeldOut
@@ -131,7 +132,7 @@ def _selections(
 def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
     """Examples, response tokens, mean scores and teachers of what each arm is trained on."""
     by_id = scores.set_index("response_id")
-    columns = [c for c in scores if c == "galp" or (c.startswith("lalp@") and ":" not in c)]
+    columns = score_columns(scores)
     teachers = sorted(scores["teacher"].unique())
     rows = []
     for arm in arms:

@@ -106,24 +106,22 @@ def test_several_responses_of_a_prompt_count_as_one_unit():
 
 
 @pytest.mark.parametrize(
-    ("samples", "share"),
-    [([[False, False]] * 6, 0), ([[True]] * 4, 1), ([[True], [False], [False]], 1 / 3)],
+    ("samples", "solved"),
+    [([[False, False]] * 6, 0), ([[True]] * 4, 4), ([[True], [False], [False]], 1)],
 )
-def test_shares_of_whole_problems_have_wilsons_interval(samples, share):
+def test_shares_of_whole_problems_have_wilsons_interval(samples, solved):
     (row,) = measure.accuracy_by_arm(answers_of({"lalp": samples}), **DRAWS).to_dict("records")
-    n, z = len(samples), stats.norm.ppf(0.975)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    assert (row["low"], row["high"]) == pytest.approx((middle - half, middle + half))
-    assert row["accuracy"] == pytest.approx(share)
-    assert (row["num_problems"], row["num_answers"]) == (n, sum(map(len, samples)))
+    expected = stats.binomtest(solved, len(samples)).proportion_ci(method="wilson")
+    assert (row["low"], row["high"]) == pytest.approx(tuple(expected))
+    assert row["accuracy"] == pytest.approx(solved / len(samples))
+    assert (row["num_problems"], row["num_answers"]) == (len(samples), sum(map(len, samples)))
 
 
 def test_greedy_and_sampled_answers_stand_apart():
-    both = pd.concat(
-        [answers_of({"lalp": [[True]]}, 0.0), answers_of({"lalp": [[False, True]]}, 0.6)]
-    )
-    found = measure.accuracy_by_arm(both, **DRAWS).set_index("answers")["accuracy"]
+    greedy, sampled = answers_of({"lalp": [[True]]}, 0.0), answers_of({"lalp": [[False, True]]})
+    found = measure.accuracy_by_arm(pd.concat([greedy, sampled]), **DRAWS).set_index("answers")[
+        "accuracy"
+    ]
     assert found.to_dict() == {"greedy": 1, "sampled": 0.5}
 
 
@@ -143,22 +141,6 @@ def test_students_that_never_differ_may_differ_on_problems_not_asked():
     z = stats.norm.ppf(0.975)
     assert row["difference"] == 0
     assert (row["low"], row["high"]) == pytest.approx((-(z**2) / (8 + z**2), z**2 / (8 + z**2)))
-
-
-@pytest.mark.parametrize(
-    ("function", "table"),
-    [
-        (measure.loss_differences, log_of({"lalp": [1.0]}, steps_per_epoch=1)),
-        (
-            measure.held_out_differences,
-            measure.held_out_nll(held_out_of({("lalp", 0): [(-1.0, -1.0)]})),
-        ),
-        (measure.accuracy_differences, answers_of({"lalp": [[True]]})),
-    ],
-)
-def test_an_arm_that_is_not_there_is_named(function, table):
-    with pytest.raises(InputError, match="comparison 'rules' has no arm 'galp'"):
-        function(table, "rules", "galp", **DRAWS)
 
 
 # --- verdicts ----------------------------------------------------------------------------------
@@ -210,6 +192,13 @@ OPPOSITE = results_of(
     {"lalp": 4, "galp": 12, "highest": 3, "lowest": 11, "4": 4, "all": 12},
 )
 ALIKE = results_of({}, {}, {name: 6 for names in NAMES.values() for name in names})
+
+
+@pytest.mark.parametrize("measured", ["accuracy", "local NLL"])
+@pytest.mark.parametrize(("arm", "against"), [("best", "galp"), ("galp", "best")])
+def test_an_arm_that_is_not_there_is_named(measured, arm, against):
+    with pytest.raises(InputError, match="comparison 'rules' has no arm 'best'"):
+        measure.arm_gap(ALIKE, measured, "rules", arm, against, **DRAWS)
 
 
 def said(notebook: str, results: ArmResults) -> list[str]:
