@@ -24,8 +24,6 @@ _PROVENANCE = "provenance.json"
 # six digits, and the last one may flip where it stands above that: hence the relative part.
 _SAME = {"atol": 1e-4, "rtol": 1e-5}
 
-# --- tables of longer runs ---------------------------------------------------------------------
-
 
 def save_tables(
     tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any], folder: Path
@@ -44,11 +42,8 @@ def load_tables(
     Args:
         run: Name of its folder in ``figures``.
         names: Of its tables.
-        command: That makes it, for the message.
+        command: That makes it, for the message of the InputError if it is missing or damaged.
         texts: Columns that are text also where they look like numbers.
-
-    Raises:
-        InputError: If there is no such run, or a file of it is missing or damaged.
     """
     folder = build_dir().parent / "figures" / run
     types = dict.fromkeys(texts, str)
@@ -58,9 +53,6 @@ def load_tables(
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: no results of that run ({error}): run {command}") from error
     return {k: t.fillna({"group": ""}) for k, t in tables.items()}, provenance
-
-
-# --- what moved --------------------------------------------------------------------------------
 
 
 def table_moves(before: str, after: str) -> dict[str, str]:

@@ -46,16 +46,15 @@ def save_figure(fig: Figure, name: str, data: pd.DataFrame, profile: str) -> Pat
     folder = figures_dir(profile)
     picture, table = folder / f"{name}.png", folder / f"{name}.csv"
     text = data.to_csv(index=False, float_format="%.6g")
-    stays = False
+    moves = {name: "new"}
     if profile == "cpu" and table.is_file():
         moves = table_moves(table.read_text(encoding="utf-8"), text)
-        stays = not moves
         if moves:
             note_moves(name, moves, profile)
-    if not (stays and picture.is_file()):
+    if moves or not picture.is_file():
         with atomic_path(picture) as temporary:
             fig.savefig(temporary, format="png", metadata={"Software": None})
-    if not stays:
+    if moves:
         # After the picture: a run that is cut off in between draws it again.
         write_text(table, text)
     return picture

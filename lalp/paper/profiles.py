@@ -21,38 +21,24 @@ Texts = Annotated[list[str], Field(min_length=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class Profile:
-    """Values that every notebook of one run shares.
+    """Values that every notebook of one run shares; numbers of prompts are upper limits.
 
     Attributes:
-        student: As in `lalp.load_student`.
         pool: ``champ`` (packaged) or a pool file, relative to the project's root.
-        splitter: How responses are cut into steps.
-        windows: Windows scored on every candidate.
-        main_window: The one among them that stands for LALP where one is needed.
-        num_prompts: Prompts scored at most.
+        main_window: The one of ``windows`` that stands for LALP where one is needed.
         responses_per_teacher: Candidates per prompt and teacher at most.
-        sweep_windows: Windows of the paper's Fig. 3.
-        sweep_prompts: Prompts scored at most in that sweep.
+        sweep_windows: Windows of the paper's Fig. 3; ``sweep_prompts`` are scored.
         splitters: Further splitters whose teacher ranking is laid beside the main one's.
-        splitter_prompts: Prompts scored at most under each of them.
         embedder: ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id.
-        coverage_prompts: Prompts embedded at most for the coverage analysis.
-        num_resamples: Bootstrap resamples.
-        sft_prompts: Prompts whose selected responses students are fine-tuned on, at most.
-        sft_rules: Rules that select them (`lalp.paper.arms.plan.plan_arms`).
-        sft_groups: Comparisons run: rules, equal tokens, thirds, windows, teachers.
+        sft_rules: Rules that select what is trained on (`lalp.paper.arms.plan.plan_arms`).
         sft_windows: Windows whose LALP selections are compared (Fig. 9).
         sft_teachers: Teachers whose responses are cut into thirds by GALP (Table 1).
         sft_seeds: Runs of every arm.
-        sft_epochs: Passes over the selected responses.
         sft_batch: Responses per optimizer step.
-        sft_learning_rate: At its highest.
         sft_workers: Students trained at the same time, at most one per core.
-        held_out_prompts: Prompts never trained on, to measure NLL on.
-        held_out_teachers: Teachers per held-out prompt.
-        eval_prompts: Held-out problems to answer.
-        eval_samples: Samples per problem, beside the greedy answer.
-        eval_max_tokens: An answer's tokens at most.
+        held_out_prompts: Prompts never trained on, to measure NLL on, with ``held_out_teachers``
+            responses each.
+        eval_samples: Samples per held-out problem, beside the greedy answer.
     """
 
     student: str
@@ -94,10 +80,7 @@ class Profile:
 
 
 def load_profile(name: str) -> Profile:
-    """Load one of the profiles that come with the project.
-
-    Raises:
-        InputError: If there is no such profile, or its file does not fit `Profile`.
+    """Load one of the profiles that come with the project; InputError if there is none.
 
     Example:
         >>> load_profile("cpu").main_window

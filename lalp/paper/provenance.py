@@ -11,12 +11,7 @@ from typing import Any
 
 
 def describe_run(hours: float, packages: Sequence[str]) -> dict[str, Any]:
-    """Where and with what a run was made.
-
-    Args:
-        hours: Since its last start.
-        packages: Whose versions to note.
-    """
+    """With what a run was made, in ``hours`` since its last start; versions of ``packages``."""
     return {
         "commit": commit(),
         "hours_since_last_start": round(hours, 2),

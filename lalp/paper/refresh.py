@@ -23,7 +23,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from lalp.errors import InputError
-from lalp.files import atomic_path
+from lalp.files import write_text
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _RUN_METADATA = ("execution", "papermill", "ExecuteTime")
@@ -33,32 +33,30 @@ _SYSTEM_FOLDERS = "home|Users|root|tmp|var|usr|opt|mnt|media|srv|private|workspa
 def refresh(source: Path, target: Path) -> dict[str, bool]:
     """Write a clean copy of every notebook of one folder into another; all of them or none.
 
-    Returns:
-        Whether the copy changed, by file name.
-
-    Raises:
-        InputError: If there is no notebook, or one must not be committed.
+    Returns whether each copy changed, by file name. InputError if there is no notebook, or one
+    must not be committed.
     """
     paths = sorted(source.glob("*.ipynb"))
     if not paths:
         raise InputError(f"{source}: no notebooks there; execute them first with `make all`")
-    texts = {path.name: _clean_text(path) for path in paths}
+    texts = {}
+    for path in paths:
+        notebook = read_notebook(path)
+        try:
+            texts[path.name] = nbformat.writes(clean_notebook(notebook)).rstrip("\n") + "\n"
+        except InputError as error:
+            raise InputError(f"{path.name}, {error}") from None
     changed = {}
     for name, text in texts.items():
         path = target / name
         changed[name] = not path.is_file() or path.read_bytes() != text.encode()
         if changed[name]:
-            with atomic_path(path) as temporary:
-                temporary.write_text(text, encoding="utf-8", newline="\n")
+            write_text(path, text)
     return changed
 
 
 def read_notebook(path: Path) -> NotebookNode:
-    """Read a notebook.
-
-    Raises:
-        InputError: If it is none.
-    """
+    """Read a notebook; InputError if it is none."""
     try:
         notebook = nbformat.read(str(path), as_version=4)
         nbformat.validate(notebook)
@@ -68,26 +66,18 @@ def read_notebook(path: Path) -> NotebookNode:
     return notebook
 
 
-def _clean_text(path: Path) -> str:
-    notebook = read_notebook(path)
-    try:
-        return nbformat.writes(clean_notebook(notebook)).rstrip("\n") + "\n"
-    except InputError as error:
-        raise InputError(f"{path.name}, {error}") from None
-
-
 def clean_notebook(notebook: NotebookNode) -> NotebookNode:
     """Clean an executed notebook in place; cell ids, sources and tags stay.
 
-    Execution counts are renumbered 1 to n, since the injected parameters took one.
-
-    Raises:
-        InputError: If a cell must not be committed; the message names the cell.
+    Execution counts are renumbered 1 to n, since the injected parameters took one. InputError,
+    which names the cell, if one must not be committed.
     """
     notebook.metadata = NotebookNode(
         kernelspec=KERNEL, language_info={"name": "python", "pygments_lexer": "ipython3"}
     )
-    notebook.cells = _fold_parameters(notebook.cells)
+    _check_parameters(notebook)
+    injected = tagged_cells(notebook, "injected-parameters")
+    notebook.cells = [cell for cell in notebook.cells if cell not in injected]
     count = 0
     for number, cell in enumerate(notebook.cells, 1):
         place = f"cell {number} ({cell.get('id', 'no id')})"
@@ -138,21 +128,21 @@ def count_figures(cell: NotebookNode) -> tuple[int, int]:
     return saved, sum("image/png" in output.get("data", {}) for output in cell.outputs)
 
 
-def _fold_parameters(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
-    """The cells without papermill's injected parameters, which must repeat the notebook's own."""
-    tagged = {
-        tag: [cell for cell in cells if tag in cell.metadata.get("tags", [])]
-        for tag in ("parameters", "injected-parameters")
-    }
-    own = {name: value for cell in tagged["parameters"] for name, value in _literals(cell)}
-    for cell in tagged["injected-parameters"]:
+def tagged_cells(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
+    """The cells that papermill, or the author for it, has given a tag."""
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+def _check_parameters(notebook: NotebookNode) -> None:
+    """Refuse a run whose injected parameters are not the notebook's own."""
+    own = dict(pair for cell in tagged_cells(notebook, "parameters") for pair in _literals(cell))
+    for cell in tagged_cells(notebook, "injected-parameters"):
         for name, value in _literals(cell):
             if name not in own or own[name] != value:
                 raise InputError(
                     f"cell tagged injected-parameters: {name} = {value!r} is not the notebook's "
                     "own parameter; only default runs are committed"
                 )
-    return [cell for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
 
 
 def _literals(cell: NotebookNode) -> list[tuple[str, Any]]:
@@ -183,6 +173,7 @@ def find_absolute_path(text: str) -> str | None:
     """
     own = {Path.home(), Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), tempfile.gettempdir()}
     folders = {str(form) for path in own for form in (Path(path), Path(path).resolve())} - {"/"}
+    # The longest first, or a folder would hide the one within it.
     exact = "|".join(re.escape(folder) for folder in sorted(folders, key=len, reverse=True))
     begin = r"(?:(?<![\w.~/])|(?<=file://))"
     pattern = rf"{begin}(?:(?:{exact})(?![\w-])|/(?:{_SYSTEM_FOLDERS})/[\w.])[^\s'\"<>]*"

@@ -34,9 +34,9 @@ from pygments.formatters import HtmlFormatter
 
 from lalp import paper
 from lalp.errors import InputError
-from lalp.files import atomic_path, build_dir
+from lalp.files import build_dir, write_text
 from lalp.paper import figures as paper_figures
-from lalp.paper.refresh import read_notebook
+from lalp.paper.refresh import read_notebook, tagged_cells
 
 _MATHML = "http://www.w3.org/1998/Math/MathML"
 # What these elements must hold; latex2mathml leaves parts out where braces are not closed.
@@ -71,15 +71,12 @@ class Page:
 
 
 def build_site(notebooks: Sequence[Path], figures: Path, target: Path) -> list[Path]:
-    """Write a page for each notebook, and an index of them.
+    """Write a page for each notebook, and an index of them; returns the files, the index first.
 
     Args:
         notebooks: Executed notebooks, in the index's order.
         figures: Where ``overview.png`` and ``overview.csv`` are, if they have been made.
         target: The folder to write into; pages of notebooks that are gone are removed.
-
-    Returns:
-        The files written, the index first.
 
     Raises:
         InputError: If there is no notebook, one cannot be read, or a formula is not understood.
@@ -91,18 +88,14 @@ def build_site(notebooks: Sequence[Path], figures: Path, target: Path) -> list[P
     style = _style(pages)
     written = {"index.html": _index(pages, figures, style)}
     template = _TEMPLATES.get_template("page.html.j2")
-    for place, page in enumerate(pages):
-        near = {
-            "before": pages[place - 1] if place else None,
-            "after": pages[place + 1] if place + 1 < len(pages) else None,
-        }
-        written[f"{page.name}.html"] = template.render(page=page, style=style, **near)
+    for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
+        html = template.render(page=page, style=style, before=before, after=after)
+        written[f"{page.name}.html"] = html
     for old in target.glob("*.html"):
         if old.name not in written:
             old.unlink()
     for name, html in written.items():
-        with atomic_path(target / name) as temporary:
-            temporary.write_text(html, encoding="utf-8", newline="\n")
+        write_text(target / name, html)
     return [target / name for name in written]
 
 
@@ -110,97 +103,78 @@ def choose_notebooks(root: Path, profile: str) -> list[Path]:
     """The executed notebooks of a profile; for the default one also committed copies.
 
     Of a notebook's two copies the newer one counts: `make all` writes the one, `git` the other.
-
-    Raises:
-        InputError: If there are none.
+    InputError if there are none.
     """
-    executed = {
-        path.name: path for path in (root / "build" / profile / "notebooks").glob("*.ipynb")
-    }
     committed = {path.name: path for path in (root / "notebooks").glob("[0-9]*.ipynb")}
-    if profile == "cpu":
-        for name, path in committed.items():
-            copy = executed.get(name)
-            if copy is None or copy.stat().st_mtime < path.stat().st_mtime:
-                executed[name] = path
-    chosen = [executed[name] for name in sorted(executed) if name in committed]
-    if not chosen:
+    executed = (root / "build" / profile / "notebooks").glob("*.ipynb")
+    found = list(committed.values()) if profile == "cpu" else []
+    found += [path for path in executed if path.name in committed]
+    newest = {path.name: path for path in sorted(found, key=lambda path: path.stat().st_mtime)}
+    if not newest:
         raise InputError(
             f"no executed notebooks of profile {profile!r}: run `make all PROFILE={profile}` first"
         )
-    return chosen
+    return [newest[name] for name in sorted(newest)]
 
 
 # --- a notebook's page ------------------------------------------------------------------------
 
 
 def _read_page(path: Path, names: Collection[str]) -> Page:
+    """A notebook's page; links to the notebooks of ``names`` lead to their pages."""
     notebook = read_notebook(path)
     text = next((cell.source for cell in notebook.cells if cell.cell_type == "markdown"), "")
     title = re.match(r"#\s*(.+)", text)
     question = re.search(r"\*\*Question\.\*\*\s*(.+)", text)
-    try:
-        return Page(
-            path.stem,
-            title[1].strip() if title else path.stem,
-            render_markdown(question[1], names) if question else "",
-            render_notebook(notebook, names),
-        )
-    except InputError as error:
-        raise InputError(f"{path.name}: {error}") from error
-
-
-def render_notebook(notebook: NotebookNode, names: Collection[str]) -> str:
-    """The notebook's cells as HTML, without papermill's additions and standard error.
-
-    Args:
-        notebook: Changed in place.
-        names: Notebooks that have a page: links to them lead there.
-
-    Raises:
-        InputError: If a formula is not understood.
-    """
-    own = [cell.source.splitlines() for cell in notebook.cells if _tagged(cell, "parameters")]
-    repeated = {line for lines in own for line in lines} | {"# Parameters", ""}
-    notebook.cells = [
-        cell
-        for cell in notebook.cells
-        # Injected parameters stay where they tell the reader of another profile.
-        if not (_tagged(cell, "injected-parameters") and repeated >= {*cell.source.splitlines()})
-    ]
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-            _describe_images(cell)
+    _leave_out(notebook)
     exporter = HTMLExporter(
         template_name="basic",
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         filters={"markdown2html": lambda source: render_markdown(source, names)},
     )
-    return exporter.from_notebook_node(notebook)[0]
+    try:
+        return Page(
+            path.stem,
+            title[1].strip() if title else path.stem,
+            render_markdown(question[1], names) if question else "",
+            exporter.from_notebook_node(notebook)[0],
+        )
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error
 
 
-def _tagged(cell: NotebookNode, tag: str) -> bool:
-    return tag in cell.metadata.get("tags", [])
+def _leave_out(notebook: NotebookNode) -> None:
+    """Take out papermill's additions and standard error, and give figures a text."""
+    own = {
+        line for cell in tagged_cells(notebook, "parameters") for line in cell.source.split("\n")
+    }
+    for cell in tagged_cells(notebook, "injected-parameters"):
+        # They stay where they tell the reader of another profile.
+        if own | {"# Parameters", ""} >= {*cell.source.split("\n")}:
+            notebook.cells.remove(cell)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            _describe_images(cell)
 
 
 @cache
-def _plot_functions() -> dict[str, str]:
-    """Docstrings of the functions that draw figures, by name."""
+def _plot_titles() -> dict[str, str]:
+    """What each function that draws a figure shows, by its name."""
     names = [each.name for each in pkgutil.walk_packages(paper.__path__, "lalp.paper.")]
     modules = [import_module(name) for name in names if name.endswith(("plots", "figure"))]
     members = (pair for module in modules for pair in vars(module).items())
-    return {name: each.__doc__ or "" for name, each in members if name.startswith("plot_")}
+    return {n: (m.__doc__ or "").partition("\n")[0] for n, m in members if n.startswith("plot_")}
 
 
 def _describe_images(cell: NotebookNode) -> None:
     """Give the cell's figures a text for readers who do not see them: its name, what it plots."""
     saved = re.search(r"save_figure\(\s*[\w.]+,\s*\"(\w+)\"", cell.source)
     plotted = re.search(r"\b(plot_\w+)\(", cell.source)
-    document = _plot_functions().get(plotted[1], "") if plotted else ""
-    parts = [saved[1].replace("_", " ") if saved else "", (document or "").partition("\n")[0]]
-    text = ": ".join(part for part in parts if part) or f"figure of cell {cell.execution_count}"
+    name = saved[1].replace("_", " ") if saved else ""
+    title = _plot_titles().get(plotted[1], "") if plotted else ""
+    text = ": ".join(filter(None, [name, title])) or f"figure of cell {cell.execution_count}"
     for output in cell.outputs:
         for kind in output.get("data", {}):
             if kind.startswith("image/"):
@@ -218,7 +192,7 @@ class _Renderer(IPythonRenderer):
         self.names = names
 
     def inline_math(self, body: str) -> str:
-        """A formula in a line."""
+        """A formula within a line."""
         return to_mathml(body)
 
     def block_math(self, body: str) -> str:
@@ -241,20 +215,12 @@ class _Renderer(IPythonRenderer):
 
 
 def render_markdown(source: str, names: Collection[str] = ()) -> str:
-    """Markdown as HTML, with formulas as MathML.
-
-    Raises:
-        InputError: If a formula is not understood.
-    """
+    """Markdown as HTML, with formulas as MathML."""
     return MarkdownWithMath(renderer=_Renderer(names)).render(source)
 
 
 def to_mathml(latex: str, display: str = "inline") -> str:
-    """A formula as MathML.
-
-    Raises:
-        InputError: If the formula has a command that is not known, or is not complete.
-    """
+    """A formula as MathML; InputError if it has an unknown command, or is not complete."""
     try:
         root = ET.fromstring(convert(latex, display=display))
     except Exception as error:  # what latex2mathml raises on bad formulas is anything
@@ -272,24 +238,22 @@ def to_mathml(latex: str, display: str = "inline") -> str:
 
 def _space_functions(root: ET.Element) -> None:
     """Put a thin space between a function's name and what stands beside it, as TeX does."""
-    for parent in list(root.iter(f"{{{_MATHML}}}mrow")):
-        children = list(parent)
-        for place in reversed(range(len(children))):
-            for near, at in ((place + 1, place + 1), (place - 1, place)):
-                beside = children[near] if 0 <= near < len(children) else None
-                if _is_function(children[place]) and beside is not None and _is_operand(beside):
-                    parent.insert(at, ET.Element(f"{{{_MATHML}}}mspace", width="0.167em"))
+    for row in list(root.iter(f"{{{_MATHML}}}mrow")):
+        spaced: list[ET.Element] = []
+        for element in row:
+            beside = [*spaced[-1:], element]
+            # Operators and parentheses have room of their own.
+            has_room = any(each.tag.endswith(("}mo", "}mspace")) for each in beside)
+            if len(beside) == 2 and any(map(_is_function, beside)) and not has_room:
+                spaced.append(ET.Element(f"{{{_MATHML}}}mspace", width="0.167em"))
+            spaced.append(element)
+        row[:] = spaced
 
 
 def _is_function(element: ET.Element) -> bool:
     """Whether it is a name such as log or max, with or without bounds."""
     name = element if element.tag.endswith("}mi") or not len(element) else element[0]
     return name.tag.endswith("}mi") and re.fullmatch("[a-z]{2,}", name.text or "") is not None
-
-
-def _is_operand(element: ET.Element) -> bool:
-    """Whether it needs room beside a function's name: operators and parentheses have their own."""
-    return not element.tag.endswith(("}mo", "}mspace"))
 
 
 # --- the index --------------------------------------------------------------------------------
@@ -304,15 +268,10 @@ def _index(pages: Sequence[Page], figures: Path, style: str) -> str:
     claims = {
         page.name: verdicts[verdicts["notebook"] == page.name].to_dict("records") for page in pages
     }
-    counts = {
-        mark: int((verdicts["verdict"] == mark).sum())
-        for mark in _MARKS
-        if (verdicts["verdict"] == mark).any()
-    }
-    template = _TEMPLATES.get_template("index.html.j2")
-    return template.render(
-        pages=pages, claims=claims, counts=counts, marks=_MARKS, image=image, style=style
-    )
+    known = verdicts["verdict"].value_counts()
+    counts = {verdict: known[verdict] for verdict in _MARKS if verdict in known}
+    values = {"pages": pages, "claims": claims, "counts": counts, "marks": _MARKS}
+    return _TEMPLATES.get_template("index.html.j2").render(**values, image=image, style=style)
 
 
 def _style(pages: Sequence[Page]) -> str:
@@ -334,9 +293,6 @@ def _math_font(formulas: str) -> bytes:
 
     Without a font made for it a browser draws large operators small and their bounds over them, and
     many machines have none. The file is the one that ``ziamath`` packs; its code is not used.
-
-    Raises:
-        InputError: If the package is missing.
     """
     package = find_spec("ziamath")
     if package is None or not package.submodule_search_locations:

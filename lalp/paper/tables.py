@@ -31,7 +31,6 @@ class ReferenceFigure:
     """One figure of the paper.
 
     Attributes:
-        number: The paper's number.
         title: What it shows, in this project's words.
         notes: Where the paper is silent or contradicts itself.
         notebook: The notebook of this project that speaks on it, if there is one.
@@ -75,11 +74,10 @@ def _read_item(number: str, values: dict[str, Any]) -> ReferenceFigure:
     return ReferenceTable(number, frame=frame.set_index(index), **values)
 
 
+_TEXT = files("lalp.paper").joinpath("reference.yaml").read_text(encoding="utf-8")
 _ITEMS = {
     kind: {number: _read_item(number, values) for number, values in items.items()}
-    for kind, items in yaml.safe_load(
-        files("lalp.paper").joinpath("reference.yaml").read_text(encoding="utf-8")
-    ).items()
+    for kind, items in yaml.safe_load(_TEXT).items()
     if kind != "shared"
 }
 FIGURES: Mapping[str, ReferenceFigure] = MappingProxyType(_ITEMS["figures"])
@@ -92,9 +90,6 @@ TABLES: Mapping[str, ReferenceTable] = MappingProxyType(
 
 def paper_teacher_order(student: str, score: str) -> list[str]:
     """The paper's teachers from highest to lowest ``GALP``, ``LALP`` or ``AVG`` (Table 2).
-
-    Raises:
-        InputError: If the paper's Table 2 lacks the student or the score.
 
     Example:
         >>> paper_teacher_order(STUDENT_32B, "LALP")

@@ -5,14 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 from tqdm import tqdm
-
-# --- side by side ------------------------------------------------------------------------------
 
 
 def run_side_by_side(
@@ -33,7 +30,7 @@ def run_side_by_side(
     threads = threads or cores // workers
     # Spawned, not forked: a fork of a process with torch's threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (threads, os.getpid())) as executor:
+    with ProcessPoolExecutor(workers, context, _begin, (threads,)) as executor:
         futures = [executor.submit(function, job) for job in jobs]
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc=label):
@@ -43,15 +40,14 @@ def run_side_by_side(
             raise
 
 
-def _begin(threads: int, parent: int) -> None:
+def _begin(threads: int) -> None:
     """Prepare a worker; it ends when its parent is killed, which can tell nobody."""
     import torch
 
     torch.set_num_threads(threads)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
     os._exit(1)

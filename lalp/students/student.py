@@ -95,17 +95,25 @@ def load_student(
     source = locate_student(name)
     options = {"trust_remote_code": trust_remote_code}
     tokenizer = load_tokenizer(name, source, **options)
+    model = load_model(name, source, dtype, **options).to(device)
+    return make_student(model, tokenizer, name=name, revision=revision(source, model.config))
+
+
+def load_model(
+    name: str, source: str, dtype: torch.dtype, *, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Load a student's weights alone; InputError if they cannot be read or some are missing."""
     with unreadable("student", name, ADVICE):
         model, info = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, **options
+            source, dtype=dtype, output_loading_info=True, trust_remote_code=trust_remote_code
         )
     if info["missing_keys"]:
-        # transformers would only warn, and the scores would be those of random weights.
-        why = f"its files lack the weights {min(info['missing_keys'])}"
-        advice = "give the files of a causal language model"
-        raise InputError(f"student {name!r} cannot be loaded: {why}: {advice}")
-    model = model.to(device)
-    return make_student(model, tokenizer, name=name, revision=revision(source, model.config))
+        # transformers would only warn, and go on with random weights.
+        raise InputError(
+            f"student {name!r} cannot be loaded: its files lack the weights "
+            f"{min(info['missing_keys'])}: give the files of a causal language model"
+        )
+    return model
 
 
 @cache

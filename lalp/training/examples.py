@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,22 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
 from lalp.pools.pool import Pool, Prompt, Response
-from lalp.pools.reading import load_pool
-from lalp.students.encoding import encode, end_of_turn, render_prompt
+from lalp.pools.reading import load_pool, numbered_records
+from lalp.pools.records import build_pool
+from lalp.students.encoding import encode, render_prompt
 
 IGNORED = -100  # the label of a token outside the loss
+
+# A training file, or what would stand in it.
+TrainingData = str | os.PathLike | Sequence[tuple[Prompt, Response]]
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """Responses that are never trained on, and how their likelihood is measured.
 
-    Attributes:
-        pool: The responses; those of one prompt are scored together.
-        splitter: How they are cut into steps: as in `lalp.scoring.run.score`.
-        window: Of the local likelihood (Eq. 3), for example ``4``.
+    They are cut into steps by ``splitter``, as in `lalp.scoring.run.score`; the local likelihood
+    (Eq. 3) has the ``window``, for example ``4``. Those of one prompt are scored together.
     """
 
     pool: Pool
@@ -60,49 +61,35 @@ class Example:
         return [IGNORED] * self.num_prompt + list(self.input_ids[self.num_prompt :])
 
 
-def load_examples(path: str | os.PathLike) -> list[tuple[Prompt, Response]]:
-    """Read a training file in the format ``messages`` or ``prompt-completion``, or a pool.
-
-    Raises:
-        InputError: At the first record that cannot be used.
-    """
-    path = Path(path)
+def load_examples(data: TrainingData) -> list[tuple[Prompt, Response]]:
+    """Read a training file in the format ``messages`` or ``prompt-completion``, or a pool."""
+    if not isinstance(data, str | os.PathLike):
+        return list(data)
+    path = Path(data)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the .jsonl file that lalp select wrote")
-    records = _completion_records(path) if path.suffix == ".jsonl" and path.is_file() else []
-    try:
-        pool = load_pool(records or path)
-    except InputError as error:
-        # Records are counted, blank lines are not.
-        raise InputError(f"{path}: {error}" if records else str(error)) from error
+    if path.suffix == ".jsonl" and path.is_file() and path.stat().st_size:
+        pool = build_pool(_pool_records(path), str(path), "line")
+    else:
+        pool = load_pool(path)  # or it says what is wrong with the file
     return [(pool.prompts[response.prompt_id], response) for response in pool.responses]
 
 
-def _completion_records(path: Path) -> list[dict[str, Any]]:
-    """Prompt-completion records as ``messages`` records; none if the file is of another format."""
-    records = []
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                record = json.loads(line)
-                if not isinstance(record, dict) or (not records and "completion" not in record):
-                    return []
-                records.append(_join_completion(record, f"{path}, line {number}"))
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        return []  # `load_pool` says what is wrong, with the line
-    return records
-
-
-def _join_completion(record: dict[str, Any], where: str) -> dict[str, Any]:
-    prompt, completion = record.get("prompt"), record.get("completion")
-    if not (isinstance(prompt, list) and isinstance(completion, list)):
-        raise InputError(f"{where}: 'prompt' and 'completion' must be lists of messages")
-    kept = {name: value for name, value in record.items() if name not in {"prompt", "completion"}}
-    return kept | {"messages": [*prompt, *completion]}
+def _pool_records(path: Path) -> Iterator[tuple[int, Any]]:
+    """Numbered records; those with a prompt and a completion become ``messages`` records."""
+    for number, record in numbered_records(path, "a training file"):
+        # In a pool, a completion is a field of the user's own.
+        if isinstance(record, dict) and not {"messages", "response"} & set(record):
+            prompt, completion = record.get("prompt"), record.pop("completion", None)
+            if completion is not None:
+                if not (isinstance(prompt, list) and isinstance(completion, list)):
+                    raise InputError(
+                        f"{path}, line {number}: 'prompt' and 'completion' must be lists of "
+                        "messages"
+                    )
+                del record["prompt"]
+                record["messages"] = [*prompt, *completion]
+        yield number, record
 
 
 def cut_lengths(prompt: int, completion: int, limit: int) -> tuple[int, int]:
@@ -134,31 +121,21 @@ def make_example(
     limit: int,
     end: tuple[int, ...],
 ) -> Example:
-    """Tokenize one response as LALP's scores do, and end it.
+    """Tokenize one response as LALP's scores do, and end it; all of its tokens are in the loss.
 
-    Args:
-        tokenizer: The student's.
-        prompt: Rendered by the chat template.
-        response: All of its tokens are in the loss.
-        limit: Longest sequence.
-        end: From `end_of_turn`.
-
-    Raises:
-        InputError: If cutting leaves no token in the loss.
+    The sequence has at most ``limit`` tokens and ends in those of
+    `lalp.students.encoding.end_of_turn`. InputError if cutting leaves no token in the loss.
     """
     encoded = encode(tokenizer, render_prompt(tokenizer, prompt), response.text)
-    completion = (*encoded.response_ids, *end)
-    kept_prompt, kept = cut_lengths(len(encoded.prompt_ids), len(completion), limit)
-    example = Example(
-        (*encoded.prompt_ids[:kept_prompt], *completion[:kept]),
-        kept_prompt,
-        kept_prompt + kept < len(encoded.prompt_ids) + len(completion),
-    )
+    asked, completion = encoded.prompt_ids, (*encoded.response_ids, *end)
+    kept_prompt, kept = cut_lengths(len(asked), len(completion), limit)
+    is_cut = kept_prompt + kept < len(asked) + len(completion)
+    example = Example((*asked[:kept_prompt], *completion[:kept]), kept_prompt, is_cut)
     if kept < 1 or example.num_tokens < 1:
         raise InputError(
-            f"response {response.response_id!r}: its prompt has {len(encoded.prompt_ids)} tokens, "
-            f"so that nothing of the response is left within {limit}: raise max_length or leave "
-            "the response out"
+            f"response {response.response_id!r}: its prompt has {len(asked)} tokens, so that "
+            f"nothing of the response is left within {limit}: raise max_length or leave the "
+            "response out"
         )
     return example
 
@@ -172,11 +149,7 @@ def order_examples(
     passes hold examples of like length: that changes no step's loss or gradient. An epoch's last
     step is filled up with None, so that all processes have equally many batches.
 
-    Args:
-        lengths: Tokens of each example.
-        epochs: Passes over the data.
-        per_step: Examples per optimizer step.
-        seed: Of the permutations.
+    ``lengths`` are in tokens; ``per_step`` counts the examples of all processes.
 
     Example:
         >>> order_examples([5, 9, 7], epochs=1, per_step=2, seed=0)
@@ -190,17 +163,3 @@ def order_examples(
             step = sorted(order[start : start + per_step], key=lambda i: -lengths[i])
             steps.append(step + [None] * (per_step - len(step)))
     return steps
-
-
-def make_examples(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Prompt, Response]], limit: int
-) -> list[Example]:
-    """Tokenize all responses as `make_example` does.
-
-    Raises:
-        InputError: If there is none, or cutting leaves nothing of one.
-    """
-    if not pairs:
-        raise InputError("no responses to train on")
-    end = end_of_turn(tokenizer)
-    return [make_example(tokenizer, prompt, response, limit, end) for prompt, response in pairs]

@@ -29,13 +29,14 @@ def is_main_process() -> bool:
     return PartialState().is_main_process
 
 
-def unfinished(out: Path) -> Path:
-    """The folder of work in progress: ``out`` appears only when it is complete.
+def warn(message: str, *values: Any) -> None:
+    """Log a warning once, not in every process."""
+    if is_main_process():
+        log.warning(message, *values)
 
-    Example:
-        >>> unfinished(Path("students/mine")).name
-        'mine.partial'
-    """
+
+def unfinished(out: Path) -> Path:
+    """The folder of work in progress: ``out`` appears only when it is complete."""
     return out.with_name(f"{out.name}.partial")
 
 
@@ -43,27 +44,26 @@ def unfinished(out: Path) -> Path:
 def open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str | None]]:
     """Whether the run is finished, and the checkpoint to go on from; the same in all processes.
 
-    The main process alone looks and writes; a lock keeps a second run out.
-
-    Raises:
-        InputError: In all processes, if ``out`` holds something else or another run is at work.
+    The main process alone looks and writes; a lock keeps a second run out. InputError in all
+    processes if ``out`` holds something else or another run is at work.
     """
     with ExitStack() as lock:
-        found: list[Any] = [None, None]
+        found: list[Any] = [False, None, None]
         if is_main_process():
             try:
-                found = _look(out, identity, lock)
+                found = [*_look(out, identity, lock), None]
             except InputError as error:
-                found = [None, str(error)]
+                found[2] = str(error)  # one process's exception would leave the others waiting
         if PartialState().num_processes > 1:
             broadcast_object_list(found)
-        if found[0] is None:
-            raise InputError(found[1])
-        yield tuple(found)
+        is_finished, checkpoint, refusal = found
+        if refusal:
+            raise InputError(refusal)
+        yield is_finished, checkpoint
         PartialState().wait_for_everyone()
 
 
-def _look(out: Path, identity: dict[str, Any], lock: ExitStack) -> list[Any]:
+def _look(out: Path, identity: dict[str, Any], lock: ExitStack) -> tuple[bool, str | None]:
     """What `open_folder` yields; unless the run is finished, ``lock`` is taken."""
     folder = unfinished(out)
     if not _holds_run(out, identity):
@@ -71,32 +71,27 @@ def _look(out: Path, identity: dict[str, Any], lock: ExitStack) -> list[Any]:
         lock.enter_context(locked(folder / "lock", f"{folder}: {busy}"))
         # Another process may have finished it in between.
         if not _holds_run(out, identity):
-            return [False, _find_checkpoint(folder, identity)]
+            return False, _find_checkpoint(folder, identity)
     shutil.rmtree(folder, ignore_errors=True)  # of a run killed while it cleaned up
-    return [True, None]
+    return True, None
 
 
-def _holds_run(out: Path, identity: dict[str, Any]) -> bool:
-    """Whether the folder holds this run, finished; anything else in it is refused."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+def _holds_run(folder: Path, identity: dict[str, Any], what: str = "another run") -> bool:
+    """Whether a folder is there and holds this run; anything else in it is refused."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    _check_identity(out, identity, "another run")
-    return True
-
-
-def _check_identity(folder: Path, identity: dict[str, Any], what: str) -> None:
     try:
         found = dict(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["run"])
     except (OSError, ValueError, LookupError, TypeError):
         raise InputError(
             f"{folder}: exists and is no folder of lalp train: give another folder"
         ) from None
-    differs = [key for key, value in identity.items() if found.get(key) != value]
-    if differs:
+    if differs := [key for key, value in identity.items() if found.get(key) != value]:
         raise InputError(
             f"{folder}: holds {what} (another {', '.join(differs)}): delete it, or give another "
             "folder"
         )
+    return True
 
 
 def _find_checkpoint(folder: Path, identity: dict[str, Any]) -> str | None:
@@ -106,7 +101,7 @@ def _find_checkpoint(folder: Path, identity: dict[str, Any]) -> str | None:
             raise InputError(f"{folder}: is no folder of lalp train: delete it or rename it")
         write_json(folder / RUN_FILE, {"run": identity})
         return None
-    _check_identity(folder, identity, "another run, unfinished")
+    _holds_run(folder, identity, "another run, unfinished")
     for path in checkpoints(folder):
         problem = _damage(path)
         if problem is None:
@@ -123,10 +118,13 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def seal_checkpoint(checkpoint: Path) -> None:
-    """Write down what the files of a finished checkpoint hold, so that damage shows."""
+    """Write down what a finished checkpoint's files hold; keep the one before it, no older one."""
+    (checkpoint / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     digests = {str(path.relative_to(checkpoint)): file_digest(path) for path in files}
     write_json(checkpoint / MANIFEST_FILE, digests)
+    for old in checkpoints(checkpoint.parent)[2:]:
+        shutil.rmtree(old)
 
 
 def _damage(checkpoint: Path) -> str | None:

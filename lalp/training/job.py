@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from lalp.pools.pool import Prompt, Response
 from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.windows import Window, parse_window
 from lalp.steps.splitters import check_splitter
+from lalp.students.encoding import end_of_turn
 from lalp.students.student import (
     load_config,
     load_tokenizer,
@@ -28,11 +28,9 @@ from lalp.students.student import (
     revision,
     usable_device,
 )
-from lalp.training.examples import Example, HeldOut, load_examples, make_examples
-from lalp.training.folder import is_main_process, unfinished
+from lalp.training.examples import Example, HeldOut, TrainingData, load_examples, make_example
+from lalp.training.folder import unfinished, warn
 from lalp.training.recipes import Recipe
-
-log = logging.getLogger("lalp")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ class Job:
     Attributes:
         student: As the user named it.
         source: Folder or hub id that its files are read from.
-        revision: Of its files.
         data: Name of the training file, if there is one.
         tasks: Held-out responses: prompt id and what to score, by response id.
         window: Of their local likelihood.
@@ -90,7 +87,7 @@ class Job:
 
 
 def plan_job(
-    data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
+    data: TrainingData,
     student: str,
     recipe: Recipe,
     config: SFTConfig,
@@ -98,17 +95,16 @@ def plan_job(
     evaluations: int,
     trust_remote_code: bool,
 ) -> Job:
-    """Read and tokenize everything; the arguments are those of `lalp.training.trainer.train`.
-
-    Raises:
-        InputError: If data, student, window or splitter cannot be used.
-    """
-    from_file = isinstance(data, str | os.PathLike)
-    pairs = load_examples(data) if from_file else list(data)
+    """Read and tokenize everything; the arguments are those of `lalp.training.trainer.train`."""
+    pairs = load_examples(data)
     source = locate_student(student)
     model_config = load_config(student, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
     positions = max_positions(model_config)
+    limit = min(recipe.max_length, positions)
+    if not pairs:
+        raise InputError("no responses to train on")
+    end = end_of_turn(tokenizer)
     return Job(
         student=student,
         source=source,
@@ -117,8 +113,8 @@ def plan_job(
         trust_remote_code=trust_remote_code,
         recipe=recipe,
         config=config,
-        data=Path(data).name if from_file else None,
-        examples=make_examples(tokenizer, pairs, min(recipe.max_length, positions)),
+        data=Path(data).name if isinstance(data, str | os.PathLike) else None,
+        examples=[make_example(tokenizer, *pair, limit, end) for pair in pairs],
         tasks=_held_out_tasks(held_out, tokenizer, positions, pairs) if held_out else {},
         window=parse_window(held_out.window) if held_out else None,
         evaluations=evaluations,
@@ -133,26 +129,16 @@ def _held_out_tasks(
 ) -> dict[str, tuple[str, Task]]:
     """By response id, its prompt's id and what to score; prompt by prompt."""
     check_splitter(held_out.splitter)
-    tasks = {}
-    for group in group_responses(held_out.pool, tokenizer, held_out.splitter):
-        made = make_tasks(group, tokenizer, limit)
-        for response, task in zip(group.responses, made, strict=True):
-            tasks[response.response_id] = (response.prompt_id, task)
+    tasks = {
+        response.response_id: (response.prompt_id, task)
+        for group in group_responses(held_out.pool, tokenizer, held_out.splitter)
+        for response, task in zip(group.responses, make_tasks(group, tokenizer, limit), strict=True)
+    }
     trained = {prompt.messages for prompt, _ in pairs}
     leaked = sum(prompt.messages in trained for prompt in held_out.pool.prompts.values())
-    if leaked and is_main_process():
-        log.warning("%d held-out prompts are also trained on", leaked)
+    if leaked:
+        warn("%d held-out prompts are also trained on", leaked)
     return tasks
-
-
-def say_cut(job: Job) -> None:
-    """Warn of examples that lost tokens."""
-    cut = [example for example in job.examples if example.cut]
-    if cut and is_main_process():
-        log.warning(
-            "%d of %d examples are longer than %d tokens and were cut, as LLaMA-Factory cuts them",
-            *(len(cut), len(job.examples), len(cut[0].input_ids)),
-        )
 
 
 def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> SFTConfig:

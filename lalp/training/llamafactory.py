@@ -7,7 +7,7 @@ texts finds the one that fits, since what is trained on should be what LALP scor
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -18,14 +18,12 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
 from lalp.files import write_text
-from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.writing import write_training
 from lalp.students.encoding import end_of_turn, render_prompt
 from lalp.students.student import load_config, load_tokenizer, locate_student, max_positions
-from lalp.training.examples import load_examples
+from lalp.training.examples import TrainingData, load_examples
 from lalp.training.recipes import Recipe
-
-_DEEPSPEED = "zero3.json"
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,12 @@ class Format:
 
 
 _FOLDER = files("lalp.training")
-_FORMATS_TEXT = _FOLDER.joinpath("llamafactory.yaml").read_text(encoding="utf-8")
-FORMATS = {name: Format(**form) for name, form in yaml.safe_load(_FORMATS_TEXT).items()}
+_DATA = yaml.safe_load(_FOLDER.joinpath("llamafactory.yaml").read_text(encoding="utf-8"))
+FORMATS = {name: Format(**form) for name, form in _DATA["formats"].items()}
 
 
 def export_llamafactory(
-    data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
+    data: TrainingData,
     student: str,
     out: str | os.PathLike,
     recipe: Recipe,
@@ -56,14 +54,9 @@ def export_llamafactory(
 ) -> dict[str, Any]:
     """Write a folder to train in: ``FORCE_TORCHRUN=1 llamafactory-cli train train.yaml``.
 
-    Args:
-        data: A training file (``messages`` or ``prompt-completion``), or prompts and responses.
-        student: As in `load_student`.
-        out: Folder for ``train.json``, ``dataset_info.json``, ``train.yaml`` and ``zero3.json``.
-        recipe: Hyperparameters.
-        template: LLaMA-Factory's name of the chat format; found if not given.
-        seed: Of the order of examples.
-        trust_remote_code: As in `load_student`.
+    It holds ``train.json``, ``dataset_info.json``, ``train.yaml`` and ``zero3.json``. ``template``
+    is LLaMA-Factory's name of the chat format, found if not given; the other arguments are those
+    of `lalp.training.trainer.train`.
 
     Returns:
         ``template``, ``num_examples``, and ``num_different``: how many of their prompts
@@ -72,7 +65,7 @@ def export_llamafactory(
     Raises:
         InputError: If data or student cannot be used, or no format fits the student.
     """
-    pairs = load_examples(data) if isinstance(data, str | os.PathLike) else list(data)
+    pairs = load_examples(data)
     tokenizer = load_tokenizer(student, trust_remote_code=trust_remote_code)
     name, default_system = _find_template(tokenizer, student, template)
     form, different = FORMATS.get(name), None
@@ -83,66 +76,32 @@ def export_llamafactory(
         )
     positions = max_positions(load_config(student, trust_remote_code=trust_remote_code))
     recipe = replace(recipe, max_length=min(recipe.max_length, positions))  # as `lalp train` cuts
-    settings = _settings(_model_path(student), name, default_system, recipe, seed)
+    settings = _settings(student, recipe) | {"template": name, "seed": seed}
+    if default_system is not None:
+        settings["default_system"] = default_system
     if trust_remote_code:
         settings["trust_remote_code"] = True
     out = Path(out)
     pool = Pool({prompt.prompt_id: prompt for prompt, _ in pairs}, tuple(r for _, r in pairs))
     write_training(pool, [response.response_id for _, response in pairs], out, "llamafactory")
     write_text(out / "train.yaml", yaml.safe_dump(settings, sort_keys=False))
-    write_text(out / _DEEPSPEED, deepspeed_config())
+    deepspeed = _FOLDER.joinpath("accelerate", "zero3.json").read_text(encoding="utf-8")
+    write_text(out / "zero3.json", deepspeed)
     return {"template": name, "num_examples": len(pairs), "num_different": different}
 
 
-def deepspeed_config() -> str:
-    """DeepSpeed's ZeRO-3 as JSON; the trainer fills in what is ``auto``."""
-    return _FOLDER.joinpath("accelerate", _DEEPSPEED).read_text(encoding="utf-8")
-
-
-def _settings(
-    model: str, template: str, default_system: str | None, recipe: Recipe, seed: int
-) -> dict[str, Any]:
-    """LLaMA-Factory's arguments, paths relative to the folder."""
-    settings = {
-        "model_name_or_path": model,
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full",
-        "deepspeed": _DEEPSPEED,
-        "dataset_dir": ".",
-        "dataset": "train",
-        "template": template,
-        "cutoff_len": recipe.max_length,
-        # Earlier answers of a chat belong to the prompt, as in `lalp train`.
-        "mask_history": True,
-        "output_dir": "model",
+def _settings(student: str, recipe: Recipe) -> dict[str, Any]:
+    """The student and the recipe as LLaMA-Factory's arguments."""
+    source = locate_student(student)
+    settings = _DATA["settings"] | {
+        "model_name_or_path": str(Path(source).resolve()) if Path(source).is_dir() else source,
         "num_train_epochs": float(recipe.epochs),
-        "per_device_train_batch_size": recipe.batch_size,
-        "gradient_accumulation_steps": recipe.gradient_accumulation,
-        "learning_rate": recipe.learning_rate,
-        "lr_scheduler_type": recipe.schedule,
-        "weight_decay": recipe.weight_decay,
-        "max_grad_norm": recipe.max_grad_norm,
-        "bf16": recipe.bf16,
         "disable_gradient_checkpointing": not recipe.gradient_checkpointing,
-        "seed": seed,
-        "logging_steps": 1,
-        "save_strategy": "epoch",
-        "save_only_model": True,
-        "report_to": "none",
-        "ddp_timeout": 180_000,
     }
-    if default_system is not None:
-        settings["default_system"] = default_system
+    settings |= {name: getattr(recipe, field) for name, field in _DATA["recipe"].items()}
     if recipe.warmup_ratio:
         settings["warmup_steps"] = recipe.warmup_ratio  # below 1: a share of all steps
     return settings
-
-
-def _model_path(student: str) -> str:
-    """A hub id as it is, a folder by its whole path."""
-    source = locate_student(student)
-    return str(Path(source).resolve()) if Path(source).is_dir() else source
 
 
 def _find_template(
@@ -160,12 +119,9 @@ def _find_template(
             "--template with LLaMA-Factory's name of it"
         )
     # Several names stand for one format: one with the right default, else the student's own.
-    name = min(
-        fitting,
-        key=lambda n: (fitting[n] != FORMATS[n].default_system, n not in student.lower()),
-    )
-    own = FORMATS[name].default_system
-    return name, None if fitting[name] == own else fitting[name]
+    is_own = {name: fitting[name] == FORMATS[name].default_system for name in fitting}
+    name = max(fitting, key=lambda name: (is_own[name], name in student.lower()))
+    return name, None if is_own[name] else fitting[name]
 
 
 def _default_system(tokenizer: PreTrainedTokenizerBase, form: Format) -> str | None:
@@ -173,19 +129,15 @@ def _default_system(tokenizer: PreTrainedTokenizerBase, form: Format) -> str | N
     if not tokenizer.chat_template:
         return None
     prompt = Prompt("probe", (Message("user", "What is 1 + 1?"),))
-    text = render_prompt(tokenizer, prompt)
-    if form.begins and tokenizer.bos_token:
-        text = text.removeprefix(tokenizer.bos_token)
-    question = form.user.format(prompt.messages[0].content)
+    begin = re.escape((tokenizer.bos_token or "") if form.begins else "")
+    opening, closing = map(re.escape, form.system.split("{}"))
+    question = re.escape(form.user.format(prompt.messages[0].content))
+    pattern = f"(?:{begin})?(?:{opening}(.*){closing})?{question}"
+    found = re.fullmatch(pattern, render_prompt(tokenizer, prompt), re.DOTALL)
     ends = tokenizer(form.end, add_special_tokens=False)["input_ids"]
-    if not text.endswith(question) or end_of_turn(tokenizer) != tuple(ends):
+    if found is None or end_of_turn(tokenizer) != tuple(ends):
         return None
-    before = text.removesuffix(question)
-    if not before:
-        return ""
-    opening, closing = form.system.split("{}")
-    fits = before.startswith(opening) and before.endswith(closing)
-    return before.removeprefix(opening).removesuffix(closing) if fits else None
+    return found[1] or ""
 
 
 def _chat_text(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ _LOG_COLUMNS = (
     *("step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens"),
     *("global_nll", "local_nll", "seconds"),
 )
+_HELD_OUT_COLUMNS = ["step", "prompt_id", "response_id", "galp", "lalp", "reason"]
 
 
 def load_log(folder: str | os.PathLike) -> pd.DataFrame:
@@ -29,80 +29,59 @@ def log_summary(table: pd.DataFrame) -> dict[str, Any]:
     """Steps, tokens in the loss, and first and last value of each measure (NaN: not measured).
 
     Example:
-        >>> nll = {"global_nll": [3.0, math.nan], "local_nll": [2.0, 1.0]}
+        >>> nll = {"global_nll": [3.0, None], "local_nll": [2.0, 1.0]}
         >>> log = pd.DataFrame({"step": [0, 1], "num_tokens": [0, 7], "loss": [3.0, 2.0]} | nll)
         >>> [float(end) for end in log_summary(log)["local_nll"]]
         [2.0, 1.0]
     """
-
-    def ends(name: str) -> list[float]:
-        known = table[name].dropna()
-        return [known.iloc[0], known.iloc[-1]] if len(known) else [math.nan, math.nan]
-
-    return {
-        "num_steps": int(table["step"].max()),
-        "num_tokens": int(table["num_tokens"].sum()),
-        **{name: ends(name) for name in ("loss", "global_nll", "local_nll")},
-    }
+    counts = {"num_steps": int(table["step"].max()), "num_tokens": int(table["num_tokens"].sum())}
+    measures = table[["loss", "global_nll", "local_nll"]]
+    # Filled from the other side, the first and the last row hold the first and the last value.
+    ends = measures.bfill().iloc[0], measures.ffill().iloc[-1]
+    return counts | {name: [end[name] for end in ends] for name in measures}
 
 
 def load_held_out(folder: str | os.PathLike) -> pd.DataFrame:
-    """The held-out scores of a finished run, response by response.
+    """The held-out scores of a finished run, in nats per token, response by response.
 
-    Returns:
-        ``step``, ``prompt_id``, ``response_id``, ``galp`` and ``lalp`` (nats per token), and
-        ``reason``, which says why one is NaN.
+    Columns ``step``, ``prompt_id``, ``response_id``, ``galp``, ``lalp``, and ``reason``, which says
+    why one is NaN.
     """
     # Ids may look like numbers, or like a missing value.
     return pd.read_csv(
         Path(folder) / HELD_OUT_FILE,
         float_precision="round_trip",
-        dtype={"prompt_id": str, "response_id": str, "reason": str},
+        dtype=dict.fromkeys(("prompt_id", "response_id", "reason"), str),
         keep_default_na=False,
-        na_values={"galp": [""], "lalp": [""], "reason": [""]},
+        na_values={name: [""] for name in ("galp", "lalp", "reason")},
     )
 
 
-def measurements(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The entries of the trainer's history that hold held-out scores."""
-    return [entry for entry in history if "held_out" in entry]
-
-
-def log_table(
-    history: Sequence[dict[str, Any]], num_tokens: Callable[[int], int], steps_per_epoch: float
-) -> pd.DataFrame:
-    """The table that `lalp.training.trainer.train` returns.
-
-    Args:
-        history: The trainer's.
-        num_tokens: Tokens in the loss of an optimizer step, counted from 1.
-        steps_per_epoch: Optimizer steps.
-    """
-    rows: dict[int, dict[str, Any]] = {}
+def log_table(history: Sequence[dict[str, Any]], steps_per_epoch: float) -> pd.DataFrame:
+    """The table that `lalp.training.trainer.train` returns, from the trainer's history."""
+    rows = []
     for entry in history:
-        row = rows.setdefault(entry["step"], {"step": entry["step"], "num_tokens": 0})
-        if "loss" in entry:
-            row |= {key: entry[key] for key in ("loss", "learning_rate", "grad_norm", "seconds")}
-            row["num_tokens"] = num_tokens(entry["step"])
-        elif "held_out" in entry:
+        if "held_out" in entry:
             scores = np.array([[galp, lalp] for galp, lalp, _ in entry["held_out"]], float)
             # Means over the responses that have a score; NaN where none has.
-            row["global_nll"], row["local_nll"] = -pd.DataFrame(scores).mean().to_numpy()
-    table = pd.DataFrame([rows[step] for step in sorted(rows)]).reindex(columns=_LOG_COLUMNS)
-    table["epoch"] = table["step"] / steps_per_epoch
-    return table
+            means = -pd.DataFrame(scores).mean().to_numpy()
+            entry = {"step": entry["step"], "global_nll": means[0], "local_nll": means[1]}
+        rows.append(entry)
+    # A step's loss and its held-out scores are entries of their own.
+    table = pd.DataFrame(rows).groupby("step", as_index=False).first().reindex(columns=_LOG_COLUMNS)
+    table["num_tokens"] = table["num_tokens"].fillna(0).astype(int)
+    return table.assign(epoch=table["step"] / steps_per_epoch)
 
 
 def held_out_table(
     history: Sequence[dict[str, Any]], tasks: Mapping[str, tuple[str, Task]]
 ) -> pd.DataFrame:
     """The table that `load_held_out` reads; ``tasks`` are the job's."""
+    keys = [(prompt_id, response_id) for response_id, (prompt_id, _) in tasks.items()]
     rows = [
-        (entry["step"], prompt_id, response_id, *scores)
-        for entry in measurements(history)
-        for (response_id, (prompt_id, _)), scores in zip(
-            tasks.items(), entry["held_out"], strict=True
-        )
+        (entry["step"], *key, *scores)
+        for entry in history
+        if "held_out" in entry
+        for key, scores in zip(keys, entry["held_out"], strict=True)
     ]
-    columns = ["step", "prompt_id", "response_id", "galp", "lalp", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=_HELD_OUT_COLUMNS)

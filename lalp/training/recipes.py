@@ -1,11 +1,13 @@
-"""Recipes: the hyperparameters of fine-tuning."""
+"""Recipes: the hyperparameters of fine-tuning; the paper's stand in ``recipes.yaml``."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from transformers import SchedulerType
@@ -58,30 +60,8 @@ class Recipe:
     gradient_checkpointing: bool
 
 
-# Table 6 gives batch 1/2, accumulation 8, epochs 10/15, warmup 0 and bfloat16, without saying which
-# of two values is which student's, and "/" for the learning rate. Here the 7B and 8B students take
-# batch 2 and 10 epochs, the 32B student batch 1 and 15 epochs as LIMO's does. Learning rate, cosine
-# schedule and cutoff are LIMO's; weight decay and clipping, which nobody states, LLaMA-Factory's
-# defaults. On the paper's four GPUs a step holds 64 (or 32) examples.
-_PAPER = Recipe(
-    learning_rate=5e-6,
-    epochs=10,
-    batch_size=2,
-    gradient_accumulation=8,
-    schedule="cosine",
-    warmup_ratio=0.0,
-    max_length=16384,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    bf16=True,
-    gradient_checkpointing=True,
-)
-RECIPES = {
-    "paper": _PAPER,
-    "paper-32b": replace(_PAPER, epochs=15, batch_size=1),
-    # Sec. C.9 gives epochs and learning rate only.
-    "terciles": replace(_PAPER, epochs=5, learning_rate=1e-5),
-}
+_TEXT = files("lalp.training").joinpath("recipes.yaml").read_text(encoding="utf-8")
+RECIPES = {name: Recipe(**values) for name, values in yaml.safe_load(_TEXT).items()}
 
 
 def load_recipe(name: str | Path, **changes: Any) -> Recipe:
@@ -98,7 +78,17 @@ def load_recipe(name: str | Path, **changes: Any) -> Recipe:
         >>> load_recipe("paper-32b", epochs=1).epochs
         1
     """
-    recipe = RECIPES.get(str(name)) or _read_recipe(Path(name))
+    recipe, path = RECIPES.get(str(name)), Path(name)
+    if recipe is None:
+        if path.suffix not in {".yaml", ".yml"}:
+            raise InputError(
+                f"recipe {str(path)!r} is not known: give {', '.join(RECIPES)}, or a .yaml file"
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"recipe {path}: cannot be read: {error}") from error
+        recipe = parse_settings(text, f"recipe {path}", Recipe)
     try:
         return replace(recipe, **{key: v for key, v in changes.items() if v is not None})
     except ValidationError as error:
@@ -107,15 +97,3 @@ def load_recipe(name: str | Path, **changes: Any) -> Recipe:
         raise InputError(
             f"recipe: key {fault['loc'][0]!r} {wrong}, not {fault['input']!r}"
         ) from None
-
-
-def _read_recipe(path: Path) -> Recipe:
-    if path.suffix not in {".yaml", ".yml"}:
-        raise InputError(
-            f"recipe {str(path)!r} is not known: give {', '.join(RECIPES)}, or a .yaml file"
-        )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path}: cannot be read: {error}") from error
-    return parse_settings(text, f"recipe {path}", Recipe)

@@ -14,46 +14,39 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch import Tensor
 from tqdm import tqdm
-from transformers import (
-    AutoModelForCausalLM,
-    PreTrainedModel,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    enable_full_determinism,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, enable_full_determinism
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from lalp.errors import InputError
 from lalp.files import write_json
-from lalp.pools.pool import Prompt, Response
 from lalp.stats import check_count
-from lalp.training.examples import IGNORED, HeldOut, order_examples
+from lalp.students.student import load_model
+from lalp.training.examples import IGNORED, HeldOut, TrainingData, order_examples
 from lalp.training.folder import (
     HELD_OUT_FILE,
     LOG_FILE,
     RUN_FILE,
-    checkpoints,
     is_main_process,
     open_folder,
     seal_checkpoint,
     unfinished,
+    warn,
 )
-from lalp.training.held_out import say_unscored, score_held_out
-from lalp.training.job import Job, plan_job, say_cut, trainer_config
-from lalp.training.log import held_out_table, load_log, log_table, measurements
+from lalp.training.held_out import score_held_out
+from lalp.training.job import Job, plan_job, trainer_config
+from lalp.training.log import held_out_table, load_log, log_table
 from lalp.training.recipes import Recipe
 
 # Without `save_steps`, a checkpoint is written whenever this many seconds of work could be lost.
@@ -61,7 +54,7 @@ SECONDS_PER_CHECKPOINT = 600
 
 
 def train(
-    data: str | os.PathLike | Sequence[tuple[Prompt, Response]],
+    data: TrainingData,
     student: str,
     out: str | os.PathLike,
     recipe: Recipe,
@@ -111,33 +104,16 @@ def train(
     job = plan_job(data, student, recipe, config, held_out, evaluations, trust_remote_code)
     with open_folder(out, job.identity()) as (is_done, checkpoint):
         if not is_done:
-            say_cut(job)
+            if cut := [example for example in job.examples if example.cut]:
+                warn(
+                    "%d of %d examples are longer than %d tokens and were cut, as LLaMA-Factory "
+                    "cuts them",
+                    *(len(cut), len(job.examples), len(cut[0].input_ids)),
+                )
             course = _Course(job, save_steps, progress)
-            trainer = _make_trainer(job, course)
-            trainer.train(resume_from_checkpoint=checkpoint)
-            _write_result(trainer, job, out)
+            _make_trainer(job, course).train(resume_from_checkpoint=checkpoint)
+            _write_result(course, out)
     return load_log(out)
-
-
-def _load_model(job: Job) -> PreTrainedModel:
-    """The student's weights in float32, in a layout that no scoring has touched."""
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            job.source,
-            dtype=torch.float32,
-            output_loading_info=True,
-            trust_remote_code=job.trust_remote_code,
-        )
-    except Exception as error:  # damaged files raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"student {job.student!r} cannot be loaded: {reason}") from error
-    if info["missing_keys"]:
-        # transformers would only warn, and train random weights.
-        raise InputError(
-            f"student {job.student!r} cannot be loaded: its files lack the weights "
-            f"{min(info['missing_keys'])}: give the files of a causal language model"
-        )
-    return model
 
 
 def _make_trainer(job: Job, course: _Course) -> _Trainer:
@@ -146,20 +122,18 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
         enable_full_determinism(job.config.seed, warn_only=True)
     ids = (job.tokenizer.pad_token_id, job.tokenizer.eos_token_id)
     pad = next((i for i in ids if i is not None), 0)  # the model never sees it: any id will do
-    data = Dataset.from_dict(
-        {
-            "input_ids": [*(list(e.input_ids) for e in job.examples), [pad, pad]],
-            "labels": [*(e.labels for e in job.examples), [IGNORED, IGNORED]],
-        }
-    )
     # The last one fills up steps: no token of it is in the loss.
+    filler = {"input_ids": [pad, pad], "labels": [IGNORED, IGNORED]}
+    rows = [{"input_ids": list(e.input_ids), "labels": e.labels} for e in job.examples] + [filler]
     order = [len(job.examples) if i is None else i for step in course.steps for i in step]
-    model = _load_model(job)
+    # In float32, whatever the recipe computes in: AdamW's small steps would be lost in bfloat16.
+    options = {"trust_remote_code": job.trust_remote_code}
+    model = load_model(job.student, job.source, torch.float32, **options)
     course.configs = copy.deepcopy((model.config, model.generation_config))
     trainer = _Trainer(
         model=model,
         args=job.config,
-        train_dataset=data.select(order),
+        train_dataset=Dataset.from_list(rows).select(order),
         processing_class=job.tokenizer,
         data_collator=DataCollatorForLanguageModeling(pad_token_id=pad),
         callbacks=[course],
@@ -167,18 +141,14 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
     trainer.remove_callback(PrinterCallback)
     # Or it would write the tokenizer's special tokens into the model's configurations.
     trainer.processing_class = None
-    trainer.course, course.trainer = course, trainer
+    course.trainer = trainer
     return trainer
 
 
 class _Trainer(SFTTrainer):
-    """TRL's trainer with a cheaper loss on a CPU, and checkpoints whose damage shows.
+    """TRL's trainer with a cheaper loss on a CPU, and without telemetry and model cards."""
 
-    Attributes:
-        course: What happens between steps.
-    """
-
-    course: _Course
+    _save_checkpoint = Trainer._save_checkpoint  # TRL's own writes a model card
 
     def _send_telemetry(self) -> None:
         """Nothing is sent anywhere."""
@@ -195,7 +165,9 @@ class _Trainer(SFTTrainer):
         TRL's own loss does the same in tiles. On a CPU, it would compute logits and entropies at
         every position.
         """
-        if self.args.device.type != "cpu" or not self._keeps_logits():
+        forward = type(self.accelerator.unwrap_model(self.model)).forward
+        selects = "logits_to_keep" in inspect.signature(forward).parameters
+        if self.args.device.type != "cpu" or not selects:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         targets = inputs["labels"][:, 1:]
         places = (targets != IGNORED).any(0).nonzero()[:, 0]
@@ -211,32 +183,6 @@ class _Trainer(SFTTrainer):
         # The count is over all processes, whose gradients are averaged.
         return total * self.accelerator.num_processes / num_items_in_batch
 
-    def _keeps_logits(self) -> bool:
-        forward = type(self.accelerator.unwrap_model(self.model)).forward
-        return "logits_to_keep" in inspect.signature(forward).parameters
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            logs["seconds"] = self.course.seconds_of_step
-            if not math.isfinite(logs["loss"]):
-                raise InputError(
-                    f"the training loss is {logs['loss']} at step {self.state.global_step}: lower "
-                    "the learning rate"
-                )
-        Trainer.log(self, logs, start_time)
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Write a checkpoint and its digests; keep the one before it, no older one."""
-        Trainer._save_checkpoint(self, model, trial)
-        self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-        seal_checkpoint(folder)
-        for old in checkpoints(folder.parent)[2:]:
-            shutil.rmtree(old)
-
 
 class _Course(TrainerCallback):
     """What happens between optimizer steps: held-out measures, checkpoints, the progress bar.
@@ -250,12 +196,10 @@ class _Course(TrainerCallback):
     """
 
     def __init__(self, job: Job, save_steps: int | None, progress: bool) -> None:
-        config, lengths = job.config, [len(example.input_ids) for example in job.examples]
-        per_device = config.per_device_train_batch_size * config.gradient_accumulation_steps
+        recipe, lengths = job.recipe, [len(example.input_ids) for example in job.examples]
+        per_step = recipe.batch_size * recipe.gradient_accumulation * job.config.world_size
         self.job = job
-        self.steps = order_examples(
-            lengths, job.recipe.epochs, per_device * config.world_size, config.seed
-        )
+        self.steps = order_examples(lengths, recipe.epochs, per_step, job.config.seed)
         first = 0 if job.evaluations > 1 else len(self.steps)
         points = np.linspace(first, len(self.steps), job.evaluations).round().astype(int)
         self.measured = frozenset(points.tolist()) if job.tasks else frozenset()
@@ -263,11 +207,6 @@ class _Course(TrainerCallback):
         self.configs: tuple[Any, Any] = (None, None)
         self.trainer: _Trainer | None = None
         self._save_steps, self._progress = save_steps, progress
-
-    def num_tokens(self, step: int) -> int:
-        """Tokens in the loss of an optimizer step, counted from 1."""
-        members = self.steps[step - 1]
-        return sum(self.job.examples[i].num_tokens for i in members if i is not None)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Where not silenced here, tqdm still heeds TQDM_DISABLE.
@@ -284,40 +223,58 @@ class _Course(TrainerCallback):
         self.seconds_of_step = time.monotonic() - self._began
         self._bar.update()
         self._measure(state)
-        control.should_save = state.global_step < len(self.steps) and self._is_save_due(state)
+        if self._save_steps is None:
+            # The main process decides: clocks differ, and all processes write checkpoints together.
+            due = [time.monotonic() - self._saved >= SECONDS_PER_CHECKPOINT]
+            if self.job.config.world_size > 1:
+                broadcast_object_list(due)
+        else:
+            due = [state.global_step % self._save_steps == 0]
+        control.should_save = due[0] and state.global_step < len(self.steps)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._saved = time.monotonic()
+        PartialState().wait_for_everyone()  # each process writes a part of the checkpoint
+        if is_main_process():
+            seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if "loss" in logs:
-            self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
+        if "loss" not in logs:  # the summary after the last step
+            return
+        if not math.isfinite(logs["loss"]):
+            raise InputError(
+                f"the training loss is {logs['loss']} at step {state.global_step}: lower the "
+                "learning rate"
+            )
+        self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
+        taken = [i for i in self.steps[state.global_step - 1] if i is not None]
+        num_tokens = sum(self.job.examples[i].num_tokens for i in taken)
+        # The trainer has just written the entry, without what only the course knows.
+        state.log_history[-1] |= {"seconds": self.seconds_of_step, "num_tokens": num_tokens}
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._bar.close()
 
-    def _is_save_due(self, state: Any) -> bool:
-        if self._save_steps is not None:
-            return state.global_step % self._save_steps == 0
-        # The main process decides: clocks differ, and all processes write a checkpoint together.
-        due = [time.monotonic() - self._saved >= SECONDS_PER_CHECKPOINT]
-        if self.job.config.world_size > 1:
-            broadcast_object_list(due)
-        if due[0]:
-            self._saved = time.monotonic()
-        return due[0]
-
     def _measure(self, state: Any) -> None:
         """Score held-out responses, unless the checkpoint that the run went on from has them."""
-        step, done = state.global_step, {e["step"] for e in measurements(state.log_history)}
+        step = state.global_step
+        done = {entry["step"] for entry in state.log_history if "held_out" in entry}
         if step not in self.measured or step in done:
             return
         scores = score_held_out(self.trainer, self.job)
-        if not done:
-            say_unscored(scores)
+        lacking = [reason for _, _, reason in scores if reason]
+        if lacking and not done:
+            warn(
+                "%d of %d held-out responses lack a score and are left out of its mean: %s",
+                *(len(lacking), len(scores), lacking[0]),
+            )
         # The trainer keeps its history in checkpoints.
         state.log_history.append({"step": step, "held_out": scores})
 
 
-def _write_result(trainer: _Trainer, job: Job, out: Path) -> None:
+def _write_result(course: _Course, out: Path) -> None:
     """Write the finished run beside its checkpoints, then give it its name and remove them."""
+    job, trainer = course.job, course.trainer
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers what is sharded
     if not is_main_process():
         return
@@ -325,12 +282,11 @@ def _write_result(trainer: _Trainer, job: Job, out: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.config, model.generation_config = trainer.course.configs
+    model.config, model.generation_config = course.configs
     model.save_pretrained(folder, state_dict=weights)
     job.tokenizer.save_pretrained(folder)
-    history, course = trainer.state.log_history, trainer.course
-    table = log_table(history, course.num_tokens, len(course.steps) / job.recipe.epochs)
-    table.to_csv(folder / LOG_FILE, index=False)
+    history, steps_per_epoch = trainer.state.log_history, len(course.steps) / job.recipe.epochs
+    log_table(history, steps_per_epoch).to_csv(folder / LOG_FILE, index=False)
     if job.tasks:
         held_out_table(history, job.tasks).to_csv(folder / HELD_OUT_FILE, index=False)
     write_json(folder / RUN_FILE, {"run": job.identity()} | job.provenance())

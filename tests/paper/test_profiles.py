@@ -1,43 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
+import yaml
 
 from lalp.errors import InputError
 from lalp.paper.profiles import PROFILES, Profile, load_profile
 from lalp.scoring.windows import parse_windows
 from lalp.settings import parse_settings
 
-GOOD = """
-student: s
-pool: champ
-splitter: sentences
-windows: ["0", "4"]
-main_window: "4"
-num_prompts: 3
-responses_per_teacher: 1
-sweep_windows: ["50%"]
-sweep_prompts: 2
-splitters: [paragraphs]
-splitter_prompts: 2
-embedder: all-minilm-l6-v2
-coverage_prompts: 2
-num_resamples: 10
-sft_prompts: 2
-sft_rules: [galp]
-sft_groups: [rules]
-sft_windows: ["0"]
-sft_teachers: [A]
-sft_seeds: 1
-sft_epochs: 1
-sft_batch: 1
-sft_learning_rate: 1.0e-5
-sft_workers: 1
-held_out_prompts: 1
-held_out_teachers: 1
-eval_prompts: 1
-eval_samples: 1
-eval_max_tokens: 8
-"""
+PROFILE = asdict(load_profile("smoke")) | {
+    "student": "s",
+    "windows": ["0", "4"],
+    "main_window": "4",
+    "num_prompts": 3,
+    "sft_groups": ["rules"],
+    "sft_learning_rate": 1e-5,
+}
+GOOD = yaml.safe_dump(PROFILE, sort_keys=False, default_flow_style=None)
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -49,7 +30,7 @@ def test_every_profile_loads_and_its_windows_parse(name):
 
 def test_a_good_profile_is_read():
     assert parse_settings(GOOD, "here", Profile).windows == ["0", "4"]
-    text = parse_settings(GOOD.replace("1.0e-5", "1e-5"), "here", Profile)
+    text = parse_settings(GOOD.replace("1.0e-05", "1e-5"), "here", Profile)
     assert text.sft_learning_rate == 1e-5
 
 
@@ -58,15 +39,15 @@ def test_a_good_profile_is_read():
     [
         ("student: s", "student: s\ncolour: red", "unknown key 'colour'"),
         ("student: s\n", "", "key 'student' is missing"),
-        ("num_prompts: 3", "num_prompts: three", "line 7: key 'num_prompts' should be a valid"),
+        ("num_prompts: 3", "num_prompts: three", "line 6: key 'num_prompts' should be a valid"),
         ("num_prompts: 3", "num_prompts: true", "key 'num_prompts' should be a valid integer"),
         ("num_prompts: 3", "num_prompts: 0", "key 'num_prompts' should be greater than 0"),
-        ('["0", "4"]', "[0, 4]", "key 'windows', item 1, should be a valid string"),
-        ('["0", "4"]', "[]", "key 'windows' List should have at least 1 item"),
-        ("1.0e-5", "-1.0", "key 'sft_learning_rate' should be greater than 0"),
-        ("1.0e-5", ".inf", "key 'sft_learning_rate' should be a finite number"),
+        ("['0', '4']", "[0, 4]", "key 'windows', item 1, should be a valid string"),
+        ("['0', '4']", "[]", "key 'windows' List should have at least 1 item"),
+        ("1.0e-05", "-1.0", "key 'sft_learning_rate' should be greater than 0"),
+        ("1.0e-05", ".inf", "key 'sft_learning_rate' should be a finite number"),
         ("[rules]", "[rule]", "key 'sft_groups', item 1, should be 'rules', 'equal tokens'"),
-        ('main_window: "4"', 'main_window: "8"', "'main_window' must be one of 'windows'"),
+        ("main_window: '4'", "main_window: '8'", "'main_window' must be one of 'windows'"),
         ("student: s", "student: [", "not valid YAML"),
     ],
 )

@@ -70,21 +70,18 @@ def test_verdicts_are_collected_in_the_notebooks_order(project):
     save_verdicts([said("of a notebook that is gone")], "02_gone", "cpu")
     table = paper_verdicts.collect_verdicts("cpu")
     assert table.index.tolist() == [1, 2, 3]
-    assert table["claim"].tolist() == ["first", "second", "later"]
-    assert table["section"].tolist() == ["The pool", "The pool", "04_selection"]
-    assert table["notebook"].tolist() == ["00_pool", "00_pool", "04_selection"]
-    assert set(table["profile"]) == {"cpu"}
-    assert table.loc[2, ["paper", "run", "verdict", "why", "where"]].tolist() == [
-        "paper's",
-        "0.5 [0.4, 0.6]",
-        "holds",
-        "because",
-        "Fig. 2",
+    columns = ["claim", "section", "notebook", "profile"]
+    assert table[columns].to_numpy().tolist() == [
+        ["first", "The pool", "00_pool", "cpu"],
+        ["second", "The pool", "00_pool", "cpu"],
+        ["later", "04_selection", "04_selection", "cpu"],
     ]
+    written = ["paper's", "0.5 [0.4, 0.6]", "holds", "because", "Fig. 2"]
+    assert table.loc[2, ["paper", "run", "verdict", "why", "where"]].tolist() == written
 
 
 def test_notebooks_that_have_not_run_are_listed_with_a_command(project):
-    save_verdicts([said("a")], "00_pool", "smoke")
+    save_verdicts([], "00_pool", "smoke")  # it has run, and says nothing
     missing = paper_verdicts.missing_verdicts("smoke")
     assert missing["notebook"].tolist() == ["01_coverage", "04_selection"]
     assert missing.iloc[0, 1] == "make PROFILE=smoke build/smoke/notebooks/01_coverage.ipynb"
@@ -100,29 +97,17 @@ def test_nothing_has_run(project):
     plt.close(plot_verdicts(table))
 
 
-def test_a_notebook_without_verdicts_is_not_missing(project):
-    save_verdicts([], "00_pool", "cpu")
-    assert "00_pool" not in paper_verdicts.missing_verdicts("cpu")["notebook"].tolist()
-    assert paper_verdicts.collect_verdicts("cpu").empty
-
-
 @pytest.mark.parametrize(
-    "content",
-    ["", "{", "[1]", '{"claim": "a"}', '[{"claim": "a"}]', '[{"claim": "a", "spoken": "b"}]'],
+    ("content", "reason"),
+    [(text, "") for text in ("", "{", "[1]", '{"claim": "a"}', '[{"claim": "a", "spoken": "b"}]')]
+    + [(json.dumps([vars(said("a")) | {"verdict": "perhaps"}]), "'perhaps' is no verdict")],
 )
-def test_a_broken_file_of_verdicts_is_refused_by_name(project, content):
+def test_a_broken_file_of_verdicts_is_refused_by_name(project, content, reason):
     folder = project / "build" / "cpu" / "verdicts"
     folder.mkdir(parents=True)
     (folder / "00_pool.json").write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match=r"00_pool\.json: not a file of verdicts.*run its note"):
-        paper_verdicts.collect_verdicts("cpu")
-
-
-def test_an_unknown_kind_of_verdict_is_refused(project):
-    save_verdicts([said("a")], "00_pool", "cpu")
-    path = project / "build" / "cpu" / "verdicts" / "00_pool.json"
-    path.write_text(path.read_text().replace('"holds"', '"perhaps"'))
-    with pytest.raises(InputError, match=r"00_pool\.json.*'perhaps' is no verdict"):
+    message = rf"00_pool\.json: not a file of verdicts.*{reason}.*run its note"
+    with pytest.raises(InputError, match=message):
         paper_verdicts.collect_verdicts("cpu")
 
 
@@ -133,17 +118,12 @@ def table_of(*verdicts: tuple[str, str, str, str]) -> pd.DataFrame:
 
 
 def test_counts_per_section_and_in_all():
-    table = table_of(
-        ("B", "a", "holds", ""),
-        ("B", "b", "not run", ""),
-        ("A", "c", "holds", ""),
-        ("B", "d", "holds", ""),
-    )
+    rows = [("B", "holds"), ("B", "not run"), ("A", "holds"), ("B", "holds")]
+    table = table_of(*((section, "claim", verdict, "") for section, verdict in rows))
     counts = paper_verdicts.count_verdicts(table)
-    assert counts.index.tolist() == ["B", "A", "all"]
     assert counts.columns.tolist() == list(VERDICTS)
-    assert counts["holds"].tolist() == [2, 1, 3]
-    assert counts["not run"].tolist() == [1, 0, 1]
+    assert counts["holds"].to_dict() == {"B": 2, "A": 1, "all": 3}
+    assert counts["not run"].to_dict() == {"B": 1, "A": 0, "all": 1}
     assert counts.sum().sum() == 8
 
 
@@ -168,25 +148,16 @@ def test_rows_follow_from_the_verdicts():
         ("S", "mass", "does not hold", "Table 4"),
     )
     items = paper_verdicts.paper_items(table, missing=pd.Series(["01_coverage"]))
-    assert items.loc["Table 2", "claims"] == "holds: 2; not resolved: 1"
-    assert items.loc["Table 2", "this run"] == "tested in part"  # its accuracies are not run
-    assert "accuracies" in items.loc["Table 2", "why"]
-    assert items.loc["Table 4", ["claims", "this run", "why"]].tolist() == [
-        "does not hold: 6",
-        "tested",
-        "",
-    ]
-    assert items.loc["Table 3", ["claims", "this run"]].tolist() == [
-        "not run: 4",
-        "not run at this scale",
-    ]
-    assert "trained" in items.loc["Table 3", "why"]
-    assert items.loc["Fig. 4", "this run"] == "not testable at this scale"
-    assert items.loc["Table 8", "why"] == "no claim of 04_selection names it"
-    assert items.loc["Fig. 2", ["this run", "why"]].tolist() == [
-        "not run yet",
-        "01_coverage has not run",
-    ]
+    rows = {name: tuple(row) for name, row in items.drop(columns="shows").iterrows()}
+    claims, state, why = rows["Table 2"]
+    assert (claims, state) == ("holds: 2; not resolved: 1", "tested in part")
+    assert "accuracies" in why  # they are not run
+    assert rows["Table 4"] == ("does not hold: 6", "tested", "")
+    assert rows["Table 3"][:2] == ("not run: 4", "not run at this scale")
+    assert "trained" in rows["Table 3"][2]
+    assert rows["Fig. 4"][1] == "not testable at this scale"
+    assert rows["Table 8"][2] == "no claim of 04_selection names it"
+    assert rows["Fig. 2"][1:] == ("not run yet", "01_coverage has not run")
 
 
 def test_each_note_on_the_paper_is_listed_once_with_all_its_places():
@@ -207,18 +178,16 @@ LONG = (
 
 
 def many(count: int) -> pd.DataFrame:
-    kinds = itertools.cycle(VERDICTS)
+    """Claims of many lengths, in turns of section, verdict and place."""
+    sections = ("Short", "A section with a long name of several words")
+    places = ("Tables 2, 3 and 8, Fig. 1 and Fig. 3", "", "Sec. 4")
     return table_of(
         *(
-            (
-                ("Short", "A section with a long name of several words")[n // 4 % 2],
-                f"{n}: {LONG}"[: 30 + 9 * (n % 14)],
-                next(kinds),
-                ("Tables 2, 3 and 8, Fig. 1 and Fig. 3", "", "Sec. 4")[n % 3],
-            )
+            (sections[n // 4 % 2], f"{n}: {LONG}"[: 30 + 9 * (n % 14)], VERDICTS[n % 5],
+             places[n % 3])
             for n in range(count)
         )
-    )
+    )  # fmt: skip
 
 
 def texts(figure: plt.Figure) -> list[str]:
@@ -264,14 +233,16 @@ def test_where_there_are_too_many_each_section_gets_its_share():
     assert {"and 2 more: holds 1, not", "and 5 more: holds 4, not"} <= set(texts(figure))
     drawn = drawn_claims(figure, table)
     assert [sum(f" {name}" in claim for claim in drawn) for name in "ABC"] == [2, 4, 4]
+    table = sections(A=3, B=3, C=3)  # each shows at least one
+    assert len(drawn_claims(plot_verdicts(table, max_rows=2), table)) == 3
+
+
+def test_what_was_not_run_is_the_first_to_be_left_out():
+    table = sections(A=2, B=6, C=9)
+    drawn = drawn_claims(plot_verdicts(table, max_rows=10), table)
     # The one that was not run comes last, and so is the first to be left out.
     assert "claim B0 of it" not in drawn and "claim B1 of it" in drawn
     assert "claim A0 of it" in drawn
-
-
-def test_every_section_shows_at_least_one_claim():
-    table = sections(A=3, B=3, C=3)
-    assert len(drawn_claims(plot_verdicts(table, max_rows=2), table)) == 3
 
 
 def test_the_heading_counts_all_claims_also_those_not_shown():
@@ -283,14 +254,13 @@ def test_the_heading_counts_all_claims_also_those_not_shown():
 
 
 def test_a_citation_at_the_end_of_a_claim_moves_to_its_column():
-    figure = plot_verdicts(
-        table_of(
-            ("S", "Traces are long (Sec. 3.2)", "holds", ""),
-            ("S", "LALP differs (Table 2)", "holds", "Table 2, Fig. 1"),
-            ("S", "Two of three (most of 4)", "holds", ""),
-            ("S", "A statement (App. A)", "holds", ""),
-        )
-    )
+    claims = {
+        "Traces are long (Sec. 3.2)": "",
+        "LALP differs (Table 2)": "Table 2, Fig. 1",
+        "Two of three (most of 4)": "",
+        "A statement (App. A)": "",
+    }
+    figure = plot_verdicts(table_of(*(("S", c, "holds", where) for c, where in claims.items())))
     drawn = texts(figure)
     assert {"Traces are long", "Sec. 3.2", "LALP differs", "Table 2, Fig. 1"} <= set(drawn)
     assert {"Two of three (most of 4)", "A statement", "App. A"} <= set(drawn)

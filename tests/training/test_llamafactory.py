@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
-import sys
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,13 +12,10 @@ import pytest
 import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
-from lalp.cli import app
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import write_training
-from lalp.students.encoding import render_prompt
-from lalp.students.student import load_tokenizer
-from lalp.training.llamafactory import FORMATS, deepspeed_config, export_llamafactory
+from lalp.training.llamafactory import FORMATS, export_llamafactory
 from lalp.training.recipes import RECIPES
 
 CHATML = (
@@ -34,22 +29,17 @@ LLAMA3 = (
     "{{ m.content }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
+
+
+def pair(name: str, response: str, *turns: tuple[str, str]) -> tuple[Prompt, Response]:
+    prompt = Prompt(name, tuple(Message(*turn) for turn in turns))
+    return prompt, Response(f"r{name[1:]}", name, "Ada", response)
+
+
 PAIRS = [
-    (
-        Prompt("p0", (Message("user", "What is 1 + 1?"),)),
-        Response("r0", "p0", "Ada", "We add. So 2."),
-    ),
-    (
-        Prompt("p1", (Message("system", "Be brief."), Message("user", "2 + 2?"))),
-        Response("r1", "p1", "Ada", "4."),
-    ),
-    (
-        Prompt(
-            "p2",
-            (Message("user", "3 + 3?"), Message("assistant", "6"), Message("user", "And {} 4?")),
-        ),
-        Response("r2", "p2", "Bob", "10."),
-    ),
+    pair("p0", "We add. So 2.", ("user", "What is 1 + 1?")),
+    pair("p1", "4.", ("system", "Be brief."), ("user", "2 + 2?")),
+    pair("p2", "10.", ("user", "3 + 3?"), ("assistant", "6"), ("user", "And {} 4?")),
 ]
 POOL = Pool({p.prompt_id: p for p, _ in PAIRS}, tuple(r for _, r in PAIRS))
 
@@ -132,16 +122,10 @@ def test_every_setting_is_an_argument_of_its_type(student, tmp_path):
     settings = yaml.safe_load((tmp_path / "train.yaml").read_text())
     own, inherited = own_arguments(), {f.name for f in fields(Seq2SeqTrainingArguments)}
     assert set(settings) <= set(own) | inherited
-    ours = {key: value for key, value in settings.items() if key in own}
-    assert {"stage", "finetuning_type", "template", "cutoff_len", "mask_history"} <= set(ours)
-    assert [key for key, value in ours.items() if not fits(value, own[key])] == []
+    assert not [key for key, v in settings.items() if key in own and not fits(v, own[key])]
     # transformers checks the others itself; DeepSpeed and a GPU are not here.
-    rest = {key: value for key, value in settings.items() if key not in own}
-    absent = {"deepspeed", "bf16"}
-    parsed = HfArgumentParser(Seq2SeqTrainingArguments).parse_dict(
-        {key: value for key, value in rest.items() if key not in absent} | {"use_cpu": True}
-    )[0]
-    assert absent <= set(rest)
+    rest = {key: v for key, v in settings.items() if key not in {*own, "deepspeed", "bf16"}}
+    (parsed,) = HfArgumentParser(Seq2SeqTrainingArguments).parse_dict(rest | {"use_cpu": True})
     assert parsed.learning_rate == 5e-6
     assert parsed.get_warmup_steps(50) == 5
 
@@ -184,8 +168,7 @@ def test_formats_are_those_of_its_registry(name):
 def test_the_papers_settings(student, tmp_path):
     recipe = replace(RECIPES["paper-32b"], max_length=400)
     export_llamafactory(PAIRS, student, tmp_path, recipe, seed=7)
-    settings = yaml.safe_load((tmp_path / "train.yaml").read_text())
-    expected = {
+    assert yaml.safe_load((tmp_path / "train.yaml").read_text()) == {
         "model_name_or_path": student,
         "stage": "sft",
         "do_train": True,
@@ -193,22 +176,28 @@ def test_the_papers_settings(student, tmp_path):
         "deepspeed": "zero3.json",
         "dataset_dir": ".",
         "dataset": "train",
+        "template": "qwen",
+        "default_system": "Think.",
         "cutoff_len": 400,
+        "mask_history": True,
+        "output_dir": "model",
         "num_train_epochs": 15.0,
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 8,
         "learning_rate": 5e-6,
         "lr_scheduler_type": "cosine",
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
         "bf16": True,
         "disable_gradient_checkpointing": False,
         "seed": 7,
+        "logging_steps": 1,
+        "save_strategy": "epoch",
+        "save_only_model": True,
+        "report_to": "none",
+        "ddp_timeout": 180_000,
     }
-    assert settings.items() >= expected.items()
-    assert "warmup_steps" not in settings
-    assert "trust_remote_code" not in settings
-
-
-def test_longer_than_the_students_positions_is_cut_there(student, tmp_path):
+    # Longer than the student's positions is cut there.
     assert exported(student, tmp_path)[1]["cutoff_len"] == 512
 
 
@@ -219,13 +208,11 @@ def test_data_and_deepspeed_files(student, tmp_path):
         written, plain = (tmp_path / folder / name for folder in ("new/out", "plain"))
         assert written.read_bytes() == plain.read_bytes()
     config = json.loads((tmp_path / "new/out/zero3.json").read_text())
-    assert config == json.loads(deepspeed_config())
     assert config["zero_optimization"]["stage"] == 3
 
 
-@pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
-def test_a_training_file_is_read(fmt, student, tmp_path):
-    write_training(POOL, ["r2", "r0"], tmp_path / "train.jsonl", fmt)
+def test_a_training_file_is_read(student, tmp_path):
+    write_training(POOL, ["r2", "r0"], tmp_path / "train.jsonl", "prompt-completion")
     result, _ = exported(student, tmp_path / "out", tmp_path / "train.jsonl")
     assert result["num_examples"] == 2
     records = json.loads((tmp_path / "out/train.json").read_text())
@@ -264,31 +251,16 @@ def test_prompts_that_would_be_written_differently_are_counted(make, tmp_path):
     assert exported(student, tmp_path)[0]["num_different"] == 1  # the one with a system message
 
 
-def test_what_is_written_is_llamafactorys_text(make, tmp_path):
-    # By hand, from its registry: prefix, system, and each turn.
-    student = make(LLAMA3, bos_token="<|user|>")
-    text = render_prompt(load_tokenizer(student), PAIRS[1][0])
-    assert text == (
-        "<|user|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\n2 + 2?<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n"
-    )
-    assert exported(student, tmp_path)[0]["num_different"] == 0
-
-
 @pytest.mark.parametrize("template", [None, "own"])
 def test_a_student_of_another_format(template, make, llama, tmp_path):
     student = make(template and llama.tokenizer.chat_template)
     with pytest.raises(InputError, match=r"chat template is none of qwen, .*: give --template"):
         exported(student, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    result, settings = exported(student, tmp_path / "out", template="gemma")
-    assert settings["template"] == "gemma"
-    assert result["num_different"] is None
-    # A known name is taken at the user's word too, and what differs is counted.
-    result, settings = exported(student, tmp_path / "out", template="qwen")
-    assert settings["template"] == "qwen"
-    assert result["num_different"] == 3
+    # A name is taken at the user's word, and what differs is counted where the format is known.
+    for name, different in (("gemma", None), ("qwen", 3)):
+        result, settings = exported(student, tmp_path / "out", template=name)
+        assert (settings["template"], result["num_different"]) == (name, different)
 
 
 def test_data_that_llamafactory_would_skip(student, tmp_path):
@@ -300,17 +272,12 @@ def test_data_that_llamafactory_would_skip(student, tmp_path):
 # --- the command ------------------------------------------------------------------------------
 
 
-def test_the_command(student, tmp_path, monkeypatch, capsys):
+def test_the_command(student, tmp_path, lalp):
     write_training(POOL, ["r0", "r1"], tmp_path / "train.jsonl", "messages")
-    command = ["lalp", "export", "llamafactory", str(tmp_path / "train.jsonl")]
-    options = ["--student", student, "--recipe", "terciles", "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
-    monkeypatch.setattr(sys, "argv", command + options)
-    with pytest.raises(SystemExit) as stop:
-        app.main()
-    assert not stop.value.code
-    said = capsys.readouterr().err
-    assert "lalp: 2 examples, template qwen" in said
-    assert "FORCE_TORCHRUN=1 llamafactory-cli train train.yaml" in said
-    assert "written in another way" not in said
+    options = ("--student", student, "--recipe", "terciles", "--out", tmp_path / "out")
+    said = lalp("export", "llamafactory", tmp_path / "train.jsonl", *options)
+    assert said.code == 0
+    assert "lalp: 2 examples, template qwen" in said.err
+    assert "FORCE_TORCHRUN=1 llamafactory-cli train train.yaml" in said.err
+    assert "written in another way" not in said.err
     assert yaml.safe_load((tmp_path / "out/train.yaml").read_text())["num_train_epochs"] == 5

@@ -8,27 +8,28 @@ import importlib.util
 import json
 import logging
 import math
-import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cache
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
+from unittest.mock import MagicMock, create_autospec
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import build_student, naive_lalp, separate_pass
+from conftest import CHAT_TEMPLATE, build_student, naive_lalp, separate_pass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
+from transformers import get_cosine_schedule_with_warmup
 
-from lalp.cli import app
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
@@ -52,18 +53,17 @@ from lalp.training.examples import (
 from lalp.training.log import load_held_out, load_log
 from lalp.training.recipes import RECIPES, Recipe, load_recipe
 from lalp.training.trainer import train
+from tests.cli.conftest import Outcome
+from tests.training.conftest import save
 
-RECIPE = Recipe(
+RECIPE = replace(
+    RECIPES["paper"],
     learning_rate=1e-3,
     epochs=2,
-    batch_size=2,
     gradient_accumulation=2,
-    schedule="cosine",
     warmup_ratio=0.3,
     max_length=256,
     weight_decay=0.1,
-    max_grad_norm=1.0,
-    bf16=True,
     gradient_checkpointing=False,
 )
 # Seven examples in steps of four: an epoch's last step is not full.
@@ -106,17 +106,6 @@ def faster() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def save(student: Student, folder: Path) -> str:
-    student.model.save_pretrained(folder)
-    student.tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def folder(llama: Student, tmp_path_factory) -> str:
-    return save(llama, tmp_path_factory.mktemp("students") / "tiny")
-
-
 @pytest.fixture(scope="session")
 def done(folder, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
     """A finished run with held-out responses; tests copy it before they change it."""
@@ -135,72 +124,62 @@ def run(folder: str, out: Path, recipe: Recipe = RECIPE, **options: object) -> p
     return train(PAIRS, folder, out, recipe, progress=False, **options)
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
 def assert_same_weights(one: Path, other: Path) -> None:
     assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
 
 
-def without_seconds(log: pd.DataFrame) -> pd.DataFrame:
-    return log.drop(columns="seconds")
+def assert_same_run(out: Path, expected: Path) -> None:
+    log, other = (load_log(path).drop(columns="seconds") for path in (out, expected))
+    assert_frame_equal(log, other, check_exact=True)
+    assert_same_weights(out, expected)
+    for name in ("held_out.csv", "run.json", "config.json"):
+        assert (out / name).read_bytes() == (expected / name).read_bytes(), name
+    assert not out.with_name(f"{out.name}.partial").exists()
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
 
 
 # --- recipes ----------------------------------------------------------------------------------
 
-RECIPE_TEXT = """
-learning_rate: 5e-6
-epochs: 15
-batch_size: 1
-gradient_accumulation: 8
-schedule: cosine
-warmup_ratio: 0
-max_length: 16384
-weight_decay: 0.0
-max_grad_norm: 1.0
-bf16: true
-gradient_checkpointing: true
-"""
+RECIPE_TEXT = yaml.safe_dump(asdict(RECIPES["paper-32b"]), sort_keys=False)
 
 
 def test_the_papers_values():
-    table_6 = {"gradient_accumulation": 8, "warmup_ratio": 0.0, "bf16": True}
-    for recipe in RECIPES.values():
-        assert asdict(recipe).items() >= table_6.items()
-        assert (recipe.schedule, recipe.max_length) == ("cosine", 16384)
-    assert (RECIPES["paper"].batch_size, RECIPES["paper"].epochs) == (2, 10)
-    assert (RECIPES["paper-32b"].batch_size, RECIPES["paper-32b"].epochs) == (1, 15)
-    assert RECIPES["paper"].learning_rate == RECIPES["paper-32b"].learning_rate == 5e-6
-    assert (RECIPES["terciles"].epochs, RECIPES["terciles"].learning_rate) == (5, 1e-5)
+    shared = {"gradient_accumulation": 8, "warmup_ratio": 0.0, "bf16": True}
+    shared |= {"schedule": "cosine", "max_length": 16384}
+    own = ("batch_size", "epochs", "learning_rate")
+    assert all(asdict(recipe).items() >= shared.items() for recipe in RECIPES.values())
+    assert {name: tuple(asdict(r)[key] for key in own) for name, r in RECIPES.items()} == {
+        "paper": (2, 10, 5e-6),
+        "paper-32b": (1, 15, 5e-6),
+        "terciles": (2, 5, 1e-5),
+    }
 
 
 def test_a_recipe_from_a_file(tmp_path):
-    (tmp_path / "mine.yaml").write_text(RECIPE_TEXT)
+    # YAML reads `5e-6`, without a point, as text.
+    (tmp_path / "mine.yaml").write_text(RECIPE_TEXT.replace("5.0e-06", "5e-6"))
     assert load_recipe(tmp_path / "mine.yaml") == RECIPES["paper-32b"]
-    assert load_recipe("paper") == RECIPES["paper"]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("epochs: 15", "epochs: 1.5"), "line 3: key 'epochs' should be a valid integer, not 1.5"),
+        (("epochs: 15", "epochs: 1.5"), "line 2: key 'epochs' should be a valid integer, not 1.5"),
         (("epochs: 15", "epochs: true"), "key 'epochs' should be a valid integer, not True"),
         (("epochs: 15", "epochs: 0"), "key 'epochs' should be greater than or equal to 1, not 0"),
         (("epochs: 15", "epochs: 15\nrounds: 15"), "unknown key 'rounds': known are learning_rate"),
         (("epochs: 15", ""), "key 'epochs' is missing"),
-        (("5e-6", "fast"), "key 'learning_rate' should be a valid number, not 'fast'"),
-        (("5e-6", "true"), "key 'learning_rate' should be a valid number, not True"),
-        (("5e-6", "0"), "key 'learning_rate' should be greater than 0, not 0"),
-        (("5e-6", ".inf"), "key 'learning_rate' should be a finite number, not inf"),
-        (("5e-6", "nan"), "key 'learning_rate' should be a finite number, not nan"),
-        (("ratio: 0", "ratio: 1"), "key 'warmup_ratio' should be less than 1"),
-        (("ratio: 0", "ratio: -1"), "key 'warmup_ratio' should be greater than or equal to 0"),
+        (("5.0e-06", "fast"), "key 'learning_rate' should be a valid number, not 'fast'"),
+        (("5.0e-06", "true"), "key 'learning_rate' should be a valid number, not True"),
+        (("5.0e-06", "0"), "key 'learning_rate' should be greater than 0, not 0"),
+        (("5.0e-06", ".inf"), "key 'learning_rate' should be a finite number, not inf"),
+        (("ratio: 0.0", "ratio: 1"), "key 'warmup_ratio' should be less than 1"),
         (("decay: 0.0", "decay: -1"), "key 'weight_decay' should be greater than or equal to 0"),
-        (("norm: 1.0", "norm: -1"), "key 'max_grad_norm' should be greater than or equal to 0"),
         (("length: 16384", "length: 1"), "key 'max_length' should be greater than or equal to 2"),
         (("cosine", "bent"), "key 'schedule' should be 'linear', 'cosine'"),
-        (("cosine", "7"), "key 'schedule' should be 'linear', 'cosine'"),
         (("bf16: true", "bf16: 1"), "key 'bf16' should be a valid boolean, not 1"),
         (("bf16: true", "bf16: [1"), "not valid YAML"),
         ((RECIPE_TEXT, "- 1"), "expected lines of the form"),
@@ -223,13 +202,10 @@ def test_a_recipe_that_is_not_there(tmp_path):
 
 
 def test_a_recipe_is_changed():
-    assert load_recipe("paper", epochs=None, batch_size=3) == replace(
-        RECIPES["paper"], batch_size=3
-    )
+    expected = replace(RECIPES["paper"], batch_size=3)
+    assert load_recipe("paper", epochs=None, batch_size=3) == expected
     with pytest.raises(InputError, match=r"recipe: key 'batch_size' should be greater .* 1, not 0"):
         load_recipe("paper", batch_size=0)
-    with pytest.raises(ValueError, match="batch_size"):
-        replace(RECIPE, batch_size=0)
 
 
 # --- data -------------------------------------------------------------------------------------
@@ -238,15 +214,14 @@ def test_a_recipe_is_changed():
 @pytest.mark.parametrize("fmt", ["messages", "prompt-completion"])
 def test_training_files_are_read(fmt, tmp_path):
     system = Prompt("p0", (Message("system", "Be brief."), Message("user", "1 + 1?")), "2")
-    first = Response("r0", "p0", "Ada", "It is 2.", True)
-    pool = Pool({"p0": system, "p1": PAIRS[1][0]}, (first, PAIRS[1][1]))
-    path = tmp_path / "train.jsonl"
-    write_training(pool, ["r1", "r0"], path, fmt)
-    read = load_examples(path)
-    assert [(p.prompt_id, p.messages, r.response_id, r.teacher, r.text) for p, r in read] == [
-        ("p1", PAIRS[1][0].messages, "r1", "Ada", PAIRS[1][1].text),
-        ("p0", system.messages, "r0", "Ada", "It is 2."),
-    ]
+    pairs = [PAIRS[1], (system, Response("r0", "p0", "Ada", "It is 2.", True))]
+    pool = Pool({p.prompt_id: p for p, _ in pairs}, tuple(r for _, r in pairs))
+    write_training(pool, ["r1", "r0"], tmp_path / "train.jsonl", fmt)
+    for (p, r), (prompt, response) in zip(
+        load_examples(tmp_path / "train.jsonl"), pairs, strict=True
+    ):
+        assert (p.prompt_id, p.messages) == (prompt.prompt_id, prompt.messages)
+        assert replace(r, correct=response.correct) == response
 
 
 def chat(**changes: object) -> str:
@@ -261,8 +236,8 @@ def chat(**changes: object) -> str:
     ("text", "message"),
     [
         (chat() + "\n\n" + chat(completion="2"), "line 3: 'prompt' and 'completion' must be lists"),
-        (chat() + "\n" + chat(completion=[]), "row 2: field 'messages' must end with the assist"),
-        (chat() + "\n{", "line 1: field 'prompt_id' is missing"),
+        (chat() + "\n" + chat(completion=[]), "line 2: field 'messages' must end with the assist"),
+        (chat() + "\n{", "line 2: invalid JSON"),
         ("{", "line 1: invalid JSON"),
         ("", "the file is empty"),
     ],
@@ -277,42 +252,41 @@ def test_training_files_that_cannot_be_used(text, message, tmp_path):
 
 
 def test_a_folder_or_nothing_to_train_on(tmp_path, folder):
-    with pytest.raises(InputError, match="is a folder"):
-        load_examples(tmp_path)
-    with pytest.raises(InputError, match="no such file"):
-        load_examples(tmp_path / "none.jsonl")
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "no.jsonl", "no such file")):
+        with pytest.raises(InputError, match=message):
+            load_examples(path)
     with pytest.raises(InputError, match="no responses to train on"):
         train([], folder, tmp_path / "out", RECIPE)
 
 
-def with_template(tokenizer, template, **changes):
-    copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, **changes)
-    copied.chat_template = template
-    return copied
-
-
-def test_the_end_of_the_turn_is_the_templates(tokenizer):
-    assert tokenizer.decode(end_of_turn(tokenizer)) == "<|end|>\n"
-    trimmed = (
-        "{% for m in messages %}{{ m.content | trim }}"
-        "{% if m.role == 'assistant' %}<|user|>{% endif %}{% endfor %}"
-    )
-    assert tokenizer.decode(end_of_turn(with_template(tokenizer, trimmed))) == "<|user|>"
+TRIMMED = (
+    "{% for m in messages %}{{ m.content | trim }}"
+    "{% if m.role == 'assistant' %}<|user|>{% endif %}{% endfor %}"
+)
+LAST = "{{ messages[-1].content }}"
+ENDLESS = (None, LAST, LAST + "\n", "fixed")
 
 
 @pytest.mark.parametrize(
-    "template", [None, "{{ messages[-1].content }}", "{{ messages[-1].content }}\n", "fixed"]
+    ("template", "end"),
+    # Without an end in the template it is the tokenizer's.
+    [(CHAT_TEMPLATE, "<|end|>\n"), (TRIMMED, "<|user|>"), *((t, "<|end|>") for t in ENDLESS)],
 )
-def test_without_an_end_in_the_template_it_is_the_tokenizers(template, tokenizer):
-    ending = with_template(tokenizer, template, eos_token="<|end|>")
-    assert end_of_turn(ending) == (tokenizer.convert_tokens_to_ids("<|end|>"),)
-    with pytest.raises(InputError, match="could not learn to stop"):
-        end_of_turn(with_template(tokenizer, template))
+def test_the_end_of_the_turn(template, end, tokenizer):
+    copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
+    copied.chat_template = template
+    assert tokenizer.decode(end_of_turn(copied)) == end
+    copied.eos_token = None
+    if template in ENDLESS:
+        with pytest.raises(InputError, match="could not learn to stop"):
+            end_of_turn(copied)
 
 
-def test_a_template_that_refuses(tokenizer):
-    with pytest.raises(InputError, match=r"refuses an assistant's message \(no turns\)"):
-        end_of_turn(with_template(tokenizer, "{{ raise_exception('no turns') }}"))
+def test_a_template_without_an_assistant(tokenizer):
+    copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer)
+    copied.chat_template = "{{ raise_exception('no') }}"
+    with pytest.raises(InputError, match=r"refuses an assistant's message \(no\)"):
+        end_of_turn(copied)
 
 
 def test_an_example_holds_the_scored_tokens_and_the_end(tokenizer):
@@ -379,10 +353,9 @@ def test_what_is_cut_away_wholly_is_refused(tokenizer):
             make_example(tokenizer, long, response, limit, end)
 
 
-def test_a_first_token_without_one_before_it_is_not_counted():
-    assert Example((1, 2, 3), 0, True).num_tokens == 2
-    assert Example((1, 2, 3), 1, True).num_tokens == 2
-    assert Example((1, 2, 3), 2, False).num_tokens == 1
+@pytest.mark.parametrize(("num_prompt", "counted"), [(0, 2), (1, 2), (2, 1)])
+def test_a_first_token_without_one_before_it_is_not_counted(num_prompt, counted):
+    assert Example((1, 2, 3), num_prompt, False).num_tokens == counted
 
 
 @settings(max_examples=60, deadline=None)
@@ -396,14 +369,11 @@ def test_every_epoch_takes_every_example_once(lengths, epochs, per_step, seed):
     steps = order_examples(lengths, epochs, per_step, seed)
     per_epoch = math.ceil(len(lengths) / per_step)
     assert len(steps) == epochs * per_epoch
-    assert all(len(step) == per_step for step in steps)
-    for epoch in range(epochs):
-        part = steps[epoch * per_epoch : (epoch + 1) * per_epoch]
-        assert sorted(i for step in part for i in step if i is not None) == list(
-            range(len(lengths))
-        )
-        assert sum(i is None for step in part for i in step) == per_epoch * per_step - len(lengths)
+    everything = [*range(len(lengths)), *[None] * (per_epoch * per_step - len(lengths))]
+    for start in range(0, len(steps), per_epoch):
+        assert Counter(chain(*steps[start : start + per_epoch])) == Counter(everything)
     for step in steps:
+        assert len(step) == per_step
         sizes = [0 if i is None else lengths[i] for i in step]
         assert sizes == sorted(sizes, reverse=True)
     assert steps == order_examples(lengths, epochs, per_step, seed)
@@ -423,33 +393,23 @@ def plain_training(folder: str) -> tuple[list[float], list[float], dict[str, tor
     student = load_student(folder, device="cpu")
     model, end = student.model.train(), end_of_turn(student.tokenizer)
     examples = [make_example(student.tokenizer, p, r, RECIPE.max_length, end) for p, r in PAIRS]
-    bare = {n for n, p in model.named_parameters() if p.ndim == 1}
-    groups = [
-        {
-            "params": [p for n, p in model.named_parameters() if (n in bare) == flag],
-            "weight_decay": decay,
-        }
-        for flag, decay in ((False, RECIPE.weight_decay), (True, 0.0))
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=RECIPE.learning_rate)
+    bare = [p for p in model.parameters() if p.ndim == 1]
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    groups = [{"params": decayed}, {"params": bare, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, RECIPE.learning_rate, weight_decay=RECIPE.weight_decay)
     warmup = math.ceil(STEPS_OF_RUN * RECIPE.warmup_ratio)
     schedule = get_cosine_schedule_with_warmup(optimizer, warmup, STEPS_OF_RUN)
     losses, norms = [], []
     for step in order_examples([len(e.input_ids) for e in examples], RECIPE.epochs, 4, 0):
         members = [examples[i] for i in step if i is not None]
-        count = sum(sum(label != -100 for label in e.labels) for e in members)
-        total = 0.0
+        count = torch.tensor(sum(label != -100 for e in members for label in e.labels))
+        losses.append(0.0)
         for e in members:
-            loss = model(
-                input_ids=torch.tensor([e.input_ids]),
-                labels=torch.tensor([e.labels]),
-                num_items_in_batch=torch.tensor(count),
-            ).loss
+            ids, labels = torch.tensor([e.input_ids]), torch.tensor([e.labels])
+            loss = model(input_ids=ids, labels=labels, num_items_in_batch=count).loss
             loss.backward()
-            total += loss.item()
-        losses.append(total)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), RECIPE.max_grad_norm)
-        norms.append(norm.item())
+            losses[-1] += loss.item()
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item())
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -462,7 +422,7 @@ def test_losses_and_weights_are_those_of_a_plain_loop(done, folder):
     assert log["loss"][1:].tolist() == pytest.approx(losses, rel=1e-5)
     assert log["grad_norm"][1:].tolist() == pytest.approx(norms, rel=1e-4)
     before = load_student(folder, device="cpu").model.state_dict()
-    for name, tensor in weights(out).items():
+    for name, tensor in load_file(out / "model.safetensors").items():
         assert torch.allclose(tensor, expected[name], atol=1e-5), name
         assert not torch.allclose(tensor, before[name], atol=1e-4), name
 
@@ -491,9 +451,8 @@ def naive_scores(student: Student, window: str) -> list[tuple[str, float, float]
     for response in HELD_OUT.pool.responses:
         prompt_text = render_prompt(student.tokenizer, HELD_OUT.pool.prompts[response.prompt_id])
         encoded = encode(student.tokenizer, prompt_text, response.text)
-        spans = assign_steps(
-            response.text, encoded.offsets, split_steps(response.text, "sentences")
-        )
+        steps = split_steps(response.text, "sentences")
+        spans = assign_steps(response.text, encoded.offsets, steps)
         starts = window_starts(parse_window(window), spans)
         prompt, ids = list(encoded.prompt_ids), list(encoded.response_ids)
         galp = separate_pass(student, prompt, ids).mean()
@@ -511,57 +470,50 @@ def test_held_out_likelihoods_are_those_of_plain_forward_passes(family, tokenize
             if name.endswith("bias"):
                 parameter.normal_()
     folder = save(student, tmp_path / "student")
-    log = run(folder, tmp_path / "out", held_out=HELD_OUT)
+    log = run(folder, tmp_path / "out", held_out=HELD_OUT).set_index("step")
     table = load_held_out(tmp_path / "out")
     assert table["step"].unique().tolist() == [0, 1, 3, 4]
     for step, model in ((0, folder), (4, tmp_path / "out")):
-        expected = naive_scores(load_student(str(model), device="cpu"), "1")
+        names, galp, lalp = zip(
+            *naive_scores(load_student(str(model), device="cpu"), "1"), strict=True
+        )
         rows = table[table["step"] == step]
-        assert rows["response_id"].tolist() == [name for name, _, _ in expected]
-        assert rows["galp"].tolist() == pytest.approx([g for _, g, _ in expected], abs=1e-4)
-        assert rows["lalp"].tolist() == pytest.approx([v for _, _, v in expected], abs=1e-4)
-        row = log[log["step"] == step].iloc[0]
-        assert row["global_nll"] == pytest.approx(-rows["galp"].mean())
-        assert row["local_nll"] == pytest.approx(-rows["lalp"].mean())
-    assert log["global_nll"].iloc[-1] != pytest.approx(log["global_nll"].iloc[0], abs=1e-2)
+        assert rows["response_id"].tolist() == list(names)
+        assert rows["galp"].tolist() == pytest.approx(galp, abs=1e-4)
+        assert rows["lalp"].tolist() == pytest.approx(lalp, abs=1e-4)
+        assert log.loc[step, "global_nll"] == pytest.approx(-rows["galp"].mean())
+        assert log.loc[step, "local_nll"] == pytest.approx(-rows["lalp"].mean())
+    assert log.loc[4, "global_nll"] != pytest.approx(log.loc[0, "global_nll"], abs=1e-2)
 
 
-@pytest.mark.parametrize("keeps_logits", [True, False])
-def test_trls_own_loss_gives_the_same(keeps_logits, done, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer._Trainer, "_keeps_logits", lambda self: keeps_logits)
+def test_trls_own_loss_gives_the_same(done, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "inspect", MagicMock())  # no model selects positions
     log = run(folder, tmp_path / "out")
     assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=1e-5)
 
 
-def test_the_same_examples_in_larger_passes_give_the_same_steps(done, folder, tmp_path):
-    for batch, passes in ((4, 1), (1, 4)):
-        recipe = replace(RECIPE, batch_size=batch, gradient_accumulation=passes)
-        log = run(folder, tmp_path / f"{batch}", recipe)
-        assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=1e-5)
-        assert log["num_tokens"].tolist() == done[0]["num_tokens"][1:].tolist()
+@pytest.mark.parametrize(
+    ("changes", "tolerance"),
+    [
+        ({"batch_size": 4, "gradient_accumulation": 1}, 1e-5),
+        ({"batch_size": 1, "gradient_accumulation": 4}, 1e-5),
+        ({"gradient_checkpointing": True}, 1e-6),
+    ],
+)
+def test_other_passes_over_the_same_examples_give_the_same_steps(
+    changes, tolerance, done, folder, tmp_path
+):
+    log = run(folder, tmp_path / "out", replace(RECIPE, **changes))
+    assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=tolerance)
+    assert log["num_tokens"].tolist() == done[0]["num_tokens"][1:].tolist()
+    assert read_json(tmp_path / "out/config.json") == read_json(done[1] / "config.json")
 
 
-def test_recomputing_activations_changes_nothing(done, folder, tmp_path):
-    log = run(folder, tmp_path / "out", replace(RECIPE, gradient_checkpointing=True))
-    assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=1e-6)
-    configs = [json.loads((out / "config.json").read_text()) for out in (done[1], tmp_path / "out")]
-    assert configs[0] == configs[1]
-
-
-def test_the_loss_falls(folder, tmp_path):
-    recipe = replace(RECIPE, epochs=12, warmup_ratio=0.0, learning_rate=5e-3)
-    log = run(folder, tmp_path / "out", recipe)
-    assert log["loss"].iloc[-2:].mean() < 0.5 * log["loss"].iloc[:2].mean()
-
-
-def test_few_steps_are_all_measured(folder, tmp_path):
+@pytest.mark.parametrize(("evaluations", "measured"), [(50, [0, 1, 2]), (2, [0, 2]), (1, [2])])
+def test_at_which_steps_is_measured(evaluations, measured, folder, tmp_path):
     recipe = replace(RECIPE, epochs=1)
-    log = run(folder, tmp_path / "out", recipe, held_out=HELD_OUT, evaluations=50)
-    assert log["global_nll"].notna().tolist() == [True, True, True]
-    log = run(folder, tmp_path / "two", recipe, held_out=HELD_OUT, evaluations=2)
-    assert log["global_nll"].notna().tolist() == [True, False, True]
-    log = run(folder, tmp_path / "one", recipe, held_out=HELD_OUT, evaluations=1)
-    assert log[["step", "global_nll"]].notna().all(axis=1).tolist() == [False, True]
+    log = run(folder, tmp_path / "out", recipe, held_out=HELD_OUT, evaluations=evaluations)
+    assert log.loc[log["global_nll"].notna(), "step"].tolist() == measured
 
 
 def test_held_out_responses_without_a_score(folder, tmp_path, caplog):
@@ -579,8 +531,7 @@ def test_held_out_responses_without_a_score(folder, tmp_path, caplog):
     first = table[table["step"] == 0]
     assert log["global_nll"][0] == pytest.approx(-first["galp"].iloc[:6].mean())
     assert log["local_nll"][0] == pytest.approx(-first["lalp"].mean())
-    said = [record.getMessage() for record in caplog.records]
-    assert sum("1 of 7 held-out responses lack a score" in message for message in said) == 1
+    assert caplog.text.count("1 of 7 held-out responses lack a score") == 1
 
 
 def test_held_out_prompts_that_are_trained_on_are_said(folder, tmp_path, caplog):
@@ -595,13 +546,10 @@ def test_held_out_prompts_that_are_trained_on_are_said(folder, tmp_path, caplog)
 
 
 def test_the_same_seed_gives_the_same_bits(done, folder, tmp_path):
-    log = run(folder, tmp_path / "again", held_out=HELD_OUT)
-    assert_frame_equal(without_seconds(log), without_seconds(done[0]), check_exact=True)
-    assert_same_weights(tmp_path / "again", done[1])
-    assert (tmp_path / "again/run.json").read_bytes() == (done[1] / "run.json").read_bytes()
-    assert (tmp_path / "again/held_out.csv").read_bytes() == (done[1] / "held_out.csv").read_bytes()
+    run(folder, tmp_path / "again", held_out=HELD_OUT)
+    assert_same_run(tmp_path / "again", done[1])
     other = run(folder, tmp_path / "other", seed=1)
-    assert other["loss"].tolist() != log["loss"][1:].tolist()
+    assert other["loss"].tolist() != done[0]["loss"][1:].tolist()
 
 
 def test_measuring_touches_neither_weights_nor_random_state(tokenizer, tmp_path):
@@ -624,48 +572,35 @@ def test_the_folder_is_a_student(done, folder):
     text = render_prompt(before.tokenizer, PAIRS[0][0])
     response = PAIRS[0][1].text
     assert encode(student.tokenizer, text, response) == encode(before.tokenizer, text, response)
-    assert {path.name for path in out.iterdir()} == {
-        *("config.json", "generation_config.json", "model.safetensors"),
-        *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
-        *("training_log.csv", "held_out.csv", "run.json"),
-    }
-    configs = [json.loads((Path(f) / "config.json").read_text()) for f in (out, folder)]
-    assert configs[0] == configs[1]
+    names = {path.name for path in Path(folder).iterdir()}
+    own = {"training_log.csv", "held_out.csv", "run.json"}
+    assert {path.name for path in out.iterdir()} == names | own
+    assert read_json(out / "config.json") == read_json(Path(folder) / "config.json")
     assert not out.with_name("done.partial").exists()
 
 
 def test_provenance(done):
-    about = json.loads((done[1] / "run.json").read_text())
-    assert about["num_examples"] == 7
-    assert about["num_cut"] == 0
-    assert about["num_held_out"] == 6
-    assert about["window"] == "1"
-    assert about["dtype"] == "float32"
-    assert about["run"]["recipe"] == asdict(RECIPE)
-    assert about["run"]["seed"] == 0
-    assert about["run"]["processes"] == 1
+    about = read_json(done[1] / "run.json")
+    expected = {"num_examples": 7, "num_cut": 0, "num_held_out": 6, "window": "1"}
+    assert about.items() >= (expected | {"dtype": "float32"}).items()
+    assert about["run"].items() >= {"recipe": asdict(RECIPE), "seed": 0, "processes": 1}.items()
     assert about["versions"]["torch"] == torch.__version__
 
 
-def test_cut_examples_are_counted_and_said(folder, tmp_path, caplog):
+@pytest.mark.parametrize(("max_length", "n_positions"), [(70, 512), (256, 70)])
+def test_examples_are_cut_to_the_recipe_and_to_the_students_positions(
+    max_length, n_positions, tokenizer, tmp_path, caplog
+):
     caplog.set_level(logging.WARNING, "lalp")
-    run(folder, tmp_path / "out", replace(RECIPE, max_length=70, epochs=1))
-    about = json.loads((tmp_path / "out/run.json").read_text())
-    tokenizer = load_student(folder, device="cpu").tokenizer
+    student = build_student("gpt2", tokenizer, n_positions=n_positions)
+    folder = save(student, tmp_path / "student")
+    run(folder, tmp_path / "out", replace(RECIPE, max_length=max_length, epochs=1))
     end = end_of_turn(tokenizer)
     lengths = [len(make_example(tokenizer, p, r, 9999, end).input_ids) for p, r in PAIRS]
     expected = sum(length > 70 for length in lengths)
     assert 0 < expected < 7
-    assert about["num_cut"] == expected
+    assert read_json(tmp_path / "out/run.json")["num_cut"] == expected
     assert f"{expected} of 7 examples are longer than 70 tokens and were cut" in caplog.text
-
-
-def test_examples_are_cut_to_the_students_positions(tokenizer, tmp_path):
-    folder = save(build_student("gpt2", tokenizer, n_positions=64), tmp_path / "student")
-    student = AutoModelForCausalLM.from_pretrained(folder)
-    assert student.config.max_position_embeddings == 64
-    run(folder, tmp_path / "out", replace(RECIPE, epochs=1))
-    assert json.loads((tmp_path / "out/run.json").read_text())["num_cut"] > 0
 
 
 def test_a_loss_that_is_not_finite_stops(folder, tmp_path):
@@ -680,10 +615,7 @@ def test_a_loss_that_is_not_finite_stops(folder, tmp_path):
 
 @pytest.fixture
 def no_training(monkeypatch):
-    def refuse(job):
-        raise AssertionError("a finished run is trained again")
-
-    monkeypatch.setattr(trainer, "_load_model", refuse)
+    monkeypatch.delattr(trainer, "load_model")
 
 
 def test_a_finished_run_is_not_done_again(done, folder, no_training):
@@ -698,6 +630,7 @@ def test_a_finished_run_is_not_done_again(done, folder, no_training):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
+        ({"data": PAIRS[1:]}, "data"),
         ({"seed": 1}, "seed"),
         ({"recipe": replace(RECIPE, epochs=1)}, "recipe"),
         ({"held_out": None}, "held_out, evaluations"),
@@ -708,51 +641,34 @@ def test_a_finished_run_is_not_done_again(done, folder, no_training):
 )
 def test_a_folder_with_another_run_is_left_alone(changes, named, done, folder, no_training):
     files = {path: path.read_bytes() for path in done[1].iterdir()}
+    same = {"data": PAIRS, "recipe": RECIPE, "held_out": HELD_OUT, "progress": False}
     with pytest.raises(InputError, match=rf"holds another run \(another {named}\)"):
-        run(folder, done[1], **({"held_out": HELD_OUT} | changes))
+        train(student=folder, out=done[1], **(same | changes))
     assert {path: path.read_bytes() for path in done[1].iterdir()} == files
 
 
-def test_other_data_or_another_student_is_another_run(done, folder, tokenizer, tmp_path):
-    with pytest.raises(InputError, match=r"another run \(another data\)"):
-        train(PAIRS[1:], folder, done[1], RECIPE, held_out=HELD_OUT)
+def test_another_student_or_other_code_is_another_run(done, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_job, "_CODE", "other")
     other = save(build_student("mistral", tokenizer), tmp_path / "other")
-    with pytest.raises(InputError, match=r"another run \(another student\)"):
+    with pytest.raises(InputError, match=r"another run \(another student, code\)"):
         run(other, done[1], held_out=HELD_OUT)
 
 
-def test_other_code_is_another_run(done, folder, monkeypatch):
-    monkeypatch.setattr(training_job, "_CODE", "other")
-    with pytest.raises(InputError, match=r"another run \(another code\)"):
-        run(folder, done[1], held_out=HELD_OUT)
-
-
-def test_foreign_files_are_left_alone(folder, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="out: exists and is no folder of lalp train"):
-        run(folder, tmp_path / "out")
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="file: exists and is no folder of lalp train"):
-        run(folder, tmp_path / "file")
-    (tmp_path / "new.partial").mkdir()
-    (tmp_path / "new.partial/thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"new.partial: is no folder of lalp train"):
-        run(folder, tmp_path / "new")
-    assert (tmp_path / "out/thesis.txt").read_text() == "mine"
-    assert (tmp_path / "new.partial/thesis.txt").read_text() == "mine"
-
-
-def test_an_empty_folder_is_filled(folder, tmp_path):
-    (tmp_path / "out").mkdir()
-    run(folder, tmp_path / "out", replace(RECIPE, epochs=1))
-    assert (tmp_path / "out/model.safetensors").exists()
-
-
-def test_a_folder_that_cannot_be_made(folder, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        run(folder, tmp_path / "file/out")
+@pytest.mark.parametrize(
+    ("foreign", "out", "message"),
+    [
+        ("out/thesis.txt", "out", "out: exists and is no folder of lalp train"),
+        ("file", "file", "file: exists and is no folder of lalp train"),
+        ("new.partial/thesis.txt", "new", "new.partial: is no folder of lalp train"),
+        ("file", "file/out", "cannot be written"),
+    ],
+)
+def test_foreign_files_are_left_alone(foreign, out, message, folder, tmp_path):
+    (tmp_path / foreign).parent.mkdir(exist_ok=True)
+    (tmp_path / foreign).write_text("mine")
+    with pytest.raises(InputError, match=message):
+        run(folder, tmp_path / out)
+    assert (tmp_path / foreign).read_text() == "mine"
 
 
 def test_a_second_process_is_refused(folder, tmp_path):
@@ -762,7 +678,9 @@ def test_a_second_process_is_refused(folder, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another process is training into it"):
             run(folder, tmp_path / "out")
+    (tmp_path / "out").mkdir()  # an empty folder is filled
     run(folder, tmp_path / "out", replace(RECIPE, epochs=1))
+    assert (tmp_path / "out/model.safetensors").exists()
 
 
 # --- stopped runs -----------------------------------------------------------------------------
@@ -772,8 +690,8 @@ class StopError(Exception):
     """Stands for a crash."""
 
 
-def crash_before(step: int, monkeypatch) -> None:
-    """Make the run crash in its ``step``-th optimizer step."""
+def crash_before(step: int, folder: str, out: Path, **options: object) -> Path:
+    """The folder of a run that crashed in its ``step``-th optimizer step."""
     real = trainer._Trainer.compute_loss
 
     def compute(self, *args, **kwargs):
@@ -781,57 +699,36 @@ def crash_before(step: int, monkeypatch) -> None:
             raise StopError
         return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(trainer._Trainer, "compute_loss", compute)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StopError):
+        patch.setattr(trainer._Trainer, "compute_loss", compute)
+        run(folder, out, **options)
+    return out.with_name(f"{out.name}.partial")
 
 
 @pytest.fixture
-def stopped(folder, tmp_path, monkeypatch) -> Path:
-    """The folder of a run that crashed in its last step, after three checkpoints."""
-    with monkeypatch.context() as patch:
-        crash_before(4, patch)
-        with pytest.raises(StopError):
-            run(folder, tmp_path / "out", held_out=HELD_OUT, save_steps=1)
-    return tmp_path / "out.partial"
+def stopped(folder, tmp_path) -> Path:
+    """A run that crashed in its last step, after three checkpoints."""
+    return crash_before(4, folder, tmp_path / "out", held_out=HELD_OUT, save_steps=1)
 
 
 @pytest.fixture
-def trained_steps(monkeypatch) -> list[int]:
-    """The steps that are really computed."""
-    steps, real = [], trainer._Course.on_step_begin
-
-    def note(self, args, state, control, **kwargs):
-        steps.append(state.global_step + 1)
-        real(self, args, state, control, **kwargs)
-
-    monkeypatch.setattr(trainer._Course, "on_step_begin", note)
-    return steps
-
-
-def assert_finished(log: pd.DataFrame, out: Path, done: tuple[pd.DataFrame, Path]) -> None:
-    assert_frame_equal(without_seconds(log), without_seconds(done[0]), check_exact=True)
-    assert_same_weights(out, done[1])
-    for name in ("held_out.csv", "run.json"):
-        assert (out / name).read_bytes() == (done[1] / name).read_bytes()
-    assert not out.with_name(f"{out.name}.partial").exists()
+def begin_step(monkeypatch) -> Callable:
+    """Counts the steps that are really computed."""
+    real = trainer._Course.on_step_begin
+    spy = create_autospec(real, side_effect=real)
+    monkeypatch.setattr(trainer._Course, "on_step_begin", spy)
+    return spy
 
 
 def test_checkpoints_hold_two_states_and_no_pickle(stopped):
-    assert sorted(path.name for path in stopped.iterdir()) == [
-        *("checkpoint-2", "checkpoint-3", "lock", "run.json")
-    ]
+    names = {path.name for path in stopped.iterdir()}
+    assert names == {"checkpoint-2", "checkpoint-3", "lock", "run.json"}
+    numpys = [np._core.multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]
     for path in stopped.glob("checkpoint-*/*"):
         assert path.suffix in {".safetensors", ".json", ".pt", ".pth"}
         if path.suffix in {".pt", ".pth"}:
-            with torch.serialization.safe_globals(
-                [np._core.multiarray._reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]
-            ):
+            with torch.serialization.safe_globals(numpys):
                 torch.load(path, weights_only=True)
-
-
-def test_a_stopped_run_goes_on(stopped, folder, done, trained_steps):
-    log = run(folder, stopped.with_name("out"), held_out=HELD_OUT)
-    assert trained_steps == [4]
-    assert_finished(log, stopped.with_name("out"), done)
 
 
 def truncate(path: Path) -> None:
@@ -845,32 +742,26 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "said"),
+    ("files", "damage", "said", "num_steps"),
     [
-        ("model.safetensors", truncate, "model.safetensors is damaged"),
-        ("optimizer.pt", flip, "optimizer.pt is damaged"),
-        ("trainer_state.json", Path.unlink, "trainer_state.json: No such file"),
-        ("manifest.json", Path.unlink, "manifest.json: No such file"),
-        ("manifest.json", truncate, "manifest.json is damaged"),
+        ("checkpoint-3/model.safetensors", truncate, "model.safetensors is damaged", 2),
+        ("checkpoint-3/optimizer.pt", flip, "optimizer.pt is damaged", 2),
+        ("checkpoint-3/trainer_state.json", Path.unlink, "trainer_state.json: No such file", 2),
+        ("checkpoint-3/manifest.json", truncate, "manifest.json is damaged", 2),
+        ("checkpoint-*/manifest.json", Path.unlink, "manifest.json: No such file", 4),
+        ("none", truncate, None, 1),
     ],
 )
-def test_a_damaged_checkpoint_is_said_and_the_one_before_used(
-    name, damage, said, stopped, folder, done, trained_steps, caplog
+def test_a_stopped_run_goes_on_from_its_last_sound_checkpoint(
+    files, damage, said, num_steps, stopped, folder, done, begin_step, caplog
 ):
-    damage(stopped / "checkpoint-3" / name)
     caplog.set_level(logging.WARNING, "lalp")
-    log = run(folder, stopped.with_name("out"), held_out=HELD_OUT)
-    assert f"checkpoint-3 cannot be used ({said}" in caplog.text
-    assert trained_steps == [3, 4]
-    assert_finished(log, stopped.with_name("out"), done)
-
-
-def test_without_a_sound_checkpoint_the_run_begins_anew(stopped, folder, done, trained_steps):
-    for path in stopped.glob("checkpoint-*"):
-        (path / "manifest.json").unlink()
-    log = run(folder, stopped.with_name("out"), held_out=HELD_OUT)
-    assert trained_steps == [1, 2, 3, 4]
-    assert_finished(log, stopped.with_name("out"), done)
+    for path in stopped.glob(files):
+        damage(path)
+    run(folder, stopped.with_name("out"), held_out=HELD_OUT)
+    assert begin_step.call_count == num_steps
+    assert (f"checkpoint-3 cannot be used ({said}" in caplog.text) == (said is not None)
+    assert_same_run(stopped.with_name("out"), done[1])
 
 
 def test_an_unfinished_run_of_another_kind_is_left_alone(stopped, folder):
@@ -879,14 +770,11 @@ def test_an_unfinished_run_of_another_kind_is_left_alone(stopped, folder):
     assert (stopped / "checkpoint-3/manifest.json").exists()
 
 
-def test_random_states_are_restored(tokenizer, tmp_path, monkeypatch):
+def test_random_states_are_restored(tokenizer, tmp_path):
     student = build_student("llama", tokenizer, attention_dropout=0.2)
     folder = save(student, tmp_path / "student")
     whole = run(folder, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        crash_before(3, patch)
-        with pytest.raises(StopError):
-            run(folder, tmp_path / "out", save_steps=1)
+    crash_before(3, folder, tmp_path / "out", save_steps=1)
     log = run(folder, tmp_path / "out")
     assert log["loss"].tolist() == whole["loss"].tolist()
     assert_same_weights(tmp_path / "out", tmp_path / "whole")
@@ -894,11 +782,8 @@ def test_random_states_are_restored(tokenizer, tmp_path, monkeypatch):
 
 def test_checkpoints_by_time(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "SECONDS_PER_CHECKPOINT", 0)
-    with monkeypatch.context() as patch:
-        crash_before(3, patch)
-        with pytest.raises(StopError):
-            run(folder, tmp_path / "out")
-    assert (tmp_path / "out.partial/checkpoint-2/manifest.json").exists()
+    partial = crash_before(3, folder, tmp_path / "out")
+    assert (partial / "checkpoint-2/manifest.json").exists()
 
 
 # --- bad input --------------------------------------------------------------------------------
@@ -923,86 +808,63 @@ def test_options_that_cannot_be_used(options, message, folder, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_student_without_all_its_weights(folder, tmp_path):
-    broken = Path(shutil.copytree(folder, tmp_path / "student"))
-    (broken / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        run(str(broken), tmp_path / "out")
-    with pytest.raises(InputError, match="no such folder"):
-        run(str(tmp_path / "none"), tmp_path / "out")
-
-
 # --- the command ------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def lalp_train(monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, str]]:
-    """Run ``lalp train`` in this process; gives exit code, output and messages."""
+def lalp_train(lalp, monkeypatch, tmp_path, folder) -> Callable[[str], Outcome]:
+    """Run ``lalp train`` beside its data."""
     write_data(tmp_path)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asdict(RECIPE)))
-    monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lalp", "train", *map(str, arguments), "--quiet"])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            app.main()
-        return int(stop.value.code or 0), *capsys.readouterr()
-
-    return call
+    options = ("--student", folder, "--out", "out", "--quiet")
+    return lambda arguments: lalp("train", *arguments.split(), *options)
 
 
-def test_the_command_trains(lalp_train, folder, done, tmp_path):
-    options = ["train.jsonl", "--student", folder, "--out", "out", "--recipe", "mine.yaml"]
-    options += ["--held-out", "pool.jsonl", "--window", "1"]
-    code, out, err = lalp_train(*options)
-    assert code == 0
+def test_the_command_trains(lalp_train, done, tmp_path):
+    options = "train.jsonl --recipe mine.yaml --held-out pool.jsonl --window 1"
+    said = lalp_train(options)
+    assert said.code == 0
     first, last = done[0]["loss"].iloc[[1, -1]]
-    assert out.splitlines()[0] == f"4 steps over {done[0]['num_tokens'].sum():,} tokens"
-    assert f"{first:.4f}   {last:.4f}  training loss, first and last step" in out
-    assert "held-out local NLL, before and after" in out
-    assert "lalp: trained student: out" in err
+    assert said.out.splitlines()[0] == f"4 steps over {done[0]['num_tokens'].sum():,} tokens"
+    assert f"{first:.4f}   {last:.4f}  training loss, first and last step" in said.out
+    assert "held-out local NLL, before and after" in said.out
+    assert "lalp: trained student: out" in said.err
     assert_same_weights(tmp_path / "out", done[1])
     # Done already: the same numbers, at once.
-    code, out, _ = lalp_train(*options, "--json")
-    assert json.loads(out)["loss"] == [first, last]
+    assert json.loads(lalp_train(f"{options} --json").out)["loss"] == [first, last]
 
 
-def test_options_change_the_recipe(lalp_train, folder, tmp_path):
-    code, out, _ = lalp_train(
-        *("train.jsonl", "--student", folder, "--out", "out", "--recipe", "mine.yaml"),
-        *("--epochs", 1, "--learning-rate", 0.01, "--batch-size", 1, "--max-length", 99),
-        *("--gradient-accumulation", 3, "--seed", 4, "--json"),
+def test_options_change_the_recipe(lalp_train, tmp_path):
+    said = lalp_train(
+        "train.jsonl --recipe mine.yaml --epochs 1 --learning-rate 0.01 --batch-size 1 "
+        "--max-length 99 --gradient-accumulation 3 --seed 4 --json"
     )
-    assert code == 0
-    run_of = json.loads((tmp_path / "out/run.json").read_text())["run"]
+    assert said.code == 0
+    run_of = read_json(tmp_path / "out/run.json")["run"]
     changes = {"epochs": 1, "learning_rate": 0.01, "batch_size": 1, "max_length": 99}
     assert run_of["recipe"] == asdict(RECIPE) | changes | {"gradient_accumulation": 3}
     assert run_of["seed"] == 4
-    summary = json.loads(out)
-    assert summary["num_steps"] == 3
-    assert summary["global_nll"] == [None, None]
+    assert json.loads(said.out).items() >= {"num_steps": 3, "global_nll": [None, None]}.items()
 
 
-def test_the_command_refuses_bad_input_in_one_line(lalp_train, folder):
-    common = ("--student", folder, "--out", "out")
-    for arguments, message in (
-        (("train.jsonl", "--recipe", "best"), "recipe 'best' is not known"),
-        (
-            ("train.jsonl", "--epochs", 0),
-            "recipe: key 'epochs' should be greater than or equal",
-        ),
-        (("none.jsonl",), "none.jsonl: no such file"),
-        (("train.jsonl", "--held-out", "none.jsonl"), "none.jsonl: no such file"),
-        (("train.jsonl", "--device", "tpu"), "device 'tpu' cannot be used"),
-    ):
-        code, out, err = lalp_train(*arguments, *common)
-        assert (code, out, err.count("\n")) == (2, "", 1), err
-        assert message in err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train.jsonl --recipe best", "recipe 'best' is not known"),
+        ("train.jsonl --epochs 0", "recipe: key 'epochs' should be greater than or equal"),
+        ("none.jsonl", "none.jsonl: no such file"),
+        ("train.jsonl --held-out none.jsonl", "none.jsonl: no such file"),
+        ("train.jsonl --device tpu", "device 'tpu' cannot be used"),
+    ],
+)
+def test_the_command_refuses_bad_input_in_one_line(arguments, message, lalp_train):
+    said = lalp_train(arguments)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert message in said.err
     assert not Path("out").exists()
 
 
 def test_another_process_is_silent(lalp_train, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    assert lalp_train("none.jsonl", "--out", "out") == (2, "", "")
+    assert lalp_train("none.jsonl") == Outcome(2, "", "")

@@ -9,8 +9,8 @@ in worker processes, one thread each: on a CPU that is faster than one arm at a 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from lalp.paper.workers import run_side_by_side
 from lalp.pools.pool import Prompt, Response
 from lalp.sampling.pool import grade_completions
 from lalp.sampling.samples import Completion, generate
-from lalp.sampling.settings import Sampling
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.run import score
 from lalp.students.student import load_config, load_student, locate_student, revision
@@ -49,72 +48,39 @@ def _labelled(arm: Arm, table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(key, table.index), table], axis=1)
 
 
-# --- training ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class _TrainJob:
-    """Everything a worker needs to train one student."""
+class _Run:
+    """Everything a worker needs to train one student and to have it answer the problems.
+
+    Attributes:
+        folder: Its own, for the student and the answers.
+        examples: What it is trained on; none for the student before training.
+    """
 
     folder: Path
     examples: tuple[tuple[Prompt, Response], ...]
-    setup: Setup
     seed: int
-    keep_weights: bool
+    setup: Setup
 
     @property
     def model(self) -> Path:
         return self.folder / "model"
 
     @property
-    def is_done(self) -> bool:
-        """Whether the run is there, with its weights where they are wanted."""
-        return (self.model / (_WEIGHTS if self.keep_weights else "run.json")).is_file()
+    def answers(self) -> Path:
+        """The file of the answers to these problems."""
+        setup = self.setup
+        key = [setup.samplings, setup.problems, fingerprint("sampling", "students")]
+        return self.folder / f"answers-{digest(key)}.parquet"
 
 
-def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, pd.DataFrame]:
-    """Fine-tune a student for every arm; finished ones are read from their folders.
-
-    Args:
-        grid: Arms, and what they share.
-        keep: Comparisons whose students' weights stay on disk, to be evaluated; the others' are
-            deleted when they are trained.
-
-    Returns:
-        ``log``: one row per arm and optimizer step (`lalp.training.trainer.train`); ``held_out``:
-        one row per arm, measured step (0 is before training) and held-out response, with ``galp``
-        and ``lalp`` in nats. Both begin with ``group``, ``arm`` and ``seed``.
-
-    Raises:
-        InputError: If an arm names a response that the pool lacks, or training refuses it.
-    """
-    jobs = _train_jobs(grid, keep)
-    missing = [j for j in {job.folder: job for job in jobs.values()}.values() if not j.is_done]
-    # Long ones first, so that no worker is left alone with one at the end.
-    missing.sort(key=lambda job: -sum(len(response.text) for _, response in job.examples))
-    run_side_by_side(_train, missing, grid.setup.workers, "training")
-    before = _before_training(grid.setup)
-    log = [_labelled(arm, load_log(job.model)) for arm, job in jobs.items()]
-    held_out = [
-        _labelled(arm, pd.concat([before, load_held_out(job.model)], ignore_index=True))
-        for arm, job in jobs.items()
-    ]
-    tables = {"log": log, "held_out": held_out}
-    return {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
-
-
-def _before_training(setup: Setup) -> pd.DataFrame:
-    """GALP and LALP of the held-out responses under the student as it is; the same for all arms."""
-    pool, window, splitter = setup.held_out.pool, setup.held_out.window, setup.held_out.splitter
-    table = score(pool, setup.student, [window], splitter=splitter, progress=False)
-    table = table.rename(columns={lalp_column(window): "lalp"}).assign(step=0)
-    return table[["step", "prompt_id", "response_id", "galp", "lalp", "reason"]]
-
-
-def _train_jobs(grid: Grid, keep: Collection[str]) -> dict[Arm, _TrainJob]:
-    """One job per arm; arms with the same responses and seed share it, and one may keep weights."""
-    setup, by_id = grid.setup, {r.response_id: r for r in grid.pool.responses}
-    examples = {}
+def _plan_runs(grid: Grid) -> dict[Arm, _Run]:
+    """One run per arm; arms with the same responses and seed share it."""
+    setup, runs = grid.setup, {}
+    by_id = {response.response_id: response for response in grid.pool.responses}
+    # With examples and seed, everything that decides the result.
+    shared = [setup.recipe, setup.held_out, fingerprint(*ARM_CODE_PARTS)]
+    shared.append(_student_revision(setup.student))
     for arm in grid.arms:
         if unknown := [i for i in arm.response_ids if i not in by_id]:
             raise InputError(
@@ -122,124 +88,117 @@ def _train_jobs(grid: Grid, keep: Collection[str]) -> dict[Arm, _TrainJob]:
                 " give the pool that was scored"
             )
         responses = [by_id[i] for i in arm.response_ids]
-        examples[arm] = tuple((grid.pool.prompts[r.prompt_id], r) for r in responses)
-    folders = {
-        arm: setup.folder / _run_digest(mine, setup, arm.seed) for arm, mine in examples.items()
-    }
-    kept = {folder for arm, folder in folders.items() if arm.group.partition(":")[0] in keep}
-    return {
-        arm: _TrainJob(folder, examples[arm], setup, arm.seed, folder in kept)
-        for arm, folder in folders.items()
-    }
+        examples = tuple((grid.pool.prompts[r.prompt_id], r) for r in responses)
+        folder = setup.folder / digest([examples, arm.seed, *shared])
+        runs[arm] = _Run(folder, examples, arm.seed, setup)
+    return runs
 
 
-def _run_digest(examples: Sequence[tuple[Prompt, Response]], setup: Setup, seed: int) -> str:
-    held_out = setup.held_out
-    measured = [(held_out.pool.prompts[r.prompt_id], r) for r in held_out.pool.responses]
-    trained_on, measured_on = (
-        [[*(m.content for m in p.messages), r.response_id, r.text] for p, r in pairs]
-        for pairs in (examples, measured)
-    )
-    student, code = _student_revision(setup.student), fingerprint(*ARM_CODE_PARTS)
-    parts = [student, setup.recipe, seed, trained_on, measured_on]
-    return digest([*parts, held_out.splitter, held_out.window, code])
+# --- training ----------------------------------------------------------------------------------
 
 
-def _train(job: _TrainJob) -> None:
-    if job.model.is_dir():  # a finished run whose weights were deleted
-        shutil.rmtree(job.model)
+def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, pd.DataFrame]:
+    """Fine-tune a student for every arm; finished ones are read from their folders.
+
+    The weights of students in the comparisons ``keep`` stay on disk, to be evaluated; the others'
+    are deleted. InputError if an arm names a response that the pool lacks.
+
+    Returns:
+        ``log``: one row per arm and optimizer step (`lalp.training.trainer.train`); ``held_out``:
+        one row per arm, measured step (0 is before training) and held-out response, with ``galp``
+        and ``lalp`` in nats. Both begin with ``group``, ``arm`` and ``seed``.
+    """
+    runs, setup = _plan_runs(grid), grid.setup
+    kept = {run.folder for arm, run in runs.items() if arm.group.partition(":")[0] in keep}
+    missing = [
+        (run, folder in kept)
+        for folder, run in {run.folder: run for run in runs.values()}.items()
+        if not (run.model / (_WEIGHTS if folder in kept else "run.json")).is_file()
+    ]
+    # Long ones first, so that no worker is left alone with one at the end.
+    missing.sort(key=lambda job: -sum(len(response.text) for _, response in job[0].examples))
+    run_side_by_side(_train, missing, setup.workers, "training")
+    # Before training, all arms are the same student.
+    window, splitter = setup.held_out.window, setup.held_out.splitter
+    before = score(setup.held_out.pool, setup.student, [window], splitter=splitter, progress=False)
+    before = before.rename(columns={lalp_column(window): "lalp"}).assign(step=0)
+    before = before[["step", "prompt_id", "response_id", "galp", "lalp", "reason"]]
+    log, held_out = [], []
+    for arm, run in runs.items():
+        log.append(_labelled(arm, load_log(run.model)))
+        measured = pd.concat([before, load_held_out(run.model)], ignore_index=True)
+        held_out.append(_labelled(arm, measured))
+    tables = {"log": log, "held_out": held_out}
+    return {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
+
+
+def _train(job: tuple[_Run, bool]) -> None:
+    """Train one student; its weights stay if the second value says so."""
+    run, keep_weights = job
+    if run.model.is_dir():  # a finished run whose weights were deleted
+        shutil.rmtree(run.model)
     train(
-        job.examples,
-        job.setup.student,
-        job.model,
-        job.setup.recipe,
-        seed=job.seed,
-        held_out=job.setup.held_out,
+        run.examples,
+        run.setup.student,
+        run.model,
+        run.setup.recipe,
+        seed=run.seed,
+        held_out=run.setup.held_out,
         evaluations=1,
         progress=False,
     )
-    if not job.keep_weights:
-        (job.model / _WEIGHTS).unlink()
+    if not keep_weights:
+        (run.model / _WEIGHTS).unlink()
 
 
 # --- evaluation --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _AnswerJob:
-    """Everything a worker needs to have one student answer the problems."""
-
-    folder: Path
-    model: str
-    problems: tuple[Prompt, ...]
-    samplings: tuple[Sampling, ...]
-
-    @property
-    def path(self) -> Path:
-        """Where the answers are kept."""
-        problems = [[p.prompt_id, p.answer, *(m.content for m in p.messages)]
-                    for p in self.problems]  # fmt: skip
-        key = [self.samplings, problems, fingerprint("sampling", "students")]
-        return self.folder / f"answers-{digest(key)}.parquet"
-
-
 def evaluate_arms(grid: Grid) -> pd.DataFrame:
     """Answers to held-out problems by the student before training and after each arm's.
 
-    Args:
-        grid: Its arms were trained before (`train_arms`); none on one of its problems.
+    Arms are trained before (`train_arms`). InputError if a problem is trained on, or an arm's
+    student is missing.
 
     Returns:
         One row per arm, problem, sampling and sample: ``group``, ``arm``, ``seed`` (empty, "before
         training" and -1 for the untrained student), ``temperature`` and the columns of
         `grade_completions` without the text.
-
-    Raises:
-        InputError: If a problem is trained on, or an arm's student is missing.
     """
-    _check_problems(grid)
-    jobs = _answer_jobs(grid)
-    distinct = {job.folder: job for job in jobs.values()}.values()
-    missing = [job for job in distinct if not job.path.is_file()]
-    for job in missing:
-        if job.model != grid.setup.student and not Path(job.model, _WEIGHTS).is_file():
-            raise InputError(f"{job.model} holds no trained student: train the arms first")
-    run_side_by_side(_answer, missing, grid.setup.workers, "answering")
-    found = [_labelled(arm, pd.read_parquet(job.path)) for arm, job in jobs.items()]
-    answers = pd.concat(found, ignore_index=True)
-    names = ["prompt_id", "sample", "text", "num_tokens", "truncated"]
-    # Students often answer alike: each different text is graded once.
-    texts = answers.drop_duplicates(names)[names].to_dict("records")
-    graded = grade_completions(grid.problems, [Completion(**row) for row in texts])
-    return answers.merge(graded, on=names, how="left").drop(columns="text")
-
-
-def _answer_jobs(grid: Grid) -> dict[Arm, _AnswerJob]:
-    student, what = grid.setup.student, (grid.problems, grid.samplings)
-    folder = grid.setup.folder / f"before-{_student_revision(student)[:16]}"
-    jobs = {Arm("", BEFORE, -1, ()): _AnswerJob(folder, student, *what)}
-    trained = _train_jobs(grid, ()).items()
-    return jobs | {arm: _AnswerJob(job.folder, str(job.model), *what) for arm, job in trained}
-
-
-def _check_problems(grid: Grid) -> None:
-    prompt_of = {response.response_id: response.prompt_id for response in grid.pool.responses}
-    trained = {prompt_of.get(response_id) for arm in grid.arms for response_id in arm.response_ids}
-    for problem in grid.problems:
+    runs, setup = _plan_runs(grid), grid.setup
+    trained = {prompt.prompt_id for run in runs.values() for prompt, _ in run.examples}
+    for problem in setup.problems:
         if problem.prompt_id in trained:
             raise InputError(f"problem {problem.prompt_id!r} is trained on: evaluate on others")
         if problem.answer is None:
             raise InputError(f"problem {problem.prompt_id!r} has no reference answer: leave it out")
+    folder = setup.folder / f"before-{_student_revision(setup.student)[:16]}"
+    runs = {Arm("", BEFORE, -1, ()): _Run(folder, (), -1, setup)} | runs
+    distinct = {run.folder: run for run in runs.values()}.values()
+    missing = [run for run in distinct if not run.answers.is_file()]
+    for run in missing:
+        if run.examples and not (run.model / _WEIGHTS).is_file():
+            raise InputError(f"{run.model} holds no trained student: train the arms first")
+    run_side_by_side(_answer, missing, setup.workers, "answering")
+    found = [_labelled(arm, pd.read_parquet(run.answers)) for arm, run in runs.items()]
+    answers = pd.concat(found, ignore_index=True)
+    names = ["prompt_id", "sample", "text", "num_tokens", "truncated"]
+    # Students often answer alike: each different text is graded once.
+    texts = answers.drop_duplicates(names)[names].to_dict("records")
+    graded = grade_completions(setup.problems, [Completion(**row) for row in texts])
+    return answers.merge(graded, on=names, how="left").drop(columns="text")
 
 
-def _answer(job: _AnswerJob) -> None:
-    student, samplings, store = load_student(job.model), list(job.samplings), job.folder / "samples"
-    drawn = generate(job.problems, student, samplings, store=store, progress=False)
+def _answer(run: _Run) -> None:
+    problems, samplings = run.setup.problems, run.setup.samplings
+    student = load_student(str(run.model) if run.examples else run.setup.student)
+    store = run.folder / "samples"
+    drawn = generate(problems, student, list(samplings), store=store, progress=False)
     frames = [
         pd.DataFrame([asdict(c) for c in completions]).assign(temperature=sampling.temperature)
         for sampling, completions in zip(samplings, drawn, strict=True)
     ]
-    with atomic_path(job.path) as temporary:
+    with atomic_path(run.answers) as temporary:
         pd.concat(frames, ignore_index=True).to_parquet(temporary)
 
 
@@ -248,48 +207,39 @@ def _answer(job: _AnswerJob) -> None:
 
 @dataclass(frozen=True)
 class ArmResults:
-    """What came out of a grid of arms.
+    """What came out of a grid of arms; the tables of `arm_table`, `train_arms`, `evaluate_arms`.
 
-    Attributes:
-        arms: From `lalp.paper.arms.plan.arm_table`.
-        log: Training loss by step.
-        held_out: GALP and LALP of the held-out responses by step.
-        answers: Graded answers to held-out problems; empty if none were asked for.
-        provenance: Profile, commit, hours, versions of a committed run; empty for this one.
+    ``answers`` is empty if none were asked for. ``provenance`` holds profile, commit, hours and
+    versions of a committed run, and nothing for this one.
     """
 
     arms: pd.DataFrame
     log: pd.DataFrame
     held_out: pd.DataFrame
     answers: pd.DataFrame
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 _TABLES = ("arms", "log", "held_out", "answers")
 
 
-def run_grid(grid: Grid, *, answers: bool = True) -> ArmResults:
+def run_grid(grid: Grid, *, answers: bool = True, keep: Collection[str] = SFT_GROUPS) -> ArmResults:
     """Train the students of a grid and let them answer; what is there already is read."""
-    trained = train_arms(grid)
+    trained = train_arms(grid, keep=keep)
     table = evaluate_arms(grid) if answers else pd.DataFrame()
-    return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=table, provenance={})
+    return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=table)
 
 
 def run_in_turns(grid: Grid) -> ArmResults:
     """As `run_grid`, a few arms at a time, so that their weights fit on the disk."""
     some = 2 * grid.setup.workers
     for start in range(0, len(grid.arms), some):
-        part = replace(grid, arms=grid.arms[start : start + some])
-        missing = [a for a, job in _answer_jobs(part).items()
-                   if a.name != BEFORE and not job.path.is_file()]  # fmt: skip
-        if missing:
-            train_arms(replace(part, arms=tuple(missing)))
-            evaluate_arms(replace(part, arms=tuple(missing)))
-        for job in _train_jobs(part, ()).values():
-            (job.model / _WEIGHTS).unlink(missing_ok=True)
-    answers = evaluate_arms(grid)
-    trained = train_arms(grid, keep=())
-    return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=answers, provenance={})
+        runs = _plan_runs(replace(grid, arms=grid.arms[start : start + some]))
+        if missing := tuple(arm for arm, run in runs.items() if not run.answers.is_file()):
+            run_grid(replace(grid, arms=missing))
+        for run in runs.values():
+            (run.model / _WEIGHTS).unlink(missing_ok=True)
+    return run_grid(grid, keep=())
 
 
 def save_results(results: ArmResults, folder: Path) -> None:
@@ -298,10 +248,6 @@ def save_results(results: ArmResults, folder: Path) -> None:
 
 
 def load_results(name: str) -> ArmResults:
-    """The committed results of a longer run, by its profile's name.
-
-    Raises:
-        InputError: If there are none, or a file of them is missing.
-    """
+    """The committed results of a longer run, by its profile's name; InputError if none."""
     tables, provenance = load_tables(f"arms_{name}", _TABLES, f"make arms PROFILE={name}")
     return ArmResults(**tables, provenance=provenance)

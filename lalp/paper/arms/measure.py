@@ -3,6 +3,10 @@
 An arm is one training set; ``group`` names the comparison that it belongs to. All arms of a group
 and seed see the same prompts in the same order, so optimizer steps can be paired between them. All
 measures are taken on the same held-out responses and problems, so these can be paired too.
+
+Tables begin with ``group``, ``arm`` and ``seed``; ``low`` and ``high`` are the ends of bootstrap
+intervals, which draw the same units for every arm. Differences are those of each arm of a group to
+the arm ``against``; where the group lacks one, an InputError says so. NLL is in nats per token.
 """
 
 from __future__ import annotations
@@ -29,10 +33,9 @@ def describe_scale(results: ArmResults) -> str:
 def baselines(arms: pd.DataFrame) -> dict[str, str]:
     """Per comparison the arm to subtract: random, the lowest third, the full prefix, or the first.
 
-    Args:
-        arms: From `lalp.paper.arms.plan.arm_table`.
+    ``arms`` comes from `lalp.paper.arms.plan.arm_table`.
     """
-    names = {group: rows["arm"].unique() for group, rows in arms.groupby("group", sort=False)}
+    names = {group: list(rows["arm"].unique()) for group, rows in arms.groupby("group", sort=False)}
     preferred = ("random", "lowest", "all")
     return {
         group: next((name for name in preferred if name in found), found[0])
@@ -56,17 +59,11 @@ def _minus(
 
 
 def loss_table(log: pd.DataFrame) -> pd.DataFrame:
-    """Mean training loss of every run in its first and last epoch, in nats per token (Fig. 6).
+    """Mean training loss of every run in its first and last epoch, and the fall between (Fig. 6).
 
-    Args:
-        log: One row per arm and optimizer step: ``group``, ``arm``, ``seed``, ``epoch`` (at the
-            step's end), ``loss``.
-
-    Returns:
-        One row per group, arm and seed: ``first epoch``, ``last epoch``, and ``fall`` between them,
-        which is NaN where there is one epoch only.
+    ``log`` has one row per optimizer step. The fall is NaN where there is one epoch only.
     """
-    steps = log[log["loss"].notna()].assign(epoch=_epoch)
+    steps = _numbered_epochs(log)
     by_epoch = steps.groupby([*_ARM, "epoch"], sort=False)["loss"].mean().reset_index("epoch")
     ends = by_epoch.groupby(_ARM, sort=False)
     table = pd.DataFrame({"first epoch": ends["loss"].first(), "last epoch": ends["loss"].last()})
@@ -75,41 +72,27 @@ def loss_table(log: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _epoch(steps: pd.DataFrame) -> pd.Series:
-    """Number of the epoch that a step belongs to, from 1: ``epoch`` is how far it got."""
-    return np.ceil(steps["epoch"].round(6)).clip(lower=1).astype(int)
+def _numbered_epochs(log: pd.DataFrame) -> pd.DataFrame:
+    """Steps that have a loss, each with the number of its epoch, from 1."""
+    steps = log[log["loss"].notna()]
+    # Rounded, since a third of an epoch three times may be a little more than one.
+    return steps.assign(epoch=np.ceil(steps["epoch"].round(6)).clip(lower=1).astype(int))
 
 
 def loss_differences(
     log: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Training loss of each arm minus that of another, step by step, for every seed.
+    """Differences in the first epoch's training loss, step by step.
 
     Steps of one seed hold different prompts, those of several seeds the same ones: there is one
     interval per seed, not one over all.
-
-    Args:
-        log: As in `loss_table`.
-        group: The comparison.
-        against: The arm to subtract.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        Columns ``arm``, ``seed``, ``difference``, ``low``, ``high``, ``num_steps``; of the
-        first epoch.
-
-    Raises:
-        InputError: If the group lacks the arm.
     """
-    steps = log[log["loss"].notna()]
-    steps = steps[_epoch(steps) == 1]
-    rows = [
-        (arm, run, values.mean(), *mean_interval(values.to_numpy(), num_resamples, seed),
-         len(values))
-        for arm, gaps in _minus(steps, group, against, ["seed", "step"], "loss")
-        for run, values in gaps.groupby("seed")
-    ]  # fmt: skip
+    steps = _numbered_epochs(log).query("epoch == 1")
+    rows = []
+    for arm, gaps in _minus(steps, group, against, ["seed", "step"], "loss"):
+        for run, values in gaps.groupby("seed"):
+            ends = mean_interval(values.to_numpy(), num_resamples, seed)
+            rows.append((arm, run, values.mean(), *ends, len(values)))
     return pd.DataFrame(rows, columns=["arm", "seed", "difference", "low", "high", "num_steps"])
 
 
@@ -117,47 +100,32 @@ def loss_differences(
 
 
 def held_out_nll(held_out: pd.DataFrame) -> pd.DataFrame:
-    """NLL of every held-out response before training and after it, means over seeds.
+    """NLL of every held-out response after training and before it, means over seeds.
 
-    Args:
-        held_out: One row per arm, measured step and response: ``group``, ``arm``, ``seed``,
-            ``step``, ``prompt_id``, ``response_id``, ``galp``, ``lalp``.
-
-    Returns:
-        One row per group, arm, prompt and response: ``global NLL``, ``local NLL`` at the end, and
-        the same before training as ``global NLL before``, ``local NLL before``.
+    Takes the scores that `lalp.paper.arms.grid.train_arms` gives. Columns are the values of
+    `MEASURES`, and the same with `` before``.
     """
-    at_end = held_out["step"] == held_out.groupby(_ARM)["step"].transform("max")
-    keys = ["group", "arm", "prompt_id", "response_id"]
-    renamed = held_out.rename(columns=MEASURES)
-    columns = list(MEASURES.values())
-    renamed[columns] = -renamed[columns]
-    after = renamed[at_end].groupby(keys, sort=False)[columns].mean()
-    before = renamed[held_out["step"] == 0].groupby(keys, sort=False)[columns].mean()
+    keys, columns = ["group", "arm", "prompt_id", "response_id"], list(MEASURES.values())
+    table = held_out.rename(columns=MEASURES)
+    table[columns] = -table[columns]
+    is_last = table["step"] == table.groupby(_ARM)["step"].transform("max")
+    after = table[is_last].groupby(keys, sort=False)[columns].mean()
+    before = table[table["step"] == 0].groupby(keys, sort=False)[columns].mean()
     return after.join(before.add_suffix(" before")).reset_index()
 
 
 def held_out_changes(nll: pd.DataFrame, *, num_resamples: int, seed: int) -> pd.DataFrame:
-    """How far training moved the held-out NLL of each arm, with intervals over prompts.
-
-    Args:
-        nll: From `held_out_nll`.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap; the same prompts are drawn for every arm.
-
-    Returns:
-        One row per group, arm and measure: ``before``, ``after``, ``change``, ``low``, ``high`` in
-        nats per token (below 0 = learned), ``num_prompts``.
-    """
+    """How far training moved held-out NLL (`held_out_nll`); a change below 0 is learning."""
     rows = []
     for (group, arm), frame in nll.groupby(["group", "arm"], sort=False):
+        # Responses to one prompt are not independent: their mean is one unit.
         by_prompt = frame.groupby("prompt_id").mean(numeric_only=True)
         for measure in MEASURES.values():
             before, after = by_prompt[f"{measure} before"], by_prompt[measure]
             change = (after - before).to_numpy()
-            low, high = mean_interval(change, num_resamples, seed)
+            ends = mean_interval(change, num_resamples, seed)
             means = before.mean(), after.mean(), change.mean()
-            rows.append((group, arm, measure, *means, low, high, len(change)))
+            rows.append((group, arm, measure, *means, *ends, len(change)))
     columns = ["group", "arm", "measure", "before", "after", "change", "low", "high", "num_prompts"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -165,21 +133,9 @@ def held_out_changes(nll: pd.DataFrame, *, num_resamples: int, seed: int) -> pd.
 def held_out_differences(
     nll: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Held-out NLL of each arm minus that of another, on the same responses.
+    """Differences in NLL on the same held-out responses (`held_out_nll`).
 
-    Args:
-        nll: From `held_out_nll`.
-        group: The comparison.
-        against: The arm to subtract.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        One row per arm and measure: ``difference``, ``low``, ``high`` in nats per token (below 0:
-        the arm's student finds the held-out responses more natural), ``num_prompts``.
-
-    Raises:
-        InputError: If the group lacks the arm.
+    Below 0, the arm's student finds them more natural.
     """
     rows = [
         (arm, measure, gaps.mean(), *mean_interval(gaps.to_numpy(), num_resamples, seed), len(gaps))
@@ -190,26 +146,6 @@ def held_out_differences(
     return pd.DataFrame(rows, columns=columns)
 
 
-def local_nll_gap(
-    results: ArmResults, group: str, arm: str, against: str, *, num_resamples: int, seed: int
-) -> Estimate:
-    """Local NLL of one arm minus that of another (nats per token), with its interval over prompts.
-
-    Raises:
-        InputError: If the group lacks an arm.
-    """
-    nll = held_out_nll(results.held_out)
-    table = held_out_differences(nll, group, against, num_resamples=num_resamples, seed=seed)
-    return _estimate(table[table["measure"] == MEASURES["lalp"]], group, arm, "num_prompts")
-
-
-def _estimate(differences: pd.DataFrame, group: str, arm: str, units: str) -> Estimate:
-    rows = differences[differences["arm"] == arm]
-    if rows.empty:
-        raise InputError(f"comparison {group!r} has no arm {arm!r}")
-    return Estimate(*rows.iloc[0][["difference", "low", "high", units]])
-
-
 # --- accuracy ----------------------------------------------------------------------------------
 
 
@@ -217,17 +153,8 @@ def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> 
     """Share of correct answers per arm: one greedy answer, and the mean over samples (Table 3).
 
     Problems are the unit: a problem's answers by all seeds and samples are averaged first. Where
-    that leaves nothing to resample (all right, or all wrong), the interval is Wilson's.
-
-    Args:
-        answers: One row per arm, problem, temperature and sample: ``group``, ``arm``, ``seed``,
-            ``prompt_id``, ``temperature``, ``correct``, ``truncated``, ``num_tokens``.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        One row per group, arm and ``answers`` (greedy or sampled): ``accuracy``, ``low``, ``high``,
-        ``truncated`` (share), ``mean_tokens``, ``num_problems``, ``num_answers``.
+    that leaves nothing to resample (all right, or all wrong), the interval is Wilson's. ``answers``
+    are those of `lalp.paper.arms.grid.evaluate_arms`; ``truncated`` is the share of cut-off ones.
     """
     kinds = np.where(answers["temperature"] == 0, "greedy", "sampled")
     answers = answers.assign(answers=kinds, correct=answers["correct"].astype(float))
@@ -235,36 +162,22 @@ def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> 
     for keys, frame in answers.groupby(["group", "arm", "answers"], sort=False):
         shares = frame.groupby("prompt_id")["correct"].mean().to_numpy()
         if set(shares) <= {0.0, 1.0}:
-            low, high = wilson_interval(float(shares.mean()), len(shares))
+            ends = wilson_interval(float(shares.mean()), len(shares))
         else:
-            low, high = mean_interval(shares, num_resamples, seed)
-        rows.append((*keys, shares.mean(), low, high, frame["truncated"].mean(),
-                     frame["num_tokens"].mean(), len(shares), len(frame)))  # fmt: skip
-    columns = ["group", "arm", "answers", "accuracy", "low", "high", "truncated", "mean_tokens",
-               "num_problems", "num_answers"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+            ends = mean_interval(shares, num_resamples, seed)
+        means = frame["truncated"].mean(), frame["num_tokens"].mean()
+        rows.append((*keys, shares.mean(), *ends, *means, len(shares), len(frame)))
+    columns = ["group", "arm", "answers", "accuracy", "low", "high", "truncated", "mean_tokens"]
+    return pd.DataFrame(rows, columns=[*columns, "num_problems", "num_answers"])
 
 
 def accuracy_differences(
     answers: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Accuracy of each arm minus that of another on the same problems, all answers averaged.
+    """Differences in accuracy on the same problems, over all answers (as in `accuracy_by_arm`).
 
     Where all problems differ alike, the interval reaches as far as Wilson's of no success does.
-
-    Args:
-        answers: As in `accuracy_by_arm`.
-        group: The comparison.
-        against: The arm to subtract.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        One row per arm: ``difference``, ``low``, ``high``, ``num_differ`` (problems on which the
-        two have another share of correct answers), ``num_problems``.
-
-    Raises:
-        InputError: If the group lacks the arm.
+    ``num_differ`` counts problems on which the two have another share of correct answers.
     """
     rows = []
     answers = answers.assign(correct=answers["correct"].astype(float))
@@ -272,6 +185,7 @@ def accuracy_differences(
         if np.ptp(gaps) > 0:
             low, high = mean_interval(gaps.to_numpy(), num_resamples, seed)
         else:
+            # A bootstrap of equal values would claim certainty.
             _, reach = wilson_interval(0.0, len(gaps))
             low, high = max(-1.0, gaps.iloc[0] - reach), min(1.0, gaps.iloc[0] + reach)
         rows.append((arm, gaps.mean(), low, high, int((gaps != 0).sum()), len(gaps)))
@@ -279,14 +193,25 @@ def accuracy_differences(
     return pd.DataFrame(rows, columns=columns)
 
 
-def accuracy_gap(
-    results: ArmResults, group: str, arm: str, against: str, *, num_resamples: int, seed: int
+def arm_gap(
+    results: ArmResults,
+    measure: str,
+    group: str,
+    arm: str,
+    against: str,
+    *,
+    num_resamples: int,
+    seed: int,
 ) -> Estimate:
-    """Accuracy of one arm minus that of another, with its interval over problems.
-
-    Raises:
-        InputError: If the group lacks an arm.
-    """
+    """Difference of two arms in ``accuracy`` (over problems) or a measure of NLL (over prompts)."""
     options = {"num_resamples": num_resamples, "seed": seed}
-    table = accuracy_differences(results.answers, group, against, **options)
-    return _estimate(table, group, arm, "num_problems")
+    if measure == "accuracy":
+        table = accuracy_differences(results.answers, group, against, **options)
+    else:
+        table = held_out_differences(held_out_nll(results.held_out), group, against, **options)
+        table = table[table["measure"] == measure]
+    rows = table[table["arm"] == arm]
+    if rows.empty:
+        raise InputError(f"comparison {group!r} has no arm {arm!r}")
+    # The last column counts the units.
+    return Estimate(*rows.iloc[0][["difference", "low", "high", table.columns[-1]]])

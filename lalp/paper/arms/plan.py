@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from lalp.errors import InputError
 from lalp.files import build_dir
 from lalp.paper.champ.champ import pick_candidates, reference_expressions
 from lalp.paper.champ.pool import profile_pool, profile_scores
 from lalp.paper.profiles import SFT_GROUPS, Profile
 from lalp.pools.pool import Pool, Prompt
 from lalp.sampling.settings import Sampling
+from lalp.scoring.columns import score_columns
 from lalp.selection import matched
 from lalp.selection import rules as selection_rules
 from lalp.training.examples import HeldOut
@@ -48,124 +48,91 @@ class Arm:
 
 @dataclass(frozen=True)
 class Setup:
-    """What the training of all arms of one grid shares.
+    """What all arms of one grid share; at most one of ``workers`` per core.
 
-    Attributes:
-        student: As in `lalp.load_student`.
-        recipe: Hyperparameters of the fine-tuning.
-        held_out: Responses to measure global and local NLL on.
-        folder: Where runs are kept, one folder each.
-        workers: Arms that run at the same time, at most one per core.
+    Runs are kept in ``folder``, one folder each; NLL is measured on ``held_out``. ``problems`` are
+    held out too, have reference answers, and are answered once for each of ``samplings``.
     """
 
     student: str
     recipe: Recipe
     held_out: HeldOut
     folder: Path
-    workers: int = 2
+    workers: int
+    problems: tuple[Prompt, ...]
+    samplings: tuple[Sampling, ...]
 
 
 @dataclass(frozen=True)
 class Grid:
     """Arms, and all that is needed to train and evaluate their students.
 
-    Attributes:
-        arms: What students are trained on.
-        pool: Holds the arms' responses.
-        scores: Of the candidates that the arms choose among.
-        setup: Student, recipe, held-out responses, folder.
-        problems: Held-out problems to answer, with their reference answers.
-        samplings: For example greedy, and some samples at a temperature.
+    ``scores`` are of the candidates in ``pool`` that the arms choose among.
     """
 
     arms: tuple[Arm, ...]
     pool: Pool
     scores: pd.DataFrame
     setup: Setup
-    problems: tuple[Prompt, ...]
-    samplings: tuple[Sampling, ...]
 
 
 # --- which responses ---------------------------------------------------------------------------
 
 
-def plan_arms(
-    scores: pd.DataFrame,
-    *,
-    rules: Sequence[str],
-    window: str,
-    seeds: Sequence[int],
-    groups: Sequence[str] = SFT_GROUPS,
-    windows: Sequence[str] = (),
-    teachers: Sequence[str] = (),
-) -> list[Arm]:
-    """Arms of up to five comparisons, each with every seed.
+def plan_arms(scores: pd.DataFrame, profile: Profile) -> list[Arm]:
+    """Arms of the profile's comparisons, each with every seed.
 
-    Args:
-        scores: Candidates with their scores, one row per response.
-        rules: Rules of `lalp.select`, or ``random like RULE``: the control matched on that rule's
-            teacher mix. In "equal tokens" each is cut to the number of response tokens that the
-            shortest selection has.
-        window: LALP's window.
-        seeds: For random choices, and for training.
-        groups: Comparisons wanted: rules, equal tokens, thirds, windows, teachers.
-        windows: Windows whose LALP selections are compared (Fig. 9).
-        teachers: Whose responses are cut into thirds by GALP (Table 1).
-
-    Raises:
-        InputError: If a comparison, rule, window or teacher does not exist, or a score is missing.
+    ``scores`` holds the candidates, one row per response. A rule is one of `lalp.select`, or
+    ``random like RULE``: the control matched on that rule's teacher mix. In "equal tokens" each is
+    cut to the number of response tokens that the shortest selection has.
     """
-    for group in groups:
-        if group not in SFT_GROUPS:
-            known = ", ".join(SFT_GROUPS)
-            raise InputError(f"there is no comparison {group!r}: choose among {known}")
+    return [
+        Arm(group, name, seed, tuple(sorted(table["response_id"])))
+        for seed in range(profile.sft_seeds)
+        for group, tables in _selections(scores, profile, seed).items()
+        for name, table in tables.items()
+    ]
+
+
+def _selections(
+    scores: pd.DataFrame, profile: Profile, seed: int
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """The responses of every arm of one seed, by comparison and name."""
     select, of_teacher = selection_rules.select, selection_rules.of_teacher
-    arms: list[Arm] = []
-    for seed in seeds:
-        found: dict[str, dict[str, pd.DataFrame]] = {}
-        if {RULES, EQUAL_TOKENS} & set(groups):
-            found[RULES] = {rule: _choose(scores, rule, window, seed) for rule in rules}
+    groups = set(profile.sft_groups)
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    if {RULES, EQUAL_TOKENS} & groups:
+        by_rule = {}
+        for rule in profile.sft_rules:
+            plain = rule.removeprefix(_LIKE)
+            by_rule[rule] = select(scores, plain, profile.main_window, seed=seed)
+            if rule.startswith(_LIKE):
+                by_rule[rule] = matched.select_random_matched(scores, by_rule[rule], seed=seed)
+        if RULES in groups:
+            found[RULES] = by_rule
         if EQUAL_TOKENS in groups:
-            limit = min(int(table["num_tokens"].sum()) for table in found[RULES].values())
+            limit = min(int(table["num_tokens"].sum()) for table in by_rule.values())
             found[EQUAL_TOKENS] = {
                 rule: selection_rules.within_tokens(table, limit, seed=seed)
-                for rule, table in found[RULES].items()
+                for rule, table in by_rule.items()
             }
-        for teacher in teachers if THIRDS in groups else ():
-            rows = of_teacher(scores, teacher)
-            found[f"{THIRDS}: {teacher}"] = {
-                third: selection_rules.select_third(rows, third) for third in selection_rules.THIRDS
-            }
-        if WINDOWS in groups:
-            found[WINDOWS] = {w: select(scores, "lalp", w) for w in windows}
-        if TEACHERS in groups:  # of several responses to a prompt, a random one (Table 2)
-            names = sorted(set(scores["teacher"]))
-            found[TEACHERS] = {t: select(of_teacher(scores, t), "random") for t in names}
-        arms += [
-            Arm(group, name, seed, tuple(sorted(table["response_id"])))
-            for group, tables in found.items()
-            if group.partition(":")[0] in groups
-            for name, table in tables.items()
-        ]
-    return arms
-
-
-def _choose(scores: pd.DataFrame, rule: str, window: str, seed: int) -> pd.DataFrame:
-    chosen = selection_rules.select(scores, rule.removeprefix(_LIKE), window, seed=seed)
-    if rule.startswith(_LIKE):
-        return matched.select_random_matched(scores, chosen, seed=seed)
-    return chosen
+    for teacher in profile.sft_teachers if THIRDS in groups else ():
+        rows = of_teacher(scores, teacher)
+        found[f"{THIRDS}: {teacher}"] = {
+            third: selection_rules.select_third(rows, third) for third in selection_rules.THIRDS
+        }
+    if WINDOWS in groups:
+        found[WINDOWS] = {w: select(scores, "lalp", w) for w in profile.sft_windows}
+    if TEACHERS in groups:  # of several responses to a prompt, a random one (Table 2)
+        names = sorted(set(scores["teacher"]))
+        found[TEACHERS] = {t: select(of_teacher(scores, t), "random") for t in names}
+    return found
 
 
 def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
-    """Examples, response tokens and mean scores of what each arm is trained on.
-
-    Returns:
-        One row per arm: ``group``, ``arm``, ``seed``, ``num_examples``, ``num_tokens``, means of
-        ``galp`` and every ``lalp@W``, and the number of responses by each teacher.
-    """
+    """Examples, response tokens, mean scores and teachers of what each arm is trained on."""
     by_id = scores.set_index("response_id")
-    columns = [c for c in scores if c == "galp" or (c.startswith("lalp@") and ":" not in c)]
+    columns = score_columns(scores)
     teachers = sorted(scores["teacher"].unique())
     rows = []
     for arm in arms:
@@ -183,9 +150,7 @@ def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
 def plan_grid(profile: Profile, seed: int) -> Grid:
     """The profile's arms: trained on the first of its scored prompts, measured on other ones.
 
-    Args:
-        profile: The run's profile.
-        seed: For the choice of prompts; arms take the seeds from 0 on.
+    ``seed`` is for the choice of prompts; arms take the seeds from 0 on.
     """
     pool, _ = profile_pool(profile)
     scores = profile_scores(profile, pool, seed=seed)
@@ -198,33 +163,8 @@ def plan_grid(profile: Profile, seed: int) -> Grid:
         responses=tuple(r for r in pool.responses if r.prompt_id not in used),
     )
     held_out = _pick_held_out(rest, profile.held_out_prompts, profile.held_out_teachers, seed)
-    arms = plan_arms(
-        scores,
-        rules=profile.sft_rules,
-        window=profile.main_window,
-        seeds=range(profile.sft_seeds),
-        groups=profile.sft_groups,
-        windows=profile.sft_windows,
-        teachers=profile.sft_teachers,
-    )
-    setup = Setup(
-        profile.student,
-        _recipe(profile),
-        HeldOut(held_out, profile.splitter, profile.main_window),
-        build_dir() / "arms",
-        profile.sft_workers,
-    )
-    limit = profile.eval_max_tokens
-    samplings = (
-        Sampling(1, max_tokens=limit, seed=seed),
-        Sampling(profile.eval_samples, _TEMPERATURE, _TOP_P, max_tokens=limit, seed=seed),
-    )
-    return Grid(tuple(arms), pool, scores, setup, _pick_problems(rest, profile, seed), samplings)
-
-
-def _recipe(profile: Profile) -> Recipe:
-    """The paper's recipe with the profile's rate and size, in float32."""
-    return replace(
+    # The paper's recipe with the profile's rate and size, in float32.
+    recipe = replace(
         RECIPES["paper"],
         learning_rate=profile.sft_learning_rate,
         epochs=profile.sft_epochs,
@@ -234,6 +174,20 @@ def _recipe(profile: Profile) -> Recipe:
         bf16=False,
         gradient_checkpointing=False,
     )
+    limit = profile.eval_max_tokens
+    setup = Setup(
+        profile.student,
+        recipe,
+        HeldOut(held_out, profile.splitter, profile.main_window),
+        build_dir() / "arms",
+        profile.sft_workers,
+        _pick_problems(rest, profile, seed),
+        samplings=(
+            Sampling(1, max_tokens=limit, seed=seed),
+            Sampling(profile.eval_samples, _TEMPERATURE, _TOP_P, max_tokens=limit, seed=seed),
+        ),
+    )
+    return Grid(tuple(plan_arms(scores, profile)), pool, scores, setup)
 
 
 def _pick_held_out(pool: Pool, num_prompts: int, num_teachers: int, seed: int) -> Pool:
@@ -243,6 +197,7 @@ def _pick_held_out(pool: Pool, num_prompts: int, num_teachers: int, seed: int) -
     for place, prompt_id in enumerate(picked.prompts):
         mine = [r for r in picked.responses if r.prompt_id == prompt_id]
         mine.sort(key=lambda response: response.teacher)
+        # By turns, so that all teachers are measured about equally often.
         start = place % len(mine)
         kept += (mine[start:] + mine[:start])[:num_teachers]
     return replace(picked, responses=tuple(kept))

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 def plot_training_loss(logs: dict[str, pd.DataFrame]) -> Figure:
     """Training loss by optimizer step, a panel per run, a line per rule (paper, Fig. 6).
 
-    Args:
-        logs: Title of each panel, and ``arm``, ``seed``, ``step``, ``loss``. Thin lines are single
-            seeds, thick ones their mean.
+    ``logs`` are by the titles of the panels. Thin lines are single seeds, thick ones their mean.
     """
     fig, axes = plt.subplots(1, len(logs), figsize=(FULL_WIDTH, 3.7), squeeze=False)
     names = list(dict.fromkeys(name for log in logs.values() for name in log["arm"]))
@@ -50,13 +48,18 @@ def plot_arms(table: pd.DataFrame, xlabel: str, line: float | None = None) -> Fi
         line: Where to draw a dashed line, for example at no change.
     """
     measures = list(dict.fromkeys(table["measure"]))
-    places, headings, rows = _arm_rows(table)
-    size = (FULL_WIDTH, 0.3 * max(places.values()) + 1.7)
+    # A line for every comparison's heading, which has no arm, and for each of its arms. The
+    # untrained student stands alone, without a heading.
+    lines = []
+    for group, arms in table.groupby("group", sort=False)["arm"]:
+        lines += [(group, None)] * bool(group) + [(group, arm) for arm in arms.unique()]
+    size = (FULL_WIDTH, 0.3 * (len(lines) - 1) + 1.7)
     fig, axes = plt.subplots(1, len(measures), figsize=size, sharey=True, squeeze=False)
-    colors = dict(zip(headings, sns.color_palette("colorblind", len(headings)), strict=False))
+    groups = table["group"].unique()
+    colors = dict(zip(groups, sns.color_palette("colorblind", len(groups)), strict=True))
     for axis, measure in zip(axes[0], measures, strict=True):
         for row in table[table["measure"] == measure].itertuples():
-            y, color = places[row.group, row.arm], colors[row.group]
+            y, color = lines.index((row.group, row.arm)), colors[row.group]
             axis.hlines(y, row.low, row.high, color=color, lw=2)
             axis.plot(row.value, y, color=color, marker="o", ms=5)
         if line is not None:
@@ -65,24 +68,12 @@ def plot_arms(table: pd.DataFrame, xlabel: str, line: float | None = None) -> Fi
         axis.grid(axis="y", visible=False)
         axis.locator_params(axis="x", nbins=5)
     first = axes[0, 0]
-    first.set_yticks(list(places.values()), [arm for _, arm in places], fontsize="small")
+    ticks = {y: arm for y, (_, arm) in enumerate(lines) if arm}
+    first.set_yticks(list(ticks), list(ticks.values()), fontsize="small")
     style = {"ha": "right", "va": "center", "fontsize": "small", "weight": "bold"}
-    for group, y in headings.items():
-        first.text(-0.02, y, group, transform=first.get_yaxis_transform(), **style)
-    first.set_ylim(rows - 0.4, -0.6)
+    for y, (group, arm) in enumerate(lines):
+        if arm is None:
+            first.text(-0.02, y, group, transform=first.get_yaxis_transform(), **style)
+    first.set_ylim(len(lines) - 0.4, -0.6)
     fig.supxlabel(xlabel, fontsize="medium")
     return fig
-
-
-def _arm_rows(table: pd.DataFrame) -> tuple[dict[tuple[str, str], int], dict[str, int], int]:
-    """The row of every arm, that of every comparison's heading, and how many rows there are."""
-    places: dict[tuple[str, str], int] = {}
-    headings: dict[str, int] = {}
-    row = 0
-    for group, arms in table.groupby("group", sort=False)["arm"]:
-        headings[group] = row
-        row += bool(group)  # the untrained student has no heading, its row is named by the arm
-        for arm in dict.fromkeys(arms):
-            places[group, arm] = row
-            row += 1
-    return places, headings, row

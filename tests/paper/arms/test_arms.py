@@ -58,22 +58,13 @@ def answers_of(correct: dict[str, list[list[bool]]], temperature: float = 0.6) -
     return pd.DataFrame(rows, columns=names)
 
 
-def test_losses_of_the_first_and_the_last_epoch():
+def test_losses_of_the_first_and_the_last_epoch_of_every_seed():
     log = log_of({"galp": [3.0, 1.0, 2.0, 0.0], "lalp": [4.0, 4.0, 3.0, 3.0]}, steps_per_epoch=2)
-    table = measure.loss_table(log).loc["rules"]
+    once = log_of({"galp": [3.0, 1.0]}, steps_per_epoch=2, seed=1)
+    table = measure.loss_table(pd.concat([log, once])).loc["rules"]
     assert table.loc[("galp", 0)].to_list() == [2, 1, 1]
     assert table.loc[("lalp", 0)].to_list() == [4, 3, 1]
-
-
-def test_one_epoch_has_no_fall():
-    table = measure.loss_table(log_of({"galp": [3.0, 1.0]}, steps_per_epoch=2))
-    assert table["first epoch"].item() == table["last epoch"].item() == 2
-    assert math.isnan(table["fall"].item())
-
-
-def test_every_seed_has_its_own_losses():
-    logs = [log_of({"galp": [value]}, steps_per_epoch=1, seed=int(value)) for value in (1.0, 4.0)]
-    assert measure.loss_table(pd.concat(logs))["first epoch"].to_list() == [1, 4]
+    assert table.loc[("galp", 1)].to_list() == pytest.approx([2, 2, math.nan], nan_ok=True)
 
 
 def test_loss_differences_pair_the_steps_of_the_first_epoch():
@@ -85,10 +76,8 @@ def test_loss_differences_pair_the_steps_of_the_first_epoch():
 
 
 def test_held_out_nll_is_minus_the_score_at_the_last_step_averaged_over_seeds():
-    found = measure.held_out_nll(
-        held_out_of({("lalp", 0): [(-1.0, -2.0)], ("lalp", 1): [(-1.5, -2.5)]})
-    )
-    (row,) = found.to_dict("records")
+    table = held_out_of({("lalp", 0): [(-1.0, -2.0)], ("lalp", 1): [(-1.5, -2.5)]})
+    (row,) = measure.held_out_nll(table).to_dict("records")
     assert (row["global NLL"], row["local NLL"]) == (1.25, 2.25)
     assert (row["global NLL before"], row["local NLL before"]) == (2, 3)
 
@@ -117,24 +106,22 @@ def test_several_responses_of_a_prompt_count_as_one_unit():
 
 
 @pytest.mark.parametrize(
-    ("samples", "share"),
-    [([[False, False]] * 6, 0), ([[True]] * 4, 1), ([[True], [False], [False]], 1 / 3)],
+    ("samples", "solved"),
+    [([[False, False]] * 6, 0), ([[True]] * 4, 4), ([[True], [False], [False]], 1)],
 )
-def test_shares_of_whole_problems_have_wilsons_interval(samples, share):
+def test_shares_of_whole_problems_have_wilsons_interval(samples, solved):
     (row,) = measure.accuracy_by_arm(answers_of({"lalp": samples}), **DRAWS).to_dict("records")
-    n, z = len(samples), stats.norm.ppf(0.975)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    assert (row["low"], row["high"]) == pytest.approx((middle - half, middle + half))
-    assert row["accuracy"] == pytest.approx(share)
-    assert (row["num_problems"], row["num_answers"]) == (n, sum(map(len, samples)))
+    expected = stats.binomtest(solved, len(samples)).proportion_ci(method="wilson")
+    assert (row["low"], row["high"]) == pytest.approx(tuple(expected))
+    assert row["accuracy"] == pytest.approx(solved / len(samples))
+    assert (row["num_problems"], row["num_answers"]) == (len(samples), sum(map(len, samples)))
 
 
 def test_greedy_and_sampled_answers_stand_apart():
-    both = pd.concat(
-        [answers_of({"lalp": [[True]]}, 0.0), answers_of({"lalp": [[False, True]]}, 0.6)]
-    )
-    found = measure.accuracy_by_arm(both, **DRAWS).set_index("answers")["accuracy"]
+    greedy, sampled = answers_of({"lalp": [[True]]}, 0.0), answers_of({"lalp": [[False, True]]})
+    found = measure.accuracy_by_arm(pd.concat([greedy, sampled]), **DRAWS).set_index("answers")[
+        "accuracy"
+    ]
     assert found.to_dict() == {"greedy": 1, "sampled": 0.5}
 
 
@@ -156,21 +143,6 @@ def test_students_that_never_differ_may_differ_on_problems_not_asked():
     assert (row["low"], row["high"]) == pytest.approx((-(z**2) / (8 + z**2), z**2 / (8 + z**2)))
 
 
-@pytest.mark.parametrize(
-    "function",
-    [measure.loss_differences, measure.held_out_differences, measure.accuracy_differences],
-)
-def test_an_arm_that_is_not_there_is_named(function):
-    nll = measure.held_out_nll(held_out_of({("lalp", 0): [(-1.0, -1.0)]}))
-    tables = {
-        measure.loss_differences: log_of({"lalp": [1.0]}, steps_per_epoch=1),
-        measure.held_out_differences: nll,
-        measure.accuracy_differences: answers_of({"lalp": [[True]]}),
-    }
-    with pytest.raises(InputError, match="comparison 'rules' has no arm 'galp'"):
-        function(tables[function], "rules", "galp", **DRAWS)
-
-
 # --- verdicts ----------------------------------------------------------------------------------
 
 NAMES = {
@@ -190,23 +162,21 @@ def results_of(
 ) -> ArmResults:
     """Results in which arms differ as told: losses of two epochs, local NLL, problems solved."""
     arms_, log, held_out, answers = [], [], [], []
-    for group, names in NAMES.items():
-        for name in names:
-            for seed in (0, 1):
-                key = {"group": group, "arm": name, "seed": seed}
-                arms_.append(key | {"num_examples": 12, "galp": -1.0, "lalp@4": -1.0 - len(name)})
-                first, last = loss.get(name, (2.0, 2.0))
-                for step in range(8):
-                    value = (first if step < 4 else last) + step % 4 / 50
-                    log.append(key | {"step": step + 1, "epoch": (step + 1) / 4, "loss": value})
-                for i in range(num_prompts):
-                    row = key | {"prompt_id": f"p{i}", "response_id": f"r{i}"}
-                    held_out.append(row | {"step": 0, "galp": -2.0, "lalp": -3.0})
-                    nats = local.get(name, 2.5) + i / 10 + i % 3 / 1000
-                    held_out.append(row | {"step": 8, "galp": -1.5, "lalp": -nats})
-                    answer = {"temperature": 0.0, "truncated": False, "num_tokens": 5}
-                    correct = {"correct": i < solved.get(name, 0)}
-                    answers.append(key | {"prompt_id": f"p{i}"} | answer | correct)
+    runs = [(g, name, seed) for g, names in NAMES.items() for name in names for seed in (0, 1)]
+    for group, name, seed in runs:
+        key = {"group": group, "arm": name, "seed": seed}
+        arms_.append(key | {"num_examples": 12, "galp": -1.0, "lalp@4": -1.0 - len(name)})
+        first, last = loss.get(name, (2.0, 2.0))
+        for step in range(8):
+            value = (first if step < 4 else last) + step % 4 / 50
+            log.append(key | {"step": step + 1, "epoch": (step + 1) / 4, "loss": value})
+        for i in range(num_prompts):
+            row = key | {"prompt_id": f"p{i}", "response_id": f"r{i}"}
+            nats = local.get(name, 2.5) + i / 10 + i % 3 / 1000
+            held_out.append(row | {"step": 0, "galp": -2.0, "lalp": -3.0})
+            held_out.append(row | {"step": 8, "galp": -1.5, "lalp": -nats})
+            answer = {"temperature": 0.0, "truncated": False, "num_tokens": 5}
+            answers.append(row | answer | {"correct": i < solved.get(name, 0)})
     tables = [pd.DataFrame(rows) for rows in (arms_, log, held_out, answers)]
     return ArmResults(*tables, provenance={"profile": "standard"})
 
@@ -222,6 +192,13 @@ OPPOSITE = results_of(
     {"lalp": 4, "galp": 12, "highest": 3, "lowest": 11, "4": 4, "all": 12},
 )
 ALIKE = results_of({}, {}, {name: 6 for names in NAMES.values() for name in names})
+
+
+@pytest.mark.parametrize("measured", ["accuracy", "local NLL"])
+@pytest.mark.parametrize(("arm", "against"), [("best", "galp"), ("galp", "best")])
+def test_an_arm_that_is_not_there_is_named(measured, arm, against):
+    with pytest.raises(InputError, match="comparison 'rules' has no arm 'best'"):
+        measure.arm_gap(ALIKE, measured, "rules", arm, against, **DRAWS)
 
 
 def said(notebook: str, results: ArmResults) -> list[str]:
@@ -253,13 +230,8 @@ def test_students_that_solve_nothing_test_nothing():
 
 
 def test_what_each_comparison_is_measured_against():
-    assert measure.baselines(AS_PAPER.arms) == {
-        "rules": "random",
-        "equal tokens": "random",
-        "thirds: A": "lowest",
-        "windows": "all",
-        "teachers": "A",
-    }
+    against = {"rules": "random", "equal tokens": "random", "thirds: A": "lowest"}
+    assert measure.baselines(AS_PAPER.arms) == against | {"windows": "all", "teachers": "A"}
 
 
 def test_results_are_read_back_as_they_were_saved(tmp_path, monkeypatch):

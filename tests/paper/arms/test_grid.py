@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import Counter
 from dataclasses import replace
 
 import pandas as pd
@@ -16,17 +15,18 @@ from conftest import build_student
 from lalp.errors import InputError
 from lalp.paper.arms.grid import evaluate_arms, run_in_turns, train_arms
 from lalp.paper.arms.plan import Arm, Grid, Setup, arm_table, plan_arms
-from lalp.pools.pool import Message, Prompt
+from lalp.paper.profiles import SFT_GROUPS, load_profile
+from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.reading import load_pool
 from lalp.sampling.settings import Sampling
 from lalp.selection import rules
 from lalp.training.examples import HeldOut
-from lalp.training.recipes import Recipe
+from lalp.training.recipes import RECIPES
 
 WORDS = ["add", "four", "and", "three", "then", "check", "the", "sum", "again", "so", "seven"]
 
 
-def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0):
+def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0) -> Pool:
     """Prompts with one response by each teacher, of different lengths."""
     return load_pool(
         [
@@ -36,8 +36,6 @@ def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0):
                 "teacher": teacher,
                 "response": " ".join(WORDS[: 3 + (3 * i + 5 * place) % 9]) + ".",
                 "response_id": f"p{i}/{teacher}",
-                "answer": str(i + 3),
-                "correct": True,
             }
             for i in range(first, first + num_prompts)
             for place, teacher in enumerate(teachers)
@@ -45,38 +43,23 @@ def make_pool(num_prompts: int, teachers: str = "AB", first: int = 0):
     )
 
 
-def make_scores(pool) -> pd.DataFrame:
+def make_scores(pool: Pool) -> pd.DataFrame:
     """Scores in which A is better by GALP and B by LALP at every window."""
-    rows = []
-    for i, response in enumerate(pool.responses):
-        is_a = response.teacher == "A"
-        rows.append(
-            {
-                "prompt_id": response.prompt_id,
-                "response_id": response.response_id,
-                "teacher": response.teacher,
-                "correct": True,
-                "num_tokens": len(response.text),
-                "galp": -1.0 - (not is_a) - i / 100,
-                "lalp@0": -1.0 - is_a - i / 100,
-                "lalp@4": -1.0 - is_a - i / 50,
-                "reason": None,
-            }
-        )
-    return pd.DataFrame(rows)
+    names = ["prompt_id", "response_id", "teacher"]
+    table = pd.DataFrame([vars(response) for response in pool.responses])
+    is_a, place = table["teacher"] == "A", table.index / 100
+    return table[names].assign(
+        **{"correct": True, "num_tokens": table["text"].str.len(), "galp": -2.0 + is_a - place},
+        **{"lalp@0": -1.0 - is_a - place, "lalp@4": -1.0 - is_a - 2 * place, "reason": None},
+    )
 
 
-RECIPE = Recipe(
+RECIPE = replace(
+    RECIPES["paper"],
     learning_rate=1e-2,
     epochs=2,
-    batch_size=2,
     gradient_accumulation=1,
-    schedule="cosine",
-    warmup_ratio=0.0,
     max_length=256,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    bf16=False,
     gradient_checkpointing=False,
 )
 
@@ -84,86 +67,66 @@ RECIPE = Recipe(
 # --- which responses ---------------------------------------------------------------------------
 
 
-def plan(scores, **changes) -> dict[tuple[str, str, int], Arm]:
-    options = {
-        "rules": ["random", "galp", "lalp", "random like lalp"],
-        "window": "4",
-        "seeds": [0, 1],
-        "windows": ["0", "4"],
-        "teachers": ["A"],
-    }
-    arms = plan_arms(scores, **(options | changes))
-    return {(arm.group, arm.name, arm.seed): arm for arm in arms}
+NAMES = {
+    "rules": ["random", "galp", "lalp", "random like lalp"],
+    "equal tokens": ["random", "galp", "lalp", "random like lalp"],
+    "thirds: A": ["highest", "middle", "lowest"],
+    "windows": ["0", "4"],
+    "teachers": ["A", "B"],
+}
+
+
+def plan(scores: pd.DataFrame, *groups: str) -> dict[tuple[str, str, int], Arm]:
+    """Arms with two seeds, of all comparisons if none is named."""
+    profile = replace(
+        load_profile("smoke"),
+        windows=["4"],
+        main_window="4",
+        sft_seeds=2,
+        sft_groups=list(groups or SFT_GROUPS),
+        sft_rules=NAMES["rules"],
+        sft_windows=NAMES["windows"],
+        sft_teachers=["A"],
+    )
+    return {(arm.group, arm.name, arm.seed): arm for arm in plan_arms(scores, profile)}
 
 
 def test_every_comparison_has_its_arms_for_every_seed():
     arms = plan(make_scores(make_pool(6)))
-    names = {
-        "rules": ["random", "galp", "lalp", "random like lalp"],
-        "equal tokens": ["random", "galp", "lalp", "random like lalp"],
-        "thirds: A": ["highest", "middle", "lowest"],
-        "windows": ["0", "4"],
-        "teachers": ["A", "B"],
-    }
-    expected = {(group, n, seed) for group, all_ in names.items() for n in all_ for seed in (0, 1)}
-    assert set(arms) == expected
-
-
-def test_rules_choose_as_select_does():
-    arms = plan(make_scores(make_pool(6)))
+    assert set(arms) == {(g, name, seed) for g in NAMES for name in NAMES[g] for seed in (0, 1)}
+    by_a, by_b = (tuple(f"p{i}/{teacher}" for i in range(6)) for teacher in "AB")
     for seed in (0, 1):
-        assert arms["rules", "galp", seed].response_ids == tuple(f"p{i}/A" for i in range(6))
-        assert arms["rules", "lalp", seed].response_ids == tuple(f"p{i}/B" for i in range(6))
-        control = arms["rules", "random like lalp", seed].response_ids
-        assert Counter(i[-1] for i in control) == {"B": 6}
-        assert arms["teachers", "B", seed].response_ids == tuple(f"p{i}/B" for i in range(6))
-    random = [arms["rules", "random", seed].response_ids for seed in (0, 1)]
-    assert random[0] != random[1]
+        assert arms["rules", "galp", seed].response_ids == by_a
+        assert arms["rules", "lalp", seed].response_ids == by_b
+        assert arms["rules", "random like lalp", seed].response_ids == by_b
+        assert arms["teachers", "B", seed].response_ids == by_b
+    assert arms["rules", "random", 0].response_ids != arms["rules", "random", 1].response_ids
+    thirds = [arms["thirds: A", third, 0].response_ids for third in rules.THIRDS]
+    assert thirds == [by_a[:2], by_a[2:4], by_a[4:]]  # GALP falls from prompt to prompt
+
+
+def test_only_the_comparisons_asked_for():
+    for group in ("windows", "equal tokens"):  # two prompts are too few for thirds
+        assert {arm.group for arm in plan(make_scores(make_pool(2)), group).values()} == {group}
 
 
 def test_equal_tokens_stay_within_the_shortest_selection():
     scores = make_scores(make_pool(8))
-    arms = plan(scores)
-    tokens = scores.set_index("response_id")["num_tokens"]
-    for seed in (0, 1):
-        totals = {
-            group: {
-                name: tokens[list(arm.response_ids)].sum()
-                for (g, name, s), arm in arms.items()
-                if (g, s) == (group, seed)
-            }
-            for group in ("rules", "equal tokens")
-        }
-        shortest = min(totals["rules"].values())
-        assert max(totals["equal tokens"].values()) == shortest
-        assert min(totals["equal tokens"].values()) > shortest - tokens.max()
-
-
-def test_thirds_are_of_one_teacher_and_disjoint():
-    arms = plan(make_scores(make_pool(7)))
-    thirds = [arms["thirds: A", third, 0].response_ids for third in rules.THIRDS]
-    assert sorted(sum(thirds, ())) == [f"p{i}/A" for i in range(7)]
-    assert thirds[0] == ("p0/A", "p1/A", "p2/A")  # GALP falls from prompt to prompt
-
-
-def test_only_the_comparisons_asked_for():
-    scores = make_scores(make_pool(2))  # too few for thirds
-    arms = plan(scores, groups=["windows"])
-    assert {group for group, _, _ in arms} == {"windows"}
-    assert {group for group, _, _ in plan(scores, groups=["equal tokens"])} == {"equal tokens"}
-    with pytest.raises(InputError, match="there is no comparison 'window'"):
-        plan(scores, groups=["window"])
+    table = arm_table(list(plan(scores).values()), scores)
+    totals = table.groupby(["seed", "group"])["num_tokens"].agg(["min", "max"]).unstack("group")
+    shortest = totals["min", "rules"]
+    assert (totals["max", "equal tokens"] == shortest).all()
+    assert (totals["min", "equal tokens"] > shortest - scores["num_tokens"].max()).all()
 
 
 def test_the_table_of_arms_counts_and_averages():
     scores = make_scores(make_pool(3))
-    table = arm_table([Arm("rules", "x", 0, ("p0/A", "p2/B"))], scores)
-    (row,) = table.to_dict("records")
+    arms = [Arm("rules", "x", 0, ids) for ids in (("p0/A", "p2/B"), ("p0/A",))]
+    row, only = arm_table(arms, scores).to_dict("records")
     chosen = scores.set_index("response_id").loc[["p0/A", "p2/B"]]
     assert (row["num_examples"], row["num_tokens"]) == (2, chosen["num_tokens"].sum())
     assert row["galp"] == pytest.approx(chosen["galp"].mean())
     assert (row["A"], row["B"]) == (1, 1)
-    (only,) = arm_table([Arm("rules", "x", 0, ("p0/A",))], scores).to_dict("records")
     assert (only["A"], only["B"]) == (1, 0)
 
 
@@ -197,9 +160,14 @@ PROBLEMS = (
 def grid(tiny, tmp_path, monkeypatch) -> Grid:
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     held_out = HeldOut(make_pool(2, "A", first=20), "sentences", "4")
-    setup = Setup(tiny, RECIPE, held_out, tmp_path / "arms", workers=2)
+    setup = Setup(tiny, RECIPE, held_out, tmp_path / "arms", 2, PROBLEMS, (GREEDY,))
     pool = make_pool(3)
-    return Grid(ARMS, pool, make_scores(pool), setup, PROBLEMS, (GREEDY,))
+    return Grid(ARMS, pool, make_scores(pool), setup)
+
+
+def change(grid: Grid, **changes: object) -> Grid:
+    """The grid with a setup of other values."""
+    return replace(grid, setup=replace(grid.setup, **changes))
 
 
 def model_folders(grid: Grid) -> list:
@@ -208,15 +176,11 @@ def model_folders(grid: Grid) -> list:
 
 @pytest.mark.slow
 def test_arms_are_trained_once_measured_and_answer(grid):
-    grid = replace(grid, samplings=(GREEDY, SAMPLES))
+    grid = change(grid, samplings=(GREEDY, SAMPLES))
     found = train_arms(grid, keep=["rules"])
     assert len(model_folders(grid)) == 2  # two arms chose the same responses
     log, held_out = found["log"], found["held_out"]
-    assert log.groupby(["group", "arm"]).size().to_dict() == {
-        ("rules", "galp"): 4,
-        ("rules", "lalp"): 4,
-        ("windows", "4"): 4,
-    }
+    assert log.groupby(["group", "arm"]).size().tolist() == [4, 4, 4]
     by_step = held_out.groupby(["arm", "step"])["galp"].mean().unstack()
     assert by_step[0].nunique() == 1
     assert (by_step[4] > by_step[0]).all()  # the words repeat: it learns
@@ -240,10 +204,7 @@ def test_arms_are_trained_once_measured_and_answer(grid):
 @pytest.mark.slow
 def test_a_grid_killed_at_work_goes_on_to_the_same_tables_and_leaves_no_weights(grid):
     folder = grid.setup.folder
-    quiet, killed = (
-        replace(grid, setup=replace(grid.setup, folder=folder / name))
-        for name in ("undisturbed", "killed")
-    )
+    quiet, killed = (change(grid, folder=folder / name) for name in ("undisturbed", "killed"))
     expected = run_in_turns(quiet)
     process = multiprocessing.get_context("spawn").Process(target=_run_in_own_group, args=(killed,))
     process.start()
@@ -278,9 +239,9 @@ def test_weights_that_nobody_wants_are_deleted_and_made_again_on_request(grid):
 def test_arms_that_cannot_be_run_are_refused(grid):
     with pytest.raises(InputError, match="response 'p9/A', which the pool does not hold"):
         train_arms(replace(grid, arms=(Arm("rules", "galp", 0, ("p9/A",)),)))
-    for change, message in (
+    for changes, message in (
         ({"prompt_id": "p0"}, "problem 'p0' is trained on"),
         ({"answer": None}, "problem 'q0' has no reference answer"),
     ):
         with pytest.raises(InputError, match=message):
-            evaluate_arms(replace(grid, problems=(replace(PROBLEMS[0], **change),)))
+            evaluate_arms(change(grid, problems=(replace(PROBLEMS[0], **changes),)))
