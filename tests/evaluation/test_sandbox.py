@@ -724,17 +724,6 @@ def test_no_network_without_the_filter_either(servers, monkeypatch: pytest.Monke
 # --- where there is no sandbox --------------------------------------------------------------
 
 
-@pytest.fixture
-def fresh() -> Iterator[None]:
-    """Nothing known of this machine yet."""
-    functions = (check_sandbox, sandbox._tool, sandbox._view, sandbox._interpreter)
-    for function in functions:
-        function.cache_clear()
-    yield
-    for function in functions:
-        function.cache_clear()
-
-
 @pytest.mark.parametrize(("tool", "package"), [("bwrap", "bubblewrap"), ("prlimit", "util-linux")])
 def test_without_a_tool_nothing_runs(fresh, monkeypatch, tmp_path: Path, tool: str, package: str):
     for name in {"bwrap", "prlimit", "setpriv"} - {tool}:
