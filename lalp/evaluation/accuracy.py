@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from lalp.evaluation.benchmarks import AVERAGED, BENCHMARKS
 from lalp.stats import mean_interval, wilson_interval
 
 AVG = "AVG"
+_Scores = Float[np.ndarray, "problems"]  # share of correct samples of each problem
 _NUM_RESAMPLES = 2000
 # Quantiles of the normal distribution: of 95 % intervals, and of a power of 80 %.
 _Z, _POWER_Z = stats.norm.ppf(0.975), stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
@@ -51,44 +52,31 @@ def accuracy_table(
     for name, values in scores.items():
         mine = results[results["benchmark"] == name]
         num_samples = len(mine) // len(values)
-        low, high, kind = _accuracy_interval(values, num_samples, num_resamples, seed)
-        rows.append(
-            {
-                "benchmark": name,
-                "title": _title(name),
-                "num_problems": len(values),
-                "num_samples": num_samples,
-                "accuracy": float(values.mean()),
-                "low": low,
-                "high": high,
-                "interval": kind,
-                "no_answer": float(mine["outcome"].isin(["no answer", "no code"]).mean()),
-                "truncated": float(mine["truncated"].mean()),
-                "mean_tokens": float(mine["num_tokens"].mean()),
-            }
-        )
-    table = pd.DataFrame(rows)
-    averaged = [name for name in scores if _is_averaged(name)]
-    if len(averaged) < 2:
+        interval, kind = wilson_interval(float(values.mean()), len(values)), "wilson"
+        if num_samples > 1 and np.ptp(values) == 0:
+            interval = _same_everywhere(values, (0.0, 1.0))
+        elif num_samples > 1:
+            # Samples of one problem go together, so problems are drawn.
+            interval, kind = mean_interval(values, num_resamples, seed), "bootstrap"
+        row = _row(name, len(values)) | {"num_samples": num_samples, "accuracy": values.mean()}
+        row |= {"low": interval[0], "high": interval[1], "interval": kind}
+        row["no_answer"] = mine["outcome"].isin(["no answer", "no code"]).mean()
+        rows.append(row | mine[["truncated", "num_tokens"]].mean().to_dict())
+    table = pd.DataFrame(rows).rename(columns={"num_tokens": "mean_tokens"})
+    vectors = _averaged(scores)
+    if len(vectors) < 2:
         return table
-    chosen = table[table["benchmark"].isin(averaged)]
+    chosen = table[table["benchmark"].isin(vectors)]
     samples = chosen["num_samples"].unique()
-    vectors = [scores[name] for name in averaged]
     low, high = _average_interval(vectors, (0.0, 1.0), num_resamples, seed)
-    means = ("accuracy", "no_answer", "truncated", "mean_tokens")
-    row = {
-        "benchmark": AVG,
-        "title": AVG,
-        "num_problems": int(chosen["num_problems"].sum()),
-        "num_samples": int(samples[0]) if len(samples) == 1 else 0,
-        "low": low,
-        "high": high,
-        "interval": "bootstrap",
-    } | {name: float(chosen[name].mean()) for name in means}
+    row = _row(AVG, int(chosen["num_problems"].sum()))
+    row |= {"num_samples": int(samples[0]) if len(samples) == 1 else 0, "interval": "bootstrap"}
+    row |= {"low": low, "high": high}
+    row |= chosen[["accuracy", "no_answer", "truncated", "mean_tokens"]].mean().to_dict()
     return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
 
 
-def _scores(results: pd.DataFrame) -> dict[str, Float[np.ndarray, "problems"]]:
+def _scores(results: pd.DataFrame) -> dict[str, _Scores]:
     """Share of correct samples of each problem, by benchmark in the paper's order."""
     if results.empty:
         raise InputError("the results hold no samples: evaluate a benchmark first")
@@ -110,27 +98,17 @@ def _scores(results: pd.DataFrame) -> dict[str, Float[np.ndarray, "problems"]]:
     return scores
 
 
-def _title(name: str) -> str:
-    return BENCHMARKS[name].title if name in BENCHMARKS else name
+def _row(name: str, num_problems: int) -> dict[str, Any]:
+    title = BENCHMARKS[name].title if name in BENCHMARKS else name
+    return {"benchmark": name, "title": title, "num_problems": num_problems}
 
 
-def _is_averaged(name: str) -> bool:
-    return name in AVERAGED or name not in BENCHMARKS
+def _averaged(scores: Mapping[str, _Scores]) -> dict[str, _Scores]:
+    """The benchmarks of AVG: the paper's seven, and those of the user's own."""
+    return {k: v for k, v in scores.items() if k in AVERAGED or k not in BENCHMARKS}
 
 
-def _accuracy_interval(
-    values: Float[np.ndarray, "problems"], num_samples: int, num_resamples: int, seed: int
-) -> tuple[float, float, str]:
-    if num_samples > 1 and np.ptp(values) > 0:
-        return *mean_interval(values, num_resamples, seed), "bootstrap"
-    if num_samples > 1:
-        return *_same_everywhere(values, (0.0, 1.0)), "wilson"
-    return *wilson_interval(float(values.mean()), len(values)), "wilson"
-
-
-def _same_everywhere(
-    values: Float[np.ndarray, "problems"], bounds: tuple[float, float]
-) -> tuple[float, float]:
+def _same_everywhere(values: _Scores, bounds: tuple[float, float]) -> tuple[float, float]:
     """Interval of a mean where all problems have the same value, so a bootstrap has no width.
 
     Wilson's bound on the share of problems that may be otherwise, ``z^2 / (n + z^2)``: of 0 correct
@@ -141,21 +119,16 @@ def _same_everywhere(
 
 
 def _average_interval(
-    vectors: Sequence[Float[np.ndarray, "problems"]],
-    bounds: tuple[float, float],
-    num_resamples: int,
-    seed: int,
+    scores: Mapping[str, _Scores], bounds: tuple[float, float], num_resamples: int, seed: int
 ) -> tuple[float, float]:
     """Interval of the unweighted mean of means; problems are drawn within each benchmark."""
+    vectors = list(scores.values())
     if all(np.ptp(values) == 0 for values in vectors):
         # Where no benchmark's bootstrap has a width: the squares of their half-widths add up.
-        ends = [_same_everywhere(values, bounds) for values in vectors]
-        center = float(np.mean([values[0] for values in vectors]))
-        below, above = (
-            math.hypot(*(end[k] - v[0] for end, v in zip(ends, vectors, strict=True)))
-            for k in (0, 1)
-        )
-        return center - below / len(vectors), center + above / len(vectors)
+        centers = np.array([values[0] for values in vectors])
+        ends = np.array([_same_everywhere(values, bounds) for values in vectors])
+        below, above = (math.hypot(*side) / len(vectors) for side in (ends - centers[:, None]).T)
+        return float(centers.mean() - below), float(centers.mean() + above)
     if any(len(values) < 2 for values in vectors):
         return math.nan, math.nan
     interval = stats.bootstrap(
@@ -185,12 +158,10 @@ def paper_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = {}
     for name, results in runs.items():
         scores = _scores(results)
-        row = {_title(key): float(values.mean()) for key, values in scores.items()}
+        row = {_row(key, 0)["title"]: float(values.mean()) for key, values in scores.items()}
         row[AVG] = float(np.mean([row.get(column, math.nan) for column in averaged]))
-        by_benchmark = results.groupby("benchmark")
-        row["truncated"] = float(by_benchmark["truncated"].mean().mean())
-        row["mean_tokens"] = float(by_benchmark["num_tokens"].mean().mean())
-        rows[name] = row
+        means = results.groupby("benchmark")[["truncated", "num_tokens"]].mean().mean()
+        rows[name] = row | {"truncated": means["truncated"], "mean_tokens": means["num_tokens"]}
     columns = [*averaged, AVG, BENCHMARKS["gpqa_diamond"].title, "truncated", "mean_tokens"]
     return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns).rename_axis("run")
 
@@ -218,21 +189,17 @@ def compare_runs(
     """
     _check_same_problems(a, b)
     scores_a, scores_b = _scores(a), _scores(b)
-    single = {
-        name: all((frame.loc[frame["benchmark"] == name, "sample"] == 0).all() for frame in (a, b))
-        for name in scores_a
-    }
-    differences = {name: scores_b[name] - scores_a[name] for name in scores_a}
-    rows = [
-        _comparison(name, scores_a[name], scores_b[name], single[name], num_resamples, seed)
-        for name in scores_a
-    ]
-    averaged = [name for name in scores_a if _is_averaged(name)]
-    if len(averaged) > 1:
-        means = [np.mean([s[name].mean() for name in averaged]) for s in (scores_a, scores_b)]
-        vectors = [differences[name] for name in averaged]
+    rows = []
+    for name in scores_a:
+        single = all(
+            (frame.loc[frame["benchmark"] == name, "sample"] == 0).all() for frame in (a, b)
+        )
+        rows.append(_comparison(name, scores_a[name], scores_b[name], single, num_resamples, seed))
+    vectors = _averaged({name: scores_b[name] - scores_a[name] for name in scores_a})
+    if len(vectors) > 1:
+        means = [np.mean([s[name].mean() for name in vectors]) for s in (scores_a, scores_b)]
         low, high = _average_interval(vectors, (-1.0, 1.0), num_resamples, seed)
-        row = _difference_row(AVG, sum(map(len, vectors)), *map(float, means))
+        row = _difference_row(AVG, sum(map(len, vectors.values())), *map(float, means))
         rows.append(row | {"low": low, "high": high})
     return pd.DataFrame(rows)
 
@@ -259,23 +226,12 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
 
 def _difference_row(name: str, count: int, mean_a: float, mean_b: float) -> dict[str, Any]:
     unknown = ("low", "high", "only_a", "only_b", "p_value", "problems_needed")
-    return {
-        "benchmark": name,
-        "title": _title(name),
-        "num_problems": count,
-        "accuracy_a": mean_a,
-        "accuracy_b": mean_b,
-        "difference": mean_b - mean_a,
-    } | dict.fromkeys(unknown, math.nan)
+    means = {"accuracy_a": mean_a, "accuracy_b": mean_b, "difference": mean_b - mean_a}
+    return _row(name, count) | means | dict.fromkeys(unknown, math.nan)
 
 
 def _comparison(
-    name: str,
-    scores_a: Float[np.ndarray, "problems"],
-    scores_b: Float[np.ndarray, "problems"],
-    single: bool,
-    num_resamples: int,
-    seed: int,
+    name: str, scores_a: _Scores, scores_b: _Scores, single: bool, num_resamples: int, seed: int
 ) -> dict[str, Any]:
     difference = scores_b - scores_a
     row = _difference_row(name, len(difference), float(scores_a.mean()), float(scores_b.mean()))
@@ -291,11 +247,7 @@ def _comparison(
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p-value of McNemar's exact test: a fair coin for each problem that one solves.
-
-    Args:
-        only_a: Problems that run A alone solves.
-        only_b: Problems that run B alone solves.
+    """Two-sided p-value of McNemar's exact test: a fair coin for each problem that one run solves.
 
     Example:
         >>> mcnemar(0, 5)
@@ -305,7 +257,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(stats.binomtest(only_b, discordant).pvalue) if discordant else 1.0
 
 
-def problems_needed(difference: Float[np.ndarray, "problems"]) -> float:
+def problems_needed(difference: _Scores) -> float:
     """Problems like these that show their mean difference at 5 %, two-sided, with 80 % power.
 
     ``(1.96 + 0.84)^2 var / mean^2``; NaN if the mean is 0 or nothing varies.

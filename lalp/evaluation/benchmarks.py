@@ -18,15 +18,13 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from lalp.errors import InputError
 from lalp.files import digest
 from lalp.grading.answers import extract_answer
 from lalp.pools.pool import Message, Prompt
-from lalp.pools.reading import numbered_records
+from lalp.pools.reading import numbered_records, parquet_records
 
 if TYPE_CHECKING:
     from lalp.evaluation.livecodebench import Problem
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".parquet")
 LETTERS = "ABCD"
 
-_HUB = "https://huggingface.co/datasets"
 # What local copies call the same fields.
 _PROBLEM_FIELDS = ("problem", "question", "Question")
 _ANSWER_FIELDS = ("answer", "final_answer")
@@ -48,17 +45,16 @@ class Benchmark:
     """One evaluation set.
 
     Attributes:
-        name: As ``lalp eval --benchmark`` takes it; its problems are named ``name/0001``, ...
+        name: As ``lalp eval --benchmark`` takes it.
         title: Its column in the paper's tables.
         file_names: Names of local files without their suffix; LIMO's are among them.
         size: Number of problems (B.2); None for a set of the user's own.
         hub_id: Data set on the Hugging Face hub; None where the paper names a plain file (``url``).
         config: Configurations of the data set, joined in this order; empty for its only one.
         split: Split of the data set.
-        problem_field: Field of the problem's text.
+        problem_field, solution_field: Fields of the problem's text and of a worked solution.
         answer_field: Field of the reference answer. Where it is ``solution_field``, the answer is
             what the solution puts into its last box.
-        solution_field: Field of a worked solution, if there is one.
         grader: ``math`` (equivalent expressions), ``choice`` (the letter of an option) or ``code``
             (programs are run against tests).
         url: Where the data are described, if it is not their page on the hub; the file itself if
@@ -79,11 +75,6 @@ class Benchmark:
     grader: str = "math"
     url: str = ""
     note: str = ""
-
-    @property
-    def address(self) -> str:
-        """Where the data are described; the file itself if they are not on the hub."""
-        return self.url or f"{_HUB}/{self.hub_id}"
 
 
 BENCHMARKS = {
@@ -133,39 +124,27 @@ def load_benchmark(
 def load_programs(
     name: str, folder: str | Path | None = None, allow_count: bool = False
 ) -> list[Problem]:
-    """The problems of LiveCodeBench, whose tests grade an answer.
-
-    Args:
-        name: A key of `BENCHMARKS` whose ``grader`` is ``code``.
-        folder: As in `load_benchmark`.
-        allow_count: As in `load_benchmark`.
-    """
+    """The problems of LiveCodeBench, whose tests grade an answer; arguments as `load_benchmark`."""
     from lalp.evaluation.livecodebench import load_problems
 
     benchmark = find_benchmark(name)
-    path = None if folder is None else find_file(benchmark, folder)
+    path = None if folder is None else _find_file(benchmark, folder)
     problems = load_problems(path)
     _check_count(benchmark, len(problems), str(path or benchmark.hub_id), allow_count)
     return problems
 
 
 def load_solutions(name: str, folder: str | Path | None = None) -> dict[str, str]:
-    """Worked solutions of a benchmark by prompt id, of those problems that have one.
-
-    Args:
-        name: A key of `BENCHMARKS`.
-        folder: As in `load_benchmark`.
-    """
+    """Worked solutions of a benchmark by prompt id, of those problems that have one."""
     benchmark = find_benchmark(name)
     if benchmark.solution_field is None or benchmark.grader == "code":
         return {}
-    _, _, records = _source(benchmark, folder)
     found = {}
-    for place, (_, record) in enumerate(records, 1):
+    for place, (_, record) in enumerate(_source(benchmark, folder)[2], 1):
         solution = record.get(benchmark.solution_field) if isinstance(record, Mapping) else None
         solution = "\n".join(map(str, solution)) if isinstance(solution, list) else solution
         if isinstance(solution, str) and solution.strip():
-            found[_prompt_id(benchmark, place)] = solution
+            found[f"{benchmark.name}/{place:04d}"] = solution
     return found
 
 
@@ -210,12 +189,11 @@ def load_own(path: str | Path) -> list[Prompt]:
     if isinstance(first, Mapping) and any(field in first for field in _PROBLEM_FIELDS):
         return read_problems(_file_records(path)[1], benchmark, str(path), unit)
     prompts = load_prompts(path)
-    for prompt in prompts:
-        if prompt.answer is None:
-            raise InputError(
-                f"{path}: prompt {prompt.prompt_id!r} has no answer: evaluation needs one for "
-                "every prompt"
-            )
+    unanswered = [prompt.prompt_id for prompt in prompts if prompt.answer is None]
+    if unanswered:
+        raise InputError(
+            f"{path}: prompt {unanswered[0]!r} has no answer: evaluation needs one for every prompt"
+        )
     return prompts
 
 
@@ -238,39 +216,26 @@ def _source(benchmark: Benchmark, folder: str | Path | None) -> tuple[str, str, 
     if folder is None:
         place = benchmark.hub_id or benchmark.url
         return place, "record", enumerate(_hub_records(benchmark), 1)
-    path = find_file(benchmark, folder)
+    path = _find_file(benchmark, folder)
     return str(path), *_file_records(path)
 
 
-def find_file(benchmark: Benchmark, folder: str | Path) -> Path:
-    """The benchmark's file in a folder.
-
-    Raises:
-        InputError: If there is none; the message names the files that are looked for.
-    """
+def _find_file(benchmark: Benchmark, folder: str | Path) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the one that holds the benchmarks' files")
     names = [f"{name}{suffix}" for name in benchmark.file_names for suffix in SUFFIXES]
     names += [f"{name}/test.jsonl" for name in benchmark.file_names]
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
-    if found is None:
-        raise InputError(f"{folder}: holds no {benchmark.name}; looked for {', '.join(names)}")
-    return found
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder}: holds no {benchmark.name}; looked for {', '.join(names)}")
 
 
 def _file_records(path: Path) -> tuple[str, _Records]:
     if path.suffix.lower() == ".parquet":
-        return "row", _parquet_records(path)
+        return "row", parquet_records(path)
     return "line", numbered_records(path, "a benchmark")
-
-
-def _parquet_records(path: Path) -> _Records:
-    try:
-        yield from enumerate(pq.read_table(path).to_pylist(), 1)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: broken or not a Parquet file: {reason!r}") from error
 
 
 def _hub_records(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
@@ -286,9 +251,10 @@ def _hub_records(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
         gated = f"{benchmark.note} " if benchmark.note.startswith("Gated") else ""
+        address = benchmark.url or f"https://huggingface.co/datasets/{benchmark.hub_id}"
         raise InputError(
             f"{benchmark.name}: cannot be loaded from {benchmark.hub_id or benchmark.url} "
-            f"({reason}). {gated}Without a network, get its file elsewhere ({benchmark.address}), "
+            f"({reason}). {gated}Without a network, get its file elsewhere ({address}), "
             f"put it into a folder as {benchmark.name}.jsonl or .parquet, and give that folder "
             "(--data)"
         ) from error
@@ -320,15 +286,11 @@ def read_problems(
             content, answer = _problem(record, benchmark)
         except InputError as error:
             raise InputError(f"{source}, {unit} {number}: {error}") from None
-        prompt_id = _prompt_id(benchmark, len(prompts) + 1)
+        prompt_id = f"{benchmark.name}/{len(prompts) + 1:04d}"
         prompts.append(Prompt(prompt_id, (Message("user", content),), answer))
     if not prompts:
         raise InputError(f"{source}: holds no problems")
     return prompts
-
-
-def _prompt_id(benchmark: Benchmark, place: int) -> str:
-    return f"{benchmark.name}/{place:04d}"
 
 
 def _check_id(record: Mapping[str, Any], seen: dict[Any, int], number: int, unit: str) -> None:
@@ -345,16 +307,20 @@ def _check_id(record: Mapping[str, Any], seen: dict[Any, int], number: int, unit
 
 def _problem(record: Mapping[str, Any], benchmark: Benchmark) -> tuple[str, str]:
     """The text to answer, and its reference."""
-    names = _present(record, (benchmark.problem_field, *_PROBLEM_FIELDS))
-    problem = _text(record, names)
+    problem = _text(record, _present(record, (benchmark.problem_field, *_PROBLEM_FIELDS)))
     if _CORRECT in record:
         return _with_options(problem, record)
     if benchmark.answer_field == benchmark.solution_field:
-        return problem, _boxed_answer(record, benchmark.solution_field)
+        answer = extract_answer(solution := _text(record, benchmark.solution_field))
+        if answer is None or "boxed" not in solution:
+            raise InputError(rf"field {benchmark.solution_field!r} puts no answer into \boxed{{}}")
+        return problem, answer
     answer = _answer(record, _present(record, (benchmark.answer_field, *_ANSWER_FIELDS)))
-    if benchmark.grader == "choice" and answer.strip("()") not in LETTERS:
+    if benchmark.grader != "choice":
+        return problem, answer
+    if (letter := answer.strip("()")) not in LETTERS:
         raise InputError(f"the answer is {answer!r}: it must be one of {', '.join(LETTERS)}")
-    return problem, answer.strip("()") if benchmark.grader == "choice" else answer
+    return problem, letter
 
 
 def _present(record: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -390,13 +356,6 @@ def _answer_text(value: Any) -> str | None:
     text = str(value).strip()
     dollars = re.fullmatch(r"\$([^$]*[^\\$])\$", text)
     return (dollars[1].strip() if dollars else text) or None
-
-
-def _boxed_answer(record: Mapping[str, Any], name: str) -> str:
-    answer = extract_answer(solution := _text(record, name))
-    if answer is None or "boxed" not in solution:
-        raise InputError(rf"field {name!r} puts no answer into \boxed{{}}")
-    return answer
 
 
 def _with_options(question: str, record: Mapping[str, Any]) -> tuple[str, str]:

@@ -36,7 +36,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lalp.errors import InputError
-from lalp.evaluation.sandbox import MIB, Limits, Run, check_sandbox, run_program
+from lalp.evaluation.sandbox import MIB, Limits, check_sandbox, run_program
 from lalp.evaluation.seccomp import SYSTEM_CALLS
 from lalp.files import digest, fingerprint
 from lalp.grading.answers import final_part
@@ -86,16 +86,8 @@ class Problem:
     digest: str
 
 
-@dataclass(frozen=True)
-class Test:
-    """What is read and printed; for a function its arguments, one JSON value a line, and result."""
-
-    __test__ = False  # pytest takes the name for one of its own
-
-    input: str
-    output: str
-
-
+# A test's input and output; of a function its arguments, one JSON value a line, and its result.
+_Test = tuple[str, str]
 _Job = tuple[Problem, str]  # a program to be run on a problem's tests
 
 
@@ -126,18 +118,14 @@ def load_problems(path: str | Path | None = None) -> list[Problem]:
 
 
 def _files(path: str | Path | None) -> list[Path]:
-    if path is None:
-        return _download()
-    path = Path(path)
-    if path.is_dir():
-        return [path / name for name in RELEASE_FILES]
-    if path.suffix not in (".jsonl", ".json-lines"):
-        raise InputError(f"{path}: LiveCodeBench is read from its own .jsonl files")
-    second = path.with_name(RELEASE_FILES[1])
-    return [path, second] if path.name == RELEASE_FILES[0] and second.exists() else [path]
-
-
-def _download() -> list[Path]:
+    if path is not None:
+        path = Path(path)
+        if path.is_dir():
+            return [path / name for name in RELEASE_FILES]
+        if path.suffix not in (".jsonl", ".json-lines"):
+            raise InputError(f"{path}: LiveCodeBench is read from its own .jsonl files")
+        second = path.with_name(RELEASE_FILES[1])
+        return [path, second] if path.name == RELEASE_FILES[0] and second.exists() else [path]
     from huggingface_hub import hf_hub_download
 
     options = {"repo_type": "dataset", "revision": HUB_REVISION}
@@ -206,8 +194,8 @@ def _line_digest(line: bytes) -> str:
 
 # A problem's tests take up to 100 MB, and the completions of one problem follow each other.
 @lru_cache(maxsize=8)
-def load_tests(problem: Problem) -> tuple[Test, ...]:
-    """Public and private tests of a problem, in this order.
+def load_tests(problem: Problem) -> tuple[_Test, ...]:
+    """Inputs and outputs of a problem's public tests, then of its private ones.
 
     Raises:
         InputError: If they cannot be read, or the file has changed since `load_problems`.
@@ -230,19 +218,19 @@ def load_tests(problem: Problem) -> tuple[Test, ...]:
     for number, case in enumerate(public + _parse(private, f"{where}: private tests", list), 1):
         match case:
             case {"input": str(given), "output": str(expected)}:
-                tests.append(Test(given, expected))
+                tests.append((given, expected))
             case _:
                 raise InputError(f"{where}: test {number} has no texts 'input' and 'output'")
         if problem.func_name is not None:
-            _arguments(tests[-1], f"{where}: test {number}")
+            _arguments(given, f"{where}: test {number}")
             _parse(expected, f"{where}: output of test {number}", object)
     if not tests:
         raise InputError(f"{where}: has no test")
     return tuple(tests)
 
 
-def _arguments(test: Test, where: str = "") -> list[Any]:
-    return [_parse(line, where, object) for line in test.input.split("\n") if line.strip()]
+def _arguments(given: str, where: str = "") -> list[Any]:
+    return [_parse(line, where, object) for line in given.split("\n") if line.strip()]
 
 
 # What a pickled text consists of; none of these calls or imports anything.
@@ -429,30 +417,28 @@ def _verdict(problem: Problem, code: str, stop: threading.Event) -> str:
     template = _PROGRAM if name is None else _FUNCTION
     source = template.format(header=_HEADER, code=ascii(code), name=ascii(name))
     deadline = time.monotonic() + (SECONDS_PER_TEST + 1) * len(tests) + 5  # as LiveCodeBench
-    for test in tests:
+    for given, expected in tests:
         left = deadline - time.monotonic()
         if left <= 0 or stop.is_set():
             return "time limit"
         limits = Limits(min(2 * SECONDS_PER_TEST, left), cpu_seconds=SECONDS_PER_TEST)
-        given = test.input if name is None else json.dumps(_arguments(test))
-        run = run_program(source, given.encode("utf-8", "surrogatepass"), limits)
-        outcome = _outcome(run, test, name)
+        stdin = given if name is None else json.dumps(_arguments(given))
+        run = run_program(source, stdin.encode("utf-8", "surrogatepass"), limits)
+        outcome = run.outcome if run.outcome != "ok" else _judge(run.stdout, expected, name)
         if outcome != "passed":
             return outcome
     return "passed"
 
 
-def _outcome(run: Run, test: Test, func_name: str | None) -> str:
-    if run.outcome != "ok":
-        return run.outcome
+def _judge(stdout: bytes, expected: str, func_name: str | None) -> str:
     if func_name is None:
-        is_right = _same_output(run.stdout.decode("utf-8", "replace"), test.output)
-        return "passed" if is_right else "wrong answer"
-    try:
-        kind, value = json.loads(run.stdout)
-        is_right = kind == "value" and value == json.loads(test.output)
-    except (ValueError, TypeError, RecursionError):
-        return "runtime error"  # it ended without a result
+        is_right = _same_output(stdout.decode("utf-8", "replace"), expected)
+    else:
+        try:
+            kind, value = json.loads(stdout)
+            is_right = kind == "value" and value == json.loads(expected)
+        except (ValueError, TypeError, RecursionError):
+            return "runtime error"  # it ended without a result
     return "passed" if is_right else "wrong answer"
 
 
@@ -461,17 +447,17 @@ def _same_output(printed: str, expected: str) -> bool:
     lines, expected_lines = (text.strip().split("\n") for text in (printed, expected))
     if len(lines) != len(expected_lines):
         return False
-    return all(
-        line.strip() == other.strip() or _same_numbers(line, other)
-        for line, other in zip(lines, expected_lines, strict=True)
-    )
-
-
-def _same_numbers(line: str, other: str) -> bool:
-    try:
-        return [Decimal(word) for word in line.split()] == [Decimal(word) for word in other.split()]
-    except (InvalidOperation, ValueError):
-        return False
+    for line, other in zip(lines, expected_lines, strict=True):
+        if line.strip() == other.strip():
+            continue
+        try:
+            # Decimal, for floats would take neighbouring large numbers for the same.
+            numbers, others = ([Decimal(word) for word in x.split()] for x in (line, other))
+            if numbers != others:
+                return False
+        except (InvalidOperation, ValueError):
+            return False
+    return True
 
 
 # Names that LiveCodeBench puts before every program, in its order.
@@ -485,8 +471,7 @@ _HEADER = ascii(
         [
             *(f"from {name} import *" for name in _MODULES),
             *(f"import {name}" for name in _MODULES[:-2]),
-            "sys.setrecursionlimit(50000)",
-            "sys.set_int_max_str_digits(50000)",
+            "sys.setrecursionlimit(50000)\nsys.set_int_max_str_digits(50000)",
         ]
     )
 )

@@ -168,7 +168,7 @@ def test_rows_keep_the_order_and_name_the_problem():
 
 
 def test_a_completion_without_its_prompt_or_reference_is_refused():
-    with pytest.raises(InputError, match="prompt 'b/0001' of a completion is not among"):
+    with pytest.raises(InputError, match="prompt 'b/0001' of a completion is not given"):
         grade("b", [], [make_completion("7")])
     with pytest.raises(InputError, match="has no reference answer"):
         grade("b", [make_prompt(None)], [make_completion("7")])
