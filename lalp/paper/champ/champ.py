@@ -6,7 +6,7 @@ the solution, a request to sum it up, and a one-sentence answer; in the settings
 "Example C" other model turns, which explain concepts, come first.
 
 What is verified is the one-sentence answer:
-:func:`lalp.paper.champ.sentences.extract_from_sentence` reads it, and what it states is compared
+`lalp.paper.champ.sentences.extract_from_sentence` reads it, and what it states is compared
 with the problem's reference. The solution's own steps are not checked, but a solution that never
 mentions the number its summary states is left out. So are problems whose reference is not a
 mathematical expression ("Yes", "No integer solutions"): a guess is right too often there.
@@ -52,8 +52,6 @@ _STATEMENT = re.compile(
 )
 _ALTERNATIVES = r", or (?:equivalently|approximately|an equivalent form such as) "
 
-# --- Reading -----------------------------------------------------------------------------------
-
 
 def champ_path() -> Path:
     """CHAMP's JSON file: 270 competition problems and four teachers' solutions.
@@ -66,9 +64,6 @@ def champ_path() -> Path:
 
 def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
     """All attempts in CHAMP's JSON file, one row per problem, teacher and setting, in file order.
-
-    Args:
-        path: The file; by default the packaged one.
 
     Returns:
         Columns ``prompt_id``, ``prompt`` (the problem's text), ``answer`` (its reference),
@@ -134,9 +129,6 @@ def looks_finished(text: str) -> bool:
     return closed and text.endswith(("!", "$", ")", "]", "}", "`", '"', "|"))
 
 
-# --- Grading ----------------------------------------------------------------------------------
-
-
 def reference_expressions(answer: str) -> tuple[str, ...]:
     """The expressions, all equivalent, by which a CHAMP reference may be stated.
 
@@ -155,12 +147,9 @@ def reference_expressions(answer: str) -> tuple[str, ...]:
 
 
 def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -> pd.DataFrame:
-    """Grade the final answer of every usable attempt.
+    """Grade the final answer of every usable attempt of `load_champ_attempts`.
 
-    Args:
-        attempts: As :func:`load_champ_attempts` returns it.
-        cache_dir: Folder of ``champ_grades.jsonl``, from which grades are taken if they are there.
-        num_workers: Worker processes for comparisons.
+    ``champ_grades.jsonl`` in ``cache_dir`` keeps the grades.
 
     Returns:
         ``attempts`` with three more columns: ``extracted``, the answer that was read (missing if
@@ -168,7 +157,9 @@ def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -
         ``unusable`` (see ``reason_unusable``) or ``not gradable`` (the reference is a statement);
         and ``correct``.
     """
-    golds = attempts["answer"].map({a: reference_expressions(a) for a in attempts["answer"]})
+    golds = attempts["answer"].map(
+        {answer: reference_expressions(answer) for answer in attempts["answer"].unique()}
+    )
     usable = attempts["reason_unusable"].isna()
     rows = zip(attempts["prompt"], attempts["final_answer"], golds, usable, strict=True)
     read = [
@@ -188,17 +179,13 @@ def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -
     outcomes = {pair: grade.outcome for pair, grade in zip(pairs, grades, strict=True)}
     found = [_outcome(*each, outcomes) for each in read]
     outcome = pd.Series(found, attempts.index, dtype="str")
-    return attempts.assign(
-        extracted=pd.Series([text for *_, text in read], attempts.index, dtype="str"),
-        outcome=outcome.where(golds.map(bool), "not gradable").where(usable, "unusable"),
-    ).assign(correct=lambda graded: graded["outcome"] == "correct")
+    outcome = outcome.where(golds.map(bool), "not gradable").where(usable, "unusable")
+    extracted = pd.Series([text for *_, text in read], attempts.index, dtype="str")
+    return attempts.assign(extracted=extracted, outcome=outcome, correct=outcome == "correct")
 
 
 def _outcome(
-    prompt: str,
-    golds: Sequence[str],
-    text: str | None,
-    outcomes: Mapping[tuple[str, str], str],
+    prompt: str, golds: Sequence[str], text: str | None, outcomes: Mapping[tuple[str, str], str]
 ) -> str:
     """The outcome of an attempt that states ``text``: its best under any of the references."""
     each = [outcomes[gold, rf"\boxed{{{text}}}"] for gold in golds if text]
@@ -248,21 +235,13 @@ def teacher_accuracy(graded: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-# --- The pool ----------------------------------------------------------------------------------
-
-
 def build_champ_pool(graded: pd.DataFrame) -> Pool:
     """Correct solutions of the problems that at least two teachers solved.
 
     The prompt is the problem's text alone, as one user message, whatever else the teacher was told.
     Responses come in the order of problems and teachers in the file, then of ``SETTINGS``. Of equal
-    texts by one teacher for one problem the first in that order is kept.
-
-    Args:
-        graded: As :func:`grade_champ` returns it.
-
-    Returns:
-        The pool; its ``left_out`` counts every other attempt, by reason.
+    texts by one teacher for one problem the first in that order is kept. The pool's ``left_out``
+    counts every other attempt of ``graded`` (see `grade_champ`), by reason.
     """
     # The order of the file, whose problems and teachers need not be in alphabetical order.
     ranks = graded["setting"].map({setting: place for place, setting in enumerate(SETTINGS)})
@@ -367,19 +346,10 @@ def pick_candidates(
 ) -> Pool:
     """A smaller pool that still has every teacher on as many prompts as possible.
 
-    Prompts with the most teachers come first, among equals in an order shuffled by ``seed``; of
-    each teacher's responses to a prompt, the first ones in the order of ``prefer`` (settings not
-    named there come last, in pool order).
-
-    Args:
-        pool: The pool to pick from.
-        num_prompts: Prompts to keep; all of them if the pool has fewer.
-        per_teacher: Responses to keep of each teacher for each prompt, at most.
-        seed: Seed of the shuffle.
-        prefer: Values of the responses' extra field ``setting``, the preferred ones first.
-
-    Returns:
-        The picked prompts and responses in pool order; ``left_out`` also counts what is not picked.
+    Prompts with the most teachers come first, among equals in an order shuffled by ``seed``. Of
+    each teacher's responses to a prompt, at most ``per_teacher`` are kept: the first ones in the
+    order of ``prefer``, which lists values of their extra field ``setting``. Settings not named
+    there come last, in pool order. ``left_out`` also counts what is not picked.
 
     Raises:
         InputError: If ``num_prompts`` or ``per_teacher`` is below 1.

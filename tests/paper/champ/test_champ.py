@@ -32,7 +32,6 @@ from lalp.pools.reading import load_pool
 from tests.paper.verdict_cells import run_verdict_cells
 
 GPT, PALM, OTHER = "GPT-4", "PaLM 2 Medium", "GPT-3.5"
-SUM_UP = {"role": "User", "text": "Sum up.", "error": None}
 
 
 def _turn(role: str, text: str | None, error: str | None = None) -> dict:
@@ -42,92 +41,66 @@ def _turn(role: str, text: str | None, error: str | None = None) -> dict:
 def _talk(solution: str | None, final: str | None, error: str | None = None, before=()) -> dict:
     """A conversation: turns that explain concepts, problem, solution, final sentence."""
     late = "LENGTH_PREVIOUS" if error else None
-    return {
-        "messages": [
-            _turn("System", "You are good at sums."),
-            *before,
-            _turn("User", "Solve this."),
-            _turn("Model.x", solution, error),
-            SUM_UP,
-            _turn("Model.x", final, late),
-        ]
-    }
+    turns = [_turn("User", "Solve this."), _turn("Model.x", solution, error)]
+    turns += [_turn("User", "Sum up."), _turn("Model.x", final, late)]
+    return {"messages": [_turn("System", "You are good at sums."), *before, *turns]}
 
 
-CONCEPT = (
-    _turn("User", "What is a square?"),
-    _turn("Model.x", "The product of a number with itself."),
-)
+CONCEPT = (_turn("User", "What is a square?"), _turn("Model.x", "A number times itself."))
 EXAMPLES = (_turn("User", "1+1?"), _turn("Imputation", "It is 2."))
 
 
 def _problem(text: str, answer: str, conversations: dict[str, dict]) -> dict:
-    return {
-        "_text": text,
-        "_answer": answer,
-        "category": "Sums",
-        "conversations": conversations,
-    }
+    return {"_text": text, "_answer": answer, "category": "Sums", "conversations": conversations}
 
 
-def _fake_champ() -> dict:
-    odd = "What is the sum of the first 4 odd numbers?"
-    subsets = "How many subsets does a set of n elements have?"
-    factors = "Factorize x^4-1 into terms of integer coefficients."
-    return {
-        "problems": {
-            "P_Odd_1": _problem(
-                odd,
-                "4^2, or equivalently 16",
-                {
-                    f"{GPT}|5-Shot": _talk("1+3+5+7 = 16.", "The sum is 16.", before=EXAMPLES),
-                    f"{GPT}|0-Shot": _talk(
-                        "They add up to 4^2 = 16.", "The sum of the first 4 is 16."
-                    ),
-                    f"{GPT}|Name C w/o H": _talk("A square: 16.", "It is 4^2.", before=CONCEPT),
-                    f"{GPT}|No C w/o H": _talk(
-                        "They add up to 4^2 = 16.", "The sum of the first 4 is 16."
-                    ),
-                    f"{GPT}|1/3 Soln": _talk("So 16.", "The sum is 16."),
-                    f"{PALM}|0-Shot": _talk("1+3+5+7 = 16.", "The sum is $16$."),
-                    f"{PALM}|5-Shot": _talk("1 + 3 = 4, 4 +", "The sum is 16."),
-                    f"{OTHER}|0-Shot": _talk("1+3+5+7 = 15.", "The sum is 15."),
-                    f"{OTHER}|5-Shot": _talk("1+3+5", None, "LENGTH_CURRENT"),
-                    f"{OTHER}|No C w/ H": _talk("Let me think.", "The first 4 odd numbers add up."),
-                },
-            ),
-            "P_Sub_1": _problem(
-                subsets,
-                "2^n",
-                {
-                    f"{GPT}|0-Shot": _talk("In or out: 2^n.", "There are 2*2^(n-1) subsets."),
-                    f"{PALM}|0-Shot": _talk("Choose.", "There are $n^2$ subsets."),
-                },
-            ),
-            "P_Prime_1": _problem(
-                "Is 91 a prime number?",
-                "No",
-                {
-                    f"{GPT}|0-Shot": _talk("91 = 7*13.", "No."),
-                    f"{GPT}|1/3 Soln": _talk("7*13.", "No."),
-                },
-            ),
-            "P_Fac_1": _problem(
-                factors,
-                "(x-1)(x+1)(x^2+1)",
-                {
-                    f"{GPT}|0-Shot": _talk("Easy.", "It factors as (x^2-1)(x^2+1)."),
-                    f"{OTHER}|0-Shot": _talk("Hm.", "It factors as (x + 1)(x^2 + 1)(x - 1)."),
-                },
-            ),
-        }
-    }
+ODD = "What is the sum of the first 4 odd numbers?"
+SUM = ("They add up to 4^2 = 16.", "The sum of the first 4 is 16.")
+PROBLEMS = {
+    "P_Odd_1": _problem(
+        ODD,
+        "4^2, or equivalently 16",
+        {
+            f"{GPT}|5-Shot": _talk("1+3+5+7 = 16.", "The sum is 16.", before=EXAMPLES),
+            f"{GPT}|0-Shot": _talk(*SUM),
+            f"{GPT}|Name C w/o H": _talk("A square: 16.", "It is 4^2.", before=CONCEPT),
+            f"{GPT}|No C w/o H": _talk(*SUM),
+            f"{GPT}|1/3 Soln": _talk("So 16.", "The sum is 16."),
+            f"{PALM}|0-Shot": _talk("1+3+5+7 = 16.", "The sum is $16$."),
+            f"{PALM}|5-Shot": _talk("1 + 3 = 4, 4 +", "The sum is 16."),
+            f"{OTHER}|0-Shot": _talk("1+3+5+7 = 15.", "The sum is 15."),
+            f"{OTHER}|5-Shot": _talk("1+3+5", None, "LENGTH_CURRENT"),
+            f"{OTHER}|No C w/ H": _talk("Let me think.", "The first 4 odd numbers add up."),
+        },
+    ),
+    "P_Sub_1": _problem(
+        "How many subsets does a set of n elements have?",
+        "2^n",
+        {
+            f"{GPT}|0-Shot": _talk("In or out: 2^n.", "There are 2*2^(n-1) subsets."),
+            f"{PALM}|0-Shot": _talk("Choose.", "There are $n^2$ subsets."),
+        },
+    ),
+    "P_Prime_1": _problem(
+        "Is 91 a prime number?",
+        "No",
+        {f"{GPT}|0-Shot": _talk("91 = 7*13.", "No."), f"{GPT}|1/3 Soln": _talk("7*13.", "No.")},
+    ),
+    "P_Fac_1": _problem(
+        "Factorize x^4-1 into terms of integer coefficients.",
+        "(x-1)(x+1)(x^2+1)",
+        {
+            f"{GPT}|0-Shot": _talk("Easy.", "It factors as (x^2-1)(x^2+1)."),
+            f"{OTHER}|0-Shot": _talk("Hm.", "It factors as (x + 1)(x^2 + 1)(x - 1)."),
+        },
+    ),
+}
 
 
 @pytest.fixture(scope="module")
 def fake_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("champ") / "v0.json"
-    path.write_text(json.dumps(_fake_champ()))
+    path.write_text(json.dumps({"problems": PROBLEMS}))
     return path
 
 
@@ -136,12 +109,9 @@ def graded(fake_path, tmp_path_factory):
     return grade_champ(load_champ_attempts(fake_path), tmp_path_factory.mktemp("cache"), 1)
 
 
-def _row(frame: pd.DataFrame, prompt_id: str, teacher: str, setting: str) -> pd.Series:
-    rows = frame[
-        (frame["prompt_id"] == prompt_id)
-        & (frame["teacher"] == teacher)
-        & (frame["setting"] == setting)
-    ]
+def _row(frame: pd.DataFrame, *key: str) -> pd.Series:
+    """The one row of this prompt, teacher and setting."""
+    rows = frame[(frame[["prompt_id", "teacher", "setting"]] == key).all(axis=1)]
     assert len(rows) == 1
     return rows.iloc[0]
 
@@ -155,49 +125,40 @@ def test_attempts_hold_the_solution_and_not_the_explained_concept(fake_path):
     row = _row(attempts, "P_Odd_1", GPT, "Name C w/o H")
     assert (row["response"], row["final_answer"]) == ("A square: 16.", "It is 4^2.")
     row = _row(attempts, "P_Odd_1", GPT, "5-Shot")
-    assert row["response"] == "1+3+5+7 = 16."
-    assert row["prompt"] == "What is the sum of the first 4 odd numbers?"
-    assert row["category"] == "Sums"
+    assert (row["response"], row["prompt"], row["category"]) == ("1+3+5+7 = 16.", ODD, "Sums")
     assert pd.isna(row["reason_unusable"])
 
 
-def test_cut_off_texts_are_unusable(fake_path):
-    attempts = load_champ_attempts(fake_path)
-    row = _row(attempts, "P_Odd_1", OTHER, "5-Shot")
-    assert row["reason_unusable"] == "the solution was cut off at the teacher's length limit"
-    assert row["response"] == "1+3+5" and pd.isna(row["final_answer"])
-    row = _row(attempts, "P_Odd_1", PALM, "5-Shot")
-    assert row["reason_unusable"] == "the solution breaks off"
+CUT = "the solution was cut off at the teacher's length limit"
 
 
 @pytest.mark.parametrize(
-    ("conversation", "reason"),
+    ("teacher", "conversation", "reason"),
     [
-        (_talk(None, "It is 3."), "the solution or its answer is empty"),
-        (_talk("Three.", " \n"), "the solution or its answer is empty"),
-        (_talk(None, None), "the solution or its answer is empty"),
-        ({"messages": [_turn("User", "?"), _turn("Model.x", "3")]}, "has no solution and answer"),
-        ({"messages": []}, "has no solution and answer"),
+        (GPT, _talk(None, "It is 3."), "the solution or its answer is empty"),
+        (GPT, _talk("Three.", " \n"), "the solution or its answer is empty"),
+        (GPT, {"messages": [_turn("Model.x", "3")]}, "has no solution and answer"),
+        (GPT, {"messages": []}, "has no solution and answer"),
+        (GPT, _talk("1+3+5", None, "LENGTH_CURRENT"), CUT),
+        (PALM, _talk("1 + 3 = 4, 4 +", "It is 16."), "the solution breaks off"),
     ],
 )
-def test_missing_texts_are_unusable(tmp_path, conversation, reason):
-    problems = {"P": _problem("What is 1+2?", "3", {f"{GPT}|0-Shot": conversation})}
+def test_unusable_texts(tmp_path, teacher, conversation, reason):
+    problems = {"P": _problem("What is 1+2?", "3", {f"{teacher}|0-Shot": conversation})}
     path = tmp_path / "v0.json"
     path.write_text(json.dumps({"problems": problems}))
     (attempt,) = load_champ_attempts(path).to_dict("records")
     assert reason in attempt["reason_unusable"]
+    assert (
+        pd.isna(attempt["response"]) or attempt["response"] == conversation["messages"][2]["text"]
+    )
+
+
+NO_BAR = json.dumps({"problems": {"P": _problem("?", "3", {"no bar": {}})}})
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        "{",
-        "[]",
-        "{}",
-        '{"problems": {}}',
-        '{"problems": {"P": {}}}',
-        '{"problems": {"P": {"_text": "?", "_answer": "3", "conversations": {"no bar": {}}}}}',
-    ],
+    "content", ["{", "[]", "{}", '{"problems": {}}', '{"problems": {"P": {}}}', NO_BAR]
 )
 def test_another_file_is_refused(tmp_path, content):
     path = tmp_path / "v0.json"
@@ -332,11 +293,7 @@ def test_teacher_accuracy_without_gradable_attempts(graded):
 
 def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
     pool = build_champ_pool(graded)
-    prompt = Prompt(
-        "P_Odd_1",
-        (Message("user", "What is the sum of the first 4 odd numbers?"),),
-        "4^2, or equivalently 16",
-    )
+    prompt = Prompt("P_Odd_1", (Message("user", ODD),), "4^2, or equivalently 16")
     assert pool.prompts == {"P_Odd_1": prompt}
     assert [response.response_id for response in pool.responses] == [
         "P_Odd_1/GPT-4/0-Shot",
@@ -344,18 +301,10 @@ def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
         "P_Odd_1/GPT-4/Name C w/o H",
         "P_Odd_1/PaLM 2 Medium/0-Shot",
     ]
-    assert pool.responses[0] == Response(
-        "P_Odd_1/GPT-4/0-Shot",
-        "P_Odd_1",
-        "GPT-4",
-        "They add up to 4^2 = 16.",
-        True,
-        {"setting": "0-Shot", "category": "Sums"},
-    )
-
-
-def test_every_attempt_outside_the_pool_is_counted(graded):
-    pool = build_champ_pool(graded)
+    extra = {"setting": "0-Shot", "category": "Sums"}
+    first = Response("P_Odd_1/GPT-4/0-Shot", "P_Odd_1", GPT, SUM[0], True, extra)
+    assert pool.responses[0] == first
+    # Every attempt outside the pool is counted.
     assert pool.left_out == {
         "the teacher gave the same text in another setting": 1,
         "the teacher was given a part of the solution": 1,
@@ -390,11 +339,12 @@ def test_solutions_that_contradict_their_summary_are_left_out(extracted, answer,
         for teacher, text in ((GPT, response), (PALM, "1250, 44, 9"), (OTHER, "44 1250 9"))
     ]
     pool = build_champ_pool(pd.DataFrame(rows))
-    assert {response.teacher for response in pool.responses} == {GPT, PALM, OTHER} - (
-        set() if kept else {GPT}
-    )
+    teachers = {response.teacher for response in pool.responses}
     reason = "the solution never mentions the number that its summary states"
-    assert pool.left_out == ({} if kept else {reason: 1})
+    if kept:
+        assert (teachers, pool.left_out) == ({GPT, PALM, OTHER}, {})
+    else:
+        assert (teachers, pool.left_out) == ({PALM, OTHER}, {reason: 1})
 
 
 OUTCOMES = ["correct", "wrong", "no answer", "timeout", "error", "not gradable", "unusable"]
@@ -424,47 +374,38 @@ def test_pool_invariants(attempts):
     ids = [response.response_id for response in pool.responses]
     texts = [(r.prompt_id, r.teacher, r.text) for r in pool.responses]
     assert len(set(ids)) == len(ids) and len(set(texts)) == len(texts)
-    for prompt_id in pool.prompts:
-        assert len({r.teacher for r in pool.responses if r.prompt_id == prompt_id}) >= 2
-    assert {r.prompt_id for r in pool.responses} == set(pool.prompts)
     good = frame[(frame["outcome"] == "correct") & ~frame["setting"].isin(PARTIAL_SETTINGS)]
-    assert {(r.prompt_id, r.teacher) for r in pool.responses} <= set(
-        zip(good["prompt_id"], good["teacher"], strict=True)
-    )
+    solved = good.groupby("prompt_id")["teacher"].agg(set)
+    # The same texts by the same teacher apart, all that is good is there.
+    assert set(pool.prompts) == {name for name, teachers in solved.items() if len(teachers) > 1}
+    for prompt_id in pool.prompts:
+        found = {r.teacher for r in pool.responses if r.prompt_id == prompt_id}
+        assert found == solved[prompt_id]
 
 
 @pytest.fixture
-def fake_champ(fake_path, tmp_path, monkeypatch):
+def fake_champ(tmp_path, monkeypatch):
     path = tmp_path / "v0.json"
-    path.write_bytes(fake_path.read_bytes())
+    path.write_text(json.dumps({"problems": PROBLEMS}))
     monkeypatch.setattr(champ, "champ_path", lambda: path)
     return path
 
 
-def _no_worker(monkeypatch) -> None:
-    monkeypatch.setattr(workers, "_worker_command", lambda limit: ["/nonexistent"])
-
-
-def test_champ_pool_is_written_once(fake_champ, tmp_path, monkeypatch):
+def test_champ_pool_is_written_once_and_mended(fake_champ, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     pool, graded = champ_pool(cache, num_workers=1)
+    content = (cache / "champ_pool.jsonl").read_bytes()
     assert load_pool(cache / "champ_pool.jsonl").responses == pool.responses
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert set(before) == {"champ_pool.jsonl", "champ_graded.parquet", "champ_grades.jsonl"}
-    _no_worker(monkeypatch)
+    monkeypatch.setattr(workers, "_worker_command", lambda limit: ["/nonexistent"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again, graded_again = champ_pool(cache)
     assert again == pool
     pd.testing.assert_frame_equal(graded_again, graded)
     assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
-
-
-def test_champ_pool_mends_its_files(fake_champ, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    pool, graded = champ_pool(cache, num_workers=1)
-    content = (cache / "champ_pool.jsonl").read_bytes()
-    _no_worker(monkeypatch)  # the grades themselves stay cached
+    # Damaged: read and compared anew, by the grades that are kept themselves.
     parquet = cache / "champ_graded.parquet"
     parquet.write_bytes(parquet.read_bytes()[:1000])
     (cache / "champ_pool.jsonl").unlink()
@@ -513,16 +454,12 @@ SMALL = _pool(
 def test_picks_the_prompts_with_most_teachers_and_the_preferred_setting():
     picked = pick_candidates(SMALL, num_prompts=1)
     assert list(picked.prompts) == ["three"]
-    assert [response.response_id for response in picked.responses] == [
-        "three/A/0-Shot",
-        "three/B/5-Shot",
-        "three/C/0-Shot",
-    ]
-    assert picked.left_out == {
-        "the answer is wrong": 5,
-        "prompt not picked": 5,
-        "beyond 1 per teacher and prompt": 2,
-    }
+    ids = [response.response_id for response in picked.responses]
+    assert ids == ["three/A/0-Shot", "three/B/5-Shot", "three/C/0-Shot"]
+    more = {"prompt not picked": 5, "beyond 1 per teacher and prompt": 2}
+    assert picked.left_out == {"the answer is wrong": 5} | more
+    picked = pick_candidates(SMALL, num_prompts=1, prefer=("own setting",))
+    assert "three/B/own setting" in {response.response_id for response in picked.responses}
 
 
 def test_picks_more_per_teacher_in_pool_order():
@@ -534,11 +471,6 @@ def test_picks_more_per_teacher_in_pool_order():
         "also two/B/0-Shot",
     ]
     assert picked.left_out == {"the answer is wrong": 5, "beyond 2 per teacher and prompt": 1}
-
-
-def test_preference_can_be_given():
-    picked = pick_candidates(SMALL, num_prompts=1, prefer=("own setting",))
-    assert "three/B/own setting" in {response.response_id for response in picked.responses}
 
 
 def test_the_seed_decides_among_equals_only():
@@ -602,10 +534,6 @@ def test_packaged_champ_has_the_expected_structure():
     }
     # Concepts explained before the solution are not the solution, and the final sentence is short.
     assert usable["final_answer"].str.len().median() < 150 < usable["response"].str.len().median()
-    repeats = attempts.pivot(
-        index=["prompt_id", "teacher"], columns="setting", values="final_answer"
-    ).fillna("")
-    assert (repeats["0-Shot"] == repeats["No C w/o H"]).all()
     references = attempts.drop_duplicates("prompt_id")["answer"].map(reference_expressions)
     assert references.map(bool).sum() == 210
     assert all(split_values(gold) for golds in references for gold in golds)
