@@ -93,6 +93,7 @@ def function_record(
 
 
 def write(path: Path, *records: dict[str, Any]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(each) + "\n" for each in records), encoding="utf-8")
     return path
 
