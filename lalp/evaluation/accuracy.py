@@ -29,13 +29,7 @@ def accuracy_table(
 
     AVG is the unweighted mean over all benchmarks of the table but GPQA and LiveCodeBench, which
     the paper leaves out of it; there is none with fewer than two. It is the paper's AVG if all of
-    `AVERAGED` are there.
-
-    Args:
-        results: From `evaluate`, `grade` or `load_results`; every problem of a benchmark needs the
-            same number of samples.
-        seed: Of the bootstrap.
-        num_resamples: Bootstrap resamples.
+    `AVERAGED` are there. Every problem of a benchmark needs the same number of samples.
 
     Returns:
         One row per benchmark, in the paper's order: ``benchmark``, ``title``, ``num_problems``,
@@ -144,10 +138,7 @@ def _average_interval(
 
 
 def paper_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Runs in the layout of the paper's tables of results (9, 10 and 19).
-
-    Args:
-        runs: Results by the run's name.
+    """Results by the run's name, in the layout of the paper's Tables 9, 10 and 19.
 
     Returns:
         One row per run: MATH, AIME25, AMC, MINERVA, KAOYAN, OLYMPIAD, CN_MATH24, AVG (of these
@@ -171,11 +162,8 @@ def compare_runs(
 ) -> pd.DataFrame:
     """How much more accurate run B is than run A, paired by problem.
 
-    Args:
-        a: Results of run A.
-        b: Results of run B, on the same problems; the number of samples may differ.
-        seed: Of the bootstrap, which draws problems (within each benchmark for AVG).
-        num_resamples: Bootstrap resamples.
+    Their numbers of samples may differ. The bootstrap draws problems, for AVG within each
+    benchmark.
 
     Returns:
         One row per benchmark and AVG: ``accuracy_a``, ``accuracy_b``, ``difference`` (B - A) with
@@ -209,8 +197,8 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
     sides = [set(frame[keys].itertuples(index=False, name=None)) for frame in (a, b)]
     if sides[0] == sides[1]:
         return
-    names = [{name for name, _, _ in side} for side in sides]
-    for run, only in (("A", names[0] - names[1]), ("B", names[1] - names[0])):
+    for run, mine, other in (("A", a, b), ("B", b, a)):
+        only = set(mine["benchmark"]) - set(other["benchmark"])
         if only:
             raise InputError(
                 f"only run {run} was evaluated on {min(only)}: compare runs on the same benchmarks"

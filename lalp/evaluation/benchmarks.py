@@ -92,13 +92,11 @@ AVERAGED = tuple(BENCHMARKS)[:7]
 def load_benchmark(
     name: str, folder: str | Path | None = None, *, allow_count: bool = False
 ) -> list[Prompt]:
-    """Read the problems of one benchmark.
+    """Read the problems of one benchmark: a key of `BENCHMARKS`, or a file (see `load_own`).
 
-    Args:
-        name: A key of `BENCHMARKS`, or a file of one's own: see `load_own`.
-        folder: Where its file is, for example ``FOLDER/math500.jsonl`` (or ``.parquet``), or
-            LIMO's ``FOLDER/math/test.jsonl``; the first that exists. From the hub if not given.
-        allow_count: Accept another number of problems than the paper's.
+    Its file is ``FOLDER/math500.jsonl`` (or ``.parquet``), for example, or LIMO's
+    ``FOLDER/math/test.jsonl``, whichever exists first. Without a folder it comes from the hub.
+    ``allow_count`` accepts another number of problems than the paper's.
 
     Returns:
         Prompts in file order. Options of multiple-choice problems are part of the prompt, in an
@@ -173,9 +171,8 @@ def find_benchmark(name: str) -> Benchmark:
 def load_own(path: str | Path) -> list[Prompt]:
     """Read a file of one's own: prompts with answers, or problems in a benchmark's form.
 
-    Args:
-        path: JSONL or Parquet of ``prompt_id``, ``prompt`` and ``answer`` (a pool is read too), or
-            of ``problem`` (or ``question``) and ``answer``.
+    It is JSONL or Parquet of ``prompt_id``, ``prompt`` and ``answer`` (a pool is read too), or of
+    ``problem`` (or ``question``) and ``answer``.
 
     Raises:
         InputError: If a record cannot be used, or has no answer.

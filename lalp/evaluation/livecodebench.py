@@ -94,20 +94,18 @@ _Job = tuple[Problem, str]  # a program to be run on a problem's tests
 def load_problems(path: str | Path | None = None) -> list[Problem]:
     """Read problems in LiveCodeBench's own format; private tests may be plain JSON, too.
 
-    Args:
-        path: A JSON Lines file, or a folder with `RELEASE_FILES`. ``test.jsonl`` is read together
-            with a ``test2.jsonl`` beside it. If None, release v2 is taken from the hub (2 GB).
+    ``path`` is a JSON Lines file, or a folder with `RELEASE_FILES`. ``test.jsonl`` is read together
+    with a ``test2.jsonl`` beside it. Without a path release v2 is taken from the hub (2 GB).
 
     Raises:
         InputError: If a file or a problem cannot be used, or a whole release has not 511 problems.
     """
     problems = [problem for file in _files(path) for problem in _read_problems(file)]
-    counts = Counter(problem.prompt_id for problem in problems)
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
-        raise InputError(f"{path or HUB_ID}: problem {twice[0]!r} is there twice; keep one")
     if not problems:
         raise InputError(f"{path}: holds no problem")
+    (name, count), *_ = Counter(problem.prompt_id for problem in problems).most_common()
+    if count > 1:
+        raise InputError(f"{path or HUB_ID}: problem {name!r} is there twice; keep one")
     is_release = path is None or Path(path).is_dir()
     if is_release and len(problems) != RELEASE_SIZE:
         raise InputError(
@@ -327,13 +325,9 @@ def grade_programs(
 ) -> pd.DataFrame:
     """Run every completion's program on the tests of its problem.
 
-    Args:
-        problems: Of the completions' prompts, at least.
-        completions: From `generate`, for the prompts of `prompt_of`.
-        num_workers: Sandboxes at once; each may use a core and 2 GB.
-        cache: File of verdicts by program and tests: read first, and added to after each program,
-            so that a killed run goes on where it stopped.
-        progress: Show how many programs are done.
+    Each of the ``num_workers`` sandboxes may use a core and 2 GB. The file ``cache`` keeps verdicts
+    by program and tests. Each is added as soon as it is known, so a killed run goes on where it
+    stopped.
 
     Returns:
         One row per completion, in the same order: ``prompt_id``, ``sample``, ``difficulty``,
@@ -526,11 +520,8 @@ def _code_digest() -> str:
 def accuracy_by_difficulty(results: pd.DataFrame) -> pd.DataFrame:
     """Accuracy on easy, medium and hard problems (Table 16's columns), with 95 % intervals.
 
-    Intervals are Wilson's over problems. With several samples a problem they hold, but are wider
-    than need be.
-
-    Args:
-        results: From `grade_programs`, or rows of LiveCodeBench in the results of ``lalp eval``.
+    ``results`` are rows of LiveCodeBench. Intervals are Wilson's over problems. With several
+    samples a problem they hold, but are wider than need be.
 
     Returns:
         One row per difficulty: ``num_problems``, ``num_samples``, ``accuracy``, ``low``, ``high``.

@@ -61,8 +61,7 @@ _NOT_WORKING = (
     "kernel.apparmor_restrict_unprivileged_userns), or a container forbids them "
     "(docker run --privileged); --size needs bubblewrap 0.7 or later"
 )
-# The self-test may have this many processes.
-_PROBE_PROCESSES = 4
+_PROBE_PROCESSES = 4  # that the self-test may have
 _SECONDS_TO_START, _SECONDS_TO_DIE, _SECONDS_TO_POLL = 60, 60, 0.1
 _MAX_FILES = 10_000
 _OUT_OF_MEMORY = re.compile(rb"MemoryError|std::bad_alloc|[Cc]annot allocate memory")
