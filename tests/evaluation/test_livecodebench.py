@@ -263,32 +263,36 @@ def test_prompts_ask_for_a_program_or_a_function(tmp_path: Path):
     assert "```python\nclass Solution:\n    def add(self, xs: List[int], y: int)" in text
 
 
+ONE, ZERO = "```python\nprint(1)\n```", "```python\nprint(0)\n```"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(ONE, "Text.\n\n```\nprint(1)\n```\nMore text.", f"{ZERO}\nNo, better:\n{ONE}"),
+        *(f"<think>{ZERO}</think>\n{ONE}", f"{ZERO}\n</think>\n{ONE}", f"Here it is: {ONE}"),
+        "1. First:\n   ```python\n   print(1)\n   ```",
+        f"{ONE}\n```python\nprint(2)",  # the last is not whole
+        *(f"{ONE} \t", "```Python title='x'\nprint(1)\n```"),
+    ],
+)
+def test_the_last_code_block_counts(text: str):
+    assert extract_code(text) == "print(1)"
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("```python\nprint(1)\n```", "print(1)"),
-        ("Text.\n\n```\nprint(1)\n```\nMore text.", "print(1)"),
-        ("```python\nprint(0)\n```\nNo, better:\n```python\nprint(1)\n```", "print(1)"),
-        ("<think>```python\nprint(0)\n```</think>\n```python\nprint(1)\n```", "print(1)"),
-        ("```python\nprint(0)\n```\n</think>\n```python\nprint(1)\n```", "print(1)"),
-        ("<think>\n```python\nprint(0)\n```\n</think>\nIt cannot be solved.", None),
+        (f"<think>\n{ZERO}\n</think>\nIt cannot be solved.", None),
         ("<think>\n```python\nprint(0)\n```", None),  # it never came to an answer
-        ("Here it is: ```python\nprint(1)\n```", "print(1)"),
-        ("1. First:\n   ```python\n   print(1)\n   ```", "print(1)"),
         ("  ```python\n  if x:\n      f()\n\n  g()\n  ```", "if x:\n    f()\n\ng()"),
         ("````python\ns = '''\n```\n'''\n````", "s = '''\n```\n'''"),
         ("```python\r\nprint(1)\r\n```\r\n", "print(1)\r"),
-        ("```python\nprint(1)\n```\n```python\nprint(2)", "print(1)"),  # the last is not whole
-        ("```python\nprint(1)\n``` \t", "print(1)"),
-        ("```Python title='x'\nprint(1)\n```", "print(1)"),
-        ("Use ```inline``` code.", None),
-        ("```python\n\n```", None),
-        ("print(1)", None),
-        ("```python print(1) ```", None),
-        ("", None),
+        *(("Use ```inline``` code.", None), ("```python\n\n```", None), ("print(1)", None)),
+        *(("```python print(1) ```", None), ("", None)),
     ],
 )
-def test_the_last_code_block_counts(text: str, code: str | None):
+def test_odd_code_blocks(text: str, code: str | None):
     assert extract_code(text) == code
 
 
@@ -313,39 +317,25 @@ def test_a_block_comes_out_as_it_went_in(code: list[str], prose: list[str], lang
 # --- comparing ------------------------------------------------------------------------------
 
 
+SAME = [
+    *(("3\n", "3"), ("  3  \n\n", "3\n"), ("1 2\n3\n", "1 2 \n 3"), ("\r\n3\r\n4", "3\n4")),
+    *(("1  2", "1 2"), ("1.0", "1"), ("1e3", "1000"), ("-0", "0"), ("", "")),
+    *(("nan", "nan"), ("inf", "Infinity"), ("9" * 500_000, "9" * 500_000 + ".0")),
+]
+DIFFERENT = [
+    *(("1\n\n2", "1\n2"), ("1\n2", "1 2"), ("1 2", "1"), ("", "0"), ("YES", "Yes")),
+    *(("a  b", "a b"), ("1.50 x", "1.5 x")),  # texts that are no numbers
+    *(("0.30000000000000004", "0.3"), ("50000000000000001", "50000000000000000")),
+    *(("nan", "NaN"), ("sNaN", "1"), ("1e999999999", "1"), ("1e9999999999999999999999", "1")),
+]
+
+
 @pytest.mark.parametrize(
-    ("printed", "expected", "is_same"),
-    [
-        ("3\n", "3", True),
-        ("  3  \n\n", "3\n", True),
-        ("1 2\n3\n", "1 2 \n 3", True),
-        ("1  2", "1 2", True),  # as numbers
-        ("a  b", "a b", False),  # as texts
-        ("1\n\n2", "1\n2", False),
-        ("1\n2", "1 2", False),
-        ("1.0", "1", True),
-        ("1e3", "1000", True),
-        ("0.30000000000000004", "0.3", False),
-        ("50000000000000001", "50000000000000000", False),
-        ("-0", "0", True),
-        ("1.50 x", "1.5 x", False),
-        ("YES", "Yes", False),
-        ("", "", True),
-        ("", "0", False),
-        ("nan", "nan", True),  # the same text
-        ("nan", "NaN", False),
-        ("sNaN", "1", False),
-        ("inf", "Infinity", True),
-        ("1 2", "1", False),
-        ("\r\n3\r\n4", "3\n4", True),
-        ("9" * 500_000, "9" * 500_000 + ".0", True),
-        ("1e999999999", "1", False),
-        ("1e9999999999999999999999", "1", False),
-    ],
+    ("pair", "is_same"), [*((pair, True) for pair in SAME), *((pair, False) for pair in DIFFERENT)]
 )
-def test_outputs_are_compared_as_lines_and_numbers(printed: str, expected: str, is_same: bool):
+def test_outputs_are_compared_as_lines_and_numbers(pair: tuple[str, str], is_same: bool):
     start = time.perf_counter()
-    assert livecodebench._same_output(printed, expected) == is_same
+    assert livecodebench._same_output(*pair) == is_same
     assert time.perf_counter() - start < 1
 
 

@@ -167,33 +167,34 @@ def test_another_file_is_refused(tmp_path, content):
         load_champ_attempts(path)
 
 
+FINISHED = [
+    *("So it is 5.", "Is that all?\n", "Therefore\n\n$$x = 5$$", "I hope this helps!"),
+    *(r"\begin{align*} x &= 5 \end{align*}", "It costs \\$5 and ends in $x$"),
+    "```python\nprint(5)\n```",
+]
+BROKEN_OFF = [
+    *("So x is", "1, 2, 3, 4,", "The value is $x = 5 +", "solving the system\n\n$", "We get:", ""),
+    *(r"\begin{align*} x &= 5.", "```python\nprint(5).", "[asy] draw((0,0)--(1,1)"),
+    "The sum is 1 + 2 + ...",
+]
+
+
 @pytest.mark.parametrize(
     ("text", "finished"),
-    [
-        ("So it is 5.", True),
-        ("Is that all?\n", True),
-        ("Therefore\n\n$$x = 5$$", True),
-        (r"\begin{align*} x &= 5 \end{align*}", True),
-        ("I hope this helps!", True),
-        ("It costs \\$5 and ends in $x$", True),
-        ("```python\nprint(5)\n```", True),
-        ("So x is", False),
-        ("1, 2, 3, 4,", False),
-        ("The value is $x = 5 +", False),
-        ("solving the system\n\n$", False),
-        (r"\begin{align*} x &= 5.", False),
-        ("```python\nprint(5).", False),
-        ("[asy] draw((0,0)--(1,1)", False),
-        ("The sum is 1 + 2 + ...", False),
-        ("We get:", False),
-        ("", False),
-    ],
+    [*((text, True) for text in FINISHED), *((text, False) for text in BROKEN_OFF)],
 )
 def test_looks_finished(text, finished):
     assert looks_finished(text) is finished
 
 
 # ------------------------------------------------------------------------------------- grading
+
+
+STATEMENTS = [
+    *("Yes", "No", "No real solutions", "Yes, and the sequence is 1, 1/3, 1/9, ..."),
+    *("The sequence is not bounded", "Infinitely many pairs", "x(n)>y(n) for all n"),
+    *("x(x-1)(x-2)...(x-9)", "Always smaller than 7"),
+]
 
 
 @pytest.mark.parametrize(
@@ -216,15 +217,7 @@ def test_looks_finished(text, finished):
         ("31 pairs", ("31",)),
         ("x=±2", ("x=±2",)),
         ("(x=3, y=4), (x=4, y=3)", ("(x=3, y=4), (x=4, y=3)",)),
-        ("Yes", ()),
-        ("No", ()),
-        ("No real solutions", ()),
-        ("Yes, and the sequence is 1, 1/3, 1/9, ...", ()),
-        ("The sequence is not bounded", ()),
-        ("Infinitely many pairs", ()),
-        ("x(n)>y(n) for all n", ()),
-        ("x(x-1)(x-2)...(x-9)", ()),
-        ("Always smaller than 7", ()),
+        *((statement, ()) for statement in STATEMENTS),
     ],
 )
 def test_reference_expressions(answer, expressions):
@@ -234,13 +227,8 @@ def test_reference_expressions(answer, expressions):
 @pytest.mark.parametrize(
     ("product", "count"),
     [
-        ("(x-1)(x+1)", 2),
-        (r"\left(x-1\right) \cdot (x+1)*(x^2+1)", 3),
-        ("x^2 - 1 = (x-1)(x+1)", 2),
-        ("[x(y+1)](z-1)", 2),
-        ("(x-1)(x+1) + 3", 0),
-        ("x^2-1", 0),
-        ("", 0),
+        *(("(x-1)(x+1)", 2), (r"\left(x-1\right) \cdot (x+1)*(x^2+1)", 3), ("", 0)),
+        *(("x^2 - 1 = (x-1)(x+1)", 2), ("[x(y+1)](z-1)", 2), ("(x-1)(x+1) + 3", 0), ("x^2-1", 0)),
     ],
 )
 def test_num_factors(product, count):
