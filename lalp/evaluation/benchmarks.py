@@ -42,39 +42,23 @@ _INCORRECT = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One evaluation set.
+    """One evaluation set."""
 
-    Attributes:
-        name: As ``lalp eval --benchmark`` takes it.
-        title: Its column in the paper's tables.
-        file_names: Names of local files without their suffix; LIMO's are among them.
-        size: Number of problems (B.2); None for a set of the user's own.
-        hub_id: Data set on the Hugging Face hub; None where the paper names a plain file (``url``).
-        config: Configurations of the data set, joined in this order; empty for its only one.
-        split: Split of the data set.
-        problem_field, solution_field: Fields of the problem's text and of a worked solution.
-        answer_field: Field of the reference answer. Where it is ``solution_field``, the answer is
-            what the solution puts into its last box.
-        grader: ``math`` (equivalent expressions), ``choice`` (the letter of an option) or ``code``
-            (programs are run against tests).
-        url: Where the data are described, if it is not their page on the hub; the file itself if
-            ``hub_id`` is None.
-        note: What differs from the paper's source, and conditions of use.
-    """
-
-    name: str
-    title: str
-    file_names: Sequence[str]
-    size: int | None = None
-    hub_id: str | None = None
-    config: Sequence[str] = ()
+    name: str  # as ``lalp eval --benchmark`` takes it
+    title: str  # its column in the paper's tables
+    file_names: Sequence[str]  # of local files without their suffix, LIMO's among them
+    size: int | None = None  # number of problems (B.2); None for a set of the user's own
+    hub_id: str | None = None  # on the Hugging Face hub; None where the paper names a plain file
+    config: Sequence[str] = ()  # configurations on the hub, joined in this order
     split: str = "train"
     problem_field: str = "problem"
+    # Where it is the solution's, the answer is what the solution puts into its last box.
     answer_field: str = "answer"
     solution_field: str | None = None
+    # math (equivalent expressions), choice (the letter of an option) or code (tests are run).
     grader: str = "math"
-    url: str = ""
-    note: str = ""
+    url: str = ""  # where the data are described, if not on the hub; without hub_id the file itself
+    note: str = ""  # what differs from the paper's source, and conditions of use
 
 
 BENCHMARKS = {

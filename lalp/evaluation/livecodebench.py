@@ -64,26 +64,16 @@ _COLUMNS = ["prompt_id", "sample", "difficulty", "outcome", "correct", "truncate
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem without its tests, which are large: `load_tests` reads them.
+    """A problem without its tests, which are large: `load_tests` reads them."""
 
-    Attributes:
-        prompt_id: ``livecodebench/`` and the question's id.
-        content: The question.
-        starter_code: Where a function is asked for, its beginning; else empty.
-        difficulty: ``easy``, ``medium`` or ``hard``.
-        func_name: The function that is called; None where a program reads and prints.
-        path, offset: Its file, and its line's first byte there.
-        digest: Hash of that line.
-    """
-
-    prompt_id: str
-    content: str
-    starter_code: str
-    difficulty: str
-    func_name: str | None
+    prompt_id: str  # livecodebench/ and the question's id
+    content: str  # the question
+    starter_code: str  # where a function is asked for, its beginning; else empty
+    difficulty: str  # one of `DIFFICULTIES`
+    func_name: str | None  # the function that is called; None where a program reads and prints
     path: Path
-    offset: int
-    digest: str
+    offset: int  # of its line's first byte in the file
+    digest: str  # of that line
 
 
 # A test's input and output; of a function its arguments, one JSON value a line, and its result.

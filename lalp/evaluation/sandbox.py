@@ -85,43 +85,25 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use.
+    """What one program may use."""
 
-    Attributes:
-        wall_seconds: From the program's start to its end.
-        cpu_seconds: CPU time of each process.
-        memory_bytes: Address space of all processes together; each has an equal share.
-        processes: Processes at once. A single one may start up to 16 threads, more than one
-            count their threads as processes.
-        output_bytes: Of stdout, and as many of stderr.
-        scratch_bytes: Size of the only writable folder, which lies in memory, too.
-    """
-
-    wall_seconds: float = 12.0
-    cpu_seconds: int = 6
-    memory_bytes: int = 2048 * MIB
-    processes: int = 1
-    output_bytes: int = 16 * MIB
-    scratch_bytes: int = 64 * MIB
+    wall_seconds: float = 12.0  # from the program's start to its end
+    cpu_seconds: int = 6  # of each process
+    memory_bytes: int = 2048 * MIB  # address space of all processes; each has an equal share
+    processes: int = 1  # at once; one alone may start up to 16 threads, of several each counts
+    output_bytes: int = 16 * MIB  # of stdout, and as many of stderr
+    scratch_bytes: int = 64 * MIB  # of the only writable folder, which lies in memory, too
 
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a program.
+    """What became of a program."""
 
-    Attributes:
-        outcome: ``ok`` (it ended with status 0), ``runtime error``, ``time limit``,
-            ``memory limit`` or ``output limit``.
-        status: Its exit status, 128 + n where signal n ended it; None where the caller stopped it.
-        stdout, stderr: What it wrote, at most ``output_bytes`` each.
-        seconds: Its wall time, without the sandbox's own.
-    """
-
-    outcome: str
-    status: int | None
-    stdout: bytes
+    outcome: str  # ok (status 0), runtime error, time limit, memory limit or output limit
+    status: int | None  # 128 + n where signal n ended it; None where the caller stopped it
+    stdout: bytes  # at most `Limits.output_bytes`, as stderr
     stderr: bytes
-    seconds: float
+    seconds: float  # its wall time, without the sandbox's own
 
 
 def run_program(source: str, stdin: bytes = b"", limits: Limits | None = None) -> Run:
