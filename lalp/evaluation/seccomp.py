@@ -29,10 +29,6 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_
 def seccomp_filter(machine: str, processes: int) -> bytes:
     """A classic BPF program that refuses some system calls, and forks if one process is allowed.
 
-    Args:
-        machine: As `platform.machine` names it.
-        processes: Processes that a program may have at once.
-
     Raises:
         InputError: If the machine's system calls are not known.
     """

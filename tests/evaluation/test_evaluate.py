@@ -191,6 +191,8 @@ def test_programs_are_run(monkeypatch, tmp_path):
     assert load_results(tmp_path / "r.parquet")["difficulty"].tolist() == ["easy", "hard"]
     with pytest.raises(InputError, match="2 problems, but LCB has 511"):
         evaluate.evaluate(["livecodebench"], "m", Sampling(), folder=tmp_path)
+    with pytest.raises(InputError, match="no benchmark named"):
+        evaluate.evaluate([], "m", Sampling())
 
 
 # --- accuracy ----------------------------------------------------------------------------------
