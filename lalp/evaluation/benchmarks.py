@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lalp.evaluation.livecodebench import Problem
 
 SUFFIXES = (".jsonl", ".parquet")
-LETTERS = "ABCD"
+LETTERS = ("A", "B", "C", "D")
 
 # What local copies call the same fields.
 _PROBLEM_FIELDS = ("problem", "question", "Question")

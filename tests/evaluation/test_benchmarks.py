@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -242,8 +243,10 @@ def test_options_that_cannot_be_used(changes, message):
 def test_lettered_copies_are_read_as_they_are():
     records = [{"question": "Q? (A) 1 (B) 2", "answer": "(B)"}]
     assert read(records, "gpqa_diamond")[0].answer == "B"
-    with pytest.raises(InputError, match="the answer is '2': it must be one of A, B, C, D"):
-        read([{"question": "Q?", "answer": "2"}], "gpqa_diamond")
+    for answer in ("2", "AB", "()"):
+        message = rf"the answer is '{re.escape(answer)}': it must be one of A, B, C, D"
+        with pytest.raises(InputError, match=message):
+            read([{"question": "Q?", "answer": answer}], "gpqa_diamond")
 
 
 # --- the hub -----------------------------------------------------------------------------------
