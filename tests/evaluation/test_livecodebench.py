@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import json
 import math
 import multiprocessing
@@ -14,13 +15,13 @@ import threading
 import time
 import zlib
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import create_autospec
 
-import huggingface_hub
 import pandas as pd
 import pytest
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -224,28 +225,53 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path):
         load_tests(problems[1])
 
 
-def test_a_release_has_two_files_and_511_problems(tmp_path: Path, monkeypatch):
+def test_a_release_has_two_files_and_511_problems(tmp_path: Path):
     first, second = (tmp_path / name for name in RELEASE_FILES)
     write(first, *(record(number) for number in range(400)))
     assert len(load_problems(first)) == 400
     write(second, *(record(number) for number in range(400, 511)))
     assert len(load_problems(first)) == len(load_problems(tmp_path)) == 511
     assert len(load_problems(second)) == 111
-    download = create_autospec(
-        huggingface_hub.hf_hub_download, side_effect=lambda hub, name, **options: tmp_path / name
-    )
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert load_problems() == load_problems(tmp_path)
-    download.assert_called_with(
-        HUB_ID, RELEASE_FILES[1], repo_type="dataset", revision=HUB_REVISION
-    )
-    download.side_effect = ConnectionError("no route\nto the hub")
-    message = r"cannot be loaded from the hub \(no route\).*test\.jsonl and test2\.jsonl elsewhere"
-    with pytest.raises(InputError, match=message):
-        load_problems()
     write(second, *(record(number) for number in range(400, 510)))
     with pytest.raises(InputError, match="510 problems, but release v2 has 511"):
         load_problems(tmp_path)
+
+
+class Hub(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder, with the headers by which the hub's library knows a file's version."""
+
+    def end_headers(self) -> None:
+        self.send_header("ETag", f'"{Path(self.path).name}"')
+        self.send_header("X-Repo-Commit", HUB_REVISION)
+        super().end_headers()
+
+
+def test_the_release_from_the_hub_and_its_cache(tmp_path: Path, monkeypatch):
+    folder = tmp_path / "datasets" / HUB_ID / "resolve" / HUB_REVISION
+    folder.mkdir(parents=True)
+    for name, numbers in zip(RELEASE_FILES, (range(400), range(400, 511)), strict=True):
+        write(folder / name, *map(record, numbers))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", tmp_path / "cache")
+    handler = partial(Hub, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = (
+            f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        )
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", place)
+        problems = load_problems()
+        server.shutdown()
+    assert (len(problems), load_tests(problems[-1])[1]) == (511, ("10 -4\n", "6\n"))
+    assert problems[0].path.is_relative_to(tmp_path / "cache")
+    # Without a network the files come from the hub library's cache, or not at all.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load_problems() == problems
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", tmp_path / "nothing")
+    message = rf"{HUB_ID}: cannot be loaded .*test\.jsonl and test2\.jsonl elsewhere"
+    with pytest.raises(InputError, match=message):
+        load_problems()
 
 
 # --- prompts and answers --------------------------------------------------------------------
