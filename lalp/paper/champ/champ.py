@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -30,8 +29,7 @@ import yaml
 
 from lalp.assets import Asset, locate
 from lalp.errors import InputError
-from lalp.files import atomic_path, digest, file_digest, fingerprint
-from lalp.grading.workers import grade_answers, grading_key
+from lalp.grading.workers import grade_answers
 from lalp.paper.champ.sentences import extract_from_sentence
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import save_pool
@@ -157,30 +155,19 @@ def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -
         ``unusable`` (see ``reason_unusable``) or ``not gradable`` (the reference is a statement);
         and ``correct``.
     """
-    golds = attempts["answer"].map(
-        {answer: reference_expressions(answer) for answer in attempts["answer"].unique()}
-    )
-    usable = attempts["reason_unusable"].isna()
-    rows = zip(attempts["prompt"], attempts["final_answer"], golds, usable, strict=True)
-    read = [
-        (prompt, expressions, extract_from_sentence(sentence, prompt))
-        if is_usable and expressions
-        else (prompt, (), None)
-        for prompt, sentence, expressions, is_usable in rows
-    ]
+    golds = attempts["answer"].map(reference_expressions)
+    usable, gradable = attempts["reason_unusable"].isna(), golds.map(bool)
+    sentences = zip(attempts["final_answer"], attempts["prompt"], usable & gradable, strict=True)
+    texts = [extract_from_sentence(*each) if is_read else None for *each, is_read in sentences]
+    read = list(zip(attempts["prompt"], golds, texts, strict=True))
     # The grader takes a boxed text as it is.
-    pairs = [
-        (gold, rf"\boxed{{{text}}}")
-        for _, expressions, text in read
-        if text
-        for gold in expressions
-    ]
+    pairs = [(gold, rf"\boxed{{{text}}}") for _, each, text in read if text for gold in each]
     grades = grade_answers(pairs, num_workers=num_workers, cache=cache_dir / "champ_grades.jsonl")
     outcomes = {pair: grade.outcome for pair, grade in zip(pairs, grades, strict=True)}
     found = [_outcome(*each, outcomes) for each in read]
     outcome = pd.Series(found, attempts.index, dtype="str")
-    outcome = outcome.where(golds.map(bool), "not gradable").where(usable, "unusable")
-    extracted = pd.Series([text for *_, text in read], attempts.index, dtype="str")
+    outcome = outcome.where(gradable, "not gradable").where(usable, "unusable")
+    extracted = pd.Series(texts, attempts.index, dtype="str")
     return attempts.assign(extracted=extracted, outcome=outcome, correct=outcome == "correct")
 
 
@@ -302,19 +289,10 @@ def _mentions_answer(row: Any) -> bool:
 def champ_pool(cache_dir: Path, num_workers: int = 2) -> tuple[Pool, pd.DataFrame]:
     """The packaged CHAMP as a verified pool, and all its graded attempts.
 
-    ``champ_pool.jsonl`` and ``champ_graded.parquet`` are written to ``cache_dir``; later calls use
-    them as long as CHAMP's file and the code that reads and grades it are the same.
+    ``champ_pool.jsonl`` is written to ``cache_dir``, beside the grades: a later call only compares
+    what it has not compared before.
     """
-    path = champ_path()
-    key = digest([file_digest(path), fingerprint("paper.champ"), grading_key()])
-    kept = cache_dir / "champ_graded.parquet"
-    graded = _read_graded(kept, key)
-    if graded is None:
-        graded = grade_champ(load_champ_attempts(path), cache_dir, num_workers)
-        with atomic_path(kept) as temporary:
-            marked = graded.copy(deep=False)
-            marked.attrs["key"] = key
-            marked.to_parquet(temporary, compression="zstd")
+    graded = grade_champ(load_champ_attempts(), cache_dir, num_workers)
     pool = build_champ_pool(graded)
     saved, fresh = cache_dir / "champ_pool.jsonl", cache_dir / "champ_pool.new.jsonl"
     save_pool(pool, fresh)
@@ -323,18 +301,6 @@ def champ_pool(cache_dir: Path, num_workers: int = 2) -> tuple[Pool, pd.DataFram
     else:
         fresh.replace(saved)
     return pool, graded
-
-
-def _read_graded(path: Path, key: str) -> pd.DataFrame | None:
-    """The kept table, or None if there is none under this key."""
-    if not path.exists():
-        return None
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        warnings.warn(f"{path}: not a whole Parquet file ({error}); grading anew", stacklevel=3)
-        return None
-    return table if table.attrs.pop("key", None) == key else None
 
 
 def pick_candidates(

@@ -85,13 +85,9 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
 
     It is what follows the main verb ("The smallest value of ... is **1/9**, which is achieved when
     ..."), given that it is an expression and that what follows it does not change it. Where two
-    readings disagree there is no answer. Reasons ("because ...") are not read.
-
-    Args:
-        sentence: One sentence, plain or with LaTeX formulas.
-        question: What was asked. Only if it asks for a number of things do "There are 29 strings",
-            "has no roots", "At least one of" and "in 12 ways" state an answer, and only if it
-            asks for that modulus does "0 modulo 7".
+    readings disagree there is no answer. Reasons ("because ...") are not read. Only if the question
+    asks for a number of things do "There are 29 strings", "has no roots", "At least one of" and "in
+    12 ways" state an answer, and only if it asks for that modulus does "0 modulo 7".
     """
     if boxed := list(dict.fromkeys(content for content, _, _ in boxes(sentence))):
         return ", ".join(boxed)
