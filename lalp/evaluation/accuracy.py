@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from scipy import stats
 
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import AVERAGED, BENCHMARKS
-from lalp.stats import mean_interval, wilson_interval
+from lalp.stats import wilson_interval
 
 AVG = "AVG"
 _Scores = Float[np.ndarray, "problems"]  # share of correct samples of each problem
 _NUM_RESAMPLES = 2000
+_MEANS = ["no_answer", "truncated", "num_tokens"]
 # Quantiles of the normal distribution: of 95 % intervals, and of a power of 80 %.
 _Z, _POWER_Z = stats.norm.ppf(0.975), stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
 
@@ -42,32 +43,33 @@ def accuracy_table(
         InputError: If the table is empty or problems have different numbers of samples.
     """
     scores = _scores(results)
+    no_answer = results["outcome"].isin(["no answer", "no code"])
+    samples = dict(list(results.assign(no_answer=no_answer).groupby("benchmark")))
     rows = []
-    for name, values in scores.items():
-        mine = results[results["benchmark"] == name]
-        num_samples = len(mine) // len(values)
-        interval, kind = wilson_interval(float(values.mean()), len(values)), "wilson"
-        if num_samples > 1 and np.ptp(values) == 0:
-            interval = _same_everywhere(values, (0.0, 1.0))
-        elif num_samples > 1:
-            # Samples of one problem go together, so problems are drawn.
-            interval, kind = mean_interval(values, num_resamples, seed), "bootstrap"
-        row = _row(name, len(values)) | {"num_samples": num_samples, "accuracy": values.mean()}
-        row |= {"low": interval[0], "high": interval[1], "interval": kind}
-        row["no_answer"] = mine["outcome"].isin(["no answer", "no code"]).mean()
-        rows.append(row | mine[["truncated", "num_tokens"]].mean().to_dict())
-    table = pd.DataFrame(rows).rename(columns={"num_tokens": "mean_tokens"})
-    vectors = _averaged(scores)
-    if len(vectors) < 2:
-        return table
-    chosen = table[table["benchmark"].isin(vectors)]
-    samples = chosen["num_samples"].unique()
-    low, high = _average_interval(vectors, (0.0, 1.0), num_resamples, seed)
-    row = _row(AVG, int(chosen["num_problems"].sum()))
-    row |= {"num_samples": int(samples[0]) if len(samples) == 1 else 0, "interval": "bootstrap"}
-    row |= {"low": low, "high": high}
-    row |= chosen[["accuracy", "no_answer", "truncated", "mean_tokens"]].mean().to_dict()
-    return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+    for name, members in _groups(list(scores)):
+        vectors = [scores[member] for member in members]
+        counts = {len(samples[member]) // len(scores[member]) for member in members}
+        row = _row(name, vectors) | {"num_samples": counts.pop() if len(counts) == 1 else 0}
+        row["accuracy"] = float(np.mean([values.mean() for values in vectors]))
+        # Samples of one problem go together, so problems are drawn where there are several.
+        low, high = _interval(vectors, (0.0, 1.0), num_resamples, seed)
+        if is_single := len(members) == 1 and row["num_samples"] == 1:
+            low, high = wilson_interval(row["accuracy"], len(vectors[0]))
+        is_wilson = is_single or (len(members) == 1 and np.ptp(vectors[0]) == 0)
+        row |= {"low": low, "high": high, "interval": "wilson" if is_wilson else "bootstrap"}
+        means = pd.DataFrame([samples[member][_MEANS].mean() for member in members]).mean()
+        rows.append(row | means.to_dict())
+    return pd.DataFrame(rows).rename(columns={"num_tokens": "mean_tokens"})
+
+
+def _groups(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The rows of a table: each benchmark by itself, and those of AVG if there are two of them.
+
+    AVG is of the paper's seven, and of the user's own.
+    """
+    averaged = [name for name in names if name in AVERAGED or name not in BENCHMARKS]
+    groups = [(name, [name]) for name in names]
+    return [*groups, (AVG, averaged)] if len(averaged) > 1 else groups
 
 
 def _scores(results: pd.DataFrame) -> dict[str, _Scores]:
@@ -92,36 +94,26 @@ def _scores(results: pd.DataFrame) -> dict[str, _Scores]:
     return scores
 
 
-def _row(name: str, num_problems: int) -> dict[str, Any]:
-    title = BENCHMARKS[name].title if name in BENCHMARKS else name
-    return {"benchmark": name, "title": title, "num_problems": num_problems}
+def _title(name: str) -> str:
+    return BENCHMARKS[name].title if name in BENCHMARKS else name
 
 
-def _averaged(scores: Mapping[str, _Scores]) -> dict[str, _Scores]:
-    """The benchmarks of AVG: the paper's seven, and those of the user's own."""
-    return {k: v for k, v in scores.items() if k in AVERAGED or k not in BENCHMARKS}
+def _row(name: str, vectors: Sequence[_Scores]) -> dict[str, Any]:
+    return {"benchmark": name, "title": _title(name), "num_problems": sum(map(len, vectors))}
 
 
-def _same_everywhere(values: _Scores, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Interval of a mean where all problems have the same value, so a bootstrap has no width.
-
-    Wilson's bound on the share of problems that may be otherwise, ``z^2 / (n + z^2)``: of 0 correct
-    answers to n problems it is Wilson's interval itself.
-    """
-    slack = _Z**2 / (len(values) + _Z**2)
-    return max(bounds[0], values[0] - slack), min(bounds[1], values[0] + slack)
-
-
-def _average_interval(
-    scores: Mapping[str, _Scores], bounds: tuple[float, float], num_resamples: int, seed: int
+def _interval(
+    vectors: Sequence[_Scores], bounds: tuple[float, float], num_resamples: int, seed: int
 ) -> tuple[float, float]:
     """Interval of the unweighted mean of means; problems are drawn within each benchmark."""
-    vectors = list(scores.values())
     if all(np.ptp(values) == 0 for values in vectors):
-        # Where no benchmark's bootstrap has a width: the squares of their half-widths add up.
+        # No bootstrap has a width. Wilson bounds the share of problems that may be otherwise by
+        # z^2 / (n + z^2): of 0 correct answers to n problems that is Wilson's interval itself.
+        # The squares of the benchmarks' half-widths add up.
         centers = np.array([values[0] for values in vectors])
-        ends = np.array([_same_everywhere(values, bounds) for values in vectors])
-        below, above = (math.hypot(*side) / len(vectors) for side in (ends - centers[:, None]).T)
+        slack = np.array([_Z**2 / (len(values) + _Z**2) for values in vectors])
+        ends = np.clip([centers - slack, centers + slack], *bounds)
+        below, above = (math.hypot(*side) / len(vectors) for side in ends - centers)
         return float(centers.mean() - below), float(centers.mean() + above)
     if any(len(values) < 2 for values in vectors):
         return math.nan, math.nan
@@ -130,7 +122,7 @@ def _average_interval(
         lambda *samples, axis: np.mean([sample.mean(axis=axis) for sample in samples], axis=0),
         vectorized=True,
         n_resamples=num_resamples,
-        batch=max(1, 2**22 // max(map(len, vectors))),
+        batch=max(1, 2**22 // max(map(len, vectors))),  # bounds its memory
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -149,7 +141,7 @@ def paper_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = {}
     for name, results in runs.items():
         scores = _scores(results)
-        row = {_row(key, 0)["title"]: float(values.mean()) for key, values in scores.items()}
+        row = {_title(key): float(values.mean()) for key, values in scores.items()}
         row[AVG] = float(np.mean([row.get(column, math.nan) for column in averaged]))
         means = results.groupby("benchmark")[["truncated", "num_tokens"]].mean().mean()
         rows[name] = row | {"truncated": means["truncated"], "mean_tokens": means["num_tokens"]}
@@ -178,17 +170,23 @@ def compare_runs(
     _check_same_problems(a, b)
     scores_a, scores_b = _scores(a), _scores(b)
     rows = []
-    for name in scores_a:
-        single = all(
-            (frame.loc[frame["benchmark"] == name, "sample"] == 0).all() for frame in (a, b)
+    for name, members in _groups(list(scores_a)):
+        differences = [scores_b[member] - scores_a[member] for member in members]
+        mean_a, mean_b = (
+            float(np.mean([scores[member].mean() for member in members]))
+            for scores in (scores_a, scores_b)
         )
-        rows.append(_comparison(name, scores_a[name], scores_b[name], single, num_resamples, seed))
-    vectors = _averaged({name: scores_b[name] - scores_a[name] for name in scores_a})
-    if len(vectors) > 1:
-        means = [np.mean([s[name].mean() for name in vectors]) for s in (scores_a, scores_b)]
-        low, high = _average_interval(vectors, (-1.0, 1.0), num_resamples, seed)
-        row = _difference_row(AVG, sum(map(len, vectors.values())), *map(float, means))
-        rows.append(row | {"low": low, "high": high})
+        low, high = _interval(differences, (-1.0, 1.0), num_resamples, seed)
+        row = _row(name, differences) | {"accuracy_a": mean_a, "accuracy_b": mean_b}
+        row |= {"difference": mean_b - mean_a, "low": low, "high": high}
+        row |= dict.fromkeys(("only_a", "only_b", "p_value", "problems_needed"), math.nan)
+        if len(members) == 1:
+            row["problems_needed"] = problems_needed(differences[0])
+            # McNemar's test is of single answers.
+            if not any(frame.loc[frame["benchmark"] == name, "sample"].any() for frame in (a, b)):
+                only_a, only_b = (int((sign * differences[0] > 0).sum()) for sign in (-1, 1))
+                row |= {"only_a": only_a, "only_b": only_b, "p_value": mcnemar(only_a, only_b)}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -210,28 +208,6 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
         f"the runs differ in their problems: {prompt_id!r} of {name} {state}: evaluate both runs "
         "on the same file"
     )
-
-
-def _difference_row(name: str, count: int, mean_a: float, mean_b: float) -> dict[str, Any]:
-    unknown = ("low", "high", "only_a", "only_b", "p_value", "problems_needed")
-    means = {"accuracy_a": mean_a, "accuracy_b": mean_b, "difference": mean_b - mean_a}
-    return _row(name, count) | means | dict.fromkeys(unknown, math.nan)
-
-
-def _comparison(
-    name: str, scores_a: _Scores, scores_b: _Scores, single: bool, num_resamples: int, seed: int
-) -> dict[str, Any]:
-    difference = scores_b - scores_a
-    row = _difference_row(name, len(difference), float(scores_a.mean()), float(scores_b.mean()))
-    if np.ptp(difference) > 0:
-        row["low"], row["high"] = mean_interval(difference, num_resamples, seed)
-    else:
-        row["low"], row["high"] = _same_everywhere(difference, (-1.0, 1.0))
-    row["problems_needed"] = problems_needed(difference)
-    if single:
-        only_a, only_b = int((difference < 0).sum()), int((difference > 0).sum())
-        row |= {"only_a": only_a, "only_b": only_b, "p_value": mcnemar(only_a, only_b)}
-    return row
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

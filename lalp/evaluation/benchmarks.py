@@ -16,18 +16,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from lalp.errors import InputError
+from lalp.evaluation import livecodebench
 from lalp.files import digest
 from lalp.grading.answers import extract_answer
 from lalp.pools.pool import Message, Prompt
 from lalp.pools.reading import numbered_records, parquet_records
-
-if TYPE_CHECKING:
-    from lalp.evaluation.livecodebench import Problem
 
 SUFFIXES = (".jsonl", ".parquet")
 LETTERS = ("A", "B", "C", "D")
@@ -76,10 +74,12 @@ AVERAGED = tuple(BENCHMARKS)[:7]
 def load_benchmark(
     name: str, folder: str | Path | None = None, *, allow_count: bool = False
 ) -> list[Prompt]:
-    """Read the problems of one benchmark: a key of `BENCHMARKS`, or a file (see `load_own`).
+    """Read the problems of one benchmark: a key of `BENCHMARKS`, or a file of one's own.
 
-    Its file is ``FOLDER/math500.jsonl`` (or ``.parquet``), for example, or LIMO's
-    ``FOLDER/math/test.jsonl``, whichever exists first. Without a folder it comes from the hub.
+    One's own is JSONL or Parquet of ``prompt_id``, ``prompt`` and ``answer`` (a pool is read too),
+    or of ``problem`` (or ``question``) and ``answer``. A benchmark's file is
+    ``FOLDER/math500.jsonl`` (or ``.parquet``), for example, or LIMO's ``FOLDER/math/test.jsonl``,
+    whichever exists first. Without a folder it comes from the hub.
     ``allow_count`` accepts another number of problems than the paper's.
 
     Returns:
@@ -92,11 +92,9 @@ def load_benchmark(
     """
     benchmark = find_benchmark(name)
     if benchmark.size is None:
-        return load_own(name)
+        return _load_own(benchmark, Path(name))
     if benchmark.grader == "code":
-        from lalp.evaluation.livecodebench import prompt_of
-
-        return [prompt_of(problem) for problem in load_programs(name, folder, allow_count)]
+        return [*map(livecodebench.prompt_of, load_programs(name, folder, allow_count))]
     source, unit, records = _source(benchmark, folder)
     prompts = read_problems(records, benchmark, source, unit)
     _check_count(benchmark, len(prompts), source, allow_count)
@@ -105,13 +103,11 @@ def load_benchmark(
 
 def load_programs(
     name: str, folder: str | Path | None = None, allow_count: bool = False
-) -> list[Problem]:
+) -> list[livecodebench.Problem]:
     """The problems of LiveCodeBench, whose tests grade an answer; arguments as `load_benchmark`."""
-    from lalp.evaluation.livecodebench import load_problems
-
     benchmark = find_benchmark(name)
     path = None if folder is None else _find_file(benchmark, folder)
-    problems = load_problems(path)
+    problems = livecodebench.load_problems(path)
     _check_count(benchmark, len(problems), str(path or benchmark.hub_id), allow_count)
     return problems
 
@@ -152,19 +148,9 @@ def find_benchmark(name: str) -> Benchmark:
     return Benchmark(path.stem, path.stem, (path.stem,), problem_field="prompt", url=str(path))
 
 
-def load_own(path: str | Path) -> list[Prompt]:
-    """Read a file of one's own: prompts with answers, or problems in a benchmark's form.
-
-    It is JSONL or Parquet of ``prompt_id``, ``prompt`` and ``answer`` (a pool is read too), or of
-    ``problem`` (or ``question``) and ``answer``.
-
-    Raises:
-        InputError: If a record cannot be used, or has no answer.
-    """
+def _load_own(benchmark: Benchmark, path: Path) -> list[Prompt]:
     from lalp.pools.prompts import load_prompts
 
-    path = Path(path)
-    benchmark = find_benchmark(str(path))
     unit, records = _file_records(path)
     first = next(iter(records), (0, {}))[1]
     if isinstance(first, Mapping) and any(field in first for field in _PROBLEM_FIELDS):
@@ -318,25 +304,24 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 
 
 def _answer(record: Mapping[str, Any], name: str) -> str:
-    """A reference as text: 27.0 as 27, a list of answers with commas, without dollar signs."""
+    """A reference as text; several are joined by commas."""
     value = record.get(name)
-    values = value if isinstance(value, list) else [value]
-    texts = [_answer_text(item) for item in values]
-    if not texts or None in texts:
+    texts = [_answer_text(item) for item in (value if isinstance(value, list) else [value])]
+    if not texts or not all(texts):
         raise InputError(f"field {name!r} holds no answer, but {value!r}")
     return ", ".join(texts)
 
 
-def _answer_text(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        value = int(value) if value.is_integer() else value
-    text = str(value).strip()
+def _answer_text(value: Any) -> str:
+    """27.0 as 27, and without dollar signs; empty if it is no answer."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    # Not math.isfinite, which fails on whole numbers beyond any float.
+    is_number = isinstance(value, int | float) and abs(value) < math.inf
+    is_answer = isinstance(value, str) or (is_number and not isinstance(value, bool))
+    text = str(value).strip() if is_answer else ""
     dollars = re.fullmatch(r"\$([^$]*[^\\$])\$", text)
-    return (dollars[1].strip() if dollars else text) or None
+    return dollars[1].strip() if dollars else text
 
 
 def _with_options(question: str, record: Mapping[str, Any]) -> tuple[str, str]:

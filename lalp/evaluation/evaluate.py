@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.errors import InputError
+from lalp.evaluation import livecodebench, sandbox
 from lalp.evaluation.benchmarks import (
     benchmark_digest,
     find_benchmark,
@@ -37,7 +38,6 @@ from lalp.pools.pool import Prompt
 from lalp.sampling.settings import SYSTEM_PROMPT
 
 if TYPE_CHECKING:
-    from lalp.evaluation.livecodebench import Problem
     from lalp.sampling.samples import Completion
     from lalp.sampling.settings import Sampling
     from lalp.students.student import Student
@@ -179,15 +179,13 @@ class _Set:
 
     name: str
     prompts: Sequence[Prompt]
-    programs: Sequence[Problem] = ()
+    programs: Sequence[livecodebench.Problem] = ()
 
 
 def _load_set(name: str, folder: str | Path | None, allow_count: bool) -> _Set:
     benchmark = find_benchmark(name)
     if benchmark.grader != "code":
         return _Set(benchmark.name, load_benchmark(name, folder, allow_count=allow_count))
-    from lalp.evaluation import livecodebench, sandbox
-
     sandbox.check_sandbox()  # before hours of sampling whose programs could not be run
     programs = load_programs(name, folder, allow_count)
     return _Set(benchmark.name, [*map(livecodebench.prompt_of, programs)], programs)
@@ -199,9 +197,7 @@ def _grade_set(
     cache = store / f"grades-{each.name}.jsonl"
     if not each.programs:
         return grade(each.name, each.prompts, completions, num_workers=num_workers, cache=cache)
-    from lalp.evaluation.livecodebench import grade_programs
-
-    frame = grade_programs(
+    frame = livecodebench.grade_programs(
         each.programs, completions, num_workers=num_workers, cache=cache, progress=progress
     )
     digests = {prompt.prompt_id: problem_digest(prompt) for prompt in each.prompts}

@@ -51,7 +51,6 @@ HUB_ID = "livecodebench/code_generation_lite"
 # The commit that added the second file, which made it release v2.
 HUB_REVISION = "356356a5c3a6baf7748838d82c5c36c62235ca50"
 RELEASE_FILES = ("test.jsonl", "test2.jsonl")
-RELEASE_SIZE = 511
 DIFFICULTIES = ("easy", "medium", "hard")
 
 SECONDS_PER_TEST = 6  # LiveCodeBench's
@@ -84,11 +83,11 @@ _Job = tuple[Problem, str]  # a program to be run on a problem's tests
 def load_problems(path: str | Path | None = None) -> list[Problem]:
     """Read problems in LiveCodeBench's own format; private tests may be plain JSON, too.
 
-    ``path`` is a JSON Lines file, or a folder with `RELEASE_FILES`. ``test.jsonl`` is read together
-    with a ``test2.jsonl`` beside it. Without a path release v2 is taken from the hub (2 GB).
+    ``path`` is a JSON Lines file; ``test.jsonl`` is read together with a ``test2.jsonl`` beside it.
+    Without a path release v2 is taken from the hub (2 GB).
 
     Raises:
-        InputError: If a file or a problem cannot be used, or a whole release has not 511 problems.
+        InputError: If a file or a problem cannot be used.
     """
     problems = [problem for file in _files(path) for problem in _read_problems(file)]
     if not problems:
@@ -96,20 +95,12 @@ def load_problems(path: str | Path | None = None) -> list[Problem]:
     (name, count), *_ = Counter(problem.prompt_id for problem in problems).most_common()
     if count > 1:
         raise InputError(f"{path or HUB_ID}: problem {name!r} is there twice; keep one")
-    is_release = path is None or Path(path).is_dir()
-    if is_release and len(problems) != RELEASE_SIZE:
-        raise InputError(
-            f"{path or HUB_ID}: {len(problems)} problems, but release v2 has {RELEASE_SIZE}; "
-            "get its files anew, or name the one file to read"
-        )
     return problems
 
 
 def _files(path: str | Path | None) -> list[Path]:
     if path is not None:
         path = Path(path)
-        if path.is_dir():
-            return [path / name for name in RELEASE_FILES]
         if path.suffix not in (".jsonl", ".json-lines"):
             raise InputError(f"{path}: LiveCodeBench is read from its own .jsonl files")
         second = path.with_name(RELEASE_FILES[1])
@@ -162,7 +153,7 @@ def _problem(line: bytes, path: Path, offset: int, number: int) -> Problem:
         func_name=func_name,
         path=path,
         offset=offset,
-        digest=_line_digest(line),
+        digest=hashlib.sha256(line).hexdigest()[:32],
     )
 
 
@@ -174,10 +165,6 @@ def _parse(text: bytes | str, where: str, kind: type) -> Any:
     if not isinstance(value, kind):
         raise InputError(f"{where}: must be a JSON {'list' if kind is list else 'object'}")
     return value
-
-
-def _line_digest(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()[:32]
 
 
 # A problem's tests take up to 100 MB, and the completions of one problem follow each other.
@@ -195,7 +182,7 @@ def load_tests(problem: Problem) -> tuple[_Test, ...]:
             line = file.readline()
     except OSError as error:
         raise InputError(f"{where}: cannot be read: {error.strerror or error}") from error
-    if _line_digest(line) != problem.digest:
+    if hashlib.sha256(line).hexdigest()[:32] != problem.digest:
         raise InputError(f"{where}: the file has changed since it was loaded; load it again")
     record = json.loads(line)
     public = _parse(record["public_test_cases"], f"{where}: public tests", list)
@@ -257,23 +244,20 @@ def _unpack(packed: str, where: str) -> str:
     return texts[0]
 
 
-_WITH_STARTER = (
-    "Complete the starter code below. Give the whole solution in one code block of this form:"
-)
-_WITHOUT_STARTER = (
-    "Write a program that reads its input from standard input and prints its answer to standard "
-    "output; do not run it on the examples. Give the whole program in one code block of this form:"
-)
-
-
 def prompt_of(problem: Problem) -> Prompt:
     """The question, what to write, and the form of the answer, as LiveCodeBench asks for it."""
     form = problem.starter_code.rstrip() or "# your program"
+    task = (
+        "Write a program that reads its input from standard input and prints its answer to "
+        "standard output; do not run it on the examples. Give the whole program"
+    )
+    if problem.starter_code:
+        task = "Complete the starter code below. Give the whole solution"
     text = (
         "You are an expert Python programmer. Solve the problem with a correct Python program that "
         "passes all tests.\n\n"
         f"### Question\n{problem.content.strip()}\n\n"
-        f"### Format\n{_WITH_STARTER if problem.starter_code else _WITHOUT_STARTER}\n"
+        f"### Format\n{task} in one code block of this form:\n"
         f"```python\n{form}\n```\n\n"
         "### Answer (in the code block described above)\n"
     )
@@ -516,13 +500,12 @@ def accuracy_by_difficulty(results: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per difficulty: ``num_problems``, ``num_samples``, ``accuracy``, ``low``, ``high``.
     """
-    rows = {}
+    rows = []
     for name in DIFFICULTIES:
         chosen = results[results["difficulty"] == name]
         means = chosen.groupby("prompt_id")["correct"].mean()
         accuracy = float(means.mean())  # NaN where there is none
         interval = wilson_interval(accuracy, len(means))
-        rows[name] = (len(means), len(chosen), accuracy, *interval)
-    columns = ["num_problems", "num_samples", "accuracy", "low", "high"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return table.rename_axis("difficulty")
+        rows.append((name, len(means), len(chosen), accuracy, *interval))
+    columns = ["difficulty", "num_problems", "num_samples", "accuracy", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).set_index("difficulty")

@@ -21,7 +21,6 @@ from lalp.evaluation.benchmarks import (
     benchmark_digest,
     find_benchmark,
     load_benchmark,
-    load_own,
     load_solutions,
     problem_digest,
     read_problems,
@@ -314,10 +313,10 @@ def test_problems_of_ones_own(tmp_path):
 def test_a_pool_is_a_file_of_prompts(tmp_path):
     record = {"prompt_id": "p", "prompt": "What is 1 + 1?", "teacher": "A", "answer": 2}
     path = write(tmp_path / "pool.jsonl", *(record | {"response": text} for text in ("2", "3")))
-    assert load_own(path) == [Prompt("p", (Message("user", "What is 1 + 1?"),), "2")]
+    assert load_benchmark(str(path)) == [Prompt("p", (Message("user", "What is 1 + 1?"),), "2")]
     write(path, {"prompt_id": "p", "prompt": "Why?", "teacher": "A", "response": "So."})
     with pytest.raises(InputError, match="prompt 'p' has no answer"):
-        load_own(path)
+        load_benchmark(str(path))
 
 
 # --- digests -----------------------------------------------------------------------------------
