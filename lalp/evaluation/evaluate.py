@@ -9,7 +9,6 @@ anew within each benchmark.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lalp.errors import InputError
 from lalp.evaluation import livecodebench, sandbox
@@ -240,11 +238,9 @@ def _run_record(
 
 def write_results(results: pd.DataFrame, path: str | Path) -> None:
     """Write a results table as Parquet, with what was run."""
-    table = pa.Table.from_pandas(_typed(results), preserve_index=False)
-    record = json.dumps(results.attrs.get("run", {}), ensure_ascii=False)
-    table = table.replace_schema_metadata((table.schema.metadata or {}) | {b"lalp_run": record})
+    options = {"index": False, "compression": "zstd", "write_page_checksum": True}
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        _typed(results).to_parquet(temporary, **options)
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
@@ -256,20 +252,16 @@ def load_results(path: str | Path) -> pd.DataFrame:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file: make one with lalp eval")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
-            run = json.loads((table.schema.metadata or {}).get(b"lalp_run", b"{}"))
+        frame = pd.read_parquet(path, page_checksum_verification=True)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"{path}: not a readable results table ({reason}): make one with lalp eval"
         ) from error
-    for column in COLUMNS:
-        if column not in table.column_names:
-            raise InputError(
-                f"{path}: not a results table, column {column!r} is missing: make one with "
-                "lalp eval"
-            )
-    frame = table.select(list(COLUMNS)).to_pandas()
-    frame.attrs = {"run": run}
-    return frame
+    missing = [column for column in COLUMNS if column not in frame]
+    if missing:
+        raise InputError(
+            f"{path}: not a results table, column {missing[0]!r} is missing: make one with "
+            "lalp eval"
+        )
+    return frame[list(COLUMNS)]
