@@ -84,18 +84,6 @@ def audit_grader(
     return table
 
 
-def audit_shares(audit: pd.DataFrame) -> pd.DataFrame:
-    """How often each kind of text of an audit is graded ``correct``: 1 is due, or 0.
-
-    Returns:
-        One row per ``kind`` with ``num_texts``, ``num_misses`` and ``correct``, a share.
-    """
-    grouped = audit.assign(is_correct=audit["outcome"] == "correct").groupby("kind", sort=False)
-    return grouped.agg(
-        num_texts=("miss", "size"), num_misses=("miss", "sum"), correct=("is_correct", "mean")
-    ).reset_index()
-
-
 def _wrong_answers(prompts: Sequence[Prompt], count: int) -> list[tuple[Prompt, str]]:
     """For each problem the references next to its own in order of length and text."""
     references = sorted({prompt.answer for prompt in prompts}, key=lambda text: (len(text), text))

@@ -33,11 +33,10 @@ from lalp.files import atomic_path, build_dir
 from lalp.grading.answers import extract_answer, is_choice, letter_or_text
 from lalp.grading.workers import grading_key
 from lalp.pools.pool import Prompt
-from lalp.sampling.settings import SYSTEM_PROMPT
+from lalp.sampling.settings import SYSTEM_PROMPT, Sampling
 
 if TYPE_CHECKING:
     from lalp.sampling.samples import Completion
-    from lalp.sampling.settings import Sampling
     from lalp.students.student import Student
 
 

@@ -83,6 +83,9 @@ def test_a_folder_may_use_several_names(tmp_path, file):
         pd.DataFrame(problems(500)).to_parquet(path)
     else:
         write(path, *problems(500))
+        path.write_text(path.read_text().rstrip("\n"))  # as LIMO's math.jsonl
+    if path.stem == "math500":  # it comes before LIMO's name
+        write(tmp_path / "math.jsonl", *problems(500, answer=0))
     prompts = load_benchmark("math500", tmp_path)
     assert len(prompts) == 500
     assert prompts[0] == Prompt("math500/0001", (Message("user", "What is 0 + 1?"),), "1")
@@ -96,14 +99,6 @@ def test_another_number_of_problems_is_refused_unless_allowed(tmp_path):
     assert len(load_benchmark("math500", tmp_path, allow_count=True)) == 499
 
 
-def test_its_own_name_comes_before_limos_and_the_last_line_feed_may_lack(tmp_path):
-    write(tmp_path / "amc.jsonl", *problems(40, answer=1))
-    path = write(tmp_path / "amc23.jsonl", *problems(40, answer=2))
-    path.write_text(path.read_text().rstrip("\n"))
-    prompts = load_benchmark("amc23", tmp_path)
-    assert (len(prompts), prompts[0].answer) == (40, "2")
-
-
 def test_a_folder_without_the_file(tmp_path):
     with pytest.raises(InputError, match=r"holds no amc23; looked for amc23\.jsonl, .*amc\.jsonl"):
         load_benchmark("amc23", tmp_path)
@@ -111,26 +106,41 @@ def test_a_folder_without_the_file(tmp_path):
         load_benchmark("amc23", tmp_path / "none")
 
 
+def question(number: int) -> dict:
+    options = {f"Incorrect Answer {k}": f"wrong {k} of {number}" for k in (1, 2, 3)}
+    record = {"Question": f"Q{number}?", "Correct Answer": f"right of {number}", **options}
+    return record | {"Record ID": f"rec{number}"}
+
+
+FIRST = {"problem": "b", "answer": "A", "id": 0, "solution": r"\boxed{1}"}
+WRONG = "Incorrect Answer 2"
+
+
 @pytest.mark.parametrize(
-    ("record", "message"),
+    ("name", "record", "message"),
     [
-        ({"answer": 1}, "field 'problem' is missing"),
-        ({"problem": " ", "answer": 1}, "field 'problem' is empty"),
-        ({"problem": ["a"], "answer": 1}, "field 'problem' is no text"),
-        ({"problem": "a"}, "field 'answer' holds no answer, but None"),
-        ({"problem": "a", "answer": " "}, "field 'answer' holds no answer, but ' '"),
-        ({"problem": "a", "answer": True}, "field 'answer' holds no answer, but True"),
-        ({"problem": "a", "answer": float("nan")}, "field 'answer' holds no answer, but nan"),
-        ({"problem": "a", "answer": []}, r"field 'answer' holds no answer, but \[\]"),
-        ({"problem": "a", "answer": ["1", None]}, "field 'answer' holds no answer"),
-        ({"problem": "a", "answer": 1, "id": 0}, "field 'id': 0 is already taken by line 1"),
-        ([1], "must be an object"),
+        ("math500", {"answer": 1}, "field 'problem' is missing"),
+        ("math500", {"problem": " ", "answer": 1}, "field 'problem' is empty"),
+        ("math500", {"problem": ["a"], "answer": 1}, "field 'problem' is no text"),
+        *(
+            ("math500", {"problem": "a", "answer": bad}, f"'answer' holds no answer, but {bad!r}")
+            for bad in (None, " ", True, float("nan"), [], ["1", None])
+        ),
+        ("math500", FIRST, "field 'id': 0 is already taken by line 1"),
+        ("math500", [1], "must be an object"),
+        ("minerva", {"problem": "a", "solution": "It is 4."}, r"puts no answer into \boxed"),
+        *(
+            ("gpqa_diamond", FIRST | {"id": 1, "answer": bad}, f"'{bad}': it must be one of A, B")
+            for bad in ("2", "AB", "()")
+        ),
+        ("gpqa_diamond", question(0) | {WRONG: None}, f"field '{WRONG}' is missing"),
+        ("gpqa_diamond", question(0) | {WRONG: "right of 0"}, "is the same text as the right one"),
+        ("gpqa_diamond", question(0) | {"Correct Answer": ""}, "field 'Correct Answer' is empty"),
     ],
 )
-def test_a_record_that_cannot_be_used(record, message):
-    first = {"problem": "b", "answer": 1, "id": 0}
-    with pytest.raises(InputError, match=rf"^x\.jsonl, line 2: {message}"):
-        read([first, record])
+def test_a_record_that_cannot_be_used(name, record, message):
+    with pytest.raises(InputError, match=rf"^x\.jsonl, line 2: .*{re.escape(message)}"):
+        read([FIRST, record], name)
 
 
 @pytest.mark.parametrize(
@@ -179,25 +189,19 @@ def test_whole_numbers_are_the_same_as_floats(number):
     assert texts == {str(number)}
 
 
-def test_minervas_answer_is_in_the_box_of_its_solution():
-    record = {"problem": "a", "solution": r"First \boxed{1}. So \boxed{\frac{4}{3}}.", "idx": 0}
-    assert read([record], "minerva")[0].answer == r"\frac{4}{3}"
-    with pytest.raises(InputError, match=r"puts no answer into \\boxed"):
-        read([record | {"solution": "The answer is 4."}], "minerva")
-
-
-def test_olympiadbench_has_lists_of_answers_in_other_copies():
-    record = {"question": "a", "final_answer": ["2", "3"]}
-    assert read([record], "olympiadbench")[0].answer == "2, 3"
+@pytest.mark.parametrize(
+    ("name", "record", "answer"),
+    [
+        ("minerva", {"problem": "a", "solution": r"First \boxed{1}. So \boxed{4}."}, "4"),
+        ("olympiadbench", {"question": "a", "final_answer": ["2", "3"]}, "2, 3"),
+        ("gpqa_diamond", {"question": "Q? (A) 1 (B) 2", "answer": "(B)"}, "B"),
+    ],
+)
+def test_where_the_answer_stands(name, record, answer):
+    assert read([record], name)[0].answer == answer
 
 
 # --- options -----------------------------------------------------------------------------------
-
-
-def question(number: int, **changes: object) -> dict:
-    options = {f"Incorrect Answer {k}": f"wrong {k} of {number}" for k in (1, 2, 3)}
-    record = {"Question": f"Q{number}?", "Correct Answer": f"right of {number}", **options}
-    return record | {"Record ID": f"rec{number}"} | changes
 
 
 def test_options_are_lettered_and_the_answer_is_the_letter_of_the_right_one():
@@ -224,28 +228,6 @@ def test_every_letter_is_right_about_equally_often():
     letters = Counter(p.answer for p in read([question(n) for n in range(400)], "gpqa_diamond"))
     # 100 each on average; five standard deviations of a binomial count are 43.
     assert all(57 <= letters[letter] <= 143 for letter in "ABCD")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"Incorrect Answer 2": None}, "field 'Incorrect Answer 2' is missing"),
-        ({"Incorrect Answer 2": "right of 0"}, "a wrong option is the same text as the right one"),
-        ({"Correct Answer": ""}, "field 'Correct Answer' is empty"),
-    ],
-)
-def test_options_that_cannot_be_used(changes, message):
-    with pytest.raises(InputError, match=message):
-        read([question(0, **changes)], "gpqa_diamond")
-
-
-def test_lettered_copies_are_read_as_they_are():
-    records = [{"question": "Q? (A) 1 (B) 2", "answer": "(B)"}]
-    assert read(records, "gpqa_diamond")[0].answer == "B"
-    for answer in ("2", "AB", "()"):
-        message = rf"the answer is '{re.escape(answer)}': it must be one of A, B, C, D"
-        with pytest.raises(InputError, match=message):
-            read([{"question": "Q?", "answer": answer}], "gpqa_diamond")
 
 
 # --- the hub -----------------------------------------------------------------------------------

@@ -79,18 +79,12 @@ def record(number: int = 1, **changes: Any) -> dict[str, Any]:
 STARTER = "class Solution:\n    def add(self, xs: List[int], y: int) -> List[int]:\n        "
 
 
-def function_record(
-    number: int = 1, tests: tuple[tuple[str, str], ...] = (("[1, 2]\n3", "[4, 5]"),)
-) -> dict[str, Any]:
+def function_record(number: int = 1, *tests: tuple[str, str]) -> dict[str, Any]:
     """A problem: add a number to every element."""
-    return record(
-        number,
-        starter_code=STARTER,
-        difficulty="hard",
-        public_test_cases=cases(*tests[:1]),
-        private_test_cases=pack(cases(*tests[1:])),
-        metadata=json.dumps({"func_name": "add"}),
-    )
+    first, *others = tests or (("[1, 2]\n3", "[4, 5]"),)
+    texts = {"public_test_cases": cases(first), "private_test_cases": pack(cases(*others))}
+    metadata = json.dumps({"func_name": "add"})
+    return record(number, starter_code=STARTER, difficulty="hard", metadata=metadata, **texts)
 
 
 def write(path: Path, *records: dict[str, Any]) -> Path:
@@ -101,6 +95,11 @@ def write(path: Path, *records: dict[str, Any]) -> Path:
 
 def load(folder: Path, *records: dict[str, Any]) -> list[Problem]:
     return load_problems(write(folder / "problems.jsonl", *records))
+
+
+@pytest.fixture
+def problem(tmp_path: Path) -> Problem:
+    return load(tmp_path, record())[0]
 
 
 # --- files ----------------------------------------------------------------------------------
@@ -148,27 +147,33 @@ def test_an_evil_pickle_is_not_loaded(tmp_path: Path):
     assert trap.exists()
 
 
+# Private tests as they stand in the file, and what is wrong with them.
+DAMAGED = [
+    ("%%%", "neither JSON nor base64"),
+    (base64.b64encode(b"not zlib").decode(), "neither JSON nor base64"),
+    (base64.b64encode(zlib.compress(b"x" * 100)[:-6]).decode(), "cut off"),
+    *((pack_bytes(b"not a pickle"), "pickle"), (pack_bytes(b""), "pickle")),
+    (pack_bytes(pickle.dumps("abc" * 9)[:-9]), "pickle"),
+    (pack_bytes(b"."), "pickle of 0 texts"),
+    *((pack("no json"), "invalid JSON"), (pack("[" * 100_000), "invalid JSON")),
+    *((pack("{}"), "must be a JSON list"), (pack("[1]"), "test 2 has no texts")),
+    (pack('[{"input": 1, "output": "2"}]'), "test 2 has no texts"),
+    (pack_bytes(bytes(100_000_000)), "more than 9 MB"),  # a bomb
+]
+
+
 @pytest.mark.parametrize(
-    ("packed", "message"),
+    ("bad", "message"),
     [
-        ("%%%", "neither JSON nor base64"),
-        (base64.b64encode(b"not zlib").decode(), "neither JSON nor base64"),
-        (base64.b64encode(zlib.compress(b"x" * 100)[:-6]).decode(), "cut off"),
-        (pack_bytes(b"not a pickle"), "pickle"),
-        (pack_bytes(pickle.dumps("abc" * 9)[:-9]), "pickle"),
-        (pack_bytes(b""), "pickle"),
-        (pack_bytes(b"."), "pickle of 0 texts"),
-        (pack("no json"), "invalid JSON"),
-        (pack("{}"), "must be a JSON list"),
-        (pack("[1]"), "test 2 has no texts"),
-        (pack('[{"input": 1, "output": "2"}]'), "test 2 has no texts"),
-        (pack("[" * 100_000), "invalid JSON"),
-        (pack_bytes(bytes(100_000_000)), "more than 9 MB"),  # a bomb
+        *((record(private_test_cases=packed), message) for packed, message in DAMAGED),
+        (function_record(1, ("[1, 2", "[3]")), "test 1: invalid JSON"),
+        (function_record(1, ("[1]\n2", "yes")), "output of test 1: invalid JSON"),
+        (record(public_test_cases="[]", private_test_cases="[]"), "has no test"),
     ],
 )
-def test_damaged_private_tests(tmp_path: Path, monkeypatch, packed: str, message: str):
+def test_damaged_tests(tmp_path: Path, monkeypatch, bad: dict[str, Any], message: str):
     monkeypatch.setattr(livecodebench, "_MAX_TEST_BYTES", 10_000_000)
-    (problem,) = load(tmp_path, record(private_test_cases=packed))
+    (problem,) = load(tmp_path, bad)
     with pytest.raises(InputError, match=rf"livecodebench/abc1.*{message}"):
         load_tests(problem)
 
@@ -188,20 +193,6 @@ def test_damaged_private_tests(tmp_path: Path, monkeypatch, packed: str, message
 def test_bad_problems(tmp_path: Path, changes: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         load(tmp_path, record(**changes))
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (function_record(tests=(("[1, 2", "[3]"),)), "test 1: invalid JSON"),
-        (function_record(tests=(("[1]\n2", "yes"),)), "output of test 1: invalid JSON"),
-        (record(public_test_cases="[]", private_test_cases="[]"), "has no test"),
-    ],
-)
-def test_bad_tests(tmp_path: Path, bad: dict[str, Any], message: str):
-    (problem,) = load(tmp_path, bad)
-    with pytest.raises(InputError, match=message):
-        load_tests(problem)
 
 
 def test_bad_files(tmp_path: Path):
@@ -460,9 +451,8 @@ class TestVerdicts:
         with pytest.raises(InputError, match="no problem 'livecodebench/abc2'"):
             grade_programs([easy], completions)
 
-    def test_every_outcome(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_every_outcome(self, problem: Problem, monkeypatch):
         monkeypatch.setattr(livecodebench, "SECONDS_PER_TEST", 1)
-        (problem,) = load(tmp_path, record())
         expected = {
             SUM: "passed",
             "print(4)": "wrong answer",
@@ -481,13 +471,11 @@ class TestVerdicts:
         }
         assert dict(zip(expected, outcomes(problem, *expected), strict=True)) == expected
 
-    def test_programs_of_all_kinds(self, tmp_path: Path):
-        (problem,) = load(tmp_path, record())
+    def test_programs_of_all_kinds(self, problem: Problem):
         assert outcomes(problem, *PROGRAMS) == ["passed"] * len(PROGRAMS)
 
     def test_functions_of_all_kinds(self, tmp_path: Path):
-        tests = (("[1, 2]\n3", "[4, 5]"), ("[]\n1", "[]"))
-        (problem,) = load(tmp_path, function_record(tests=tests))
+        (problem,) = load(tmp_path, function_record(1, ("[1, 2]\n3", "[4, 5]"), ("[]\n1", "[]")))
         add = "def add(self, xs, y): return "
         good = [
             ADD,
@@ -532,11 +520,11 @@ class TestVerdicts:
     def test_values_are_compared_as_python_does(
         self, tmp_path: Path, value: str, expected: str, outcome: str
     ):
-        (problem,) = load(tmp_path, function_record(tests=(("0\n0", expected),)))
+        (problem,) = load(tmp_path, function_record(1, ("0\n0", expected)))
         assert outcomes(problem, f"def add(x, y): return {value}") == [outcome]
 
     def test_values_that_strain_the_grader(self, tmp_path: Path):
-        (problem,) = load(tmp_path, function_record(tests=(("0\n0", "[1]"),)))
+        (problem,) = load(tmp_path, function_record(1, ("0\n0", "[1]")))
         deep = "x = []\nfor _ in range(40_000): x = [x]\n"
         programs = [
             deep + "def add(a, b): return x",
@@ -552,7 +540,7 @@ class TestVerdicts:
     def test_a_program_cannot_forge_a_verdict(self, tmp_path: Path):
         """Whatever it does to the harness, only the expected value passes: that is not there."""
         secret = "7301982465"
-        (problem,) = load(tmp_path, function_record(tests=(("0\n0", f"[{secret}]"),)))
+        (problem,) = load(tmp_path, function_record(1, ("0\n0", f"[{secret}]")))
         assert "passed" not in outcomes(problem, *FORGERS, SEARCHER)
         # The search would find it if it were there.
         there = "x = bytearray(b'[')\nx += b'73019'\nx += b'82465]'\n"
@@ -561,8 +549,7 @@ class TestVerdicts:
         forger = f"import os\nos.write(3, b'[\"value\", [{secret}]]')\nos._exit(0)"
         assert outcomes(problem, forger) == ["passed"]
 
-    def test_tests_do_not_share_a_process_or_a_folder(self, tmp_path: Path):
-        (problem,) = load(tmp_path, record())
+    def test_tests_do_not_share_a_process_or_a_folder(self, problem: Problem):
         keeps = "import os\nassert not os.path.exists('seen')\nopen('seen', 'w').close()\n"
         assert outcomes(problem, keeps + SUM) == ["passed"]
 
@@ -582,15 +569,13 @@ class TestVerdicts:
         slow = "import time\ntime.sleep(0.1)\n" + SUM
         assert outcomes(problem, SUM, slow + "\ntime.sleep(0.3)")[1] == "time limit"
 
-    def test_nothing_to_run_needs_no_sandbox(self, tmp_path: Path, monkeypatch):
+    def test_nothing_to_run_needs_no_sandbox(self, problem: Problem, monkeypatch):
         monkeypatch.setattr(livecodebench, "check_sandbox", None)
-        (problem,) = load(tmp_path, record())
         assert outcomes(problem, "") == ["no code"]
         assert list(grade_programs([problem], [])) == livecodebench._COLUMNS
 
-    def test_without_a_sandbox_it_refuses(self, fresh, tmp_path: Path, monkeypatch):
+    def test_without_a_sandbox_it_refuses(self, fresh, problem: Problem, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(tmp_path))
-        (problem,) = load(tmp_path, record())
         with pytest.raises(InputError, match="install bubblewrap"):
             outcomes(problem, SUM)
 
@@ -653,8 +638,7 @@ class TestCache:
         assert outcomes(problem, "print(1)", cache=cache) == ["passed"]
 
     @pytest.mark.usefixtures("interruptible")
-    def test_an_interrupt_ends_it_soon(self, tmp_path: Path):
-        (problem,) = load(tmp_path, record())
+    def test_an_interrupt_ends_it_soon(self, problem: Problem):
         threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         start = time.perf_counter()
         slow = [f"import time\ntime.sleep(1)\nprint({n})" for n in range(100)]
