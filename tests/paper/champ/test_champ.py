@@ -49,50 +49,38 @@ CONCEPT = (_turn("User", "What is a square?"), _turn("Model.x", "A number times 
 EXAMPLES = (_turn("User", "1+1?"), _turn("Imputation", "It is 2."))
 
 
-def _problem(text: str, answer: str, conversations: dict[str, dict]) -> dict:
-    return {"_text": text, "_answer": answer, "category": "Sums", "conversations": conversations}
+def _problem(text: str, answer: str, talks: dict[str, dict]) -> dict:
+    return {"_text": text, "_answer": answer, "category": "Sums", "conversations": talks}
 
 
 ODD = "What is the sum of the first 4 odd numbers?"
 SUM = ("They add up to 4^2 = 16.", "The sum of the first 4 is 16.")
+ODD_TALKS = {
+    f"{GPT}|5-Shot": _talk("1+3+5+7 = 16.", "The sum is 16.", before=EXAMPLES),
+    f"{GPT}|0-Shot": _talk(*SUM),
+    f"{GPT}|Name C w/o H": _talk("A square: 16.", "It is 4^2.", before=CONCEPT),
+    f"{GPT}|No C w/o H": _talk(*SUM),
+    f"{GPT}|1/3 Soln": _talk("So 16.", "The sum is 16."),
+    f"{PALM}|0-Shot": _talk("1+3+5+7 = 16.", "The sum is $16$."),
+    f"{PALM}|5-Shot": _talk("1 + 3 = 4, 4 +", "The sum is 16."),
+    f"{OTHER}|0-Shot": _talk("1+3+5+7 = 15.", "The sum is 15."),
+    f"{OTHER}|5-Shot": _talk("1+3+5", None, "LENGTH_CURRENT"),
+    f"{OTHER}|No C w/ H": _talk("Let me think.", "The first 4 odd numbers add up."),
+}
+SUB_TALKS = {
+    f"{GPT}|0-Shot": _talk("In or out: 2^n.", "There are 2*2^(n-1) subsets."),
+    f"{PALM}|0-Shot": _talk("Choose.", "There are $n^2$ subsets."),
+}
+PRIME_TALKS = {f"{GPT}|{name}": _talk("91 = 7*13.", "No.") for name in ("0-Shot", "1/3 Soln")}
+FACTOR_TALKS = {
+    f"{GPT}|0-Shot": _talk("Easy.", "It factors as (x^2-1)(x^2+1)."),
+    f"{OTHER}|0-Shot": _talk("Hm.", "It factors as (x + 1)(x^2 + 1)(x - 1)."),
+}
 PROBLEMS = {
-    "P_Odd_1": _problem(
-        ODD,
-        "4^2, or equivalently 16",
-        {
-            f"{GPT}|5-Shot": _talk("1+3+5+7 = 16.", "The sum is 16.", before=EXAMPLES),
-            f"{GPT}|0-Shot": _talk(*SUM),
-            f"{GPT}|Name C w/o H": _talk("A square: 16.", "It is 4^2.", before=CONCEPT),
-            f"{GPT}|No C w/o H": _talk(*SUM),
-            f"{GPT}|1/3 Soln": _talk("So 16.", "The sum is 16."),
-            f"{PALM}|0-Shot": _talk("1+3+5+7 = 16.", "The sum is $16$."),
-            f"{PALM}|5-Shot": _talk("1 + 3 = 4, 4 +", "The sum is 16."),
-            f"{OTHER}|0-Shot": _talk("1+3+5+7 = 15.", "The sum is 15."),
-            f"{OTHER}|5-Shot": _talk("1+3+5", None, "LENGTH_CURRENT"),
-            f"{OTHER}|No C w/ H": _talk("Let me think.", "The first 4 odd numbers add up."),
-        },
-    ),
-    "P_Sub_1": _problem(
-        "How many subsets does a set of n elements have?",
-        "2^n",
-        {
-            f"{GPT}|0-Shot": _talk("In or out: 2^n.", "There are 2*2^(n-1) subsets."),
-            f"{PALM}|0-Shot": _talk("Choose.", "There are $n^2$ subsets."),
-        },
-    ),
-    "P_Prime_1": _problem(
-        "Is 91 a prime number?",
-        "No",
-        {f"{GPT}|0-Shot": _talk("91 = 7*13.", "No."), f"{GPT}|1/3 Soln": _talk("7*13.", "No.")},
-    ),
-    "P_Fac_1": _problem(
-        "Factorize x^4-1 into terms of integer coefficients.",
-        "(x-1)(x+1)(x^2+1)",
-        {
-            f"{GPT}|0-Shot": _talk("Easy.", "It factors as (x^2-1)(x^2+1)."),
-            f"{OTHER}|0-Shot": _talk("Hm.", "It factors as (x + 1)(x^2 + 1)(x - 1)."),
-        },
-    ),
+    "P_Odd_1": _problem(ODD, "4^2, or equivalently 16", ODD_TALKS),
+    "P_Sub_1": _problem("How many subsets does a set of n elements have?", "2^n", SUB_TALKS),
+    "P_Prime_1": _problem("Is 91 a prime number?", "No", PRIME_TALKS),
+    "P_Fac_1": _problem("Factorize x^4-1 over the integers.", "(x-1)(x+1)(x^2+1)", FACTOR_TALKS),
 }
 
 
@@ -110,9 +98,7 @@ def graded(fake_path, tmp_path_factory):
 
 def _row(frame: pd.DataFrame, *key: str) -> pd.Series:
     """The one row of this prompt, teacher and setting."""
-    rows = frame[(frame[["prompt_id", "teacher", "setting"]] == key).all(axis=1)]
-    assert len(rows) == 1
-    return rows.iloc[0]
+    return frame.set_index(["prompt_id", "teacher", "setting"], verify_integrity=True).loc[key]
 
 
 # ------------------------------------------------------------------------------------- reading
@@ -235,25 +221,24 @@ def test_num_factors(product, count):
 
 
 @pytest.mark.parametrize(
-    ("prompt_id", "teacher", "setting", "outcome", "extracted"),
+    ("key", "outcome", "extracted"),
     [
-        ("P_Odd_1", GPT, "0-Shot", "correct", "16"),
-        ("P_Odd_1", GPT, "Name C w/o H", "correct", "4^2"),
-        ("P_Odd_1", GPT, "1/3 Soln", "correct", "16"),
-        ("P_Odd_1", PALM, "5-Shot", "unusable", None),
-        ("P_Odd_1", OTHER, "0-Shot", "wrong", "15"),
-        ("P_Odd_1", OTHER, "No C w/ H", "no answer", None),
-        ("P_Sub_1", GPT, "0-Shot", "correct", "2*2^(n-1)"),
-        ("P_Sub_1", PALM, "0-Shot", "wrong", "n^2"),
-        ("P_Prime_1", GPT, "0-Shot", "not gradable", None),
-        ("P_Fac_1", GPT, "0-Shot", "wrong", "(x^2-1)(x^2+1)"),
-        ("P_Fac_1", OTHER, "0-Shot", "correct", "(x + 1)(x^2 + 1)(x - 1)"),
+        (("P_Odd_1", GPT, "0-Shot"), "correct", "16"),
+        (("P_Odd_1", GPT, "Name C w/o H"), "correct", "4^2"),
+        (("P_Odd_1", GPT, "1/3 Soln"), "correct", "16"),
+        (("P_Odd_1", PALM, "5-Shot"), "unusable", None),
+        (("P_Odd_1", OTHER, "0-Shot"), "wrong", "15"),
+        (("P_Odd_1", OTHER, "No C w/ H"), "no answer", None),
+        (("P_Sub_1", GPT, "0-Shot"), "correct", "2*2^(n-1)"),
+        (("P_Sub_1", PALM, "0-Shot"), "wrong", "n^2"),
+        (("P_Prime_1", GPT, "0-Shot"), "not gradable", None),
+        (("P_Fac_1", GPT, "0-Shot"), "wrong", "(x^2-1)(x^2+1)"),
+        (("P_Fac_1", OTHER, "0-Shot"), "correct", "(x + 1)(x^2 + 1)(x - 1)"),
     ],
 )
-def test_outcomes(graded, prompt_id, teacher, setting, outcome, extracted):
-    row = _row(graded, prompt_id, teacher, setting)
-    assert row["outcome"] == outcome
-    assert row["correct"] == (outcome == "correct")
+def test_outcomes(graded, key, outcome, extracted):
+    row = _row(graded, *key)
+    assert (row["outcome"], row["correct"]) == (outcome, outcome == "correct")
     assert pd.isna(row["extracted"]) if extracted is None else row["extracted"] == extracted
 
 
@@ -282,12 +267,8 @@ def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
     pool = build_champ_pool(graded)
     prompt = Prompt("P_Odd_1", (Message("user", ODD),), "4^2, or equivalently 16")
     assert pool.prompts == {"P_Odd_1": prompt}
-    assert [response.response_id for response in pool.responses] == [
-        "P_Odd_1/GPT-4/0-Shot",
-        "P_Odd_1/GPT-4/5-Shot",
-        "P_Odd_1/GPT-4/Name C w/o H",
-        "P_Odd_1/PaLM 2 Medium/0-Shot",
-    ]
+    places = ["GPT-4/0-Shot", "GPT-4/5-Shot", "GPT-4/Name C w/o H", "PaLM 2 Medium/0-Shot"]
+    assert [r.response_id for r in pool.responses] == [f"P_Odd_1/{place}" for place in places]
     extra = {"setting": "0-Shot", "category": "Sums"}
     first = Response("P_Odd_1/GPT-4/0-Shot", "P_Odd_1", GPT, SUM[0], True, extra)
     assert pool.responses[0] == first
@@ -370,16 +351,10 @@ def test_pool_invariants(attempts):
         assert found == solved[prompt_id]
 
 
-@pytest.fixture
-def fake_champ(tmp_path, monkeypatch):
-    path = tmp_path / "v0.json"
-    path.write_text(json.dumps({"problems": PROBLEMS}))
+def test_champ_pool_is_written_once_and_follows_the_data(fake_path, tmp_path, monkeypatch):
+    path, cache = tmp_path / "v0.json", tmp_path / "cache"
+    path.write_text(fake_path.read_text())
     monkeypatch.setattr(champ, "champ_path", lambda: path)
-    return path
-
-
-def test_champ_pool_is_written_once_and_follows_the_data(fake_champ, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
     pool, graded = champ_pool(cache, num_workers=1)
     assert load_pool(cache / "champ_pool.jsonl").responses == pool.responses
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
@@ -390,7 +365,7 @@ def test_champ_pool_is_written_once_and_follows_the_data(fake_champ, tmp_path, m
     assert again == pool
     pd.testing.assert_frame_equal(graded_again, graded)
     assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
-    fake_champ.write_text(fake_champ.read_text().replace("It is 4^2.", "It is 17."))
+    path.write_text(path.read_text().replace("It is 4^2.", "It is 17."))
     changed, _ = champ_pool(cache)
     assert len(changed.responses) == len(pool.responses) - 1
     assert load_pool(cache / "champ_pool.jsonl").responses == changed.responses
@@ -433,12 +408,8 @@ def test_picks_the_prompts_with_most_teachers_and_the_preferred_setting():
 
 def test_picks_more_per_teacher_in_pool_order():
     picked = pick_candidates(SMALL, num_prompts=9, per_teacher=2)
-    assert [r.response_id for r in picked.responses if r.teacher == "B"] == [
-        "two/B/Root C w/ H",
-        "three/B/No C w/ H",
-        "three/B/5-Shot",
-        "also two/B/0-Shot",
-    ]
+    ids = ["two/B/Root C w/ H", "three/B/No C w/ H", "three/B/5-Shot", "also two/B/0-Shot"]
+    assert [r.response_id for r in picked.responses if r.teacher == "B"] == ids
     assert picked.left_out == {"the answer is wrong": 5, "beyond 2 per teacher and prompt": 1}
 
 
