@@ -274,19 +274,15 @@ def extract_code(text: str) -> str | None:
     for line in (final_part(text) or "").split("\n"):
         spaces = len(line) - len(line.lstrip())
         if not fence:
-            fence, indent, lines = _opening_fence(line), spaces, []
+            # The line's last backticks; no regular expression, for models repeat them for ever.
+            before = line[: line.rfind("`") + 1]
+            count = len(before) - len(before.rstrip("`"))
+            fence, indent, lines = count if count >= 3 else 0, spaces, []
         elif len(line.strip()) >= fence and not line.strip().strip("`"):
             code, fence = "\n".join(lines), 0
         else:
             lines.append(line[min(indent, spaces) :])
     return code if code and code.strip() else None
-
-
-def _opening_fence(line: str) -> int:
-    """Number of backticks in the line's last run of them; 0 if they are fewer than three."""
-    before = line[: line.rfind("`") + 1]  # no regular expression: models repeat backticks for ever
-    count = len(before) - len(before.rstrip("`"))
-    return count if count >= 3 else 0
 
 
 def grade_programs(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,6 @@ from lalp.evaluation.accuracy import (
     compare_runs,
     mcnemar,
     paper_table,
-    problems_needed,
 )
 from lalp.evaluation.audit import STATED_FORMS, audit_grader, respellings
 from lalp.evaluation.benchmarks import AVERAGED, load_benchmark, load_solutions
@@ -31,9 +29,9 @@ from lalp.pools.pool import Message, Prompt
 from lalp.sampling import samples
 from lalp.sampling.samples import Completion
 from lalp.sampling.settings import Sampling
+from tests.evaluation.test_benchmarks import SHARED, needs_shared
 from tests.evaluation.test_livecodebench import cases, record, write
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 Z = 1.959963984540054
 
 
@@ -111,27 +109,27 @@ def test_outcomes(answer, text, outcome):
     assert row["correct"] == (outcome == "correct")
 
 
-@pytest.mark.parametrize("text", [r"So \boxed{7}.", "The answer is", ""])
-def test_a_truncated_answer_is_never_correct(text):
-    row = graded("7", text, truncated=True)
+def test_a_truncated_answer_is_never_correct():
+    row = graded("7", r"So \boxed{7}.", truncated=True)
     assert (row["outcome"], row["correct"], row["truncated"]) == ("truncated", False, True)
+
+
+ASKED = "What percent of the balls are red?"
 
 
 @pytest.mark.parametrize(
     ("question", "answer", "text", "correct"),
     [
-        ("What percent of the balls are red?", "40", r"\boxed{40\%}", True),
-        ("What percent of the balls are red?", r"40\%", r"\boxed{40}", True),
+        (ASKED, "40", r"\boxed{40\%}", True),
+        (ASKED, r"40\%", r"\boxed{40}", True),
         ("By what percentage did it fall?", "40", r"\boxed{40 \text{ percent}}", True),
-        ("What percent of the balls are red?", "40", r"\boxed{4\%}", False),
-        ("What percent of the balls are red?", r"40\%", r"\boxed{\frac{2}{5}}", False),
+        (ASKED, "40", r"\boxed{4\%}", False),
+        (ASKED, r"40\%", r"\boxed{\frac{2}{5}}", False),
         ("At 5 percent a year, how many dollars are due?", "40", r"\boxed{40\%}", False),
         ("How many balls are red?", "40", r"\boxed{40\%}", False),
     ],
 )
-def test_a_percent_sign_is_optional_where_a_percentage_is_asked_for(
-    question, answer, text, correct
-):
+def test_a_percent_sign_is_optional_where_it_is_asked_for(question, answer, text, correct):
     assert graded(answer, text, question)["correct"] == correct
 
 
@@ -172,11 +170,8 @@ def test_programs_are_run(monkeypatch, tmp_path):
     def answer(prompts, model, sampling, *, system_prompt, store, **options):
         assert system_prompt is None
         assert all(message.role == "user" for prompt in prompts for message in prompt.messages)
-        texts = ["```python\nprint(5)\n```", "I would print 7."]
-        return [
-            Completion(prompt.prompt_id, 0, text, 4, False)
-            for prompt, text in zip(prompts, texts, strict=True)
-        ]
+        texts = ("```python\nprint(5)\n```", "I would print 7.")
+        return [make_completion(t, name=p.prompt_id) for p, t in zip(prompts, texts, strict=True)]
 
     monkeypatch.setattr(samples, "generate", answer)
     monkeypatch.setattr(evaluate, "_run_record", lambda *args: {})
@@ -399,14 +394,6 @@ def test_runs_on_other_problems_are_refused(other, message):
         compare_runs(FOUR, other)
 
 
-@given(st.integers(2, 60), st.integers(1, 20))
-def test_more_problems_are_needed_for_smaller_differences(count, won):
-    won = min(won, count - 1)
-    difference = np.array([1.0] * won + [0.0] * (count - won))
-    more = np.array([1.0] * won + [0.0] * (2 * count - won))
-    assert problems_needed(more) >= problems_needed(difference) > 0
-
-
 # --- files -------------------------------------------------------------------------------------
 
 
@@ -438,17 +425,10 @@ def test_other_files_are_no_results(tmp_path):
 ODD = ["12", "-12", r"\frac{3}{4}", r"\text{Ada}", r"x \in [1,4)", r"30^\circ", "4, -9", r"7\sqrt2"]
 
 
-def odd_prompts() -> list[Prompt]:
-    return [make_prompt(answer, name=f"b/{i}") for i, answer in enumerate(ODD)]
-
-
 def test_an_audit_lists_every_miss_with_its_reason():
-    solutions = {
-        "b/0": r"So it is \boxed{12}.",
-        "b/1": "So it is minus twelve.",
-        "b/2": "Answer: 3",
-    }
-    audit = audit_grader(odd_prompts(), solutions)
+    prompts = [make_prompt(answer, name=f"b/{i}") for i, answer in enumerate(ODD)]
+    solutions = {"b/0": r"It is \boxed{12}.", "b/1": "It is minus twelve.", "b/2": "Answer: 3"}
+    audit = audit_grader(prompts, solutions)
     misses = audit.groupby("kind")["miss"].agg(["size", "sum"])
     assert misses.loc["solution"].tolist() == [3, 2]
     assert misses.loc["stated", "size"] == len(ODD) * len(STATED_FORMS)
@@ -483,7 +463,7 @@ def test_respellings_keep_the_value():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data/benchmarks here")
+@needs_shared
 @pytest.mark.parametrize("name", ["math500", "amc23", "cn_math_2024"])
 def test_the_graders_bar(name):
     """Right answers at least 98 % correct, wrong ones at most 1 %; each miss is printed."""

@@ -198,11 +198,11 @@ def test_its_traceback_comes_with_it(run: Runner):
 def test_deep_recursion(run: Runner):
     deep = "import sys\nsys.setrecursionlimit(10**6)\n"
     f = "def f(n): return 0 if n == 0 else 1 + f(n - 1)\n"
-    assert run(deep + f + "print(f(50_000))").stdout == b"50000\n"
     cached = "import functools\n@functools.cache\n" + f
-    assert run(deep + cached + "print(f(20_000))").stdout == b"20000\n"
+    assert run(f"{deep}{f}print(f(50_000))").stdout == b"50000\n"
+    assert run(f"{deep}{cached}print(f(20_000))").stdout == b"20000\n"
     # Through C code, and without an end: the interpreter may crash, and that is all.
-    assert run(deep + cached + "f(10**6)").outcome in ("runtime error", "memory limit")
+    assert run(f"{deep}{cached}f(10**6)").outcome in ("runtime error", "memory limit")
     endless = "def f(n): return f(n + 1)\nf(0)"
     assert run(deep.replace("6", "5") + endless).outcome == "runtime error"
 
@@ -257,25 +257,19 @@ def test_wall_time(run: Runner, source: str):
 
 STORM = """
 import os, time
-started, failed = 1, 0
+started = 1
 for _ in range(299):
-    try:
-        if os.fork() == 0:
-            time.sleep(5)
-            os._exit(0)
-        started += 1
-    except OSError:
-        failed += 1
-print(started, failed)
+    try: child = os.fork()
+    except OSError: continue
+    if child == 0: time.sleep(5); os._exit(0)
+    started += 1
+print(started)
 """
 
 
 @pytest.mark.parametrize("processes", [1, 2, 12])
 def test_a_fork_storm_stops_at_the_limit(run: Runner, processes: int):
-    result = run(STORM, limits=Limits(processes=processes))
-    started, failed = map(int, result.stdout.split())
-    assert started == processes
-    assert started + failed == 300
+    assert int(run(STORM, limits=Limits(processes=processes)).stdout) == processes
 
 
 def test_a_storm_that_forks_in_every_child(run: Runner):
@@ -297,38 +291,29 @@ def test_limits_of_sandboxes_do_not_add_up(run: Runner):
     del run  # only for its checks
     with ThreadPoolExecutor(6) as executor:
         runs = executor.map(lambda _: run_program(STORM, limits=Limits(processes=9)), range(6))
-        assert [int(result.stdout.split()[0]) for result in runs] == [9] * 6
+        assert [int(result.stdout) for result in runs] == [9] * 6
 
 
 def test_a_thread_storm_stops_at_the_limit(run: Runner):
     source = """
 import threading, time
-started = 1
 try:
-    for _ in range(100):
-        threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
-        started += 1
-except RuntimeError: pass
-print(started)
+    for n in range(100): threading.Thread(target=time.sleep, args=(1,), daemon=True).start()
+except RuntimeError: print(n + 1)
 """
     assert run(source).stdout == b"16\n"
 
 
 def test_daemons_end_with_the_program(run: Runner):
-    source = (
-        IGNORES_SIGNALS
-        + """
+    daemon = """
 if os.fork() == 0:
     os.setsid()
-    if os.fork() == 0:
-        print("daemon", flush=True)
-        time.sleep(1000)
+    if os.fork() == 0: print("daemon", flush=True); time.sleep(1000)
     os._exit(0)
 time.sleep(0.3)
 print("main")
 """
-    )
-    result = run(source, limits=Limits(processes=4))
+    result = run(IGNORES_SIGNALS + daemon, limits=Limits(processes=4))
     assert (result.outcome, result.stdout) == ("ok", b"daemon\nmain\n")
     assert result.seconds < 5
 
@@ -662,20 +647,9 @@ def test_without_a_tool_nothing_runs(fresh, monkeypatch, tmp_path: Path, tool: s
         run_program("print(1)")
 
 
-def test_where_bubblewrap_does_not_work_nothing_runs(fresh, monkeypatch, tmp_path: Path):
-    broken = tmp_path / "bwrap"
-    broken.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1")
-    broken.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with pytest.raises(InputError, match="No permissions to create new namespace; user namespaces"):
-        run_program("print(1)")
-
-
-def test_a_bubblewrap_that_does_not_confine_is_refused(fresh, monkeypatch, tmp_path: Path):
-    """One that says it ran the program, but did so without a sandbox."""
-    python = sandbox._interpreter()
-    fake = tmp_path / "bwrap"
-    fake.write_text(f"""#!{python}
+BROKEN = "#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1"
+# It says that it ran the program, but does so without a sandbox.
+LIAR = f"""#!{sandbox._interpreter()}
 import os, sys
 options = dict(zip(sys.argv, sys.argv[1:]))
 gate = int(sys.argv[sys.argv.index("LALP_GATE") + 1].split()[0])
@@ -683,10 +657,23 @@ os.write(int(options["--json-status-fd"]), b'{{"child-pid": %d}}\\n' % os.getpid
 os.write(gate, b"?")
 os.read(gate, 1)
 print('["it has a network"]')
-""")
-    fake.chmod(0o755)
+"""
+
+
+@pytest.mark.parametrize(
+    ("bwrap", "message"),
+    [
+        (BROKEN, "No permissions to create new namespace; user namespaces"),
+        (LIAR, "here it does not confine: it has a network"),
+    ],
+    ids=["broken", "liar"],
+)
+def test_with_a_bubblewrap_that_fails_nothing_runs(fresh, monkeypatch, tmp_path, bwrap, message):
+    path = tmp_path / "bwrap"
+    path.write_text(bwrap)
+    path.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with pytest.raises(InputError, match="here it does not confine: it has a network"):
+    with pytest.raises(InputError, match=message):
         run_program("print(1)")
 
 
