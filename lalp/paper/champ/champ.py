@@ -144,7 +144,7 @@ def reference_expressions(answer: str) -> tuple[str, ...]:
     return tuple(re.split(_ALTERNATIVES, answer))
 
 
-def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -> pd.DataFrame:
+def grade_champ(attempts: pd.DataFrame, cache_dir: Path) -> pd.DataFrame:
     """Grade the final answer of every usable attempt of `load_champ_attempts`.
 
     ``champ_grades.jsonl`` in ``cache_dir`` keeps the grades.
@@ -162,7 +162,7 @@ def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -
     read = list(zip(attempts["prompt"], golds, texts, strict=True))
     # The grader takes a boxed text as it is.
     pairs = [(gold, rf"\boxed{{{text}}}") for _, each, text in read if text for gold in each]
-    grades = grade_answers(pairs, num_workers=num_workers, cache=cache_dir / "champ_grades.jsonl")
+    grades = grade_answers(pairs, cache=cache_dir / "champ_grades.jsonl")
     outcomes = {pair: grade.outcome for pair, grade in zip(pairs, grades, strict=True)}
     found = [_outcome(*each, outcomes) for each in read]
     outcome = pd.Series(found, attempts.index, dtype="str")
@@ -286,13 +286,13 @@ def _mentions_answer(row: Any) -> bool:
     return re.search(rf"(?<!\d){digits}(?!\d)", text) is not None
 
 
-def champ_pool(cache_dir: Path, num_workers: int = 2) -> tuple[Pool, pd.DataFrame]:
+def champ_pool(cache_dir: Path) -> tuple[Pool, pd.DataFrame]:
     """The packaged CHAMP as a verified pool, and all its graded attempts.
 
     ``champ_pool.jsonl`` is written to ``cache_dir``, beside the grades: a later call only compares
     what it has not compared before.
     """
-    graded = grade_champ(load_champ_attempts(), cache_dir, num_workers)
+    graded = grade_champ(load_champ_attempts(), cache_dir)
     pool = build_champ_pool(graded)
     saved, fresh = cache_dir / "champ_pool.jsonl", cache_dir / "champ_pool.new.jsonl"
     save_pool(pool, fresh)
@@ -303,19 +303,13 @@ def champ_pool(cache_dir: Path, num_workers: int = 2) -> tuple[Pool, pd.DataFram
     return pool, graded
 
 
-def pick_candidates(
-    pool: Pool,
-    num_prompts: int,
-    per_teacher: int = 1,
-    seed: int = 0,
-    prefer: Sequence[str] = SETTINGS,
-) -> Pool:
+def pick_candidates(pool: Pool, num_prompts: int, per_teacher: int = 1, seed: int = 0) -> Pool:
     """A smaller pool that still has every teacher on as many prompts as possible.
 
     Prompts with the most teachers come first, among equals in an order shuffled by ``seed``. Of
     each teacher's responses to a prompt, at most ``per_teacher`` are kept: the first ones in the
-    order of ``prefer``, which lists values of their extra field ``setting``. Settings not named
-    there come last, in pool order. ``left_out`` also counts what is not picked.
+    order of `SETTINGS` by their extra field ``setting``. Other settings come last, in pool order.
+    ``left_out`` also counts what is not picked.
 
     Raises:
         InputError: If ``num_prompts`` or ``per_teacher`` is below 1.
@@ -324,14 +318,10 @@ def pick_candidates(
         raise InputError(
             f"num_prompts={num_prompts}, per_teacher={per_teacher}: both must be 1 or more"
         )
-    rank = {setting: place for place, setting in enumerate(prefer)}
-    rows = pd.DataFrame(
-        [
-            (r.prompt_id, r.teacher, rank.get(r.extra.get("setting"), len(rank)))
-            for r in pool.responses
-        ],
-        columns=["prompt", "teacher", "rank"],
-    )
+    rank = {setting: place for place, setting in enumerate(SETTINGS)}
+    keys = [(r.prompt_id, r.teacher, r.extra.get("setting")) for r in pool.responses]
+    rows = pd.DataFrame(keys, columns=["prompt", "teacher", "setting"])
+    rows["rank"] = [rank.get(setting, len(rank)) for *_, setting in keys]
     counts = rows.groupby("prompt", sort=False)["teacher"].nunique()
     shuffled = counts.iloc[np.random.default_rng(seed).permutation(len(counts))]
     picked = shuffled.sort_values(ascending=False, kind="stable").index[:num_prompts]

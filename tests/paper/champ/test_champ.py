@@ -93,7 +93,7 @@ def fake_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def graded(fake_path, tmp_path_factory):
-    return grade_champ(load_champ_attempts(fake_path), tmp_path_factory.mktemp("cache"), 1)
+    return grade_champ(load_champ_attempts(fake_path), tmp_path_factory.mktemp("cache"))
 
 
 def _row(frame: pd.DataFrame, *key: str) -> pd.Series:
@@ -355,7 +355,7 @@ def test_champ_pool_is_written_once_and_follows_the_data(fake_path, tmp_path, mo
     path, cache = tmp_path / "v0.json", tmp_path / "cache"
     path.write_text(fake_path.read_text())
     monkeypatch.setattr(champ, "champ_path", lambda: path)
-    pool, graded = champ_pool(cache, num_workers=1)
+    pool, graded = champ_pool(cache)
     assert load_pool(cache / "champ_pool.jsonl").responses == pool.responses
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert set(before) == {"champ_pool.jsonl", "champ_grades.jsonl"}
@@ -402,8 +402,6 @@ def test_picks_the_prompts_with_most_teachers_and_the_preferred_setting():
     assert ids == ["three/A/0-Shot", "three/B/5-Shot", "three/C/0-Shot"]
     more = {"prompt not picked": 5, "beyond 1 per teacher and prompt": 2}
     assert picked.left_out == {"the answer is wrong": 5} | more
-    picked = pick_candidates(SMALL, num_prompts=1, prefer=("own setting",))
-    assert "three/B/own setting" in {response.response_id for response in picked.responses}
 
 
 def test_picks_more_per_teacher_in_pool_order():
