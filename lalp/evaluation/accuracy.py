@@ -13,10 +13,12 @@ from scipy import stats
 
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import AVERAGED, BENCHMARKS
-from lalp.stats import mean_interval, wilson_interval
+from lalp.stats import wilson_interval
 
 AVG = "AVG"
+_Scores = Float[np.ndarray, "problems"]  # share of correct samples of each problem
 _NUM_RESAMPLES = 2000
+_MEANS = ["no_answer", "truncated", "num_tokens"]
 # Quantiles of the normal distribution: of 95 % intervals, and of a power of 80 %.
 _Z, _POWER_Z = stats.norm.ppf(0.975), stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
 
@@ -28,13 +30,7 @@ def accuracy_table(
 
     AVG is the unweighted mean over all benchmarks of the table but GPQA and LiveCodeBench, which
     the paper leaves out of it; there is none with fewer than two. It is the paper's AVG if all of
-    `AVERAGED` are there.
-
-    Args:
-        results: From `evaluate`, `grade` or `load_results`; every problem of a benchmark needs the
-            same number of samples.
-        seed: Of the bootstrap.
-        num_resamples: Bootstrap resamples.
+    `AVERAGED` are there. Every problem of a benchmark needs the same number of samples.
 
     Returns:
         One row per benchmark, in the paper's order: ``benchmark``, ``title``, ``num_problems``,
@@ -47,48 +43,36 @@ def accuracy_table(
         InputError: If the table is empty or problems have different numbers of samples.
     """
     scores = _scores(results)
+    no_answer = results["outcome"].isin(["no answer", "no code"])
+    samples = dict(list(results.assign(no_answer=no_answer).groupby("benchmark")))
     rows = []
-    for name, values in scores.items():
-        mine = results[results["benchmark"] == name]
-        num_samples = len(mine) // len(values)
-        low, high, kind = _accuracy_interval(values, num_samples, num_resamples, seed)
-        rows.append(
-            {
-                "benchmark": name,
-                "title": _title(name),
-                "num_problems": len(values),
-                "num_samples": num_samples,
-                "accuracy": float(values.mean()),
-                "low": low,
-                "high": high,
-                "interval": kind,
-                "no_answer": float(mine["outcome"].isin(["no answer", "no code"]).mean()),
-                "truncated": float(mine["truncated"].mean()),
-                "mean_tokens": float(mine["num_tokens"].mean()),
-            }
-        )
-    table = pd.DataFrame(rows)
-    averaged = [name for name in scores if _is_averaged(name)]
-    if len(averaged) < 2:
-        return table
-    chosen = table[table["benchmark"].isin(averaged)]
-    samples = chosen["num_samples"].unique()
-    vectors = [scores[name] for name in averaged]
-    low, high = _average_interval(vectors, (0.0, 1.0), num_resamples, seed)
-    means = ("accuracy", "no_answer", "truncated", "mean_tokens")
-    row = {
-        "benchmark": AVG,
-        "title": AVG,
-        "num_problems": int(chosen["num_problems"].sum()),
-        "num_samples": int(samples[0]) if len(samples) == 1 else 0,
-        "low": low,
-        "high": high,
-        "interval": "bootstrap",
-    } | {name: float(chosen[name].mean()) for name in means}
-    return pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+    for name, members in _groups(list(scores)):
+        vectors = [scores[member] for member in members]
+        counts = {len(samples[member]) // len(scores[member]) for member in members}
+        row = _row(name, vectors) | {"num_samples": counts.pop() if len(counts) == 1 else 0}
+        row["accuracy"] = float(np.mean([values.mean() for values in vectors]))
+        # Samples of one problem go together, so problems are drawn where there are several.
+        low, high = _interval(vectors, (0.0, 1.0), num_resamples, seed)
+        if is_single := len(members) == 1 and row["num_samples"] == 1:
+            low, high = wilson_interval(row["accuracy"], len(vectors[0]))
+        is_wilson = is_single or (len(members) == 1 and np.ptp(vectors[0]) == 0)
+        row |= {"low": low, "high": high, "interval": "wilson" if is_wilson else "bootstrap"}
+        means = pd.DataFrame([samples[member][_MEANS].mean() for member in members]).mean()
+        rows.append(row | means.to_dict())
+    return pd.DataFrame(rows).rename(columns={"num_tokens": "mean_tokens"})
 
 
-def _scores(results: pd.DataFrame) -> dict[str, Float[np.ndarray, "problems"]]:
+def _groups(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The rows of a table: each benchmark by itself, and those of AVG if there are two of them.
+
+    AVG is of the paper's seven, and of the user's own.
+    """
+    averaged = [name for name in names if name in AVERAGED or name not in BENCHMARKS]
+    groups = [(name, [name]) for name in names]
+    return [*groups, (AVG, averaged)] if len(averaged) > 1 else groups
+
+
+def _scores(results: pd.DataFrame) -> dict[str, _Scores]:
     """Share of correct samples of each problem, by benchmark in the paper's order."""
     if results.empty:
         raise InputError("the results hold no samples: evaluate a benchmark first")
@@ -114,48 +98,23 @@ def _title(name: str) -> str:
     return BENCHMARKS[name].title if name in BENCHMARKS else name
 
 
-def _is_averaged(name: str) -> bool:
-    return name in AVERAGED or name not in BENCHMARKS
+def _row(name: str, vectors: Sequence[_Scores]) -> dict[str, Any]:
+    return {"benchmark": name, "title": _title(name), "num_problems": sum(map(len, vectors))}
 
 
-def _accuracy_interval(
-    values: Float[np.ndarray, "problems"], num_samples: int, num_resamples: int, seed: int
-) -> tuple[float, float, str]:
-    if num_samples > 1 and np.ptp(values) > 0:
-        return *mean_interval(values, num_resamples, seed), "bootstrap"
-    if num_samples > 1:
-        return *_same_everywhere(values, (0.0, 1.0)), "wilson"
-    return *wilson_interval(float(values.mean()), len(values)), "wilson"
-
-
-def _same_everywhere(
-    values: Float[np.ndarray, "problems"], bounds: tuple[float, float]
-) -> tuple[float, float]:
-    """Interval of a mean where all problems have the same value, so a bootstrap has no width.
-
-    Wilson's bound on the share of problems that may be otherwise, ``z^2 / (n + z^2)``: of 0 correct
-    answers to n problems it is Wilson's interval itself.
-    """
-    slack = _Z**2 / (len(values) + _Z**2)
-    return max(bounds[0], values[0] - slack), min(bounds[1], values[0] + slack)
-
-
-def _average_interval(
-    vectors: Sequence[Float[np.ndarray, "problems"]],
-    bounds: tuple[float, float],
-    num_resamples: int,
-    seed: int,
+def _interval(
+    vectors: Sequence[_Scores], bounds: tuple[float, float], num_resamples: int, seed: int
 ) -> tuple[float, float]:
     """Interval of the unweighted mean of means; problems are drawn within each benchmark."""
     if all(np.ptp(values) == 0 for values in vectors):
-        # Where no benchmark's bootstrap has a width: the squares of their half-widths add up.
-        ends = [_same_everywhere(values, bounds) for values in vectors]
-        center = float(np.mean([values[0] for values in vectors]))
-        below, above = (
-            math.hypot(*(end[k] - v[0] for end, v in zip(ends, vectors, strict=True)))
-            for k in (0, 1)
-        )
-        return center - below / len(vectors), center + above / len(vectors)
+        # No bootstrap has a width. Wilson bounds the share of problems that may be otherwise by
+        # z^2 / (n + z^2): of 0 correct answers to n problems that is Wilson's interval itself.
+        # The squares of the benchmarks' half-widths add up.
+        centers = np.array([values[0] for values in vectors])
+        slack = np.array([_Z**2 / (len(values) + _Z**2) for values in vectors])
+        ends = np.clip([centers - slack, centers + slack], *bounds)
+        below, above = (math.hypot(*side) / len(vectors) for side in ends - centers)
+        return float(centers.mean() - below), float(centers.mean() + above)
     if any(len(values) < 2 for values in vectors):
         return math.nan, math.nan
     interval = stats.bootstrap(
@@ -163,7 +122,7 @@ def _average_interval(
         lambda *samples, axis: np.mean([sample.mean(axis=axis) for sample in samples], axis=0),
         vectorized=True,
         n_resamples=num_resamples,
-        batch=max(1, 2**22 // max(map(len, vectors))),
+        batch=max(1, 2**22 // max(map(len, vectors))),  # bounds its memory
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -171,10 +130,7 @@ def _average_interval(
 
 
 def paper_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Runs in the layout of the paper's tables of results (9, 10 and 19).
-
-    Args:
-        runs: Results by the run's name.
+    """Results by the run's name, in the layout of the paper's Tables 9, 10 and 19.
 
     Returns:
         One row per run: MATH, AIME25, AMC, MINERVA, KAOYAN, OLYMPIAD, CN_MATH24, AVG (of these
@@ -187,10 +143,8 @@ def paper_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         scores = _scores(results)
         row = {_title(key): float(values.mean()) for key, values in scores.items()}
         row[AVG] = float(np.mean([row.get(column, math.nan) for column in averaged]))
-        by_benchmark = results.groupby("benchmark")
-        row["truncated"] = float(by_benchmark["truncated"].mean().mean())
-        row["mean_tokens"] = float(by_benchmark["num_tokens"].mean().mean())
-        rows[name] = row
+        means = results.groupby("benchmark")[["truncated", "num_tokens"]].mean().mean()
+        rows[name] = row | {"truncated": means["truncated"], "mean_tokens": means["num_tokens"]}
     columns = [*averaged, AVG, BENCHMARKS["gpqa_diamond"].title, "truncated", "mean_tokens"]
     return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=columns).rename_axis("run")
 
@@ -200,11 +154,8 @@ def compare_runs(
 ) -> pd.DataFrame:
     """How much more accurate run B is than run A, paired by problem.
 
-    Args:
-        a: Results of run A.
-        b: Results of run B, on the same problems; the number of samples may differ.
-        seed: Of the bootstrap, which draws problems (within each benchmark for AVG).
-        num_resamples: Bootstrap resamples.
+    Their numbers of samples may differ. The bootstrap draws problems, for AVG within each
+    benchmark.
 
     Returns:
         One row per benchmark and AVG: ``accuracy_a``, ``accuracy_b``, ``difference`` (B - A) with
@@ -218,22 +169,24 @@ def compare_runs(
     """
     _check_same_problems(a, b)
     scores_a, scores_b = _scores(a), _scores(b)
-    single = {
-        name: all((frame.loc[frame["benchmark"] == name, "sample"] == 0).all() for frame in (a, b))
-        for name in scores_a
-    }
-    differences = {name: scores_b[name] - scores_a[name] for name in scores_a}
-    rows = [
-        _comparison(name, scores_a[name], scores_b[name], single[name], num_resamples, seed)
-        for name in scores_a
-    ]
-    averaged = [name for name in scores_a if _is_averaged(name)]
-    if len(averaged) > 1:
-        means = [np.mean([s[name].mean() for name in averaged]) for s in (scores_a, scores_b)]
-        vectors = [differences[name] for name in averaged]
-        low, high = _average_interval(vectors, (-1.0, 1.0), num_resamples, seed)
-        row = _difference_row(AVG, sum(map(len, vectors)), *map(float, means))
-        rows.append(row | {"low": low, "high": high})
+    rows = []
+    for name, members in _groups(list(scores_a)):
+        differences = [scores_b[member] - scores_a[member] for member in members]
+        mean_a, mean_b = (
+            float(np.mean([scores[member].mean() for member in members]))
+            for scores in (scores_a, scores_b)
+        )
+        low, high = _interval(differences, (-1.0, 1.0), num_resamples, seed)
+        row = _row(name, differences) | {"accuracy_a": mean_a, "accuracy_b": mean_b}
+        row |= {"difference": mean_b - mean_a, "low": low, "high": high}
+        row |= dict.fromkeys(("only_a", "only_b", "p_value", "problems_needed"), math.nan)
+        if len(members) == 1:
+            row["problems_needed"] = problems_needed(differences[0])
+            # McNemar's test is of single answers.
+            if not any(frame.loc[frame["benchmark"] == name, "sample"].any() for frame in (a, b)):
+                only_a, only_b = (int((sign * differences[0] > 0).sum()) for sign in (-1, 1))
+                row |= {"only_a": only_a, "only_b": only_b, "p_value": mcnemar(only_a, only_b)}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -242,8 +195,8 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
     sides = [set(frame[keys].itertuples(index=False, name=None)) for frame in (a, b)]
     if sides[0] == sides[1]:
         return
-    names = [{name for name, _, _ in side} for side in sides]
-    for run, only in (("A", names[0] - names[1]), ("B", names[1] - names[0])):
+    for run, mine, other in (("A", a, b), ("B", b, a)):
+        only = set(mine["benchmark"]) - set(other["benchmark"])
         if only:
             raise InputError(
                 f"only run {run} was evaluated on {min(only)}: compare runs on the same benchmarks"
@@ -257,45 +210,8 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
     )
 
 
-def _difference_row(name: str, count: int, mean_a: float, mean_b: float) -> dict[str, Any]:
-    unknown = ("low", "high", "only_a", "only_b", "p_value", "problems_needed")
-    return {
-        "benchmark": name,
-        "title": _title(name),
-        "num_problems": count,
-        "accuracy_a": mean_a,
-        "accuracy_b": mean_b,
-        "difference": mean_b - mean_a,
-    } | dict.fromkeys(unknown, math.nan)
-
-
-def _comparison(
-    name: str,
-    scores_a: Float[np.ndarray, "problems"],
-    scores_b: Float[np.ndarray, "problems"],
-    single: bool,
-    num_resamples: int,
-    seed: int,
-) -> dict[str, Any]:
-    difference = scores_b - scores_a
-    row = _difference_row(name, len(difference), float(scores_a.mean()), float(scores_b.mean()))
-    if np.ptp(difference) > 0:
-        row["low"], row["high"] = mean_interval(difference, num_resamples, seed)
-    else:
-        row["low"], row["high"] = _same_everywhere(difference, (-1.0, 1.0))
-    row["problems_needed"] = problems_needed(difference)
-    if single:
-        only_a, only_b = int((difference < 0).sum()), int((difference > 0).sum())
-        row |= {"only_a": only_a, "only_b": only_b, "p_value": mcnemar(only_a, only_b)}
-    return row
-
-
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p-value of McNemar's exact test: a fair coin for each problem that one solves.
-
-    Args:
-        only_a: Problems that run A alone solves.
-        only_b: Problems that run B alone solves.
+    """Two-sided p-value of McNemar's exact test: a fair coin for each problem that one run solves.
 
     Example:
         >>> mcnemar(0, 5)
@@ -305,7 +221,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(stats.binomtest(only_b, discordant).pvalue) if discordant else 1.0
 
 
-def problems_needed(difference: Float[np.ndarray, "problems"]) -> float:
+def problems_needed(difference: _Scores) -> float:
     """Problems like these that show their mean difference at 5 %, two-sided, with 80 % power.
 
     ``(1.96 + 0.84)^2 var / mean^2``; NaN if the mean is 0 or nothing varies.

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from lalp.errors import InputError
-from lalp.evaluation.evaluate import grade_texts
+from lalp.evaluation.evaluate import compared_pair
+from lalp.grading.workers import grade_answers
 from lalp.pools.pool import Prompt
 
 STATED_FORMS = (
@@ -43,15 +44,9 @@ def audit_grader(
     Five kinds of texts are graded. Due to be correct: each worked ``solution``; each reference
     ``stated`` in the ways of `STATED_FORMS`; each reference ``respelled``, as others would write
     it. Due to be wrong: ``other``, the references of other problems, those that look most alike
-    (pairs that differ in spelling only are skipped); and ``altered``, the reference with its last
-    digit changed, or its sign.
-
-    Args:
-        prompts: With references.
-        solutions: Worked solutions by prompt id, as `load_solutions` gives them.
-        num_wrong: Other problems' references tried on each problem.
-        num_workers: As in `grade_answers`.
-        cache: As in `grade_answers`.
+    (pairs that differ in spelling only are skipped), ``num_wrong`` on each problem; and
+    ``altered``, the reference with its last digit changed, or its sign. `load_solutions` gives the
+    ``solutions``, by prompt id.
 
     Returns:
         One row per text: ``kind``, ``prompt_id``, ``answer`` (the reference), ``text``,
@@ -76,31 +71,17 @@ def audit_grader(
         boxed += [("respelled", prompt, text) for text in respellings(prompt.answer)]
         boxed += [("altered", prompt, text) for text in _alterations(prompt.answer)]
     cases += [(kind, prompt, rf"\boxed{{{text}}}") for kind, prompt, text in boxed]
-    kinds, asked, texts = (list(column) for column in zip(*cases, strict=True))
-    graded = grade_texts(asked, texts, num_workers=num_workers, cache=cache)
-    table = pd.DataFrame(
-        {
-            "kind": kinds,
-            "prompt_id": [prompt.prompt_id for prompt in asked],
-            "answer": [prompt.answer for prompt in asked],
-            "text": texts,
-        }
-    ).join(graded)
+    pairs = [compared_pair(prompt, text) for _, prompt, text in cases]
+    grades = grade_answers(pairs, num_workers=num_workers, cache=cache)
+    rows = [
+        (kind, prompt.prompt_id, prompt.answer, text, grade.extracted, grade.outcome)
+        for (kind, prompt, text), grade in zip(cases, grades, strict=True)
+    ]
+    columns = ["kind", "prompt_id", "answer", "text", "extracted", "outcome"]
+    table = pd.DataFrame(rows, columns=columns)
     table["miss"] = (table["outcome"] == "correct") == table["kind"].isin(_DUE_WRONG)
     table["reason"] = [_why_missed(row) if row.miss else None for row in table.itertuples()]
     return table
-
-
-def audit_shares(audit: pd.DataFrame) -> pd.DataFrame:
-    """How often each kind of text of an audit is graded ``correct``: 1 is due, or 0.
-
-    Returns:
-        One row per ``kind`` with ``num_texts``, ``num_misses`` and ``correct``, a share.
-    """
-    grouped = audit.assign(is_correct=audit["outcome"] == "correct").groupby("kind", sort=False)
-    return grouped.agg(
-        num_texts=("miss", "size"), num_misses=("miss", "sum"), correct=("is_correct", "mean")
-    ).reset_index()
 
 
 def _wrong_answers(prompts: Sequence[Prompt], count: int) -> list[tuple[Prompt, str]]:
@@ -158,6 +139,6 @@ def _spelled(reference: str) -> tuple[str, ...]:
 def _why_missed(row: Any) -> str:
     if row.kind in _DUE_WRONG:
         return f"{row.text} is taken for the reference: see whether the two are equal"
-    if row.extracted is None or pd.isna(row.extracted):
+    if pd.isna(row.extracted):
         return "no final answer is marked in the text"
     return f"{_WHY[row.outcome]}: {row.extracted}"

@@ -16,25 +16,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from lalp.errors import InputError
+from lalp.evaluation import livecodebench
 from lalp.files import digest
 from lalp.grading.answers import extract_answer
 from lalp.pools.pool import Message, Prompt
-from lalp.pools.reading import numbered_records
-
-if TYPE_CHECKING:
-    from lalp.evaluation.livecodebench import Problem
+from lalp.pools.reading import numbered_records, parquet_records
 
 SUFFIXES = (".jsonl", ".parquet")
-LETTERS = "ABCD"
+LETTERS = ("A", "B", "C", "D")
 
-_HUB = "https://huggingface.co/datasets"
 # What local copies call the same fields.
 _PROBLEM_FIELDS = ("problem", "question", "Question")
 _ANSWER_FIELDS = ("answer", "final_answer")
@@ -45,45 +40,23 @@ _INCORRECT = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One evaluation set.
+    """One evaluation set."""
 
-    Attributes:
-        name: As ``lalp eval --benchmark`` takes it; its problems are named ``name/0001``, ...
-        title: Its column in the paper's tables.
-        file_names: Names of local files without their suffix; LIMO's are among them.
-        size: Number of problems (B.2); None for a set of the user's own.
-        hub_id: Data set on the Hugging Face hub; None where the paper names a plain file (``url``).
-        config: Configurations of the data set, joined in this order; empty for its only one.
-        split: Split of the data set.
-        problem_field: Field of the problem's text.
-        answer_field: Field of the reference answer. Where it is ``solution_field``, the answer is
-            what the solution puts into its last box.
-        solution_field: Field of a worked solution, if there is one.
-        grader: ``math`` (equivalent expressions), ``choice`` (the letter of an option) or ``code``
-            (programs are run against tests).
-        url: Where the data are described, if it is not their page on the hub; the file itself if
-            ``hub_id`` is None.
-        note: What differs from the paper's source, and conditions of use.
-    """
-
-    name: str
-    title: str
-    file_names: Sequence[str]
-    size: int | None = None
-    hub_id: str | None = None
-    config: Sequence[str] = ()
+    name: str  # as ``lalp eval --benchmark`` takes it
+    title: str  # its column in the paper's tables
+    file_names: Sequence[str]  # of local files without their suffix, LIMO's among them
+    size: int | None = None  # number of problems (B.2); None for a set of the user's own
+    hub_id: str | None = None  # on the Hugging Face hub; None where the paper names a plain file
+    config: Sequence[str] = ()  # configurations on the hub, joined in this order
     split: str = "train"
     problem_field: str = "problem"
+    # Where it is the solution's, the answer is what the solution puts into its last box.
     answer_field: str = "answer"
     solution_field: str | None = None
+    # math (equivalent expressions), choice (the letter of an option) or code (tests are run).
     grader: str = "math"
-    url: str = ""
-    note: str = ""
-
-    @property
-    def address(self) -> str:
-        """Where the data are described; the file itself if they are not on the hub."""
-        return self.url or f"{_HUB}/{self.hub_id}"
+    url: str = ""  # where the data are described, if not on the hub; without hub_id the file itself
+    note: str = ""  # what differs from the paper's source, and conditions of use
 
 
 BENCHMARKS = {
@@ -101,13 +74,13 @@ AVERAGED = tuple(BENCHMARKS)[:7]
 def load_benchmark(
     name: str, folder: str | Path | None = None, *, allow_count: bool = False
 ) -> list[Prompt]:
-    """Read the problems of one benchmark.
+    """Read the problems of one benchmark: a key of `BENCHMARKS`, or a file of one's own.
 
-    Args:
-        name: A key of `BENCHMARKS`, or a file of one's own: see `load_own`.
-        folder: Where its file is, for example ``FOLDER/math500.jsonl`` (or ``.parquet``), or
-            LIMO's ``FOLDER/math/test.jsonl``; the first that exists. From the hub if not given.
-        allow_count: Accept another number of problems than the paper's.
+    One's own is JSONL or Parquet of ``prompt_id``, ``prompt`` and ``answer`` (a pool is read too),
+    or of ``problem`` (or ``question``) and ``answer``. A benchmark's file is
+    ``FOLDER/math500.jsonl`` (or ``.parquet``), for example, or LIMO's ``FOLDER/math/test.jsonl``,
+    whichever exists first. Without a folder it comes from the hub.
+    ``allow_count`` accepts another number of problems than the paper's.
 
     Returns:
         Prompts in file order. Options of multiple-choice problems are part of the prompt, in an
@@ -119,11 +92,9 @@ def load_benchmark(
     """
     benchmark = find_benchmark(name)
     if benchmark.size is None:
-        return load_own(name)
+        return _load_own(benchmark, Path(name))
     if benchmark.grader == "code":
-        from lalp.evaluation.livecodebench import prompt_of
-
-        return [prompt_of(problem) for problem in load_programs(name, folder, allow_count)]
+        return [*map(livecodebench.prompt_of, load_programs(name, folder, allow_count))]
     source, unit, records = _source(benchmark, folder)
     prompts = read_problems(records, benchmark, source, unit)
     _check_count(benchmark, len(prompts), source, allow_count)
@@ -132,40 +103,26 @@ def load_benchmark(
 
 def load_programs(
     name: str, folder: str | Path | None = None, allow_count: bool = False
-) -> list[Problem]:
-    """The problems of LiveCodeBench, whose tests grade an answer.
-
-    Args:
-        name: A key of `BENCHMARKS` whose ``grader`` is ``code``.
-        folder: As in `load_benchmark`.
-        allow_count: As in `load_benchmark`.
-    """
-    from lalp.evaluation.livecodebench import load_problems
-
+) -> list[livecodebench.Problem]:
+    """The problems of LiveCodeBench, whose tests grade an answer; arguments as `load_benchmark`."""
     benchmark = find_benchmark(name)
-    path = None if folder is None else find_file(benchmark, folder)
-    problems = load_problems(path)
+    path = None if folder is None else _find_file(benchmark, folder)
+    problems = livecodebench.load_problems(path)
     _check_count(benchmark, len(problems), str(path or benchmark.hub_id), allow_count)
     return problems
 
 
 def load_solutions(name: str, folder: str | Path | None = None) -> dict[str, str]:
-    """Worked solutions of a benchmark by prompt id, of those problems that have one.
-
-    Args:
-        name: A key of `BENCHMARKS`.
-        folder: As in `load_benchmark`.
-    """
+    """Worked solutions of a benchmark by prompt id, of those problems that have one."""
     benchmark = find_benchmark(name)
     if benchmark.solution_field is None or benchmark.grader == "code":
         return {}
-    _, _, records = _source(benchmark, folder)
     found = {}
-    for place, (_, record) in enumerate(records, 1):
+    for place, (_, record) in enumerate(_source(benchmark, folder)[2], 1):
         solution = record.get(benchmark.solution_field) if isinstance(record, Mapping) else None
         solution = "\n".join(map(str, solution)) if isinstance(solution, list) else solution
         if isinstance(solution, str) and solution.strip():
-            found[_prompt_id(benchmark, place)] = solution
+            found[f"{benchmark.name}/{place:04d}"] = solution
     return found
 
 
@@ -191,31 +148,19 @@ def find_benchmark(name: str) -> Benchmark:
     return Benchmark(path.stem, path.stem, (path.stem,), problem_field="prompt", url=str(path))
 
 
-def load_own(path: str | Path) -> list[Prompt]:
-    """Read a file of one's own: prompts with answers, or problems in a benchmark's form.
+def _load_own(benchmark: Benchmark, path: Path) -> list[Prompt]:
+    from lalp.pools.prompts import load_prompts
 
-    Args:
-        path: JSONL or Parquet of ``prompt_id``, ``prompt`` and ``answer`` (a pool is read too), or
-            of ``problem`` (or ``question``) and ``answer``.
-
-    Raises:
-        InputError: If a record cannot be used, or has no answer.
-    """
-    from lalp.pools.reading import load_prompts
-
-    path = Path(path)
-    benchmark = find_benchmark(str(path))
     unit, records = _file_records(path)
     first = next(iter(records), (0, {}))[1]
     if isinstance(first, Mapping) and any(field in first for field in _PROBLEM_FIELDS):
         return read_problems(_file_records(path)[1], benchmark, str(path), unit)
     prompts = load_prompts(path)
-    for prompt in prompts:
-        if prompt.answer is None:
-            raise InputError(
-                f"{path}: prompt {prompt.prompt_id!r} has no answer: evaluation needs one for "
-                "every prompt"
-            )
+    unanswered = [prompt.prompt_id for prompt in prompts if prompt.answer is None]
+    if unanswered:
+        raise InputError(
+            f"{path}: prompt {unanswered[0]!r} has no answer: evaluation needs one for every prompt"
+        )
     return prompts
 
 
@@ -238,39 +183,26 @@ def _source(benchmark: Benchmark, folder: str | Path | None) -> tuple[str, str, 
     if folder is None:
         place = benchmark.hub_id or benchmark.url
         return place, "record", enumerate(_hub_records(benchmark), 1)
-    path = find_file(benchmark, folder)
+    path = _find_file(benchmark, folder)
     return str(path), *_file_records(path)
 
 
-def find_file(benchmark: Benchmark, folder: str | Path) -> Path:
-    """The benchmark's file in a folder.
-
-    Raises:
-        InputError: If there is none; the message names the files that are looked for.
-    """
+def _find_file(benchmark: Benchmark, folder: str | Path) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give the one that holds the benchmarks' files")
     names = [f"{name}{suffix}" for name in benchmark.file_names for suffix in SUFFIXES]
     names += [f"{name}/test.jsonl" for name in benchmark.file_names]
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
-    if found is None:
-        raise InputError(f"{folder}: holds no {benchmark.name}; looked for {', '.join(names)}")
-    return found
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder}: holds no {benchmark.name}; looked for {', '.join(names)}")
 
 
 def _file_records(path: Path) -> tuple[str, _Records]:
     if path.suffix.lower() == ".parquet":
-        return "row", _parquet_records(path)
+        return "row", parquet_records(path)
     return "line", numbered_records(path, "a benchmark")
-
-
-def _parquet_records(path: Path) -> _Records:
-    try:
-        yield from enumerate(pq.read_table(path).to_pylist(), 1)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: broken or not a Parquet file: {reason!r}") from error
 
 
 def _hub_records(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
@@ -286,9 +218,10 @@ def _hub_records(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
         gated = f"{benchmark.note} " if benchmark.note.startswith("Gated") else ""
+        address = benchmark.url or f"https://huggingface.co/datasets/{benchmark.hub_id}"
         raise InputError(
             f"{benchmark.name}: cannot be loaded from {benchmark.hub_id or benchmark.url} "
-            f"({reason}). {gated}Without a network, get its file elsewhere ({benchmark.address}), "
+            f"({reason}). {gated}Without a network, get its file elsewhere ({address}), "
             f"put it into a folder as {benchmark.name}.jsonl or .parquet, and give that folder "
             "(--data)"
         ) from error
@@ -320,15 +253,11 @@ def read_problems(
             content, answer = _problem(record, benchmark)
         except InputError as error:
             raise InputError(f"{source}, {unit} {number}: {error}") from None
-        prompt_id = _prompt_id(benchmark, len(prompts) + 1)
+        prompt_id = f"{benchmark.name}/{len(prompts) + 1:04d}"
         prompts.append(Prompt(prompt_id, (Message("user", content),), answer))
     if not prompts:
         raise InputError(f"{source}: holds no problems")
     return prompts
-
-
-def _prompt_id(benchmark: Benchmark, place: int) -> str:
-    return f"{benchmark.name}/{place:04d}"
 
 
 def _check_id(record: Mapping[str, Any], seen: dict[Any, int], number: int, unit: str) -> None:
@@ -345,16 +274,20 @@ def _check_id(record: Mapping[str, Any], seen: dict[Any, int], number: int, unit
 
 def _problem(record: Mapping[str, Any], benchmark: Benchmark) -> tuple[str, str]:
     """The text to answer, and its reference."""
-    names = _present(record, (benchmark.problem_field, *_PROBLEM_FIELDS))
-    problem = _text(record, names)
+    problem = _text(record, _present(record, (benchmark.problem_field, *_PROBLEM_FIELDS)))
     if _CORRECT in record:
         return _with_options(problem, record)
     if benchmark.answer_field == benchmark.solution_field:
-        return problem, _boxed_answer(record, benchmark.solution_field)
+        answer = extract_answer(solution := _text(record, benchmark.solution_field))
+        if answer is None or "boxed" not in solution:
+            raise InputError(rf"field {benchmark.solution_field!r} puts no answer into \boxed{{}}")
+        return problem, answer
     answer = _answer(record, _present(record, (benchmark.answer_field, *_ANSWER_FIELDS)))
-    if benchmark.grader == "choice" and answer.strip("()") not in LETTERS:
+    if benchmark.grader != "choice":
+        return problem, answer
+    if (letter := answer.strip("()")) not in LETTERS:
         raise InputError(f"the answer is {answer!r}: it must be one of {', '.join(LETTERS)}")
-    return problem, answer.strip("()") if benchmark.grader == "choice" else answer
+    return problem, letter
 
 
 def _present(record: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -371,32 +304,24 @@ def _text(record: Mapping[str, Any], name: str) -> str:
 
 
 def _answer(record: Mapping[str, Any], name: str) -> str:
-    """A reference as text: 27.0 as 27, a list of answers with commas, without dollar signs."""
+    """A reference as text; several are joined by commas."""
     value = record.get(name)
-    values = value if isinstance(value, list) else [value]
-    texts = [_answer_text(item) for item in values]
-    if not texts or None in texts:
+    texts = [_answer_text(item) for item in (value if isinstance(value, list) else [value])]
+    if not texts or not all(texts):
         raise InputError(f"field {name!r} holds no answer, but {value!r}")
     return ", ".join(texts)
 
 
-def _answer_text(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        value = int(value) if value.is_integer() else value
-    text = str(value).strip()
+def _answer_text(value: Any) -> str:
+    """27.0 as 27, and without dollar signs; empty if it is no answer."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    # Not math.isfinite, which fails on whole numbers beyond any float.
+    is_number = isinstance(value, int | float) and abs(value) < math.inf
+    is_answer = isinstance(value, str) or (is_number and not isinstance(value, bool))
+    text = str(value).strip() if is_answer else ""
     dollars = re.fullmatch(r"\$([^$]*[^\\$])\$", text)
-    return (dollars[1].strip() if dollars else text) or None
-
-
-def _boxed_answer(record: Mapping[str, Any], name: str) -> str:
-    answer = extract_answer(solution := _text(record, name))
-    if answer is None or "boxed" not in solution:
-        raise InputError(rf"field {name!r} puts no answer into \boxed{{}}")
-    return answer
+    return dollars[1].strip() if dollars else text
 
 
 def _with_options(question: str, record: Mapping[str, Any]) -> tuple[str, str]:

@@ -9,7 +9,6 @@ anew within each benchmark.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lalp.errors import InputError
+from lalp.evaluation import livecodebench, sandbox
 from lalp.evaluation.benchmarks import (
-    Benchmark,
     benchmark_digest,
     find_benchmark,
     load_benchmark,
@@ -33,13 +31,12 @@ from lalp.evaluation.benchmarks import (
 )
 from lalp.files import atomic_path, build_dir
 from lalp.grading.answers import extract_answer, is_choice, letter_or_text
-from lalp.grading.workers import grade_answers, grading_key
+from lalp.grading.workers import grading_key
 from lalp.pools.pool import Prompt
-from lalp.sampling.settings import SYSTEM_PROMPT
+from lalp.sampling.settings import SYSTEM_PROMPT, Sampling
 
 if TYPE_CHECKING:
     from lalp.sampling.samples import Completion
-    from lalp.sampling.settings import Sampling
     from lalp.students.student import Student
 
 
@@ -54,25 +51,19 @@ _ASKS_PERCENT = re.compile(
 
 
 def grade(
-    benchmark: str | Benchmark,
+    name: str,
     prompts: Sequence[Prompt],
     completions: Sequence[Completion],
     *,
     num_workers: int = 2,
     cache: Path | None = None,
 ) -> pd.DataFrame:
-    """Grade completions against their problems' references.
+    """Grade completions of the benchmark ``name`` against the references that ``prompts`` hold.
 
     Only what follows the last ``</think>`` counts. A truncated completion is never correct. A
     reference that is the letter of an option is compared with the letter that is given, all others
-    as expressions. Where a problem asks for a percentage, a percent sign is optional.
-
-    Args:
-        benchmark: Its name goes into the table; programs (``code``) are not graded here.
-        prompts: Hold the references.
-        completions: Of these prompts.
-        num_workers: As in `grade_answers`.
-        cache: As in `grade_answers`.
+    as expressions. Where a problem asks for a percentage, a percent sign is optional. Programs are
+    not graded here.
 
     Returns:
         One row per completion, in the same order: ``benchmark``, ``prompt_id``, ``sample``,
@@ -86,13 +77,10 @@ def grade(
     """
     from lalp.sampling.pool import grade_completions
 
-    name = benchmark if isinstance(benchmark, str) else benchmark.name
+    frame = grade_completions(
+        prompts, completions, num_workers, cache=cache, compared=compared_pair
+    )
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
-    for completion in completions:
-        if (prompt := by_id.get(completion.prompt_id)) is None or prompt.answer is None:
-            state = "is not among the prompts" if prompt is None else "has no reference answer"
-            raise InputError(f"{name}: prompt {completion.prompt_id!r} of a completion {state}")
-    frame = grade_completions(prompts, completions, num_workers, cache=cache, compared=_pair)
     asked = [by_id[completion.prompt_id] for completion in completions]
     frame = frame.assign(
         benchmark=name,
@@ -101,36 +89,19 @@ def grade(
         extracted=frame["extracted"].mask(frame["truncated"].astype(bool)),
         difficulty=None,
     )
-    return _typed(frame[list(COLUMNS)])
+    return _typed(frame)
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with one type for each column, also where it is empty or all is missing."""
     types = dict.fromkeys(COLUMNS, "str") | {"sample": "int64", "num_tokens": "int64"}
-    return frame.astype(types | {"correct": "bool", "truncated": "bool"})
+    return frame[list(COLUMNS)].astype(types | {"correct": "bool", "truncated": "bool"})
 
 
-def grade_texts(
-    prompts: Sequence[Prompt],
-    texts: Sequence[str],
-    *,
-    num_workers: int = 2,
-    cache: Path | None = None,
-) -> pd.DataFrame:
-    """Grade one text for each of the given prompts, which may repeat.
-
-    Returns:
-        Columns ``extracted`` (missing if no answer is read) and ``outcome``, one row per text.
-    """
-    pairs = [_pair(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-    grades = grade_answers(pairs, num_workers=num_workers, cache=cache)
-    rows = [(grade.extracted, grade.outcome) for grade in grades]
-    return pd.DataFrame(rows, columns=["extracted", "outcome"])
-
-
-def _pair(prompt: Prompt, text: str) -> tuple[str, str]:
+def compared_pair(prompt: Prompt, text: str) -> tuple[str, str]:
     """Reference and text as `grade_answers` compares them."""
-    reference = prompt.answer or ""
+    if (reference := prompt.answer) is None:
+        raise InputError(f"prompt {prompt.prompt_id!r} of a completion has no reference answer")
     if is_choice(reference):
         return reference, letter_or_text(text, reference)
     if _ASKS_PERCENT.search(prompt.messages[-1].content):
@@ -142,15 +113,6 @@ def _pair(prompt: Prompt, text: str) -> tuple[str, str]:
 
 def _without_percent(answer: str) -> str:
     return re.sub(r"(?<=\d)[\s$}]*(?:\\?%|(?:\\text\s*\{)?\s*percent\}?)[\s$]*$", "", answer)
-
-
-@dataclass(frozen=True)
-class _Set:
-    """A benchmark with its problems; ``programs`` are LiveCodeBench's."""
-
-    benchmark: Benchmark
-    prompts: tuple[Prompt, ...]
-    programs: tuple[Any, ...] = ()
 
 
 def evaluate(
@@ -167,17 +129,10 @@ def evaluate(
 ) -> pd.DataFrame:
     """Have a model answer benchmarks and grade it; a killed run goes on where it stopped.
 
-    Args:
-        names: Of benchmarks, or files of one's own, as in `load_benchmark`.
-        model: As in `generate`.
-        sampling: As in `generate`.
-        folder: As in `load_benchmark`.
-        allow_count: As in `load_benchmark`.
-        system_prompt: None for the paper's, where a prompt has no system message; empty for none.
-            Programs are asked for in LiveCodeBench's own words alone.
-        store: Folder of finished samples; ``build/samples`` if not given.
-        num_workers: Processes that grade.
-        **options: Other keywords of `generate`: ``backend``, ``batch_size``, ``device``, ...
+    ``names``, ``folder`` and ``allow_count`` are as in `load_benchmark`; ``model``, ``sampling``
+    and the other ``options`` as in `generate`. Without a ``system_prompt`` it is the paper's, where
+    a prompt has no system message; an empty one is none. Programs are asked for in LiveCodeBench's
+    own words alone. ``store`` is the folder of finished samples, else ``build/samples``.
 
     Returns:
         As `grade`, by benchmark, problem and sample; ``attrs["run"]`` says what was run.
@@ -187,14 +142,15 @@ def evaluate(
     """
     from lalp.sampling.samples import generate, paper_prompts
 
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice or not names:
-        raise InputError(
-            f"benchmark {twice[0]!r} is named twice" if twice else "no benchmark named"
-        )
+    if not names:
+        raise InputError("no benchmark named")
+    (name, count), *_ = Counter(names).most_common()
+    if count > 1:
+        raise InputError(f"benchmark {name!r} is named twice")
     store = Path(store or build_dir() / "samples")
     sets = [_load_set(name, folder, allow_count) for name in names]
     completions: dict[str, list[Completion]] = {}
+    # One call of the model for all sets of a kind: it is loaded once, and its batches are full.
     for is_code in (False, True):
         prompts = [prompt for s in sets if bool(s.programs) == is_code for prompt in s.prompts]
         system = None if is_code else system_prompt or None
@@ -214,32 +170,36 @@ def evaluate(
     return frame
 
 
+@dataclass(frozen=True)
+class _Set:
+    """A benchmark's name and problems; ``programs`` are LiveCodeBench's."""
+
+    name: str
+    prompts: Sequence[Prompt]
+    programs: Sequence[livecodebench.Problem] = ()
+
+
 def _load_set(name: str, folder: str | Path | None, allow_count: bool) -> _Set:
     benchmark = find_benchmark(name)
     if benchmark.grader != "code":
-        return _Set(benchmark, tuple(load_benchmark(name, folder, allow_count=allow_count)))
-    from lalp.evaluation import livecodebench, sandbox
-
+        return _Set(benchmark.name, load_benchmark(name, folder, allow_count=allow_count))
     sandbox.check_sandbox()  # before hours of sampling whose programs could not be run
     programs = load_programs(name, folder, allow_count)
-    return _Set(benchmark, tuple(map(livecodebench.prompt_of, programs)), tuple(programs))
+    return _Set(benchmark.name, [*map(livecodebench.prompt_of, programs)], programs)
 
 
 def _grade_set(
     each: _Set, completions: Sequence[Completion], num_workers: int, store: Path, progress: bool
 ) -> pd.DataFrame:
-    options: dict[str, Any] = {
-        "num_workers": num_workers,
-        "cache": store / f"grades-{each.benchmark.name}.jsonl",
-    }
+    cache = store / f"grades-{each.name}.jsonl"
     if not each.programs:
-        return grade(each.benchmark, each.prompts, completions, **options)
-    from lalp.evaluation.livecodebench import grade_programs
-
-    frame = grade_programs(each.programs, completions, progress=progress, **options)
+        return grade(each.name, each.prompts, completions, num_workers=num_workers, cache=cache)
+    frame = livecodebench.grade_programs(
+        each.programs, completions, num_workers=num_workers, cache=cache, progress=progress
+    )
     digests = {prompt.prompt_id: problem_digest(prompt) for prompt in each.prompts}
-    frame = frame.assign(benchmark=each.benchmark.name, problem=frame["prompt_id"].map(digests))
-    return _typed(frame.reindex(columns=list(COLUMNS)))
+    problem = frame["prompt_id"].map(digests)
+    return _typed(frame.assign(benchmark=each.name, problem=problem, answer=None, extracted=None))
 
 
 def _run_record(
@@ -267,10 +227,7 @@ def _run_record(
         "system_prompt": SYSTEM_PROMPT if system_prompt is None else system_prompt,
         "backend": backend,
         "benchmarks": {
-            each.benchmark.name: {
-                "num_problems": len(each.prompts),
-                "digest": benchmark_digest(each.prompts),
-            }
+            each.name: {"num_problems": len(each.prompts), "digest": benchmark_digest(each.prompts)}
             for each in sets
         },
         "grader": grading_key(),
@@ -280,11 +237,9 @@ def _run_record(
 
 def write_results(results: pd.DataFrame, path: str | Path) -> None:
     """Write a results table as Parquet, with what was run."""
-    table = pa.Table.from_pandas(_typed(results[list(COLUMNS)]), preserve_index=False)
-    record = json.dumps(results.attrs.get("run", {}), ensure_ascii=False)
-    table = table.replace_schema_metadata((table.schema.metadata or {}) | {b"lalp_run": record})
+    options = {"index": False, "compression": "zstd", "write_page_checksum": True}
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        _typed(results).to_parquet(temporary, **options)
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
@@ -296,20 +251,16 @@ def load_results(path: str | Path) -> pd.DataFrame:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file: make one with lalp eval")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
-            run = json.loads((table.schema.metadata or {}).get(b"lalp_run", b"{}"))
+        frame = pd.read_parquet(path, page_checksum_verification=True)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"{path}: not a readable results table ({reason}): make one with lalp eval"
         ) from error
-    missing = [column for column in COLUMNS if column not in table.column_names]
+    missing = [column for column in COLUMNS if column not in frame]
     if missing:
         raise InputError(
             f"{path}: not a results table, column {missing[0]!r} is missing: make one with "
             "lalp eval"
         )
-    frame = table.select(list(COLUMNS)).to_pandas()
-    frame.attrs = {"run": run}
-    return frame
+    return frame[list(COLUMNS)]

@@ -15,16 +15,17 @@ its function, and may take over how its value is reported: that says no more tha
 from __future__ import annotations
 
 import base64
-import binascii
+import contextlib
 import hashlib
 import json
 import pickletools
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -35,7 +36,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lalp.errors import InputError
-from lalp.evaluation.sandbox import MIB, Limits, Run, check_sandbox, run_program
+from lalp.evaluation.sandbox import MIB, Limits, check_sandbox, run_program
 from lalp.evaluation.seccomp import SYSTEM_CALLS
 from lalp.files import digest, fingerprint
 from lalp.grading.answers import final_part
@@ -50,93 +51,60 @@ HUB_ID = "livecodebench/code_generation_lite"
 # The commit that added the second file, which made it release v2.
 HUB_REVISION = "356356a5c3a6baf7748838d82c5c36c62235ca50"
 RELEASE_FILES = ("test.jsonl", "test2.jsonl")
-RELEASE_SIZE = 511
 DIFFICULTIES = ("easy", "medium", "hard")
 
 SECONDS_PER_TEST = 6  # LiveCodeBench's
-_MEMORY_BYTES = 2048 * MIB
+_TEXT_FIELDS = (
+    *("question_title", "question_content", "platform", "question_id", "contest_date"),
+    *("difficulty", "metadata", "public_test_cases", "private_test_cases"),
+)
+_COLUMNS = ["prompt_id", "sample", "difficulty", "outcome", "correct", "truncated", "num_tokens"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem without its tests, which are large: `load_tests` reads them.
+    """A problem without its tests, which are large: `load_tests` reads them."""
 
-    Attributes:
-        prompt_id: ``livecodebench/`` and the question's id.
-        title: Its name.
-        content: The question.
-        platform: ``leetcode``, ``codeforces`` or ``atcoder``.
-        contest_date: ISO 8601, as in the file.
-        starter_code: Where a function is asked for, its beginning; else empty.
-        difficulty: ``easy``, ``medium`` or ``hard``.
-        func_name: The function that is called; None where a program reads and prints.
-        path: Its file.
-        offset: Its line's first byte in the file.
-        digest: Hash of that line.
-    """
-
-    prompt_id: str
-    title: str
-    content: str
-    platform: str
-    contest_date: str
-    starter_code: str
-    difficulty: str
-    func_name: str | None
+    prompt_id: str  # livecodebench/ and the question's id
+    content: str  # the question
+    starter_code: str  # where a function is asked for, its beginning; else empty
+    difficulty: str  # one of `DIFFICULTIES`
+    func_name: str | None  # the function that is called; None where a program reads and prints
     path: Path
-    offset: int
-    digest: str
+    offset: int  # of its line's first byte in the file
+    digest: str  # of that line
 
 
-@dataclass(frozen=True)
-class Test:
-    """What is read and printed; for a function its arguments, one JSON value a line, and result."""
-
-    __test__ = False  # pytest takes the name for one of its own
-
-    input: str
-    output: str
+# A test's input and output; of a function its arguments, one JSON value a line, and its result.
+_Test = tuple[str, str]
+_Job = tuple[Problem, str]  # a program to be run on a problem's tests
 
 
 def load_problems(path: str | Path | None = None) -> list[Problem]:
     """Read problems in LiveCodeBench's own format; private tests may be plain JSON, too.
 
-    Args:
-        path: A JSON Lines file, or a folder with `RELEASE_FILES`. ``test.jsonl`` is read together
-            with a ``test2.jsonl`` beside it. If None, release v2 is taken from the hub (2 GB).
+    ``path`` is a JSON Lines file; ``test.jsonl`` is read together with a ``test2.jsonl`` beside it.
+    Without a path release v2 is taken from the hub (2 GB).
 
     Raises:
-        InputError: If a file or a problem cannot be used, or a whole release has not 511 problems.
+        InputError: If a file or a problem cannot be used.
     """
     problems = [problem for file in _files(path) for problem in _read_problems(file)]
-    if len({problem.prompt_id for problem in problems}) < len(problems):
-        ids = [problem.prompt_id for problem in problems]
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise InputError(f"{path or HUB_ID}: problem {twice!r} is there twice; keep one")
     if not problems:
         raise InputError(f"{path}: holds no problem")
-    is_release = path is None or Path(path).is_dir()
-    if is_release and len(problems) != RELEASE_SIZE:
-        raise InputError(
-            f"{path or HUB_ID}: {len(problems)} problems, but release v2 has {RELEASE_SIZE}; "
-            "get its files anew, or name the one file to read"
-        )
+    (name, count), *_ = Counter(problem.prompt_id for problem in problems).most_common()
+    if count > 1:
+        raise InputError(f"{path or HUB_ID}: problem {name!r} is there twice; keep one")
     return problems
 
 
 def _files(path: str | Path | None) -> list[Path]:
-    if path is None:
-        return _download()
-    path = Path(path)
-    if path.is_dir():
-        return [path / name for name in RELEASE_FILES]
-    if path.suffix not in (".jsonl", ".json-lines"):
-        raise InputError(f"{path}: LiveCodeBench is read from its own .jsonl files")
-    rest = [path.with_name(name) for name in RELEASE_FILES[1:] if path.name == RELEASE_FILES[0]]
-    return [path, *(file for file in rest if file.exists())]
-
-
-def _download() -> list[Path]:
+    if path is not None:
+        path = Path(path)
+        if path.suffix not in (".jsonl", ".json-lines"):
+            raise InputError(f"{path}: LiveCodeBench is read from its own .jsonl files")
+        second = path.with_name(RELEASE_FILES[1])
+        return [path, second] if path.name == RELEASE_FILES[0] and second.exists() else [path]
     from huggingface_hub import hf_hub_download
 
     options = {"repo_type": "dataset", "revision": HUB_REVISION}
@@ -167,37 +135,26 @@ def _read_problems(path: Path) -> Iterator[Problem]:
 def _problem(line: bytes, path: Path, offset: int, number: int) -> Problem:
     where = f"{path}, line {number}"
     record = _parse(line, where, dict)
-    names = ("question_title", "question_content", "platform", "question_id", "contest_date")
-    title, content, platform, question_id, date = (_text(record, name, where) for name in names)
-    difficulty = _text(record, "difficulty", where)
-    if difficulty not in DIFFICULTIES:
+    for name in _TEXT_FIELDS:
+        value = record.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{where}: field {name!r} must be text; is this a LiveCodeBench file?")
+    if (difficulty := record["difficulty"]) not in DIFFICULTIES:
         raise InputError(f"{where}: difficulty {difficulty!r} is none of {', '.join(DIFFICULTIES)}")
-    metadata = _parse(_text(record, "metadata", where), f"{where}: field 'metadata'", dict)
+    metadata = _parse(record["metadata"], f"{where}: field 'metadata'", dict)
     func_name = metadata.get("func_name")
     if func_name is not None and not str(func_name).isidentifier():
         raise InputError(f"{where}: func_name {func_name!r} is no name of a function")
-    for name in ("public_test_cases", "private_test_cases"):
-        _text(record, name, where)
     return Problem(
-        prompt_id=f"livecodebench/{question_id}",
-        title=title,
-        content=content,
-        platform=platform,
-        contest_date=date,
+        prompt_id=f"livecodebench/{record['question_id']}",
+        content=record["question_content"],
         starter_code=str(record.get("starter_code") or ""),
         difficulty=difficulty,
         func_name=func_name,
         path=path,
         offset=offset,
-        digest=_line_digest(line),
+        digest=hashlib.sha256(line).hexdigest()[:32],
     )
-
-
-def _text(record: Mapping[str, Any], name: str, where: str) -> str:
-    value = record.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: field {name!r} must be text; is this a LiveCodeBench file?")
-    return value
 
 
 def _parse(text: bytes | str, where: str, kind: type) -> Any:
@@ -210,13 +167,10 @@ def _parse(text: bytes | str, where: str, kind: type) -> Any:
     return value
 
 
-def _line_digest(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()[:32]
-
-
+# A problem's tests take up to 100 MB, and the completions of one problem follow each other.
 @lru_cache(maxsize=8)
-def load_tests(problem: Problem) -> tuple[Test, ...]:
-    """Public and private tests of a problem, in this order.
+def load_tests(problem: Problem) -> tuple[_Test, ...]:
+    """Inputs and outputs of a problem's public tests, then of its private ones.
 
     Raises:
         InputError: If they cannot be read, or the file has changed since `load_problems`.
@@ -228,7 +182,7 @@ def load_tests(problem: Problem) -> tuple[Test, ...]:
             line = file.readline()
     except OSError as error:
         raise InputError(f"{where}: cannot be read: {error.strerror or error}") from error
-    if _line_digest(line) != problem.digest:
+    if hashlib.sha256(line).hexdigest()[:32] != problem.digest:
         raise InputError(f"{where}: the file has changed since it was loaded; load it again")
     record = json.loads(line)
     public = _parse(record["public_test_cases"], f"{where}: public tests", list)
@@ -239,19 +193,19 @@ def load_tests(problem: Problem) -> tuple[Test, ...]:
     for number, case in enumerate(public + _parse(private, f"{where}: private tests", list), 1):
         match case:
             case {"input": str(given), "output": str(expected)}:
-                tests.append(Test(given, expected))
+                tests.append((given, expected))
             case _:
                 raise InputError(f"{where}: test {number} has no texts 'input' and 'output'")
         if problem.func_name is not None:
-            _arguments(tests[-1], f"{where}: test {number}")
+            _arguments(given, f"{where}: test {number}")
             _parse(expected, f"{where}: output of test {number}", object)
     if not tests:
         raise InputError(f"{where}: has no test")
     return tuple(tests)
 
 
-def _arguments(test: Test, where: str = "") -> list[Any]:
-    return [_parse(line, where, object) for line in test.input.split("\n") if line.strip()]
+def _arguments(given: str, where: str = "") -> list[Any]:
+    return [_parse(line, where, object) for line in given.split("\n") if line.strip()]
 
 
 # What a pickled text consists of; none of these calls or imports anything.
@@ -261,11 +215,14 @@ _MAX_TEST_BYTES = 1024 * MIB
 
 
 def _unpack(packed: str, where: str) -> str:
-    """The text in base64 of zlib of pickle, as LiveCodeBench packs it, without unpickling."""
+    """The text in base64 of zlib of pickle, as LiveCodeBench packs it.
+
+    Nothing is unpickled: that would run whatever code the file names.
+    """
     try:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(packed, validate=True), _MAX_TEST_BYTES)
-    except (binascii.Error, ValueError, zlib.error) as error:
+    except (ValueError, zlib.error) as error:
         raise InputError(f"{where}: neither JSON nor base64 of zlib: {error}") from None
     if not unpacker.eof:
         limit = f"more than {_MAX_TEST_BYTES // MIB} MB, or cut off"
@@ -287,23 +244,20 @@ def _unpack(packed: str, where: str) -> str:
     return texts[0]
 
 
-_WITH_STARTER = (
-    "Complete the starter code below. Give the whole solution in one code block of this form:"
-)
-_WITHOUT_STARTER = (
-    "Write a program that reads its input from standard input and prints its answer to standard "
-    "output; do not run it on the examples. Give the whole program in one code block of this form:"
-)
-
-
 def prompt_of(problem: Problem) -> Prompt:
     """The question, what to write, and the form of the answer, as LiveCodeBench asks for it."""
     form = problem.starter_code.rstrip() or "# your program"
+    task = (
+        "Write a program that reads its input from standard input and prints its answer to "
+        "standard output; do not run it on the examples. Give the whole program"
+    )
+    if problem.starter_code:
+        task = "Complete the starter code below. Give the whole solution"
     text = (
         "You are an expert Python programmer. Solve the problem with a correct Python program that "
         "passes all tests.\n\n"
         f"### Question\n{problem.content.strip()}\n\n"
-        f"### Format\n{_WITH_STARTER if problem.starter_code else _WITHOUT_STARTER}\n"
+        f"### Format\n{task} in one code block of this form:\n"
         f"```python\n{form}\n```\n\n"
         "### Answer (in the code block described above)\n"
     )
@@ -320,19 +274,15 @@ def extract_code(text: str) -> str | None:
     for line in (final_part(text) or "").split("\n"):
         spaces = len(line) - len(line.lstrip())
         if not fence:
-            fence, indent, lines = _opening_fence(line), spaces, []
+            # The line's last backticks; no regular expression, for models repeat them for ever.
+            before = line[: line.rfind("`") + 1]
+            count = len(before) - len(before.rstrip("`"))
+            fence, indent, lines = count if count >= 3 else 0, spaces, []
         elif len(line.strip()) >= fence and not line.strip().strip("`"):
             code, fence = "\n".join(lines), 0
         else:
             lines.append(line[min(indent, spaces) :])
     return code if code and code.strip() else None
-
-
-def _opening_fence(line: str) -> int:
-    """Number of backticks in the line's last run of them; 0 if they are fewer than three."""
-    before = line[: line.rfind("`") + 1]  # no regular expression: models repeat backticks for ever
-    count = len(before) - len(before.rstrip("`"))
-    return count if count >= 3 else 0
 
 
 def grade_programs(
@@ -345,13 +295,9 @@ def grade_programs(
 ) -> pd.DataFrame:
     """Run every completion's program on the tests of its problem.
 
-    Args:
-        problems: Of the completions' prompts, at least.
-        completions: From `generate`, for the prompts of `prompt_of`.
-        num_workers: Sandboxes at once; each may use a core and 2 GB.
-        cache: File of verdicts by program and tests: read first, and added to after each program,
-            so that a killed run goes on where it stopped.
-        progress: Show how many programs are done.
+    Each of the ``num_workers`` sandboxes may use a core and 2 GB. The file ``cache`` keeps verdicts
+    by program and tests. Each is added as soon as it is known, so a killed run goes on where it
+    stopped.
 
     Returns:
         One row per completion, in the same order: ``prompt_id``, ``sample``, ``difficulty``,
@@ -363,46 +309,36 @@ def grade_programs(
         InputError: If a completion is of no given problem, or there can be no sandbox.
     """
     by_id = {problem.prompt_id: problem for problem in problems}
-    jobs: list[_Job | str] = []  # what is to be run, or the outcome if nothing is
+    jobs: dict[str, _Job] = {}
+    found = []  # an outcome, or the key of the job that will have one
     for completion in completions:
         if completion.prompt_id not in by_id:
             raise InputError(f"no problem {completion.prompt_id!r}, which a completion answers")
-        if completion.truncated:
-            jobs.append("truncated")
-        else:
-            code = extract_code(completion.text)
-            jobs.append(_Job(by_id[completion.prompt_id], code) if code else "no code")
-    wanted = dict.fromkeys(job for job in jobs if isinstance(job, _Job))
-    verdicts = _verdicts(list(wanted), num_workers, cache, progress)
-    outcomes = [job if isinstance(job, str) else verdicts[job] for job in jobs]
-    columns = {
-        "prompt_id": [completion.prompt_id for completion in completions],
-        "sample": [completion.sample for completion in completions],
-        "difficulty": [by_id[completion.prompt_id].difficulty for completion in completions],
-        "outcome": outcomes,
-        "correct": [outcome == "passed" for outcome in outcomes],
-        "truncated": [completion.truncated for completion in completions],
-        "num_tokens": [completion.num_tokens for completion in completions],
-    }
-    return pd.DataFrame(columns)
+        problem, code = by_id[completion.prompt_id], extract_code(completion.text)
+        if completion.truncated or code is None:
+            found.append("truncated" if completion.truncated else "no code")
+            continue
+        key = digest([_code_digest(), problem.digest, problem.func_name, code], 32)
+        jobs[key] = problem, code
+        found.append(key)
+    verdicts = _run_jobs(jobs, num_workers, cache, progress)
+    outcomes = [verdicts.get(key, key) for key in found]
+    frame = pd.DataFrame([asdict(completion) for completion in completions], columns=_COLUMNS)
+    return frame.assign(
+        difficulty=[by_id[name].difficulty for name in frame["prompt_id"]],
+        outcome=outcomes,
+        correct=[outcome == "passed" for outcome in outcomes],
+    )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A program to be run on a problem's tests."""
-
-    problem: Problem
-    code: str
-
-
-def _verdicts(
-    jobs: Sequence[_Job], num_workers: int, path: Path | None, progress: bool
-) -> dict[_Job, str]:
+def _run_jobs(
+    jobs: Mapping[str, _Job], num_workers: int, path: Path | None, progress: bool
+) -> dict[str, str]:
+    """The outcome of each job by its key, from the cache where it is known."""
     known = _read_cache(path) if path else {}
-    verdicts = {job: known[_key(job)] for job in jobs if _key(job) in known}
-    missing = [job for job in jobs if job not in verdicts]
+    missing = [key for key in jobs if key not in known]
     if not missing:
-        return verdicts
+        return known
     check_sandbox()
     stop = threading.Event()
     shown = {} if progress else {"disable": True}
@@ -410,61 +346,63 @@ def _verdicts(
         ThreadPoolExecutor(num_workers) as executor,
         tqdm(total=len(missing), unit="program", **shown) as bar,
     ):
-        futures = {executor.submit(_verdict, job, stop): job for job in missing}
+        futures = {executor.submit(_verdict, *jobs[key], stop): key for key in missing}
         try:
             for future in as_completed(futures):
-                job = futures[future]
-                verdicts[job] = future.result()
+                key = futures[future]
+                known[key] = future.result()
                 if path:
-                    _add_to_cache(path, _key(job), verdicts[job])
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with path.open("ab") as file:
+                        # It begins a line of its own even behind an unfinished one.
+                        file.write(f"\n{json.dumps([key, known[key]])}\n".encode())
                 bar.update()
         except BaseException:
+            # The running programs end within a test, and no other one starts.
             stop.set()
             executor.shutdown(wait=True, cancel_futures=True)
             raise
-    return verdicts
+    return known
 
 
-def _verdict(job: _Job, stop: threading.Event) -> str:
+def _read_cache(path: Path) -> dict[str, str]:
+    """Outcomes by key; a line that a killed run left unfinished does not count."""
+    found = {}
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        with contextlib.suppress(ValueError, TypeError):
+            key, outcome = json.loads(line)
+            found[key] = outcome
+    return found
+
+
+def _verdict(problem: Problem, code: str, stop: threading.Event) -> str:
     """Run a program on one test after another."""
-    tests = load_tests(job.problem)
+    tests, name = load_tests(problem), problem.func_name
+    template = _PROGRAM if name is None else _FUNCTION
+    source = template.format(header=_HEADER, code=ascii(code), name=ascii(name))
     deadline = time.monotonic() + (SECONDS_PER_TEST + 1) * len(tests) + 5  # as LiveCodeBench
-    for test in tests:
+    for given, expected in tests:
         left = deadline - time.monotonic()
         if left <= 0 or stop.is_set():
             return "time limit"
-        limits = Limits(
-            wall_seconds=min(2 * SECONDS_PER_TEST, left),
-            cpu_seconds=SECONDS_PER_TEST,
-            memory_bytes=_MEMORY_BYTES,
-        )
-        run = run_test(job.code, test, job.problem.func_name, limits)
-        outcome = _outcome(run, test, job.problem.func_name)
+        limits = Limits(min(2 * SECONDS_PER_TEST, left), cpu_seconds=SECONDS_PER_TEST)
+        stdin = given if name is None else json.dumps(_arguments(given))
+        run = run_program(source, stdin.encode("utf-8", "surrogatepass"), limits)
+        outcome = run.outcome if run.outcome != "ok" else _judge(run.stdout, expected, name)
         if outcome != "passed":
             return outcome
     return "passed"
 
 
-def run_test(code: str, test: Test, func_name: str | None, limits: Limits) -> Run:
-    """Run a program on one test's input; stdout has what it printed, or its function's result."""
+def _judge(stdout: bytes, expected: str, func_name: str | None) -> str:
     if func_name is None:
-        source = _PROGRAM.format(header=_HEADER, code=ascii(code))
-        return run_program(source, test.input.encode("utf-8", "surrogatepass"), limits)
-    source = _FUNCTION.format(header=_HEADER, code=ascii(code), name=ascii(func_name))
-    return run_program(source, json.dumps(_arguments(test)).encode(), limits)
-
-
-def _outcome(run: Run, test: Test, func_name: str | None) -> str:
-    if run.outcome != "ok":
-        return run.outcome
-    if func_name is None:
-        is_right = _same_output(run.stdout.decode("utf-8", "replace"), test.output)
-        return "passed" if is_right else "wrong answer"
-    try:
-        kind, value = json.loads(run.stdout)
-        is_right = kind == "value" and value == json.loads(test.output)
-    except (ValueError, TypeError, RecursionError):
-        return "runtime error"  # it ended without a result
+        is_right = _same_output(stdout.decode("utf-8", "replace"), expected)
+    else:
+        try:
+            kind, value = json.loads(stdout)
+            is_right = kind == "value" and value == json.loads(expected)
+        except (ValueError, TypeError, RecursionError):
+            return "runtime error"  # it ended without a result
     return "passed" if is_right else "wrong answer"
 
 
@@ -473,17 +411,17 @@ def _same_output(printed: str, expected: str) -> bool:
     lines, expected_lines = (text.strip().split("\n") for text in (printed, expected))
     if len(lines) != len(expected_lines):
         return False
-    return all(
-        line.strip() == other.strip() or _same_numbers(line, other)
-        for line, other in zip(lines, expected_lines, strict=True)
-    )
-
-
-def _same_numbers(line: str, other: str) -> bool:
-    try:
-        return [Decimal(word) for word in line.split()] == [Decimal(word) for word in other.split()]
-    except (InvalidOperation, ValueError):
-        return False
+    for line, other in zip(lines, expected_lines, strict=True):
+        if line.strip() == other.strip():
+            continue
+        try:
+            # Decimal, for floats would take neighbouring large numbers for the same.
+            numbers, others = ([Decimal(word) for word in x.split()] for x in (line, other))
+            if numbers != others:
+                return False
+        except (InvalidOperation, ValueError):
+            return False
+    return True
 
 
 # Names that LiveCodeBench puts before every program, in its order.
@@ -497,8 +435,7 @@ _HEADER = ascii(
         [
             *(f"from {name} import *" for name in _MODULES),
             *(f"import {name}" for name in _MODULES[:-2]),
-            "sys.setrecursionlimit(50000)",
-            "sys.set_int_max_str_digits(50000)",
+            "sys.setrecursionlimit(50000)\nsys.set_int_max_str_digits(50000)",
         ]
     )
 )
@@ -546,58 +483,19 @@ os._exit(0)
 @cache
 def _code_digest() -> str:
     """What decides a verdict besides program and tests."""
-    modules = ("livecodebench", "sandbox", "seccomp")
-    code = fingerprint(*(f"evaluation.{module}" for module in modules))
+    code = fingerprint("evaluation.livecodebench", "evaluation.sandbox", "evaluation.seccomp")
     return digest([code, SYSTEM_CALLS, version("numpy")])
 
 
-def _key(job: _Job) -> str:
-    return digest([_code_digest(), job.problem.digest, job.problem.func_name, job.code], 32)
-
-
-def _read_cache(path: Path) -> dict[str, str]:
-    """Outcomes by key; a line that a killed run left unfinished is no line."""
-    found = {}
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
-        try:
-            key, outcome = json.loads(line)
-        except (ValueError, TypeError):
-            continue
-        found[key] = outcome
-    return found
-
-
-def _add_to_cache(path: Path, key: str, outcome: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        # A line of its own also behind an unfinished one.
-        file.write(f"\n{json.dumps([key, outcome])}\n".encode())
-
-
-def accuracy_by_difficulty(
-    results: pd.DataFrame, problems: Sequence[Problem] | None = None
-) -> pd.DataFrame:
+def accuracy_by_difficulty(results: pd.DataFrame) -> pd.DataFrame:
     """Accuracy on easy, medium and hard problems (Table 16's columns), with 95 % intervals.
 
-    Intervals are Wilson's over problems. With several samples a problem they hold, but are wider
-    than need be.
-
-    Args:
-        results: From `grade_programs`, or rows of LiveCodeBench in the results of ``lalp eval``.
-        problems: Say how difficult they are where the results do not.
+    ``results`` are rows of LiveCodeBench. Intervals are Wilson's over problems. With several
+    samples a problem they hold, but are wider than need be.
 
     Returns:
         One row per difficulty: ``num_problems``, ``num_samples``, ``accuracy``, ``low``, ``high``.
-
-    Raises:
-        InputError: If a difficulty is not known.
     """
-    if "difficulty" not in results:
-        levels = {problem.prompt_id: problem.difficulty for problem in problems or ()}
-        results = results.assign(difficulty=results["prompt_id"].map(levels))
-    if results["difficulty"].isna().any():
-        name = results.loc[results["difficulty"].isna(), "prompt_id"].iloc[0]
-        raise InputError(f"the difficulty of {name!r} is not known; give its problems")
     rows = []
     for name in DIFFICULTIES:
         chosen = results[results["difficulty"] == name]

@@ -61,8 +61,7 @@ _NOT_WORKING = (
     "kernel.apparmor_restrict_unprivileged_userns), or a container forbids them "
     "(docker run --privileged); --size needs bubblewrap 0.7 or later"
 )
-# The self-test may have this many processes.
-_PROBE_PROCESSES = 4
+_PROBE_PROCESSES = 4  # that the self-test may have
 _SECONDS_TO_START, _SECONDS_TO_DIE, _SECONDS_TO_POLL = 60, 60, 0.1
 _MAX_FILES = 10_000
 _OUT_OF_MEMORY = re.compile(rb"MemoryError|std::bad_alloc|[Cc]annot allocate memory")
@@ -86,56 +85,32 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use.
+    """What one program may use."""
 
-    Attributes:
-        wall_seconds: From the program's start to its end.
-        cpu_seconds: CPU time of each process.
-        memory_bytes: Address space of all processes together; each has an equal share.
-        processes: Processes at once. A single one may start up to 16 threads, more than one
-            count their threads as processes.
-        output_bytes: Of stdout, and as many of stderr.
-        scratch_bytes: Size of the only writable folder, which lies in memory, too.
-    """
-
-    wall_seconds: float = 12.0
-    cpu_seconds: int = 6
-    memory_bytes: int = 2048 * MIB
-    processes: int = 1
-    output_bytes: int = 16 * MIB
-    scratch_bytes: int = 64 * MIB
+    wall_seconds: float = 12.0  # from the program's start to its end
+    cpu_seconds: int = 6  # of each process
+    memory_bytes: int = 2048 * MIB  # address space of all processes; each has an equal share
+    processes: int = 1  # at once; one alone may start up to 16 threads, of several each counts
+    output_bytes: int = 16 * MIB  # of stdout, and as many of stderr
+    scratch_bytes: int = 64 * MIB  # of the only writable folder, which lies in memory, too
 
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a program.
+    """What became of a program."""
 
-    Attributes:
-        outcome: ``ok`` (it ended with status 0), ``runtime error``, ``time limit``,
-            ``memory limit`` or ``output limit``.
-        status: Its exit status, 128 + n where signal n ended it; None where the caller stopped it.
-        stdout: What it wrote, at most ``output_bytes``.
-        stderr: Likewise.
-        seconds: Its wall time, without the sandbox's own.
-    """
-
-    outcome: str
-    status: int | None
-    stdout: bytes
+    outcome: str  # ok (status 0), runtime error, time limit, memory limit or output limit
+    status: int | None  # 128 + n where signal n ended it; None where the caller stopped it
+    stdout: bytes  # at most `Limits.output_bytes`, as stderr
     stderr: bytes
-    seconds: float
+    seconds: float  # its wall time, without the sandbox's own
 
 
 def run_program(source: str, stdin: bytes = b"", limits: Limits | None = None) -> Run:
     """Run a Python program in a sandbox of its own and wait for its end.
 
-    When this returns, no process, mount or file of the sandbox is left. It may be called from
-    several threads at once.
-
-    Args:
-        source: The program's text.
-        stdin: What it can read.
-        limits: What it may use.
+    When this returns, no process, mount or file of the sandbox is left. Several threads may call
+    it at once.
 
     Raises:
         InputError: If bubblewrap is missing, or what this module promises does not hold here.
@@ -149,16 +124,9 @@ def check_sandbox() -> None:
     """Try, once in a process, that a sandbox can be made here and does confine.
 
     Raises:
-        InputError: If not; never is a program run without.
+        InputError: If not; a program never runs without one.
     """
-    for tool, package in (("bwrap", "bubblewrap"), ("prlimit", "util-linux")):
-        if shutil.which(tool) is None:
-            raise InputError(
-                f"{_PURPOSE}, and no '{tool}' is on the PATH; install {package} "
-                f"(apt install {package}, dnf install {package})"
-            )
-    limits = Limits(wall_seconds=30, processes=_PROBE_PROCESSES)
-    run = _run(_PROBE, b"", limits)
+    run = _run(_PROBE, b"", Limits(wall_seconds=30, processes=_PROBE_PROCESSES))
     if run.outcome != "ok":
         raise InputError(f"{_PURPOSE}; it cannot run here: {run.outcome}: {_last_line(run.stderr)}")
     try:
@@ -212,25 +180,50 @@ def _run(source: str, stdin: bytes, limits: Limits) -> Run:
     captured = (bytearray(), bytearray())
     with ExitStack() as stack:
         sandbox = _make(stack, source, stdin, limits)
-        first, started, stopped, start = None, False, None, time.monotonic()
+        init, started, stopped = None, False, None
         try:
-            first = _first_process(stack, sandbox)
-            started = _start_program(sandbox)
+            init = _first_process(stack, sandbox)
+            # Python asks whether its caller still lives; no question comes where it never starts.
+            sandbox.gate.settimeout(_SECONDS_TO_START)
+            with contextlib.suppress(OSError):
+                started = bool(sandbox.gate.recv(1) and sandbox.gate.send(b"!"))
             start = time.monotonic()
             if started:
-                stopped = _watch(sandbox, first, captured, start + limits.wall_seconds, limits)
+                stopped = _watch(sandbox, init, captured, start + limits.wall_seconds, limits)
             seconds = time.monotonic() - start
         finally:
-            _end(sandbox.process, first)
+            _end(sandbox.process, init)
+        # All writers are dead: what their pipes still hold is all there will be.
         for file, text in zip(sandbox.outputs, captured, strict=True):
-            stopped = _drain(file, text, limits.output_bytes) or stopped
-    status = sandbox.process.returncode
+            while len(text) <= limits.output_bytes and (chunk := os.read(file, 2**16)):
+                text += chunk
+            if len(text) > limits.output_bytes:
+                stopped = "output limit"
+                del text[limits.output_bytes :]
+    status, (out, err) = sandbox.process.returncode, map(bytes, captured)
     if not started:
-        reason = _last_line(bytes(captured[1]))
-        raise InputError(f"{_PURPOSE}; none can be made here: {reason}; {_NOT_WORKING}")
-    if status < 0 and stopped is None:
+        raise InputError(f"{_PURPOSE}; none can be made here: {_last_line(err)}; {_NOT_WORKING}")
+    if stopped:
+        return Run(stopped, None, out, err, seconds)
+    if status < 0:
         raise RuntimeError("a sandbox was killed from outside; is the machine out of memory?")
-    return _verdict(status, stopped, captured, seconds, limits)
+    return Run(_outcome(status, err, seconds, limits), status, out, err, seconds)
+
+
+def _outcome(status: int, err: bytes, seconds: float, limits: Limits) -> str:
+    """What the exit status of a program says that ended by itself."""
+    if status == 0:
+        return "ok"
+    # The kernel's second signal for CPU time is SIGKILL, which a program can send itself, too.
+    is_killed = status == 128 + signal.SIGKILL and seconds >= limits.cpu_seconds
+    if is_killed or status == 128 + signal.SIGXCPU:
+        return "time limit"
+    # An allocation fails where the limit is, so only the last words tell.
+    return "memory limit" if _OUT_OF_MEMORY.search(err[-2048:]) else "runtime error"
+
+
+def _last_line(text: bytes) -> str:
+    return (text.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
 
 
 @dataclass(frozen=True)
@@ -249,12 +242,10 @@ class _Sandbox:
 
 def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandbox:
     uid = _spare_uid()
-    files = (
-        _memory_file(stack, source.encode("utf-8", "surrogatepass")),
-        _memory_file(stack, _PRELUDE.encode()),
-        _memory_file(stack, seccomp_filter(platform.machine(), limits.processes)),
-    )
-    given = _memory_file(stack, stdin)
+    program = source.encode("utf-8", "surrogatepass")
+    system_calls = seccomp_filter(platform.machine(), limits.processes)
+    contents = (program, _PRELUDE, system_calls, stdin)
+    *files, given = (_memory_file(stack, content) for content in contents)
     gate, far_gate = map(stack.enter_context, socket.socketpair())
     with ExitStack() as far:  # the ends that only the sandbox keeps
         far.enter_context(far_gate)
@@ -266,7 +257,7 @@ def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandb
             stdin=given,
             stdout=far_out,
             stderr=far_err,
-            # bwrap must not stumble over a status that nobody reads: so it has that end, too.
+            # bwrap must not stumble over a status that nobody reads: it has the reader's end, too.
             pass_fds=(*files, far_status, status, far_gate.fileno()),
             env={},
             start_new_session=True,  # Ctrl-C is for the caller, who then ends the sandbox
@@ -275,7 +266,7 @@ def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandb
 
 
 # Python runs it before the program (as sitecustomize).
-_PRELUDE = """
+_PRELUDE = b"""
 import os
 gate, *others = map(int, os.environ.pop("LALP_GATE", "-1").split())
 if gate >= 0:
@@ -291,61 +282,18 @@ if gate >= 0:
 """
 
 
-def _start_program(sandbox: _Sandbox) -> bool:
-    """Wait until Python is ready for the program, and let it go on; False if it never will be."""
-    sandbox.gate.settimeout(_SECONDS_TO_START)
-    try:
-        if not sandbox.gate.recv(1):
-            return False
-        sandbox.gate.send(b"!")
-    except OSError:
-        return False
-    return True
-
-
-def _verdict(
-    status: int,
-    stopped: str | None,
-    captured: tuple[bytearray, bytearray],
-    seconds: float,
-    limits: Limits,
-) -> Run:
-    out, err = map(bytes, captured)
-    if stopped:
-        return Run(stopped, None, out, err, seconds)
-    by_cpu = status == 128 + signal.SIGXCPU or (
-        status == 128 + signal.SIGKILL and seconds >= limits.cpu_seconds
-    )
-    if status == 0:
-        outcome = "ok"
-    elif by_cpu:
-        outcome = "time limit"
-    else:
-        outcome = "memory limit" if _OUT_OF_MEMORY.search(err[-2048:]) else "runtime error"
-    return Run(outcome, status, out, err, seconds)
-
-
-def _last_line(text: bytes) -> str:
-    lines = text.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "no message"
-
-
 def _memory_file(stack: ExitStack, content: bytes) -> int:
     """A read-only descriptor of bytes in memory.
 
     Unlike a pipe nobody has to feed it while the program runs, and the program can open it again
     (``/dev/stdin``). It is sealed: opened for writing, it would be memory without a limit.
     """
-    file = os.memfd_create("lalp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(file, view) :]
+    with os.fdopen(os.memfd_create("lalp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "wb") as file:
+        file.write(content)
+        file.flush()
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
         fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
-        readable = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(file)
+        readable = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
     stack.callback(os.close, readable)
     return readable
 
@@ -362,7 +310,7 @@ def _pipe(near: ExitStack, far: ExitStack, uid: int | None) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Init:
-    """The first process of a sandbox's pid namespace, with which all others die."""
+    """The first process of a sandbox's pid namespace; all others die with it."""
 
     pid: int
     pidfd: int
@@ -370,13 +318,11 @@ class _Init:
 
 def _first_process(stack: ExitStack, sandbox: _Sandbox) -> _Init | None:
     """Read from bwrap who it is; None where bwrap failed before, or it has ended already."""
-    line = b""
-    while b"\n" not in line:
-        chunk = os.read(sandbox.status, 4096)
-        if not chunk:
-            return None
-        line += chunk
-    pid = json.loads(line.partition(b"\n")[0])["child-pid"]
+    with os.fdopen(os.dup(sandbox.status), "rb") as status:
+        line = status.readline()
+    if not line.endswith(b"\n"):
+        return None
+    pid = json.loads(line)["child-pid"]
     try:
         pidfd = os.pidfd_open(pid)
         stack.callback(os.close, pidfd)
@@ -397,25 +343,23 @@ def _watch(
     """Collect output until the program ends (None), or a limit is exceeded (the outcome)."""
     texts = dict(zip(sandbox.outputs, captured, strict=True))
     ended = os.pidfd_open(sandbox.process.pid)
-    with contextlib.closing(selectors.DefaultSelector()) as selector:
-        try:
-            for file in (ended, *texts):
-                selector.register(file, selectors.EVENT_READ)
-            while (left := deadline - time.monotonic()) > 0:
-                ready = {key.fd for key, _ in selector.select(min(left, _SECONDS_TO_POLL))}
-                for file in ready & texts.keys():
-                    chunk = os.read(file, 2**16)
-                    texts[file] += chunk
-                    if len(texts[file]) > limits.output_bytes:
-                        return "output limit"
-                    if not chunk:
-                        selector.unregister(file)
-                if ended in ready:
-                    return None
-                if init is not None and _has_too_many_files(init, limits):
-                    return "memory limit"
-        finally:
-            os.close(ended)
+    with selectors.DefaultSelector() as selector, ExitStack() as stack:
+        stack.callback(os.close, ended)
+        for file in (ended, *texts):
+            selector.register(file, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            ready = {key.fd for key, _ in selector.select(min(left, _SECONDS_TO_POLL))}
+            for file in ready & texts.keys():
+                chunk = os.read(file, 2**16)
+                texts[file] += chunk
+                if len(texts[file]) > limits.output_bytes:
+                    return "output limit"
+                if not chunk:
+                    selector.unregister(file)
+            if ended in ready:
+                return None
+            if init is not None and _has_too_many_files(init, limits):
+                return "memory limit"
     return "time limit"
 
 
@@ -441,54 +385,39 @@ def _end(process: subprocess.Popen, init: _Init | None) -> None:
     process.wait()
 
 
-def _drain(file: int, text: bytearray, limit: int) -> str | None:
-    """Take what is left in a pipe, whose writers are all dead."""
-    while len(text) <= limit and (chunk := os.read(file, 2**16)):
-        text += chunk
-    if len(text) <= limit:
-        return None
-    del text[limit:]
-    return "output limit"
-
-
 def _spare_uid() -> int | None:
     """A uid that nobody has, at random; None where the caller cannot take one (is not root)."""
     if os.geteuid() != 0:
         return None
     uid = _FIRST_UID + secrets.randbelow(_NUM_UIDS)
-    ranges = [
-        [int(number) for number in line.split()]
-        for line in Path("/proc/self/uid_map").read_text().splitlines()
-    ]
     # Root of a container may have only few uids, but is no root to the kernel.
-    return uid if any(first <= uid < first + count for first, _, count in ranges) else None
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        first, _, count = map(int, line.split())
+        if first <= uid < first + count:
+            return uid
+    return None
 
 
 def _command(
-    limits: Limits,
-    uid: int | None,
-    files: tuple[int, int, int],
-    status: int,
-    gate: tuple[int, ...],
+    limits: Limits, uid: int | None, files: list[int], status: int, gate: tuple[int, ...]
 ) -> list[str]:
     """The command line: bwrap, then prlimit and (for root) setpriv, which become Python.
 
     ``files`` are descriptors of what bwrap reads: the program, its prelude, and the filter.
     """
     program, prelude, system_calls = files
+    bwrap, prlimit = _tool("bwrap"), _tool("prlimit")
     become: list[str] = []
-    if uid is None:
-        user = ["--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY]
-    else:
-        # Only to change the uid: gone with it, before Python starts.
-        user = ["--cap-drop", "ALL"]
-        for name in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
-            user += ["--cap-add", name]
+    user = ["--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY]
+    if uid is not None:
+        # These capabilities only serve to change the uid. They are gone before Python starts.
+        added = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
+        user = ["--cap-drop", "ALL", *(word for name in added for word in ("--cap-add", name))]
         become = [_tool("setpriv"), f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
         become += ["--inh-caps=-all", "--bounding-set=-all", "--"]
     variables = {**_ENVIRONMENT, "LALP_GATE": " ".join(map(str, gate))}
     return [
-        *(_tool("bwrap"), *user),
+        *(bwrap, *user),
         *(f"--unshare-{name}" for name in ("ipc", "pid", "net", "uts", "cgroup-try")),
         *("--hostname", "sandbox", "--die-with-parent", "--new-session"),
         *("--json-status-fd", str(status), "--seccomp", str(system_calls)),
@@ -498,7 +427,7 @@ def _command(
         *("--perms", "1777", "--size", str(limits.scratch_bytes), "--tmpfs", "/scratch"),
         *("--remount-ro", "/", "--chdir", "/scratch", "--clearenv"),
         *(word for item in variables.items() for word in ("--setenv", *item)),
-        *("--", _tool("prlimit"), *_resource_limits(limits, own_user=uid is not None), "--"),
+        *("--", prlimit, *_resource_limits(limits, own_user=uid is not None), "--"),
         *(*become, str(_interpreter()), "-P", "-s", "-B", "/program.py"),
     ]
 
@@ -528,11 +457,15 @@ def _resource_limits(limits: Limits, *, own_user: bool) -> list[str]:
     return options
 
 
-@cache
+@cache  # so that the tool which was tried is the one that is used
 def _tool(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise InputError(f"{_PURPOSE}, and no '{name}' is on the PATH; install util-linux")
+        package = "bubblewrap" if name == "bwrap" else "util-linux"
+        raise InputError(
+            f"{_PURPOSE}, and no '{name}' is on the PATH; install {package} "
+            f"(apt install {package}, dnf install {package})"
+        )
     return str(Path(path).resolve())
 
 
@@ -555,9 +488,12 @@ def _view() -> tuple[str, ...]:
             options += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             options += ["--ro-bind", str(path), str(path)]
-    prefixes = {Path(prefix) for prefix in (sys.base_prefix, sys.base_exec_prefix)}
-    for prefix in sorted({Path("/usr"), *prefixes}):
-        if (home := _home()) is not None and home.is_relative_to(prefix):
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user whom no file knows, as in some containers
+        home = None
+    for prefix in sorted({Path("/usr"), Path(sys.base_prefix), Path(sys.base_exec_prefix)}):
+        if home is not None and home.is_relative_to(prefix):
             raise InputError(
                 f"a sandbox shows programs the folder of Python, and {prefix} holds your home "
                 "folder; use a Python that has a folder of its own"
@@ -565,18 +501,13 @@ def _view() -> tuple[str, ...]:
         if not prefix.is_relative_to("/usr"):
             options += _readable_bind(prefix, prefix)
     options += ["--perms", "0755", "--dir", "/packages"]
-    for folder in _numpy_folders():
-        options += _readable_bind(folder, Path("/packages", folder.name))
+    numpy = Path(find_spec("numpy").origin).parent
+    for folder in (numpy, numpy.with_name("numpy.libs")):
+        if folder.is_dir():
+            options += _readable_bind(folder, Path("/packages", folder.name))
     options += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     # bwrap's own process has no limits, and an ordinary user's program could write to its memory.
     return (*options, "--perms", "0555", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1")
-
-
-def _home() -> Path | None:
-    try:
-        return Path.home()
-    except RuntimeError:  # a user whom no file knows, as in some containers
-        return None
 
 
 def _readable_bind(source: Path, target: Path) -> Iterator[str]:
@@ -584,11 +515,3 @@ def _readable_bind(source: Path, target: Path) -> Iterator[str]:
     for parent in reversed(target.parents[:-1]):
         yield from ("--perms", "0755", "--dir", str(parent))
     yield from ("--ro-bind", str(source), str(target))
-
-
-def _numpy_folders() -> list[Path]:
-    spec = find_spec("numpy")
-    if spec is None or not spec.submodule_search_locations:
-        return []
-    package = Path(spec.submodule_search_locations[0])
-    return [path for path in (package, package.with_name("numpy.libs")) if path.is_dir()]

@@ -29,10 +29,6 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_
 def seccomp_filter(machine: str, processes: int) -> bytes:
     """A classic BPF program that refuses some system calls, and forks if one process is allowed.
 
-    Args:
-        machine: As `platform.machine` names it.
-        processes: Processes that a program may have at once.
-
     Raises:
         InputError: If the machine's system calls are not known.
     """
@@ -50,7 +46,14 @@ def seccomp_filter(machine: str, processes: int) -> bytes:
     ]
     if machine == "x86_64":
         code += [(_IF_AT_LEAST, 0, 1, 0x4000_0000), (_RETURN, 0, 0, _KILL)]  # the x32 calls
-    for number, error in _refusals(machine, column, processes).items():
+    refusals = {numbers[column]: errno.EPERM for numbers in SYSTEM_CALLS["refused"].values()}
+    # The flags of clone3 cannot be read here; libc falls back to clone.
+    refusals[SYSTEM_CALLS["clone3"][column]] = errno.ENOSYS
+    if machine == "x86_64":
+        refusals |= dict.fromkeys(SYSTEM_CALLS["x86_old"].values(), errno.EPERM)
+        if processes == 1:
+            refusals |= dict.fromkeys(SYSTEM_CALLS["x86_forks"].values(), errno.EAGAIN)
+    for number, error in refusals.items():
         code += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _FAIL | error)]
     code += [(_IF_EQUAL, 1, 0, SYSTEM_CALLS["clone"][column]), (_RETURN, 0, 0, _ALLOW)]
     code += [(_LOAD, 0, 0, _FIRST_ARGUMENT), (_IF_ANY_BIT, 0, 1, _CLONE_NEW_NAMESPACE)]
@@ -59,15 +62,3 @@ def seccomp_filter(machine: str, processes: int) -> bytes:
         code += [(_IF_ANY_BIT, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _FAIL | errno.EAGAIN)]
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
-
-
-def _refusals(machine: str, column: int, processes: int) -> dict[int, int]:
-    """The error by which each call fails."""
-    refusals = {numbers[column]: errno.EPERM for numbers in SYSTEM_CALLS["refused"].values()}
-    # The flags of clone3 cannot be read here; libc falls back to clone.
-    refusals[SYSTEM_CALLS["clone3"][column]] = errno.ENOSYS
-    if machine == "x86_64":
-        refusals |= dict.fromkeys(SYSTEM_CALLS["x86_old"].values(), errno.EPERM)
-        if processes == 1:
-            refusals |= dict.fromkeys(SYSTEM_CALLS["x86_forks"].values(), errno.EAGAIN)
-    return refusals

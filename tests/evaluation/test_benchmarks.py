@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,29 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
-from lalp.evaluation import benchmarks
 from lalp.evaluation.benchmarks import (
     AVERAGED,
     BENCHMARKS,
     benchmark_digest,
     find_benchmark,
     load_benchmark,
-    load_own,
     load_solutions,
     problem_digest,
     read_problems,
 )
 from lalp.paper.tables import BENCHMARKS as MATH_COLUMNS
 from lalp.pools.pool import Message, Prompt
+from tests.evaluation.test_livecodebench import write
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data/benchmarks here")
-
-
-def write(path: Path, records: list[dict]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return path
 
 
 def problems(count: int, **fields: object) -> list[dict]:
@@ -53,36 +46,23 @@ def read(records: list[object], name: str = "math500", **changes: object) -> lis
 
 
 def test_the_registry_is_that_of_the_paper():
-    assert {name: benchmark.size for name, benchmark in BENCHMARKS.items()} == {
-        "math500": 500,
-        "aime25": 30,
-        "amc23": 40,
-        "minerva": 272,
-        "kaoyan": 199,
-        "olympiadbench": 675,
-        "cn_math_2024": 30,
-        "gpqa_diamond": 198,
-        "livecodebench": 511,
-    }
+    assert [benchmark.size for benchmark in BENCHMARKS.values()] == [
+        *(500, 30, 40, 272, 199, 675, 30, 198, 511)
+    ]
     assert tuple(BENCHMARKS[name].title for name in AVERAGED) == MATH_COLUMNS
+    assert list(BENCHMARKS)[7:] == ["gpqa_diamond", "livecodebench"]
     assert [b.grader for b in BENCHMARKS.values()] == ["math"] * 7 + ["choice", "code"]
-
-
-def test_file_names_belong_to_one_benchmark_each():
+    assert len({b.title for b in BENCHMARKS.values()}) == len(BENCHMARKS)
     names = Counter(name for b in BENCHMARKS.values() for name in b.file_names)
     assert set(names.values()) == {1}
     assert "aime" not in names  # LIMO's is AIME 2024
 
 
 def test_nothing_heavy_is_imported_with_the_registry():
-    heavy = "{'datasets', 'torch', 'pandas.io'}"
-    code = f"import lalp.evaluation.benchmarks, sys; print({heavy} & {{*sys.modules}})"
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    code = (
+        "import lalp.evaluation.benchmarks, sys; assert not {'datasets', 'torch'} & {*sys.modules}"
     )
-    assert "torch" not in done.stdout
-    assert "datasets" not in done.stdout
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 @pytest.mark.parametrize("name", ["math501", "nowhere/own.jsonl", "own.txt", ""])
@@ -102,31 +82,21 @@ def test_a_folder_may_use_several_names(tmp_path, file):
     if path.suffix == ".parquet":
         pd.DataFrame(problems(500)).to_parquet(path)
     else:
-        write(path, problems(500))
+        write(path, *problems(500))
+        path.write_text(path.read_text().rstrip("\n"))  # as LIMO's math.jsonl
+    if path.stem == "math500":  # it comes before LIMO's name
+        write(tmp_path / "math.jsonl", *problems(500, answer=0))
     prompts = load_benchmark("math500", tmp_path)
     assert len(prompts) == 500
     assert prompts[0] == Prompt("math500/0001", (Message("user", "What is 0 + 1?"),), "1")
     assert prompts[-1].prompt_id == "math500/0500"
 
 
-def test_its_own_name_comes_before_limos(tmp_path):
-    write(tmp_path / "amc.jsonl", problems(40, answer=1))
-    write(tmp_path / "amc23.jsonl", problems(40, answer=2))
-    assert load_benchmark("amc23", tmp_path)[0].answer == "2"
-
-
 def test_another_number_of_problems_is_refused_unless_allowed(tmp_path):
-    write(tmp_path / "math.jsonl", problems(499))
+    write(tmp_path / "math.jsonl", *problems(499))
     with pytest.raises(InputError, match=r"math\.jsonl: 499 problems, but MATH has 500 \(paper"):
         load_benchmark("math500", tmp_path)
     assert len(load_benchmark("math500", tmp_path, allow_count=True)) == 499
-
-
-def test_a_file_without_a_last_line_feed_is_whole(tmp_path):
-    path = write(tmp_path / "amc.jsonl", problems(40))
-    path.write_text(path.read_text().rstrip("\n"))
-    assert path.read_bytes().count(b"\n") == 39
-    assert len(load_benchmark("amc23", tmp_path)) == 40
 
 
 def test_a_folder_without_the_file(tmp_path):
@@ -136,41 +106,55 @@ def test_a_folder_without_the_file(tmp_path):
         load_benchmark("amc23", tmp_path / "none")
 
 
+def question(number: int) -> dict:
+    options = {f"Incorrect Answer {k}": f"wrong {k} of {number}" for k in (1, 2, 3)}
+    record = {"Question": f"Q{number}?", "Correct Answer": f"right of {number}", **options}
+    return record | {"Record ID": f"rec{number}"}
+
+
+FIRST = {"problem": "b", "answer": "A", "id": 0, "solution": r"\boxed{1}"}
+WRONG = "Incorrect Answer 2"
+
+
 @pytest.mark.parametrize(
-    ("record", "message"),
+    ("name", "record", "message"),
     [
-        ({"answer": 1}, "field 'problem' is missing"),
-        ({"problem": " ", "answer": 1}, "field 'problem' is empty"),
-        ({"problem": ["a"], "answer": 1}, "field 'problem' is no text"),
-        ({"problem": "a"}, "field 'answer' holds no answer, but None"),
-        ({"problem": "a", "answer": " "}, "field 'answer' holds no answer, but ' '"),
-        ({"problem": "a", "answer": True}, "field 'answer' holds no answer, but True"),
-        ({"problem": "a", "answer": float("nan")}, "field 'answer' holds no answer, but nan"),
-        ({"problem": "a", "answer": []}, r"field 'answer' holds no answer, but \[\]"),
-        ({"problem": "a", "answer": ["1", None]}, "field 'answer' holds no answer"),
-        ({"problem": "a", "answer": 1, "id": 0}, "field 'id': 0 is already taken by line 1"),
-        ([1], "must be an object"),
+        ("math500", {"answer": 1}, "field 'problem' is missing"),
+        ("math500", {"problem": " ", "answer": 1}, "field 'problem' is empty"),
+        ("math500", {"problem": ["a"], "answer": 1}, "field 'problem' is no text"),
+        *(
+            ("math500", {"problem": "a", "answer": bad}, f"'answer' holds no answer, but {bad!r}")
+            for bad in (None, " ", True, float("nan"), [], ["1", None])
+        ),
+        ("math500", FIRST, "field 'id': 0 is already taken by line 1"),
+        ("math500", [1], "must be an object"),
+        ("minerva", {"problem": "a", "solution": "It is 4."}, r"puts no answer into \boxed"),
+        *(
+            ("gpqa_diamond", FIRST | {"id": 1, "answer": bad}, f"'{bad}': it must be one of A, B")
+            for bad in ("2", "AB", "()")
+        ),
+        ("gpqa_diamond", question(0) | {WRONG: None}, f"field '{WRONG}' is missing"),
+        ("gpqa_diamond", question(0) | {WRONG: "right of 0"}, "is the same text as the right one"),
+        ("gpqa_diamond", question(0) | {"Correct Answer": ""}, "field 'Correct Answer' is empty"),
     ],
 )
-def test_a_record_that_cannot_be_used(record, message):
-    first = {"problem": "b", "answer": 1, "id": 0}
-    with pytest.raises(InputError, match=rf"^x\.jsonl, line 2: {message}"):
-        read([first, record])
+def test_a_record_that_cannot_be_used(name, record, message):
+    with pytest.raises(InputError, match=rf"^x\.jsonl, line 2: .*{re.escape(message)}"):
+        read([FIRST, record], name)
 
 
-def test_broken_files_name_their_line(tmp_path):
-    (tmp_path / "amc.jsonl").write_text('{"problem": "a", "answer": 1}\n\n{"problem": \n')
-    with pytest.raises(InputError, match=r"amc\.jsonl, line 3: invalid JSON"):
-        load_benchmark("amc23", tmp_path)
-    (tmp_path / "amc.jsonl").write_bytes(b'{"problem": "\xff"}\n')
-    with pytest.raises(InputError, match=r"amc\.jsonl, line 1: not UTF-8"):
-        load_benchmark("amc23", tmp_path)
-    (tmp_path / "amc.jsonl").unlink()
-    (tmp_path / "amc.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(InputError, match="broken or not a Parquet file"):
-        load_benchmark("amc23", tmp_path)
-    (tmp_path / "amc23.jsonl").write_text("\n")
-    with pytest.raises(InputError, match="holds no problems"):
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("amc.jsonl", b'{"problem": "a", "answer": 1}\n\n{"p": \n', "line 3: invalid JSON"),
+        ("amc.jsonl", b'{"problem": "\xff"}\n', "line 1: not UTF-8"),
+        ("amc.parquet", b"PAR1 no", "broken or not a Parquet file"),
+        ("amc23.jsonl", b"\n", "holds no problems"),
+    ],
+)
+def test_broken_files_name_their_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}.*{message}"):
         load_benchmark("amc23", tmp_path)
 
 
@@ -205,26 +189,19 @@ def test_whole_numbers_are_the_same_as_floats(number):
     assert texts == {str(number)}
 
 
-def test_minervas_answer_is_in_the_box_of_its_solution():
-    record = {"problem": "a", "solution": r"First \boxed{1}. So \boxed{\frac{4}{3}}.", "idx": 0}
-    assert read([record], "minerva")[0].answer == r"\frac{4}{3}"
-    with pytest.raises(InputError, match=r"puts no answer into \\boxed"):
-        read([record | {"solution": "The answer is 4."}], "minerva")
-
-
-def test_olympiadbench_has_lists_of_answers_in_other_copies():
-    assert (
-        read([{"question": "a", "final_answer": ["2", "3"]}], "olympiadbench")[0].answer == "2, 3"
-    )
+@pytest.mark.parametrize(
+    ("name", "record", "answer"),
+    [
+        ("minerva", {"problem": "a", "solution": r"First \boxed{1}. So \boxed{4}."}, "4"),
+        ("olympiadbench", {"question": "a", "final_answer": ["2", "3"]}, "2, 3"),
+        ("gpqa_diamond", {"question": "Q? (A) 1 (B) 2", "answer": "(B)"}, "B"),
+    ],
+)
+def test_where_the_answer_stands(name, record, answer):
+    assert read([record], name)[0].answer == answer
 
 
 # --- options -----------------------------------------------------------------------------------
-
-
-def question(number: int, **changes: object) -> dict:
-    options = {f"Incorrect Answer {k}": f"wrong {k} of {number}" for k in (1, 2, 3)}
-    record = {"Question": f"Q{number}?", "Correct Answer": f"right of {number}", **options}
-    return record | {"Record ID": f"rec{number}"} | changes
 
 
 def test_options_are_lettered_and_the_answer_is_the_letter_of_the_right_one():
@@ -253,26 +230,6 @@ def test_every_letter_is_right_about_equally_often():
     assert all(57 <= letters[letter] <= 143 for letter in "ABCD")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"Incorrect Answer 2": None}, "field 'Incorrect Answer 2' is missing"),
-        ({"Incorrect Answer 2": "right of 0"}, "a wrong option is the same text as the right one"),
-        ({"Correct Answer": ""}, "field 'Correct Answer' is empty"),
-    ],
-)
-def test_options_that_cannot_be_used(changes, message):
-    with pytest.raises(InputError, match=message):
-        read([question(0, **changes)], "gpqa_diamond")
-
-
-def test_lettered_copies_are_read_as_they_are():
-    records = [{"question": "Q? (A) 1 (B) 2", "answer": "(B)"}]
-    assert read(records, "gpqa_diamond")[0].answer == "B"
-    with pytest.raises(InputError, match="the answer is '2': it must be one of A, B, C, D"):
-        read([{"question": "Q?", "answer": "2"}], "gpqa_diamond")
-
-
 # --- the hub -----------------------------------------------------------------------------------
 
 
@@ -286,26 +243,25 @@ def hub(monkeypatch, tmp_path):
 
 
 def test_configurations_are_joined_in_order(hub, monkeypatch, tmp_path):
+    folder = tmp_path / "set"
     for config, first in (("AIME2025-I", 0), ("AIME2025-II", 15)):
         rows = [{"question": f"Q{i}", "answer": str(i)} for i in range(first, first + 15)]
-        write(tmp_path / "set" / f"{config}.jsonl", rows)
+        write(folder / f"{config}.jsonl", *rows)
     card = "".join(
         f"- config_name: {name}\n  data_files:\n  - split: test\n    path: {name}.jsonl\n"
         for name in ("AIME2025-I", "AIME2025-II")
     )
-    (tmp_path / "set" / "README.md").write_text(f"---\nconfigs:\n{card}---\n")
-    local = replace(BENCHMARKS["aime25"], hub_id=str(tmp_path / "set"))
-    monkeypatch.setitem(BENCHMARKS, "aime25", local)
+    (folder / "README.md").write_text(f"---\nconfigs:\n{card}---\n")
+    monkeypatch.setitem(BENCHMARKS, "aime25", replace(BENCHMARKS["aime25"], hub_id=str(folder)))
     prompts = load_benchmark("aime25")
     assert [prompt.answer for prompt in prompts] == [str(i) for i in range(30)]
     assert prompts[16].messages[0].content == "Q16"
 
 
 def test_a_plain_file_is_read_from_its_address(hub, monkeypatch, tmp_path):
-    path = write(tmp_path / "test.jsonl", problems(30))
-    monkeypatch.setitem(
-        BENCHMARKS, "cn_math_2024", replace(BENCHMARKS["cn_math_2024"], url=str(path))
-    )
+    path = write(tmp_path / "test.jsonl", *problems(30))
+    local = replace(BENCHMARKS["cn_math_2024"], url=str(path))
+    monkeypatch.setitem(BENCHMARKS, "cn_math_2024", local)
     assert len(load_benchmark("cn_math_2024")) == 30
 
 
@@ -327,26 +283,22 @@ def test_without_the_hub_it_says_how_to_get_the_file(hub, monkeypatch):
 
 
 def test_problems_of_ones_own(tmp_path):
-    path = write(tmp_path / "mine.jsonl", [{"question": "What is 1 + 1?", "answer": 2.0}])
-    assert load_benchmark(str(path)) == [
-        Prompt("mine/0001", (Message("user", "What is 1 + 1?"),), "2")
-    ]
+    path = write(tmp_path / "mine.jsonl", {"question": "What is 1 + 1?", "answer": 2.0})
+    prompt = Prompt("mine/0001", (Message("user", "What is 1 + 1?"),), "2")
+    assert load_benchmark(str(path)) == [prompt]
     assert find_benchmark(str(path)).name == "mine"
-
-
-def test_a_file_of_ones_own_has_no_name_of_a_benchmark(tmp_path):
-    path = write(tmp_path / "math500.jsonl", problems(3))
+    path = write(tmp_path / "math500.jsonl", *problems(3))
     with pytest.raises(InputError, match="cannot be called like the benchmark 'math500'"):
         load_benchmark(str(path))
 
 
 def test_a_pool_is_a_file_of_prompts(tmp_path):
     record = {"prompt_id": "p", "prompt": "What is 1 + 1?", "teacher": "A", "answer": 2}
-    path = write(tmp_path / "pool.jsonl", [record | {"response": text} for text in ("2", "3")])
-    assert load_own(path) == [Prompt("p", (Message("user", "What is 1 + 1?"),), "2")]
-    write(path, [{"prompt_id": "p", "prompt": "Why?", "teacher": "A", "response": "So."}])
+    path = write(tmp_path / "pool.jsonl", *(record | {"response": text} for text in ("2", "3")))
+    assert load_benchmark(str(path)) == [Prompt("p", (Message("user", "What is 1 + 1?"),), "2")]
+    write(path, {"prompt_id": "p", "prompt": "Why?", "teacher": "A", "response": "So."})
     with pytest.raises(InputError, match="prompt 'p' has no answer"):
-        load_own(path)
+        load_benchmark(str(path))
 
 
 # --- digests -----------------------------------------------------------------------------------
@@ -354,18 +306,11 @@ def test_a_pool_is_a_file_of_prompts(tmp_path):
 
 def test_a_digest_changes_with_text_answer_and_order():
     prompts = [Prompt(f"p{i}", (Message("user", f"Q{i}"),), str(i)) for i in range(3)]
-    other_text = replace(prompts[0], messages=(Message("user", "Q9"),))
-    variants = [
-        prompts,
-        prompts[::-1],
-        prompts[:2],
-        [other_text, *prompts[1:]],
-        [replace(prompts[0], answer="9"), *prompts[1:]],
-        [replace(prompts[0], prompt_id="p9"), *prompts[1:]],
-    ]
+    changes = ({"messages": (Message("user", "Q9"),)}, {"answer": "9"}, {"prompt_id": "p9"})
+    variants = [[replace(prompts[0], **change), *prompts[1:]] for change in changes]
+    variants += [prompts, prompts[::-1], prompts[:2]]
     assert len({benchmark_digest(variant) for variant in variants}) == len(variants)
-    assert benchmark_digest(prompts) == benchmark_digest(list(prompts))
-    assert problem_digest(prompts[0]) != problem_digest(other_text)
+    assert len({problem_digest(variant[0]) for variant in variants}) == 5  # two begin alike
 
 
 # --- the real files ----------------------------------------------------------------------------
@@ -390,7 +335,6 @@ def test_limos_files(name, first, solutions):
 
 def test_solutions_by_prompt(tmp_path):
     records = [{"problem": "a", "answer": 1, "solution": "We add."}, {"problem": "b", "answer": 2}]
-    write(tmp_path / "math500.jsonl", records)
+    write(tmp_path / "math500.jsonl", *records)
     assert load_solutions("math500", tmp_path) == {"math500/0001": "We add."}
-    assert load_solutions("amc23", tmp_path) == {}
-    assert benchmarks.load_solutions("livecodebench", tmp_path) == {}
+    assert load_solutions("amc23", tmp_path) == load_solutions("livecodebench", tmp_path) == {}

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
+from scipy import stats
 
 from lalp.errors import InputError
 from lalp.evaluation import evaluate
@@ -23,19 +20,18 @@ from lalp.evaluation.accuracy import (
     compare_runs,
     mcnemar,
     paper_table,
-    problems_needed,
 )
-from lalp.evaluation.audit import STATED_FORMS, audit_grader, audit_shares, respellings
-from lalp.evaluation.benchmarks import AVERAGED, BENCHMARKS, load_benchmark, load_solutions
+from lalp.evaluation.audit import STATED_FORMS, audit_grader, respellings
+from lalp.evaluation.benchmarks import AVERAGED, load_benchmark, load_solutions
 from lalp.evaluation.evaluate import COLUMNS, grade, load_results, write_results
 from lalp.evaluation.sandbox import check_sandbox
 from lalp.pools.pool import Message, Prompt
 from lalp.sampling import samples
 from lalp.sampling.samples import Completion
 from lalp.sampling.settings import Sampling
-from tests.evaluation.test_livecodebench import record
+from tests.evaluation.test_benchmarks import SHARED, needs_shared
+from tests.evaluation.test_livecodebench import cases, record, write
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
 Z = 1.959963984540054
 
 
@@ -56,24 +52,16 @@ def results(
     correct: Sequence[Sequence[int]], benchmark: str = "math500", **columns: object
 ) -> pd.DataFrame:
     """A results table of one benchmark: per problem, which samples are correct."""
-    rows = [
-        {
-            "benchmark": benchmark,
-            "prompt_id": f"{benchmark}/{i:04d}",
-            "sample": k,
-            "problem": f"hash of {benchmark}/{i}",
-            "outcome": "correct" if one else "wrong",
-            "correct": bool(one),
-            "truncated": False,
-            "num_tokens": 10,
-            "answer": "1",
-            "difficulty": None,
-            "extracted": "1" if one else "2",
-        }
-        for i, samples in enumerate(correct)
-        for k, one in enumerate(samples)
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).assign(**columns)
+    cells = [(i, k, bool(one)) for i, each in enumerate(correct) for k, one in enumerate(each)]
+    frame = pd.DataFrame(cells, columns=["problem", "sample", "correct"])
+    return frame.assign(
+        benchmark=benchmark,
+        prompt_id=[f"{benchmark}/{i:04d}" for i in frame["problem"]],
+        problem=[f"hash of {benchmark}/{i}" for i in frame["problem"]],
+        outcome=np.where(frame["correct"], "correct", "wrong"),
+        extracted=np.where(frame["correct"], "1", "2"),
+        **{"truncated": False, "num_tokens": 10, "answer": "1", "difficulty": None},
+    )[list(COLUMNS)].assign(**columns)
 
 
 def singles(num_correct: int, count: int, benchmark: str = "math500") -> pd.DataFrame:
@@ -85,11 +73,7 @@ def joined(*tables: pd.DataFrame) -> pd.DataFrame:
 
 
 def wilson(num_correct: int, count: int) -> tuple[float, float]:
-    """Wilson's interval, from its formula."""
-    share = num_correct / count
-    center = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    return center - half, center + half
+    return tuple(stats.binomtest(num_correct, count).proportion_ci(method="wilson"))
 
 
 # --- grading -----------------------------------------------------------------------------------
@@ -125,59 +109,50 @@ def test_outcomes(answer, text, outcome):
     assert row["correct"] == (outcome == "correct")
 
 
-@pytest.mark.parametrize("text", [r"So \boxed{7}.", "The answer is", ""])
-def test_a_truncated_answer_is_never_correct(text):
-    row = graded("7", text, truncated=True)
+def test_a_truncated_answer_is_never_correct():
+    row = graded("7", r"So \boxed{7}.", truncated=True)
     assert (row["outcome"], row["correct"], row["truncated"]) == ("truncated", False, True)
+
+
+ASKED = "What percent of the balls are red?"
 
 
 @pytest.mark.parametrize(
     ("question", "answer", "text", "correct"),
     [
-        ("What percent of the balls are red?", "40", r"\boxed{40\%}", True),
-        ("What percent of the balls are red?", r"40\%", r"\boxed{40}", True),
+        (ASKED, "40", r"\boxed{40\%}", True),
+        (ASKED, r"40\%", r"\boxed{40}", True),
         ("By what percentage did it fall?", "40", r"\boxed{40 \text{ percent}}", True),
-        ("What percent of the balls are red?", "40", r"\boxed{4\%}", False),
-        ("What percent of the balls are red?", r"40\%", r"\boxed{\frac{2}{5}}", False),
+        (ASKED, "40", r"\boxed{4\%}", False),
+        (ASKED, r"40\%", r"\boxed{\frac{2}{5}}", False),
         ("At 5 percent a year, how many dollars are due?", "40", r"\boxed{40\%}", False),
         ("How many balls are red?", "40", r"\boxed{40\%}", False),
     ],
 )
-def test_a_percent_sign_is_optional_where_a_percentage_is_asked_for(
-    question, answer, text, correct
-):
+def test_a_percent_sign_is_optional_where_it_is_asked_for(question, answer, text, correct):
     assert graded(answer, text, question)["correct"] == correct
 
 
 def test_rows_keep_the_order_and_name_the_problem():
     prompts = [make_prompt(str(n), f"What is {n}?", f"b/{n}") for n in range(3)]
-    completions = [
-        replace(make_completion(rf"\boxed{{{n}}}", name=f"b/{n}"), sample=k, num_tokens=n + k)
-        for n in (2, 0, 1)
-        for k in (0, 1)
-    ]
+    cells = [(n, k) for n in (2, 0, 1) for k in (0, 1)]
+    completions = [Completion(f"b/{n}", k, rf"\boxed{{{n}}}", n + k, False) for n, k in cells]
     frame = grade("b", prompts, completions)
     assert tuple(frame.columns) == COLUMNS
-    assert list(frame["prompt_id"]) == ["b/2", "b/2", "b/0", "b/0", "b/1", "b/1"]
-    assert list(frame["sample"]) == [0, 1] * 3
-    assert list(frame["num_tokens"]) == [2, 3, 0, 1, 1, 2]
+    found = frame[["prompt_id", "sample", "num_tokens", "extracted"]].itertuples(index=False)
+    assert list(map(tuple, found)) == [(f"b/{n}", k, n + k, str(n)) for n, k in cells]
     assert frame["correct"].all()
     assert frame.groupby("prompt_id")["problem"].nunique().eq(1).all()
     assert frame["problem"].nunique() == 3
-    assert frame["extracted"].tolist() == ["2", "2", "0", "0", "1", "1"]
+    nothing = grade("b", prompts, [])
+    assert nothing.empty and tuple(nothing.columns) == COLUMNS
 
 
 def test_a_completion_without_its_prompt_or_reference_is_refused():
-    with pytest.raises(InputError, match="prompt 'b/0001' of a completion is not among"):
+    with pytest.raises(InputError, match="prompt 'b/0001' of a completion is not given"):
         grade("b", [], [make_completion("7")])
     with pytest.raises(InputError, match="has no reference answer"):
         grade("b", [make_prompt(None)], [make_completion("7")])
-
-
-def test_nothing_to_grade():
-    frame = grade("b", [make_prompt("7")], [])
-    assert frame.empty
-    assert tuple(frame.columns) == COLUMNS
 
 
 def test_programs_are_run(monkeypatch, tmp_path):
@@ -185,26 +160,25 @@ def test_programs_are_run(monkeypatch, tmp_path):
         check_sandbox()
     except InputError as error:
         pytest.skip(str(error))
-    records = [program(1, "easy", 5), program(2, "hard", 7)]
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (tmp_path / "livecodebench.jsonl").write_text(lines)
+    tests = [cases(("", f"{value}\n")) for value in (5, 7)]
+    records = [
+        record(n, difficulty=level, public_test_cases=given, private_test_cases=given)
+        for n, (level, given) in enumerate(zip(("easy", "hard"), tests, strict=True))
+    ]
+    write(tmp_path / "livecodebench.jsonl", *records)
 
     def answer(prompts, model, sampling, *, system_prompt, store, **options):
         assert system_prompt is None
         assert all(message.role == "user" for prompt in prompts for message in prompt.messages)
-        texts = ["```python\nprint(5)\n```", "I would print 7."]
-        return [
-            Completion(prompt.prompt_id, 0, text, 4, False)
-            for prompt, text in zip(prompts, texts, strict=True)
-        ]
+        texts = ("```python\nprint(5)\n```", "I would print 7.")
+        return [make_completion(t, name=p.prompt_id) for p, t in zip(prompts, texts, strict=True)]
 
     monkeypatch.setattr(samples, "generate", answer)
     monkeypatch.setattr(evaluate, "_run_record", lambda *args: {})
     options = {"folder": tmp_path, "allow_count": True, "store": tmp_path / "s", "progress": False}
     frame = evaluate.evaluate(["livecodebench"], "m", Sampling(), **options)
-    assert frame["outcome"].tolist() == ["passed", "no code"]
-    assert frame["difficulty"].tolist() == ["easy", "hard"]
-    assert frame["correct"].tolist() == [True, False]
+    found = frame[["outcome", "difficulty", "correct"]].itertuples(index=False)
+    assert list(map(tuple, found)) == [("passed", "easy", True), ("no code", "hard", False)]
     assert frame["problem"].nunique() == 2
     row = accuracy_table(frame).iloc[0]
     assert (row["title"], row["accuracy"], row["no_answer"]) == ("LCB", 0.5, 0.5)
@@ -212,18 +186,8 @@ def test_programs_are_run(monkeypatch, tmp_path):
     assert load_results(tmp_path / "r.parquet")["difficulty"].tolist() == ["easy", "hard"]
     with pytest.raises(InputError, match="2 problems, but LCB has 511"):
         evaluate.evaluate(["livecodebench"], "m", Sampling(), folder=tmp_path)
-
-
-def program(number: int, difficulty: str, value: int) -> dict[str, Any]:
-    """A problem in LiveCodeBench's form: print a number."""
-    tests = json.dumps([{"input": "", "output": f"{value}\n", "testtype": "stdin"}])
-    return record(
-        number,
-        question_content=f"Print the number {value}.",
-        difficulty=difficulty,
-        public_test_cases=tests,
-        private_test_cases=tests,
-    )
+    with pytest.raises(InputError, match="no benchmark named"):
+        evaluate.evaluate([], "m", Sampling())
 
 
 # --- accuracy ----------------------------------------------------------------------------------
@@ -237,12 +201,6 @@ def test_one_sample_a_problem_has_wilsons_interval(case):
     assert row["accuracy"] == pytest.approx(num_correct / count)
     assert (row["low"], row["high"]) == pytest.approx(wilson(num_correct, count), abs=1e-9)
     assert row["interval"] == "wilson"
-
-
-def test_wilson_by_hand():
-    # 8 of 10: center (0.8 + 0.19207) / 1.38415, half-width 1.38415^-1 * 1.96 * sqrt(0.025604).
-    row = accuracy_table(singles(8, 10)).iloc[0]
-    assert (row["low"], row["high"]) == pytest.approx((0.490, 0.943), abs=1e-3)
 
 
 def test_the_mean_over_samples_has_a_bootstrap_interval_over_problems():
@@ -284,6 +242,9 @@ def test_avg_is_the_unweighted_mean_and_leaves_out_gpqa_and_code():
     half = Z / 3 * math.sqrt(0.21 / 500 + 0.09 / 10 + 0.25 / 10)
     assert average["high"] - average["low"] == pytest.approx(2 * half, rel=0.1)
     assert average["low"] < average["accuracy"] < average["high"]
+    # One benchmark of its own has none.
+    alone = accuracy_table(joined(singles(1, 3), singles(1, 3, "gpqa_diamond")))
+    assert list(alone["benchmark"]) == ["math500", "gpqa_diamond"]
 
 
 def test_avg_of_what_never_varies_adds_the_half_widths_squares():
@@ -291,12 +252,6 @@ def test_avg_of_what_never_varies_adds_the_half_widths_squares():
     bounds = [wilson(0, 30)[1], wilson(0, 40)[1]]
     assert average["low"] == 0
     assert average["high"] == pytest.approx(math.hypot(*bounds) / 2)
-
-
-def test_one_benchmark_has_no_avg():
-    assert list(accuracy_table(singles(1, 3))["benchmark"]) == ["math500"]
-    with_science = joined(singles(1, 3), singles(1, 3, "gpqa_diamond"))
-    assert "AVG" not in set(accuracy_table(with_science)["benchmark"])
 
 
 def test_shares_of_truncated_and_unread_answers():
@@ -346,8 +301,7 @@ def test_paper_table():
     assert list(table.loc["before"]) == pytest.approx(before)
     assert table.loc["after", "AVG"] == pytest.approx(2.9 / 7)
 
-
-def test_the_papers_avg_needs_all_seven():
+    # The paper's AVG needs all seven, and no code.
     table = paper_table({"some": singles(1, 2), "code": singles(1, 2, "livecodebench")})
     assert table.loc["some", "MATH"] == 0.5
     assert table.loc[["some", "code"], ["AVG", "AMC", "GPQA"]].isna().all(axis=None)
@@ -357,13 +311,13 @@ def test_the_papers_avg_needs_all_seven():
 # --- two runs ----------------------------------------------------------------------------------
 
 
-def test_mcnemar_by_hand():
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p_value"),
     # Of 8 problems that one run alone solves, 7 or more on one side: 2 (1 + 8) / 2^8.
-    assert mcnemar(1, 7) == pytest.approx(18 / 256)
-    assert mcnemar(7, 1) == pytest.approx(18 / 256)
-    assert mcnemar(0, 5) == pytest.approx(2 / 32)
-    assert mcnemar(3, 3) == 1.0
-    assert mcnemar(0, 0) == 1.0
+    [(1, 7, 18 / 256), (7, 1, 18 / 256), (0, 5, 2 / 32), (3, 3, 1), (0, 0, 1)],
+)
+def test_mcnemar_by_hand(only_a, only_b, p_value):
+    assert mcnemar(only_a, only_b) == pytest.approx(p_value)
 
 
 def test_a_comparison_by_hand():
@@ -396,16 +350,6 @@ def test_swapping_the_runs_changes_the_sign(pairs, seed):
     assert there["low"] == pytest.approx(-back["high"], abs=1e-9)
 
 
-def test_pairing_narrows_the_interval():
-    generator = np.random.default_rng(1)
-    first = generator.random(300) < 0.5
-    second = first ^ (generator.random(300) < 0.05)
-    a, b = results([[x] for x in first]), results([[x] for x in second])
-    row = compare_runs(a, b).iloc[0]
-    unpaired = 2 * Z * math.sqrt(2 * 0.25 / 300)
-    assert row["high"] - row["low"] < 0.5 * unpaired
-
-
 def test_equal_runs_differ_by_nothing_but_not_for_certain():
     row = compare_runs(singles(4, 30), singles(4, 30)).iloc[0]
     assert (row["difference"], row["p_value"], row["only_a"], row["only_b"]) == (0, 1, 0, 0)
@@ -430,28 +374,24 @@ def test_several_samples_have_no_test_of_single_answers():
     a, b = results([[1, 0], [0, 0], [1, 1]]), results([[1], [0], [1]])
     row = compare_runs(a, b).iloc[0]
     assert row["difference"] == pytest.approx(0.5 / 3)
-    assert math.isnan(row["p_value"])
-    assert math.isnan(row["only_a"])
+    assert row[["p_value", "only_a"]].isna().all()
 
 
-def test_runs_on_other_problems_are_refused():
-    a = singles(1, 4)
-    with pytest.raises(InputError, match=r"'math500/0003' of math500 is in one run only"):
-        compare_runs(a, singles(1, 3))
-    with pytest.raises(InputError, match="has another text or answer in the other"):
-        compare_runs(a, a.assign(problem=["x", *a["problem"][1:]]))
-    with pytest.raises(InputError, match="only run B was evaluated on amc23"):
-        compare_runs(a, joined(a, singles(1, 4, "amc23")))
-    with pytest.raises(InputError, match="only run A was evaluated on math500"):
-        compare_runs(a, singles(1, 4, "amc23"))
+FOUR = singles(1, 4)
 
 
-@given(st.integers(2, 60), st.integers(1, 20))
-def test_more_problems_are_needed_for_smaller_differences(count, won):
-    won = min(won, count - 1)
-    difference = np.array([1.0] * won + [0.0] * (count - won))
-    more = np.array([1.0] * won + [0.0] * (2 * count - won))
-    assert problems_needed(more) >= problems_needed(difference) > 0
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (singles(1, 3), "'math500/0003' of math500 is in one run only"),
+        (FOUR.assign(problem=["x", *FOUR["problem"][1:]]), "has another text or answer in the"),
+        (joined(FOUR, singles(1, 4, "amc23")), "only run B was evaluated on amc23"),
+        (singles(1, 4, "amc23"), "only run A was evaluated on math500"),
+    ],
+)
+def test_runs_on_other_problems_are_refused(other, message):
+    with pytest.raises(InputError, match=message):
+        compare_runs(FOUR, other)
 
 
 # --- files -------------------------------------------------------------------------------------
@@ -485,22 +425,14 @@ def test_other_files_are_no_results(tmp_path):
 ODD = ["12", "-12", r"\frac{3}{4}", r"\text{Ada}", r"x \in [1,4)", r"30^\circ", "4, -9", r"7\sqrt2"]
 
 
-def odd_prompts() -> list[Prompt]:
-    return [make_prompt(answer, name=f"b/{i}") for i, answer in enumerate(ODD)]
-
-
 def test_an_audit_lists_every_miss_with_its_reason():
-    solutions = {
-        "b/0": r"So it is \boxed{12}.",
-        "b/1": "So it is minus twelve.",
-        "b/2": "Answer: 3",
-    }
-    audit = audit_grader(odd_prompts(), solutions)
-    shares = audit_shares(audit).set_index("kind")
-    assert shares.loc["solution", ["num_texts", "num_misses"]].tolist() == [3, 2]
-    assert shares.loc["stated", "num_texts"] == len(ODD) * len(STATED_FORMS)
-    assert shares.loc[["stated", "respelled"], "correct"].tolist() == [1, 1]
-    assert shares.loc[["other", "altered"], "correct"].tolist() == [0, 0]
+    prompts = [make_prompt(answer, name=f"b/{i}") for i, answer in enumerate(ODD)]
+    solutions = {"b/0": r"It is \boxed{12}.", "b/1": "It is minus twelve.", "b/2": "Answer: 3"}
+    audit = audit_grader(prompts, solutions)
+    misses = audit.groupby("kind")["miss"].agg(["size", "sum"])
+    assert misses.loc["solution"].tolist() == [3, 2]
+    assert misses.loc["stated", "size"] == len(ODD) * len(STATED_FORMS)
+    assert misses.loc[["stated", "respelled", "other", "altered"], "sum"].eq(0).all()
     misses = audit[audit["miss"]].set_index("prompt_id")["reason"]
     assert misses.to_dict() == {
         "b/1": "no final answer is marked in the text",
@@ -531,19 +463,15 @@ def test_respellings_keep_the_value():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data/benchmarks here")
+@needs_shared
 @pytest.mark.parametrize("name", ["math500", "amc23", "cn_math_2024"])
 def test_the_graders_bar(name):
     """Right answers at least 98 % correct, wrong ones at most 1 %; each miss is printed."""
     audit = audit_grader(load_benchmark(name, SHARED), load_solutions(name, SHARED))
     misses = audit[audit["miss"]]
     print(misses[["kind", "prompt_id", "answer", "reason"]].to_string())
-    shares = audit_shares(audit).set_index("kind")["correct"]
-    assert shares[shares.index.isin(["solution", "stated", "respelled"])].min() >= 0.98
+    shares = audit.groupby("kind")["miss"].mean()
+    assert shares[shares.index.isin(["solution", "stated", "respelled"])].max() <= 0.02
     assert shares[["other", "altered"]].max() <= 0.01
     if name == "math500":
-        assert shares["solution"] == 1.0
-
-
-def test_titles_and_names_stay_apart():
-    assert len({b.title for b in BENCHMARKS.values()}) == len(BENCHMARKS)
+        assert shares["solution"] == 0

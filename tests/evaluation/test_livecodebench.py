@@ -11,25 +11,26 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from lalp.errors import InputError
-from lalp.evaluation import livecodebench, sandbox
+from lalp.evaluation import livecodebench
 from lalp.evaluation.livecodebench import (
+    HUB_ID,
+    HUB_REVISION,
     RELEASE_FILES,
     Problem,
     accuracy_by_difficulty,
@@ -41,31 +42,36 @@ from lalp.evaluation.livecodebench import (
 )
 from lalp.sampling.samples import Completion
 
-ROOT = Path(__file__).parents[2]
 needs_bwrap = pytest.mark.skipif(
     shutil.which("bwrap") is None, reason="bubblewrap is not installed"
 )
 
 
-def pack(text: str, protocol: int = 4) -> str:
+def pack(value: object, protocol: int = 4) -> str:
     """As LiveCodeBench packs its private tests."""
-    return base64.b64encode(zlib.compress(pickle.dumps(text, protocol))).decode()
+    return pack_bytes(pickle.dumps(value, protocol))
+
+
+def pack_bytes(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content)).decode()
+
+
+def cases(*tests: tuple[str, str]) -> str:
+    return json.dumps([{"input": given, "output": wanted} for given, wanted in tests])
 
 
 def record(number: int = 1, **changes: Any) -> dict[str, Any]:
     """A problem: print the sum of two numbers."""
-    private = [{"input": "10 -4\n", "output": "6\n", "testtype": "stdin"}]
     return {
         "question_title": f"Sum {number}",
         "question_content": "Two numbers are given on a line. Print their sum.",
         "platform": "atcoder",
         "question_id": f"abc{number}",
-        "contest_id": "abc",
         "contest_date": "2024-01-01T00:00:00",
         "starter_code": "",
         "difficulty": "easy",
-        "public_test_cases": json.dumps([{"input": "1 2\n", "output": "3\n", "testtype": "stdin"}]),
-        "private_test_cases": pack(json.dumps(private)),
+        "public_test_cases": cases(("1 2\n", "3\n")),
+        "private_test_cases": pack(cases(("10 -4\n", "6\n"))),
         "metadata": "{}",
     } | changes
 
@@ -73,26 +79,16 @@ def record(number: int = 1, **changes: Any) -> dict[str, Any]:
 STARTER = "class Solution:\n    def add(self, xs: List[int], y: int) -> List[int]:\n        "
 
 
-def function_record(
-    number: int = 1, tests: tuple[tuple[str, str], ...] = (("[1, 2]\n3", "[4, 5]"),), **changes: Any
-) -> dict[str, Any]:
+def function_record(number: int = 1, *tests: tuple[str, str]) -> dict[str, Any]:
     """A problem: add a number to every element."""
-    cases = [{"input": i, "output": o, "testtype": "functional"} for i, o in tests]
-    return (
-        record(
-            number,
-            platform="leetcode",
-            starter_code=STARTER,
-            difficulty="hard",
-            public_test_cases=json.dumps(cases[:1]),
-            private_test_cases=pack(json.dumps(cases[1:])),
-            metadata=json.dumps({"func_name": "add"}),
-        )
-        | changes
-    )
+    first, *others = tests or (("[1, 2]\n3", "[4, 5]"),)
+    texts = {"public_test_cases": cases(first), "private_test_cases": pack(cases(*others))}
+    metadata = json.dumps({"func_name": "add"})
+    return record(number, starter_code=STARTER, difficulty="hard", metadata=metadata, **texts)
 
 
 def write(path: Path, *records: dict[str, Any]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(each) + "\n" for each in records), encoding="utf-8")
     return path
 
@@ -101,39 +97,33 @@ def load(folder: Path, *records: dict[str, Any]) -> list[Problem]:
     return load_problems(write(folder / "problems.jsonl", *records))
 
 
+@pytest.fixture
+def problem(tmp_path: Path) -> Problem:
+    return load(tmp_path, record())[0]
+
+
 # --- files ----------------------------------------------------------------------------------
 
 
 def test_problems_and_their_tests(tmp_path: Path):
     first, second = load(tmp_path, record(1), function_record(2))
-    assert (first.prompt_id, first.title, first.difficulty) == (
-        "livecodebench/abc1",
-        "Sum 1",
-        "easy",
-    )
-    assert first.func_name is None
-    assert second.func_name == "add"
-    assert [(test.input, test.output) for test in load_tests(first)] == [
-        ("1 2\n", "3\n"),
-        ("10 -4\n", "6\n"),
-    ]
-    assert [test.output for test in load_tests(second)] == ["[4, 5]"]
+    assert (first.prompt_id, first.difficulty) == ("livecodebench/abc1", "easy")
+    assert (first.func_name, second.func_name) == (None, "add")
+    assert load_tests(first) == (("1 2\n", "3\n"), ("10 -4\n", "6\n"))
+    assert load_tests(second) == (("[1, 2]\n3", "[4, 5]"),)
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("protocol", [None, *range(pickle.HIGHEST_PROTOCOL + 1)])
 @pytest.mark.parametrize(
     "text", ["x", "é🙂\n\\u0041\0", "long " * 50_000], ids=["1", "odd", "long"]
 )
-def test_packed_tests_of_every_protocol(tmp_path: Path, protocol: int, text: str):
-    cases = json.dumps([{"input": text, "output": "", "testtype": "stdin"}], ensure_ascii=False)
-    (problem,) = load(tmp_path, record(private_test_cases=pack(cases, protocol)))
-    assert load_tests(problem)[1].input == text
-
-
-def test_private_tests_in_plain_json(tmp_path: Path):
-    cases = json.dumps([{"input": "1", "output": "2", "testtype": "stdin"}])
-    (problem,) = load(tmp_path, record(private_test_cases=cases))
-    assert load_tests(problem)[1].input == "1"
+def test_packed_tests_of_every_protocol_or_in_plain_json(
+    tmp_path: Path, protocol: int | None, text: str
+):
+    plain = json.dumps([{"input": text, "output": ""}], ensure_ascii=False)
+    packed = plain if protocol is None else pack(plain, protocol)
+    (problem,) = load(tmp_path, record(private_test_cases=packed))
+    assert load_tests(problem)[1] == (text, "")
 
 
 class Evil:
@@ -149,8 +139,7 @@ class Evil:
 def test_an_evil_pickle_is_not_loaded(tmp_path: Path):
     trap = tmp_path / "trap"
     for content in (Evil(trap), ["a", Evil(trap)], ["text"], 1, None, b"bytes"):
-        packed = base64.b64encode(zlib.compress(pickle.dumps(content))).decode()
-        (problem,) = load(tmp_path, record(private_test_cases=packed))
+        (problem,) = load(tmp_path, record(private_test_cases=pack(content)))
         with pytest.raises(InputError, match="pickle of"):
             load_tests(problem)
     assert not trap.exists()
@@ -158,35 +147,34 @@ def test_an_evil_pickle_is_not_loaded(tmp_path: Path):
     assert trap.exists()
 
 
+# Private tests as they stand in the file, and what is wrong with them.
+DAMAGED = [
+    ("%%%", "neither JSON nor base64"),
+    (base64.b64encode(b"not zlib").decode(), "neither JSON nor base64"),
+    (base64.b64encode(zlib.compress(b"x" * 100)[:-6]).decode(), "cut off"),
+    *((pack_bytes(b"not a pickle"), "pickle"), (pack_bytes(b""), "pickle")),
+    (pack_bytes(pickle.dumps("abc" * 9)[:-9]), "pickle"),
+    (pack_bytes(b"."), "pickle of 0 texts"),
+    *((pack("no json"), "invalid JSON"), (pack("[" * 100_000), "invalid JSON")),
+    *((pack("{}"), "must be a JSON list"), (pack("[1]"), "test 2 has no texts")),
+    (pack('[{"input": 1, "output": "2"}]'), "test 2 has no texts"),
+    (pack_bytes(bytes(100_000_000)), "more than 9 MB"),  # a bomb
+]
+
+
 @pytest.mark.parametrize(
-    ("packed", "message"),
+    ("bad", "message"),
     [
-        ("%%%", "neither JSON nor base64"),
-        (base64.b64encode(b"not zlib").decode(), "neither JSON nor base64"),
-        (base64.b64encode(zlib.compress(b"x" * 100)[:-6]).decode(), "cut off"),
-        (base64.b64encode(zlib.compress(b"not a pickle")).decode(), "pickle"),
-        (base64.b64encode(zlib.compress(pickle.dumps("abc" * 9)[:-9])).decode(), "pickle"),
-        (base64.b64encode(zlib.compress(b"")).decode(), "pickle"),
-        (base64.b64encode(zlib.compress(b".")).decode(), "pickle of 0 texts"),
-        (pack("no json"), "invalid JSON"),
-        (pack("{}"), "must be a JSON list"),
-        (pack("[1]"), "test 2 has no texts"),
-        (pack('[{"input": 1, "output": "2"}]'), "test 2 has no texts"),
-        (pack("[" * 100_000), "invalid JSON"),
+        *((record(private_test_cases=packed), message) for packed, message in DAMAGED),
+        (function_record(1, ("[1, 2", "[3]")), "test 1: invalid JSON"),
+        (function_record(1, ("[1]\n2", "yes")), "output of test 1: invalid JSON"),
+        (record(public_test_cases="[]", private_test_cases="[]"), "has no test"),
     ],
 )
-def test_damaged_private_tests(tmp_path: Path, packed: str, message: str):
-    (problem,) = load(tmp_path, record(private_test_cases=packed))
-    with pytest.raises(InputError, match=message) as raised:
-        load_tests(problem)
-    assert "livecodebench/abc1" in str(raised.value)
-
-
-def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_damaged_tests(tmp_path: Path, monkeypatch, bad: dict[str, Any], message: str):
     monkeypatch.setattr(livecodebench, "_MAX_TEST_BYTES", 10_000_000)
-    bomb = base64.b64encode(zlib.compress(bytes(100_000_000))).decode()
-    (problem,) = load(tmp_path, record(private_test_cases=bomb))
-    with pytest.raises(InputError, match="more than 9 MB"):
+    (problem,) = load(tmp_path, bad)
+    with pytest.raises(InputError, match=rf"livecodebench/abc1.*{message}"):
         load_tests(problem)
 
 
@@ -205,18 +193,6 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_bad_problems(tmp_path: Path, changes: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         load(tmp_path, record(**changes))
-
-
-def test_bad_tests_of_functions(tmp_path: Path):
-    (problem,) = load(tmp_path, function_record(tests=(("[1, 2", "[3]"),)))
-    with pytest.raises(InputError, match="test 1: invalid JSON"):
-        load_tests(problem)
-    (problem,) = load(tmp_path, function_record(tests=(("[1]\n2", "yes"),)))
-    with pytest.raises(InputError, match="output of test 1: invalid JSON"):
-        load_tests(problem)
-    (problem,) = load(tmp_path, record(public_test_cases="[]", private_test_cases="[]"))
-    with pytest.raises(InputError, match="has no test"):
-        load_tests(problem)
 
 
 def test_bad_files(tmp_path: Path):
@@ -240,73 +216,50 @@ def test_a_file_that_changes_is_noticed(tmp_path: Path):
         load_tests(problems[1])
 
 
-def test_a_release_has_two_files_and_511_problems(tmp_path: Path):
-    first, second = (tmp_path / name for name in RELEASE_FILES)
-    write(first, *(record(number) for number in range(400)))
-    assert len(load_problems(first)) == 400
-    write(second, *(record(number) for number in range(400, 511)))
-    assert len(load_problems(first)) == len(load_problems(tmp_path)) == 511
-    assert len(load_problems(second)) == 111
-    write(second, *(record(number) for number in range(400, 510)))
-    with pytest.raises(InputError, match="510 problems, but release v2 has 511"):
-        load_problems(tmp_path)
+def test_a_release_has_two_files(tmp_path: Path):
+    first, second = (
+        write(tmp_path / name, record(number)) for number, name in enumerate(RELEASE_FILES)
+    )
+    ids = ["livecodebench/abc0", "livecodebench/abc1"]
+    assert [problem.prompt_id for problem in load_problems(first)] == ids
+    assert [problem.prompt_id for problem in load_problems(second)] == ids[1:]
 
 
-HUB = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from lalp.evaluation.livecodebench import load_problems, load_tests
-problems = load_problems()
-print(len(problems), problems[-1].prompt_id, load_tests(problems[-1])[1].output.strip())
-"""
+class Hub(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder, with the headers by which the hub's library knows a file's version."""
+
+    def end_headers(self) -> None:
+        self.send_header("ETag", f'"{Path(self.path).name}"')
+        self.send_header("X-Repo-Commit", HUB_REVISION)
+        super().end_headers()
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[str]:
-    """A hub on this machine that has the two files of the release, and nothing else."""
-    write(tmp_path / "test.jsonl", *(record(number) for number in range(400)))
-    write(tmp_path / "test2.jsonl", *(record(number) for number in range(400, 511)))
-    root = f"/datasets/{livecodebench.HUB_ID}/resolve/{livecodebench.HUB_REVISION}/"
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = self.path.removeprefix(root)
-            content = (tmp_path / name).read_bytes() if name in RELEASE_FILES else None
-            self.send_response(404 if content is None else 200)
-            self.send_header("Content-Length", str(len(content or b"")))
-            self.send_header("ETag", f'"{name}"')
-            self.send_header("X-Repo-Commit", livecodebench.HUB_REVISION)
-            self.end_headers()
-            if self.command == "GET" and content:
-                self.wfile.write(content)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.slow
-def test_the_release_from_the_hub(hub: str, tmp_path: Path):
-    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache")}
-    environment |= {"HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "-c", HUB, str(ROOT)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["511", "livecodebench/abc510", "6"], done.stderr
-    # A second time without a network: from the hub's cache.
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["511", "livecodebench/abc510", "6"], done.stderr
-    environment |= {"HF_HOME": str(tmp_path / "nothing")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert "InputError: livecodebench/code_generation_lite: cannot be loaded" in done.stderr
-    assert "test.jsonl and test2.jsonl elsewhere" in done.stderr
+def test_the_release_from_the_hub_and_its_cache(tmp_path: Path, monkeypatch):
+    folder = tmp_path / "datasets" / HUB_ID / "resolve" / HUB_REVISION
+    folder.mkdir(parents=True)
+    for number, name in enumerate(RELEASE_FILES):
+        write(folder / name, record(number))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", tmp_path / "cache")
+    handler = partial(Hub, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = (
+            f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        )
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", place)
+        problems = load_problems()
+        server.shutdown()
+    assert (len(problems), load_tests(problems[-1])[1]) == (2, ("10 -4\n", "6\n"))
+    assert problems[0].path.is_relative_to(tmp_path / "cache")
+    # Without a network the files come from the hub library's cache, or not at all.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load_problems() == problems
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", tmp_path / "nothing")
+    message = rf"{HUB_ID}: cannot be loaded .*test\.jsonl and test2\.jsonl elsewhere"
+    with pytest.raises(InputError, match=message):
+        load_problems()
 
 
 # --- prompts and answers --------------------------------------------------------------------
@@ -314,51 +267,46 @@ def test_the_release_from_the_hub(hub: str, tmp_path: Path):
 
 def test_prompts_ask_for_a_program_or_a_function(tmp_path: Path):
     program, function = map(prompt_of, load(tmp_path, record(1), function_record(2)))
-    assert program.prompt_id == "livecodebench/abc1"
-    assert program.answer is None
+    assert (program.prompt_id, program.answer) == ("livecodebench/abc1", None)
     (message,) = program.messages
     assert message.role == "user"
-    assert "Print their sum." in message.content
-    assert (
-        "standard input" in message.content and "```python\n# your program\n```" in message.content
-    )
+    for part in ("Print their sum.", "standard input", "```python\n# your program\n```"):
+        assert part in message.content
     text = function.messages[0].content
     assert "starter code" in text and "standard input" not in text
     assert "```python\nclass Solution:\n    def add(self, xs: List[int], y: int)" in text
 
 
-CODE = "print(1)"
+ONE, ZERO = "```python\nprint(1)\n```", "```python\nprint(0)\n```"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(ONE, "Text.\n\n```\nprint(1)\n```\nMore text.", f"{ZERO}\nNo, better:\n{ONE}"),
+        *(f"<think>{ZERO}</think>\n{ONE}", f"{ZERO}\n</think>\n{ONE}", f"Here it is: {ONE}"),
+        "1. First:\n   ```python\n   print(1)\n   ```",
+        f"{ONE}\n```python\nprint(2)",  # the last is not whole
+        *(f"{ONE} \t", "```Python title='x'\nprint(1)\n```"),
+    ],
+)
+def test_the_last_code_block_counts(text: str):
+    assert extract_code(text) == "print(1)"
 
 
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("```python\nprint(1)\n```", CODE),
-        ("Text.\n\n```\nprint(1)\n```\nMore text.", CODE),
-        ("```python\nprint(0)\n```\nNo, better:\n```python\nprint(1)\n```", CODE),
-        ("<think>```python\nprint(0)\n```</think>\n```python\nprint(1)\n```", CODE),
-        ("```python\nprint(0)\n```\n</think>\n```python\nprint(1)\n```", CODE),
-        ("<think>\n```python\nprint(0)\n```\n</think>\nIt cannot be solved.", None),
+        (f"<think>\n{ZERO}\n</think>\nIt cannot be solved.", None),
         ("<think>\n```python\nprint(0)\n```", None),  # it never came to an answer
-        ("Here it is: ```python\nprint(1)\n```", CODE),
-        ("1. First:\n   ```python\n   print(1)\n   ```", CODE),
-        (
-            "  ```python\n  if x:\n      print(1)\n\n  print(2)\n  ```",
-            "if x:\n    print(1)\n\nprint(2)",
-        ),
+        ("  ```python\n  if x:\n      f()\n\n  g()\n  ```", "if x:\n    f()\n\ng()"),
         ("````python\ns = '''\n```\n'''\n````", "s = '''\n```\n'''"),
         ("```python\r\nprint(1)\r\n```\r\n", "print(1)\r"),
-        ("```python\nprint(1)\n```\n```python\nprint(2)", CODE),  # the last is not whole
-        ("```python\nprint(1)\n``` \t", CODE),
-        ("```Python title='x'\nprint(1)\n```", CODE),
-        ("Use ```inline``` code.", None),
-        ("```python\n\n```", None),
-        ("print(1)", None),
-        ("```python print(1) ```", None),
-        ("", None),
+        *(("Use ```inline``` code.", None), ("```python\n\n```", None), ("print(1)", None)),
+        *(("```python print(1) ```", None), ("", None)),
     ],
 )
-def test_the_last_code_block_counts(text: str, code: str | None):
+def test_odd_code_blocks(text: str, code: str | None):
     assert extract_code(text) == code
 
 
@@ -383,39 +331,25 @@ def test_a_block_comes_out_as_it_went_in(code: list[str], prose: list[str], lang
 # --- comparing ------------------------------------------------------------------------------
 
 
+SAME = [
+    *(("3\n", "3"), ("  3  \n\n", "3\n"), ("1 2\n3\n", "1 2 \n 3"), ("\r\n3\r\n4", "3\n4")),
+    *(("1  2", "1 2"), ("1.0", "1"), ("1e3", "1000"), ("-0", "0"), ("", "")),
+    *(("nan", "nan"), ("inf", "Infinity"), ("9" * 500_000, "9" * 500_000 + ".0")),
+]
+DIFFERENT = [
+    *(("1\n\n2", "1\n2"), ("1\n2", "1 2"), ("1 2", "1"), ("", "0"), ("YES", "Yes")),
+    *(("a  b", "a b"), ("1.50 x", "1.5 x")),  # texts that are no numbers
+    *(("0.30000000000000004", "0.3"), ("50000000000000001", "50000000000000000")),
+    *(("nan", "NaN"), ("sNaN", "1"), ("1e999999999", "1"), ("1e9999999999999999999999", "1")),
+]
+
+
 @pytest.mark.parametrize(
-    ("printed", "expected", "is_same"),
-    [
-        ("3\n", "3", True),
-        ("  3  \n\n", "3\n", True),
-        ("1 2\n3\n", "1 2 \n 3", True),
-        ("1  2", "1 2", True),  # as numbers
-        ("a  b", "a b", False),  # as texts
-        ("1\n\n2", "1\n2", False),
-        ("1\n2", "1 2", False),
-        ("1.0", "1", True),
-        ("1e3", "1000", True),
-        ("0.30000000000000004", "0.3", False),
-        ("50000000000000001", "50000000000000000", False),
-        ("-0", "0", True),
-        ("1.50 x", "1.5 x", False),
-        ("YES", "Yes", False),
-        ("", "", True),
-        ("", "0", False),
-        ("nan", "nan", True),  # the same text
-        ("nan", "NaN", False),
-        ("sNaN", "1", False),
-        ("inf", "Infinity", True),
-        ("1 2", "1", False),
-        ("\r\n3\r\n4", "3\n4", True),
-        ("9" * 500_000, "9" * 500_000 + ".0", True),
-        ("1e999999999", "1", False),
-        ("1e9999999999999999999999", "1", False),
-    ],
+    ("pair", "is_same"), [*((pair, True) for pair in SAME), *((pair, False) for pair in DIFFERENT)]
 )
-def test_outputs_are_compared_as_lines_and_numbers(printed: str, expected: str, is_same: bool):
+def test_outputs_are_compared_as_lines_and_numbers(pair: tuple[str, str], is_same: bool):
     start = time.perf_counter()
-    assert livecodebench._same_output(printed, expected) == is_same
+    assert livecodebench._same_output(*pair) == is_same
     assert time.perf_counter() - start < 1
 
 
@@ -428,7 +362,6 @@ def test_equal_numbers_are_equal_in_any_form(rows: list[list[Decimal]]):
 
 # --- verdicts -------------------------------------------------------------------------------
 
-COLUMNS = ["prompt_id", "sample", "difficulty", "outcome", "correct", "truncated", "num_tokens"]
 SUM = "a, b = map(int, input().split())\nprint(a + b)"
 ADD = "class Solution:\n    def add(self, xs, y):\n        return [x + y for x in xs]"
 
@@ -513,13 +446,14 @@ class TestVerdicts:
             ("livecodebench/abc1", 2, "easy", "truncated", False, True, 7),
             ("livecodebench/abc1", 3, "easy", "no code", False, False, 7),
         ]
-        assert list(frame) == COLUMNS
+        assert list(frame) == livecodebench._COLUMNS
         assert frame["correct"].dtype == bool
+        with pytest.raises(InputError, match="no problem 'livecodebench/abc2'"):
+            grade_programs([easy], completions)
 
-    def test_every_outcome(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_every_outcome(self, problem: Problem, monkeypatch):
         monkeypatch.setattr(livecodebench, "SECONDS_PER_TEST", 1)
-        (problem,) = load(tmp_path, record())
-        cases = {
+        expected = {
             SUM: "passed",
             "print(4)": "wrong answer",
             "": "no code",
@@ -535,16 +469,13 @@ class TestVerdicts:
             "import socket\nsocket.socket()": "runtime error",
             "print('passed')": "wrong answer",
         }
-        assert dict(zip(cases, outcomes(problem, *cases), strict=True)) == cases
+        assert dict(zip(expected, outcomes(problem, *expected), strict=True)) == expected
 
-    def test_programs_of_all_kinds(self, tmp_path: Path):
-        (problem,) = load(tmp_path, record())
+    def test_programs_of_all_kinds(self, problem: Problem):
         assert outcomes(problem, *PROGRAMS) == ["passed"] * len(PROGRAMS)
 
     def test_functions_of_all_kinds(self, tmp_path: Path):
-        problem, *_ = load(
-            tmp_path, function_record(tests=(("[1, 2]\n3", "[4, 5]"), ("[]\n1", "[]")))
-        )
+        (problem,) = load(tmp_path, function_record(1, ("[1, 2]\n3", "[4, 5]"), ("[]\n1", "[]")))
         add = "def add(self, xs, y): return "
         good = [
             ADD,
@@ -558,15 +489,9 @@ class TestVerdicts:
             "import sys\nsys.stdout = None\n" + ADD,
             ADD + "\n\nif __name__ == '__main__':\n    1 / 0",
         ]
-        wrong = [
-            f"class Solution:\n    {add}xs",
-            f"class Solution:\n    {add}None",
-            f"class Solution:\n    {add}{{x + y for x in xs}}",
-            f"class Solution:\n    {add}[[x + y] for x in xs]",
-            f"class Solution:\n    {add}'[4, 5]'",
-            f"class Solution:\n    {add}object()",
-            f"class Solution:\n    {add}dict.fromkeys(x + y for x in xs)",
-        ]
+        values = ["xs", "None", "{x + y for x in xs}", "[[x + y] for x in xs]", "'[4, 5]'"]
+        values += ["object()", "dict.fromkeys(x + y for x in xs)"]
+        wrong = [f"class Solution:\n    {add}{value}" for value in values]
         bad = ["class Solution: pass", "1 / 0", f"class Solution:\n    {add}[][0]", "def f(: pass"]
         bad += [ADD + "\nimport os\nos._exit(0)", ADD + "\nexit()"]
         assert outcomes(problem, *good) == ["passed"] * len(good)
@@ -595,11 +520,11 @@ class TestVerdicts:
     def test_values_are_compared_as_python_does(
         self, tmp_path: Path, value: str, expected: str, outcome: str
     ):
-        (problem,) = load(tmp_path, function_record(tests=(("0\n0", expected),)))
+        (problem,) = load(tmp_path, function_record(1, ("0\n0", expected)))
         assert outcomes(problem, f"def add(x, y): return {value}") == [outcome]
 
     def test_values_that_strain_the_grader(self, tmp_path: Path):
-        (problem,) = load(tmp_path, function_record(tests=(("0\n0", "[1]"),)))
+        (problem,) = load(tmp_path, function_record(1, ("0\n0", "[1]")))
         deep = "x = []\nfor _ in range(40_000): x = [x]\n"
         programs = [
             deep + "def add(a, b): return x",
@@ -615,7 +540,7 @@ class TestVerdicts:
     def test_a_program_cannot_forge_a_verdict(self, tmp_path: Path):
         """Whatever it does to the harness, only the expected value passes: that is not there."""
         secret = "7301982465"
-        (problem,) = load(tmp_path, function_record(tests=(("0\n0", f"[{secret}]"),)))
+        (problem,) = load(tmp_path, function_record(1, ("0\n0", f"[{secret}]")))
         assert "passed" not in outcomes(problem, *FORGERS, SEARCHER)
         # The search would find it if it were there.
         there = "x = bytearray(b'[')\nx += b'73019'\nx += b'82465]'\n"
@@ -624,15 +549,13 @@ class TestVerdicts:
         forger = f"import os\nos.write(3, b'[\"value\", [{secret}]]')\nos._exit(0)"
         assert outcomes(problem, forger) == ["passed"]
 
-    def test_tests_do_not_share_a_process_or_a_folder(self, tmp_path: Path):
-        (problem,) = load(tmp_path, record())
+    def test_tests_do_not_share_a_process_or_a_folder(self, problem: Problem):
         keeps = "import os\nassert not os.path.exists('seen')\nopen('seen', 'w').close()\n"
         assert outcomes(problem, keeps + SUM) == ["passed"]
 
     def test_the_first_failed_test_is_the_last(self, tmp_path: Path, monkeypatch):
         monkeypatch.setattr(livecodebench, "SECONDS_PER_TEST", 1)
-        cases = json.dumps([{"input": "1 1", "output": "2", "testtype": "stdin"}] * 30)
-        (problem,) = load(tmp_path, record(private_test_cases=pack(cases)))
+        (problem,) = load(tmp_path, record(private_test_cases=cases(*[("1 1", "2")] * 30)))
         start = time.perf_counter()
         assert outcomes(problem, "while True: pass") == ["time limit"]
         assert time.perf_counter() - start < 5
@@ -641,27 +564,18 @@ class TestVerdicts:
         monkeypatch.setattr(livecodebench, "SECONDS_PER_TEST", 1)
         clock, start = time.monotonic, time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: 10 * (clock() - start))
-        cases = json.dumps([{"input": "1 1", "output": "2", "testtype": "stdin"}] * 10)
-        (problem,) = load(tmp_path, record(private_test_cases=pack(cases)))
+        (problem,) = load(tmp_path, record(private_test_cases=cases(*[("1 1", "2")] * 10)))
         # Ten times as fast a clock: 0.18 s a test, 11 tests, in place of 2.7 s for all.
         slow = "import time\ntime.sleep(0.1)\n" + SUM
         assert outcomes(problem, SUM, slow + "\ntime.sleep(0.3)")[1] == "time limit"
 
-    def test_unknown_problems_are_refused(self, tmp_path: Path):
-        one, other = load(tmp_path, record(1), record(2))
-        with pytest.raises(InputError, match="no problem 'livecodebench/abc2'"):
-            grade_programs([one], [complete(other, "x")])
-
-    def test_nothing_to_run_needs_no_sandbox(self, tmp_path: Path, monkeypatch):
+    def test_nothing_to_run_needs_no_sandbox(self, problem: Problem, monkeypatch):
         monkeypatch.setattr(livecodebench, "check_sandbox", None)
-        (problem,) = load(tmp_path, record())
         assert outcomes(problem, "") == ["no code"]
-        assert list(grade_programs([problem], [])) == COLUMNS
+        assert list(grade_programs([problem], [])) == livecodebench._COLUMNS
 
-    def test_without_a_sandbox_it_refuses(self, tmp_path: Path, monkeypatch):
-        sandbox.check_sandbox.cache_clear()
+    def test_without_a_sandbox_it_refuses(self, fresh, problem: Problem, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(tmp_path))
-        (problem,) = load(tmp_path, record())
         with pytest.raises(InputError, match="install bubblewrap"):
             outcomes(problem, SUM)
 
@@ -717,15 +631,14 @@ class TestCache:
         assert len(livecodebench._read_cache(cache)) == 3
         # Other tests, or other code of ours: everything anew.
         (changed,) = load(tmp_path, record(question_title="Other"))
-        monkeypatch.setattr(livecodebench, "_verdict", lambda job, stop: "passed")
+        monkeypatch.setattr(livecodebench, "_verdict", lambda problem, code, stop: "passed")
         assert outcomes(changed, "print(1)", cache=cache) == ["passed"]
         monkeypatch.setattr(livecodebench, "_code_digest", lambda: "changed")
         (problem,) = load(tmp_path, record())
         assert outcomes(problem, "print(1)", cache=cache) == ["passed"]
 
     @pytest.mark.usefixtures("interruptible")
-    def test_an_interrupt_ends_it_soon(self, tmp_path: Path):
-        (problem,) = load(tmp_path, record())
+    def test_an_interrupt_ends_it_soon(self, problem: Problem):
         threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         start = time.perf_counter()
         slow = [f"import time\ntime.sleep(1)\nprint({n})" for n in range(100)]
@@ -761,12 +674,3 @@ def test_accuracy_is_the_mean_over_problems():
     frame = results(*[("a", "easy", True)] * 3, ("b", "easy", True), ("b", "easy", False))
     row = accuracy_by_difficulty(frame).loc["easy"]
     assert (row["num_problems"], row["num_samples"], row["accuracy"]) == (2, 5, 0.75)
-
-
-def test_the_difficulty_may_come_from_the_problems(tmp_path: Path):
-    problems = load(tmp_path, record(1), function_record(2))
-    frame = results(("livecodebench/abc1", "", True), ("livecodebench/abc2", "", False))
-    frame = frame.drop(columns="difficulty")
-    assert accuracy_by_difficulty(frame, problems)["accuracy"].tolist()[::2] == [1.0, 0.0]
-    with pytest.raises(InputError, match="'livecodebench/abc1' is not known"):
-        accuracy_by_difficulty(frame)

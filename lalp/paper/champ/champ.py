@@ -6,7 +6,7 @@ the solution, a request to sum it up, and a one-sentence answer; in the settings
 "Example C" other model turns, which explain concepts, come first.
 
 What is verified is the one-sentence answer:
-:func:`lalp.paper.champ.sentences.extract_from_sentence` reads it, and what it states is compared
+`lalp.paper.champ.sentences.extract_from_sentence` reads it, and what it states is compared
 with the problem's reference. The solution's own steps are not checked, but a solution that never
 mentions the number its summary states is left out. So are problems whose reference is not a
 mathematical expression ("Yes", "No integer solutions"): a guess is right too often there.
@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -30,8 +29,7 @@ import yaml
 
 from lalp.assets import Asset, locate
 from lalp.errors import InputError
-from lalp.files import atomic_path, digest, file_digest, fingerprint
-from lalp.grading.workers import grade_answers, grading_key
+from lalp.grading.workers import grade_answers
 from lalp.paper.champ.sentences import extract_from_sentence
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import save_pool
@@ -52,8 +50,6 @@ _STATEMENT = re.compile(
 )
 _ALTERNATIVES = r", or (?:equivalently|approximately|an equivalent form such as) "
 
-# --- Reading -----------------------------------------------------------------------------------
-
 
 def champ_path() -> Path:
     """CHAMP's JSON file: 270 competition problems and four teachers' solutions.
@@ -67,9 +63,6 @@ def champ_path() -> Path:
 def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
     """All attempts in CHAMP's JSON file, one row per problem, teacher and setting, in file order.
 
-    Args:
-        path: The file; by default the packaged one.
-
     Returns:
         Columns ``prompt_id``, ``prompt`` (the problem's text), ``answer`` (its reference),
         ``category``, ``teacher``, ``setting``, ``response`` (the solution), ``final_answer`` (one
@@ -81,52 +74,42 @@ def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
     path = path or champ_path()
     try:
         problems = json.loads(path.read_text(encoding="utf-8"))["problems"]
-        rows = [row for item in problems.items() for row in _problem_rows(*item)]
-        if not rows:
+        rows = []
+        for name, problem in problems.items():
+            facts = (name, problem["_text"], problem["_answer"], problem["category"])
+            for key, conversation in problem["conversations"].items():
+                teacher, setting = key.split("|")
+                found = _final_turns(conversation["messages"], teacher)
+                rows.append((*facts, teacher, setting, *found))
+        columns = ["prompt_id", "prompt", "answer", "category", "teacher", "setting"]
+        columns += ["response", "final_answer", "reason_unusable"]
+        attempts = pd.DataFrame(rows, columns=columns)
+        if attempts.empty:
             raise ValueError("it holds no attempts")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
             f"{path}: not CHAMP's v0.json ({type(error).__name__}: {error}); "
             "install champ-dataset==1.0.0 anew or give another file"
         ) from error
-    return pd.DataFrame(rows)
-
-
-def _problem_rows(prompt_id: str, problem: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for key, conversation in problem["conversations"].items():
-        teacher, setting = key.split("|")
-        response, final_answer, reason = _final_turns(conversation["messages"], teacher)
-        yield {
-            "prompt_id": prompt_id,
-            "prompt": problem["_text"],
-            "answer": problem["_answer"],
-            "category": problem["category"],
-            "teacher": teacher,
-            "setting": setting,
-            "response": response,
-            "final_answer": final_answer,
-            "reason_unusable": reason,
-        }
+    return attempts
 
 
 def _final_turns(
     messages: Sequence[Mapping[str, Any]], teacher: str
 ) -> tuple[str | None, str | None, str | None]:
     """The solution, the one-sentence answer after it, and why they cannot be used, if so."""
-    turns = [message for message in messages if message["role"].startswith("Model.")]
+    turns = [message for message in messages if message["role"].startswith("Model.")][-2:]
     if len(turns) < 2:
         return None, None, "the conversation has no solution and answer"
-    solution, final = turns[-2:]
-    texts = [turn["text"] if (turn["text"] or "").strip() else None for turn in (solution, final)]
-    if solution.get("error") or final.get("error"):
+    solution, final = (turn["text"] if (turn["text"] or "").strip() else None for turn in turns)
+    reason = None
+    if any(turn.get("error") for turn in turns):
         reason = "the solution was cut off at the teacher's length limit"
-    elif None in texts:
+    elif solution is None or final is None:
         reason = "the solution or its answer is empty"
-    elif teacher in _FACTS["unreported_limit"] and not looks_finished(texts[0]):
+    elif teacher in _FACTS["unreported_limit"] and not looks_finished(solution):
         reason = "the solution breaks off"
-    else:
-        reason = None
-    return texts[0], texts[1], reason
+    return solution, final, reason
 
 
 def looks_finished(text: str) -> bool:
@@ -142,9 +125,6 @@ def looks_finished(text: str) -> bool:
         return not text.endswith("...")
     closed = re.sub(r"\\\$", "", text).count("$") % 2 == 0
     return closed and text.endswith(("!", "$", ")", "]", "}", "`", '"', "|"))
-
-
-# --- Grading ----------------------------------------------------------------------------------
 
 
 def reference_expressions(answer: str) -> tuple[str, ...]:
@@ -164,13 +144,10 @@ def reference_expressions(answer: str) -> tuple[str, ...]:
     return tuple(re.split(_ALTERNATIVES, answer))
 
 
-def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -> pd.DataFrame:
-    """Grade the final answer of every usable attempt.
+def grade_champ(attempts: pd.DataFrame, cache_dir: Path) -> pd.DataFrame:
+    """Grade the final answer of every usable attempt of `load_champ_attempts`.
 
-    Args:
-        attempts: As :func:`load_champ_attempts` returns it.
-        cache_dir: Folder of ``champ_grades.jsonl``, from which grades are taken if they are there.
-        num_workers: Worker processes for comparisons.
+    ``champ_grades.jsonl`` in ``cache_dir`` keeps the grades.
 
     Returns:
         ``attempts`` with three more columns: ``extracted``, the answer that was read (missing if
@@ -178,46 +155,32 @@ def grade_champ(attempts: pd.DataFrame, cache_dir: Path, num_workers: int = 2) -
         ``unusable`` (see ``reason_unusable``) or ``not gradable`` (the reference is a statement);
         and ``correct``.
     """
-    golds = {answer: reference_expressions(answer) for answer in attempts["answer"].unique()}
-    usable = attempts["reason_unusable"].isna()
-    gradable = usable & attempts["answer"].map(golds).map(bool)
-    questions = attempts.loc[gradable, ["prompt", "answer", "final_answer"]].drop_duplicates()
-    outcomes = _grade_sentences(questions, golds, cache_dir / "champ_grades.jsonl", num_workers)
-    columns = (attempts["prompt"], attempts["final_answer"], usable, gradable)
-    found = [
-        outcomes[prompt, sentence] if can else (None, "not gradable" if whole else "unusable")
-        for prompt, sentence, whole, can in zip(*columns, strict=True)
-    ]
-    graded = attempts.copy()
-    graded["extracted"] = pd.Series([text for text, _ in found], graded.index, dtype="str")
-    graded["outcome"] = pd.Series([outcome for _, outcome in found], graded.index, dtype="str")
-    graded["correct"] = graded["outcome"] == "correct"
-    return graded
-
-
-def _grade_sentences(
-    questions: pd.DataFrame, references: Mapping[str, Sequence[str]], cache: Path, num_workers: int
-) -> dict[tuple[str, str], tuple[str | None, str]]:
-    """What each sentence states and its outcome, by problem text and sentence."""
-    read = [
-        (prompt, sentence, references[answer], extract_from_sentence(sentence, prompt))
-        for prompt, answer, sentence in questions.itertuples(index=False)
-    ]
+    golds = attempts["answer"].map(reference_expressions)
+    usable, gradable = attempts["reason_unusable"].isna(), golds.map(bool)
+    sentences = zip(attempts["final_answer"], attempts["prompt"], usable & gradable, strict=True)
+    texts = [extract_from_sentence(*each) if is_read else None for *each, is_read in sentences]
+    read = list(zip(attempts["prompt"], golds, texts, strict=True))
     # The grader takes a boxed text as it is.
-    pairs = [(gold, f"\\boxed{{{text}}}") for *_, golds, text in read if text for gold in golds]
-    grades = dict(
-        zip(pairs, grade_answers(pairs, num_workers=num_workers, cache=cache), strict=True)
-    )
-    outcomes = {}
-    for prompt, sentence, golds, text in read:
-        each = [grades[gold, f"\\boxed{{{text}}}"].outcome for gold in golds if text]
-        outcome = "correct" if "correct" in each else next(iter(each), "no answer")
-        if outcome == "correct" and prompt.startswith("Factorize"):
-            # x^4-1 equals its factorization, but is none.
-            complete = num_factors(text) >= num_factors(golds[0])
-            outcome = "correct" if complete else "wrong"
-        outcomes[prompt, sentence] = (text, outcome)
-    return outcomes
+    pairs = [(gold, rf"\boxed{{{text}}}") for _, each, text in read if text for gold in each]
+    grades = grade_answers(pairs, cache=cache_dir / "champ_grades.jsonl")
+    outcomes = {pair: grade.outcome for pair, grade in zip(pairs, grades, strict=True)}
+    found = [_outcome(*each, outcomes) for each in read]
+    outcome = pd.Series(found, attempts.index, dtype="str")
+    outcome = outcome.where(gradable, "not gradable").where(usable, "unusable")
+    extracted = pd.Series(texts, attempts.index, dtype="str")
+    return attempts.assign(extracted=extracted, outcome=outcome, correct=outcome == "correct")
+
+
+def _outcome(
+    prompt: str, golds: Sequence[str], text: str | None, outcomes: Mapping[tuple[str, str], str]
+) -> str:
+    """The outcome of an attempt that states ``text``: its best under any of the references."""
+    each = [outcomes[gold, rf"\boxed{{{text}}}"] for gold in golds if text]
+    if "correct" not in each:
+        return next(iter(each), "no answer")
+    # x^4-1 equals its factorization, but is none.
+    is_whole = not prompt.startswith("Factorize") or num_factors(text) >= num_factors(golds[0])
+    return "correct" if is_whole else "wrong"
 
 
 def num_factors(product: str) -> int:
@@ -259,50 +222,43 @@ def teacher_accuracy(graded: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-# --- The pool ----------------------------------------------------------------------------------
-
-
 def build_champ_pool(graded: pd.DataFrame) -> Pool:
     """Correct solutions of the problems that at least two teachers solved.
 
     The prompt is the problem's text alone, as one user message, whatever else the teacher was told.
     Responses come in the order of problems and teachers in the file, then of ``SETTINGS``. Of equal
-    texts by one teacher for one problem the first in that order is kept.
-
-    Args:
-        graded: As :func:`grade_champ` returns it.
-
-    Returns:
-        The pool; its ``left_out`` counts every other attempt, by reason.
+    texts by one teacher for one problem the first in that order is kept. The pool's ``left_out``
+    counts every other attempt of ``graded`` (see `grade_champ`), by reason.
     """
-    left_out: Counter[str] = Counter()
-    kept: dict[str, dict[tuple[str, str], Any]] = defaultdict(dict)
-    for row in _in_pool_order(graded).itertuples():
-        text = (row.teacher, row.response)
-        reason = _why_left_out(row)
-        if reason is None and text in kept[row.prompt_id]:
-            reason = "the teacher gave the same text in another setting"
-        if reason is None:
-            kept[row.prompt_id][text] = row
-        else:
-            left_out[reason] += 1
-    prompts, responses = {}, []
-    for prompt_id, rows in kept.items():
-        if len({teacher for teacher, _ in rows}) < 2:
-            left_out["fewer than two teachers solved the problem"] += len(rows)
-            continue
-        first = next(iter(rows.values()))
-        prompts[prompt_id] = Prompt(prompt_id, (Message("user", first.prompt),), first.answer)
-        responses += map(_response, rows.values())
-    return Pool(prompts, tuple(responses), {reason: n for reason, n in left_out.items() if n})
-
-
-def _in_pool_order(graded: pd.DataFrame) -> pd.DataFrame:
-    """The attempts by problem, teacher (both as they first appear) and rank of the setting."""
-    ranks = {setting: place for place, setting in enumerate(SETTINGS)}
-    settings = graded["setting"].map(ranks).fillna(len(ranks))
+    # The order of the file, whose problems and teachers need not be in alphabetical order.
+    ranks = graded["setting"].map({setting: place for place, setting in enumerate(SETTINGS)})
     teachers, problems = (pd.factorize(graded[name])[0] for name in ("teacher", "prompt_id"))
-    return graded.iloc[np.lexsort((settings, teachers, problems))]
+    ordered = graded.iloc[np.lexsort((ranks.fillna(len(SETTINGS)), teachers, problems))]
+    reasons = pd.Series([_why_left_out(row) for row in ordered.itertuples()], ordered.index, object)
+    kept = ordered[reasons.isna()]
+    repeats = kept[kept.duplicated(["prompt_id", "teacher", "response"])].index
+    reasons[repeats] = "the teacher gave the same text in another setting"
+    kept = kept.drop(repeats)
+    alone = kept.groupby("prompt_id")["teacher"].transform("nunique") < 2
+    left_out = Counter(reasons.dropna())
+    left_out["fewer than two teachers solved the problem"] += int(alone.sum())
+    kept = kept[~alone]
+    prompts = {
+        row.prompt_id: Prompt(row.prompt_id, (Message("user", row.prompt),), row.answer)
+        for row in kept.drop_duplicates("prompt_id").itertuples()
+    }
+    responses = [
+        Response(
+            response_id=f"{row.prompt_id}/{row.teacher}/{row.setting}",
+            prompt_id=row.prompt_id,
+            teacher=row.teacher,
+            text=row.response,
+            correct=True,
+            extra={"setting": row.setting, "category": row.category},
+        )
+        for row in kept.itertuples()
+    ]
+    return Pool(prompts, tuple(responses), {reason: n for reason, n in left_out.items() if n})
 
 
 def _why_left_out(row: Any) -> str | None:
@@ -330,83 +286,30 @@ def _mentions_answer(row: Any) -> bool:
     return re.search(rf"(?<!\d){digits}(?!\d)", text) is not None
 
 
-def _response(row: Any) -> Response:
-    return Response(
-        response_id=f"{row.prompt_id}/{row.teacher}/{row.setting}",
-        prompt_id=row.prompt_id,
-        teacher=row.teacher,
-        text=row.response,
-        correct=True,
-        extra={"setting": row.setting, "category": row.category},
-    )
-
-
-def champ_pool(cache_dir: Path, num_workers: int = 2) -> tuple[Pool, pd.DataFrame]:
+def champ_pool(cache_dir: Path) -> tuple[Pool, pd.DataFrame]:
     """The packaged CHAMP as a verified pool, and all its graded attempts.
 
-    ``champ_pool.jsonl`` and ``champ_graded.parquet`` are written to ``cache_dir``; later calls use
-    them as long as CHAMP's file and the code that reads and grades it are the same.
+    ``champ_pool.jsonl`` is written to ``cache_dir``, beside the grades: a later call only compares
+    what it has not compared before.
     """
-    path = champ_path()
-    own = [fingerprint("paper.champ"), _FACTS]
-    key = digest([file_digest(path), own, grading_key()])
-    kept = cache_dir / "champ_graded.parquet"
-    graded = _read_graded(kept, key)
-    if graded is None:
-        graded = grade_champ(load_champ_attempts(path), cache_dir, num_workers)
-        with atomic_path(kept) as temporary:
-            marked = graded.copy(deep=False)
-            marked.attrs["key"] = key
-            marked.to_parquet(temporary, compression="zstd")
+    graded = grade_champ(load_champ_attempts(), cache_dir)
     pool = build_champ_pool(graded)
-    _save_if_new(pool, cache_dir / "champ_pool.jsonl")
+    saved, fresh = cache_dir / "champ_pool.jsonl", cache_dir / "champ_pool.new.jsonl"
+    save_pool(pool, fresh)
+    if saved.is_file() and saved.read_bytes() == fresh.read_bytes():
+        fresh.unlink()  # a newer file would make make work again
+    else:
+        fresh.replace(saved)
     return pool, graded
 
 
-def _read_graded(path: Path, key: str) -> pd.DataFrame | None:
-    """The kept table, or None if there is none under this key."""
-    if not path.exists():
-        return None
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        warnings.warn(f"{path}: not a whole Parquet file ({error}); grading anew", stacklevel=3)
-        return None
-    return table if table.attrs.pop("key", None) == key else None
-
-
-def _save_if_new(pool: Pool, path: Path) -> None:
-    """Write the pool unless the file already holds it: a newer file would make make work again."""
-    fresh = path.with_name(f"{path.stem}.new{path.suffix}")
-    save_pool(pool, fresh)
-    if path.is_file() and path.read_bytes() == fresh.read_bytes():
-        fresh.unlink()
-    else:
-        fresh.replace(path)
-
-
-def pick_candidates(
-    pool: Pool,
-    num_prompts: int,
-    per_teacher: int = 1,
-    seed: int = 0,
-    prefer: Sequence[str] = SETTINGS,
-) -> Pool:
+def pick_candidates(pool: Pool, num_prompts: int, per_teacher: int = 1, seed: int = 0) -> Pool:
     """A smaller pool that still has every teacher on as many prompts as possible.
 
-    Prompts with the most teachers come first, among equals in an order shuffled by ``seed``; of
-    each teacher's responses to a prompt, the first ones in the order of ``prefer`` (settings not
-    named there come last, in pool order).
-
-    Args:
-        pool: The pool to pick from.
-        num_prompts: Prompts to keep; all of them if the pool has fewer.
-        per_teacher: Responses to keep of each teacher for each prompt, at most.
-        seed: Seed of the shuffle.
-        prefer: Values of the responses' extra field ``setting``, the preferred ones first.
-
-    Returns:
-        The picked prompts and responses in pool order; ``left_out`` also counts what is not picked.
+    Prompts with the most teachers come first, among equals in an order shuffled by ``seed``. Of
+    each teacher's responses to a prompt, at most ``per_teacher`` are kept: the first ones in the
+    order of `SETTINGS` by their extra field ``setting``. Other settings come last, in pool order.
+    ``left_out`` also counts what is not picked.
 
     Raises:
         InputError: If ``num_prompts`` or ``per_teacher`` is below 1.
@@ -415,27 +318,22 @@ def pick_candidates(
         raise InputError(
             f"num_prompts={num_prompts}, per_teacher={per_teacher}: both must be 1 or more"
         )
-    groups: dict[str, dict[str, list[Response]]] = defaultdict(lambda: defaultdict(list))
-    for response in pool.responses:
-        groups[response.prompt_id][response.teacher].append(response)
-    shuffled = [list(groups)[i] for i in np.random.default_rng(seed).permutation(len(groups))]
-    picked = set(sorted(shuffled, key=lambda prompt: -len(groups[prompt]))[:num_prompts])
-    rank = {setting: place for place, setting in enumerate(prefer)}
-    chosen = {
-        response.response_id
-        for prompt in picked
-        for mine in groups[prompt].values()
-        for response in sorted(mine, key=lambda r: rank.get(r.extra.get("setting"), len(rank)))[
-            :per_teacher
-        ]
-    }
+    rank = {setting: place for place, setting in enumerate(SETTINGS)}
+    keys = [(r.prompt_id, r.teacher, r.extra.get("setting")) for r in pool.responses]
+    rows = pd.DataFrame(keys, columns=["prompt", "teacher", "setting"])
+    rows["rank"] = [rank.get(setting, len(rank)) for *_, setting in keys]
+    counts = rows.groupby("prompt", sort=False)["teacher"].nunique()
+    shuffled = counts.iloc[np.random.default_rng(seed).permutation(len(counts))]
+    picked = shuffled.sort_values(ascending=False, kind="stable").index[:num_prompts]
+    of_picked = rows[rows["prompt"].isin(picked)]
+    ordered = of_picked.sort_values("rank", kind="stable")
+    chosen = ordered.groupby(["prompt", "teacher"]).head(per_teacher).index.sort_values()
     left_out = Counter(pool.left_out)
-    left_out["prompt not picked"] += sum(r.prompt_id not in picked for r in pool.responses)
-    more = sum(r.prompt_id in picked and r.response_id not in chosen for r in pool.responses)
-    left_out[f"beyond {per_teacher} per teacher and prompt"] += more
+    left_out["prompt not picked"] += len(rows) - len(of_picked)
+    left_out[f"beyond {per_teacher} per teacher and prompt"] += len(of_picked) - len(chosen)
     return replace(
         pool,
         prompts={key: prompt for key, prompt in pool.prompts.items() if key in picked},
-        responses=tuple(r for r in pool.responses if r.response_id in chosen),
+        responses=tuple(pool.responses[i] for i in chosen),
         left_out={reason: count for reason, count in left_out.items() if count},
     )

@@ -35,13 +35,8 @@ def profile_scores(
 ) -> pd.DataFrame:
     """Scores of the profile's candidates, from the store where they are done.
 
-    The main ones hold per-token log-probabilities as well.
-
-    Args:
-        profile: The run's profile.
-        pool: The profile's pool.
-        sweep: The windows and prompts of Fig. 3 instead of the main ones.
-        seed: For the choice of prompts; the sweep's prompts are the first of the main ones.
+    The main ones hold per-token log-probabilities as well. ``sweep`` takes the windows and prompts
+    of Fig. 3 instead; its prompts are the first of the main ones. ``seed`` chooses the prompts.
     """
     num_prompts = profile.sweep_prompts if sweep else profile.num_prompts
     candidates = pick_candidates(pool, num_prompts, profile.responses_per_teacher, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from lalp.grading.answers import (
     AFTER,
@@ -17,10 +18,6 @@ from lalp.grading.answers import (
     tidy,
     unmask,
 )
-
-# ---------------------------------------------------------------------------------------------
-# Reading: one English sentence
-# ---------------------------------------------------------------------------------------------
 
 _LONGEST_SENTENCE = 3000  # characters; what is longer is no sentence, and reading takes its square
 
@@ -88,13 +85,9 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
 
     It is what follows the main verb ("The smallest value of ... is **1/9**, which is achieved when
     ..."), given that it is an expression and that what follows it does not change it. Where two
-    readings disagree there is no answer. Reasons ("because ...") are not read.
-
-    Args:
-        sentence: One sentence, plain or with LaTeX formulas.
-        question: What was asked. Only if it asks for a number of things do "There are 29 strings",
-            "has no roots", "At least one of" and "in 12 ways" state an answer, and only if it
-            asks for that modulus does "0 modulo 7".
+    readings disagree there is no answer. Reasons ("because ...") are not read. Only if the question
+    asks for a number of things do "There are 29 strings", "has no roots", "At least one of" and "in
+    12 ways" state an answer, and only if it asks for that modulus does "0 modulo 7".
     """
     if boxed := list(dict.fromkeys(content for content, _, _ in boxes(sentence))):
         return ", ".join(boxed)
@@ -108,18 +101,19 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
         if not asked.search(question):
             masked = re.sub(bound, "~", masked)
     counts = bool(_HOW_MANY.search(question))
-    readers: list[Callable[[str, Sequence[str], bool], Iterator[str]]]
-    readers = [_read_there, _read_verb, _read_has, _read_all, _read_equation]
-    for read in readers if counts else (_read_verb, _read_equation):
+    readers: tuple[Callable[[str, Sequence[str], bool], Iterator[str]], ...]
+    readers = (_read_verb, _read_equation)
+    if counts:
+        readers = (_read_there, _read_verb, _read_has, _read_all, _read_equation)
+    for read in readers:
         spans = [unmask(span, formulas) for span in read(masked, formulas, counts)]
         if spans:
             answers = {tidy(span) for span in spans}
             if len(answers) > 1 or not all(_mentions(question, span) for span in spans):
                 return None
             # "x = 3" answers the question which, not how many.
-            return next(
-                (a for a in answers if not (counts and re.match(r"[a-z]\s*=\s*-?\d", a))), None
-            )
+            answer = answers.pop()
+            return None if counts and re.match(r"[a-z]\s*=\s*-?\d", answer) else answer
     return None
 
 
@@ -148,20 +142,20 @@ def _read_verb(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[s
     yield from found[False] or found[True]
 
 
-def _read_there(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
-    """How many there are: "There are 29 strings", "At most one of the", "None of the"."""
-    if _THERE_IS_NO.search(masked) and not _EXCEPT.search(masked):
+def _read_number(
+    none: re.Pattern[str], some: re.Pattern[str], masked: str, _: Sequence[str], counts: bool
+) -> Iterator[str]:
+    """How many things there are behind ``some``, or 0 where the sentence says ``none``."""
+    if none.search(masked) and not _EXCEPT.search(masked):
         yield "0"
-    for there in _THERE.finditer(masked):
-        yield from _value_after(masked, there.end(), counts, COUNTED)
+    for match in some.finditer(masked):
+        yield from _value_after(masked, match.end(), counts, COUNTED)
 
 
-def _read_has(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
-    """How many something has: "has two solutions", "has no roots", "in 12 ways"."""
-    if _HAS_NO.search(masked) and not _EXCEPT.search(masked):
-        yield "0"
-    for has in _HAS.finditer(masked):
-        yield from _value_after(masked, has.end(), counts, COUNTED)
+# "There are 29 strings", "At most one of the", "None of the".
+_read_there = partial(_read_number, _THERE_IS_NO, _THERE)
+# "has two solutions", "has no roots", "in 12 ways".
+_read_has = partial(_read_number, _HAS_NO, _HAS)
 
 
 def _value_after(masked: str, start: int, counts: bool, *after: re.Pattern[str]) -> Iterator[str]:

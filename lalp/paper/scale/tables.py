@@ -131,14 +131,12 @@ def _accuracies(run: _Run, arm: Arm, decoding: str) -> dict[str, float]:
 
 def _by_difficulty(run: _Run, results: pd.DataFrame) -> dict[str, float]:
     """LiveCodeBench's accuracy on easy, medium and hard problems."""
-    from lalp.evaluation.benchmarks import find_benchmark, find_file
-    from lalp.evaluation.livecodebench import accuracy_by_difficulty, load_problems
+    from lalp.evaluation.livecodebench import accuracy_by_difficulty
 
     mine = results[results["benchmark"] == "livecodebench"]
     if mine.empty:
         return {}
-    path = find_file(find_benchmark("livecodebench"), run.data) if run.data else None
-    return accuracy_by_difficulty(mine, load_problems(path))["accuracy"].dropna().to_dict()
+    return accuracy_by_difficulty(mine)["accuracy"].dropna().to_dict()
 
 
 def _mean_scores(run: _Run, arm: Arm) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """CHAMP: reading, references, grading, the pool, and picking from it."""
 
 import json
-import warnings
 from importlib.util import find_spec
 
 import pandas as pd
@@ -32,7 +31,6 @@ from lalp.pools.reading import load_pool
 from tests.paper.verdict_cells import run_verdict_cells
 
 GPT, PALM, OTHER = "GPT-4", "PaLM 2 Medium", "GPT-3.5"
-SUM_UP = {"role": "User", "text": "Sum up.", "error": None}
 
 
 def _turn(role: str, text: str | None, error: str | None = None) -> dict:
@@ -42,108 +40,65 @@ def _turn(role: str, text: str | None, error: str | None = None) -> dict:
 def _talk(solution: str | None, final: str | None, error: str | None = None, before=()) -> dict:
     """A conversation: turns that explain concepts, problem, solution, final sentence."""
     late = "LENGTH_PREVIOUS" if error else None
-    return {
-        "messages": [
-            _turn("System", "You are good at sums."),
-            *before,
-            _turn("User", "Solve this."),
-            _turn("Model.x", solution, error),
-            SUM_UP,
-            _turn("Model.x", final, late),
-        ]
-    }
+    turns = [_turn("User", "Solve this."), _turn("Model.x", solution, error)]
+    turns += [_turn("User", "Sum up."), _turn("Model.x", final, late)]
+    return {"messages": [_turn("System", "You are good at sums."), *before, *turns]}
 
 
-CONCEPT = (
-    _turn("User", "What is a square?"),
-    _turn("Model.x", "The product of a number with itself."),
-)
+CONCEPT = (_turn("User", "What is a square?"), _turn("Model.x", "A number times itself."))
 EXAMPLES = (_turn("User", "1+1?"), _turn("Imputation", "It is 2."))
 
 
-def _problem(text: str, answer: str, conversations: dict[str, dict]) -> dict:
-    return {
-        "_text": text,
-        "_answer": answer,
-        "category": "Sums",
-        "conversations": conversations,
-    }
+def _problem(text: str, answer: str, talks: dict[str, dict]) -> dict:
+    return {"_text": text, "_answer": answer, "category": "Sums", "conversations": talks}
 
 
-def _fake_champ() -> dict:
-    odd = "What is the sum of the first 4 odd numbers?"
-    subsets = "How many subsets does a set of n elements have?"
-    factors = "Factorize x^4-1 into terms of integer coefficients."
-    return {
-        "problems": {
-            "P_Odd_1": _problem(
-                odd,
-                "4^2, or equivalently 16",
-                {
-                    f"{GPT}|5-Shot": _talk("1+3+5+7 = 16.", "The sum is 16.", before=EXAMPLES),
-                    f"{GPT}|0-Shot": _talk(
-                        "They add up to 4^2 = 16.", "The sum of the first 4 is 16."
-                    ),
-                    f"{GPT}|Name C w/o H": _talk("A square: 16.", "It is 4^2.", before=CONCEPT),
-                    f"{GPT}|No C w/o H": _talk(
-                        "They add up to 4^2 = 16.", "The sum of the first 4 is 16."
-                    ),
-                    f"{GPT}|1/3 Soln": _talk("So 16.", "The sum is 16."),
-                    f"{PALM}|0-Shot": _talk("1+3+5+7 = 16.", "The sum is $16$."),
-                    f"{PALM}|5-Shot": _talk("1 + 3 = 4, 4 +", "The sum is 16."),
-                    f"{OTHER}|0-Shot": _talk("1+3+5+7 = 15.", "The sum is 15."),
-                    f"{OTHER}|5-Shot": _talk("1+3+5", None, "LENGTH_CURRENT"),
-                    f"{OTHER}|No C w/ H": _talk("Let me think.", "The first 4 odd numbers add up."),
-                },
-            ),
-            "P_Sub_1": _problem(
-                subsets,
-                "2^n",
-                {
-                    f"{GPT}|0-Shot": _talk("In or out: 2^n.", "There are 2*2^(n-1) subsets."),
-                    f"{PALM}|0-Shot": _talk("Choose.", "There are $n^2$ subsets."),
-                },
-            ),
-            "P_Prime_1": _problem(
-                "Is 91 a prime number?",
-                "No",
-                {
-                    f"{GPT}|0-Shot": _talk("91 = 7*13.", "No."),
-                    f"{GPT}|1/3 Soln": _talk("7*13.", "No."),
-                },
-            ),
-            "P_Fac_1": _problem(
-                factors,
-                "(x-1)(x+1)(x^2+1)",
-                {
-                    f"{GPT}|0-Shot": _talk("Easy.", "It factors as (x^2-1)(x^2+1)."),
-                    f"{OTHER}|0-Shot": _talk("Hm.", "It factors as (x + 1)(x^2 + 1)(x - 1)."),
-                },
-            ),
-        }
-    }
+ODD = "What is the sum of the first 4 odd numbers?"
+SUM = ("They add up to 4^2 = 16.", "The sum of the first 4 is 16.")
+ODD_TALKS = {
+    f"{GPT}|5-Shot": _talk("1+3+5+7 = 16.", "The sum is 16.", before=EXAMPLES),
+    f"{GPT}|0-Shot": _talk(*SUM),
+    f"{GPT}|Name C w/o H": _talk("A square: 16.", "It is 4^2.", before=CONCEPT),
+    f"{GPT}|No C w/o H": _talk(*SUM),
+    f"{GPT}|1/3 Soln": _talk("So 16.", "The sum is 16."),
+    f"{PALM}|0-Shot": _talk("1+3+5+7 = 16.", "The sum is $16$."),
+    f"{PALM}|5-Shot": _talk("1 + 3 = 4, 4 +", "The sum is 16."),
+    f"{OTHER}|0-Shot": _talk("1+3+5+7 = 15.", "The sum is 15."),
+    f"{OTHER}|5-Shot": _talk("1+3+5", None, "LENGTH_CURRENT"),
+    f"{OTHER}|No C w/ H": _talk("Let me think.", "The first 4 odd numbers add up."),
+}
+SUB_TALKS = {
+    f"{GPT}|0-Shot": _talk("In or out: 2^n.", "There are 2*2^(n-1) subsets."),
+    f"{PALM}|0-Shot": _talk("Choose.", "There are $n^2$ subsets."),
+}
+PRIME_TALKS = {f"{GPT}|{name}": _talk("91 = 7*13.", "No.") for name in ("0-Shot", "1/3 Soln")}
+FACTOR_TALKS = {
+    f"{GPT}|0-Shot": _talk("Easy.", "It factors as (x^2-1)(x^2+1)."),
+    f"{OTHER}|0-Shot": _talk("Hm.", "It factors as (x + 1)(x^2 + 1)(x - 1)."),
+}
+PROBLEMS = {
+    "P_Odd_1": _problem(ODD, "4^2, or equivalently 16", ODD_TALKS),
+    "P_Sub_1": _problem("How many subsets does a set of n elements have?", "2^n", SUB_TALKS),
+    "P_Prime_1": _problem("Is 91 a prime number?", "No", PRIME_TALKS),
+    "P_Fac_1": _problem("Factorize x^4-1 over the integers.", "(x-1)(x+1)(x^2+1)", FACTOR_TALKS),
+}
 
 
 @pytest.fixture(scope="module")
 def fake_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("champ") / "v0.json"
-    path.write_text(json.dumps(_fake_champ()))
+    path.write_text(json.dumps({"problems": PROBLEMS}))
     return path
 
 
 @pytest.fixture(scope="module")
 def graded(fake_path, tmp_path_factory):
-    return grade_champ(load_champ_attempts(fake_path), tmp_path_factory.mktemp("cache"), 1)
+    return grade_champ(load_champ_attempts(fake_path), tmp_path_factory.mktemp("cache"))
 
 
-def _row(frame: pd.DataFrame, prompt_id: str, teacher: str, setting: str) -> pd.Series:
-    rows = frame[
-        (frame["prompt_id"] == prompt_id)
-        & (frame["teacher"] == teacher)
-        & (frame["setting"] == setting)
-    ]
-    assert len(rows) == 1
-    return rows.iloc[0]
+def _row(frame: pd.DataFrame, *key: str) -> pd.Series:
+    """The one row of this prompt, teacher and setting."""
+    return frame.set_index(["prompt_id", "teacher", "setting"], verify_integrity=True).loc[key]
 
 
 # ------------------------------------------------------------------------------------- reading
@@ -155,49 +110,40 @@ def test_attempts_hold_the_solution_and_not_the_explained_concept(fake_path):
     row = _row(attempts, "P_Odd_1", GPT, "Name C w/o H")
     assert (row["response"], row["final_answer"]) == ("A square: 16.", "It is 4^2.")
     row = _row(attempts, "P_Odd_1", GPT, "5-Shot")
-    assert row["response"] == "1+3+5+7 = 16."
-    assert row["prompt"] == "What is the sum of the first 4 odd numbers?"
-    assert row["category"] == "Sums"
+    assert (row["response"], row["prompt"], row["category"]) == ("1+3+5+7 = 16.", ODD, "Sums")
     assert pd.isna(row["reason_unusable"])
 
 
-def test_cut_off_texts_are_unusable(fake_path):
-    attempts = load_champ_attempts(fake_path)
-    row = _row(attempts, "P_Odd_1", OTHER, "5-Shot")
-    assert row["reason_unusable"] == "the solution was cut off at the teacher's length limit"
-    assert row["response"] == "1+3+5" and pd.isna(row["final_answer"])
-    row = _row(attempts, "P_Odd_1", PALM, "5-Shot")
-    assert row["reason_unusable"] == "the solution breaks off"
+CUT = "the solution was cut off at the teacher's length limit"
 
 
 @pytest.mark.parametrize(
-    ("conversation", "reason"),
+    ("teacher", "conversation", "reason"),
     [
-        (_talk(None, "It is 3."), "the solution or its answer is empty"),
-        (_talk("Three.", " \n"), "the solution or its answer is empty"),
-        (_talk(None, None), "the solution or its answer is empty"),
-        ({"messages": [_turn("User", "?"), _turn("Model.x", "3")]}, "has no solution and answer"),
-        ({"messages": []}, "has no solution and answer"),
+        (GPT, _talk(None, "It is 3."), "the solution or its answer is empty"),
+        (GPT, _talk("Three.", " \n"), "the solution or its answer is empty"),
+        (GPT, {"messages": [_turn("Model.x", "3")]}, "has no solution and answer"),
+        (GPT, {"messages": []}, "has no solution and answer"),
+        (GPT, _talk("1+3+5", None, "LENGTH_CURRENT"), CUT),
+        (PALM, _talk("1 + 3 = 4, 4 +", "It is 16."), "the solution breaks off"),
     ],
 )
-def test_missing_texts_are_unusable(tmp_path, conversation, reason):
-    problems = {"P": _problem("What is 1+2?", "3", {f"{GPT}|0-Shot": conversation})}
+def test_unusable_texts(tmp_path, teacher, conversation, reason):
+    problems = {"P": _problem("What is 1+2?", "3", {f"{teacher}|0-Shot": conversation})}
     path = tmp_path / "v0.json"
     path.write_text(json.dumps({"problems": problems}))
     (attempt,) = load_champ_attempts(path).to_dict("records")
     assert reason in attempt["reason_unusable"]
+    assert (
+        pd.isna(attempt["response"]) or attempt["response"] == conversation["messages"][2]["text"]
+    )
+
+
+NO_BAR = json.dumps({"problems": {"P": _problem("?", "3", {"no bar": {}})}})
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        "{",
-        "[]",
-        "{}",
-        '{"problems": {}}',
-        '{"problems": {"P": {}}}',
-        '{"problems": {"P": {"_text": "?", "_answer": "3", "conversations": {"no bar": {}}}}}',
-    ],
+    "content", ["{", "[]", "{}", '{"problems": {}}', '{"problems": {"P": {}}}', NO_BAR]
 )
 def test_another_file_is_refused(tmp_path, content):
     path = tmp_path / "v0.json"
@@ -206,33 +152,34 @@ def test_another_file_is_refused(tmp_path, content):
         load_champ_attempts(path)
 
 
+FINISHED = [
+    *("So it is 5.", "Is that all?\n", "Therefore\n\n$$x = 5$$", "I hope this helps!"),
+    *(r"\begin{align*} x &= 5 \end{align*}", "It costs \\$5 and ends in $x$"),
+    "```python\nprint(5)\n```",
+]
+BROKEN_OFF = [
+    *("So x is", "1, 2, 3, 4,", "The value is $x = 5 +", "solving the system\n\n$", "We get:", ""),
+    *(r"\begin{align*} x &= 5.", "```python\nprint(5).", "[asy] draw((0,0)--(1,1)"),
+    "The sum is 1 + 2 + ...",
+]
+
+
 @pytest.mark.parametrize(
     ("text", "finished"),
-    [
-        ("So it is 5.", True),
-        ("Is that all?\n", True),
-        ("Therefore\n\n$$x = 5$$", True),
-        (r"\begin{align*} x &= 5 \end{align*}", True),
-        ("I hope this helps!", True),
-        ("It costs \\$5 and ends in $x$", True),
-        ("```python\nprint(5)\n```", True),
-        ("So x is", False),
-        ("1, 2, 3, 4,", False),
-        ("The value is $x = 5 +", False),
-        ("solving the system\n\n$", False),
-        (r"\begin{align*} x &= 5.", False),
-        ("```python\nprint(5).", False),
-        ("[asy] draw((0,0)--(1,1)", False),
-        ("The sum is 1 + 2 + ...", False),
-        ("We get:", False),
-        ("", False),
-    ],
+    [*((text, True) for text in FINISHED), *((text, False) for text in BROKEN_OFF)],
 )
 def test_looks_finished(text, finished):
     assert looks_finished(text) is finished
 
 
 # ------------------------------------------------------------------------------------- grading
+
+
+STATEMENTS = [
+    *("Yes", "No", "No real solutions", "Yes, and the sequence is 1, 1/3, 1/9, ..."),
+    *("The sequence is not bounded", "Infinitely many pairs", "x(n)>y(n) for all n"),
+    *("x(x-1)(x-2)...(x-9)", "Always smaller than 7"),
+]
 
 
 @pytest.mark.parametrize(
@@ -255,15 +202,7 @@ def test_looks_finished(text, finished):
         ("31 pairs", ("31",)),
         ("x=±2", ("x=±2",)),
         ("(x=3, y=4), (x=4, y=3)", ("(x=3, y=4), (x=4, y=3)",)),
-        ("Yes", ()),
-        ("No", ()),
-        ("No real solutions", ()),
-        ("Yes, and the sequence is 1, 1/3, 1/9, ...", ()),
-        ("The sequence is not bounded", ()),
-        ("Infinitely many pairs", ()),
-        ("x(n)>y(n) for all n", ()),
-        ("x(x-1)(x-2)...(x-9)", ()),
-        ("Always smaller than 7", ()),
+        *((statement, ()) for statement in STATEMENTS),
     ],
 )
 def test_reference_expressions(answer, expressions):
@@ -273,13 +212,8 @@ def test_reference_expressions(answer, expressions):
 @pytest.mark.parametrize(
     ("product", "count"),
     [
-        ("(x-1)(x+1)", 2),
-        (r"\left(x-1\right) \cdot (x+1)*(x^2+1)", 3),
-        ("x^2 - 1 = (x-1)(x+1)", 2),
-        ("[x(y+1)](z-1)", 2),
-        ("(x-1)(x+1) + 3", 0),
-        ("x^2-1", 0),
-        ("", 0),
+        *(("(x-1)(x+1)", 2), (r"\left(x-1\right) \cdot (x+1)*(x^2+1)", 3), ("", 0)),
+        *(("x^2 - 1 = (x-1)(x+1)", 2), ("[x(y+1)](z-1)", 2), ("(x-1)(x+1) + 3", 0), ("x^2-1", 0)),
     ],
 )
 def test_num_factors(product, count):
@@ -287,25 +221,24 @@ def test_num_factors(product, count):
 
 
 @pytest.mark.parametrize(
-    ("prompt_id", "teacher", "setting", "outcome", "extracted"),
+    ("key", "outcome", "extracted"),
     [
-        ("P_Odd_1", GPT, "0-Shot", "correct", "16"),
-        ("P_Odd_1", GPT, "Name C w/o H", "correct", "4^2"),
-        ("P_Odd_1", GPT, "1/3 Soln", "correct", "16"),
-        ("P_Odd_1", PALM, "5-Shot", "unusable", None),
-        ("P_Odd_1", OTHER, "0-Shot", "wrong", "15"),
-        ("P_Odd_1", OTHER, "No C w/ H", "no answer", None),
-        ("P_Sub_1", GPT, "0-Shot", "correct", "2*2^(n-1)"),
-        ("P_Sub_1", PALM, "0-Shot", "wrong", "n^2"),
-        ("P_Prime_1", GPT, "0-Shot", "not gradable", None),
-        ("P_Fac_1", GPT, "0-Shot", "wrong", "(x^2-1)(x^2+1)"),
-        ("P_Fac_1", OTHER, "0-Shot", "correct", "(x + 1)(x^2 + 1)(x - 1)"),
+        (("P_Odd_1", GPT, "0-Shot"), "correct", "16"),
+        (("P_Odd_1", GPT, "Name C w/o H"), "correct", "4^2"),
+        (("P_Odd_1", GPT, "1/3 Soln"), "correct", "16"),
+        (("P_Odd_1", PALM, "5-Shot"), "unusable", None),
+        (("P_Odd_1", OTHER, "0-Shot"), "wrong", "15"),
+        (("P_Odd_1", OTHER, "No C w/ H"), "no answer", None),
+        (("P_Sub_1", GPT, "0-Shot"), "correct", "2*2^(n-1)"),
+        (("P_Sub_1", PALM, "0-Shot"), "wrong", "n^2"),
+        (("P_Prime_1", GPT, "0-Shot"), "not gradable", None),
+        (("P_Fac_1", GPT, "0-Shot"), "wrong", "(x^2-1)(x^2+1)"),
+        (("P_Fac_1", OTHER, "0-Shot"), "correct", "(x + 1)(x^2 + 1)(x - 1)"),
     ],
 )
-def test_outcomes(graded, prompt_id, teacher, setting, outcome, extracted):
-    row = _row(graded, prompt_id, teacher, setting)
-    assert row["outcome"] == outcome
-    assert row["correct"] == (outcome == "correct")
+def test_outcomes(graded, key, outcome, extracted):
+    row = _row(graded, *key)
+    assert (row["outcome"], row["correct"]) == (outcome, outcome == "correct")
     assert pd.isna(row["extracted"]) if extracted is None else row["extracted"] == extracted
 
 
@@ -332,30 +265,14 @@ def test_teacher_accuracy_without_gradable_attempts(graded):
 
 def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
     pool = build_champ_pool(graded)
-    prompt = Prompt(
-        "P_Odd_1",
-        (Message("user", "What is the sum of the first 4 odd numbers?"),),
-        "4^2, or equivalently 16",
-    )
+    prompt = Prompt("P_Odd_1", (Message("user", ODD),), "4^2, or equivalently 16")
     assert pool.prompts == {"P_Odd_1": prompt}
-    assert [response.response_id for response in pool.responses] == [
-        "P_Odd_1/GPT-4/0-Shot",
-        "P_Odd_1/GPT-4/5-Shot",
-        "P_Odd_1/GPT-4/Name C w/o H",
-        "P_Odd_1/PaLM 2 Medium/0-Shot",
-    ]
-    assert pool.responses[0] == Response(
-        "P_Odd_1/GPT-4/0-Shot",
-        "P_Odd_1",
-        "GPT-4",
-        "They add up to 4^2 = 16.",
-        True,
-        {"setting": "0-Shot", "category": "Sums"},
-    )
-
-
-def test_every_attempt_outside_the_pool_is_counted(graded):
-    pool = build_champ_pool(graded)
+    places = ["GPT-4/0-Shot", "GPT-4/5-Shot", "GPT-4/Name C w/o H", "PaLM 2 Medium/0-Shot"]
+    assert [r.response_id for r in pool.responses] == [f"P_Odd_1/{place}" for place in places]
+    extra = {"setting": "0-Shot", "category": "Sums"}
+    first = Response("P_Odd_1/GPT-4/0-Shot", "P_Odd_1", GPT, SUM[0], True, extra)
+    assert pool.responses[0] == first
+    # Every attempt outside the pool is counted.
     assert pool.left_out == {
         "the teacher gave the same text in another setting": 1,
         "the teacher was given a part of the solution": 1,
@@ -390,11 +307,12 @@ def test_solutions_that_contradict_their_summary_are_left_out(extracted, answer,
         for teacher, text in ((GPT, response), (PALM, "1250, 44, 9"), (OTHER, "44 1250 9"))
     ]
     pool = build_champ_pool(pd.DataFrame(rows))
-    assert {response.teacher for response in pool.responses} == {GPT, PALM, OTHER} - (
-        set() if kept else {GPT}
-    )
+    teachers = {response.teacher for response in pool.responses}
     reason = "the solution never mentions the number that its summary states"
-    assert pool.left_out == ({} if kept else {reason: 1})
+    if kept:
+        assert (teachers, pool.left_out) == ({GPT, PALM, OTHER}, {})
+    else:
+        assert (teachers, pool.left_out) == ({PALM, OTHER}, {reason: 1})
 
 
 OUTCOMES = ["correct", "wrong", "no answer", "timeout", "error", "not gradable", "unusable"]
@@ -424,66 +342,33 @@ def test_pool_invariants(attempts):
     ids = [response.response_id for response in pool.responses]
     texts = [(r.prompt_id, r.teacher, r.text) for r in pool.responses]
     assert len(set(ids)) == len(ids) and len(set(texts)) == len(texts)
-    for prompt_id in pool.prompts:
-        assert len({r.teacher for r in pool.responses if r.prompt_id == prompt_id}) >= 2
-    assert {r.prompt_id for r in pool.responses} == set(pool.prompts)
     good = frame[(frame["outcome"] == "correct") & ~frame["setting"].isin(PARTIAL_SETTINGS)]
-    assert {(r.prompt_id, r.teacher) for r in pool.responses} <= set(
-        zip(good["prompt_id"], good["teacher"], strict=True)
-    )
+    solved = good.groupby("prompt_id")["teacher"].agg(set)
+    # The same texts by the same teacher apart, all that is good is there.
+    assert set(pool.prompts) == {name for name, teachers in solved.items() if len(teachers) > 1}
+    for prompt_id in pool.prompts:
+        found = {r.teacher for r in pool.responses if r.prompt_id == prompt_id}
+        assert found == solved[prompt_id]
 
 
-@pytest.fixture
-def fake_champ(fake_path, tmp_path, monkeypatch):
-    path = tmp_path / "v0.json"
-    path.write_bytes(fake_path.read_bytes())
+def test_champ_pool_is_written_once_and_follows_the_data(fake_path, tmp_path, monkeypatch):
+    path, cache = tmp_path / "v0.json", tmp_path / "cache"
+    path.write_text(fake_path.read_text())
     monkeypatch.setattr(champ, "champ_path", lambda: path)
-    return path
-
-
-def _no_worker(monkeypatch) -> None:
-    monkeypatch.setattr(workers, "_worker_command", lambda limit: ["/nonexistent"])
-
-
-def test_champ_pool_is_written_once(fake_champ, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    pool, graded = champ_pool(cache, num_workers=1)
+    pool, graded = champ_pool(cache)
     assert load_pool(cache / "champ_pool.jsonl").responses == pool.responses
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
-    assert set(before) == {"champ_pool.jsonl", "champ_graded.parquet", "champ_grades.jsonl"}
-    _no_worker(monkeypatch)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    assert set(before) == {"champ_pool.jsonl", "champ_grades.jsonl"}
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_worker_command", lambda limit: ["/nonexistent"])
         again, graded_again = champ_pool(cache)
     assert again == pool
     pd.testing.assert_frame_equal(graded_again, graded)
     assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
-
-
-def test_champ_pool_mends_its_files(fake_champ, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    pool, graded = champ_pool(cache, num_workers=1)
-    content = (cache / "champ_pool.jsonl").read_bytes()
-    _no_worker(monkeypatch)  # the grades themselves stay cached
-    parquet = cache / "champ_graded.parquet"
-    parquet.write_bytes(parquet.read_bytes()[:1000])
-    (cache / "champ_pool.jsonl").unlink()
-    with pytest.warns(UserWarning, match="not a whole Parquet file"):
-        again, graded_again = champ_pool(cache)
-    assert again == pool and (cache / "champ_pool.jsonl").read_bytes() == content
-    pd.testing.assert_frame_equal(graded_again, graded)
-
-
-def test_champ_pool_follows_the_data_and_the_versions(fake_champ, tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    pool, _ = champ_pool(cache, num_workers=1)
-    fake_champ.write_text(fake_champ.read_text().replace("It is 4^2.", "It is 17."))
+    path.write_text(path.read_text().replace("It is 4^2.", "It is 17."))
     changed, _ = champ_pool(cache)
     assert len(changed.responses) == len(pool.responses) - 1
-    stale = (cache / "champ_graded.parquet").read_bytes()
-    monkeypatch.setattr(champ, "fingerprint", lambda package: "other code")
-    champ_pool(cache)
-    assert (cache / "champ_graded.parquet").read_bytes() != stale
+    assert load_pool(cache / "champ_pool.jsonl").responses == changed.responses
 
 
 # ------------------------------------------------------------------------------------- picking
@@ -513,32 +398,17 @@ SMALL = _pool(
 def test_picks_the_prompts_with_most_teachers_and_the_preferred_setting():
     picked = pick_candidates(SMALL, num_prompts=1)
     assert list(picked.prompts) == ["three"]
-    assert [response.response_id for response in picked.responses] == [
-        "three/A/0-Shot",
-        "three/B/5-Shot",
-        "three/C/0-Shot",
-    ]
-    assert picked.left_out == {
-        "the answer is wrong": 5,
-        "prompt not picked": 5,
-        "beyond 1 per teacher and prompt": 2,
-    }
+    ids = [response.response_id for response in picked.responses]
+    assert ids == ["three/A/0-Shot", "three/B/5-Shot", "three/C/0-Shot"]
+    more = {"prompt not picked": 5, "beyond 1 per teacher and prompt": 2}
+    assert picked.left_out == {"the answer is wrong": 5} | more
 
 
 def test_picks_more_per_teacher_in_pool_order():
     picked = pick_candidates(SMALL, num_prompts=9, per_teacher=2)
-    assert [r.response_id for r in picked.responses if r.teacher == "B"] == [
-        "two/B/Root C w/ H",
-        "three/B/No C w/ H",
-        "three/B/5-Shot",
-        "also two/B/0-Shot",
-    ]
+    ids = ["two/B/Root C w/ H", "three/B/No C w/ H", "three/B/5-Shot", "also two/B/0-Shot"]
+    assert [r.response_id for r in picked.responses if r.teacher == "B"] == ids
     assert picked.left_out == {"the answer is wrong": 5, "beyond 2 per teacher and prompt": 1}
-
-
-def test_preference_can_be_given():
-    picked = pick_candidates(SMALL, num_prompts=1, prefer=("own setting",))
-    assert "three/B/own setting" in {response.response_id for response in picked.responses}
 
 
 def test_the_seed_decides_among_equals_only():
@@ -602,10 +472,6 @@ def test_packaged_champ_has_the_expected_structure():
     }
     # Concepts explained before the solution are not the solution, and the final sentence is short.
     assert usable["final_answer"].str.len().median() < 150 < usable["response"].str.len().median()
-    repeats = attempts.pivot(
-        index=["prompt_id", "teacher"], columns="setting", values="final_answer"
-    ).fillna("")
-    assert (repeats["0-Shot"] == repeats["No C w/o H"]).all()
     references = attempts.drop_duplicates("prompt_id")["answer"].map(reference_expressions)
     assert references.map(bool).sum() == 210
     assert all(split_values(gold) for golds in references for gold in golds)

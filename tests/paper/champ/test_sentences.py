@@ -14,6 +14,20 @@ COUNT = "How many marbles are in the jar?"
 AT_MOST = "At most how many of the five switches can be on?"
 
 
+# The verb that states a value is missing, or what follows would need a guess.
+UNCLEAR = [
+    "The smallest value is achieved when one of a and b is 0.",
+    *("The smallest value is not 3/8.", "The smallest value is greater than 2."),
+    *("The smallest value is 5 times the largest.", "The value is a multiple of 6."),
+    "The value is 2 if n is odd, and 3 if n is even.",
+    "The value is 2 (for n = 1) and 3 (for n = 2).",
+    "The value is 0 when n is a square, and 1 when n is 7.",
+    *("The smallest value is 3, so the final value is 4.", "The value is approximately n log(n)."),
+    *("The value is less than or equal to 9.", "There are 5 such quotients."),
+    "It cannot be determined.",
+]
+
+
 @pytest.mark.parametrize(
     ("sentence", "question", "answer"),
     [
@@ -37,20 +51,7 @@ AT_MOST = "At most how many of the five switches can be on?"
         ("It factors as (x - 2)(x + 5).", VALUE, "(x - 2)(x + 5)"),
         (r"$u_{40} = 81$, since every step adds 2.", VALUE, "u_{40} = 81"),
         ("The product is xy + yz - 1.", VALUE, "xy + yz - 1"),
-        # What would need a guess.
-        ("The smallest value is achieved when one of a and b is 0.", VALUE, None),
-        ("The smallest value is not 3/8.", VALUE, None),
-        ("The smallest value is greater than 2.", VALUE, None),
-        ("The smallest value is 5 times the largest.", VALUE, None),
-        ("The value is a multiple of 6.", VALUE, None),
-        ("The value is 2 if n is odd, and 3 if n is even.", VALUE, None),
-        ("The value is 2 (for n = 1) and 3 (for n = 2).", VALUE, None),
-        ("The value is 0 when n is a square, and 1 when n is 7.", VALUE, None),
-        ("The smallest value is 3, so the final value is 4.", VALUE, None),
-        ("The value is approximately n log(n).", VALUE, None),
-        ("The value is less than or equal to 9.", VALUE, None),
-        ("There are 5 such quotients.", VALUE, None),
-        ("It cannot be determined.", VALUE, None),
+        *((sentence, VALUE, None) for sentence in UNCLEAR),
         # Counts.
         ("There are 18 marbles, 7 of them red, in the 2 jars.", COUNT, "18"),
         ("There are exactly three marbles in the jar.", COUNT, "3"),
