@@ -2,9 +2,9 @@ r"""Step world: problems, and procedural teachers whose traces are all correct.
 
 Two families of problems, each a chain of moves from one value to the next:
 
-- ``registers``: arithmetic modulo 10. ``a = 6 ; b +1 ; c *9 :`` asks for c, which is 3:
-  every register is the one before it, changed by its operation. A move needs its operation, which
-  stands in the prompt, and a fact such as 7 *9 = 3, which the student has to know.
+- ``registers``: arithmetic modulo 10. ``a = 6 ; b +1 ; c *9 :`` asks for c, which is 3. Each
+  operation changes the register before it. A move needs its operation, which the prompt gives, and
+  a fact such as 7 *9 = 3, which the student has to know.
 - ``paths``: following arrows. ``ant fox ; ... ; a is ant ; find b c :`` asks where two moves
   from ant lead. A move needs the arrow that leaves the present place; there is nothing to know.
 
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from string import Formatter
 
 import numpy as np
 
@@ -35,8 +36,8 @@ OPERATIONS = ("+1", "+2", "+3", "+4", "+5", "*3", "*7", "*9")
 _PLACES = "ant bee cat cow dog elk fox gnu hen jay owl pig yak"
 PLACES = tuple(_PLACES.split(" "))
 
-# What teachers write. A move's sentence names its labels first, each followed at once by what the
-# prompt says of it: what is looked up stands beside what it is looked up by.
+# What teachers write. A move's sentence names its labels first, each followed by its operation, as
+# in the prompt: a student that looks a label up finds the operation right behind it.
 _MOVES = {
     "registers": (
         "{moves} : {before} {ops} = {after}.",
@@ -67,7 +68,7 @@ NUM_WORDINGS = len(_MOVES["registers"])
 _LEDGER = "so far {pairs}."
 _ANSWER = r"the answer is \boxed{{ {value} }}."
 STEPS_PER_PARAGRAPH = 3
-# Draws for each problem wanted: of the shortest ones there are few.
+# Draws for each problem wanted. There are few short problems, so many draws come twice.
 _ATTEMPTS = 100
 
 
@@ -76,13 +77,9 @@ _ATTEMPTS = 100
 
 @dataclass(frozen=True)
 class Problem:
-    """A chain of moves to be followed.
+    """A chain of moves: ``ops`` has an empty text for each move of paths.
 
-    Attributes:
-        family: One of `FAMILIES`.
-        prompt: What is asked.
-        ops: The operation of each move; empty texts for paths.
-        values: The value before the first move, and after each.
+    ``values`` holds the value before the first move and after each one.
     """
 
     family: str
@@ -138,7 +135,8 @@ def solve(prompt: str) -> list[str]:
         if lines[0][:2] == [LABELS[0], "="]:
             labels, values = [line[0] for line in lines], [lines[0][2]]
             for _, op in lines[1:]:
-                values.append(_apply(op, values[-1]))
+                start, number = int(values[-1]), int(op[1:])
+                values.append(str((start + number if op[0] == "+" else start * number) % 10))
         else:
             (*arrows, (first, _, place), (_, *labels)) = lines
             leads = dict(arrows)
@@ -152,11 +150,6 @@ def solve(prompt: str) -> list[str]:
     return values
 
 
-def _apply(op: str, value: str) -> str:
-    number = int(op[1:])
-    return str((int(value) + number if op[0] == "+" else int(value) * number) % 10)
-
-
 # --- teachers --------------------------------------------------------------------------------
 
 
@@ -167,10 +160,10 @@ class Teacher:
     Attributes:
         name: As in the pool.
         leap: Probability that a step takes two moves at once and leaves out the value between.
-        scaffolding: Sentences without content before a step, on average, at most 2.
+        scaffolding: Mean number of sentences without content before a step, at most 2.
         restating: Probability that a step begins with a list of all values so far.
         checking: Probability that a step repeats its move at the end.
-        variety: Wordings it chooses among, 1 to 4.
+        variety: Number of wordings in use.
     """
 
     name: str
@@ -181,16 +174,12 @@ class Teacher:
     variety: int = NUM_WORDINGS
 
     def __post_init__(self) -> None:
-        shares = {"leap": 1, "restating": 1, "checking": 1, "scaffolding": 2}
-        for name, highest in shares.items():
-            if not 0 <= getattr(self, name) <= highest:
-                raise InputError(
-                    f"teacher {self.name!r}: {name} is {getattr(self, name)}: give 0 to {highest}"
-                )
-        if not 1 <= self.variety <= NUM_WORDINGS:
-            raise InputError(
-                f"teacher {self.name!r}: variety is {self.variety}: give 1 to {NUM_WORDINGS}"
-            )
+        limits = dict.fromkeys(("leap", "restating", "checking"), (0, 1))
+        limits |= {"scaffolding": (0, 2), "variety": (1, NUM_WORDINGS)}
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # also refuses NaN
+                raise InputError(f"teacher {self.name!r}: {name} is {value}: give {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -226,46 +215,42 @@ def write_trace(
 ) -> Trace:
     """Solve a problem as a teacher does, from the value after ``start`` moves on.
 
-    Lists of values so far hold those that the trace itself has come to, so that a part of a
-    solution restates nothing that it does not show.
+    Lists of values hold only those that the trace itself has come to, so that a part of a solution
+    restates nothing that it does not show.
     """
-    steps, place, known = [], start, [start]
-    while place < problem.num_moves:
+    steps, known = [], [start]
+    while known[-1] < problem.num_moves:
+        place = known[-1]
+        # The last move cannot leap, and draws nothing.
         leaps = place + 1 < problem.num_moves and rng.random() < teacher.leap
         end = place + (2 if leaps else 1)
-        steps.append(" ".join(_sentences(problem, teacher, rng, known, place, end)))
+        move = _fields(problem, place, end)
+        sentences = []
+        if len(known) > 1 and rng.random() < teacher.restating:
+            sentences.append(write_list((LABELS[i], problem.values[i]) for i in known))
+        for _ in range(rng.binomial(2, teacher.scaffolding / 2)):
+            sentences.append(_FILLERS[rng.integers(len(_FILLERS))])
+        sentences.append(_MOVES[problem.family][rng.integers(teacher.variety)].format(**move))
+        if rng.random() < teacher.checking:
+            sentences.append(_CHECKS[problem.family].format(**move))
+        steps.append(" ".join(sentences))
         known.append(end)
-        place = end
     return Trace(tuple(steps), _ANSWER.format(value=problem.answer))
 
 
-def _sentences(
-    problem: Problem,
-    teacher: Teacher,
-    rng: np.random.Generator,
-    known: Sequence[int],
-    place: int,
-    end: int,
-) -> Iterable[str]:
-    if len(known) > 1 and rng.random() < teacher.restating:
-        pairs = " , ".join(f"{LABELS[i]} {problem.values[i]}" for i in known)
-        yield _LEDGER.format(pairs=pairs)
-    for _ in range(rng.binomial(2, teacher.scaffolding / 2)):
-        yield _FILLERS[rng.integers(len(_FILLERS))]
-    move = _fields(problem, place, end)
-    yield _MOVES[problem.family][rng.integers(teacher.variety)].format(**move)
-    if rng.random() < teacher.checking:
-        yield _CHECKS[problem.family].format(**move)
+def write_list(pairs: Iterable[Sequence[str]]) -> str:
+    """The sentence that restates labels with their values: ``so far a 6 , b 7.``."""
+    return _LEDGER.format(pairs=" , ".join(map(" ".join, pairs)))
 
 
-def _fields(problem: Problem, place: int, end: int) -> dict[str, str]:
-    """What a sentence may say of the moves from ``place`` to ``end``."""
-    labels, ops = LABELS[place + 1 : end + 1], problem.ops[place:end]
+def _fields(problem: Problem, begin: int, end: int) -> dict[str, str]:
+    """What a sentence may say of the moves from ``begin`` to ``end``."""
+    labels, ops = LABELS[begin + 1 : end + 1], problem.ops[begin:end]
     return {
         "labels": " ".join(labels),
         "ops": " ".join(ops),
-        "moves": " ".join(f"{label} {op}" for label, op in zip(labels, ops, strict=True)),
-        "before": problem.values[place],
+        "moves": " ".join(map(" ".join, zip(labels, ops, strict=True))),
+        "before": problem.values[begin],
         "after": problem.values[end],
     }
 
@@ -273,10 +258,7 @@ def _fields(problem: Problem, place: int, end: int) -> dict[str, str]:
 def write_alone(family: str, place: int, rng: np.random.Generator) -> tuple[str, str]:
     """A sentence about a move of some problem that is not told, and the value that it comes to.
 
-    Args:
-        family: One of `FAMILIES`.
-        place: Of the move's label among `LABELS`.
-        rng: Draws the problem and the wording.
+    ``place`` is that of the move's label among `LABELS`.
     """
     problem = make_problem(family, place, rng)
     wording = _MOVES[family][rng.integers(NUM_WORDINGS)]
@@ -296,93 +278,65 @@ def words() -> list[str]:
 
 
 def read_trace(problem: Problem, text: str) -> None:
-    """Read a solution sentence by sentence, as one who trusts nothing.
+    """Read a solution sentence by sentence, and trust nothing.
 
     Raises:
         InputError: Naming the first sentence that is of no known form, or says what is not so.
     """
-    known, answered = {LABELS[0]: problem.values[0]}, False
-    place = 0
+    known, place, answered = [(LABELS[0], problem.values[0])], 0, False
     for sentence in re.findall(r"\S[^.]*\.|\S[^.]*$", text):
-        form, found = _parse(problem.family, sentence)
+        matches = ((form, pattern.fullmatch(sentence)) for form, pattern in _forms(problem.family))
+        form, found = next(((form, m.groupdict()) for form, m in matches if m), ("", {}))
+        if not form:
+            raise InputError(f"{sentence!r} is no sentence of this world")
         if answered:
             raise InputError(f"{sentence!r} comes after the answer")
+        fits = True  # a filler says nothing that could be wrong
         if form == "answer":
             fits = place == problem.num_moves and found["value"] == problem.answer
             answered = True
         elif form == "ledger":
-            pairs = [pair.split(" ") for pair in found["pairs"].split(" , ")]
-            fits = pairs == [[label, value] for label, value in known.items()]
-        elif form == "filler":
-            fits = True
-        else:
-            labels, ops = _labels_and_ops(found)
-            end = place if form == "check" else place + len(labels)
-            begin = end - len(labels)
-            fits = _is_move(problem, begin, end, labels, ops) and (
-                found["before"] == problem.values[begin] and found["after"] == problem.values[end]
-            )
-            known |= {labels[-1]: found["after"]}
-            place = end
+            fits = sentence == write_list(known)
+        elif form in ("move", "check"):
+            named = found.get("labels") or found["moves"]
+            size = sum(word in LABELS for word in named.split())
+            # A check repeats the moves that lead here; a move goes on from here.
+            begin, end = (place - size, place) if form == "check" else (place, place + size)
+            fits = begin >= 0 and end <= problem.num_moves
+            fits = fits and found.items() <= _fields(problem, begin, end).items()
+            if form == "move" and fits:
+                known.append((LABELS[end], problem.values[end]))
+                place = end
         if not fits:
             raise InputError(f"{sentence!r} is not so in {problem.prompt[:60]!r}")
     if not answered:
         raise InputError(f"no answer to {problem.prompt[:60]!r}")
 
 
-def _labels_and_ops(found: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """The labels of a move's sentence, and its operations wherever it names them."""
-    if "moves" not in found:
-        return found["labels"].split(" "), []
-    words = found["moves"].split(" ")
-    named = [words[1::2], *([found["ops"].split(" ")] if "ops" in found else [])]
-    return words[::2], named
-
-
-def _is_move(
-    problem: Problem, begin: int, end: int, labels: Sequence[str], named: Sequence[Sequence[str]]
-) -> bool:
-    """Whether these are the moves from ``begin`` to ``end``, and their operations."""
-    if begin < 0 or end > problem.num_moves:
-        return False
-    ops = list(problem.ops[begin:end])
-    return list(labels) == list(LABELS[begin + 1 : end + 1]) and all(o == ops for o in named)
-
-
-def _parse(family: str, sentence: str) -> tuple[str, dict[str, str]]:
-    for form, pattern in _forms(family):
-        if match := pattern.fullmatch(sentence):
-            return form, match.groupdict()
-    raise InputError(f"{sentence!r} is no sentence of this world")
-
-
 @lru_cache(maxsize=2)
 def _forms(family: str) -> list[tuple[str, re.Pattern[str]]]:
-    texts = [("filler", text) for text in _FILLERS]
-    texts += [("ledger", _LEDGER), ("answer", _ANSWER), ("check", _CHECKS[family])]
-    texts += [("move", text) for text in _MOVES[family]]
-    return [(form, _pattern(text)) for form, text in texts]
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    """A sentence's template as a pattern; a field that stands twice must be the same twice."""
-    word = {
+    """Kind and pattern of every sentence; a field that stands twice must be the same twice."""
+    fields = {
         "moves": r"\w [+*]\d(?: \w [+*]\d)*",
         "labels": r"\w(?: \w)*",
         "ops": r"[+*]\d(?: [+*]\d)*",
         "pairs": r".+?",
     }
-    parts, seen = [], set()
-    for part in re.split(r"(\{\w+\})", text.replace("{{", "\0").replace("}}", "\1")):
-        name = part.strip("{}")
-        if not re.fullmatch(r"\{\w+\}", part):
-            parts.append(re.escape(part.replace("\0", "{").replace("\1", "}")))
-        elif name in seen:
-            parts.append(rf"(?P={name})")
-        else:
-            parts.append(rf"(?P<{name}>{word.get(name, r'[a-z0-9]+')})")
-            seen.add(name)
-    return re.compile("".join(parts))
+    texts = [("filler", text) for text in _FILLERS]
+    texts += [("ledger", _LEDGER), ("answer", _ANSWER), ("check", _CHECKS[family])]
+    texts += [("move", text) for text in _MOVES[family]]
+    forms = []
+    for form, text in texts:
+        pattern, seen = "", set()
+        for literal, name, *_ in Formatter().parse(text):
+            pattern += re.escape(literal)
+            if name in seen:
+                pattern += rf"(?P={name})"
+            elif name:
+                pattern += rf"(?P<{name}>{fields.get(name, '[a-z0-9]+')})"
+                seen.add(name)
+        forms.append((form, re.compile(pattern)))
+    return forms
 
 
 def find_answer(text: str) -> str | None:
@@ -397,13 +351,7 @@ def find_answer(text: str) -> str | None:
 def make_problems(
     family: str, moves: Sequence[int], count: int, seed: Sequence[int]
 ) -> dict[str, Problem]:
-    """Different problems by prompt id, lengths in turn.
-
-    Args:
-        family: One of `FAMILIES`.
-        moves: Numbers of moves.
-        count: Problems wanted.
-        seed: Of this set.
+    """Different problems by prompt id, of the numbers of moves in turn.
 
     Raises:
         InputError: If there are not so many.
@@ -416,9 +364,8 @@ def make_problems(
         if len(found) == count:
             break
     else:
-        raise InputError(
-            f"{family}: there are no {count} problems of {list(moves)} moves: take fewer"
-        )
+        lengths = list(moves)
+        raise InputError(f"{family}: there are no {count} problems of {lengths} moves: take fewer")
     name = "-".join(map(str, seed))
     return {f"{family}-{name}-{i:04d}": p for i, p in enumerate(found.values())}
 
@@ -438,9 +385,6 @@ def make_pool(
 
     Returns:
         The pool, and the true steps by response id.
-
-    Raises:
-        InputError: If a trace is wrong, which would be an error of this module.
     """
     responses, steps = [], {}
     rng = np.random.default_rng(seed)
@@ -449,8 +393,6 @@ def make_pool(
             for sample in range(samples):
                 trace = write_trace(problem, teacher, rng)
                 read_trace(problem, trace.text)
-                if solve(problem.prompt)[-1] != find_answer(trace.text):
-                    raise InputError(f"{key}: {teacher.name} gives a wrong answer")
                 name = f"{key}/{teacher.name}/{sample}"
                 responses.append(Response(name, key, teacher.name, trace.text, correct=True))
                 steps[name] = trace.spans

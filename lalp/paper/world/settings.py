@@ -14,17 +14,21 @@ from lalp.scoring.windows import parse_windows
 from lalp.settings import STRICT, parse_settings
 
 STUDIES = ("smoke", "cpu", "standard", "long")
-# Comparisons: one teacher each (Table 2), thirds of one teacher's traces by GALP (Table 1),
+# Comparisons of arms: one teacher each (Table 2), thirds of one teacher's traces by GALP (Table 1),
 # selection rules (Table 3), windows of LALP on true steps (Fig. 3 and 9).
 TEACHERS, THIRDS, RULES, WINDOWS = GROUPS = ("teachers", "thirds", "rules", "windows")
 
-# What names a set of students, and one of them with its arms, in all tables.
+# Names of arms: the student before any fine-tuning, and the random control of a rule, which draws
+# as many responses of each teacher as the rule chose.
+BEFORE, CONTROL = "before training", "random like "
+
+# Columns that name a kind of students in all tables, and one student of it with its arms.
 KIND = ["pool", "family", "copying"]
 UNIT = [*KIND, "seed"]
 
-# Rules: what is chosen by which score, on which steps, in which window. True steps see the step
-# before, which holds what they need; sentences see four, as in the paper's first version. Set
-# before any selection was trained on.
+# Rules: the steps, the selection rule on their scores, and LALP's window. True steps see the step
+# before, which holds what they need; sentences see four, as in the paper's first version. The
+# rules were set before any selection was trained on.
 RULES_BY_NAME = {
     "random": ("true", "random", "1"),
     "galp": ("true", "galp", "1"),
@@ -40,7 +44,7 @@ RULES_BY_NAME = {
 }
 
 # All use the same wordings, and all write some sentences without content, so that neither variety
-# nor scaffolding alone tells them apart. Set before any selection was trained on.
+# nor scaffolding alone tells them apart. They were set before any selection was trained on.
 TEACHERS_BY_NAME = {
     teacher.name: teacher
     for teacher in (
@@ -70,18 +74,15 @@ class Study:
         pretraining_tokens: Of every student.
         gate_short: Least share of problems of one to three moves that a student must solve.
         gate_whole: Greatest share of whole problems that it may solve.
-        fewest_moves: Of a whole problem.
-        most_moves: Of a whole problem.
-        problems: Whose solutions are selected and trained on.
+        fewest_moves, most_moves: Of a whole problem.
+        problems: Number of those whose solutions are selected and trained on.
         samples: Solutions of each by every teacher.
         held_out: Problems that the trained students answer.
         groups: Comparisons among the teachers of `TEACHERS_BY_NAME`; those of the map are rules.
-        rules: Of `RULES_BY_NAME`.
         windows: Of LALP on true steps.
-        controls: Rules that are laid beside a random choice with their teacher mix.
-        leaps: Of the map's second teacher, one cell each; empty without a map.
-        scaffoldings: Of the map's second teacher.
-        learning_rate: Of the fine-tuning, at its highest.
+        controls: Rules that are compared with a random choice of the same teacher mix.
+        leaps, scaffoldings: Of the map's second teacher, one cell per pair; empty without a map.
+        learning_rate: Peak rate of the fine-tuning.
         epochs: Passes over the selected solutions.
         batch: Solutions per optimizer step.
     """
@@ -121,11 +122,7 @@ class Study:
 
 
 def load_study(name: str) -> Study:
-    """Load one of the studies that come with the project.
-
-    Raises:
-        InputError: If there is no such study, or its file does not fit `Study`.
-    """
+    """Load one of `STUDIES`; `InputError` if there is no such study."""
     if name not in STUDIES:
         raise InputError(f"step world has no study {name!r}: choose one of {', '.join(STUDIES)}")
     path = files("lalp").joinpath("paper", "world", "studies", f"{name}.yaml")

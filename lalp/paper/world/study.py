@@ -13,7 +13,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,8 @@ from lalp.paper.world.problems import (
     make_problems,
 )
 from lalp.paper.world.settings import (
+    BEFORE,
+    CONTROL,
     RULES,
     RULES_BY_NAME,
     TEACHERS,
@@ -49,22 +51,20 @@ from lalp.pools.pool import Pool
 from lalp.pools.writing import save_pool
 from lalp.sampling.samples import generate
 from lalp.sampling.settings import Sampling
-from lalp.scoring.columns import score_columns
+from lalp.scoring.columns import GALP, lalp_column, score_columns, token_column
 from lalp.scoring.equations import self_conditioning_gap
 from lalp.scoring.run import score
 from lalp.selection import matched, rules
 from lalp.students.student import load_student
-from lalp.training.recipes import RECIPES, Recipe
+from lalp.training.recipes import RECIPES
 from lalp.training.trainer import train
 
-BEFORE = "before training"
-_LIKE = "random like "
-# Of the samples of one problem, so that thirds do not differ in the problems they solve.
+# Rules among one teacher's samples of one problem, so that thirds do not differ in the problems.
 _THIRD_RULES = {"highest": "galp", "middle": "galp-middle", "lowest": "galp-lowest"}
 # More than the longest solution needs (a list of all values, two sentences and a check each move).
 _TOKENS_PER_MOVE = 50
-# Read once: another version may be saved while a long run is going. An arm's texts, problems and
-# student are part of its name anyway.
+# Read once, because another version may be saved while a long run is going. The name of an arm
+# holds its texts, problems and student, so it needs less code than these.
 _STUDENT_CODE = fingerprint("paper.world.problems", "paper.world.student")
 _ARM_CODE = fingerprint("training", "sampling", "scoring", "students")
 _GATE_CODE = [_ARM_CODE, fingerprint("paper.world.study")]
@@ -95,8 +95,12 @@ class Unit:
     @property
     def labels(self) -> dict[str, Any]:
         """What tables name the unit by."""
-        names = ("family", "copying", "seed")
-        return {"pool": self.name} | {name: getattr(self, name) for name in names}
+        return {
+            "pool": self.name,
+            "family": self.family,
+            "copying": self.copying,
+            "seed": self.seed,
+        }
 
     @property
     def schooling(self) -> Schooling:
@@ -137,8 +141,8 @@ def gate(unit: Unit) -> dict[str, Any]:
 
     Returns:
         ``short`` and ``whole``, shares of problems of one to three moves and of full length that it
-        solves; `copying`; and whether it is ``accepted``: single moves are known, whole problems
-        mostly unsolved.
+        solves; `copying`; and whether it is ``accepted``: it knows single moves, and leaves most
+        whole problems unsolved.
     """
     prompts = [problem.prompt for problem in unit.held_out.values()]
     path = unit.student / f"gate-{digest([prompts, _GATE_CODE])}.json"
@@ -154,7 +158,8 @@ def gate(unit: Unit) -> dict[str, Any]:
         write_json(path, report)
     report = json.loads(path.read_text(encoding="utf-8"))
     passed = report["short"] >= unit.study.gate_short and report["whole"] <= unit.study.gate_whole
-    return {k: v for k, v in unit.labels.items() if k != "pool"} | report | {"accepted": passed}
+    labels = {name: label for name, label in unit.labels.items() if name != "pool"}
+    return labels | report | {"accepted": passed}
 
 
 def _solve(problems: Mapping[str, Problem], model: Path) -> list[bool]:
@@ -169,28 +174,20 @@ def _solve(problems: Mapping[str, Problem], model: Path) -> list[bool]:
 
 
 def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
-    """Make the pool and score it on true steps, sentences and paragraphs.
-
-    Returns:
-        The pool, and one score table per way to split.
-    """
+    """Make the pool and score it: one table each on true steps, sentences and paragraphs."""
     pool, steps = make_pool(unit.problems, unit.teachers, unit.study.samples, unit.seed)
     wanted: dict[str, set[str]] = {"true": {"1", "all", *unit.study.windows}}
     for split, _, window in (RULES_BY_NAME[name] for name in unit.study.rules):
         wanted.setdefault(split, set()).add(window)
     student = load_student(str(unit.student), device="cpu")
-    tables = {
-        split: score(
-            pool,
-            student,
-            sorted(windows),
-            splitter=steps if split == "true" else split,
-            with_tokens=split == "true",
-            store=unit.student / "scores",
-            progress=False,
+    options = {"store": unit.student / "scores", "progress": False}
+    tables = {}
+    for split, windows in wanted.items():
+        true = split == "true"
+        split_by = steps if true else split
+        tables[split] = score(
+            pool, student, sorted(windows), splitter=split_by, with_tokens=true, **options
         )
-        for split, windows in wanted.items()
-    }
     return pool, tables
 
 
@@ -198,10 +195,10 @@ def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
 
 
 def choose(tables: Mapping[str, pd.DataFrame], name: str, seed: int) -> pd.DataFrame:
-    """What a rule of `RULES_BY_NAME` chooses, or its control ``random like NAME``."""
-    split, rule, window = RULES_BY_NAME[name.removeprefix(_LIKE)]
+    """What a rule of `RULES_BY_NAME`, or its random control, chooses."""
+    split, rule, window = RULES_BY_NAME[name.removeprefix(CONTROL)]
     chosen = rules.select(tables[split], rule, window, seed=seed)
-    if name.startswith(_LIKE):
+    if name.startswith(CONTROL):
         return matched.select_random_matched(tables[split], chosen, seed=seed)
     return chosen
 
@@ -220,7 +217,7 @@ def plan_selections(
             for third, rule in _THIRD_RULES.items():
                 found[f"{THIRDS}: {teacher.name}", third] = rules.select(rows, rule)
     if RULES in unit.groups:
-        names = [*study.rules, *(_LIKE + name for name in study.controls)]
+        names = [*study.rules, *(CONTROL + name for name in study.controls)]
         found |= {(RULES, name): choose(tables, name, seed) for name in names}
     if WINDOWS in unit.groups:
         found |= {(WINDOWS, w): rules.select(true, "lalp", w) for w in study.windows}
@@ -237,12 +234,22 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
         relative position, mean self-conditioning gap (Eq. 4).
     """
     pool, tables = unit_scores(unit)
-    problems = len(unit.held_out)
+    by_id, problems = tables["true"].set_index("response_id"), len(unit.held_out)
     before = {"num_solved": round(gate(unit)["whole"] * problems), "num_problems": problems}
     rows = [{"group": "", "arm": BEFORE} | before]
+    scores = [name for name in (GALP, lalp_column(1), lalp_column("all")) if name in by_id]
     for (group, name), ids in plan_selections(unit, tables).items():
-        chosen = _summary(tables["true"], ids)
-        rows.append({"group": group, "arm": name} | chosen | run_arm(unit, pool, ids))
+        chosen = by_id.loc[ids]
+        shares = chosen["teacher"].value_counts(normalize=True).sort_index()
+        rows.append({
+            "group": group,
+            "arm": name,
+            "num_examples": len(chosen),
+            "num_tokens": int(chosen["num_tokens"].sum()),
+            **chosen[scores].mean(),
+            **shares.add_prefix("share of "),
+            **run_arm(unit, pool, ids),
+        })  # fmt: skip
     found = {
         "arms": pd.DataFrame(rows),
         "means": _teacher_means(tables),
@@ -251,18 +258,6 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
     return {
         name: pd.concat([pd.DataFrame(unit.labels, table.index), table], axis=1)
         for name, table in found.items()
-    }
-
-
-def _summary(table: pd.DataFrame, ids: Sequence[str]) -> dict[str, Any]:
-    """Size, mean scores and teachers' shares of what was selected."""
-    chosen = table.set_index("response_id").loc[list(ids)]
-    shares = chosen["teacher"].value_counts(normalize=True).sort_index()
-    return {
-        "num_examples": len(chosen),
-        "num_tokens": int(chosen["num_tokens"].sum()),
-        **{c: chosen[c].mean() for c in chosen if c in ("galp", "lalp@1", "lalp@all")},
-        **{f"share of {teacher}": share for teacher, share in shares.items()},
     }
 
 
@@ -277,9 +272,18 @@ def run_arm(unit: Unit, pool: Pool, ids: Sequence[str]) -> dict[str, Any]:
     examples = [(pool.prompts[by_id[i].prompt_id], by_id[i]) for i in ids]
     texts = [[p.messages[0].content, response.text] for p, response in examples]
     held_out = [problem.prompt for problem in unit.held_out.values()]
-    recipe = world_recipe(unit.study)
-    key = [recipe, unit.seed, texts, held_out, _ARM_CODE]
-    folder = unit.student / "arms" / digest(key)
+    recipe = replace(
+        RECIPES["paper"],
+        learning_rate=unit.study.learning_rate,
+        epochs=unit.study.epochs,
+        batch_size=unit.study.batch,
+        gradient_accumulation=1,
+        max_length=MAX_POSITIONS,
+        # On CPUs, float32 is as fast, and such a small model fits as it is.
+        bf16=False,
+        gradient_checkpointing=False,
+    )
+    folder = unit.student / "arms" / digest([recipe, unit.seed, texts, held_out, _ARM_CODE])
     path = folder.with_suffix(".json")
     if not path.is_file():
         model = folder / "model"
@@ -294,22 +298,9 @@ def run_arm(unit: Unit, pool: Pool, ids: Sequence[str]) -> dict[str, Any]:
             "solved": "".join(map(str, map(int, solved))),
         }
         write_json(path, report)
+    # Of a finished arm only the report is needed; a killed one may have left weights behind it.
     shutil.rmtree(folder, ignore_errors=True)
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def world_recipe(study: Study) -> Recipe:
-    """The paper's recipe with the study's rate and size, in float32."""
-    return replace(
-        RECIPES["paper"],
-        learning_rate=study.learning_rate,
-        epochs=study.epochs,
-        batch_size=study.batch,
-        gradient_accumulation=1,
-        max_length=MAX_POSITIONS,
-        bf16=False,
-        gradient_checkpointing=False,
-    )
 
 
 # --- what the scores say ---------------------------------------------------------------------
@@ -319,34 +310,35 @@ def _teacher_means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Mean of every score by teacher: ``teacher``, ``split``, ``score``, ``mean``."""
     frames = []
     for split, table in tables.items():
-        columns = score_columns(table)
-        if split != "true":
-            columns.remove("galp")
+        # GALP does not depend on the split.
+        columns = [c for c in score_columns(table) if split == "true" or c != GALP]
         means = table.groupby("teacher")[columns].mean()
-        frames.append(means.melt(var_name="score", value_name="mean", ignore_index=False)
-                      .reset_index().assign(split=split))  # fmt: skip
+        means = means.melt(var_name="score", value_name="mean", ignore_index=False)
+        frames.append(means.reset_index().assign(split=split))
     return pd.concat(frames, ignore_index=True)
 
 
 _BINS = 10
 _COPYING_PROBLEMS = 60
+# A value is far from its repetition if so many values have followed it.
 _FAR = 3
 
 
 def _gaps(table: pd.DataFrame) -> pd.DataFrame:
     """Eq. 4 by teacher and tenth of the response, window of one step: means over all tokens."""
     frames = []
-    for row in table.itertuples():
-        global_, local = (np.asarray(table.at[row.Index, f"{name}:tokens"], float)
-                          for name in ("galp", "lalp@1"))  # fmt: skip
-        place = np.arange(len(global_)) * _BINS // len(global_)
+    for row in table.to_dict("records"):
+        global_, local = (
+            np.asarray(row[token_column(column)], float) for column in (GALP, lalp_column(1))
+        )
         columns = {
-            "bin": place,
+            "teacher": row["teacher"],
+            "bin": np.arange(len(global_)) * _BINS // len(global_),
             "global": global_,
             "local": local,
             "gap": self_conditioning_gap(global_, local),
         }
-        frames.append(pd.DataFrame(columns).assign(teacher=row.teacher))
+        frames.append(pd.DataFrame(columns))
     tokens = pd.concat(frames, ignore_index=True)
     return tokens.groupby(["teacher", "bin"], as_index=False).agg(
         **{name: (name, "mean") for name in ("global", "local", "gap")}, num_tokens=("gap", "size")
@@ -358,7 +350,8 @@ def copying(unit: Unit) -> dict[str, float]:
 
     Returns:
         ``copying_near``: of values that the step before has come to, so on their second occurrence;
-        ``copying_far``: of those that three or more values have followed.
+        ``copying_far``: of those that three or more values have followed. The value before the
+        first move does not count, since the prompt holds it.
     """
     restater = Teacher("restater", restating=0.3)
     problems = dict(list(unit.held_out.items())[:_COPYING_PROBLEMS])
@@ -369,28 +362,20 @@ def copying(unit: Unit) -> dict[str, float]:
     near, far = [], []
     for response, row in zip(pool.responses, table.to_dict("records"), strict=True):
         starts = (start for start, _ in row["token_spans"])
-        at = dict(zip(starts, np.exp(row["galp:tokens"]), strict=True))
-        for place, age in _new_in_lists(response.text):
-            if age == 0:
-                near.append(at[place])
-            elif age >= _FAR:
-                far.append(at[place])
+        at = dict(zip(starts, np.exp(row[token_column(GALP)]), strict=True))
+        listed = 1
+        for found in re.finditer(r"so far ([^.]+)\.", response.text):
+            values = list(re.finditer(r"\w+ (\w+)(?: ,|$)", found[1]))
+            for i in range(listed, len(values)):
+                age, place = len(values) - 1 - i, found.start(1) + values[i].start(1)
+                if age == 0:
+                    near.append(at[place])
+                elif age >= _FAR:
+                    far.append(at[place])
+            listed = len(values)
     found = {"copying_near": near, "copying_far": far}
     # Traces of few moves have no far ones.
     return {key: float(np.mean(probs)) if probs else math.nan for key, probs in found.items()}
-
-
-def _new_in_lists(text: str) -> Iterator[tuple[int, int]]:
-    """Where a value stands in the first list that holds it, and how many values have followed it.
-
-    The value before the first move does not count: it stands in the prompt.
-    """
-    listed = 1
-    for found in re.finditer(r"so far ([^.]+)\.", text):
-        values = [match.start(1) for match in re.finditer(r"\w+ (\w+)(?: ,|$)", found[1])]
-        for i in range(listed, len(values)):
-            yield found.start(1) + values[i], len(values) - 1 - i
-        listed = len(values)
 
 
 # --- runs ------------------------------------------------------------------------------------
@@ -399,19 +384,15 @@ def _new_in_lists(text: str) -> Iterator[tuple[int, int]]:
 def map_teachers(leap: float, scaffolding: float) -> tuple[Teacher, ...]:
     """Those of one cell of the map: a steady one, and one with these knobs.
 
-    Scaffolding is of both kinds: ``scaffolding`` sentences without content a step, and a list of
-    values before half that share of the steps.
+    ``scaffolding`` is both the sentences without content per step, and twice the share of steps
+    that begin with a list of values.
     """
     fluent = Teacher("fluent", leap=leap, scaffolding=scaffolding, restating=scaffolding / 2)
     return (TEACHERS_BY_NAME["steady"], replace(fluent, checking=0.1))
 
 
 def find_students(study: Study) -> pd.DataFrame:
-    """Pre-train students until enough are accepted, or the seeds are used up.
-
-    Returns:
-        One row per student tried: `gate`'s report.
-    """
+    """Pre-train students until enough are accepted, or the seeds are used up; a `gate` each."""
     kinds = [(family, share) for family in study.families for share in study.copying]
     tried: dict[tuple[str, float], list[dict[str, Any]]] = {kind: [] for kind in kinds}
     while True:
@@ -442,12 +423,12 @@ def plan_units(study: Study, gates: pd.DataFrame) -> list[Unit]:
     ]
 
 
-# Of one unit's arms, so that the last units keep all workers busy.
+# Parts of one unit's arms, so that the last units keep all workers busy.
 _PARTS = 4
 
 
 def _score_unit(unit: Unit) -> None:
-    """Score a unit's pool, and write it beside the student in the project's format."""
+    """Score a unit's pool, and save it beside the student."""
     pool, _ = unit_scores(unit)
     folder = unit.student / "pools"
     folder.mkdir(exist_ok=True)
@@ -467,19 +448,16 @@ def run_world(study: Study) -> dict[str, pd.DataFrame]:
     """Everything of a study; what is there already is read.
 
     Returns:
-        ``students`` (`find_students`), and ``arms``, ``means`` and ``gaps`` (`run_unit`) if any
-        student was accepted.
+        ``students`` (`find_students`), and `run_unit`'s tables if any student was accepted.
     """
     gates = find_students(study)
     units = plan_units(study, gates)
     run_side_by_side(_score_unit, units, study.workers, "scores", threads=1)
     parts = [(unit, part) for part in range(_PARTS) for unit in units]
     run_side_by_side(_run_part, parts, study.workers, "arms", threads=1)
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for unit in units:
-        for name, table in run_unit(unit).items():
-            tables.setdefault(name, []).append(table)
-    joined = {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
+    tables = [run_unit(unit) for unit in units]
+    names = tables[0] if tables else ()
+    joined = {name: pd.concat([t[name] for t in tables], ignore_index=True) for name in names}
     return {"students": gates} | joined
 
 
@@ -503,7 +481,7 @@ class WorldResults:
         arms: One row per unit, comparison and arm.
         means: Mean scores by unit and teacher.
         gaps: Self-conditioning gap by unit, teacher and position.
-        provenance: Study, commit, hours, versions of a committed run; empty for a live one.
+        provenance: Study, commit, hours and versions of a committed run; empty for a live one.
     """
 
     students: pd.DataFrame
@@ -517,10 +495,7 @@ _TABLES = tuple(field.name for field in fields(WorldResults) if field.name != "p
 
 
 def run_study(name: str) -> WorldResults:
-    """Run one of the project's studies, or read what of it was run before.
-
-    If no student passes the gate, there are no arms.
-    """
+    """Run one of the project's studies; no arms if no student passes the gate."""
     empty = {name: pd.DataFrame(columns=columns) for name, columns in _EMPTY.items()}
     return WorldResults(**empty | run_world(load_study(name)), provenance={})
 
@@ -531,11 +506,7 @@ def save_results(results: WorldResults, folder: Path) -> None:
 
 
 def load_results(name: str) -> WorldResults:
-    """The committed results of a study.
-
-    Raises:
-        InputError: If there are none, or a file of them is missing.
-    """
+    """The committed results of a study; `InputError` if a file of them is missing."""
     command = f"make world PROFILE={name}"
     tables, provenance = load_tables(f"world_{name}", _TABLES, command, _TEXTS)
     return WorldResults(**tables, provenance=provenance)

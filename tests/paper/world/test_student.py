@@ -31,6 +31,7 @@ from lalp.paper.world.problems import (
     FAMILIES,
     LABELS,
     PLACES,
+    Problem,
     Teacher,
     make_pool,
     make_problem,
@@ -254,7 +255,7 @@ def test_short_solutions_are_whole_and_end_as_fine_tuning_ends_them(family):
         ops = ("",) * (len(values) - 1)
         if family == "registers":
             ops = tuple(line.split()[1] for line in lines[1:])
-        read_trace(world_student.Problem(family, prompt, ops, values), text.removesuffix(" <end>"))
+        read_trace(Problem(family, prompt, ops, values), text.removesuffix(" <end>"))
     assert moves == {1, 2, 3}
 
 
@@ -431,7 +432,7 @@ def kill_at(name, count):
     setattr(world_student, name, killing)
 
 
-for name, count in (("_loss", 1), ("_loss", 3), ("_loss", 7), ("asdict", 1), ("atomic_path", 1)):
+for name, count in (("_loss", 1), ("_loss", 3), ("_loss", 7), ("asdict", 1), ("write_json", 1)):
     child = os.fork()
     if not child:
         kill_at(name, count)
