@@ -45,19 +45,17 @@ from lalp.steps.sentences import split_paragraphs, split_sentences
 # --- an executor and a reader of our own ------------------------------------------------------
 
 
-def execute(prompt: str) -> list[int | str]:
+def execute(prompt: str) -> list[str]:
     """The values along a prompt's chain, without the project's code."""
     if start := re.match(r"a = (\d) ;", prompt):
-        values: list[int | str] = [int(start[1])]
+        numbers = [int(start[1])]
         for sign, number in re.findall(r"[a-m] ([+*])(\d)", prompt):
-            change = (lambda v, n: v + n) if sign == "+" else (lambda v, n: v * n)
-            values.append(change(values[-1], int(number)) % 10)
-        return values
+            last = numbers[-1]
+            numbers.append((last + int(number) if sign == "+" else last * int(number)) % 10)
+        return [str(number) for number in numbers]
     leads = dict(re.findall(r"([a-z]{3}) ([a-z]{3}) ;", prompt))
-    at = re.search(r"; a is ([a-z]{3}) ;", prompt)[1]
-    asked = re.search(r"; find ((?:[a-m] )+):$", prompt)[1].split()
-    values = [at]
-    for _ in asked:
+    values = [re.search(r"; a is ([a-z]{3}) ;", prompt)[1]]
+    for _ in re.search(r"; find ((?:[a-m] )+):$", prompt)[1].split():
         values.append(leads[values[-1]])
     return values
 
@@ -79,7 +77,7 @@ def claims(family: str, sentence: str) -> tuple[str, list[str], list[str], list[
 
 def reread(problem: Problem, text: str) -> list[tuple[int, int]]:
     """Assert that a trace is right; the places that each of its moves begins and ends at."""
-    truth = [str(value) for value in execute(problem.prompt)]
+    truth = execute(problem.prompt)
     ops = re.findall(r"[a-m] ([+*]\d)", problem.prompt)
     moves, known = [], [0]
     sentences = [part.strip() + "." for part in text.split(".")[:-1]]
@@ -119,23 +117,22 @@ def problems(draw: st.DrawFn, fewest: int = 1) -> Problem:
     return make_problem(draw(families), draw(st.integers(fewest, len(LABELS) - 1)), rng)
 
 
-@st.composite
-def teachers(draw: st.DrawFn) -> Teacher:
-    return Teacher(
-        "any",
-        leap=draw(shares),
-        scaffolding=draw(st.floats(0, 2)),
-        restating=draw(shares),
-        checking=draw(shares),
-        variety=draw(st.integers(1, NUM_WORDINGS)),
-    )
+teachers = st.builds(
+    Teacher,
+    name=st.just("any"),
+    leap=shares,
+    scaffolding=st.floats(0, 2),
+    restating=shares,
+    checking=shares,
+    variety=st.integers(1, NUM_WORDINGS),
+)
 
 
 @st.composite
 def traces(draw: st.DrawFn) -> tuple[Problem, Trace]:
     problem = draw(problems())
     rng = np.random.default_rng(draw(seeds))
-    return problem, write_trace(problem, draw(teachers()), rng)
+    return problem, write_trace(problem, draw(teachers), rng)
 
 
 def test_worked_by_hand():
@@ -145,23 +142,17 @@ def test_worked_by_hand():
 
 @given(problems())
 def test_problems_are_what_an_executor_says(problem):
-    assert list(problem.values) == [str(value) for value in execute(problem.prompt)]
-    assert list(problem.values) == solve(problem.prompt)
+    assert list(problem.values) == execute(problem.prompt) == solve(problem.prompt)
     assert problem.answer == problem.values[-1]
     assert problem.num_moves == len(problem.values) - 1 == len(problem.ops)
-
-
-@given(problems())
-def test_prompts_are_words_of_this_world_and_paths_are_one_circle(problem):
     assert set(problem.prompt.split()) <= set(words())
     if problem.family == "paths":
+        # One circle through all places, so that nothing but looking up helps.
         arrows = dict(re.findall(r"([a-z]{3}) ([a-z]{3}) ;", problem.prompt))
-        at, met = PLACES[0], []
-        for _ in PLACES:
-            met.append(at)
-            at = arrows[at]
+        met = [PLACES[0]]
+        for _ in PLACES[1:]:
+            met.append(arrows[met[-1]])
         assert sorted(met) == sorted(PLACES) == sorted(arrows)
-        assert len(set(problem.values)) == len(problem.values)  # nothing but looking up helps
 
 
 def test_words_stand_once_each():
@@ -195,15 +186,17 @@ def test_bad_arguments():
     for moves in (0, -1, 13):
         with pytest.raises(InputError, match=f"a problem of {moves} moves: give 1 to 12"):
             make_problem("registers", moves, rng)
-    for changes in ({"leap": -0.1}, {"restating": 1.1}, {"checking": 2}, {"scaffolding": 2.1}):
-        ((name, value),) = changes.items()
-        with pytest.raises(InputError, match=f"'x': {name} is {value}: give 0 to"):
-            Teacher("x", **changes)
-    for variety in (0, NUM_WORDINGS + 1):
-        with pytest.raises(InputError, match=f"variety is {variety}"):
-            Teacher("x", variety=variety)
-    with pytest.raises(InputError, match="leap is nan"):
-        Teacher("x", leap=math.nan)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limits"),
+    [("leap", -0.1, "0 to 1"), ("leap", math.nan, "0 to 1"), ("restating", 1.1, "0 to 1"),
+     ("checking", 2, "0 to 1"), ("scaffolding", 2.1, "0 to 2"), ("variety", 0, "1 to 4"),
+     ("variety", 5, "1 to 4")],
+)  # fmt: skip
+def test_bad_teachers_name_the_knob(name, value, limits):
+    with pytest.raises(InputError, match=f"'x': {name} is {value}: give {limits}"):
+        Teacher("x", **{name: value})
 
 
 # --- sets of problems -------------------------------------------------------------------------
@@ -229,12 +222,6 @@ def test_a_set_can_hold_all_there_are_and_no_more():
         make_problems("registers", [1], 81, (0,))
 
 
-def test_as_many_short_ones_as_the_largest_profile_asks_for():
-    found = make_problems("registers", (1, 2, 3), 300, (0, 3))
-    assert len({problem.prompt for problem in found.values()}) == 300
-    assert {problem.num_moves for problem in found.values()} == {1, 2, 3}
-
-
 def test_prompts_hold_the_executed_answer():
     found = make_problems("paths", [4], 5, (0,))
     for key, prompt in as_prompts(found).items():
@@ -251,15 +238,9 @@ def test_prompts_hold_the_executed_answer():
 def test_traces_are_right_in_every_sentence(written):
     problem, trace = written
     read_trace(problem, trace.text)
-    moves = reread(problem, trace.text)
-    assert find_answer(trace.text) == str(execute(problem.prompt)[-1])
-    assert len(trace.steps) == len(moves)
-    assert set(re.sub(r"\.", " .", trace.text).split()) <= set(words())
-
-
-@given(traces())
-def test_spans_partition_the_text_into_the_steps(written):
-    _, trace = written
+    assert len(trace.steps) == len(reread(problem, trace.text))
+    assert find_answer(trace.text) == execute(problem.prompt)[-1]
+    assert set(trace.text.replace(".", " .").split()) <= set(words())
     pieces = [trace.text[start:end] for start, end in trace.spans]
     assert "".join(pieces) == trace.text
     assert [piece.strip() for piece in pieces[:-1]] == list(trace.steps[:-1])
@@ -280,7 +261,7 @@ def test_splitters_see_sentences_and_paragraphs(written):
     assert paragraphs == [*threes[:-1], f"{threes[-1]} {trace.answer}"]
 
 
-@given(problems(fewest=4), teachers(), seeds, st.integers(1, 3))
+@given(problems(fewest=4), teachers, seeds, st.integers(1, 3))
 def test_a_part_of_a_solution_states_nothing_that_it_does_not_show(problem, teacher, seed, start):
     steps = write_trace(problem, teacher, np.random.default_rng(seed), start).steps
     shown = {LABELS[start]}
@@ -291,17 +272,6 @@ def test_a_part_of_a_solution_states_nothing_that_it_does_not_show(problem, teac
         shown |= set(labels)
     assert labels[-1] == LABELS[problem.num_moves] or kind in ("ledger", "filler")
     assert max(shown) == LABELS[problem.num_moves]
-
-
-def test_lists_of_values_hide_what_a_leap_left_out():
-    rng = np.random.default_rng(0)
-    problem = make_problem("registers", 8, rng)
-    text = write_trace(problem, Teacher("x", leap=1.0, restating=1.0), rng).text
-    ledgers = [claims("registers", s.strip())[1] for s in text.split(".") if "so far" in s]
-    assert ledgers == [list("ac"), list("ace"), list("aceg")]
-    hidden = text.replace("so far a ", f"so far a {problem.values[0]} , b {problem.values[1]} , c ")
-    with pytest.raises(InputError, match="is not so"):
-        read_trace(problem, hidden)
 
 
 # --- what the knobs do ------------------------------------------------------------------------
@@ -323,18 +293,14 @@ def kinds(step: str) -> list[str]:
     return [claims("registers", s.strip() + ".")[0] for s in step.split(".")[:-1]]
 
 
-@pytest.mark.parametrize("leap", [0.0, 0.3, 1.0])
-def test_leaps_come_as_often_as_asked(leap):
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_leaps_lists_checks_and_fillers_come_as_often_as_asked(share):
     taken = possible = 0
-    for problem, trace in many(Teacher("x", leap=leap)):
+    for problem, trace in many(Teacher("x", leap=share)):
         moves = reread(problem, trace.text)
         taken += sum(end - begin == 2 for begin, end in moves)
         possible += sum(begin + 1 < problem.num_moves for begin, _ in moves)
-    assert_share(taken, possible, leap)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_lists_and_checks_come_as_often_as_asked(share):
+    assert_share(taken, possible, share)
     restated = [t for _, t in many(Teacher("x", restating=share))]
     assert not any("ledger" in kinds(t.steps[0]) for t in restated)  # nothing to list yet
     later = [step for t in restated for step in t.steps[1:]]
@@ -342,13 +308,9 @@ def test_lists_and_checks_come_as_often_as_asked(share):
     checked = [step for _, t in many(Teacher("x", checking=share)) for step in t.steps]
     assert_share(sum(kinds(step)[-1] == "check" for step in checked), len(checked), share)
     assert all(kinds(step).count("check") <= 1 for step in checked)
-
-
-@pytest.mark.parametrize("scaffolding", [0.0, 0.7, 2.0])
-def test_sentences_without_content_come_as_often_as_asked(scaffolding):
-    steps = [step for _, t in many(Teacher("x", scaffolding=scaffolding)) for step in t.steps]
-    fillers = Counter(kinds(step).count("filler") for step in steps)
-    assert_share(sum(n * count for n, count in fillers.items()), 2 * len(steps), scaffolding / 2)
+    steps = [step for _, t in many(Teacher("x", scaffolding=2 * share)) for step in t.steps]
+    fillers = [kinds(step).count("filler") for step in steps]
+    assert_share(sum(fillers), 2 * len(steps), share)
     assert max(fillers) <= 2
 
 
@@ -368,14 +330,14 @@ def test_as_many_wordings_as_asked(variety, family):
         assert_share(count, used.total(), 1 / variety)
 
 
-def test_one_knob_at_a_time_leaves_the_others_alone():
-    plain = Counter(kind for _, t in many(Teacher("x")) for s in t.steps for kind in kinds(s))
-    assert set(plain) == {"move"}
-    for knob in ("scaffolding", "restating", "checking"):
-        found = many(Teacher("x", **{knob: 1.0}))
-        seen = {kind for _, t in found for step in t.steps for kind in kinds(step)}
-        extra = {"scaffolding": "filler", "restating": "ledger", "checking": "check"}[knob]
-        assert seen == {"move", extra}
+@pytest.mark.parametrize(
+    ("knobs", "extra"),
+    [({}, set()), ({"scaffolding": 1.0}, {"filler"}), ({"restating": 1.0}, {"ledger"}),
+     ({"checking": 1.0}, {"check"})],
+)  # fmt: skip
+def test_one_knob_at_a_time_leaves_the_others_alone(knobs, extra):
+    found = many(Teacher("x", **knobs))
+    assert {kind for _, t in found for s in t.steps for kind in kinds(s)} == {"move"} | extra
 
 
 # --- what a reader refuses --------------------------------------------------------------------
@@ -398,33 +360,26 @@ def assert_refused(problem: Problem, text: str) -> None:
 @given(full_traces(), st.data())
 def test_any_other_value_label_or_operation_is_refused(written, data):
     problem, trace = written
-    kinds_of_word = (VALUES[problem.family], set(LABELS), set(OPERATIONS))
     places = [
         (match.span(), sorted(kind - {match[0]}))
         for match in re.finditer(r"[^\s.]+", trace.text)
-        for kind in kinds_of_word
+        for kind in (VALUES[problem.family], set(LABELS), set(OPERATIONS))
         if match[0] in kind
     ]
     (start, end), others = data.draw(st.sampled_from(places))
-    changed = trace.text[:start] + data.draw(st.sampled_from(others)) + trace.text[end:]
-    assert_refused(problem, changed)
+    other = data.draw(st.sampled_from(others))
+    assert_refused(problem, trace.text[:start] + other + trace.text[end:])
 
 
 @given(full_traces(), st.data())
-def test_a_step_dropped_repeated_or_out_of_turn_is_refused(written, data):
+def test_a_step_dropped_repeated_or_out_of_turn_and_a_cut_are_refused(written, data):
     problem, trace = written
-    steps = list(trace.steps)
-    i = data.draw(st.integers(0, len(steps) - 1))
-    assert_refused(problem, replace(trace, steps=(*steps[:i], *steps[i + 1 :])).text)
-    assert_refused(problem, replace(trace, steps=(*steps[: i + 1], *steps[i:])).text)
-    if i:
-        swapped = (*steps[: i - 1], steps[i], steps[i - 1], *steps[i + 1 :])
-        assert_refused(problem, replace(trace, steps=swapped).text)
-
-
-@given(full_traces(), st.data())
-def test_what_is_cut_off_is_refused(written, data):
-    problem, trace = written
+    steps = trace.steps
+    i = data.draw(st.integers(1, len(steps) - 1))
+    swapped = (*steps[: i - 1], steps[i], steps[i - 1], *steps[i + 1 :])
+    first_dropped, dropped = steps[1:], (*steps[:i], *steps[i + 1 :])
+    for wrong in (swapped, first_dropped, dropped, (*steps[: i + 1], *steps[i:])):
+        assert_refused(problem, replace(trace, steps=wrong).text)
     stops = [match.end() for match in re.finditer(r"\S+|\.", trace.text)][:-1]
     assert_refused(problem, trace.text[: data.draw(st.sampled_from(stops))])
 
@@ -434,10 +389,6 @@ RIGHT = (
     "b +1 : 6 +1 = 7. check b +1 : 6 +1 = 7. so far a 6 , b 7. let us go on. "
     r"for c *9 on 7 we get 3. the answer is \boxed{ 3 }."
 )
-
-
-def test_a_trace_by_hand_is_read():
-    read_trace(PROBLEM, RIGHT)
 
 
 @pytest.mark.parametrize(
@@ -459,6 +410,7 @@ def test_a_trace_by_hand_is_read():
         (r"the answer is \boxed{ 3 }.", ""),
         (r"the answer is \boxed{ 3 }.", "the answer is 3."),
         (r"\boxed{ 3 }.", r"\boxed{ 3 }"),
+        (r"\boxed{ 3 }.", r"\boxed{ 3 }. done"),
         (r"the answer is \boxed{ 3 }.", r"the answer is \boxed{ 7 }. the answer is \boxed{ 3 }."),
         ("let us go on.", "let us go home."),  # unknown sentences
         ("let us go on.", "Let us go on."),
@@ -469,15 +421,8 @@ def test_a_trace_by_hand_is_read():
 )
 def test_wrong_traces_by_hand_are_refused(old, new):
     assert old in RIGHT
+    read_trace(PROBLEM, RIGHT)
     assert_refused(PROBLEM, RIGHT.replace(old, new))
-
-
-@pytest.mark.parametrize(
-    "more",
-    ["let us go on.", "done", "so far a 6 , b 7 , c 3.", r"the answer is \boxed{ 3 }."],
-)
-def test_nothing_follows_the_answer(more):
-    assert_refused(PROBLEM, f"{RIGHT} {more}")
 
 
 def test_the_first_wrong_sentence_is_named():
@@ -485,6 +430,11 @@ def test_the_first_wrong_sentence_is_named():
         read_trace(PROBLEM, RIGHT.replace("b 7. let", "b 8. let"))
     with pytest.raises(InputError, match=r"'we rest\.' is no sentence of this world"):
         read_trace(PROBLEM, RIGHT.replace("let us go on", "we rest"))
+    for more in ("let us go on.", "so far a 6 , b 7 , c 3.", r"the answer is \boxed{ 3 }."):
+        with pytest.raises(InputError, match="comes after the answer"):
+            read_trace(PROBLEM, f"{RIGHT} {more}")
+    with pytest.raises(InputError, match="no answer to 'a = 6"):
+        read_trace(PROBLEM, RIGHT.partition(" the answer")[0])
 
 
 @pytest.mark.parametrize(
@@ -512,8 +462,9 @@ def test_pools_hold_every_teachers_solutions_of_every_problem():
     assert [(r.prompt_id, r.teacher) for r in pool.responses] == [
         (key, teacher.name) for key in found for teacher in TEACHERS for _ in range(3)
     ]
-    assert all(response.correct for response in pool.responses)
+    assert set(steps) == {response.response_id for response in pool.responses}
     for response in pool.responses:
+        assert response.correct
         moves = reread(found[response.prompt_id], response.text)
         assert len(steps[response.response_id]) == len(moves)
         assert steps[response.response_id][-1][1] == len(response.text)
@@ -525,27 +476,24 @@ def test_pools_hold_every_teachers_solutions_of_every_problem():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_pools_are_files_of_the_project(family, suffix, tmp_path, capsys):
-    pool, steps = make_pool(make_problems(family, [3, 8], 4, (0, 1)), TEACHERS, 2, seed=0)
+    pool, _ = make_pool(make_problems(family, [3, 8], 4, (0, 1)), TEACHERS, 2, seed=0)
     path = tmp_path / f"pool.{suffix}"
     save_pool(pool, path)
     assert load_pool(path) == pool
     check(path)
     assert "plain" in capsys.readouterr().out
-    assert set(steps) == {response.response_id for response in pool.responses}
 
 
 def test_the_projects_grading_agrees_on_registers():
     found = make_problems("registers", [2, 3], 6, (0, 1))
     pool, _ = make_pool(found, TEACHERS, 1, seed=0)
-    texts = [(r.prompt_id, r.text) for r in pool.responses]
-    wrong = [
-        (key, re.sub(r"\d \}", f"{(int(find_answer(text)) + 1) % 10} }}", text))
-        for key, text in texts
-    ]
+    right = [(r.prompt_id, r.text) for r in pool.responses]
+    wrong = [(key, re.sub(r"(\d) \}", lambda m: f"{(int(m[1]) + 1) % 10} }}", text))
+             for key, text in right]  # fmt: skip
     completions = [
-        Completion(key, i, text, 9, truncated=False) for i, (key, text) in enumerate(texts + wrong)
+        Completion(key, i, text, 9, truncated=False) for i, (key, text) in enumerate(right + wrong)
     ]
     graded = grade_completions(list(pool.prompts.values()), completions, num_workers=1)
     own = [find_answer(c.text) == found[c.prompt_id].answer for c in completions]
-    assert graded["correct"].tolist() == own == [True] * len(texts) + [False] * len(wrong)
+    assert graded["correct"].tolist() == own == [True] * len(right) + [False] * len(wrong)
     assert graded["extracted"].str.strip().tolist() == [find_answer(c.text) for c in completions]

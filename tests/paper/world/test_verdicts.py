@@ -60,13 +60,10 @@ def of(found: dict[str, str], words: str) -> str:
 
 def test_what_the_tables_were_made_to_hold_is_found(live, study):
     found = verdicts(live, study, results(map_tables(5), "long"))
-    assert of(found, "highest GALP give") == "holds"
-    assert of(found, "LALP orders teachers better") == "holds"
-    assert of(found, "than data selected by GALP") == "holds"
-    assert of(found, "least accurate") == "holds"
-    assert of(found, "grows with position") == "holds"
-    assert of(found, "teachers who restate") == "holds"
-    assert of(found, "more of GALP's selection") == "holds"
+    for words in ("highest GALP give", "LALP orders teachers better", "than data selected by GALP",
+                  "least accurate", "grows with position", "teachers who restate",
+                  "more of GALP's selection"):  # fmt: skip
+        assert of(found, words) == "holds"
     # LALP gains with copying and loses without.
     assert of(found, "over all leaps") == "does not hold"
 
@@ -95,10 +92,8 @@ def test_two_seeds_decide_nothing(live):
 
 def test_a_teacher_below_0_refutes_the_claim_on_each_teacher(live, study):
     turned = study.arms.copy()
-    own = turned["group"] == "thirds: careful"
-    turned.loc[own, "arm"] = turned.loc[own, "arm"].replace(
-        {"highest": "lowest", "lowest": "highest"}
-    )
+    own, ends = turned["group"] == "thirds: careful", {"highest": "lowest", "lowest": "highest"}
+    turned.loc[own, "arm"] = turned.loc[own, "arm"].replace(ends)
     found = verdicts(live, replace(study, arms=turned))
     assert of(found, "highest GALP give") == "does not hold"
 
@@ -133,8 +128,7 @@ def test_every_number_has_its_interval_and_every_item_exists(live, study):
 # --- files -----------------------------------------------------------------------------------
 
 
-def test_results_are_read_as_they_were_written(study, tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+def test_results_are_read_as_they_were_written(study, tmp_path):
     # All digits 0 would be read as a number.
     arms = study.arms.assign(
         solved=study.arms["solved"].where(study.arms["arm"] != "lalp", "0" * 300)
@@ -148,23 +142,15 @@ def test_results_are_read_as_they_were_written(study, tmp_path, monkeypatch):
         assert_frame_equal(one, other, check_dtype=False, rtol=1e-6)
     assert set(read.arms.loc[read.arms["arm"] == "lalp", "solved"]) == {"0" * 300}
     assert verdicts(written, written) == verdicts(read, read)
-
-
-def test_the_splits_name_true_stays_a_name(study, tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    means = study.means[study.means["split"] == "true"]
-    save_results(replace(study, means=means), tmp_path / "figures" / "world_cpu")
+    # The name of this split stays a name.
+    true = replace(study, means=study.means[study.means["split"] == "true"])
+    save_results(true, tmp_path / "figures" / "world_cpu")
     assert set(load_results("cpu").means["split"]) == {"true"}
 
 
-def test_missing_results_name_the_command(tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+def test_missing_and_broken_results_name_the_command(study, tmp_path):
     with pytest.raises(InputError, match="make world PROFILE=long"):
         load_results("long")
-
-
-def test_a_broken_file_names_the_command(study, tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     folder = tmp_path / "figures" / "world_standard"
     save_results(study, folder)
     (folder / "provenance.json").write_text("{")
@@ -202,9 +188,8 @@ def test_all_values_of_committed_studies_are_shown(study):
 
 
 @pytest.fixture
-def run_long(study, tmp_path, monkeypatch):
+def run_long(study, monkeypatch):
     """Run `make world` with a run that is over at once."""
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     monkeypatch.setattr(__main__.study, "run_study", lambda _: replace(study, provenance={}))
 
     def run(*options: str) -> None:
