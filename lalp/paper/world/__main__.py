@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--profile", default="standard", choices=STUDIES)
     name = parser.parse_args().profile
+    folder = build_dir().parent / "figures" / f"world_{name}"
     try:
         started = time.monotonic()
         # Before the run: code that is changed meanwhile did not make it.
@@ -39,7 +40,6 @@ def main() -> None:
         results = study.run_study(name)
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
         facts = _provenance(name, results.students) | facts | made
-        folder = build_dir().parent / "figures" / f"world_{name}"
         study.save_results(replace(results, provenance=facts), folder)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

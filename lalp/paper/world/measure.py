@@ -33,15 +33,12 @@ from lalp.stats import t_interval
 
 # Scores that lie closer than this order nothing (nats per token).
 TIE = 0.01
-# Which LALP rule belongs to each way of splitting a solution.
-SPLIT_RULES = {"true steps": "lalp", "sentences": "lalp sentences", "paragraphs": "lalp paragraphs"}
+# How a solution is split for each rule of LALP on the map.
+SPLITS = {"lalp": "true steps", "lalp sentences": "sentences", "lalp paragraphs": "paragraphs"}
 ALL_TEACHERS = "all teachers"
 # Teachers who restate: of the study, and the second one of the map.
 RESTATING = (*(t.name for t in TEACHERS_BY_NAME.values() if t.restating), "fluent")
 _RESAMPLES, _SEED = 2000, 0
-
-
-# --- means over seeds ------------------------------------------------------------------------
 
 
 def over_seeds(
@@ -69,13 +66,13 @@ def with_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
     return arms.assign(num_problems=num_problems, accuracy=arms["num_solved"] / num_problems)
 
 
+def _accurate(arms: pd.DataFrame, group: str) -> pd.DataFrame:
+    return with_accuracy(arms[arms["group"] == group])
+
+
 def accuracy_by_arm(arms: pd.DataFrame) -> pd.DataFrame:
     """Mean accuracy over seeds by ``group`` and ``arm`` (Tables 1 to 3)."""
     return over_seeds(with_accuracy(arms), [*KIND, "group", "arm"], "accuracy", (0, 1))
-
-
-def _of(arms: pd.DataFrame, group: str) -> pd.DataFrame:
-    return arms[arms["group"] == group]
 
 
 # --- differences between arms ----------------------------------------------------------------
@@ -113,9 +110,11 @@ def arm_differences(
     table = over_seeds(units, by, "difference")
     groups = [rows for _, rows in units.groupby(by, sort=False)]
     table["num_above"] = [int((rows["difference"] > 0).sum()) for rows in groups]
-    draw = _problem_interval if column == "accuracy" else lambda rows: (np.nan, np.nan)
-    ends = np.reshape([draw(rows) for rows in groups], (-1, 2))
-    return table.assign(problems_low=ends[:, 0], problems_high=ends[:, 1])
+    table[["problems_low", "problems_high"]] = np.nan
+    if column == "accuracy" and groups:
+        intervals = [_problem_interval(rows) for rows in groups]
+        table[["problems_low", "problems_high"]] = intervals
+    return table
 
 
 def _problem_interval(both: pd.DataFrame) -> tuple[float, float]:
@@ -137,15 +136,12 @@ def _problem_interval(both: pd.DataFrame) -> tuple[float, float]:
 
 def rule_differences(arms: pd.DataFrame) -> pd.DataFrame:
     """`arm_differences` of each rule to random, its control of the same teacher mix, and GALP."""
-    names = _of(arms, RULES)["arm"].unique()
+    names = arms.loc[arms["group"] == RULES, "arm"].unique()
     rules = [name for name in names if not name.startswith(CONTROL)]
     pairs = [(RULES, name, "random") for name in rules if name != "random"]
     pairs += [(RULES, name, CONTROL + name) for name in rules]
     pairs += [(RULES, name, "galp") for name in rules if name.startswith("lalp")]
     return arm_differences(arms, pairs)
-
-
-# --- thirds of one teacher -------------------------------------------------------------------
 
 
 def third_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
@@ -192,17 +188,16 @@ def kendall_tau(
 
 def _teacher_table(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     """Mean scores with the ``accuracy`` of the student trained on the teacher, by unit."""
-    trained = _of(with_accuracy(arms), TEACHERS).rename(columns={"arm": "teacher"})
+    trained = _accurate(arms, TEACHERS).rename(columns={"arm": "teacher"})
     return means.merge(trained[[*UNIT, "teacher", "accuracy"]], on=[*UNIT, "teacher"])
 
 
 def teacher_ranking(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     """How far every score orders a student's teachers as their students' accuracy does (Table 2).
 
-    Returns:
-        By unit, ``split`` and ``score``: ``tau`` (`kendall_tau`), and ``right``: whether the
-        teacher ranked first gives the most accurate student, a share where several are tied. Both
-        are NaN where all students are equally accurate.
+    By unit, ``split`` and ``score``: ``tau`` (`kendall_tau`), and ``right``, whether the teacher
+    ranked first gives the most accurate student, a share where several are tied. Both are NaN where
+    all students are equally accurate.
     """
     rows, by = [], [*UNIT, "split", "score"]
     table = _teacher_table(arms, means)
@@ -226,9 +221,8 @@ def tau_differences(
     arms: pd.DataFrame, means: pd.DataFrame, score: str, against: str
 ) -> pd.DataFrame:
     """Tau of one score on true steps minus that of another: ``difference`` over seeds."""
-    true = teacher_ranking(arms, means).query("split == 'true'")
-    wide = true.set_index([*UNIT, "score"])["tau"].unstack("score")
-    wide = wide.reindex(columns=[score, against])
+    true = teacher_ranking(arms, means).query("split == 'true'").set_index([*UNIT, "score"])
+    wide = true["tau"].unstack("score").reindex(columns=[score, against])
     return _over_seeds(wide[score] - wide[against])
 
 
@@ -238,25 +232,20 @@ def _over_seeds(differences: pd.Series) -> pd.DataFrame:
 
 
 def teacher_points(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds of score and accuracy by ``split``, ``score`` and ``teacher`` (Fig. 1).
+    """Mean score and accuracy by ``split``, ``score`` and ``teacher`` (Fig. 1).
 
-    Returns:
-        ``mean``, ``mean_low``, ``mean_high`` (nats per token), ``accuracy``.
+    The ends of the score's interval are ``mean_low`` and ``mean_high`` (nats per token).
     """
     by = [*KIND, "split", "score", "teacher"]
-    return _beside_accuracy(_teacher_table(arms, means), by, "mean", "mean")
+    return _beside_accuracy(_teacher_table(arms, means), by, "mean")
 
 
-def _beside_accuracy(
-    table: pd.DataFrame, by: Sequence[str], column: str, prefix: str
-) -> pd.DataFrame:
-    """Means over seeds of a column, its interval's ends named by a prefix, and of the accuracy."""
+def _beside_accuracy(table: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
+    """Means over seeds of a column, its interval's ends named by it, and of the accuracy."""
+    prefix = column.removeprefix("last_")
     ends = {"low": f"{prefix}_low", "high": f"{prefix}_high"}
     means = over_seeds(table, by, column).drop(columns="num_seeds").rename(columns=ends)
     return means.merge(over_seeds(table, by, "accuracy", (0, 1)), on=by)
-
-
-# --- windows ---------------------------------------------------------------------------------
 
 
 def window_taus(ranking: pd.DataFrame) -> pd.DataFrame:
@@ -286,13 +275,10 @@ GAP_MEASURES = ("rise", "rise_before_end", "late_slope_before_end")
 def gap_rises(gaps: pd.DataFrame) -> pd.DataFrame:
     """How much the gap grows, by unit and ``teacher``, in nats per token.
 
-    Near the start the window holds everything there is, and the gap is 0 by construction. A slope
-    over the second half tells a trend from this. The last tenth holds the answer's sentence, so
-    there are measures without it.
-
-    Returns:
-        ``rise`` (last tenth minus first), ``rise_before_end`` (ninth tenth minus first) and
-        ``late_slope_before_end`` (least squares over the sixth to ninth tenth, per response).
+    ``rise`` is the last tenth minus the first, ``rise_before_end`` the ninth minus the first, since
+    the last one holds the answer's sentence. Near the start the window holds everything there is,
+    and the gap is 0 by construction. ``late_slope_before_end`` tells a trend from this: least
+    squares over the sixth to ninth tenth, per response.
     """
     rows, by = [], [*UNIT, "teacher"]
     for keys, frame in gaps.groupby(by, sort=False):
@@ -319,16 +305,12 @@ def restating_differences(gaps: pd.DataFrame, measure: str = "rise") -> pd.DataF
     return _over_seeds(one - other)
 
 
-# --- training loss ---------------------------------------------------------------------------
-
-
 def loss_points(arms: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds of the loss at the end of training and of the accuracy, by rule (Fig. 6).
+    """Mean ``last_loss`` (end of training) and ``accuracy`` by ``arm``, the rules (Fig. 6).
 
-    Returns:
-        By ``arm``: ``last_loss``, ``loss_low``, ``loss_high`` (nats per token), ``accuracy``.
+    The ends of the loss's interval are ``loss_low`` and ``loss_high`` (nats per token).
     """
-    return _beside_accuracy(_of(with_accuracy(arms), RULES), [*KIND, "arm"], "last_loss", "loss")
+    return _beside_accuracy(_accurate(arms, RULES), [*KIND, "arm"], "last_loss")
 
 
 def loss_differences(arms: pd.DataFrame) -> pd.DataFrame:
@@ -342,12 +324,11 @@ def loss_differences(arms: pd.DataFrame) -> pd.DataFrame:
 def loss_agreement(arms: pd.DataFrame) -> pd.DataFrame:
     """Whether a low training loss goes with an accurate student, over the rules' arms, by unit.
 
-    Returns:
-        ``spearman`` of loss and accuracy (-1: the lower the loss, the better), ``lowest_loss`` and
-        ``most_accurate`` (arms), and whether they are the ``same``.
+    ``spearman`` is of loss and accuracy (-1: the lower the loss, the better); ``lowest_loss`` and
+    ``most_accurate`` are arms, and may be the ``same``.
     """
     rows = []
-    table = _of(with_accuracy(arms), RULES)
+    table = _accurate(arms, RULES)
     for keys, frame in table.groupby(UNIT, sort=False):
         frame = frame.set_index("arm")[["last_loss", "accuracy"]]
         varies = len(frame) > 2 and (frame.max() > frame.min()).all()
@@ -359,8 +340,6 @@ def loss_agreement(arms: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype(table.dtypes[UNIT].to_dict())
 
 
-# --- copying ---------------------------------------------------------------------------------
-
 _STUDENT = ["family", "copying", "seed"]
 COPYING_EFFECTS = ["accuracy", "share"]
 
@@ -368,30 +347,25 @@ COPYING_EFFECTS = ["accuracy", "share"]
 def copying_table(arms: pd.DataFrame, students: pd.DataFrame) -> pd.DataFrame:
     """How well a student copies, and how far GALP's selection differs from LALP's, by student.
 
-    All pools of a student are averaged, without cells of the map that have no scaffolding, where
-    nobody restates.
-
-    Returns:
-        ``copying_near``, ``copying_far`` (mean probability of restated values before fine-tuning),
-        ``accuracy`` and ``share`` (of the restating teachers' responses): GALP minus LALP.
+    ``copying_near`` and ``copying_far`` are mean probabilities of restated values before
+    fine-tuning; ``accuracy`` and ``share`` (of the restating teachers' responses) are GALP minus
+    LALP. Pools are averaged, without the map's cells of no scaffolding, where nobody restates.
     """
     shares = [name for name in (f"share of {t}" for t in RESTATING) if name in arms]
-    table = _with_cell(_of(with_accuracy(arms), RULES)).query("scaffolding != 0")
+    table = _with_cell(_accurate(arms, RULES)).query("scaffolding != 0")
     table = table.assign(share=table[shares].fillna(0).sum(axis=1))
-    wide = table.pivot_table(index=UNIT, columns="arm", values=COPYING_EFFECTS)
-    wide = wide.swaplevel(axis=1)
+    wide = table.pivot_table(index=UNIT, columns="arm", values=COPYING_EFFECTS).swaplevel(axis=1)
     by_student = (wide["galp"] - wide["lalp"]).groupby(_STUDENT).mean().reset_index()
     measured = students[[*_STUDENT, "copying_near", "copying_far"]]
     return measured.merge(by_student, on=_STUDENT)
 
 
 def copying_slopes(table: pd.DataFrame) -> pd.DataFrame:
-    """Least-squares slope of each effect in a `copying_table` on ``copying_far``, by ``family``.
+    """Least-squares slope of each effect in a `copying_table` on ``copying_far``.
 
-    Returns:
-        By ``family`` and ``effect``: ``slope`` (GALP minus LALP, per 1 of probability), ``low``,
-        ``high`` (t, students are the units), ``spearman``, ``num_students``, and the least and
-        greatest strength among them. NaN with fewer than three students or no spread.
+    By ``family`` and ``effect``: ``slope`` (GALP minus LALP, per 1 of probability), its t interval
+    with students as units, ``spearman``, ``num_students``, and the ``least`` and ``greatest``
+    strength among them. NaN with fewer than three students or no spread.
     """
     rows = []
     for family, frame in table.dropna(subset="copying_far").groupby("family", sort=False):
@@ -409,21 +383,18 @@ def copying_slopes(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-# --- the map ---------------------------------------------------------------------------------
-
 _CELL = r"^leap (?P<leap>\S+), scaffolding (?P<scaffolding>\S+)$"
 
 
 def _with_cell(table: pd.DataFrame) -> pd.DataFrame:
-    """With ``leap`` and ``scaffolding``, which the map's pools are named by; NaN for others."""
-    return pd.concat([table, table["pool"].str.extract(_CELL).astype(float)], axis=1)
+    """With ``leap`` and ``scaffolding`` by the pool's name, NaN outside the map, and ``split``."""
+    cell = table["pool"].str.extract(_CELL).astype(float)
+    return pd.concat([table, cell, table["arm"].map(SPLITS).rename("split")], axis=1)
 
 
 def map_differences(arms: pd.DataFrame) -> pd.DataFrame:
     """`arm_differences` of LALP to GALP in every cell of the map, by ``split``."""
-    split_of = {rule: split for split, rule in SPLIT_RULES.items()}
-    table = _with_cell(arm_differences(arms, [(RULES, rule, "galp") for rule in split_of]))
-    table["split"] = table["arm"].map(split_of)
+    table = _with_cell(arm_differences(arms, [(RULES, rule, "galp") for rule in SPLITS]))
     columns = ["family", "copying", "leap", "scaffolding", "split", "difference", "low", "high",
                "num_seeds", "num_above", "problems_low", "problems_high"]  # fmt: skip
     return table[columns].sort_values(columns[:4], kind="stable", ignore_index=True)
@@ -440,15 +411,11 @@ def map_counts(table: pd.DataFrame) -> pd.DataFrame:
 def map_means(arms: pd.DataFrame, by: Sequence[str] = ("family", "copying")) -> pd.DataFrame:
     """LALP minus GALP over cells of the map: means by student first, then over students.
 
-    Returns:
-        By ``by``, some of ``family``, ``copying``, ``leap`` and ``scaffolding``, and ``split``:
-        ``difference``; the interval is over students, ``num_seeds`` their number.
+    Kept apart are ``split`` and ``by``, of ``family``, ``copying``, ``leap`` and ``scaffolding``.
     """
-    split_of = {rule: split for split, rule in SPLIT_RULES.items()}
-    cells = _with_cell(seed_differences(arms, [(RULES, rule, "galp") for rule in split_of]))
+    cells = _with_cell(seed_differences(arms, [(RULES, rule, "galp") for rule in SPLITS]))
     by = [*by, "split"]
     keys = list(dict.fromkeys([*_STUDENT, *by]))
-    cells = cells.assign(split=cells["arm"].map(split_of))
     by_student = cells.groupby(keys, as_index=False, sort=False)["difference"].mean()
     return over_seeds(by_student, by, "difference")
 

@@ -66,25 +66,20 @@ class Study:
     """Values that all units of one study share.
 
     Attributes:
-        families: Families of problems.
         copying: Shares of repetitive documents in the students' pre-training, one student each.
-        seeds: Accepted students wanted of each kind.
-        most_seeds: Students tried at most of each kind.
+        seeds: Accepted students wanted of each kind; ``most_seeds`` are tried at most.
         workers: Units that run at the same time, at most one per core.
         pretraining_tokens: Of every student.
         gate_short: Least share of problems of one to three moves that a student must solve.
         gate_whole: Greatest share of whole problems that it may solve.
-        fewest_moves, most_moves: Of a whole problem.
         problems: Number of those whose solutions are selected and trained on.
         samples: Solutions of each by every teacher.
-        held_out: Problems that the trained students answer.
+        held_out: Number of problems that the trained students answer.
         groups: Comparisons among the teachers of `TEACHERS_BY_NAME`; those of the map are rules.
         windows: Of LALP on true steps.
         controls: Rules that are compared with a random choice of the same teacher mix.
         leaps, scaffoldings: Of the map's second teacher, one cell per pair; empty without a map.
-        learning_rate: Peak rate of the fine-tuning.
-        epochs: Passes over the selected solutions.
-        batch: Solutions per optimizer step.
+        learning_rate: Peak rate of the fine-tuning; ``batch`` are solutions per optimizer step.
     """
 
     families: Annotated[list[Literal[FAMILIES]], Field(min_length=1)]

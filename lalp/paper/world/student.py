@@ -33,7 +33,9 @@ from lalp.paper.world.problems import (
     DIGITS,
     LABELS,
     PLACES,
+    Problem,
     Teacher,
+    Trace,
     make_problem,
     words,
     write_alone,
@@ -63,7 +65,7 @@ class Schooling:
     Attributes:
         family: Family of problems, one of `lalp.paper.world.problems.FAMILIES`.
         copying: Share of documents after the drills that repeat lists of values.
-        moves: Moves of the problems that parts of solutions are taken from: least and most.
+        moves: Least and most moves of the problems that parts of solutions are taken from.
         tokens: Pre-training tokens of all other documents, padding not counted.
         seed: Of weights and documents.
     """
@@ -93,12 +95,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"\."), "isolated")]
     )
+    names = {"unk_token": _UNKNOWN, "pad_token": _PAD, "eos_token": _END}
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token=_UNKNOWN,
-        pad_token=_PAD,
-        eos_token=_END,
-        model_max_length=MAX_POSITIONS,
+        tokenizer_object=tokenizer, model_max_length=MAX_POSITIONS, **names
     )
 
 
@@ -106,19 +105,11 @@ def make_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
     """A Llama model with random weights: three layers of width 128, 0.5 M parameters."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=MAX_POSITIONS,
-        tie_word_embeddings=False,
-        initializer_range=0.05,
-        bos_token_id=None,
-        eos_token_id=_END_ID,
-        pad_token_id=_PAD_ID,
-    )
+        vocab_size=vocab_size, max_position_embeddings=MAX_POSITIONS, hidden_size=128,
+        intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
+        tie_word_embeddings=False, initializer_range=0.05, bos_token_id=None,
+        eos_token_id=_END_ID, pad_token_id=_PAD_ID,
+    )  # fmt: skip
     return LlamaForCausalLM(config)
 
 
@@ -130,15 +121,12 @@ _LEAP, _SCAFFOLDING, _RESTATING, _CHECKING = 0.1, 0.8, 0.4, 0.3
 _ASKED = 30
 
 
-def _any_style(rng: np.random.Generator) -> Teacher:
+def _solve(problem: Problem, rng: np.random.Generator, start: int = 0) -> Trace:
+    """A solution in a style drawn anew: with or without scaffolding, lists and checks."""
     has = rng.random(3) < 0.5
-    return Teacher(
-        "any",
-        leap=_LEAP,
-        scaffolding=_SCAFFOLDING * has[0],
-        restating=_RESTATING * 2 * has[1],
-        checking=_CHECKING * 2 * has[2],
-    )
+    knobs = {"scaffolding": _SCAFFOLDING, "restating": 2 * _RESTATING, "checking": 2 * _CHECKING}
+    style = {name: value * on for (name, value), on in zip(knobs.items(), has, strict=True)}
+    return write_trace(problem, Teacher("any", leap=_LEAP, **style), rng, start)
 
 
 def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
@@ -232,7 +220,7 @@ def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     low, high = school.moves
     problem = make_problem(school.family, int(rng.integers(low, high + 1)), rng)
     start = int(rng.integers(0, problem.num_moves - 2))
-    trace = write_trace(problem, _any_style(rng), rng, start)
+    trace = _solve(problem, rng, start)
     read = min(int(rng.integers(1, 5)), len(trace.steps) - 1)
     stop = read + int(rng.integers(1, 4))
     end = [trace.answer, _END] if stop >= len(trace.steps) else []
@@ -243,8 +231,7 @@ def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 def _short(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """A problem of few moves with its whole solution."""
     problem = make_problem(school.family, SHORT_MOVES[rng.integers(len(SHORT_MOVES))], rng)
-    trace = write_trace(problem, _any_style(rng), rng)
-    return [(problem.prompt, False), (f"{trace.text} {_END}", True)]
+    return [(problem.prompt, False), (f"{_solve(problem, rng).text} {_END}", True)]
 
 
 def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
@@ -253,7 +240,6 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
     One new drill begins at a time. Mixed from the start, each would hide the others' first
     progress.
     """
-    phases: list[tuple[float, dict[_Maker, float]]]
     labels, places, restating = _labels_drill, _places_drill, _restating
     if school.family == "registers":
         drills: dict[_Maker, float] = {_facts: 0.25, _operations: 0.55, labels: 0.2}

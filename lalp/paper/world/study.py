@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ from lalp.training.trainer import train
 _THIRD_RULES = {"highest": "galp", "middle": "galp-middle", "lowest": "galp-lowest"}
 # More than the longest solution needs (a list of all values, two sentences and a check each move).
 _TOKENS_PER_MOVE = 50
-# Read once, because another version may be saved while a long run is going. The name of an arm
-# holds its texts, problems and student, so it needs less code than these.
+# Read once, because another version may be saved while a long run is going. An arm's name also
+# holds its texts, problems and student, so the code that makes those need not be part of it.
 _STUDENT_CODE = fingerprint("paper.world.problems", "paper.world.student")
 _ARM_CODE = fingerprint("training", "sampling", "scoring", "students")
 _GATE_CODE = [_ARM_CODE, fingerprint("paper.world.study")]
@@ -72,16 +73,10 @@ _GATE_CODE = [_ARM_CODE, fingerprint("paper.world.study")]
 
 @dataclass(frozen=True)
 class Unit:
-    """One student and one set of teachers.
+    """One student and one set of teachers, called ``name``, with the comparisons wanted of them.
 
-    Attributes:
-        study: Sizes and settings.
-        name: Of the set of teachers.
-        family: Of problems.
-        copying: Share of repetitive documents in the student's pre-training.
-        seed: Of the student, the problems, the traces and the order of examples.
-        teachers: Who write the pool.
-        groups: Comparisons wanted of it.
+    ``copying`` is the share of repetitive documents in the student's pre-training. ``seed`` decides
+    the student, the problems, the traces and the order of examples.
     """
 
     study: Study
@@ -95,12 +90,8 @@ class Unit:
     @property
     def labels(self) -> dict[str, Any]:
         """What tables name the unit by."""
-        return {
-            "pool": self.name,
-            "family": self.family,
-            "copying": self.copying,
-            "seed": self.seed,
-        }
+        values = (self.name, self.family, self.copying, self.seed)
+        return dict(zip(UNIT, values, strict=True))
 
     @property
     def schooling(self) -> Schooling:
@@ -127,10 +118,10 @@ class Unit:
     def held_out(self) -> dict[str, Problem]:
         """Solved by every student; none of them is trained on."""
         prompts = {problem.prompt for problem in self.problems.values()}
-        wanted = self.study.held_out
-        found = make_problems(self.family, self.moves, 2 * wanted, (self.seed, 2))
-        fresh = {key: p for key, p in found.items() if p.prompt not in prompts}
-        return dict(list(fresh.items())[:wanted])
+        # Twice as many as wanted, because some of them may be among those trained on.
+        found = make_problems(self.family, self.moves, 2 * self.study.held_out, (self.seed, 2))
+        fresh = ((key, p) for key, p in found.items() if p.prompt not in prompts)
+        return dict(islice(fresh, self.study.held_out))
 
 
 # --- the gate --------------------------------------------------------------------------------
@@ -170,9 +161,6 @@ def _solve(problems: Mapping[str, Problem], model: Path) -> list[bool]:
     return [not c.truncated and find_answer(c.text) == problems[c.prompt_id].answer for c in drawn]
 
 
-# --- scores ----------------------------------------------------------------------------------
-
-
 def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
     """Make the pool and score it: one table each on true steps, sentences and paragraphs."""
     pool, steps = make_pool(unit.problems, unit.teachers, unit.study.samples, unit.seed)
@@ -180,15 +168,17 @@ def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
     for split, _, window in (RULES_BY_NAME[name] for name in unit.study.rules):
         wanted.setdefault(split, set()).add(window)
     student = load_student(str(unit.student), device="cpu")
-    options = {"store": unit.student / "scores", "progress": False}
     tables = {}
     for split, windows in wanted.items():
-        true = split == "true"
-        split_by = steps if true else split
-        tables[split] = score(
-            pool, student, sorted(windows), splitter=split_by, with_tokens=true, **options
-        )
+        options = _stored(unit) | {"splitter": split}
+        if split == "true":
+            options |= {"splitter": steps, "with_tokens": True}
+        tables[split] = score(pool, student, sorted(windows), **options)
     return pool, tables
+
+
+def _stored(unit: Unit) -> dict[str, Any]:
+    return {"store": unit.student / "scores", "progress": False}
 
 
 # --- arms ------------------------------------------------------------------------------------
@@ -237,7 +227,7 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
     by_id, problems = tables["true"].set_index("response_id"), len(unit.held_out)
     before = {"num_solved": round(gate(unit)["whole"] * problems), "num_problems": problems}
     rows = [{"group": "", "arm": BEFORE} | before]
-    scores = [name for name in (GALP, lalp_column(1), lalp_column("all")) if name in by_id]
+    scores = [GALP, lalp_column(1), lalp_column("all")]
     for (group, name), ids in plan_selections(unit, tables).items():
         chosen = by_id.loc[ids]
         shares = chosen["teacher"].value_counts(normalize=True).sort_index()
@@ -250,11 +240,8 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
             **shares.add_prefix("share of "),
             **run_arm(unit, pool, ids),
         })  # fmt: skip
-    found = {
-        "arms": pd.DataFrame(rows),
-        "means": _teacher_means(tables),
-        "gaps": _gaps(tables["true"]),
-    }
+    found = {"arms": pd.DataFrame(rows), "means": _teacher_means(tables)}
+    found["gaps"] = _gaps(tables["true"])
     return {
         name: pd.concat([pd.DataFrame(unit.labels, table.index), table], axis=1)
         for name, table in found.items()
@@ -279,7 +266,7 @@ def run_arm(unit: Unit, pool: Pool, ids: Sequence[str]) -> dict[str, Any]:
         batch_size=unit.study.batch,
         gradient_accumulation=1,
         max_length=MAX_POSITIONS,
-        # On CPUs, float32 is as fast, and such a small model fits as it is.
+        # In float32, and with no need to save memory: the model is small.
         bf16=False,
         gradient_checkpointing=False,
     )
@@ -318,31 +305,25 @@ def _teacher_means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-_BINS = 10
-_COPYING_PROBLEMS = 60
-# A value is far from its repetition if so many values have followed it.
-_FAR = 3
-
-
 def _gaps(table: pd.DataFrame) -> pd.DataFrame:
     """Eq. 4 by teacher and tenth of the response, window of one step: means over all tokens."""
     frames = []
     for row in table.to_dict("records"):
-        global_, local = (
+        everything, local = (
             np.asarray(row[token_column(column)], float) for column in (GALP, lalp_column(1))
         )
-        columns = {
-            "teacher": row["teacher"],
-            "bin": np.arange(len(global_)) * _BINS // len(global_),
-            "global": global_,
-            "local": local,
-            "gap": self_conditioning_gap(global_, local),
-        }
-        frames.append(pd.DataFrame(columns))
-    tokens = pd.concat(frames, ignore_index=True)
-    return tokens.groupby(["teacher", "bin"], as_index=False).agg(
-        **{name: (name, "mean") for name in ("global", "local", "gap")}, num_tokens=("gap", "size")
-    )
+        tenth = np.arange(len(local)) * 10 // len(local)
+        gap = self_conditioning_gap(everything, local)
+        columns = {"bin": tenth, "global": everything, "local": local, "gap": gap}
+        frames.append(pd.DataFrame(columns).assign(teacher=row["teacher"]))
+    tokens = pd.concat(frames, ignore_index=True).groupby(["teacher", "bin"])
+    means = tokens[["global", "local", "gap"]].mean()
+    return means.assign(num_tokens=tokens.size()).reset_index()
+
+
+_COPYING_PROBLEMS = 60
+# A value is far from its repetition if so many values have followed it.
+_FAR = 3
 
 
 def copying(unit: Unit) -> dict[str, float]:
@@ -356,9 +337,8 @@ def copying(unit: Unit) -> dict[str, float]:
     restater = Teacher("restater", restating=0.3)
     problems = dict(list(unit.held_out.items())[:_COPYING_PROBLEMS])
     pool, steps = make_pool(problems, [restater], 1, unit.seed)
-    store = unit.student / "scores"
-    options = {"splitter": steps, "with_tokens": True, "store": store, "progress": False}
-    table = score(pool, str(unit.student), ["all"], **options)
+    student = str(unit.student)
+    table = score(pool, student, ["all"], splitter=steps, with_tokens=True, **_stored(unit))
     near, far = [], []
     for response, row in zip(pool.responses, table.to_dict("records"), strict=True):
         starts = (start for start, _ in row["token_spans"])
@@ -393,15 +373,14 @@ def map_teachers(leap: float, scaffolding: float) -> tuple[Teacher, ...]:
 
 def find_students(study: Study) -> pd.DataFrame:
     """Pre-train students until enough are accepted, or the seeds are used up; a `gate` each."""
-    kinds = [(family, share) for family in study.families for share in study.copying]
-    tried: dict[tuple[str, float], list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    tried: dict[tuple[str, float], list[dict[str, Any]]]
+    tried = {kind: [] for kind in product(study.families, study.copying)}
     while True:
         units = []
         for kind, reports in tried.items():
             lacking = study.seeds - sum(report["accepted"] for report in reports)
-            left = study.most_seeds - len(reports)
-            seeds = range(len(reports), len(reports) + max(0, min(lacking, left)))
-            units += [Unit(study, "", *kind, seed, (), ()) for seed in seeds]
+            stop = min(len(reports) + lacking, study.most_seeds)
+            units += [Unit(study, "", *kind, seed, (), ()) for seed in range(len(reports), stop)]
         if not units:
             return pd.DataFrame([report for reports in tried.values() for report in reports])
         run_side_by_side(gate, units, study.workers, "students", threads=1)
@@ -413,8 +392,7 @@ def plan_units(study: Study, gates: pd.DataFrame) -> list[Unit]:
     """Units of the accepted students: the four teachers, or one unit per cell of the map."""
     cells = {
         f"leap {leap}, scaffolding {scaffolding}": (map_teachers(leap, scaffolding), (RULES,))
-        for leap in study.leaps
-        for scaffolding in study.scaffoldings
+        for leap, scaffolding in product(study.leaps, study.scaffoldings)
     } or {"four teachers": (tuple(TEACHERS_BY_NAME.values()), tuple(study.groups))}
     return [
         Unit(study, name, row.family, row.copying, row.seed, *cell)
@@ -461,8 +439,6 @@ def run_world(study: Study) -> dict[str, pd.DataFrame]:
     return {"students": gates} | joined
 
 
-# --- results ---------------------------------------------------------------------------------
-
 # Columns that are there also if no student was accepted, and those that stay text in a file.
 _EMPTY = {
     "arms": [*UNIT, "group", "arm", "num_solved", "num_problems", "solved", "last_loss"],
@@ -474,14 +450,9 @@ _TEXTS = ("pool", "family", "group", "arm", "solved", "teacher", "split", "score
 
 @dataclass(frozen=True)
 class WorldResults:
-    """What a study gives.
+    """What a study gives: tables with one row per student tried, arm, mean score, and gap.
 
-    Attributes:
-        students: One row per student tried.
-        arms: One row per unit, comparison and arm.
-        means: Mean scores by unit and teacher.
-        gaps: Self-conditioning gap by unit, teacher and position.
-        provenance: Study, commit, hours and versions of a committed run; empty for a live one.
+    ``provenance`` has study, commit, hours and versions of a committed run; empty for a live one.
     """
 
     students: pd.DataFrame

@@ -118,9 +118,6 @@ def map_tables(seeds: int = 5, problems: int = 300) -> dict[str, pd.DataFrame]:
             "gaps": empty}  # fmt: skip
 
 
-# --- means over seeds ------------------------------------------------------------------------
-
-
 def test_means_over_seeds_have_students_intervals_within_bounds():
     values = [0.1, 0.2, 0.9]
     frame = pd.DataFrame({"k": "a", "seed": range(4), "x": [*values, np.nan]})
@@ -148,9 +145,6 @@ def test_empty_tables_give_empty_tables():
     assert ranking.empty and measure.ranking_means(ranking).empty
     assert measure.window_taus(ranking).empty and measure.window_accuracy(arms).empty
     assert measure.tau_differences(arms, means, "lalp@1", "galp").empty
-
-
-# --- differences -----------------------------------------------------------------------------
 
 
 def arms_of(solved: dict[str, list[str]]) -> pd.DataFrame:
@@ -206,9 +200,6 @@ def test_highest_minus_lowest_third_by_teacher_and_over_teachers():
     other = arms.assign(group="thirds: y").replace({"highest": "lowest", "lowest": "highest"})
     table = measure.third_differences(pd.concat([one, other])).set_index("teacher")["difference"]
     assert table.to_dict() == pytest.approx({"x": 0.375, "y": -0.375, "all teachers": 0.0})
-
-
-# --- ranking ---------------------------------------------------------------------------------
 
 
 @given(st.permutations(range(5)), st.lists(st.integers(0, 3), min_size=5, max_size=5))
@@ -271,9 +262,6 @@ def test_windows_come_with_galp_and_not_with_other_splits():
     assert set(measure.window_taus(ranking)["window"]) == {"galp", *WINDOWS}
     table = measure.window_accuracy(tables["arms"])
     assert set(table["window"]) == {"galp", *WINDOWS}
-
-
-# --- gap, loss, copying ----------------------------------------------------------------------
 
 
 def gaps_of(curves: dict[str, list[float]]) -> pd.DataFrame:
@@ -345,9 +333,6 @@ def test_slopes_on_copying_are_those_of_statistics():
     assert alike["low"].isna().all()
 
 
-# --- the map ---------------------------------------------------------------------------------
-
-
 def test_cells_of_the_map_are_read_from_their_names():
     arms = map_tables(2, 20)["arms"]
     table = measure.map_differences(arms)
@@ -372,9 +357,6 @@ def test_means_over_the_map_weigh_students_alike():
     assert len(by_knob) == 3 * 3 and set(by_knob["num_seeds"]) == {2 * 2 * 3}
     cells = table.groupby(["scaffolding", "split"])["difference"].mean()
     assert by_knob["difference"].to_dict() == pytest.approx(cells.to_dict())
-
-
-# --- figures ---------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -42,8 +42,6 @@ from lalp.sampling.pool import grade_completions
 from lalp.sampling.samples import Completion
 from lalp.steps.sentences import split_paragraphs, split_sentences
 
-# --- an executor and a reader of our own ------------------------------------------------------
-
 
 def execute(prompt: str) -> list[str]:
     """The values along a prompt's chain, without the project's code."""
@@ -103,8 +101,6 @@ def reread(problem: Problem, text: str) -> list[tuple[int, int]]:
     assert claims(problem.family, sentences[-1])[0] == "answer"
     return moves
 
-
-# --- problems ---------------------------------------------------------------------------------
 
 families = st.sampled_from(FAMILIES)
 seeds = st.integers(0, 2**32 - 1)
@@ -199,9 +195,6 @@ def test_bad_teachers_name_the_knob(name, value, limits):
         Teacher("x", **{name: value})
 
 
-# --- sets of problems -------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sets_hold_different_problems_and_follow_their_seed(family):
     found = make_problems(family, range(8, 13), 200, (3, 1))
@@ -228,9 +221,6 @@ def test_prompts_hold_the_executed_answer():
         (message,) = prompt.messages
         assert (prompt.prompt_id, message.role, message.content) == (key, "user", found[key].prompt)
         assert prompt.answer == execute(found[key].prompt)[-1]
-
-
-# --- traces -----------------------------------------------------------------------------------
 
 
 @settings(max_examples=200)
@@ -272,9 +262,6 @@ def test_a_part_of_a_solution_states_nothing_that_it_does_not_show(problem, teac
         shown |= set(labels)
     assert labels[-1] == LABELS[problem.num_moves] or kind in ("ledger", "filler")
     assert max(shown) == LABELS[problem.num_moves]
-
-
-# --- what the knobs do ------------------------------------------------------------------------
 
 
 @cache
@@ -339,8 +326,6 @@ def test_one_knob_at_a_time_leaves_the_others_alone(knobs, extra):
     found = many(Teacher("x", **knobs))
     assert {kind for _, t in found for s in t.steps for kind in kinds(s)} == {"move"} | extra
 
-
-# --- what a reader refuses --------------------------------------------------------------------
 
 FULL = Teacher("x", leap=0.3, scaffolding=0.7, restating=0.6, checking=0.5)
 
@@ -450,8 +435,6 @@ def test_the_first_wrong_sentence_is_named():
 def test_the_last_answer_counts(text, answer):
     assert find_answer(text) == answer
 
-
-# --- pools ------------------------------------------------------------------------------------
 
 TEACHERS = (Teacher("plain", scaffolding=0.3), replace(FULL, name="full"))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from itertools import islice
@@ -68,9 +66,6 @@ Pieces = list[tuple[str, bool]]
 def small_blocks(monkeypatch) -> None:
     """Fewer documents at once, so that a few steps are a whole pre-training."""
     monkeypatch.setattr(world_student, "_BLOCK", 12)
-
-
-# --- tokens -----------------------------------------------------------------------------------
 
 
 def test_the_vocabulary_is_this_worlds_words():
@@ -239,23 +234,18 @@ def test_short_solutions_are_whole_and_end_as_fine_tuning_ends_them(family):
     assert moves == {1, 2, 3}
 
 
-# --- the stream -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("copying", [0.0, 0.3])
 def test_phases_leave_time_and_shares_are_positive(family, copying):
     phases = world_student._phases(replace(SCHOOL, family=family, copying=copying))
-    longest = [share for share, _ in phases]
+    longest, kinds = zip(*phases, strict=True)
     assert longest[-1] == 1
     assert sum(longest[:-1]) < 0.75  # what is left for whole solutions
-    for place, (_, kinds) in enumerate(phases):
-        last = place == len(phases) - 1
-        assert sum(kinds.values()) == pytest.approx(1)
-        repeating = {world_student._repetitive, world_student._unconnected}
-        optional = repeating if last and not copying else set()
-        assert all(share > 0 for kind, share in kinds.items() if kind not in optional)
-    assert sum(phases[-1][1][kind] for kind in repeating) == pytest.approx(copying)
+    repeating = {world_student._repetitive, world_student._unconnected}
+    assert sum(kinds[-1][kind] for kind in repeating) == pytest.approx(copying)
+    for shares in kinds:
+        assert sum(shares.values()) == pytest.approx(1)
+        assert all(share > 0 for kind, share in shares.items() if copying or kind not in repeating)
 
 
 def test_the_same_seed_gives_the_same_documents():
@@ -303,9 +293,6 @@ def test_batches_hold_every_document_once_and_are_of_like_length(monkeypatch):
     assert read != written
 
 
-# --- the loss ---------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def model():
     """Large weights: near-uniform predictions would hide a wrong context."""
@@ -337,9 +324,6 @@ def test_padding_on_the_right_changes_nothing(model):
               for part, value in zip(one, (1, IGNORED), strict=True)]  # fmt: skip
     loss = world_student._loss(model, *one).item()
     assert world_student._loss(model, *padded).item() == pytest.approx(loss, rel=1e-5)
-
-
-# --- pre-training -----------------------------------------------------------------------------
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -374,56 +358,23 @@ def test_a_finished_student_is_not_taught_again(written, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in written.iterdir()} == before
 
 
-_KILLED = """
-import os, signal, sys
-from pathlib import Path
-import torch
-from lalp.paper.world import student as world_student
-from lalp.paper.world.student import Schooling, pretrain
+def test_one_that_was_cut_off_comes_to_the_same_weights(written, tmp_path, monkeypatch):
+    out = tmp_path / "cut off"
+    for name, calls in (("_loss", 1), ("_loss", 7), ("asdict", 1), ("write_json", 1)):
+        left, whole = iter(range(calls - 1)), getattr(world_student, name)
 
-torch.set_num_threads(1)
-world_student._BLOCK = 12
-school = Schooling(family="registers", copying=0.2, moves=(8, 12), tokens=4000, seed=3)
-out = Path(sys.argv[1])
+        def cut_off(*arguments, left=left, whole=whole):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return whole(*arguments)
 
-
-def kill_at(name, count):
-    whole = getattr(world_student, name)
-    def killing(*arguments):
-        nonlocal count
-        count -= 1
-        if not count:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return whole(*arguments)
-    setattr(world_student, name, killing)
-
-
-for name, count in (("_loss", 1), ("_loss", 3), ("_loss", 7), ("asdict", 1), ("write_json", 1)):
-    child = os.fork()
-    if not child:
-        kill_at(name, count)
-        pretrain(school, out)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WTERMSIG(status) == signal.SIGKILL, (name, count)
-    assert not (out / "schooling.json").exists()
-(out / "model.safetensors").write_bytes(b"half a fi")
-pretrain(school, out)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_one_comes_to_the_same_weights(written, tmp_path):
-    subprocess.run(
-        [sys.executable, "-c", _KILLED, str(tmp_path / "killed")],
-        check=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert files(written) == files(tmp_path / "killed")
-
-
-# --- a student like any other -----------------------------------------------------------------
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(world_student, name, cut_off)
+            pretrain(SCHOOL, out)
+        assert not (out / "schooling.json").exists()
+    (out / "model.safetensors").write_bytes(b"half a fi")
+    pretrain(SCHOOL, out)
+    assert files(written) == files(out)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -481,9 +432,6 @@ def test_the_longest_solution_fits_its_positions(family):
         problem = make_problem(family, 12, rng)
         text = world_student.write_trace(problem, teacher, rng).text
         assert len(TOKENIZER(f"{problem.prompt} {text} <end>").input_ids) <= MAX_POSITIONS
-
-
-# --- the course -------------------------------------------------------------------------------
 
 
 def test_a_drill_that_is_known_gives_way_to_the_next():

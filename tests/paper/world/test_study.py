@@ -22,20 +22,7 @@ from lalp.paper.world import study
 from lalp.paper.world.measure import with_accuracy
 from lalp.paper.world.problems import LABELS, Teacher, make_problems, solve
 from lalp.paper.world.settings import RULES_BY_NAME, TEACHERS_BY_NAME, Study, load_study
-from lalp.paper.world.study import (
-    Unit,
-    choose,
-    copying,
-    find_students,
-    gate,
-    map_teachers,
-    plan_selections,
-    plan_units,
-    run_arm,
-    run_unit,
-    run_world,
-    unit_scores,
-)
+from lalp.paper.world.study import Unit
 from lalp.sampling.samples import Completion
 from lalp.selection.rules import teacher_mix
 
@@ -71,9 +58,6 @@ def here(monkeypatch) -> None:
     monkeypatch.setattr(world_student, "_BLOCK", 8)
 
 
-# --- problems ---------------------------------------------------------------------------------
-
-
 def test_held_out_problems_are_other_problems_even_where_there_are_few():
     settings = replace(SMALL, problems=200, held_out=150)
     for key in ("fewest_moves", "most_moves"):  # shorter ones than a study may have
@@ -97,9 +81,6 @@ def test_problems_and_students_follow_all_that_makes_them():
               make_unit(replace(SMALL, most_moves=5))]  # fmt: skip
     assert len({unit.student for unit in (one, other, *others)}) == 6
     assert make_unit(name="other", teachers=(), groups=()).student == one.student
-
-
-# --- the gate ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -131,7 +112,7 @@ def test_the_gate_wants_single_moves_and_few_whole_problems(short, whole, accept
         SMALL, held_out=10, gate_short=0.9, gate_whole=0.3, fewest_moves=4, most_moves=6
     )
     solved.update(short=short, whole=whole)
-    assert gate(make_unit(settings)) == {
+    assert study.gate(make_unit(settings)) == {
         "family": "registers", "copying": 0.1, "seed": 0, "short": short, "whole": whole,
         "copying_near": 0.5, "copying_far": 0.25, "seconds": 2.5, "accepted": accepted,
     }  # fmt: skip
@@ -140,9 +121,9 @@ def test_the_gate_wants_single_moves_and_few_whole_problems(short, whole, accept
 def test_limits_may_change_without_a_new_student(solved, monkeypatch):
     settings = replace(SMALL, held_out=10, gate_short=0.9, fewest_moves=4)
     solved.update(short=0.8)
-    assert not gate(make_unit(settings))["accepted"]
+    assert not study.gate(make_unit(settings))["accepted"]
     monkeypatch.setattr(study, "pretrain", None)
-    assert gate(make_unit(replace(settings, gate_short=0.7)))["accepted"]
+    assert study.gate(make_unit(replace(settings, gate_short=0.7)))["accepted"]
 
 
 def test_an_answer_that_does_not_end_or_is_another_is_wrong(monkeypatch):
@@ -181,43 +162,35 @@ def test_seeds_are_tried_in_turn_until_there_are_enough(accepted, seeds, most, t
 
     monkeypatch.setattr(study, "gate", judge)
     settings = replace(SMALL, families=["registers", "paths"], seeds=seeds, most_seeds=most)
-    table = find_students(settings)
+    table = study.find_students(settings)
     rows = table[table["family"] == "registers"]
     assert rows["seed"].tolist() == list(range(tried))
     assert rows["accepted"].tolist() == [bool(a) for a in accepted[:tried]]
     others = table[table["family"] == "paths"]
     assert others["seed"].tolist() == list(range(min(seeds, most)))
-    units = plan_units(settings, table)
+    units = study.plan_units(settings, table)
     assert [(u.family, u.seed) for u in units] == [
         (row.family, row.seed) for row in table[table["accepted"]].itertuples()
     ]
-
-
-# --- teachers and units -----------------------------------------------------------------------
-
-
-def test_a_cell_of_the_map_has_a_steady_teacher_and_one_with_its_knobs():
-    steady, fluent = map_teachers(0.3, 1.0)
-    assert steady == TEACHERS_BY_NAME["steady"]
-    assert fluent == Teacher("fluent", leap=0.3, scaffolding=1.0, restating=0.5, checking=0.1)
 
 
 def test_a_map_has_a_unit_for_every_cell_and_accepted_student():
     settings = replace(SMALL, leaps=[0.1, 0.6], scaffoldings=[0.0, 1.0], groups=["windows"])
     gates = pd.DataFrame({"family": ["registers", "paths", "paths"], "copying": [0.0, 0.3, 0.3],
                           "seed": [0, 0, 1], "accepted": [True, False, True]})  # fmt: skip
-    units = plan_units(settings, gates)
+    units = study.plan_units(settings, gates)
     kinds = [("registers", 0.0, 0), ("paths", 0.3, 1)]
+    steady, fluent = study.map_teachers(0.3, 1.0)
+    assert steady == TEACHERS_BY_NAME["steady"]
+    assert fluent == Teacher("fluent", leap=0.3, scaffolding=1.0, restating=0.5, checking=0.1)
     cells = [(leap, share) for leap in (0.1, 0.6) for share in (0.0, 1.0)]
     assert [(u.name, u.family, u.copying, u.seed, u.teachers, u.groups) for u in units] == [
-        (f"leap {leap}, scaffolding {share}", *kind, map_teachers(leap, share), ("rules",))
+        (f"leap {leap}, scaffolding {share}", *kind, study.map_teachers(leap, share), ("rules",))
         for leap, share in cells
         for kind in kinds
     ]
-    assert {u.name for u in plan_units(SMALL, gates)} == {"four teachers"}
+    assert {u.name for u in study.plan_units(SMALL, gates)} == {"four teachers"}
 
-
-# --- selections -------------------------------------------------------------------------------
 
 EVERYTHING = replace(
     SMALL,
@@ -244,7 +217,7 @@ def scored(tmp_path_factory) -> Iterator[tuple[Unit, object, dict[str, pd.DataFr
                 weight.mul_(3)
         model.save_pretrained(unit.student)
         tokenizer.save_pretrained(unit.student)
-        yield unit, *unit_scores(unit)
+        yield unit, *study.unit_scores(unit)
 
 
 def test_scores_are_on_steps_sentences_and_paragraphs(scored):
@@ -264,7 +237,7 @@ def test_controls_have_their_rules_teachers(scored):
     different = 0
     for name in EVERYTHING.controls:
         for seed in range(3):
-            chosen, control = (choose(tables, n, seed) for n in (name, f"random like {name}"))
+            chosen, control = (study.choose(tables, n, seed) for n in (name, f"random like {name}"))
             assert teacher_mix(chosen).equals(teacher_mix(control))
             assert set(chosen["prompt_id"]) == set(control["prompt_id"])
             different += set(chosen["response_id"]) != set(control["response_id"])
@@ -273,13 +246,12 @@ def test_controls_have_their_rules_teachers(scored):
 
 def test_every_comparison_has_its_arms(scored):
     unit, _, tables = scored
-    found = plan_selections(unit, tables)
+    found = study.plan_selections(unit, tables)
     names = [teacher.name for teacher in unit.teachers]
-    expected = {("teachers", name) for name in names}
-    expected |= {(f"thirds: {n}", third) for n in names for third in study._THIRD_RULES}
-    expected |= {("rules", name) for name in EVERYTHING.rules}
-    expected |= {("rules", f"random like {name}") for name in EVERYTHING.controls}
-    expected |= {("windows", window) for window in EVERYTHING.windows}
+    expected = [("teachers", names), *((f"thirds: {n}", study._THIRD_RULES) for n in names)]
+    controls = [f"random like {name}" for name in EVERYTHING.controls]
+    expected += [("rules", [*EVERYTHING.rules, *controls]), ("windows", EVERYTHING.windows)]
+    expected = {(group, arm) for group, arms in expected for arm in arms}
     assert set(found) == expected
     table = tables["true"].set_index("response_id")
     for (group, name), ids in found.items():
@@ -287,13 +259,13 @@ def test_every_comparison_has_its_arms(scored):
         assert sorted(chosen["prompt_id"]) == sorted(unit.problems)  # one for every problem
         if group == "teachers" or group.startswith("thirds"):
             assert set(chosen["teacher"]) == {name if group == "teachers" else group[8:]}
-    only = plan_selections(replace(unit, groups=("windows",)), tables)
+    only = study.plan_selections(replace(unit, groups=("windows",)), tables)
     assert {group for group, _ in only} == {"windows"}
 
 
 def test_selections_are_what_a_plain_search_finds(scored):
     unit, _, tables = scored
-    found = plan_selections(unit, tables)
+    found = study.plan_selections(unit, tables)
     table = tables["true"]
     for (group, name), column, highest in [
         (("rules", "galp"), "galp", True),
@@ -315,9 +287,6 @@ def test_selections_are_what_a_plain_search_finds(scored):
         for place, third in enumerate(("highest", "middle", "lowest")):
             expected = sorted(ids[place] for ids in ranked)
             assert found[f"thirds: {teacher.name}", third] == expected
-
-
-# --- what the scores say ----------------------------------------------------------------------
 
 
 def test_gaps_are_what_a_naive_count_gives(scored):
@@ -343,17 +312,15 @@ def test_gaps_are_what_a_naive_count_gives(scored):
 def test_teachers_means_are_of_every_split(scored):
     _, _, tables = scored
     found = study._teacher_means(tables).set_index(["split", "score", "teacher"])["mean"]
-    assert set(found.xs("galp", level="score").reset_index()["split"]) == {"true"}
-    for split, score, teacher in found.index:
-        rows = tables[split]
-        mean = rows[rows["teacher"] == teacher][score].mean()
-        assert found[split, score, teacher] == pytest.approx(mean)
-    assert {s for s, _, _ in found.index} == set(tables)
+    assert {split for split, score, _ in found.index if score == "galp"} == {"true"}
+    assert {split for split, _, _ in found.index} == set(tables)
+    for (split, score, teacher), value in found.items():
+        rows = tables[split][tables[split]["teacher"] == teacher]
+        assert value == pytest.approx(rows[score].mean())
 
 
-def test_copying_reads_the_values_in_lists(solved, monkeypatch):
+def test_copying_reads_the_values_in_lists(monkeypatch):
     """Every word's probability is its place in the text over a thousand."""
-    monkeypatch.setattr(study, "copying", copying)
     texts: list[str] = []
 
     def score_by_place(pool, student, windows, **_: object) -> pd.DataFrame:
@@ -367,7 +334,7 @@ def test_copying_reads_the_values_in_lists(solved, monkeypatch):
 
     monkeypatch.setattr(study, "score", score_by_place)
     unit = make_unit(replace(SMALL, held_out=20, fewest_moves=8, most_moves=12))
-    found = copying(unit)
+    found = study.copying(unit)
 
     near, far = [], []
     for text, problem in zip(texts, unit.held_out.values(), strict=True):
@@ -390,9 +357,6 @@ def test_copying_reads_the_values_in_lists(solved, monkeypatch):
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-# --- arms -------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def trained(monkeypatch) -> list[set[str]]:
     """The prompts of every fine-tuning that is run."""
@@ -409,8 +373,8 @@ def trained(monkeypatch) -> list[set[str]]:
 
 def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained):
     unit = make_unit(teachers=ALL_TEACHERS[:2])
-    gate(unit)
-    tables = run_unit(unit)
+    study.gate(unit)
+    tables = study.run_unit(unit)
     held_out = {problem.prompt for problem in unit.held_out.values()}
     assert trained and not any(prompts & held_out for prompts in trained)
     arms = tables["arms"].set_index(["group", "arm"])
@@ -424,8 +388,9 @@ def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained):
     assert not list(unit.student.joinpath("arms").rglob("*.safetensors"))  # nobody needs them
 
     count = len(trained)
-    assert count == len(set(map(tuple, plan_selections(unit, unit_scores(unit)[1]).values())))
-    again = run_unit(unit)
+    _, scores = study.unit_scores(unit)
+    assert count == len(set(map(tuple, study.plan_selections(unit, scores).values())))
+    again = study.run_unit(unit)
     assert len(trained) == count
     for name, table in tables.items():
         pd.testing.assert_frame_equal(again[name], table, check_exact=True)
@@ -434,14 +399,14 @@ def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained):
 def test_another_seed_or_recipe_is_another_arm(trained):
     unit = make_unit(teachers=ALL_TEACHERS[:1])
     study.pretrain(unit.schooling, unit.student)
-    pool, _ = unit_scores(unit)
+    pool, _ = study.unit_scores(unit)
     ids = [response.response_id for response in pool.responses[::2]]
-    first = run_arm(unit, pool, ids)
-    assert run_arm(unit, pool, ids) == first
+    first = study.run_arm(unit, pool, ids)
+    assert study.run_arm(unit, pool, ids) == first
     assert len(trained) == 1
-    run_arm(make_unit(replace(SMALL, learning_rate=1e-2), teachers=unit.teachers), pool, ids)
+    study.run_arm(make_unit(replace(SMALL, learning_rate=1e-2), teachers=unit.teachers), pool, ids)
     assert len(trained) == 2
-    run_arm(replace(unit, groups=()), pool, ids)
+    study.run_arm(replace(unit, groups=()), pool, ids)
     assert len(trained) == 2
 
 
@@ -451,9 +416,6 @@ def test_no_accepted_student_is_said_plainly(solved, monkeypatch):
     results = study.run_study("smoke")
     assert not results.students["accepted"].any()
     assert results.arms.empty and "accuracy" in with_accuracy(results.arms)
-
-
-# --- whole runs -------------------------------------------------------------------------------
 
 
 def same_tables(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
@@ -475,13 +437,13 @@ def units_side_by_side(function: Callable, jobs: list, workers: int, label: str,
 def test_cells_run_side_by_side_give_the_tables_of_a_run_in_this_process(monkeypatch, tmp_path):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     settings = replace(SMALL, rules=["galp"], leaps=[0.1, 0.6], scaffoldings=[1.0], workers=2)
-    here = run_world(settings)
+    here = study.run_world(settings)
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "processes"))
     with monkeypatch.context() as patch:
         patch.setattr(study, "run_side_by_side", units_side_by_side)
-        same_tables(run_world(settings), here)
+        same_tables(study.run_world(settings), here)
     monkeypatch.setattr(study, "train", None)
-    same_tables(run_world(settings), here)
+    same_tables(study.run_world(settings), here)
 
 
 _KILLED = """
@@ -502,7 +464,7 @@ def start(folder):
     if not child:
         os.environ["LALP_BUILD"] = str(Path(sys.argv[2]) / folder)
         settings = replace(this.SMALL, rules=["galp", "random"], controls=[])
-        for name, table in this.run_world(settings).items():
+        for name, table in this.study.run_world(settings).items():
             table.to_json(Path(sys.argv[2]) / f"{folder}-{name}.json", double_precision=15)
         os._exit(0)
     return child

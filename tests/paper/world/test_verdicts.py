@@ -55,9 +55,6 @@ def of(found: dict[str, str], words: str) -> str:
     return verdict
 
 
-# --- verdicts --------------------------------------------------------------------------------
-
-
 def test_what_the_tables_were_made_to_hold_is_found(live, study):
     found = verdicts(live, study, results(map_tables(5), "long"))
     for words in ("highest GALP give", "LALP orders teachers better", "than data selected by GALP",
@@ -125,9 +122,6 @@ def test_every_number_has_its_interval_and_every_item_exists(live, study):
         assert verdict.claim.startswith("Step world: ")
 
 
-# --- files -----------------------------------------------------------------------------------
-
-
 def test_results_are_read_as_they_were_written(study, tmp_path):
     # All digits 0 would be read as a number.
     arms = study.arms.assign(
@@ -158,9 +152,6 @@ def test_missing_and_broken_results_name_the_command(study, tmp_path):
         load_results("standard")
 
 
-# --- what the notebook shows -----------------------------------------------------------------
-
-
 def test_runs_stand_below_each_other_and_empty_ones_drop_out(live, study, no_arms):
     table = measure.by_run({"longer run": study, "this run": no_arms}, lambda run: run.students)
     assert set(table["run"]) == {"longer run"}
@@ -172,9 +163,6 @@ def test_rejected_students_are_counted(study):
     students = study.students.assign(accepted=[True, False, True, False, False])
     (row,) = measure.student_table(students).to_dict("records")
     assert (row["tried"], row["accepted"], row["rejected"]) == (5, 2, 3)
-
-
-def test_restating_teachers_are_those_who_restate():
     assert set(measure.RESTATING) == {"careful", "fluent leaper", "fluent"}
 
 
@@ -182,9 +170,6 @@ def test_all_values_of_committed_studies_are_shown(study):
     made = {"commit": "0", "hours_since_last_start": 1.0, "cores": 2, "values": {"seeds": 5}}
     table = measure.study_values({"standard": replace(study, provenance=made)})
     assert table.at["seeds", "standard"] == "5"
-
-
-# --- the longer run --------------------------------------------------------------------------
 
 
 @pytest.fixture
