@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, product
 from string import Formatter
 
 import numpy as np
@@ -192,9 +192,9 @@ class Trace:
     @property
     def text(self) -> str:
         """Steps in paragraphs of three, the answer after the last one."""
-        gaps = ["\n\n" if i % STEPS_PER_PARAGRAPH == 0 else " " for i in range(len(self.steps))]
-        body = "".join(gap + step for gap, step in zip(gaps, self.steps, strict=True))
-        return f"{body.lstrip()} {self.answer}".lstrip()
+        size = STEPS_PER_PARAGRAPH
+        parts = [self.steps[i : i + size] for i in range(0, len(self.steps), size)]
+        return ("\n\n".join(map(" ".join, parts)) + f" {self.answer}").lstrip()
 
     @property
     def spans(self) -> list[Span]:
@@ -388,12 +388,10 @@ def make_pool(
     """
     responses, steps = [], {}
     rng = np.random.default_rng(seed)
-    for key, problem in problems.items():
-        for teacher in teachers:
-            for sample in range(samples):
-                trace = write_trace(problem, teacher, rng)
-                read_trace(problem, trace.text)
-                name = f"{key}/{teacher.name}/{sample}"
-                responses.append(Response(name, key, teacher.name, trace.text, correct=True))
-                steps[name] = trace.spans
+    for (key, problem), teacher, i in product(problems.items(), teachers, range(samples)):
+        trace = write_trace(problem, teacher, rng)
+        read_trace(problem, trace.text)
+        name = f"{key}/{teacher.name}/{i}"
+        responses.append(Response(name, key, teacher.name, trace.text, correct=True))
+        steps[name] = trace.spans
     return Pool(as_prompts(problems), tuple(responses)), steps

@@ -219,9 +219,8 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
 
     Returns:
         ``arms``: one row per comparison and arm, the untrained student first: what was selected
-        (examples, tokens, mean scores, teachers' shares), training loss at the end, and how many
-        held-out problems are solved. ``means``: mean scores by teacher. ``gaps``: by teacher and
-        relative position, mean self-conditioning gap (Eq. 4).
+        (examples, tokens, mean scores, teachers' shares), and `run_arm`. ``means``: mean scores by
+        teacher. ``gaps``: mean self-conditioning gap (Eq. 4) by teacher and relative position.
     """
     pool, tables = unit_scores(unit)
     by_id, problems = tables["true"].set_index("response_id"), len(unit.held_out)

@@ -15,27 +15,8 @@ from hypothesis import strategies as st
 
 from lalp.cli.pools import check
 from lalp.errors import InputError
-from lalp.paper.world.problems import (
-    DIGITS,
-    FAMILIES,
-    LABELS,
-    NUM_WORDINGS,
-    OPERATIONS,
-    PLACES,
-    STEPS_PER_PARAGRAPH,
-    Problem,
-    Teacher,
-    Trace,
-    as_prompts,
-    find_answer,
-    make_pool,
-    make_problem,
-    make_problems,
-    read_trace,
-    solve,
-    words,
-    write_trace,
-)
+from lalp.paper.world import problems as world
+from lalp.paper.world.problems import FAMILIES, LABELS, Problem, Teacher, Trace
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import save_pool
 from lalp.sampling.pool import grade_completions
@@ -58,7 +39,7 @@ def execute(prompt: str) -> list[str]:
     return values
 
 
-VALUES = {"registers": set(DIGITS), "paths": set(PLACES)}
+VALUES = {"registers": set(world.DIGITS), "paths": set(world.PLACES)}
 
 
 def claims(family: str, sentence: str) -> tuple[str, list[str], list[str], list[str]]:
@@ -66,7 +47,7 @@ def claims(family: str, sentence: str) -> tuple[str, list[str], list[str], list[
     found = sentence.rstrip(".").split()
     kind = {"so": "ledger", "check": "check", "the": "answer"}.get(found[0], "move")
     labels = [w for w in found if w in LABELS]
-    ops = [w for w in found if w in OPERATIONS]
+    ops = [w for w in found if w in world.OPERATIONS]
     values = [w for w in found if w in VALUES[family]]
     if not (labels or values):
         kind = "filler"
@@ -79,12 +60,11 @@ def reread(problem: Problem, text: str) -> list[tuple[int, int]]:
     ops = re.findall(r"[a-m] ([+*]\d)", problem.prompt)
     moves, known = [], [0]
     sentences = [part.strip() + "." for part in text.split(".")[:-1]]
-    for sentence in sentences:
-        kind, labels, used, values = claims(problem.family, sentence)
+    found = [claims(problem.family, sentence) for sentence in sentences]
+    for kind, labels, used, values in found:
         places = [LABELS.index(label) for label in labels]
         if kind == "ledger":
-            assert places == known
-            assert values == [truth[place] for place in known]
+            assert (places, values) == (known, [truth[place] for place in known])
         elif kind in ("move", "check"):
             begin, end = (known[-1], known[-1] + len(places)) if kind == "move" else moves[-1]
             assert places == list(range(begin + 1, end + 1))
@@ -94,11 +74,9 @@ def reread(problem: Problem, text: str) -> list[tuple[int, int]]:
             if kind == "move":
                 moves.append((begin, end))
                 known.append(end)
-        elif kind == "answer":
-            assert values == [truth[-1]]
     assert known[-1] == len(truth) - 1
-    assert [claims(problem.family, s)[0] for s in sentences].count("answer") == 1
-    assert claims(problem.family, sentences[-1])[0] == "answer"
+    assert [kind for kind, *_ in found].count("answer") == 1
+    assert (found[-1][0], found[-1][3]) == ("answer", [truth[-1]])
     return moves
 
 
@@ -110,7 +88,7 @@ shares = st.floats(0, 1)
 @st.composite
 def problems(draw: st.DrawFn, fewest: int = 1) -> Problem:
     rng = np.random.default_rng(draw(seeds))
-    return make_problem(draw(families), draw(st.integers(fewest, len(LABELS) - 1)), rng)
+    return world.make_problem(draw(families), draw(st.integers(fewest, len(LABELS) - 1)), rng)
 
 
 teachers = st.builds(
@@ -120,7 +98,7 @@ teachers = st.builds(
     scaffolding=st.floats(0, 2),
     restating=shares,
     checking=shares,
-    variety=st.integers(1, NUM_WORDINGS),
+    variety=st.integers(1, world.NUM_WORDINGS),
 )
 
 
@@ -128,60 +106,53 @@ teachers = st.builds(
 def traces(draw: st.DrawFn) -> tuple[Problem, Trace]:
     problem = draw(problems())
     rng = np.random.default_rng(draw(seeds))
-    return problem, write_trace(problem, draw(teachers), rng)
+    return problem, world.write_trace(problem, draw(teachers), rng)
 
 
 def test_worked_by_hand():
-    assert solve("a = 6 ; b +1 ; c *9 :") == ["6", "7", "3"]
-    assert solve("ant fox ; owl ant ; fox owl ; a is owl ; find b c :") == ["owl", "ant", "fox"]
+    assert world.solve("a = 6 ; b +1 ; c *9 :") == ["6", "7", "3"]
+    arrows = "ant fox ; owl ant ; fox owl"
+    assert world.solve(f"{arrows} ; a is owl ; find b c :") == ["owl", "ant", "fox"]
 
 
 @given(problems())
 def test_problems_are_what_an_executor_says(problem):
-    assert list(problem.values) == execute(problem.prompt) == solve(problem.prompt)
+    assert list(problem.values) == execute(problem.prompt) == world.solve(problem.prompt)
     assert problem.answer == problem.values[-1]
     assert problem.num_moves == len(problem.values) - 1 == len(problem.ops)
-    assert set(problem.prompt.split()) <= set(words())
+    assert set(problem.prompt.split()) <= set(world.words())
     if problem.family == "paths":
         # One circle through all places, so that nothing but looking up helps.
         arrows = dict(re.findall(r"([a-z]{3}) ([a-z]{3}) ;", problem.prompt))
-        met = [PLACES[0]]
-        for _ in PLACES[1:]:
+        met = [world.PLACES[0]]
+        for _ in world.PLACES[1:]:
             met.append(arrows[met[-1]])
-        assert sorted(met) == sorted(PLACES) == sorted(arrows)
+        assert sorted(met) == sorted(world.PLACES) == sorted(arrows)
 
 
 def test_words_stand_once_each():
-    assert len(words()) == len(set(words()))
-    assert not [word for word in words() if "." in word and word != "."]
+    assert len(world.words()) == len(set(world.words()))
+    assert not [word for word in world.words() if "." in word and word != "."]
 
 
 @pytest.mark.parametrize(
     "prompt",
-    [
-        "",
-        "what is 6 and 1 ?",
-        "a = x ; b +1 :",
-        "a = 6 ; b plus :",
-        "a = 6 ; c +1 :",
-        "a = 6 ; b +1 *3 :",
-        "ant fox ; fox ant ; a is owl ; find b :",
-        "ant fox ; fox ant ; a is ant ; find c :",
-        "ant fox ; fox ; a is ant ; find b :",
-    ],
-)
+    ["", "what is 6 and 1 ?", "a = x ; b +1 :", "a = 6 ; b plus :", "a = 6 ; c +1 :",
+     "a = 6 ; b +1 *3 :", "ant fox ; fox ant ; a is owl ; find b :",
+     "ant fox ; fox ant ; a is ant ; find c :", "ant fox ; fox ; a is ant ; find b :"],
+)  # fmt: skip
 def test_what_is_no_problem_is_refused(prompt):
     with pytest.raises(InputError, match="not a problem of this world"):
-        solve(prompt)
+        world.solve(prompt)
 
 
 def test_bad_arguments():
     rng = np.random.default_rng(0)
     with pytest.raises(InputError, match="no family 'sums': choose registers or paths"):
-        make_problem("sums", 3, rng)
+        world.make_problem("sums", 3, rng)
     for moves in (0, -1, 13):
         with pytest.raises(InputError, match=f"a problem of {moves} moves: give 1 to 12"):
-            make_problem("registers", moves, rng)
+            world.make_problem("registers", moves, rng)
 
 
 @pytest.mark.parametrize(
@@ -197,27 +168,27 @@ def test_bad_teachers_name_the_knob(name, value, limits):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sets_hold_different_problems_and_follow_their_seed(family):
-    found = make_problems(family, range(8, 13), 200, (3, 1))
+    found = world.make_problems(family, range(8, 13), 200, (3, 1))
     assert list(found) == [f"{family}-3-1-{i:04d}" for i in range(200)]
     prompts = [problem.prompt for problem in found.values()]
     assert len(set(prompts)) == 200
     assert Counter(p.num_moves for p in found.values()) == dict.fromkeys(range(8, 13), 40)
-    assert found == make_problems(family, range(8, 13), 200, (3, 1))
+    assert found == world.make_problems(family, range(8, 13), 200, (3, 1))
     for seed in ((3, 2), (4, 1)):
-        others = {p.prompt for p in make_problems(family, range(8, 13), 200, seed).values()}
+        others = {p.prompt for p in world.make_problems(family, range(8, 13), 200, seed).values()}
         assert not others & set(prompts)
 
 
 def test_a_set_can_hold_all_there_are_and_no_more():
-    found = make_problems("registers", [1], 80, (0,))  # ten values, eight operations
+    found = world.make_problems("registers", [1], 80, (0,))  # ten values, eight operations
     assert len({problem.prompt for problem in found.values()}) == 80
     with pytest.raises(InputError, match=r"no 81 problems of \[1\] moves"):
-        make_problems("registers", [1], 81, (0,))
+        world.make_problems("registers", [1], 81, (0,))
 
 
 def test_prompts_hold_the_executed_answer():
-    found = make_problems("paths", [4], 5, (0,))
-    for key, prompt in as_prompts(found).items():
+    found = world.make_problems("paths", [4], 5, (0,))
+    for key, prompt in world.as_prompts(found).items():
         (message,) = prompt.messages
         assert (prompt.prompt_id, message.role, message.content) == (key, "user", found[key].prompt)
         assert prompt.answer == execute(found[key].prompt)[-1]
@@ -227,10 +198,10 @@ def test_prompts_hold_the_executed_answer():
 @given(traces())
 def test_traces_are_right_in_every_sentence(written):
     problem, trace = written
-    read_trace(problem, trace.text)
+    world.read_trace(problem, trace.text)
     assert len(trace.steps) == len(reread(problem, trace.text))
-    assert find_answer(trace.text) == execute(problem.prompt)[-1]
-    assert set(trace.text.replace(".", " .").split()) <= set(words())
+    assert world.find_answer(trace.text) == execute(problem.prompt)[-1]
+    assert set(trace.text.replace(".", " .").split()) <= set(world.words())
     pieces = [trace.text[start:end] for start, end in trace.spans]
     assert "".join(pieces) == trace.text
     assert [piece.strip() for piece in pieces[:-1]] == list(trace.steps[:-1])
@@ -245,15 +216,15 @@ def test_splitters_see_sentences_and_paragraphs(written):
     assert sentences == [part.strip() + "." for part in trace.text.split(".")[:-1]]
     paragraphs = [trace.text[start:end].strip() for start, end in split_paragraphs(trace.text)]
     threes = [
-        " ".join(trace.steps[i : i + STEPS_PER_PARAGRAPH])
-        for i in range(0, len(trace.steps), STEPS_PER_PARAGRAPH)
+        " ".join(trace.steps[i : i + world.STEPS_PER_PARAGRAPH])
+        for i in range(0, len(trace.steps), world.STEPS_PER_PARAGRAPH)
     ]
     assert paragraphs == [*threes[:-1], f"{threes[-1]} {trace.answer}"]
 
 
 @given(problems(fewest=4), teachers, seeds, st.integers(1, 3))
 def test_a_part_of_a_solution_states_nothing_that_it_does_not_show(problem, teacher, seed, start):
-    steps = write_trace(problem, teacher, np.random.default_rng(seed), start).steps
+    steps = world.write_trace(problem, teacher, np.random.default_rng(seed), start).steps
     shown = {LABELS[start]}
     for sentence in " ".join(steps).split(".")[:-1]:
         kind, labels, _, _ = claims(problem.family, sentence.strip() + ".")
@@ -267,8 +238,8 @@ def test_a_part_of_a_solution_states_nothing_that_it_does_not_show(problem, teac
 @cache
 def many(teacher: Teacher, family: str = "registers") -> list[tuple[Problem, Trace]]:
     rng = np.random.default_rng(1)
-    found = [make_problem(family, int(rng.integers(8, 13)), rng) for _ in range(300)]
-    return [(problem, write_trace(problem, teacher, rng)) for problem in found]
+    found = [world.make_problem(family, int(rng.integers(8, 13)), rng) for _ in range(300)]
+    return [(problem, world.write_trace(problem, teacher, rng)) for problem in found]
 
 
 def assert_share(count: int, of: int, share: float) -> None:
@@ -308,7 +279,7 @@ def wording(step: str) -> str:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("variety", range(1, NUM_WORDINGS + 1))
+@pytest.mark.parametrize("variety", range(1, world.NUM_WORDINGS + 1))
 def test_as_many_wordings_as_asked(variety, family):
     found = many(Teacher("x", variety=variety), family)
     used = Counter(wording(step) for _, t in found for step in t.steps)
@@ -333,12 +304,12 @@ FULL = Teacher("x", leap=0.3, scaffolding=0.7, restating=0.6, checking=0.5)
 @st.composite
 def full_traces(draw: st.DrawFn) -> tuple[Problem, Trace]:
     problem = draw(problems(fewest=3))
-    return problem, write_trace(problem, FULL, np.random.default_rng(draw(seeds)))
+    return problem, world.write_trace(problem, FULL, np.random.default_rng(draw(seeds)))
 
 
 def assert_refused(problem: Problem, text: str) -> None:
     with pytest.raises(InputError):
-        read_trace(problem, text)
+        world.read_trace(problem, text)
 
 
 @settings(max_examples=200)
@@ -348,7 +319,7 @@ def test_any_other_value_label_or_operation_is_refused(written, data):
     places = [
         (match.span(), sorted(kind - {match[0]}))
         for match in re.finditer(r"[^\s.]+", trace.text)
-        for kind in (VALUES[problem.family], set(LABELS), set(OPERATIONS))
+        for kind in (VALUES[problem.family], set(LABELS), set(world.OPERATIONS))
         if match[0] in kind
     ]
     (start, end), others = data.draw(st.sampled_from(places))
@@ -406,42 +377,37 @@ RIGHT = (
 )
 def test_wrong_traces_by_hand_are_refused(old, new):
     assert old in RIGHT
-    read_trace(PROBLEM, RIGHT)
+    world.read_trace(PROBLEM, RIGHT)
     assert_refused(PROBLEM, RIGHT.replace(old, new))
 
 
 def test_the_first_wrong_sentence_is_named():
     with pytest.raises(InputError, match=r"'so far a 6 , b 8\.' is not so in 'a = 6"):
-        read_trace(PROBLEM, RIGHT.replace("b 7. let", "b 8. let"))
+        world.read_trace(PROBLEM, RIGHT.replace("b 7. let", "b 8. let"))
     with pytest.raises(InputError, match=r"'we rest\.' is no sentence of this world"):
-        read_trace(PROBLEM, RIGHT.replace("let us go on", "we rest"))
+        world.read_trace(PROBLEM, RIGHT.replace("let us go on", "we rest"))
     for more in ("let us go on.", "so far a 6 , b 7 , c 3.", r"the answer is \boxed{ 3 }."):
         with pytest.raises(InputError, match="comes after the answer"):
-            read_trace(PROBLEM, f"{RIGHT} {more}")
+            world.read_trace(PROBLEM, f"{RIGHT} {more}")
     with pytest.raises(InputError, match="no answer to 'a = 6"):
-        read_trace(PROBLEM, RIGHT.partition(" the answer")[0])
+        world.read_trace(PROBLEM, RIGHT.partition(" the answer")[0])
 
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [
-        (r"the answer is \boxed{ 3 }.", "3"),
-        (r"\boxed{ 3 } no , \boxed{ elk }", "elk"),
-        ("the answer is 3.", None),
-        (r"the answer is \boxed{ 3", None),
-        ("", None),
-    ],
-)
+    [(r"the answer is \boxed{ 3 }.", "3"), (r"\boxed{ 3 } no , \boxed{ elk }", "elk"),
+     ("the answer is 3.", None), (r"the answer is \boxed{ 3", None), ("", None)],
+)  # fmt: skip
 def test_the_last_answer_counts(text, answer):
-    assert find_answer(text) == answer
+    assert world.find_answer(text) == answer
 
 
 TEACHERS = (Teacher("plain", scaffolding=0.3), replace(FULL, name="full"))
 
 
 def test_pools_hold_every_teachers_solutions_of_every_problem():
-    found = make_problems("paths", [5, 6], 4, (0, 1))
-    pool, steps = make_pool(found, TEACHERS, 3, seed=0)
+    found = world.make_problems("paths", [5, 6], 4, (0, 1))
+    pool, steps = world.make_pool(found, TEACHERS, 3, seed=0)
     assert [(r.prompt_id, r.teacher) for r in pool.responses] == [
         (key, teacher.name) for key in found for teacher in TEACHERS for _ in range(3)
     ]
@@ -451,15 +417,15 @@ def test_pools_hold_every_teachers_solutions_of_every_problem():
         moves = reread(found[response.prompt_id], response.text)
         assert len(steps[response.response_id]) == len(moves)
         assert steps[response.response_id][-1][1] == len(response.text)
-    assert make_pool(found, TEACHERS, 3, seed=0) == (pool, steps)
-    others = make_pool(found, TEACHERS, 3, seed=1)[0]
+    assert world.make_pool(found, TEACHERS, 3, seed=0) == (pool, steps)
+    others = world.make_pool(found, TEACHERS, 3, seed=1)[0]
     assert [r.text for r in others.responses] != [r.text for r in pool.responses]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_pools_are_files_of_the_project(family, suffix, tmp_path, capsys):
-    pool, _ = make_pool(make_problems(family, [3, 8], 4, (0, 1)), TEACHERS, 2, seed=0)
+    pool, _ = world.make_pool(world.make_problems(family, [3, 8], 4, (0, 1)), TEACHERS, 2, seed=0)
     path = tmp_path / f"pool.{suffix}"
     save_pool(pool, path)
     assert load_pool(path) == pool
@@ -468,15 +434,16 @@ def test_pools_are_files_of_the_project(family, suffix, tmp_path, capsys):
 
 
 def test_the_projects_grading_agrees_on_registers():
-    found = make_problems("registers", [2, 3], 6, (0, 1))
-    pool, _ = make_pool(found, TEACHERS, 1, seed=0)
+    found = world.make_problems("registers", [2, 3], 6, (0, 1))
+    pool, _ = world.make_pool(found, TEACHERS, 1, seed=0)
     right = [(r.prompt_id, r.text) for r in pool.responses]
     wrong = [(key, re.sub(r"(\d) \}", lambda m: f"{(int(m[1]) + 1) % 10} }}", text))
              for key, text in right]  # fmt: skip
-    completions = [
-        Completion(key, i, text, 9, truncated=False) for i, (key, text) in enumerate(right + wrong)
-    ]
+    completions = [Completion(key, i, text, 9, truncated=False)
+                   for i, (key, text) in enumerate(right + wrong)]  # fmt: skip
     graded = grade_completions(list(pool.prompts.values()), completions, num_workers=1)
-    own = [find_answer(c.text) == found[c.prompt_id].answer for c in completions]
-    assert graded["correct"].tolist() == own == [True] * len(right) + [False] * len(wrong)
-    assert graded["extracted"].str.strip().tolist() == [find_answer(c.text) for c in completions]
+    answers = [world.find_answer(c.text) for c in completions]
+    assert graded["extracted"].str.strip().tolist() == answers
+    assert graded["correct"].tolist() == [True] * len(right) + [False] * len(wrong)
+    true = [found[c.prompt_id].answer == a for c, a in zip(completions, answers, strict=True)]
+    assert graded["correct"].tolist() == true

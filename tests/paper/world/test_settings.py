@@ -110,7 +110,7 @@ def test_every_key_is_needed_and_of_its_type(key):
     ],
 )
 def test_bad_studies_name_the_key(old, new, message):
-    assert old in GOOD
+    assert old in GOOD and parse_settings(GOOD, "here", Study).leaps == [0.1]
     with pytest.raises(InputError, match=f"^here.*{re.escape(message)}"):
         parse_settings(GOOD.replace(old, new), "here", Study)
 

@@ -21,31 +21,10 @@ from transformers import PreTrainedTokenizerFast
 
 import lalp
 from lalp.cli import app
+from lalp.paper.world import problems as world
 from lalp.paper.world import student as world_student
-from lalp.paper.world.problems import (
-    DIGITS,
-    FAMILIES,
-    LABELS,
-    PLACES,
-    Problem,
-    Teacher,
-    make_pool,
-    make_problem,
-    make_problems,
-    read_trace,
-    solve,
-    words,
-    write_list,
-)
-from lalp.paper.world.student import (
-    MAX_POSITIONS,
-    Schooling,
-    batches,
-    documents,
-    make_model,
-    make_tokenizer,
-    pretrain,
-)
+from lalp.paper.world.problems import FAMILIES, LABELS, Problem, Teacher
+from lalp.paper.world.student import MAX_POSITIONS, Schooling, batches, documents, pretrain
 from lalp.pools.writing import save_pool
 from lalp.scoring.equations import window_starts
 from lalp.scoring.windows import parse_window
@@ -54,10 +33,10 @@ from lalp.students.student import load_student
 
 SCHOOL = Schooling(family="registers", copying=0.2, moves=(8, 12), tokens=4000, seed=3)
 LONG = replace(SCHOOL, tokens=150_000)
-TOKENIZER = make_tokenizer()
+TOKENIZER = world_student.make_tokenizer()
 FULL = Teacher("x", leap=0.3, scaffolding=0.7, restating=0.6, checking=0.5)
 IGNORED = -100
-VALUES = {"registers": DIGITS, "paths": PLACES}
+VALUES = {"registers": world.DIGITS, "paths": world.PLACES}
 
 Pieces = list[tuple[str, bool]]
 
@@ -69,7 +48,7 @@ def small_blocks(monkeypatch) -> None:
 
 
 def test_the_vocabulary_is_this_worlds_words():
-    assert len(TOKENIZER) == len(words()) + 3
+    assert len(TOKENIZER) == len(world.words()) + 3
     assert TOKENIZER.convert_ids_to_tokens(range(3)) == ["<unknown>", "<pad>", "<end>"]
     assert end_of_turn(TOKENIZER) == (TOKENIZER.eos_token_id,) == (2,)
     assert TOKENIZER.pad_token_id == 1
@@ -78,8 +57,8 @@ def test_the_vocabulary_is_this_worlds_words():
 @settings(max_examples=40)
 @given(st.sampled_from(FAMILIES), st.integers(0, 10**6))
 def test_the_tokenizers_offsets_are_the_words(family, seed):
-    found = make_problems(family, [1, 9], 2, (seed,))
-    pool, steps = make_pool(found, [FULL], 1, seed)
+    found = world.make_problems(family, [1, 9], 2, (seed,))
+    pool, steps = world.make_pool(found, [FULL], 1, seed)
     for response in pool.responses:
         prompt = pool.prompts[response.prompt_id]
         encoded = encode(TOKENIZER, render_prompt(TOKENIZER, prompt), response.text)
@@ -127,9 +106,9 @@ def test_of_facts_only_results_are_scored_and_all_facts_are_met():
         ):
             before, op, equals = question.split()
             assert (asked_is, result_is, equals) == (False, True, "=")
-            assert solve(f"a = {before} ; b {op} :")[-1] == result
+            assert world.solve(f"a = {before} ; b {op} :")[-1] == result
             seen.add(question)
-    assert len(seen) == len(DIGITS) * 8
+    assert len(seen) == len(world.DIGITS) * 8
 
 
 @pytest.mark.parametrize("name", ["operations", "labels_drill", "places_drill"])
@@ -154,7 +133,7 @@ def test_lists_of_values_are_scored_when_they_come_again(family):
         for text, is_scored in draw_document("restating", family, seed)[0]:
             assert is_scored == text.startswith("so far")
             if is_scored:
-                assert text == write_list(said)
+                assert text == world.write_list(said)
                 said = []
             else:
                 said.append(text.removesuffix(".").split(" is "))
@@ -174,7 +153,7 @@ def test_lists_of_unconnected_moves_are_scored_and_the_moves_are_not(family):
         for text, is_scored in pieces[1:]:
             assert is_scored == text.startswith("so far")
             if is_scored:
-                assert text == write_list(said)
+                assert text == world.write_list(said)
                 continue
             given = text.removesuffix(".").split()
             before, value = (word for word in given if word in VALUES[family])
@@ -203,7 +182,7 @@ def test_parts_of_solutions_show_steps_and_ask_for_one_to_three_more(family, mon
     for seed in range(200):
         (prompt, shown, asked), ids, _ = draw_document("part", family, seed)
         assert (prompt[1], shown[1], asked[1]) == (False, False, True)
-        assert len(solve(prompt[0])) - 1 in range(8, 13)
+        assert len(world.solve(prompt[0])) - 1 in range(8, 13)
         trace = written[-1]
         steps, end = trace.steps, f" {trace.answer} <end>"
         first = next(n for n in range(1, 9) if shown[0] == " ".join(steps[:n]))
@@ -213,7 +192,7 @@ def test_parts_of_solutions_show_steps_and_ask_for_one_to_three_more(family, mon
         predicted.add(count)
         ended.add(more != asked[0])
         assert (more != asked[0]) == (first + count == len(steps)) == (2 in ids)
-        assert first + count < len(solve(prompt[0])) - 1  # never a whole long solution
+        assert first + count < len(world.solve(prompt[0])) - 1  # never a whole long solution
     assert (read, predicted, ended) == ({1, 2, 3, 4}, {1, 2, 3}, {True, False})
 
 
@@ -225,12 +204,12 @@ def test_short_solutions_are_whole_and_end_as_fine_tuning_ends_them(family):
         assert (prompt_is, text_is) == (False, True)
         assert text.endswith(" <end>")
         assert (ids[-1], ids.count(2)) == (TOKENIZER.eos_token_id, 1)
-        values = tuple(solve(prompt))
+        values = tuple(world.solve(prompt))
         moves.add(len(values) - 1)
         lines = prompt.removesuffix(" :").split(" ; ")[1:]
         ops = [line.split()[1] if family == "registers" else "" for line in lines]
         problem = Problem(family, prompt, tuple(ops[: len(values) - 1]), values)
-        read_trace(problem, text.removesuffix(" <end>"))
+        world.read_trace(problem, text.removesuffix(" <end>"))
     assert moves == {1, 2, 3}
 
 
@@ -249,12 +228,10 @@ def test_phases_leave_time_and_shares_are_positive(family, copying):
 
 
 def test_the_same_seed_gives_the_same_documents():
-    def some(school: Schooling) -> list:
-        return list(islice(documents(school, TOKENIZER), 700))
-
-    assert some(LONG) == some(LONG)
-    assert some(LONG) != some(replace(LONG, seed=4))
-    assert some(LONG) != some(replace(LONG, family="paths"))
+    schools = [LONG, LONG, replace(LONG, seed=4), replace(LONG, family="paths")]
+    one, same, *others = (list(islice(documents(s, TOKENIZER), 700)) for s in schools)
+    assert one == same
+    assert one not in others
 
 
 def is_repetitive(ids: list[int]) -> bool:
@@ -296,7 +273,7 @@ def test_batches_hold_every_document_once_and_are_of_like_length(monkeypatch):
 @pytest.fixture(scope="module")
 def model():
     """Large weights: near-uniform predictions would hide a wrong context."""
-    found = make_model(len(TOKENIZER), 0)
+    found = world_student.make_model(len(TOKENIZER), 0)
     with torch.no_grad():
         for weight in found.parameters():
             weight.mul_(3)
@@ -382,7 +359,7 @@ def test_it_is_scored_as_by_a_separate_pass_for_every_step(family, written, mode
     model.save_pretrained(written)  # with large weights
     student = load_student(str(written), device="cpu")
     assert isinstance(student.tokenizer, PreTrainedTokenizerFast)
-    pool, steps = make_pool(make_problems(family, [1, 9], 2, (0,)), [FULL], 2, seed=0)
+    pool, steps = world.make_pool(world.make_problems(family, [1, 9], 2, (0,)), [FULL], 2, seed=0)
     table = lalp.score(
         pool, student, ["1", "all"], splitter=steps, store=tmp_path / "scores", progress=False
     )
@@ -407,8 +384,8 @@ def test_the_projects_commands_run_on_it_unchanged(
     monkeypatch.setattr(logging.getLogger("lalp"), "handlers", [])
     monkeypatch.chdir(tmp_path)
     pretrain(replace(SCHOOL, family=family), Path("student"))
-    problems = make_problems(family, (3, 4), 3, (0, 1))
-    save_pool(make_pool(problems, [Teacher("one"), FULL], 2, 0)[0], "pool.jsonl")
+    problems = world.make_problems(family, (3, 4), 3, (0, 1))
+    save_pool(world.make_pool(problems, [Teacher("one"), FULL], 2, 0)[0], "pool.jsonl")
     for command in (
         "score pool.jsonl --student student --window 1 --out s.parquet --quiet",
         "select s.parquet --rule lalp --window 1 --out c.jsonl",
@@ -429,7 +406,7 @@ def test_the_longest_solution_fits_its_positions(family):
     teacher = Teacher("x", scaffolding=2, restating=1, checking=1)
     rng = np.random.default_rng(0)
     for _ in range(50):
-        problem = make_problem(family, 12, rng)
+        problem = world.make_problem(family, 12, rng)
         text = world_student.write_trace(problem, teacher, rng).text
         assert len(TOKENIZER(f"{problem.prompt} {text} <end>").input_ids) <= MAX_POSITIONS
 
