@@ -184,15 +184,6 @@ def _stored(unit: Unit) -> dict[str, Any]:
 # --- arms ------------------------------------------------------------------------------------
 
 
-def choose(tables: Mapping[str, pd.DataFrame], name: str, seed: int) -> pd.DataFrame:
-    """What a rule of `RULES_BY_NAME`, or its random control, chooses."""
-    split, rule, window = RULES_BY_NAME[name.removeprefix(CONTROL)]
-    chosen = rules.select(tables[split], rule, window, seed=seed)
-    if name.startswith(CONTROL):
-        return matched.select_random_matched(tables[split], chosen, seed=seed)
-    return chosen
-
-
 def plan_selections(
     unit: Unit, tables: Mapping[str, pd.DataFrame]
 ) -> dict[tuple[str, str], list[str]]:
@@ -207,8 +198,12 @@ def plan_selections(
             for third, rule in _THIRD_RULES.items():
                 found[f"{THIRDS}: {teacher.name}", third] = rules.select(rows, rule)
     if RULES in unit.groups:
-        names = [*study.rules, *(CONTROL + name for name in study.controls)]
-        found |= {(RULES, name): choose(tables, name, seed) for name in names}
+        for name in [*study.rules, *(CONTROL + name for name in study.controls)]:
+            split, rule, window = RULES_BY_NAME[name.removeprefix(CONTROL)]
+            chosen = rules.select(tables[split], rule, window, seed=seed)
+            if name.startswith(CONTROL):
+                chosen = matched.select_random_matched(tables[split], chosen, seed=seed)
+            found[RULES, name] = chosen
     if WINDOWS in unit.groups:
         found |= {(WINDOWS, w): rules.select(true, "lalp", w) for w in study.windows}
     return {key: sorted(table["response_id"]) for key, table in found.items()}
