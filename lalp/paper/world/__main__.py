@@ -37,7 +37,7 @@ def main() -> None:
         started = time.monotonic()
         # Before the run: code that is changed meanwhile did not make it.
         made = {"commit": commit(), "code": {part: fingerprint(part) for part in _CODE}}
-        results = study.run_study(name)
+        results = study.run_world(load_study(name))
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
         facts = _provenance(name, results.students) | facts | made
         study.save_results(replace(results, provenance=facts), folder)

@@ -17,18 +17,8 @@ from jaxtyping import Float
 from scipy import stats
 
 from lalp.paper.tables import TABLES
-from lalp.paper.world.settings import (
-    CONTROL,
-    KIND,
-    RULES,
-    TEACHERS,
-    TEACHERS_BY_NAME,
-    THIRDS,
-    UNIT,
-    WINDOWS,
-)
+from lalp.paper.world.settings import CONTROL, KIND, RULES, TEACHERS, TEACHERS_BY_NAME, THIRDS, UNIT
 from lalp.paper.world.study import WorldResults
-from lalp.scoring.columns import GALP, column_window
 from lalp.stats import t_interval
 
 # Scores that lie closer than this order nothing (nats per token).
@@ -66,8 +56,12 @@ def with_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
     return arms.assign(num_problems=num_problems, accuracy=arms["num_solved"] / num_problems)
 
 
-def _accurate(arms: pd.DataFrame, group: str) -> pd.DataFrame:
-    return with_accuracy(arms[arms["group"] == group])
+def beside_accuracy(table: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
+    """Means over seeds of a column, its interval's ends named by it, and of the accuracy."""
+    prefix = column.removeprefix("last_")
+    ends = {"low": f"{prefix}_low", "high": f"{prefix}_high"}
+    means = over_seeds(table, by, column).drop(columns="num_seeds").rename(columns=ends)
+    return means.merge(over_seeds(table, by, "accuracy", (0, 1)), on=by)
 
 
 def accuracy_by_arm(arms: pd.DataFrame) -> pd.DataFrame:
@@ -144,13 +138,6 @@ def rule_differences(arms: pd.DataFrame) -> pd.DataFrame:
     return arm_differences(arms, pairs)
 
 
-def third_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy over seeds by ``teacher`` and ``third`` of its samples by GALP (Table 1)."""
-    rows = arms[arms["group"].str.startswith(THIRDS)]
-    table = accuracy_by_arm(rows).rename(columns={"arm": "third"})
-    return table.assign(teacher=table.pop("group").str.removeprefix(f"{THIRDS}: "))
-
-
 def third_differences(arms: pd.DataFrame) -> pd.DataFrame:
     """Highest minus lowest third by ``teacher``, and the mean over its teachers (Table 1)."""
     groups = [group for group in arms["group"].unique() if group.startswith(THIRDS)]
@@ -186,9 +173,9 @@ def kendall_tau(
     return float((one * other).sum() / pairs) if pairs else np.nan
 
 
-def _teacher_table(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+def teacher_table(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     """Mean scores with the ``accuracy`` of the student trained on the teacher, by unit."""
-    trained = _accurate(arms, TEACHERS).rename(columns={"arm": "teacher"})
+    trained = with_accuracy(arms[arms["group"] == TEACHERS]).rename(columns={"arm": "teacher"})
     return means.merge(trained[[*UNIT, "teacher", "accuracy"]], on=[*UNIT, "teacher"])
 
 
@@ -200,7 +187,7 @@ def teacher_ranking(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     all students are equally accurate.
     """
     rows, by = [], [*UNIT, "split", "score"]
-    table = _teacher_table(arms, means)
+    table = teacher_table(arms, means)
     for keys, frame in table.groupby(by, sort=False):
         scores, accuracies = frame["mean"].to_numpy(), frame["accuracy"].to_numpy()
         right = (accuracies[scores > scores.max() - TIE] == accuracies.max()).mean()
@@ -210,9 +197,9 @@ def teacher_ranking(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*by, "tau", "right"]).astype(types)
 
 
-def ranking_means(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Mean tau over seeds by ``split`` and ``score``, and in how many seeds the pick is right."""
-    by = [*KIND, "split", "score"]
+def ranking_means(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """`teacher_ranking` over seeds by ``split`` and ``score``: mean ``tau`` and ``right``."""
+    ranking, by = teacher_ranking(arms, means), [*KIND, "split", "score"]
     right = ranking.groupby(by, sort=False, as_index=False)["right"].mean()
     return over_seeds(ranking, by, "tau", (-1, 1)).merge(right, on=by)
 
@@ -231,42 +218,7 @@ def _over_seeds(differences: pd.Series) -> pd.DataFrame:
     return over_seeds(differences.dropna().rename("difference").reset_index(), KIND, "difference")
 
 
-def teacher_points(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
-    """Mean score and accuracy by ``split``, ``score`` and ``teacher`` (Fig. 1).
-
-    The ends of the score's interval are ``mean_low`` and ``mean_high`` (nats per token).
-    """
-    by = [*KIND, "split", "score", "teacher"]
-    return _beside_accuracy(_teacher_table(arms, means), by, "mean")
-
-
-def _beside_accuracy(table: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
-    """Means over seeds of a column, its interval's ends named by it, and of the accuracy."""
-    prefix = column.removeprefix("last_")
-    ends = {"low": f"{prefix}_low", "high": f"{prefix}_high"}
-    means = over_seeds(table, by, column).drop(columns="num_seeds").rename(columns=ends)
-    return means.merge(over_seeds(table, by, "accuracy", (0, 1)), on=by)
-
-
-def window_taus(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Mean ``tau`` over seeds by ``window`` of LALP on true steps, ``galp`` for GALP (Fig. 3)."""
-    means = ranking_means(ranking[ranking["split"] == "true"]).drop(columns=["split", "right"])
-    return means.assign(window=[column_window(score) or GALP for score in means.pop("score")])
-
-
-def window_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy over seeds of LALP's selection by ``window``, and of GALP's (Fig. 9)."""
-    galp = (arms["group"] == RULES) & (arms["arm"] == "galp")
-    table = accuracy_by_arm(arms[(arms["group"] == WINDOWS) | galp])
-    return table.rename(columns={"arm": "window"}).drop(columns="group")
-
-
 # --- the gap by position ---------------------------------------------------------------------
-
-
-def gap_curves(gaps: pd.DataFrame) -> pd.DataFrame:
-    """Mean ``gap`` over seeds by ``teacher`` and ``bin``, a tenth of the response (Fig. 5)."""
-    return over_seeds(gaps, [*KIND, "teacher", "bin"], "gap")
 
 
 GAP_MEASURES = ("rise", "rise_before_end", "late_slope_before_end")
@@ -305,22 +257,6 @@ def restating_differences(gaps: pd.DataFrame, measure: str = "rise") -> pd.DataF
     return _over_seeds(one - other)
 
 
-def loss_points(arms: pd.DataFrame) -> pd.DataFrame:
-    """Mean ``last_loss`` (end of training) and ``accuracy`` by ``arm``, the rules (Fig. 6).
-
-    The ends of the loss's interval are ``loss_low`` and ``loss_high`` (nats per token).
-    """
-    return _beside_accuracy(_accurate(arms, RULES), [*KIND, "arm"], "last_loss")
-
-
-def loss_differences(arms: pd.DataFrame) -> pd.DataFrame:
-    """`arm_differences` of LALP and random to GALP by ``measure``: final loss and accuracy."""
-    pairs = [(RULES, name, "galp") for name in ("lalp", "random")]
-    measures = {"final loss (nats)": "last_loss", "accuracy": "accuracy"}
-    tables = [arm_differences(arms, pairs, c).assign(measure=m) for m, c in measures.items()]
-    return pd.concat(tables, ignore_index=True)
-
-
 def loss_agreement(arms: pd.DataFrame) -> pd.DataFrame:
     """Whether a low training loss goes with an accurate student, over the rules' arms, by unit.
 
@@ -328,7 +264,7 @@ def loss_agreement(arms: pd.DataFrame) -> pd.DataFrame:
     ``most_accurate`` are arms, and may be the ``same``.
     """
     rows = []
-    table = _accurate(arms, RULES)
+    table = with_accuracy(arms[arms["group"] == RULES])
     for keys, frame in table.groupby(UNIT, sort=False):
         frame = frame.set_index("arm")[["last_loss", "accuracy"]]
         varies = len(frame) > 2 and (frame.max() > frame.min()).all()
@@ -352,7 +288,7 @@ def copying_table(arms: pd.DataFrame, students: pd.DataFrame) -> pd.DataFrame:
     LALP. Pools are averaged, without the map's cells of no scaffolding, where nobody restates.
     """
     shares = [name for name in (f"share of {t}" for t in RESTATING) if name in arms]
-    table = _with_cell(_accurate(arms, RULES)).query("scaffolding != 0")
+    table = _with_cell(with_accuracy(arms[arms["group"] == RULES])).query("scaffolding != 0")
     table = table.assign(share=table[shares].fillna(0).sum(axis=1))
     wide = table.pivot_table(index=UNIT, columns="arm", values=COPYING_EFFECTS).swaplevel(axis=1)
     by_student = (wide["galp"] - wide["lalp"]).groupby(_STUDENT).mean().reset_index()
@@ -430,32 +366,6 @@ def by_run(
     tables = {name: analysis(run) for name, run in results.items() if not run.arms.empty}
     found = [table.assign(run=name) for name, table in tables.items() if not table.empty]
     return pd.concat(found, ignore_index=True) if found else next(iter(tables.values()))
-
-
-def student_table(students: pd.DataFrame) -> pd.DataFrame:
-    """Students tried and accepted by family and strength of copying, and what they can do."""
-    columns = ["short", "whole", "copying_near", "copying_far"]
-    groups = students.groupby(["family", "copying"], sort=False)
-    table = groups["accepted"].agg(tried="size", accepted="sum").astype(int)
-    table["rejected"] = table["tried"] - table["accepted"]
-    return table.join(groups[columns].agg("mean")).reset_index()
-
-
-def study_values(results: Mapping[str, WorldResults]) -> pd.DataFrame:
-    """Every value of the studies that committed runs were made with, a column per run."""
-    values = {}
-    for name, run in results.items():
-        made = run.provenance
-        facts = {key: made[key] for key in ("commit", "hours_since_last_start", "cores")}
-        values[name] = {k: str(v).strip("[]") for k, v in (facts | made["values"]).items()}
-    return pd.DataFrame(values)
-
-
-def describe_scale(results: WorldResults) -> str:
-    """Seeds, problems and study of a longer run, in words."""
-    seeds, problems = results.arms["seed"].nunique(), results.arms["num_problems"].max()
-    name = results.provenance["profile"]
-    return f"longer run: {seeds} seeds, {problems:.0f} held-out problems, {name} profile"
 
 
 def describe(table: pd.DataFrame, label: Sequence[str] = (), digits: int = 3) -> str:

@@ -18,9 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise, product
-from string import Formatter
 
 import numpy as np
 
@@ -67,6 +65,7 @@ _FILLERS = (
 NUM_WORDINGS = len(_MOVES["registers"])
 _LEDGER = "so far {pairs}."
 _ANSWER = r"the answer is \boxed{{ {value} }}."
+_LEAP = 2  # moves that a leap takes at once
 STEPS_PER_PARAGRAPH = 3
 # Draws for each problem wanted. There are few short problems, so many draws come twice.
 _ATTEMPTS = 100
@@ -223,7 +222,7 @@ def write_trace(
         place = known[-1]
         # The last move cannot leap, and draws nothing.
         leaps = place + 1 < problem.num_moves and rng.random() < teacher.leap
-        end = place + (2 if leaps else 1)
+        end = place + (_LEAP if leaps else 1)
         move = _fields(problem, place, end)
         sentences = []
         if len(known) > 1 and rng.random() < teacher.restating:
@@ -283,60 +282,31 @@ def read_trace(problem: Problem, text: str) -> None:
     Raises:
         InputError: Naming the first sentence that is of no known form, or says what is not so.
     """
-    known, place, answered = [(LABELS[0], problem.values[0])], 0, False
+    known, answered = [0], False
     for sentence in re.findall(r"\S[^.]*\.|\S[^.]*$", text):
-        matches = ((form, pattern.fullmatch(sentence)) for form, pattern in _forms(problem.family))
-        form, found = next(((form, m.groupdict()) for form, m in matches if m), ("", {}))
-        if not form:
-            raise InputError(f"{sentence!r} is no sentence of this world")
         if answered:
             raise InputError(f"{sentence!r} comes after the answer")
-        fits = True  # a filler says nothing that could be wrong
-        if form == "answer":
-            fits = place == problem.num_moves and found["value"] == problem.answer
+        place = known[-1]
+        # All that can rightly be said here is written down, so no wording has to be understood.
+        moves = {
+            wording.format(**_fields(problem, place, end)): end
+            for end in range(place + 1, min(place + _LEAP, problem.num_moves) + 1)
+            for wording in _MOVES[problem.family]
+        }
+        others = [
+            _CHECKS[problem.family].format(**_fields(problem, begin, place))
+            for begin in range(max(0, place - _LEAP), place)
+        ]
+        others += [*_FILLERS, write_list((LABELS[i], problem.values[i]) for i in known)]
+        if place == problem.num_moves and sentence == _ANSWER.format(value=problem.answer):
             answered = True
-        elif form == "ledger":
-            fits = sentence == write_list(known)
-        elif form in ("move", "check"):
-            named = found.get("labels") or found["moves"]
-            size = sum(word in LABELS for word in named.split())
-            # A check repeats the moves that lead here; a move goes on from here.
-            begin, end = (place - size, place) if form == "check" else (place, place + size)
-            fits = begin >= 0 and end <= problem.num_moves
-            fits = fits and found.items() <= _fields(problem, begin, end).items()
-            if form == "move" and fits:
-                known.append((LABELS[end], problem.values[end]))
-                place = end
-        if not fits:
-            raise InputError(f"{sentence!r} is not so in {problem.prompt[:60]!r}")
+        elif sentence in moves:
+            known.append(moves[sentence])
+        elif sentence not in others:
+            where = f"not so in {problem.prompt[:60]!r}, or no sentence of this world"
+            raise InputError(f"{sentence!r} is {where}")
     if not answered:
         raise InputError(f"no answer to {problem.prompt[:60]!r}")
-
-
-@lru_cache(maxsize=2)
-def _forms(family: str) -> list[tuple[str, re.Pattern[str]]]:
-    """Kind and pattern of every sentence; a field that stands twice must be the same twice."""
-    fields = {
-        "moves": r"\w [+*]\d(?: \w [+*]\d)*",
-        "labels": r"\w(?: \w)*",
-        "ops": r"[+*]\d(?: [+*]\d)*",
-        "pairs": r".+?",
-    }
-    texts = [("filler", text) for text in _FILLERS]
-    texts += [("ledger", _LEDGER), ("answer", _ANSWER), ("check", _CHECKS[family])]
-    texts += [("move", text) for text in _MOVES[family]]
-    forms = []
-    for form, text in texts:
-        pattern, seen = "", set()
-        for literal, name, *_ in Formatter().parse(text):
-            pattern += re.escape(literal)
-            if name in seen:
-                pattern += rf"(?P={name})"
-            elif name:
-                pattern += rf"(?P<{name}>{fields.get(name, '[a-z0-9]+')})"
-                seen.add(name)
-        forms.append((form, re.compile(pattern)))
-    return forms
 
 
 def find_answer(text: str) -> str | None:

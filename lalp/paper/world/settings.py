@@ -122,8 +122,3 @@ def load_study(name: str) -> Study:
         raise InputError(f"step world has no study {name!r}: choose one of {', '.join(STUDIES)}")
     path = files("lalp").joinpath("paper", "world", "studies", f"{name}.yaml")
     return parse_settings(path.read_text(encoding="utf-8"), f"study {name!r}", Study)
-
-
-def study_name(profile: str) -> str:
-    """Step world's study for a notebook's profile: that of the same name, or the CPU's."""
-    return profile if profile in STUDIES else "cpu"

@@ -14,7 +14,7 @@ import math
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
@@ -45,7 +45,6 @@ from lalp.paper.world.settings import (
     UNIT,
     WINDOWS,
     Study,
-    load_study,
 )
 from lalp.paper.world.student import MAX_POSITIONS, SHORT_MOVES, Schooling, pretrain
 from lalp.pools.pool import Pool
@@ -416,29 +415,13 @@ def _run_part(job: tuple[Unit, int]) -> None:
         run_arm(unit, pool, ids)
 
 
-def run_world(study: Study) -> dict[str, pd.DataFrame]:
-    """Everything of a study; what is there already is read.
-
-    Returns:
-        ``students`` (`find_students`), and `run_unit`'s tables if any student was accepted.
-    """
-    gates = find_students(study)
-    units = plan_units(study, gates)
-    run_side_by_side(_score_unit, units, study.workers, "scores", threads=1)
-    parts = [(unit, part) for part in range(_PARTS) for unit in units]
-    run_side_by_side(_run_part, parts, study.workers, "arms", threads=1)
-    tables = [run_unit(unit) for unit in units]
-    names = tables[0] if tables else ()
-    joined = {name: pd.concat([t[name] for t in tables], ignore_index=True) for name in names}
-    return {"students": gates} | joined
-
-
 # Columns that are there also if no student was accepted, and those that stay text in a file.
 _EMPTY = {
     "arms": [*UNIT, "group", "arm", "num_solved", "num_problems", "solved", "last_loss"],
     "means": [*UNIT, "teacher", "split", "score", "mean"],
     "gaps": [*UNIT, "teacher", "bin", "gap"],
 }
+_TABLES = ("students", *_EMPTY)
 _TEXTS = ("pool", "family", "group", "arm", "solved", "teacher", "split", "score")
 
 
@@ -456,13 +439,24 @@ class WorldResults:
     provenance: dict[str, Any]
 
 
-_TABLES = tuple(field.name for field in fields(WorldResults) if field.name != "provenance")
+def run_world(study: Study) -> WorldResults:
+    """Everything of a study; what is there already is read, and no student accepted gives no arms.
 
-
-def run_study(name: str) -> WorldResults:
-    """Run one of the project's studies; no arms if no student passes the gate."""
-    empty = {name: pd.DataFrame(columns=columns) for name, columns in _EMPTY.items()}
-    return WorldResults(**empty | run_world(load_study(name)), provenance={})
+    The tables are those of `find_students` and `run_unit`.
+    """
+    students = find_students(study)
+    units = plan_units(study, students)
+    run_side_by_side(_score_unit, units, study.workers, "scores", threads=1)
+    parts = [(unit, part) for part in range(_PARTS) for unit in units]
+    run_side_by_side(_run_part, parts, study.workers, "arms", threads=1)
+    tables = [run_unit(unit) for unit in units]
+    found = {
+        name: pd.concat([t[name] for t in tables], ignore_index=True)
+        if tables
+        else pd.DataFrame(columns=columns)
+        for name, columns in _EMPTY.items()
+    }
+    return WorldResults(students, **found, provenance={})
 
 
 def save_results(results: WorldResults, folder: Path) -> None:
