@@ -17,7 +17,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from lalp.paper.tables import TABLES
-from lalp.paper.world.settings import CONTROL, KIND, RULES, TEACHERS, TEACHERS_BY_NAME, THIRDS, UNIT
+from lalp.paper.world.settings import KIND, RULES, TEACHERS, TEACHERS_BY_NAME, THIRDS, UNIT
 from lalp.paper.world.study import WorldResults
 from lalp.stats import t_interval
 
@@ -62,11 +62,6 @@ def beside_accuracy(table: pd.DataFrame, by: Sequence[str], column: str) -> pd.D
     ends = {"low": f"{prefix}_low", "high": f"{prefix}_high"}
     means = over_seeds(table, by, column).drop(columns="num_seeds").rename(columns=ends)
     return means.merge(over_seeds(table, by, "accuracy", (0, 1)), on=by)
-
-
-def accuracy_by_arm(arms: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy over seeds by ``group`` and ``arm`` (Tables 1 to 3)."""
-    return over_seeds(with_accuracy(arms), [*KIND, "group", "arm"], "accuracy", (0, 1))
 
 
 # --- differences between arms ----------------------------------------------------------------
@@ -126,16 +121,6 @@ def _problem_interval(both: pd.DataFrame) -> tuple[float, float]:
         draws += (counts[:, 2] - counts[:, 0]) / len(gaps)
     low, high = np.quantile(draws / len(both), [0.025, 0.975])
     return float(low), float(high)
-
-
-def rule_differences(arms: pd.DataFrame) -> pd.DataFrame:
-    """`arm_differences` of each rule to random, its control of the same teacher mix, and GALP."""
-    names = arms.loc[arms["group"] == RULES, "arm"].unique()
-    rules = [name for name in names if not name.startswith(CONTROL)]
-    pairs = [(RULES, name, "random") for name in rules if name != "random"]
-    pairs += [(RULES, name, CONTROL + name) for name in rules]
-    pairs += [(RULES, name, "galp") for name in rules if name.startswith("lalp")]
-    return arm_differences(arms, pairs)
 
 
 def third_differences(arms: pd.DataFrame) -> pd.DataFrame:

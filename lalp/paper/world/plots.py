@@ -8,6 +8,7 @@ axis, are only in the tables.
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -19,7 +20,7 @@ from lalp.paper.world.settings import BEFORE, CONTROL
 from lalp.scoring.columns import GALP, column_window, lalp_column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _MARKERS = "os^Dv*P"
 _THIRDS = ["lowest", "middle", "highest"]
+# Of a line at 0: above the grid, below the markers.
+_ZERO = {"color": "0.35", "lw": 1.2, "ls": "--", "zorder": 1.5}
 
 
 # --- what all figures share ------------------------------------------------------------------
@@ -66,17 +69,13 @@ def _draw_rows(
         y = [names.index(name) + (0 if solid else 0.25) for name in rows[key]]
         _draw(axis, rows, rows[column], y, "x", solid, color="0.2", marker="o")
     _label_rows(axis, [name.replace(" minus ", "\nminus ") for name in names])
-    _draw_zero(axis.axvline)
+    axis.axvline(0, **_ZERO)
 
 
 def _label_rows(axis: Axes, labels: Sequence[str]) -> None:
     axis.set_yticks(range(len(labels)), labels, fontsize="small")
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
-
-
-def _draw_zero(line: Any) -> None:
-    line(0, color="0.35", lw=1.2, ls="--", zorder=1.5)
 
 
 def _run_legend(fig: Figure, table: pd.DataFrame, axis: Axes, *, ncols: int = 4) -> None:
@@ -93,21 +92,34 @@ def _run_legend(fig: Figure, table: pd.DataFrame, axis: Axes, *, ncols: int = 4)
     )
 
 
-def _teacher_styles(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    colors = teacher_colors(table["teacher"].unique())
-    return {
-        name: {"color": color, "marker": _MARKERS[i % len(_MARKERS)]}
-        for i, (name, color) in enumerate(colors.items())
-    }
+def _styles(colors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Color and marker by name."""
+    markers = zip(colors.items(), cycle(_MARKERS), strict=False)
+    return {name: {"color": color, "marker": marker} for (name, color), marker in markers}
+
+
+def _draw_points(
+    axis: Axes, table: pd.DataFrame, key: str, column: str, styles: Mapping[str, Any],
+    lw: float | None = None,
+) -> None:  # fmt: skip
+    """Accuracy against a score or a loss, with both intervals (`measure.beside_accuracy`)."""
+    ends = [f"{column.removeprefix('last_')}_{end}" for end in ("low", "high")]
+    for _, rows, solid in _runs(table):
+        for name, own in rows.groupby(key, sort=False):
+            style, accuracy = styles[name], own["accuracy"]
+            if solid:
+                axis.hlines(accuracy, *(own[end] for end in ends), color=style["color"], lw=lw)
+            _draw(axis, own, own[column], accuracy, "y", solid, label=name, **style)
 
 
 # --- claims ----------------------------------------------------------------------------------
 
 
 def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figure:
-    """`third_accuracy`, and `third_differences`, highest minus lowest (Table 1)."""
+    """Accuracy by ``third`` of a ``teacher``, and `third_differences` (Table 1)."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.8))
-    teachers, styles = accuracy["teacher"].unique(), _teacher_styles(accuracy)
+    teachers = accuracy["teacher"].unique()
+    styles = _styles(teacher_colors(teachers))
     for _, rows, solid in _runs(accuracy):
         for place, teacher in enumerate(teachers):
             own = rows[rows["teacher"] == teacher].set_index("third").reindex(_THIRDS)
@@ -123,18 +135,12 @@ def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figu
 
 
 def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
-    """`teacher_points`, and `ranking_means` of their order (Fig. 1, Table 2)."""
+    """Mean scores `beside_accuracy` by teacher, and `ranking_means` (Fig. 1, Table 2)."""
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 3.9), width_ratios=[1, 1, 1.05])
-    styles = _teacher_styles(points)
+    styles = _styles(teacher_colors(points["teacher"].unique()))
     true = points[points["split"] == "true"]
     for axis, score in zip(axes, (GALP, lalp_column(1)), strict=False):
-        for _, rows, solid in _runs(true[true["score"] == score]):
-            for teacher, own in rows.groupby("teacher", sort=False):
-                style = styles[teacher]
-                if solid:
-                    ends = own["mean_low"], own["mean_high"]
-                    axis.hlines(own["accuracy"], *ends, color=style["color"])
-                _draw(axis, own, own["mean"], own["accuracy"], "y", solid, label=teacher, **style)
+        _draw_points(axis, true[true["score"] == score], "teacher", "mean", styles)
         axis.set(xlabel=f"mean {_score_label('true', score)}\n(nats per token)", ylim=(0, None))
         axis.locator_params(axis="x", nbins=4)
     axes[0].set_ylabel("accuracy of its student")
@@ -179,7 +185,7 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figur
                 _draw(axis, own, own[column], y, "x", solid, color=color, marker=marker,
                       label=label)  # fmt: skip
     left.set(xlabel="accuracy", xlim=(0, None))
-    _draw_zero(right.axvline)
+    right.axvline(0, **_ZERO)
     right.set_xlabel("accuracy minus that of\nrandom (circle), of its control (square)")
     _label_rows(left, order)
     right.grid(axis="y", visible=False)
@@ -188,7 +194,7 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figur
 
 
 def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame) -> Figure:
-    """`window_taus` and `window_accuracy` (Fig. 3, Fig. 9)."""
+    """Mean ``tau`` and accuracy by ``window`` of LALP, and of GALP (Fig. 3, Fig. 9)."""
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.7))
     blue, orange = sns.color_palette("colorblind")[:2]
     for axis, table, column in ((axes[0], taus, "tau"), (axes[1], accuracy, "accuracy")):
@@ -206,16 +212,16 @@ def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame) -> Figure:
         axis.grid(axis="x", visible=False)
         axis.set_xlabel("window of LALP (true steps)")
     axes[0].set(ylabel="Kendall tau of teachers' order\nwith accuracy", ylim=(-1.05, 1.05))
-    _draw_zero(axes[0].axhline)
+    axes[0].axhline(0, **_ZERO)
     axes[1].set(ylabel="accuracy of the student\ntrained on the selection", ylim=(0, None))
     _run_legend(fig, accuracy, axes[1])
     return fig
 
 
 def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
-    """`gap_curves` against position, and their `gap_trends` (Fig. 5)."""
+    """Mean ``gap`` by ``teacher`` and ``bin`` against position, and `gap_trends` (Fig. 5)."""
     fig, axes = plt.subplots(1, 4, figsize=(FULL_WIDTH, 3.9), width_ratios=[1.9, 1, 1, 1])
-    styles = _teacher_styles(curves)
+    styles = _styles(teacher_colors(curves["teacher"].unique()))
     for _, rows, solid in _runs(curves):
         for teacher, own in rows.groupby("teacher", sort=True):
             style, x = styles[teacher], 10 * own["bin"] + 5
@@ -227,7 +233,7 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
                 x, own["gap"], **style, ls="-" if solid else ":", lw=1.5, ms=5,
                 mfc=style["color"] if solid else "white", label=teacher if solid else None,
             )  # fmt: skip
-    _draw_zero(axes[0].axhline)
+    axes[0].axhline(0, **_ZERO)
     axes[0].set(
         xlabel="position in the solution (%)", ylabel="gap: global - local\n(nats per token)"
     )
@@ -249,19 +255,12 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
 
 
 def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame) -> Figure:
-    """`loss_points` by rule, and `loss_differences` to GALP (Fig. 6)."""
+    """Losses `beside_accuracy` by rule, and differences to GALP by ``measure`` (Fig. 6)."""
     fig, (left, *right) = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.3), width_ratios=[2, 1, 1])
     points = points[~points["arm"].str.startswith(CONTROL)]
     names = list(points["arm"].unique())
-    palette = sns.color_palette("husl", len(names))
-    for _, rows, solid in _runs(points):
-        for arm, own in rows.groupby("arm", sort=False):
-            place = names.index(arm)
-            style = {"color": palette[place], "marker": _MARKERS[place % len(_MARKERS)]}
-            if solid:
-                ends = own["loss_low"], own["loss_high"]
-                left.hlines(own["accuracy"], *ends, color=style["color"], lw=1)
-            _draw(left, own, own["last_loss"], own["accuracy"], "y", solid, label=arm, **style)
+    colors = dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
+    _draw_points(left, points, "arm", "last_loss", _styles(colors), lw=1)
     left.set(xlabel="training loss at the end\n(nats per token)", ylabel="accuracy", ylim=(0, None))
     table = differences.assign(label=differences["arm"] + " minus " + differences["against"])
     labels = list(table["label"].unique())
@@ -289,7 +288,7 @@ def plot_world_copying(points: pd.DataFrame) -> Figure:
             axis.plot(own["copying_far"], own[column], ls="", color=colors[family],
                       marker=_MARKERS[levels.index(copying)],
                       label=f"{family}, repetitive {copying:g}")  # fmt: skip
-        _draw_zero(axis.axhline)
+        axis.axhline(0, **_ZERO)
         axis.set(xlabel="probability of restated values\nbefore fine-tuning", ylabel=label)
     fig.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small"
@@ -305,11 +304,19 @@ def plot_world_map(table: pd.DataFrame) -> Figure:
         len(splits), len(kinds), figsize=(FULL_WIDTH, 2.25 * len(splits) + 1), squeeze=False,
         sharex=True, sharey=True,
     )  # fmt: skip
-    limit = max(100 * float(table["difference"].abs().max()), 1.0)
+    table = table.assign(value=100 * table["difference"])
+    limit = max(float(table["value"].abs().max()), 1.0)
+    stars = np.where((table["low"] > 0) | (table["high"] < 0), "*", "")
+    table["text"] = [f"{round(v):+d}{star}" for v, star in zip(table["value"], stars, strict=True)]
     for line, split in zip(axes, splits, strict=True):
         for axis, (family, copying) in zip(line, kinds, strict=True):
-            chosen = (table["family"] == family) & (table["copying"] == copying)
-            _draw_cells(axis, table[chosen & (table["split"] == split)], limit)
+            chosen = (table[["family", "copying", "split"]] == (family, copying, split)).all(axis=1)
+            cells = table[chosen].pivot(index="scaffolding", columns="leap")
+            sns.heatmap(
+                cells["value"], annot=cells["text"].to_numpy(), fmt="", cmap="RdBu", vmin=-limit,
+                vmax=limit, cbar=False, ax=axis, annot_kws={"fontsize": "small"}, linewidths=0.5,
+            )  # fmt: skip
+            axis.invert_yaxis()
             axis.set(xlabel="", ylabel="")
             if split == splits[0]:
                 axis.set_title(f"{family},\nrepetitive {copying:g}", fontsize="medium")
@@ -319,15 +326,3 @@ def plot_world_map(table: pd.DataFrame) -> Figure:
     bar = fig.colorbar(axes[0, 0].collections[0], ax=axes, shrink=0.6, pad=0.02)
     bar.set_label("accuracy, LALP minus GALP (percentage points)")
     return fig
-
-
-def _draw_cells(axis: Axes, cells: pd.DataFrame, limit: float) -> None:
-    clear = (cells["low"] > 0) | (cells["high"] < 0)
-    cells = cells.assign(value=100 * cells["difference"])
-    texts = [f"{round(v):+d}{'*' if c else ''}" for v, c in zip(cells["value"], clear, strict=True)]
-    wide = cells.assign(text=texts).pivot(index="scaffolding", columns="leap")
-    sns.heatmap(
-        wide["value"], annot=wide["text"].to_numpy(), fmt="", cmap="RdBu", vmin=-limit, vmax=limit,
-        cbar=False, ax=axis, annot_kws={"fontsize": "small"}, linewidths=0.5,
-    )  # fmt: skip
-    axis.invert_yaxis()

@@ -29,19 +29,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lalp.files import write_json
-from lalp.paper.world.problems import (
-    DIGITS,
-    LABELS,
-    PLACES,
-    Problem,
-    Teacher,
-    Trace,
-    make_problem,
-    words,
-    write_alone,
-    write_list,
-    write_trace,
-)
+from lalp.paper.world import problems as world
+from lalp.paper.world.problems import DIGITS, LABELS, PLACES, Problem, Teacher, Trace
 
 # Their ids are 0, 1 and 2.
 _UNKNOWN, _PAD, _END = "<unknown>", "<pad>", "<end>"
@@ -90,7 +79,7 @@ _Batch = tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], float]
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """One token per word and full stop; no other tokens than this world's."""
-    vocab = {word: i for i, word in enumerate([_UNKNOWN, _PAD, _END, *words()])}
+    vocab = {word: i for i, word in enumerate([_UNKNOWN, _PAD, _END, *world.words()])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"\."), "isolated")]
@@ -126,14 +115,14 @@ def _solve(problem: Problem, rng: np.random.Generator, start: int = 0) -> Trace:
     has = rng.random(3) < 0.5
     knobs = {"scaffolding": _SCAFFOLDING, "restating": 2 * _RESTATING, "checking": 2 * _CHECKING}
     style = {name: value * on for (name, value), on in zip(knobs.items(), has, strict=True)}
-    return write_trace(problem, Teacher("any", leap=_LEAP, **style), rng, start)
+    return world.write_trace(problem, Teacher("any", leap=_LEAP, **style), rng, start)
 
 
 def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """Facts one after another; only their results are in the loss."""
     pieces = []
     for _ in range(_ASKED):
-        problem = make_problem("registers", 1, rng)
+        problem = world.make_problem("registers", 1, rng)
         before, after = problem.values
         pieces += [(f"{before} {problem.ops[0]} =", False), (after, True)]
     return pieces
@@ -141,7 +130,7 @@ def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 
 def _operations(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """A prompt's operations, many of them asked for by their labels."""
-    problem = make_problem("registers", int(rng.integers(3, school.moves[1] + 1)), rng)
+    problem = world.make_problem("registers", int(rng.integers(3, school.moves[1] + 1)), rng)
     lines = list(zip(LABELS[1:], problem.ops, strict=False))
     return [(problem.prompt, False), *_asked_again(lines, rng)]
 
@@ -183,13 +172,13 @@ def _restating(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     for _ in range(3):
         pairs = _list_of_values(school, rng, 2, 6)
         pieces += [(f"{label} is {value}.", False) for label, value in pairs]
-        pieces.append((write_list(pairs), True))
+        pieces.append((world.write_list(pairs), True))
     return pieces
 
 
 def _repetitive(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """One long list of values, again and again until there are 200 words."""
-    text = write_list(_list_of_values(school, rng, 5, len(LABELS) - 1))
+    text = world.write_list(_list_of_values(school, rng, 5, len(LABELS) - 1))
     again = math.ceil(200 / len(text.split())) - 1
     return [(text, False)] + again * [(text, True)]
 
@@ -204,11 +193,11 @@ def _unconnected(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     known, pieces = [(first, value)], [(f"{first} is {value}.", False)]
     moves = int(rng.integers(2, school.moves[1] + 1))
     for place in range(1, moves + 1):
-        sentence, value = write_alone(school.family, place, rng)
+        sentence, value = world.write_alone(school.family, place, rng)
         pieces.append((sentence, False))
         known.append((LABELS[place], value))
         if place == moves or rng.random() < _RESTATING:
-            pieces.append((write_list(known), True))
+            pieces.append((world.write_list(known), True))
     return pieces
 
 
@@ -218,7 +207,7 @@ def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     A part begins anywhere, so that nothing shows how a long solution begins.
     """
     low, high = school.moves
-    problem = make_problem(school.family, int(rng.integers(low, high + 1)), rng)
+    problem = world.make_problem(school.family, int(rng.integers(low, high + 1)), rng)
     start = int(rng.integers(0, problem.num_moves - 2))
     trace = _solve(problem, rng, start)
     read = min(int(rng.integers(1, 5)), len(trace.steps) - 1)
@@ -230,7 +219,7 @@ def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 
 def _short(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """A problem of few moves with its whole solution."""
-    problem = make_problem(school.family, SHORT_MOVES[rng.integers(len(SHORT_MOVES))], rng)
+    problem = world.make_problem(school.family, SHORT_MOVES[rng.integers(len(SHORT_MOVES))], rng)
     return [(problem.prompt, False), (f"{_solve(problem, rng).text} {_END}", True)]
 
 

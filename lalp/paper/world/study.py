@@ -26,26 +26,10 @@ import pandas as pd
 from lalp.files import build_dir, digest, fingerprint, write_json
 from lalp.paper.committed import load_tables, save_tables
 from lalp.paper.workers import run_side_by_side
-from lalp.paper.world.problems import (
-    Problem,
-    Teacher,
-    as_prompts,
-    find_answer,
-    make_pool,
-    make_problems,
-)
-from lalp.paper.world.settings import (
-    BEFORE,
-    CONTROL,
-    RULES,
-    RULES_BY_NAME,
-    TEACHERS,
-    TEACHERS_BY_NAME,
-    THIRDS,
-    UNIT,
-    WINDOWS,
-    Study,
-)
+from lalp.paper.world import problems as world
+from lalp.paper.world import settings
+from lalp.paper.world.problems import Problem, Teacher
+from lalp.paper.world.settings import RULES, RULES_BY_NAME, TEACHERS_BY_NAME, UNIT, Study
 from lalp.paper.world.student import MAX_POSITIONS, SHORT_MOVES, Schooling, pretrain
 from lalp.pools.pool import Pool
 from lalp.pools.writing import save_pool
@@ -111,14 +95,16 @@ class Unit:
     @cached_property
     def problems(self) -> dict[str, Problem]:
         """Whose solutions are scored, selected and trained on."""
-        return make_problems(self.family, self.moves, self.study.problems, (self.seed, 1))
+        return world.make_problems(self.family, self.moves, self.study.problems, (self.seed, 1))
 
     @cached_property
     def held_out(self) -> dict[str, Problem]:
         """Solved by every student; none of them is trained on."""
         prompts = {problem.prompt for problem in self.problems.values()}
         # Twice as many as wanted, because some of them may be among those trained on.
-        found = make_problems(self.family, self.moves, 2 * self.study.held_out, (self.seed, 2))
+        found = world.make_problems(
+            self.family, self.moves, 2 * self.study.held_out, (self.seed, 2)
+        )
         fresh = ((key, p) for key, p in found.items() if p.prompt not in prompts)
         return dict(islice(fresh, self.study.held_out))
 
@@ -138,7 +124,7 @@ def gate(unit: Unit) -> dict[str, Any]:
     path = unit.student / f"gate-{digest([prompts, _GATE_CODE])}.json"
     if not path.is_file():
         pretrain(unit.schooling, unit.student)
-        short = make_problems(unit.family, SHORT_MOVES, unit.study.held_out, (unit.seed, 3))
+        short = world.make_problems(unit.family, SHORT_MOVES, unit.study.held_out, (unit.seed, 3))
         report = {
             "short": float(np.mean(_solve(short, unit.student))),
             "whole": float(np.mean(_solve(unit.held_out, unit.student))),
@@ -154,15 +140,17 @@ def gate(unit: Unit) -> dict[str, Any]:
 
 def _solve(problems: Mapping[str, Problem], model: Path) -> list[bool]:
     """Whether greedy answers are right, exactly; an answer that does not end is wrong."""
-    prompts = list(as_prompts(problems).values())
+    prompts = list(world.as_prompts(problems).values())
     greedy = Sampling(max_tokens=_TOKENS_PER_MOVE * max(p.num_moves for p in problems.values()))
     drawn = generate(prompts, str(model), greedy, store=model / "samples", progress=False)
-    return [not c.truncated and find_answer(c.text) == problems[c.prompt_id].answer for c in drawn]
+    return [
+        not c.truncated and world.find_answer(c.text) == problems[c.prompt_id].answer for c in drawn
+    ]
 
 
 def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
     """Make the pool and score it: one table each on true steps, sentences and paragraphs."""
-    pool, steps = make_pool(unit.problems, unit.teachers, unit.study.samples, unit.seed)
+    pool, steps = world.make_pool(unit.problems, unit.teachers, unit.study.samples, unit.seed)
     wanted: dict[str, set[str]] = {"true": {"1", "all", *unit.study.windows}}
     for split, _, window in (RULES_BY_NAME[name] for name in unit.study.rules):
         wanted.setdefault(split, set()).add(window)
@@ -191,20 +179,20 @@ def plan_selections(
     found: dict[tuple[str, str], pd.DataFrame] = {}
     for teacher in unit.teachers:
         rows = rules.of_teacher(true, teacher.name)
-        if TEACHERS in unit.groups:
-            found[TEACHERS, teacher.name] = rules.select(rows, "random", seed=seed)
-        if THIRDS in unit.groups:
+        if settings.TEACHERS in unit.groups:
+            found[settings.TEACHERS, teacher.name] = rules.select(rows, "random", seed=seed)
+        if settings.THIRDS in unit.groups:
             for third, rule in _THIRD_RULES.items():
-                found[f"{THIRDS}: {teacher.name}", third] = rules.select(rows, rule)
+                found[f"{settings.THIRDS}: {teacher.name}", third] = rules.select(rows, rule)
     if RULES in unit.groups:
-        for name in [*study.rules, *(CONTROL + name for name in study.controls)]:
-            split, rule, window = RULES_BY_NAME[name.removeprefix(CONTROL)]
+        for name in [*study.rules, *(settings.CONTROL + name for name in study.controls)]:
+            split, rule, window = RULES_BY_NAME[name.removeprefix(settings.CONTROL)]
             chosen = rules.select(tables[split], rule, window, seed=seed)
-            if name.startswith(CONTROL):
+            if name.startswith(settings.CONTROL):
                 chosen = matched.select_random_matched(tables[split], chosen, seed=seed)
             found[RULES, name] = chosen
-    if WINDOWS in unit.groups:
-        found |= {(WINDOWS, w): rules.select(true, "lalp", w) for w in study.windows}
+    if settings.WINDOWS in unit.groups:
+        found |= {(settings.WINDOWS, w): rules.select(true, "lalp", w) for w in study.windows}
     return {key: sorted(table["response_id"]) for key, table in found.items()}
 
 
@@ -219,7 +207,7 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
     pool, tables = unit_scores(unit)
     by_id, problems = tables["true"].set_index("response_id"), len(unit.held_out)
     before = {"num_solved": round(gate(unit)["whole"] * problems), "num_problems": problems}
-    rows = [{"group": "", "arm": BEFORE} | before]
+    rows = [{"group": "", "arm": settings.BEFORE} | before]
     scores = [GALP, lalp_column(1), lalp_column("all")]
     for (group, name), ids in plan_selections(unit, tables).items():
         chosen = by_id.loc[ids]
@@ -300,18 +288,16 @@ def _teacher_means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _gaps(table: pd.DataFrame) -> pd.DataFrame:
     """Eq. 4 by teacher and tenth of the response, window of one step: means over all tokens."""
-    frames = []
-    for row in table.to_dict("records"):
-        everything, local = (
-            np.asarray(row[token_column(column)], float) for column in (GALP, lalp_column(1))
-        )
-        tenth = np.arange(len(local)) * 10 // len(local)
-        gap = self_conditioning_gap(everything, local)
-        columns = {"bin": tenth, "global": everything, "local": local, "gap": gap}
-        frames.append(pd.DataFrame(columns).assign(teacher=row["teacher"]))
-    tokens = pd.concat(frames, ignore_index=True).groupby(["teacher", "bin"])
-    means = tokens[["global", "local", "gap"]].mean()
-    return means.assign(num_tokens=tokens.size()).reset_index()
+    names = {token_column(GALP): "global", token_column(lalp_column(1)): "local"}
+    tokens = table[["teacher", *names]].rename(columns=names).explode(["global", "local"])
+    everything, local = (tokens[name].to_numpy(float) for name in ("global", "local"))
+    response = tokens.groupby(level=0)["teacher"]
+    tenth = response.cumcount() * 10 // response.transform("size")
+    gap = self_conditioning_gap(everything, local)
+    tokens = tokens.assign(**{"bin": tenth, "global": everything, "local": local, "gap": gap})
+    groups = tokens.groupby(["teacher", "bin"])
+    means = groups[["global", "local", "gap"]].mean()
+    return means.assign(num_tokens=groups.size()).reset_index()
 
 
 _COPYING_PROBLEMS = 60
@@ -329,7 +315,7 @@ def copying(unit: Unit) -> dict[str, float]:
     """
     restater = Teacher("restater", restating=0.3)
     problems = dict(list(unit.held_out.items())[:_COPYING_PROBLEMS])
-    pool, steps = make_pool(problems, [restater], 1, unit.seed)
+    pool, steps = world.make_pool(problems, [restater], 1, unit.seed)
     student = str(unit.student)
     table = score(pool, student, ["all"], splitter=steps, with_tokens=True, **_stored(unit))
     near, far = [], []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from itertools import product
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lalp.paper.world import measure, plots
+from lalp.paper.world import measure
+from lalp.paper.world.study import WorldResults
+from tests.paper.verdict_cells import NOTEBOOKS
 
 TEACHERS = {"steady": 0.45, "careful": 0.35, "leaper": 0.15, "fluent leaper": 0.08}
 STUDY_RULES = {
@@ -21,8 +25,6 @@ STUDY_RULES = {
     "lalp paragraphs": 0.28,
 }  # fmt: skip
 WINDOWS = {"0": 0.3, "1": 0.38, "2": 0.36, "4": 0.33, "all": 0.27}
-
-
 THIRDS = {"highest": 0.05, "middle": 0.0, "lowest": -0.04}
 # Mean scores of the teachers, in their order.
 MEANS = {
@@ -44,7 +46,7 @@ def study_tables(
     groups: tuple[str, ...] = ("teachers", "thirds", "rules", "windows"),
     rules: tuple[str, ...] = tuple(STUDY_RULES),
     noise: float = 0.04,
-) -> dict[str, pd.DataFrame]:
+) -> WorldResults:
     """Made-up tables of a study with plausible numbers."""
     rates = {("teachers", name): rate for name, rate in TEACHERS.items()}
     rates |= {(f"thirds: {name}", third): max(0.01, rate + shift)
@@ -71,9 +73,9 @@ def study_tables(
             curve = rise * np.maximum(0, place - 1.5) / 8 + rng.normal(0, 0.01, 10) * (place > 1)
             gaps += [unit | {"teacher": teacher, "bin": i, "gap": gap}
                      for i, gap in enumerate(curve)]  # fmt: skip
-    tables = {"students": students, "arms": arms, "means": means, "gaps": gaps}
-    found = {name: pd.DataFrame(rows) for name, rows in tables.items()}
-    return found | {"arms": found["arms"].reindex(columns=[*unit, *_arm("", "", 0, 1, 0, rng)])}
+    arms = pd.DataFrame(arms, columns=[*unit, *_arm("", "", 0, 1, 0, rng)])
+    tables = (pd.DataFrame(rows) for rows in (students, arms, means, gaps))
+    return WorldResults(*tables, provenance={"profile": "standard"})
 
 
 def _student(unit: dict, rng: np.random.Generator) -> dict:
@@ -96,7 +98,7 @@ def _arm(
     }  # fmt: skip
 
 
-def map_tables(seeds: int = 5, problems: int = 300) -> dict[str, pd.DataFrame]:
+def map_tables(seeds: int = 5, problems: int = 300) -> WorldResults:
     """Made-up tables of a map: LALP gains with scaffolding where the student copies well."""
     rng = np.random.default_rng(5)
     arms, students = [], []
@@ -113,9 +115,8 @@ def map_tables(seeds: int = 5, problems: int = 300) -> dict[str, pd.DataFrame]:
                 fluent = 0.5 + (copying * fill if arm == "galp" else 0)
                 name = {"pool": f"leap {leap}, scaffolding {fill}", "share of fluent": fluent}
                 arms.append(unit | row | name)
-    empty = pd.DataFrame(columns=["pool", "family", "copying", "seed", "teacher"])
-    return {"students": pd.DataFrame(students), "arms": pd.DataFrame(arms), "means": empty,
-            "gaps": empty}  # fmt: skip
+    empty = pd.DataFrame()  # no verdict on the map needs more
+    return WorldResults(pd.DataFrame(students), pd.DataFrame(arms), empty, empty, {})
 
 
 def test_means_over_seeds_have_students_intervals_within_bounds():
@@ -131,13 +132,10 @@ def test_means_over_seeds_have_students_intervals_within_bounds():
 
 
 def test_empty_tables_give_empty_tables():
-    tables = study_tables(1, 10, groups=())
-    arms, means = tables["arms"], tables["means"]
-    assert measure.third_accuracy(arms).empty and measure.third_differences(arms).empty
-    assert measure.rule_differences(arms).empty and measure.loss_points(arms).empty
-    ranking = measure.teacher_ranking(arms, means)
-    assert ranking.empty and measure.ranking_means(ranking).empty
-    assert measure.window_taus(ranking).empty and measure.window_accuracy(arms).empty
+    run = study_tables(1, 10, groups=())
+    arms, means = run.arms, run.means
+    assert measure.third_differences(arms).empty
+    assert measure.teacher_ranking(arms, means).empty and measure.ranking_means(arms, means).empty
     assert measure.tau_differences(arms, means, "lalp@1", "galp").empty
 
 
@@ -179,16 +177,9 @@ def test_the_bootstrap_over_problems_is_that_of_scipy():
     assert row["problems_high"] == pytest.approx(oracle.high, abs=0.02)
 
 
-def test_each_rule_stands_beside_random_and_its_own_control():
-    arms = study_tables(2, 40)["arms"]
-    # The untrained student takes the unit's number of problems.
-    before = measure.with_accuracy(arms).set_index("arm").loc["before training", "accuracy"]
-    assert before.tolist() == pytest.approx([2 / 40, 2 / 40])
-    table = measure.rule_differences(arms)
-    pairs = set(zip(table["arm"], table["against"], strict=True))
-    assert ("lalp", "random") in pairs and ("hybrid", "random like hybrid") in pairs
-    assert ("lalp-tail", "galp") in pairs and ("galp", "galp") not in pairs
-    assert all(a == b.removeprefix("random like ") for a, b in pairs if b.startswith("random like"))
+def test_the_untrained_student_takes_its_units_number_of_problems():
+    table = measure.with_accuracy(study_tables(2, 40).arms).set_index("arm")
+    assert table.loc["before training", "accuracy"].tolist() == pytest.approx([2 / 40, 2 / 40])
 
 
 def test_highest_minus_lowest_third_by_teacher_and_over_teachers():
@@ -237,23 +228,15 @@ def test_ranking_of_teachers(scores, solved, tau, right):
 
 
 def test_taus_of_two_scores_are_subtracted_by_seed():
-    tables = study_tables(3, 200, ("teachers",))
-    ranking = measure.teacher_ranking(tables["arms"], tables["means"])
-    found = measure.tau_differences(tables["arms"], tables["means"], "lalp@1", "galp").iloc[0]
-    true = ranking[ranking["split"] == "true"].set_index(["seed", "score"])["tau"].unstack()
+    run = study_tables(3, 200, ("teachers",))
+    ranking = measure.teacher_ranking(run.arms, run.means).query("split == 'true'")
+    found = measure.tau_differences(run.arms, run.means, "lalp@1", "galp").iloc[0]
+    true = ranking.set_index(["seed", "score"])["tau"].unstack()
     gaps = true["lalp@1"] - true["galp"]
     expected = stats.ttest_1samp(gaps, 0).confidence_interval()
     assert found[["difference", "low", "high", "num_seeds"]].tolist() == pytest.approx(
         [gaps.mean(), expected.low, expected.high, 3], nan_ok=True
     )
-
-
-def test_windows_come_with_galp_and_not_with_other_splits():
-    tables = study_tables(2, 50)
-    ranking = measure.teacher_ranking(tables["arms"], tables["means"])
-    assert set(measure.window_taus(ranking)["window"]) == {"galp", *WINDOWS}
-    table = measure.window_accuracy(tables["arms"])
-    assert set(table["window"]) == {"galp", *WINDOWS}
 
 
 def gaps_of(curves: dict[str, list[float]]) -> pd.DataFrame:
@@ -290,9 +273,8 @@ def test_loss_against_accuracy():
     row = measure.loss_agreement(arms).iloc[0]
     assert row["spearman"] == pytest.approx(1)
     assert (row["lowest_loss"], row["most_accurate"], row["same"]) == ("galp", "lalp", False)
-    table = measure.loss_differences(arms).set_index(["measure", "arm"])["difference"]
-    assert table["final loss (nats)", "lalp"] == pytest.approx(0.2)
-    assert table["accuracy", "lalp"] == pytest.approx(0.5)
+    more = measure.arm_differences(arms, [("rules", "lalp", "galp")], "last_loss")
+    assert more["difference"].tolist() == pytest.approx([0.2])
 
 
 def test_copying_is_averaged_over_cells_where_someone_restates():
@@ -326,7 +308,7 @@ def test_slopes_on_copying_are_those_of_statistics():
 
 
 def test_cells_of_the_map_are_read_from_their_names():
-    arms = map_tables(2, 20)["arms"]
+    arms = map_tables(2, 20).arms
     table = measure.map_differences(arms)
     assert len(table) == 2 * 2 * 9 * 3
     assert sorted(table["leap"].unique()) == [0.1, 0.3, 0.6]
@@ -340,7 +322,7 @@ def test_cells_of_the_map_are_read_from_their_names():
 
 
 def test_means_over_the_map_weigh_students_alike():
-    arms = map_tables(3, 60)["arms"]
+    arms = map_tables(3, 60).arms
     found = measure.map_means(arms).set_index(["family", "copying", "split"])["difference"]
     table = measure.map_differences(arms)
     mean = table.groupby(["family", "copying", "split"])["difference"].mean()
@@ -352,54 +334,47 @@ def test_means_over_the_map_weigh_students_alike():
 
 
 @pytest.fixture
-def both():
-    live = study_tables(2, 60, ("rules",), ("random", "galp", "lalp"))
-    return {"longer run": study_tables(3, 60), "this run": live}
+def drawn() -> dict[str, dict]:
+    """All names in the notebook when it saves each figure, made of made-up tables."""
+    live, longer = study_tables(2, 60, ("rules",), ("random", "galp", "lalp")), study_tables(3, 60)
+    found = {}
 
+    def save(figure, name, data, profile):
+        found[name.removeprefix("world_")] = dict(space) | {"saved": data}
 
-def shown(both: dict, analysis: str, *names: str) -> pd.DataFrame:
-    """One of the analyses on the tables of these names, of both runs."""
-    function = getattr(measure, analysis)
-    return pd.concat([function(*(t[n] for n in names)).assign(run=run) for run, t in both.items()])
-
-
-def test_every_figure_can_be_drawn(both):
-    tables = {run: t | {"ranking": measure.teacher_ranking(t["arms"], t["means"])}
-              for run, t in both.items()}  # fmt: skip
-    of = {
-        name: shown(tables, name, "arms")
-        for name in ("third_accuracy", "third_differences", "rule_differences", "window_accuracy",
-                     "loss_points", "loss_differences", "accuracy_by_arm")
-    }  # fmt: skip
-    rules = of["accuracy_by_arm"][of["accuracy_by_arm"]["group"].isin(["", "rules"])]
-    long = map_tables(2, 20)
-    figures = [
-        plots.plot_world_thirds(of["third_accuracy"], of["third_differences"]),
-        plots.plot_world_teachers(
-            shown(tables, "teacher_points", "arms", "means"),
-            shown(tables, "ranking_means", "ranking"),
-        ),
-        plots.plot_world_rules(rules, of["rule_differences"]),
-        plots.plot_world_windows(shown(tables, "window_taus", "ranking"), of["window_accuracy"]),
-        plots.plot_world_gaps(shown(both, "gap_curves", "gaps"), shown(both, "gap_trends", "gaps")),
-        plots.plot_world_losses(of["loss_points"], of["loss_differences"]),
-        plots.plot_world_copying(measure.copying_table(long["arms"], long["students"])),
-        plots.plot_world_map(measure.map_differences(long["arms"])),
-    ]
-    assert [len(figure.axes) for figure in figures] == [2, 3, 2, 2, 4, 3, 2, 13]
-    # The longer run is solid, the other one hollow.
-    left = figures[2].axes[0]
-    faces = [line.get_markerfacecolor() for line in left.lines if len(line.get_xdata())]
-    assert "white" in faces and any(face != "white" for face in faces)
-    assert figures[2].legends[0].get_texts()[-1].get_text() == "this run (2 seeds)"
+    cells = [c.source for c in nbformat.read(NOTEBOOKS / "08_step_world.ipynb", 4).cells]
+    space = {"PROFILE": "smoke", "longer": longer, "long_map": map_tables(2, 20)}
+    exec(next(source for source in cells if "use_style()" in source), space)
+    space["figures"] = SimpleNamespace(save_figure=save)
+    space["both"] = {"longer run": longer, "this run": live}
+    for source in cells:
+        if "save_figure(" in source:
+            exec(source, space)
+    yield found
     plt.close("all")
 
 
-def test_a_star_marks_cells_whose_interval_excludes_0():
-    table = measure.map_differences(map_tables(3, 100)["arms"])
-    one = table[(table["family"] == "paths") & (table["copying"] == 0.3)]
-    one = one[one["split"] == "sentences"]
-    figure = plots.plot_world_map(one)
-    stars = sum(text.get_text().endswith("*") for text in figure.axes[0].texts)
-    assert stars == int(((one["low"] > 0) | (one["high"] < 0)).sum())
-    plt.close(figure)
+def test_the_notebook_draws_every_figure(drawn):
+    numbers = {name: len(space["figure"].axes) for name, space in drawn.items()}
+    assert numbers == {"thirds": 2, "teachers": 3, "rules": 2, "windows": 2, "gaps": 4, "losses": 3,
+                       "copying": 2, "map": 13}  # fmt: skip
+    # The longer run is solid, the other one hollow.
+    figure = drawn["rules"]["figure"]
+    faces = [li.get_markerfacecolor() for li in figure.axes[0].lines if len(li.get_xdata())]
+    assert "white" in faces and any(face != "white" for face in faces)
+    assert figure.legends[0].get_texts()[-1].get_text() == "this run (2 seeds)"
+    # A star marks cells whose interval excludes 0.
+    cells, axes = drawn["map"]["saved"], drawn["map"]["figure"].axes
+    stars = sum(text.get_text().endswith("*") for axis in axes for text in axis.texts)
+    assert stars == ((cells["low"] > 0) | (cells["high"] < 0)).sum() > 0
+
+
+def test_what_stands_beside_what(drawn):
+    table = drawn["rules"]["differences"]
+    pairs = set(zip(table["arm"], table["against"], strict=True))
+    assert ("lalp", "random") in pairs and ("hybrid", "random like hybrid") in pairs
+    assert ("lalp-tail", "galp") in pairs and ("galp", "galp") not in pairs
+    assert all(a == b.removeprefix("random like ") for a, b in pairs if b.startswith("random like"))
+    # GALP beside all windows, and no scores of other splits.
+    assert set(drawn["windows"]["taus"]["window"]) == {"galp", *WINDOWS}
+    assert set(drawn["windows"]["saved"]["window"]) == {"galp", *WINDOWS}

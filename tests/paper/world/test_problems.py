@@ -109,15 +109,9 @@ def traces(draw: st.DrawFn) -> tuple[Problem, Trace]:
     return problem, world.write_trace(problem, draw(teachers), rng)
 
 
-def test_worked_by_hand():
-    assert world.solve("a = 6 ; b +1 ; c *9 :") == ["6", "7", "3"]
-    arrows = "ant fox ; owl ant ; fox owl"
-    assert world.solve(f"{arrows} ; a is owl ; find b c :") == ["owl", "ant", "fox"]
-
-
 @given(problems())
 def test_problems_are_what_an_executor_says(problem):
-    assert list(problem.values) == execute(problem.prompt) == world.solve(problem.prompt)
+    assert list(problem.values) == execute(problem.prompt)
     assert problem.answer == problem.values[-1]
     assert problem.num_moves == len(problem.values) - 1 == len(problem.ops)
     assert set(problem.prompt.split()) <= set(world.words())
@@ -133,17 +127,6 @@ def test_problems_are_what_an_executor_says(problem):
 def test_words_stand_once_each():
     assert len(world.words()) == len(set(world.words()))
     assert not [word for word in world.words() if "." in word and word != "."]
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    ["", "what is 6 and 1 ?", "a = x ; b +1 :", "a = 6 ; b plus :", "a = 6 ; c +1 :",
-     "a = 6 ; b +1 *3 :", "ant fox ; fox ant ; a is owl ; find b :",
-     "ant fox ; fox ant ; a is ant ; find c :", "ant fox ; fox ; a is ant ; find b :"],
-)  # fmt: skip
-def test_what_is_no_problem_is_refused(prompt):
-    with pytest.raises(InputError, match="not a problem of this world"):
-        world.solve(prompt)
 
 
 def test_bad_arguments():

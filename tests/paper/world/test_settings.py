@@ -12,14 +12,7 @@ import yaml
 
 from lalp.errors import InputError
 from lalp.paper.world.problems import make_problems
-from lalp.paper.world.settings import (
-    RULES_BY_NAME,
-    STUDIES,
-    TEACHERS_BY_NAME,
-    Study,
-    load_study,
-    study_name,
-)
+from lalp.paper.world.settings import RULES_BY_NAME, STUDIES, TEACHERS_BY_NAME, Study, load_study
 from lalp.paper.world.study import map_teachers
 from lalp.scoring.windows import parse_windows
 from lalp.selection.rules import RULES as SELECTION_RULES
@@ -129,8 +122,3 @@ def test_rules_and_teachers_are_what_the_project_knows():
     assert all(name == teacher.name for name, teacher in TEACHERS_BY_NAME.items())
     assert len({teacher.variety for teacher in TEACHERS_BY_NAME.values()}) == 1
     assert all(teacher.scaffolding > 0 for teacher in TEACHERS_BY_NAME.values())
-
-
-@pytest.mark.parametrize("profile", ["smoke", "cpu", "standard", "gpu", "paper"])
-def test_profiles_of_other_notebooks_run_the_small_world(profile):
-    assert study_name(profile) == ("cpu" if profile in ("gpu", "paper") else profile)

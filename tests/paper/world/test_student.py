@@ -30,6 +30,7 @@ from lalp.scoring.equations import window_starts
 from lalp.scoring.windows import parse_window
 from lalp.students.encoding import assign_steps, encode, end_of_turn, render_prompt
 from lalp.students.student import load_student
+from tests.paper.world.test_problems import execute
 
 SCHOOL = Schooling(family="registers", copying=0.2, moves=(8, 12), tokens=4000, seed=3)
 LONG = replace(SCHOOL, tokens=150_000)
@@ -106,7 +107,7 @@ def test_of_facts_only_results_are_scored_and_all_facts_are_met():
         ):
             before, op, equals = question.split()
             assert (asked_is, result_is, equals) == (False, True, "=")
-            assert world.solve(f"a = {before} ; b {op} :")[-1] == result
+            assert execute(f"a = {before} ; b {op} :")[-1] == result
             seen.add(question)
     assert len(seen) == len(world.DIGITS) * 8
 
@@ -171,18 +172,18 @@ def test_lists_of_unconnected_moves_are_scored_and_the_moves_are_not(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_parts_of_solutions_show_steps_and_ask_for_one_to_three_more(family, monkeypatch):
     written = []
-    write_trace = world_student.write_trace
+    write_trace = world.write_trace
 
     def keep(*arguments):
         written.append(write_trace(*arguments))
         return written[-1]
 
-    monkeypatch.setattr(world_student, "write_trace", keep)
+    monkeypatch.setattr(world, "write_trace", keep)
     read, predicted, ended = set(), set(), set()
     for seed in range(200):
         (prompt, shown, asked), ids, _ = draw_document("part", family, seed)
         assert (prompt[1], shown[1], asked[1]) == (False, False, True)
-        assert len(world.solve(prompt[0])) - 1 in range(8, 13)
+        assert len(execute(prompt[0])) - 1 in range(8, 13)
         trace = written[-1]
         steps, end = trace.steps, f" {trace.answer} <end>"
         first = next(n for n in range(1, 9) if shown[0] == " ".join(steps[:n]))
@@ -192,7 +193,7 @@ def test_parts_of_solutions_show_steps_and_ask_for_one_to_three_more(family, mon
         predicted.add(count)
         ended.add(more != asked[0])
         assert (more != asked[0]) == (first + count == len(steps)) == (2 in ids)
-        assert first + count < len(world.solve(prompt[0])) - 1  # never a whole long solution
+        assert first + count < len(execute(prompt[0])) - 1  # never a whole long solution
     assert (read, predicted, ended) == ({1, 2, 3, 4}, {1, 2, 3}, {True, False})
 
 
@@ -204,7 +205,7 @@ def test_short_solutions_are_whole_and_end_as_fine_tuning_ends_them(family):
         assert (prompt_is, text_is) == (False, True)
         assert text.endswith(" <end>")
         assert (ids[-1], ids.count(2)) == (TOKENIZER.eos_token_id, 1)
-        values = tuple(world.solve(prompt))
+        values = tuple(execute(prompt))
         moves.add(len(values) - 1)
         lines = prompt.removesuffix(" :").split(" ; ")[1:]
         ops = [line.split()[1] if family == "registers" else "" for line in lines]
@@ -407,7 +408,7 @@ def test_the_longest_solution_fits_its_positions(family):
     rng = np.random.default_rng(0)
     for _ in range(50):
         problem = world.make_problem(family, 12, rng)
-        text = world_student.write_trace(problem, teacher, rng).text
+        text = world.write_trace(problem, teacher, rng).text
         assert len(TOKENIZER(f"{problem.prompt} {text} <end>").input_ids) <= MAX_POSITIONS
 
 

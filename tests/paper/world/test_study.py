@@ -20,7 +20,7 @@ from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import student as world_student
 from lalp.paper.world import study
 from lalp.paper.world.measure import with_accuracy
-from lalp.paper.world.problems import LABELS, Teacher, make_problems, solve
+from lalp.paper.world.problems import LABELS, Teacher, make_problems
 from lalp.paper.world.settings import RULES_BY_NAME, TEACHERS_BY_NAME, Study, load_study
 from lalp.paper.world.study import Unit
 from lalp.sampling.samples import Completion
@@ -326,7 +326,7 @@ def test_copying_reads_the_values_in_lists(monkeypatch):
 
     near, far = [], []
     for text, problem in zip(texts, unit.held_out.values(), strict=True):
-        values, seen = solve(problem.prompt), 1
+        values, seen = problem.values, 1
         for step in range(1, problem.num_moves):
             pairs = [f"{LABELS[i]} {values[i]}" for i in range(step + 1)]
             at = text.find("so far " + " , ".join(pairs) + ".")
@@ -398,18 +398,20 @@ def test_another_seed_or_recipe_is_another_arm(trained):
     assert len(trained) == 2
 
 
-def test_no_accepted_student_is_said_plainly(solved, monkeypatch):
+def test_no_accepted_student_is_said_plainly(solved):
     settings = replace(SMALL, held_out=10, gate_short=0.9, fewest_moves=4)
-    monkeypatch.setattr(study, "load_study", lambda name: settings)
-    results = study.run_study("smoke")
+    results = study.run_world(settings)
     assert not results.students["accepted"].any()
     assert results.arms.empty and "accuracy" in with_accuracy(results.arms)
 
 
-def same_tables(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
-    assert set(one) == set(other) == {"students", "arms", "means", "gaps"}
-    for name, table in one.items():
-        pair = [t.drop(columns="seconds", errors="ignore") for t in (table, other[name])]
+TABLES = ("students", "arms", "means", "gaps")
+
+
+def same_tables(one: study.WorldResults, other: study.WorldResults) -> None:
+    for name in TABLES:
+        tables = (getattr(one, name), getattr(other, name))
+        pair = [table.drop(columns="seconds", errors="ignore") for table in tables]
         pd.testing.assert_frame_equal(*pair, check_exact=True)
 
 
@@ -452,8 +454,10 @@ def start(folder):
     if not child:
         os.environ["LALP_BUILD"] = str(Path(sys.argv[2]) / folder)
         settings = replace(this.SMALL, rules=["galp", "random"], controls=[])
-        for name, table in this.study.run_world(settings).items():
-            table.to_json(Path(sys.argv[2]) / f"{folder}-{name}.json", double_precision=15)
+        results = this.study.run_world(settings)
+        for name in this.TABLES:
+            path = Path(sys.argv[2]) / f"{folder}-{name}.json"
+            getattr(results, name).to_json(path, double_precision=15)
         os._exit(0)
     return child
 
@@ -480,9 +484,7 @@ def test_a_killed_run_goes_on_to_the_same_tables(tmp_path):
         timeout=200,
         env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
     )
-    tables = [
-        {name: pd.read_json(tmp_path / f"{folder}-{name}.json") for name in
-         ("students", "arms", "means", "gaps")}
-        for folder in ("calm", "killed")
-    ]  # fmt: skip
-    same_tables(*tables)
+    same_tables(*(
+        study.WorldResults(*(pd.read_json(tmp_path / f"{run}-{name}.json") for name in TABLES), {})
+        for run in ("calm", "killed")
+    ))  # fmt: skip
