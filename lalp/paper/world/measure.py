@@ -205,7 +205,6 @@ def _over_seeds(differences: pd.Series) -> pd.DataFrame:
 
 # --- the gap by position ---------------------------------------------------------------------
 
-
 GAP_MEASURES = ("rise", "rise_before_end", "late_slope_before_end")
 
 

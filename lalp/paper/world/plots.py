@@ -48,9 +48,12 @@ def _draw(
 ) -> None:  # fmt: skip
     """Markers, joined by a ``line`` if wanted, and for the solid run their intervals and label.
 
-    ``spread`` is ``x`` or ``y``, the direction of the intervals ``low`` to ``high`` of the rows.
+    ``spread`` is ``x`` or ``y``, the direction of the intervals ``low`` to ``high`` of the rows, or
+    ``band``, which shades what lies between them.
     """
-    if solid:
+    if solid and spread == "band":
+        axis.fill_between(x, rows["low"], rows["high"], color=color, alpha=0.2, lw=0)
+    elif solid:
         draw, places = (axis.hlines, y) if spread == "x" else (axis.vlines, x)
         draw(places, rows["low"], rows["high"], color=color, lw=2)
     style = {"ls": ("-" if solid else ":") if line else "", "ms": 6} | style
@@ -224,15 +227,8 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
     styles = _styles(teacher_colors(curves["teacher"].unique()))
     for _, rows, solid in _runs(curves):
         for teacher, own in rows.groupby("teacher", sort=True):
-            style, x = styles[teacher], 10 * own["bin"] + 5
-            if solid:
-                axes[0].fill_between(
-                    x, own["low"], own["high"], color=style["color"], alpha=0.2, lw=0
-                )
-            axes[0].plot(
-                x, own["gap"], **style, ls="-" if solid else ":", lw=1.5, ms=5,
-                mfc=style["color"] if solid else "white", label=teacher if solid else None,
-            )  # fmt: skip
+            _draw(axes[0], own, 10 * own["bin"] + 5, own["gap"], "band", solid, line=True, lw=1.5,
+                  ms=5, label=teacher, **styles[teacher])  # fmt: skip
     axes[0].axhline(0, **_ZERO)
     axes[0].set(
         xlabel="position in the solution (%)", ylabel="gap: global - local\n(nats per token)"

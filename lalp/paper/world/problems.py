@@ -18,9 +18,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from itertools import pairwise, product
 
 import numpy as np
+import yaml
 
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
@@ -34,34 +36,11 @@ OPERATIONS = ("+1", "+2", "+3", "+4", "+5", "*3", "*7", "*9")
 _PLACES = "ant bee cat cow dog elk fox gnu hen jay owl pig yak"
 PLACES = tuple(_PLACES.split(" "))
 
-# What teachers write. A move's sentence names its labels first, each followed by its operation, as
-# in the prompt: a student that looks a label up finds the operation right behind it.
-_MOVES = {
-    "registers": (
-        "{moves} : {before} {ops} = {after}.",
-        "for {moves} on {before} we get {after}.",
-        "{moves} from {before} makes {after}.",
-        "next {moves} : {before} becomes {after}.",
-    ),
-    "paths": (
-        "{labels} : {before} {after}.",
-        "for {labels} go {before} {after}.",
-        "{labels} is past {before} {after} in turn.",
-        "next {labels} with {before} {after}.",
-    ),
-}
-_CHECKS = {
-    "registers": "check {moves} : {before} {ops} = {after}.",
-    "paths": "check {labels} : {before} {after}.",
-}
-_FILLERS = (
-    "let us go on.",
-    "we look at what comes now.",
-    "this part is not hard.",
-    "one thing after another.",
-    "good , what else is there.",
-    "we keep all of this in mind.",
+# What teachers write, the teachers, and the rules of the studies.
+WORLD = yaml.safe_load(
+    files("lalp").joinpath("paper", "world", "world.yaml").read_text(encoding="utf-8")
 )
+WORDINGS = _MOVES, _CHECKS, _FILLERS = [WORLD[name] for name in ("moves", "checks", "fillers")]
 NUM_WORDINGS = len(_MOVES["registers"])
 _LEDGER = "so far {pairs}."
 _ANSWER = r"the answer is \boxed{{ {value} }}."
@@ -171,7 +150,7 @@ class Trace:
         """Steps in paragraphs of three, the answer after the last one."""
         size = STEPS_PER_PARAGRAPH
         parts = [self.steps[i : i + size] for i in range(0, len(self.steps), size)]
-        return ("\n\n".join(map(" ".join, parts)) + f" {self.answer}").lstrip()
+        return "\n\n".join(map(" ".join, parts)) + f" {self.answer}"
 
     @property
     def spans(self) -> list[Span]:
@@ -179,12 +158,10 @@ class Trace:
 
         As a step of its own it would weigh as much as a move, and copies one token.
         """
-        text, at, starts = self.text, 0, []
-        for step in self.steps:
-            at = text.index(step, at)
-            starts.append(at)
-            at += len(step)
-        return list(zip(starts, [*starts[1:], len(text)], strict=True))
+        text, starts = self.text, [0]
+        for before, step in pairwise(self.steps):
+            starts.append(text.index(step, starts[-1] + len(before)))
+        return list(pairwise([*starts, len(text)]))
 
 
 def write_trace(

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from lalp.errors import InputError
-from lalp.paper.world.problems import FAMILIES, LABELS, Teacher
+from lalp.paper.world.problems import FAMILIES, LABELS, WORLD, Teacher
 from lalp.scoring.windows import parse_windows
 from lalp.settings import STRICT, parse_settings
 
@@ -26,34 +26,9 @@ BEFORE, CONTROL = "before training", "random like "
 KIND = ["pool", "family", "copying"]
 UNIT = [*KIND, "seed"]
 
-# Rules: the steps, the selection rule on their scores, and LALP's window. True steps see the step
-# before, which holds what they need; sentences see four, as in the paper's first version. The
-# rules were set before any selection was trained on.
-RULES_BY_NAME = {
-    "random": ("true", "random", "1"),
-    "galp": ("true", "galp", "1"),
-    "galp-lowest": ("true", "galp-lowest", "1"),
-    "lalp": ("true", "lalp", "1"),
-    "lalp-lowest": ("true", "lalp-lowest", "1"),
-    "lalp full prefix": ("true", "lalp", "all"),
-    "lalp-tail": ("true", "lalp-tail", "1"),
-    "hybrid": ("true", "hybrid", "1"),
-    "rsr": ("true", "rsr", "1"),
-    "lalp sentences": ("sentences", "lalp", "4"),
-    "lalp paragraphs": ("paragraphs", "lalp", "1"),
-}
-
-# All use the same wordings, and all write some sentences without content, so that neither variety
-# nor scaffolding alone tells them apart. They were set before any selection was trained on.
-TEACHERS_BY_NAME = {
-    teacher.name: teacher
-    for teacher in (
-        Teacher("steady", leap=0.05, scaffolding=0.3, checking=0.1),
-        Teacher("careful", leap=0.05, scaffolding=0.3, restating=0.5, checking=0.4),
-        Teacher("leaper", leap=0.5, scaffolding=0.3, checking=0.1),
-        Teacher("fluent leaper", leap=0.5, scaffolding=1.0, restating=0.5, checking=0.4),
-    )
-}
+# Steps, selection rule and window of each rule of a study.
+RULES_BY_NAME = {name: tuple(rule) for name, rule in WORLD["rules"].items()}
+TEACHERS_BY_NAME = {name: Teacher(name, **knobs) for name, knobs in WORLD["teachers"].items()}
 
 _Count = Annotated[int, Field(ge=1)]
 _Rule = Literal[tuple(RULES_BY_NAME)]

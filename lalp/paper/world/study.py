@@ -28,7 +28,7 @@ from lalp.paper.committed import load_tables, save_tables
 from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import problems as world
 from lalp.paper.world import settings
-from lalp.paper.world.problems import Problem, Teacher
+from lalp.paper.world.problems import Problem, Teacher, find_answer, make_problems
 from lalp.paper.world.settings import RULES, RULES_BY_NAME, TEACHERS_BY_NAME, UNIT, Study
 from lalp.paper.world.student import MAX_POSITIONS, SHORT_MOVES, Schooling, pretrain
 from lalp.pools.pool import Pool
@@ -49,7 +49,7 @@ _THIRD_RULES = {"highest": "galp", "middle": "galp-middle", "lowest": "galp-lowe
 _TOKENS_PER_MOVE = 50
 # Read once, because another version may be saved while a long run is going. An arm's name also
 # holds its texts, problems and student, so the code that makes those need not be part of it.
-_STUDENT_CODE = fingerprint("paper.world.problems", "paper.world.student")
+_STUDENT_CODE = [fingerprint("paper.world.problems", "paper.world.student"), world.WORDINGS]
 _ARM_CODE = fingerprint("training", "sampling", "scoring", "students")
 _GATE_CODE = [_ARM_CODE, fingerprint("paper.world.study")]
 
@@ -73,8 +73,7 @@ class Unit:
     @property
     def labels(self) -> dict[str, Any]:
         """What tables name the unit by."""
-        values = (self.name, self.family, self.copying, self.seed)
-        return dict(zip(UNIT, values, strict=True))
+        return dict(zip(UNIT, (self.name, self.family, self.copying, self.seed), strict=True))
 
     @property
     def schooling(self) -> Schooling:
@@ -95,16 +94,14 @@ class Unit:
     @cached_property
     def problems(self) -> dict[str, Problem]:
         """Whose solutions are scored, selected and trained on."""
-        return world.make_problems(self.family, self.moves, self.study.problems, (self.seed, 1))
+        return make_problems(self.family, self.moves, self.study.problems, (self.seed, 1))
 
     @cached_property
     def held_out(self) -> dict[str, Problem]:
         """Solved by every student; none of them is trained on."""
         prompts = {problem.prompt for problem in self.problems.values()}
         # Twice as many as wanted, because some of them may be among those trained on.
-        found = world.make_problems(
-            self.family, self.moves, 2 * self.study.held_out, (self.seed, 2)
-        )
+        found = make_problems(self.family, self.moves, 2 * self.study.held_out, (self.seed, 2))
         fresh = ((key, p) for key, p in found.items() if p.prompt not in prompts)
         return dict(islice(fresh, self.study.held_out))
 
@@ -124,7 +121,7 @@ def gate(unit: Unit) -> dict[str, Any]:
     path = unit.student / f"gate-{digest([prompts, _GATE_CODE])}.json"
     if not path.is_file():
         pretrain(unit.schooling, unit.student)
-        short = world.make_problems(unit.family, SHORT_MOVES, unit.study.held_out, (unit.seed, 3))
+        short = make_problems(unit.family, SHORT_MOVES, unit.study.held_out, (unit.seed, 3))
         report = {
             "short": float(np.mean(_solve(short, unit.student))),
             "whole": float(np.mean(_solve(unit.held_out, unit.student))),
@@ -143,9 +140,7 @@ def _solve(problems: Mapping[str, Problem], model: Path) -> list[bool]:
     prompts = list(world.as_prompts(problems).values())
     greedy = Sampling(max_tokens=_TOKENS_PER_MOVE * max(p.num_moves for p in problems.values()))
     drawn = generate(prompts, str(model), greedy, store=model / "samples", progress=False)
-    return [
-        not c.truncated and world.find_answer(c.text) == problems[c.prompt_id].answer for c in drawn
-    ]
+    return [not c.truncated and find_answer(c.text) == problems[c.prompt_id].answer for c in drawn]
 
 
 def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
@@ -157,15 +152,10 @@ def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
     student = load_student(str(unit.student), device="cpu")
     tables = {}
     for split, windows in wanted.items():
-        options = _stored(unit) | {"splitter": split}
-        if split == "true":
-            options |= {"splitter": steps, "with_tokens": True}
+        options = {"splitter": steps, "with_tokens": True} if split == "true" else {}
+        options = {"splitter": split, "store": unit.student / "scores", "progress": False} | options
         tables[split] = score(pool, student, sorted(windows), **options)
     return pool, tables
-
-
-def _stored(unit: Unit) -> dict[str, Any]:
-    return {"store": unit.student / "scores", "progress": False}
 
 
 # --- arms ------------------------------------------------------------------------------------
@@ -316,8 +306,10 @@ def copying(unit: Unit) -> dict[str, float]:
     restater = Teacher("restater", restating=0.3)
     problems = dict(list(unit.held_out.items())[:_COPYING_PROBLEMS])
     pool, steps = world.make_pool(problems, [restater], 1, unit.seed)
-    student = str(unit.student)
-    table = score(pool, student, ["all"], splitter=steps, with_tokens=True, **_stored(unit))
+    table = score(
+        pool, str(unit.student), ["all"], splitter=steps, with_tokens=True, progress=False,
+        store=unit.student / "scores",
+    )  # fmt: skip
     near, far = [], []
     for response, row in zip(pool.responses, table.to_dict("records"), strict=True):
         starts = (start for start, _ in row["token_spans"])
@@ -436,12 +428,9 @@ def run_world(study: Study) -> WorldResults:
     parts = [(unit, part) for part in range(_PARTS) for unit in units]
     run_side_by_side(_run_part, parts, study.workers, "arms", threads=1)
     tables = [run_unit(unit) for unit in units]
-    found = {
-        name: pd.concat([t[name] for t in tables], ignore_index=True)
-        if tables
-        else pd.DataFrame(columns=columns)
-        for name, columns in _EMPTY.items()
-    }
+    # Without students there are the columns, which the notebook reads.
+    tables = tables or [{name: pd.DataFrame(columns=c) for name, c in _EMPTY.items()}]
+    found = {name: pd.concat([t[name] for t in tables], ignore_index=True) for name in _EMPTY}
     return WorldResults(students, **found, provenance={})
 
 
