@@ -13,12 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lalp.cli.pools import check
 from lalp.errors import InputError
 from lalp.paper.world import problems as world
 from lalp.paper.world.problems import FAMILIES, LABELS, Problem, Teacher, Trace
-from lalp.pools.reading import load_pool
-from lalp.pools.writing import save_pool
 from lalp.sampling.pool import grade_completions
 from lalp.sampling.samples import Completion
 from lalp.steps.sentences import split_paragraphs, split_sentences
@@ -167,14 +164,6 @@ def test_a_set_can_hold_all_there_are_and_no_more():
     assert len({problem.prompt for problem in found.values()}) == 80
     with pytest.raises(InputError, match=r"no 81 problems of \[1\] moves"):
         world.make_problems("registers", [1], 81, (0,))
-
-
-def test_prompts_hold_the_executed_answer():
-    found = world.make_problems("paths", [4], 5, (0,))
-    for key, prompt in world.as_prompts(found).items():
-        (message,) = prompt.messages
-        assert (prompt.prompt_id, message.role, message.content) == (key, "user", found[key].prompt)
-        assert prompt.answer == execute(found[key].prompt)[-1]
 
 
 @settings(max_examples=200)
@@ -333,27 +322,20 @@ RIGHT = (
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("a 6 , b 7", "b 7 , a 6"),  # lists
+        ("a 6 , b 7", "b 7 , a 6"),
         ("a 6 , b 7", "a 6"),
         ("a 6 , b 7", "a 6 , b 7 , c 3"),
-        ("a 6 , b 7", "a 6 , b 7 , b 7"),
-        ("so far a 6 , b 7.", "so far ."),
-        ("check b +1 : 6 +1 = 7.", "check c *9 : 7 *9 = 3."),  # checks
+        ("check b +1 : 6 +1 = 7.", "check c *9 : 7 *9 = 3."),
         ("b +1 : 6 +1 = 7. check b +1 : 6 +1 = 7.", "check b +1 : 6 +1 = 7. b +1 : 6 +1 = 7."),
-        ("check b +1 : 6 +1 = 7.", "check b +2 : 6 +2 = 8."),
-        ("b +1 : 6 +1 = 7", "b +1 : 6 +2 = 7"),  # a field that stands twice
-        ("for c *9 on 7 we get 3.", ""),  # moves
+        ("b +1 : 6 +1 = 7", "b +1 : 6 +2 = 7"),
+        ("for c *9 on 7 we get 3.", ""),
         ("for c *9 on 7 we get 3.", "for b +1 c *9 on 6 we get 3."),
-        ("for c *9", "for c *3"),
-        (r"\boxed{ 3 }", r"\boxed{ 7 }"),  # answers
-        (r"the answer is \boxed{ 3 }.", ""),
         (r"the answer is \boxed{ 3 }.", "the answer is 3."),
         (r"\boxed{ 3 }.", r"\boxed{ 3 }"),
         (r"\boxed{ 3 }.", r"\boxed{ 3 }. done"),
         (r"the answer is \boxed{ 3 }.", r"the answer is \boxed{ 7 }. the answer is \boxed{ 3 }."),
-        ("let us go on.", "let us go home."),  # unknown sentences
+        ("let us go on.", "let us go home."),
         ("let us go on.", "Let us go on."),
-        ("let us go on.", "let us go on!"),
         ("let us go on.", "."),
         ("let us go on. ", r"the answer is \boxed{ 3 }. "),
     ],
@@ -402,17 +384,6 @@ def test_pools_hold_every_teachers_solutions_of_every_problem():
     assert world.make_pool(found, TEACHERS, 3, seed=0) == (pool, steps)
     others = world.make_pool(found, TEACHERS, 3, seed=1)[0]
     assert [r.text for r in others.responses] != [r.text for r in pool.responses]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_pools_are_files_of_the_project(family, suffix, tmp_path, capsys):
-    pool, _ = world.make_pool(world.make_problems(family, [3, 8], 4, (0, 1)), TEACHERS, 2, seed=0)
-    path = tmp_path / f"pool.{suffix}"
-    save_pool(pool, path)
-    assert load_pool(path) == pool
-    check(path)
-    assert "plain" in capsys.readouterr().out
 
 
 def test_the_projects_grading_agrees_on_registers():

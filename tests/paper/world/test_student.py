@@ -295,15 +295,6 @@ def test_the_loss_and_its_gradients_are_transformers_own(model):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
-def test_padding_on_the_right_changes_nothing(model):
-    ids, labels, _ = next(islice(documents(LONG, TOKENIZER), 1))
-    one = [torch.tensor([values]) for values in (ids, labels)]
-    padded = [torch.nn.functional.pad(part, (0, 57), value=value)
-              for part, value in zip(one, (1, IGNORED), strict=True)]  # fmt: skip
-    loss = world_student._loss(model, *one).item()
-    assert world_student._loss(model, *padded).item() == pytest.approx(loss, rel=1e-5)
-
-
 def files(folder: Path) -> dict[str, bytes]:
     """What is written, but for how long it took."""
     found = {path.name: path.read_bytes() for path in folder.iterdir()}

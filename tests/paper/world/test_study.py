@@ -20,9 +20,10 @@ from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import student as world_student
 from lalp.paper.world import study
 from lalp.paper.world.measure import with_accuracy
-from lalp.paper.world.problems import LABELS, Teacher, make_problems
+from lalp.paper.world.problems import Teacher, make_problems
 from lalp.paper.world.settings import RULES_BY_NAME, TEACHERS_BY_NAME, Study, load_study
 from lalp.paper.world.study import Unit
+from lalp.pools.pool import Pool, Response
 from lalp.sampling.samples import Completion
 from lalp.selection.rules import teacher_mix
 
@@ -309,40 +310,21 @@ def test_teachers_means_are_of_every_split(scored):
 
 def test_copying_reads_the_values_in_lists(monkeypatch):
     """Every word's probability is its place in the text over a thousand."""
-    texts: list[str] = []
+    text = "so far a 6 , b 7. let us go on. so far a 6 , b 7 , c 3 , d 4 , e 5 , f 9."
+    pool = Pool({}, (Response("r", "p", "restater", text, correct=True),))
 
-    def score_by_place(pool, student, windows, **_: object) -> pd.DataFrame:
-        rows = []
-        for response in pool.responses:
-            texts.append(response.text)
-            starts = [match.start() for match in re.finditer(r"[^\s.]+|\.", response.text)]
-            rows.append({"token_spans": [(start, start + 1) for start in starts],
-                         "galp:tokens": np.log(np.array(starts) / 1000 + 1e-9)})  # fmt: skip
-        return pd.DataFrame(rows)
+    def score_by_place(*_: object, **__: object) -> pd.DataFrame:
+        starts = [match.start() for match in re.finditer(r"[^\s.]+|\.", text)]
+        row = {"token_spans": [(start, start + 1) for start in starts],
+               "galp:tokens": np.log(np.array(starts) / 1000 + 1e-9)}  # fmt: skip
+        return pd.DataFrame([row])
 
+    monkeypatch.setattr(study.world, "make_pool", lambda *_: (pool, {}))
     monkeypatch.setattr(study, "score", score_by_place)
-    unit = make_unit(replace(SMALL, held_out=20, fewest_moves=8, most_moves=12))
-    found = study.copying(unit)
-
-    near, far = [], []
-    for text, problem in zip(texts, unit.held_out.values(), strict=True):
-        values, seen = problem.values, 1
-        for step in range(1, problem.num_moves):
-            pairs = [f"{LABELS[i]} {values[i]}" for i in range(step + 1)]
-            at = text.find("so far " + " , ".join(pairs) + ".")
-            if at < 0:
-                continue
-            for i in range(seen, step + 1):
-                place = at + len("so far " + " , ".join(pairs[: i + 1])) - len(values[i])
-                assert text[place : place + len(values[i])] == values[i]
-                if i == step:
-                    near.append(place / 1000)
-                elif step - i >= 3:
-                    far.append(place / 1000)
-            seen = step + 1
-    assert (len(texts), len(near) > 0, len(far) > 0) == (20, True, True)
-    expected = {"copying_near": np.mean(near), "copying_far": np.mean(far)}
-    assert found == pytest.approx(expected, abs=1e-6)
+    # The last of each list is new; of the others only c has three after it.
+    near = (text.index("7.") + text.index("9.")) / 2000
+    expected = {"copying_near": near, "copying_far": text.index("3 ,") / 1000}
+    assert study.copying(make_unit()) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.fixture
