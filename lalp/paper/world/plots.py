@@ -15,9 +15,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from lalp.paper.figures import FULL_WIDTH, teacher_colors
+from lalp.paper.figures import FULL_WIDTH, score_label, teacher_colors
 from lalp.paper.world.settings import BEFORE, CONTROL
-from lalp.scoring.columns import GALP, column_window, lalp_column
+from lalp.scoring.columns import GALP, lalp_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -144,28 +144,22 @@ def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
     true = points[points["split"] == "true"]
     for axis, score in zip(axes, (GALP, lalp_column(1)), strict=False):
         _draw_points(axis, true[true["score"] == score], "teacher", "mean", styles)
-        axis.set(xlabel=f"mean {_score_label('true', score)}\n(nats per token)", ylim=(0, None))
+        axis.set(xlabel=f"mean {score_label(score)}\n(nats per token)", ylim=(0, None))
         axis.locator_params(axis="x", nbins=4)
     axes[0].set_ylabel("accuracy of its student")
     axes[1].sharey(axes[0])
     axes[1].tick_params(labelleft=False)
-    labels = [_score_label(*key) for key in ranking[["split", "score"]].values]
+    labels = ranking["score"].map(score_label).str.replace("w = all", "full prefix")
+    # All else is on true steps.
+    labels += (", " + ranking["split"]).where(ranking["split"] != "true", "")
     _draw_rows(axes[2], ranking.assign(label=labels), "label", "tau")
     axes[2].set(xlabel="Kendall tau with accuracy", xlim=(-1.08, 1.08))
     _run_legend(fig, points, axes[0], ncols=5)
     return fig
 
 
-def _score_label(split: str, score: str) -> str:
-    window = column_window(score)
-    if window is None:
-        return "GALP"
-    where = "" if split == "true" else f", {split}"
-    return f"LALP, full prefix{where}" if window == "all" else f"LALP, w = {window}{where}"
-
-
 def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figure:
-    """`accuracy_by_arm` of the rules with their controls, and `rule_differences` (Table 3)."""
+    """Accuracy of the rules and of their controls, and `arm_differences` to these (Table 3)."""
     names = [name for name in accuracy["arm"].unique() if not name.startswith(CONTROL)]
     first = [name for name in (BEFORE, "random") if name in names]
     order = [*first, *(name for name in names if name not in first)]
@@ -179,11 +173,10 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figur
             control = rows[key].str.startswith(CONTROL)
             # Of the differences, those to GALP are not drawn.
             plain = ~control if key == "arm" else rows[key] == "random"
-            kinds = {
-                "chosen by the rule": (rows[plain], blue, "o", -0.13),
-                "random, same teacher mix": (rows[control], orange, "s", 0.17),
-            }
-            for label, (own, color, marker, shift) in kinds.items():
+            for label, own, color, marker, shift in (
+                ("chosen by the rule", rows[plain], blue, "o", -0.13),
+                ("random, same teacher mix", rows[control], orange, "s", 0.17),
+            ):
                 y = [order.index(name.removeprefix(CONTROL)) + shift for name in own["arm"]]
                 _draw(axis, own, own[column], y, "x", solid, color=color, marker=marker,
                       label=label)  # fmt: skip
