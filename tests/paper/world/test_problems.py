@@ -100,10 +100,11 @@ teachers = st.builds(
 
 
 @st.composite
-def traces(draw: st.DrawFn) -> tuple[Problem, Trace]:
-    problem = draw(problems())
-    rng = np.random.default_rng(draw(seeds))
-    return problem, world.write_trace(problem, draw(teachers), rng)
+def traces(
+    draw: st.DrawFn, fewest: int = 1, by: st.SearchStrategy[Teacher] = teachers
+) -> tuple[Problem, Trace]:
+    problem = draw(problems(fewest))
+    return problem, world.write_trace(problem, draw(by), np.random.default_rng(draw(seeds)))
 
 
 @given(problems())
@@ -271,12 +272,7 @@ def test_one_knob_at_a_time_leaves_the_others_alone(knobs, extra):
 
 
 FULL = Teacher("x", leap=0.3, scaffolding=0.7, restating=0.6, checking=0.5)
-
-
-@st.composite
-def full_traces(draw: st.DrawFn) -> tuple[Problem, Trace]:
-    problem = draw(problems(fewest=3))
-    return problem, world.write_trace(problem, FULL, np.random.default_rng(draw(seeds)))
+full_traces = traces(3, st.just(FULL))
 
 
 def assert_refused(problem: Problem, text: str) -> None:
@@ -285,7 +281,7 @@ def assert_refused(problem: Problem, text: str) -> None:
 
 
 @settings(max_examples=200)
-@given(full_traces(), st.data())
+@given(full_traces, st.data())
 def test_any_other_value_label_or_operation_is_refused(written, data):
     problem, trace = written
     places = [
@@ -299,7 +295,7 @@ def test_any_other_value_label_or_operation_is_refused(written, data):
     assert_refused(problem, trace.text[:start] + other + trace.text[end:])
 
 
-@given(full_traces(), st.data())
+@given(full_traces, st.data())
 def test_a_step_dropped_repeated_or_out_of_turn_and_a_cut_are_refused(written, data):
     problem, trace = written
     steps = trace.steps
@@ -375,15 +371,12 @@ def test_pools_hold_every_teachers_solutions_of_every_problem():
     assert [(r.prompt_id, r.teacher) for r in pool.responses] == [
         (key, teacher.name) for key in found for teacher in TEACHERS for _ in range(3)
     ]
-    assert set(steps) == {response.response_id for response in pool.responses}
+    assert list(steps) == [response.response_id for response in pool.responses]
     for response in pool.responses:
-        assert response.correct
         moves = reread(found[response.prompt_id], response.text)
         assert len(steps[response.response_id]) == len(moves)
-        assert steps[response.response_id][-1][1] == len(response.text)
     assert world.make_pool(found, TEACHERS, 3, seed=0) == (pool, steps)
-    others = world.make_pool(found, TEACHERS, 3, seed=1)[0]
-    assert [r.text for r in others.responses] != [r.text for r in pool.responses]
+    assert world.make_pool(found, TEACHERS, 3, seed=1)[0] != pool
 
 
 def test_the_projects_grading_agrees_on_registers():
@@ -398,5 +391,3 @@ def test_the_projects_grading_agrees_on_registers():
     answers = [world.find_answer(c.text) for c in completions]
     assert graded["extracted"].str.strip().tolist() == answers
     assert graded["correct"].tolist() == [True] * len(right) + [False] * len(wrong)
-    true = [found[c.prompt_id].answer == a for c, a in zip(completions, answers, strict=True)]
-    assert graded["correct"].tolist() == true

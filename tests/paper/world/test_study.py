@@ -108,7 +108,9 @@ def solved(monkeypatch) -> dict[str, float]:
     ("short", "whole", "accepted"),
     [(0.9, 0.3, True), (1.0, 0.0, True), (0.8, 0.0, False), (1.0, 0.4, False), (0.0, 1.0, False)],
 )
-def test_the_gate_wants_single_moves_and_few_whole_problems(short, whole, accepted, solved):
+def test_the_gate_wants_single_moves_and_few_whole_problems(
+    short, whole, accepted, solved, monkeypatch
+):
     settings = replace(
         SMALL, held_out=10, gate_short=0.9, gate_whole=0.3, fewest_moves=4, most_moves=6
     )
@@ -117,14 +119,9 @@ def test_the_gate_wants_single_moves_and_few_whole_problems(short, whole, accept
         "family": "registers", "copying": 0.1, "seed": 0, "short": short, "whole": whole,
         "copying_near": 0.5, "copying_far": 0.25, "seconds": 2.5, "accepted": accepted,
     }  # fmt: skip
-
-
-def test_limits_may_change_without_a_new_student(solved, monkeypatch):
-    settings = replace(SMALL, held_out=10, gate_short=0.9, fewest_moves=4)
-    solved.update(short=0.8)
-    assert not study.gate(make_unit(settings))["accepted"]
+    # Other limits need no new student.
     monkeypatch.setattr(study, "pretrain", None)
-    assert study.gate(make_unit(replace(settings, gate_short=0.7)))["accepted"]
+    assert study.gate(make_unit(replace(settings, gate_short=0.0, gate_whole=1.0)))["accepted"]
 
 
 def test_an_answer_that_does_not_end_or_is_another_is_wrong(monkeypatch):
@@ -153,38 +150,33 @@ def test_seeds_are_tried_in_turn_until_there_are_enough(accepted, seeds, most, t
     def judge(unit: Unit) -> dict[str, object]:
         # Paths need no second try; registers as given.
         good = unit.family == "paths" or bool(accepted[unit.seed])
-        return {"family": unit.family, "copying": unit.copying, "seed": unit.seed, "accepted": good}
+        return unit.labels | {"accepted": good}
 
     monkeypatch.setattr(study, "gate", judge)
     settings = replace(SMALL, families=["registers", "paths"], seeds=seeds, most_seeds=most)
     table = study.find_students(settings)
-    rows = table[table["family"] == "registers"]
-    assert rows["seed"].tolist() == list(range(tried))
-    assert rows["accepted"].tolist() == [bool(a) for a in accepted[:tried]]
-    others = table[table["family"] == "paths"]
-    assert others["seed"].tolist() == list(range(min(seeds, most)))
-    units = study.plan_units(settings, table)
-    assert [(u.family, u.seed) for u in units] == [
-        (row.family, row.seed) for row in table[table["accepted"]].itertuples()
-    ]
+    by_family = table.groupby("family")[["seed", "accepted"]].agg(list)
+    assert by_family.loc["registers"].tolist() == [list(range(tried)), accepted[:tried]]
+    assert by_family.at["paths", "seed"] == list(range(min(seeds, most)))
 
 
 def test_a_map_has_a_unit_for_every_cell_and_accepted_student():
     settings = replace(SMALL, leaps=[0.1, 0.6], scaffoldings=[0.0, 1.0], groups=["windows"])
     gates = pd.DataFrame({"family": ["registers", "paths", "paths"], "copying": [0.0, 0.3, 0.3],
                           "seed": [0, 0, 1], "accepted": [True, False, True]})  # fmt: skip
+    fluent = Teacher("fluent", leap=0.6, scaffolding=1.0, restating=0.5, checking=0.1)
+    assert study.map_teachers(0.6, 1.0) == (TEACHERS_BY_NAME["steady"], fluent)
     units = study.plan_units(settings, gates)
-    kinds = [("registers", 0.0, 0), ("paths", 0.3, 1)]
-    steady, fluent = study.map_teachers(0.3, 1.0)
-    assert steady == TEACHERS_BY_NAME["steady"]
-    assert fluent == Teacher("fluent", leap=0.3, scaffolding=1.0, restating=0.5, checking=0.1)
-    cells = [(leap, share) for leap in (0.1, 0.6) for share in (0.0, 1.0)]
     assert [(u.name, u.family, u.copying, u.seed, u.teachers, u.groups) for u in units] == [
         (f"leap {leap}, scaffolding {share}", *kind, study.map_teachers(leap, share), ("rules",))
-        for leap, share in cells
-        for kind in kinds
+        for leap in (0.1, 0.6)
+        for share in (0.0, 1.0)
+        for kind in (("registers", 0.0, 0), ("paths", 0.3, 1))
     ]
-    assert {u.name for u in study.plan_units(SMALL, gates)} == {"four teachers"}
+    units = study.plan_units(SMALL, gates)
+    assert [(u.name, u.family, u.seed) for u in units] == [
+        ("four teachers", "registers", 0), ("four teachers", "paths", 1)
+    ]  # fmt: skip
 
 
 EVERYTHING = replace(
