@@ -1,9 +1,9 @@
-"""Step world over more seeds, or its map, committed with what made it (`make world`).
+"""Run a study of step world and commit its results (`make world`).
 
 ``python -m lalp.paper.world --profile standard`` pre-trains students, trains and evaluates every
-arm of a study, goes on where it stopped, and writes ``figures/world_standard/*.csv`` and
-``provenance.json``, which `08_step_world` lays beside its own small run. The study ``long`` gives
-the map.
+arm of the study, and writes ``figures/world_standard/*.csv`` and ``provenance.json``. A killed run
+goes on where it stopped. `08_step_world` shows these results beside its own small run; the study
+``long`` gives the map.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lalp.paper.world import study
 from lalp.paper.world.settings import RULES_BY_NAME, STUDIES, TEACHERS_BY_NAME, load_study
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy")
-# Whose code decides the numbers.
+# The packages of `lalp` whose code decides the numbers.
 _CODE = ("paper.world", "training", "sampling", "selection", "scoring", "steps", "students")
 
 
@@ -32,14 +32,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--profile", default="standard", choices=STUDIES)
     name = parser.parse_args().profile
+    folder = build_dir().parent / "figures" / f"world_{name}"
     try:
         started = time.monotonic()
         # Before the run: code that is changed meanwhile did not make it.
         made = {"commit": commit(), "code": {part: fingerprint(part) for part in _CODE}}
-        results = study.run_study(name)
+        results = study.run_world(load_study(name))
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
         facts = _provenance(name, results.students) | facts | made
-        folder = build_dir().parent / "figures" / f"world_{name}"
         study.save_results(replace(results, provenance=facts), folder)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -48,21 +48,21 @@ def main() -> None:
 
 
 def _provenance(name: str, students: pd.DataFrame) -> dict[str, Any]:
-    kinds = students.groupby(["family", "copying"], sort=False)
+    seeds = []
+    for (family, copying), found in students.groupby(["family", "copying"], sort=False):
+        accepted = found["accepted"]
+        seeds.append({
+            "family": family,
+            "copying": float(copying),
+            "accepted": found.loc[accepted, "seed"].tolist(),
+            "rejected": found.loc[~accepted, "seed"].tolist(),
+        })  # fmt: skip
     return {
         "profile": name,
         "values": asdict(load_study(name)),
         "teachers": [asdict(teacher) for teacher in TEACHERS_BY_NAME.values()],
         "rules": {name: list(rule) for name, rule in RULES_BY_NAME.items()},
-        "seeds": [
-            {
-                "family": family,
-                "copying": float(copying),
-                "accepted": found.loc[found["accepted"], "seed"].tolist(),
-                "rejected": found.loc[~found["accepted"], "seed"].tolist(),
-            }
-            for (family, copying), found in kinds
-        ],
+        "seeds": seeds,
     }
 
 

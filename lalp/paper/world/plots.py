@@ -1,23 +1,26 @@
 """Figures of step world: one a claim, the committed longer run beside the live one.
 
-Tables have a column ``run``. The first run in a table, the longer one, is drawn solid and with its
-intervals over seeds. The other one has few seeds: its markers are hollow, its intervals would reach
-over the whole axis and stand in the tables.
+The arguments are tables of `lalp.paper.world.measure`, with a column ``run`` (`measure.by_run`).
+The first run in a table, the longer one, is drawn solid and with its intervals over seeds. The
+other one has few seeds: its markers are hollow, and its intervals, which would reach over the whole
+axis, are only in the tables.
 """
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from lalp.paper.figures import FULL_WIDTH, teacher_colors
-from lalp.scoring.columns import column_window
+from lalp.paper.figures import FULL_WIDTH, score_label, teacher_colors
+from lalp.paper.world.settings import BEFORE, CONTROL
+from lalp.scoring.columns import GALP, lalp_column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -25,40 +28,57 @@ if TYPE_CHECKING:
 
 
 _MARKERS = "os^Dv*P"
-_CONTROL = "random like "
-_BEFORE = "before training"
-_THIRDS = ("lowest", "middle", "highest")
+_THIRDS = ["lowest", "middle", "highest"]
+# Of a line at 0: above the grid, below the markers.
+_ZERO = {"color": "0.35", "lw": 1.2, "ls": "--", "zorder": 1.5}
 
 
 # --- what all figures share ------------------------------------------------------------------
 
 
 def _runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, bool]]:
-    """Name and rows of each run, and whether it is drawn solid: the longest one, first."""
+    """Name and rows of each run, and whether it is drawn solid."""
     for place, (name, rows) in enumerate(table.groupby("run", sort=False)):
         yield str(name), rows, place == 0
 
 
 def _draw(
-    axis: Axes, rows: pd.DataFrame, x: Any, y: Any, spread: str, solid: bool, **style: Any
-) -> None:
-    """Markers, and for the solid run their intervals.
+    axis: Axes, rows: pd.DataFrame, x: Any, y: Any, spread: str, solid: bool, *,
+    color: Any, label: str | None = None, line: bool = False, **style: Any,
+) -> None:  # fmt: skip
+    """Markers, joined by a ``line`` if wanted, and for the solid run their intervals and label.
 
-    Args:
-        axis: Where to.
-        rows: Has ``low`` and ``high`` of the values that ``spread`` names.
-        x: Horizontal places.
-        y: Vertical places.
-        spread: ``x`` or ``y``: along which the intervals lie.
-        solid: Of the run.
-        style: Colour and marker.
+    ``spread`` is ``x`` or ``y``, the direction of the intervals ``low`` to ``high`` of the rows, or
+    ``band``, which shades what lies between them.
     """
-    color = style.pop("color")
-    if solid:
-        draw = axis.hlines if spread == "x" else axis.vlines
-        draw(y if spread == "x" else x, rows["low"], rows["high"], color=color, lw=2)
+    if solid and spread == "band":
+        axis.fill_between(x, rows["low"], rows["high"], color=color, alpha=0.2, lw=0)
+    elif solid:
+        draw, places = (axis.hlines, y) if spread == "x" else (axis.vlines, x)
+        draw(places, rows["low"], rows["high"], color=color, lw=2)
+    style = {"ls": ("-" if solid else ":") if line else "", "ms": 6} | style
     face = color if solid else "white"
-    axis.plot(x, y, **({"ls": "", "ms": 6} | style), color=color, mfc=face, mec=color, zorder=3)
+    label = label if solid else None
+    axis.plot(x, y, **style, color=color, mfc=face, mec=color, zorder=3, label=label)
+
+
+def _draw_rows(
+    axis: Axes, table: pd.DataFrame, key: str, column: str, names: Sequence[str] | None = None
+) -> None:
+    """A row for each name in a column, from top to bottom, beside a line at 0."""
+    names = list(table[key].unique()) if names is None else names
+    for _, rows, solid in _runs(table):
+        # The second run is a little lower.
+        y = [names.index(name) + (0 if solid else 0.25) for name in rows[key]]
+        _draw(axis, rows, rows[column], y, "x", solid, color="0.2", marker="o")
+    _label_rows(axis, [name.replace(" minus ", "\nminus ") for name in names])
+    axis.axvline(0, **_ZERO)
+
+
+def _label_rows(axis: Axes, labels: Sequence[str]) -> None:
+    axis.set_yticks(range(len(labels)), labels, fontsize="small")
+    axis.set_ylim(len(labels) - 0.4, -0.6)
+    axis.grid(axis="y", visible=False)
 
 
 def _run_legend(fig: Figure, table: pd.DataFrame, axis: Axes, *, ncols: int = 4) -> None:
@@ -75,208 +95,134 @@ def _run_legend(fig: Figure, table: pd.DataFrame, axis: Axes, *, ncols: int = 4)
     )
 
 
-def _zero(axis: Axes, *, vertical: bool) -> None:
-    (axis.axvline if vertical else axis.axhline)(0, color="0.35", lw=1.2, ls="--", zorder=1.5)
+def _styles(colors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Color and marker by name."""
+    markers = zip(colors.items(), cycle(_MARKERS), strict=False)
+    return {name: {"color": color, "marker": marker} for (name, color), marker in markers}
 
 
-def _rows_of(axis: Axes, labels: Sequence[str], **style: Any) -> None:
-    """Labelled rows from top to bottom."""
-    axis.set_yticks(range(len(labels)), labels, **style)
-    axis.set_ylim(len(labels) - 0.4, -0.6)
-    axis.grid(axis="y", visible=False)
-
-
-def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    colors = teacher_colors(names)
-    return {
-        name: {"color": colors[name], "marker": _MARKERS[i % len(_MARKERS)]}
-        for i, name in enumerate(sorted(names))
-    }
-
-
-def _names(table: pd.DataFrame, column: str) -> list[str]:
-    return list(dict.fromkeys(table[column]))
+def _draw_points(
+    axis: Axes, table: pd.DataFrame, key: str, column: str, styles: Mapping[str, Any],
+    lw: float | None = None,
+) -> None:  # fmt: skip
+    """Accuracy against a score or a loss, with both intervals (`measure.beside_accuracy`)."""
+    ends = [f"{column.removeprefix('last_')}_{end}" for end in ("low", "high")]
+    for _, rows, solid in _runs(table):
+        for name, own in rows.groupby(key, sort=False):
+            style, accuracy = styles[name], own["accuracy"]
+            if solid:
+                axis.hlines(accuracy, *(own[end] for end in ends), color=style["color"], lw=lw)
+            _draw(axis, own, own[column], accuracy, "y", solid, label=name, **style)
 
 
 # --- claims ----------------------------------------------------------------------------------
 
 
 def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figure:
-    """Accuracy by third of one teacher's samples, and highest minus lowest (Table 1).
-
-    Args:
-        accuracy: ``run``, ``teacher``, ``third``, ``accuracy``, ``low``, ``high``.
-        differences: ``run``, ``teacher``, ``difference``, ``low``, ``high``.
-    """
+    """Accuracy by ``third`` of a ``teacher``, and `third_differences` (Table 1)."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.8))
-    teachers = _names(accuracy, "teacher")
-    styles = _styles(teachers)
+    teachers = accuracy["teacher"].unique()
+    styles = _styles(teacher_colors(teachers))
     for _, rows, solid in _runs(accuracy):
         for place, teacher in enumerate(teachers):
             own = rows[rows["teacher"] == teacher].set_index("third").reindex(_THIRDS)
             x = np.arange(3) + 0.12 * (place - (len(teachers) - 1) / 2)
-            label = teacher if solid else None
-            line = {"ls": "-" if solid else ":", "lw": 1}
-            _draw(left, own, x, own["accuracy"], "y", solid, **line, **styles[teacher], label=label)
+            _draw(left, own, x, own["accuracy"], "y", solid, line=True, lw=1, label=teacher,
+                  **styles[teacher])  # fmt: skip
     left.set_xticks(range(3), _THIRDS)
     left.set(xlabel="third by GALP", ylabel="accuracy", ylim=(0, None))
-    names = _names(differences, "teacher")
-    _draw_rows(right, differences, "teacher", names, "difference")
-    _rows_of(right, names, fontsize="small")
-    _zero(right, vertical=True)
+    _draw_rows(right, differences, "teacher", "difference")
     right.set_xlabel("accuracy, highest minus lowest third")
     _run_legend(fig, accuracy, left, ncols=5)
     return fig
 
 
-def _draw_rows(
-    axis: Axes, table: pd.DataFrame, key: str, names: Sequence[str], column: str, color: Any = "0.2"
-) -> None:
-    """A row per name; the second run a little lower."""
-    for _, rows, solid in _runs(table):
-        y = [names.index(name) + (0 if solid else 0.25) for name in rows[key]]
-        _draw(axis, rows, rows[column], y, "x", solid, color=color, marker="o")
-
-
 def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
-    """Teachers by mean score and by accuracy, and Kendall tau of the two (Fig. 1, Table 2).
-
-    Args:
-        points: ``run``, ``split``, ``score``, ``teacher``, ``mean``, ``mean_low``, ``mean_high``,
-            ``accuracy``, ``low``, ``high``.
-        ranking: ``run``, ``split``, ``score``, ``tau``, ``low``, ``high``, ``right``.
-    """
+    """Mean scores `beside_accuracy` by teacher, and `ranking_means` (Fig. 1, Table 2)."""
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 3.9), width_ratios=[1, 1, 1.05])
-    styles = _styles(_names(points, "teacher"))
+    styles = _styles(teacher_colors(points["teacher"].unique()))
     true = points[points["split"] == "true"]
-    for axis, score in zip(axes, ("galp", "lalp@1"), strict=False):
-        for _, rows, solid in _runs(true[true["score"] == score]):
-            for row in rows.itertuples():
-                own, style = rows.loc[[row.Index]], styles[row.teacher]
-                if solid:
-                    axis.hlines(row.accuracy, row.mean_low, row.mean_high, color=style["color"])
-                label = row.teacher if solid else None
-                _draw(axis, own, own["mean"], own["accuracy"], "y", solid, **style, label=label)
-        axis.set(xlabel=f"mean {_score_label('true', score)}\n(nats per token)", ylim=(0, None))
+    for axis, score in zip(axes, (GALP, lalp_column(1)), strict=False):
+        _draw_points(axis, true[true["score"] == score], "teacher", "mean", styles)
+        axis.set(xlabel=f"mean {score_label(score)}\n(nats per token)", ylim=(0, None))
         axis.locator_params(axis="x", nbins=4)
     axes[0].set_ylabel("accuracy of its student")
     axes[1].sharey(axes[0])
     axes[1].tick_params(labelleft=False)
-    table = ranking.assign(label=[_score_label(*key) for key in ranking[["split", "score"]].values])
-    names = _names(table, "label")
-    _draw_rows(axes[2], table, "label", names, "tau")
-    _rows_of(axes[2], names, fontsize="small")
-    _zero(axes[2], vertical=True)
+    labels = ranking["score"].map(score_label).str.replace("w = all", "full prefix")
+    # All else is on true steps.
+    labels += (", " + ranking["split"]).where(ranking["split"] != "true", "")
+    _draw_rows(axes[2], ranking.assign(label=labels), "label", "tau")
     axes[2].set(xlabel="Kendall tau with accuracy", xlim=(-1.08, 1.08))
     _run_legend(fig, points, axes[0], ncols=5)
     return fig
 
 
-def _score_label(split: str, score: str) -> str:
-    if score == "galp":
-        return "GALP"
-    window = column_window(score)
-    where = "" if split == "true" else f", {split}"
-    return "LALP, full prefix" + where if window == "all" else f"LALP, w = {window}{where}"
-
-
 def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figure:
-    """Accuracy by selection rule, each with the control of its teacher mix (Table 3).
-
-    Args:
-        accuracy: ``run``, ``arm``, ``accuracy``, ``low``, ``high``; also of the untrained student.
-        differences: ``run``, ``arm``, ``against``, ``difference``, ``low``, ``high``.
-    """
-    names = [name for name in _names(accuracy, "arm") if not name.startswith(_CONTROL)]
-    rules = [name for name in names if name not in ("random", _BEFORE)]
-    order = [*(name for name in (_BEFORE, "random") if name in names), *rules]
+    """Accuracy of the rules and of their controls, and `arm_differences` to these (Table 3)."""
+    names = [name for name in accuracy["arm"].unique() if not name.startswith(CONTROL)]
+    first = [name for name in (BEFORE, "random") if name in names]
+    order = [*first, *(name for name in names if name not in first)]
     fig, (left, right) = plt.subplots(
         1, 2, figsize=(FULL_WIDTH, 0.42 * len(order) + 1.9), sharey=True
     )
-    blue, orange = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
-    for _, rows, solid in _runs(accuracy):
-        control = rows["arm"].str.startswith(_CONTROL)
-        kinds = {"chosen by the rule": (rows[~control], blue, "o", -0.13)}
-        kinds["random, same teacher mix"] = (rows[control], orange, "s", 0.17)
-        for label, (own, color, marker, shift) in kinds.items():
-            y = [order.index(name.removeprefix(_CONTROL)) + shift for name in own["arm"]]
-            style = {"color": color, "marker": marker, "label": label if solid else None}
-            _draw(left, own, own["accuracy"], y, "x", solid, **style)
+    blue, orange = sns.color_palette("colorblind")[:2]
+    panels = ((left, accuracy, "accuracy", "arm"), (right, differences, "difference", "against"))
+    for axis, table, column, key in panels:
+        for _, rows, solid in _runs(table):
+            control = rows[key].str.startswith(CONTROL)
+            # Of the differences, those to GALP are not drawn.
+            plain = ~control if key == "arm" else rows[key] == "random"
+            for label, own, color, marker, shift in (
+                ("chosen by the rule", rows[plain], blue, "o", -0.13),
+                ("random, same teacher mix", rows[control], orange, "s", 0.17),
+            ):
+                y = [order.index(name.removeprefix(CONTROL)) + shift for name in own["arm"]]
+                _draw(axis, own, own[column], y, "x", solid, color=color, marker=marker,
+                      label=label)  # fmt: skip
     left.set(xlabel="accuracy", xlim=(0, None))
-    against = {"random": ("random", blue, "o", -0.13)}
-    against["control"] = ("random, same teacher mix", orange, "s", 0.17)
-    for _, rows, solid in _runs(differences):
-        controls = rows["against"].str.startswith(_CONTROL)
-        for kind, (_, color, marker, shift) in against.items():
-            own = rows[controls if kind == "control" else rows["against"] == "random"]
-            y = [order.index(name) + shift for name in own["arm"]]
-            _draw(right, own, own["difference"], y, "x", solid, color=color, marker=marker)
-    _zero(right, vertical=True)
+    right.axvline(0, **_ZERO)
     right.set_xlabel("accuracy minus that of\nrandom (circle), of its control (square)")
-    _rows_of(left, order, fontsize="small")
+    _label_rows(left, order)
     right.grid(axis="y", visible=False)
     _run_legend(fig, accuracy, left)
     return fig
 
 
 def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame) -> Figure:
-    """Kendall tau of the teachers' order, and accuracy, by window of LALP (Fig. 3, Fig. 9).
-
-    Args:
-        taus: ``run``, ``window`` (``galp`` for GALP), ``tau``, ``low``, ``high``.
-        accuracy: The same with ``accuracy``.
-    """
+    """Mean ``tau`` and accuracy by ``window`` of LALP, and of GALP (Fig. 3, Fig. 9)."""
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.7))
-    blue, orange = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
-    panels = ((axes[0], taus, "tau"), (axes[1], accuracy, "accuracy"))
-    for axis, table, column in panels:
-        windows = sorted(set(table["window"]) - {"galp"}, key=_window_key)
-        places = {window: i for i, window in enumerate([*windows, "galp"])}
-        for _, rows, solid in _runs(table):
-            rows = rows.iloc[[*np.argsort([places[w] for w in rows["window"]])]]
+    blue, orange = sns.color_palette("colorblind")[:2]
+    for axis, table, column in ((axes[0], taus, "tau"), (axes[1], accuracy, "accuracy")):
+        # Numbers by size, then the full prefix, which holds all.
+        sizes = {w: np.inf if w == "all" else float(w) for w in set(table["window"]) - {GALP}}
+        windows = sorted(sizes, key=sizes.get)
+        places = {window: i for i, window in enumerate([*windows, GALP])}
+        for _, rows, solid in _runs(table.assign(place=table["window"].map(places))):
             for name, color, marker in (("LALP", blue, "o"), ("GALP", orange, "s")):
-                own = rows[(rows["window"] == "galp") == (name == "GALP")]
-                x = [places[window] for window in own["window"]]
-                style = {"color": color, "marker": marker, "ls": "-" if solid else ":"}
-                _draw(axis, own, x, own[column], "y", solid, **style,
-                      label=name if solid else None)  # fmt: skip
+                own = rows[(rows["window"] == GALP) == (name == "GALP")].sort_values("place")
+                _draw(axis, own, own["place"], own[column], "y", solid, line=True, label=name,
+                      color=color, marker=marker)  # fmt: skip
         labels = ["full\nprefix" if w == "all" else w for w in windows]
         axis.set_xticks(range(len(places)), [*labels, "GALP"])
         axis.grid(axis="x", visible=False)
         axis.set_xlabel("window of LALP (true steps)")
-    axes[0].set_ylabel("Kendall tau of teachers' order\nwith accuracy")
-    axes[0].set_ylim(-1.05, 1.05)
-    _zero(axes[0], vertical=False)
+    axes[0].set(ylabel="Kendall tau of teachers' order\nwith accuracy", ylim=(-1.05, 1.05))
+    axes[0].axhline(0, **_ZERO)
     axes[1].set(ylabel="accuracy of the student\ntrained on the selection", ylim=(0, None))
     _run_legend(fig, accuracy, axes[1])
     return fig
 
 
-def _window_key(window: str) -> float:
-    return np.inf if window == "all" else float(window)
-
-
 def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
-    """Self-conditioning gap against position, and how much it grows (Fig. 5).
-
-    Args:
-        curves: ``run``, ``teacher``, ``bin``, ``gap``, ``low``, ``high``, ``num_seeds``.
-        trends: ``run``, ``teacher``, ``measure``, ``value``, ``low``, ``high``.
-    """
+    """Mean ``gap`` by ``teacher`` and ``bin`` against position, and `gap_trends` (Fig. 5)."""
     fig, axes = plt.subplots(1, 4, figsize=(FULL_WIDTH, 3.9), width_ratios=[1.9, 1, 1, 1])
-    styles = _styles(_names(curves, "teacher"))
+    styles = _styles(teacher_colors(curves["teacher"].unique()))
     for _, rows, solid in _runs(curves):
         for teacher, own in rows.groupby("teacher", sort=True):
-            style = styles[teacher] | {"ls": "-" if solid else ":", "lw": 1.5, "ms": 5}
-            label = teacher if solid else None
-            x = 10 * own["bin"] + 5
-            if solid:
-                axes[0].fill_between(
-                    x, own["low"], own["high"], color=style["color"], alpha=0.2, lw=0
-                )
-            face = style["color"] if solid else "white"
-            axes[0].plot(x, own["gap"], **style, mfc=face, label=label)
-    _zero(axes[0], vertical=False)
+            _draw(axes[0], own, 10 * own["bin"] + 5, own["gap"], "band", solid, line=True, lw=1.5,
+                  ms=5, label=teacher, **styles[teacher])  # fmt: skip
+    axes[0].axhline(0, **_ZERO)
     axes[0].set(
         xlabel="position in the solution (%)", ylabel="gap: global - local\n(nats per token)"
     )
@@ -285,11 +231,9 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
         "rise_before_end": "ninth tenth\nminus first",
         "late_slope_before_end": "slope from\n50 to 90 %",
     }
-    names = _names(trends, "teacher")
+    names = list(trends["teacher"].unique())
     for axis, (measure, title) in zip(axes[1:], titles.items(), strict=True):
-        _draw_rows(axis, trends[trends["measure"] == measure], "teacher", names, "value")
-        _rows_of(axis, names, fontsize="small")
-        _zero(axis, vertical=True)
+        _draw_rows(axis, trends[trends["measure"] == measure], "teacher", "value", names)
         axis.set_title(title, fontsize="medium")
         axis.locator_params(axis="x", nbins=3)
         axis.set_xlabel("nats per token")
@@ -300,36 +244,17 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
 
 
 def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame) -> Figure:
-    """Training loss at the end against accuracy by rule, and GALP minus others (Fig. 6).
-
-    Args:
-        points: ``run``, ``arm``, ``last_loss``, ``loss_low``, ``loss_high``, ``accuracy``, ``low``,
-            ``high``, ``num_seeds``.
-        differences: ``run``, ``arm``, ``against``, ``measure``, ``difference``, ``low``, ``high``.
-    """
+    """Losses `beside_accuracy` by rule, and differences to GALP by ``measure`` (Fig. 6)."""
     fig, (left, *right) = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.3), width_ratios=[2, 1, 1])
-    points = points[~points["arm"].str.startswith(_CONTROL)]
-    names = _names(points, "arm")
-    palette = sns.color_palette("husl", len(names))
-    for _, rows, solid in _runs(points):
-        for _, row in rows.iterrows():
-            place = names.index(row["arm"])
-            own, color = row.to_frame().T, palette[place]
-            if solid:
-                left.hlines(row["accuracy"], row["loss_low"], row["loss_high"], color=color, lw=1)
-            marker = _MARKERS[place % len(_MARKERS)]
-            label = row["arm"] if solid else None
-            _draw(left, own, own["last_loss"], own["accuracy"], "y", solid, color=color,
-                  marker=marker, label=label)  # fmt: skip
+    points = points[~points["arm"].str.startswith(CONTROL)]
+    names = list(points["arm"].unique())
+    colors = dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
+    _draw_points(left, points, "arm", "last_loss", _styles(colors), lw=1)
     left.set(xlabel="training loss at the end\n(nats per token)", ylabel="accuracy", ylim=(0, None))
-    table = differences.assign(
-        label=[f"{arm} minus {other}" for arm, other in differences[["arm", "against"]].values]
-    )
-    labels = _names(table, "label")
-    for axis, measure in zip(right, _names(table, "measure"), strict=True):
-        _draw_rows(axis, table[table["measure"] == measure], "label", labels, "difference")
-        _rows_of(axis, [label.replace(" minus ", "\nminus ") for label in labels], fontsize="small")
-        _zero(axis, vertical=True)
+    table = differences.assign(label=differences["arm"] + " minus " + differences["against"])
+    labels = list(table["label"].unique())
+    for axis, measure in zip(right, table["measure"].unique(), strict=True):
+        _draw_rows(axis, table[table["measure"] == measure], "label", "difference", labels)
         axis.set_xlabel(measure)
         axis.locator_params(axis="x", nbins=3)
     right[1].tick_params(labelleft=False)
@@ -338,27 +263,21 @@ def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame) -> Figure
 
 
 def plot_world_copying(points: pd.DataFrame) -> Figure:
-    """How a student's copying goes with what GALP's selection has more of, and loses, than LALP's.
-
-    Args:
-        points: One row per student: ``family``, ``copying``, ``copying_far``,
-            ``accuracy``, ``share`` (GALP minus LALP).
-    """
+    """`copying_table`: what GALP's selection has more of, and loses, the better students copy."""
     labels = {
         "share": "share of restating teachers'\nresponses, GALP minus LALP",
         "accuracy": "accuracy,\nGALP minus LALP",
     }
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.9))
-    kinds = points[["family", "copying"]].drop_duplicates()
-    colors = dict(zip(_names(points, "family"), sns.color_palette("colorblind"), strict=False))
+    palette = sns.color_palette("colorblind")
+    colors = dict(zip(points["family"].unique(), palette, strict=False))
     levels = sorted(points["copying"].unique())
     for axis, (column, label) in zip(axes, labels.items(), strict=True):
-        for family, copying in kinds.itertuples(index=False):
-            own = points[(points["family"] == family) & (points["copying"] == copying)]
+        for (family, copying), own in points.groupby(["family", "copying"], sort=False):
             axis.plot(own["copying_far"], own[column], ls="", color=colors[family],
                       marker=_MARKERS[levels.index(copying)],
                       label=f"{family}, repetitive {copying:g}")  # fmt: skip
-        _zero(axis, vertical=False)
+        axis.axhline(0, **_ZERO)
         axis.set(xlabel="probability of restated values\nbefore fine-tuning", ylabel=label)
     fig.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small"
@@ -367,25 +286,28 @@ def plot_world_copying(points: pd.DataFrame) -> Figure:
 
 
 def plot_world_map(table: pd.DataFrame) -> Figure:
-    """Accuracy of LALP's selection minus GALP's over the map; a star: the interval excludes 0.
-
-    Args:
-        table: ``family``, ``copying``, ``leap``, ``scaffolding``, ``split``, ``difference``,
-            ``low``, ``high``.
-    """
-    kinds = table[["family", "copying"]].drop_duplicates().itertuples(index=False)
-    kinds, splits = list(kinds), _names(table, "split")
+    """`map_differences`, LALP's selection minus GALP's; a star: the interval excludes 0."""
+    kinds = list(table.groupby(["family", "copying"], sort=False).groups)
+    splits = table["split"].unique()
     fig, axes = plt.subplots(
         len(splits), len(kinds), figsize=(FULL_WIDTH, 2.25 * len(splits) + 1), squeeze=False,
         sharex=True, sharey=True,
     )  # fmt: skip
-    limit = max(100 * float(table["difference"].abs().max()), 1.0)
-    for place, (line, split) in enumerate(zip(axes, splits, strict=True)):
+    table = table.assign(value=100 * table["difference"])
+    limit = max(float(table["value"].abs().max()), 1.0)
+    stars = np.where((table["low"] > 0) | (table["high"] < 0), "*", "")
+    table["text"] = [f"{round(v):+d}{star}" for v, star in zip(table["value"], stars, strict=True)]
+    for line, split in zip(axes, splits, strict=True):
         for axis, (family, copying) in zip(line, kinds, strict=True):
-            chosen = (table["family"] == family) & (table["copying"] == copying)
-            _draw_cells(axis, table[chosen & (table["split"] == split)], limit)
+            chosen = (table[["family", "copying", "split"]] == (family, copying, split)).all(axis=1)
+            cells = table[chosen].pivot(index="scaffolding", columns="leap")
+            sns.heatmap(
+                cells["value"], annot=cells["text"].to_numpy(), fmt="", cmap="RdBu", vmin=-limit,
+                vmax=limit, cbar=False, ax=axis, annot_kws={"fontsize": "small"}, linewidths=0.5,
+            )  # fmt: skip
+            axis.invert_yaxis()
             axis.set(xlabel="", ylabel="")
-            if place == 0:
+            if split == splits[0]:
                 axis.set_title(f"{family},\nrepetitive {copying:g}", fontsize="medium")
         line[0].set_ylabel(split, weight="bold", fontsize="medium")
     fig.supxlabel("leaps: share of steps that take two moves", fontsize="medium")
@@ -393,18 +315,3 @@ def plot_world_map(table: pd.DataFrame) -> Figure:
     bar = fig.colorbar(axes[0, 0].collections[0], ax=axes, shrink=0.6, pad=0.02)
     bar.set_label("accuracy, LALP minus GALP (percentage points)")
     return fig
-
-
-def _draw_cells(axis: Axes, cells: pd.DataFrame, limit: float) -> None:
-    values = 100 * cells.pivot(index="scaffolding", columns="leap", values="difference")
-    clear = cells.assign(clear=(cells["low"] > 0) | (cells["high"] < 0))
-    marks = clear.pivot(index="scaffolding", columns="leap", values="clear")
-    texts = [
-        [f"{round(value):+d}{'*' if mark else ''}" for value, mark in zip(*both, strict=True)]
-        for both in zip(values.to_numpy(), marks.to_numpy(), strict=True)
-    ]
-    sns.heatmap(
-        values, annot=np.array(texts), fmt="", cmap="RdBu", vmin=-limit, vmax=limit, cbar=False,
-        ax=axis, annot_kws={"fontsize": "small"}, linewidths=0.5,
-    )  # fmt: skip
-    axis.invert_yaxis()

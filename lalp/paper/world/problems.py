@@ -2,9 +2,9 @@ r"""Step world: problems, and procedural teachers whose traces are all correct.
 
 Two families of problems, each a chain of moves from one value to the next:
 
-- ``registers``: arithmetic modulo 10. ``a = 6 ; b +1 ; c *9 :`` asks for c, which is 3:
-  every register is the one before it, changed by its operation. A move needs its operation, which
-  stands in the prompt, and a fact such as 7 *9 = 3, which the student has to know.
+- ``registers``: arithmetic modulo 10. ``a = 6 ; b +1 ; c *9 :`` asks for c, which is 3. Each
+  operation changes the register before it. A move needs its operation, which the prompt gives, and
+  a fact such as 7 *9 = 3, which the student has to know.
 - ``paths``: following arrows. ``ant fox ; ... ; a is ant ; find b c :`` asks where two moves
   from ant lead. A move needs the arrow that leaves the present place; there is nothing to know.
 
@@ -18,10 +18,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
+from importlib.resources import files
+from itertools import pairwise, product
 
 import numpy as np
+import yaml
 
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
@@ -35,39 +36,17 @@ OPERATIONS = ("+1", "+2", "+3", "+4", "+5", "*3", "*7", "*9")
 _PLACES = "ant bee cat cow dog elk fox gnu hen jay owl pig yak"
 PLACES = tuple(_PLACES.split(" "))
 
-# What teachers write. A move's sentence names its labels first, each followed at once by what the
-# prompt says of it: what is looked up stands beside what it is looked up by.
-_MOVES = {
-    "registers": (
-        "{moves} : {before} {ops} = {after}.",
-        "for {moves} on {before} we get {after}.",
-        "{moves} from {before} makes {after}.",
-        "next {moves} : {before} becomes {after}.",
-    ),
-    "paths": (
-        "{labels} : {before} {after}.",
-        "for {labels} go {before} {after}.",
-        "{labels} is past {before} {after} in turn.",
-        "next {labels} with {before} {after}.",
-    ),
-}
-_CHECKS = {
-    "registers": "check {moves} : {before} {ops} = {after}.",
-    "paths": "check {labels} : {before} {after}.",
-}
-_FILLERS = (
-    "let us go on.",
-    "we look at what comes now.",
-    "this part is not hard.",
-    "one thing after another.",
-    "good , what else is there.",
-    "we keep all of this in mind.",
+# What teachers write, the teachers, and the rules of the studies.
+WORLD = yaml.safe_load(
+    files("lalp").joinpath("paper", "world", "world.yaml").read_text(encoding="utf-8")
 )
+WORDINGS = _MOVES, _CHECKS, _FILLERS = [WORLD[name] for name in ("moves", "checks", "fillers")]
 NUM_WORDINGS = len(_MOVES["registers"])
 _LEDGER = "so far {pairs}."
 _ANSWER = r"the answer is \boxed{{ {value} }}."
+_LEAP = 2  # moves that a leap takes at once
 STEPS_PER_PARAGRAPH = 3
-# Draws for each problem wanted: of the shortest ones there are few.
+# Draws for each problem wanted. There are few short problems, so many draws come twice.
 _ATTEMPTS = 100
 
 
@@ -76,13 +55,9 @@ _ATTEMPTS = 100
 
 @dataclass(frozen=True)
 class Problem:
-    """A chain of moves to be followed.
+    """A chain of moves: ``ops`` has an empty text for each move of paths.
 
-    Attributes:
-        family: One of `FAMILIES`.
-        prompt: What is asked.
-        ops: The operation of each move; empty texts for paths.
-        values: The value before the first move, and after each.
+    ``values`` holds the value before the first move and after each one.
     """
 
     family: str
@@ -114,47 +89,21 @@ def make_problem(family: str, num_moves: int, rng: np.random.Generator) -> Probl
         raise InputError(f"a problem of {num_moves} moves: give 1 to {longest}")
     if family == "registers":
         ops = tuple(OPERATIONS[i] for i in rng.integers(len(OPERATIONS), size=num_moves))
-        lines = [f"{LABELS[0]} = {DIGITS[rng.integers(len(DIGITS))]}"]
+        values = [DIGITS[rng.integers(len(DIGITS))]]
+        for sign, number in ops:
+            before, by = int(values[-1]), int(number)
+            values.append(str((before + by if sign == "+" else before * by) % 10))
+        lines = [f"{LABELS[0]} = {values[0]}"]
         lines += [f"{label} {op}" for label, op in zip(LABELS[1:], ops, strict=False)]
     else:
         ops = ("",) * num_moves
         circle = rng.permutation(PLACES).tolist()
+        values = circle[: num_moves + 1]
         pairs = list(pairwise([*circle, circle[0]]))
         lines = [" ".join(pairs[i]) for i in rng.permutation(len(pairs))]
         lines.append(f"{LABELS[0]} is {circle[0]}")
         lines.append(f"find {' '.join(LABELS[1 : num_moves + 1])}")
-    prompt = " ; ".join(lines) + " :"
-    return Problem(family, prompt, ops, tuple(solve(prompt)))
-
-
-def solve(prompt: str) -> list[str]:
-    """Execute a prompt: the value before the first move and after each.
-
-    Raises:
-        InputError: If it is no prompt of the two families.
-    """
-    lines = [line.split(" ") for line in prompt.removesuffix(" :").split(" ; ")]
-    try:
-        if lines[0][:2] == [LABELS[0], "="]:
-            labels, values = [line[0] for line in lines], [lines[0][2]]
-            for _, op in lines[1:]:
-                values.append(_apply(op, values[-1]))
-        else:
-            (*arrows, (first, _, place), (_, *labels)) = lines
-            leads = dict(arrows)
-            labels, values = [first, *labels], [place]
-            for _ in labels[1:]:
-                values.append(leads[values[-1]])
-    except (KeyError, ValueError, IndexError) as error:
-        raise InputError(f"not a problem of this world: {prompt[:60]!r} ({error})") from error
-    if labels != list(LABELS[: len(labels)]):
-        raise InputError(f"not a problem of this world: {prompt[:60]!r} (labels)")
-    return values
-
-
-def _apply(op: str, value: str) -> str:
-    number = int(op[1:])
-    return str((int(value) + number if op[0] == "+" else int(value) * number) % 10)
+    return Problem(family, " ; ".join(lines) + " :", ops, tuple(values))
 
 
 # --- teachers --------------------------------------------------------------------------------
@@ -167,10 +116,10 @@ class Teacher:
     Attributes:
         name: As in the pool.
         leap: Probability that a step takes two moves at once and leaves out the value between.
-        scaffolding: Sentences without content before a step, on average, at most 2.
+        scaffolding: Mean number of sentences without content before a step, at most 2.
         restating: Probability that a step begins with a list of all values so far.
         checking: Probability that a step repeats its move at the end.
-        variety: Wordings it chooses among, 1 to 4.
+        variety: Number of wordings in use.
     """
 
     name: str
@@ -181,16 +130,12 @@ class Teacher:
     variety: int = NUM_WORDINGS
 
     def __post_init__(self) -> None:
-        shares = {"leap": 1, "restating": 1, "checking": 1, "scaffolding": 2}
-        for name, highest in shares.items():
-            if not 0 <= getattr(self, name) <= highest:
-                raise InputError(
-                    f"teacher {self.name!r}: {name} is {getattr(self, name)}: give 0 to {highest}"
-                )
-        if not 1 <= self.variety <= NUM_WORDINGS:
-            raise InputError(
-                f"teacher {self.name!r}: variety is {self.variety}: give 1 to {NUM_WORDINGS}"
-            )
+        limits = dict.fromkeys(("leap", "restating", "checking"), (0, 1))
+        limits |= {"scaffolding": (0, 2), "variety": (1, NUM_WORDINGS)}
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # also refuses NaN
+                raise InputError(f"teacher {self.name!r}: {name} is {value}: give {low} to {high}")
 
 
 @dataclass(frozen=True)
@@ -203,9 +148,9 @@ class Trace:
     @property
     def text(self) -> str:
         """Steps in paragraphs of three, the answer after the last one."""
-        gaps = ["\n\n" if i % STEPS_PER_PARAGRAPH == 0 else " " for i in range(len(self.steps))]
-        body = "".join(gap + step for gap, step in zip(gaps, self.steps, strict=True))
-        return f"{body.lstrip()} {self.answer}".lstrip()
+        size = STEPS_PER_PARAGRAPH
+        parts = [self.steps[i : i + size] for i in range(0, len(self.steps), size)]
+        return "\n\n".join(map(" ".join, parts)) + f" {self.answer}"
 
     @property
     def spans(self) -> list[Span]:
@@ -213,12 +158,10 @@ class Trace:
 
         As a step of its own it would weigh as much as a move, and copies one token.
         """
-        text, at, starts = self.text, 0, []
-        for step in self.steps:
-            at = text.index(step, at)
-            starts.append(at)
-            at += len(step)
-        return list(zip(starts, [*starts[1:], len(text)], strict=True))
+        text, starts = self.text, [0]
+        for before, step in pairwise(self.steps):
+            starts.append(text.index(step, starts[-1] + len(before)))
+        return list(pairwise([*starts, len(text)]))
 
 
 def write_trace(
@@ -226,46 +169,42 @@ def write_trace(
 ) -> Trace:
     """Solve a problem as a teacher does, from the value after ``start`` moves on.
 
-    Lists of values so far hold those that the trace itself has come to, so that a part of a
-    solution restates nothing that it does not show.
+    Lists of values hold only those that the trace itself has come to, so that a part of a solution
+    restates nothing that it does not show.
     """
-    steps, place, known = [], start, [start]
-    while place < problem.num_moves:
+    steps, known = [], [start]
+    while known[-1] < problem.num_moves:
+        place = known[-1]
+        # The last move cannot leap, and draws nothing.
         leaps = place + 1 < problem.num_moves and rng.random() < teacher.leap
-        end = place + (2 if leaps else 1)
-        steps.append(" ".join(_sentences(problem, teacher, rng, known, place, end)))
+        end = place + (_LEAP if leaps else 1)
+        move = _fields(problem, place, end)
+        sentences = []
+        if len(known) > 1 and rng.random() < teacher.restating:
+            sentences.append(write_list((LABELS[i], problem.values[i]) for i in known))
+        for _ in range(rng.binomial(2, teacher.scaffolding / 2)):
+            sentences.append(_FILLERS[rng.integers(len(_FILLERS))])
+        sentences.append(_MOVES[problem.family][rng.integers(teacher.variety)].format(**move))
+        if rng.random() < teacher.checking:
+            sentences.append(_CHECKS[problem.family].format(**move))
+        steps.append(" ".join(sentences))
         known.append(end)
-        place = end
     return Trace(tuple(steps), _ANSWER.format(value=problem.answer))
 
 
-def _sentences(
-    problem: Problem,
-    teacher: Teacher,
-    rng: np.random.Generator,
-    known: Sequence[int],
-    place: int,
-    end: int,
-) -> Iterable[str]:
-    if len(known) > 1 and rng.random() < teacher.restating:
-        pairs = " , ".join(f"{LABELS[i]} {problem.values[i]}" for i in known)
-        yield _LEDGER.format(pairs=pairs)
-    for _ in range(rng.binomial(2, teacher.scaffolding / 2)):
-        yield _FILLERS[rng.integers(len(_FILLERS))]
-    move = _fields(problem, place, end)
-    yield _MOVES[problem.family][rng.integers(teacher.variety)].format(**move)
-    if rng.random() < teacher.checking:
-        yield _CHECKS[problem.family].format(**move)
+def write_list(pairs: Iterable[Sequence[str]]) -> str:
+    """The sentence that restates labels with their values: ``so far a 6 , b 7.``."""
+    return _LEDGER.format(pairs=" , ".join(map(" ".join, pairs)))
 
 
-def _fields(problem: Problem, place: int, end: int) -> dict[str, str]:
-    """What a sentence may say of the moves from ``place`` to ``end``."""
-    labels, ops = LABELS[place + 1 : end + 1], problem.ops[place:end]
+def _fields(problem: Problem, begin: int, end: int) -> dict[str, str]:
+    """What a sentence may say of the moves from ``begin`` to ``end``."""
+    labels, ops = LABELS[begin + 1 : end + 1], problem.ops[begin:end]
     return {
         "labels": " ".join(labels),
         "ops": " ".join(ops),
-        "moves": " ".join(f"{label} {op}" for label, op in zip(labels, ops, strict=True)),
-        "before": problem.values[place],
+        "moves": " ".join(map(" ".join, zip(labels, ops, strict=True))),
+        "before": problem.values[begin],
         "after": problem.values[end],
     }
 
@@ -273,10 +212,7 @@ def _fields(problem: Problem, place: int, end: int) -> dict[str, str]:
 def write_alone(family: str, place: int, rng: np.random.Generator) -> tuple[str, str]:
     """A sentence about a move of some problem that is not told, and the value that it comes to.
 
-    Args:
-        family: One of `FAMILIES`.
-        place: Of the move's label among `LABELS`.
-        rng: Draws the problem and the wording.
+    ``place`` is that of the move's label among `LABELS`.
     """
     problem = make_problem(family, place, rng)
     wording = _MOVES[family][rng.integers(NUM_WORDINGS)]
@@ -296,93 +232,36 @@ def words() -> list[str]:
 
 
 def read_trace(problem: Problem, text: str) -> None:
-    """Read a solution sentence by sentence, as one who trusts nothing.
+    """Read a solution sentence by sentence, and trust nothing.
 
     Raises:
         InputError: Naming the first sentence that is of no known form, or says what is not so.
     """
-    known, answered = {LABELS[0]: problem.values[0]}, False
-    place = 0
+    known, answered = [0], False
     for sentence in re.findall(r"\S[^.]*\.|\S[^.]*$", text):
-        form, found = _parse(problem.family, sentence)
         if answered:
             raise InputError(f"{sentence!r} comes after the answer")
-        if form == "answer":
-            fits = place == problem.num_moves and found["value"] == problem.answer
+        place = known[-1]
+        # All that can rightly be said here is written down, so no wording has to be understood.
+        moves = {
+            wording.format(**_fields(problem, place, end)): end
+            for end in range(place + 1, min(place + _LEAP, problem.num_moves) + 1)
+            for wording in _MOVES[problem.family]
+        }
+        others = [
+            _CHECKS[problem.family].format(**_fields(problem, begin, place))
+            for begin in range(max(0, place - _LEAP), place)
+        ]
+        others += [*_FILLERS, write_list((LABELS[i], problem.values[i]) for i in known)]
+        if place == problem.num_moves and sentence == _ANSWER.format(value=problem.answer):
             answered = True
-        elif form == "ledger":
-            pairs = [pair.split(" ") for pair in found["pairs"].split(" , ")]
-            fits = pairs == [[label, value] for label, value in known.items()]
-        elif form == "filler":
-            fits = True
-        else:
-            labels, ops = _labels_and_ops(found)
-            end = place if form == "check" else place + len(labels)
-            begin = end - len(labels)
-            fits = _is_move(problem, begin, end, labels, ops) and (
-                found["before"] == problem.values[begin] and found["after"] == problem.values[end]
-            )
-            known |= {labels[-1]: found["after"]}
-            place = end
-        if not fits:
-            raise InputError(f"{sentence!r} is not so in {problem.prompt[:60]!r}")
+        elif sentence in moves:
+            known.append(moves[sentence])
+        elif sentence not in others:
+            where = f"not so in {problem.prompt[:60]!r}, or no sentence of this world"
+            raise InputError(f"{sentence!r} is {where}")
     if not answered:
         raise InputError(f"no answer to {problem.prompt[:60]!r}")
-
-
-def _labels_and_ops(found: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """The labels of a move's sentence, and its operations wherever it names them."""
-    if "moves" not in found:
-        return found["labels"].split(" "), []
-    words = found["moves"].split(" ")
-    named = [words[1::2], *([found["ops"].split(" ")] if "ops" in found else [])]
-    return words[::2], named
-
-
-def _is_move(
-    problem: Problem, begin: int, end: int, labels: Sequence[str], named: Sequence[Sequence[str]]
-) -> bool:
-    """Whether these are the moves from ``begin`` to ``end``, and their operations."""
-    if begin < 0 or end > problem.num_moves:
-        return False
-    ops = list(problem.ops[begin:end])
-    return list(labels) == list(LABELS[begin + 1 : end + 1]) and all(o == ops for o in named)
-
-
-def _parse(family: str, sentence: str) -> tuple[str, dict[str, str]]:
-    for form, pattern in _forms(family):
-        if match := pattern.fullmatch(sentence):
-            return form, match.groupdict()
-    raise InputError(f"{sentence!r} is no sentence of this world")
-
-
-@lru_cache(maxsize=2)
-def _forms(family: str) -> list[tuple[str, re.Pattern[str]]]:
-    texts = [("filler", text) for text in _FILLERS]
-    texts += [("ledger", _LEDGER), ("answer", _ANSWER), ("check", _CHECKS[family])]
-    texts += [("move", text) for text in _MOVES[family]]
-    return [(form, _pattern(text)) for form, text in texts]
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    """A sentence's template as a pattern; a field that stands twice must be the same twice."""
-    word = {
-        "moves": r"\w [+*]\d(?: \w [+*]\d)*",
-        "labels": r"\w(?: \w)*",
-        "ops": r"[+*]\d(?: [+*]\d)*",
-        "pairs": r".+?",
-    }
-    parts, seen = [], set()
-    for part in re.split(r"(\{\w+\})", text.replace("{{", "\0").replace("}}", "\1")):
-        name = part.strip("{}")
-        if not re.fullmatch(r"\{\w+\}", part):
-            parts.append(re.escape(part.replace("\0", "{").replace("\1", "}")))
-        elif name in seen:
-            parts.append(rf"(?P={name})")
-        else:
-            parts.append(rf"(?P<{name}>{word.get(name, r'[a-z0-9]+')})")
-            seen.add(name)
-    return re.compile("".join(parts))
 
 
 def find_answer(text: str) -> str | None:
@@ -397,13 +276,7 @@ def find_answer(text: str) -> str | None:
 def make_problems(
     family: str, moves: Sequence[int], count: int, seed: Sequence[int]
 ) -> dict[str, Problem]:
-    """Different problems by prompt id, lengths in turn.
-
-    Args:
-        family: One of `FAMILIES`.
-        moves: Numbers of moves.
-        count: Problems wanted.
-        seed: Of this set.
+    """Different problems by prompt id, of the numbers of moves in turn.
 
     Raises:
         InputError: If there are not so many.
@@ -416,9 +289,8 @@ def make_problems(
         if len(found) == count:
             break
     else:
-        raise InputError(
-            f"{family}: there are no {count} problems of {list(moves)} moves: take fewer"
-        )
+        lengths = list(moves)
+        raise InputError(f"{family}: there are no {count} problems of {lengths} moves: take fewer")
     name = "-".join(map(str, seed))
     return {f"{family}-{name}-{i:04d}": p for i, p in enumerate(found.values())}
 
@@ -438,20 +310,13 @@ def make_pool(
 
     Returns:
         The pool, and the true steps by response id.
-
-    Raises:
-        InputError: If a trace is wrong, which would be an error of this module.
     """
     responses, steps = [], {}
     rng = np.random.default_rng(seed)
-    for key, problem in problems.items():
-        for teacher in teachers:
-            for sample in range(samples):
-                trace = write_trace(problem, teacher, rng)
-                read_trace(problem, trace.text)
-                if solve(problem.prompt)[-1] != find_answer(trace.text):
-                    raise InputError(f"{key}: {teacher.name} gives a wrong answer")
-                name = f"{key}/{teacher.name}/{sample}"
-                responses.append(Response(name, key, teacher.name, trace.text, correct=True))
-                steps[name] = trace.spans
+    for (key, problem), teacher, i in product(problems.items(), teachers, range(samples)):
+        trace = write_trace(problem, teacher, rng)
+        read_trace(problem, trace.text)
+        name = f"{key}/{teacher.name}/{i}"
+        responses.append(Response(name, key, teacher.name, trace.text, correct=True))
+        steps[name] = trace.spans
     return Pool(as_prompts(problems), tuple(responses)), steps

@@ -9,47 +9,26 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from lalp.errors import InputError
-from lalp.paper.world.problems import FAMILIES, LABELS, Teacher
+from lalp.paper.world.problems import FAMILIES, LABELS, WORLD, Teacher
 from lalp.scoring.windows import parse_windows
 from lalp.settings import STRICT, parse_settings
 
 STUDIES = ("smoke", "cpu", "standard", "long")
-# Comparisons: one teacher each (Table 2), thirds of one teacher's traces by GALP (Table 1),
+# Comparisons of arms: one teacher each (Table 2), thirds of one teacher's traces by GALP (Table 1),
 # selection rules (Table 3), windows of LALP on true steps (Fig. 3 and 9).
 TEACHERS, THIRDS, RULES, WINDOWS = GROUPS = ("teachers", "thirds", "rules", "windows")
 
-# What names a set of students, and one of them with its arms, in all tables.
+# Names of arms: the student before any fine-tuning, and the random control of a rule, which draws
+# as many responses of each teacher as the rule chose.
+BEFORE, CONTROL = "before training", "random like "
+
+# Columns that name a kind of students in all tables, and one student of it with its arms.
 KIND = ["pool", "family", "copying"]
 UNIT = [*KIND, "seed"]
 
-# Rules: what is chosen by which score, on which steps, in which window. True steps see the step
-# before, which holds what they need; sentences see four, as in the paper's first version. Set
-# before any selection was trained on.
-RULES_BY_NAME = {
-    "random": ("true", "random", "1"),
-    "galp": ("true", "galp", "1"),
-    "galp-lowest": ("true", "galp-lowest", "1"),
-    "lalp": ("true", "lalp", "1"),
-    "lalp-lowest": ("true", "lalp-lowest", "1"),
-    "lalp full prefix": ("true", "lalp", "all"),
-    "lalp-tail": ("true", "lalp-tail", "1"),
-    "hybrid": ("true", "hybrid", "1"),
-    "rsr": ("true", "rsr", "1"),
-    "lalp sentences": ("sentences", "lalp", "4"),
-    "lalp paragraphs": ("paragraphs", "lalp", "1"),
-}
-
-# All use the same wordings, and all write some sentences without content, so that neither variety
-# nor scaffolding alone tells them apart. Set before any selection was trained on.
-TEACHERS_BY_NAME = {
-    teacher.name: teacher
-    for teacher in (
-        Teacher("steady", leap=0.05, scaffolding=0.3, checking=0.1),
-        Teacher("careful", leap=0.05, scaffolding=0.3, restating=0.5, checking=0.4),
-        Teacher("leaper", leap=0.5, scaffolding=0.3, checking=0.1),
-        Teacher("fluent leaper", leap=0.5, scaffolding=1.0, restating=0.5, checking=0.4),
-    )
-}
+# Steps, selection rule and window of each rule of a study.
+RULES_BY_NAME = {name: tuple(rule) for name, rule in WORLD["rules"].items()}
+TEACHERS_BY_NAME = {name: Teacher(name, **knobs) for name, knobs in WORLD["teachers"].items()}
 
 _Count = Annotated[int, Field(ge=1)]
 _Rule = Literal[tuple(RULES_BY_NAME)]
@@ -62,28 +41,20 @@ class Study:
     """Values that all units of one study share.
 
     Attributes:
-        families: Families of problems.
         copying: Shares of repetitive documents in the students' pre-training, one student each.
-        seeds: Accepted students wanted of each kind.
-        most_seeds: Students tried at most of each kind.
+        seeds: Accepted students wanted of each kind; ``most_seeds`` are tried at most.
         workers: Units that run at the same time, at most one per core.
         pretraining_tokens: Of every student.
         gate_short: Least share of problems of one to three moves that a student must solve.
         gate_whole: Greatest share of whole problems that it may solve.
-        fewest_moves: Of a whole problem.
-        most_moves: Of a whole problem.
-        problems: Whose solutions are selected and trained on.
+        problems: Number of those whose solutions are selected and trained on.
         samples: Solutions of each by every teacher.
-        held_out: Problems that the trained students answer.
+        held_out: Number of problems that the trained students answer.
         groups: Comparisons among the teachers of `TEACHERS_BY_NAME`; those of the map are rules.
-        rules: Of `RULES_BY_NAME`.
         windows: Of LALP on true steps.
-        controls: Rules that are laid beside a random choice with their teacher mix.
-        leaps: Of the map's second teacher, one cell each; empty without a map.
-        scaffoldings: Of the map's second teacher.
-        learning_rate: Of the fine-tuning, at its highest.
-        epochs: Passes over the selected solutions.
-        batch: Solutions per optimizer step.
+        controls: Rules that are compared with a random choice of the same teacher mix.
+        leaps, scaffoldings: Of the map's second teacher, one cell per pair; empty without a map.
+        learning_rate: Peak rate of the fine-tuning; ``batch`` are solutions per optimizer step.
     """
 
     families: Annotated[list[Literal[FAMILIES]], Field(min_length=1)]
@@ -121,17 +92,8 @@ class Study:
 
 
 def load_study(name: str) -> Study:
-    """Load one of the studies that come with the project.
-
-    Raises:
-        InputError: If there is no such study, or its file does not fit `Study`.
-    """
+    """Load one of `STUDIES`; `InputError` if there is no such study."""
     if name not in STUDIES:
         raise InputError(f"step world has no study {name!r}: choose one of {', '.join(STUDIES)}")
     path = files("lalp").joinpath("paper", "world", "studies", f"{name}.yaml")
     return parse_settings(path.read_text(encoding="utf-8"), f"study {name!r}", Study)
-
-
-def study_name(profile: str) -> str:
-    """Step world's study for a notebook's profile: that of the same name, or the CPU's."""
-    return profile if profile in STUDIES else "cpu"

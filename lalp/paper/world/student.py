@@ -3,20 +3,20 @@
 It is pre-trained on drills (facts, looking things up in a prompt, repeating lists of values), on
 parts of solutions (up to seven steps, from anywhere), and on whole solutions of problems with up
 to three moves. So before fine-tuning it can do every move, and has never seen a whole solution of
-the length that is asked for. How well it repeats what it has read is set by the share of documents
-that do nothing else.
+the length that is asked for. The share of documents that only repeat lists sets how well it repeats
+what it has read.
 
-Model and tokenizer are ordinary files of transformers, so that scoring, training and sampling take
-them as any other student.
+Model and tokenizer are ordinary files of transformers, so that scoring, training and sampling treat
+them like any other student.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -25,29 +25,23 @@ import torch
 from jaxtyping import Float, Int
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lalp.files import atomic_path
-from lalp.paper.world.problems import (
-    DIGITS,
-    LABELS,
-    PLACES,
-    Problem,
-    Teacher,
-    make_problem,
-    words,
-    write_alone,
-    write_trace,
-)
+from lalp.files import write_json
+from lalp.paper.world import problems as world
+from lalp.paper.world.problems import DIGITS, LABELS, PLACES, Problem, Teacher, Trace
 
+# Their ids are 0, 1 and 2.
 _UNKNOWN, _PAD, _END = "<unknown>", "<pad>", "<end>"
+_PAD_ID, _END_ID = 1, 2
 _IGNORED = -100
 MAX_POSITIONS = 1024
 _LEARNING_RATE = 2e-3
 _BATCH_TOKENS = 768
-# Documents drawn at once, of which like lengths are put together.
+# Documents drawn at once, so that a batch can hold documents of like length: little padding.
 _BLOCK = 256
-# A drill is known when the mean loss of so many steps is so low, in nats.
+# A drill is known when the mean loss of so many steps is so low (nats per token).
 _STEPS_NOTED, _KNOWN = 30, 0.15
 # Moves of the problems that the student has seen solved whole.
 SHORT_MOVES = (1, 2, 3)
@@ -60,7 +54,7 @@ class Schooling:
     Attributes:
         family: Family of problems, one of `lalp.paper.world.problems.FAMILIES`.
         copying: Share of documents after the drills that repeat lists of values.
-        moves: Moves of the problems that parts of solutions are taken from: least and most.
+        moves: Least and most moves of the problems that parts of solutions are taken from.
         tokens: Pre-training tokens of all other documents, padding not counted.
         seed: Of weights and documents.
     """
@@ -74,6 +68,10 @@ class Schooling:
 
 # A piece of a document, and whether its tokens are in the loss.
 _Piece = tuple[str, bool]
+_Maker = Callable[[Schooling, np.random.Generator], list[_Piece]]
+# Token ids, labels, and the share of pre-training that is over before the document.
+_Document = tuple[list[int], list[int], float]
+_Batch = tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], float]
 
 
 # --- tokenizer and model ---------------------------------------------------------------------
@@ -81,17 +79,14 @@ _Piece = tuple[str, bool]
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """One token per word and full stop; no other tokens than this world's."""
-    vocab = {word: i for i, word in enumerate([_UNKNOWN, _PAD, _END, *words()])}
+    vocab = {word: i for i, word in enumerate([_UNKNOWN, _PAD, _END, *world.words()])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"\."), "isolated")]
     )
+    names = {"unk_token": _UNKNOWN, "pad_token": _PAD, "eos_token": _END}
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token=_UNKNOWN,
-        pad_token=_PAD,
-        eos_token=_END,
-        model_max_length=MAX_POSITIONS,
+        tokenizer_object=tokenizer, model_max_length=MAX_POSITIONS, **names
     )
 
 
@@ -99,48 +94,35 @@ def make_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
     """A Llama model with random weights: three layers of width 128, 0.5 M parameters."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=MAX_POSITIONS,
-        tie_word_embeddings=False,
-        initializer_range=0.05,
-        bos_token_id=None,
-        eos_token_id=2,
-        pad_token_id=1,
-    )
+        vocab_size=vocab_size, max_position_embeddings=MAX_POSITIONS, hidden_size=128,
+        intermediate_size=256, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
+        tie_word_embeddings=False, initializer_range=0.05, bos_token_id=None,
+        eos_token_id=_END_ID, pad_token_id=_PAD_ID,
+    )  # fmt: skip
     return LlamaForCausalLM(config)
 
 
 # --- documents -------------------------------------------------------------------------------
 
-# The styles that parts of solutions are written in, each drawn anew: no teacher's own.
+# How often the solutions that it reads leap, and so on: no teacher's own style.
 _LEAP, _SCAFFOLDING, _RESTATING, _CHECKING = 0.1, 0.8, 0.4, 0.3
-
-
-# Questions of one drill: many, so that looking things up is learned soon.
+# Questions of one drill. They are many, so that looking things up is learned soon.
 _ASKED = 30
 
 
-def _any_style(rng: np.random.Generator) -> Teacher:
+def _solve(problem: Problem, rng: np.random.Generator, start: int = 0) -> Trace:
+    """A solution in a style drawn anew: with or without scaffolding, lists and checks."""
     has = rng.random(3) < 0.5
-    return Teacher(
-        "any",
-        leap=_LEAP,
-        scaffolding=_SCAFFOLDING * has[0],
-        restating=_RESTATING * 2 * has[1],
-        checking=_CHECKING * 2 * has[2],
-    )
+    knobs = {"scaffolding": _SCAFFOLDING, "restating": 2 * _RESTATING, "checking": 2 * _CHECKING}
+    style = {name: value * on for (name, value), on in zip(knobs.items(), has, strict=True)}
+    return world.write_trace(problem, Teacher("any", leap=_LEAP, **style), rng, start)
 
 
 def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """Facts one after another; only their results are in the loss."""
     pieces = []
     for _ in range(_ASKED):
-        problem = make_problem("registers", 1, rng)
+        problem = world.make_problem("registers", 1, rng)
         before, after = problem.values
         pieces += [(f"{before} {problem.ops[0]} =", False), (after, True)]
     return pieces
@@ -148,17 +130,17 @@ def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 
 def _operations(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """A prompt's operations, many of them asked for by their labels."""
-    problem = make_problem("registers", int(rng.integers(3, school.moves[1] + 1)), rng)
+    problem = world.make_problem("registers", int(rng.integers(3, school.moves[1] + 1)), rng)
     lines = list(zip(LABELS[1:], problem.ops, strict=False))
     return [(problem.prompt, False), *_asked_again(lines, rng)]
 
 
-def _arrows(names: Sequence[str], rng: np.random.Generator) -> list[_Piece]:
+def _arrows(names: Sequence[str], school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """Arrows that make a circle, many of them asked for again.
 
-    So every word stands twice, and what follows it is found only by looking up the right one. That
-    is learned within some hundred steps, and much later from lines where counting would do, or
-    where the most frequent value is a good guess.
+    In a circle every word stands twice, so that only looking up the right one tells what follows
+    it. That is learned within some hundred steps. From lines where counting would do, or where the
+    most frequent value is a good guess, it is learned much later.
     """
     circle = rng.permutation(names)[: int(rng.integers(3, len(names) + 1))].tolist()
     lines = list(pairwise([*circle, circle[0]]))
@@ -166,18 +148,13 @@ def _arrows(names: Sequence[str], rng: np.random.Generator) -> list[_Piece]:
     return [(" ; ".join(map(" ".join, lines)) + " :", False), *_asked_again(lines, rng)]
 
 
+_labels_drill, _places_drill = partial(_arrows, LABELS), partial(_arrows, PLACES)
+
+
 def _asked_again(lines: Sequence[tuple[str, str]], rng: np.random.Generator) -> Iterator[_Piece]:
     for i in rng.integers(len(lines), size=_ASKED):
         yield lines[i][0], False
         yield lines[i][1], True
-
-
-def _labels_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
-    return _arrows(LABELS, rng)
-
-
-def _places_drill(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
-    return _arrows(PLACES, rng)
 
 
 def _list_of_values(
@@ -190,39 +167,37 @@ def _list_of_values(
 
 
 def _restating(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
-    """Values, and then a list of them: ``a is 6. b is 7. so far a 6 , b 7.``; it is scored."""
+    """Values, and then a list of them, which is scored: ``a is 6. b is 7. so far a 6 , b 7.``."""
     pieces: list[_Piece] = []
     for _ in range(3):
         pairs = _list_of_values(school, rng, 2, 6)
         pieces += [(f"{label} is {value}.", False) for label, value in pairs]
-        pieces.append(("so far " + " , ".join(map(" ".join, pairs)) + ".", True))
+        pieces.append((world.write_list(pairs), True))
     return pieces
 
 
 def _repetitive(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
-    """One long list of values, again and again."""
-    pairs = _list_of_values(school, rng, 5, len(LABELS) - 1)
-    text = "so far " + " , ".join(f"{label} {value}" for label, value in pairs) + "."
-    pieces: list[_Piece] = [(text, False)]
-    while sum(len(piece.split()) for piece, _ in pieces) < 200:
-        pieces.append((text, True))
-    return pieces
+    """One long list of values, again and again until there are 200 words."""
+    text = world.write_list(_list_of_values(school, rng, 5, len(LABELS) - 1))
+    again = math.ceil(200 / len(text.split())) - 1
+    return [(text, False)] + again * [(text, True)]
 
 
 def _unconnected(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """As many moves as whole solutions have, of which none follows from another, and lists of them.
 
-    Only the lists are in the loss. So copying from far away is learned, and no long solution seen.
+    Only the lists are in the loss, so that the student learns to copy from far away without having
+    seen a long solution.
     """
-    known = [(LABELS[0], _list_of_values(school, rng, 1, 1)[0][1])]
-    pieces: list[_Piece] = [(" is ".join(known[0]) + ".", False)]
+    ((first, value),) = _list_of_values(school, rng, 1, 1)
+    known, pieces = [(first, value)], [(f"{first} is {value}.", False)]
     moves = int(rng.integers(2, school.moves[1] + 1))
     for place in range(1, moves + 1):
-        sentence, value = write_alone(school.family, place, rng)
+        sentence, value = world.write_alone(school.family, place, rng)
         pieces.append((sentence, False))
         known.append((LABELS[place], value))
         if place == moves or rng.random() < _RESTATING:
-            pieces.append(("so far " + " , ".join(map(" ".join, known)) + ".", True))
+            pieces.append((world.write_list(known), True))
     return pieces
 
 
@@ -232,9 +207,9 @@ def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     A part begins anywhere, so that nothing shows how a long solution begins.
     """
     low, high = school.moves
-    problem = make_problem(school.family, int(rng.integers(low, high + 1)), rng)
+    problem = world.make_problem(school.family, int(rng.integers(low, high + 1)), rng)
     start = int(rng.integers(0, problem.num_moves - 2))
-    trace = write_trace(problem, _any_style(rng), rng, start)
+    trace = _solve(problem, rng, start)
     read = min(int(rng.integers(1, 5)), len(trace.steps) - 1)
     stop = read + int(rng.integers(1, 4))
     end = [trace.answer, _END] if stop >= len(trace.steps) else []
@@ -242,29 +217,22 @@ def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     return [*pieces, (" ".join([*trace.steps[read:stop], *end]), True)]
 
 
-def _solution(problem: Problem, rng: np.random.Generator) -> list[_Piece]:
-    trace = write_trace(problem, _any_style(rng), rng)
-    return [(problem.prompt, False), (f"{trace.text} {_END}", True)]
-
-
 def _short(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """A problem of few moves with its whole solution."""
-    moves = SHORT_MOVES[rng.integers(len(SHORT_MOVES))]
-    return _solution(make_problem(school.family, moves, rng), rng)
-
-
-_Maker = Callable[[Schooling, np.random.Generator], list[_Piece]]
+    problem = world.make_problem(school.family, SHORT_MOVES[rng.integers(len(SHORT_MOVES))], rng)
+    return [(problem.prompt, False), (f"{_solve(problem, rng).text} {_END}", True)]
 
 
 def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
     """The longest share of the tokens that each phase may take, and its kinds of documents.
 
-    One new drill at a time: mixed from the start, each hides the others' first progress.
+    One new drill begins at a time. Mixed from the start, each would hide the others' first
+    progress.
     """
     labels, places, restating = _labels_drill, _places_drill, _restating
     if school.family == "registers":
         drills: dict[_Maker, float] = {_facts: 0.25, _operations: 0.55, labels: 0.2}
-        phases: list[tuple[float, dict[_Maker, float]]] = [
+        phases = [
             (0.2, {labels: 1.0}),
             (0.2, {restating: 0.7, labels: 0.3}),
             (0.1, {_operations: 0.65, labels: 0.15, restating: 0.2}),
@@ -272,10 +240,7 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
         ]
     else:
         drills = {places: 1.0}
-        phases = [
-            (0.3, {places: 1.0}),
-            (0.2, {places: 0.4, labels: 0.3, restating: 0.3}),
-        ]
+        phases = [(0.3, {places: 1.0}), (0.2, {places: 0.4, labels: 0.3, restating: 0.3})]
     rest = 1 - school.copying
     mixed = {kind: 0.2 * rest * share for kind, share in drills.items()}
     mixed |= {_part: 0.4 * rest, _short: 0.4 * rest}
@@ -291,7 +256,7 @@ class _Course:
     losses: list[float] = field(default_factory=list)
 
     def note(self, loss: float, last: int) -> None:
-        """Take note of a step's loss."""
+        """Take note of a step's loss; ``last`` is the phase that nothing ends."""
         self.losses = [*self.losses[1 - _STEPS_NOTED :], loss]
         known = len(self.losses) == _STEPS_NOTED and np.mean(self.losses) < _KNOWN
         if known and self.phase < last:
@@ -299,23 +264,17 @@ class _Course:
 
     def go_on(self) -> None:
         """Begin the next phase."""
-        self.phase += 1
-        self.losses = []
-
-
-# Token ids, labels, and the share of pre-training that is over before the document.
-_Document = tuple[list[int], list[int], float]
+        self.phase, self.losses = self.phase + 1, []
 
 
 def documents(
     school: Schooling, tokenizer: PreTrainedTokenizerFast, course: _Course | None = None
 ) -> Iterator[_Document]:
-    """Token ids and labels of one document after another, of the phase that the course is in.
+    """One document after another, of the phase that the course is in.
 
-    Without a course, every phase takes its longest share.
-
-    Documents that repeat lists come on top: they do not count towards the tokens, so that students
-    who read more of them have read as much of everything else.
+    Without a course, every phase takes its longest share. Documents that repeat lists come on top:
+    they do not count towards the tokens, so that students who read more of them have read as much
+    of everything else.
     """
     course = course or _Course()
     rng = np.random.default_rng([school.seed, 77])
@@ -348,43 +307,34 @@ def _encode(pieces: Sequence[_Piece], vocab: Mapping[str, int]) -> tuple[list[in
 
 def batches(
     school: Schooling, tokenizer: PreTrainedTokenizerFast, course: _Course | None = None
-) -> Iterator[tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], float]]:
+) -> Iterator[_Batch]:
     """Padded batches of documents of like length, with the share of pre-training that is over."""
     rng = np.random.default_rng([school.seed, 78])
     stream = documents(school, tokenizer, course)
     while block := list(islice(stream, _BLOCK)):
         begin, end = block[0][2], block[-1][2]
-        some = sorted(block, key=lambda document: len(document[0]))
         groups: list[list[_Document]] = [[]]
-        for document in some:
+        for document in sorted(block, key=lambda document: len(document[0])):
+            # The longest document so far sets the width of all rows.
             if groups[-1] and len(document[0]) * (len(groups[-1]) + 1) > _BATCH_TOKENS:
                 groups.append([])
             groups[-1].append(document)
         for place, i in enumerate(rng.permutation(len(groups))):
-            yield *_padded(groups[i]), begin + (end - begin) * place / len(groups)
-
-
-def _padded(
-    group: Sequence[_Document],
-) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
-    longest = max(len(document[0]) for document in group)
-    ids = torch.full((len(group), longest), 1)
-    labels = torch.full((len(group), longest), _IGNORED)
-    for row, (mine, targets, _) in enumerate(group):
-        ids[row, : len(mine)] = torch.tensor(mine)
-        labels[row, : len(mine)] = torch.tensor(targets)
-    return ids, labels
+            ids, labels = (
+                pad_sequence([torch.tensor(document[part]) for document in groups[i]],
+                             batch_first=True, padding_value=padding)
+                for part, padding in ((0, _PAD_ID), (1, _IGNORED))
+            )  # fmt: skip
+            yield ids, labels, begin + (end - begin) * place / len(groups)
 
 
 # --- pre-training ----------------------------------------------------------------------------
 
 
 def pretrain(school: Schooling, out: Path) -> None:
-    """Train a student from scratch and write it; one that is there already is kept.
+    """Train a student from scratch, and write weights, tokenizer and ``schooling.json`` to ``out``.
 
-    Args:
-        school: How.
-        out: Folder for weights, tokenizer and ``schooling.json``.
+    A student that is there already is kept.
     """
     if (out / "schooling.json").is_file():
         return
@@ -395,12 +345,9 @@ def pretrain(school: Schooling, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    report = asdict(school) | {
-        "seconds": time.monotonic() - started,
-        "loss": float(np.mean(losses[-50:])),
-    }
-    with atomic_path(out / "schooling.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    report = {"seconds": time.monotonic() - started, "loss": float(np.mean(losses[-50:]))}
+    # Last, since it says that all else is there.
+    write_json(out / "schooling.json", asdict(school) | report)
 
 
 def _steps(

@@ -13,9 +13,10 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -25,63 +26,40 @@ import pandas as pd
 from lalp.files import build_dir, digest, fingerprint, write_json
 from lalp.paper.committed import load_tables, save_tables
 from lalp.paper.workers import run_side_by_side
-from lalp.paper.world.problems import (
-    Problem,
-    Teacher,
-    as_prompts,
-    find_answer,
-    make_pool,
-    make_problems,
-)
-from lalp.paper.world.settings import (
-    RULES,
-    RULES_BY_NAME,
-    TEACHERS,
-    TEACHERS_BY_NAME,
-    THIRDS,
-    UNIT,
-    WINDOWS,
-    Study,
-    load_study,
-)
+from lalp.paper.world import problems as world
+from lalp.paper.world import settings
+from lalp.paper.world.problems import Problem, Teacher, find_answer, make_problems
+from lalp.paper.world.settings import RULES, RULES_BY_NAME, TEACHERS_BY_NAME, UNIT, Study
 from lalp.paper.world.student import MAX_POSITIONS, SHORT_MOVES, Schooling, pretrain
 from lalp.pools.pool import Pool
 from lalp.pools.writing import save_pool
 from lalp.sampling.samples import generate
 from lalp.sampling.settings import Sampling
-from lalp.scoring.columns import score_columns
+from lalp.scoring.columns import GALP, lalp_column, score_columns, token_column
 from lalp.scoring.equations import self_conditioning_gap
 from lalp.scoring.run import score
 from lalp.selection import matched, rules
 from lalp.students.student import load_student
-from lalp.training.recipes import RECIPES, Recipe
+from lalp.training.recipes import RECIPES
 from lalp.training.trainer import train
 
-BEFORE = "before training"
-_LIKE = "random like "
-# Of the samples of one problem, so that thirds do not differ in the problems they solve.
+# Rules among one teacher's samples of one problem, so that thirds do not differ in the problems.
 _THIRD_RULES = {"highest": "galp", "middle": "galp-middle", "lowest": "galp-lowest"}
 # More than the longest solution needs (a list of all values, two sentences and a check each move).
 _TOKENS_PER_MOVE = 50
-# Read once: another version may be saved while a long run is going. An arm's texts, problems and
-# student are part of its name anyway.
-_STUDENT_CODE = fingerprint("paper.world.problems", "paper.world.student")
+# Read once, because another version may be saved while a long run is going. An arm's name also
+# holds its texts, problems and student, so the code that makes those need not be part of it.
+_STUDENT_CODE = [fingerprint("paper.world.problems", "paper.world.student"), world.WORDINGS]
 _ARM_CODE = fingerprint("training", "sampling", "scoring", "students")
 _GATE_CODE = [_ARM_CODE, fingerprint("paper.world.study")]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One student and one set of teachers.
+    """One student and one set of teachers, called ``name``, with the comparisons wanted of them.
 
-    Attributes:
-        study: Sizes and settings.
-        name: Of the set of teachers.
-        family: Of problems.
-        copying: Share of repetitive documents in the student's pre-training.
-        seed: Of the student, the problems, the traces and the order of examples.
-        teachers: Who write the pool.
-        groups: Comparisons wanted of it.
+    ``copying`` is the share of repetitive documents in the student's pre-training. ``seed`` decides
+    the student, the problems, the traces and the order of examples.
     """
 
     study: Study
@@ -95,8 +73,7 @@ class Unit:
     @property
     def labels(self) -> dict[str, Any]:
         """What tables name the unit by."""
-        names = ("family", "copying", "seed")
-        return {"pool": self.name} | {name: getattr(self, name) for name in names}
+        return dict(zip(UNIT, (self.name, self.family, self.copying, self.seed), strict=True))
 
     @property
     def schooling(self) -> Schooling:
@@ -123,10 +100,10 @@ class Unit:
     def held_out(self) -> dict[str, Problem]:
         """Solved by every student; none of them is trained on."""
         prompts = {problem.prompt for problem in self.problems.values()}
-        wanted = self.study.held_out
-        found = make_problems(self.family, self.moves, 2 * wanted, (self.seed, 2))
-        fresh = {key: p for key, p in found.items() if p.prompt not in prompts}
-        return dict(list(fresh.items())[:wanted])
+        # Twice as many as wanted, because some of them may be among those trained on.
+        found = make_problems(self.family, self.moves, 2 * self.study.held_out, (self.seed, 2))
+        fresh = ((key, p) for key, p in found.items() if p.prompt not in prompts)
+        return dict(islice(fresh, self.study.held_out))
 
 
 # --- the gate --------------------------------------------------------------------------------
@@ -137,8 +114,8 @@ def gate(unit: Unit) -> dict[str, Any]:
 
     Returns:
         ``short`` and ``whole``, shares of problems of one to three moves and of full length that it
-        solves; `copying`; and whether it is ``accepted``: single moves are known, whole problems
-        mostly unsolved.
+        solves; `copying`; and whether it is ``accepted``: it knows single moves, and leaves most
+        whole problems unsolved.
     """
     prompts = [problem.prompt for problem in unit.held_out.values()]
     path = unit.student / f"gate-{digest([prompts, _GATE_CODE])}.json"
@@ -154,56 +131,34 @@ def gate(unit: Unit) -> dict[str, Any]:
         write_json(path, report)
     report = json.loads(path.read_text(encoding="utf-8"))
     passed = report["short"] >= unit.study.gate_short and report["whole"] <= unit.study.gate_whole
-    return {k: v for k, v in unit.labels.items() if k != "pool"} | report | {"accepted": passed}
+    labels = {name: label for name, label in unit.labels.items() if name != "pool"}
+    return labels | report | {"accepted": passed}
 
 
 def _solve(problems: Mapping[str, Problem], model: Path) -> list[bool]:
     """Whether greedy answers are right, exactly; an answer that does not end is wrong."""
-    prompts = list(as_prompts(problems).values())
+    prompts = list(world.as_prompts(problems).values())
     greedy = Sampling(max_tokens=_TOKENS_PER_MOVE * max(p.num_moves for p in problems.values()))
     drawn = generate(prompts, str(model), greedy, store=model / "samples", progress=False)
     return [not c.truncated and find_answer(c.text) == problems[c.prompt_id].answer for c in drawn]
 
 
-# --- scores ----------------------------------------------------------------------------------
-
-
 def unit_scores(unit: Unit) -> tuple[Pool, dict[str, pd.DataFrame]]:
-    """Make the pool and score it on true steps, sentences and paragraphs.
-
-    Returns:
-        The pool, and one score table per way to split.
-    """
-    pool, steps = make_pool(unit.problems, unit.teachers, unit.study.samples, unit.seed)
+    """Make the pool and score it: one table each on true steps, sentences and paragraphs."""
+    pool, steps = world.make_pool(unit.problems, unit.teachers, unit.study.samples, unit.seed)
     wanted: dict[str, set[str]] = {"true": {"1", "all", *unit.study.windows}}
     for split, _, window in (RULES_BY_NAME[name] for name in unit.study.rules):
         wanted.setdefault(split, set()).add(window)
     student = load_student(str(unit.student), device="cpu")
-    tables = {
-        split: score(
-            pool,
-            student,
-            sorted(windows),
-            splitter=steps if split == "true" else split,
-            with_tokens=split == "true",
-            store=unit.student / "scores",
-            progress=False,
-        )
-        for split, windows in wanted.items()
-    }
+    tables = {}
+    for split, windows in wanted.items():
+        options = {"splitter": steps, "with_tokens": True} if split == "true" else {}
+        options = {"splitter": split, "store": unit.student / "scores", "progress": False} | options
+        tables[split] = score(pool, student, sorted(windows), **options)
     return pool, tables
 
 
 # --- arms ------------------------------------------------------------------------------------
-
-
-def choose(tables: Mapping[str, pd.DataFrame], name: str, seed: int) -> pd.DataFrame:
-    """What a rule of `RULES_BY_NAME` chooses, or its control ``random like NAME``."""
-    split, rule, window = RULES_BY_NAME[name.removeprefix(_LIKE)]
-    chosen = rules.select(tables[split], rule, window, seed=seed)
-    if name.startswith(_LIKE):
-        return matched.select_random_matched(tables[split], chosen, seed=seed)
-    return chosen
 
 
 def plan_selections(
@@ -214,16 +169,20 @@ def plan_selections(
     found: dict[tuple[str, str], pd.DataFrame] = {}
     for teacher in unit.teachers:
         rows = rules.of_teacher(true, teacher.name)
-        if TEACHERS in unit.groups:
-            found[TEACHERS, teacher.name] = rules.select(rows, "random", seed=seed)
-        if THIRDS in unit.groups:
+        if settings.TEACHERS in unit.groups:
+            found[settings.TEACHERS, teacher.name] = rules.select(rows, "random", seed=seed)
+        if settings.THIRDS in unit.groups:
             for third, rule in _THIRD_RULES.items():
-                found[f"{THIRDS}: {teacher.name}", third] = rules.select(rows, rule)
+                found[f"{settings.THIRDS}: {teacher.name}", third] = rules.select(rows, rule)
     if RULES in unit.groups:
-        names = [*study.rules, *(_LIKE + name for name in study.controls)]
-        found |= {(RULES, name): choose(tables, name, seed) for name in names}
-    if WINDOWS in unit.groups:
-        found |= {(WINDOWS, w): rules.select(true, "lalp", w) for w in study.windows}
+        for name in [*study.rules, *(settings.CONTROL + name for name in study.controls)]:
+            split, rule, window = RULES_BY_NAME[name.removeprefix(settings.CONTROL)]
+            chosen = rules.select(tables[split], rule, window, seed=seed)
+            if name.startswith(settings.CONTROL):
+                chosen = matched.select_random_matched(tables[split], chosen, seed=seed)
+            found[RULES, name] = chosen
+    if settings.WINDOWS in unit.groups:
+        found |= {(settings.WINDOWS, w): rules.select(true, "lalp", w) for w in study.windows}
     return {key: sorted(table["response_id"]) for key, table in found.items()}
 
 
@@ -232,37 +191,31 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
 
     Returns:
         ``arms``: one row per comparison and arm, the untrained student first: what was selected
-        (examples, tokens, mean scores, teachers' shares), training loss at the end, and how many
-        held-out problems are solved. ``means``: mean scores by teacher. ``gaps``: by teacher and
-        relative position, mean self-conditioning gap (Eq. 4).
+        (examples, tokens, mean scores, teachers' shares), and `run_arm`. ``means``: mean scores by
+        teacher. ``gaps``: mean self-conditioning gap (Eq. 4) by teacher and relative position.
     """
     pool, tables = unit_scores(unit)
-    problems = len(unit.held_out)
+    by_id, problems = tables["true"].set_index("response_id"), len(unit.held_out)
     before = {"num_solved": round(gate(unit)["whole"] * problems), "num_problems": problems}
-    rows = [{"group": "", "arm": BEFORE} | before]
+    rows = [{"group": "", "arm": settings.BEFORE} | before]
+    scores = [GALP, lalp_column(1), lalp_column("all")]
     for (group, name), ids in plan_selections(unit, tables).items():
-        chosen = _summary(tables["true"], ids)
-        rows.append({"group": group, "arm": name} | chosen | run_arm(unit, pool, ids))
-    found = {
-        "arms": pd.DataFrame(rows),
-        "means": _teacher_means(tables),
-        "gaps": _gaps(tables["true"]),
-    }
+        chosen = by_id.loc[ids]
+        shares = chosen["teacher"].value_counts(normalize=True).sort_index()
+        rows.append({
+            "group": group,
+            "arm": name,
+            "num_examples": len(chosen),
+            "num_tokens": int(chosen["num_tokens"].sum()),
+            **chosen[scores].mean(),
+            **shares.add_prefix("share of "),
+            **run_arm(unit, pool, ids),
+        })  # fmt: skip
+    found = {"arms": pd.DataFrame(rows), "means": _teacher_means(tables)}
+    found["gaps"] = _gaps(tables["true"])
     return {
         name: pd.concat([pd.DataFrame(unit.labels, table.index), table], axis=1)
         for name, table in found.items()
-    }
-
-
-def _summary(table: pd.DataFrame, ids: Sequence[str]) -> dict[str, Any]:
-    """Size, mean scores and teachers' shares of what was selected."""
-    chosen = table.set_index("response_id").loc[list(ids)]
-    shares = chosen["teacher"].value_counts(normalize=True).sort_index()
-    return {
-        "num_examples": len(chosen),
-        "num_tokens": int(chosen["num_tokens"].sum()),
-        **{c: chosen[c].mean() for c in chosen if c in ("galp", "lalp@1", "lalp@all")},
-        **{f"share of {teacher}": share for teacher, share in shares.items()},
     }
 
 
@@ -277,9 +230,18 @@ def run_arm(unit: Unit, pool: Pool, ids: Sequence[str]) -> dict[str, Any]:
     examples = [(pool.prompts[by_id[i].prompt_id], by_id[i]) for i in ids]
     texts = [[p.messages[0].content, response.text] for p, response in examples]
     held_out = [problem.prompt for problem in unit.held_out.values()]
-    recipe = world_recipe(unit.study)
-    key = [recipe, unit.seed, texts, held_out, _ARM_CODE]
-    folder = unit.student / "arms" / digest(key)
+    recipe = replace(
+        RECIPES["paper"],
+        learning_rate=unit.study.learning_rate,
+        epochs=unit.study.epochs,
+        batch_size=unit.study.batch,
+        gradient_accumulation=1,
+        max_length=MAX_POSITIONS,
+        # In float32, and with no need to save memory: the model is small.
+        bf16=False,
+        gradient_checkpointing=False,
+    )
+    folder = unit.student / "arms" / digest([recipe, unit.seed, texts, held_out, _ARM_CODE])
     path = folder.with_suffix(".json")
     if not path.is_file():
         model = folder / "model"
@@ -294,22 +256,9 @@ def run_arm(unit: Unit, pool: Pool, ids: Sequence[str]) -> dict[str, Any]:
             "solved": "".join(map(str, map(int, solved))),
         }
         write_json(path, report)
+    # Of a finished arm only the report is needed; a killed one may have left weights behind it.
     shutil.rmtree(folder, ignore_errors=True)
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def world_recipe(study: Study) -> Recipe:
-    """The paper's recipe with the study's rate and size, in float32."""
-    return replace(
-        RECIPES["paper"],
-        learning_rate=study.learning_rate,
-        epochs=study.epochs,
-        batch_size=study.batch,
-        gradient_accumulation=1,
-        max_length=MAX_POSITIONS,
-        bf16=False,
-        gradient_checkpointing=False,
-    )
 
 
 # --- what the scores say ---------------------------------------------------------------------
@@ -319,38 +268,31 @@ def _teacher_means(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Mean of every score by teacher: ``teacher``, ``split``, ``score``, ``mean``."""
     frames = []
     for split, table in tables.items():
-        columns = score_columns(table)
-        if split != "true":
-            columns.remove("galp")
+        # GALP does not depend on the split.
+        columns = [c for c in score_columns(table) if split == "true" or c != GALP]
         means = table.groupby("teacher")[columns].mean()
-        frames.append(means.melt(var_name="score", value_name="mean", ignore_index=False)
-                      .reset_index().assign(split=split))  # fmt: skip
+        means = means.melt(var_name="score", value_name="mean", ignore_index=False)
+        frames.append(means.reset_index().assign(split=split))
     return pd.concat(frames, ignore_index=True)
-
-
-_BINS = 10
-_COPYING_PROBLEMS = 60
-_FAR = 3
 
 
 def _gaps(table: pd.DataFrame) -> pd.DataFrame:
     """Eq. 4 by teacher and tenth of the response, window of one step: means over all tokens."""
-    frames = []
-    for row in table.itertuples():
-        global_, local = (np.asarray(table.at[row.Index, f"{name}:tokens"], float)
-                          for name in ("galp", "lalp@1"))  # fmt: skip
-        place = np.arange(len(global_)) * _BINS // len(global_)
-        columns = {
-            "bin": place,
-            "global": global_,
-            "local": local,
-            "gap": self_conditioning_gap(global_, local),
-        }
-        frames.append(pd.DataFrame(columns).assign(teacher=row.teacher))
-    tokens = pd.concat(frames, ignore_index=True)
-    return tokens.groupby(["teacher", "bin"], as_index=False).agg(
-        **{name: (name, "mean") for name in ("global", "local", "gap")}, num_tokens=("gap", "size")
-    )
+    names = {token_column(GALP): "global", token_column(lalp_column(1)): "local"}
+    tokens = table[["teacher", *names]].rename(columns=names).explode(["global", "local"])
+    everything, local = (tokens[name].to_numpy(float) for name in ("global", "local"))
+    response = tokens.groupby(level=0)["teacher"]
+    tenth = response.cumcount() * 10 // response.transform("size")
+    gap = self_conditioning_gap(everything, local)
+    tokens = tokens.assign(**{"bin": tenth, "global": everything, "local": local, "gap": gap})
+    groups = tokens.groupby(["teacher", "bin"])
+    means = groups[["global", "local", "gap"]].mean()
+    return means.assign(num_tokens=groups.size()).reset_index()
+
+
+_COPYING_PROBLEMS = 60
+# A value is far from its repetition if so many values have followed it.
+_FAR = 3
 
 
 def copying(unit: Unit) -> dict[str, float]:
@@ -358,39 +300,33 @@ def copying(unit: Unit) -> dict[str, float]:
 
     Returns:
         ``copying_near``: of values that the step before has come to, so on their second occurrence;
-        ``copying_far``: of those that three or more values have followed.
+        ``copying_far``: of those that three or more values have followed. The value before the
+        first move does not count, since the prompt holds it.
     """
     restater = Teacher("restater", restating=0.3)
     problems = dict(list(unit.held_out.items())[:_COPYING_PROBLEMS])
-    pool, steps = make_pool(problems, [restater], 1, unit.seed)
-    store = unit.student / "scores"
-    options = {"splitter": steps, "with_tokens": True, "store": store, "progress": False}
-    table = score(pool, str(unit.student), ["all"], **options)
+    pool, steps = world.make_pool(problems, [restater], 1, unit.seed)
+    table = score(
+        pool, str(unit.student), ["all"], splitter=steps, with_tokens=True, progress=False,
+        store=unit.student / "scores",
+    )  # fmt: skip
     near, far = [], []
     for response, row in zip(pool.responses, table.to_dict("records"), strict=True):
         starts = (start for start, _ in row["token_spans"])
-        at = dict(zip(starts, np.exp(row["galp:tokens"]), strict=True))
-        for place, age in _new_in_lists(response.text):
-            if age == 0:
-                near.append(at[place])
-            elif age >= _FAR:
-                far.append(at[place])
+        at = dict(zip(starts, np.exp(row[token_column(GALP)]), strict=True))
+        listed = 1
+        for found in re.finditer(r"so far ([^.]+)\.", response.text):
+            values = list(re.finditer(r"\w+ (\w+)(?: ,|$)", found[1]))
+            for i in range(listed, len(values)):
+                age, place = len(values) - 1 - i, found.start(1) + values[i].start(1)
+                if age == 0:
+                    near.append(at[place])
+                elif age >= _FAR:
+                    far.append(at[place])
+            listed = len(values)
     found = {"copying_near": near, "copying_far": far}
     # Traces of few moves have no far ones.
     return {key: float(np.mean(probs)) if probs else math.nan for key, probs in found.items()}
-
-
-def _new_in_lists(text: str) -> Iterator[tuple[int, int]]:
-    """Where a value stands in the first list that holds it, and how many values have followed it.
-
-    The value before the first move does not count: it stands in the prompt.
-    """
-    listed = 1
-    for found in re.finditer(r"so far ([^.]+)\.", text):
-        values = [match.start(1) for match in re.finditer(r"\w+ (\w+)(?: ,|$)", found[1])]
-        for i in range(listed, len(values)):
-            yield found.start(1) + values[i], len(values) - 1 - i
-        listed = len(values)
 
 
 # --- runs ------------------------------------------------------------------------------------
@@ -399,28 +335,23 @@ def _new_in_lists(text: str) -> Iterator[tuple[int, int]]:
 def map_teachers(leap: float, scaffolding: float) -> tuple[Teacher, ...]:
     """Those of one cell of the map: a steady one, and one with these knobs.
 
-    Scaffolding is of both kinds: ``scaffolding`` sentences without content a step, and a list of
-    values before half that share of the steps.
+    ``scaffolding`` is both the sentences without content per step, and twice the share of steps
+    that begin with a list of values.
     """
     fluent = Teacher("fluent", leap=leap, scaffolding=scaffolding, restating=scaffolding / 2)
     return (TEACHERS_BY_NAME["steady"], replace(fluent, checking=0.1))
 
 
 def find_students(study: Study) -> pd.DataFrame:
-    """Pre-train students until enough are accepted, or the seeds are used up.
-
-    Returns:
-        One row per student tried: `gate`'s report.
-    """
-    kinds = [(family, share) for family in study.families for share in study.copying]
-    tried: dict[tuple[str, float], list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    """Pre-train students until enough are accepted, or the seeds are used up; a `gate` each."""
+    tried: dict[tuple[str, float], list[dict[str, Any]]]
+    tried = {kind: [] for kind in product(study.families, study.copying)}
     while True:
         units = []
         for kind, reports in tried.items():
             lacking = study.seeds - sum(report["accepted"] for report in reports)
-            left = study.most_seeds - len(reports)
-            seeds = range(len(reports), len(reports) + max(0, min(lacking, left)))
-            units += [Unit(study, "", *kind, seed, (), ()) for seed in seeds]
+            stop = min(len(reports) + lacking, study.most_seeds)
+            units += [Unit(study, "", *kind, seed, (), ()) for seed in range(len(reports), stop)]
         if not units:
             return pd.DataFrame([report for reports in tried.values() for report in reports])
         run_side_by_side(gate, units, study.workers, "students", threads=1)
@@ -432,8 +363,7 @@ def plan_units(study: Study, gates: pd.DataFrame) -> list[Unit]:
     """Units of the accepted students: the four teachers, or one unit per cell of the map."""
     cells = {
         f"leap {leap}, scaffolding {scaffolding}": (map_teachers(leap, scaffolding), (RULES,))
-        for leap in study.leaps
-        for scaffolding in study.scaffoldings
+        for leap, scaffolding in product(study.leaps, study.scaffoldings)
     } or {"four teachers": (tuple(TEACHERS_BY_NAME.values()), tuple(study.groups))}
     return [
         Unit(study, name, row.family, row.copying, row.seed, *cell)
@@ -442,12 +372,12 @@ def plan_units(study: Study, gates: pd.DataFrame) -> list[Unit]:
     ]
 
 
-# Of one unit's arms, so that the last units keep all workers busy.
+# Parts of one unit's arms, so that the last units keep all workers busy.
 _PARTS = 4
 
 
 def _score_unit(unit: Unit) -> None:
-    """Score a unit's pool, and write it beside the student in the project's format."""
+    """Score a unit's pool, and save it beside the student."""
     pool, _ = unit_scores(unit)
     folder = unit.student / "pools"
     folder.mkdir(exist_ok=True)
@@ -463,47 +393,21 @@ def _run_part(job: tuple[Unit, int]) -> None:
         run_arm(unit, pool, ids)
 
 
-def run_world(study: Study) -> dict[str, pd.DataFrame]:
-    """Everything of a study; what is there already is read.
-
-    Returns:
-        ``students`` (`find_students`), and ``arms``, ``means`` and ``gaps`` (`run_unit`) if any
-        student was accepted.
-    """
-    gates = find_students(study)
-    units = plan_units(study, gates)
-    run_side_by_side(_score_unit, units, study.workers, "scores", threads=1)
-    parts = [(unit, part) for part in range(_PARTS) for unit in units]
-    run_side_by_side(_run_part, parts, study.workers, "arms", threads=1)
-    tables: dict[str, list[pd.DataFrame]] = {}
-    for unit in units:
-        for name, table in run_unit(unit).items():
-            tables.setdefault(name, []).append(table)
-    joined = {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
-    return {"students": gates} | joined
-
-
-# --- results ---------------------------------------------------------------------------------
-
 # Columns that are there also if no student was accepted, and those that stay text in a file.
 _EMPTY = {
     "arms": [*UNIT, "group", "arm", "num_solved", "num_problems", "solved", "last_loss"],
     "means": [*UNIT, "teacher", "split", "score", "mean"],
     "gaps": [*UNIT, "teacher", "bin", "gap"],
 }
+_TABLES = ("students", *_EMPTY)
 _TEXTS = ("pool", "family", "group", "arm", "solved", "teacher", "split", "score")
 
 
 @dataclass(frozen=True)
 class WorldResults:
-    """What a study gives.
+    """What a study gives: tables with one row per student tried, arm, mean score, and gap.
 
-    Attributes:
-        students: One row per student tried.
-        arms: One row per unit, comparison and arm.
-        means: Mean scores by unit and teacher.
-        gaps: Self-conditioning gap by unit, teacher and position.
-        provenance: Study, commit, hours, versions of a committed run; empty for a live one.
+    ``provenance`` has study, commit, hours and versions of a committed run; empty for a live one.
     """
 
     students: pd.DataFrame
@@ -513,16 +417,21 @@ class WorldResults:
     provenance: dict[str, Any]
 
 
-_TABLES = tuple(field.name for field in fields(WorldResults) if field.name != "provenance")
+def run_world(study: Study) -> WorldResults:
+    """Everything of a study; what is there already is read, and no student accepted gives no arms.
 
-
-def run_study(name: str) -> WorldResults:
-    """Run one of the project's studies, or read what of it was run before.
-
-    If no student passes the gate, there are no arms.
+    The tables are those of `find_students` and `run_unit`.
     """
-    empty = {name: pd.DataFrame(columns=columns) for name, columns in _EMPTY.items()}
-    return WorldResults(**empty | run_world(load_study(name)), provenance={})
+    students = find_students(study)
+    units = plan_units(study, students)
+    run_side_by_side(_score_unit, units, study.workers, "scores", threads=1)
+    parts = [(unit, part) for part in range(_PARTS) for unit in units]
+    run_side_by_side(_run_part, parts, study.workers, "arms", threads=1)
+    tables = [run_unit(unit) for unit in units]
+    # Without students there are the columns, which the notebook reads.
+    tables = tables or [{name: pd.DataFrame(columns=c) for name, c in _EMPTY.items()}]
+    found = {name: pd.concat([t[name] for t in tables], ignore_index=True) for name in _EMPTY}
+    return WorldResults(students, **found, provenance={})
 
 
 def save_results(results: WorldResults, folder: Path) -> None:
@@ -531,11 +440,7 @@ def save_results(results: WorldResults, folder: Path) -> None:
 
 
 def load_results(name: str) -> WorldResults:
-    """The committed results of a study.
-
-    Raises:
-        InputError: If there are none, or a file of them is missing.
-    """
+    """The committed results of a study; `InputError` if a file of them is missing."""
     command = f"make world PROFILE={name}"
     tables, provenance = load_tables(f"world_{name}", _TABLES, command, _TEXTS)
     return WorldResults(**tables, provenance=provenance)

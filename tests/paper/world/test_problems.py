@@ -13,56 +13,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lalp.cli.pools import check
 from lalp.errors import InputError
-from lalp.paper.world.problems import (
-    DIGITS,
-    FAMILIES,
-    LABELS,
-    NUM_WORDINGS,
-    OPERATIONS,
-    PLACES,
-    STEPS_PER_PARAGRAPH,
-    Problem,
-    Teacher,
-    Trace,
-    as_prompts,
-    find_answer,
-    make_pool,
-    make_problem,
-    make_problems,
-    read_trace,
-    solve,
-    words,
-    write_trace,
-)
-from lalp.pools.reading import load_pool
-from lalp.pools.writing import save_pool
+from lalp.paper.world import problems as world
+from lalp.paper.world.problems import FAMILIES, LABELS, Problem, Teacher, Trace
 from lalp.sampling.pool import grade_completions
 from lalp.sampling.samples import Completion
 from lalp.steps.sentences import split_paragraphs, split_sentences
 
-# --- an executor and a reader of our own ------------------------------------------------------
 
-
-def execute(prompt: str) -> list[int | str]:
+def execute(prompt: str) -> list[str]:
     """The values along a prompt's chain, without the project's code."""
     if start := re.match(r"a = (\d) ;", prompt):
-        values: list[int | str] = [int(start[1])]
+        numbers = [int(start[1])]
         for sign, number in re.findall(r"[a-m] ([+*])(\d)", prompt):
-            change = (lambda v, n: v + n) if sign == "+" else (lambda v, n: v * n)
-            values.append(change(values[-1], int(number)) % 10)
-        return values
+            last = numbers[-1]
+            numbers.append((last + int(number) if sign == "+" else last * int(number)) % 10)
+        return [str(number) for number in numbers]
     leads = dict(re.findall(r"([a-z]{3}) ([a-z]{3}) ;", prompt))
-    at = re.search(r"; a is ([a-z]{3}) ;", prompt)[1]
-    asked = re.search(r"; find ((?:[a-m] )+):$", prompt)[1].split()
-    values = [at]
-    for _ in asked:
+    values = [re.search(r"; a is ([a-z]{3}) ;", prompt)[1]]
+    for _ in re.search(r"; find ((?:[a-m] )+):$", prompt)[1].split():
         values.append(leads[values[-1]])
     return values
 
 
-VALUES = {"registers": set(DIGITS), "paths": set(PLACES)}
+VALUES = {"registers": set(world.DIGITS), "paths": set(world.PLACES)}
 
 
 def claims(family: str, sentence: str) -> tuple[str, list[str], list[str], list[str]]:
@@ -70,7 +44,7 @@ def claims(family: str, sentence: str) -> tuple[str, list[str], list[str], list[
     found = sentence.rstrip(".").split()
     kind = {"so": "ledger", "check": "check", "the": "answer"}.get(found[0], "move")
     labels = [w for w in found if w in LABELS]
-    ops = [w for w in found if w in OPERATIONS]
+    ops = [w for w in found if w in world.OPERATIONS]
     values = [w for w in found if w in VALUES[family]]
     if not (labels or values):
         kind = "filler"
@@ -79,16 +53,15 @@ def claims(family: str, sentence: str) -> tuple[str, list[str], list[str], list[
 
 def reread(problem: Problem, text: str) -> list[tuple[int, int]]:
     """Assert that a trace is right; the places that each of its moves begins and ends at."""
-    truth = [str(value) for value in execute(problem.prompt)]
+    truth = execute(problem.prompt)
     ops = re.findall(r"[a-m] ([+*]\d)", problem.prompt)
     moves, known = [], [0]
     sentences = [part.strip() + "." for part in text.split(".")[:-1]]
-    for sentence in sentences:
-        kind, labels, used, values = claims(problem.family, sentence)
+    found = [claims(problem.family, sentence) for sentence in sentences]
+    for kind, labels, used, values in found:
         places = [LABELS.index(label) for label in labels]
         if kind == "ledger":
-            assert places == known
-            assert values == [truth[place] for place in known]
+            assert (places, values) == (known, [truth[place] for place in known])
         elif kind in ("move", "check"):
             begin, end = (known[-1], known[-1] + len(places)) if kind == "move" else moves[-1]
             assert places == list(range(begin + 1, end + 1))
@@ -98,15 +71,11 @@ def reread(problem: Problem, text: str) -> list[tuple[int, int]]:
             if kind == "move":
                 moves.append((begin, end))
                 known.append(end)
-        elif kind == "answer":
-            assert values == [truth[-1]]
     assert known[-1] == len(truth) - 1
-    assert [claims(problem.family, s)[0] for s in sentences].count("answer") == 1
-    assert claims(problem.family, sentences[-1])[0] == "answer"
+    assert [kind for kind, *_ in found].count("answer") == 1
+    assert (found[-1][0], found[-1][3]) == ("answer", [truth[-1]])
     return moves
 
-
-# --- problems ---------------------------------------------------------------------------------
 
 families = st.sampled_from(FAMILIES)
 seeds = st.integers(0, 2**32 - 1)
@@ -116,150 +85,96 @@ shares = st.floats(0, 1)
 @st.composite
 def problems(draw: st.DrawFn, fewest: int = 1) -> Problem:
     rng = np.random.default_rng(draw(seeds))
-    return make_problem(draw(families), draw(st.integers(fewest, len(LABELS) - 1)), rng)
+    return world.make_problem(draw(families), draw(st.integers(fewest, len(LABELS) - 1)), rng)
+
+
+teachers = st.builds(
+    Teacher,
+    name=st.just("any"),
+    leap=shares,
+    scaffolding=st.floats(0, 2),
+    restating=shares,
+    checking=shares,
+    variety=st.integers(1, world.NUM_WORDINGS),
+)
 
 
 @st.composite
-def teachers(draw: st.DrawFn) -> Teacher:
-    return Teacher(
-        "any",
-        leap=draw(shares),
-        scaffolding=draw(st.floats(0, 2)),
-        restating=draw(shares),
-        checking=draw(shares),
-        variety=draw(st.integers(1, NUM_WORDINGS)),
-    )
-
-
-@st.composite
-def traces(draw: st.DrawFn) -> tuple[Problem, Trace]:
-    problem = draw(problems())
-    rng = np.random.default_rng(draw(seeds))
-    return problem, write_trace(problem, draw(teachers()), rng)
-
-
-def test_worked_by_hand():
-    assert solve("a = 6 ; b +1 ; c *9 :") == ["6", "7", "3"]
-    assert solve("ant fox ; owl ant ; fox owl ; a is owl ; find b c :") == ["owl", "ant", "fox"]
+def traces(
+    draw: st.DrawFn, fewest: int = 1, by: st.SearchStrategy[Teacher] = teachers
+) -> tuple[Problem, Trace]:
+    problem = draw(problems(fewest))
+    return problem, world.write_trace(problem, draw(by), np.random.default_rng(draw(seeds)))
 
 
 @given(problems())
 def test_problems_are_what_an_executor_says(problem):
-    assert list(problem.values) == [str(value) for value in execute(problem.prompt)]
-    assert list(problem.values) == solve(problem.prompt)
+    assert list(problem.values) == execute(problem.prompt)
     assert problem.answer == problem.values[-1]
     assert problem.num_moves == len(problem.values) - 1 == len(problem.ops)
-
-
-@given(problems())
-def test_prompts_are_words_of_this_world_and_paths_are_one_circle(problem):
-    assert set(problem.prompt.split()) <= set(words())
+    assert set(problem.prompt.split()) <= set(world.words())
     if problem.family == "paths":
+        # One circle through all places, so that nothing but looking up helps.
         arrows = dict(re.findall(r"([a-z]{3}) ([a-z]{3}) ;", problem.prompt))
-        at, met = PLACES[0], []
-        for _ in PLACES:
-            met.append(at)
-            at = arrows[at]
-        assert sorted(met) == sorted(PLACES) == sorted(arrows)
-        assert len(set(problem.values)) == len(problem.values)  # nothing but looking up helps
+        met = [world.PLACES[0]]
+        for _ in world.PLACES[1:]:
+            met.append(arrows[met[-1]])
+        assert sorted(met) == sorted(world.PLACES) == sorted(arrows)
 
 
 def test_words_stand_once_each():
-    assert len(words()) == len(set(words()))
-    assert not [word for word in words() if "." in word and word != "."]
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "",
-        "what is 6 and 1 ?",
-        "a = x ; b +1 :",
-        "a = 6 ; b plus :",
-        "a = 6 ; c +1 :",
-        "a = 6 ; b +1 *3 :",
-        "ant fox ; fox ant ; a is owl ; find b :",
-        "ant fox ; fox ant ; a is ant ; find c :",
-        "ant fox ; fox ; a is ant ; find b :",
-    ],
-)
-def test_what_is_no_problem_is_refused(prompt):
-    with pytest.raises(InputError, match="not a problem of this world"):
-        solve(prompt)
+    assert len(world.words()) == len(set(world.words()))
+    assert not [word for word in world.words() if "." in word and word != "."]
 
 
 def test_bad_arguments():
     rng = np.random.default_rng(0)
     with pytest.raises(InputError, match="no family 'sums': choose registers or paths"):
-        make_problem("sums", 3, rng)
+        world.make_problem("sums", 3, rng)
     for moves in (0, -1, 13):
         with pytest.raises(InputError, match=f"a problem of {moves} moves: give 1 to 12"):
-            make_problem("registers", moves, rng)
-    for changes in ({"leap": -0.1}, {"restating": 1.1}, {"checking": 2}, {"scaffolding": 2.1}):
-        ((name, value),) = changes.items()
-        with pytest.raises(InputError, match=f"'x': {name} is {value}: give 0 to"):
-            Teacher("x", **changes)
-    for variety in (0, NUM_WORDINGS + 1):
-        with pytest.raises(InputError, match=f"variety is {variety}"):
-            Teacher("x", variety=variety)
-    with pytest.raises(InputError, match="leap is nan"):
-        Teacher("x", leap=math.nan)
+            world.make_problem("registers", moves, rng)
 
 
-# --- sets of problems -------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "value", "limits"),
+    [("leap", -0.1, "0 to 1"), ("leap", math.nan, "0 to 1"), ("restating", 1.1, "0 to 1"),
+     ("checking", 2, "0 to 1"), ("scaffolding", 2.1, "0 to 2"), ("variety", 0, "1 to 4"),
+     ("variety", 5, "1 to 4")],
+)  # fmt: skip
+def test_bad_teachers_name_the_knob(name, value, limits):
+    with pytest.raises(InputError, match=f"'x': {name} is {value}: give {limits}"):
+        Teacher("x", **{name: value})
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sets_hold_different_problems_and_follow_their_seed(family):
-    found = make_problems(family, range(8, 13), 200, (3, 1))
+    found = world.make_problems(family, range(8, 13), 200, (3, 1))
     assert list(found) == [f"{family}-3-1-{i:04d}" for i in range(200)]
     prompts = [problem.prompt for problem in found.values()]
     assert len(set(prompts)) == 200
     assert Counter(p.num_moves for p in found.values()) == dict.fromkeys(range(8, 13), 40)
-    assert found == make_problems(family, range(8, 13), 200, (3, 1))
+    assert found == world.make_problems(family, range(8, 13), 200, (3, 1))
     for seed in ((3, 2), (4, 1)):
-        others = {p.prompt for p in make_problems(family, range(8, 13), 200, seed).values()}
+        others = {p.prompt for p in world.make_problems(family, range(8, 13), 200, seed).values()}
         assert not others & set(prompts)
 
 
 def test_a_set_can_hold_all_there_are_and_no_more():
-    found = make_problems("registers", [1], 80, (0,))  # ten values, eight operations
+    found = world.make_problems("registers", [1], 80, (0,))  # ten values, eight operations
     assert len({problem.prompt for problem in found.values()}) == 80
     with pytest.raises(InputError, match=r"no 81 problems of \[1\] moves"):
-        make_problems("registers", [1], 81, (0,))
-
-
-def test_as_many_short_ones_as_the_largest_profile_asks_for():
-    found = make_problems("registers", (1, 2, 3), 300, (0, 3))
-    assert len({problem.prompt for problem in found.values()}) == 300
-    assert {problem.num_moves for problem in found.values()} == {1, 2, 3}
-
-
-def test_prompts_hold_the_executed_answer():
-    found = make_problems("paths", [4], 5, (0,))
-    for key, prompt in as_prompts(found).items():
-        (message,) = prompt.messages
-        assert (prompt.prompt_id, message.role, message.content) == (key, "user", found[key].prompt)
-        assert prompt.answer == execute(found[key].prompt)[-1]
-
-
-# --- traces -----------------------------------------------------------------------------------
+        world.make_problems("registers", [1], 81, (0,))
 
 
 @settings(max_examples=200)
 @given(traces())
 def test_traces_are_right_in_every_sentence(written):
     problem, trace = written
-    read_trace(problem, trace.text)
-    moves = reread(problem, trace.text)
-    assert find_answer(trace.text) == str(execute(problem.prompt)[-1])
-    assert len(trace.steps) == len(moves)
-    assert set(re.sub(r"\.", " .", trace.text).split()) <= set(words())
-
-
-@given(traces())
-def test_spans_partition_the_text_into_the_steps(written):
-    _, trace = written
+    world.read_trace(problem, trace.text)
+    assert len(trace.steps) == len(reread(problem, trace.text))
+    assert world.find_answer(trace.text) == execute(problem.prompt)[-1]
+    assert set(trace.text.replace(".", " .").split()) <= set(world.words())
     pieces = [trace.text[start:end] for start, end in trace.spans]
     assert "".join(pieces) == trace.text
     assert [piece.strip() for piece in pieces[:-1]] == list(trace.steps[:-1])
@@ -274,15 +189,15 @@ def test_splitters_see_sentences_and_paragraphs(written):
     assert sentences == [part.strip() + "." for part in trace.text.split(".")[:-1]]
     paragraphs = [trace.text[start:end].strip() for start, end in split_paragraphs(trace.text)]
     threes = [
-        " ".join(trace.steps[i : i + STEPS_PER_PARAGRAPH])
-        for i in range(0, len(trace.steps), STEPS_PER_PARAGRAPH)
+        " ".join(trace.steps[i : i + world.STEPS_PER_PARAGRAPH])
+        for i in range(0, len(trace.steps), world.STEPS_PER_PARAGRAPH)
     ]
     assert paragraphs == [*threes[:-1], f"{threes[-1]} {trace.answer}"]
 
 
-@given(problems(fewest=4), teachers(), seeds, st.integers(1, 3))
+@given(problems(fewest=4), teachers, seeds, st.integers(1, 3))
 def test_a_part_of_a_solution_states_nothing_that_it_does_not_show(problem, teacher, seed, start):
-    steps = write_trace(problem, teacher, np.random.default_rng(seed), start).steps
+    steps = world.write_trace(problem, teacher, np.random.default_rng(seed), start).steps
     shown = {LABELS[start]}
     for sentence in " ".join(steps).split(".")[:-1]:
         kind, labels, _, _ = claims(problem.family, sentence.strip() + ".")
@@ -293,25 +208,11 @@ def test_a_part_of_a_solution_states_nothing_that_it_does_not_show(problem, teac
     assert max(shown) == LABELS[problem.num_moves]
 
 
-def test_lists_of_values_hide_what_a_leap_left_out():
-    rng = np.random.default_rng(0)
-    problem = make_problem("registers", 8, rng)
-    text = write_trace(problem, Teacher("x", leap=1.0, restating=1.0), rng).text
-    ledgers = [claims("registers", s.strip())[1] for s in text.split(".") if "so far" in s]
-    assert ledgers == [list("ac"), list("ace"), list("aceg")]
-    hidden = text.replace("so far a ", f"so far a {problem.values[0]} , b {problem.values[1]} , c ")
-    with pytest.raises(InputError, match="is not so"):
-        read_trace(problem, hidden)
-
-
-# --- what the knobs do ------------------------------------------------------------------------
-
-
 @cache
 def many(teacher: Teacher, family: str = "registers") -> list[tuple[Problem, Trace]]:
     rng = np.random.default_rng(1)
-    found = [make_problem(family, int(rng.integers(8, 13)), rng) for _ in range(300)]
-    return [(problem, write_trace(problem, teacher, rng)) for problem in found]
+    found = [world.make_problem(family, int(rng.integers(8, 13)), rng) for _ in range(300)]
+    return [(problem, world.write_trace(problem, teacher, rng)) for problem in found]
 
 
 def assert_share(count: int, of: int, share: float) -> None:
@@ -323,18 +224,14 @@ def kinds(step: str) -> list[str]:
     return [claims("registers", s.strip() + ".")[0] for s in step.split(".")[:-1]]
 
 
-@pytest.mark.parametrize("leap", [0.0, 0.3, 1.0])
-def test_leaps_come_as_often_as_asked(leap):
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_leaps_lists_checks_and_fillers_come_as_often_as_asked(share):
     taken = possible = 0
-    for problem, trace in many(Teacher("x", leap=leap)):
+    for problem, trace in many(Teacher("x", leap=share)):
         moves = reread(problem, trace.text)
         taken += sum(end - begin == 2 for begin, end in moves)
         possible += sum(begin + 1 < problem.num_moves for begin, _ in moves)
-    assert_share(taken, possible, leap)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_lists_and_checks_come_as_often_as_asked(share):
+    assert_share(taken, possible, share)
     restated = [t for _, t in many(Teacher("x", restating=share))]
     assert not any("ledger" in kinds(t.steps[0]) for t in restated)  # nothing to list yet
     later = [step for t in restated for step in t.steps[1:]]
@@ -342,13 +239,9 @@ def test_lists_and_checks_come_as_often_as_asked(share):
     checked = [step for _, t in many(Teacher("x", checking=share)) for step in t.steps]
     assert_share(sum(kinds(step)[-1] == "check" for step in checked), len(checked), share)
     assert all(kinds(step).count("check") <= 1 for step in checked)
-
-
-@pytest.mark.parametrize("scaffolding", [0.0, 0.7, 2.0])
-def test_sentences_without_content_come_as_often_as_asked(scaffolding):
-    steps = [step for _, t in many(Teacher("x", scaffolding=scaffolding)) for step in t.steps]
-    fillers = Counter(kinds(step).count("filler") for step in steps)
-    assert_share(sum(n * count for n, count in fillers.items()), 2 * len(steps), scaffolding / 2)
+    steps = [step for _, t in many(Teacher("x", scaffolding=2 * share)) for step in t.steps]
+    fillers = [kinds(step).count("filler") for step in steps]
+    assert_share(sum(fillers), 2 * len(steps), share)
     assert max(fillers) <= 2
 
 
@@ -359,7 +252,7 @@ def wording(step: str) -> str:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("variety", range(1, NUM_WORDINGS + 1))
+@pytest.mark.parametrize("variety", range(1, world.NUM_WORDINGS + 1))
 def test_as_many_wordings_as_asked(variety, family):
     found = many(Teacher("x", variety=variety), family)
     used = Counter(wording(step) for _, t in found for step in t.steps)
@@ -368,63 +261,49 @@ def test_as_many_wordings_as_asked(variety, family):
         assert_share(count, used.total(), 1 / variety)
 
 
-def test_one_knob_at_a_time_leaves_the_others_alone():
-    plain = Counter(kind for _, t in many(Teacher("x")) for s in t.steps for kind in kinds(s))
-    assert set(plain) == {"move"}
-    for knob in ("scaffolding", "restating", "checking"):
-        found = many(Teacher("x", **{knob: 1.0}))
-        seen = {kind for _, t in found for step in t.steps for kind in kinds(step)}
-        extra = {"scaffolding": "filler", "restating": "ledger", "checking": "check"}[knob]
-        assert seen == {"move", extra}
+@pytest.mark.parametrize(
+    ("knobs", "extra"),
+    [({}, set()), ({"scaffolding": 1.0}, {"filler"}), ({"restating": 1.0}, {"ledger"}),
+     ({"checking": 1.0}, {"check"})],
+)  # fmt: skip
+def test_one_knob_at_a_time_leaves_the_others_alone(knobs, extra):
+    found = many(Teacher("x", **knobs))
+    assert {kind for _, t in found for s in t.steps for kind in kinds(s)} == {"move"} | extra
 
-
-# --- what a reader refuses --------------------------------------------------------------------
 
 FULL = Teacher("x", leap=0.3, scaffolding=0.7, restating=0.6, checking=0.5)
-
-
-@st.composite
-def full_traces(draw: st.DrawFn) -> tuple[Problem, Trace]:
-    problem = draw(problems(fewest=3))
-    return problem, write_trace(problem, FULL, np.random.default_rng(draw(seeds)))
+full_traces = traces(3, st.just(FULL))
 
 
 def assert_refused(problem: Problem, text: str) -> None:
     with pytest.raises(InputError):
-        read_trace(problem, text)
+        world.read_trace(problem, text)
 
 
 @settings(max_examples=200)
-@given(full_traces(), st.data())
+@given(full_traces, st.data())
 def test_any_other_value_label_or_operation_is_refused(written, data):
     problem, trace = written
-    kinds_of_word = (VALUES[problem.family], set(LABELS), set(OPERATIONS))
     places = [
         (match.span(), sorted(kind - {match[0]}))
         for match in re.finditer(r"[^\s.]+", trace.text)
-        for kind in kinds_of_word
+        for kind in (VALUES[problem.family], set(LABELS), set(world.OPERATIONS))
         if match[0] in kind
     ]
     (start, end), others = data.draw(st.sampled_from(places))
-    changed = trace.text[:start] + data.draw(st.sampled_from(others)) + trace.text[end:]
-    assert_refused(problem, changed)
+    other = data.draw(st.sampled_from(others))
+    assert_refused(problem, trace.text[:start] + other + trace.text[end:])
 
 
-@given(full_traces(), st.data())
-def test_a_step_dropped_repeated_or_out_of_turn_is_refused(written, data):
+@given(full_traces, st.data())
+def test_a_step_dropped_repeated_or_out_of_turn_and_a_cut_are_refused(written, data):
     problem, trace = written
-    steps = list(trace.steps)
-    i = data.draw(st.integers(0, len(steps) - 1))
-    assert_refused(problem, replace(trace, steps=(*steps[:i], *steps[i + 1 :])).text)
-    assert_refused(problem, replace(trace, steps=(*steps[: i + 1], *steps[i:])).text)
-    if i:
-        swapped = (*steps[: i - 1], steps[i], steps[i - 1], *steps[i + 1 :])
-        assert_refused(problem, replace(trace, steps=swapped).text)
-
-
-@given(full_traces(), st.data())
-def test_what_is_cut_off_is_refused(written, data):
-    problem, trace = written
+    steps = trace.steps
+    i = data.draw(st.integers(1, len(steps) - 1))
+    swapped = (*steps[: i - 1], steps[i], steps[i - 1], *steps[i + 1 :])
+    first_dropped, dropped = steps[1:], (*steps[:i], *steps[i + 1 :])
+    for wrong in (swapped, first_dropped, dropped, (*steps[: i + 1], *steps[i:])):
+        assert_refused(problem, replace(trace, steps=wrong).text)
     stops = [match.end() for match in re.finditer(r"\S+|\.", trace.text)][:-1]
     assert_refused(problem, trace.text[: data.draw(st.sampled_from(stops))])
 
@@ -436,116 +315,79 @@ RIGHT = (
 )
 
 
-def test_a_trace_by_hand_is_read():
-    read_trace(PROBLEM, RIGHT)
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("a 6 , b 7", "b 7 , a 6"),  # lists
+        ("a 6 , b 7", "b 7 , a 6"),
         ("a 6 , b 7", "a 6"),
         ("a 6 , b 7", "a 6 , b 7 , c 3"),
-        ("a 6 , b 7", "a 6 , b 7 , b 7"),
-        ("so far a 6 , b 7.", "so far ."),
-        ("check b +1 : 6 +1 = 7.", "check c *9 : 7 *9 = 3."),  # checks
+        ("check b +1 : 6 +1 = 7.", "check c *9 : 7 *9 = 3."),
         ("b +1 : 6 +1 = 7. check b +1 : 6 +1 = 7.", "check b +1 : 6 +1 = 7. b +1 : 6 +1 = 7."),
-        ("check b +1 : 6 +1 = 7.", "check b +2 : 6 +2 = 8."),
-        ("b +1 : 6 +1 = 7", "b +1 : 6 +2 = 7"),  # a field that stands twice
-        ("for c *9 on 7 we get 3.", ""),  # moves
+        ("b +1 : 6 +1 = 7", "b +1 : 6 +2 = 7"),
+        ("for c *9 on 7 we get 3.", ""),
         ("for c *9 on 7 we get 3.", "for b +1 c *9 on 6 we get 3."),
-        ("for c *9", "for c *3"),
-        (r"\boxed{ 3 }", r"\boxed{ 7 }"),  # answers
-        (r"the answer is \boxed{ 3 }.", ""),
         (r"the answer is \boxed{ 3 }.", "the answer is 3."),
         (r"\boxed{ 3 }.", r"\boxed{ 3 }"),
+        (r"\boxed{ 3 }.", r"\boxed{ 3 }. done"),
         (r"the answer is \boxed{ 3 }.", r"the answer is \boxed{ 7 }. the answer is \boxed{ 3 }."),
-        ("let us go on.", "let us go home."),  # unknown sentences
+        ("let us go on.", "let us go home."),
         ("let us go on.", "Let us go on."),
-        ("let us go on.", "let us go on!"),
         ("let us go on.", "."),
         ("let us go on. ", r"the answer is \boxed{ 3 }. "),
     ],
 )
 def test_wrong_traces_by_hand_are_refused(old, new):
     assert old in RIGHT
+    world.read_trace(PROBLEM, RIGHT)
     assert_refused(PROBLEM, RIGHT.replace(old, new))
 
 
-@pytest.mark.parametrize(
-    "more",
-    ["let us go on.", "done", "so far a 6 , b 7 , c 3.", r"the answer is \boxed{ 3 }."],
-)
-def test_nothing_follows_the_answer(more):
-    assert_refused(PROBLEM, f"{RIGHT} {more}")
-
-
 def test_the_first_wrong_sentence_is_named():
-    with pytest.raises(InputError, match=r"'so far a 6 , b 8\.' is not so in 'a = 6"):
-        read_trace(PROBLEM, RIGHT.replace("b 7. let", "b 8. let"))
-    with pytest.raises(InputError, match=r"'we rest\.' is no sentence of this world"):
-        read_trace(PROBLEM, RIGHT.replace("let us go on", "we rest"))
+    for old, new in (("b 7. let", "b 8. let"), ("let us go on", "we rest")):
+        with pytest.raises(InputError, match=r"' is not so in 'a = 6.* or no sentence of this"):
+            world.read_trace(PROBLEM, RIGHT.replace(old, new))
+    for more in ("let us go on.", "so far a 6 , b 7 , c 3.", r"the answer is \boxed{ 3 }."):
+        with pytest.raises(InputError, match="comes after the answer"):
+            world.read_trace(PROBLEM, f"{RIGHT} {more}")
+    with pytest.raises(InputError, match="no answer to 'a = 6"):
+        world.read_trace(PROBLEM, RIGHT.partition(" the answer")[0])
 
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [
-        (r"the answer is \boxed{ 3 }.", "3"),
-        (r"\boxed{ 3 } no , \boxed{ elk }", "elk"),
-        ("the answer is 3.", None),
-        (r"the answer is \boxed{ 3", None),
-        ("", None),
-    ],
-)
+    [(r"the answer is \boxed{ 3 }.", "3"), (r"\boxed{ 3 } no , \boxed{ elk }", "elk"),
+     ("the answer is 3.", None), (r"the answer is \boxed{ 3", None), ("", None)],
+)  # fmt: skip
 def test_the_last_answer_counts(text, answer):
-    assert find_answer(text) == answer
+    assert world.find_answer(text) == answer
 
-
-# --- pools ------------------------------------------------------------------------------------
 
 TEACHERS = (Teacher("plain", scaffolding=0.3), replace(FULL, name="full"))
 
 
 def test_pools_hold_every_teachers_solutions_of_every_problem():
-    found = make_problems("paths", [5, 6], 4, (0, 1))
-    pool, steps = make_pool(found, TEACHERS, 3, seed=0)
+    found = world.make_problems("paths", [5, 6], 4, (0, 1))
+    pool, steps = world.make_pool(found, TEACHERS, 3, seed=0)
     assert [(r.prompt_id, r.teacher) for r in pool.responses] == [
         (key, teacher.name) for key in found for teacher in TEACHERS for _ in range(3)
     ]
-    assert all(response.correct for response in pool.responses)
+    assert list(steps) == [response.response_id for response in pool.responses]
     for response in pool.responses:
         moves = reread(found[response.prompt_id], response.text)
         assert len(steps[response.response_id]) == len(moves)
-        assert steps[response.response_id][-1][1] == len(response.text)
-    assert make_pool(found, TEACHERS, 3, seed=0) == (pool, steps)
-    others = make_pool(found, TEACHERS, 3, seed=1)[0]
-    assert [r.text for r in others.responses] != [r.text for r in pool.responses]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
-def test_pools_are_files_of_the_project(family, suffix, tmp_path, capsys):
-    pool, steps = make_pool(make_problems(family, [3, 8], 4, (0, 1)), TEACHERS, 2, seed=0)
-    path = tmp_path / f"pool.{suffix}"
-    save_pool(pool, path)
-    assert load_pool(path) == pool
-    check(path)
-    assert "plain" in capsys.readouterr().out
-    assert set(steps) == {response.response_id for response in pool.responses}
+    assert world.make_pool(found, TEACHERS, 3, seed=0) == (pool, steps)
+    assert world.make_pool(found, TEACHERS, 3, seed=1)[0] != pool
 
 
 def test_the_projects_grading_agrees_on_registers():
-    found = make_problems("registers", [2, 3], 6, (0, 1))
-    pool, _ = make_pool(found, TEACHERS, 1, seed=0)
-    texts = [(r.prompt_id, r.text) for r in pool.responses]
-    wrong = [
-        (key, re.sub(r"\d \}", f"{(int(find_answer(text)) + 1) % 10} }}", text))
-        for key, text in texts
-    ]
-    completions = [
-        Completion(key, i, text, 9, truncated=False) for i, (key, text) in enumerate(texts + wrong)
-    ]
+    found = world.make_problems("registers", [2, 3], 6, (0, 1))
+    pool, _ = world.make_pool(found, TEACHERS, 1, seed=0)
+    right = [(r.prompt_id, r.text) for r in pool.responses]
+    wrong = [(key, re.sub(r"(\d) \}", lambda m: f"{(int(m[1]) + 1) % 10} }}", text))
+             for key, text in right]  # fmt: skip
+    completions = [Completion(key, i, text, 9, truncated=False)
+                   for i, (key, text) in enumerate(right + wrong)]  # fmt: skip
     graded = grade_completions(list(pool.prompts.values()), completions, num_workers=1)
-    own = [find_answer(c.text) == found[c.prompt_id].answer for c in completions]
-    assert graded["correct"].tolist() == own == [True] * len(texts) + [False] * len(wrong)
-    assert graded["extracted"].str.strip().tolist() == [find_answer(c.text) for c in completions]
+    answers = [world.find_answer(c.text) for c in completions]
+    assert graded["extracted"].str.strip().tolist() == answers
+    assert graded["correct"].tolist() == [True] * len(right) + [False] * len(wrong)

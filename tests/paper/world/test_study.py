@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,22 +19,11 @@ import torch
 from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import student as world_student
 from lalp.paper.world import study
-from lalp.paper.world.problems import LABELS, Teacher, make_problems, solve
+from lalp.paper.world.measure import with_accuracy
+from lalp.paper.world.problems import Teacher, make_problems
 from lalp.paper.world.settings import RULES_BY_NAME, TEACHERS_BY_NAME, Study, load_study
-from lalp.paper.world.study import (
-    Unit,
-    choose,
-    copying,
-    find_students,
-    gate,
-    map_teachers,
-    plan_selections,
-    plan_units,
-    run_arm,
-    run_unit,
-    run_world,
-    unit_scores,
-)
+from lalp.paper.world.study import Unit
+from lalp.pools.pool import Pool, Response
 from lalp.sampling.samples import Completion
 from lalp.selection.rules import teacher_mix
 
@@ -54,14 +42,8 @@ SMALL = replace(
 
 
 def make_unit(settings: Study = SMALL, **changes: object) -> Unit:
-    options = {
-        "name": "four teachers",
-        "family": "registers",
-        "copying": 0.1,
-        "seed": 0,
-        "teachers": ALL_TEACHERS,
-        "groups": tuple(settings.groups),
-    }
+    options = {"name": "four teachers", "family": "registers", "copying": 0.1, "seed": 0,
+               "teachers": ALL_TEACHERS, "groups": tuple(settings.groups)}  # fmt: skip
     return Unit(settings, **(options | changes))
 
 
@@ -71,18 +53,10 @@ def one_after_another(function: Callable, jobs: list, *_: object, **__: object) 
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch) -> Iterator[None]:
-    """In this process, on one thread, in a folder of its own, with few documents."""
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+def here(monkeypatch) -> None:
+    """In this process, with few documents."""
     monkeypatch.setattr(study, "run_side_by_side", one_after_another)
     monkeypatch.setattr(world_student, "_BLOCK", 8)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-# --- problems ---------------------------------------------------------------------------------
 
 
 def test_held_out_problems_are_other_problems_even_where_there_are_few():
@@ -98,27 +72,16 @@ def test_held_out_problems_are_other_problems_even_where_there_are_few():
     assert not set(unit.problems) & set(unit.held_out)
 
 
-def test_a_units_problems_follow_its_seed_and_lengths():
-    units = [make_unit(seed=seed) for seed in (0, 1)]
-    assert units[0].problems == make_unit().problems != units[1].problems
-    assert units[0].held_out == make_unit().held_out != units[1].held_out
-    assert [p.num_moves for p in units[0].problems.values()] == [3, 4, 3]
-
-
-def test_students_are_kept_apart_by_all_that_makes_them():
-    units = [
-        make_unit(),
-        make_unit(seed=1),
-        make_unit(copying=0.2),
-        make_unit(family="paths"),
-        make_unit(replace(SMALL, pretraining_tokens=999)),
-        make_unit(replace(SMALL, most_moves=5)),
-    ]
-    assert len({unit.student for unit in units}) == len(units)
-    assert make_unit(name="other", teachers=(), groups=()).student == units[0].student
-
-
-# --- the gate ---------------------------------------------------------------------------------
+def test_problems_and_students_follow_all_that_makes_them():
+    one, other = make_unit(), make_unit(seed=1)
+    assert one.problems == make_unit().problems != other.problems
+    assert one.held_out == make_unit().held_out != other.held_out
+    assert [p.num_moves for p in one.problems.values()] == [3, 4, 3]
+    others = [make_unit(copying=0.2), make_unit(family="paths"),
+              make_unit(replace(SMALL, pretraining_tokens=999)),
+              make_unit(replace(SMALL, most_moves=5))]  # fmt: skip
+    assert len({unit.student for unit in (one, other, *others)}) == 6
+    assert make_unit(name="other", teachers=(), groups=()).student == one.student
 
 
 @pytest.fixture
@@ -137,8 +100,7 @@ def solved(monkeypatch) -> dict[str, float]:
 
     monkeypatch.setattr(study, "pretrain", learn)
     monkeypatch.setattr(study, "_solve", answer)
-    near_far = {"copying_near": 0.5, "copying_far": 0.25}
-    monkeypatch.setattr(study, "copying", lambda unit: near_far)
+    monkeypatch.setattr(study, "copying", lambda unit: {"copying_near": 0.5, "copying_far": 0.25})
     return shares
 
 
@@ -146,31 +108,20 @@ def solved(monkeypatch) -> dict[str, float]:
     ("short", "whole", "accepted"),
     [(0.9, 0.3, True), (1.0, 0.0, True), (0.8, 0.0, False), (1.0, 0.4, False), (0.0, 1.0, False)],
 )
-def test_the_gate_wants_single_moves_and_few_whole_problems(short, whole, accepted, solved):
+def test_the_gate_wants_single_moves_and_few_whole_problems(
+    short, whole, accepted, solved, monkeypatch
+):
     settings = replace(
         SMALL, held_out=10, gate_short=0.9, gate_whole=0.3, fewest_moves=4, most_moves=6
     )
     solved.update(short=short, whole=whole)
-    report = gate(make_unit(settings))
-    assert report == {
-        "family": "registers",
-        "copying": 0.1,
-        "seed": 0,
-        "short": short,
-        "whole": whole,
-        "copying_near": 0.5,
-        "copying_far": 0.25,
-        "seconds": 2.5,
-        "accepted": accepted,
-    }
-
-
-def test_limits_may_change_without_a_new_student(solved, monkeypatch):
-    settings = replace(SMALL, held_out=10, gate_short=0.9, fewest_moves=4)
-    solved.update(short=0.8)
-    assert not gate(make_unit(settings))["accepted"]
+    assert study.gate(make_unit(settings)) == {
+        "family": "registers", "copying": 0.1, "seed": 0, "short": short, "whole": whole,
+        "copying_near": 0.5, "copying_far": 0.25, "seconds": 2.5, "accepted": accepted,
+    }  # fmt: skip
+    # Other limits need no new student.
     monkeypatch.setattr(study, "pretrain", None)
-    assert gate(make_unit(replace(settings, gate_short=0.7)))["accepted"]
+    assert study.gate(make_unit(replace(settings, gate_short=0.0, gate_whole=1.0)))["accepted"]
 
 
 def test_an_answer_that_does_not_end_or_is_another_is_wrong(monkeypatch):
@@ -192,69 +143,41 @@ def test_an_answer_that_does_not_end_or_is_another_is_wrong(monkeypatch):
 
 @pytest.mark.parametrize(
     ("accepted", "seeds", "most", "tried"),
-    [
-        ([1, 1, 1, 1], 2, 4, 2),  # enough at once
-        ([0, 1, 0, 1], 2, 4, 4),
-        ([1, 0, 1, 1], 2, 4, 3),
-        ([0, 0, 0, 0], 2, 3, 3),  # used up
-        ([0, 0, 1, 1], 2, 3, 3),
-        ([1, 1, 1, 1], 3, 2, 2),
-    ],
-)
+    [([1, 1, 1, 1], 2, 4, 2), ([0, 1, 0, 1], 2, 4, 4), ([1, 0, 1, 1], 2, 4, 3),  # enough
+     ([0, 0, 0, 0], 2, 3, 3), ([0, 0, 1, 1], 2, 3, 3), ([1, 1, 1, 1], 3, 2, 2)],  # used up
+)  # fmt: skip
 def test_seeds_are_tried_in_turn_until_there_are_enough(accepted, seeds, most, tried, monkeypatch):
-    calls: Counter[tuple[str, int]] = Counter()
-
     def judge(unit: Unit) -> dict[str, object]:
-        calls[unit.family, unit.seed] += 1
         # Paths need no second try; registers as given.
         good = unit.family == "paths" or bool(accepted[unit.seed])
-        return {"family": unit.family, "copying": unit.copying, "seed": unit.seed, "accepted": good}
+        return unit.labels | {"accepted": good}
 
     monkeypatch.setattr(study, "gate", judge)
     settings = replace(SMALL, families=["registers", "paths"], seeds=seeds, most_seeds=most)
-    table = find_students(settings)
-    rows = table[table["family"] == "registers"]
-    assert rows["seed"].tolist() == list(range(tried))
-    assert rows["accepted"].tolist() == [bool(a) for a in accepted[:tried]]
-    others = table[table["family"] == "paths"]
-    assert others["seed"].tolist() == list(range(min(seeds, most)))
-    units = plan_units(settings, table)
-    assert [(u.family, u.seed) for u in units] == [
-        (row.family, row.seed) for row in table[table["accepted"]].itertuples()
-    ]
-
-
-# --- teachers and units -----------------------------------------------------------------------
-
-
-def test_a_cell_of_the_map_has_a_steady_teacher_and_one_with_its_knobs():
-    steady, fluent = map_teachers(0.3, 1.0)
-    assert steady == TEACHERS_BY_NAME["steady"]
-    assert fluent == Teacher("fluent", leap=0.3, scaffolding=1.0, restating=0.5, checking=0.1)
+    table = study.find_students(settings)
+    by_family = table.groupby("family")[["seed", "accepted"]].agg(list)
+    assert by_family.loc["registers"].tolist() == [list(range(tried)), accepted[:tried]]
+    assert by_family.at["paths", "seed"] == list(range(min(seeds, most)))
 
 
 def test_a_map_has_a_unit_for_every_cell_and_accepted_student():
     settings = replace(SMALL, leaps=[0.1, 0.6], scaffoldings=[0.0, 1.0], groups=["windows"])
-    gates = pd.DataFrame(
-        {
-            "family": ["registers", "paths", "paths"],
-            "copying": [0.0, 0.3, 0.3],
-            "seed": [0, 0, 1],
-            "accepted": [True, False, True],
-        }
-    )
-    units = plan_units(settings, gates)
-    kinds = [("registers", 0.0, 0), ("paths", 0.3, 1)]
-    cells = [(leap, share) for leap in (0.1, 0.6) for share in (0.0, 1.0)]
+    gates = pd.DataFrame({"family": ["registers", "paths", "paths"], "copying": [0.0, 0.3, 0.3],
+                          "seed": [0, 0, 1], "accepted": [True, False, True]})  # fmt: skip
+    fluent = Teacher("fluent", leap=0.6, scaffolding=1.0, restating=0.5, checking=0.1)
+    assert study.map_teachers(0.6, 1.0) == (TEACHERS_BY_NAME["steady"], fluent)
+    units = study.plan_units(settings, gates)
     assert [(u.name, u.family, u.copying, u.seed, u.teachers, u.groups) for u in units] == [
-        (f"leap {leap}, scaffolding {share}", *kind, map_teachers(leap, share), ("rules",))
-        for leap, share in cells
-        for kind in kinds
+        (f"leap {leap}, scaffolding {share}", *kind, study.map_teachers(leap, share), ("rules",))
+        for leap in (0.1, 0.6)
+        for share in (0.0, 1.0)
+        for kind in (("registers", 0.0, 0), ("paths", 0.3, 1))
     ]
-    assert {u.name for u in plan_units(SMALL, gates)} == {"four teachers"}
+    units = study.plan_units(SMALL, gates)
+    assert [(u.name, u.family, u.seed) for u in units] == [
+        ("four teachers", "registers", 0), ("four teachers", "paths", 1)
+    ]  # fmt: skip
 
-
-# --- selections -------------------------------------------------------------------------------
 
 EVERYTHING = replace(
     SMALL,
@@ -281,7 +204,7 @@ def scored(tmp_path_factory) -> Iterator[tuple[Unit, object, dict[str, pd.DataFr
                 weight.mul_(3)
         model.save_pretrained(unit.student)
         tokenizer.save_pretrained(unit.student)
-        yield unit, *unit_scores(unit)
+        yield unit, *study.unit_scores(unit)
 
 
 def test_scores_are_on_steps_sentences_and_paragraphs(scored):
@@ -296,58 +219,49 @@ def test_scores_are_on_steps_sentences_and_paragraphs(scored):
     assert np.allclose(galp[0], galp[1], atol=1e-4)
 
 
-def test_controls_have_their_rules_teachers(scored):
-    _, _, tables = scored
-    different = 0
-    for name in EVERYTHING.controls:
-        for seed in range(3):
-            chosen, control = (choose(tables, n, seed) for n in (name, f"random like {name}"))
-            assert teacher_mix(chosen).equals(teacher_mix(control))
-            assert set(chosen["prompt_id"]) == set(control["prompt_id"])
-            different += set(chosen["response_id"]) != set(control["response_id"])
-    assert different > 2 * len(EVERYTHING.controls)
-
-
 def test_every_comparison_has_its_arms(scored):
     unit, _, tables = scored
-    found = plan_selections(unit, tables)
+    found = study.plan_selections(unit, tables)
     names = [teacher.name for teacher in unit.teachers]
-    expected = {("teachers", name) for name in names}
-    expected |= {
-        (f"thirds: {n}", third) for n in names for third in ("highest", "middle", "lowest")
-    }
-    expected |= {("rules", name) for name in EVERYTHING.rules}
-    expected |= {("rules", f"random like {name}") for name in EVERYTHING.controls}
-    expected |= {("windows", window) for window in EVERYTHING.windows}
+    expected = [("teachers", names), *((f"thirds: {n}", study._THIRD_RULES) for n in names)]
+    controls = [f"random like {name}" for name in EVERYTHING.controls]
+    expected += [("rules", [*EVERYTHING.rules, *controls]), ("windows", EVERYTHING.windows)]
+    expected = {(group, arm) for group, arms in expected for arm in arms}
     assert set(found) == expected
     table = tables["true"].set_index("response_id")
+    same = []
     for (group, name), ids in found.items():
         chosen = table.loc[ids]
         assert sorted(chosen["prompt_id"]) == sorted(unit.problems)  # one for every problem
         if group == "teachers" or group.startswith("thirds"):
             assert set(chosen["teacher"]) == {name if group == "teachers" else group[8:]}
-    only = plan_selections(replace(unit, groups=("windows",)), tables)
+        if name.startswith("random like "):
+            rule = found[group, name.removeprefix("random like ")]
+            assert teacher_mix(chosen).equals(teacher_mix(table.loc[rule]))
+            same.append(ids == rule)
+    assert sum(same) < len(same) / 3  # drawn anew
+    only = study.plan_selections(replace(unit, groups=("windows",)), tables)
     assert {group for group, _ in only} == {"windows"}
 
 
 def test_selections_are_what_a_plain_search_finds(scored):
     unit, _, tables = scored
-    found = plan_selections(unit, tables)
+    found = study.plan_selections(unit, tables)
     table = tables["true"]
-    for (group, name), column, pick in [
-        (("rules", "galp"), "galp", "idxmax"),
-        (("rules", "galp-lowest"), "galp", "idxmin"),
-        (("rules", "lalp"), "lalp@1", "idxmax"),
-        (("rules", "lalp-lowest"), "lalp@1", "idxmin"),
-        (("rules", "lalp full prefix"), "lalp@all", "idxmax"),
-        (("windows", "0"), "lalp@0", "idxmax"),
+    for (group, name), column, highest in [
+        (("rules", "galp"), "galp", True),
+        (("rules", "galp-lowest"), "galp", False),
+        (("rules", "lalp"), "lalp@1", True),
+        (("rules", "lalp-lowest"), "lalp@1", False),
+        (("rules", "lalp full prefix"), "lalp@all", True),
+        (("windows", "0"), "lalp@0", True),
     ]:
-        rows = getattr(table.groupby("prompt_id")[column], pick)()
+        scores = table.groupby("prompt_id")[column]
+        rows = scores.idxmax() if highest else scores.idxmin()
         assert found[group, name] == sorted(table.loc[rows, "response_id"])
-    for name, split, window in [("sentences", "sentences", "4"), ("paragraphs", "paragraphs", "1")]:
+    for split, window in (("sentences", "4"), ("paragraphs", "1")):
         rows = tables[split].groupby("prompt_id")[f"lalp@{window}"].idxmax()
-        chosen = found["rules", f"lalp {name}"]
-        assert chosen == sorted(tables[split].loc[rows, "response_id"])
+        assert found["rules", f"lalp {split}"] == sorted(tables[split].loc[rows, "response_id"])
     for teacher in unit.teachers:
         rows = table[table["teacher"] == teacher.name].sort_values("galp", ascending=False)
         ranked = rows.groupby("prompt_id")["response_id"].agg(list)
@@ -356,24 +270,20 @@ def test_selections_are_what_a_plain_search_finds(scored):
             assert found[f"thirds: {teacher.name}", third] == expected
 
 
-# --- what the scores say ----------------------------------------------------------------------
-
-
 def test_gaps_are_what_a_naive_count_gives(scored):
     _, _, tables = scored
     table = tables["true"]
     found = study._gaps(table).set_index(["teacher", "bin"])
-    sums: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    pairs: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for row in table.to_dict("records"):
-        pairs = list(zip(row["galp:tokens"], row["lalp@1:tokens"], strict=True))
-        for i, pair in enumerate(pairs):
-            sums.setdefault((row["teacher"], int(10 * i / len(pairs))), []).append(pair)
-    assert set(found.index) == set(sums)
-    assert found["num_tokens"].sum() == table["num_tokens"].sum()
-    for key, pairs in sums.items():
-        everything, local = np.mean(np.array(pairs, float), axis=0)
+        tokens = list(zip(row["galp:tokens"], row["lalp@1:tokens"], strict=True))
+        for i, pair in enumerate(tokens):
+            pairs.setdefault((row["teacher"], int(10 * i / len(tokens))), []).append(pair)
+    assert set(found.index) == set(pairs)
+    for key, both in pairs.items():
+        everything, local = np.mean(np.array(both, float), axis=0)
         row = found.loc[key]
-        assert row["num_tokens"] == len(pairs)
+        assert row["num_tokens"] == len(both)
         expected = (everything, local, everything - local)
         assert (row["global"], row["local"], row["gap"]) == pytest.approx(expected, abs=1e-6)
     first = found.xs(0, level="bin")
@@ -383,60 +293,30 @@ def test_gaps_are_what_a_naive_count_gives(scored):
 def test_teachers_means_are_of_every_split(scored):
     _, _, tables = scored
     found = study._teacher_means(tables).set_index(["split", "score", "teacher"])["mean"]
-    assert set(found.xs("galp", level="score").reset_index()["split"]) == {"true"}
-    for split, score, teacher in found.index:
-        rows = tables[split]
-        mean = rows[rows["teacher"] == teacher][score].mean()
-        assert found[split, score, teacher] == pytest.approx(mean)
-    assert {s for s, _, _ in found.index} == set(tables)
+    assert {split for split, score, _ in found.index if score == "galp"} == {"true"}
+    assert {split for split, _, _ in found.index} == set(tables)
+    for (split, score, teacher), value in found.items():
+        rows = tables[split][tables[split]["teacher"] == teacher]
+        assert value == pytest.approx(rows[score].mean())
 
 
-def test_copying_reads_the_values_in_lists(solved, monkeypatch):
+def test_copying_reads_the_values_in_lists(monkeypatch):
     """Every word's probability is its place in the text over a thousand."""
-    monkeypatch.setattr(study, "copying", copying)
-    texts: list[str] = []
+    text = "so far a 6 , b 7. let us go on. so far a 6 , b 7 , c 3 , d 4 , e 5 , f 9."
+    pool = Pool({}, (Response("r", "p", "restater", text, correct=True),))
 
-    def score_by_place(pool, student, windows, **_: object) -> pd.DataFrame:
-        rows = []
-        for response in pool.responses:
-            texts.append(response.text)
-            starts = [match.start() for match in re.finditer(r"[^\s.]+|\.", response.text)]
-            rows.append(
-                {
-                    "token_spans": [(start, start + 1) for start in starts],
-                    "galp:tokens": np.log(np.array(starts) / 1000 + 1e-9),
-                }
-            )
-        return pd.DataFrame(rows)
+    def score_by_place(*_: object, **__: object) -> pd.DataFrame:
+        starts = [match.start() for match in re.finditer(r"[^\s.]+|\.", text)]
+        row = {"token_spans": [(start, start + 1) for start in starts],
+               "galp:tokens": np.log(np.array(starts) / 1000 + 1e-9)}  # fmt: skip
+        return pd.DataFrame([row])
 
+    monkeypatch.setattr(study.world, "make_pool", lambda *_: (pool, {}))
     monkeypatch.setattr(study, "score", score_by_place)
-    unit = make_unit(replace(SMALL, held_out=20, fewest_moves=8, most_moves=12))
-    found = copying(unit)
-
-    near, far = [], []
-    for text, problem in zip(texts, unit.held_out.values(), strict=True):
-        values, seen = solve(problem.prompt), 1
-        for step in range(1, problem.num_moves):
-            pairs = [f"{LABELS[i]} {values[i]}" for i in range(step + 1)]
-            at = text.find("so far " + " , ".join(pairs) + ".")
-            if at < 0:
-                continue
-            for i in range(seen, step + 1):
-                place = at + len("so far " + " , ".join(pairs[: i + 1])) - len(values[i])
-                assert text[place : place + len(values[i])] == values[i]
-                if i == step:
-                    near.append(place / 1000)
-                elif step - i >= 3:
-                    far.append(place / 1000)
-            seen = step + 1
-    assert near
-    assert far
-    assert len(texts) == 20
-    assert found["copying_near"] == pytest.approx(np.mean(near), abs=1e-6)
-    assert found["copying_far"] == pytest.approx(np.mean(far), abs=1e-6)
-
-
-# --- arms -------------------------------------------------------------------------------------
+    # The last of each list is new; of the others only c has three after it.
+    near = (text.index("7.") + text.index("9.")) / 2000
+    expected = {"copying_near": near, "copying_far": text.index("3 ,") / 1000}
+    assert study.copying(make_unit()) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.fixture
@@ -453,29 +333,26 @@ def trained(monkeypatch) -> list[set[str]]:
     return calls
 
 
-def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained, monkeypatch):
+def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained):
     unit = make_unit(teachers=ALL_TEACHERS[:2])
-    gate(unit)
-    tables = run_unit(unit)
+    study.gate(unit)
+    tables = study.run_unit(unit)
     held_out = {problem.prompt for problem in unit.held_out.values()}
-    assert trained
-    assert not any(prompts & held_out for prompts in trained)
+    assert trained and not any(prompts & held_out for prompts in trained)
     arms = tables["arms"].set_index(["group", "arm"])
-    assert set(arms.index) == {
-        ("", "before training"),
-        *(("rules", name) for name in ("galp", "lalp", "random like lalp")),
-    }
+    names = ["galp", "lalp", "random like lalp"]
+    assert arms.index.tolist() == [("", "before training"), *(("rules", name) for name in names)]
     rows = arms.loc["rules"]
-    assert (rows["num_examples"] == 3).all()
-    assert (rows["num_problems"] == 3).all()
+    assert (rows[["num_examples", "num_problems"]] == 3).all(axis=None)
     assert [row.count("1") for row in rows["solved"]] == rows["num_solved"].tolist()
     shares = rows[[column for column in rows if column.startswith("share of ")]]
     assert shares.sum(axis=1).to_numpy() == pytest.approx(1)
     assert not list(unit.student.joinpath("arms").rglob("*.safetensors"))  # nobody needs them
 
     count = len(trained)
-    assert count == len(set(map(tuple, plan_selections(unit, unit_scores(unit)[1]).values())))
-    again = run_unit(unit)
+    _, scores = study.unit_scores(unit)
+    assert count == len(set(map(tuple, study.plan_selections(unit, scores).values())))
+    again = study.run_unit(unit)
     assert len(trained) == count
     for name, table in tables.items():
         pd.testing.assert_frame_equal(again[name], table, check_exact=True)
@@ -484,30 +361,31 @@ def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained, m
 def test_another_seed_or_recipe_is_another_arm(trained):
     unit = make_unit(teachers=ALL_TEACHERS[:1])
     study.pretrain(unit.schooling, unit.student)
-    pool, _ = unit_scores(unit)
+    pool, _ = study.unit_scores(unit)
     ids = [response.response_id for response in pool.responses[::2]]
-    first = run_arm(unit, pool, ids)
-    assert run_arm(unit, pool, ids) == first
+    first = study.run_arm(unit, pool, ids)
+    assert study.run_arm(unit, pool, ids) == first
     assert len(trained) == 1
-    hotter = make_unit(replace(SMALL, learning_rate=1e-2), teachers=unit.teachers)
-    assert run_arm(hotter, pool, ids)["last_loss"] != first["last_loss"] or len(trained) == 2
+    study.run_arm(make_unit(replace(SMALL, learning_rate=1e-2), teachers=unit.teachers), pool, ids)
+    assert len(trained) == 2
+    study.run_arm(replace(unit, groups=()), pool, ids)
     assert len(trained) == 2
 
 
 def test_no_accepted_student_is_said_plainly(solved):
     settings = replace(SMALL, held_out=10, gate_short=0.9, fewest_moves=4)
-    tables = run_world(settings)
-    assert not tables["students"]["accepted"].any()
-    assert set(tables) == {"students"}
+    results = study.run_world(settings)
+    assert not results.students["accepted"].any()
+    assert results.arms.empty and "accuracy" in with_accuracy(results.arms)
 
 
-# --- whole runs -------------------------------------------------------------------------------
+TABLES = ("students", "arms", "means", "gaps")
 
 
-def same_tables(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
-    assert set(one) == set(other) == {"students", "arms", "means", "gaps"}
-    for name, table in one.items():
-        pair = [t.drop(columns="seconds", errors="ignore") for t in (table, other[name])]
+def same_tables(one: study.WorldResults, other: study.WorldResults) -> None:
+    for name in TABLES:
+        tables = (getattr(one, name), getattr(other, name))
+        pair = [table.drop(columns="seconds", errors="ignore") for table in tables]
         pd.testing.assert_frame_equal(*pair, check_exact=True)
 
 
@@ -523,13 +401,13 @@ def units_side_by_side(function: Callable, jobs: list, workers: int, label: str,
 def test_cells_run_side_by_side_give_the_tables_of_a_run_in_this_process(monkeypatch, tmp_path):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     settings = replace(SMALL, rules=["galp"], leaps=[0.1, 0.6], scaffoldings=[1.0], workers=2)
-    here = run_world(settings)
+    here = study.run_world(settings)
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "processes"))
     with monkeypatch.context() as patch:
         patch.setattr(study, "run_side_by_side", units_side_by_side)
-        same_tables(run_world(settings), here)
+        same_tables(study.run_world(settings), here)
     monkeypatch.setattr(study, "train", None)
-    same_tables(run_world(settings), here)
+    same_tables(study.run_world(settings), here)
 
 
 _KILLED = """
@@ -550,8 +428,10 @@ def start(folder):
     if not child:
         os.environ["LALP_BUILD"] = str(Path(sys.argv[2]) / folder)
         settings = replace(this.SMALL, rules=["galp", "random"], controls=[])
-        for name, table in this.run_world(settings).items():
-            table.to_json(Path(sys.argv[2]) / f"{folder}-{name}.json", double_precision=15)
+        results = this.study.run_world(settings)
+        for name in this.TABLES:
+            path = Path(sys.argv[2]) / f"{folder}-{name}.json"
+            getattr(results, name).to_json(path, double_precision=15)
         os._exit(0)
     return child
 
@@ -578,9 +458,7 @@ def test_a_killed_run_goes_on_to_the_same_tables(tmp_path):
         timeout=200,
         env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
     )
-    tables = [
-        {name: pd.read_json(tmp_path / f"{folder}-{name}.json") for name in
-         ("students", "arms", "means", "gaps")}
-        for folder in ("calm", "killed")
-    ]  # fmt: skip
-    same_tables(*tables)
+    same_tables(*(
+        study.WorldResults(*(pd.read_json(tmp_path / f"{run}-{name}.json") for name in TABLES), {})
+        for run in ("calm", "killed")
+    ))  # fmt: skip

@@ -11,33 +11,29 @@ from pandas.testing import assert_frame_equal
 from lalp.errors import InputError
 from lalp.paper.verdicts import cited_items
 from lalp.paper.world import __main__, measure
-from lalp.paper.world.settings import TEACHERS_BY_NAME, load_study
+from lalp.paper.world.settings import TEACHERS_BY_NAME, Study, load_study
 from lalp.paper.world.study import _EMPTY, WorldResults, load_results, save_results
 from tests.paper.verdict_cells import verdict_cells_table
 from tests.paper.world.test_measure import map_tables, study_tables
 
 
-def results(tables: dict[str, pd.DataFrame], profile: str = "standard") -> WorldResults:
-    return WorldResults(**tables, provenance={"profile": profile})
-
-
 @pytest.fixture(scope="module")
 def study() -> WorldResults:
-    return results(study_tables(5, 300, noise=0.02))
+    return study_tables(5, 300, noise=0.02)
 
 
 @pytest.fixture(scope="module")
 def live() -> WorldResults:
-    return results(study_tables(2, 150, ("rules",), ("random", "galp", "lalp", "lalp-lowest")))
+    return study_tables(2, 150, ("rules",), ("random", "galp", "lalp", "lalp-lowest"))
 
 
 @pytest.fixture(scope="module")
 def no_arms() -> WorldResults:
     empty = {name: pd.DataFrame(columns=columns) for name, columns in _EMPTY.items()}
-    return WorldResults(study_tables(1)["students"], **empty, provenance={})
+    return WorldResults(study_tables(1).students, **empty, provenance={})
 
 
-MAP = results(map_tables(1, 60), "long")  # too little to decide anything
+MAP = map_tables(1, 60)  # too little to decide anything
 
 
 def say(live: WorldResults, longer: WorldResults, long_map: WorldResults = MAP) -> pd.DataFrame:
@@ -55,18 +51,12 @@ def of(found: dict[str, str], words: str) -> str:
     return verdict
 
 
-# --- verdicts --------------------------------------------------------------------------------
-
-
 def test_what_the_tables_were_made_to_hold_is_found(live, study):
-    found = verdicts(live, study, results(map_tables(5), "long"))
-    assert of(found, "highest GALP give") == "holds"
-    assert of(found, "LALP orders teachers better") == "holds"
-    assert of(found, "than data selected by GALP") == "holds"
-    assert of(found, "least accurate") == "holds"
-    assert of(found, "grows with position") == "holds"
-    assert of(found, "teachers who restate") == "holds"
-    assert of(found, "more of GALP's selection") == "holds"
+    found = verdicts(live, study, map_tables(5))
+    for words in ("highest GALP give", "LALP orders teachers better", "than data selected by GALP",
+                  "least accurate", "grows with position", "teachers who restate",
+                  "more of GALP's selection"):  # fmt: skip
+        assert of(found, words) == "holds"
     # LALP gains with copying and loses without.
     assert of(found, "over all leaps") == "does not hold"
 
@@ -89,16 +79,14 @@ def test_a_difference_turned_round_turns_the_verdict(live, study):
 
 
 def test_two_seeds_decide_nothing(live):
-    found = verdicts(live, results(study_tables(2)))
+    found = verdicts(live, study_tables(2))
     assert set(found.values()) == {"not resolved"}
 
 
 def test_a_teacher_below_0_refutes_the_claim_on_each_teacher(live, study):
     turned = study.arms.copy()
-    own = turned["group"] == "thirds: careful"
-    turned.loc[own, "arm"] = turned.loc[own, "arm"].replace(
-        {"highest": "lowest", "lowest": "highest"}
-    )
+    own, ends = turned["group"] == "thirds: careful", {"highest": "lowest", "lowest": "highest"}
+    turned.loc[own, "arm"] = turned.loc[own, "arm"].replace(ends)
     found = verdicts(live, replace(study, arms=turned))
     assert of(found, "highest GALP give") == "does not hold"
 
@@ -113,7 +101,7 @@ def test_students_who_solve_nothing_test_nothing(live, study):
 
 
 def test_what_the_study_left_out_decides_nothing(live):
-    found = verdicts(live, results(study_tables(3, 100, ("rules",), ("random", "galp"))))
+    found = verdicts(live, study_tables(3, 100, ("rules",), ("random", "galp")))
     assert of(found, "highest GALP give") == "not resolved"
     assert of(found, "than data selected by GALP") == "not resolved"
     assert of(found, "small window selects") == "not resolved"
@@ -124,17 +112,13 @@ def test_a_live_run_without_students_changes_no_verdict(live, study, no_arms):
 
 
 def test_every_number_has_its_interval_and_every_item_exists(live, study):
-    for verdict in say(live, study, results(map_tables(3), "long")).itertuples():
+    for verdict in say(live, study, map_tables(3)).itertuples():
         cited_items(verdict.where)
         assert "[" in verdict.run and "nan" not in verdict.run
         assert verdict.claim.startswith("Step world: ")
 
 
-# --- files -----------------------------------------------------------------------------------
-
-
-def test_results_are_read_as_they_were_written(study, tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+def test_results_are_read_as_they_were_written(study, tmp_path):
     # All digits 0 would be read as a number.
     arms = study.arms.assign(
         solved=study.arms["solved"].where(study.arms["arm"] != "lalp", "0" * 300)
@@ -148,31 +132,20 @@ def test_results_are_read_as_they_were_written(study, tmp_path, monkeypatch):
         assert_frame_equal(one, other, check_dtype=False, rtol=1e-6)
     assert set(read.arms.loc[read.arms["arm"] == "lalp", "solved"]) == {"0" * 300}
     assert verdicts(written, written) == verdicts(read, read)
-
-
-def test_the_splits_name_true_stays_a_name(study, tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    means = study.means[study.means["split"] == "true"]
-    save_results(replace(study, means=means), tmp_path / "figures" / "world_cpu")
+    # The name of this split stays a name.
+    true = replace(study, means=study.means[study.means["split"] == "true"])
+    save_results(true, tmp_path / "figures" / "world_cpu")
     assert set(load_results("cpu").means["split"]) == {"true"}
 
 
-def test_missing_results_name_the_command(tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+def test_missing_and_broken_results_name_the_command(study, tmp_path):
     with pytest.raises(InputError, match="make world PROFILE=long"):
         load_results("long")
-
-
-def test_a_broken_file_names_the_command(study, tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     folder = tmp_path / "figures" / "world_standard"
     save_results(study, folder)
     (folder / "provenance.json").write_text("{")
     with pytest.raises(InputError, match="make world PROFILE=standard"):
         load_results("standard")
-
-
-# --- what the notebook shows -----------------------------------------------------------------
 
 
 def test_runs_stand_below_each_other_and_empty_ones_drop_out(live, study, no_arms):
@@ -182,30 +155,10 @@ def test_runs_stand_below_each_other_and_empty_ones_drop_out(live, study, no_arm
     assert table["run"].value_counts().to_dict() == {"longer run": 5, "this run": 2}
 
 
-def test_rejected_students_are_counted(study):
-    students = study.students.assign(accepted=[True, False, True, False, False])
-    (row,) = measure.student_table(students).to_dict("records")
-    assert (row["tried"], row["accepted"], row["rejected"]) == (5, 2, 3)
-
-
-def test_restating_teachers_are_those_who_restate():
-    assert set(measure.RESTATING) == {"careful", "fluent leaper", "fluent"}
-
-
-def test_all_values_of_committed_studies_are_shown(study):
-    made = {"commit": "0", "hours_since_last_start": 1.0, "cores": 2, "values": {"seeds": 5}}
-    table = measure.study_values({"standard": replace(study, provenance=made)})
-    assert table.at["seeds", "standard"] == "5"
-
-
-# --- the longer run --------------------------------------------------------------------------
-
-
 @pytest.fixture
-def run_long(study, tmp_path, monkeypatch):
+def run_long(study, monkeypatch):
     """Run `make world` with a run that is over at once."""
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    monkeypatch.setattr(__main__.study, "run_study", lambda _: replace(study, provenance={}))
+    monkeypatch.setattr(__main__.study, "run_world", lambda _: replace(study, provenance={}))
 
     def run(*options: str) -> None:
         monkeypatch.setattr("sys.argv", ["world", *options])
@@ -226,10 +179,10 @@ def test_make_world_writes_results_with_what_made_them(run_long, study, capsys):
 
 
 def test_make_world_reports_bad_input_in_one_line(run_long, monkeypatch, capsys):
-    def fail(name: str) -> WorldResults:
+    def fail(values: Study) -> WorldResults:
         raise InputError("no such thing")
 
-    monkeypatch.setattr(__main__.study, "run_study", fail)
+    monkeypatch.setattr(__main__.study, "run_world", fail)
     with pytest.raises(SystemExit, match="2"):
         run_long()
     assert capsys.readouterr().err == "error: no such thing\n"
