@@ -1,25 +1,4 @@
-r"""Which kinds of token carry a score: probability mass by category (paper, Sec. 7.4.1).
-
-The paper sorts tokens into four categories and names one or two members of each. What it does not
-say is filled in here by rules on the *text*: a response is cut into spans (words, fixed phrases,
-numbers, symbols), each span gets a **kind** (``lexicon.yaml`` lists them), and a token has the kind
-of the span that holds its first non-space character. The same character so has the same kind under
-every tokenizer.
-
-- **Connectives** are split by the top senses of the Penn Discourse Treebank: contingency and
-  comparison are reasoning, expansion and time are discourse. "So" is the exception: the paper names
-  it as filler. Words that are mostly neither (when, as, for, while, where) are function words.
-- **White space.** A token of spaces only belongs to what follows, as it would if the tokenizer had
-  glued it there (many cut " 3" into " " and "3"). White space that holds a line break, or ends the
-  text, is layout.
-- **Doubt.** A span is marked unsure where a person could choose otherwise ("so", "then", "second",
-  the comma in "x, y"); ``token_table`` says for each token what is doubtful about it.
-- **Readings.** The paper's examples leave open what else is discourse: its own text puts
-  "Therefore" there (Sec. 7.4.1) and its Table 4 among reasoning. ``READINGS`` holds several
-  assignments of kinds to categories; a conclusion that hangs on one of them is none.
-
-The lists are English. The work is linear in the length of the text.
-"""
+"""Which kinds of token carry a score: probability mass by category (paper, Sec. 7.4.1)."""
 
 from __future__ import annotations
 
@@ -42,6 +21,7 @@ from lalp.paper.attribution.labels import (
     label_tokens,
 )
 from lalp.paper.attribution.lexicon import CATEGORIES, KIND_NAMES, KINDS, READINGS, SINGLE_TOKENS
+from lalp.scoring.columns import lalp_column, token_column
 from lalp.stats import Estimate, percentile_interval
 
 REASONING_BEARING = "math + reasoning"
@@ -60,22 +40,22 @@ def token_table(
     """One row per token: what it is, and its log-probability under each score.
 
     Only tokens that have a log-probability under every score are kept, so that scores are compared
-    on the same tokens.
+    on the same tokens; ``attrs["left_out"]`` counts the others.
 
     Args:
-        texts: Response texts by response id.
-        scores: One row per response, with the token columns of ``lalp.scoring.run.score``.
+        texts: By response id.
+        scores: One row per response, with token columns.
         columns: Scores, such as ``["galp", "lalp@4"]``.
 
     Returns:
         ``prompt_id``, ``response_id``, ``teacher``, ``step`` (place in the response), ``kind``,
         ``doubt`` (see ``label_tokens``), ``alone`` (see ``label_token_alone``) and one column per
-        score (nats). ``attrs["left_out"]`` is the number of tokens left out.
+        score (nats).
 
     Raises:
         InputError: If a token column or a text is missing, or no token is scored.
     """
-    needed = ["token_spans", "token_steps", *(f"{column}:tokens" for column in columns)]
+    needed = ["token_spans", "token_steps", *map(token_column, columns)]
     if missing := [name for name in needed if name not in scores.columns]:
         raise InputError(
             f"the scores have no column {missing[0]!r}: score this window with with_tokens=True"
@@ -84,10 +64,8 @@ def token_table(
         raise InputError(
             f"response {lost[0]!r} has scores but no text: give the pool that was scored"
         )
-    tables = [
-        _response_tokens(texts[row["response_id"]], row, columns)
-        for row in scores.to_dict("records")
-    ]
+    rows = scores.to_dict("records")
+    tables = [_response_tokens(texts[row["response_id"]], row, columns) for row in rows]
     table = pd.concat(tables, ignore_index=True)
     scored = np.isfinite(table[list(columns)]).all(axis=1)
     if not scored.any():
@@ -103,15 +81,13 @@ def _response_tokens(text: str, row: Mapping[str, Any], columns: Sequence[str]) 
     spans = np.array([tuple(span) for span in row["token_spans"]], dtype=np.int64).reshape(-1, 2)
     kinds, doubts = label_tokens(text, spans)
     return pd.DataFrame(
-        {
-            "prompt_id": row["prompt_id"],
-            "response_id": row["response_id"],
-            "teacher": row["teacher"],
+        {name: row[name] for name in ("prompt_id", "response_id", "teacher")}
+        | {
             "step": np.asarray(row["token_steps"], dtype=np.int64),
             "kind": kinds,
             "doubt": doubts,
             "alone": [label_token_alone(text[start:end]) for start, end in spans],
-            **{column: np.asarray(row[f"{column}:tokens"], dtype=float) for column in columns},
+            **{column: np.asarray(row[token_column(column)], dtype=float) for column in columns},
         }
     )
 
@@ -126,18 +102,12 @@ def frequent_members(texts: Iterable[str], num_members: int = 12) -> pd.DataFram
     for text in texts:
         for span in label_spans(text):
             counts[span.kind][" ".join(text[span.start : span.end].lower().split())] += 1
-    return pd.DataFrame(
-        [
-            {
-                "kind": kind,
-                "category": KINDS[kind],
-                "spans": count.total(),
-                "members": "  ".join(member for member, _ in count.most_common(num_members)),
-            }
-            for kind, count in counts.items()
-            if count
-        ]
-    )
+    rows = []
+    for kind, count in counts.items():
+        members = "  ".join(member for member, _ in count.most_common(num_members))
+        if count:
+            rows.append((kind, KINDS[kind], count.total(), members))
+    return pd.DataFrame(rows, columns=["kind", "category", "spans", "members"])
 
 
 # --- Shares ---------------------------------------------------------------------------------------
@@ -145,14 +115,7 @@ def frequent_members(texts: Iterable[str], num_members: int = 12) -> pd.DataFram
 
 @dataclass(frozen=True)
 class ShareDraws:
-    """Category shares and their bootstrap resamples.
-
-    Attributes:
-        scores: Names of the scores.
-        shares: Share of each category under each score; sums to 1 over categories.
-        draws: The same in each resample of prompts; the same prompts for all scores.
-        num_prompts: Prompts that were resampled.
-    """
+    """Category shares under some scores, and in each resample of prompts, the same for all."""
 
     scores: tuple[str, ...]
     shares: Float[np.ndarray, "scores categories"]
@@ -186,22 +149,24 @@ def draw_shares(
             ``response``: shares within each response, every response equal. ``step``: as
             ``response``, but within it every step equal, as in LALP (Eq. 3).
         reading: One of ``READINGS``, or ``SINGLE_TOKENS``.
-        num_resamples: Bootstrap resamples.
-        seed: For the bootstrap.
+        num_resamples: Of the bootstrap.
+        seed: Of the bootstrap.
 
     Raises:
         InputError: If an option is unknown or there is no token.
     """
-    _check_options(tokens, measure, weighting)
+    for name, value, known in (("measure", measure, Measure), ("weighting", weighting, Weighting)):
+        if value not in get_args(known):
+            choices = ", ".join(get_args(known))
+            raise InputError(f"there is no {name} {value!r}: choose one of {choices}")
+    if tokens.empty:
+        raise InputError("the table of tokens has no rows: choose other teachers or tokens")
     codes = _token_categories(tokens, reading)
     prompts, names = pd.factorize(tokens["prompt_id"], sort=True)
     cells = prompts * len(CATEGORIES) + codes
-    sums = np.stack(
-        [
-            np.bincount(cells, _weights(tokens, column, measure, weighting), len(names) * 4)
-            for column in columns
-        ]
-    ).reshape(len(columns), len(names), len(CATEGORIES))
+    shape = (len(columns), len(names), len(CATEGORIES))
+    weights = [_weights(tokens, column, measure, weighting) for column in columns]
+    sums = np.stack([np.bincount(cells, w, shape[1] * shape[2]) for w in weights]).reshape(shape)
     counts = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=num_resamples
     )
@@ -211,16 +176,6 @@ def draw_shares(
     with np.errstate(invalid="ignore"):
         draws /= draws.sum(axis=2, keepdims=True)
     return ShareDraws(tuple(columns), total / total.sum(axis=1, keepdims=True), draws, len(names))
-
-
-def _check_options(tokens: pd.DataFrame, measure: str, weighting: str) -> None:
-    for name, value, known in (("measure", measure, Measure), ("weighting", weighting, Weighting)):
-        if value not in get_args(known):
-            raise InputError(
-                f"there is no {name} {value!r}: choose one of {', '.join(get_args(known))}"
-            )
-    if tokens.empty:
-        raise InputError("the table of tokens has no rows: choose other teachers or tokens")
 
 
 def _token_categories(tokens: pd.DataFrame, reading: str) -> Int[np.ndarray, " tokens"]:
@@ -251,30 +206,23 @@ def _weights(
 
 
 def low_tokens(
-    tokens: pd.DataFrame, column: str, *, share: float = _LOW_SHARE, in_pool: bool = False
+    tokens: pd.DataFrame, column: str, *, in_pool: bool = False
 ) -> Bool[np.ndarray, " tokens"]:
-    """Which tokens are among the least probable ones (paper, Fig. 4).
+    """Which tokens are in the least probable tenth of their response, or of all together (Fig. 4).
 
-    Args:
-        tokens: From ``token_table``.
-        column: Score.
-        share: Of all tokens, rounded up; of equal values the first ones count.
-        in_pool: Of all tokens together, instead of each response's own.
+    The tenth is rounded up; of equal values the first ones count.
     """
     groups = np.zeros(len(tokens)) if in_pool else pd.factorize(tokens["response_id"])[0]
     grouped = tokens[column].groupby(groups, sort=False)
     # A tenth of 10 tokens is 1, although 0.1 * 10 might come out a little larger.
-    limit = np.ceil(share * grouped.transform("size").to_numpy() - 1e-9)
+    limit = np.ceil(_LOW_SHARE * grouped.transform("size").to_numpy() - 1e-9)
     return (grouped.rank(method="first") <= limit).to_numpy()
 
 
 def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) -> pd.DataFrame:
     """Category shares with intervals, beside the categories' shares of all tokens.
 
-    Args:
-        tokens: From ``token_table``.
-        columns: Scores.
-        **options: As ``draw_shares``.
+    Takes what `draw_shares` takes.
 
     Returns:
         One row per score and category: ``score``, ``category``, ``count`` (its share of tokens, the
@@ -288,15 +236,9 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios, ratio_draws = found.shares / base.shares, found.draws / base.draws
     ratio_low, ratio_high = percentile_interval(ratio_draws, found.num_prompts)
-    numbers = {
-        "count": 100 * base.shares,
-        "share": 100 * found.shares,
-        "low": 100 * low,
-        "high": 100 * high,
-        "ratio": ratios,
-        "ratio_low": ratio_low,
-        "ratio_high": ratio_high,
-    }
+    percent = {"count": base.shares, "share": found.shares, "low": low, "high": high}
+    numbers = {name: 100 * values for name, values in percent.items()}
+    numbers |= {"ratio": ratios, "ratio_low": ratio_low, "ratio_high": ratio_high}
     rows = itertools.product(found.scores, CATEGORIES)
     return pd.DataFrame(rows, columns=["score", "category"]).assign(
         **{name: values.ravel() for name, values in numbers.items()}
@@ -306,13 +248,9 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
 def shift_table(
     tokens: pd.DataFrame, local: str, base: str = "galp", **options: Any
 ) -> pd.DataFrame:
-    """What a category gains from global to local, on the same tokens and resamples.
+    """What a category gains from ``base`` to ``local``, on the same tokens and resamples.
 
-    Args:
-        tokens: From ``token_table``.
-        local: Score.
-        base: Score that is subtracted.
-        **options: As ``draw_shares``.
+    Takes the options of `draw_shares`.
 
     Returns:
         One row per category, and one for math and reasoning together (what the paper calls
@@ -339,9 +277,7 @@ def _shift(members: Iterable[str], local: str, base: str) -> dict[str, dict[str,
 def share_contrast(found: ShareDraws, weights: Mapping[str, Mapping[str, float]]) -> Estimate:
     """A weighted sum of shares, such as a difference of two, with its 95 % interval.
 
-    Args:
-        found: Shares and their resamples.
-        weights: By score and category; 0 where absent.
+    The weights are by score and category, 0 where absent.
     """
     table = np.array([[weights.get(s, {}).get(c, 0.0) for c in CATEGORIES] for s in found.scores])
     draws = (found.draws * table).sum(axis=(1, 2))
@@ -358,12 +294,9 @@ def low_overlap(tokens: pd.DataFrame, local: str, base: str = "galp") -> float:
 
 def rule_agreement(tokens: pd.DataFrame, reading: str = "narrow") -> tuple[float, float]:
     """Agreement of the span rule with ``label_token_alone``: share of tokens, and Cohen's kappa."""
-    first = _token_categories(tokens, reading)
-    second = _token_categories(tokens, SINGLE_TOKENS)
-    same = float((first == second).mean())
-    shares = [
-        np.bincount(codes, minlength=len(CATEGORIES)) / len(tokens) for codes in (first, second)
-    ]
+    rules = [_token_categories(tokens, name) for name in (reading, SINGLE_TOKENS)]
+    same = float((rules[0] == rules[1]).mean())
+    shares = [np.bincount(codes, minlength=len(CATEGORIES)) / len(tokens) for codes in rules]
     chance = float(np.dot(*shares))
     return same, (same - chance) / (1 - chance) if chance < 1 else 1.0
 
@@ -379,63 +312,54 @@ def compare_settings(
     Args:
         tokens: From ``token_table``.
         local: The local score; the global one is ``galp``.
-        num_resamples: Bootstrap resamples.
-        seed: For the bootstrap.
+        num_resamples: Of the bootstrap.
+        seed: Of the bootstrap.
 
     Returns:
         One row per setting and quantity: ``tokens`` (all, or those without doubt), ``reading``,
         ``weighting``, ``quantity`` (see ``QUANTITIES``), ``value``, ``low``, ``high`` (95 %). The
         first setting is the default one.
     """
+    names = ["tokens", "reading", "weighting", "quantity", "value", "low", "high"]
     subsets = {"all": tokens, "without doubt": tokens[tokens["doubt"] == ""]}
-    settings = itertools.product(subsets, [*READINGS, SINGLE_TOKENS], get_args(Weighting))
-    tables = [
-        _quantities(
-            subsets[subset],
-            local,
-            reading=reading,
-            weighting=weighting,
-            num_resamples=num_resamples,
-            seed=seed,
-        ).assign(tokens=subset, reading=reading, weighting=weighting)
-        for subset, reading, weighting in settings
-        if len(subsets[subset])
-    ]
-    return pd.concat(tables, ignore_index=True)[
-        ["tokens", "reading", "weighting", "quantity", "value", "low", "high"]
-    ]
+    rows = []
+    for setting in itertools.product(subsets, [*READINGS, SINGLE_TOKENS], get_args(Weighting)):
+        subset, reading, weighting = setting
+        options = {"num_resamples": num_resamples, "seed": seed}
+        options |= {"reading": reading, "weighting": weighting}
+        if len(subsets[subset]):
+            found = _quantities(subsets[subset], local, **options)
+            rows += [(*setting, name, one.value, one.low, one.high) for name, one in found.items()]
+    return pd.DataFrame(rows, columns=names)
 
 
-QUANTITIES: Mapping[str, str] = MappingProxyType(
-    {
-        "lead": "discourse minus math, share of mass under GALP",
-        "ratio": "mean probability of discourse relative to all tokens under GALP",
-        "discourse": "discourse, share of mass, LALP minus GALP",
-        "bearing": "math and reasoning, share of mass, LALP minus GALP",
-        "reasoning": "reasoning, share of mass, LALP minus GALP",
-        "low math": "math among each response's low tokens, LALP minus GALP",
-        "low math in pool": "math among the pool's low tokens, LALP minus GALP",
-    }
-)
+QUANTITIES = {
+    "lead": "discourse minus math, share of mass under GALP",
+    "ratio": "mean probability of discourse relative to all tokens under GALP",
+    "discourse": "discourse, share of mass, LALP minus GALP",
+    "bearing": "math and reasoning, share of mass, LALP minus GALP",
+    "reasoning": "reasoning, share of mass, LALP minus GALP",
+    "low math": "math among each response's low tokens, LALP minus GALP",
+    "low math in pool": "math among the pool's low tokens, LALP minus GALP",
+}
 """Names in ``compare_settings``, and what they are."""
 
 
-def _quantities(tokens: pd.DataFrame, local: str, **options: Any) -> pd.DataFrame:
-    scores = ["galp", local]
-    mass = draw_shares(tokens, scores, **options)
+def _quantities(tokens: pd.DataFrame, local: str, **options: Any) -> dict[str, Estimate]:
+    mass, low, low_in_pool = (
+        draw_shares(tokens, ["galp", local], measure=measure, **options)
+        for measure in ("mass", "low", "low in pool")
+    )
     ratio = share_table(tokens, ["galp"], **options).set_index("category").loc["discourse"]
-    rows = {
+    return {
         "lead": share_contrast(mass, {"galp": {"discourse": 1, "math": -1}}),
         "ratio": Estimate(*ratio[["ratio", "ratio_low", "ratio_high"]], mass.num_prompts),
+        "discourse": share_contrast(mass, _shift(["discourse"], local, "galp")),
+        "bearing": share_contrast(mass, _shift(["math", "reasoning"], local, "galp")),
+        "reasoning": share_contrast(mass, _shift(["reasoning"], local, "galp")),
+        "low math": share_contrast(low, _shift(["math"], local, "galp")),
+        "low math in pool": share_contrast(low_in_pool, _shift(["math"], local, "galp")),
     }
-    for name in ("discourse", "bearing", "reasoning"):
-        members = ["math", "reasoning"] if name == "bearing" else [name]
-        rows[name] = share_contrast(mass, _shift(members, local, "galp"))
-    for name, measure in (("low math", "low"), ("low math in pool", "low in pool")):
-        low = draw_shares(tokens, scores, measure=measure, **options)
-        rows[name] = share_contrast(low, _shift(["math"], local, "galp"))
-    numbers = [(name, one.value, one.low, one.high) for name, one in rows.items()]
-    return pd.DataFrame(numbers, columns=["quantity", "value", "low", "high"])
 
 
 def summarize_settings(
@@ -443,9 +367,7 @@ def summarize_settings(
 ) -> pd.DataFrame:
     """One row per quantity: its default value, its range, and how many settings resolve it.
 
-    Args:
-        settings: From ``compare_settings``.
-        thresholds: By quantity, what its interval must exclude to be resolved; 0 where absent.
+    A setting resolves a quantity if its interval excludes the threshold, 0 where none is given.
 
     Returns:
         Indexed by quantity: ``value``, ``low``, ``high`` (default setting), ``smallest``,
@@ -482,25 +404,11 @@ def over_settings(row: pd.Series) -> str:
 
 
 def sweep_shares(tokens: pd.DataFrame, windows: Sequence[str], **options: Any) -> pd.DataFrame:
-    """What each category gains under every window, of all teachers together and of each.
-
-    Args:
-        tokens: From ``token_table``.
-        windows: Of LALP; GALP is subtracted.
-        **options: As ``draw_shares``.
-
-    Returns:
-        `shift_table` of every ``teacher`` (first ``all``) and ``window``.
-    """
-    return pd.concat(
-        [
-            shift_table(
-                tokens if teacher == "all" else tokens[tokens["teacher"] == teacher],
-                f"lalp@{window}",
-                **options,
-            ).assign(teacher=teacher, window=window)
-            for teacher in ["all", *sorted(tokens["teacher"].astype(str).unique())]
-            for window in windows
-        ],
-        ignore_index=True,
-    )
+    """`shift_table` from GALP to LALP at every ``window``, for each ``teacher``, first ``all``."""
+    tables = []
+    for teacher in ["all", *sorted(tokens["teacher"].astype(str).unique())]:
+        own = tokens if teacher == "all" else tokens[tokens["teacher"] == teacher]
+        for window in windows:
+            table = shift_table(own, lalp_column(window), **options)
+            tables.append(table.assign(teacher=teacher, window=window))
+    return pd.concat(tables, ignore_index=True)
