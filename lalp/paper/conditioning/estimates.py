@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,6 @@ def spread_estimates(table: pd.DataFrame) -> pd.DataFrame:
         else:
             columns[name] = table[name]
     return pd.DataFrame(columns, index=table.index)
-
-
-def pivot(
-    frame: pd.DataFrame, column: str | None, prompts: Sequence[str], teachers: Sequence[str]
-) -> Float[np.ndarray, "prompts teachers"]:
-    """Sums of a column, or counts, per prompt and teacher."""
-    values = np.ones(len(frame)) if column is None else frame[column].to_numpy(dtype=float)
-    keys = [frame["prompt_id"].astype(str), frame["teacher"].astype(str)]
-    sums = pd.Series(values, index=frame.index).groupby(keys).sum().unstack(fill_value=0.0)
-    return sums.reindex(index=prompts, columns=teachers, fill_value=0.0).to_numpy()
 
 
 def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"]:
@@ -97,3 +87,18 @@ def resample(
         draws = generator.multinomial(len(sums), shares, size=num_resamples).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         return statistic(sums.sum(axis=0)), statistic(draws @ sums)
+
+
+def group_means(
+    frame: pd.DataFrame, by: list[str], columns: list[str], num_resamples: int, seed: int
+) -> pd.DataFrame:
+    """Means over the rows (items) of each group, each an `Estimate` over prompts, and counts."""
+    rows = []
+    for group, own in frame.groupby(by, sort=True):
+        codes, prompts = pd.factorize(own["prompt_id"], sort=True)
+        values = own[columns].to_numpy(dtype=float)
+        sums = np.zeros((len(prompts), 2 * len(columns)))
+        np.add.at(sums, codes, np.hstack([values, np.ones_like(values)]))
+        estimates = bootstrap(sums, ratio, num_resamples, seed)
+        rows.append((*group, len(own), len(prompts), *estimates))
+    return pd.DataFrame(rows, columns=[*by, "num_items", "num_prompts", *columns])

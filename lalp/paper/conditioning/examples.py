@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lalp.paper.conditioning.items import mean_over_items
+from lalp.paper.conditioning.estimates import group_means
 from lalp.paper.profiles import Profile
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.scoring.columns import lalp_column, token_column
@@ -24,15 +23,10 @@ from lalp.scoring.run import score
 
 @dataclass(frozen=True)
 class Example:
-    """A text around one of the paper's examples, in this project's words.
+    """A text around one of the paper's examples, in this project's words; ``item`` repeats in it.
 
-    Attributes:
-        name: The paper's name for it.
-        prompt: The question before the text.
-        text: The response to score.
-        item: What repeats.
-        offset: Which of its characters is tracked: the token that holds it.
-        paper: The probabilities that the paper prints, in percent, one per occurrence.
+    The token that holds the item's character ``offset`` is tracked; ``paper`` has its probability
+    at each occurrence as the paper prints it, in percent.
     """
 
     name: str
@@ -68,11 +62,6 @@ def example_pool() -> Pool:
         for form, link in zip(TOY_FORMS, (", so", ". So"), strict=True):
             text = f"{name} is {wrong}{link} the answer is {wrong}"
             records.append((name, f"What is {name}?", form, text))
-    return _made_pool(records)
-
-
-def _made_pool(records: Sequence[tuple[str, str, str, str]]) -> Pool:
-    """A pool of (prompt id, question, teacher, response)."""
     return Pool(
         {name: Prompt(name, (Message("user", question),)) for name, question, _, _ in records},
         tuple(Response(f"{name}/{who}", name, who, text) for name, _, who, text in records),
@@ -90,32 +79,23 @@ def example_scores(profile: Profile) -> pd.DataFrame:
 def example_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Probability of each example's tracked token at its occurrences, beside the paper's.
 
-    Args:
-        scores: Of `example_pool`, with token columns.
-
     Returns:
         ``example``, ``item``, ``occurrence``, ``token`` (as the student reads it), and in percent
         ``paper``, ``galp`` (all before it) and each window's column. The paper prints values under
         all before it only.
     """
-    columns = [name for name in scores if name.endswith(":tokens")]
+    columns = [name.removesuffix(":tokens") for name in scores if name.endswith(":tokens")]
     rows = []
     own = scores[scores["teacher"] == "example"]
     for example, row in zip(EXAMPLES, own.to_dict("records"), strict=True):
         for i, (place, paper) in enumerate(zip(example.places, example.paper, strict=True), 1):
             token = _token_at(row, place)
             start, end = row["token_spans"][token]
-            rows.append(
-                {
-                    "example": example.name,
-                    "item": example.item,
-                    "occurrence": i,
-                    "token": example.text[start:end].strip(),
-                    "paper": paper,
-                    **{c.removesuffix(":tokens"): 100 * np.exp(row[c][token]) for c in columns},
-                }
-            )
-    return pd.DataFrame(rows)
+            chances = [100 * np.exp(row[token_column(column)][token]) for column in columns]
+            word = example.text[start:end].strip()
+            rows.append((example.name, example.item, i, word, paper, *chances))
+    names = ["example", "item", "occurrence", "token", "paper", *columns]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _token_at(row: dict[str, Any], place: int) -> int:
@@ -128,11 +108,7 @@ def toy_table(
 ) -> pd.DataFrame:
     """Mean log-probability of the wrong result at its two occurrences (Example 2).
 
-    Args:
-        scores: Of `example_pool`, with token columns; the window must be one of theirs.
-        window: The local window.
-        num_resamples: Bootstrap resamples, over the sums.
-        seed: Of the bootstrap.
+    The scores are those of `example_pool`, the window is one of theirs; sums are resampled.
 
     Returns:
         One row per form: ``num_sums``; in nats, each an `Estimate`: ``global_first``,
@@ -158,12 +134,5 @@ def toy_table(
             }
         )
     frame = pd.DataFrame(rows)
-    names = list(frame.columns[2:])
-    return pd.DataFrame(
-        {
-            "form": form,
-            "num_sums": len(group),
-            **dict(zip(names, mean_over_items(group, names, num_resamples, seed), strict=True)),
-        }
-        for form, group in frame.groupby("form", sort=True)
-    )
+    table = group_means(frame, ["form"], list(frame.columns[2:]), num_resamples, seed)
+    return table.drop(columns="num_prompts").rename(columns={"num_items": "num_sums"})

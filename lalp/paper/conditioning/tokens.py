@@ -19,7 +19,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lalp.errors import InputError
-from lalp.paper.conditioning.estimates import bootstrap, group_sums, pivot, ratio, resample
+from lalp.paper.conditioning.estimates import bootstrap, group_sums, ratio, resample
+from lalp.paper.conditioning.items import prompt_text
 from lalp.paper.profiles import Profile
 from lalp.pools.pool import Pool, Response
 from lalp.scoring.columns import lalp_column, token_column
@@ -42,12 +43,7 @@ _WORD = re.compile(r"\w+|[^\w\s]|\n+")
 
 
 def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
-    """One row per scored token, with its gap (Eq. 4).
-
-    Args:
-        scores: From `lalp.score` with token columns.
-        pool: Holds the texts of all responses in ``scores``.
-        window: The local window, for example ``4``.
+    """One row per scored token, with its gap (Eq. 4) under a local window.
 
     Returns:
         ``prompt_id``, ``response_id``, ``teacher``, ``token`` (its index), ``position`` (relative,
@@ -66,16 +62,12 @@ def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
             raise InputError(
                 f"the scores lack column {column!r}: score with this window and with_tokens=True"
             )
-    texts = {response.response_id: response for response in pool.responses}
-    missing = [i for i in scores["response_id"] if i not in texts]
-    if missing:
+    texts = {response.response_id: response.text for response in pool.responses}
+    if missing := [i for i in scores["response_id"] if i not in texts]:
         raise InputError(f"the pool lacks response {missing[0]!r} of the scores: give its own pool")
-    prompts = {
-        name: "\n".join(message.content for message in prompt.messages)
-        for name, prompt in pool.prompts.items()
-    }
+    prompts = {name: prompt_text(pool, name) for name in pool.prompts}
     parts = [
-        _response_tokens(row, texts[row["response_id"]].text, prompts[row["prompt_id"]], window)
+        _response_tokens(row, texts[row["response_id"]], prompts[row["prompt_id"]], window)
         for row in scores.to_dict("records")
     ]
     frame = pd.concat(parts, ignore_index=True)
@@ -91,49 +83,32 @@ def _response_tokens(row: dict[str, Any], text: str, prompt: str, window: str) -
     spans = np.asarray([list(span) for span in row["token_spans"]], dtype=int).reshape(-1, 2)
     steps = np.asarray(row["token_steps"], dtype=int)
     starts = np.array([first_character(text, start, end) for start, end in spans], dtype=int)
-    window_start = _window_starts(steps, window)
-    global_, local = (
-        np.asarray(row[column], dtype=float)
-        for column in ("galp:tokens", token_column(lalp_column(window)))
-    )
-    count = len(spans)
+    # Each step's first token and end, from which its window's first token follows.
+    bounds = np.searchsorted(steps, np.arange(steps.max(initial=-1) + 2)).tolist()
+    step_starts = window_starts(parse_window(window), list(itertools.pairwise(bounds)))
+    window_start = np.array(step_starts, dtype=int)[steps]
+    columns = ("galp:tokens", token_column(lalp_column(window)))
+    global_, local = (np.asarray(row[column], dtype=float) for column in columns)
+    count = np.arange(len(spans))
+    seen = {
+        name: pd.Categorical(_seen(text, prompt, starts, window_start, size), categories=SEEN)
+        for name, size in (("word_seen", 1), ("pair_seen", 2))
+    }
     return pd.DataFrame(
-        {
-            "prompt_id": row["prompt_id"],
-            "response_id": row["response_id"],
-            "teacher": row["teacher"],
-            "token": np.arange(count),
-            "position": (np.arange(count) + 0.5) / max(count, 1),
+        {name: row[name] for name in ("prompt_id", "response_id", "teacher")}
+        | {
+            "token": count,
+            "position": (count + 0.5) / max(len(spans), 1),
             "step": steps,
             "start": starts,
             "window_start": window_start,
             "dropped": window_start > 0,
-            **{
-                name: pd.Categorical(
-                    _seen(text, prompt, starts, window_start, size), categories=SEEN
-                )
-                for name, size in (("word_seen", 1), ("pair_seen", 2))
-            },
+            **seen,
             "global": global_,
             "local": local,
             "gap": self_conditioning_gap(global_, local),
         }
     )
-
-
-def _window_starts(steps: Int[np.ndarray, "tokens"], window: str) -> Int[np.ndarray, "tokens"]:
-    """First response token that each token's window sees."""
-    if not len(steps):
-        return np.zeros(0, dtype=int)
-    numbers = np.arange(steps[-1] + 1)
-    spans = list(
-        zip(
-            np.searchsorted(steps, numbers, "left").tolist(),
-            np.searchsorted(steps, numbers, "right").tolist(),
-            strict=True,
-        )
-    )
-    return np.array(window_starts(parse_window(window), spans), dtype=int)[steps]
 
 
 def _seen(
@@ -146,20 +121,19 @@ def _seen(
     """Where the run of ``size`` words that ends with each token's word stood before.
 
     A word is a run of letters, digits and underscores in any case, one other character, or a line
-    break. What the prompt holds is seen by every window.
+    break. Every window sees what the prompt holds.
     """
-    words = list(_WORD.finditer(text))
-    runs, known = _word_runs(words, size), set(_word_runs(list(_WORD.finditer(prompt)), size))
+    begins, runs = _word_runs(text, size)
+    known = set(_word_runs(prompt, size)[1])
     earlier: list[int] = []
     last: dict[tuple[str, ...], int] = {}
-    for match, run in zip(words, runs, strict=True):
+    for begin, run in zip(begins, runs, strict=True):
         earlier.append(last.get(run, -1))
-        last[run] = match.start()
-    begins = [match.start() for match in words]
+        last[run] = begin
     labels = []
     for start, first in zip(starts, window_start, strict=True):
         place = max(bisect_right(begins, start) - 1, 0)
-        if not words or runs[place] in known:
+        if not runs or runs[place] in known:
             labels.append(SEEN[1])
         elif earlier[place] < 0:
             labels.append(SEEN[0])
@@ -168,9 +142,12 @@ def _seen(
     return labels
 
 
-def _word_runs(words: Sequence[re.Match[str]], size: int) -> list[tuple[str, ...]]:
+def _word_runs(text: str, size: int) -> tuple[list[int], list[tuple[str, ...]]]:
+    """Where each word begins, and the run of words that ends with it."""
+    words = list(_WORD.finditer(text))
     plain = [match[0].casefold() for match in words]
-    return [tuple(plain[max(0, i + 1 - size) : i + 1]) for i in range(len(plain))]
+    runs = [tuple(plain[max(0, i + 1 - size) : i + 1]) for i in range(len(plain))]
+    return [match.start() for match in words], runs
 
 
 # --- the gap against position (Fig. 5) ------------------------------------------------------
@@ -181,14 +158,8 @@ def position_curves(
 ) -> pd.DataFrame:
     """Mean gap, global and local log-probability per bin of relative position (Fig. 5).
 
-    Tokens of a bin are pooled over responses; prompts are resampled.
-
-    Args:
-        tokens: From `token_frame`.
-        by: Column whose values get a curve each; ``all`` is every token together.
-        num_bins: Bins over the response, from 0 to 1.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
+    Each value of the column ``by`` gets a curve, and ``all`` tokens together. Tokens of a bin are
+    pooled over responses; prompts are resampled.
 
     Returns:
         Long form: ``by``, ``quantity`` (of ``QUANTITIES``), ``position`` (middle of the bin),
@@ -201,20 +172,11 @@ def position_curves(
         for quantity in QUANTITIES:
             totals = sums(bins, num_bins, tokens[quantity].to_numpy())
             means = bootstrap(np.hstack([totals, counts]), ratio, num_resamples, seed)
-            rows.append(
-                pd.DataFrame(
-                    {
-                        by: group,
-                        "quantity": quantity,
-                        "position": (np.arange(num_bins) + 0.5) / num_bins,
-                        "num_tokens": counts.sum(axis=0).astype(int),
-                        "mean": [mean.value for mean in means],
-                        "low": [mean.low for mean in means],
-                        "high": [mean.high for mean in means],
-                    }
-                )
-            )
-    return pd.concat(rows, ignore_index=True)
+            for i, mean in enumerate(means):
+                place = (group, quantity, (i + 0.5) / num_bins, int(counts[:, i].sum()))
+                rows.append((*place, mean.value, mean.low, mean.high))
+    columns = [by, "quantity", "position", "num_tokens", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def position_trends(
@@ -222,32 +184,20 @@ def position_trends(
 ) -> pd.DataFrame:
     """Does a quantity grow with relative position? Its slope, and the last tenth minus the first.
 
-    Args:
-        tokens: From `token_frame`; filter it to look at some tokens only.
-        by: Column whose values are judged each; ``all`` is every token together.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
     Returns:
-        One row per group and quantity: ``num_prompts``, ``num_tokens``, ``mean``, ``slope`` (least
-        squares over tokens, nats per response length), ``first`` and ``last`` (means of the tenths,
-        nats), ``change`` (last minus first), each but the counts an `Estimate`.
+        One row per quantity and value of ``by``, first ``all`` together: ``num_prompts``,
+        ``num_tokens``, ``mean``, ``slope`` (least squares over tokens, nats per response length),
+        ``first`` and ``last`` (means of the tenths, nats), ``change`` (last minus first), each but
+        the counts an `Estimate`.
     """
     rows = []
     for group, sums in group_sums(tokens, by):
         for quantity in QUANTITIES:
             moments = _moments(tokens, sums, quantity)
             estimates = bootstrap(moments, _trend, num_resamples, seed)
-            rows.append(
-                {
-                    by: group,
-                    "quantity": quantity,
-                    "num_prompts": int((moments[:, 0] > 0).sum()),
-                    "num_tokens": int(moments[:, 0].sum()),
-                    **dict(zip(_TREND, estimates, strict=True)),
-                }
-            )
-    return pd.DataFrame(rows)
+            counts = (int((moments[:, 0] > 0).sum()), int(moments[:, 0].sum()))
+            rows.append((group, quantity, *counts, *estimates))
+    return pd.DataFrame(rows, columns=[by, "quantity", "num_prompts", "num_tokens", *_TREND])
 
 
 def compare_trends(
@@ -255,32 +205,22 @@ def compare_trends(
 ) -> dict[str, Estimate]:
     """Gap of the second group minus that of the first, prompts resampled together.
 
-    Args:
-        tokens: From `token_frame`.
-        by: Column that holds the two groups.
-        first: The group to compare with.
-        second: The group that is compared.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        Differences by name, as the columns of `position_trends`.
+    The differences have the names of the columns of `position_trends`.
     """
     groups = dict(group_sums(tokens, by))
     sums = np.hstack([_moments(tokens, groups[group], "gap") for group in (first, second)])
-    return dict(zip(_TREND, bootstrap(sums, _trend_difference, num_resamples, seed), strict=True))
+
+    def difference(total: Float[np.ndarray, "... moments"]) -> Float[np.ndarray, "... 5"]:
+        of_first, of_second = np.split(total, 2, axis=-1)
+        return _trend(of_second) - _trend(of_first)
+
+    return dict(zip(_TREND, bootstrap(sums, difference, num_resamples, seed), strict=True))
 
 
 def gap_shares(
     tokens: pd.DataFrame, by: str, *, num_resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Which tokens carry the gap: each group's share of all tokens and of the summed gap.
-
-    Args:
-        tokens: From `token_frame`.
-        by: Column of the groups.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
 
     Returns:
         One row per group: ``num_tokens``, ``tokens_percent``, ``gap_percent`` and ``mean_gap``
@@ -314,11 +254,7 @@ def top_agreement(
 ) -> tuple[pd.Series, pd.Series, float]:
     """Is the teacher with the largest mean gap the one with the highest mean GALP?
 
-    Args:
-        tokens: From `token_frame`.
-        scores: The score table; responses without GALP are left out.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
+    Responses without GALP are left out.
 
     Returns:
         Mean gap per teacher over tokens and mean GALP per teacher over responses, both from the
@@ -326,10 +262,12 @@ def top_agreement(
     """
     scored = scores.dropna(subset=["galp"])
     prompts, teachers = (sorted(set(tokens[name])) for name in ("prompt_id", "teacher"))
-    grids = [
-        pivot(frame, column, prompts, teachers)
-        for frame, column in ((tokens, "gap"), (tokens, None), (scored, "galp"), (scored, None))
-    ]
+    grids = []
+    for frame, column in ((tokens, "gap"), (scored, "galp")):
+        named = frame.astype({"prompt_id": str, "teacher": str})
+        for how in ("sum", "count"):
+            grid = named.pivot_table(column, "prompt_id", "teacher", how)
+            grids.append(grid.reindex(index=prompts, columns=teachers).fillna(0.0).to_numpy())
     sums, size = np.hstack(grids), len(teachers)
 
     def both(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... means"]:
@@ -347,11 +285,7 @@ def top_agreement(
 
 
 def rising_bins(curves: pd.DataFrame) -> tuple[int, int]:
-    """How many steps from bin to bin of the pooled gap go up, and how many there are.
-
-    Args:
-        curves: From `position_curves` by teacher.
-    """
+    """How many steps from bin to bin of the pooled gap go up, and how many there are."""
     pooled = curves.query("teacher == 'all' and quantity == 'gap'")["mean"].dropna()
     return int((pooled.diff() > 0).sum()), len(pooled) - 1
 
@@ -368,28 +302,20 @@ def gap_by_window(
     options = {"num_resamples": profile.num_resamples, "seed": seed}
     rows = []
     for window in profile.windows:
-        tokens = token_frame(scores, pool, window).assign(group="all")
+        tokens = token_frame(scores, pool, window)
         dropped = tokens[tokens["dropped"]]
-        trend = _gap_trend(tokens, **options)
-        slope = _gap_trend(dropped, **options)["slope"] if len(dropped) else None
-        rows.append(
-            {
-                "window": window,
-                "tokens with something dropped (%)": 100 * tokens["dropped"].mean(),
-                "mean": trend["mean"],
-                "last": trend["last"],
-                "slope": slope or Estimate(np.nan, np.nan, np.nan),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _gap_trend(tokens: pd.DataFrame, **options: int) -> pd.Series:
-    return position_trends(tokens, "teacher", **options).query("quantity == 'gap'").iloc[0]
+        # The first row is the gap of all teachers together.
+        trend = position_trends(tokens, "teacher", **options).iloc[0]
+        slope = Estimate(np.nan, np.nan, np.nan)
+        if len(dropped):
+            slope = position_trends(dropped, "teacher", **options)["slope"].iloc[0]
+        percent = 100 * tokens["dropped"].mean()
+        rows.append((window, percent, trend["mean"], trend["last"], slope))
+    columns = ["window", "tokens with something dropped (%)", "mean", "last", "slope"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 _TREND = ("mean", "slope", "first", "last", "change")
-_NUM_MOMENTS = 9
 
 
 def _moments(
@@ -411,10 +337,6 @@ def _trend(sums: Float[np.ndarray, "... moments"]) -> Float[np.ndarray, "... 5"]
     return np.stack([y / n, slope, first, last, last - first], axis=-1)
 
 
-def _trend_difference(sums: Float[np.ndarray, "... moments"]) -> Float[np.ndarray, "... 5"]:
-    return _trend(sums[..., _NUM_MOMENTS:]) - _trend(sums[..., :_NUM_MOMENTS])
-
-
 # --- shuffled steps -------------------------------------------------------------------------
 
 
@@ -424,23 +346,14 @@ def shuffle_steps(
     """The same responses with their steps in a random order; the white space between them stays.
 
     Length and words stay, the order goes: a trend that survives is not due to the argument. Each
-    response is shuffled by itself, so that adding others changes nothing.
-
-    Args:
-        pool: The responses.
-        steps: Character spans of each response's steps, as `lalp.steps.splitters.split_pool` gives
-            them.
-        seed: Of the order.
-
-    Returns:
-        The shuffled responses under their old ids, and the spans of their steps.
+    response is shuffled by itself, so that adding others changes nothing. ``steps`` has the
+    character spans of each response's steps, also in the result.
     """
-    shuffled = {
-        response.response_id: _shuffle(response, steps[response.response_id], seed)
-        for response in pool.responses
-    }
-    responses = (replace(r, text=shuffled[r.response_id][0]) for r in pool.responses)
-    spans = {response_id: spans for response_id, (_, spans) in shuffled.items()}
+    responses, spans = [], {}
+    for response in pool.responses:
+        name = response.response_id
+        text, spans[name] = _shuffle(response, steps[name], seed)
+        responses.append(replace(response, text=text))
     return replace(pool, responses=tuple(responses)), spans
 
 
@@ -483,9 +396,8 @@ def shuffled_tokens(
     moved, moved_steps = shuffle_steps(written, steps, seed)
     window = profile.main_window
     again = score(moved, profile.student, [window], splitter=moved_steps, with_tokens=True)
-    frames = {
-        "as written": token_frame(chosen, written, window),
-        "shuffled": token_frame(again, moved, window),
-    }
-    parts = [tokens.assign(order=order) for order, tokens in frames.items()]
+    parts = [
+        token_frame(chosen, written, window).assign(order="as written"),
+        token_frame(again, moved, window).assign(order="shuffled"),
+    ]
     return pd.concat(parts, ignore_index=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from lalp.errors import InputError
 from lalp.paper.theory.theory import Numbers, check_at_least
@@ -15,11 +15,8 @@ def galp_margin_bound(
 ) -> Numbers:
     """The least ``GALP(y-) - GALP(y+)`` (Theorem A.3): ``((T - |L|) eps - |L| Delta) / T``.
 
-    Args:
-        num_tokens: T, tokens of either response.
-        num_logic: |L|, how many of them bear logic.
-        eps: Every other token favours the wrong response by at least this much, in nats.
-        delta: Every logic token favours the right response by at most this much, in nats.
+    Of the T tokens of either response, |L| bear logic. A logic token favours the right response by
+    at most delta, any other token the wrong one by at least eps, in nats.
 
     Raises:
         InputError: If a count or a constant is negative, T is 0 or |L| above T.
@@ -46,12 +43,9 @@ def fluency_boundary(eps: Numbers, delta: Numbers) -> Numbers:
 def lalp_margin_bound(num_steps: Numbers, gamma: Numbers, delta: Numbers = 0.0) -> Numbers:
     """The least ``LALP(y+) - LALP(y-)``: ``(gamma - (K - 1) delta) / K`` (Corollary A.5).
 
-    At delta = 0 it is the exact difference ``gamma / K`` of Theorem A.4.
-
-    Args:
-        num_steps: K, steps of either response.
-        gamma: How much the fatal step favours the right response, in nats per token.
-        delta: How much any other step can favour the wrong one at most, in nats per token.
+    Of the K steps of either response, the fatal one favours the right response by gamma, any other
+    the wrong one by at most delta, in nats per token. At delta = 0 it is the exact difference
+    ``gamma / K`` of Theorem A.4.
 
     Raises:
         InputError: If gamma or delta is negative, or K is 0.
@@ -79,11 +73,6 @@ def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> 
     """GALP of random pairs of responses that satisfy A.3's premises, beside the bound.
 
     One half meets the premises with equality, one half with slack.
-
-    Args:
-        num_instances: Pairs of responses.
-        seed: For all draws.
-        max_tokens: Longest response; |L| goes from 0 to T.
 
     Returns:
         One row per pair: ``premise`` (``equality`` or ``slack``), ``num_tokens, num_logic, eps,
@@ -121,13 +110,7 @@ def check_fatal_step(
     """LALP of random pairs of responses that satisfy A.4's or A.5's premises, beside the bound.
 
     A third each: all other steps equal (A.4), all others as adverse as A.5 allows, and others and
-    fatal step anywhere that A.5 allows.
-
-    Args:
-        num_instances: Pairs of responses.
-        seed: For all draws.
-        max_steps: Largest number of steps.
-        max_tokens: Longest step.
+    fatal step anywhere that A.5 allows. A step has up to ``max_tokens`` tokens.
 
     Returns:
         One row per pair: ``premise`` (``equal steps``, ``equality`` or ``slack``), ``num_steps,
@@ -146,7 +129,13 @@ def check_fatal_step(
     step_margin[np.arange(num_instances), fatal] = gamma * (
         1 + rng.exponential(size=num_instances) * (kind == 2)
     )
-    lalp_right, lalp_wrong = _lalp_of_pairs(step_margin, num_steps, lengths, max_tokens, rng)
+    # Tokens that have the step's mean, and LALP (Eq. 3) of either response from them.
+    tokens = np.arange(max_tokens) < lengths[..., None]
+    noise = rng.normal(size=tokens.shape)
+    noise -= _masked_mean(noise, tokens)[..., None]
+    pair = _with_difference(step_margin[..., None] + noise, rng)
+    steps = np.arange(max_steps) < num_steps[:, None]
+    lalp_wrong, lalp_right = (_masked_mean(_masked_mean(side, tokens), steps) for side in pair)
     return pd.DataFrame(
         {
             "premise": np.array(["equal steps", "equality", "slack"])[kind],
@@ -159,39 +148,16 @@ def check_fatal_step(
     )
 
 
-def _lalp_of_pairs(
-    step_margin: Float[np.ndarray, "pairs steps"],
-    num_steps: Int[np.ndarray, "pairs"],
-    lengths: Int[np.ndarray, "pairs steps"],
-    max_tokens: int,
-    rng: np.random.Generator,
-) -> tuple[Float[np.ndarray, "pairs"], Float[np.ndarray, "pairs"]]:
-    """LALP (Eq. 3) of responses whose steps' token means differ by ``step_margin``."""
-    tokens = np.arange(max_tokens) < lengths[..., None]
-    noise = rng.normal(size=tokens.shape)
-    noise -= _masked_mean(noise, tokens)[..., None]
-    pair = _with_difference(step_margin[..., None] + noise, rng)
-    steps = np.arange(step_margin.shape[1]) < num_steps[:, None]
-    wrong, right = (_masked_mean(_masked_mean(side, tokens), steps) for side in pair)
-    return right, wrong
-
-
 def compare_margins(
     num_steps: Numbers, relative_length: Numbers, eps: Numbers, delta: Numbers
 ) -> tuple[Numbers, Numbers]:
     """GALP's and LALP's margin for the right response under one and the same premise.
 
-    One step bears the logic: each of its tokens favours the right response by ``delta``. All
-    tokens of all other steps favour the wrong one by ``eps``. Both scores read the same token
+    One step of K bears the logic: each of its tokens favours the right response by ``delta`` nats.
+    All tokens of all other steps favour the wrong one by ``eps``. Both scores read the same token
     log-probabilities, so that they differ in nothing but the weights of tokens. GALP is right iff
     the step's share of tokens, LALP iff its share of steps ``1 / K``, exceeds
-    ``eps / (eps + delta)``.
-
-    Args:
-        num_steps: K.
-        relative_length: Length of the fatal step over the mean length of steps, below K.
-        eps: As above, in nats.
-        delta: As above, in nats.
+    ``eps / (eps + delta)``. ``relative_length`` is the step's length over the mean length, below K.
 
     Returns:
         Score of the right minus score of the wrong response, in nats per token: GALP's, LALP's.
@@ -211,11 +177,6 @@ def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.D
 
     The token moves LALP by its difference over ``K |s|`` and GALP by its difference over T. Each
     response has 2 to ``max_steps`` steps with log-normal lengths.
-
-    Args:
-        num_instances: Responses.
-        seed: For all draws.
-        max_steps: Largest number of steps.
 
     Returns:
         One row per response: ``num_tokens, num_steps`` and ``T / (K |s|)`` where the step s is
@@ -238,9 +199,6 @@ def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.D
 def margin_boundaries(num_steps: int) -> pd.DataFrame:
     """Where each score begins to be right, under the one premise of `compare_margins`.
 
-    Args:
-        num_steps: K, at least 2.
-
     Returns:
         ``relative_length`` (fatal step over mean step), and the ``delta / eps`` above which GALP
         (``galp``) and LALP (``lalp``) prefer the right response.
@@ -255,12 +213,10 @@ def margin_boundaries(num_steps: int) -> pd.DataFrame:
 def bound_errors(
     checked: pd.DataFrame, tolerance: float, tight: str = "equality"
 ) -> tuple[int, float, bool]:
-    """How random pairs of responses keep to their bound.
+    """How the random pairs of `check_fluency_trap` or `check_fatal_step` keep to their bound.
 
-    Args:
-        checked: From `check_fluency_trap` or `check_fatal_step`.
-        tolerance: Nats that count as rounding.
-        tight: The premise under which margin and bound are equal.
+    Up to ``tolerance`` nats count as rounding; margin and bound are equal under the premise
+    ``tight``.
 
     Returns:
         Pairs below the bound; the largest distance from it under the tight premise, in nats;

@@ -8,13 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, legend_above
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH
-
-# --- theory (07_theory) -------------------------------------------------------------------------
 
 # One colour, marker and line style each: told apart without colour as well.
 _ESTIMATES = {
@@ -36,8 +35,7 @@ def _draw_spread(axis: Axes, frame: pd.DataFrame, x: str, y: str, **style: objec
 def plot_learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     """Distance of a learner of pairs from the closed form while it is trained (Theorem A.2).
 
-    Args:
-        curves: `learning_curves` by panel title.
+    The panels are `learning_curves` by title.
     """
     fig, axes = plt.subplots(1, len(curves), figsize=(FULL_WIDTH, 3.9), sharey=True, squeeze=False)
     styles = {"adjacent": "-", "never seen": "--"}
@@ -55,21 +53,12 @@ def plot_learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
         axis.set(yscale="log", ylim=(1e-4, 1), xlabel="gradient steps")
         axis.set_title(title, fontsize="medium")
     axes[0, 0].set_ylabel("total-variation distance\nto the closed form")
-    fig.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=3,
-        fontsize="small",
-    )
+    legend_above(fig, axes[0, 0], 3)
     return fig
 
 
 def plot_learned_weights(table: pd.DataFrame) -> Figure:
-    """The data's share in what is learned against the share that Theorem A.2 gives.
-
-    Args:
-        table: `learned_weights`.
-    """
+    """The data's share in `learned_weights` against the share that Theorem A.2 gives."""
     fig, axis = plt.subplots(figsize=(HALF_WIDTH, 3.8))
     shown = table.sort_values("ratio")
     axis.plot(shown["ratio"], shown["closed"], color="0.3", lw=1.5, label="μ / (μ + λν)")
@@ -88,8 +77,7 @@ def plot_learned_weights(table: pd.DataFrame) -> Figure:
 def plot_gap_by_distance(gaps: dict[str, pd.DataFrame]) -> Figure:
     """Errors of direct and scaffolded estimates by distance; only adjacent pairs were seen.
 
-    Args:
-        gaps: `reasoning_gap` at window 1, by panel title.
+    The panels are the `reasoning_gap` at window 1, by title.
     """
     fig, axes = plt.subplots(1, len(gaps), figsize=(FULL_WIDTH, 3.9), sharey=True, squeeze=False)
     for axis, (title, frame) in zip(axes[0], gaps.items(), strict=True):
@@ -107,16 +95,14 @@ def plot_gap_by_distance(gaps: dict[str, pd.DataFrame]) -> Figure:
     # The panels share their limits, so these are set when all is drawn.
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("total-variation distance\nto the true conditional")
-    handles = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside upper center", ncols=4, fontsize="small")
+    legend_above(fig, axes[0, 0], 4)
     return fig
 
 
 def plot_gap_by_window(gaps: dict[str, pd.DataFrame]) -> Figure:
     """Errors of direct and scaffolded estimates by the window of training, three panels a row.
 
-    Args:
-        gaps: `reasoning_gap` at one lambda, by panel title.
+    The panels are the `reasoning_gap` at one lambda, by title.
     """
     rows = -(-len(gaps) // 3)
     fig, axes = plt.subplots(
@@ -135,16 +121,14 @@ def plot_gap_by_window(gaps: dict[str, pd.DataFrame]) -> Figure:
         axis.set_ylim(bottom=0)
     fig.supxlabel("window of the pairs seen in training (steps)", fontsize="medium")
     fig.supylabel("total-variation distance to the truth, all pairs", fontsize="medium")
-    handles = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside upper center", ncols=3, fontsize="small")
+    legend_above(fig, axes[0, 0], 3)
     return fig
 
 
 def plot_fluency_trap(instances: pd.DataFrame) -> Figure:
     """Where GALP prefers the wrong response, and A.3's boundary |L|/T = eps / (eps + Delta).
 
-    Args:
-        instances: `check_fluency_trap`.
+    The points are the pairs of `check_fluency_trap`.
     """
     titles = {"equality": "premises met with equality", "slack": "premises met with slack"}
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.1), sharey=True)
@@ -155,30 +139,21 @@ def plot_fluency_trap(instances: pd.DataFrame) -> Figure:
         part = instances[instances["premise"] == premise]
         for wrong, (marker, color, which) in kinds.items():
             chosen = part[(part["margin"] > 0) == wrong]
-            axis.scatter(
-                chosen["num_logic"] / chosen["num_tokens"],
-                chosen["delta"] / chosen["eps"],
-                marker=marker,
-                s=16,
-                lw=1,
-                color=color,
-                label=f"GALP prefers the {which} response",
-            )
+            x, y = chosen["num_logic"] / chosen["num_tokens"], chosen["delta"] / chosen["eps"]
+            label = f"GALP prefers the {which} response"
+            axis.scatter(x, y, marker=marker, s=16, lw=1, color=color, label=label)
         axis.plot(1 / (1 + ratios), ratios, color="black", lw=2.5, label="|L|/T = ε / (ε + Δ)")
         axis.set(yscale="log", ylim=(0.01, 100), xlabel="share of logic tokens |L|/T")
         axis.set_title(title, fontsize="medium")
     axes[0].set_ylabel("Δ / ε")
-    handles = axes[0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside upper center", ncols=3, fontsize="small", markerscale=1.5)
+    legend_above(fig, axes[0], 3, markerscale=1.5)
     return fig
 
 
 def plot_fatal_step(boundaries: pd.DataFrame, dilution: pd.DataFrame) -> Figure:
     """GALP and LALP under one premise: who is right where, and whose margin is larger.
 
-    Args:
-        boundaries: `margin_boundaries`.
-        dilution: `sample_dilution`.
+    The panels show `margin_boundaries` and `sample_dilution`.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.1))
     _draw_regions(left, boundaries)

@@ -77,12 +77,8 @@ def smoothed_cross_entropy(
 def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
     """The q that minimizes ``H(p, q) + lambda H(u, q)``: ``(p + lambda u) / (1 + lambda)`` (A.1).
 
-    Any other q is worse by exactly ``(1 + lambda) KL(minimizer || q)``, so it is unique.
-
-    Args:
-        p: Data distributions.
-        u: Background distributions.
-        lam: Strength of the background, at least 0.
+    p is the data, u the background. Any other q is worse by exactly
+    ``(1 + lambda) KL(minimizer || q)``, so it is unique.
 
     Raises:
         InputError: If p or u are no distributions over the same letters, or lambda is negative.
@@ -97,14 +93,9 @@ def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
 
 
 def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFrame:
-    """Lay random distributions beside the closed form of Prop. A.1.
+    """Lay random rivals beside the closed form of Prop. A.1, in problems of 2 to 8 letters.
 
-    Half of the rivals are drawn anywhere, half close to the closed form.
-
-    Args:
-        num_instances: Random problems: 2 to 8 letters, lambda from 0.01 to 100.
-        num_others: Rivals per problem, at least 2.
-        seed: For all draws.
+    Half of the rivals of a problem are drawn anywhere, half close to the closed form.
 
     Returns:
         One row per problem: ``num_letters``, ``lam``, ``smallest_excess`` (nats by which the best
@@ -136,9 +127,8 @@ def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFr
 class Chains:
     """A batch of Markov chains z_1..z_K over a finite alphabet (Eq. 5).
 
-    Attributes:
-        initial: ``p(z_1)``.
-        transitions: ``p(z_{k+1} | z_k)``, one matrix per link; a row is a value of z_k.
+    ``initial`` is ``p(z_1)``, ``transitions`` has ``p(z_{k+1} | z_k)``, one matrix per link; a row
+    is a value of z_k.
 
     Raises:
         InputError: If shapes do not fit or a row is no distribution.
@@ -154,9 +144,8 @@ class Chains:
                 "with at least one link"
             )
         chains, letters = self.initial.shape
-        if self.transitions.shape[::3] != (chains, letters) or (
-            self.transitions.shape[2] != letters
-        ):
+        links = self.transitions.shape[1]
+        if self.transitions.shape != (chains, links, letters, letters):
             raise InputError(
                 f"transitions of shape {self.transitions.shape} do not fit {chains} chains of "
                 f"{letters} letters"
@@ -235,12 +224,8 @@ def pair_conditionals(chains: Chains) -> Table:
 def chain_conditionals(q: Table, num_steps: int, hop: int) -> Table:
     """The scaffolded estimate of every ``p(z_j | z_i)``: local ones, chained from i to j.
 
-    The steps in between are summed out exactly. Only pairs at most ``hop`` apart are read.
-
-    Args:
-        q: The learner's conditionals.
-        num_steps: K.
-        hop: Steps per hop; a shorter one ends the chain where the distance is no multiple.
+    The steps in between are summed out exactly. Only the learner's pairs at most ``hop`` apart are
+    read; a shorter hop ends the chain where the distance is no multiple.
     """
     check_at_least(1, hop=hop)
     first, second = step_pairs(num_steps)
@@ -271,9 +256,7 @@ def window_weights(num_steps: int, window: int) -> Float[np.ndarray, "pairs"]:
 def data_masses(chains: Chains, weights: Float[np.ndarray, "pairs"]) -> Table:
     """Probability that the data shows pair (i, j) with values z_i and z_j.
 
-    Args:
-        chains: Where the data come from.
-        weights: Share of each pair in the data, for example `window_weights`.
+    ``weights`` is the share of each pair in the data, for example `window_weights`.
 
     Raises:
         InputError: If there is not one weight per pair, or they are no distribution.
@@ -310,15 +293,9 @@ def pair_minimizer(joint: Table, background: Masses, lam: Lam) -> Table:
     """The learner that minimizes the risk (Theorem A.2), in closed form.
 
     In a context of mass mu under the data and nu under the background it is
-    ``(mu p + lambda nu u) / (mu + lambda nu)``, u uniform.
-
-    Args:
-        joint: Mass of pair and both values under the data; its sum over z_j is mu.
-        background: nu.
-        lam: Strength of the background, at least 0.
-
-    Returns:
-        NaN in contexts without data if lambda or nu is 0: every q is a minimizer there.
+    ``(mu p + lambda nu u) / (mu + lambda nu)``, u uniform. ``joint`` is the mass of pair and both
+    values under the data, its sum over z_j is mu. NaN in contexts without data if lambda or nu is
+    0: every q is a minimizer there.
     """
     check_at_least(0, lam=lam, joint=joint, background=background)
     smooth = np.asarray(lam)[..., None, None] * background
@@ -337,12 +314,7 @@ def mixture_weights(joint: Table, background: Masses, lam: Lam) -> Masses:
 
 @dataclass(frozen=True, eq=False)
 class LearnerTrace:
-    """A learner of pairs while it is trained.
-
-    Attributes:
-        updates: Number of updates made at each record.
-        conditionals: ``q(z_j | i, j, z_i)`` then.
-    """
+    """A learner of pairs while it is trained: ``q(z_j | i, j, z_i)`` after some updates."""
 
     updates: Int[np.ndarray, "records"]
     conditionals: Float[np.ndarray, "records runs pairs letters letters"]
@@ -359,15 +331,9 @@ def train_learner(
 ) -> LearnerTrace:
     """Minimize the risk (Eq. 6) by gradient descent: softmax logits per context, random start.
 
-    Adam with a step size that falls to 0; the runs do not influence each other.
-
-    Args:
-        joint: Each run's mass of pair and both values under the data.
-        background: Each run's mass of contexts under the background, never sampled.
-        lam: Each run's strength of the background.
-        num_updates: Gradient steps.
-        batch_size: Pairs sampled anew for each update; None for the exact risk.
-        seed: For the start and the samples.
+    Adam with a step size that falls to 0; the runs do not influence each other. Each update samples
+    ``batch_size`` pairs of the data anew, or takes the exact risk without one; the background is
+    never sampled.
 
     Returns:
         The learner at about 40 points, denser at the start; the last one is the trained learner.
@@ -417,10 +383,8 @@ def sample_pairs(joint: Table, num_pairs: int, rng: np.random.Generator) -> Tabl
 def learning_curves(chains: Chains, lams: Sequence[float], **options: int | None) -> pd.DataFrame:
     """How a learner that is shown adjacent pairs nears the closed form of Theorem A.2.
 
-    Args:
-        chains: One learner is trained per chain and lambda.
-        lams: Strengths of the (matched) background.
-        options: Of `train_learner`.
+    One learner is trained per chain and lambda, with the matched background; takes the options of
+    `train_learner`.
 
     Returns:
         Columns ``chain, lam, update, pairs`` (``adjacent`` or ``never seen``) and ``error``: mean
@@ -449,12 +413,7 @@ def window_learner_errors(
 ) -> pd.DataFrame:
     """How close learners of wider windows come to the closed form of Theorem A.2.
 
-    Args:
-        chains: One learner is trained per chain, lambda and window, on the exact risk with the
-            matched background.
-        lams: Strengths of the background, above 0.
-        windows: Largest distance of the pairs that the learner is shown.
-        options: Of `train_learner`.
+    As `learning_curves`, for lambda above 0 and pairs up to each window's distance.
 
     Returns:
         Columns ``lam, window`` and ``error``: the largest total-variation distance over all
@@ -476,13 +435,8 @@ def learned_weights(
 ) -> pd.DataFrame:
     """The data's share in what is learned, beside ``mu / (mu + lambda nu)`` (Theorem A.2).
 
-    The background is the same for every context; the data show some pairs more often than others.
-
-    Args:
-        chains: One learner is trained per chain and lambda, on the exact risk.
-        weights: Share of each pair in the data.
-        lams: Strengths of the background, above 0.
-        options: Of `train_learner`.
+    The background is the same for every context; the data show some pairs more often than others,
+    as ``weights`` says. Takes the options of `train_learner`; lambda is above 0.
 
     Returns:
         One row per context: ``lam, distance, ratio`` = mu / (lambda nu), ``closed`` (the formula)
@@ -528,14 +482,8 @@ def reasoning_gap(
     """Errors of direct and scaffolded estimates, by distance and by the window of training.
 
     The learner is the closed form of Theorem A.2 with the matched background, which is what
-    `train_learner` arrives at.
-
-    Args:
-        chains: One learner per chain, lambda and window.
-        lams: Strengths of the background, above 0: unseen pairs have no minimizer at 0.
-        windows: Largest distance of the pairs that the learner is shown.
-        num_pairs: Size of the training sample; None for unlimited data.
-        seed: For the sample.
+    `train_learner` arrives at. It is shown pairs up to the window's distance: ``num_pairs`` of
+    them, or unlimited data. Lambda is above 0: unseen pairs have no minimizer at 0.
 
     Returns:
         Columns ``chain, lam, window, distance`` and three errors (`estimate_errors`, mean over the
@@ -547,6 +495,7 @@ def reasoning_gap(
     if num_pairs is not None:
         check_at_least(1, num_pairs=num_pairs)
     rng = np.random.default_rng(seed)
+    distances = pair_distances(chains.num_steps)
     frames = []
     for window in windows:
         joint = data_masses(chains, window_weights(chains.num_steps, window))
@@ -554,35 +503,22 @@ def reasoning_gap(
             joint = sample_pairs(joint, num_pairs, rng)
         for lam in lams:
             q = pair_minimizer(joint, matched_background(joint), lam)
-            frame = _gap_frame(q, chains, window)
-            frames.append(frame.assign(lam=lam, window=window))
+            errors = {
+                "direct": estimate_errors(q, chains),
+                "scaffolded": estimate_errors(chain_conditionals(q, chains.num_steps, 1), chains),
+                "widest_hops": estimate_errors(
+                    chain_conditionals(q, chains.num_steps, window), chains
+                ),
+            }
+            for distance in range(1, chains.num_steps):
+                means = {name: e[:, distances == distance].mean(-1) for name, e in errors.items()}
+                frame = pd.DataFrame({"chain": np.arange(len(q)), "distance": distance} | means)
+                frames.append(frame.assign(lam=lam, window=window))
     return pd.concat(frames, ignore_index=True)
 
 
-def _gap_frame(q: Table, chains: Chains, window: int) -> pd.DataFrame:
-    estimates = {
-        "direct": q,
-        "scaffolded": chain_conditionals(q, chains.num_steps, 1),
-        "widest_hops": chain_conditionals(q, chains.num_steps, window),
-    }
-    errors = {name: estimate_errors(estimate, chains) for name, estimate in estimates.items()}
-    distances = pair_distances(chains.num_steps)
-    by_distance = [
-        pd.DataFrame(
-            {"chain": np.arange(len(q)), "distance": distance}
-            | {name: error[:, distances == distance].mean(-1) for name, error in errors.items()}
-        )
-        for distance in range(1, chains.num_steps)
-    ]
-    return pd.concat(by_distance, ignore_index=True)
-
-
 def learner_errors(curves: dict[str, pd.DataFrame]) -> dict[tuple[str, str], float]:
-    """Largest error of a trained learner, lambda above 0, by the curves' name and ``pairs``.
-
-    Args:
-        curves: From `learning_curves`, by name.
-    """
+    """Largest error of a trained learner, lambda above 0, by the curves' name and ``pairs``."""
     worst = {}
     for name, frame in curves.items():
         last = frame[(frame["update"] == frame["update"].max()) & (frame["lam"] > 0)]
@@ -592,9 +528,6 @@ def learner_errors(curves: dict[str, pd.DataFrame]) -> dict[tuple[str, str], flo
 
 def gaps_by_window(gaps: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, float, pd.Series]:
     """How much chaining hops of the window's width beats asking directly, by kind of chain.
-
-    Args:
-        gaps: From `reasoning_gap`, by kind of chain.
 
     Returns:
         Mean gap beyond the window, a row per kind, lambda and window, a column per chain; the
