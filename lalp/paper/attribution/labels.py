@@ -420,17 +420,12 @@ def _is_letter(character: str) -> bool:
 # --- Characters and tokens ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class CharacterLabels:
-    """Kind of every character of a text, as a place in ``KINDS``, and whether that is sure."""
-
-    kinds: Int[np.ndarray, " characters"]
-    sure: Bool[np.ndarray, " characters"]
-    is_space: Bool[np.ndarray, " characters"]
-
-
-def label_characters(text: str) -> CharacterLabels:
-    """Give every character of a text a kind, white space included."""
+def label_characters(
+    text: str,
+) -> tuple[
+    Int[np.ndarray, " characters"], Bool[np.ndarray, " characters"], Bool[np.ndarray, " characters"]
+]:
+    """Kind of every character (its place in ``KINDS``), whether that is sure, and white space."""
     kinds = np.full(len(text), lexicon.LAYOUT, dtype=np.int8)
     sure = np.ones(len(text), dtype=bool)
     for span in label_spans(text):
@@ -441,7 +436,7 @@ def label_characters(text: str) -> CharacterLabels:
         start, end = match.span()
         breaks = end == len(text) or _LINE_BREAK.search(text, start, end)
         kinds[start:end] = lexicon.LAYOUT if breaks else kinds[end]
-    return CharacterLabels(kinds, sure, is_space)
+    return kinds, sure, is_space
 
 
 def label_tokens(
@@ -467,26 +462,26 @@ def label_tokens(
         )
     if not text:
         return ["layout"] * len(spans), ["space"] * len(spans)
-    labels = label_characters(text)
+    character_kinds, sure, is_space = label_characters(text)
     # First character of each token that is not white space; its own first one if there is none.
     place = np.arange(len(text))
-    following = np.minimum.accumulate(np.where(labels.is_space, len(text), place)[::-1])[::-1]
+    following = np.minimum.accumulate(np.where(is_space, len(text), place)[::-1])[::-1]
     starts = np.minimum(spans[:, 0], len(text) - 1)
     blank = following[starts] >= np.maximum(spans[:, 1], starts + 1)
     first = np.where(blank, starts, np.minimum(following[starts], len(text) - 1))
     # A token straddles where the category changes between its first and its last character.
-    codes = category_codes("narrow")[labels.kinds]
-    visible = np.flatnonzero(~labels.is_space)
+    codes = category_codes("narrow")[character_kinds]
+    visible = np.flatnonzero(~is_space)
     changes = np.zeros(len(text), dtype=np.int64)
     changes[visible[1:]] = codes[visible[1:]] != codes[visible[:-1]]
     changes = np.cumsum(changes)
     last = np.maximum(spans[:, 1] - 1, first)
     doubts = np.select(
-        [blank, changes[last] != changes[first], ~labels.sure[first]],
+        [blank, changes[last] != changes[first], ~sure[first]],
         ["space", "straddles", "rule"],
         "",
     )
-    return [lexicon.KIND_NAMES[code] for code in labels.kinds[first]], doubts.tolist()
+    return [lexicon.KIND_NAMES[code] for code in character_kinds[first]], doubts.tolist()
 
 
 def category_codes(reading: str) -> Int[np.ndarray, " kinds"]:
