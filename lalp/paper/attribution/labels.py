@@ -445,11 +445,9 @@ def label_tokens(
     """Kind of each token of a text, and what is doubtful about it.
 
     A token has the kind of its first character that is not white space; a token of white space
-    only, that of its first character.
-
-    Returns:
-        Kinds, and doubts: "" (none), ``rule`` (the span's kind is open to doubt), ``straddles``
-        (the token reaches into a span of another category) or ``space`` (white space only).
+    only, that of its first character. Doubts are "" (none), ``rule`` (the span's kind is open to
+    doubt), ``straddles`` (the token reaches into a span of another category) or ``space`` (white
+    space only).
 
     Raises:
         InputError: If a span lies outside the text.

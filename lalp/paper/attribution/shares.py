@@ -37,20 +37,11 @@ _ROUNDING = 1e-12
 def token_table(
     texts: Mapping[str, str], scores: pd.DataFrame, columns: Sequence[str]
 ) -> pd.DataFrame:
-    """One row per token: what it is, and its log-probability under each score.
+    """One row per token: what it is, and its log-probability under each score (nats).
 
     Only tokens that have a log-probability under every score are kept, so that scores are compared
-    on the same tokens; ``attrs["left_out"]`` counts the others.
-
-    Args:
-        texts: By response id.
-        scores: One row per response, with token columns.
-        columns: Scores, such as ``["galp", "lalp@4"]``.
-
-    Returns:
-        ``prompt_id``, ``response_id``, ``teacher``, ``step`` (place in the response), ``kind``,
-        ``doubt`` (see ``label_tokens``), ``alone`` (see ``label_token_alone``) and one column per
-        score (nats).
+    on the same tokens; ``attrs["left_out"]`` counts the others. ``doubt`` is that of
+    `label_tokens`, ``alone`` the category by `label_token_alone`.
 
     Raises:
         InputError: If a token column or a text is missing, or no token is scored.
@@ -93,11 +84,7 @@ def _response_tokens(text: str, row: Mapping[str, Any], columns: Sequence[str]) 
 
 
 def frequent_members(texts: Iterable[str], num_members: int = 12) -> pd.DataFrame:
-    """The most frequent spans of each kind in some texts, in lower case.
-
-    Returns:
-        One row per kind that occurs: ``kind``, ``category``, ``spans`` (how many) and ``members``.
-    """
+    """The most frequent spans of each kind in some texts, in lower case, and their number."""
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for text in texts:
         for span in label_spans(text):
@@ -133,7 +120,7 @@ def draw_shares(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> ShareDraws:
-    r"""Share of each category, with a bootstrap over prompts (paper, Table 4 and Fig. 4).
+    """Share of each category, with a bootstrap over prompts (paper, Table 4 and Fig. 4).
 
     With weights :math:`v_t`, the share of category c is ``sum(v[t in c]) / sum(v)``:
 
@@ -142,7 +129,7 @@ def draw_shares(
       up), 0 for others; ``low in pool``: for the least probable tenth of all tokens together.
 
     Args:
-        tokens: From ``token_table``.
+        tokens: From `token_table`.
         columns: Scores.
         measure: What is shared out.
         weighting: ``token``: all tokens of all responses together, as Table 4's formula reads.
@@ -151,9 +138,6 @@ def draw_shares(
         reading: One of ``READINGS``, or ``SINGLE_TOKENS``.
         num_resamples: Of the bootstrap.
         seed: Of the bootstrap.
-
-    Raises:
-        InputError: If an option is unknown or there is no token.
     """
     for name, value, known in (("measure", measure, Measure), ("weighting", weighting, Weighting)):
         if value not in get_args(known):
@@ -220,15 +204,11 @@ def low_tokens(
 
 
 def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) -> pd.DataFrame:
-    """Category shares with intervals, beside the categories' shares of all tokens.
+    """Category shares with intervals (percent), beside the categories' shares of all tokens.
 
-    Takes what `draw_shares` takes.
-
-    Returns:
-        One row per score and category: ``score``, ``category``, ``count`` (its share of tokens, the
-        baseline), ``share``, ``low``, ``high`` (percent, 95 %; NaN with one prompt), and ``ratio``,
-        ``ratio_low``, ``ratio_high``: share over baseline. For ``mass`` the ratio is the
-        category's mean probability relative to that of all tokens.
+    Takes what `draw_shares` takes. ``count`` is the share of tokens, the baseline; ``ratio`` is
+    share over baseline: for ``mass`` the category's mean probability relative to that of all
+    tokens. One prompt has no interval.
     """
     found = draw_shares(tokens, columns, **options)
     base = draw_shares(tokens, columns, **{**options, "measure": "count"})
@@ -248,14 +228,11 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
 def shift_table(
     tokens: pd.DataFrame, local: str, base: str = "galp", **options: Any
 ) -> pd.DataFrame:
-    """What a category gains from ``base`` to ``local``, on the same tokens and resamples.
+    """What a category gains from ``base`` to ``local``, on the same tokens and resamples (points).
 
-    Takes the options of `draw_shares`.
-
-    Returns:
-        One row per category, and one for math and reasoning together (what the paper calls
-        reasoning-bearing): ``category``, ``share`` (under ``local``, percent), ``shift``, ``low``,
-        ``high`` (points, 95 %; NaN with one prompt) and ``resolved`` (the interval excludes 0).
+    Takes the options of `draw_shares`. The last row is math and reasoning together, what the paper
+    calls reasoning-bearing. ``share`` is that under ``local``; a shift is ``resolved`` if its
+    interval excludes 0.
     """
     found = draw_shares(tokens, [base, local], **options)
     rows = []
@@ -304,29 +281,18 @@ def rule_agreement(tokens: pd.DataFrame, reading: str = "narrow") -> tuple[float
 # --- Robustness -----------------------------------------------------------------------------------
 
 
-def compare_settings(
-    tokens: pd.DataFrame, local: str, *, num_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def compare_settings(tokens: pd.DataFrame, local: str, **resampling: int) -> pd.DataFrame:
     """What the conclusions rest on, under every reading, weighting and choice of tokens.
 
-    Args:
-        tokens: From ``token_table``.
-        local: The local score; the global one is ``galp``.
-        num_resamples: Of the bootstrap.
-        seed: Of the bootstrap.
-
-    Returns:
-        One row per setting and quantity: ``tokens`` (all, or those without doubt), ``reading``,
-        ``weighting``, ``quantity`` (see ``QUANTITIES``), ``value``, ``low``, ``high`` (95 %). The
-        first setting is the default one.
+    A row per setting and quantity (see ``QUANTITIES``); the first setting is the default one.
+    ``tokens`` are all, or those without doubt.
     """
     names = ["tokens", "reading", "weighting", "quantity", "value", "low", "high"]
     subsets = {"all": tokens, "without doubt": tokens[tokens["doubt"] == ""]}
     rows = []
     for setting in itertools.product(subsets, [*READINGS, SINGLE_TOKENS], get_args(Weighting)):
         subset, reading, weighting = setting
-        options = {"num_resamples": num_resamples, "seed": seed}
-        options |= {"reading": reading, "weighting": weighting}
+        options = resampling | {"reading": reading, "weighting": weighting}
         if len(subsets[subset]):
             found = _quantities(subsets[subset], local, **options)
             rows += [(*setting, name, one.value, one.low, one.high) for name, one in found.items()]
@@ -367,12 +333,8 @@ def summarize_settings(
 ) -> pd.DataFrame:
     """One row per quantity: its default value, its range, and how many settings resolve it.
 
-    A setting resolves a quantity if its interval excludes the threshold, 0 where none is given.
-
-    Returns:
-        Indexed by quantity: ``value``, ``low``, ``high`` (default setting), ``smallest``,
-        ``largest`` (values of all settings), ``above``, ``below`` (settings whose interval lies
-        wholly there) and ``settings`` (how many there are).
+    ``smallest`` and ``largest`` are of all settings; ``above`` and ``below`` count the settings
+    whose interval lies wholly on that side of the quantity's threshold, 0 where none is given.
     """
     rows = {}
     for name, group in settings.groupby("quantity", sort=False):

@@ -37,10 +37,9 @@ def group_sums(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, Callable[...
     Prompts are the same for every group, so that all groups see the same resamples.
     """
     codes, prompts = pd.factorize(frame["prompt_id"], sort=True)
-    column = frame[by].astype(object)
-    ordered = frame[by].cat.categories if frame[by].dtype == "category" else sorted(column.unique())
-    for group in ["all", *(g for g in ordered if (column == g).any())]:
-        inside = np.ones(len(frame), dtype=bool) if group == "all" else (column == group).to_numpy()
+    column = frame[by].astype("category")
+    for group in ["all", *column.cat.remove_unused_categories().cat.categories]:
+        inside = np.full(len(frame), True) if group == "all" else (column == group).to_numpy()
 
         def sums(
             bins: Int[np.ndarray, "rows"],
@@ -59,14 +58,13 @@ def group_sums(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, Callable[...
 def bootstrap(
     sums: Float[np.ndarray, "prompts sums"],
     statistic: Callable[[np.ndarray], np.ndarray],
-    num_resamples: int,
-    seed: int,
+    **resampling: int,
 ) -> list[Estimate]:
     """Statistics of the sums over prompts, with their intervals over resampled prompts.
 
     One prompt has no interval: its ends are NaN, and so resolve nothing.
     """
-    values, draws = resample(sums, statistic, num_resamples, seed)
+    values, draws = resample(sums, statistic, **resampling)
     # A statistic that a resample does not define must not count: its ends are of the others.
     defined = np.where(np.isfinite(draws), draws, np.nan)
     ends = np.where(np.isnan(values), np.nan, percentile_interval(defined, len(sums)))
@@ -76,8 +74,8 @@ def bootstrap(
 def resample(
     sums: Float[np.ndarray, "prompts sums"],
     statistic: Callable[[np.ndarray], np.ndarray],
-    num_resamples: int,
-    seed: int,
+    num_resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[Float[np.ndarray, "statistics"], Float[np.ndarray, "resamples statistics"]]:
     """Statistics of the sums over prompts, and of those over resampled prompts (none for one)."""
     draws = np.zeros((0, len(sums)))
@@ -90,7 +88,7 @@ def resample(
 
 
 def group_means(
-    frame: pd.DataFrame, by: list[str], columns: list[str], num_resamples: int, seed: int
+    frame: pd.DataFrame, by: list[str], columns: list[str], **resampling: int
 ) -> pd.DataFrame:
     """Means over the rows (items) of each group, each an `Estimate` over prompts, and counts."""
     rows = []
@@ -99,6 +97,6 @@ def group_means(
         values = own[columns].to_numpy(dtype=float)
         sums = np.zeros((len(prompts), 2 * len(columns)))
         np.add.at(sums, codes, np.hstack([values, np.ones_like(values)]))
-        estimates = bootstrap(sums, ratio, num_resamples, seed)
+        estimates = bootstrap(sums, ratio, **resampling)
         rows.append((*group, len(own), len(prompts), *estimates))
     return pd.DataFrame(rows, columns=[*by, "num_items", "num_prompts", *columns])

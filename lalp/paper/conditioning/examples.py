@@ -77,12 +77,9 @@ def example_scores(profile: Profile) -> pd.DataFrame:
 
 
 def example_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Probability of each example's tracked token at its occurrences, beside the paper's.
+    """Probability of each example's tracked token at its occurrences, beside the paper's (%).
 
-    Returns:
-        ``example``, ``item``, ``occurrence``, ``token`` (as the student reads it), and in percent
-        ``paper``, ``galp`` (all before it) and each window's column. The paper prints values under
-        all before it only.
+    ``galp`` sees all before the token, and so do the values that the paper prints.
     """
     columns = [name.removesuffix(":tokens") for name in scores if name.endswith(":tokens")]
     rows = []
@@ -103,17 +100,12 @@ def _token_at(row: dict[str, Any], place: int) -> int:
     return next(t for t, (start, end) in enumerate(row["token_spans"]) if start <= place < end)
 
 
-def toy_table(
-    scores: pd.DataFrame, window: str, *, num_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
-    """Mean log-probability of the wrong result at its two occurrences (Example 2).
+def toy_table(scores: pd.DataFrame, window: str, **resampling: int) -> pd.DataFrame:
+    """Mean log-probability of the wrong result at its two occurrences (Example 2), in nats.
 
-    The scores are those of `example_pool`, the window is one of theirs; sums are resampled.
-
-    Returns:
-        One row per form: ``num_sums``; in nats, each an `Estimate`: ``global_first``,
-        ``global_second``, ``local_second``, the rises ``global_rise`` and ``local_rise``, and
-        ``difference`` (global minus local at the second).
+    The window must be one of the scores'. A row per form, each number an `Estimate` over the sums:
+    ``global_first``, ``global_second``, ``local_second``, the rises ``global_rise`` and
+    ``local_rise``, and ``difference`` (global minus local at the second).
     """
     rows = []
     texts = {response.response_id: response.text for response in example_pool().responses}
@@ -134,5 +126,5 @@ def toy_table(
             }
         )
     frame = pd.DataFrame(rows)
-    table = group_means(frame, ["form"], list(frame.columns[2:]), num_resamples, seed)
+    table = group_means(frame, ["form"], list(frame.columns[2:]), **resampling)
     return table.drop(columns="num_prompts").rename(columns={"num_items": "num_sums"})

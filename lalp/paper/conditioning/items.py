@@ -91,14 +91,10 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
     """Every occurrence of the numbers and phrases of `find_items`, with its log-probabilities.
 
     Items that the prompt holds are left out: their first occurrence is none. So are items of two
-    occurrences, and those with an occurrence in which no token begins.
-
-    Returns:
-        One row per occurrence: ids, ``kind``, ``item``, ``size`` (words of a phrase), ``count``
-        (occurrences in the response), ``occurrence`` (from 1), ``position`` (relative),
-        ``previous`` (``none``, ``in the window`` or ``dropped``: where the occurrence before it
-        stands for the local score), ``global`` and ``local`` (mean log-probability per token,
-        nats), ``p_global`` and ``p_local`` (probability of the whole item).
+    occurrences, and those with an occurrence in which no token begins. ``previous`` says where the
+    occurrence before it stands for the local score: ``none``, ``in the window`` or ``dropped``;
+    ``global`` and ``local`` are means per token (nats), ``p_global`` and ``p_local`` probabilities
+    of the whole item.
     """
     texts = {response.response_id: response for response in pool.responses}
     rows: list[dict[str, Any]] = []
@@ -157,9 +153,8 @@ def _occurrences(item: Item, own: pd.DataFrame, response: Response) -> list[dict
 def match_controls(items: pd.DataFrame) -> pd.DataFrame:
     """For each occurrence of a repeated item, what items that occur once get at like positions.
 
-    Returns:
-        The rows of repeated items, their log-probabilities and probabilities replaced by means over
-        the five single items of the same kind and size whose relative position is nearest.
+    Log-probabilities and probabilities are means over the five single items of the same kind and
+    size whose relative position is nearest.
     """
     controls = items[items["count"] > 1].copy()
     singles = items[items["count"] == 1]
@@ -167,48 +162,37 @@ def match_controls(items: pd.DataFrame) -> pd.DataFrame:
         alike = singles[(singles["kind"] == kind) & (singles["size"] == size)]
         means = np.nan
         if len(alike):
-            distances = np.abs(
-                np.subtract.outer(*(f["position"].to_numpy() for f in (rows, alike)))
-            )
+            distances = np.abs(rows["position"].to_numpy()[:, None] - alike["position"].to_numpy())
             nearest = np.argsort(distances, axis=1, kind="stable")[:, :_NUM_CONTROLS]
             means = alike[_ITEM_VALUES].to_numpy()[nearest].mean(axis=1)
         controls.loc[rows.index, _ITEM_VALUES] = means
     return controls
 
 
-def occurrence_table(
-    items: pd.DataFrame, *, num_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def occurrence_table(items: pd.DataFrame, **resampling: int) -> pd.DataFrame:
     """Mean log-probability and probability at the first, second, third and later occurrences.
 
-    Each repeated item of `item_frame` or `match_controls` has the same weight.
-
-    Returns:
-        One row per kind and occurrence (``1``, ``2``, ``3``, ``4+``): ``num_items``,
-        ``num_prompts``, ``dropped`` (share of occurrences whose predecessor the window drops) and
-        ``global``, ``local``, ``p_global``, ``p_local``, each an `Estimate`.
+    Each repeated item of `item_frame` or `match_controls` has the same weight. ``dropped`` is the
+    share of occurrences whose predecessor the window drops.
     """
     repeated = items[items["count"] > 1]
     label = np.where(repeated["occurrence"] < 4, repeated["occurrence"].astype(str), "4+")
     repeated = repeated.assign(occurrence=label, dropped=repeated["previous"] == "dropped")
     keys = ["kind", "occurrence", "prompt_id", "response_id", "item"]
     means = repeated.groupby(keys, sort=True)[[*_ITEM_VALUES, "dropped"]].mean().reset_index()
-    table = group_means(means, ["kind", "occurrence"], _ITEM_VALUES, num_resamples, seed)
+    table = group_means(means, ["kind", "occurrence"], _ITEM_VALUES, **resampling)
     dropped = means.groupby(["kind", "occurrence"])["dropped"].mean()
     table.insert(4, "dropped", dropped.to_numpy())
     return table
 
 
-def occurrence_series(items: pd.DataFrame, **options: int) -> pd.DataFrame:
-    """Log-probability at each occurrence, of repeated items and of their controls, in long form.
-
-    Takes the options of `occurrence_table`.
-    """
+def occurrence_series(items: pd.DataFrame, **resampling: int) -> pd.DataFrame:
+    """Log-probability at each occurrence, of repeated items and of their controls, in long form."""
     controls = match_controls(items)
     frames = {"repeated items": items, "like positions, items that occur once": controls}
     parts = []
     for who, frame in frames.items():
-        table = spread_estimates(occurrence_table(frame, **options))
+        table = spread_estimates(occurrence_table(frame, **resampling))
         for name in ("global", "local"):
             part = table[["kind", "occurrence", "num_items", "num_prompts"]]
             ends = {"mean": table[name], "low": table[f"{name}_low"], "high": table[f"{name}_high"]}
@@ -217,16 +201,14 @@ def occurrence_series(items: pd.DataFrame, **options: int) -> pd.DataFrame:
 
 
 def occurrence_rises(
-    items: pd.DataFrame, controls: pd.DataFrame, *, num_resamples: int = 2000, seed: int = 0
+    items: pd.DataFrame, controls: pd.DataFrame, **resampling: int
 ) -> pd.DataFrame:
     """How much more likely a repeated item is than at its first occurrence, against controls.
 
-    Returns:
-        One row per kind and ``previous`` (all later occurrences, or those whose predecessor is in
-        the window, or dropped by it): ``num_items``, ``num_prompts``, and in nats per token, each
-        an `Estimate`: ``global`` and ``local`` (later minus first), ``difference`` (global minus
-        local rise), ``global_control`` and ``local_control`` (the same at single items), and
-        ``excess`` (global rise minus its control).
+    A row per kind and ``previous``: all later occurrences, or those whose predecessor is in the
+    window, or dropped by it. In nats per token: ``global`` and ``local`` (later minus first),
+    ``difference`` (global minus local rise), ``global_control`` and ``local_control`` (the same at
+    single items), and ``excess`` (global rise minus its control).
     """
     keys = ["kind", "prompt_id", "response_id", "item"]
     values = ["global", "local", "global_control", "local_control"]
@@ -236,9 +218,7 @@ def occurrence_rises(
     later = pd.concat([later.assign(previous="all"), later])
     means = later.groupby([*keys, "previous"], sort=True)[values].mean()
     rises = means - first.reindex(means.index.droplevel("previous")).to_numpy()
-    rises = rises.assign(
-        difference=rises["global"] - rises["local"],
-        excess=rises["global"] - rises["global_control"],
-    ).reset_index()
+    rises["difference"] = rises["global"] - rises["local"]
+    rises["excess"] = rises["global"] - rises["global_control"]
     names = ["global", "local", "difference", "global_control", "local_control", "excess"]
-    return group_means(rises, ["kind", "previous"], names, num_resamples, seed)
+    return group_means(rises.reset_index(), ["kind", "previous"], names, **resampling)

@@ -2,7 +2,8 @@
 
 ``gap_t = log p(y_t | x, y_<t) - log p(y_t | x, window)``, in nats. A token of the first steps has a
 gap of exactly 0, because its window drops nothing (``dropped`` is False): part of any growth with
-position is this definition. All intervals are percentile bootstraps over prompts.
+position is this definition. All intervals are percentile bootstraps over prompts; ``resampling``
+stands for the options of `estimates.bootstrap`.
 """
 
 from __future__ import annotations
@@ -43,15 +44,12 @@ _WORD = re.compile(r"\w+|[^\w\s]|\n+")
 
 
 def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
-    """One row per scored token, with its gap (Eq. 4) under a local window.
+    """One row per scored token, with its gap (Eq. 4) under a local window, in nats.
 
-    Returns:
-        ``prompt_id``, ``response_id``, ``teacher``, ``token`` (its index), ``position`` (relative,
-        0 to 1), ``step``, ``start`` (first non-space character), ``window_start`` (first response
-        token that the window sees), ``dropped`` (whether the window drops anything), ``word_seen``
-        and ``pair_seen`` (where its word, and its word together with the one before, stood
-        earlier: one of ``SEEN``), ``global``, ``local`` and ``gap`` in nats. Tokens without both
-        scores are left out; ``attrs["left_out"]`` counts them.
+    ``position`` is relative, 0 to 1; ``start`` is the first non-space character; ``window_start``
+    the first response token that the window sees; ``word_seen`` and ``pair_seen`` say where the
+    token's word, and that together with the one before, stood earlier: one of ``SEEN``. Tokens
+    without both scores are left out; ``attrs["left_out"]`` counts them.
 
     Raises:
         InputError: If the scores lack tokens or the window, or the pool lacks a response.
@@ -154,16 +152,12 @@ def _word_runs(text: str, size: int) -> tuple[list[int], list[tuple[str, ...]]]:
 
 
 def position_curves(
-    tokens: pd.DataFrame, by: str, *, num_bins: int = 10, num_resamples: int = 2000, seed: int = 0
+    tokens: pd.DataFrame, by: str, *, num_bins: int = 10, **resampling: int
 ) -> pd.DataFrame:
     """Mean gap, global and local log-probability per bin of relative position (Fig. 5).
 
     Each value of the column ``by`` gets a curve, and ``all`` tokens together. Tokens of a bin are
-    pooled over responses; prompts are resampled.
-
-    Returns:
-        Long form: ``by``, ``quantity`` (of ``QUANTITIES``), ``position`` (middle of the bin),
-        ``num_tokens``, ``mean``, ``low``, ``high`` (nats per token); NaN where a bin is empty.
+    pooled over responses. Nats per token, at the middle of the bin; NaN where a bin is empty.
     """
     bins = np.minimum((tokens["position"].to_numpy() * num_bins).astype(int), num_bins - 1)
     rows = []
@@ -171,7 +165,7 @@ def position_curves(
         counts = sums(bins, num_bins)
         for quantity in QUANTITIES:
             totals = sums(bins, num_bins, tokens[quantity].to_numpy())
-            means = bootstrap(np.hstack([totals, counts]), ratio, num_resamples, seed)
+            means = bootstrap(np.hstack([totals, counts]), ratio, **resampling)
             for i, mean in enumerate(means):
                 place = (group, quantity, (i + 0.5) / num_bins, int(counts[:, i].sum()))
                 rows.append((*place, mean.value, mean.low, mean.high))
@@ -179,29 +173,25 @@ def position_curves(
     return pd.DataFrame(rows, columns=columns)
 
 
-def position_trends(
-    tokens: pd.DataFrame, by: str, *, num_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def position_trends(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.DataFrame:
     """Does a quantity grow with relative position? Its slope, and the last tenth minus the first.
 
-    Returns:
-        One row per quantity and value of ``by``, first ``all`` together: ``num_prompts``,
-        ``num_tokens``, ``mean``, ``slope`` (least squares over tokens, nats per response length),
-        ``first`` and ``last`` (means of the tenths, nats), ``change`` (last minus first), each but
-        the counts an `Estimate`.
+    A row per quantity and value of ``by``, first ``all`` together: ``slope`` (least squares over
+    tokens, nats per response length), ``first`` and ``last`` (means of the tenths, nats),
+    ``change`` (last minus first), each an `Estimate`.
     """
     rows = []
     for group, sums in group_sums(tokens, by):
         for quantity in QUANTITIES:
             moments = _moments(tokens, sums, quantity)
-            estimates = bootstrap(moments, _trend, num_resamples, seed)
+            estimates = bootstrap(moments, _trend, **resampling)
             counts = (int((moments[:, 0] > 0).sum()), int(moments[:, 0].sum()))
             rows.append((group, quantity, *counts, *estimates))
     return pd.DataFrame(rows, columns=[by, "quantity", "num_prompts", "num_tokens", *_TREND])
 
 
 def compare_trends(
-    tokens: pd.DataFrame, by: str, first: str, second: str, *, num_resamples: int, seed: int
+    tokens: pd.DataFrame, by: str, first: str, second: str, **resampling: int
 ) -> dict[str, Estimate]:
     """Gap of the second group minus that of the first, prompts resampled together.
 
@@ -214,17 +204,14 @@ def compare_trends(
         of_first, of_second = np.split(total, 2, axis=-1)
         return _trend(of_second) - _trend(of_first)
 
-    return dict(zip(_TREND, bootstrap(sums, difference, num_resamples, seed), strict=True))
+    return dict(zip(_TREND, bootstrap(sums, difference, **resampling), strict=True))
 
 
-def gap_shares(
-    tokens: pd.DataFrame, by: str, *, num_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def gap_shares(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.DataFrame:
     """Which tokens carry the gap: each group's share of all tokens and of the summed gap.
 
-    Returns:
-        One row per group: ``num_tokens``, ``tokens_percent``, ``gap_percent`` and ``mean_gap``
-        (nats per token), the last three as `Estimate`. Shares of the gap may be negative.
+    ``tokens_percent``, ``gap_percent`` (may be negative) and ``mean_gap`` (nats per token) are
+    `Estimate`.
     """
     named = [(group, sums) for group, sums in group_sums(tokens, by) if group != "all"]
     zeros = np.zeros(len(tokens), dtype=int)
@@ -236,29 +223,25 @@ def gap_shares(
         parts = [100 * part / part.sum(axis=-1, keepdims=True) for part in (numbers, gap)]
         return np.concatenate([*parts, gap / numbers], axis=-1)
 
-    rows = bootstrap(np.hstack([counts, gaps]), shares, num_resamples, seed)
+    found = bootstrap(np.hstack([counts, gaps]), shares, **resampling)
     size = len(named)
-    return pd.DataFrame(
-        {
-            by: [group for group, _ in named],
-            "num_tokens": counts.sum(axis=0).astype(int),
-            "tokens_percent": rows[:size],
-            "gap_percent": rows[size : 2 * size],
-            "mean_gap": rows[2 * size :],
-        }
-    )
+    columns = {
+        by: [group for group, _ in named],
+        "num_tokens": counts.sum(axis=0).astype(int),
+        "tokens_percent": found[:size],
+        "gap_percent": found[size : 2 * size],
+        "mean_gap": found[2 * size :],
+    }
+    return pd.DataFrame(columns)
 
 
 def top_agreement(
-    tokens: pd.DataFrame, scores: pd.DataFrame, *, num_resamples: int = 2000, seed: int = 0
+    tokens: pd.DataFrame, scores: pd.DataFrame, **resampling: int
 ) -> tuple[pd.Series, pd.Series, float]:
     """Is the teacher with the largest mean gap the one with the highest mean GALP?
 
-    Responses without GALP are left out.
-
-    Returns:
-        Mean gap per teacher over tokens and mean GALP per teacher over responses, both from the
-        highest down (nats), and the share of resamples in which one teacher has both.
+    Mean gap per teacher over tokens and mean GALP per teacher over responses that have one, both
+    from the highest down (nats), and the share of resamples in which one teacher has both.
     """
     scored = scores.dropna(subset=["galp"])
     prompts, teachers = (sorted(set(tokens[name])) for name in ("prompt_id", "teacher"))
@@ -276,11 +259,9 @@ def top_agreement(
         highest = [np.nan_to_num(m, nan=-np.inf).argmax(-1) for m in np.split(means, 2, axis=-1)]
         return np.concatenate([means, (highest[0] == highest[1])[..., None]], axis=-1)
 
-    values, draws = resample(sums, both, num_resamples, seed)
-    gaps, galps = (
-        pd.Series(part, index=teachers).sort_values(ascending=False)
-        for part in (values[:size], values[size:-1])
-    )
+    values, draws = resample(sums, both, **resampling)
+    means = (pd.Series(values[start : start + size], index=teachers) for start in (0, size))
+    gaps, galps = (mean.sort_values(ascending=False) for mean in means)
     return gaps, galps, float("nan") if len(sums) < 2 else float(draws[:, -1].mean())
 
 
@@ -293,11 +274,10 @@ def rising_bins(curves: pd.DataFrame) -> tuple[int, int]:
 def gap_by_window(
     profile: Profile, pool: Pool, scores: pd.DataFrame, seed: int = 0
 ) -> pd.DataFrame:
-    """The gap (Eq. 4) and its growth under each of the profile's windows.
+    """The gap (Eq. 4) and its growth under each of the profile's windows, in nats.
 
-    Returns:
-        Per window: ``mean`` and ``last`` (last tenth of the response) of all tokens, and ``slope``
-        of those whose window drops something, in nats; each an `Estimate`.
+    ``mean`` and ``last`` (last tenth of the response) are of all tokens, ``slope`` of those whose
+    window drops something.
     """
     options = {"num_resamples": profile.num_resamples, "seed": seed}
     rows = []
@@ -376,23 +356,16 @@ def _shuffle(response: Response, steps: Sequence[Span], seed: int) -> tuple[str,
 def shuffled_tokens(
     profile: Profile, pool: Pool, scores: pd.DataFrame, seed: int = 0
 ) -> pd.DataFrame:
-    """Tokens of responses as written and with their steps shuffled, scored alike.
+    """Tokens of responses as written and with their steps shuffled (``order``), scored alike.
 
     One response per prompt, teachers in turn, so that few texts cover all prompts.
-
-    Returns:
-        As `token_frame`, and ``order``: ``as written`` or ``shuffled``.
     """
     by_prompt = scores.sort_values("teacher", kind="stable").groupby("prompt_id", sort=True)
     chosen = pd.DataFrame([rows.iloc[i % len(rows)] for i, (_, rows) in enumerate(by_prompt)])
     kept = set(chosen["response_id"])
     written = replace(pool, responses=tuple(r for r in pool.responses if r.response_id in kept))
-    steps = split_pool(
-        written,
-        profile.splitter,
-        tokenizer=load_tokenizer(profile.student),
-        embedder=profile.embedder,
-    )
+    models = {"tokenizer": load_tokenizer(profile.student), "embedder": profile.embedder}
+    steps = split_pool(written, profile.splitter, **models)
     moved, moved_steps = shuffle_steps(written, steps, seed)
     window = profile.main_window
     again = score(moved, profile.student, [window], splitter=moved_steps, with_tokens=True)

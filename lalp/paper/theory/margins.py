@@ -17,9 +17,6 @@ def galp_margin_bound(
 
     Of the T tokens of either response, |L| bear logic. A logic token favours the right response by
     at most delta, any other token the wrong one by at least eps, in nats.
-
-    Raises:
-        InputError: If a count or a constant is negative, T is 0 or |L| above T.
     """
     check_at_least(1, num_tokens=num_tokens)
     check_at_least(0, num_logic=num_logic, eps=eps, delta=delta)
@@ -29,11 +26,7 @@ def galp_margin_bound(
 
 
 def fluency_boundary(eps: Numbers, delta: Numbers) -> Numbers:
-    """The share |L|/T below which A.3 says that GALP is wrong: ``eps / (eps + Delta)``.
-
-    Raises:
-        InputError: If a constant is negative, or both are 0 (then A.3 says nothing).
-    """
+    """The share |L|/T below which A.3 says that GALP is wrong: ``eps / (eps + Delta)``."""
     check_at_least(0, eps=eps, delta=delta)
     if (np.asarray(eps) + delta == 0).any():
         raise InputError("eps and delta are both 0: there is no boundary; make one positive")
@@ -46,9 +39,6 @@ def lalp_margin_bound(num_steps: Numbers, gamma: Numbers, delta: Numbers = 0.0) 
     Of the K steps of either response, the fatal one favours the right response by gamma, any other
     the wrong one by at most delta, in nats per token. At delta = 0 it is the exact difference
     ``gamma / K`` of Theorem A.4.
-
-    Raises:
-        InputError: If gamma or delta is negative, or K is 0.
     """
     check_at_least(1, num_steps=num_steps)
     check_at_least(0, gamma=gamma, delta=delta)
@@ -72,11 +62,8 @@ def _masked_mean(
 def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> pd.DataFrame:
     """GALP of random pairs of responses that satisfy A.3's premises, beside the bound.
 
-    One half meets the premises with equality, one half with slack.
-
-    Returns:
-        One row per pair: ``premise`` (``equality`` or ``slack``), ``num_tokens, num_logic, eps,
-        delta``, ``margin`` = GALP(y-) - GALP(y+) and ``bound``, in nats per token.
+    One half meets the premises with equality, one half with slack (``premise``). ``margin`` is
+    GALP(y-) - GALP(y+), in nats per token as ``bound``.
     """
     check_at_least(1, num_instances=num_instances, max_tokens=max_tokens)
     rng = np.random.default_rng(seed)
@@ -109,12 +96,9 @@ def check_fatal_step(
 ) -> pd.DataFrame:
     """LALP of random pairs of responses that satisfy A.4's or A.5's premises, beside the bound.
 
-    A third each: all other steps equal (A.4), all others as adverse as A.5 allows, and others and
-    fatal step anywhere that A.5 allows. A step has up to ``max_tokens`` tokens.
-
-    Returns:
-        One row per pair: ``premise`` (``equal steps``, ``equality`` or ``slack``), ``num_steps,
-        gamma, delta``, ``margin`` = LALP(y+) - LALP(y-) and ``bound``, in nats per token.
+    A third each (``premise``): all other steps equal (A.4), all others as adverse as A.5 allows
+    (equality), and others and fatal step anywhere that A.5 allows (slack). ``margin`` is LALP(y+) -
+    LALP(y-), in nats per token as ``bound``.
     """
     check_at_least(1, num_instances=num_instances, max_steps=max_steps, max_tokens=max_tokens)
     rng = np.random.default_rng(seed)
@@ -156,14 +140,8 @@ def compare_margins(
     One step of K bears the logic: each of its tokens favours the right response by ``delta`` nats.
     All tokens of all other steps favour the wrong one by ``eps``. Both scores read the same token
     log-probabilities, so that they differ in nothing but the weights of tokens. GALP is right iff
-    the step's share of tokens, LALP iff its share of steps ``1 / K``, exceeds
-    ``eps / (eps + delta)``. ``relative_length`` is the step's length over the mean length, below K.
-
-    Returns:
-        Score of the right minus score of the wrong response, in nats per token: GALP's, LALP's.
-
-    Raises:
-        InputError: If the fatal step is empty or longer than the response, or a constant negative.
+    the step's share of tokens, LALP iff its share of steps ``1 / K``, exceeds ``eps / (eps +
+    delta)``. ``relative_length`` is the step's length over the mean length, below K.
     """
     share = np.asarray(relative_length) / num_steps
     if not ((share > 0) & (share <= 1)).all():
@@ -175,13 +153,10 @@ def compare_margins(
 def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.DataFrame:
     """How much LALP's margin exceeds GALP's when a single token of the responses differs.
 
-    The token moves LALP by its difference over ``K |s|`` and GALP by its difference over T. Each
-    response has 2 to ``max_steps`` steps with log-normal lengths.
-
-    Returns:
-        One row per response: ``num_tokens, num_steps`` and ``T / (K |s|)`` where the step s is
-        that of a token drawn evenly from all (``any_token``) or is drawn evenly from all steps
-        (``any_step``).
+    The token moves LALP by its difference over ``K |s|`` and GALP by its difference over T: the
+    factor is ``T / (K |s|)``, for the step s of a token drawn evenly from all (``any_token``) or a
+    step drawn evenly (``any_step``). A response has 2 to ``max_steps`` steps with log-normal
+    lengths.
     """
     check_at_least(1, num_instances=num_instances)
     check_at_least(2, max_steps=max_steps)
@@ -199,9 +174,7 @@ def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.D
 def margin_boundaries(num_steps: int) -> pd.DataFrame:
     """Where each score begins to be right, under the one premise of `compare_margins`.
 
-    Returns:
-        ``relative_length`` (fatal step over mean step), and the ``delta / eps`` above which GALP
-        (``galp``) and LALP (``lalp``) prefer the right response.
+    ``galp`` and ``lalp`` are the ``delta / eps`` above which it prefers the right response.
     """
     check_at_least(2, num_steps=num_steps)
     lengths = np.geomspace(0.1, min(10, num_steps), 61)
@@ -215,12 +188,9 @@ def bound_errors(
 ) -> tuple[int, float, bool]:
     """How the random pairs of `check_fluency_trap` or `check_fatal_step` keep to their bound.
 
-    Up to ``tolerance`` nats count as rounding; margin and bound are equal under the premise
-    ``tight``.
-
-    Returns:
-        Pairs below the bound; the largest distance from it under the tight premise, in nats;
-        whether every margin is above 0 where its bound is.
+    Pairs below the bound by more than ``tolerance`` nats; the largest distance from it under the
+    premise ``tight``, for which margin and bound are equal; whether every margin is above 0 where
+    its bound is.
     """
     excess = checked["margin"] - checked["bound"]
     signs = checked.loc[checked["bound"] > tolerance, "margin"] > 0

@@ -77,11 +77,8 @@ def smoothed_cross_entropy(
 def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
     """The q that minimizes ``H(p, q) + lambda H(u, q)``: ``(p + lambda u) / (1 + lambda)`` (A.1).
 
-    p is the data, u the background. Any other q is worse by exactly
-    ``(1 + lambda) KL(minimizer || q)``, so it is unique.
-
-    Raises:
-        InputError: If p or u are no distributions over the same letters, or lambda is negative.
+    p is the data, u the background. Any other q is worse by exactly ``(1 + lambda) KL(minimizer ||
+    q)``, so it is unique.
     """
     _check_distributions(p, "p")
     _check_distributions(u, "u")
@@ -95,12 +92,10 @@ def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
 def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFrame:
     """Lay random rivals beside the closed form of Prop. A.1, in problems of 2 to 8 letters.
 
-    Half of the rivals of a problem are drawn anywhere, half close to the closed form.
-
-    Returns:
-        One row per problem: ``num_letters``, ``lam``, ``smallest_excess`` (nats by which the best
-        rival is worse than the closed form) and ``identity_error`` (largest difference between a
-        rival's excess and ``(1 + lambda) KL``, nats).
+    Half of the rivals of a problem are drawn anywhere, half close to the closed form. A row per
+    problem: ``smallest_excess``, by which the best rival is worse than the closed form, and
+    ``identity_error``, the largest difference between a rival's excess and ``(1 + lambda) KL``, in
+    nats.
     """
     check_at_least(1, num_instances=num_instances)
     check_at_least(2, num_others=num_others)
@@ -127,11 +122,8 @@ def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFr
 class Chains:
     """A batch of Markov chains z_1..z_K over a finite alphabet (Eq. 5).
 
-    ``initial`` is ``p(z_1)``, ``transitions`` has ``p(z_{k+1} | z_k)``, one matrix per link; a row
-    is a value of z_k.
-
-    Raises:
-        InputError: If shapes do not fit or a row is no distribution.
+    ``initial`` is ``p(z_1)``; ``transitions`` is ``p(z_{k+1} | z_k)``, one matrix per link, whose
+    rows are values of z_k.
     """
 
     initial: Float[np.ndarray, "chains letters"]
@@ -257,9 +249,6 @@ def data_masses(chains: Chains, weights: Float[np.ndarray, "pairs"]) -> Table:
     """Probability that the data shows pair (i, j) with values z_i and z_j.
 
     ``weights`` is the share of each pair in the data, for example `window_weights`.
-
-    Raises:
-        InputError: If there is not one weight per pair, or they are no distribution.
     """
     first, _ = step_pairs(chains.num_steps)
     if weights.shape != first.shape:
@@ -292,10 +281,9 @@ def even_background(joint: Table) -> Masses:
 def pair_minimizer(joint: Table, background: Masses, lam: Lam) -> Table:
     """The learner that minimizes the risk (Theorem A.2), in closed form.
 
-    In a context of mass mu under the data and nu under the background it is
-    ``(mu p + lambda nu u) / (mu + lambda nu)``, u uniform. ``joint`` is the mass of pair and both
-    values under the data, its sum over z_j is mu. NaN in contexts without data if lambda or nu is
-    0: every q is a minimizer there.
+    In a context of mass mu under the data and nu under the background it is ``(mu p + lambda nu u)
+    / (mu + lambda nu)``, u uniform; mu is the sum of ``joint`` over z_j. NaN in contexts without
+    data if lambda or nu is 0: every q is a minimizer there.
     """
     check_at_least(0, lam=lam, joint=joint, background=background)
     smooth = np.asarray(lam)[..., None, None] * background
@@ -331,12 +319,9 @@ def train_learner(
 ) -> LearnerTrace:
     """Minimize the risk (Eq. 6) by gradient descent: softmax logits per context, random start.
 
-    Adam with a step size that falls to 0; the runs do not influence each other. Each update samples
-    ``batch_size`` pairs of the data anew, or takes the exact risk without one; the background is
-    never sampled.
-
-    Returns:
-        The learner at about 40 points, denser at the start; the last one is the trained learner.
+    The runs do not influence each other. Each update samples ``batch_size`` pairs of the data anew,
+    or takes the exact risk without one; the background is never sampled. The trace has about 40
+    points, denser at the start; the last one is the trained learner.
     """
     check_at_least(0, lam=lam, joint=joint, background=background)
     check_at_least(1, num_updates=num_updates)
@@ -383,12 +368,9 @@ def sample_pairs(joint: Table, num_pairs: int, rng: np.random.Generator) -> Tabl
 def learning_curves(chains: Chains, lams: Sequence[float], **options: int | None) -> pd.DataFrame:
     """How a learner that is shown adjacent pairs nears the closed form of Theorem A.2.
 
-    One learner is trained per chain and lambda, with the matched background; takes the options of
-    `train_learner`.
-
-    Returns:
-        Columns ``chain, lam, update, pairs`` (``adjacent`` or ``never seen``) and ``error``: mean
-        total-variation distance to ``(p + lambda u) / (1 + lambda)`` or to u.
+    One learner is trained per chain and lambda, with the matched background and the options of
+    `train_learner`. ``error`` is the mean total-variation distance to ``(p + lambda u) / (1 +
+    lambda)`` of adjacent pairs, and to u of those never seen.
     """
     joint = data_masses(chains, window_weights(chains.num_steps, 1))
     joint = np.concatenate([joint] * len(lams))
@@ -413,11 +395,8 @@ def window_learner_errors(
 ) -> pd.DataFrame:
     """How close learners of wider windows come to the closed form of Theorem A.2.
 
-    As `learning_curves`, for lambda above 0 and pairs up to each window's distance.
-
-    Returns:
-        Columns ``lam, window`` and ``error``: the largest total-variation distance over all
-        contexts of all chains.
+    As `learning_curves`, for lambda above 0 and pairs up to each window's distance; ``error`` is
+    the largest total-variation distance over all contexts of all chains.
     """
     cases = [(lam, window) for lam in lams for window in windows]
     shown = {w: data_masses(chains, window_weights(chains.num_steps, w)) for w in windows}
@@ -436,11 +415,8 @@ def learned_weights(
     """The data's share in what is learned, beside ``mu / (mu + lambda nu)`` (Theorem A.2).
 
     The background is the same for every context; the data show some pairs more often than others,
-    as ``weights`` says. Takes the options of `train_learner`; lambda is above 0.
-
-    Returns:
-        One row per context: ``lam, distance, ratio`` = mu / (lambda nu), ``closed`` (the formula)
-        and ``learned``: where q lies between u (0) and the true conditional (1).
+    as ``weights`` says. A row per context: ``ratio`` = mu / (lambda nu), ``closed`` (the formula)
+    and ``learned``: where q lies between u (0) and the true conditional (1).
     """
     joint = np.concatenate([data_masses(chains, weights)] * len(lams))
     background = even_background(joint)
@@ -483,12 +459,9 @@ def reasoning_gap(
 
     The learner is the closed form of Theorem A.2 with the matched background, which is what
     `train_learner` arrives at. It is shown pairs up to the window's distance: ``num_pairs`` of
-    them, or unlimited data. Lambda is above 0: unseen pairs have no minimizer at 0.
-
-    Returns:
-        Columns ``chain, lam, window, distance`` and three errors (`estimate_errors`, mean over the
-        pairs at that distance): ``direct`` asks the learner for the pair itself, ``scaffolded``
-        chains single steps, ``widest_hops`` chains hops as wide as the window.
+    them, or unlimited data. Three errors (`estimate_errors`, mean over the pairs at a distance):
+    ``direct`` asks the learner for the pair itself, ``scaffolded`` chains single steps,
+    ``widest_hops`` chains hops as wide as the window.
     """
     if not all(lam > 0 for lam in lams):
         raise InputError(f"lambda must be above 0 here, not {min(lams)}: see pair_minimizer")
@@ -529,9 +502,8 @@ def learner_errors(curves: dict[str, pd.DataFrame]) -> dict[tuple[str, str], flo
 def gaps_by_window(gaps: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, float, pd.Series]:
     """How much chaining hops of the window's width beats asking directly, by kind of chain.
 
-    Returns:
-        Mean gap beyond the window, a row per kind, lambda and window, a column per chain; the
-        largest gap within the window, either way; every single gap beyond it.
+    Mean gap beyond the window, a row per kind, lambda and window, a column per chain; the largest
+    gap within the window, either way; every single gap beyond it.
     """
     frame = pd.concat([table.assign(kind=kind) for kind, table in gaps.items()], ignore_index=True)
     frame["gap"] = frame["direct"] - frame["widest_hops"]
