@@ -513,13 +513,8 @@ def token_table(text: str, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = np.array(encoded["offset_mapping"])
     kinds, doubts = label_tokens(text, spans)
-    return pd.DataFrame(
-        {
-            "token": [text[start:end] for start, end in spans],
-            "start": spans[:, 0],
-            "end": spans[:, 1],
-            "kind": kinds,
-            "category": [lexicon.KINDS[kind] for kind in kinds],
-            "doubt": doubts,
-        }
-    )
+    pieces = [text[start:end] for start, end in spans]
+    categories = [lexicon.KINDS[kind] for kind in kinds]
+    columns = ["token", "start", "end", "kind", "category", "doubt"]
+    rows = zip(pieces, *spans.T, kinds, categories, doubts, strict=True)
+    return pd.DataFrame(rows, columns=columns)

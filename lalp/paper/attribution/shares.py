@@ -61,9 +61,8 @@ def token_table(
     scored = np.isfinite(table[list(columns)]).all(axis=1)
     if not scored.any():
         raise InputError("no token has a log-probability under every score: see column 'reason'")
-    table = table[scored].reset_index(drop=True)
-    for name in ("prompt_id", "response_id", "teacher", "kind", "doubt", "alone"):
-        table[name] = table[name].astype("category")
+    names = ("prompt_id", "response_id", "teacher", "kind", "doubt", "alone")
+    table = table[scored].reset_index(drop=True).astype(dict.fromkeys(names, "category"))
     table.attrs = {"left_out": int((~scored).sum())}
     return table
 
@@ -136,8 +135,8 @@ def draw_shares(
             ``response``: shares within each response, every response equal. ``step``: as
             ``response``, but within it every step equal, as in LALP (Eq. 3).
         reading: One of ``READINGS``, or ``SINGLE_TOKENS``.
-        num_resamples: Of the bootstrap.
-        seed: Of the bootstrap.
+        num_resamples: Resamples of prompts.
+        seed: Of the resamples.
     """
     for name, value, known in (("measure", measure, Measure), ("weighting", weighting, Weighting)):
         if value not in get_args(known):
@@ -238,17 +237,20 @@ def shift_table(
     rows = []
     for name, members in _GROUPS.items():
         share = found.shares[1, [CATEGORIES.index(member) for member in members]].sum()
-        shift = share_contrast(found, _shift(members, local, base))
+        shift = _shift(found, *members)
         resolved = shift.low > _ROUNDING or shift.high < -_ROUNDING
         numbers = (share, shift.value, shift.low, shift.high)
         rows.append((name, *(100 * number for number in numbers), resolved))
     return pd.DataFrame(rows, columns=["category", "share", "shift", "low", "high", "resolved"])
 
 
-def _shift(members: Iterable[str], local: str, base: str) -> dict[str, dict[str, float]]:
+def _shift(found: ShareDraws, *members: str) -> Estimate:
+    """Share of some categories under the second score minus that under the first."""
+    base, local = found.scores
     if local == base:
-        return {}
-    return {local: dict.fromkeys(members, 1.0), base: dict.fromkeys(members, -1.0)}
+        return share_contrast(found, {})
+    weights = {local: dict.fromkeys(members, 1.0), base: dict.fromkeys(members, -1.0)}
+    return share_contrast(found, weights)
 
 
 def share_contrast(found: ShareDraws, weights: Mapping[str, Mapping[str, float]]) -> Estimate:
@@ -320,11 +322,11 @@ def _quantities(tokens: pd.DataFrame, local: str, **options: Any) -> dict[str, E
     return {
         "lead": share_contrast(mass, {"galp": {"discourse": 1, "math": -1}}),
         "ratio": Estimate(*ratio[["ratio", "ratio_low", "ratio_high"]], mass.num_prompts),
-        "discourse": share_contrast(mass, _shift(["discourse"], local, "galp")),
-        "bearing": share_contrast(mass, _shift(["math", "reasoning"], local, "galp")),
-        "reasoning": share_contrast(mass, _shift(["reasoning"], local, "galp")),
-        "low math": share_contrast(low, _shift(["math"], local, "galp")),
-        "low math in pool": share_contrast(low_in_pool, _shift(["math"], local, "galp")),
+        "discourse": _shift(mass, "discourse"),
+        "bearing": _shift(mass, "math", "reasoning"),
+        "reasoning": _shift(mass, "reasoning"),
+        "low math": _shift(low, "math"),
+        "low math in pool": _shift(low_in_pool, "math"),
     }
 
 
@@ -336,18 +338,13 @@ def summarize_settings(
     ``smallest`` and ``largest`` are of all settings; ``above`` and ``below`` count the settings
     whose interval lies wholly on that side of the quantity's threshold, 0 where none is given.
     """
-    rows = {}
-    for name, group in settings.groupby("quantity", sort=False):
-        threshold = thresholds.get(name, 0.0)
-        rows[name] = {
-            **{column: float(group[column].iloc[0]) for column in ("value", "low", "high")},
-            "smallest": group["value"].min(),
-            "largest": group["value"].max(),
-            "above": int((group["low"] > threshold + _ROUNDING).sum()),
-            "below": int((group["high"] < threshold - _ROUNDING).sum()),
-            "settings": len(group),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("quantity")
+    limits = settings["quantity"].map(dict(thresholds)).fillna(0.0)
+    above, below = settings["low"] > limits + _ROUNDING, settings["high"] < limits - _ROUNDING
+    groups = settings.assign(above=above, below=below).groupby("quantity", sort=False)
+    table = groups.head(1).set_index("quantity")[["value", "low", "high"]]
+    values, counts = groups["value"], groups[["above", "below"]].sum()
+    table = table.assign(smallest=values.min(), largest=values.max())
+    return table.join(counts).assign(settings=groups.size())
 
 
 def in_points(row: pd.Series) -> str:

@@ -18,8 +18,6 @@ from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.scoring.columns import lalp_column, token_column
 from lalp.scoring.run import score
 
-# --- the paper's examples as text -----------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Example:
@@ -113,18 +111,13 @@ def toy_table(scores: pd.DataFrame, window: str, **resampling: int) -> pd.DataFr
         text = texts[row["response_id"]]
         first, second = (_token_at(row, match.end()) for match in re.finditer(r"is (?=\d)", text))
         everything, local = row["galp:tokens"], row[token_column(lalp_column(window))]
-        rows.append(
-            {
-                "prompt_id": row["prompt_id"],
-                "form": row["teacher"],
-                "global_first": everything[first],
-                "global_second": everything[second],
-                "local_second": local[second],
-                "global_rise": everything[second] - everything[first],
-                "local_rise": local[second] - local[first],
-                "difference": everything[second] - local[second],
-            }
-        )
-    frame = pd.DataFrame(rows)
-    table = group_means(frame, ["form"], list(frame.columns[2:]), **resampling)
+        numbers = (everything[first], everything[second], local[first], local[second])
+        rows.append((row["prompt_id"], row["teacher"], *numbers))
+    given = ["global_first", "global_second", "local_first", "local_second"]
+    frame = pd.DataFrame(rows, columns=["prompt_id", "form", *given])
+    frame["global_rise"] = frame["global_second"] - frame["global_first"]
+    frame["local_rise"] = frame["local_second"] - frame["local_first"]
+    frame["difference"] = frame["global_second"] - frame["local_second"]
+    names = ["global_first", "global_second", *frame.columns[5:]]
+    table = group_means(frame, ["form"], names, **resampling)
     return table.drop(columns="num_prompts").rename(columns={"num_items": "num_sums"})

@@ -19,9 +19,6 @@ _LEAST_OCCURRENCES = 3
 _NUM_CONTROLS = 5
 
 
-# --- repeated numbers and phrases -----------------------------------------------------------
-
-
 class Item(NamedTuple):
     """A number or a phrase of one text, with the character spans of its occurrences in order."""
 
@@ -97,7 +94,7 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
     of the whole item.
     """
     texts = {response.response_id: response for response in pool.responses}
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     for response_id, own in tokens.groupby("response_id", observed=True, sort=False):
         response = texts[response_id]
         prompt = prompt_text(pool, response.prompt_id)
@@ -107,12 +104,12 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
             in_prompt = item.text in numbers if item.kind == "number" else f" {item.text} " in words
             if len(item.spans) != 2 and not in_prompt:
                 rows += _occurrences(item, own, response)
-    return pd.DataFrame(rows, columns=_ITEM_COLUMNS)
+    columns = [*_ITEM_IDS, "occurrence", "position", "previous", *_ITEM_VALUES]
+    return pd.DataFrame(rows, columns=columns)
 
 
 _ITEM_VALUES = ["global", "local", "p_global", "p_local"]
 _ITEM_IDS = ["prompt_id", "response_id", "teacher", "kind", "item", "size", "count"]
-_ITEM_COLUMNS = [*_ITEM_IDS, "occurrence", "position", "previous", *_ITEM_VALUES]
 
 
 def prompt_text(pool: Pool, prompt_id: str) -> str:
@@ -120,32 +117,22 @@ def prompt_text(pool: Pool, prompt_id: str) -> str:
     return "\n".join(message.content for message in pool.prompts[prompt_id].messages)
 
 
-def _occurrences(item: Item, own: pd.DataFrame, response: Response) -> list[dict[str, Any]]:
+def _occurrences(item: Item, own: pd.DataFrame, response: Response) -> list[tuple[Any, ...]]:
     starts = own["start"].to_numpy()
     ids = (response.prompt_id, response.response_id, response.teacher)
-    ids = dict(
-        zip(_ITEM_IDS, (*ids, item.kind, item.text, item.size, len(item.spans)), strict=True)
-    )
-    rows: list[dict[str, Any]] = []
+    ids = (*ids, item.kind, item.text, item.size, len(item.spans))
+    rows: list[tuple[Any, ...]] = []
     before = -1
     for occurrence, (start, end) in enumerate(item.spans, 1):
         first, last = np.searchsorted(starts, [start, end])
         if first == last:
             return []
         part = own.iloc[first:last]
-        seen = before >= part["window_start"].iloc[0]
-        rows.append(
-            {
-                **ids,
-                "occurrence": occurrence,
-                "position": part["position"].iloc[0],
-                "previous": "none" if before < 0 else "in the window" if seen else "dropped",
-                "global": part["global"].mean(),
-                "local": part["local"].mean(),
-                "p_global": np.exp(part["global"].sum()),
-                "p_local": np.exp(part["local"].sum()),
-            }
-        )
+        previous = "in the window" if before >= part["window_start"].iloc[0] else "dropped"
+        place = (occurrence, part["position"].iloc[0], "none" if before < 0 else previous)
+        means = [part[name].mean() for name in ("global", "local")]
+        chances = [np.exp(part[name].sum()) for name in ("global", "local")]
+        rows.append((*ids, *place, *means, *chances))
         before = part["token"].iloc[0]
     return rows
 

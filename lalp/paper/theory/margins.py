@@ -78,17 +78,10 @@ def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> 
     more = rng.exponential(size=tokens.shape) * slack[:, None]
     least = np.where(logic, -delta[:, None], eps[:, None])
     right, wrong = _with_difference(least + more * eps[:, None], rng)
-    return pd.DataFrame(
-        {
-            "premise": np.where(slack, "slack", "equality"),
-            "num_tokens": num_tokens,
-            "num_logic": num_logic,
-            "eps": eps,
-            "delta": delta,
-            "margin": _masked_mean(wrong, tokens) - _masked_mean(right, tokens),
-            "bound": galp_margin_bound(num_tokens, num_logic, eps, delta),
-        }
-    )
+    margin = _masked_mean(wrong, tokens) - _masked_mean(right, tokens)
+    given = {"num_tokens": num_tokens, "num_logic": num_logic, "eps": eps, "delta": delta}
+    columns = {"premise": np.where(slack, "slack", "equality"), **given}
+    return pd.DataFrame(columns | {"margin": margin, "bound": galp_margin_bound(**given)})
 
 
 def check_fatal_step(
@@ -110,9 +103,8 @@ def check_fatal_step(
     others = np.where((kind == 2)[:, None], rng.uniform(-1, 1, size=lengths.shape), -1.0)
     step_margin = others * delta[:, None]
     fatal = rng.integers(0, num_steps)
-    step_margin[np.arange(num_instances), fatal] = gamma * (
-        1 + rng.exponential(size=num_instances) * (kind == 2)
-    )
+    excess = rng.exponential(size=num_instances) * (kind == 2)
+    step_margin[np.arange(num_instances), fatal] = gamma * (1 + excess)
     # Tokens that have the step's mean, and LALP (Eq. 3) of either response from them.
     tokens = np.arange(max_tokens) < lengths[..., None]
     noise = rng.normal(size=tokens.shape)
@@ -120,16 +112,10 @@ def check_fatal_step(
     pair = _with_difference(step_margin[..., None] + noise, rng)
     steps = np.arange(max_steps) < num_steps[:, None]
     lalp_wrong, lalp_right = (_masked_mean(_masked_mean(side, tokens), steps) for side in pair)
-    return pd.DataFrame(
-        {
-            "premise": np.array(["equal steps", "equality", "slack"])[kind],
-            "num_steps": num_steps,
-            "gamma": gamma,
-            "delta": delta,
-            "margin": lalp_right - lalp_wrong,
-            "bound": lalp_margin_bound(num_steps, gamma, delta),
-        }
-    )
+    given = {"num_steps": num_steps, "gamma": gamma, "delta": delta}
+    columns = {"premise": np.array(["equal steps", "equality", "slack"])[kind], **given}
+    margin = lalp_right - lalp_wrong
+    return pd.DataFrame(columns | {"margin": margin, "bound": lalp_margin_bound(**given)})
 
 
 def compare_margins(

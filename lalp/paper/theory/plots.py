@@ -27,9 +27,8 @@ def _draw_spread(axis: Axes, frame: pd.DataFrame, x: str, y: str, **style: objec
     """Median over chains as a line, 5 % to 95 % of the chains as a band."""
     spread = frame.groupby(x)[y].quantile([0.05, 0.5, 0.95]).unstack()
     (line,) = axis.plot(spread.index, spread[0.5], **style)
-    axis.fill_between(
-        spread.index, spread[0.05], spread[0.95], color=line.get_color(), alpha=0.18, lw=0
-    )
+    band = {"color": line.get_color(), "alpha": 0.18, "lw": 0}
+    axis.fill_between(spread.index, spread[0.05], spread[0.95], **band)
 
 
 def plot_learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
@@ -40,9 +39,8 @@ def plot_learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     fig, axes = plt.subplots(1, len(curves), figsize=(FULL_WIDTH, 3.9), sharey=True, squeeze=False)
     styles = {"adjacent": "-", "never seen": "--"}
     for axis, (title, frame) in zip(axes[0], curves.items(), strict=True):
-        for lam, color, marker in zip(
-            sorted(frame["lam"].unique()), sns.color_palette("colorblind"), "osD^v", strict=False
-        ):
+        lams = sorted(frame["lam"].unique())
+        for lam, color, marker in zip(lams, sns.color_palette("colorblind"), "osD^v", strict=False):
             for pairs, line in styles.items():
                 part = frame.query("lam == @lam and pairs == @pairs")
                 style = {"color": color, "ls": line, "marker": marker, "ms": 4, "markevery": 4}
@@ -63,9 +61,8 @@ def plot_learned_weights(table: pd.DataFrame) -> Figure:
     shown = table.sort_values("ratio")
     axis.plot(shown["ratio"], shown["closed"], color="0.3", lw=1.5, label="μ / (μ + λν)")
     colors = sns.color_palette("colorblind")
-    for (distance, part), color, marker in zip(
-        shown.groupby("distance"), colors, "osD^v*XP", strict=False
-    ):
+    parts = shown.groupby("distance")
+    for (distance, part), color, marker in zip(parts, colors, "osD^v*XP", strict=False):
         style = {"marker": marker, "facecolors": "none", "edgecolors": color, "s": 36, "lw": 1.2}
         axis.scatter(part["ratio"], part["learned"], label=f"|j - i| = {distance}", **style)
     axis.set_xscale("log")
@@ -105,14 +102,12 @@ def plot_gap_by_window(gaps: dict[str, pd.DataFrame]) -> Figure:
     The panels are the `reasoning_gap` at one lambda, by title.
     """
     rows = -(-len(gaps) // 3)
-    fig, axes = plt.subplots(
-        rows, 3, figsize=(FULL_WIDTH, 0.9 + 2.5 * rows), sharex=True, sharey="row", squeeze=False
-    )
+    style = {"figsize": (FULL_WIDTH, 0.9 + 2.5 * rows), "sharex": True, "sharey": "row"}
+    fig, axes = plt.subplots(rows, 3, squeeze=False, **style)
     for axis, (title, frame) in zip(axes.flat, gaps.items(), strict=False):
         means = frame.groupby(["chain", "window"], as_index=False)[list(_ESTIMATES)].mean()
-        for (name, (label, marker, line)), color in zip(
-            _ESTIMATES.items(), ("0.25", *sns.color_palette("colorblind", 2)), strict=True
-        ):
+        colors = ("0.25", *sns.color_palette("colorblind", 2))
+        for (name, (label, marker, line)), color in zip(_ESTIMATES.items(), colors, strict=True):
             style = {"color": color, "marker": marker, "ls": line, "ms": 4, "label": label}
             _draw_spread(axis, means, "window", name, **style)
         axis.set_title(title, fontsize="medium")
@@ -182,13 +177,11 @@ def _draw_regions(axis: Axes, boundaries: pd.DataFrame) -> None:
     axis.fill_between(x, level / 12, np.minimum(galp, lalp), color="0.8", lw=0)
     axis.plot(x, galp, color="black", lw=2, ls="--", label="GALP is right above")
     axis.plot(x, lalp, color="black", lw=2, label="LALP is right above")
-    for place, text in {
-        (0.22, 2): "only LALP\nright",
-        (4.5, 1 / 2): "only GALP\nright",
-        (3, 4): "both right",
-        (0.5, 1 / 4): "both wrong",
-    }.items():
-        axis.text(place[0], place[1] * level, text, ha="center", va="center", fontsize="small")
+    center = {"ha": "center", "va": "center", "fontsize": "small"}
+    axis.text(0.22, 2 * level, "only LALP\nright", **center)
+    axis.text(4.5, level / 2, "only GALP\nright", **center)
+    axis.text(3, 4 * level, "both right", **center)
+    axis.text(0.5, level / 4, "both wrong", **center)
     axis.set(xscale="log", yscale="log", ylabel="Δ / ε", xlim=(x.min(), x.max()))
     axis.set(ylim=(level / 12, level * 12), xlabel="length of the fatal step / mean step length")
     axis.grid(visible=False)

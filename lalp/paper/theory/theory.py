@@ -138,10 +138,8 @@ class Chains:
         chains, letters = self.initial.shape
         links = self.transitions.shape[1]
         if self.transitions.shape != (chains, links, letters, letters):
-            raise InputError(
-                f"transitions of shape {self.transitions.shape} do not fit {chains} chains of "
-                f"{letters} letters"
-            )
+            shape = f"transitions of shape {self.transitions.shape}"
+            raise InputError(f"{shape} do not fit {chains} chains of {letters} letters")
         _check_distributions(self.initial, "initial")
         _check_distributions(self.transitions, "transitions")
 
@@ -228,9 +226,8 @@ def chain_conditionals(q: Table, num_steps: int, hop: int) -> Table:
     for distance in range(hop + 1, num_steps):
         for i in range(num_steps - distance):
             middle, j = i + hop, i + distance
-            chained[..., place[i, j], :, :] = (
-                q[..., place[i, middle], :, :] @ chained[..., place[middle, j], :, :]
-            )
+            rest = chained[..., place[middle, j], :, :]
+            chained[..., place[i, j], :, :] = q[..., place[i, middle], :, :] @ rest
     return chained
 
 
@@ -252,9 +249,8 @@ def data_masses(chains: Chains, weights: Float[np.ndarray, "pairs"]) -> Table:
     """
     first, _ = step_pairs(chains.num_steps)
     if weights.shape != first.shape:
-        raise InputError(
-            f"weights of shape {weights.shape} for {len(first)} pairs: give one per pair"
-        )
+        given = f"weights of shape {weights.shape} for {len(first)} pairs"
+        raise InputError(f"{given}: give one per pair")
     _check_distributions(weights, "weights")
     context = weights[:, None] * marginals(chains)[:, first]
     return context[..., None] * pair_conditionals(chains)
@@ -476,13 +472,10 @@ def reasoning_gap(
             joint = sample_pairs(joint, num_pairs, rng)
         for lam in lams:
             q = pair_minimizer(joint, matched_background(joint), lam)
-            errors = {
-                "direct": estimate_errors(q, chains),
-                "scaffolded": estimate_errors(chain_conditionals(q, chains.num_steps, 1), chains),
-                "widest_hops": estimate_errors(
-                    chain_conditionals(q, chains.num_steps, window), chains
-                ),
-            }
+            hops = {"scaffolded": 1, "widest_hops": window}
+            chained = {n: chain_conditionals(q, chains.num_steps, hop) for n, hop in hops.items()}
+            estimates = {"direct": q, **chained}
+            errors = {name: estimate_errors(one, chains) for name, one in estimates.items()}
             for distance in range(1, chains.num_steps):
                 means = {name: e[:, distances == distance].mean(-1) for name, e in errors.items()}
                 frame = pd.DataFrame({"chain": np.arange(len(q)), "distance": distance} | means)
