@@ -316,6 +316,7 @@ class _Lexer:
 
     def label_brackets(self) -> None:
         """Brackets that hold a formula are part of it, those that hold words are not."""
+        # Counts up to each piece: what a bracket holds is then a difference of two.
         prose = np.cumsum([0, *(k is not None and k not in lexicon.MATH for k in self.kinds)])
         math = np.cumsum([0, *(k in lexicon.MATH for k in self.kinds)])
         open_: list[int] = []

@@ -150,6 +150,7 @@ def draw_shares(
     shape = (len(columns), len(names), len(CATEGORIES))
     weights = [_weights(tokens, column, measure, weighting) for column in columns]
     sums = np.stack([np.bincount(cells, w, shape[1] * shape[2]) for w in weights]).reshape(shape)
+    # Scores share the draws of prompts, so that differences between them are paired.
     counts = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=num_resamples
     )

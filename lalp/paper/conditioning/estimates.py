@@ -81,6 +81,7 @@ def resample(
     draws = np.zeros((0, len(sums)))
     if len(sums) > 1:
         shares = np.full(len(sums), 1 / len(sums))
+        # How often each prompt is drawn says all, since statistics depend on sums only.
         generator = np.random.default_rng(seed)
         draws = generator.multinomial(len(sums), shares, size=num_resamples).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -68,10 +68,9 @@ def example_pool() -> Pool:
 
 def example_scores(profile: Profile) -> pd.DataFrame:
     """Scores of the paper's examples as text, at window 0 and at the profile's main window."""
+    options = {"splitter": profile.splitter, "with_tokens": True}
     windows = list(dict.fromkeys(["0", profile.main_window]))
-    return score(
-        example_pool(), profile.student, windows, splitter=profile.splitter, with_tokens=True
-    )
+    return score(example_pool(), profile.student, windows, **options)
 
 
 def example_table(scores: pd.DataFrame) -> pd.DataFrame:

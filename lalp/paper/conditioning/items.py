@@ -102,6 +102,7 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
         words = f" {' '.join(_LETTERS.findall(prompt)).casefold()} "
         for item in find_items(response.text):
             in_prompt = item.text in numbers if item.kind == "number" else f" {item.text} " in words
+            # Items of two occurrences are neither repeated (three or more) nor single.
             if len(item.spans) != 2 and not in_prompt:
                 rows += _occurrences(item, own, response)
     columns = [*_ITEM_IDS, "occurrence", "position", "previous", *_ITEM_VALUES]
@@ -203,6 +204,7 @@ def occurrence_rises(
     first = both[both["occurrence"] == 1].set_index(keys)[values]
     later = both[both["occurrence"] > 1]
     later = pd.concat([later.assign(previous="all"), later])
+    # Per item first: each has the same weight, however often it occurs.
     means = later.groupby([*keys, "previous"], sort=True)[values].mean()
     rises = means - first.reindex(means.index.droplevel("previous")).to_numpy()
     rises["difference"] = rises["global"] - rises["local"]

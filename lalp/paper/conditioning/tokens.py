@@ -126,7 +126,7 @@ def _seen(
     earlier: list[int] = []
     last: dict[tuple[str, ...], int] = {}
     for begin, run in zip(begins, runs, strict=True):
-        earlier.append(last.get(run, -1))
+        earlier.append(last.get(run, -1))  # -1: nowhere
         last[run] = begin
     labels = []
     for start, first in zip(starts, window_start, strict=True):
@@ -256,6 +256,7 @@ def top_agreement(
     def both(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... means"]:
         gap, tokens_, galp, responses = np.split(total, 4, axis=-1)
         means = np.concatenate([gap / tokens_, galp / responses], axis=-1)
+        # A teacher without tokens in a resample has no mean, and is not the highest.
         highest = [np.nan_to_num(m, nan=-np.inf).argmax(-1) for m in np.split(means, 2, axis=-1)]
         return np.concatenate([means, (highest[0] == highest[1])[..., None]], axis=-1)
 
@@ -303,6 +304,7 @@ def _moments(
 ) -> Float[np.ndarray, "prompts moments"]:
     """Sums per prompt from which mean, slope and the first and last tenth follow."""
     x, y = tokens["position"].to_numpy(), tokens[quantity].to_numpy()
+    # Sums, not means: what is resampled are prompts, and a prompt's moments add up.
     one_bin = np.zeros(len(tokens), dtype=int)
     tenths = np.minimum((x * 10).astype(int), 9)
     columns = [sums(one_bin, 1, value) for value in (np.ones(len(x)), x, y, x * x, x * y)]
@@ -346,6 +348,7 @@ def _shuffle(response: Response, steps: Sequence[Span], seed: int) -> tuple[str,
         return response.text, list(steps)
     # Two steps without space between them would run into one word.
     spaces = [a + b or " " for a, b in zip(after[:-1], before[1:], strict=True)] + [after[-1]]
+    # The id seeds the order as well, so that responses are independent of each other.
     order = np.random.default_rng([seed, *response.response_id.encode()]).permutation(len(bodies))
     moved = [bodies[k] + space for k, space in zip(order, spaces, strict=True)]
     moved[0] = before[0] + moved[0]

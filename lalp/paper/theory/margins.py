@@ -108,7 +108,7 @@ def check_fatal_step(
     # Tokens that have the step's mean, and LALP (Eq. 3) of either response from them.
     tokens = np.arange(max_tokens) < lengths[..., None]
     noise = rng.normal(size=tokens.shape)
-    noise -= _masked_mean(noise, tokens)[..., None]
+    noise -= _masked_mean(noise, tokens)[..., None]  # the step's mean must not move
     pair = _with_difference(step_margin[..., None] + noise, rng)
     steps = np.arange(max_steps) < num_steps[:, None]
     lalp_wrong, lalp_right = (_masked_mean(_masked_mean(side, tokens), steps) for side in pair)
@@ -152,7 +152,7 @@ def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.D
         lengths = 1 + rng.lognormal(3, 0.7, size=num_steps).astype(int)
         ratio = lengths.sum() / (num_steps * lengths)
         token = rng.integers(lengths.sum())
-        step = np.searchsorted(lengths.cumsum(), token, side="right")
+        step = np.searchsorted(lengths.cumsum(), token, side="right")  # the one that holds it
         rows.append((lengths.sum(), num_steps, ratio[step], rng.choice(ratio)))
     return pd.DataFrame(rows, columns=["num_tokens", "num_steps", "any_token", "any_step"])
 

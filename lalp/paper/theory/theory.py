@@ -206,7 +206,7 @@ def pair_conditionals(chains: Chains) -> Table:
     num_steps = chains.num_steps
     distances = pair_distances(num_steps)
     shape = (len(chains.initial), len(distances), chains.num_letters, chains.num_letters)
-    links = np.full(shape, np.nan)
+    links = np.full(shape, np.nan)  # a pair that a hop of 1 must not read would show
     links[:, distances == 1] = chains.transitions
     return chain_conditionals(links, num_steps, hop=1)
 
@@ -326,7 +326,9 @@ def train_learner(
     rng = np.random.default_rng(seed)
     smooth = torch.from_numpy((lam[:, None, None] * background / joint.shape[-1])[..., None])
     logits = torch.from_numpy(rng.normal(size=joint.shape)).requires_grad_()
+    # Contexts differ in mass by orders of magnitude, which Adam's steps do not depend on.
     optimizer = torch.optim.Adam([logits], lr=0.1)
+    # With sampled pairs a constant step size would leave noise at the end.
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=num_updates)
     records = np.unique(np.geomspace(1, num_updates + 1, 40).round().astype(int) - 1)
     kept, data = [], torch.from_numpy(joint)
@@ -419,6 +421,7 @@ def learned_weights(
     lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
     trace = train_learner(joint, background, lam, **options)
     uniform = 1 / chains.num_letters
+    # Least squares: the learner need not lie exactly on the line from u to the truth.
     toward = np.concatenate([pair_conditionals(chains)] * len(lams)) - uniform
     learned = ((trace.conditionals[-1] - uniform) * toward).sum(-1) / (toward**2).sum(-1)
     distances = pair_distances(chains.num_steps)[:, None]
