@@ -67,6 +67,7 @@ def marked(texts: str) -> list[tuple[str, str]]:
             "function word",
             "The <next> term is 4.   The <first> term is 4.   <Both> numbers are odd.",
         ),
+        ("function word", 'It is <a> "prime".'),
         ("math word", "Both <numbers> are odd."),
         ("content word", "The <garden> is green.   <Это> просто   <因此>"),
         # A phrase consists of whole words.
@@ -97,7 +98,7 @@ def test_a_label_begins_a_line():
 
 def test_bullets_and_markdown_are_layout_but_a_minus_is_not():
     kinds = kinds_of("- We add.\n**Bold** words")
-    assert kinds["-"] == kinds["**"] == "layout"
+    assert kinds["-"] == kinds["**"] == kinds_of("| a | b |")["|"] == "layout"
     assert kinds_of("a^2\n- 8a + b")["-"] == kinds_of("2 * 3")["*"] == "operator"
 
 

@@ -211,6 +211,19 @@ def test_differences_are_paired_and_change_sign():
     assert (back.value, back.sign) == (-1, -1)
 
 
+def test_gaps_under_two_windows_by_hand():
+    pool = pool_of("Add one. Then add two. Add one.")
+    scores = word_scores(pool)
+    scores["lalp@all:tokens"] = scores["galp:tokens"]
+    windows = {"windows": ["0", "all"], "main_window": "0"}
+    profile = replace(load_profile("smoke"), num_resamples=20, **windows)
+    table = measure.gap_by_window(profile, pool, scores).set_index("window")
+    assert table.iloc[:, 0].tolist() == pytest.approx([500 / 7, 0])
+    assert [mean.value for mean in table["mean"]] == pytest.approx([3 / 8, 0])
+    # From token to token the gap grows by 1/8, the position by 1/7; "all" drops nothing.
+    assert [one.value for one in table["slope"]] == pytest.approx([7 / 8, math.nan], nan_ok=True)
+
+
 def test_shares_add_up():
     tokens = made_tokens({("p", "A"): [1, 3, 0, 0], ("q", "A"): [2, 2, 4, 0]})
     tokens["kind"] = ["x", "y"] * 4
