@@ -94,6 +94,7 @@ _OPERATORS = frozenset("=+<>^/|~·×÷−±∓√∛∞°′″∠△⊥∥⊙�
 # Signs that join letters to a formula.
 _JOINING = frozenset("=+^_≡≤≥<>/")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
+_Flags = Bool[np.ndarray, " characters"]
 _LINE_BREAK = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
@@ -199,9 +200,11 @@ class _Lexer:
         i = 0
         while i < len(self.words):
             last, found, node, j = i, None, lexicon.TREE, i
-            while j is not None and self._is_prose_word(j):
+            while j is not None and self.shapes[j] == "word" and self.kinds[j] is None:
                 node = node.get(_normal(self.words[j]))
-                if node is None:
+                # No phrases in formulas, nor glued to a number: "3rd".
+                is_prose = not self.in_math[self.starts[j]] and not self.follows_number(j)
+                if node is None or not is_prose:
                     break
                 phrase = node.get("")
                 if phrase and (not phrase.begins_clause or self._begins_clause(i)):
@@ -216,10 +219,6 @@ class _Lexer:
         if before is None or self.words[before][0] in '.?!:;,(*"“':
             return True
         return self.kinds[before] in ("filler", "conclusion", "contrast")  # "So next we ..."
-
-    def _is_prose_word(self, i: int) -> bool:
-        is_open = self.shapes[i] == "word" and self.kinds[i] is None
-        return is_open and not self.in_math[self.starts[i]] and not self.follows_number(i)
 
     def _next_word(self, i: int) -> int | None:
         """The word after ``i``, past white space or one hyphen ("step-by-step")."""
@@ -421,11 +420,7 @@ def _is_letter(character: str) -> bool:
 # --- Characters and tokens ------------------------------------------------------------------------
 
 
-def label_characters(
-    text: str,
-) -> tuple[
-    Int[np.ndarray, " characters"], Bool[np.ndarray, " characters"], Bool[np.ndarray, " characters"]
-]:
+def label_characters(text: str) -> tuple[Int[np.ndarray, " characters"], _Flags, _Flags]:
     """Kind of every character (its place in ``KINDS``), whether that is sure, and white space."""
     kinds = np.full(len(text), lexicon.LAYOUT, dtype=np.int8)
     sure = np.ones(len(text), dtype=bool)

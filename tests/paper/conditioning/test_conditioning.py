@@ -16,16 +16,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lalp.errors import InputError
-from lalp.paper.conditioning import items, plots
+from lalp.paper.conditioning import examples, items, plots
 from lalp.paper.conditioning import tokens as measure
 from lalp.paper.conditioning.estimates import spread_estimates
-from lalp.paper.conditioning.examples import (
-    EXAMPLES,
-    TOY_FORMS,
-    example_pool,
-    example_table,
-    toy_table,
-)
+from lalp.paper.conditioning.examples import EXAMPLES, TOY_FORMS, example_pool, example_table
 from lalp.paper.conditioning.tokens import SEEN, compare_trends, position_trends, token_frame
 from lalp.paper.profiles import load_profile
 from lalp.paper.verdicts import Verdict
@@ -483,7 +477,7 @@ def test_wrong_sums_are_wrong_and_come_in_two_forms():
 
 
 def test_toy_table_by_hand():
-    table = toy_table(character_scores(), "0", **FEW).set_index("form")
+    table = examples.toy_table(character_scores(), "0", **FEW).set_index("form")
     # "1+1 is 3, so the answer is 3": the results are characters 7 and 27.
     one, two = (table.loc[form] for form in TOY_FORMS)
     assert one["global_first"].value == pytest.approx(-0.07)
@@ -515,7 +509,7 @@ def verdict_inputs(growing: bool) -> dict[str, pd.DataFrame]:
 
 def verdicts(inputs: dict[str, pd.DataFrame]) -> list[Verdict]:
     """What notebook 03 says, given what it has computed by then."""
-    tokens, found, examples = inputs["tokens"], inputs["items"], inputs["examples"]
+    tokens, found, scored = inputs["tokens"], inputs["items"], inputs["examples"]
     options = {"num_resamples": PROFILE.num_resamples, "seed": 0}
     dropped = tokens[tokens["dropped"]]
     return run_verdict_cells(
@@ -529,8 +523,8 @@ def verdicts(inputs: dict[str, pd.DataFrame]) -> list[Verdict]:
         trends=position_trends(dropped, "teacher", **options).query("quantity == 'gap'"),
         shares={"pair": measure.gap_shares(dropped, "pair_seen", **options).set_index("pair_seen")},
         rises=items.occurrence_rises(found, items.match_controls(found), **options),
-        sums=toy_table(examples, "0", **options),
-        printed=example_table(examples),
+        sums=examples.toy_table(scored, "0", **options),
+        printed=example_table(scored),
     )
 
 
