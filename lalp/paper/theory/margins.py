@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from lalp.errors import InputError
 from lalp.paper.theory.theory import Numbers, check_at_least
@@ -53,12 +53,6 @@ def _with_difference(
     return lower - np.maximum(difference, 0), lower - np.maximum(-difference, 0)
 
 
-def _masked_mean(
-    values: Float[np.ndarray, "*batch items"], mask: Bool[np.ndarray, "*batch items"]
-) -> Float[np.ndarray, "*batch"]:
-    return np.where(mask, values, 0.0).sum(-1) / mask.sum(-1)
-
-
 def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> pd.DataFrame:
     """GALP of random pairs of responses that satisfy A.3's premises, beside the bound.
 
@@ -78,7 +72,7 @@ def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> 
     more = rng.exponential(size=tokens.shape) * slack[:, None]
     least = np.where(logic, -delta[:, None], eps[:, None])
     right, wrong = _with_difference(least + more * eps[:, None], rng)
-    margin = _masked_mean(wrong, tokens) - _masked_mean(right, tokens)
+    margin = (wrong - right).mean(-1, where=tokens)
     given = {"num_tokens": num_tokens, "num_logic": num_logic, "eps": eps, "delta": delta}
     columns = {"premise": np.where(slack, "slack", "equality"), **given}
     return pd.DataFrame(columns | {"margin": margin, "bound": galp_margin_bound(**given)})
@@ -108,32 +102,15 @@ def check_fatal_step(
     # Tokens that have the step's mean, and LALP (Eq. 3) of either response from them.
     tokens = np.arange(max_tokens) < lengths[..., None]
     noise = rng.normal(size=tokens.shape)
-    noise -= _masked_mean(noise, tokens)[..., None]  # the step's mean must not move
+    # The step's mean must not move.
+    noise -= noise.mean(-1, where=tokens, keepdims=True)
     pair = _with_difference(step_margin[..., None] + noise, rng)
     steps = np.arange(max_steps) < num_steps[:, None]
-    lalp_wrong, lalp_right = (_masked_mean(_masked_mean(side, tokens), steps) for side in pair)
+    lalp_wrong, lalp_right = (side.mean(-1, where=tokens).mean(-1, where=steps) for side in pair)
     given = {"num_steps": num_steps, "gamma": gamma, "delta": delta}
     columns = {"premise": np.array(["equal steps", "equality", "slack"])[kind], **given}
     margin = lalp_right - lalp_wrong
     return pd.DataFrame(columns | {"margin": margin, "bound": lalp_margin_bound(**given)})
-
-
-def compare_margins(
-    num_steps: Numbers, relative_length: Numbers, eps: Numbers, delta: Numbers
-) -> tuple[Numbers, Numbers]:
-    """GALP's and LALP's margin for the right response under one and the same premise.
-
-    One step of K bears the logic: each of its tokens favours the right response by ``delta`` nats.
-    All tokens of all other steps favour the wrong one by ``eps``. Both scores read the same token
-    log-probabilities, so that they differ in nothing but the weights of tokens. GALP is right iff
-    the step's share of tokens, LALP iff its share of steps ``1 / K``, exceeds ``eps / (eps +
-    delta)``. ``relative_length`` is the step's length over the mean length, below K.
-    """
-    share = np.asarray(relative_length) / num_steps
-    if not ((share > 0) & (share <= 1)).all():
-        raise InputError("relative_length: must be above 0 and at most num_steps")
-    check_at_least(0, eps=eps, delta=delta)
-    return share * delta - (1 - share) * eps, lalp_margin_bound(num_steps, delta, eps)
 
 
 def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.DataFrame:
@@ -158,9 +135,13 @@ def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.D
 
 
 def margin_boundaries(num_steps: int) -> pd.DataFrame:
-    """Where each score begins to be right, under the one premise of `compare_margins`.
+    """Where each score begins to be right, if both read the same token log-probabilities.
 
-    ``galp`` and ``lalp`` are the ``delta / eps`` above which it prefers the right response.
+    One step of K bears the logic: each of its tokens favours the right response by ``delta`` nats.
+    All tokens of all other steps favour the wrong one by ``eps``. GALP is right iff the step's
+    share of tokens, LALP iff its share of steps ``1 / K``, exceeds ``eps / (eps + delta)``.
+    ``galp`` and ``lalp`` are that ``delta / eps``, ``relative_length`` is the step's length over
+    the mean length.
     """
     check_at_least(2, num_steps=num_steps)
     lengths = np.geomspace(0.1, min(10, num_steps), 61)

@@ -7,8 +7,7 @@ follow `step_pairs`. Log-probabilities are in nats.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -288,22 +287,6 @@ def pair_minimizer(joint: Table, background: Masses, lam: Lam) -> Table:
         return (joint + smooth[..., None] / joint.shape[-1]) / total[..., None]
 
 
-def mixture_weights(joint: Table, background: Masses, lam: Lam) -> Masses:
-    """``mu / (mu + lambda nu)``: the data's share in each context's minimizer (Theorem A.2)."""
-    check_at_least(0, lam=lam, joint=joint, background=background)
-    context = joint.sum(-1)
-    with np.errstate(invalid="ignore"):
-        return context / (context + np.asarray(lam)[..., None, None] * background)
-
-
-@dataclass(frozen=True, eq=False)
-class LearnerTrace:
-    """A learner of pairs while it is trained: ``q(z_j | i, j, z_i)`` after some updates."""
-
-    updates: Int[np.ndarray, "records"]
-    conditionals: Float[np.ndarray, "records runs pairs letters letters"]
-
-
 def train_learner(
     joint: Table,
     background: Masses,
@@ -312,12 +295,13 @@ def train_learner(
     num_updates: int,
     batch_size: int | None = None,
     seed: int = 0,
-) -> LearnerTrace:
+) -> tuple[Int[np.ndarray, "records"], Float[np.ndarray, "records runs pairs letters letters"]]:
     """Minimize the risk (Eq. 6) by gradient descent: softmax logits per context, random start.
 
     The runs do not influence each other. Each update samples ``batch_size`` pairs of the data anew,
-    or takes the exact risk without one; the background is never sampled. The trace has about 40
-    points, denser at the start; the last one is the trained learner.
+    or takes the exact risk without one; the background is never sampled. The result is ``q(z_j | i,
+    j, z_i)`` after about 40 numbers of updates, denser at the start; the last one is the trained
+    learner.
     """
     check_at_least(0, lam=lam, joint=joint, background=background)
     check_at_least(1, num_updates=num_updates)
@@ -332,7 +316,10 @@ def train_learner(
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=num_updates)
     records = np.unique(np.geomspace(1, num_updates + 1, 40).round().astype(int) - 1)
     kept, data = [], torch.from_numpy(joint)
-    with _one_thread():
+    num_threads = torch.get_num_threads()
+    # On tables this small, threads that wait for one another take most of the time.
+    torch.set_num_threads(1)
+    try:
         for update in range(num_updates + 1):
             log_q = logits.log_softmax(-1)
             if update in records:
@@ -343,18 +330,9 @@ def train_learner(
             (-(data + smooth) * log_q).sum().backward()
             optimizer.step()
             schedule.step()
-    return LearnerTrace(records, np.stack(kept))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """On tables this small, threads that wait for one another take most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(num_threads)
+    return records, np.stack(kept)
 
 
 def sample_pairs(joint: Table, num_pairs: int, rng: np.random.Generator) -> Table:
@@ -374,16 +352,16 @@ def learning_curves(chains: Chains, lams: Sequence[float], **options: int | None
     joint = np.concatenate([joint] * len(lams))
     background = matched_background(joint)
     lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
-    trace = train_learner(joint, background, lam, **options)
+    updates, learned = train_learner(joint, background, lam, **options)
     # At lambda = 0 pairs never seen have no closed form; they are compared with u all the same.
     closed = np.nan_to_num(pair_minimizer(joint, background, lam), nan=1 / chains.num_letters)
-    error = total_variation(trace.conditionals, closed)
+    error = total_variation(learned, closed)
     adjacent = pair_distances(chains.num_steps) == 1
     runs = pd.DataFrame({"chain": np.arange(len(lam)) % len(chains.initial), "lam": lam})
     frames = [
         runs.assign(update=update, pairs=name, error=now[:, chosen].mean(axis=(1, 2)))
         for name, chosen in (("adjacent", adjacent), ("never seen", ~adjacent))
-        for update, now in zip(trace.updates, error, strict=True)
+        for update, now in zip(updates, error, strict=True)
     ]
     return pd.concat(frames, ignore_index=True)
 
@@ -401,8 +379,8 @@ def window_learner_errors(
     joint = np.concatenate([shown[window] for _, window in cases])
     background = matched_background(joint)
     lam = np.repeat([float(lam) for lam, _ in cases], len(chains.initial))
-    trace = train_learner(joint, background, lam, **options)
-    error = total_variation(trace.conditionals[-1], pair_minimizer(joint, background, lam))
+    _, learned = train_learner(joint, background, lam, **options)
+    error = total_variation(learned[-1], pair_minimizer(joint, background, lam))
     largest = error.reshape(len(cases), -1).max(-1)
     return pd.DataFrame(cases, columns=["lam", "window"]).assign(error=largest)
 
@@ -419,21 +397,20 @@ def learned_weights(
     joint = np.concatenate([data_masses(chains, weights)] * len(lams))
     background = even_background(joint)
     lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
-    trace = train_learner(joint, background, lam, **options)
+    _, trained = train_learner(joint, background, lam, **options)
     uniform = 1 / chains.num_letters
     # Least squares: the learner need not lie exactly on the line from u to the truth.
     toward = np.concatenate([pair_conditionals(chains)] * len(lams)) - uniform
-    learned = ((trace.conditionals[-1] - uniform) * toward).sum(-1) / (toward**2).sum(-1)
-    distances = pair_distances(chains.num_steps)[:, None]
-    lam = lam[:, None, None]
+    context, smooth = joint.sum(-1), lam[:, None, None] * background
     columns = {
-        "lam": np.broadcast_to(lam, background.shape),
-        "distance": np.broadcast_to(distances, background.shape),
-        "ratio": joint.sum(-1) / (lam * background),
-        "closed": mixture_weights(joint, background, lam[:, 0, 0]),
-        "learned": learned,
+        "lam": lam[:, None, None],
+        "distance": pair_distances(chains.num_steps)[:, None],
+        "ratio": context / smooth,
+        "closed": context / (context + smooth),
+        "learned": ((trained[-1] - uniform) * toward).sum(-1) / (toward**2).sum(-1),
     }
-    return pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+    values = np.broadcast_arrays(*columns.values())
+    return pd.DataFrame({name: one.ravel() for name, one in zip(columns, values, strict=True)})
 
 
 # --- direct and scaffolded estimates (the reasoning gap) ----------------------------------------
