@@ -31,10 +31,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from lalp.errors import InputError
 from lalp.paper.attribution import lexicon
+from lalp.students.encoding import first_character
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,7 +95,6 @@ _OPERATORS = frozenset("=+<>^/|~·×÷−±∓√∛∞°′″∠△⊥∥⊙�
 # Signs that join letters to a formula.
 _JOINING = frozenset("=+^_≡≤≥<>/")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
-_Flags = Bool[np.ndarray, " characters"]
 _LINE_BREAK = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
@@ -328,9 +328,8 @@ class _Lexer:
             elif word in _BRACKETS and open_ and self.words[open_[-1]] == _BRACKETS[word]:
                 j = open_.pop()
                 if self.touches(j - 1) and self.shapes[j - 1] == "word":
-                    is_formula = (
-                        self.kinds[j - 1] in lexicon.MATH
-                    )  # f(x), P(A and B); but solution(s)
+                    # f(x), P(A and B); but solution(s)
+                    is_formula = self.kinds[j - 1] in lexicon.MATH
                 else:
                     is_formula = math[i] > math[j] and prose[i] == prose[j]
                 for k in (i, j):
@@ -340,10 +339,8 @@ class _Lexer:
     def label_symbols(self) -> None:
         depth = 0
         for i, word in enumerate(self.words):
-            if self.kinds[i] == "operator" and word in "([{":
-                depth += 1
-            elif self.kinds[i] == "operator" and word in ")]}":
-                depth -= 1
+            if self.kinds[i] == "operator":
+                depth += (word in "([{") - (word in ")]}")
             elif self.kinds[i] is None and self.in_math[self.starts[i]]:
                 self.set(i, "latex" if word in "$&" else "operator")
             elif self.kinds[i] is None:
@@ -420,19 +417,17 @@ def _is_letter(character: str) -> bool:
 # --- Characters and tokens ------------------------------------------------------------------------
 
 
-def label_characters(text: str) -> tuple[Int[np.ndarray, " characters"], _Flags, _Flags]:
-    """Kind of every character (its place in ``KINDS``), whether that is sure, and white space."""
-    kinds = np.full(len(text), lexicon.LAYOUT, dtype=np.int8)
-    sure = np.ones(len(text), dtype=bool)
+def label_characters(text: str) -> tuple[list[str], list[bool]]:
+    """Kind of every character, and whether that is sure."""
+    kinds, sure = ["layout"] * len(text), [True] * len(text)
     for span in label_spans(text):
-        kinds[span.start : span.end] = lexicon.KIND_NAMES.index(span.kind)
-        sure[span.start : span.end] = span.sure
-    is_space = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
+        for i in range(span.start, span.end):
+            kinds[i], sure[i] = span.kind, span.sure
     for match in re.finditer(r"\s+", text):
         start, end = match.span()
         breaks = end == len(text) or _LINE_BREAK.search(text, start, end)
-        kinds[start:end] = lexicon.LAYOUT if breaks else kinds[end]
-    return kinds, sure, is_space
+        kinds[start:end] = ["layout" if breaks else kinds[end]] * (end - start)
+    return kinds, sure
 
 
 def label_tokens(
@@ -456,36 +451,22 @@ def label_tokens(
         )
     if not text:
         return ["layout"] * len(spans), ["space"] * len(spans)
-    character_kinds, sure, is_space = label_characters(text)
-    # First character of each token that is not white space; its own first one if there is none.
-    place = np.arange(len(text))
-    following = np.minimum.accumulate(np.where(is_space, len(text), place)[::-1])[::-1]
-    starts = np.minimum(spans[:, 0], len(text) - 1)
-    blank = following[starts] >= np.maximum(spans[:, 1], starts + 1)
-    first = np.where(blank, starts, np.minimum(following[starts], len(text) - 1))
-    # A token straddles where the category changes between its first and its last character.
-    codes = category_codes("narrow")[character_kinds]
-    visible = np.flatnonzero(~is_space)
-    changes = np.zeros(len(text), dtype=np.int64)
-    changes[visible[1:]] = codes[visible[1:]] != codes[visible[:-1]]
-    changes = np.cumsum(changes)
-    last = np.maximum(spans[:, 1] - 1, first)
-    doubts = np.select(
-        [blank, changes[last] != changes[first], ~sure[first]],
-        ["space", "straddles", "rule"],
-        "",
-    )
-    return [lexicon.KIND_NAMES[code] for code in character_kinds[first]], doubts.tolist()
-
-
-def category_codes(reading: str) -> Int[np.ndarray, " kinds"]:
-    """Place of each kind's category in ``CATEGORIES``."""
-    if reading not in lexicon.READINGS:
-        known = ", ".join([*lexicon.READINGS, lexicon.SINGLE_TOKENS])
-        raise InputError(f"there is no reading {reading!r}: choose one of {known}")
-    return np.array(
-        [lexicon.CATEGORIES.index(lexicon.READINGS[reading][kind]) for kind in lexicon.KIND_NAMES]
-    )
+    character_kinds, sure = label_characters(text)
+    kinds, doubts = [], []
+    for start, end in spans.tolist():
+        # A token of no character stands for the next one.
+        start = min(start, len(text) - 1)
+        token = text[start : max(end, start + 1)]
+        first = first_character(text, start, start + len(token))
+        kinds.append(character_kinds[first])
+        visible = [start + i for i, one in enumerate(token) if not one.isspace()]
+        if not visible:
+            doubts.append("space")
+        elif len({lexicon.KINDS[character_kinds[i]] for i in visible}) > 1:
+            doubts.append("straddles")
+        else:
+            doubts.append("" if sure[first] else "rule")
+    return kinds, doubts
 
 
 def label_token_alone(token: str) -> str:
@@ -509,8 +490,6 @@ def token_table(text: str, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = np.array(encoded["offset_mapping"])
     kinds, doubts = label_tokens(text, spans)
-    pieces = [text[start:end] for start, end in spans]
-    categories = [lexicon.KINDS[kind] for kind in kinds]
-    columns = ["token", "start", "end", "kind", "category", "doubt"]
-    rows = zip(pieces, *spans.T, kinds, categories, doubts, strict=True)
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame({"token": [text[start:end] for start, end in spans]})
+    table[["start", "end"]] = spans
+    return table.assign(kind=kinds, category=[lexicon.KINDS[kind] for kind in kinds], doubt=doubts)

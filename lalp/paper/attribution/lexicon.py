@@ -24,8 +24,6 @@ READINGS = {name: KINDS | changes for name, changes in _DATA["readings"].items()
 SINGLE_TOKENS = "single tokens"
 """The reading by ``label_token_alone`` instead of by spans."""
 
-KIND_NAMES = tuple(KINDS)
-LAYOUT = KIND_NAMES.index("layout")
 MATH = frozenset(kind for kind, category in KINDS.items() if category == "math")
 
 WORDS = {name: frozenset(text.split()) for name, text in _DATA["words"].items()}

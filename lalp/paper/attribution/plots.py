@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -49,23 +50,22 @@ def plot_token_categories(text: str, tokens: pd.DataFrame, columns: int = 76) ->
             axis.text(column + 0.5, line + 0.38, text[i].replace("$", r"\$"), **style)
     axis.set(xlim=(-0.5, columns + 0.5), ylim=(num_lines, 0))
     axis.axis("off")
-    handles = [plt.Rectangle((0, 0), 1, 1, color=_COLORS[n], alpha=alphas[n]) for n in CATEGORIES]
-    labels = [name if name == "other" else f"{name[0].upper()}: {name}" for name in CATEGORIES]
-    fig.legend(handles, labels, loc="outside upper center", ncols=4, fontsize="small")
+    for name, color in _COLORS.items():
+        label = name if name == "other" else f"{name[0].upper()}: {name}"
+        axis.add_patch(plt.Rectangle((0, -1), 0, 0, color=color, alpha=alphas[name], label=label))
+    legend_above(fig, axis, 4)
     return fig
 
 
 def _wrap(text: str, columns: int) -> list[tuple[int, int]]:
     """Line and column of every character, lines broken at white space."""
     places, line, column = [], 0, 0
-    for i, character in enumerate(text):
-        begins_word = i == 0 or text[i - 1].isspace()
-        length = len(text[i:].split(maxsplit=1)[0]) if begins_word and text[i:].strip() else 0
-        if column and column + length > columns:
+    for piece in re.findall(r"\S+|\s", text):
+        if column and column + len(piece.strip()) > columns:
             line, column = line + 1, 0
-        places.append((line, column))
-        column += 1
-        if character == "\n":
+        places += [(line, column + i) for i in range(len(piece))]
+        column += len(piece)
+        if piece == "\n":
             line, column = line + 1, 0
     return places
 

@@ -14,13 +14,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from lalp.errors import InputError
-from lalp.paper.attribution.labels import (
-    category_codes,
-    label_spans,
-    label_token_alone,
-    label_tokens,
-)
-from lalp.paper.attribution.lexicon import CATEGORIES, KIND_NAMES, KINDS, READINGS, SINGLE_TOKENS
+from lalp.paper.attribution.labels import label_spans, label_token_alone, label_tokens
+from lalp.paper.attribution.lexicon import CATEGORIES, KINDS, READINGS, SINGLE_TOKENS
 from lalp.scoring.columns import lalp_column, token_column
 from lalp.stats import Estimate, percentile_interval
 
@@ -138,10 +133,13 @@ def draw_shares(
         num_resamples: Resamples of prompts.
         seed: Of the resamples.
     """
-    for name, value, known in (("measure", measure, Measure), ("weighting", weighting, Weighting)):
-        if value not in get_args(known):
-            choices = ", ".join(get_args(known))
-            raise InputError(f"there is no {name} {value!r}: choose one of {choices}")
+    for name, value, known in (
+        ("measure", measure, get_args(Measure)),
+        ("weighting", weighting, get_args(Weighting)),
+        ("reading", reading, [*READINGS, SINGLE_TOKENS]),
+    ):
+        if value not in known:
+            raise InputError(f"there is no {name} {value!r}: choose one of {', '.join(known)}")
     if tokens.empty:
         raise InputError("the table of tokens has no rows: choose other teachers or tokens")
     codes = _token_categories(tokens, reading)
@@ -163,10 +161,10 @@ def draw_shares(
 
 
 def _token_categories(tokens: pd.DataFrame, reading: str) -> Int[np.ndarray, " tokens"]:
-    if reading == SINGLE_TOKENS:
-        return pd.Categorical(tokens["alone"], categories=CATEGORIES).codes.astype(np.int64)
-    places = pd.Categorical(tokens["kind"], categories=KIND_NAMES).codes
-    return category_codes(reading)[places]
+    """Place of each token's category in ``CATEGORIES``."""
+    alone = reading == SINGLE_TOKENS
+    names = tokens["alone"] if alone else tokens["kind"].map(READINGS[reading])
+    return pd.Categorical(names, categories=CATEGORIES).codes.astype(np.int64)
 
 
 def _weights(
@@ -237,33 +235,27 @@ def shift_table(
     found = draw_shares(tokens, [base, local], **options)
     rows = []
     for name, members in _GROUPS.items():
-        share = found.shares[1, [CATEGORIES.index(member) for member in members]].sum()
-        shift = _shift(found, *members)
+        weights = dict.fromkeys(members, 1.0)
+        share = share_contrast(found, (0, 1), **weights).value
+        shift = share_contrast(found, (-1, 1), **weights)
         resolved = shift.low > _ROUNDING or shift.high < -_ROUNDING
         numbers = (share, shift.value, shift.low, shift.high)
         rows.append((name, *(100 * number for number in numbers), resolved))
     return pd.DataFrame(rows, columns=["category", "share", "shift", "low", "high", "resolved"])
 
 
-def _shift(found: ShareDraws, *members: str) -> Estimate:
-    """Share of some categories under the second score minus that under the first."""
-    base, local = found.scores
-    if local == base:
-        return share_contrast(found, {})
-    weights = {local: dict.fromkeys(members, 1.0), base: dict.fromkeys(members, -1.0)}
-    return share_contrast(found, weights)
+def share_contrast(found: ShareDraws, scores: Sequence[float], **categories: float) -> Estimate:
+    """A weighted sum of shares with its 95 % interval, by weights of scores and of categories.
 
-
-def share_contrast(found: ShareDraws, weights: Mapping[str, Mapping[str, float]]) -> Estimate:
-    """A weighted sum of shares, such as a difference of two, with its 95 % interval.
-
-    The weights are by score and category, 0 where absent.
+    ``share_contrast(found, (-1, 1), math=1)`` is what math gains from the first score to the
+    second.
     """
-    table = np.array([[weights.get(s, {}).get(c, 0.0) for c in CATEGORIES] for s in found.scores])
-    draws = (found.draws * table).sum(axis=(1, 2))
+    weights = [categories.get(name, 0.0) for name in CATEGORIES]
+    # Scores come first: one and the same score twice cancels out to exactly 0.
+    draws = np.asarray(scores) @ found.draws @ weights
     low, high = percentile_interval(draws, found.num_prompts)
-    value = float((found.shares * table).sum())
-    return Estimate(value, float(low), float(high), found.num_prompts)
+    value = np.asarray(scores) @ found.shares @ weights
+    return Estimate(float(value), float(low), float(high), found.num_prompts)
 
 
 def low_overlap(tokens: pd.DataFrame, local: str, base: str = "galp") -> float:
@@ -272,9 +264,9 @@ def low_overlap(tokens: pd.DataFrame, local: str, base: str = "galp") -> float:
     return float((first & second).sum() / first.sum())
 
 
-def rule_agreement(tokens: pd.DataFrame, reading: str = "narrow") -> tuple[float, float]:
+def rule_agreement(tokens: pd.DataFrame) -> tuple[float, float]:
     """Agreement of the span rule with ``label_token_alone``: share of tokens, and Cohen's kappa."""
-    rules = [_token_categories(tokens, name) for name in (reading, SINGLE_TOKENS)]
+    rules = [_token_categories(tokens, name) for name in ("narrow", SINGLE_TOKENS)]
     same = float((rules[0] == rules[1]).mean())
     shares = [np.bincount(codes, minlength=len(CATEGORIES)) / len(tokens) for codes in rules]
     chance = float(np.dot(*shares))
@@ -321,13 +313,13 @@ def _quantities(tokens: pd.DataFrame, local: str, **options: Any) -> dict[str, E
     )
     ratio = share_table(tokens, ["galp"], **options).set_index("category").loc["discourse"]
     return {
-        "lead": share_contrast(mass, {"galp": {"discourse": 1, "math": -1}}),
+        "lead": share_contrast(mass, (1, 0), discourse=1, math=-1),
         "ratio": Estimate(*ratio[["ratio", "ratio_low", "ratio_high"]], mass.num_prompts),
-        "discourse": _shift(mass, "discourse"),
-        "bearing": _shift(mass, "math", "reasoning"),
-        "reasoning": _shift(mass, "reasoning"),
-        "low math": _shift(low, "math"),
-        "low math in pool": _shift(low_in_pool, "math"),
+        "discourse": share_contrast(mass, (-1, 1), discourse=1),
+        "bearing": share_contrast(mass, (-1, 1), math=1, reasoning=1),
+        "reasoning": share_contrast(mass, (-1, 1), reasoning=1),
+        "low math": share_contrast(low, (-1, 1), math=1),
+        "low math in pool": share_contrast(low_in_pool, (-1, 1), math=1),
     }
 
 

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from lalp.stats import Estimate, percentile_interval
-
-
-def spread_estimates(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with each `Estimate` as three numbers: ``name``, ``name_low``, ``name_high``."""
-    columns: dict[str, Any] = {}
-    for name in table:
-        if any(isinstance(cell, Estimate) for cell in table[name]):
-            columns[name] = [cell.value for cell in table[name]]
-            columns[f"{name}_low"] = [cell.low for cell in table[name]]
-            columns[f"{name}_high"] = [cell.high for cell in table[name]]
-        else:
-            columns[name] = table[name]
-    return pd.DataFrame(columns, index=table.index)
 
 
 def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"]:
@@ -31,28 +17,22 @@ def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"
     return numerator / denominator
 
 
-def group_sums(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, Callable[..., np.ndarray]]]:
-    """For ``all`` and each value of a column: a function that sums a value per prompt and bin.
+def split_groups(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """``all`` rows, then those of each value of a column."""
+    yield "all", frame
+    yield from frame.groupby(by, observed=True)
 
-    Prompts are the same for every group, so that all groups see the same resamples.
+
+def prompt_sums(
+    rows: pd.DataFrame, prompts: Sequence[str], column: str, cells: str, names: Sequence[object]
+) -> Float[np.ndarray, "prompts two*cells"]:
+    """Sum of a column per prompt and cell, then the number of rows; 0 where there is none.
+
+    The prompts are given, so that all groups of rows see the same resamples.
     """
-    codes, prompts = pd.factorize(frame["prompt_id"], sort=True)
-    column = frame[by].astype("category")
-    for group in ["all", *column.cat.remove_unused_categories().cat.categories]:
-        inside = np.full(len(frame), True) if group == "all" else (column == group).to_numpy()
-
-        def sums(
-            bins: Int[np.ndarray, "rows"],
-            num_bins: int,
-            values: Float[np.ndarray, "rows"] | None = None,
-            inside: np.ndarray = inside,
-        ) -> Float[np.ndarray, "prompts bins"]:
-            cells = codes[inside] * num_bins + bins[inside]
-            weights = None if values is None else values[inside]
-            size = len(prompts) * num_bins
-            return np.bincount(cells, weights, size).reshape(len(prompts), num_bins).astype(float)
-
-        yield group, sums
+    table = rows.pivot_table(column, "prompt_id", cells, ["sum", "count"], observed=True)
+    columns = pd.MultiIndex.from_product([["sum", "count"], names])
+    return table.reindex(index=prompts, columns=columns).fillna(0.0).to_numpy(dtype=float)
 
 
 def bootstrap(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lalp.paper.conditioning.estimates import group_means, spread_estimates
+from lalp.paper.conditioning.estimates import group_means
 from lalp.pools.pool import Pool, Response
 
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -180,10 +181,11 @@ def occurrence_series(items: pd.DataFrame, **resampling: int) -> pd.DataFrame:
     frames = {"repeated items": items, "like positions, items that occur once": controls}
     parts = []
     for who, frame in frames.items():
-        table = spread_estimates(occurrence_table(frame, **resampling))
+        table = occurrence_table(frame, **resampling)
         for name in ("global", "local"):
             part = table[["kind", "occurrence", "num_items", "num_prompts"]]
-            ends = {"mean": table[name], "low": table[f"{name}_low"], "high": table[f"{name}_high"]}
+            ends = {"mean": "value", "low": "low", "high": "high"}
+            ends = {column: table[name].map(attrgetter(end)) for column, end in ends.items()}
             parts.append(part.assign(series=f"{who}: {name}", **ends))
     return pd.concat(parts, ignore_index=True)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,13 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lalp.errors import InputError
-from lalp.paper.conditioning.estimates import bootstrap, group_sums, ratio, resample
+from lalp.paper.conditioning.estimates import (
+    bootstrap,
+    prompt_sums,
+    ratio,
+    resample,
+    split_groups,
+)
 from lalp.paper.conditioning.items import prompt_text
 from lalp.paper.profiles import Profile
 from lalp.pools.pool import Pool, Response
@@ -159,15 +165,16 @@ def position_curves(
     Each value of the column ``by`` gets a curve, and ``all`` tokens together. Tokens of a bin are
     pooled over responses. Nats per token, at the middle of the bin; NaN where a bin is empty.
     """
-    bins = np.minimum((tokens["position"].to_numpy() * num_bins).astype(int), num_bins - 1)
+    bins = np.minimum((tokens["position"] * num_bins).astype(int), num_bins - 1)
+    prompts = sorted(set(tokens["prompt_id"]))
     rows = []
-    for group, sums in group_sums(tokens, by):
-        counts = sums(bins, num_bins)
+    for group, own in split_groups(tokens.assign(bin=bins), by):
         for quantity in QUANTITIES:
-            totals = sums(bins, num_bins, tokens[quantity].to_numpy())
-            means = bootstrap(np.hstack([totals, counts]), ratio, **resampling)
-            for i, mean in enumerate(means):
-                place = (group, quantity, (i + 0.5) / num_bins, int(counts[:, i].sum()))
+            sums = prompt_sums(own, prompts, quantity, "bin", range(num_bins))
+            counts = sums[:, num_bins:].sum(axis=0)
+            means = bootstrap(sums, ratio, **resampling)
+            for i, (count, mean) in enumerate(zip(counts, means, strict=True)):
+                place = (group, quantity, (i + 0.5) / num_bins, int(count))
                 rows.append((*place, mean.value, mean.low, mean.high))
     columns = [by, "quantity", "position", "num_tokens", "mean", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
@@ -180,10 +187,11 @@ def position_trends(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.Data
     tokens, nats per response length), ``first`` and ``last`` (means of the tenths, nats),
     ``change`` (last minus first), each an `Estimate`.
     """
+    prompts = sorted(set(tokens["prompt_id"]))
     rows = []
-    for group, sums in group_sums(tokens, by):
+    for group, own in split_groups(tokens, by):
         for quantity in QUANTITIES:
-            moments = _moments(tokens, sums, quantity)
+            moments = _moments(own, prompts, quantity)
             estimates = bootstrap(moments, _trend, **resampling)
             counts = (int((moments[:, 0] > 0).sum()), int(moments[:, 0].sum()))
             rows.append((group, quantity, *counts, *estimates))
@@ -197,8 +205,8 @@ def compare_trends(
 
     The differences have the names of the columns of `position_trends`.
     """
-    groups = dict(group_sums(tokens, by))
-    sums = np.hstack([_moments(tokens, groups[group], "gap") for group in (first, second)])
+    groups, prompts = dict(split_groups(tokens, by)), sorted(set(tokens["prompt_id"]))
+    sums = np.hstack([_moments(groups[group], prompts, "gap") for group in (first, second)])
 
     def difference(total: Float[np.ndarray, "... moments"]) -> Float[np.ndarray, "... 5"]:
         of_first, of_second = np.split(total, 2, axis=-1)
@@ -213,21 +221,19 @@ def gap_shares(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.DataFrame
     ``tokens_percent``, ``gap_percent`` (may be negative) and ``mean_gap`` (nats per token) are
     `Estimate`.
     """
-    named = [(group, sums) for group, sums in group_sums(tokens, by) if group != "all"]
-    zeros = np.zeros(len(tokens), dtype=int)
-    counts = np.hstack([sums(zeros, 1) for _, sums in named])
-    gaps = np.hstack([sums(zeros, 1, tokens["gap"].to_numpy()) for _, sums in named])
+    names = [group for group, _ in split_groups(tokens, by) if group != "all"]
+    size, prompts = len(names), sorted(set(tokens["prompt_id"]))
+    sums = prompt_sums(tokens, prompts, "gap", by, names)
 
     def shares(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... shares"]:
-        numbers, gap = np.split(total, 2, axis=-1)
+        gap, numbers = np.split(total, 2, axis=-1)
         parts = [100 * part / part.sum(axis=-1, keepdims=True) for part in (numbers, gap)]
         return np.concatenate([*parts, gap / numbers], axis=-1)
 
-    found = bootstrap(np.hstack([counts, gaps]), shares, **resampling)
-    size = len(named)
+    found = bootstrap(sums, shares, **resampling)
     columns = {
-        by: [group for group, _ in named],
-        "num_tokens": counts.sum(axis=0).astype(int),
+        by: names,
+        "num_tokens": sums[:, size:].sum(axis=0).astype(int),
         "tokens_percent": found[:size],
         "gap_percent": found[size : 2 * size],
         "mean_gap": found[2 * size :],
@@ -243,14 +249,9 @@ def top_agreement(
     Mean gap per teacher over tokens and mean GALP per teacher over responses that have one, both
     from the highest down (nats), and the share of resamples in which one teacher has both.
     """
-    scored = scores.dropna(subset=["galp"])
     prompts, teachers = (sorted(set(tokens[name])) for name in ("prompt_id", "teacher"))
-    grids = []
-    for frame, column in ((tokens, "gap"), (scored, "galp")):
-        named = frame.astype({"prompt_id": str, "teacher": str})
-        for how in ("sum", "count"):
-            grid = named.pivot_table(column, "prompt_id", "teacher", how)
-            grids.append(grid.reindex(index=prompts, columns=teachers).fillna(0.0).to_numpy())
+    frames = ((tokens, "gap"), (scores, "galp"))
+    grids = [prompt_sums(one, prompts, name, "teacher", teachers) for one, name in frames]
     sums, size = np.hstack(grids), len(teachers)
 
     def both(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... means"]:
@@ -285,11 +286,9 @@ def gap_by_window(
     for window in profile.windows:
         tokens = token_frame(scores, pool, window)
         dropped = tokens[tokens["dropped"]]
-        # The first row is the gap of all teachers together.
+        # The first row is the gap of all teachers together. Without tokens its numbers are NaN.
         trend = position_trends(tokens, "teacher", **options).iloc[0]
-        slope = Estimate(np.nan, np.nan, np.nan)
-        if len(dropped):
-            slope = position_trends(dropped, "teacher", **options)["slope"].iloc[0]
+        slope = position_trends(dropped, "teacher", **options)["slope"].iloc[0]
         percent = 100 * tokens["dropped"].mean()
         rows.append((window, percent, trend["mean"], trend["last"], slope))
     columns = ["window", "tokens with something dropped (%)", "mean", "last", "slope"]
@@ -300,16 +299,16 @@ _TREND = ("mean", "slope", "first", "last", "change")
 
 
 def _moments(
-    tokens: pd.DataFrame, sums: Callable[..., np.ndarray], quantity: str
+    rows: pd.DataFrame, prompts: Sequence[str], quantity: str
 ) -> Float[np.ndarray, "prompts moments"]:
     """Sums per prompt from which mean, slope and the first and last tenth follow."""
-    x, y = tokens["position"].to_numpy(), tokens[quantity].to_numpy()
+    x, y = rows["position"], rows[quantity]
+    first, last = x * 10 < 1, x * 10 >= 9
     # Sums, not means: what is resampled are prompts, and a prompt's moments add up.
-    one_bin = np.zeros(len(tokens), dtype=int)
-    tenths = np.minimum((x * 10).astype(int), 9)
-    columns = [sums(one_bin, 1, value) for value in (np.ones(len(x)), x, y, x * x, x * y)]
-    ends = [sums(tenths, 10, value)[:, [0, 9]] for value in (y, np.ones(len(x)))]
-    return np.hstack([*columns, *ends])
+    columns = [x**0, x, y, x * x, x * y, y * first, y * last, first, last]
+    moments = pd.concat(columns, axis=1, keys=range(len(columns))).astype(float)
+    sums = moments.groupby(rows["prompt_id"], observed=True).sum()
+    return sums.reindex(prompts).fillna(0.0).to_numpy()
 
 
 def _trend(sums: Float[np.ndarray, "... moments"]) -> Float[np.ndarray, "... 5"]:

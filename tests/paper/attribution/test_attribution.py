@@ -24,8 +24,6 @@ from lalp.paper.tables import TABLES
 from lalp.students.student import load_tokenizer
 from tests.paper.verdict_cells import run_verdict_cells
 
-KIND_NAMES = list(KINDS)
-
 
 def kinds_of(text: str) -> dict[str, str]:
     """Kind of every span, by its text; a text that occurs twice must have one kind."""
@@ -182,10 +180,10 @@ def test_spans_hold_every_visible_character_once(text):
 @given(TEXTS, CUTS)
 def test_a_token_has_the_kind_of_its_first_visible_character(text, cuts):
     spans = cut(text, cuts)
-    kinds, _, _ = label_characters(text)
+    kinds, _ = label_characters(text)
     for (start, end), kind in zip(spans, label_tokens(text, spans)[0], strict=True):
         visible = [i for i in range(start, end) if not text[i].isspace()]
-        assert kind == KIND_NAMES[kinds[visible[0] if visible else start]]
+        assert kind == kinds[visible[0] if visible else start]
 
 
 @given(TEXTS, CUTS, CUTS)
@@ -210,8 +208,8 @@ def test_tokens_of_one_character_never_straddle(text):
 
 
 def test_white_space_by_hand():
-    kinds, _, _ = label_characters("x = 3\nSo on ")
-    initials = "".join(KINDS[KIND_NAMES[kind]][0] for kind in kinds)
+    kinds, _ = label_characters("x = 3\nSo on ")
+    initials = "".join(KINDS[kind][0] for kind in kinds)
     assert initials == "mmmmm" + "o" + "dd" + "ooo" + "o"
 
 
@@ -451,7 +449,7 @@ def test_contrasts_are_paired():
     assert list(table.loc["math", ["low", "high"]]) == pytest.approx([100 / 6, 100 / 6])
     assert table.loc["math", "resolved"]
     found = draw_shares(make_tokens(rows), ["galp"], num_resamples=20)
-    contrast = shares.share_contrast(found, {"galp": {"discourse": 2, "math": -1}})
+    contrast = shares.share_contrast(found, [1], discourse=2, math=-1)
     assert contrast.value == pytest.approx(0.5)
 
 

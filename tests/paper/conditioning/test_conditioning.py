@@ -18,14 +18,12 @@ from scipy import stats
 from lalp.errors import InputError
 from lalp.paper.conditioning import examples, items, plots
 from lalp.paper.conditioning import tokens as measure
-from lalp.paper.conditioning.estimates import spread_estimates
 from lalp.paper.conditioning.examples import EXAMPLES, TOY_FORMS, example_pool, example_table
 from lalp.paper.conditioning.tokens import SEEN, compare_trends, position_trends, token_frame
 from lalp.paper.profiles import load_profile
 from lalp.paper.verdicts import Verdict
 from lalp.pools.pool import Pool, Response
 from lalp.pools.reading import load_pool
-from lalp.stats import Estimate
 from lalp.steps.sentences import split_steps
 from tests.paper.verdict_cells import run_verdict_cells
 
@@ -195,6 +193,12 @@ def test_intervals_agree_with_scipy():
     assert (mean.low, mean.high) == pytest.approx((oracle.low, oracle.high), abs=0.03)
 
 
+def test_equal_prompts_have_a_tight_interval():
+    tokens = made_tokens({(p, "A"): [0.0, 1.0, 2.0] for p in "abcd"})
+    slope = position_trends(tokens, "teacher", **FEW).iloc[0]["slope"]
+    assert (slope.low, slope.value, slope.high) == pytest.approx((3, 3, 3)) and slope.sign == 1
+
+
 def test_differences_are_paired_and_change_sign():
     gaps = {("p", "A"): [0, 0], ("p", "B"): [1, 1], ("q", "A"): [5, 5], ("q", "B"): [6, 6]}
     tokens = made_tokens(gaps)
@@ -235,13 +239,6 @@ def test_top_agreement_by_hand():
     same = scores.assign(galp=np.where(scores["teacher"] == "B", -1.0, -2.0))
     gaps, galps, share = measure.top_agreement(tokens, same, **FEW)
     assert (list(gaps.index), list(galps), share) == (["B", "A"], [-1, -2], 1)
-
-
-def test_estimates_spread_into_numbers():
-    table = pd.DataFrame({"name": ["a"], "rise": [Estimate(1.0, 0.0, 2.0)]})
-    assert spread_estimates(table).to_dict("records") == [
-        {"name": "a", "rise": 1.0, "rise_low": 0.0, "rise_high": 2.0}
-    ]
 
 
 # --- shuffled steps -------------------------------------------------------------------------
