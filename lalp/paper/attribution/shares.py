@@ -122,16 +122,10 @@ def draw_shares(
     - ``low``: ``v = 1`` for the tenth of each response's tokens that is least probable (rounded
       up), 0 for others; ``low in pool``: for the least probable tenth of all tokens together.
 
-    Args:
-        tokens: From `token_table`.
-        columns: Scores.
-        measure: What is shared out.
-        weighting: ``token``: all tokens of all responses together, as Table 4's formula reads.
-            ``response``: shares within each response, every response equal. ``step``: as
-            ``response``, but within it every step equal, as in LALP (Eq. 3).
-        reading: One of ``READINGS``, or ``SINGLE_TOKENS``.
-        num_resamples: Resamples of prompts.
-        seed: Of the resamples.
+    ``tokens`` are from `token_table`. The weighting ``token`` takes all tokens of all responses
+    together, as Table 4's formula reads; ``response`` takes shares within each response, every
+    response equal; ``step`` the same, and within a response every step equal, as in LALP (Eq. 3).
+    ``reading`` is one of ``READINGS``, or ``SINGLE_TOKENS``.
     """
     for name, value, known in (
         ("measure", measure, get_args(Measure)),

@@ -56,16 +56,14 @@ def _find_phrases(text: str) -> list[Item]:
         if not between.strip() and between.count("\n") < 2:
             run[i] += run[i + 1]
     covered = np.zeros(len(words), dtype=bool)
-    repeated: list[Item] = []
-    single: list[Item] = []
+    repeated, single = [], []
     # From long to short: words within a long phrase that repeats are no part of a shorter one.
     for size in range(_LONGEST_PHRASE, _SHORTEST_PHRASE - 1, -1):
         places: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for i in range(len(words) - size + 1):
             if run[i] >= size:
                 places[tuple(keys[i : i + size])].append(i)
-        again: list[Item] = []
-        once: list[Item] = []
+        again, once = [], []
         for key, begins in places.items():
             free: list[int] = []
             for begin in begins:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -128,30 +127,22 @@ def _seen(
     break. Every window sees what the prompt holds.
     """
     begins, runs = _word_runs(text, size)
-    known = set(_word_runs(prompt, size)[1])
-    earlier: list[int] = []
-    last: dict[tuple[str, ...], int] = {}
-    for begin, run in zip(begins, runs, strict=True):
-        earlier.append(last.get(run, -1))  # -1: nowhere
-        last[run] = begin
-    labels = []
-    for start, first in zip(starts, window_start, strict=True):
-        place = max(bisect_right(begins, start) - 1, 0)
-        if not runs or runs[place] in known:
-            labels.append(SEEN[1])
-        elif earlier[place] < 0:
-            labels.append(SEEN[0])
-        else:
-            labels.append(SEEN[1] if earlier[place] >= starts[first] else SEEN[2])
-    return labels
+    if runs.empty:
+        return [SEEN[1]] * len(starts)
+    place = np.maximum(np.searchsorted(begins, starts, side="right") - 1, 0)
+    known = runs.isin(_word_runs(prompt, size)[1])[place]
+    # Where the same run stood last; -1: nowhere.
+    earlier = begins.groupby(runs).shift(fill_value=-1)[place]
+    shown = known | (earlier >= starts[window_start])
+    return np.select([shown, earlier < 0], [SEEN[1], SEEN[0]], SEEN[2]).tolist()
 
 
-def _word_runs(text: str, size: int) -> tuple[list[int], list[tuple[str, ...]]]:
+def _word_runs(text: str, size: int) -> tuple[pd.Series, pd.Series]:
     """Where each word begins, and the run of words that ends with it."""
     words = list(_WORD.finditer(text))
     plain = [match[0].casefold() for match in words]
-    runs = [tuple(plain[max(0, i + 1 - size) : i + 1]) for i in range(len(plain))]
-    return [match.start() for match in words], runs
+    runs = [" ".join(plain[max(0, i + 1 - size) : i + 1]) for i in range(len(plain))]
+    return pd.Series([match.start() for match in words], dtype=int), pd.Series(runs, dtype=str)
 
 
 # --- the gap against position (Fig. 5) ------------------------------------------------------

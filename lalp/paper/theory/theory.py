@@ -129,16 +129,16 @@ class Chains:
     transitions: Float[np.ndarray, "chains links letters letters"]
 
     def __post_init__(self) -> None:
-        if self.initial.ndim != 2 or self.transitions.ndim != 4 or not self.transitions.shape[1]:
+        shape = self.transitions.shape
+        if self.initial.ndim != 2 or len(shape) != 4 or not shape[1]:
             raise InputError(
                 "initial needs the axes chain and letter, transitions chain, link, letter, letter "
                 "with at least one link"
             )
         chains, letters = self.initial.shape
-        links = self.transitions.shape[1]
-        if self.transitions.shape != (chains, links, letters, letters):
-            shape = f"transitions of shape {self.transitions.shape}"
-            raise InputError(f"{shape} do not fit {chains} chains of {letters} letters")
+        if shape != (chains, shape[1], letters, letters):
+            expected = f"{chains} chains of {letters} letters"
+            raise InputError(f"transitions of shape {shape} do not fit {expected}")
         _check_distributions(self.initial, "initial")
         _check_distributions(self.transitions, "transitions")
 
@@ -416,13 +416,6 @@ def learned_weights(
 # --- direct and scaffolded estimates (the reasoning gap) ----------------------------------------
 
 
-def estimate_errors(q: Table, chains: Chains) -> Float[np.ndarray, "chains pairs"]:
-    """Total-variation distance of q to the true ``p(z_j | z_i)``, averaged over z_i."""
-    first, _ = step_pairs(chains.num_steps)
-    error = total_variation(q, pair_conditionals(chains))
-    return (marginals(chains)[:, first] * error).sum(-1)
-
-
 def reasoning_gap(
     chains: Chains,
     lams: Sequence[float],
@@ -435,16 +428,18 @@ def reasoning_gap(
 
     The learner is the closed form of Theorem A.2 with the matched background, which is what
     `train_learner` arrives at. It is shown pairs up to the window's distance: ``num_pairs`` of
-    them, or unlimited data. Three errors (`estimate_errors`, mean over the pairs at a distance):
-    ``direct`` asks the learner for the pair itself, ``scaffolded`` chains single steps,
-    ``widest_hops`` chains hops as wide as the window.
+    them, or unlimited data. Three errors (total-variation distance to the true ``p(z_j | z_i)``,
+    mean over z_i and the pairs at a distance): ``direct`` asks the learner for the pair itself,
+    ``scaffolded`` chains single steps, ``widest_hops`` chains hops as wide as the window.
     """
     if not all(lam > 0 for lam in lams):
         raise InputError(f"lambda must be above 0 here, not {min(lams)}: see pair_minimizer")
     if num_pairs is not None:
         check_at_least(1, num_pairs=num_pairs)
     rng = np.random.default_rng(seed)
-    distances = pair_distances(chains.num_steps)
+    distances, truth = pair_distances(chains.num_steps), pair_conditionals(chains)
+    # Values of z_i count as often as they occur.
+    occurs = marginals(chains)[:, step_pairs(chains.num_steps)[0]]
     frames = []
     for window in windows:
         joint = data_masses(chains, window_weights(chains.num_steps, window))
@@ -452,10 +447,13 @@ def reasoning_gap(
             joint = sample_pairs(joint, num_pairs, rng)
         for lam in lams:
             q = pair_minimizer(joint, matched_background(joint), lam)
-            hops = {"scaffolded": 1, "widest_hops": window}
-            chained = {n: chain_conditionals(q, chains.num_steps, hop) for n, hop in hops.items()}
-            estimates = {"direct": q, **chained}
-            errors = {name: estimate_errors(one, chains) for name, one in estimates.items()}
+            estimates = {"direct": q}
+            for name, hop in (("scaffolded", 1), ("widest_hops", window)):
+                estimates[name] = chain_conditionals(q, chains.num_steps, hop)
+            errors = {
+                name: (occurs * total_variation(estimate, truth)).sum(-1)
+                for name, estimate in estimates.items()
+            }
             for distance in range(1, chains.num_steps):
                 means = {name: e[:, distances == distance].mean(-1) for name, e in errors.items()}
                 frame = pd.DataFrame({"chain": np.arange(len(q)), "distance": distance} | means)

@@ -322,10 +322,8 @@ def test_chaining_can_be_worse_in_a_single_context():
     # From the first letter two steps lead exactly to u, which the direct estimate says.
     links = np.array([[[[0.6, 0.4], [0.35, 0.65]]] * 2])
     chains = theory.Chains(np.array([[1.0, 0.0]]), links)
-    learned = learned_from(chains, 1.0)
-    direct = theory.estimate_errors(learned, chains)
-    chained = theory.estimate_errors(theory.chain_conditionals(learned, 3, 1), chains)
-    assert direct[0, 1] == pytest.approx(0) and chained[0, 1] > 0.005
+    far = theory.reasoning_gap(chains, [1.0], [1]).iloc[-1]
+    assert far["direct"] == pytest.approx(0) and far["scaffolded"] > 0.005
 
 
 def test_a_large_sample_nears_unlimited_data():
