@@ -263,6 +263,7 @@ def rule_agreement(tokens: pd.DataFrame) -> tuple[float, float]:
     rules = [_token_categories(tokens, name) for name in ("narrow", SINGLE_TOKENS)]
     same = float((rules[0] == rules[1]).mean())
     shares = [np.bincount(codes, minlength=len(CATEGORIES)) / len(tokens) for codes in rules]
+    # By chance two rules agree as often as their shares of the categories make them.
     chance = float(np.dot(*shares))
     return same, (same - chance) / (1 - chance) if chance < 1 else 1.0
 

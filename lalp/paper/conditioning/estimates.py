@@ -77,6 +77,7 @@ def group_means(
         codes, prompts = pd.factorize(own["prompt_id"], sort=True)
         values = own[columns].to_numpy(dtype=float)
         sums = np.zeros((len(prompts), 2 * len(columns)))
+        # Not a pandas sum, which skips NaN: an item without a control has no mean.
         np.add.at(sums, codes, np.hstack([values, np.ones_like(values)]))
         estimates = bootstrap(sums, ratio, **resampling)
         rows.append((*group, len(own), len(prompts), *estimates))

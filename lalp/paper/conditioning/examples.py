@@ -69,6 +69,7 @@ def example_pool() -> Pool:
 def example_scores(profile: Profile) -> pd.DataFrame:
     """Scores of the paper's examples as text, at window 0 and at the profile's main window."""
     options = {"splitter": profile.splitter, "with_tokens": True}
+    # A profile's main window may be 0 itself.
     windows = list(dict.fromkeys(["0", profile.main_window]))
     return score(example_pool(), profile.student, windows, **options)
 

@@ -149,6 +149,7 @@ def match_controls(items: pd.DataFrame) -> pd.DataFrame:
         alike = singles[(singles["kind"] == kind) & (singles["size"] == size)]
         means = np.nan
         if len(alike):
+            # Text gets likelier with position, so that a control must stand at a like place.
             distances = np.abs(rows["position"].to_numpy()[:, None] - alike["position"].to_numpy())
             nearest = np.argsort(distances, axis=1, kind="stable")[:, :_NUM_CONTROLS]
             means = alike[_ITEM_VALUES].to_numpy()[nearest].mean(axis=1)
