@@ -17,6 +17,7 @@ from lalp.selection.plots import teacher_colors as teacher_colors
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -64,3 +65,9 @@ def errors(rows: pd.DataFrame, column: str = "share", prefix: str = "") -> list[
     """Lengths of error bars about a column; rounding never makes one negative."""
     low, high = rows[f"{prefix}low"], rows[f"{prefix}high"]
     return [(rows[column] - low).clip(lower=0), (high - rows[column]).clip(lower=0)]
+
+
+def legend_above(fig: Figure, axis: Axes, num_columns: int, **style: float) -> None:
+    """One axis' legend above all panels."""
+    handles = axis.get_legend_handles_labels()
+    fig.legend(*handles, loc="outside upper center", ncols=num_columns, fontsize="small", **style)

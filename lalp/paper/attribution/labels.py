@@ -1,4 +1,24 @@
-"""Label every character of a response, then its tokens."""
+r"""Label every character of a response, then its tokens (paper, Sec. 7.4.1).
+
+The paper sorts tokens into four categories and names one or two members of each. Rules on the
+*text* fill in what it leaves open. A response is cut into spans (words, fixed phrases, numbers,
+symbols), and each span gets a **kind**. A token has the kind of the span that holds its first
+non-space character, so that a character has the same kind under every tokenizer.
+
+- **Connectives** are split by the top senses of the Penn Discourse Treebank: contingency and
+  comparison are reasoning, expansion and time are discourse. "So" is the exception: the paper names
+  it as filler. Words that are mostly neither (when, as, for, while, where) are function words.
+- **White space.** A token of spaces only belongs to what follows, as it would if the tokenizer had
+  glued it there (many cut " 3" into " " and "3"). White space that holds a line break, or ends the
+  text, is layout.
+- **Doubt.** A span is unsure where a person could choose another kind ("so", "then", "second", the
+  comma in "x, y").
+- **Readings.** The paper's examples leave open what else is discourse: its own text puts
+  "Therefore" there (Sec. 7.4.1) and its Table 4 among reasoning. ``READINGS`` holds several
+  assignments of kinds to categories; a conclusion must hold under all of them.
+
+The lists are English. The work is linear in the length of the text.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +26,16 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from lalp.errors import InputError
-from lalp.paper.attribution.lexicon import (
-    CATEGORIES,
-    KIND_NAMES,
-    KINDS,
-    LABELS,
-    LAYOUT,
-    MATH,
-    MATH_ENVIRONMENTS,
-    READINGS,
-    SINGLE_TOKENS,
-    TOKEN_WORDS,
-    TREE,
-    WORDS,
-    Phrase,
-)
+from lalp.paper.attribution import lexicon
+from lalp.students.encoding import first_character
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,10 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of text of one kind: characters ``start`` to ``end``; never empty.
-
-    ``sure`` is False where a person could choose another kind.
-    """
+    """A piece of text of one kind: characters ``start`` to ``end``; never empty."""
 
     start: int
     end: int
@@ -51,13 +56,13 @@ _MATH_REGION = re.compile(
     r"\$\$[^$]++\$\$"
     r"|(?<!\\)\\\[(?:[^\\]|\\(?![\[\]]))*+\\\]"
     r"|(?<!\\)\\\((?:[^\\]|\\(?![()]))*+\\\)"
-    rf"|\\begin\{{({MATH_ENVIRONMENTS})\*?\}}(?:[^\\]|\\(?!begin\{{\1|end\{{\1))*+\\end\{{\1\*?\}}"
+    rf"|\\begin\{{({lexicon.MATH_ENVIRONMENTS})\*?\}}(?:[^\\]|\\(?!begin\{{\1|end\{{\1))*+\\end\{{\1\*?\}}"
     # "$5 and $6" is no formula: white space before the second dollar, or a digit after it.
     r"|(?<![\\$])\$(?!\s)(?:[^$\n\\]|\\[^\n])++(?<!\s)\$(?!\d)"
 )
 _TEXT_ARGUMENT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt)?|mbox|hbox|intertext)\{([^{}]*)\}")
 _LABEL = re.compile(
-    rf"(?m)^[ \t#>*_-]*(?P<label>(?P<name>(?i:{LABELS}))"
+    rf"(?m)^[ \t#>*_-]*(?P<label>(?P<name>(?i:{lexicon.LABELS}))"
     r"(?:[ \t]+(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,5}))?)(?=[ \t]*[*_]*(?:[:)]|\.(?!\d)))"
 )
 _ENUMERATOR = re.compile(
@@ -102,9 +107,11 @@ def label_spans(text: str) -> list[Span]:
     The spans are in order, do not overlap and hold every character that is not white space.
     """
     lexer = _Lexer(text)
+    # Each pass leaves alone what an earlier one has labelled, and reads it as context.
     lexer.label_lines()
     lexer.label_phrases()
     lexer.label_words()
+    lexer.label_brackets()
     lexer.label_symbols()
     return lexer.spans()
 
@@ -114,19 +121,28 @@ class _Lexer:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.in_math = _math_mask(text)
+        # 1 for each character inside LaTeX math, but for the words of ``\text{...}``.
+        self.in_math = bytearray(len(text))
+        for match in _MATH_REGION.finditer(text):
+            self.in_math[match.start() : match.end()] = b"\1" * len(match[0])
+        for match in _TEXT_ARGUMENT.finditer(text):
+            self.in_math[match.start(1) : match.end(1)] = bytes(len(match[1]))
         matches = list(_LEXEME.finditer(text))
         self.shapes = [match.lastgroup for match in matches]
         self.words = [match.group() for match in matches]
         self.starts = [match.start() for match in matches]
         self.ends = [match.end() for match in matches]
+        self.gaps = [text[a.end() : b.start()] for a, b in pairwise(matches)]
         self.kinds: list[str | None] = [None] * len(matches)
         self.sure = [True] * len(matches)
         # The last piece of the phrase that a piece belongs to.
         self.lasts = list(range(len(matches)))
 
-    def set(self, i: int, kind: str, sure: bool = True) -> None:
-        self.kinds[i], self.sure[i] = kind, sure
+    def set(self, first: int, kind: str, sure: bool = True, last: int | None = None) -> None:
+        """Make the pieces ``first`` to ``last`` one span."""
+        last = first if last is None else last
+        for i in range(first, last + 1):
+            self.kinds[i], self.sure[i], self.lasts[i] = kind, sure, last
 
     def spans(self) -> list[Span]:
         spans, i = [], 0
@@ -137,22 +153,23 @@ class _Lexer:
         return spans
 
     def touches(self, i: int) -> bool:
-        """Whether nothing stands between piece ``i`` and the next one."""
-        return i + 1 < len(self.words) and self.ends[i] == self.starts[i + 1]
-
-    def neighbour(self, i: int, step: int) -> int | None:
-        """The piece before (-1) or after (+1) on the same line."""
-        j = i + step
-        if not 0 <= j < len(self.words):
-            return None
-        first, second = min(i, j), max(i, j)
-        gap = self.text[self.ends[first] : self.starts[second]]
-        return None if _LINE_BREAK.search(gap) else j
+        """Whether nothing stands between piece ``i`` and the next one; False for no piece."""
+        return 0 <= i < len(self.gaps) and not self.gaps[i]
 
     def neighbours(self, i: int) -> tuple[int | None, int | None]:
-        return self.neighbour(i, -1), self.neighbour(i, 1)
+        """The pieces before and after on the same line."""
+        before = i - 1 if i and not _LINE_BREAK.search(self.gaps[i - 1]) else None
+        ends_line = i == len(self.gaps) or _LINE_BREAK.search(self.gaps[i])
+        return before, None if ends_line else i + 1
 
-    # --- whole lines
+    def beside(self, i: int) -> list[str]:
+        """The words of the neighbours that there are."""
+        return [self.words[j] for j in self.neighbours(i) if j is not None]
+
+    def follows_number(self, i: int) -> bool:
+        return self.touches(i - 1) and self.shapes[i - 1] == "number"
+
+    # --- whole lines and phrases
 
     def label_lines(self) -> None:
         """Headings such as "Step 2:", list numbers, bullets and rules."""
@@ -162,78 +179,57 @@ class _Lexer:
             (_ENUMERATOR, "signpost", False),
             (_LABEL, "signpost", True),
         ):
-            self._label_matches(pattern, kind, sure)
+            for match in pattern.finditer(self.text):
+                pieces = self._pieces(*match.span("label"))
+                start = match.start("label")
+                if pieces and self.starts[pieces[0]] == start and not self.in_math[start]:
+                    name = match.groupdict().get("name") or ""
+                    own = "condition" if "case" in name.lower() else kind
+                    self.set(pieces[0], own, sure, pieces[-1])
         for match in _TABLE_ROW.finditer(self.text):
             for i in self._pieces(*match.span()):
                 if self.words[i] == "|":
                     self.set(i, "layout")
 
-    def _label_matches(self, pattern: re.Pattern[str], kind: str, sure: bool) -> None:
-        for match in pattern.finditer(self.text):
-            start, end = match.span("label")
-            pieces = self._pieces(start, end)
-            if self.in_math[start] or not pieces or self.starts[pieces[0]] != start:
-                continue
-            is_case = "case" in (match.groupdict().get("name") or "").lower()
-            for i in pieces:
-                self.set(i, "condition" if is_case else kind, sure)
-                self.lasts[i] = pieces[-1]
-
     def _pieces(self, start: int, end: int) -> range:
         """Indices of the pieces that lie within the characters ``start`` to ``end``."""
         return range(bisect_left(self.starts, start), bisect_right(self.ends, end))
 
-    # --- phrases
-
     def label_phrases(self) -> None:
+        """From left to right, the longest phrase that begins at a word."""
         i = 0
         while i < len(self.words):
-            last, phrase = self._longest_phrase(i)
-            if phrase:
-                for j in range(i, last + 1):
-                    self.set(j, phrase.kind, phrase.sure)
-                    self.lasts[j] = last
+            last, found, node, j = i, None, lexicon.TREE, i
+            while j is not None and self.shapes[j] == "word" and self.kinds[j] is None:
+                node = node.get(_normal(self.words[j]))
+                # No phrases in formulas, nor glued to a number: "3rd".
+                is_prose = not self.in_math[self.starts[j]] and not self.follows_number(j)
+                if node is None or not is_prose:
+                    break
+                phrase = node.get("")
+                if phrase and (not phrase.begins_clause or self._begins_clause(i)):
+                    last, found = j, phrase
+                j = self._next_word(j)
+            if found:
+                self.set(i, found.kind, found.sure, last)
             i = last + 1
 
-    def _longest_phrase(self, i: int) -> tuple[int, Phrase | None]:
-        last, found, node, j = i, None, TREE, i
-        while j is not None and self._is_prose_word(j):
-            node = node.get(_normal(self.words[j]))
-            if node is None:
-                break
-            phrase = node.get("")
-            if phrase and (not phrase.begins_clause or self._begins_clause(i)):
-                last, found = j, phrase
-            j = self._next_word(j)
-        return last, found
-
     def _begins_clause(self, i: int) -> bool:
-        before = self.neighbour(i, -1)
+        before, _ = self.neighbours(i)
         if before is None or self.words[before][0] in '.?!:;,(*"“':
             return True
         return self.kinds[before] in ("filler", "conclusion", "contrast")  # "So next we ..."
-
-    def _is_prose_word(self, i: int) -> bool:
-        return (
-            self.shapes[i] == "word"
-            and self.kinds[i] is None
-            and not self.in_math[self.starts[i]]
-            and not (i and self.touches(i - 1) and self.shapes[i - 1] == "number")
-        )
 
     def _next_word(self, i: int) -> int | None:
         """The word after ``i``, past white space or one hyphen ("step-by-step")."""
         j = i + 1
         if self.touches(i) and self.words[j] == "-" and self.touches(j):
-            j += 1
-        elif j < len(self.words) and not self._is_gap(i):
+            return j + 1
+        if j == len(self.words):
             return None
-        return j if j < len(self.words) else None
-
-    def _is_gap(self, i: int) -> bool:
-        gap = self.text[self.ends[i] : self.starts[i + 1]]
+        gap = self.gaps[i]
         # A phrase may run over the end of a line, but not into the next paragraph.
-        return bool(gap) and gap.isspace() and len(_LINE_BREAK.findall(gap)) < 2
+        return j if gap.isspace() and len(_LINE_BREAK.findall(gap)) < 2 else None
 
     # --- words and numbers
 
@@ -250,27 +246,21 @@ class _Lexer:
 
     def _word_kind(self, i: int) -> tuple[str, bool]:
         word, normal = self.words[i], _normal(self.words[i])
-        after_number = bool(i) and self.touches(i - 1) and self.shapes[i - 1] == "number"
-        if after_number and normal in ("st", "nd", "rd", "th"):
+        if self.follows_number(i) and normal in ("st", "nd", "rd", "th"):
             return "number", True
-        if normal in WORDS["function_names"]:
+        if normal in lexicon.WORDS["function_names"]:
             return "function", True
         if self.in_math[self.starts[i]]:
             return "variable", True
-        if normal == "choose" and self._between_numbers(i):
+        beside = self.beside(i)
+        are_operands = [one[0].isdecimal() or one in "()" or _is_letter(one) for one in beside]
+        if normal == "choose" and len(beside) == 2 and all(are_operands):
             return "function", False
         if len(word) == 1 or re.fullmatch(r"[^\W\d_]['’]s", word):
             return self._letter_kind(i)
-        if after_number and len(word) <= 4:
-            return "variable", normal not in WORDS["function_words"]
-        return self._longer_word_kind(i, word, normal)
-
-    def _between_numbers(self, i: int) -> bool:
-        return all(
-            j is not None
-            and (self.shapes[j] == "number" or self.words[j] in "()" or _is_letter(self.words[j]))
-            for j in self.neighbours(i)
-        )
+        if self.follows_number(i) and len(word) <= 4:
+            return "variable", normal not in lexicon.WORDS["function_words"]
+        return self._longer_word_kind(word, normal, beside)
 
     def _letter_kind(self, i: int) -> tuple[str, bool]:
         """A single letter: a variable, unless it is the article "a" or the pronoun "I"."""
@@ -280,118 +270,107 @@ class _Lexer:
         if word not in ("a", "A", "I"):
             return "variable", True
         before, after = self.neighbours(i)
-        if before is not None and self._is_formula_sign(before):
-            return "variable", True
+        if before is not None:
+            sign, shape = self.words[before], self.shapes[before]
+            joins = sign in _OPERATORS or (sign in "-*_(" and self.touches(before))
+            if shape == "latex" or (shape == "symbol" and joins):
+                return "variable", True
         if after is None:
             return "variable", False
         if self.shapes[after] == "word":
             following = _normal(self.words[after])
             if word == "I":
                 return "function word", True
-            if following in WORDS["after_variable"]:
-                return "variable", True
-            if word == "A" and not self._begins_sentence(i):
+            begins_sentence = before is None or self.words[before] in '.?!:*"“'
+            if following in lexicon.WORDS["after_variable"] or (
+                word == "A" and not begins_sentence
+            ):
                 return "variable", True
             return "function word", len(following) > 1
-        if self.shapes[after] == "symbol" and self.words[after] in "([{\"'“‘*`$":
-            return ("variable", True) if self.touches(i) else ("function word", False)
-        # "a 3-digit number", but "a - b", "a, b" and "(a)".
-        return ("variable", True) if self.shapes[after] == "symbol" else ("function word", True)
+        if self.shapes[after] != "symbol":
+            return "function word", True  # "a 3-digit number"
+        if self.words[after] in "([{\"'“‘*`$" and not self.touches(i):
+            return "function word", False
+        return "variable", True  # "a - b", "a, b" and "(a)"
 
-    def _is_formula_sign(self, i: int) -> bool:
-        return self.shapes[i] == "latex" or (
-            self.shapes[i] == "symbol"
-            and (self.words[i] in _OPERATORS or (self.words[i] in "-*_(" and self.touches(i)))
-        )
-
-    def _begins_sentence(self, i: int) -> bool:
-        before = self.neighbour(i, -1)
-        return before is None or self.words[before] in '.?!:*"“'
-
-    def _longer_word_kind(self, i: int, word: str, normal: str) -> tuple[str, bool]:
-        if normal in WORDS["math_words"]:
+    def _longer_word_kind(self, word: str, normal: str, beside: list[str]) -> tuple[str, bool]:
+        if normal in lexicon.WORDS["math_words"]:
             return "math word", True
-        if normal in WORDS["function_words"] or normal in WORDS["ordinals"]:
+        if normal in lexicon.WORDS["function_words"] or normal in lexicon.WORDS["ordinals"]:
             return "function word", True
         if not word.isascii():
             is_formula = len(word) <= 3 and all(map(_is_letter, word))
-            return ("variable", False) if is_formula else ("content word", True)
-        if len(word) == 2 and normal not in WORDS["two_letter_words"]:
+        elif len(word) == 2 and normal not in lexicon.WORDS["two_letter_words"]:
             return "variable", word.islower()
-        beside = [self.words[j] for j in self.neighbours(i) if j is not None]
-        is_formula = (
-            (len(word) <= 4 and word.isupper())
-            or (_PRODUCT.fullmatch(word) and list(word) == sorted(set(word)))
-            or (len(word) <= 3 and any(one in _JOINING for one in beside))
-            or (re.fullmatch(r"[a-z]?[A-Z][a-z]?", word) and not word.istitle())
-        )
+        else:
+            is_formula = (
+                (len(word) <= 4 and word.isupper())
+                or (_PRODUCT.fullmatch(word) and list(word) == sorted(set(word)))
+                or (len(word) <= 3 and any(one in _JOINING for one in beside))
+                or (re.fullmatch(r"[a-z]?[A-Z][a-z]?", word) and not word.istitle())
+            )
         return ("variable", False) if is_formula else ("content word", True)
 
     # --- symbols
 
-    def label_symbols(self) -> None:
-        self._label_brackets()
-        depth = 0
-        for i, word in enumerate(self.words):
-            if self.kinds[i] == "operator" and word in "([{":
-                depth += 1
-            elif self.kinds[i] == "operator" and word in ")]}":
-                depth -= 1
-            elif self.kinds[i] is None and self.in_math[self.starts[i]]:
-                self.set(i, "latex" if word in "$&" else "operator")
-            elif self.kinds[i] is None:
-                self.set(i, *self._symbol_kind(i, depth))
-
-    def _label_brackets(self) -> None:
+    def label_brackets(self) -> None:
         """Brackets that hold a formula are part of it, those that hold words are not."""
-        prose = np.cumsum([0, *(k is not None and k not in MATH for k in self.kinds)])
-        math = np.cumsum([0, *(k in MATH for k in self.kinds)])
+        # Counts up to each piece: what a bracket holds is then a difference of two.
+        prose = np.cumsum([0, *(k is not None and k not in lexicon.MATH for k in self.kinds)])
+        math = np.cumsum([0, *(k in lexicon.MATH for k in self.kinds)])
         open_: list[int] = []
         for i, word in enumerate(self.words):
             if self.shapes[i] != "symbol" or self.kinds[i] is not None:
                 continue
             if word in "([{":
                 open_.append(i)
-            elif word in _BRACKETS:
-                if not open_ or self.words[open_[-1]] != _BRACKETS[word]:
-                    continue  # such as the interval [0, 1)
+            # A bracket without its partner stays open, such as those of the interval [0, 1).
+            elif word in _BRACKETS and open_ and self.words[open_[-1]] == _BRACKETS[word]:
                 j = open_.pop()
-                holds_math = math[i] > math[j] and prose[i] == prose[j]
-                kind = "operator" if self._is_formula(j, holds_math) else "punctuation"
+                if self.touches(j - 1) and self.shapes[j - 1] == "word":
+                    # f(x), P(A and B); but solution(s)
+                    is_formula = self.kinds[j - 1] in lexicon.MATH
+                else:
+                    is_formula = math[i] > math[j] and prose[i] == prose[j]
                 for k in (i, j):
-                    if self.kinds[k] is None:
-                        self.set(k, "operator" if self.in_math[self.starts[k]] else kind)
+                    in_formula = is_formula or self.in_math[self.starts[k]]
+                    self.set(k, "operator" if in_formula else "punctuation")
 
-    def _is_formula(self, opener: int, holds_math: bool) -> bool:
-        """Whether a bracket belongs to a formula: by what it holds, and what it follows."""
-        before = opener - 1
-        if opener and self.touches(before) and self.shapes[before] == "word":
-            # f(x), P(A and B); but solution(s)
-            return self.kinds[before] in MATH
-        return holds_math
+    def label_symbols(self) -> None:
+        depth = 0
+        for i, word in enumerate(self.words):
+            if self.kinds[i] == "operator":
+                depth += (word in "([{") - (word in ")]}")
+            elif self.kinds[i] is None and self.in_math[self.starts[i]]:
+                self.set(i, "latex" if word in "$&" else "operator")
+            elif self.kinds[i] is None:
+                self.set(i, *self._symbol_kind(i, depth))
 
     def _symbol_kind(self, i: int, depth: int) -> tuple[str, bool]:
-        word = self.words[i]
+        word, attached = self.words[i], self.touches(i - 1)
         before, after = map(self._is_math, self.neighbours(i))
         if word[0] == "*":
             return ("operator", True) if before and after else ("layout", True)
         if word[0] == "_":
-            joins = i and self.touches(i - 1) and self.touches(i) and before
+            joins = attached and self.touches(i) and before
             return ("operator", True) if joins else ("layout", True)
         if word[0] in "#`":
             return "layout", True
         if word in "-–":
-            return self._dash_kind(i, before, after)
+            # A minus is followed by a formula; the hyphens of "non-zero" and "2-digit" are not.
+            hyphen = attached and self.shapes[i - 1] == "word" and not before
+            is_minus = after and not hyphen
+            return ("operator", before or self.touches(i)) if is_minus else ("punctuation", True)
         if word == "/":
             return ("operator", before and after) if before or after else ("punctuation", True)
         if word in "!'’":
-            attached = i and self.touches(i - 1) and before
-            return ("operator", word != "!" or after) if attached else ("punctuation", True)
+            is_sign = attached and before
+            return ("operator", word != "!" or after) if is_sign else ("punctuation", True)
         if word in ",;:" or word[0] in ".…":
             return self._point_kind(i, depth, before, after)
         if word == "$":
             return ("operator", False) if after and self.touches(i) else ("punctuation", False)
-        if word in _OPERATORS or unicodedata.category(word[0]) == "Sm":
+        if _is_operator(word):
             return "operator", True
         is_number = unicodedata.category(word[0]) in ("No", "Nl")  # such as ², ½
         return ("number" if is_number else "punctuation"), True
@@ -400,16 +379,9 @@ class _Lexer:
         """Whether a piece is part of a formula; if undecided, whether only formulas have it."""
         if i is None:
             return False
-        if self.kinds[i] is None:
-            return self.words[i] in _OPERATORS or unicodedata.category(self.words[i][0]) == "Sm"
-        return self.kinds[i] in MATH
-
-    def _dash_kind(self, i: int, before: bool, after: bool) -> tuple[str, bool]:
-        """A minus is followed by a formula; the hyphens of "non-zero" and "2-digit" are not."""
-        hyphen = i and self.touches(i - 1) and self.shapes[i - 1] == "word" and not before
-        if not after or hyphen:
-            return "punctuation", True
-        return "operator", before or self.touches(i)
+        return (
+            _is_operator(self.words[i]) if self.kinds[i] is None else self.kinds[i] in lexicon.MATH
+        )
 
     def _point_kind(self, i: int, depth: int, before: bool, after: bool) -> tuple[str, bool]:
         """Commas, colons and dots: in a formula inside its brackets, or between its members."""
@@ -417,24 +389,16 @@ class _Lexer:
         if word[0] in ".…":
             if word in ("...", "…", "..", "....") and (before or after or depth):
                 return "operator", True
-            beside = [self.words[j] for j in self.neighbours(i) if j is not None]
-            listed = len(word) > 1 and "," in beside
+            listed = len(word) > 1 and "," in self.beside(i)
             return ("operator", False) if listed else ("punctuation", True)
         if depth > 0 and word in ",;":
             return "operator", True
-        ratio = word == ":" and i and self.touches(i - 1) and self.touches(i) and before and after
+        ratio = word == ":" and self.touches(i - 1) and self.touches(i) and before and after
         return ("operator", False) if ratio else ("punctuation", not (before and after))
 
 
-def _math_mask(text: str) -> bytearray:
-    r"""1 for each character inside LaTeX math, but for the words of ``\text{...}``."""
-    mask = bytearray(len(text))
-    for match in _MATH_REGION.finditer(text):
-        mask[match.start() : match.end()] = b"\1" * (match.end() - match.start())
-    for match in _TEXT_ARGUMENT.finditer(text):
-        start, end = match.span(1)
-        mask[start:end] = bytes(end - start)
-    return mask
+def _is_operator(word: str) -> bool:
+    return word in _OPERATORS or unicodedata.category(word[0]) == "Sm"
 
 
 def _normal(word: str) -> str:
@@ -453,34 +417,17 @@ def _is_letter(character: str) -> bool:
 # --- Characters and tokens ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class CharacterLabels:
-    """Kind of every character of a text.
-
-    Attributes:
-        kinds: Places in ``KINDS``.
-        sure: False where the span's kind is open to doubt.
-        is_space: White space, which has the kind of what follows, or layout.
-    """
-
-    kinds: Int[np.ndarray, " characters"]
-    sure: Bool[np.ndarray, " characters"]
-    is_space: Bool[np.ndarray, " characters"]
-
-
-def label_characters(text: str) -> CharacterLabels:
-    """Give every character of a text a kind, white space included (see the module's rules)."""
-    kinds = np.full(len(text), LAYOUT, dtype=np.int8)
-    sure = np.ones(len(text), dtype=bool)
+def label_characters(text: str) -> tuple[list[str], list[bool]]:
+    """Kind of every character, and whether that is sure."""
+    kinds, sure = ["layout"] * len(text), [True] * len(text)
     for span in label_spans(text):
-        kinds[span.start : span.end] = KIND_NAMES.index(span.kind)
-        sure[span.start : span.end] = span.sure
-    is_space = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
+        for i in range(span.start, span.end):
+            kinds[i], sure[i] = span.kind, span.sure
     for match in re.finditer(r"\s+", text):
         start, end = match.span()
         breaks = end == len(text) or _LINE_BREAK.search(text, start, end)
-        kinds[start:end] = LAYOUT if breaks else kinds[end]
-    return CharacterLabels(kinds, sure, is_space)
+        kinds[start:end] = ["layout" if breaks else kinds[end]] * (end - start)
+    return kinds, sure
 
 
 def label_tokens(
@@ -489,15 +436,9 @@ def label_tokens(
     """Kind of each token of a text, and what is doubtful about it.
 
     A token has the kind of its first character that is not white space; a token of white space
-    only, that of its first character.
-
-    Args:
-        text: The response.
-        token_spans: First character and end of each token.
-
-    Returns:
-        Kinds, and doubts: "" (none), ``rule`` (the span's kind is open to doubt), ``straddles``
-        (the token reaches into a span of another category) or ``space`` (white space only).
+    only, that of its first character. Doubts are "" (none), ``rule`` (the span's kind is open to
+    doubt), ``straddles`` (the token reaches into a span of another category) or ``space`` (white
+    space only).
 
     Raises:
         InputError: If a span lies outside the text.
@@ -510,45 +451,32 @@ def label_tokens(
         )
     if not text:
         return ["layout"] * len(spans), ["space"] * len(spans)
-    labels = label_characters(text)
-    # First character of each token that is not white space; its own first one if there is none.
-    place = np.arange(len(text))
-    following = np.minimum.accumulate(np.where(labels.is_space, len(text), place)[::-1])[::-1]
-    starts = np.minimum(spans[:, 0], len(text) - 1)
-    blank = following[starts] >= np.maximum(spans[:, 1], starts + 1)
-    first = np.where(blank, starts, np.minimum(following[starts], len(text) - 1))
-    # A token straddles where the category changes between its first and its last character.
-    codes = category_codes("narrow")[labels.kinds]
-    visible = np.flatnonzero(~labels.is_space)
-    changes = np.zeros(len(text), dtype=np.int64)
-    changes[visible[1:]] = codes[visible[1:]] != codes[visible[:-1]]
-    changes = np.cumsum(changes)
-    last = np.maximum(spans[:, 1] - 1, first)
-    doubts = np.select(
-        [blank, changes[last] != changes[first], ~labels.sure[first]],
-        ["space", "straddles", "rule"],
-        "",
-    )
-    return [KIND_NAMES[code] for code in labels.kinds[first]], doubts.tolist()
-
-
-def category_codes(reading: str) -> Int[np.ndarray, " kinds"]:
-    """Place of each kind's category in ``CATEGORIES``."""
-    if reading not in READINGS:
-        known = ", ".join([*READINGS, SINGLE_TOKENS])
-        raise InputError(f"there is no reading {reading!r}: choose one of {known}")
-    return np.array([CATEGORIES.index(READINGS[reading][kind]) for kind in KIND_NAMES])
+    character_kinds, sure = label_characters(text)
+    kinds, doubts = [], []
+    for start, end in spans.tolist():
+        # A token of no character stands for the next one.
+        start = min(start, len(text) - 1)
+        token = text[start : max(end, start + 1)]
+        first = first_character(text, start, start + len(token))
+        kinds.append(character_kinds[first])
+        visible = [start + i for i, one in enumerate(token) if not one.isspace()]
+        if not visible:
+            doubts.append("space")
+        elif len({lexicon.KINDS[character_kinds[i]] for i in visible}) > 1:
+            doubts.append("straddles")
+        else:
+            doubts.append("" if sure[first] else "rule")
+    return kinds, doubts
 
 
 def label_token_alone(token: str) -> str:
     """Category of a token by its own text: a second, independent rule, to check the first one with.
 
-    This is what the paper may have done: look the token up in two short lists, call it math if it
-    has a digit, a symbol or a single letter. It sees no context (no phrases, no article "a"), and
-    its result depends on the tokenizer.
+    The paper may have done this: look the token up in two short lists, call it math if it has a
+    digit, a symbol or a single letter. The rule sees no context, and depends on the tokenizer.
     """
     word = token.strip().lower()
-    for category, words in TOKEN_WORDS.items():
+    for category, words in lexicon.TOKEN_WORDS.items():
         if word in words:
             return category
     letters = sum(character.isalpha() for character in word)
@@ -558,21 +486,10 @@ def label_token_alone(token: str) -> str:
 
 
 def token_table(text: str, tokenizer: PreTrainedTokenizerBase) -> pd.DataFrame:
-    """The tokens of a text with their categories.
-
-    Returns:
-        ``token`` (its text), ``start``, ``end``, ``kind``, ``category`` and ``doubt``.
-    """
+    """The tokens of a text with their spans, kinds, categories and doubts."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     spans = np.array(encoded["offset_mapping"])
     kinds, doubts = label_tokens(text, spans)
-    return pd.DataFrame(
-        {
-            "token": [text[start:end] for start, end in spans],
-            "start": spans[:, 0],
-            "end": spans[:, 1],
-            "kind": kinds,
-            "category": [KINDS[kind] for kind in kinds],
-            "doubt": doubts,
-        }
-    )
+    table = pd.DataFrame({"token": [text[start:end] for start, end in spans]})
+    table[["start", "end"]] = spans
+    return table.assign(kind=kinds, category=[lexicon.KINDS[kind] for kind in kinds], doubt=doubts)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -15,26 +12,18 @@ _DATA = yaml.safe_load(files("lalp.paper.attribution").joinpath("lexicon.yaml").
 CATEGORIES = ("discourse", "math", "reasoning", "other")
 """The paper's four (Table 4), in its order of rows."""
 
-KINDS: Mapping[str, str] = MappingProxyType(
-    {kind: entry["category"] for kind, entry in _DATA["kinds"].items()}
-)
+KINDS: dict[str, str] = {kind: entry["category"] for kind, entry in _DATA["kinds"].items()}
 """Every kind, and its category when only what the paper names counts."""
 
-EXAMPLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {kind: tuple(entry["examples"]) for kind, entry in _DATA["kinds"].items()}
-)
+EXAMPLES: dict[str, list[str]] = {k: entry["examples"] for k, entry in _DATA["kinds"].items()}
 """Members of each kind, as a text of their own."""
 
-READINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {name: {**KINDS, **changes} for name, changes in _DATA["readings"].items()}
-)
+READINGS = {name: KINDS | changes for name, changes in _DATA["readings"].items()}
 """Assignments of kinds to categories; ``narrow`` is the default."""
 
 SINGLE_TOKENS = "single tokens"
 """The reading by ``label_token_alone`` instead of by spans."""
 
-KIND_NAMES = tuple(KINDS)
-LAYOUT = KIND_NAMES.index("layout")
 MATH = frozenset(kind for kind, category in KINDS.items() if category == "math")
 
 WORDS = {name: frozenset(text.split()) for name, text in _DATA["words"].items()}
@@ -45,8 +34,7 @@ LABELS, MATH_ENVIRONMENTS = (
 )
 
 
-@dataclass(frozen=True)
-class Phrase:
+class Phrase(NamedTuple):
     """A fixed phrase: its kind, whether that is beyond doubt, and where it counts."""
 
     kind: str

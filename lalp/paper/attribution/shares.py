@@ -1,25 +1,4 @@
-r"""Which kinds of token carry a score: probability mass by category (paper, Sec. 7.4.1).
-
-The paper sorts tokens into four categories and names one or two members of each. What it does not
-say is filled in here by rules on the *text*: a response is cut into spans (words, fixed phrases,
-numbers, symbols), each span gets a **kind** (``lexicon.yaml`` lists them), and a token has the kind
-of the span that holds its first non-space character. The same character so has the same kind under
-every tokenizer.
-
-- **Connectives** are split by the top senses of the Penn Discourse Treebank: contingency and
-  comparison are reasoning, expansion and time are discourse. "So" is the exception: the paper names
-  it as filler. Words that are mostly neither (when, as, for, while, where) are function words.
-- **White space.** A token of spaces only belongs to what follows, as it would if the tokenizer had
-  glued it there (many cut " 3" into " " and "3"). White space that holds a line break, or ends the
-  text, is layout.
-- **Doubt.** A span is marked unsure where a person could choose otherwise ("so", "then", "second",
-  the comma in "x, y"); ``token_table`` says for each token what is doubtful about it.
-- **Readings.** The paper's examples leave open what else is discourse: its own text puts
-  "Therefore" there (Sec. 7.4.1) and its Table 4 among reasoning. ``READINGS`` holds several
-  assignments of kinds to categories; a conclusion that hangs on one of them is none.
-
-The lists are English. The work is linear in the length of the text.
-"""
+"""Which kinds of token carry a score: probability mass by category (paper, Sec. 7.4.1)."""
 
 from __future__ import annotations
 
@@ -35,13 +14,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from lalp.errors import InputError
-from lalp.paper.attribution.labels import (
-    category_codes,
-    label_spans,
-    label_token_alone,
-    label_tokens,
-)
-from lalp.paper.attribution.lexicon import CATEGORIES, KIND_NAMES, KINDS, READINGS, SINGLE_TOKENS
+from lalp.paper.attribution.labels import label_spans, label_token_alone, label_tokens
+from lalp.paper.attribution.lexicon import CATEGORIES, KINDS, READINGS, SINGLE_TOKENS
+from lalp.scoring.columns import lalp_column, token_column
 from lalp.stats import Estimate, percentile_interval
 
 REASONING_BEARING = "math + reasoning"
@@ -57,25 +32,16 @@ _ROUNDING = 1e-12
 def token_table(
     texts: Mapping[str, str], scores: pd.DataFrame, columns: Sequence[str]
 ) -> pd.DataFrame:
-    """One row per token: what it is, and its log-probability under each score.
+    """One row per token: what it is, and its log-probability under each score (nats).
 
     Only tokens that have a log-probability under every score are kept, so that scores are compared
-    on the same tokens.
-
-    Args:
-        texts: Response texts by response id.
-        scores: One row per response, with the token columns of ``lalp.scoring.run.score``.
-        columns: Scores, such as ``["galp", "lalp@4"]``.
-
-    Returns:
-        ``prompt_id``, ``response_id``, ``teacher``, ``step`` (place in the response), ``kind``,
-        ``doubt`` (see ``label_tokens``), ``alone`` (see ``label_token_alone``) and one column per
-        score (nats). ``attrs["left_out"]`` is the number of tokens left out.
+    on the same tokens; ``attrs["left_out"]`` counts the others. ``doubt`` is that of
+    `label_tokens`, ``alone`` the category by `label_token_alone`.
 
     Raises:
         InputError: If a token column or a text is missing, or no token is scored.
     """
-    needed = ["token_spans", "token_steps", *(f"{column}:tokens" for column in columns)]
+    needed = ["token_spans", "token_steps", *map(token_column, columns)]
     if missing := [name for name in needed if name not in scores.columns]:
         raise InputError(
             f"the scores have no column {missing[0]!r}: score this window with with_tokens=True"
@@ -84,17 +50,14 @@ def token_table(
         raise InputError(
             f"response {lost[0]!r} has scores but no text: give the pool that was scored"
         )
-    tables = [
-        _response_tokens(texts[row["response_id"]], row, columns)
-        for row in scores.to_dict("records")
-    ]
+    rows = scores.to_dict("records")
+    tables = [_response_tokens(texts[row["response_id"]], row, columns) for row in rows]
     table = pd.concat(tables, ignore_index=True)
     scored = np.isfinite(table[list(columns)]).all(axis=1)
     if not scored.any():
         raise InputError("no token has a log-probability under every score: see column 'reason'")
-    table = table[scored].reset_index(drop=True)
-    for name in ("prompt_id", "response_id", "teacher", "kind", "doubt", "alone"):
-        table[name] = table[name].astype("category")
+    names = ("prompt_id", "response_id", "teacher", "kind", "doubt", "alone")
+    table = table[scored].reset_index(drop=True).astype(dict.fromkeys(names, "category"))
     table.attrs = {"left_out": int((~scored).sum())}
     return table
 
@@ -103,41 +66,29 @@ def _response_tokens(text: str, row: Mapping[str, Any], columns: Sequence[str]) 
     spans = np.array([tuple(span) for span in row["token_spans"]], dtype=np.int64).reshape(-1, 2)
     kinds, doubts = label_tokens(text, spans)
     return pd.DataFrame(
-        {
-            "prompt_id": row["prompt_id"],
-            "response_id": row["response_id"],
-            "teacher": row["teacher"],
+        {name: row[name] for name in ("prompt_id", "response_id", "teacher")}
+        | {
             "step": np.asarray(row["token_steps"], dtype=np.int64),
             "kind": kinds,
             "doubt": doubts,
             "alone": [label_token_alone(text[start:end]) for start, end in spans],
-            **{column: np.asarray(row[f"{column}:tokens"], dtype=float) for column in columns},
+            **{column: np.asarray(row[token_column(column)], dtype=float) for column in columns},
         }
     )
 
 
 def frequent_members(texts: Iterable[str], num_members: int = 12) -> pd.DataFrame:
-    """The most frequent spans of each kind in some texts, in lower case.
-
-    Returns:
-        One row per kind that occurs: ``kind``, ``category``, ``spans`` (how many) and ``members``.
-    """
+    """The most frequent spans of each kind in some texts, in lower case, and their number."""
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
     for text in texts:
         for span in label_spans(text):
             counts[span.kind][" ".join(text[span.start : span.end].lower().split())] += 1
-    return pd.DataFrame(
-        [
-            {
-                "kind": kind,
-                "category": KINDS[kind],
-                "spans": count.total(),
-                "members": "  ".join(member for member, _ in count.most_common(num_members)),
-            }
-            for kind, count in counts.items()
-            if count
-        ]
-    )
+    rows = []
+    for kind, count in counts.items():
+        members = "  ".join(member for member, _ in count.most_common(num_members))
+        if count:
+            rows.append((kind, KINDS[kind], count.total(), members))
+    return pd.DataFrame(rows, columns=["kind", "category", "spans", "members"])
 
 
 # --- Shares ---------------------------------------------------------------------------------------
@@ -145,14 +96,7 @@ def frequent_members(texts: Iterable[str], num_members: int = 12) -> pd.DataFram
 
 @dataclass(frozen=True)
 class ShareDraws:
-    """Category shares and their bootstrap resamples.
-
-    Attributes:
-        scores: Names of the scores.
-        shares: Share of each category under each score; sums to 1 over categories.
-        draws: The same in each resample of prompts; the same prompts for all scores.
-        num_prompts: Prompts that were resampled.
-    """
+    """Category shares under some scores, and in each resample of prompts, the same for all."""
 
     scores: tuple[str, ...]
     shares: Float[np.ndarray, "scores categories"]
@@ -170,7 +114,7 @@ def draw_shares(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> ShareDraws:
-    r"""Share of each category, with a bootstrap over prompts (paper, Table 4 and Fig. 4).
+    """Share of each category, with a bootstrap over prompts (paper, Table 4 and Fig. 4).
 
     With weights :math:`v_t`, the share of category c is ``sum(v[t in c]) / sum(v)``:
 
@@ -178,30 +122,27 @@ def draw_shares(
     - ``low``: ``v = 1`` for the tenth of each response's tokens that is least probable (rounded
       up), 0 for others; ``low in pool``: for the least probable tenth of all tokens together.
 
-    Args:
-        tokens: From ``token_table``.
-        columns: Scores.
-        measure: What is shared out.
-        weighting: ``token``: all tokens of all responses together, as Table 4's formula reads.
-            ``response``: shares within each response, every response equal. ``step``: as
-            ``response``, but within it every step equal, as in LALP (Eq. 3).
-        reading: One of ``READINGS``, or ``SINGLE_TOKENS``.
-        num_resamples: Bootstrap resamples.
-        seed: For the bootstrap.
-
-    Raises:
-        InputError: If an option is unknown or there is no token.
+    ``tokens`` are from `token_table`. The weighting ``token`` takes all tokens of all responses
+    together, as Table 4's formula reads; ``response`` takes shares within each response, every
+    response equal; ``step`` the same, and within a response every step equal, as in LALP (Eq. 3).
+    ``reading`` is one of ``READINGS``, or ``SINGLE_TOKENS``.
     """
-    _check_options(tokens, measure, weighting)
+    for name, value, known in (
+        ("measure", measure, get_args(Measure)),
+        ("weighting", weighting, get_args(Weighting)),
+        ("reading", reading, [*READINGS, SINGLE_TOKENS]),
+    ):
+        if value not in known:
+            raise InputError(f"there is no {name} {value!r}: choose one of {', '.join(known)}")
+    if tokens.empty:
+        raise InputError("the table of tokens has no rows: choose other teachers or tokens")
     codes = _token_categories(tokens, reading)
     prompts, names = pd.factorize(tokens["prompt_id"], sort=True)
     cells = prompts * len(CATEGORIES) + codes
-    sums = np.stack(
-        [
-            np.bincount(cells, _weights(tokens, column, measure, weighting), len(names) * 4)
-            for column in columns
-        ]
-    ).reshape(len(columns), len(names), len(CATEGORIES))
+    shape = (len(columns), len(names), len(CATEGORIES))
+    weights = [_weights(tokens, column, measure, weighting) for column in columns]
+    sums = np.stack([np.bincount(cells, w, shape[1] * shape[2]) for w in weights]).reshape(shape)
+    # Scores share the draws of prompts, so that differences between them are paired.
     counts = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=num_resamples
     )
@@ -213,21 +154,11 @@ def draw_shares(
     return ShareDraws(tuple(columns), total / total.sum(axis=1, keepdims=True), draws, len(names))
 
 
-def _check_options(tokens: pd.DataFrame, measure: str, weighting: str) -> None:
-    for name, value, known in (("measure", measure, Measure), ("weighting", weighting, Weighting)):
-        if value not in get_args(known):
-            raise InputError(
-                f"there is no {name} {value!r}: choose one of {', '.join(get_args(known))}"
-            )
-    if tokens.empty:
-        raise InputError("the table of tokens has no rows: choose other teachers or tokens")
-
-
 def _token_categories(tokens: pd.DataFrame, reading: str) -> Int[np.ndarray, " tokens"]:
-    if reading == SINGLE_TOKENS:
-        return pd.Categorical(tokens["alone"], categories=CATEGORIES).codes.astype(np.int64)
-    places = pd.Categorical(tokens["kind"], categories=KIND_NAMES).codes
-    return category_codes(reading)[places]
+    """Place of each token's category in ``CATEGORIES``."""
+    alone = reading == SINGLE_TOKENS
+    names = tokens["alone"] if alone else tokens["kind"].map(READINGS[reading])
+    return pd.Categorical(names, categories=CATEGORIES).codes.astype(np.int64)
 
 
 def _weights(
@@ -251,36 +182,25 @@ def _weights(
 
 
 def low_tokens(
-    tokens: pd.DataFrame, column: str, *, share: float = _LOW_SHARE, in_pool: bool = False
+    tokens: pd.DataFrame, column: str, *, in_pool: bool = False
 ) -> Bool[np.ndarray, " tokens"]:
-    """Which tokens are among the least probable ones (paper, Fig. 4).
+    """Which tokens are in the least probable tenth of their response, or of all together (Fig. 4).
 
-    Args:
-        tokens: From ``token_table``.
-        column: Score.
-        share: Of all tokens, rounded up; of equal values the first ones count.
-        in_pool: Of all tokens together, instead of each response's own.
+    The tenth is rounded up; of equal values the first ones count.
     """
     groups = np.zeros(len(tokens)) if in_pool else pd.factorize(tokens["response_id"])[0]
     grouped = tokens[column].groupby(groups, sort=False)
     # A tenth of 10 tokens is 1, although 0.1 * 10 might come out a little larger.
-    limit = np.ceil(share * grouped.transform("size").to_numpy() - 1e-9)
+    limit = np.ceil(_LOW_SHARE * grouped.transform("size").to_numpy() - 1e-9)
     return (grouped.rank(method="first") <= limit).to_numpy()
 
 
 def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) -> pd.DataFrame:
-    """Category shares with intervals, beside the categories' shares of all tokens.
+    """Category shares with intervals (percent), beside the categories' shares of all tokens.
 
-    Args:
-        tokens: From ``token_table``.
-        columns: Scores.
-        **options: As ``draw_shares``.
-
-    Returns:
-        One row per score and category: ``score``, ``category``, ``count`` (its share of tokens, the
-        baseline), ``share``, ``low``, ``high`` (percent, 95 %; NaN with one prompt), and ``ratio``,
-        ``ratio_low``, ``ratio_high``: share over baseline. For ``mass`` the ratio is the
-        category's mean probability relative to that of all tokens.
+    Takes what `draw_shares` takes. ``count`` is the share of tokens, the baseline; ``ratio`` is
+    share over baseline: for ``mass`` the category's mean probability relative to that of all
+    tokens. One prompt has no interval.
     """
     found = draw_shares(tokens, columns, **options)
     base = draw_shares(tokens, columns, **{**options, "measure": "count"})
@@ -288,15 +208,9 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios, ratio_draws = found.shares / base.shares, found.draws / base.draws
     ratio_low, ratio_high = percentile_interval(ratio_draws, found.num_prompts)
-    numbers = {
-        "count": 100 * base.shares,
-        "share": 100 * found.shares,
-        "low": 100 * low,
-        "high": 100 * high,
-        "ratio": ratios,
-        "ratio_low": ratio_low,
-        "ratio_high": ratio_high,
-    }
+    percent = {"count": base.shares, "share": found.shares, "low": low, "high": high}
+    numbers = {name: 100 * values for name, values in percent.items()}
+    numbers |= {"ratio": ratios, "ratio_low": ratio_low, "ratio_high": ratio_high}
     rows = itertools.product(found.scores, CATEGORIES)
     return pd.DataFrame(rows, columns=["score", "category"]).assign(
         **{name: values.ravel() for name, values in numbers.items()}
@@ -306,48 +220,36 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
 def shift_table(
     tokens: pd.DataFrame, local: str, base: str = "galp", **options: Any
 ) -> pd.DataFrame:
-    """What a category gains from global to local, on the same tokens and resamples.
+    """What a category gains from ``base`` to ``local``, on the same tokens and resamples (points).
 
-    Args:
-        tokens: From ``token_table``.
-        local: Score.
-        base: Score that is subtracted.
-        **options: As ``draw_shares``.
-
-    Returns:
-        One row per category, and one for math and reasoning together (what the paper calls
-        reasoning-bearing): ``category``, ``share`` (under ``local``, percent), ``shift``, ``low``,
-        ``high`` (points, 95 %; NaN with one prompt) and ``resolved`` (the interval excludes 0).
+    Takes the options of `draw_shares`. The last row is math and reasoning together, what the paper
+    calls reasoning-bearing. ``share`` is that under ``local``; a shift is ``resolved`` if its
+    interval excludes 0.
     """
     found = draw_shares(tokens, [base, local], **options)
     rows = []
     for name, members in _GROUPS.items():
-        share = found.shares[1, [CATEGORIES.index(member) for member in members]].sum()
-        shift = share_contrast(found, _shift(members, local, base))
+        weights = dict.fromkeys(members, 1.0)
+        share = share_contrast(found, (0, 1), **weights).value
+        shift = share_contrast(found, (-1, 1), **weights)
         resolved = shift.low > _ROUNDING or shift.high < -_ROUNDING
         numbers = (share, shift.value, shift.low, shift.high)
         rows.append((name, *(100 * number for number in numbers), resolved))
     return pd.DataFrame(rows, columns=["category", "share", "shift", "low", "high", "resolved"])
 
 
-def _shift(members: Iterable[str], local: str, base: str) -> dict[str, dict[str, float]]:
-    if local == base:
-        return {}
-    return {local: dict.fromkeys(members, 1.0), base: dict.fromkeys(members, -1.0)}
+def share_contrast(found: ShareDraws, scores: Sequence[float], **categories: float) -> Estimate:
+    """A weighted sum of shares with its 95 % interval, by weights of scores and of categories.
 
-
-def share_contrast(found: ShareDraws, weights: Mapping[str, Mapping[str, float]]) -> Estimate:
-    """A weighted sum of shares, such as a difference of two, with its 95 % interval.
-
-    Args:
-        found: Shares and their resamples.
-        weights: By score and category; 0 where absent.
+    ``share_contrast(found, (-1, 1), math=1)`` is what math gains from the first score to the
+    second.
     """
-    table = np.array([[weights.get(s, {}).get(c, 0.0) for c in CATEGORIES] for s in found.scores])
-    draws = (found.draws * table).sum(axis=(1, 2))
+    weights = [categories.get(name, 0.0) for name in CATEGORIES]
+    # Scores come first: one and the same score twice cancels out to exactly 0.
+    draws = np.asarray(scores) @ found.draws @ weights
     low, high = percentile_interval(draws, found.num_prompts)
-    value = float((found.shares * table).sum())
-    return Estimate(value, float(low), float(high), found.num_prompts)
+    value = np.asarray(scores) @ found.shares @ weights
+    return Estimate(float(value), float(low), float(high), found.num_prompts)
 
 
 def low_overlap(tokens: pd.DataFrame, local: str, base: str = "galp") -> float:
@@ -356,14 +258,12 @@ def low_overlap(tokens: pd.DataFrame, local: str, base: str = "galp") -> float:
     return float((first & second).sum() / first.sum())
 
 
-def rule_agreement(tokens: pd.DataFrame, reading: str = "narrow") -> tuple[float, float]:
+def rule_agreement(tokens: pd.DataFrame) -> tuple[float, float]:
     """Agreement of the span rule with ``label_token_alone``: share of tokens, and Cohen's kappa."""
-    first = _token_categories(tokens, reading)
-    second = _token_categories(tokens, SINGLE_TOKENS)
-    same = float((first == second).mean())
-    shares = [
-        np.bincount(codes, minlength=len(CATEGORIES)) / len(tokens) for codes in (first, second)
-    ]
+    rules = [_token_categories(tokens, name) for name in ("narrow", SINGLE_TOKENS)]
+    same = float((rules[0] == rules[1]).mean())
+    shares = [np.bincount(codes, minlength=len(CATEGORIES)) / len(tokens) for codes in rules]
+    # By chance two rules agree as often as their shares of the categories make them.
     chance = float(np.dot(*shares))
     return same, (same - chance) / (1 - chance) if chance < 1 else 1.0
 
@@ -371,71 +271,51 @@ def rule_agreement(tokens: pd.DataFrame, reading: str = "narrow") -> tuple[float
 # --- Robustness -----------------------------------------------------------------------------------
 
 
-def compare_settings(
-    tokens: pd.DataFrame, local: str, *, num_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def compare_settings(tokens: pd.DataFrame, local: str, **resampling: int) -> pd.DataFrame:
     """What the conclusions rest on, under every reading, weighting and choice of tokens.
 
-    Args:
-        tokens: From ``token_table``.
-        local: The local score; the global one is ``galp``.
-        num_resamples: Bootstrap resamples.
-        seed: For the bootstrap.
-
-    Returns:
-        One row per setting and quantity: ``tokens`` (all, or those without doubt), ``reading``,
-        ``weighting``, ``quantity`` (see ``QUANTITIES``), ``value``, ``low``, ``high`` (95 %). The
-        first setting is the default one.
+    A row per setting and quantity (see ``QUANTITIES``); the first setting is the default one.
+    ``tokens`` are all, or those without doubt.
     """
+    names = ["tokens", "reading", "weighting", "quantity", "value", "low", "high"]
     subsets = {"all": tokens, "without doubt": tokens[tokens["doubt"] == ""]}
-    settings = itertools.product(subsets, [*READINGS, SINGLE_TOKENS], get_args(Weighting))
-    tables = [
-        _quantities(
-            subsets[subset],
-            local,
-            reading=reading,
-            weighting=weighting,
-            num_resamples=num_resamples,
-            seed=seed,
-        ).assign(tokens=subset, reading=reading, weighting=weighting)
-        for subset, reading, weighting in settings
-        if len(subsets[subset])
-    ]
-    return pd.concat(tables, ignore_index=True)[
-        ["tokens", "reading", "weighting", "quantity", "value", "low", "high"]
-    ]
+    rows = []
+    for setting in itertools.product(subsets, [*READINGS, SINGLE_TOKENS], get_args(Weighting)):
+        subset, reading, weighting = setting
+        options = resampling | {"reading": reading, "weighting": weighting}
+        if len(subsets[subset]):
+            found = _quantities(subsets[subset], local, **options)
+            rows += [(*setting, name, one.value, one.low, one.high) for name, one in found.items()]
+    return pd.DataFrame(rows, columns=names)
 
 
-QUANTITIES: Mapping[str, str] = MappingProxyType(
-    {
-        "lead": "discourse minus math, share of mass under GALP",
-        "ratio": "mean probability of discourse relative to all tokens under GALP",
-        "discourse": "discourse, share of mass, LALP minus GALP",
-        "bearing": "math and reasoning, share of mass, LALP minus GALP",
-        "reasoning": "reasoning, share of mass, LALP minus GALP",
-        "low math": "math among each response's low tokens, LALP minus GALP",
-        "low math in pool": "math among the pool's low tokens, LALP minus GALP",
-    }
-)
+QUANTITIES = {
+    "lead": "discourse minus math, share of mass under GALP",
+    "ratio": "mean probability of discourse relative to all tokens under GALP",
+    "discourse": "discourse, share of mass, LALP minus GALP",
+    "bearing": "math and reasoning, share of mass, LALP minus GALP",
+    "reasoning": "reasoning, share of mass, LALP minus GALP",
+    "low math": "math among each response's low tokens, LALP minus GALP",
+    "low math in pool": "math among the pool's low tokens, LALP minus GALP",
+}
 """Names in ``compare_settings``, and what they are."""
 
 
-def _quantities(tokens: pd.DataFrame, local: str, **options: Any) -> pd.DataFrame:
-    scores = ["galp", local]
-    mass = draw_shares(tokens, scores, **options)
+def _quantities(tokens: pd.DataFrame, local: str, **options: Any) -> dict[str, Estimate]:
+    mass, low, low_in_pool = (
+        draw_shares(tokens, ["galp", local], measure=measure, **options)
+        for measure in ("mass", "low", "low in pool")
+    )
     ratio = share_table(tokens, ["galp"], **options).set_index("category").loc["discourse"]
-    rows = {
-        "lead": share_contrast(mass, {"galp": {"discourse": 1, "math": -1}}),
+    return {
+        "lead": share_contrast(mass, (1, 0), discourse=1, math=-1),
         "ratio": Estimate(*ratio[["ratio", "ratio_low", "ratio_high"]], mass.num_prompts),
+        "discourse": share_contrast(mass, (-1, 1), discourse=1),
+        "bearing": share_contrast(mass, (-1, 1), math=1, reasoning=1),
+        "reasoning": share_contrast(mass, (-1, 1), reasoning=1),
+        "low math": share_contrast(low, (-1, 1), math=1),
+        "low math in pool": share_contrast(low_in_pool, (-1, 1), math=1),
     }
-    for name in ("discourse", "bearing", "reasoning"):
-        members = ["math", "reasoning"] if name == "bearing" else [name]
-        rows[name] = share_contrast(mass, _shift(members, local, "galp"))
-    for name, measure in (("low math", "low"), ("low math in pool", "low in pool")):
-        low = draw_shares(tokens, scores, measure=measure, **options)
-        rows[name] = share_contrast(low, _shift(["math"], local, "galp"))
-    numbers = [(name, one.value, one.low, one.high) for name, one in rows.items()]
-    return pd.DataFrame(numbers, columns=["quantity", "value", "low", "high"])
 
 
 def summarize_settings(
@@ -443,27 +323,16 @@ def summarize_settings(
 ) -> pd.DataFrame:
     """One row per quantity: its default value, its range, and how many settings resolve it.
 
-    Args:
-        settings: From ``compare_settings``.
-        thresholds: By quantity, what its interval must exclude to be resolved; 0 where absent.
-
-    Returns:
-        Indexed by quantity: ``value``, ``low``, ``high`` (default setting), ``smallest``,
-        ``largest`` (values of all settings), ``above``, ``below`` (settings whose interval lies
-        wholly there) and ``settings`` (how many there are).
+    ``smallest`` and ``largest`` are of all settings; ``above`` and ``below`` count the settings
+    whose interval lies wholly on that side of the quantity's threshold, 0 where none is given.
     """
-    rows = {}
-    for name, group in settings.groupby("quantity", sort=False):
-        threshold = thresholds.get(name, 0.0)
-        rows[name] = {
-            **{column: float(group[column].iloc[0]) for column in ("value", "low", "high")},
-            "smallest": group["value"].min(),
-            "largest": group["value"].max(),
-            "above": int((group["low"] > threshold + _ROUNDING).sum()),
-            "below": int((group["high"] < threshold - _ROUNDING).sum()),
-            "settings": len(group),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("quantity")
+    limits = settings["quantity"].map(dict(thresholds)).fillna(0.0)
+    above, below = settings["low"] > limits + _ROUNDING, settings["high"] < limits - _ROUNDING
+    groups = settings.assign(above=above, below=below).groupby("quantity", sort=False)
+    table = groups.head(1).set_index("quantity")[["value", "low", "high"]]
+    values, counts = groups["value"], groups[["above", "below"]].sum()
+    table = table.assign(smallest=values.min(), largest=values.max())
+    return table.join(counts).assign(settings=groups.size())
 
 
 def in_points(row: pd.Series) -> str:
@@ -482,25 +351,11 @@ def over_settings(row: pd.Series) -> str:
 
 
 def sweep_shares(tokens: pd.DataFrame, windows: Sequence[str], **options: Any) -> pd.DataFrame:
-    """What each category gains under every window, of all teachers together and of each.
-
-    Args:
-        tokens: From ``token_table``.
-        windows: Of LALP; GALP is subtracted.
-        **options: As ``draw_shares``.
-
-    Returns:
-        `shift_table` of every ``teacher`` (first ``all``) and ``window``.
-    """
-    return pd.concat(
-        [
-            shift_table(
-                tokens if teacher == "all" else tokens[tokens["teacher"] == teacher],
-                f"lalp@{window}",
-                **options,
-            ).assign(teacher=teacher, window=window)
-            for teacher in ["all", *sorted(tokens["teacher"].astype(str).unique())]
-            for window in windows
-        ],
-        ignore_index=True,
-    )
+    """`shift_table` from GALP to LALP at every ``window``, for each ``teacher``, first ``all``."""
+    tables = []
+    for teacher in ["all", *sorted(tokens["teacher"].astype(str).unique())]:
+        own = tokens if teacher == "all" else tokens[tokens["teacher"] == teacher]
+        for window in windows:
+            table = shift_table(own, lalp_column(window), **options)
+            tables.append(table.assign(teacher=teacher, window=window))
+    return pd.concat(tables, ignore_index=True)

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from lalp.stats import Estimate, percentile_interval
-
-
-def spread_estimates(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with each `Estimate` as three numbers: ``name``, ``name_low``, ``name_high``."""
-    columns: dict[str, Any] = {}
-    for name in table:
-        if any(isinstance(cell, Estimate) for cell in table[name]):
-            columns[name] = [cell.value for cell in table[name]]
-            columns[f"{name}_low"] = [cell.low for cell in table[name]]
-            columns[f"{name}_high"] = [cell.high for cell in table[name]]
-        else:
-            columns[name] = table[name]
-    return pd.DataFrame(columns, index=table.index)
-
-
-def pivot(
-    frame: pd.DataFrame, column: str | None, prompts: Sequence[str], teachers: Sequence[str]
-) -> Float[np.ndarray, "prompts teachers"]:
-    """Sums of a column, or counts, per prompt and teacher."""
-    values = np.ones(len(frame)) if column is None else frame[column].to_numpy(dtype=float)
-    keys = [frame["prompt_id"].astype(str), frame["teacher"].astype(str)]
-    sums = pd.Series(values, index=frame.index).groupby(keys).sum().unstack(fill_value=0.0)
-    return sums.reindex(index=prompts, columns=teachers, fill_value=0.0).to_numpy()
 
 
 def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"]:
@@ -41,42 +17,34 @@ def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"
     return numerator / denominator
 
 
-def group_sums(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, Callable[..., np.ndarray]]]:
-    """For ``all`` and each value of a column: a function that sums a value per prompt and bin.
+def split_groups(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """``all`` rows, then those of each value of a column."""
+    yield "all", frame
+    yield from frame.groupby(by, observed=True)
 
-    Prompts are the same for every group, so that all groups see the same resamples.
+
+def prompt_sums(
+    rows: pd.DataFrame, prompts: Sequence[str], column: str, cells: str, names: Sequence[object]
+) -> Float[np.ndarray, "prompts two*cells"]:
+    """Sum of a column per prompt and cell, then the number of rows; 0 where there is none.
+
+    The prompts are given, so that all groups of rows see the same resamples.
     """
-    codes, prompts = pd.factorize(frame["prompt_id"], sort=True)
-    column = frame[by].astype(object)
-    ordered = frame[by].cat.categories if frame[by].dtype == "category" else sorted(column.unique())
-    for group in ["all", *(g for g in ordered if (column == g).any())]:
-        inside = np.ones(len(frame), dtype=bool) if group == "all" else (column == group).to_numpy()
-
-        def sums(
-            bins: Int[np.ndarray, "rows"],
-            num_bins: int,
-            values: Float[np.ndarray, "rows"] | None = None,
-            inside: np.ndarray = inside,
-        ) -> Float[np.ndarray, "prompts bins"]:
-            cells = codes[inside] * num_bins + bins[inside]
-            weights = None if values is None else values[inside]
-            size = len(prompts) * num_bins
-            return np.bincount(cells, weights, size).reshape(len(prompts), num_bins).astype(float)
-
-        yield group, sums
+    table = rows.pivot_table(column, "prompt_id", cells, ["sum", "count"], observed=True)
+    columns = pd.MultiIndex.from_product([["sum", "count"], names])
+    return table.reindex(index=prompts, columns=columns).fillna(0.0).to_numpy(dtype=float)
 
 
 def bootstrap(
     sums: Float[np.ndarray, "prompts sums"],
     statistic: Callable[[np.ndarray], np.ndarray],
-    num_resamples: int,
-    seed: int,
+    **resampling: int,
 ) -> list[Estimate]:
     """Statistics of the sums over prompts, with their intervals over resampled prompts.
 
     One prompt has no interval: its ends are NaN, and so resolve nothing.
     """
-    values, draws = resample(sums, statistic, num_resamples, seed)
+    values, draws = resample(sums, statistic, **resampling)
     # A statistic that a resample does not define must not count: its ends are of the others.
     defined = np.where(np.isfinite(draws), draws, np.nan)
     ends = np.where(np.isnan(values), np.nan, percentile_interval(defined, len(sums)))
@@ -86,14 +54,31 @@ def bootstrap(
 def resample(
     sums: Float[np.ndarray, "prompts sums"],
     statistic: Callable[[np.ndarray], np.ndarray],
-    num_resamples: int,
-    seed: int,
+    num_resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[Float[np.ndarray, "statistics"], Float[np.ndarray, "resamples statistics"]]:
     """Statistics of the sums over prompts, and of those over resampled prompts (none for one)."""
     draws = np.zeros((0, len(sums)))
     if len(sums) > 1:
         shares = np.full(len(sums), 1 / len(sums))
+        # How often each prompt is drawn says all, since statistics depend on sums only.
         generator = np.random.default_rng(seed)
         draws = generator.multinomial(len(sums), shares, size=num_resamples).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         return statistic(sums.sum(axis=0)), statistic(draws @ sums)
+
+
+def group_means(
+    frame: pd.DataFrame, by: list[str], columns: list[str], **resampling: int
+) -> pd.DataFrame:
+    """Means over the rows (items) of each group, each an `Estimate` over prompts, and counts."""
+    rows = []
+    for group, own in frame.groupby(by, sort=True):
+        codes, prompts = pd.factorize(own["prompt_id"], sort=True)
+        values = own[columns].to_numpy(dtype=float)
+        sums = np.zeros((len(prompts), 2 * len(columns)))
+        # Not a pandas sum, which skips NaN: an item without a control has no mean.
+        np.add.at(sums, codes, np.hstack([values, np.ones_like(values)]))
+        estimates = bootstrap(sums, ratio, **resampling)
+        rows.append((*group, len(own), len(prompts), *estimates))
+    return pd.DataFrame(rows, columns=[*by, "num_items", "num_prompts", *columns])

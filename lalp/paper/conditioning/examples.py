@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -13,26 +12,19 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lalp.paper.conditioning.items import mean_over_items
+from lalp.paper.conditioning.estimates import group_means
 from lalp.paper.profiles import Profile
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.scoring.columns import lalp_column, token_column
 from lalp.scoring.run import score
 
-# --- the paper's examples as text -----------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Example:
-    """A text around one of the paper's examples, in this project's words.
+    """A text around one of the paper's examples, in this project's words; ``item`` repeats in it.
 
-    Attributes:
-        name: The paper's name for it.
-        prompt: The question before the text.
-        text: The response to score.
-        item: What repeats.
-        offset: Which of its characters is tracked: the token that holds it.
-        paper: The probabilities that the paper prints, in percent, one per occurrence.
+    The token that holds the item's character ``offset`` is tracked; ``paper`` has its probability
+    at each occurrence as the paper prints it, in percent.
     """
 
     name: str
@@ -68,11 +60,6 @@ def example_pool() -> Pool:
         for form, link in zip(TOY_FORMS, (", so", ". So"), strict=True):
             text = f"{name} is {wrong}{link} the answer is {wrong}"
             records.append((name, f"What is {name}?", form, text))
-    return _made_pool(records)
-
-
-def _made_pool(records: Sequence[tuple[str, str, str, str]]) -> Pool:
-    """A pool of (prompt id, question, teacher, response)."""
     return Pool(
         {name: Prompt(name, (Message("user", question),)) for name, question, _, _ in records},
         tuple(Response(f"{name}/{who}", name, who, text) for name, _, who, text in records),
@@ -81,41 +68,29 @@ def _made_pool(records: Sequence[tuple[str, str, str, str]]) -> Pool:
 
 def example_scores(profile: Profile) -> pd.DataFrame:
     """Scores of the paper's examples as text, at window 0 and at the profile's main window."""
+    options = {"splitter": profile.splitter, "with_tokens": True}
+    # A profile's main window may be 0 itself.
     windows = list(dict.fromkeys(["0", profile.main_window]))
-    return score(
-        example_pool(), profile.student, windows, splitter=profile.splitter, with_tokens=True
-    )
+    return score(example_pool(), profile.student, windows, **options)
 
 
 def example_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Probability of each example's tracked token at its occurrences, beside the paper's.
+    """Probability of each example's tracked token at its occurrences, beside the paper's (%).
 
-    Args:
-        scores: Of `example_pool`, with token columns.
-
-    Returns:
-        ``example``, ``item``, ``occurrence``, ``token`` (as the student reads it), and in percent
-        ``paper``, ``galp`` (all before it) and each window's column. The paper prints values under
-        all before it only.
+    ``galp`` sees all before the token, and so do the values that the paper prints.
     """
-    columns = [name for name in scores if name.endswith(":tokens")]
+    columns = [name.removesuffix(":tokens") for name in scores if name.endswith(":tokens")]
     rows = []
     own = scores[scores["teacher"] == "example"]
     for example, row in zip(EXAMPLES, own.to_dict("records"), strict=True):
         for i, (place, paper) in enumerate(zip(example.places, example.paper, strict=True), 1):
             token = _token_at(row, place)
             start, end = row["token_spans"][token]
-            rows.append(
-                {
-                    "example": example.name,
-                    "item": example.item,
-                    "occurrence": i,
-                    "token": example.text[start:end].strip(),
-                    "paper": paper,
-                    **{c.removesuffix(":tokens"): 100 * np.exp(row[c][token]) for c in columns},
-                }
-            )
-    return pd.DataFrame(rows)
+            chances = [100 * np.exp(row[token_column(column)][token]) for column in columns]
+            word = example.text[start:end].strip()
+            rows.append((example.name, example.item, i, word, paper, *chances))
+    names = ["example", "item", "occurrence", "token", "paper", *columns]
+    return pd.DataFrame(rows, columns=names)
 
 
 def _token_at(row: dict[str, Any], place: int) -> int:
@@ -123,21 +98,12 @@ def _token_at(row: dict[str, Any], place: int) -> int:
     return next(t for t, (start, end) in enumerate(row["token_spans"]) if start <= place < end)
 
 
-def toy_table(
-    scores: pd.DataFrame, window: str, *, num_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
-    """Mean log-probability of the wrong result at its two occurrences (Example 2).
+def toy_table(scores: pd.DataFrame, window: str, **resampling: int) -> pd.DataFrame:
+    """Mean log-probability of the wrong result at its two occurrences (Example 2), in nats.
 
-    Args:
-        scores: Of `example_pool`, with token columns; the window must be one of theirs.
-        window: The local window.
-        num_resamples: Bootstrap resamples, over the sums.
-        seed: Of the bootstrap.
-
-    Returns:
-        One row per form: ``num_sums``; in nats, each an `Estimate`: ``global_first``,
-        ``global_second``, ``local_second``, the rises ``global_rise`` and ``local_rise``, and
-        ``difference`` (global minus local at the second).
+    The window must be one of the scores'. A row per form, each number an `Estimate` over the sums:
+    ``global_first``, ``global_second``, ``local_second``, the rises ``global_rise`` and
+    ``local_rise``, and ``difference`` (global minus local at the second).
     """
     rows = []
     texts = {response.response_id: response.text for response in example_pool().responses}
@@ -145,25 +111,13 @@ def toy_table(
         text = texts[row["response_id"]]
         first, second = (_token_at(row, match.end()) for match in re.finditer(r"is (?=\d)", text))
         everything, local = row["galp:tokens"], row[token_column(lalp_column(window))]
-        rows.append(
-            {
-                "prompt_id": row["prompt_id"],
-                "form": row["teacher"],
-                "global_first": everything[first],
-                "global_second": everything[second],
-                "local_second": local[second],
-                "global_rise": everything[second] - everything[first],
-                "local_rise": local[second] - local[first],
-                "difference": everything[second] - local[second],
-            }
-        )
-    frame = pd.DataFrame(rows)
-    names = list(frame.columns[2:])
-    return pd.DataFrame(
-        {
-            "form": form,
-            "num_sums": len(group),
-            **dict(zip(names, mean_over_items(group, names, num_resamples, seed), strict=True)),
-        }
-        for form, group in frame.groupby("form", sort=True)
-    )
+        numbers = (everything[first], everything[second], local[first], local[second])
+        rows.append((row["prompt_id"], row["teacher"], *numbers))
+    given = ["global_first", "global_second", "local_first", "local_second"]
+    frame = pd.DataFrame(rows, columns=["prompt_id", "form", *given])
+    frame["global_rise"] = frame["global_second"] - frame["global_first"]
+    frame["local_rise"] = frame["local_second"] - frame["local_first"]
+    frame["difference"] = frame["global_second"] - frame["local_second"]
+    names = ["global_first", "global_second", *frame.columns[5:]]
+    table = group_means(frame, ["form"], names, **resampling)
+    return table.drop(columns="num_prompts").rename(columns={"num_items": "num_sums"})

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import seaborn as sns
 
+from lalp.paper.figures import FULL_WIDTH, errors, legend_above, teacher_colors
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from lalp.paper.figures import FULL_WIDTH, teacher_colors
-
-# --- self-conditioning ----------------------------------------------------------------------
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv*P"
@@ -22,8 +21,7 @@ MARKERS = "os^Dv*P"
 def plot_conditioning(curves: pd.DataFrame) -> Figure:
     """The gap, and the two log-probabilities behind it, against position (paper, Fig. 5).
 
-    Args:
-        curves: From `position_curves` by teacher.
+    ``curves`` are `position_curves` by teacher.
     """
     teachers = [name for name in curves["teacher"].unique() if name != "all"]
     colors = teacher_colors(teachers)
@@ -43,9 +41,7 @@ def plot_conditioning(curves: pd.DataFrame) -> Figure:
     right.plot([], [], color="0.3", ls="--", label="global")
     right.plot([], [], color="0.3", label="local")
     right.legend(fontsize="small", loc="lower right")
-    fig.legend(
-        *left.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small"
-    )
+    legend_above(fig, left, 4)
     return fig
 
 
@@ -58,9 +54,8 @@ def _draw_curve(axis: Axes, curve: pd.DataFrame, **style: Any) -> None:
 def plot_conditioning_controls(seen: pd.DataFrame, order: pd.DataFrame) -> Figure:
     """The gap by what stood before, how much text that is, and the gap of shuffled steps.
 
-    Args:
-        seen: From `position_curves` by ``pair_seen``, of tokens whose window drops something.
-        order: From `position_curves` by ``order``.
+    ``seen`` are `position_curves` by ``pair_seen``, of tokens whose window drops something;
+    ``order`` are those by ``order``.
     """
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.0))
     palette = sns.color_palette("colorblind")
@@ -85,46 +80,29 @@ def plot_conditioning_controls(seen: pd.DataFrame, order: pd.DataFrame) -> Figur
         axis.title.set_size("medium")
     axes[2].legend(fontsize="small")
     fig.supxlabel("relative position in the response (%)", fontsize="medium")
-    fig.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize="small"
-    )
+    legend_above(fig, axes[0], 3)
     return fig
 
 
 def plot_occurrences(table: pd.DataFrame) -> Figure:
     """Log-probability of repeated numbers and phrases at each occurrence (paper, Sec. C.3).
 
-    Args:
-        table: ``kind``, ``occurrence``, ``series`` (one line each) and ``mean``, ``low``, ``high``
-            in nats per token.
+    ``table`` is `occurrence_series`: each series is a line.
     """
     kinds = list(dict.fromkeys(table["kind"]))
     fig, axes = plt.subplots(1, len(kinds), figsize=(FULL_WIDTH, 3.8), sharey=True, squeeze=False)
     palette = sns.color_palette("colorblind")
     for axis, kind in zip(axes[0], kinds, strict=True):
-        labels = sorted(table.loc[table["kind"] == kind, "occurrence"].unique())
-        for place, (name, own) in enumerate(
-            table[table["kind"] == kind].groupby("series", sort=False)
-        ):
+        of_kind = table[table["kind"] == kind]
+        labels = sorted(of_kind["occurrence"].unique())
+        for place, (name, own) in enumerate(of_kind.groupby("series", sort=False)):
             x = [labels.index(label) + 0.06 * (place - 1.5) for label in own["occurrence"]]
-            errors = [own["mean"] - own["low"], own["high"] - own["mean"]]
-            axis.errorbar(
-                x,
-                own["mean"],
-                yerr=[error.fillna(0) for error in errors],
-                color=palette[place],
-                marker=MARKERS[place],
-                ls=LINES[place],
-                capsize=2,
-                label=name,
-            )
+            # Items of one prompt have no interval, but still a point with caps.
+            bars = [error.fillna(0) for error in errors(own, "mean")]
+            style = {"color": palette[place], "marker": MARKERS[place], "ls": LINES[place]}
+            axis.errorbar(x, own["mean"], yerr=bars, capsize=2, label=name, **style)
         axis.set(title=f"{kind}s", xlabel="occurrence in the response")
         axis.set_xticks(range(len(labels)), labels)
     axes[0][0].set_ylabel("log-probability (nats per token)")
-    fig.legend(
-        *axes[0][0].get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=2,
-        fontsize="small",
-    )
+    legend_above(fig, axes[0][0], 2)
     return fig

@@ -2,15 +2,15 @@
 
 ``gap_t = log p(y_t | x, y_<t) - log p(y_t | x, window)``, in nats. A token of the first steps has a
 gap of exactly 0, because its window drops nothing (``dropped`` is False): part of any growth with
-position is this definition. All intervals are percentile bootstraps over prompts.
+position is this definition. All intervals are percentile bootstraps over prompts; ``resampling``
+stands for the options of `estimates.bootstrap`.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,14 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lalp.errors import InputError
-from lalp.paper.conditioning.estimates import bootstrap, group_sums, pivot, ratio, resample
+from lalp.paper.conditioning.estimates import (
+    bootstrap,
+    prompt_sums,
+    ratio,
+    resample,
+    split_groups,
+)
+from lalp.paper.conditioning.items import prompt_text
 from lalp.paper.profiles import Profile
 from lalp.pools.pool import Pool, Response
 from lalp.scoring.columns import lalp_column, token_column
@@ -42,20 +49,12 @@ _WORD = re.compile(r"\w+|[^\w\s]|\n+")
 
 
 def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
-    """One row per scored token, with its gap (Eq. 4).
+    """One row per scored token, with its gap (Eq. 4) under a local window, in nats.
 
-    Args:
-        scores: From `lalp.score` with token columns.
-        pool: Holds the texts of all responses in ``scores``.
-        window: The local window, for example ``4``.
-
-    Returns:
-        ``prompt_id``, ``response_id``, ``teacher``, ``token`` (its index), ``position`` (relative,
-        0 to 1), ``step``, ``start`` (first non-space character), ``window_start`` (first response
-        token that the window sees), ``dropped`` (whether the window drops anything), ``word_seen``
-        and ``pair_seen`` (where its word, and its word together with the one before, stood
-        earlier: one of ``SEEN``), ``global``, ``local`` and ``gap`` in nats. Tokens without both
-        scores are left out; ``attrs["left_out"]`` counts them.
+    ``position`` is relative, 0 to 1; ``start`` is the first non-space character; ``window_start``
+    the first response token that the window sees; ``word_seen`` and ``pair_seen`` say where the
+    token's word, and that together with the one before, stood earlier: one of ``SEEN``. Tokens
+    without both scores are left out; ``attrs["left_out"]`` counts them.
 
     Raises:
         InputError: If the scores lack tokens or the window, or the pool lacks a response.
@@ -66,16 +65,12 @@ def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
             raise InputError(
                 f"the scores lack column {column!r}: score with this window and with_tokens=True"
             )
-    texts = {response.response_id: response for response in pool.responses}
-    missing = [i for i in scores["response_id"] if i not in texts]
-    if missing:
+    texts = {response.response_id: response.text for response in pool.responses}
+    if missing := [i for i in scores["response_id"] if i not in texts]:
         raise InputError(f"the pool lacks response {missing[0]!r} of the scores: give its own pool")
-    prompts = {
-        name: "\n".join(message.content for message in prompt.messages)
-        for name, prompt in pool.prompts.items()
-    }
+    prompts = {name: prompt_text(pool, name) for name in pool.prompts}
     parts = [
-        _response_tokens(row, texts[row["response_id"]].text, prompts[row["prompt_id"]], window)
+        _response_tokens(row, texts[row["response_id"]], prompts[row["prompt_id"]], window)
         for row in scores.to_dict("records")
     ]
     frame = pd.concat(parts, ignore_index=True)
@@ -91,49 +86,32 @@ def _response_tokens(row: dict[str, Any], text: str, prompt: str, window: str) -
     spans = np.asarray([list(span) for span in row["token_spans"]], dtype=int).reshape(-1, 2)
     steps = np.asarray(row["token_steps"], dtype=int)
     starts = np.array([first_character(text, start, end) for start, end in spans], dtype=int)
-    window_start = _window_starts(steps, window)
-    global_, local = (
-        np.asarray(row[column], dtype=float)
-        for column in ("galp:tokens", token_column(lalp_column(window)))
-    )
-    count = len(spans)
+    # Each step's first token and end, from which its window's first token follows.
+    bounds = np.searchsorted(steps, np.arange(steps.max(initial=-1) + 2)).tolist()
+    step_starts = window_starts(parse_window(window), list(itertools.pairwise(bounds)))
+    window_start = np.array(step_starts, dtype=int)[steps]
+    columns = ("galp:tokens", token_column(lalp_column(window)))
+    global_, local = (np.asarray(row[column], dtype=float) for column in columns)
+    count = np.arange(len(spans))
+    seen = {
+        name: pd.Categorical(_seen(text, prompt, starts, window_start, size), categories=SEEN)
+        for name, size in (("word_seen", 1), ("pair_seen", 2))
+    }
     return pd.DataFrame(
-        {
-            "prompt_id": row["prompt_id"],
-            "response_id": row["response_id"],
-            "teacher": row["teacher"],
-            "token": np.arange(count),
-            "position": (np.arange(count) + 0.5) / max(count, 1),
+        {name: row[name] for name in ("prompt_id", "response_id", "teacher")}
+        | {
+            "token": count,
+            "position": (count + 0.5) / max(len(spans), 1),
             "step": steps,
             "start": starts,
             "window_start": window_start,
             "dropped": window_start > 0,
-            **{
-                name: pd.Categorical(
-                    _seen(text, prompt, starts, window_start, size), categories=SEEN
-                )
-                for name, size in (("word_seen", 1), ("pair_seen", 2))
-            },
+            **seen,
             "global": global_,
             "local": local,
             "gap": self_conditioning_gap(global_, local),
         }
     )
-
-
-def _window_starts(steps: Int[np.ndarray, "tokens"], window: str) -> Int[np.ndarray, "tokens"]:
-    """First response token that each token's window sees."""
-    if not len(steps):
-        return np.zeros(0, dtype=int)
-    numbers = np.arange(steps[-1] + 1)
-    spans = list(
-        zip(
-            np.searchsorted(steps, numbers, "left").tolist(),
-            np.searchsorted(steps, numbers, "right").tolist(),
-            strict=True,
-        )
-    )
-    return np.array(window_starts(parse_window(window), spans), dtype=int)[steps]
 
 
 def _seen(
@@ -146,212 +124,142 @@ def _seen(
     """Where the run of ``size`` words that ends with each token's word stood before.
 
     A word is a run of letters, digits and underscores in any case, one other character, or a line
-    break. What the prompt holds is seen by every window.
+    break. Every window sees what the prompt holds.
     """
+    begins, runs = _word_runs(text, size)
+    if runs.empty:
+        return [SEEN[1]] * len(starts)
+    place = np.maximum(np.searchsorted(begins, starts, side="right") - 1, 0)
+    known = runs.isin(_word_runs(prompt, size)[1])[place]
+    # Where the same run stood last; -1: nowhere.
+    earlier = begins.groupby(runs).shift(fill_value=-1)[place]
+    shown = known | (earlier >= starts[window_start])
+    return np.select([shown, earlier < 0], [SEEN[1], SEEN[0]], SEEN[2]).tolist()
+
+
+def _word_runs(text: str, size: int) -> tuple[pd.Series, pd.Series]:
+    """Where each word begins, and the run of words that ends with it."""
     words = list(_WORD.finditer(text))
-    runs, known = _word_runs(words, size), set(_word_runs(list(_WORD.finditer(prompt)), size))
-    earlier: list[int] = []
-    last: dict[tuple[str, ...], int] = {}
-    for match, run in zip(words, runs, strict=True):
-        earlier.append(last.get(run, -1))
-        last[run] = match.start()
-    begins = [match.start() for match in words]
-    labels = []
-    for start, first in zip(starts, window_start, strict=True):
-        place = max(bisect_right(begins, start) - 1, 0)
-        if not words or runs[place] in known:
-            labels.append(SEEN[1])
-        elif earlier[place] < 0:
-            labels.append(SEEN[0])
-        else:
-            labels.append(SEEN[1] if earlier[place] >= starts[first] else SEEN[2])
-    return labels
-
-
-def _word_runs(words: Sequence[re.Match[str]], size: int) -> list[tuple[str, ...]]:
     plain = [match[0].casefold() for match in words]
-    return [tuple(plain[max(0, i + 1 - size) : i + 1]) for i in range(len(plain))]
+    runs = [" ".join(plain[max(0, i + 1 - size) : i + 1]) for i in range(len(plain))]
+    return pd.Series([match.start() for match in words], dtype=int), pd.Series(runs, dtype=str)
 
 
 # --- the gap against position (Fig. 5) ------------------------------------------------------
 
 
 def position_curves(
-    tokens: pd.DataFrame, by: str, *, num_bins: int = 10, num_resamples: int = 2000, seed: int = 0
+    tokens: pd.DataFrame, by: str, *, num_bins: int = 10, **resampling: int
 ) -> pd.DataFrame:
     """Mean gap, global and local log-probability per bin of relative position (Fig. 5).
 
-    Tokens of a bin are pooled over responses; prompts are resampled.
-
-    Args:
-        tokens: From `token_frame`.
-        by: Column whose values get a curve each; ``all`` is every token together.
-        num_bins: Bins over the response, from 0 to 1.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        Long form: ``by``, ``quantity`` (of ``QUANTITIES``), ``position`` (middle of the bin),
-        ``num_tokens``, ``mean``, ``low``, ``high`` (nats per token); NaN where a bin is empty.
+    Each value of the column ``by`` gets a curve, and ``all`` tokens together. Tokens of a bin are
+    pooled over responses. Nats per token, at the middle of the bin; NaN where a bin is empty.
     """
-    bins = np.minimum((tokens["position"].to_numpy() * num_bins).astype(int), num_bins - 1)
+    bins = np.minimum((tokens["position"] * num_bins).astype(int), num_bins - 1)
+    prompts = sorted(set(tokens["prompt_id"]))
     rows = []
-    for group, sums in group_sums(tokens, by):
-        counts = sums(bins, num_bins)
+    for group, own in split_groups(tokens.assign(bin=bins), by):
         for quantity in QUANTITIES:
-            totals = sums(bins, num_bins, tokens[quantity].to_numpy())
-            means = bootstrap(np.hstack([totals, counts]), ratio, num_resamples, seed)
-            rows.append(
-                pd.DataFrame(
-                    {
-                        by: group,
-                        "quantity": quantity,
-                        "position": (np.arange(num_bins) + 0.5) / num_bins,
-                        "num_tokens": counts.sum(axis=0).astype(int),
-                        "mean": [mean.value for mean in means],
-                        "low": [mean.low for mean in means],
-                        "high": [mean.high for mean in means],
-                    }
-                )
-            )
-    return pd.concat(rows, ignore_index=True)
+            sums = prompt_sums(own, prompts, quantity, "bin", range(num_bins))
+            counts = sums[:, num_bins:].sum(axis=0)
+            means = bootstrap(sums, ratio, **resampling)
+            for i, (count, mean) in enumerate(zip(counts, means, strict=True)):
+                place = (group, quantity, (i + 0.5) / num_bins, int(count))
+                rows.append((*place, mean.value, mean.low, mean.high))
+    columns = [by, "quantity", "position", "num_tokens", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def position_trends(
-    tokens: pd.DataFrame, by: str, *, num_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def position_trends(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.DataFrame:
     """Does a quantity grow with relative position? Its slope, and the last tenth minus the first.
 
-    Args:
-        tokens: From `token_frame`; filter it to look at some tokens only.
-        by: Column whose values are judged each; ``all`` is every token together.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        One row per group and quantity: ``num_prompts``, ``num_tokens``, ``mean``, ``slope`` (least
-        squares over tokens, nats per response length), ``first`` and ``last`` (means of the tenths,
-        nats), ``change`` (last minus first), each but the counts an `Estimate`.
+    A row per quantity and value of ``by``, first ``all`` together: ``slope`` (least squares over
+    tokens, nats per response length), ``first`` and ``last`` (means of the tenths, nats),
+    ``change`` (last minus first), each an `Estimate`.
     """
+    prompts = sorted(set(tokens["prompt_id"]))
     rows = []
-    for group, sums in group_sums(tokens, by):
+    for group, own in split_groups(tokens, by):
         for quantity in QUANTITIES:
-            moments = _moments(tokens, sums, quantity)
-            estimates = bootstrap(moments, _trend, num_resamples, seed)
-            rows.append(
-                {
-                    by: group,
-                    "quantity": quantity,
-                    "num_prompts": int((moments[:, 0] > 0).sum()),
-                    "num_tokens": int(moments[:, 0].sum()),
-                    **dict(zip(_TREND, estimates, strict=True)),
-                }
-            )
-    return pd.DataFrame(rows)
+            moments = _moments(own, prompts, quantity)
+            estimates = bootstrap(moments, _trend, **resampling)
+            counts = (int((moments[:, 0] > 0).sum()), int(moments[:, 0].sum()))
+            rows.append((group, quantity, *counts, *estimates))
+    return pd.DataFrame(rows, columns=[by, "quantity", "num_prompts", "num_tokens", *_TREND])
 
 
 def compare_trends(
-    tokens: pd.DataFrame, by: str, first: str, second: str, *, num_resamples: int, seed: int
+    tokens: pd.DataFrame, by: str, first: str, second: str, **resampling: int
 ) -> dict[str, Estimate]:
     """Gap of the second group minus that of the first, prompts resampled together.
 
-    Args:
-        tokens: From `token_frame`.
-        by: Column that holds the two groups.
-        first: The group to compare with.
-        second: The group that is compared.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        Differences by name, as the columns of `position_trends`.
+    The differences have the names of the columns of `position_trends`.
     """
-    groups = dict(group_sums(tokens, by))
-    sums = np.hstack([_moments(tokens, groups[group], "gap") for group in (first, second)])
-    return dict(zip(_TREND, bootstrap(sums, _trend_difference, num_resamples, seed), strict=True))
+    groups, prompts = dict(split_groups(tokens, by)), sorted(set(tokens["prompt_id"]))
+    sums = np.hstack([_moments(groups[group], prompts, "gap") for group in (first, second)])
+
+    def difference(total: Float[np.ndarray, "... moments"]) -> Float[np.ndarray, "... 5"]:
+        of_first, of_second = np.split(total, 2, axis=-1)
+        return _trend(of_second) - _trend(of_first)
+
+    return dict(zip(_TREND, bootstrap(sums, difference, **resampling), strict=True))
 
 
-def gap_shares(
-    tokens: pd.DataFrame, by: str, *, num_resamples: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def gap_shares(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.DataFrame:
     """Which tokens carry the gap: each group's share of all tokens and of the summed gap.
 
-    Args:
-        tokens: From `token_frame`.
-        by: Column of the groups.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        One row per group: ``num_tokens``, ``tokens_percent``, ``gap_percent`` and ``mean_gap``
-        (nats per token), the last three as `Estimate`. Shares of the gap may be negative.
+    ``tokens_percent``, ``gap_percent`` (may be negative) and ``mean_gap`` (nats per token) are
+    `Estimate`.
     """
-    named = [(group, sums) for group, sums in group_sums(tokens, by) if group != "all"]
-    zeros = np.zeros(len(tokens), dtype=int)
-    counts = np.hstack([sums(zeros, 1) for _, sums in named])
-    gaps = np.hstack([sums(zeros, 1, tokens["gap"].to_numpy()) for _, sums in named])
+    names = [group for group, _ in split_groups(tokens, by) if group != "all"]
+    size, prompts = len(names), sorted(set(tokens["prompt_id"]))
+    sums = prompt_sums(tokens, prompts, "gap", by, names)
 
     def shares(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... shares"]:
-        numbers, gap = np.split(total, 2, axis=-1)
+        gap, numbers = np.split(total, 2, axis=-1)
         parts = [100 * part / part.sum(axis=-1, keepdims=True) for part in (numbers, gap)]
         return np.concatenate([*parts, gap / numbers], axis=-1)
 
-    rows = bootstrap(np.hstack([counts, gaps]), shares, num_resamples, seed)
-    size = len(named)
-    return pd.DataFrame(
-        {
-            by: [group for group, _ in named],
-            "num_tokens": counts.sum(axis=0).astype(int),
-            "tokens_percent": rows[:size],
-            "gap_percent": rows[size : 2 * size],
-            "mean_gap": rows[2 * size :],
-        }
-    )
+    found = bootstrap(sums, shares, **resampling)
+    columns = {
+        by: names,
+        "num_tokens": sums[:, size:].sum(axis=0).astype(int),
+        "tokens_percent": found[:size],
+        "gap_percent": found[size : 2 * size],
+        "mean_gap": found[2 * size :],
+    }
+    return pd.DataFrame(columns)
 
 
 def top_agreement(
-    tokens: pd.DataFrame, scores: pd.DataFrame, *, num_resamples: int = 2000, seed: int = 0
+    tokens: pd.DataFrame, scores: pd.DataFrame, **resampling: int
 ) -> tuple[pd.Series, pd.Series, float]:
     """Is the teacher with the largest mean gap the one with the highest mean GALP?
 
-    Args:
-        tokens: From `token_frame`.
-        scores: The score table; responses without GALP are left out.
-        num_resamples: Bootstrap resamples.
-        seed: Of the bootstrap.
-
-    Returns:
-        Mean gap per teacher over tokens and mean GALP per teacher over responses, both from the
-        highest down (nats), and the share of resamples in which one teacher has both.
+    Mean gap per teacher over tokens and mean GALP per teacher over responses that have one, both
+    from the highest down (nats), and the share of resamples in which one teacher has both.
     """
-    scored = scores.dropna(subset=["galp"])
     prompts, teachers = (sorted(set(tokens[name])) for name in ("prompt_id", "teacher"))
-    grids = [
-        pivot(frame, column, prompts, teachers)
-        for frame, column in ((tokens, "gap"), (tokens, None), (scored, "galp"), (scored, None))
-    ]
+    frames = ((tokens, "gap"), (scores, "galp"))
+    grids = [prompt_sums(one, prompts, name, "teacher", teachers) for one, name in frames]
     sums, size = np.hstack(grids), len(teachers)
 
     def both(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... means"]:
         gap, tokens_, galp, responses = np.split(total, 4, axis=-1)
         means = np.concatenate([gap / tokens_, galp / responses], axis=-1)
+        # A teacher without tokens in a resample has no mean, and is not the highest.
         highest = [np.nan_to_num(m, nan=-np.inf).argmax(-1) for m in np.split(means, 2, axis=-1)]
         return np.concatenate([means, (highest[0] == highest[1])[..., None]], axis=-1)
 
-    values, draws = resample(sums, both, num_resamples, seed)
-    gaps, galps = (
-        pd.Series(part, index=teachers).sort_values(ascending=False)
-        for part in (values[:size], values[size:-1])
-    )
+    values, draws = resample(sums, both, **resampling)
+    means = (pd.Series(values[start : start + size], index=teachers) for start in (0, size))
+    gaps, galps = (mean.sort_values(ascending=False) for mean in means)
     return gaps, galps, float("nan") if len(sums) < 2 else float(draws[:, -1].mean())
 
 
 def rising_bins(curves: pd.DataFrame) -> tuple[int, int]:
-    """How many steps from bin to bin of the pooled gap go up, and how many there are.
-
-    Args:
-        curves: From `position_curves` by teacher.
-    """
+    """How many steps from bin to bin of the pooled gap go up, and how many there are."""
     pooled = curves.query("teacher == 'all' and quantity == 'gap'")["mean"].dropna()
     return int((pooled.diff() > 0).sum()), len(pooled) - 1
 
@@ -359,49 +267,39 @@ def rising_bins(curves: pd.DataFrame) -> tuple[int, int]:
 def gap_by_window(
     profile: Profile, pool: Pool, scores: pd.DataFrame, seed: int = 0
 ) -> pd.DataFrame:
-    """The gap (Eq. 4) and its growth under each of the profile's windows.
+    """The gap (Eq. 4) and its growth under each of the profile's windows, in nats.
 
-    Returns:
-        Per window: ``mean`` and ``last`` (last tenth of the response) of all tokens, and ``slope``
-        of those whose window drops something, in nats; each an `Estimate`.
+    ``mean`` and ``last`` (last tenth of the response) are of all tokens, ``slope`` of those whose
+    window drops something.
     """
     options = {"num_resamples": profile.num_resamples, "seed": seed}
     rows = []
     for window in profile.windows:
-        tokens = token_frame(scores, pool, window).assign(group="all")
+        tokens = token_frame(scores, pool, window)
         dropped = tokens[tokens["dropped"]]
-        trend = _gap_trend(tokens, **options)
-        slope = _gap_trend(dropped, **options)["slope"] if len(dropped) else None
-        rows.append(
-            {
-                "window": window,
-                "tokens with something dropped (%)": 100 * tokens["dropped"].mean(),
-                "mean": trend["mean"],
-                "last": trend["last"],
-                "slope": slope or Estimate(np.nan, np.nan, np.nan),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _gap_trend(tokens: pd.DataFrame, **options: int) -> pd.Series:
-    return position_trends(tokens, "teacher", **options).query("quantity == 'gap'").iloc[0]
+        # The first row is the gap of all teachers together. Without tokens its numbers are NaN.
+        trend = position_trends(tokens, "teacher", **options).iloc[0]
+        slope = position_trends(dropped, "teacher", **options)["slope"].iloc[0]
+        percent = 100 * tokens["dropped"].mean()
+        rows.append((window, percent, trend["mean"], trend["last"], slope))
+    columns = ["window", "tokens with something dropped (%)", "mean", "last", "slope"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 _TREND = ("mean", "slope", "first", "last", "change")
-_NUM_MOMENTS = 9
 
 
 def _moments(
-    tokens: pd.DataFrame, sums: Callable[..., np.ndarray], quantity: str
+    rows: pd.DataFrame, prompts: Sequence[str], quantity: str
 ) -> Float[np.ndarray, "prompts moments"]:
     """Sums per prompt from which mean, slope and the first and last tenth follow."""
-    x, y = tokens["position"].to_numpy(), tokens[quantity].to_numpy()
-    one_bin = np.zeros(len(tokens), dtype=int)
-    tenths = np.minimum((x * 10).astype(int), 9)
-    columns = [sums(one_bin, 1, value) for value in (np.ones(len(x)), x, y, x * x, x * y)]
-    ends = [sums(tenths, 10, value)[:, [0, 9]] for value in (y, np.ones(len(x)))]
-    return np.hstack([*columns, *ends])
+    x, y = rows["position"], rows[quantity]
+    first, last = x * 10 < 1, x * 10 >= 9
+    # Sums, not means: what is resampled are prompts, and a prompt's moments add up.
+    columns = [x**0, x, y, x * x, x * y, y * first, y * last, first, last]
+    moments = pd.concat(columns, axis=1, keys=range(len(columns))).astype(float)
+    sums = moments.groupby(rows["prompt_id"], observed=True).sum()
+    return sums.reindex(prompts).fillna(0.0).to_numpy()
 
 
 def _trend(sums: Float[np.ndarray, "... moments"]) -> Float[np.ndarray, "... 5"]:
@@ -409,10 +307,6 @@ def _trend(sums: Float[np.ndarray, "... moments"]) -> Float[np.ndarray, "... 5"]
     slope = (n * xy - x * y) / (n * xx - x * x)
     first, last = first / n_first, last / n_last
     return np.stack([y / n, slope, first, last, last - first], axis=-1)
-
-
-def _trend_difference(sums: Float[np.ndarray, "... moments"]) -> Float[np.ndarray, "... 5"]:
-    return _trend(sums[..., _NUM_MOMENTS:]) - _trend(sums[..., :_NUM_MOMENTS])
 
 
 # --- shuffled steps -------------------------------------------------------------------------
@@ -424,23 +318,14 @@ def shuffle_steps(
     """The same responses with their steps in a random order; the white space between them stays.
 
     Length and words stay, the order goes: a trend that survives is not due to the argument. Each
-    response is shuffled by itself, so that adding others changes nothing.
-
-    Args:
-        pool: The responses.
-        steps: Character spans of each response's steps, as `lalp.steps.splitters.split_pool` gives
-            them.
-        seed: Of the order.
-
-    Returns:
-        The shuffled responses under their old ids, and the spans of their steps.
+    response is shuffled by itself, so that adding others changes nothing. ``steps`` has the
+    character spans of each response's steps, also in the result.
     """
-    shuffled = {
-        response.response_id: _shuffle(response, steps[response.response_id], seed)
-        for response in pool.responses
-    }
-    responses = (replace(r, text=shuffled[r.response_id][0]) for r in pool.responses)
-    spans = {response_id: spans for response_id, (_, spans) in shuffled.items()}
+    responses, spans = [], {}
+    for response in pool.responses:
+        name = response.response_id
+        text, spans[name] = _shuffle(response, steps[name], seed)
+        responses.append(replace(response, text=text))
     return replace(pool, responses=tuple(responses)), spans
 
 
@@ -453,6 +338,7 @@ def _shuffle(response: Response, steps: Sequence[Span], seed: int) -> tuple[str,
         return response.text, list(steps)
     # Two steps without space between them would run into one word.
     spaces = [a + b or " " for a, b in zip(after[:-1], before[1:], strict=True)] + [after[-1]]
+    # The id seeds the order as well, so that responses are independent of each other.
     order = np.random.default_rng([seed, *response.response_id.encode()]).permutation(len(bodies))
     moved = [bodies[k] + space for k, space in zip(order, spaces, strict=True)]
     moved[0] = before[0] + moved[0]
@@ -463,29 +349,21 @@ def _shuffle(response: Response, steps: Sequence[Span], seed: int) -> tuple[str,
 def shuffled_tokens(
     profile: Profile, pool: Pool, scores: pd.DataFrame, seed: int = 0
 ) -> pd.DataFrame:
-    """Tokens of responses as written and with their steps shuffled, scored alike.
+    """Tokens of responses as written and with their steps shuffled (``order``), scored alike.
 
     One response per prompt, teachers in turn, so that few texts cover all prompts.
-
-    Returns:
-        As `token_frame`, and ``order``: ``as written`` or ``shuffled``.
     """
     by_prompt = scores.sort_values("teacher", kind="stable").groupby("prompt_id", sort=True)
     chosen = pd.DataFrame([rows.iloc[i % len(rows)] for i, (_, rows) in enumerate(by_prompt)])
     kept = set(chosen["response_id"])
     written = replace(pool, responses=tuple(r for r in pool.responses if r.response_id in kept))
-    steps = split_pool(
-        written,
-        profile.splitter,
-        tokenizer=load_tokenizer(profile.student),
-        embedder=profile.embedder,
-    )
+    models = {"tokenizer": load_tokenizer(profile.student), "embedder": profile.embedder}
+    steps = split_pool(written, profile.splitter, **models)
     moved, moved_steps = shuffle_steps(written, steps, seed)
     window = profile.main_window
     again = score(moved, profile.student, [window], splitter=moved_steps, with_tokens=True)
-    frames = {
-        "as written": token_frame(chosen, written, window),
-        "shuffled": token_frame(again, moved, window),
-    }
-    parts = [tokens.assign(order=order) for order, tokens in frames.items()]
+    parts = [
+        token_frame(chosen, written, window).assign(order="as written"),
+        token_frame(again, moved, window).assign(order="shuffled"),
+    ]
     return pd.concat(parts, ignore_index=True)

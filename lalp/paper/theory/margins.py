@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from lalp.errors import InputError
 from lalp.paper.theory.theory import Numbers, check_at_least
@@ -15,14 +15,8 @@ def galp_margin_bound(
 ) -> Numbers:
     """The least ``GALP(y-) - GALP(y+)`` (Theorem A.3): ``((T - |L|) eps - |L| Delta) / T``.
 
-    Args:
-        num_tokens: T, tokens of either response.
-        num_logic: |L|, how many of them bear logic.
-        eps: Every other token favours the wrong response by at least this much, in nats.
-        delta: Every logic token favours the right response by at most this much, in nats.
-
-    Raises:
-        InputError: If a count or a constant is negative, T is 0 or |L| above T.
+    Of the T tokens of either response, |L| bear logic. A logic token favours the right response by
+    at most delta, any other token the wrong one by at least eps, in nats.
     """
     check_at_least(1, num_tokens=num_tokens)
     check_at_least(0, num_logic=num_logic, eps=eps, delta=delta)
@@ -32,11 +26,7 @@ def galp_margin_bound(
 
 
 def fluency_boundary(eps: Numbers, delta: Numbers) -> Numbers:
-    """The share |L|/T below which A.3 says that GALP is wrong: ``eps / (eps + Delta)``.
-
-    Raises:
-        InputError: If a constant is negative, or both are 0 (then A.3 says nothing).
-    """
+    """The share |L|/T below which A.3 says that GALP is wrong: ``eps / (eps + Delta)``."""
     check_at_least(0, eps=eps, delta=delta)
     if (np.asarray(eps) + delta == 0).any():
         raise InputError("eps and delta are both 0: there is no boundary; make one positive")
@@ -46,15 +36,9 @@ def fluency_boundary(eps: Numbers, delta: Numbers) -> Numbers:
 def lalp_margin_bound(num_steps: Numbers, gamma: Numbers, delta: Numbers = 0.0) -> Numbers:
     """The least ``LALP(y+) - LALP(y-)``: ``(gamma - (K - 1) delta) / K`` (Corollary A.5).
 
-    At delta = 0 it is the exact difference ``gamma / K`` of Theorem A.4.
-
-    Args:
-        num_steps: K, steps of either response.
-        gamma: How much the fatal step favours the right response, in nats per token.
-        delta: How much any other step can favour the wrong one at most, in nats per token.
-
-    Raises:
-        InputError: If gamma or delta is negative, or K is 0.
+    Of the K steps of either response, the fatal one favours the right response by gamma, any other
+    the wrong one by at most delta, in nats per token. At delta = 0 it is the exact difference
+    ``gamma / K`` of Theorem A.4.
     """
     check_at_least(1, num_steps=num_steps)
     check_at_least(0, gamma=gamma, delta=delta)
@@ -69,25 +53,11 @@ def _with_difference(
     return lower - np.maximum(difference, 0), lower - np.maximum(-difference, 0)
 
 
-def _masked_mean(
-    values: Float[np.ndarray, "*batch items"], mask: Bool[np.ndarray, "*batch items"]
-) -> Float[np.ndarray, "*batch"]:
-    return np.where(mask, values, 0.0).sum(-1) / mask.sum(-1)
-
-
 def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> pd.DataFrame:
     """GALP of random pairs of responses that satisfy A.3's premises, beside the bound.
 
-    One half meets the premises with equality, one half with slack.
-
-    Args:
-        num_instances: Pairs of responses.
-        seed: For all draws.
-        max_tokens: Longest response; |L| goes from 0 to T.
-
-    Returns:
-        One row per pair: ``premise`` (``equality`` or ``slack``), ``num_tokens, num_logic, eps,
-        delta``, ``margin`` = GALP(y-) - GALP(y+) and ``bound``, in nats per token.
+    One half meets the premises with equality, one half with slack (``premise``). ``margin`` is
+    GALP(y-) - GALP(y+), in nats per token as ``bound``.
     """
     check_at_least(1, num_instances=num_instances, max_tokens=max_tokens)
     rng = np.random.default_rng(seed)
@@ -102,17 +72,10 @@ def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> 
     more = rng.exponential(size=tokens.shape) * slack[:, None]
     least = np.where(logic, -delta[:, None], eps[:, None])
     right, wrong = _with_difference(least + more * eps[:, None], rng)
-    return pd.DataFrame(
-        {
-            "premise": np.where(slack, "slack", "equality"),
-            "num_tokens": num_tokens,
-            "num_logic": num_logic,
-            "eps": eps,
-            "delta": delta,
-            "margin": _masked_mean(wrong, tokens) - _masked_mean(right, tokens),
-            "bound": galp_margin_bound(num_tokens, num_logic, eps, delta),
-        }
-    )
+    margin = (wrong - right).mean(-1, where=tokens)
+    given = {"num_tokens": num_tokens, "num_logic": num_logic, "eps": eps, "delta": delta}
+    columns = {"premise": np.where(slack, "slack", "equality"), **given}
+    return pd.DataFrame(columns | {"margin": margin, "bound": galp_margin_bound(**given)})
 
 
 def check_fatal_step(
@@ -120,18 +83,9 @@ def check_fatal_step(
 ) -> pd.DataFrame:
     """LALP of random pairs of responses that satisfy A.4's or A.5's premises, beside the bound.
 
-    A third each: all other steps equal (A.4), all others as adverse as A.5 allows, and others and
-    fatal step anywhere that A.5 allows.
-
-    Args:
-        num_instances: Pairs of responses.
-        seed: For all draws.
-        max_steps: Largest number of steps.
-        max_tokens: Longest step.
-
-    Returns:
-        One row per pair: ``premise`` (``equal steps``, ``equality`` or ``slack``), ``num_steps,
-        gamma, delta``, ``margin`` = LALP(y+) - LALP(y-) and ``bound``, in nats per token.
+    A third each (``premise``): all other steps equal (A.4), all others as adverse as A.5 allows
+    (equality), and others and fatal step anywhere that A.5 allows (slack). ``margin`` is LALP(y+) -
+    LALP(y-), in nats per token as ``bound``.
     """
     check_at_least(1, num_instances=num_instances, max_steps=max_steps, max_tokens=max_tokens)
     rng = np.random.default_rng(seed)
@@ -143,84 +97,29 @@ def check_fatal_step(
     others = np.where((kind == 2)[:, None], rng.uniform(-1, 1, size=lengths.shape), -1.0)
     step_margin = others * delta[:, None]
     fatal = rng.integers(0, num_steps)
-    step_margin[np.arange(num_instances), fatal] = gamma * (
-        1 + rng.exponential(size=num_instances) * (kind == 2)
-    )
-    lalp_right, lalp_wrong = _lalp_of_pairs(step_margin, num_steps, lengths, max_tokens, rng)
-    return pd.DataFrame(
-        {
-            "premise": np.array(["equal steps", "equality", "slack"])[kind],
-            "num_steps": num_steps,
-            "gamma": gamma,
-            "delta": delta,
-            "margin": lalp_right - lalp_wrong,
-            "bound": lalp_margin_bound(num_steps, gamma, delta),
-        }
-    )
-
-
-def _lalp_of_pairs(
-    step_margin: Float[np.ndarray, "pairs steps"],
-    num_steps: Int[np.ndarray, "pairs"],
-    lengths: Int[np.ndarray, "pairs steps"],
-    max_tokens: int,
-    rng: np.random.Generator,
-) -> tuple[Float[np.ndarray, "pairs"], Float[np.ndarray, "pairs"]]:
-    """LALP (Eq. 3) of responses whose steps' token means differ by ``step_margin``."""
+    excess = rng.exponential(size=num_instances) * (kind == 2)
+    step_margin[np.arange(num_instances), fatal] = gamma * (1 + excess)
+    # Tokens that have the step's mean, and LALP (Eq. 3) of either response from them.
     tokens = np.arange(max_tokens) < lengths[..., None]
     noise = rng.normal(size=tokens.shape)
-    noise -= _masked_mean(noise, tokens)[..., None]
+    # The step's mean must not move.
+    noise -= noise.mean(-1, where=tokens, keepdims=True)
     pair = _with_difference(step_margin[..., None] + noise, rng)
-    steps = np.arange(step_margin.shape[1]) < num_steps[:, None]
-    wrong, right = (_masked_mean(_masked_mean(side, tokens), steps) for side in pair)
-    return right, wrong
-
-
-def compare_margins(
-    num_steps: Numbers, relative_length: Numbers, eps: Numbers, delta: Numbers
-) -> tuple[Numbers, Numbers]:
-    """GALP's and LALP's margin for the right response under one and the same premise.
-
-    One step bears the logic: each of its tokens favours the right response by ``delta``. All
-    tokens of all other steps favour the wrong one by ``eps``. Both scores read the same token
-    log-probabilities, so that they differ in nothing but the weights of tokens. GALP is right iff
-    the step's share of tokens, LALP iff its share of steps ``1 / K``, exceeds
-    ``eps / (eps + delta)``.
-
-    Args:
-        num_steps: K.
-        relative_length: Length of the fatal step over the mean length of steps, below K.
-        eps: As above, in nats.
-        delta: As above, in nats.
-
-    Returns:
-        Score of the right minus score of the wrong response, in nats per token: GALP's, LALP's.
-
-    Raises:
-        InputError: If the fatal step is empty or longer than the response, or a constant negative.
-    """
-    share = np.asarray(relative_length) / num_steps
-    if not ((share > 0) & (share <= 1)).all():
-        raise InputError("relative_length: must be above 0 and at most num_steps")
-    check_at_least(0, eps=eps, delta=delta)
-    return share * delta - (1 - share) * eps, lalp_margin_bound(num_steps, delta, eps)
+    steps = np.arange(max_steps) < num_steps[:, None]
+    lalp_wrong, lalp_right = (side.mean(-1, where=tokens).mean(-1, where=steps) for side in pair)
+    given = {"num_steps": num_steps, "gamma": gamma, "delta": delta}
+    columns = {"premise": np.array(["equal steps", "equality", "slack"])[kind], **given}
+    margin = lalp_right - lalp_wrong
+    return pd.DataFrame(columns | {"margin": margin, "bound": lalp_margin_bound(**given)})
 
 
 def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.DataFrame:
     """How much LALP's margin exceeds GALP's when a single token of the responses differs.
 
-    The token moves LALP by its difference over ``K |s|`` and GALP by its difference over T. Each
-    response has 2 to ``max_steps`` steps with log-normal lengths.
-
-    Args:
-        num_instances: Responses.
-        seed: For all draws.
-        max_steps: Largest number of steps.
-
-    Returns:
-        One row per response: ``num_tokens, num_steps`` and ``T / (K |s|)`` where the step s is
-        that of a token drawn evenly from all (``any_token``) or is drawn evenly from all steps
-        (``any_step``).
+    The token moves LALP by its difference over ``K |s|`` and GALP by its difference over T: the
+    factor is ``T / (K |s|)``, for the step s of a token drawn evenly from all (``any_token``) or a
+    step drawn evenly (``any_step``). A response has 2 to ``max_steps`` steps with log-normal
+    lengths.
     """
     check_at_least(1, num_instances=num_instances)
     check_at_least(2, max_steps=max_steps)
@@ -230,20 +129,19 @@ def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.D
         lengths = 1 + rng.lognormal(3, 0.7, size=num_steps).astype(int)
         ratio = lengths.sum() / (num_steps * lengths)
         token = rng.integers(lengths.sum())
-        step = np.searchsorted(lengths.cumsum(), token, side="right")
+        step = np.searchsorted(lengths.cumsum(), token, side="right")  # the one that holds it
         rows.append((lengths.sum(), num_steps, ratio[step], rng.choice(ratio)))
     return pd.DataFrame(rows, columns=["num_tokens", "num_steps", "any_token", "any_step"])
 
 
 def margin_boundaries(num_steps: int) -> pd.DataFrame:
-    """Where each score begins to be right, under the one premise of `compare_margins`.
+    """Where each score begins to be right, if both read the same token log-probabilities.
 
-    Args:
-        num_steps: K, at least 2.
-
-    Returns:
-        ``relative_length`` (fatal step over mean step), and the ``delta / eps`` above which GALP
-        (``galp``) and LALP (``lalp``) prefer the right response.
+    One step of K bears the logic: each of its tokens favours the right response by ``delta`` nats.
+    All tokens of all other steps favour the wrong one by ``eps``. GALP is right iff the step's
+    share of tokens, LALP iff its share of steps ``1 / K``, exceeds ``eps / (eps + delta)``.
+    ``galp`` and ``lalp`` are that ``delta / eps``, ``relative_length`` is the step's length over
+    the mean length.
     """
     check_at_least(2, num_steps=num_steps)
     lengths = np.geomspace(0.1, min(10, num_steps), 61)
@@ -255,16 +153,11 @@ def margin_boundaries(num_steps: int) -> pd.DataFrame:
 def bound_errors(
     checked: pd.DataFrame, tolerance: float, tight: str = "equality"
 ) -> tuple[int, float, bool]:
-    """How random pairs of responses keep to their bound.
+    """How the random pairs of `check_fluency_trap` or `check_fatal_step` keep to their bound.
 
-    Args:
-        checked: From `check_fluency_trap` or `check_fatal_step`.
-        tolerance: Nats that count as rounding.
-        tight: The premise under which margin and bound are equal.
-
-    Returns:
-        Pairs below the bound; the largest distance from it under the tight premise, in nats;
-        whether every margin is above 0 where its bound is.
+    Pairs below the bound by more than ``tolerance`` nats; the largest distance from it under the
+    premise ``tight``, for which margin and bound are equal; whether every margin is above 0 where
+    its bound is.
     """
     excess = checked["margin"] - checked["bound"]
     signs = checked.loc[checked["bound"] > tolerance, "margin"] > 0

@@ -8,13 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, legend_above
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH
-
-# --- theory (07_theory) -------------------------------------------------------------------------
 
 # One colour, marker and line style each: told apart without colour as well.
 _ESTIMATES = {
@@ -28,23 +27,20 @@ def _draw_spread(axis: Axes, frame: pd.DataFrame, x: str, y: str, **style: objec
     """Median over chains as a line, 5 % to 95 % of the chains as a band."""
     spread = frame.groupby(x)[y].quantile([0.05, 0.5, 0.95]).unstack()
     (line,) = axis.plot(spread.index, spread[0.5], **style)
-    axis.fill_between(
-        spread.index, spread[0.05], spread[0.95], color=line.get_color(), alpha=0.18, lw=0
-    )
+    band = {"color": line.get_color(), "alpha": 0.18, "lw": 0}
+    axis.fill_between(spread.index, spread[0.05], spread[0.95], **band)
 
 
 def plot_learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
     """Distance of a learner of pairs from the closed form while it is trained (Theorem A.2).
 
-    Args:
-        curves: `learning_curves` by panel title.
+    The panels are `learning_curves` by title.
     """
     fig, axes = plt.subplots(1, len(curves), figsize=(FULL_WIDTH, 3.9), sharey=True, squeeze=False)
     styles = {"adjacent": "-", "never seen": "--"}
     for axis, (title, frame) in zip(axes[0], curves.items(), strict=True):
-        for lam, color, marker in zip(
-            sorted(frame["lam"].unique()), sns.color_palette("colorblind"), "osD^v", strict=False
-        ):
+        lams = sorted(frame["lam"].unique())
+        for lam, color, marker in zip(lams, sns.color_palette("colorblind"), "osD^v", strict=False):
             for pairs, line in styles.items():
                 part = frame.query("lam == @lam and pairs == @pairs")
                 style = {"color": color, "ls": line, "marker": marker, "ms": 4, "markevery": 4}
@@ -55,28 +51,18 @@ def plot_learning_curves(curves: dict[str, pd.DataFrame]) -> Figure:
         axis.set(yscale="log", ylim=(1e-4, 1), xlabel="gradient steps")
         axis.set_title(title, fontsize="medium")
     axes[0, 0].set_ylabel("total-variation distance\nto the closed form")
-    fig.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=3,
-        fontsize="small",
-    )
+    legend_above(fig, axes[0, 0], 3)
     return fig
 
 
 def plot_learned_weights(table: pd.DataFrame) -> Figure:
-    """The data's share in what is learned against the share that Theorem A.2 gives.
-
-    Args:
-        table: `learned_weights`.
-    """
+    """The data's share in `learned_weights` against the share that Theorem A.2 gives."""
     fig, axis = plt.subplots(figsize=(HALF_WIDTH, 3.8))
     shown = table.sort_values("ratio")
     axis.plot(shown["ratio"], shown["closed"], color="0.3", lw=1.5, label="μ / (μ + λν)")
     colors = sns.color_palette("colorblind")
-    for (distance, part), color, marker in zip(
-        shown.groupby("distance"), colors, "osD^v*XP", strict=False
-    ):
+    parts = shown.groupby("distance")
+    for (distance, part), color, marker in zip(parts, colors, "osD^v*XP", strict=False):
         style = {"marker": marker, "facecolors": "none", "edgecolors": color, "s": 36, "lw": 1.2}
         axis.scatter(part["ratio"], part["learned"], label=f"|j - i| = {distance}", **style)
     axis.set_xscale("log")
@@ -88,8 +74,7 @@ def plot_learned_weights(table: pd.DataFrame) -> Figure:
 def plot_gap_by_distance(gaps: dict[str, pd.DataFrame]) -> Figure:
     """Errors of direct and scaffolded estimates by distance; only adjacent pairs were seen.
 
-    Args:
-        gaps: `reasoning_gap` at window 1, by panel title.
+    The panels are the `reasoning_gap` at window 1, by title.
     """
     fig, axes = plt.subplots(1, len(gaps), figsize=(FULL_WIDTH, 3.9), sharey=True, squeeze=False)
     for axis, (title, frame) in zip(axes[0], gaps.items(), strict=True):
@@ -107,26 +92,22 @@ def plot_gap_by_distance(gaps: dict[str, pd.DataFrame]) -> Figure:
     # The panels share their limits, so these are set when all is drawn.
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("total-variation distance\nto the true conditional")
-    handles = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside upper center", ncols=4, fontsize="small")
+    legend_above(fig, axes[0, 0], 4)
     return fig
 
 
 def plot_gap_by_window(gaps: dict[str, pd.DataFrame]) -> Figure:
     """Errors of direct and scaffolded estimates by the window of training, three panels a row.
 
-    Args:
-        gaps: `reasoning_gap` at one lambda, by panel title.
+    The panels are the `reasoning_gap` at one lambda, by title.
     """
     rows = -(-len(gaps) // 3)
-    fig, axes = plt.subplots(
-        rows, 3, figsize=(FULL_WIDTH, 0.9 + 2.5 * rows), sharex=True, sharey="row", squeeze=False
-    )
+    style = {"figsize": (FULL_WIDTH, 0.9 + 2.5 * rows), "sharex": True, "sharey": "row"}
+    fig, axes = plt.subplots(rows, 3, squeeze=False, **style)
     for axis, (title, frame) in zip(axes.flat, gaps.items(), strict=False):
         means = frame.groupby(["chain", "window"], as_index=False)[list(_ESTIMATES)].mean()
-        for (name, (label, marker, line)), color in zip(
-            _ESTIMATES.items(), ("0.25", *sns.color_palette("colorblind", 2)), strict=True
-        ):
+        colors = ("0.25", *sns.color_palette("colorblind", 2))
+        for (name, (label, marker, line)), color in zip(_ESTIMATES.items(), colors, strict=True):
             style = {"color": color, "marker": marker, "ls": line, "ms": 4, "label": label}
             _draw_spread(axis, means, "window", name, **style)
         axis.set_title(title, fontsize="medium")
@@ -135,16 +116,14 @@ def plot_gap_by_window(gaps: dict[str, pd.DataFrame]) -> Figure:
         axis.set_ylim(bottom=0)
     fig.supxlabel("window of the pairs seen in training (steps)", fontsize="medium")
     fig.supylabel("total-variation distance to the truth, all pairs", fontsize="medium")
-    handles = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside upper center", ncols=3, fontsize="small")
+    legend_above(fig, axes[0, 0], 3)
     return fig
 
 
 def plot_fluency_trap(instances: pd.DataFrame) -> Figure:
     """Where GALP prefers the wrong response, and A.3's boundary |L|/T = eps / (eps + Delta).
 
-    Args:
-        instances: `check_fluency_trap`.
+    The points are the pairs of `check_fluency_trap`.
     """
     titles = {"equality": "premises met with equality", "slack": "premises met with slack"}
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.1), sharey=True)
@@ -155,30 +134,21 @@ def plot_fluency_trap(instances: pd.DataFrame) -> Figure:
         part = instances[instances["premise"] == premise]
         for wrong, (marker, color, which) in kinds.items():
             chosen = part[(part["margin"] > 0) == wrong]
-            axis.scatter(
-                chosen["num_logic"] / chosen["num_tokens"],
-                chosen["delta"] / chosen["eps"],
-                marker=marker,
-                s=16,
-                lw=1,
-                color=color,
-                label=f"GALP prefers the {which} response",
-            )
+            x, y = chosen["num_logic"] / chosen["num_tokens"], chosen["delta"] / chosen["eps"]
+            label = f"GALP prefers the {which} response"
+            axis.scatter(x, y, marker=marker, s=16, lw=1, color=color, label=label)
         axis.plot(1 / (1 + ratios), ratios, color="black", lw=2.5, label="|L|/T = ε / (ε + Δ)")
         axis.set(yscale="log", ylim=(0.01, 100), xlabel="share of logic tokens |L|/T")
         axis.set_title(title, fontsize="medium")
     axes[0].set_ylabel("Δ / ε")
-    handles = axes[0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside upper center", ncols=3, fontsize="small", markerscale=1.5)
+    legend_above(fig, axes[0], 3, markerscale=1.5)
     return fig
 
 
 def plot_fatal_step(boundaries: pd.DataFrame, dilution: pd.DataFrame) -> Figure:
     """GALP and LALP under one premise: who is right where, and whose margin is larger.
 
-    Args:
-        boundaries: `margin_boundaries`.
-        dilution: `sample_dilution`.
+    The panels show `margin_boundaries` and `sample_dilution`.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.1))
     _draw_regions(left, boundaries)
@@ -207,13 +177,11 @@ def _draw_regions(axis: Axes, boundaries: pd.DataFrame) -> None:
     axis.fill_between(x, level / 12, np.minimum(galp, lalp), color="0.8", lw=0)
     axis.plot(x, galp, color="black", lw=2, ls="--", label="GALP is right above")
     axis.plot(x, lalp, color="black", lw=2, label="LALP is right above")
-    for place, text in {
-        (0.22, 2): "only LALP\nright",
-        (4.5, 1 / 2): "only GALP\nright",
-        (3, 4): "both right",
-        (0.5, 1 / 4): "both wrong",
-    }.items():
-        axis.text(place[0], place[1] * level, text, ha="center", va="center", fontsize="small")
+    center = {"ha": "center", "va": "center", "fontsize": "small"}
+    axis.text(0.22, 2 * level, "only LALP\nright", **center)
+    axis.text(4.5, level / 2, "only GALP\nright", **center)
+    axis.text(3, 4 * level, "both right", **center)
+    axis.text(0.5, level / 4, "both wrong", **center)
     axis.set(xscale="log", yscale="log", ylabel="Δ / ε", xlim=(x.min(), x.max()))
     axis.set(ylim=(level / 12, level * 12), xlabel="length of the fatal step / mean step length")
     axis.grid(visible=False)

@@ -7,8 +7,7 @@ follow `step_pairs`. Log-probabilities are in nats.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,15 +76,8 @@ def smoothed_cross_entropy(
 def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
     """The q that minimizes ``H(p, q) + lambda H(u, q)``: ``(p + lambda u) / (1 + lambda)`` (A.1).
 
-    Any other q is worse by exactly ``(1 + lambda) KL(minimizer || q)``, so it is unique.
-
-    Args:
-        p: Data distributions.
-        u: Background distributions.
-        lam: Strength of the background, at least 0.
-
-    Raises:
-        InputError: If p or u are no distributions over the same letters, or lambda is negative.
+    p is the data, u the background. Any other q is worse by exactly ``(1 + lambda) KL(minimizer ||
+    q)``, so it is unique.
     """
     _check_distributions(p, "p")
     _check_distributions(u, "u")
@@ -97,19 +89,12 @@ def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
 
 
 def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFrame:
-    """Lay random distributions beside the closed form of Prop. A.1.
+    """Lay random rivals beside the closed form of Prop. A.1, in problems of 2 to 8 letters.
 
-    Half of the rivals are drawn anywhere, half close to the closed form.
-
-    Args:
-        num_instances: Random problems: 2 to 8 letters, lambda from 0.01 to 100.
-        num_others: Rivals per problem, at least 2.
-        seed: For all draws.
-
-    Returns:
-        One row per problem: ``num_letters``, ``lam``, ``smallest_excess`` (nats by which the best
-        rival is worse than the closed form) and ``identity_error`` (largest difference between a
-        rival's excess and ``(1 + lambda) KL``, nats).
+    Half of the rivals of a problem are drawn anywhere, half close to the closed form. A row per
+    problem: ``smallest_excess``, by which the best rival is worse than the closed form, and
+    ``identity_error``, the largest difference between a rival's excess and ``(1 + lambda) KL``, in
+    nats.
     """
     check_at_least(1, num_instances=num_instances)
     check_at_least(2, num_others=num_others)
@@ -136,31 +121,24 @@ def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFr
 class Chains:
     """A batch of Markov chains z_1..z_K over a finite alphabet (Eq. 5).
 
-    Attributes:
-        initial: ``p(z_1)``.
-        transitions: ``p(z_{k+1} | z_k)``, one matrix per link; a row is a value of z_k.
-
-    Raises:
-        InputError: If shapes do not fit or a row is no distribution.
+    ``initial`` is ``p(z_1)``; ``transitions`` is ``p(z_{k+1} | z_k)``, one matrix per link, whose
+    rows are values of z_k.
     """
 
     initial: Float[np.ndarray, "chains letters"]
     transitions: Float[np.ndarray, "chains links letters letters"]
 
     def __post_init__(self) -> None:
-        if self.initial.ndim != 2 or self.transitions.ndim != 4 or not self.transitions.shape[1]:
+        shape = self.transitions.shape
+        if self.initial.ndim != 2 or len(shape) != 4 or not shape[1]:
             raise InputError(
                 "initial needs the axes chain and letter, transitions chain, link, letter, letter "
                 "with at least one link"
             )
         chains, letters = self.initial.shape
-        if self.transitions.shape[::3] != (chains, letters) or (
-            self.transitions.shape[2] != letters
-        ):
-            raise InputError(
-                f"transitions of shape {self.transitions.shape} do not fit {chains} chains of "
-                f"{letters} letters"
-            )
+        if shape != (chains, shape[1], letters, letters):
+            expected = f"{chains} chains of {letters} letters"
+            raise InputError(f"transitions of shape {shape} do not fit {expected}")
         _check_distributions(self.initial, "initial")
         _check_distributions(self.transitions, "transitions")
 
@@ -227,7 +205,7 @@ def pair_conditionals(chains: Chains) -> Table:
     num_steps = chains.num_steps
     distances = pair_distances(num_steps)
     shape = (len(chains.initial), len(distances), chains.num_letters, chains.num_letters)
-    links = np.full(shape, np.nan)
+    links = np.full(shape, np.nan)  # a pair that a hop of 1 must not read would show
     links[:, distances == 1] = chains.transitions
     return chain_conditionals(links, num_steps, hop=1)
 
@@ -235,12 +213,8 @@ def pair_conditionals(chains: Chains) -> Table:
 def chain_conditionals(q: Table, num_steps: int, hop: int) -> Table:
     """The scaffolded estimate of every ``p(z_j | z_i)``: local ones, chained from i to j.
 
-    The steps in between are summed out exactly. Only pairs at most ``hop`` apart are read.
-
-    Args:
-        q: The learner's conditionals.
-        num_steps: K.
-        hop: Steps per hop; a shorter one ends the chain where the distance is no multiple.
+    The steps in between are summed out exactly. Only the learner's pairs at most ``hop`` apart are
+    read; a shorter hop ends the chain where the distance is no multiple.
     """
     check_at_least(1, hop=hop)
     first, second = step_pairs(num_steps)
@@ -251,9 +225,8 @@ def chain_conditionals(q: Table, num_steps: int, hop: int) -> Table:
     for distance in range(hop + 1, num_steps):
         for i in range(num_steps - distance):
             middle, j = i + hop, i + distance
-            chained[..., place[i, j], :, :] = (
-                q[..., place[i, middle], :, :] @ chained[..., place[middle, j], :, :]
-            )
+            rest = chained[..., place[middle, j], :, :]
+            chained[..., place[i, j], :, :] = q[..., place[i, middle], :, :] @ rest
     return chained
 
 
@@ -271,18 +244,12 @@ def window_weights(num_steps: int, window: int) -> Float[np.ndarray, "pairs"]:
 def data_masses(chains: Chains, weights: Float[np.ndarray, "pairs"]) -> Table:
     """Probability that the data shows pair (i, j) with values z_i and z_j.
 
-    Args:
-        chains: Where the data come from.
-        weights: Share of each pair in the data, for example `window_weights`.
-
-    Raises:
-        InputError: If there is not one weight per pair, or they are no distribution.
+    ``weights`` is the share of each pair in the data, for example `window_weights`.
     """
     first, _ = step_pairs(chains.num_steps)
     if weights.shape != first.shape:
-        raise InputError(
-            f"weights of shape {weights.shape} for {len(first)} pairs: give one per pair"
-        )
+        given = f"weights of shape {weights.shape} for {len(first)} pairs"
+        raise InputError(f"{given}: give one per pair")
     _check_distributions(weights, "weights")
     context = weights[:, None] * marginals(chains)[:, first]
     return context[..., None] * pair_conditionals(chains)
@@ -309,43 +276,15 @@ def even_background(joint: Table) -> Masses:
 def pair_minimizer(joint: Table, background: Masses, lam: Lam) -> Table:
     """The learner that minimizes the risk (Theorem A.2), in closed form.
 
-    In a context of mass mu under the data and nu under the background it is
-    ``(mu p + lambda nu u) / (mu + lambda nu)``, u uniform.
-
-    Args:
-        joint: Mass of pair and both values under the data; its sum over z_j is mu.
-        background: nu.
-        lam: Strength of the background, at least 0.
-
-    Returns:
-        NaN in contexts without data if lambda or nu is 0: every q is a minimizer there.
+    In a context of mass mu under the data and nu under the background it is ``(mu p + lambda nu u)
+    / (mu + lambda nu)``, u uniform; mu is the sum of ``joint`` over z_j. NaN in contexts without
+    data if lambda or nu is 0: every q is a minimizer there.
     """
     check_at_least(0, lam=lam, joint=joint, background=background)
     smooth = np.asarray(lam)[..., None, None] * background
     total = joint.sum(-1) + smooth
     with np.errstate(invalid="ignore"):
         return (joint + smooth[..., None] / joint.shape[-1]) / total[..., None]
-
-
-def mixture_weights(joint: Table, background: Masses, lam: Lam) -> Masses:
-    """``mu / (mu + lambda nu)``: the data's share in each context's minimizer (Theorem A.2)."""
-    check_at_least(0, lam=lam, joint=joint, background=background)
-    context = joint.sum(-1)
-    with np.errstate(invalid="ignore"):
-        return context / (context + np.asarray(lam)[..., None, None] * background)
-
-
-@dataclass(frozen=True, eq=False)
-class LearnerTrace:
-    """A learner of pairs while it is trained.
-
-    Attributes:
-        updates: Number of updates made at each record.
-        conditionals: ``q(z_j | i, j, z_i)`` then.
-    """
-
-    updates: Int[np.ndarray, "records"]
-    conditionals: Float[np.ndarray, "records runs pairs letters letters"]
 
 
 def train_learner(
@@ -356,21 +295,13 @@ def train_learner(
     num_updates: int,
     batch_size: int | None = None,
     seed: int = 0,
-) -> LearnerTrace:
+) -> tuple[Int[np.ndarray, "records"], Float[np.ndarray, "records runs pairs letters letters"]]:
     """Minimize the risk (Eq. 6) by gradient descent: softmax logits per context, random start.
 
-    Adam with a step size that falls to 0; the runs do not influence each other.
-
-    Args:
-        joint: Each run's mass of pair and both values under the data.
-        background: Each run's mass of contexts under the background, never sampled.
-        lam: Each run's strength of the background.
-        num_updates: Gradient steps.
-        batch_size: Pairs sampled anew for each update; None for the exact risk.
-        seed: For the start and the samples.
-
-    Returns:
-        The learner at about 40 points, denser at the start; the last one is the trained learner.
+    The runs do not influence each other. Each update samples ``batch_size`` pairs of the data anew,
+    or takes the exact risk without one; the background is never sampled. The result is ``q(z_j | i,
+    j, z_i)`` after about 40 numbers of updates, denser at the start; the last one is the trained
+    learner.
     """
     check_at_least(0, lam=lam, joint=joint, background=background)
     check_at_least(1, num_updates=num_updates)
@@ -379,11 +310,16 @@ def train_learner(
     rng = np.random.default_rng(seed)
     smooth = torch.from_numpy((lam[:, None, None] * background / joint.shape[-1])[..., None])
     logits = torch.from_numpy(rng.normal(size=joint.shape)).requires_grad_()
+    # Contexts differ in mass by orders of magnitude, which Adam's steps do not depend on.
     optimizer = torch.optim.Adam([logits], lr=0.1)
+    # With sampled pairs a constant step size would leave noise at the end.
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=num_updates)
     records = np.unique(np.geomspace(1, num_updates + 1, 40).round().astype(int) - 1)
     kept, data = [], torch.from_numpy(joint)
-    with _one_thread():
+    num_threads = torch.get_num_threads()
+    # On tables this small, threads that wait for one another take most of the time.
+    torch.set_num_threads(1)
+    try:
         for update in range(num_updates + 1):
             log_q = logits.log_softmax(-1)
             if update in records:
@@ -394,18 +330,9 @@ def train_learner(
             (-(data + smooth) * log_q).sum().backward()
             optimizer.step()
             schedule.step()
-    return LearnerTrace(records, np.stack(kept))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """On tables this small, threads that wait for one another take most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(num_threads)
+    return records, np.stack(kept)
 
 
 def sample_pairs(joint: Table, num_pairs: int, rng: np.random.Generator) -> Table:
@@ -417,29 +344,24 @@ def sample_pairs(joint: Table, num_pairs: int, rng: np.random.Generator) -> Tabl
 def learning_curves(chains: Chains, lams: Sequence[float], **options: int | None) -> pd.DataFrame:
     """How a learner that is shown adjacent pairs nears the closed form of Theorem A.2.
 
-    Args:
-        chains: One learner is trained per chain and lambda.
-        lams: Strengths of the (matched) background.
-        options: Of `train_learner`.
-
-    Returns:
-        Columns ``chain, lam, update, pairs`` (``adjacent`` or ``never seen``) and ``error``: mean
-        total-variation distance to ``(p + lambda u) / (1 + lambda)`` or to u.
+    One learner is trained per chain and lambda, with the matched background and the options of
+    `train_learner`. ``error`` is the mean total-variation distance to ``(p + lambda u) / (1 +
+    lambda)`` of adjacent pairs, and to u of those never seen.
     """
     joint = data_masses(chains, window_weights(chains.num_steps, 1))
     joint = np.concatenate([joint] * len(lams))
     background = matched_background(joint)
     lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
-    trace = train_learner(joint, background, lam, **options)
+    updates, learned = train_learner(joint, background, lam, **options)
     # At lambda = 0 pairs never seen have no closed form; they are compared with u all the same.
     closed = np.nan_to_num(pair_minimizer(joint, background, lam), nan=1 / chains.num_letters)
-    error = total_variation(trace.conditionals, closed)
+    error = total_variation(learned, closed)
     adjacent = pair_distances(chains.num_steps) == 1
     runs = pd.DataFrame({"chain": np.arange(len(lam)) % len(chains.initial), "lam": lam})
     frames = [
         runs.assign(update=update, pairs=name, error=now[:, chosen].mean(axis=(1, 2)))
         for name, chosen in (("adjacent", adjacent), ("never seen", ~adjacent))
-        for update, now in zip(trace.updates, error, strict=True)
+        for update, now in zip(updates, error, strict=True)
     ]
     return pd.concat(frames, ignore_index=True)
 
@@ -449,24 +371,16 @@ def window_learner_errors(
 ) -> pd.DataFrame:
     """How close learners of wider windows come to the closed form of Theorem A.2.
 
-    Args:
-        chains: One learner is trained per chain, lambda and window, on the exact risk with the
-            matched background.
-        lams: Strengths of the background, above 0.
-        windows: Largest distance of the pairs that the learner is shown.
-        options: Of `train_learner`.
-
-    Returns:
-        Columns ``lam, window`` and ``error``: the largest total-variation distance over all
-        contexts of all chains.
+    As `learning_curves`, for lambda above 0 and pairs up to each window's distance; ``error`` is
+    the largest total-variation distance over all contexts of all chains.
     """
     cases = [(lam, window) for lam in lams for window in windows]
     shown = {w: data_masses(chains, window_weights(chains.num_steps, w)) for w in windows}
     joint = np.concatenate([shown[window] for _, window in cases])
     background = matched_background(joint)
     lam = np.repeat([float(lam) for lam, _ in cases], len(chains.initial))
-    trace = train_learner(joint, background, lam, **options)
-    error = total_variation(trace.conditionals[-1], pair_minimizer(joint, background, lam))
+    _, learned = train_learner(joint, background, lam, **options)
+    error = total_variation(learned[-1], pair_minimizer(joint, background, lam))
     largest = error.reshape(len(cases), -1).max(-1)
     return pd.DataFrame(cases, columns=["lam", "window"]).assign(error=largest)
 
@@ -476,45 +390,30 @@ def learned_weights(
 ) -> pd.DataFrame:
     """The data's share in what is learned, beside ``mu / (mu + lambda nu)`` (Theorem A.2).
 
-    The background is the same for every context; the data show some pairs more often than others.
-
-    Args:
-        chains: One learner is trained per chain and lambda, on the exact risk.
-        weights: Share of each pair in the data.
-        lams: Strengths of the background, above 0.
-        options: Of `train_learner`.
-
-    Returns:
-        One row per context: ``lam, distance, ratio`` = mu / (lambda nu), ``closed`` (the formula)
-        and ``learned``: where q lies between u (0) and the true conditional (1).
+    The background is the same for every context; the data show some pairs more often than others,
+    as ``weights`` says. A row per context: ``ratio`` = mu / (lambda nu), ``closed`` (the formula)
+    and ``learned``: where q lies between u (0) and the true conditional (1).
     """
     joint = np.concatenate([data_masses(chains, weights)] * len(lams))
     background = even_background(joint)
     lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
-    trace = train_learner(joint, background, lam, **options)
+    _, trained = train_learner(joint, background, lam, **options)
     uniform = 1 / chains.num_letters
+    # Least squares: the learner need not lie exactly on the line from u to the truth.
     toward = np.concatenate([pair_conditionals(chains)] * len(lams)) - uniform
-    learned = ((trace.conditionals[-1] - uniform) * toward).sum(-1) / (toward**2).sum(-1)
-    distances = pair_distances(chains.num_steps)[:, None]
-    lam = lam[:, None, None]
+    context, smooth = joint.sum(-1), lam[:, None, None] * background
     columns = {
-        "lam": np.broadcast_to(lam, background.shape),
-        "distance": np.broadcast_to(distances, background.shape),
-        "ratio": joint.sum(-1) / (lam * background),
-        "closed": mixture_weights(joint, background, lam[:, 0, 0]),
-        "learned": learned,
+        "lam": lam[:, None, None],
+        "distance": pair_distances(chains.num_steps)[:, None],
+        "ratio": context / smooth,
+        "closed": context / (context + smooth),
+        "learned": ((trained[-1] - uniform) * toward).sum(-1) / (toward**2).sum(-1),
     }
-    return pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+    values = np.broadcast_arrays(*columns.values())
+    return pd.DataFrame({name: one.ravel() for name, one in zip(columns, values, strict=True)})
 
 
 # --- direct and scaffolded estimates (the reasoning gap) ----------------------------------------
-
-
-def estimate_errors(q: Table, chains: Chains) -> Float[np.ndarray, "chains pairs"]:
-    """Total-variation distance of q to the true ``p(z_j | z_i)``, averaged over z_i."""
-    first, _ = step_pairs(chains.num_steps)
-    error = total_variation(q, pair_conditionals(chains))
-    return (marginals(chains)[:, first] * error).sum(-1)
 
 
 def reasoning_gap(
@@ -528,25 +427,19 @@ def reasoning_gap(
     """Errors of direct and scaffolded estimates, by distance and by the window of training.
 
     The learner is the closed form of Theorem A.2 with the matched background, which is what
-    `train_learner` arrives at.
-
-    Args:
-        chains: One learner per chain, lambda and window.
-        lams: Strengths of the background, above 0: unseen pairs have no minimizer at 0.
-        windows: Largest distance of the pairs that the learner is shown.
-        num_pairs: Size of the training sample; None for unlimited data.
-        seed: For the sample.
-
-    Returns:
-        Columns ``chain, lam, window, distance`` and three errors (`estimate_errors`, mean over the
-        pairs at that distance): ``direct`` asks the learner for the pair itself, ``scaffolded``
-        chains single steps, ``widest_hops`` chains hops as wide as the window.
+    `train_learner` arrives at. It is shown pairs up to the window's distance: ``num_pairs`` of
+    them, or unlimited data. Three errors (total-variation distance to the true ``p(z_j | z_i)``,
+    mean over z_i and the pairs at a distance): ``direct`` asks the learner for the pair itself,
+    ``scaffolded`` chains single steps, ``widest_hops`` chains hops as wide as the window.
     """
     if not all(lam > 0 for lam in lams):
         raise InputError(f"lambda must be above 0 here, not {min(lams)}: see pair_minimizer")
     if num_pairs is not None:
         check_at_least(1, num_pairs=num_pairs)
     rng = np.random.default_rng(seed)
+    distances, truth = pair_distances(chains.num_steps), pair_conditionals(chains)
+    # Values of z_i count as often as they occur.
+    occurs = marginals(chains)[:, step_pairs(chains.num_steps)[0]]
     frames = []
     for window in windows:
         joint = data_masses(chains, window_weights(chains.num_steps, window))
@@ -554,35 +447,22 @@ def reasoning_gap(
             joint = sample_pairs(joint, num_pairs, rng)
         for lam in lams:
             q = pair_minimizer(joint, matched_background(joint), lam)
-            frame = _gap_frame(q, chains, window)
-            frames.append(frame.assign(lam=lam, window=window))
+            estimates = {"direct": q}
+            for name, hop in (("scaffolded", 1), ("widest_hops", window)):
+                estimates[name] = chain_conditionals(q, chains.num_steps, hop)
+            errors = {
+                name: (occurs * total_variation(estimate, truth)).sum(-1)
+                for name, estimate in estimates.items()
+            }
+            for distance in range(1, chains.num_steps):
+                means = {name: e[:, distances == distance].mean(-1) for name, e in errors.items()}
+                frame = pd.DataFrame({"chain": np.arange(len(q)), "distance": distance} | means)
+                frames.append(frame.assign(lam=lam, window=window))
     return pd.concat(frames, ignore_index=True)
 
 
-def _gap_frame(q: Table, chains: Chains, window: int) -> pd.DataFrame:
-    estimates = {
-        "direct": q,
-        "scaffolded": chain_conditionals(q, chains.num_steps, 1),
-        "widest_hops": chain_conditionals(q, chains.num_steps, window),
-    }
-    errors = {name: estimate_errors(estimate, chains) for name, estimate in estimates.items()}
-    distances = pair_distances(chains.num_steps)
-    by_distance = [
-        pd.DataFrame(
-            {"chain": np.arange(len(q)), "distance": distance}
-            | {name: error[:, distances == distance].mean(-1) for name, error in errors.items()}
-        )
-        for distance in range(1, chains.num_steps)
-    ]
-    return pd.concat(by_distance, ignore_index=True)
-
-
 def learner_errors(curves: dict[str, pd.DataFrame]) -> dict[tuple[str, str], float]:
-    """Largest error of a trained learner, lambda above 0, by the curves' name and ``pairs``.
-
-    Args:
-        curves: From `learning_curves`, by name.
-    """
+    """Largest error of a trained learner, lambda above 0, by the curves' name and ``pairs``."""
     worst = {}
     for name, frame in curves.items():
         last = frame[(frame["update"] == frame["update"].max()) & (frame["lam"] > 0)]
@@ -593,12 +473,8 @@ def learner_errors(curves: dict[str, pd.DataFrame]) -> dict[tuple[str, str], flo
 def gaps_by_window(gaps: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, float, pd.Series]:
     """How much chaining hops of the window's width beats asking directly, by kind of chain.
 
-    Args:
-        gaps: From `reasoning_gap`, by kind of chain.
-
-    Returns:
-        Mean gap beyond the window, a row per kind, lambda and window, a column per chain; the
-        largest gap within the window, either way; every single gap beyond it.
+    Mean gap beyond the window, a row per kind, lambda and window, a column per chain; the largest
+    gap within the window, either way; every single gap beyond it.
     """
     frame = pd.concat([table.assign(kind=kind) for kind, table in gaps.items()], ignore_index=True)
     frame["gap"] = frame["direct"] - frame["widest_hops"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -14,37 +16,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lalp.errors import InputError
-from lalp.paper.conditioning.estimates import spread_estimates
-from lalp.paper.conditioning.examples import (
-    EXAMPLES,
-    TOY_FORMS,
-    example_pool,
-    example_table,
-    toy_table,
-)
-from lalp.paper.conditioning.items import (
-    find_items,
-    item_frame,
-    match_controls,
-    occurrence_rises,
-    occurrence_series,
-    occurrence_table,
-)
-from lalp.paper.conditioning.tokens import (
-    SEEN,
-    compare_trends,
-    gap_shares,
-    position_curves,
-    position_trends,
-    shuffle_steps,
-    token_frame,
-    top_agreement,
-)
+from lalp.paper.conditioning import examples, items, plots
+from lalp.paper.conditioning import tokens as measure
+from lalp.paper.conditioning.examples import EXAMPLES, TOY_FORMS, example_pool, example_table
+from lalp.paper.conditioning.tokens import SEEN, compare_trends, position_trends, token_frame
 from lalp.paper.profiles import load_profile
 from lalp.paper.verdicts import Verdict
-from lalp.pools.pool import Pool
+from lalp.pools.pool import Pool, Response
 from lalp.pools.reading import load_pool
-from lalp.stats import Estimate
 from lalp.steps.sentences import split_steps
 from tests.paper.verdict_cells import run_verdict_cells
 
@@ -58,29 +37,44 @@ def pool_of(*texts: str, prompt: str = "Why?") -> Pool:
     )
 
 
-def word_scores(pool: Pool, window: str = "0", **columns: object) -> pd.DataFrame:
+def pool_with(text: str) -> Pool:
+    """A pool of one response that need not be one that can be loaded."""
+    pool = pool_of("x")
+    return Pool(pool.prompts, (replace(pool.responses[0], text=text),))
+
+
+def score_row(
+    response: Response, spans: list, local: Sequence[float], **others: object
+) -> dict[str, object]:
+    """Scores of one response, all of it one step."""
+    return {
+        **{name: getattr(response, name) for name in ("prompt_id", "response_id", "teacher")},
+        "token_spans": spans,
+        "token_steps": [0] * len(spans),
+        "galp:tokens": [-1.0] * len(spans),
+        "lalp@0:tokens": local,
+        **others,
+    }
+
+
+def word_scores(pool: Pool, window: str = "0") -> pd.DataFrame:
     """Scores whose tokens are words with the space before them; sentences are steps."""
     rows = []
     for response in pool.responses:
-        text, spans, done = response.text, [], 0
-        for word in text.split():
-            end = text.index(word, done) + len(word)
-            spans.append([done, end])
-            done = end
-        ends = [end for _, end in split_steps(text)]
+        spans = [list(match.span()) for match in re.finditer(r"\s*\S+", response.text)]
+        ends = [end for _, end in split_steps(response.text)]
         steps = [sum(end - 1 >= stop for stop in ends) for _, end in spans]
-        rows.append(
-            {
-                "prompt_id": response.prompt_id,
-                "response_id": response.response_id,
-                "teacher": response.teacher,
-                "token_spans": spans,
-                "token_steps": steps,
-                "galp:tokens": [-1.0] * len(spans),
-                f"lalp@{window}:tokens": [-1.0 - i / 8 for i in range(len(spans))],
-            }
-        )
-    return pd.DataFrame(rows).assign(**columns)
+        local = [-1.0 - i / 8 for i in range(len(spans))]
+        rows.append(score_row(response, spans, local, token_steps=steps))
+    return pd.DataFrame(rows).rename(columns={"lalp@0:tokens": f"lalp@{window}:tokens"})
+
+
+def frame_of(pool: Pool, window: str = "0") -> pd.DataFrame:
+    return token_frame(word_scores(pool, window), pool, window)
+
+
+def items_in(pool: Pool, window: str = "0") -> pd.DataFrame:
+    return items.item_frame(frame_of(pool, window), pool)
 
 
 # --- tokens ---------------------------------------------------------------------------------
@@ -88,7 +82,7 @@ def word_scores(pool: Pool, window: str = "0", **columns: object) -> pd.DataFram
 
 def test_tokens_by_hand():
     pool = pool_of("Add one. Then add two. Add one.", prompt="Then?")
-    tokens = token_frame(word_scores(pool), pool, "0")
+    tokens = frame_of(pool)
     assert tokens["step"].tolist() == [0, 0, 1, 1, 1, 2, 2]
     assert tokens["window_start"].tolist() == [0, 0, 2, 2, 2, 5, 5]
     assert tokens["dropped"].tolist() == [False] * 2 + [True] * 5
@@ -104,17 +98,13 @@ def test_tokens_by_hand():
 
 def test_a_wider_window_still_shows_what_was_said():
     pool = pool_of("Add one. Then add two. Add one.")
-    tokens = token_frame(word_scores(pool, "1"), pool, "1")
+    tokens = frame_of(pool, "1")
     assert tokens["window_start"].tolist() == [0, 0, 0, 0, 0, 2, 2]
     assert tokens["word_seen"].tolist()[5:] == [SEEN[1], SEEN[2]]
-    whole = token_frame(word_scores(pool, "all"), pool, "all")
+    # A window in tokens counts tokens.
+    assert frame_of(pool, "1t")["window_start"].tolist() == [0, 0, 1, 1, 1, 4, 4]
+    whole = frame_of(pool, "all")
     assert not whole["dropped"].any() and SEEN[2] not in set(whole["word_seen"])
-
-
-def test_a_window_in_tokens_counts_tokens():
-    pool = pool_of("Add one. Then add two. Add one.")
-    tokens = token_frame(word_scores(pool, "1t"), pool, "1t")
-    assert tokens["window_start"].tolist() == [0, 0, 1, 1, 1, 4, 4]
 
 
 def test_tokens_without_a_score_are_left_out_and_counted():
@@ -126,25 +116,25 @@ def test_tokens_without_a_score_are_left_out_and_counted():
     assert tokens.attrs["left_out"] == 2
 
 
-def test_odd_texts_have_tokens_too():
-    for text, spans in (("   ", [[0, 3]]), ("\n\na", [[0, 2], [2, 3]]), ("🙂", [[0, 1], [0, 1]])):
-        pool = pool_of("x")
-        pool = Pool(pool.prompts, (replace(pool.responses[0], text=text),))
-        row = {"prompt_id": "p0", "response_id": pool.responses[0].response_id, "teacher": "A"}
-        row |= {"token_spans": spans, "token_steps": [0] * len(spans)}
-        row |= {"galp:tokens": [-1.0] * len(spans), "lalp@0:tokens": [-1.0] * len(spans)}
-        assert len(token_frame(pd.DataFrame([row]), pool, "0")) == len(spans)
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [("   ", [[0, 3]]), ("\n\na", [[0, 2], [2, 3]]), ("🙂", [[0, 1], [0, 1]]), ("x", [])],
+)
+def test_odd_texts_have_tokens_too(text, spans):
+    pool = pool_with(text)
+    scores = pd.DataFrame([score_row(pool.responses[0], spans, [-1.0] * len(spans))])
+    assert len(token_frame(scores, pool, "0")) == len(spans)
 
 
 @pytest.mark.parametrize("column", ["galp:tokens", "lalp@0:tokens", "token_steps"])
 def test_scores_without_tokens_are_refused(column):
     pool = pool_of("Add one.")
-    with pytest.raises(InputError, match=column):
+    with pytest.raises(InputError, match=f"{column}.*with_tokens=True"):
         token_frame(word_scores(pool).drop(columns=column), pool, "0")
 
 
 def test_scores_of_another_pool_are_refused():
-    with pytest.raises(InputError, match=r"lacks response 'p1/A/0'"):
+    with pytest.raises(InputError, match=r"lacks response 'p1/A/0'.*give its own pool"):
         token_frame(word_scores(pool_of("a", "b")), pool_of("a"), "0")
 
 
@@ -164,7 +154,7 @@ def made_tokens(gaps: dict[tuple[str, str], list[float]], **columns: list) -> pd
 
 def test_curves_pool_the_tokens_of_a_bin():
     tokens = made_tokens({("p", "A"): [0, 1, 2, 3], ("q", "A"): [4, 5], ("q", "B"): [8, 8]})
-    curves = position_curves(tokens, "teacher", num_bins=2, **FEW)
+    curves = measure.position_curves(tokens, "teacher", num_bins=2, **FEW)
     gap = curves[curves["quantity"] == "gap"].set_index(["teacher", "position"])
     assert gap.loc[("A", 0.25), "mean"] == pytest.approx((0 + 1 + 4) / 3)
     assert gap.loc[("A", 0.75), "mean"] == pytest.approx((2 + 3 + 5) / 3)
@@ -175,7 +165,8 @@ def test_curves_pool_the_tokens_of_a_bin():
 
 
 def test_an_empty_bin_has_no_mean_and_one_prompt_no_interval():
-    curves = position_curves(made_tokens({("p", "A"): [1, 2]}), "teacher", num_bins=4, **FEW)
+    tokens = made_tokens({("p", "A"): [1, 2]})
+    curves = measure.position_curves(tokens, "teacher", num_bins=4, **FEW)
     gap = curves.query("quantity == 'gap' and teacher == 'A'")
     assert np.isnan(gap["mean"]).tolist() == [True, False, True, False]
     assert gap[["low", "high"]].isna().all().all()
@@ -205,8 +196,7 @@ def test_intervals_agree_with_scipy():
 def test_equal_prompts_have_a_tight_interval():
     tokens = made_tokens({(p, "A"): [0.0, 1.0, 2.0] for p in "abcd"})
     slope = position_trends(tokens, "teacher", **FEW).iloc[0]["slope"]
-    assert (slope.low, slope.value, slope.high) == pytest.approx((3, 3, 3))
-    assert slope.sign == 1
+    assert (slope.low, slope.value, slope.high) == pytest.approx((3, 3, 3)) and slope.sign == 1
 
 
 def test_differences_are_paired_and_change_sign():
@@ -215,14 +205,27 @@ def test_differences_are_paired_and_change_sign():
     there = compare_trends(tokens, "teacher", "A", "B", **FEW)["mean"]
     back = compare_trends(tokens, "teacher", "B", "A", **FEW)["mean"]
     # Prompts differ by 5, but each prompt has the same difference.
-    assert (there.low, there.value, there.high) == pytest.approx((1, 1, 1))
+    assert (there.low, there.value, there.high) == pytest.approx((1, 1, 1)) and there.sign == 1
     assert (back.value, back.sign) == (-1, -1)
+
+
+def test_gaps_under_two_windows_by_hand():
+    pool = pool_of("Add one. Then add two. Add one.")
+    scores = word_scores(pool)
+    scores["lalp@all:tokens"] = scores["galp:tokens"]
+    windows = {"windows": ["0", "all"], "main_window": "0"}
+    profile = replace(load_profile("smoke"), num_resamples=20, **windows)
+    table = measure.gap_by_window(profile, pool, scores).set_index("window")
+    assert table.iloc[:, 0].tolist() == pytest.approx([500 / 7, 0])
+    assert [mean.value for mean in table["mean"]] == pytest.approx([3 / 8, 0])
+    # From token to token the gap grows by 1/8, the position by 1/7; "all" drops nothing.
+    assert [one.value for one in table["slope"]] == pytest.approx([7 / 8, math.nan], nan_ok=True)
 
 
 def test_shares_add_up():
     tokens = made_tokens({("p", "A"): [1, 3, 0, 0], ("q", "A"): [2, 2, 4, 0]})
     tokens["kind"] = ["x", "y"] * 4
-    shares = gap_shares(tokens, "kind", **FEW).set_index("kind")
+    shares = measure.gap_shares(tokens, "kind", **FEW).set_index("kind")
     assert shares.loc["x", "gap_percent"].value == pytest.approx(100 * 7 / 12)
     assert shares.loc["y", "tokens_percent"].value == 50
     assert shares.loc["x", "mean_gap"].value == pytest.approx(7 / 4)
@@ -231,19 +234,11 @@ def test_shares_add_up():
 def test_top_agreement_by_hand():
     tokens = made_tokens({(p, t): [g] for p in "abc" for t, g in (("A", 1.0), ("B", 2.0))})
     scores = tokens[["prompt_id", "response_id", "teacher"]]
-    gaps, galps, share = top_agreement(
-        tokens, scores.assign(galp=np.where(scores["teacher"] == "B", -1.0, -2.0)), **FEW
-    )
-    assert (list(gaps.index), list(galps), share) == (["B", "A"], [-1, -2], 1)
     other = scores.assign(galp=np.where(scores["teacher"] == "A", -1.0, -2.0))
-    assert top_agreement(tokens, other, **FEW)[2] == 0
-
-
-def test_estimates_spread_into_numbers():
-    table = pd.DataFrame({"name": ["a"], "rise": [Estimate(1.0, 0.0, 2.0)]})
-    assert spread_estimates(table).to_dict("records") == [
-        {"name": "a", "rise": 1.0, "rise_low": 0.0, "rise_high": 2.0}
-    ]
+    assert measure.top_agreement(tokens, other, **FEW)[2] == 0
+    same = scores.assign(galp=np.where(scores["teacher"] == "B", -1.0, -2.0))
+    gaps, galps, share = measure.top_agreement(tokens, same, **FEW)
+    assert (list(gaps.index), list(galps), share) == (["B", "A"], [-1, -2], 1)
 
 
 # --- shuffled steps -------------------------------------------------------------------------
@@ -255,20 +250,14 @@ SPACES = st.sampled_from([" ", "\n", "\n\n", ""])
 @given(SENTENCES, SPACES, st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_shuffling_keeps_the_steps_and_partitions_the_text(sentences, space, seed):
-    text = " " + space.join(sentences)
-    ends = np.cumsum([1 + len(sentences[0]) + len(space)] if sentences else [len(text)]).tolist()
-    for sentence in sentences[1:]:
-        ends.append(ends[-1] + len(sentence) + len(space))
-    ends[-1] = len(text)
-    spans = list(zip([0, *ends[:-1]], ends, strict=True))
-    pool = pool_of("x")
-    pool = Pool(pool.prompts, (replace(pool.responses[0], text=text),))
-    moved, steps = shuffle_steps(pool, {"p0/A/0": spans}, seed)
+    pieces = [sentence + space for sentence in sentences] or [""]
+    text = (" " + "".join(pieces)).removesuffix(space) if sentences else " "
+    ends = [1 + len("".join(pieces[: i + 1])) for i in range(len(pieces) - 1)] + [len(text)]
+    pool = pool_with(text)
+    moved, steps = measure.shuffle_steps(pool, {"p0/A/0": list(pairwise([0, *ends]))}, seed)
     new, new_spans = moved.responses[0].text, steps["p0/A/0"]
-    assert [new_spans[0][0], *(end for _, end in new_spans)] == [
-        *(start for start, _ in new_spans),
-        len(new),
-    ]
+    assert list(pairwise([0, *(end for _, end in new_spans)])) == list(map(tuple, new_spans))
+    assert new_spans[-1][1] == len(new)
     bodies = sorted(new[start:end].strip() for start, end in new_spans)
     assert bodies == sorted(sentences) or not sentences
     assert len(new) == len(text) or space == ""
@@ -278,71 +267,67 @@ def test_shuffling_depends_on_the_response_alone():
     texts = ["One. Two. Three. Four. Five.", "Six. Seven. Eight. Nine. Ten."]
     both, one = pool_of(*texts), pool_of(texts[0])
     steps = {r.response_id: split_steps(r.text) for r in both.responses}
-    moved, _ = shuffle_steps(both, steps, 1)
-    alone, _ = shuffle_steps(one, steps, 1)
-    assert moved.responses[0] == alone.responses[0]
-    assert moved.responses[0].text != texts[0]
-    assert {shuffle_steps(one, steps, seed)[0].responses[0].text for seed in range(20)} != {
-        moved.responses[0].text
-    }
+    moved = measure.shuffle_steps(both, steps, 1)[0].responses[0]
+    assert moved.text != texts[0]
+    alone = [measure.shuffle_steps(one, steps, seed)[0].responses[0] for seed in range(20)]
+    assert moved == alone[1] and len({response.text for response in alone}) > 1
 
 
 # --- items ----------------------------------------------------------------------------------
 
 
 def items_of(text: str) -> dict[tuple[str, str], int]:
-    return {(item.kind, item.text): len(item.spans) for item in find_items(text)}
+    return {(item.kind, item.text): len(item.spans) for item in items.find_items(text)}
 
 
-def test_numbers_of_two_digits_or_more():
-    found = items_of("12 and 7, x12; 1,228 is 1228. 3.5 or 3.5. 12,345,678 and 0.25% (12)")
-    assert found == {
-        ("number", "12"): 3,
-        ("number", "1228"): 2,
-        ("number", "3.5"): 2,
-        ("number", "12345678"): 1,
-        ("number", "0.25"): 1,
-    }
-    assert items_of("{1,2,3} 4. 12") == {("number", "12"): 1}
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("12 and 7, x12; 1,228 is 1228. (12)", {"12": 3, "1228": 2}),
+        ("3.5 or 3.5. 12,345,678 and 0.25%", {"3.5": 2, "12345678": 1, "0.25": 1}),
+        ("{1,2,3} 4. 12", {"12": 1}),
+    ],
+)
+def test_numbers_of_two_digits_or_more(text, found):
+    assert items_of(text) == {("number", value): count for value, count in found.items()}
 
 
 def test_spans_hold_the_item():
     text = "We get 1,228 here. So we\nget 1228: We get it."
-    for item in find_items(text):
+    for item in items.find_items(text):
         for start, end in item.spans:
             assert text[start:end].replace(",", "").casefold().split() == item.text.split()
 
 
-def test_phrases_are_as_long_as_possible():
-    text = "the sum of all roots. The sum of all roots! the sum of all roots; the sum of it"
-    repeated = {key: count for key, count in items_of(text).items() if count > 1}
-    assert repeated == {("phrase", "the sum of all roots"): 3}
-
-
-def test_a_phrase_outside_the_longer_one_counts_by_itself():
-    text = "we add the two. we add the two. we add the two. " + "now add the. " * 3
-    repeated = {item for (_, item), count in items_of(text).items() if count > 1}
-    assert repeated == {"we add the two", "now add the"}
+@pytest.mark.parametrize(
+    ("text", "repeated"),
+    [
+        ("the sum of all. The sum of all! the sum of all; the sum of it", {"the sum of all": 3}),
+        # A phrase outside the longer one counts by itself.
+        ("we add the two. " * 3 + "now add the. " * 3, {"we add the two": 3, "now add the": 3}),
+        # Overlapping occurrences count once.
+        ("no no no no no no no no", {}),
+        ("no " * 9, {"no no no": 3}),
+    ],
+)
+def test_phrases_are_as_long_as_possible(text, repeated):
+    found = {item: count for (_, item), count in items_of(text).items() if count > 1}
+    assert found == repeated
 
 
 def test_what_parts_words_parts_phrases():
     assert not items_of("come, in pairs. come in, pairs. come in\n\npairs " * 3)
-    assert ("phrase", "come in pairs") in items_of("come in pairs. " * 3)
-    assert ("phrase", "come in pairs") in items_of("Come\nin pairs, " * 3)
+    for text in ("come in pairs. ", "Come\nin pairs, "):
+        assert ("phrase", "come in pairs") in items_of(text * 3)
     assert not items_of("come in pairs. " * 2)
-
-
-def test_overlapping_occurrences_count_once():
-    assert items_of("no no no no no no no no") == {}
-    assert items_of("no " * 9)[("phrase", "no no no")] == 3
 
 
 @given(st.text(alphabet="ab 12.,\n", max_size=80))
 @settings(max_examples=150, deadline=None)
 def test_items_never_overlap_and_stand_in_order(text):
-    repeated = [item for item in find_items(text) if len(item.spans) > 1]
+    repeated = [item for item in items.find_items(text) if len(item.spans) > 1]
     spans = sorted(span for item in repeated for span in item.spans)
-    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+    assert all(a[1] <= b[0] for a, b in pairwise(spans))
     for item in repeated:
         assert list(item.spans) == sorted(item.spans)
 
@@ -351,8 +336,7 @@ REPEATING = "We get 177 so. It is fine. Then 177 it is. We see. Hence 177 holds.
 
 
 def test_occurrences_by_hand():
-    pool = pool_of(REPEATING)
-    frame = item_frame(token_frame(word_scores(pool, "1"), pool, "1"), pool)
+    frame = items_in(pool_of(REPEATING), "1")
     rows = frame[frame["item"] == "177"]
     # Words 2, 8 and 14 of 18: the window of one step never shows the one before.
     assert rows["occurrence"].tolist() == [1, 2, 3]
@@ -362,46 +346,31 @@ def test_occurrences_by_hand():
     assert rows["local"].tolist()[::2] == [-1 - len(before) / 8 for before in tokens]
     assert rows["p_local"].tolist() == pytest.approx(np.exp(rows["local"]).tolist())
     assert frame[frame["item"] == "64"]["count"].tolist() == [1]
-
-
-def test_a_window_that_shows_the_one_before():
-    pool = pool_of(REPEATING)
-    frame = item_frame(token_frame(word_scores(pool, "2"), pool, "2"), pool)
-    rows = frame[frame["item"] == "177"]
+    # A window that shows the one before.
+    rows = items_in(pool_of(REPEATING), "2").query("item == '177'")
     assert rows["previous"].tolist() == ["none", "in the window", "in the window"]
 
 
-def test_items_of_the_prompt_are_no_first_occurrences():
-    for prompt in ("Is it 177?", "Is it 1,77?"):
-        pool = pool_of(REPEATING, prompt=prompt)
-        frame = item_frame(token_frame(word_scores(pool), pool, "0"), pool)
-        assert ("177" in set(frame["item"])) == (prompt == "Is it 1,77?")
-    text = "They come in pairs. So they come in pairs. Yes, they come in pairs."
-    for prompt, found in (("Do they Come in pairs?", False), ("Come in, pairs", False)):
-        pool = pool_of(text, prompt=prompt)
-        frame = item_frame(token_frame(word_scores(pool), pool, "0"), pool)
-        assert ("come in pairs" in set(frame["item"])) == found
+@pytest.mark.parametrize(
+    ("prompt", "item", "stays"),
+    [
+        ("Is it 177?", "177", False),
+        ("Is it 1,77?", "177", True),
+        ("Do they Come in pairs?", "come in pairs", False),
+        ("Come in, pairs", "come in pairs", False),
+        ("Come in two pairs", "come in pairs", True),
+    ],
+)
+def test_items_of_the_prompt_are_no_first_occurrences(prompt, item, stays):
+    text = REPEATING + " We come in pairs. So they come in pairs. Yes, all come in pairs."
+    assert (item in set(items_in(pool_of(text, prompt=prompt))["item"])) == stays
 
 
 def test_items_that_no_token_begins_in_are_left_out():
-    pool = pool_of("Ax12 Ax12 Ax12")
-    assert item_frame(token_frame(word_scores(pool), pool, "0"), pool).empty
+    assert items_in(pool_of("Ax12 Ax12 Ax12")).empty
 
 
-def made_items(rows: list[tuple]) -> pd.DataFrame:
-    """Rows of (prompt, item, count, occurrence, position, previous, global, local)."""
-    names = ["prompt_id", "item", "count", "occurrence", "position", "previous", "global", "local"]
-    frame = pd.DataFrame(rows, columns=names)
-    return frame.assign(
-        response_id=frame["prompt_id"],
-        kind="number",
-        size=0,
-        p_global=np.exp(frame["global"]),
-        p_local=np.exp(frame["local"]),
-    )
-
-
-ITEMS = made_items(
+ITEMS = pd.DataFrame(
     [
         ("p", "11", 4, 1, 0.1, "none", -4.0, -4.0),
         ("p", "11", 4, 2, 0.3, "in the window", -2.0, -2.5),
@@ -411,12 +380,14 @@ ITEMS = made_items(
         ("q", "22", 3, 2, 0.4, "in the window", -1.0, -1.0),
         ("q", "22", 3, 3, 0.6, "in the window", -1.0, -1.0),
         *(("r", str(i), 1, 1, i / 10, "none", -float(i), -2.0 * i) for i in range(10)),
-    ]
-)
+    ],
+    columns=["prompt_id", "item", "count", "occurrence", "position", "previous", "global", "local"],
+).assign(kind="number", size=0, response_id=lambda t: t["prompt_id"])
+ITEMS[["p_global", "p_local"]] = np.exp(ITEMS[["global", "local"]])
 
 
 def test_occurrences_are_averaged_over_items():
-    table = occurrence_table(ITEMS, **FEW).set_index("occurrence")
+    table = items.occurrence_table(ITEMS, **FEW).set_index("occurrence")
     assert list(table.index) == ["1", "2", "3", "4+"]
     assert [table.loc[i, "global"].value for i in table.index] == [-3, -1.5, -1, -1]
     assert [table.loc[i, "local"].value for i in table.index] == [-3, -1.75, -3, -5]
@@ -426,17 +397,17 @@ def test_occurrences_are_averaged_over_items():
 
 
 def test_controls_are_the_nearest_single_items():
-    controls = match_controls(ITEMS)
+    controls = items.match_controls(ITEMS)
     assert len(controls) == 7
     # Nearest to 0.5 are the singles at 0.3 to 0.7, hence -5 on average.
     assert controls.loc[2, ["global", "local"]].tolist() == pytest.approx([-5, -10])
     assert controls.loc[0, "global"] == pytest.approx(-(0 + 1 + 2 + 3 + 4) / 5)
-    without = match_controls(ITEMS[ITEMS["count"] > 1])
+    without = items.match_controls(ITEMS[ITEMS["count"] > 1])
     assert without["global"].isna().all()
 
 
 def test_rises_by_hand():
-    rises = occurrence_rises(ITEMS, match_controls(ITEMS), **FEW).set_index("previous")
+    rises = items.occurrence_rises(ITEMS, items.match_controls(ITEMS), **FEW).set_index("previous")
     assert rises.loc["all", "num_items"] == 2
     assert rises.loc["all", "global"].value == pytest.approx(((-4 / 3 + 4) + 1) / 2)
     assert rises.loc["dropped", "local"].value == pytest.approx(-1)
@@ -445,11 +416,10 @@ def test_rises_by_hand():
 
 
 def test_nothing_repeated_gives_empty_tables():
-    pool = pool_of("One.")
-    items = item_frame(token_frame(word_scores(pool), pool, "0"), pool)
-    assert items.empty
-    assert occurrence_table(items, **FEW).empty
-    assert occurrence_rises(items, match_controls(items), **FEW).empty
+    found = items_in(pool_of("One."))
+    assert found.empty
+    assert items.occurrence_table(found, **FEW).empty
+    assert items.occurrence_rises(found, items.match_controls(found), **FEW).empty
 
 
 # --- the paper's examples -------------------------------------------------------------------
@@ -469,26 +439,17 @@ def test_the_main_window_drops_earlier_occurrences(example):
     ends = [end for _, end in split_steps(example.text)]
     steps = [sum(place >= end for end in ends) for place in example.places]
     window = int(load_profile("cpu").main_window)
-    assert all(b - a > window for a, b in itertools.pairwise(steps))
+    assert all(b - a > window for a, b in pairwise(steps))
 
 
 def character_scores() -> pd.DataFrame:
     """Scores of the examples with a token per character: -index / 100 and twice that."""
     rows = []
     for response in example_pool().responses:
-        count = len(response.text)
-        values = np.arange(count) / -100
-        rows.append(
-            {
-                "prompt_id": response.prompt_id,
-                "response_id": response.response_id,
-                "teacher": response.teacher,
-                "token_spans": [[i, i + 1] for i in range(count)],
-                "galp:tokens": values,
-                "lalp@0:tokens": 2 * values,
-            }
-        )
-    return pd.DataFrame(rows)
+        spans = [[i, i + 1] for i in range(len(response.text))]
+        values = np.arange(len(spans)) / -100
+        rows.append(score_row(response, spans, 2 * values, **{"galp:tokens": values}))
+    return pd.DataFrame(rows).drop(columns="token_steps")
 
 
 def test_example_table_reads_the_tracked_token():
@@ -513,7 +474,7 @@ def test_wrong_sums_are_wrong_and_come_in_two_forms():
 
 
 def test_toy_table_by_hand():
-    table = toy_table(character_scores(), "0", **FEW).set_index("form")
+    table = examples.toy_table(character_scores(), "0", **FEW).set_index("form")
     # "1+1 is 3, so the answer is 3": the results are characters 7 and 27.
     one, two = (table.loc[form] for form in TOY_FORMS)
     assert one["global_first"].value == pytest.approx(-0.07)
@@ -530,30 +491,22 @@ PROFILE = load_profile("smoke")
 def verdict_inputs(growing: bool) -> dict[str, pd.DataFrame]:
     """Tokens whose gap grows (or not), carried by pairs that the window drops."""
     shape = np.linspace(0, 2, 20) if growing else np.full(20, 1.0)
-    gaps = {
-        (prompt, teacher): (level * shape).tolist()
-        for prompt in "abcde"
-        for teacher, level in (("A", 1.0), ("B", 0.5))
-    }
+    levels = {"A": 1.0, "B": 0.5}
+    gaps = {(p, t): (level * shape).tolist() for p in "abcde" for t, level in levels.items()}
     tokens = made_tokens(gaps, dropped=True)
-    tokens["pair_seen"] = pd.Categorical(
-        np.where(tokens["gap"] > tokens["gap"].median(), SEEN[2], SEEN[0]), categories=SEEN
-    )
-    both = pd.concat([tokens.assign(order=order) for order in ("as written", "shuffled")])
+    seen = np.where(tokens["gap"] > tokens["gap"].median(), SEEN[2], SEEN[0])
+    tokens["pair_seen"] = pd.Categorical(seen, categories=SEEN)
+    both = [tokens.assign(order=order) for order in ("as written", "shuffled")]
     scores = tokens[["prompt_id", "response_id", "teacher"]].drop_duplicates()
     scores = scores.assign(galp=np.where(scores["teacher"] == "A", -1.0, -2.0), num_tokens=20)
-    return {
-        "tokens": tokens,
-        "shuffled": both.reset_index(drop=True),
-        "items": ITEMS,
-        "examples": character_scores(),
-        "scores": scores,
-    }
+    shuffled = pd.concat(both, ignore_index=True)
+    inputs = {"tokens": tokens, "shuffled": shuffled, "scores": scores}
+    return inputs | {"items": ITEMS, "examples": character_scores()}
 
 
 def verdicts(inputs: dict[str, pd.DataFrame]) -> list[Verdict]:
     """What notebook 03 says, given what it has computed by then."""
-    tokens, items, examples = inputs["tokens"], inputs["items"], inputs["examples"]
+    tokens, found, scored = inputs["tokens"], inputs["items"], inputs["examples"]
     options = {"num_resamples": PROFILE.num_resamples, "seed": 0}
     dropped = tokens[tokens["dropped"]]
     return run_verdict_cells(
@@ -563,12 +516,12 @@ def verdicts(inputs: dict[str, pd.DataFrame]) -> list[Verdict]:
         options=options,
         dropped=dropped,
         growth=position_trends(tokens, "teacher", **options),
-        curves=position_curves(tokens, "teacher", **options),
+        curves=measure.position_curves(tokens, "teacher", **options),
         trends=position_trends(dropped, "teacher", **options).query("quantity == 'gap'"),
-        shares={"pair": gap_shares(dropped, "pair_seen", **options).set_index("pair_seen")},
-        rises=occurrence_rises(items, match_controls(items), **options),
-        sums=toy_table(examples, "0", **options),
-        printed=example_table(examples),
+        shares={"pair": measure.gap_shares(dropped, "pair_seen", **options).set_index("pair_seen")},
+        rises=items.occurrence_rises(found, items.match_controls(found), **options),
+        sums=examples.toy_table(scored, "0", **options),
+        printed=example_table(scored),
     )
 
 
@@ -576,20 +529,15 @@ def test_clear_growth_gets_clear_verdicts():
     said = verdicts(verdict_inputs(growing=True))
     assert all(verdict.where for verdict in said)
     found = [verdict.verdict for verdict in said]
-    assert found[0] == found[1] == "holds"
-    assert found[4] == "holds"
-    assert found[5] == "holds"  # the shuffled steps are the same tokens
-    assert found[6] == "holds"
-    assert found[2] == "not testable at this scale"  # twenty tokens
+    # The shuffled steps (5) are the same tokens; twenty tokens are too few for the size (2).
+    assert [found[i] for i in (0, 1, 4, 5, 6)] == ["holds"] * 5
+    assert found[2] == "not testable at this scale"
     assert said[0].run.endswith("from tenth to tenth the pooled gap rises in 9 of 9 cases")
 
 
-def test_no_growth_is_not_called_growth():
+def test_no_growth_and_one_prompt_are_not_called_growth():
     found = verdicts(verdict_inputs(growing=False))
     assert "holds" not in [verdict.verdict for verdict in found[:2]]
-
-
-def test_one_prompt_resolves_nothing():
     inputs = verdict_inputs(growing=True)
     for name in ("tokens", "shuffled", "scores"):
         inputs[name] = inputs[name][inputs[name]["prompt_id"] == "a"]
@@ -603,7 +551,21 @@ def test_nothing_repeated_is_said():
 
 
 def test_series_of_occurrences_hold_items_and_controls():
-    series = occurrence_series(ITEMS, **FEW).set_index(["series", "occurrence"])
+    series = items.occurrence_series(ITEMS, **FEW).set_index(["series", "occurrence"])
     assert series.loc[("repeated items: local", "3"), "mean"] == -3
     assert series.loc[("repeated items: global", "1"), "num_items"] == 2
     assert len(set(series.index.get_level_values("series"))) == 4
+
+
+def test_pictures_are_drawn():
+    tokens = verdict_inputs(growing=True)["tokens"]
+    curves, seen = (measure.position_curves(tokens, by, **FEW) for by in ("teacher", "pair_seen"))
+    order = measure.position_curves(tokens.assign(order="as written"), "order", **FEW)
+    figures = {
+        2: plots.plot_conditioning(curves),
+        3: plots.plot_conditioning_controls(seen, order),
+        1: plots.plot_occurrences(items.occurrence_series(ITEMS, **FEW)),
+    }
+    for panels, figure in figures.items():
+        assert len(figure.axes) == panels and all(axis.lines for axis in figure.axes)
+        plots.plt.close(figure)
