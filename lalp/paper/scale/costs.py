@@ -1,12 +1,13 @@
 """What a plan costs before anything runs: tokens, GPU hours, memory and disk of every stage.
 
-Formulas are here, facts and assumptions beside `lalp.paper.scale.models`.
+The formulas are here; facts and assumptions lie beside `lalp.paper.scale.models`.
 """
 
 from __future__ import annotations
 
 import math
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import Any
 from lalp.evaluation.benchmarks import BENCHMARKS
 from lalp.paper.scale.models import (
     ASSUMED,
+    STATE_BYTES,
     Gpu,
     ModelFacts,
     find_gpu,
@@ -32,41 +34,23 @@ from lalp.scoring.windows import parse_windows
 
 @dataclass(frozen=True)
 class StageCost:
-    """Estimates for one stage.
-
-    Attributes:
-        stage: Its name.
-        kind: Its kind.
-        model: The model that runs, or empty.
-        node: GPUs that it occupies, for example ``4x A100-80GB``, or ``CPU``.
-        gpus: How many.
-        prompts: Prompts, problems or examples.
-        tokens_in: Tokens read.
-        tokens_out: Tokens written by a model.
-        flops: Floating-point operations.
-        gpu_hours: Hours times GPUs.
-        gpu_bytes: Peak on each GPU.
-        host_bytes: Memory of the host beyond what any process takes.
-        disk_bytes: Files left behind.
-        scratch_bytes: Files that are there while it runs, beside those.
-        notes: What stands in the way, or must be known.
-    """
+    """Estimates for one stage."""
 
     stage: str
     kind: str
     model: str = ""
-    node: str = "CPU"
+    node: str = "CPU"  # or the GPUs that it occupies, such as "4x A100-80GB"
     gpus: int = 0
-    prompts: int = 0
-    tokens_in: float = 0.0
-    tokens_out: float = 0.0
+    prompts: int = 0  # prompts, problems or examples
+    tokens_in: float = 0.0  # read
+    tokens_out: float = 0.0  # written by a model
     flops: float = 0.0
-    gpu_hours: float = 0.0
-    gpu_bytes: float = 0.0
-    host_bytes: float = 0.0
-    disk_bytes: float = 0.0
-    scratch_bytes: float = 0.0
-    notes: tuple[str, ...] = ()
+    gpu_hours: float = 0.0  # hours times GPUs
+    gpu_bytes: float = 0.0  # peak on each GPU
+    host_bytes: float = 0.0  # memory of the host beyond what any process takes
+    disk_bytes: float = 0.0  # files left behind
+    scratch_bytes: float = 0.0  # further files while it runs
+    notes: tuple[str, ...] = ()  # what stands in the way, or must be known
 
 
 # --- formulas ------------------------------------------------------------------------------------
@@ -75,8 +59,8 @@ class StageCost:
 def forward_flops(model: ModelFacts, before: float, fed: float, targets: float) -> float:
     """FLOPs of a row of ``fed`` tokens after ``before`` others: as `lalp.scoring.costs.row_flops`.
 
-    Two per weight and token, four per pair of positions, layer and feature of the attention's
-    heads, half the pairs within the row being masked.
+    Two per weight and token, and four per pair of positions, layer and feature of the attention's
+    heads. Half the pairs within the row are masked.
     """
     pairs = fed * (before + (fed + 1) / 2)
     attention = model.layers * model.heads * model.head_size
@@ -97,8 +81,7 @@ def score_flops(
 
     Its steps have ``step_tokens`` tokens each; the rows are those of the scoring plan itself.
     """
-    ends = [*range(0, response, ASSUMED.step_tokens), response]
-    spans = list(pairwise(ends))
+    spans = list(pairwise([*range(0, response, ASSUMED.step_tokens), response]))
     contexts = [(0, (0, response))]
     for window in parse_windows(windows):
         contexts += zip(window_starts(window, spans), spans, strict=True)
@@ -113,19 +96,16 @@ def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response:
     Every step reads the weights once and the cache of every running sequence; as many sequences
     run as their cache has room, half their response on average. 0 where the weights do not fit.
     """
-    context = prompt + response / 2
-    cache = 2 * model.cache_per_token * context
+    cache = 2 * model.cache_per_token * (prompt + response / 2)
     room = ASSUMED.memory_share * gpus * gpu.memory - model.weights
     sequences = min(ASSUMED.max_sequences, int(room / cache))
     if sequences < 1:
         return 0.0
     reading = (model.weights + sequences * cache) / (gpus * gpu.bandwidth)
     computing = sequences * 2 * model.weights_per_token / (gpus * gpu.flops)
-    seconds = max(
-        reading / ASSUMED.decode_bandwidth_share,
-        computing / ASSUMED.decode_flops_share,
+    return sequences / max(
+        reading / ASSUMED.decode_bandwidth_share, computing / ASSUMED.decode_flops_share
     )
-    return sequences / seconds
 
 
 def train_bytes(
@@ -221,9 +201,8 @@ def _sample_cost(plan: Plan, stage: Stage) -> StageCost:
     work = stage.work
     response = ASSUMED.response_tokens[work.data][work.model]
     limit = ASSUMED.answer_limit if work.data == "math" else ASSUMED.response_limit
-    return _answers(
-        plan, stage, [(work.prompts, ASSUMED.prompt_tokens[work.data], response)], limit
-    )
+    job = (work.prompts, ASSUMED.prompt_tokens[work.data], response)
+    return _answers(plan, stage, [job], limit)
 
 
 def _eval_cost(plan: Plan, stage: Stage) -> StageCost:
@@ -239,24 +218,22 @@ def _score_cost(plan: Plan, stage: Stage) -> StageCost:
     work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
     prompt = ASSUMED.prompt_tokens[work.data]
     number = work.prompts * work.samples
-    flops = fed = written = longest = 0.0
-    for writer in work.writers:
-        response = ASSUMED.response_tokens[work.data][writer]
-        each, tokens = score_flops(model, prompt, response, work.windows)
-        flops, fed = flops + number * each, fed + number * tokens
-        written, longest = written + number * response, max(longest, response)
-    memory = model.weights + 2 * model.cache_per_token * (prompt + ASSUMED.longest * longest)
+    responses = [ASSUMED.response_tokens[work.data][writer] for writer in work.writers]
+    each = [score_flops(model, prompt, response, work.windows) for response in responses]
+    flops = sum(number * flops for flops, _ in each)
+    longest = prompt + ASSUMED.longest * max(responses)
+    memory = model.weights + 2 * model.cache_per_token * longest
     notes = ()
     if memory > ASSUMED.usable_share * gpu.memory:
         notes = (f"{model.name}: scoring takes {_size(memory)}, too much for one {plan.gpu}",)
     return _cost(
         *(stage, model, plan.gpu, 1),
         prompts=round(number * len(work.writers)),
-        tokens_in=fed,
+        tokens_in=sum(number * fed for _, fed in each),
         flops=flops,
         gpu_hours=flops / (ASSUMED.score_share * gpu.flops) / 3600,
         gpu_bytes=memory,
-        disk_bytes=ASSUMED.token_bytes * written,
+        disk_bytes=ASSUMED.token_bytes * sum(number * response for response in responses),
         notes=notes,
     )
 
@@ -268,6 +245,7 @@ def _segment_cost(plan: Plan, stage: Stage) -> StageCost:
     tokens = sum(number * ASSUMED.response_tokens[work.data][writer] for writer in work.writers)
     if plan.splitter != "llm":
         return replace(_cpu_cost(plan, stage), tokens_in=tokens)
+    # The paper's splitter stands for whatever model the server runs.
     model, gpu = find_model("GLM-4.5-Air"), find_gpu(plan.big_gpu)
     mean = tokens / (number * len(work.writers))
     rate = decode_rate(model, gpu, plan.big_gpus, mean, mean)
@@ -287,22 +265,19 @@ def _train_cost(plan: Plan, stage: Stage) -> StageCost:
 
     work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
     recipe = load_recipe(work.recipe)
-    tokens = flops = examples = 0.0
-    for writer in work.writers:
-        whole = ASSUMED.prompt_tokens[work.data] + ASSUMED.response_tokens[work.data][writer]
-        length = min(whole, recipe.max_length, model.positions)
-        number = work.prompts * work.samples
-        examples += number
-        tokens += number * recipe.epochs * length
-        flops += number * recipe.epochs * train_flops(model, length)
+    longest = min(recipe.max_length, model.positions)
+    prompt, responses = ASSUMED.prompt_tokens[work.data], ASSUMED.response_tokens[work.data]
+    lengths = [min(prompt + responses[writer], longest) for writer in work.writers]
+    number = work.prompts * work.samples
+    flops = sum(number * recipe.epochs * train_flops(model, length) for length in lengths)
     offload = not states_fit(model, plan.gpu, plan.gpus)
     share = ASSUMED.offload_share if offload else ASSUMED.train_share
-    fed = recipe.batch_size * min(recipe.max_length, model.positions)
+    fed = recipe.batch_size * longest
     on_gpu, on_host = train_bytes(model, plan.gpus, fed, offload=offload)
     return _cost(
         *(stage, model, plan.gpu, plan.gpus),
-        prompts=round(examples),
-        tokens_in=tokens,
+        prompts=round(sum(number for _ in lengths)),
+        tokens_in=sum(number * recipe.epochs * length for length in lengths),
         flops=flops,
         gpu_hours=flops / (share * gpu.flops) / 3600,
         gpu_bytes=on_gpu,
@@ -315,15 +290,14 @@ def _train_cost(plan: Plan, stage: Stage) -> StageCost:
 
 
 def _train_notes(plan: Plan, model: ModelFacts, tokens: int, offload: bool) -> tuple[str, ...]:
-    states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
     usable = ASSUMED.usable_share * find_gpu(plan.gpu).memory
     notes = []
     if offload:
         alone = train_bytes(model, 8, tokens)[0]
         verdict = "too much for 8 as well" if alone > usable else "8 would do without"
         notes.append(
-            f"{model.name}: {_size(states * model.params)} of weights, gradients and AdamW states "
-            f"do not fit {plan.gpus}x {plan.gpu}: the optimizer's stay on the host (on 8 "
+            f"{model.name}: {_size(STATE_BYTES * model.params)} of weights, gradients and AdamW "
+            f"states do not fit {plan.gpus}x {plan.gpu}: the optimizer's stay on the host (on 8 "
             f"GPUs {_size(alone)} each with {tokens:,} tokens: {verdict})"
         )
     if (on_gpu := train_bytes(model, plan.gpus, tokens, offload=offload)[0]) > usable:
@@ -349,42 +323,36 @@ _COSTS = {
 def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
     """Totals of a plan, as plain values.
 
-    Returns:
-        Stages, tokens, hours of all stages one after another, GPU hours (in all, by kind and by
-        node), disk (kept by all stages, and at most beside that while one runs), the largest memory
-        of a GPU and of the host, and every note once.
+    ``hours`` are those of all stages one after another. ``disk_bytes`` are kept by all stages, and
+    ``scratch_bytes`` come on top while one runs. Every note is there once.
     """
+    by_kind, by_node = Counter(), Counter()
+    for cost in costs:
+        by_kind[cost.kind] += cost.gpu_hours
+        by_node[cost.node] += cost.gpu_hours
     totals = ("tokens_in", "tokens_out", "flops", "gpu_hours", "disk_bytes")
+    largest = {
+        name: max((getattr(cost, name) for cost in costs), default=0.0)
+        for name in ("scratch_bytes", "gpu_bytes", "host_bytes")
+    }
     return {
         "stages": len(costs),
         **{name: sum(getattr(cost, name) for cost in costs) for name in totals},
         "hours": sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs),
-        "gpu_hours_by_kind": _hours_by(costs, "kind"),
-        "gpu_hours_by_node": _hours_by(costs, "node"),
-        "scratch_bytes": max((cost.scratch_bytes for cost in costs), default=0.0),
-        "largest_gpu_bytes": max((cost.gpu_bytes for cost in costs), default=0.0),
-        "largest_host_bytes": max((cost.host_bytes for cost in costs), default=0.0),
+        "gpu_hours_by_kind": {kind: hours for kind, hours in by_kind.items() if hours},
+        "gpu_hours_by_node": {node: hours for node, hours in by_node.items() if hours},
+        "scratch_bytes": largest["scratch_bytes"],
+        "largest_gpu_bytes": largest["gpu_bytes"],
+        "largest_host_bytes": largest["host_bytes"],
         "notes": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
     }
-
-
-def _hours_by(costs: Sequence[StageCost], what: str) -> dict[str, float]:
-    hours: dict[str, float] = {}
-    for cost in costs:
-        key = getattr(cost, what)
-        hours[key] = hours.get(key, 0.0) + cost.gpu_hours
-    return {key: value for key, value in hours.items() if value}
 
 
 def as_record(stage: Stage, cost: StageCost) -> dict[str, Any]:
     """One stage of the plan as plain values."""
     record = {"name": stage.name, "tables": stage.tables, **asdict(cost)}
     del record["stage"]
-    return record | {
-        "inputs": stage.inputs,
-        "outputs": stage.outputs,
-        "command": stage.command,
-    }
+    return record | {name: getattr(stage, name) for name in ("inputs", "outputs", "command")}
 
 
 def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
@@ -411,19 +379,17 @@ def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
 
 
 def _stage_text(stage: Stage, cost: StageCost) -> str:
-    parts = [f"{cost.prompts:,} prompts"] if cost.prompts else []
-    if cost.tokens_in:
-        parts.append(f"{_count(cost.tokens_in)} tokens in")
-    if cost.tokens_out:
-        parts.append(f"{_count(cost.tokens_out)} out")
-    if cost.gpus:
-        parts += [f"{cost.gpu_hours:,.1f} GPU h", f"{_size(cost.gpu_bytes)} per GPU"]
-    if cost.host_bytes:
-        parts.append(f"{_size(cost.host_bytes)} on the host")
-    if cost.disk_bytes:
-        parts.append(f"{_size(cost.disk_bytes)} of disk")
+    parts = [
+        (cost.prompts, f"{cost.prompts:,} prompts"),
+        (cost.tokens_in, f"{_count(cost.tokens_in)} tokens in"),
+        (cost.tokens_out, f"{_count(cost.tokens_out)} out"),
+        (cost.gpus, f"{cost.gpu_hours:,.1f} GPU h, {_size(cost.gpu_bytes)} per GPU"),
+        (cost.host_bytes, f"{_size(cost.host_bytes)} on the host"),
+        (cost.disk_bytes, f"{_size(cost.disk_bytes)} of disk"),
+    ]
+    said = ", ".join(text for number, text in parts if number)
     head = f"{stage.name}  [{', '.join(stage.tables)}]  {cost.node}"
-    lines = [head, "  " + (", ".join(parts) or "no GPU, little of anything")]
+    lines = [head, "  " + (said or "no GPU, little of anything")]
     lines += [f"  $ {shlex.join(words)}" for words in stage.command]
     if stage.stdout:
         lines[-1] += f" > {stage.stdout}"

@@ -7,7 +7,7 @@ need; the rows are those of `lalp.paper.tables`. `lalp.paper.scale.stages` makes
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,21 +42,13 @@ COLUMNS = {benchmark.title: name for name, benchmark in BENCHMARKS.items()}
 
 @dataclass(frozen=True)
 class Source:
-    """Where the numbers of one of the paper's tables come from.
+    """Where the numbers of one of the paper's tables come from."""
 
-    Attributes:
-        pool: ``limo``, ``math`` or ``code``: whose responses the students are trained on.
-        columns: Keys of ``COLUMNS`` that a student must be evaluated on.
-        decoding: ``greedy`` or ``sampled``.
-        scores: The table holds scores before training as well.
-        mix: The table holds the teachers of what was selected; nothing is trained for it.
-    """
-
-    pool: str
-    columns: Sequence[str] = MATH_COLUMNS
-    decoding: str = "greedy"
-    scores: bool = False
-    mix: bool = False
+    pool: str  # limo, math or code: whose responses the students are trained on
+    columns: Sequence[str] = MATH_COLUMNS  # keys of COLUMNS that a student is evaluated on
+    decoding: str = "greedy"  # one of DECODINGS
+    scores: bool = False  # the table holds scores before training as well
+    mix: bool = False  # it holds the teachers of what was selected; nothing is trained for it
 
 
 _PRODUCED = read_data("produced.yaml")
@@ -64,43 +56,11 @@ SOURCES = {number: Source(**source) for number, source in _PRODUCED["tables"].it
 NOT_PRODUCED: dict[str, str] = _PRODUCED["not_produced"]
 
 
-# --- settings --------------------------------------------------------------------------------
-
-
 @records.dataclass(frozen=True, config=STRICT)
 class Plan:
     """What is run of the paper's experiment, and where: one flat YAML file.
 
-    Attributes:
-        tables: Numbers of the paper's tables to produce.
-        students: Rows of these students only, named as in the paper.
-        controls: Also train on a random choice that is matched to LALP's teacher mix.
-        window_student: Student of the window arms (Fig. 9); empty: no such arms.
-        stand_ins: ``NAME=OTHER``: run another model in the place of one of the paper's.
-        published: Teachers whose LIMO responses come with the data set and are not sampled.
-        limo_prompts: LIMO prompts at most.
-        math_prompts: MATH prompts of levels 3-5 at most.
-        code_prompts: Programming prompts at most.
-        min_teachers: LIMO prompts that fewer teachers solved are left out of every arm.
-        splitter: ``sentences``, ``paragraphs``, or ``llm`` (the paper's; needs a server).
-        llm_url: OpenAI-compatible server of ``llm``.
-        llm_model: Its model.
-        main_window: LALP's window.
-        sweep_windows: Windows of the window arms.
-        seeds: Every arm is trained with each.
-        recipe: Recipe of students trained on long responses (`lalp.training.recipes.RECIPES`).
-        large_recipe: The same for the 32B student.
-        short_recipe: Recipe of students trained on responses to MATH prompts (Sec. C.9).
-        everything: Evaluate every student on every benchmark, greedy and sampled, not only where
-            a table needs it.
-        backend: ``vllm`` or ``transformers``.
-        gpu: A key of `lalp.paper.scale.models.GPUS`.
-        gpus: GPUs of the node.
-        big_gpu: GPU of the node for models that do not fit the first.
-        big_gpus: Its GPUs.
-        accelerate: Configuration of ``accelerate launch``: a name in ``lalp/training/accelerate``,
-            or a file.
-        big_accelerate: The same for students whose training states do not fit the GPUs.
+    ``plans/paper.yaml`` says what each key means.
     """
 
     tables: Texts
@@ -207,20 +167,15 @@ def load_plan(name: str) -> Plan:
 class Arm:
     """One student and what it is trained on.
 
-    Attributes:
-        student: As named in the paper.
-        pool: ``limo``, ``math`` or ``code``; empty where nothing is trained.
-        rule: A rule of `lalp.select`; ``original`` (not trained), ``all`` (every teacher's
-            response to every prompt) or ``control`` (random, with the teacher mix of ``lalp``).
-        teacher: Chosen among this teacher's responses only.
-        window: Of ``lalp`` and ``lalp-lowest``, where it is not the main one.
+    Rules are those of `lalp.select`, ``original`` (not trained), ``all`` (every teacher's response
+    to every prompt) and ``control`` (random, with the teacher mix of ``lalp``).
     """
 
-    student: str
-    pool: str = ""
+    student: str  # as named in the paper
+    pool: str = ""  # limo, math or code; empty where nothing is trained
     rule: str = "original"
-    teacher: str = ""
-    window: str = ""
+    teacher: str = ""  # chosen among this teacher's responses only
+    window: str = ""  # of lalp and lalp-lowest, where it is not the main one
 
     @property
     def name(self) -> str:
@@ -258,40 +213,40 @@ def arm_of_row(number: str, row: Sequence[str]) -> Arm:
 
 def table_arms(plan: Plan, number: str) -> dict[tuple[str, ...], Arm]:
     """Arms of one table by row, of the plan's students only."""
-    index = TABLES[number].frame.index
-    rows = [tuple(row) for row in index if row[0] in plan.students]
+    frame = TABLES[number].frame
+    rows = [tuple(row) for row in frame.index if row[0] in plan.students]
     if number == "1":
-        columns = TABLES["1"].frame.columns
-        rows = [(*row, column) for row in rows for column in columns]
+        rows = [(*row, column) for row in rows for column in frame.columns]
     return {row: arm_of_row(number, row) for row in rows}
 
 
 @dataclass(frozen=True)
 class Need:
-    """An arm, and what it is needed for.
-
-    Attributes:
-        arm: What is trained.
-        tables: The paper's tables and figures with a number of this arm.
-        columns: Columns it is evaluated on, by decoding.
-    """
+    """An arm, and what it is needed for."""
 
     arm: Arm
-    tables: tuple[str, ...]
-    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tables: tuple[str, ...]  # the paper's tables and figures with a number of this arm
+    columns: dict[str, tuple[str, ...]]  # that it is evaluated on, by decoding
 
 
 def plan_needs(plan: Plan) -> list[Need]:
     """Every arm of the plan once, in order of first need."""
     tables: dict[Arm, list[str]] = {}
-    columns: dict[Arm, dict[str, list[str]]] = {}
+    wanted: dict[Arm, set[tuple[str, str]]] = {}
     for number, arm, source in _uses(plan):
         tables.setdefault(arm, []).append(number)
-        columns.setdefault(arm, {}).setdefault(source.decoding, []).extend(source.columns)
-    return [
-        Need(arm, tuple(dict.fromkeys(numbers)), _columns(plan, columns[arm]))
-        for arm, numbers in tables.items()
-    ]
+        wanted.setdefault(arm, set()).update((source.decoding, c) for c in source.columns)
+    needs = []
+    for arm, numbers in tables.items():
+        columns = {
+            decoding: tuple(
+                column for column in COLUMNS if plan.everything or (decoding, column) in wanted[arm]
+            )
+            for decoding in DECODINGS
+        }
+        evaluated = {decoding: names for decoding, names in columns.items() if names}
+        needs.append(Need(arm, tuple(dict.fromkeys(numbers)), evaluated))
+    return needs
 
 
 def _uses(plan: Plan) -> Iterator[tuple[str, Arm, Source]]:
@@ -304,19 +259,10 @@ def _uses(plan: Plan) -> Iterator[tuple[str, Arm, Source]]:
             if student in plan.students:
                 yield "control", Arm(student, "limo", "control"), long
     for window in plan.sweep_windows:
+        # The main window's arm is that of the tables: it is not trained twice.
         same = parse_windows([window]) == parse_windows([plan.main_window])
         arm = Arm(plan.window_student, "limo", "lalp", window="" if same else window)
         yield "Fig. 9", arm, long
-
-
-def _columns(plan: Plan, wanted: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    if plan.everything:
-        return dict.fromkeys(DECODINGS, tuple(COLUMNS))
-    return {
-        decoding: tuple(column for column in COLUMNS if column in wanted[decoding])
-        for decoding in DECODINGS
-        if wanted.get(decoding)
-    }
 
 
 def accelerate_file(name: str) -> str:

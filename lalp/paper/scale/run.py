@@ -15,14 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, digest, file_digest, locked, write_json
+from lalp.files import atomic_path, digest, file_digest, locked, write_json, write_text
 from lalp.paper.scale.stages import Stage
 
 # How programs are started: with this interpreter, whatever the path holds.
@@ -38,19 +38,12 @@ Call = Callable[[Sequence[str], Path | None, Path], int]
 
 @dataclass(frozen=True)
 class Report:
-    """How a stage went.
-
-    Attributes:
-        stage: Which.
-        state: ``done now``, ``done before`` or ``nothing to do``.
-        seconds: Time that it took, now or then.
-        outputs: What was found in each output.
-    """
+    """How a stage went."""
 
     stage: Stage
-    state: str
-    seconds: float
-    outputs: tuple[str, ...]
+    state: str  # "done now", "done before" or "nothing to do"
+    seconds: float  # that it took, now or then
+    outputs: tuple[str, ...]  # what was found in each
 
 
 def choose_stages(stages: Sequence[Stage], patterns: Sequence[str]) -> list[Stage]:
@@ -59,27 +52,31 @@ def choose_stages(stages: Sequence[Stage], patterns: Sequence[str]) -> list[Stag
     Raises:
         InputError: If a pattern fits no stage.
     """
-    if not patterns:
-        return list(stages)
+    names: set[str] = set()
     for pattern in patterns:
-        if not any(_fits(stage, pattern) for stage in stages):
+        found = {s.name for s in stages if s.kind == pattern or fnmatchcase(s.name, pattern)}
+        if not found:
             kinds = ", ".join(dict.fromkeys(stage.kind for stage in stages))
             raise InputError(
                 f"no stage is called {pattern!r}: give a name that `plan` prints, a "
                 f"pattern like 'train-*', or a kind ({kinds})"
             )
-    return [stage for stage in stages if any(_fits(stage, pattern) for pattern in patterns)]
+        names |= found
+    return [stage for stage in stages if not patterns or stage.name in names]
 
 
-def _fits(stage: Stage, pattern: str) -> bool:
-    return stage.kind == pattern or fnmatchcase(stage.name, pattern)
+def call_process(words: Sequence[str], stdout: Path | None, log: Path) -> int:
+    """Run a command line as a process, without a shell."""
+    program = [*_PROGRAMS.get(words[0], (words[0],)), *words[1:]]
+    with log.open("ab") as said, stdout.open("wb") if stdout else nullcontext(said) as out:
+        return subprocess.run(program, stdout=out, stderr=said, check=False).returncode
 
 
 def run_stages(
     stages: Sequence[Stage],
     root: str | Path,
     *,
-    call: Call | None = None,
+    call: Call = call_process,
     on_report: Callable[[Report], Any] = lambda report: None,
 ) -> list[Report]:
     """Run stages in order; those that are done are passed over.
@@ -88,19 +85,17 @@ def run_stages(
         stages: From `make_stages`, or some of them.
         root: The folder of their outputs.
         call: Runs one command line: words, file for its standard output or None, file for
-            everything else it says; returns its exit code. `call_process` if not given.
+            everything else it says; returns its exit code.
         on_report: Called after every stage.
 
     Raises:
         InputError: If an input is missing, or a command fails: the message holds the command line
             and the end of what it said.
     """
-    folder = Path(root)
     reports = []
     for stage in stages:
-        report = _run_stage(stage, folder, call or call_process)
-        on_report(report)
-        reports.append(report)
+        reports.append(_run_stage(stage, Path(root), call))
+        on_report(reports[-1])
     return reports
 
 
@@ -111,6 +106,7 @@ def adopt_stage(stage: Stage, root: str | Path) -> Report:
         InputError: If an input or an output is missing, or an output is damaged.
     """
     folder = Path(root)
+    _check_inputs(stage)
     with _locked(stage, folder):
         key = _digest(stage, folder)
         found = tuple(describe_output(path) for path in stage.outputs)
@@ -136,16 +132,19 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
             return Report(stage, "done before", mark["seconds"], tuple(mark["found"]))
         if mark and mark.get("digest") != key:
             _set_aside(stage, folder, mark)
+        # If this run is killed, the next one knows whose the half outputs are.
         write_json(_mark_path(stage, folder), {"digest": key, "began": time.time()})
         began = time.monotonic()
         empty = bool(stage.unless_empty) and Path(stage.unless_empty).stat().st_size == 0
         if empty:
             for path in stage.outputs:
-                with atomic_path(path) as temporary:
-                    temporary.touch()
+                write_text(path, "")
         else:
             _run_commands(stage, folder, call)
-        found = tuple(_describe(stage, path) for path in stage.outputs)
+        try:
+            found = tuple(describe_output(path) for path in stage.outputs)
+        except InputError as error:
+            raise InputError(f"stage {stage.name}: {error}") from None
         seconds = time.monotonic() - began
         _write_mark(stage, folder, key, seconds, found)
     return Report(stage, "nothing to do" if empty else "done now", seconds, found)
@@ -153,51 +152,24 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
 
 def _run_commands(stage: Stage, folder: Path, call: Call) -> None:
     log = folder / "logs" / f"{stage.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    for path in (log, *map(Path, stage.outputs)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
-    for path in (*stage.outputs, stage.stdout or log):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
     for words in stage.command:
         with log.open("a", encoding="utf-8") as file:
             file.write(f"$ {shlex.join(words)}\n")
-        if stage.stdout:
-            with atomic_path(stage.stdout) as temporary:
-                _run_command(stage, words, temporary, log, call)
-        else:
-            _run_command(stage, words, None, log, call)
-
-
-def _run_command(
-    stage: Stage, words: Sequence[str], stdout: Path | None, log: Path, call: Call
-) -> None:
-    code = call(words, stdout, log)
-    if code:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
-        end = "\n".join(lines[-_SHOWN_LINES:])
-        raise InputError(
-            f"stage {stage.name} failed with exit code {code}:\n$ {shlex.join(words)}\n{end}\n"
-            f"(all of it: {log}; the next run goes on here)"
-        )
-
-
-def call_process(words: Sequence[str], stdout: Path | None, log: Path) -> int:
-    """Run a command line as a process, without a shell."""
-    program = [*_PROGRAMS.get(words[0], (words[0],)), *words[1:]]
-    with log.open("ab") as said:
-        if stdout is None:
-            return subprocess.run(program, stdout=said, stderr=said, check=False).returncode
-        with stdout.open("wb") as out:
-            return subprocess.run(program, stdout=out, stderr=said, check=False).returncode
+        # What a command prints becomes an output only when the command has succeeded.
+        with atomic_path(stage.stdout) if stage.stdout else nullcontext() as stdout:
+            if code := call(words, stdout, log):
+                lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+                end = "\n".join(lines[-_SHOWN_LINES:])
+                raise InputError(
+                    f"stage {stage.name} failed with exit code {code}:\n$ {shlex.join(words)}\n"
+                    f"{end}\n(all of it: {log}; the next run goes on here)"
+                )
 
 
 # --- outputs ---------------------------------------------------------------
-
-
-def _describe(stage: Stage, path: str) -> str:
-    try:
-        return describe_output(path)
-    except InputError as error:
-        raise InputError(f"stage {stage.name}: {error}") from None
 
 
 def describe_output(path: str | Path) -> str:
@@ -229,9 +201,8 @@ def describe_output(path: str | Path) -> str:
 
 
 def _describe_model(folder: Path) -> str:
-    missing = [
-        name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()
-    ]
+    needed = ("config.json", "tokenizer_config.json")
+    missing = [name for name in needed if not (folder / name).is_file()]
     weights = [path.stat().st_size for path in folder.glob("*.safetensors")]
     if missing or not weights:
         raise InputError(f"{folder} lacks {', '.join(missing or ['*.safetensors'])}")
@@ -247,29 +218,25 @@ def _mark_path(stage: Stage, folder: Path) -> Path:
 
 def _read_mark(stage: Stage, folder: Path) -> dict[str, Any]:
     try:
-        mark = json.loads(_mark_path(stage, folder).read_text(encoding="utf-8"))
+        return json.loads(_mark_path(stage, folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return mark if isinstance(mark, dict) else {}
 
 
 def _write_mark(
     stage: Stage, folder: Path, key: str, seconds: float, found: tuple[str, ...]
 ) -> None:
-    mark = {
-        "digest": key,
-        "command": [list(words) for words in stage.command],
-        "seconds": seconds,
-        "found": list(found),
-        "outputs": {_portable(path, folder): _signature(Path(path)) for path in stage.outputs},
-    }
-    write_json(_mark_path(stage, folder), mark)
+    mark = {"digest": key, "command": stage.command, "seconds": seconds, "found": found}
+    write_json(_mark_path(stage, folder), mark | {"outputs": _signatures(stage, folder)})
 
 
 def _holds(mark: dict[str, Any], stage: Stage, folder: Path) -> bool:
     """Whether the mark is of a finished stage, and its outputs are as they were then."""
-    now = {_portable(path, folder): _signature(Path(path)) for path in stage.outputs}
-    return mark.get("outputs") == now
+    return mark.get("outputs") == _signatures(stage, folder)
+
+
+def _signatures(stage: Stage, folder: Path) -> dict[str, list[list[Any]] | None]:
+    return {_portable(path, folder): _signature(Path(path)) for path in stage.outputs}
 
 
 def _portable(word: str, folder: Path) -> str:
@@ -283,9 +250,8 @@ def _portable(word: str, folder: Path) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(item for item in path.rglob("*") if item.is_file())
+    items = path.rglob("*") if path.is_dir() else [path]
+    return sorted(item for item in items if item.is_file())
 
 
 def _signature(path: Path) -> list[list[Any]] | None:

@@ -1,7 +1,7 @@
 """Stages of a plan: command lines with the files they read and write, in the order they run.
 
-Nothing is run or read here. Names of models are the paper's in every file name, also where another
-model stands in; teachers inside the files are named after the models that ran.
+Nothing is run or read here. File names hold the paper's names of models, even where another model
+stands in. Inside the files, teachers are named after the models that ran.
 """
 
 from __future__ import annotations
@@ -24,73 +24,43 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage computes, for its costs; models are named as in the paper.
+    """What a stage computes, for its costs; models are named as in the paper."""
 
-    Attributes:
-        data: ``limo``, ``math`` or ``code``: what the prompts are.
-        prompts: Number of prompts.
-        samples: Responses per prompt, and per writer where there are writers.
-        model: Samples, scores, learns or answers.
-        writers: Models whose responses are read.
-        windows: Windows scored.
-        recipe: Recipe of the training.
-        benchmarks: Sets of problems that are answered.
-        answer_tokens: Tokens of an answer to them.
-    """
-
-    data: str = ""
+    data: str = ""  # limo, math or code: what the prompts are
     prompts: int = 0
-    samples: float = 1
-    model: str = ""
-    writers: tuple[str, ...] = ()
+    samples: float = 1  # per prompt, and per writer where there are writers
+    model: str = ""  # samples, scores, learns or answers
+    writers: tuple[str, ...] = ()  # models whose responses are read
     windows: tuple[str, ...] = ()
     recipe: str = ""
     benchmarks: tuple[str, ...] = ()
-    answer_tokens: int = 0
+    answer_tokens: int = 0  # of one answer to a benchmark
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One unit of work: it is done or not done as a whole.
+    """One unit of work: it is done or not done as a whole."""
 
-    Attributes:
-        name: Unique, and good as a file name.
-        kind: One of ``KINDS``.
-        tables: The paper's tables and figures that need it; ``control`` is this project's own.
-        command: Command lines, one after another; the first word is the program.
-        inputs: Files and folders it reads: outputs of earlier stages.
-        outputs: Files and folders it writes.
-        work: What it computes.
-        stdout: One of the outputs: what the last command prints.
-        unless_empty: One of the inputs: if that is an empty file there is nothing to do, and the
-            outputs are empty files.
-    """
-
-    name: str
-    kind: str
-    tables: tuple[str, ...]
-    command: tuple[tuple[str, ...], ...]
-    inputs: tuple[str, ...] = ()
+    name: str  # unique, and good as a file name
+    kind: str  # one of KINDS
+    tables: tuple[str, ...]  # the paper's that need it; "control" is this project's own
+    command: tuple[tuple[str, ...], ...]  # lines, one after another; the first word is the program
+    inputs: tuple[str, ...] = ()  # files and folders: outputs of earlier stages
     outputs: tuple[str, ...] = ()
     work: Work = field(default_factory=Work)
-    stdout: str = ""
+    stdout: str = ""  # one of the outputs: what the last command prints
+    # One of the inputs: if that file is empty, nothing is run and the outputs are empty files.
     unless_empty: str = ""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a plan runs; a dry run is the same plan in another place.
+    """Where a plan runs; a dry run is the same plan in another place."""
 
-    Attributes:
-        root: Folder of all outputs.
-        models: Folder with one model folder per name, instead of the hub.
-        data: Folder with the data sets as files, instead of the hub.
-        options: Further options by ``lalp`` command or preset, behind all others.
-    """
-
-    root: str
-    models: str = ""
-    data: str = ""
+    root: str  # folder of all outputs
+    models: str = ""  # folder with one model folder per name, instead of the hub
+    data: str = ""  # folder with the data sets as files, instead of the hub
+    # Further options by `lalp` command or preset; they come last, so they win.
     options: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -159,9 +129,6 @@ def result_file(root: str, arm: Arm, seed: int, decoding: str) -> str:
 
 # --- what all command lines depend on ------------------------------------------------------------
 
-# Commands of the replication; all others are the tool's.
-_OWN_COMMANDS = ("prompts", "tables")
-
 
 def _join(*parts: str) -> str:
     return str(PurePosixPath(*parts))
@@ -184,25 +151,23 @@ class _Run:
 
     @cached_property
     def needs(self) -> list[Need]:
-        """All arms."""
         return plan_needs(self.plan)
 
-    @property
+    @cached_property
     def chosen(self) -> list[Need]:
         """Arms whose training data must be chosen."""
         return [need for need in self.needs if need.arm.pool]
 
-    @property
+    @cached_property
     def groups(self) -> dict[Group, tuple[str, ...]]:
         """Groups of responses with the tables that need them."""
         return _joined((arm_group(need.arm), need.tables) for need in self.chosen)
 
-    @property
+    @cached_property
     def scored(self) -> dict[tuple[Group, str], tuple[str, ...]]:
-        """Groups with the students that score them."""
-        return _joined(
-            ((arm_group(need.arm), need.arm.student), need.tables) for need in self.chosen
-        )
+        """Groups, each with the students that score it."""
+        pairs = ((arm_group(need.arm), need.arm.student) for need in self.chosen)
+        return _joined(zip(pairs, (need.tables for need in self.chosen), strict=True))
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -210,22 +175,38 @@ class _Run:
         return ("--data", self.place.data) if self.place.data else ()
 
     def path(self, *parts: str) -> str:
-        """A file of the run."""
         return _join(self.place.root, *parts)
 
     def pool(self, group: Group) -> str:
-        """The file of a group's responses."""
         return self.path("pools", f"{group.name}.jsonl")
 
+    def steps(self, group: Group) -> str:
+        return self.path("steps", f"{group.name}.jsonl")
+
     def sampled(self, pool: str, teacher: str, preset: str) -> str:
-        """The file of a teacher's samples."""
         return self.path("samples", f"{pool}_{teacher}_{preset}.jsonl")
 
     def lalp(self, command: str, *words: str) -> tuple[str, ...]:
         """A command line, with the place's further options."""
         further = [o for key in (command, *words) for o in self.place.options.get(key, ())]
-        program = ("python", "-m", "lalp.paper.scale") if command in _OWN_COMMANDS else ("lalp",)
+        # Two commands are the replication's, all others the tool's.
+        own = command in ("prompts", "tables")
+        program = ("python", "-m", "lalp.paper.scale") if own else ("lalp",)
         return (*program, command, *words, *further)
+
+    def stage(
+        self,
+        name: str,
+        tables: tuple[str, ...],
+        words: Sequence[str],
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        work: Work | None = None,
+        **rest: str,
+    ) -> Stage:
+        """A stage named ``KIND-...`` that runs the `lalp` command of its kind."""
+        kind, work = name.partition("-")[0], work or Work()
+        return Stage(name, kind, tables, (self.lalp(kind, *words),), inputs, outputs, work, **rest)
 
     def model(self, name: str) -> str:
         """Where the model that runs in the place of ``name`` is loaded from."""
@@ -238,27 +219,37 @@ class _Run:
         if plan.backend != "vllm":
             return ("--backend", plan.backend)
         small = fits_gpus(plan.model(name), plan.gpu, plan.gpus)
-        return (
-            "--backend",
-            "vllm",
-            "--tensor-parallel",
-            str(plan.gpus if small else plan.big_gpus),
-        )
+        gpus = plan.gpus if small else plan.big_gpus
+        return ("--backend", "vllm", "--tensor-parallel", str(gpus))
+
+    def reading(self, group: Group, model: str = "", windows: tuple[str, ...] = ()) -> Work:
+        """Work of a stage that reads all responses of a group."""
+        count, kept = self.plan.prompts(group.pool), ASSUMED.kept_samples[group.pool]
+        return Work(group.pool, count, kept, model, group.teachers, windows)
 
 
 # --- prompts, samples, pools ---------------------------------------------------------------------
 
-# Preset and samples per prompt. LIMO: one greedy answer (Table 5), 16 more where that was wrong.
-_PRESETS = {"math": ("c9-sampled", 16), "code": ("table5-greedy", 1)}
-_FIRST, _FURTHER = ("table5-greedy", 1), ("table5-sampled", 16)
+# Presets and samples per prompt; each preset takes the prompts that the one before did not solve.
+# LIMO: one greedy answer, 16 more where that was wrong (Table 5).
+_PRESETS = {
+    "limo": {"table5-greedy": 1, "table5-sampled": 16},
+    "math": {"c9-sampled": 16},
+    "code": {"table5-greedy": 1},
+}
+
+
+def _presets(plan: Plan, pool: str, teacher: str) -> dict[str, int]:
+    published = pool == "limo" and teacher in plan.published
+    return {"published": 1} if published else _PRESETS[pool]
 
 
 def _prompts(run: _Run) -> Iterator[Stage]:
     pools = _joined((group.pool, tables) for group, tables in run.groups.items())
     for pool, tables in pools.items():
         out, count = run.path("prompts", f"{pool}.jsonl"), run.plan.prompts(pool)
-        command = run.lalp("prompts", pool, "--out", out, "--limit", str(count), *run.data)
-        yield Stage(f"prompts-{pool}", "prompts", tables, (command,), (), (out,), Work(pool, count))
+        words = (pool, "--out", out, "--limit", str(count), *run.data)
+        yield run.stage(f"prompts-{pool}", tables, words, (), (out,), Work(pool, count))
 
 
 def _samples(run: _Run) -> Iterator[Stage]:
@@ -268,12 +259,18 @@ def _samples(run: _Run) -> Iterator[Stage]:
         for teacher in group.teachers
     )
     for (pool, teacher), tables in wanted.items():
-        if pool in _PRESETS:
-            yield _sample(run, pool, teacher, tables, _PRESETS[pool])
-        elif teacher in run.plan.published:
-            yield _published(run, teacher, tables)
-        else:
-            yield from _until_solved(run, teacher, tables)
+        rest, read = "", ()
+        for preset, samples in _presets(run.plan, pool, teacher).items():
+            if preset == "published":
+                yield _published(run, teacher, tables)
+                continue
+            if read:
+                rest = run.path("prompts", f"{pool}_{teacher}_unsolved.jsonl")
+                name = f"unsolved-{pool}-{teacher}"
+                yield run.stage(name, tables, (*read, "--out", rest), read, (rest,))
+            stage = _sample(run, pool, teacher, tables, preset, samples, rest)
+            yield stage
+            read = (*stage.inputs, *stage.outputs)
 
 
 def _sample(
@@ -281,33 +278,22 @@ def _sample(
     pool: str,
     teacher: str,
     tables: tuple[str, ...],
-    preset: tuple[str, int],
-    rest: str = "",
+    preset: str,
+    samples: int,
+    rest: str,
 ) -> Stage:
     """Sample a teacher on the pool's prompts, or on the ``rest`` of them that it did not solve."""
-    name, samples = preset
     prompts = rest or run.path("prompts", f"{pool}.jsonl")
-    out, count = run.sampled(pool, teacher, name), run.plan.prompts(pool)
+    out, count = run.sampled(pool, teacher, preset), run.plan.prompts(pool)
     words = (prompts, "--model", run.model(teacher), "--teacher", run.plan.model(teacher).name)
     # Prompts of mathematics hold their system message; programs are asked for without one.
     words += ("--system", "") if pool == "code" else ()
-    words += ("--preset", name, *run.served(teacher), "--seed", "0")
+    words += ("--preset", preset, *run.served(teacher), "--seed", "0")
     words += ("--store", run.path("store", "samples"), "--out", out, "--quiet")
     count = max(1, round((1 - ASSUMED.greedy_solved) * count)) if rest else count
     work = Work(pool, count, samples, teacher, (teacher,))
-    name, command = f"sample-{pool}-{teacher}-{name}", run.lalp("sample", *words)
-    return Stage(name, "sample", tables, (command,), (prompts,), (out,), work, unless_empty=rest)
-
-
-def _until_solved(run: _Run, teacher: str, tables: tuple[str, ...]) -> Iterator[Stage]:
-    """Table 5's one greedy answer, and its 16 samples where that one was wrong."""
-    first = _sample(run, "limo", teacher, tables, _FIRST)
-    read = (*first.inputs, *first.outputs)
-    rest = run.path("prompts", f"limo_{teacher}_unsolved.jsonl")
-    command = run.lalp("unsolved", *read, "--out", rest)
-    yield first
-    yield Stage(f"unsolved-limo-{teacher}", "unsolved", tables, (command,), read, (rest,))
-    yield _sample(run, "limo", teacher, tables, _FURTHER, rest)
+    name = f"sample-{pool}-{teacher}-{preset}"
+    return run.stage(name, tables, words, (prompts,), (out,), work, unless_empty=rest)
 
 
 def _published(run: _Run, teacher: str, tables: tuple[str, ...]) -> Stage:
@@ -317,33 +303,24 @@ def _published(run: _Run, teacher: str, tables: tuple[str, ...]) -> Stage:
     return Stage(f"published-limo-{teacher}", "prompts", tables, (command,), (), (out,))
 
 
-def _sample_files(run: _Run, group: Group) -> Iterator[str]:
-    for teacher in group.teachers:
-        if group.pool in _PRESETS:
-            presets = [_PRESETS[group.pool][0]]
-        else:
-            taken = teacher in run.plan.published
-            presets = ["published"] if taken else [_FIRST[0], _FURTHER[0]]
-        yield from (run.sampled(group.pool, teacher, preset) for preset in presets)
-
-
 def _merges(run: _Run) -> Iterator[Stage]:
     for group, tables in run.groups.items():
-        parts, out = tuple(_sample_files(run, group)), run.pool(group)
+        out = run.pool(group)
+        parts = tuple(
+            run.sampled(group.pool, teacher, preset)
+            for teacher in group.teachers
+            for preset in _presets(run.plan, group.pool, teacher)
+        )
         # Answers to programming prompts are not verified: the prompts come without tests.
         words = () if group.pool == "code" else ("--only-correct",)
         if len(group.teachers) > 1:
             # Every arm is then trained on the same prompts, and no teacher has more than one try.
             words += ("--per-teacher", "1", "--min-teachers", str(run.plan.min_teachers))
-        command = run.lalp("merge", *parts, *words, "--out", out)
-        yield Stage(f"merge-{group.name}", "merge", tables, (command,), parts, (out,))
+        words = (*parts, *words, "--out", out)
+        yield run.stage(f"merge-{group.name}", tables, words, parts, (out,))
 
 
 # --- steps, scores, choices ----------------------------------------------------------------------
-
-
-def _steps_file(run: _Run, group: Group) -> str:
-    return run.path("steps", f"{group.name}.jsonl")
 
 
 def _segments(run: _Run) -> Iterator[Stage]:
@@ -351,35 +328,27 @@ def _segments(run: _Run) -> Iterator[Stage]:
     if run.plan.splitter == "llm":
         splitter += ("--llm-url", run.plan.llm_url, "--llm-model", run.plan.llm_model)
     for group, tables in run.groups.items():
-        pool, out, work = run.pool(group), _steps_file(run, group), _reading(run, group)
-        command = run.lalp("segment", pool, *splitter, "--out", out)
-        yield Stage(f"segment-{group.name}", "segment", tables, (command,), (pool,), (out,), work)
-
-
-def _reading(run: _Run, group: Group, model: str = "", windows: tuple[str, ...] = ()) -> Work:
-    count, kept = run.plan.prompts(group.pool), ASSUMED.kept_samples[group.pool]
-    return Work(group.pool, count, kept, model, group.teachers, windows)
+        pool, out, work = run.pool(group), run.steps(group), run.reading(group)
+        words = (pool, *splitter, "--out", out)
+        yield run.stage(f"segment-{group.name}", tables, words, (pool,), (out,), work)
 
 
 def _scores(run: _Run) -> Iterator[Stage]:
+    plan = run.plan
     for (group, student), tables in run.scored.items():
-        read = (run.pool(group), _steps_file(run, group))
+        pool, steps = run.pool(group), run.steps(group)
         out = score_file(run.place.root, Arm(student, group.pool, teacher=group.teachers[0]))
-        windows = _windows(run, group, student)
-        words = (read[0], "--student", run.model(student), "--splitter", read[1])
+        windows = (plan.main_window,)
+        if group.pool == "math":
+            # Thirds are by GALP alone, and a score table has some window: the cheapest.
+            windows = ("0",)
+        elif group.pool == "limo" and student == plan.window_student:
+            windows = tuple(dict.fromkeys([plan.main_window, *plan.sweep_windows]))
+        words = (pool, "--student", run.model(student), "--splitter", steps)
         words += tuple(word for window in windows for word in ("--window", window))
         words += ("--store", run.path("store", "scores"), "--out", out, "--quiet")
-        name, command = f"score-{group.name}-{student}", run.lalp("score", *words)
-        work = _reading(run, group, student, windows)
-        yield Stage(name, "score", tables, (command,), read, (out,), work)
-
-
-def _windows(run: _Run, group: Group, student: str) -> tuple[str, ...]:
-    # Thirds are by GALP alone, and a score table has some window: the cheapest.
-    if group.pool == "math":
-        return ("0",)
-    sweep = group.pool == "limo" and student == run.plan.window_student
-    return tuple(dict.fromkeys([run.plan.main_window, *(run.plan.sweep_windows if sweep else ())]))
+        name, work = f"score-{group.name}-{student}", run.reading(group, student, windows)
+        yield run.stage(name, tables, words, (pool, steps), (out,), work)
 
 
 def _rankings(run: _Run) -> Iterator[Stage]:
@@ -387,11 +356,15 @@ def _rankings(run: _Run) -> Iterator[Stage]:
         if group.pool == "limo":
             scores = score_file(run.place.root, Arm(student, group.pool))
             out = run.path("teachers", f"{group.name}_{student}.json")
-            name, command = (
-                f"teachers-{group.name}-{student}",
-                run.lalp("teachers", scores, "--json"),
-            )
-            yield Stage(name, "teachers", tables, (command,), (scores,), (out,), stdout=out)
+            name = f"teachers-{group.name}-{student}"
+            yield run.stage(name, tables, (scores, "--json"), (scores,), (out,), stdout=out)
+
+
+def _parts(arm: Arm) -> tuple[Arm, ...]:
+    """Choices that an arm puts together."""
+    if arm.rule != "all":
+        return ()
+    return tuple(Arm(arm.student, arm.pool, "random", t) for t in TEACHERS[arm.pool])
 
 
 def _selections(run: _Run) -> Iterator[Stage]:
@@ -406,13 +379,6 @@ def _selections(run: _Run) -> Iterator[Stage]:
     yield from {stage.name: stage for stage in stages}.values()
 
 
-def _parts(arm: Arm) -> tuple[Arm, ...]:
-    """Choices that an arm puts together."""
-    if arm.rule != "all":
-        return ()
-    return tuple(Arm(arm.student, arm.pool, "random", t) for t in TEACHERS[arm.pool])
-
-
 def _selection(run: _Run, arm: Arm, seed: int, tables: tuple[str, ...]) -> Stage:
     root = run.place.root
     out = selected_file(root, arm, seed)
@@ -421,45 +387,36 @@ def _selection(run: _Run, arm: Arm, seed: int, tables: tuple[str, ...]) -> Stage
         command = run.lalp("merge", *parts, "--out", out, "--format", "messages")
         return Stage(name, "select", tables, (command,), parts, (out,))
     scores, mix = score_file(root, arm), mix_file(root, arm, seed)
-    words = (scores, *_rule(run, arm))
+    control = arm.rule == "control"
+    words = (scores, "--rule", *(("random", "--like", "lalp") if control else (arm.rule,)))
+    if control or arm.rule.startswith("lalp"):
+        words += ("--window", arm.window or run.plan.main_window)
+    if arm.teacher:
+        words += ("--teacher", run.plan.teacher_name(arm.pool, arm.teacher))
     # A response longer than the student's positions has no score, and cannot be trained on whole.
     words += ("--skip-unscored", "--seed", str(seed), "--out", out, "--json")
-    command = run.lalp("select", *words)
-    return Stage(name, "select", tables, (command,), (scores,), (out, mix), stdout=mix)
-
-
-def _rule(run: _Run, arm: Arm) -> tuple[str, ...]:
-    window = ("--window", arm.window or run.plan.main_window)
-    if arm.rule == "control":
-        return ("--rule", "random", "--like", "lalp", *window)
-    words = ("--rule", arm.rule, *(window if arm.rule.startswith("lalp") else ()))
-    teacher = arm.teacher and run.plan.teacher_name(arm.pool, arm.teacher)
-    return (*words, "--teacher", teacher) if teacher else words
+    return run.stage(name, tables, words, (scores,), (out, mix), stdout=mix)
 
 
 # --- training and evaluation ---------------------------------------------------------------------
 
 
 def _trainings(run: _Run) -> Iterator[Stage]:
-    for need in run.chosen:
-        for seed in run.plan.seeds if need.columns else []:
-            yield _training(run, need, seed)
-
-
-def _training(run: _Run, need: Need, seed: int) -> Stage:
-    arm, root = need.arm, run.place.root
-    data, out = selected_file(root, arm, seed), trained_folder(root, arm, seed)
-    recipe = run.plan.recipe_of(arm)
-    words = (data, "--student", run.model(arm.student), "--out", out)
-    words += ("--recipe", recipe, "--seed", str(seed), "--quiet")
-    command = (*_launcher(run.plan, arm.student), *run.lalp("train", *words)[1:])
-    writers = (arm.teacher,) if arm.teacher else TEACHERS[arm.pool]
-    # One response per prompt by some writer, or one by each.
-    samples = 1.0 if arm.rule == "all" else 1 / len(writers)
-    count = run.plan.prompts(arm.pool)
-    work = Work(arm.pool, count, samples, arm.student, writers, recipe=recipe)
-    name = f"train-{arm.name}-s{seed}"
-    return Stage(name, "train", need.tables, (command,), (data,), (out,), work)
+    trained = [(need, seed) for need in run.chosen if need.columns for seed in run.plan.seeds]
+    for need, seed in trained:
+        arm, root = need.arm, run.place.root
+        data, out = selected_file(root, arm, seed), trained_folder(root, arm, seed)
+        recipe = run.plan.recipe_of(arm)
+        words = (data, "--student", run.model(arm.student), "--out", out)
+        words += ("--recipe", recipe, "--seed", str(seed), "--quiet")
+        command = (*_launcher(run.plan, arm.student), *run.lalp("train", *words)[1:])
+        writers = (arm.teacher,) if arm.teacher else TEACHERS[arm.pool]
+        # One response per prompt by some writer, or one by each.
+        samples = 1.0 if arm.rule == "all" else 1 / len(writers)
+        count = run.plan.prompts(arm.pool)
+        work = Work(arm.pool, count, samples, arm.student, writers, recipe=recipe)
+        name = f"train-{arm.name}-s{seed}"
+        yield Stage(name, "train", need.tables, (command,), (data,), (out,), work)
 
 
 def _launcher(plan: Plan, student: str) -> tuple[str, ...]:
@@ -472,26 +429,25 @@ def _launcher(plan: Plan, student: str) -> tuple[str, ...]:
 
 
 def _evaluations(run: _Run) -> Iterator[Stage]:
-    for need in run.needs:
-        seeds = run.plan.seeds if need.arm.pool else run.plan.seeds[:1]
-        for decoding, columns in need.columns.items():
-            for seed in seeds:
-                yield _evaluation(run, need, seed, decoding, columns)
-
-
-def _evaluation(run: _Run, need: Need, seed: int, decoding: str, columns: Sequence[str]) -> Stage:
-    arm, root = need.arm, run.place.root
-    read = (trained_folder(root, arm, seed),) if arm.pool else ()
-    out = result_file(root, arm, seed, decoding)
-    names = tuple(COLUMNS[column] for column in columns)
-    words = ("--model", read[0] if read else run.model(arm.student))
-    words += tuple(word for name in names for word in ("--benchmark", name))
-    words += (*run.data, "--preset", f"table7-{decoding}", *run.served(arm.student))
-    words += ("--seed", str(seed), "--store", run.path("store", "answers"), "--out", out)
-    samples, length = 8 if decoding == "sampled" else 1, _answer_tokens(arm)
-    work = Work(samples=samples, model=arm.student, benchmarks=names, answer_tokens=length)
-    name, command = "eval-" + PurePosixPath(out).stem, run.lalp("eval", *words, "--quiet")
-    return Stage(name, "eval", need.tables, (command,), read, (out,), work)
+    evaluated = [
+        (need.arm, need.tables, decoding, columns, seed)
+        for need in run.needs
+        for decoding, columns in need.columns.items()
+        # An original student has nothing that a seed could change.
+        for seed in (run.plan.seeds if need.arm.pool else run.plan.seeds[:1])
+    ]
+    for arm, tables, decoding, columns, seed in evaluated:
+        read = (trained_folder(run.place.root, arm, seed),) if arm.pool else ()
+        out = result_file(run.place.root, arm, seed, decoding)
+        names = tuple(COLUMNS[column] for column in columns)
+        words = ("--model", read[0] if read else run.model(arm.student))
+        words += tuple(word for name in names for word in ("--benchmark", name))
+        words += (*run.data, "--preset", f"table7-{decoding}", *run.served(arm.student))
+        words += ("--seed", str(seed), "--store", run.path("store", "answers"), "--out", out)
+        samples, length = 8 if decoding == "sampled" else 1, _answer_tokens(arm)
+        work = Work(samples=samples, model=arm.student, benchmarks=names, answer_tokens=length)
+        name = "eval-" + PurePosixPath(out).stem
+        yield run.stage(name, tables, (*words, "--quiet"), read, (out,), work)
 
 
 def _answer_tokens(arm: Arm) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,13 @@ AVG = "AVG"
 
 @dataclass(frozen=True, eq=False)
 class TableBeside:
-    """One table of the paper with the run's numbers.
+    """One table of the paper with the run's numbers."""
 
-    Attributes:
-        number: The paper's number.
-        title: What it shows.
-        paper: The paper's numbers, of the rows that the plan has.
-        run: The run's, same rows and columns; NaN where there is none (yet). Means over seeds.
-        notes: What to know when reading it.
-    """
-
-    number: str
+    number: str  # the paper's
     title: str
-    paper: pd.DataFrame
-    run: pd.DataFrame
-    notes: tuple[str, ...]
+    paper: pd.DataFrame  # the paper's numbers, of the rows that the plan has
+    run: pd.DataFrame  # same rows and columns, means over seeds; NaN where there is none (yet)
+    notes: tuple[str, ...]  # what to know when reading it
 
     @property
     def difference(self) -> pd.DataFrame:
@@ -48,13 +41,12 @@ class TableBeside:
     def as_dict(self) -> dict[str, Any]:
         """Plain values: one record per cell that the paper or the run has."""
         cells = []
-        for row in self.paper.index:
-            for column in self.paper.columns:
-                paper, run = self.paper.loc[row, column], self.run.loc[row, column]
-                if not (math.isnan(paper) and math.isnan(run)):
-                    values = {"paper": paper, "run": run, "difference": run - paper}
-                    known = {k: None if math.isnan(v) else float(v) for k, v in values.items()}
-                    cells.append({"row": list(row), "column": column} | known)
+        for row, column in product(self.paper.index, self.paper.columns):
+            paper, run = self.paper.loc[row, column], self.run.loc[row, column]
+            if not (math.isnan(paper) and math.isnan(run)):
+                values = {"paper": paper, "run": run, "difference": run - paper}
+                known = {k: None if math.isnan(v) else float(v) for k, v in values.items()}
+                cells.append({"row": list(row), "column": column} | known)
         return {"title": self.title, "notes": list(self.notes), "cells": cells}
 
 
@@ -146,14 +138,12 @@ def _mean_scores(run: _Run, arm: Arm) -> dict[str, float]:
     path = Path(score_file(run.root, arm))
     if not path.exists():
         return {}
-    frame = load_scores(path)
-    means = {}
-    for title, column in {"GALP": "galp", "LALP": lalp_column(run.plan.main_window)}.items():
-        ranking = rank_teachers(frame, column).set_index("teacher")
-        means[title] = float(
-            ranking["mean"].get(run.plan.teacher_name(arm.pool, arm.teacher), math.nan)
-        )
-    return means
+    frame, teacher = load_scores(path), run.plan.teacher_name(arm.pool, arm.teacher)
+    columns = {"GALP": "galp", "LALP": lalp_column(run.plan.main_window)}
+    return {
+        title: float(rank_teachers(frame, c).set_index("teacher")["mean"].get(teacher, math.nan))
+        for title, c in columns.items()
+    }
 
 
 def _teacher_mix(run: _Run, arm: Arm) -> dict[str, float]:
@@ -175,21 +165,18 @@ def write_tables(tables: list[TableBeside], path: str | Path) -> None:
 
 def tables_text(tables: list[TableBeside]) -> str:
     """The tables for people: paper / run / difference in every cell."""
-    return "\n\n".join(_text(table) for table in tables)
+    texts = []
+    for table in tables:
+        decimals = TABLES[table.number].decimals
+        paper, run, difference = (
+            frame.map(_number, decimals=decimals, sign=sign)
+            for frame, sign in ((table.paper, ""), (table.run, ""), (table.difference, "+"))
+        )
+        cells = paper + " / " + run + " / " + difference
+        title = f"Table {table.number}. {table.title}: paper / run / difference"
+        texts.append("\n".join([title, cells.to_string(), *(f"  {note}" for note in table.notes)]))
+    return "\n\n".join(texts)
 
 
-def _text(table: TableBeside) -> str:
-    decimals = TABLES[table.number].decimals
-    cells = pd.DataFrame("", index=table.paper.index, columns=table.paper.columns)
-    for row in cells.index:
-        for column in cells.columns:
-            paper, run = table.paper.loc[row, column], table.run.loc[row, column]
-            parts = [_number(paper, decimals), _number(run, decimals)]
-            parts.append(_number(run - paper, decimals, "+"))
-            cells.loc[row, column] = " / ".join(parts)
-    lines = [f"Table {table.number}. {table.title}: paper / run / difference", cells.to_string()]
-    return "\n".join([*lines, *(f"  {note}" for note in table.notes)])
-
-
-def _number(value: float, decimals: int, sign: str = "") -> str:
+def _number(value: float, decimals: int, sign: str) -> str:
     return "-" if math.isnan(value) else f"{value:{sign}.{decimals}f}"
