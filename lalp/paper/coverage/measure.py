@@ -1,4 +1,9 @@
-"""Coverage (paper, Sec. 5): levels of text compared, problem by problem."""
+"""Coverage (paper, Sec. 5): levels of text compared, problem by problem.
+
+In all functions, ``levels`` are levels of text by name, and ``groups`` labels every prompt; the
+prompts of each label are held out in turn. ``values`` are what `nearness_by_prompt` returns, and
+``resampling`` stands for the ``num_resamples`` and ``seed`` of `mean_interval`.
+"""
 
 from __future__ import annotations
 
@@ -30,30 +35,7 @@ EQUAL_NUMBERS, ALL_CANDIDATES = "equal numbers", "all candidates"
 # Numbers of candidates of the curves, up to those there are.
 _GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**4, 10**5, 10**6)
 _PAIRS = (
-    (
-        "Let me work through this combinatorics problem systematically. We need to count the "
-        "number of ways to arrange",
-        "I'll solve this number theory problem step by step. First, let's identify the prime "
-        "factorization",
-        0.72,
-    ),
-    (
-        "This is a geometry problem involving circles and tangent lines. Let me set up coordinates",
-        "For this probability question, I need to compute the expected value by considering all "
-        "possible outcomes",
-        0.68,
-    ),
-)
-"""Table 11: beginnings of responses that share no topic, and the paper's cosine of the wholes."""
-
-# Numbers of candidates of the curves, up to those there are.
-_GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**4, 10**5, 10**6)
-EQUAL_NUMBERS, ALL_CANDIDATES = "equal numbers", "all candidates"
-_PAIRS = (
-    (STEPS, RESPONSES),
-    (STEPS, PIECES),
-    (CHUNKS, RESPONSES),
-    (STEPS, CHUNKS),
+    *((STEPS, RESPONSES), (STEPS, PIECES), (CHUNKS, RESPONSES), (STEPS, CHUNKS)),
     (PIECES, RESPONSES),
 )
 
@@ -65,7 +47,7 @@ def prompt_means(
 
     Args:
         items: ``prompt_id`` and ``response_id`` of each row of ``values``.
-        values: Rows that are NaN are left out.
+        values: Rows that hold a NaN are left out.
         columns: Names of the columns of ``values``.
 
     Returns:
@@ -91,20 +73,12 @@ def mean_interval(values: pd.Series, num_resamples: int, seed: int) -> Estimate:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two nearness measures on the same prompts.
-
-    Attributes:
-        first: Mean of the first.
-        second: Mean of the second.
-        difference: First minus second, paired by prompt.
-        share_above: Share of prompts on which the first is the higher one, and its 95 % Wilson
-            interval.
-    """
+    """Two nearness measures on the same prompts."""
 
     first: Estimate
     second: Estimate
-    difference: Estimate
-    share_above: Estimate
+    difference: Estimate  # first minus second, paired by prompt
+    share_above: Estimate  # of prompts on which the first is higher; 95 % Wilson interval
 
     def __str__(self) -> str:
         means = f"{self.first.value:.3f} against {self.second.value:.3f}"
@@ -140,10 +114,6 @@ def nearness_by_prompt(
 ) -> dict[str, pd.DataFrame]:
     """Mean nearest-neighbour cosine of every prompt's held-out texts, by number of candidates.
 
-    Args:
-        levels: By name; ``RESPONSES`` must be among them.
-        groups: A label by prompt id; the prompts of each label are held out in turn.
-
     Returns:
         By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
         many as there are training responses, the same at every level) and ``all candidates``.
@@ -165,9 +135,9 @@ def nearness_curves(
     """Mean nearest-neighbour cosine against the number of candidates, with intervals.
 
     Args:
-        values: From `nearness_by_prompt`.
+        values: By level.
         num_candidates: By level: what ``all candidates`` stands for on the axis.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
+        **resampling: As in `mean_interval`.
 
     Returns:
         ``level``, ``candidates``, ``mean``, ``low``, ``high``.
@@ -184,15 +154,7 @@ def nearness_curves(
 def contrast_levels(
     values: Mapping[str, pd.DataFrame], **resampling: int
 ) -> dict[tuple[str, str], Contrast]:
-    """Levels against each other, with all candidates and with equal numbers of them.
-
-    Args:
-        values: From `nearness_by_prompt`.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
-
-    Returns:
-        By label and candidates: ``("steps - responses", "all candidates")`` and so on.
-    """
+    """Levels against each other, by label and candidates: ``("steps - responses", ...)``."""
     return {
         (f"{first} - {second}", column): contrast(
             values[first][column], values[second][column], **resampling
@@ -209,17 +171,7 @@ def group_table(
     whole: str = RESPONSES,
     **resampling: int,
 ) -> pd.DataFrame:
-    """Steps against responses in each held-out group (paper, Fig. 7 and 8: further test sets).
-
-    Args:
-        values: From `nearness_by_prompt`, with the same groups.
-        groups: The label of each prompt, for example its category.
-        whole: The level of responses.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
-
-    Returns:
-        As `contrast_table` returns them, a row per group and candidates.
-    """
+    """Steps against ``whole`` responses in each held-out group (paper, Fig. 7 and 8: test sets)."""
     labels = values[whole].index.map(groups)
     contrasts = {}
     for column in (ALL_CANDIDATES, EQUAL_NUMBERS):
@@ -244,24 +196,18 @@ def similarity_sweep(
 
     Args:
         levels: By name; ``RESPONSES`` must be among them.
-        groups: A label by prompt id; the prompts of each label are held out in turn.
+        groups: A label by prompt id.
         similarity: Cosine of any two prompts, by their ids.
         limits: Largest cosines with the held-out prompt; ``ALL`` leaves nothing out.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
+        **resampling: As in `mean_interval`.
 
     Returns:
         As `contrast_table` returns it, with ``limit``.
     """
     folds = {name: hold_out(level.items, groups) for name, level in levels.items()}
-    offered = {
-        limit: min(
-            int((likeness <= limit).sum())
-            for _, likeness in _prompt_by_prompt(
-                levels[RESPONSES].items, folds[RESPONSES], similarity
-            )
-        )
-        for limit in limits
-    }
+    whole = _prompt_by_prompt(levels[RESPONSES].items, folds[RESPONSES], similarity)
+    likenesses = [likeness for _, likeness in whole]
+    offered = {limit: min(int((one <= limit).sum()) for one in likenesses) for limit in limits}
     usable = [limit for limit, count in offered.items() if count]
     counts = [min(offered[limit] for limit in usable), ALL]
     cosines = {
@@ -302,6 +248,7 @@ def _cosines_by_limit(
     found = np.full((len(limits), len(level.items), len(counts)), np.nan)
     last, candidates = None, np.empty(0)
     for comparison, likeness in _prompt_by_prompt(level.items, comparisons, similarity):
+        # All prompts of a fold share their candidates: their vectors are gathered once.
         if comparison.candidates is not last:
             last = comparison.candidates
             candidates = level.vectors[last].T
@@ -318,15 +265,7 @@ def teacher_table(
     """Neighbours among the same teacher's texts against neighbours among the others'.
 
     Both are sought among equal numbers of candidates, at each level as many as the teacher with
-    the fewest has.
-
-    Args:
-        levels: By name.
-        groups: A label by prompt id; the prompts of each label are held out in turn.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
-
-    Returns:
-        As `contrast_table` returns them; empty where there is only one teacher.
+    the fewest has. The table is empty where there is only one teacher.
     """
     contrasts = {}
     for name, level in levels.items():
@@ -339,18 +278,15 @@ def teacher_table(
             prompt_means(level.items, cosines_by_count(level, found, [count]), [whose])[whose]
             for whose, found in parts.items()
         )
-        contrasts[f"{name}: same teacher - other teachers", count] = contrast(
-            same, other, **resampling
-        )
+        label = f"{name}: same teacher - other teachers"
+        contrasts[label, count] = contrast(same, other, **resampling)
     return contrast_table(contrasts)
 
 
 def nearer_steps(responses: pd.DataFrame, steps: pd.DataFrame) -> pd.Series:
     """Share of each prompt's steps whose neighbour is nearer than that of the whole response.
 
-    Args:
-        responses: From `find_neighbors`.
-        steps: From `find_neighbors`, of the same responses.
+    Both come from `find_neighbors`, of the same responses.
     """
     whole = steps["response_id"].map(responses.set_index("response_id")["cosine"])
     nearer = (steps["cosine"] > whole).to_numpy(dtype=float)[:, None]

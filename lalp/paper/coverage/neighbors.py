@@ -49,16 +49,10 @@ class Comparison:
     candidates: Int[np.ndarray, "candidates"]
 
 
-# --- who is compared with whom --------------------------------------------------------------
-
-
 def assign_folds(prompt_ids: Iterable[str], num_folds: int, seed: int) -> dict[str, int]:
     """Deal prompts into folds of about equal size, at random; each fold is held out once.
 
-    Args:
-        prompt_ids: Repetitions and order do not matter.
-        num_folds: As many as prompts at most.
-        seed: Of the deal.
+    Repetitions and order of ``prompt_ids`` do not matter.
 
     Raises:
         InputError: If there are fewer than two prompts: nothing could be held out.
@@ -76,10 +70,7 @@ def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparis
     """Hold out each group of prompts in turn and seek its neighbours among all other groups.
 
     Of levels with more than 50,000 texts, an evenly spaced part of each response is held out.
-
-    Args:
-        items: A level's items.
-        groups: A label by prompt id, for example its fold or its category.
+    ``groups`` has a label by prompt id, for example its fold or its category.
 
     Raises:
         InputError: If a prompt has no label, or all have the same.
@@ -128,9 +119,6 @@ def smallest_choice(comparisons: Iterable[Comparison]) -> int:
     return min(len(comparison.candidates) for comparison in comparisons)
 
 
-# --- nearness -------------------------------------------------------------------------------
-
-
 def nearest_neighbors(
     queries: Float[np.ndarray, "queries dim"],
     candidates: Float[np.ndarray, "candidates dim"],
@@ -142,11 +130,8 @@ def nearest_neighbors(
     Equivalent to ``(queries @ candidates.T).max(1)`` and ``.argmax(1)``, in blocks of bounded
     memory; of equal cosines, the first candidate's.
 
-    Args:
-        queries: Unit vectors.
-        candidates: Unit vectors.
-        index: ``exact``, or ``faiss`` for millions of candidates: it searches only the cells
-            around each query, so that a cosine may come out too low, never too high.
+    All rows are unit vectors. ``index`` is ``exact``, or ``faiss`` for millions of candidates: it
+    searches only the cells around each query, so a cosine may come out too low, never too high.
 
     Raises:
         InputError: If there are no candidates, or faiss is asked for and not installed.
@@ -163,8 +148,8 @@ def nearest_neighbors(
         rows = slice(top, top + _BLOCK_QUERIES)
         for left in range(0, len(candidates), width):
             cosines = queries[rows] @ candidates[left : left + width].T
-            found = cosines.argmax(axis=1)
-            values = np.take_along_axis(cosines, found[:, None], axis=1)[:, 0]
+            values, found = cosines.max(axis=1), cosines.argmax(axis=1)
+            # Above, not equal: the first of equal candidates stays.
             nearer = values > best[rows]
             best[rows] = np.where(nearer, values, best[rows])
             places[rows] = np.where(nearer, found + left, places[rows])
@@ -201,11 +186,8 @@ def expected_nearest(
 ) -> Float[np.ndarray, "queries counts"]:
     """Nearest-neighbour cosine among that many random candidates, averaged over all draws.
 
-    Args:
-        queries: Unit vectors.
-        candidates: Unit vectors.
-        counts: Numbers of candidates, drawn without replacement; one above their number, or
-            ``ALL``, means all.
+    All rows are unit vectors. Candidates are drawn without replacement; a count above their
+    number, or ``ALL``, means all.
 
     Raises:
         InputError: If there are no candidates, or a count is below 1.
@@ -283,11 +265,6 @@ def save_neighbors(
 ) -> Path:
     """Write every held-out text with its nearest training text (Sec. C.8).
 
-    Args:
-        levels: From `lalp.paper.coverage.texts.embed_levels`.
-        neighbors: `find_neighbors` of some of them.
-        profile: The run's profile.
-
     Returns:
         ``build/PROFILE/coverage_neighbours.jsonl``: whole texts, one pair a line.
     """
@@ -306,12 +283,8 @@ def save_neighbors(
 def neighbor_examples(neighbors: pd.DataFrame, texts: pd.Series, num_examples: int) -> pd.DataFrame:
     """Pairs spread evenly from the farthest to the nearest, as short excerpts (Tables 11, 12).
 
-    They are not chosen by what they say: their ranks among all pairs are.
-
-    Args:
-        neighbors: From `find_neighbors`.
-        texts: The texts of all items of the level.
-        num_examples: Pairs to show.
+    Their ranks among all pairs decide, not what they say. ``neighbors`` come from `find_neighbors`;
+    ``texts`` are those of all items of the level.
     """
     ordered = neighbors.sort_values("cosine", kind="stable")
     ranks = np.linspace(0, len(ordered) - 1, 2 * num_examples + 1).round().astype(int)[1::2]

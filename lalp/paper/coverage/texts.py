@@ -31,15 +31,10 @@ WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 @dataclass(frozen=True)
 class Level:
-    """Texts of one size and their vectors.
+    """Texts of one size and their vectors."""
 
-    Attributes:
-        items: One row per text: ``prompt_id``, ``response_id``, ``teacher``, ``text`` and more.
-        vectors: One row per text, of unit length.
-    """
-
-    items: pd.DataFrame
-    vectors: Float[np.ndarray, "items dim"]
+    items: pd.DataFrame  # one row per text: prompt_id, response_id, teacher, text and more
+    vectors: Float[np.ndarray, "items dim"]  # of unit length
 
     def __post_init__(self) -> None:
         if len(self.items) != len(self.vectors):
@@ -74,12 +69,8 @@ def permute_lengths(text: str, spans: Sequence[Span], seed: int | Sequence[int])
     """Cut a text into chunks that are as long as its steps, in another order.
 
     Lengths are counted in words, so no word is cut that the steps leave whole. Of ten random
-    orders the one is taken that shares the fewest boundaries with the steps.
-
-    Args:
-        text: The response.
-        spans: Its steps: character spans that partition it.
-        seed: Of the orders.
+    orders the one is taken that shares the fewest boundaries with the steps. ``spans`` are
+    character spans that partition the text.
     """
     starts = [[word.start() for word in WORD.finditer(text, *span)] for span in spans]
     starts = [inside for inside in starts if inside]
@@ -103,12 +94,7 @@ def shared_boundaries(first: Sequence[Span], second: Sequence[Span]) -> tuple[in
 def embed_levels(
     embedder: str, pool: Pool, spans: Mapping[str, Mapping[str, Sequence[Span]]]
 ) -> dict[str, Level]:
-    """Embed the texts of every level, from disk where they were embedded before.
-
-    Args:
-        embedder: As in `lalp.students.embedder.load_embedder`.
-        pool: The responses.
-        spans: From `cut_pool`.
+    """Embed the texts of every level of `cut_pool`, from disk where they were embedded before.
 
     Returns:
         ``responses``, the same as means of pieces that hold all of their text, ``steps`` and
@@ -129,21 +115,16 @@ def embed_levels(
         )
         found = load_embeddings(embedder, items["text"].tolist())
         read = np.minimum(found.num_tokens, found.limit)
-        levels[name] = Level(
-            items.assign(num_tokens=found.num_tokens, num_read=read), found.vectors
-        )
-    pieces = _in_pieces(levels[RESPONSES], embedder)
-    return {RESPONSES: levels.pop(RESPONSES), PIECES: pieces, **levels}
-
-
-def _in_pieces(level: Level, embedder: str) -> Level:
-    """The same texts; those that exceed the embedder's input as means of their pieces."""
-    items, vectors = level.items, level.vectors.copy()
+        items = items.assign(num_tokens=found.num_tokens, num_read=read)
+        levels[name] = Level(items, found.vectors)
+    whole = levels.pop(RESPONSES)
+    items, vectors = whole.items, whole.vectors.copy()
     cut = (items["num_tokens"] > items["num_read"]).to_numpy()
     if cut.any():
         texts = items.loc[cut, "text"].tolist()
         vectors[cut] = load_embeddings(embedder, texts, chunk_mean=True).vectors
-    return Level(items.assign(num_read=items["num_tokens"]), vectors)
+    pieces = Level(items.assign(num_read=items["num_tokens"]), vectors)
+    return {RESPONSES: whole, PIECES: pieces, **levels}
 
 
 def truncation_table(levels: Mapping[str, Level]) -> pd.DataFrame:
@@ -183,9 +164,8 @@ def paper_pairs_table(embedder: str) -> pd.DataFrame:
     """Cosines of the paper's example pairs (Table 11) under an embedder, beside the paper's."""
     text = files("lalp.paper.coverage").joinpath("table11.yaml").read_text("utf-8")
     pairs = pd.DataFrame(yaml.safe_load(text))
-    vectors = load_embeddings(
-        embedder, pairs[["response", "nearest"]].to_numpy().ravel().tolist()
-    ).vectors
+    texts = pairs[["response", "nearest"]].to_numpy().ravel().tolist()
+    vectors = load_embeddings(embedder, texts).vectors
     cosines = (vectors[::2] * vectors[1::2]).sum(axis=1)
     for name in ("response", "nearest"):
         pairs[name] = [excerpt(one, 8) for one in pairs[name]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +12,26 @@ from lalp.cli.printing import print_result, say
 from lalp.errors import InputError
 from lalp.paper.scale.commands import PlanName, app
 
+if TYPE_CHECKING:
+    from lalp.paper.scale.plan import Plan
+    from lalp.paper.scale.run import Report
+    from lalp.paper.scale.stages import Stage
+
 StagePatterns = Annotated[
     list[str] | None,
     typer.Option("--stage", help="A name, a pattern like 'train-*', or a kind; repeatable."),
 ]
+
+
+def _chosen(profile: str, patterns: list[str] | None) -> tuple[Plan, str, list[Stage]]:
+    """The plan of a profile, the folder of its run, and the stages that the patterns choose."""
+    from lalp.paper.scale.plan import load_plan, run_folder
+    from lalp.paper.scale.run import choose_stages
+    from lalp.paper.scale.stages import Place, make_stages
+
+    plan, root = load_plan(profile), run_folder("pipeline", profile)
+    stages = make_stages(plan, Place(root), profile)
+    return plan, root, choose_stages(stages, patterns or [])
 
 
 @app.command("plan")
@@ -24,15 +40,9 @@ def plan_(
 ) -> None:
     """Say of every stage what it computes, needs and runs, before anything runs."""
     from lalp.paper.scale import costs as scale_costs
-    from lalp.paper.scale import run as scale_run
-    from lalp.paper.scale import stages as scale_stages
-    from lalp.paper.scale.plan import load_plan, run_folder
 
-    settings = load_plan(profile)
-    root = run_folder("pipeline", profile)
-    stages = scale_stages.make_stages(settings, scale_stages.Place(root), profile)
-    stages = scale_run.choose_stages(stages, stage or [])
-    costs = scale_costs.plan_costs(settings, stages)
+    plan, _, stages = _chosen(profile, stage)
+    costs = scale_costs.plan_costs(plan, stages)
     records = [scale_costs.as_record(*pair) for pair in zip(stages, costs, strict=True)]
     result = {"stages": records, "totals": scale_costs.add_up(costs)}
     print_result(result, as_json, lambda: typer.echo(scale_costs.plan_text(stages, costs)))
@@ -47,20 +57,16 @@ def run_(
     ] = False,
 ) -> None:
     """Run the stages that are not done yet; a second run goes on where one stopped."""
-    from lalp.paper.scale import run as scale_run
-    from lalp.paper.scale import stages as scale_stages
-    from lalp.paper.scale.plan import load_plan, run_folder
+    from lalp.paper.scale.run import adopt_stage, run_stages
 
-    root = run_folder("pipeline", profile)
-    place = scale_stages.Place(root)
-    stages = scale_stages.make_stages(load_plan(profile), place, profile)
-    stages = scale_run.choose_stages(stages, stage or [])
-    if adopt and not stage:
-        raise InputError("--adopt takes the outputs of named stages: add --stage")
-    for each in stages if adopt else []:
-        _print_report(scale_run.adopt_stage(each, root))
+    _, root, stages = _chosen(profile, stage)
     if not adopt:
-        scale_run.run_stages(stages, root, on_report=_print_report)
+        run_stages(stages, root, on_report=_print_report)
+        return
+    if not stage:
+        raise InputError("--adopt takes the outputs of named stages: add --stage")
+    for each in stages:
+        _print_report(adopt_stage(each, root))
 
 
 @app.command("dryrun")
@@ -84,7 +90,7 @@ def dryrun_(profile: PlanName = "paper") -> None:
     )
 
 
-def _print_report(report: Any, how: str = "") -> None:
+def _print_report(report: Report, how: str = "") -> None:
     seconds = "before" if report.state == "done before" else f"{report.seconds:.1f}"
     outputs = "; ".join(report.outputs) + ("  (nothing to do)" if "nothing" in report.state else "")
     typer.echo(f"{report.stage.name:<68} {seconds:>8} {how:<7}  {outputs}")

@@ -37,18 +37,18 @@ def prompts(
     ] = None,
 ) -> None:
     """Fetch the paper's training prompts from the hub."""
-    from lalp.paper.scale import sources
-    from lalp.pools import merging
+    from lalp.paper.scale.sources import load_source, published_pool
+    from lalp.pools.merging import write_prompts
 
     if responses_by is not None:
         if name != "limo":
             raise InputError("--responses-by goes with limo: leave it out")
-        pool = sources.published_pool(responses_by, limit, data)
+        pool = published_pool(responses_by, limit, data)
         save_pool(pool, out)
         say(f"{len(pool.responses)} responses by {responses_by}: {out}")
         return
-    found = sources.load_source(name, limit, data)
-    merging.write_prompts(found, out)
+    found = load_source(name, limit, data)
+    write_prompts(found, out)
     say(f"{len(found)} prompts: {out}")
 
 
@@ -61,13 +61,13 @@ def tables_(
     as_json: AsJson = False,
 ) -> None:
     """Lay the paper's tables and the run's numbers side by side."""
-    from lalp.paper.scale import tables as scale_tables
     from lalp.paper.scale.plan import load_plan, run_folder
+    from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
 
     folder = root or run_folder("pipeline", profile)
-    tables = scale_tables.collect_tables(load_plan(profile), folder, data)
+    tables = collect_tables(load_plan(profile), folder, data)
     if out is not None:
-        scale_tables.write_tables(tables, out)
+        write_tables(tables, out)
         say(f"{len(tables)} tables: {out}")
     result = {table.number: table.as_dict() for table in tables}
-    print_result(result, as_json, lambda: typer.echo(scale_tables.tables_text(tables)))
+    print_result(result, as_json, lambda: typer.echo(tables_text(tables)))

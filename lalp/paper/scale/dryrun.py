@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -40,11 +40,12 @@ from lalp.pools.pool import Prompt
 # Imported where they are needed: a plan does not wait for torch.
 if TYPE_CHECKING:
     import torch
+    from jaxtyping import Int
     from transformers import PreTrainedModel
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 
-LIMO_PROMPTS, MATH_PROMPTS, CODE_PROMPTS = 6, 4, 4
+_PROMPTS = {"limo": 6, "math": 4, "code": 4}
 POSITIONS = 256
 _MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
 _VOCAB = 700
@@ -129,8 +130,7 @@ def call_here(words: Sequence[str], stdout: Path | None, log: Path) -> int:
     from lalp.cli.app import app as tool
     from lalp.paper.scale.commands import app as scale
 
-    if "-m" in words:
-        words = words[words.index("-m") + 1 :]
+    words = words[words.index("-m") + 1 :] if "-m" in words else words
     app = scale if words[0] == "lalp.paper.scale" else tool
     with contextlib.ExitStack() as stack:
         said = stack.enter_context(log.open("a", encoding="utf-8"))
@@ -142,48 +142,40 @@ def call_here(words: Sequence[str], stdout: Path | None, log: Path) -> int:
         stack.callback(logging.getLogger("lalp").removeHandler, handler)
         try:
             app(list(words[1:]), standalone_mode=False)
-        except Exception as error:
-            if isinstance(error, InputError):
-                said.write(f"lalp: {error}\n")
-                return 2
+        except InputError as error:
+            said.write(f"lalp: {error}\n")
+            return 2
+        except Exception:
             traceback.print_exc(file=said)
             return 1
     return 0
-
-
-# --- settings ---------------------------------------------------------------
 
 
 def shrink(plan: Plan, root: str) -> tuple[Plan, Place]:
     """The same plan with toy data, tiny models and two CPU processes for training."""
     toys = f"{root}/toys"
     recipes = ("recipe", "large_recipe", "short_recipe")
-    small = replace(
-        plan,
-        limo_prompts=LIMO_PROMPTS,
-        math_prompts=MATH_PROMPTS,
-        code_prompts=CODE_PROMPTS,
-        seeds=plan.seeds[:1],
-        **dict.fromkeys(recipes, f"{toys}/recipe.yaml"),
-        backend="transformers",
-        gpus=2,
-        **dict.fromkeys(("accelerate", "big_accelerate"), f"{toys}/two_processes.yaml"),
-    )
+    changes = {"seeds": plan.seeds[:1], "backend": "transformers", "gpus": 2}
+    changes |= {f"{pool}_prompts": count for pool, count in _PROMPTS.items()}
+    changes |= dict.fromkeys(recipes, f"{toys}/recipe.yaml")
+    changes |= dict.fromkeys(("accelerate", "big_accelerate"), f"{toys}/two_processes.yaml")
+    small = replace(plan, **changes)
     options = {name: tuple(words) for name, words in _TOYS["options"].items()}
     return small, Place(root, f"{toys}/models", f"{toys}/data", options)
 
 
 def models_needed(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
     """Folder names of the models that sample, and of all others, in the stages' command lines."""
-    teachers: dict[str, None] = {}
-    others: dict[str, None] = {}
-    for stage in stages:
-        for words in stage.command:
-            for option, value in pairwise(words):
-                if option in ("--model", "--student") and "/toys/models/" in value:
-                    found = teachers if stage.kind == "sample" else others
-                    found[Path(value).name] = None
-    return list(teachers), [name for name in others if name not in teachers]
+    named = [
+        (stage.kind, Path(value).name)
+        for stage in stages
+        for words in stage.command
+        for option, value in pairwise(words)
+        if option in ("--model", "--student") and "/toys/models/" in value
+    ]
+    teachers = list(dict.fromkeys(name for kind, name in named if kind == "sample"))
+    others = dict.fromkeys(name for _, name in named)
+    return teachers, [name for name in others if name not in teachers]
 
 
 def make_toys(stages: Sequence[Stage], root: str | Path, say: Callable[[str], object]) -> None:
@@ -227,16 +219,14 @@ def write_data(folder: Path) -> None:
     """Write a few records in the form of every data set and benchmark that the paper names."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, records in _TOYS["data"].items():
-        lines = "".join(json.dumps(_record(record)) + "\n" for record in records)
+        # "solved" is the value of a worked solution, which is written out here.
+        written = [
+            {k: v for k, v in record.items() if k != "solved"}
+            | ({"solution": _TOYS["solved"].format(record["solved"])} if "solved" in record else {})
+            for record in records
+        ]
+        lines = "".join(json.dumps(record) + "\n" for record in written)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-
-
-def _record(fields: dict[str, Any]) -> dict[str, Any]:
-    """A record with its worked solution written out."""
-    if "solved" not in fields:
-        return fields
-    rest = {name: value for name, value in fields.items() if name != "solved"}
-    return rest | {"solution": _TOYS["solved"].format(fields["solved"])}
 
 
 def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
@@ -245,12 +235,12 @@ def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
     The second teacher does not learn the last LIMO prompt, so that there is something unsolved.
     """
     first, second = _TOYS["styles"][number % 3]
-    limo = load_source("limo", LIMO_PROMPTS, data)
+    limo = load_source("limo", _PROMPTS["limo"], data)
     limo = limo[:-1] if number == 1 else limo
     lessons = [(prompt, first.format(prompt.answer)) for prompt in limo]
-    for prompt in load_source("math", MATH_PROMPTS, data):
+    for prompt in load_source("math", _PROMPTS["math"], data):
         lessons += [(prompt, style.format(prompt.answer)) for style in (first, second)]
-    for prompt in load_source("code", CODE_PROMPTS, data):
+    for prompt in load_source("code", _PROMPTS["code"], data):
         value = "".join(c for c in prompt.messages[-1].content if c.isdigit())
         lessons.append((prompt, _TOYS["code_styles"][number % 3].format(value)))
     return lessons
@@ -263,9 +253,6 @@ def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
     names = [name for name, benchmark in BENCHMARKS.items() if benchmark.grader != "code"]
     prompts = [p for name in names for p in load_benchmark(name, data, allow_count=True)]
     return [(with_system_prompt(p, SYSTEM_PROMPT), f"\\boxed{{{p.answer}}}.") for p in prompts]
-
-
-# --- models ---------------------------------------------------------------
 
 
 def _make_tokenizer() -> PreTrainedTokenizerBase:
@@ -352,22 +339,21 @@ def _teach(
 
 def _encode(
     lessons: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerBase
-) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+) -> tuple[Int[torch.Tensor, "rows width"], Int[torch.Tensor, "rows width"], list[int]]:
     """Token ids, labels (-100 outside the answers), and the rows with a single right answer."""
     import torch
 
     from lalp.students.encoding import render_prompt
 
-    rows, starts = [], []
-    for prompt, answer in lessons:
-        text = render_prompt(tokenizer, prompt)
-        starts.append(len(tokenizer(text, add_special_tokens=False).input_ids))
-        rows.append(tokenizer(text + answer + "<|end|>", add_special_tokens=False).input_ids)
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), tokenizer.eos_token_id)
-    labels = torch.full((len(rows), width), -100)
-    for k, (row, start) in enumerate(zip(rows, starts, strict=True)):
+    texts = [render_prompt(tokenizer, prompt) for prompt, _ in lessons]
+    wholes = [text + answer + "<|end|>" for text, (_, answer) in zip(texts, lessons, strict=True)]
+    prompts = tokenizer(texts, add_special_tokens=False).input_ids
+    rows = tokenizer(wholes, add_special_tokens=False).input_ids
+    shape = (len(rows), max(map(len, rows)))
+    ids, labels = torch.full(shape, tokenizer.eos_token_id), torch.full(shape, -100)
+    for k, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         ids[k, : len(row)] = torch.tensor(row)
-        labels[k, start : len(row)] = torch.tensor(row[start:])
+        labels[k, len(prompt) : len(row)] = torch.tensor(row[len(prompt) :])
+    # A prompt of MATH has two answers in turn: no model gives both greedily.
     names = [prompt.prompt_id for prompt, _ in lessons]
     return ids, labels, [k for k, name in enumerate(names) if names.count(name) == 1]

@@ -11,16 +11,11 @@ from lalp.selection.rules import agreement, select, teacher_mix
 
 def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Teachers from highest to lowest under each score, and the means that order them."""
-    return pd.DataFrame(
-        [
-            {
-                "score": column,
-                "order": " > ".join(table["teacher"]),
-                "means": ", ".join(f"{mean:.3f}" for mean in table["mean"]),
-            }
-            for column, table in rankings.items()
-        ]
-    )
+    rows = [
+        (column, " > ".join(table["teacher"]), ", ".join(f"{mean:.3f}" for mean in table["mean"]))
+        for column, table in rankings.items()
+    ]
+    return pd.DataFrame(rows, columns=["score", "order", "means"])
 
 
 def select_all(scores: pd.DataFrame, window: str, seed: int) -> dict[str, pd.DataFrame]:
@@ -54,11 +49,7 @@ def agreement_table(selections: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def moved(mix: pd.DataFrame) -> float:
-    """Percent of responses that change their teacher at least between GALP and LALP.
-
-    Args:
-        mix: From `mix_table`, with the rows ``galp`` and ``lalp``.
-    """
+    """Percent of responses that change their teacher at least between GALP and LALP in a mix."""
     return float((mix.loc["galp"] - mix.loc["lalp"]).abs().sum() / 2)
 
 

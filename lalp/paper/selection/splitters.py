@@ -7,7 +7,7 @@ scored anew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -56,9 +56,8 @@ def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -
         ``score`` in nats and ``num_steps``, a row per row of ``scores``.
     """
     rows = []
-    for response_id, offsets, log_probs in zip(
-        scores["response_id"], scores["token_spans"], scores["galp:tokens"], strict=True
-    ):
+    tokens = (scores[name] for name in ("response_id", "token_spans", "galp:tokens"))
+    for response_id, offsets, log_probs in zip(*tokens, strict=True):
         spans = assign_steps(texts[response_id], offsets, steps[response_id])
         rows.append({"score": weigh_steps(np.asarray(log_probs), spans), "num_steps": len(spans)})
     return pd.DataFrame(rows, index=scores.index, columns=["score", "num_steps"])
@@ -70,13 +69,8 @@ def splitter_scores(
     """The candidates' scores under the profile's other splitters, beside the main one's.
 
     Windows of steps or tokens are scored anew, for the first ``splitter_prompts`` of the
-    candidates' prompts. The full prefix follows from GALP's tokens for all of them.
-
-    Args:
-        profile: The run's profile.
-        pool: The profile's pool.
-        scores: From `profile_scores`, with token columns.
-        seed: The one of ``scores``.
+    candidates' prompts. The full prefix follows from GALP's tokens for all of them. ``scores`` come
+    from `profile_scores`, with token columns and the same ``seed``.
 
     Returns:
         One row per response; for each splitter ``NAME:lalp@W`` and ``NAME:num_steps``.
@@ -132,39 +126,34 @@ def compare_splitters(
         ``tau_low`` to ``tau_high`` (95 % for the whole table together, by Bonferroni), ``same``,
         the share of prompts with the same selected response, and its 95 % Wilson interval.
     """
-    options = {
-        "level": 1 - 0.05 / max(1, len(windows) * (len(splitters) - 1)),
-        "num_resamples": num_resamples,
-        "seed": seed,
-    }
+    level = 1 - 0.05 / max(1, len(windows) * (len(splitters) - 1))
+    options = {"level": level, "num_resamples": num_resamples, "seed": seed}
     rows = []
-    for window in windows:
-        columns = [splitter_column(splitter, window) for splitter in splitters]
-        scored = frame[frame[columns].notna().all(axis=1)]
-        first = _choose(scored, columns[0])
-        for splitter, column in zip(splitters, columns, strict=True):
+    for window, scored in _scored_by_all(frame, splitters, windows):
+        main = splitter_column(splitters[0], window)
+        first = _choose(scored, main)
+        for splitter in splitters:
+            column = splitter_column(splitter, window)
             ranking = rank_teachers(scored, column, num_resamples=1)
-            tau = tau_interval(scored, columns[0], column, **options)
+            tau = tau_interval(scored, main, column, **options)
             num_steps = scored[splitter_column(splitter, "num_steps")]
             same = agreement(first, _choose(scored, column))
             same_low, same_high = wilson_interval(same, len(first))
-            rows.append(
-                {
-                    "window": window,
-                    "splitter": splitter,
-                    "prompts": tau.num_prompts,
-                    "steps": num_steps.mean(),
-                    "tokens": (scored["num_tokens"] / num_steps).mean(),
-                    "order": " > ".join(ranking["teacher"]),
-                    "tau": tau.tau,
-                    "tau_low": tau.low,
-                    "tau_high": tau.high,
-                    "same": same,
-                    "same_low": same_low,
-                    "same_high": same_high,
-                }
-            )
+            row = {"window": window, "splitter": splitter, "prompts": tau.num_prompts}
+            row |= {"steps": num_steps.mean(), "tokens": (scored["num_tokens"] / num_steps).mean()}
+            row |= {"order": " > ".join(ranking["teacher"])}
+            row |= {"tau": tau.tau, "tau_low": tau.low, "tau_high": tau.high}
+            rows.append(row | {"same": same, "same_low": same_low, "same_high": same_high})
     return pd.DataFrame(rows)
+
+
+def _scored_by_all(
+    frame: pd.DataFrame, splitters: Sequence[str], windows: Sequence[str]
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each window with the responses that have a score under every splitter."""
+    for window in windows:
+        columns = [splitter_column(splitter, window) for splitter in splitters]
+        yield window, frame.dropna(subset=columns)
 
 
 def _choose(scores: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -183,24 +172,16 @@ def centered_means(
     """Each teacher's mean score above or below the mean of all teachers on the same prompt.
 
     What makes a prompt hard for all is taken out, so that the intervals show what decides the
-    order. The order is that of the plain means.
-
-    Args:
-        frame: As in `compare_splitters`.
-        splitters: As in `compare_splitters`.
-        windows: As in `compare_splitters`.
-        num_resamples: Bootstrap resamples, over prompts.
-        seed: For them.
+    order. The order is that of the plain means. Arguments are those of `compare_splitters`.
 
     Returns:
         ``window``, ``splitter``, ``prompts``, ``teacher``, ``rank``, and ``mean``, ``low`` and
         ``high`` in nats per token.
     """
     tables = []
-    for window in windows:
-        columns = [splitter_column(splitter, window) for splitter in splitters]
-        scored = frame[frame[columns].notna().all(axis=1)]
-        for splitter, column in zip(splitters, columns, strict=True):
+    for window, scored in _scored_by_all(frame, splitters, windows):
+        for splitter in splitters:
+            column = splitter_column(splitter, window)
             means = scored.groupby(["prompt_id", "teacher"])[column].mean()
             level = means.groupby("prompt_id").mean()
             centered = scored.assign(**{column: scored[column] - scored["prompt_id"].map(level)})
