@@ -45,13 +45,8 @@ def prompt_means(
 ) -> pd.DataFrame:
     """Mean over a response's items, then over a prompt's responses: every prompt counts the same.
 
-    Args:
-        items: ``prompt_id`` and ``response_id`` of each row of ``values``.
-        values: Rows that hold a NaN are left out.
-        columns: Names of the columns of ``values``.
-
-    Returns:
-        One row per prompt.
+    ``items`` has ``prompt_id`` and ``response_id`` of each row of ``values``; rows that hold a NaN
+    are left out.
     """
     frame = pd.DataFrame(values, columns=pd.Index(columns, tupleize_cols=False))
     frame.index = pd.MultiIndex.from_frame(items[["prompt_id", "response_id"]])
@@ -134,13 +129,7 @@ def nearness_curves(
 ) -> pd.DataFrame:
     """Mean nearest-neighbour cosine against the number of candidates, with intervals.
 
-    Args:
-        values: By level.
-        num_candidates: By level: what ``all candidates`` stands for on the axis.
-        **resampling: As in `mean_interval`.
-
-    Returns:
-        ``level``, ``candidates``, ``mean``, ``low``, ``high``.
+    ``num_candidates`` says by level what ``all candidates`` stands for on the axis.
     """
     rows = []
     for name, table in values.items():
@@ -193,13 +182,8 @@ def similarity_sweep(
 
     ``equal numbers`` are the same at every limit: as many candidates as there are training
     responses at the lowest one. Limits that leave some prompt without candidates are left out.
-
-    Args:
-        levels: By name; ``RESPONSES`` must be among them.
-        groups: A label by prompt id.
-        similarity: Cosine of any two prompts, by their ids.
-        limits: Largest cosines with the held-out prompt; ``ALL`` leaves nothing out.
-        **resampling: As in `mean_interval`.
+    ``similarity`` holds the cosine of any two prompts, by their ids. ``limits`` are the largest
+    cosines with the held-out prompt; ``ALL`` leaves nothing out.
 
     Returns:
         As `contrast_table` returns it, with ``limit``.

@@ -93,8 +93,8 @@ def score_flops(
 def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response: float) -> float:
     """Tokens per second of all sequences together, the GPUs sharing one copy of the model.
 
-    Every step reads the weights once and the cache of every running sequence; as many sequences
-    run as their cache has room, half their response on average. 0 where the weights do not fit.
+    Every step reads the weights once and the cache of every running sequence. As many run as their
+    cache has room, with half their response on average. 0 where the weights do not fit.
     """
     cache = 2 * model.cache_per_token * (prompt + response / 2)
     room = ASSUMED.memory_share * gpus * gpu.memory - model.weights
@@ -397,12 +397,13 @@ def _stage_text(stage: Stage, cost: StageCost) -> str:
 
 
 def _count(number: float) -> str:
-    return _with_unit(number, ((1e9, "G"), (1e6, "M"), (1e3, "k")), f"{number:,.0f}")
+    return _with_unit(number, {"G": 1e9, "M": 1e6, "k": 1e3}, f"{number:,.0f}")
 
 
 def _size(number: float) -> str:
-    return _with_unit(number, ((1e12, " TB"), (1e9, " GB")), f"{number / 1e6:,.0f} MB")
+    return _with_unit(number, {" TB": 1e12, " GB": 1e9}, f"{number / 1e6:,.0f} MB")
 
 
-def _with_unit(number: float, units: Iterable[tuple[float, str]], small: str) -> str:
-    return next((f"{number / size:,.1f}{unit}" for size, unit in units if number >= size), small)
+def _with_unit(number: float, units: dict[str, float], small: str) -> str:
+    fits = (f"{number / size:,.1f}{unit}" for unit, size in units.items() if number >= size)
+    return next(fits, small)

@@ -76,7 +76,7 @@ def dry_run(
         on_report: Called after every stage, with whether it was a process of its own.
 
     Raises:
-        InputError: As `run_stages`: with the stage's command line and what it said.
+        InputError: As `run_stages`.
     """
     small, place = shrink(plan or load_plan(profile), root)
     stages = make_stages(small, place, profile)
@@ -181,13 +181,7 @@ def models_needed(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
 def make_toys(stages: Sequence[Stage], root: str | Path, say: Callable[[str], object]) -> None:
     """Write the toy data and models, once; another version of the code begins anew.
 
-    Args:
-        stages: Made by `make_stages` in the place of `shrink`.
-        root: Folder of the dry run; nothing else may be in it.
-        say: Told what is made.
-
-    Raises:
-        InputError: If a teacher cannot be taught.
+    Nothing else may be in ``root``. Stages are those in the place of `shrink`.
     """
     root = Path(root)
     mark = root / "toys" / "made"

@@ -33,6 +33,8 @@ _PROGRAMS = {
 }
 _SHOWN_LINES = 20
 
+# Runs a command line: words, file for its standard output or None, file for all else that it says;
+# returns its exit code.
 Call = Callable[[Sequence[str], Path | None, Path], int]
 
 
@@ -47,11 +49,7 @@ class Report:
 
 
 def choose_stages(stages: Sequence[Stage], patterns: Sequence[str]) -> list[Stage]:
-    """The stages with a name or kind that fits a pattern such as ``train-*``; all if none is given.
-
-    Raises:
-        InputError: If a pattern fits no stage.
-    """
+    """The stages with a name or kind that fits a pattern such as ``train-*``; all without one."""
     names: set[str] = set()
     for pattern in patterns:
         found = {s.name for s in stages if s.kind == pattern or fnmatchcase(s.name, pattern)}
@@ -79,14 +77,7 @@ def run_stages(
     call: Call = call_process,
     on_report: Callable[[Report], Any] = lambda report: None,
 ) -> list[Report]:
-    """Run stages in order; those that are done are passed over.
-
-    Args:
-        stages: From `make_stages`, or some of them.
-        root: The folder of their outputs.
-        call: Runs one command line: words, file for its standard output or None, file for
-            everything else it says; returns its exit code.
-        on_report: Called after every stage.
+    """Run stages in order, with their outputs below ``root``; those that are done are passed over.
 
     Raises:
         InputError: If an input is missing, or a command fails: the message holds the command line
@@ -110,7 +101,7 @@ def adopt_stage(stage: Stage, root: str | Path) -> Report:
     with _locked(stage, folder):
         key = _digest(stage, folder)
         found = tuple(describe_output(path) for path in stage.outputs)
-        _write_mark(stage, folder, key, 0.0, found)
+        _write_mark(stage, folder, digest=key, seconds=0.0, found=found)
     return Report(stage, "done now", 0.0, found)
 
 
@@ -131,7 +122,7 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
         if mark.get("digest") == key and _holds(mark, stage, folder):
             return Report(stage, "done before", mark["seconds"], tuple(mark["found"]))
         if mark and mark.get("digest") != key:
-            _set_aside(stage, folder, mark)
+            _set_aside(stage, folder, mark["digest"])
         # If this run is killed, the next one knows whose the half outputs are.
         write_json(_mark_path(stage, folder), {"digest": key, "began": time.time()})
         began = time.monotonic()
@@ -146,7 +137,7 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
         except InputError as error:
             raise InputError(f"stage {stage.name}: {error}") from None
         seconds = time.monotonic() - began
-        _write_mark(stage, folder, key, seconds, found)
+        _write_mark(stage, folder, digest=key, seconds=seconds, found=found)
     return Report(stage, "nothing to do" if empty else "done now", seconds, found)
 
 
@@ -223,11 +214,9 @@ def _read_mark(stage: Stage, folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _write_mark(
-    stage: Stage, folder: Path, key: str, seconds: float, found: tuple[str, ...]
-) -> None:
-    mark = {"digest": key, "command": stage.command, "seconds": seconds, "found": found}
-    write_json(_mark_path(stage, folder), mark | {"outputs": _signatures(stage, folder)})
+def _write_mark(stage: Stage, folder: Path, **mark: Any) -> None:
+    outputs = _signatures(stage, folder)
+    write_json(_mark_path(stage, folder), mark | {"command": stage.command, "outputs": outputs})
 
 
 def _holds(mark: dict[str, Any], stage: Stage, folder: Path) -> bool:
@@ -235,7 +224,7 @@ def _holds(mark: dict[str, Any], stage: Stage, folder: Path) -> bool:
     return mark.get("outputs") == _signatures(stage, folder)
 
 
-def _signatures(stage: Stage, folder: Path) -> dict[str, list[list[Any]] | None]:
+def _signatures(stage: Stage, folder: Path) -> dict[str, list[list[Any]]]:
     return {_portable(path, folder): _signature(Path(path)) for path in stage.outputs}
 
 
@@ -254,12 +243,10 @@ def _files(path: Path) -> list[Path]:
     return sorted(item for item in items if item.is_file())
 
 
-def _signature(path: Path) -> list[list[Any]] | None:
+def _signature(path: Path) -> list[list[Any]]:
     """Names, sizes and times of an output's files: changes whenever one is written."""
-    if not path.exists():
-        return None
-    stats = [(item, item.stat()) for item in _files(path)]
-    return [[item.name, stat.st_size, stat.st_mtime_ns] for item, stat in stats]
+    stats = [(item.name, item.stat()) for item in _files(path)]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
 def _digest(stage: Stage, folder: Path) -> str:
@@ -293,9 +280,9 @@ def _check_inputs(stage: Stage) -> None:
         )
 
 
-def _set_aside(stage: Stage, folder: Path, mark: dict[str, Any]) -> None:
+def _set_aside(stage: Stage, folder: Path, key: str) -> None:
     """Move outputs of another command or of other inputs out of the way, finished or not."""
-    target = folder / "stale" / f"{stage.name}-{mark['digest'][:12]}-{time.time_ns()}"
+    target = folder / "stale" / f"{stage.name}-{key[:12]}-{time.time_ns()}"
     for path in map(Path, stage.outputs):
         for item in (path, path.with_name(f"{path.name}.partial")):
             if item.exists():

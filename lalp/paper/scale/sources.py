@@ -48,12 +48,7 @@ def load_source(name: str, limit: int, folder: str | Path | None = None) -> list
 
     ``limo``: all of it. ``math``: MATH without levels 1 and 2 and without the problems of MATH-500,
     which leaves the paper's 8,890 of 12,500. ``code``: LeetCode and OpenCodeReasoning, half each,
-    without answers.
-
-    Args:
-        name: ``limo``, ``math`` or ``code``.
-        limit: Prompts at most.
-        folder: Where the same records lie as JSON lines; from the hub if not given.
+    without answers. Without a ``folder`` of the same records as JSON lines they come from the hub.
 
     Raises:
         InputError: If there is no such set, it cannot be read, or a record cannot be used.

@@ -65,13 +65,7 @@ class Place:
 
 
 def make_stages(plan: Plan, place: Place, profile: str) -> tuple[Stage, ...]:
-    """All stages, each behind those whose outputs it reads.
-
-    Args:
-        plan: What is run.
-        place: Where it runs.
-        profile: Name of the plan, for the command that writes its tables.
-    """
+    """All stages of the plan that ``profile`` names, each behind those whose outputs it reads."""
     run = _Run(plan, place)
     parts = [_prompts(run), _samples(run), _merges(run), _segments(run), _scores(run)]
     parts += [_rankings(run), _selections(run), _trainings(run), _evaluations(run)]
@@ -259,48 +253,34 @@ def _samples(run: _Run) -> Iterator[Stage]:
         for teacher in group.teachers
     )
     for (pool, teacher), tables in wanted.items():
-        rest, read = "", ()
-        for preset, samples in _presets(run.plan, pool, teacher).items():
-            if preset == "published":
-                yield _published(run, teacher, tables)
-                continue
-            if read:
-                rest = run.path("prompts", f"{pool}_{teacher}_unsolved.jsonl")
-                name = f"unsolved-{pool}-{teacher}"
-                yield run.stage(name, tables, (*read, "--out", rest), read, (rest,))
-            stage = _sample(run, pool, teacher, tables, preset, samples, rest)
-            yield stage
-            read = (*stage.inputs, *stage.outputs)
+        if "published" in _presets(run.plan, pool, teacher):
+            out = run.sampled(pool, teacher, "published")
+            words = (pool, "--out", out, "--limit", str(run.plan.prompts(pool)))
+            command = run.lalp("prompts", *words, "--responses-by", teacher, *run.data)
+            name = f"published-{pool}-{teacher}"
+            yield Stage(name, "prompts", tables, (command,), (), (out,))
+        else:
+            yield from _attempts(run, pool, teacher, tables)
 
 
-def _sample(
-    run: _Run,
-    pool: str,
-    teacher: str,
-    tables: tuple[str, ...],
-    preset: str,
-    samples: int,
-    rest: str,
-) -> Stage:
-    """Sample a teacher on the pool's prompts, or on the ``rest`` of them that it did not solve."""
-    prompts = rest or run.path("prompts", f"{pool}.jsonl")
-    out, count = run.sampled(pool, teacher, preset), run.plan.prompts(pool)
-    words = (prompts, "--model", run.model(teacher), "--teacher", run.plan.model(teacher).name)
-    # Prompts of mathematics hold their system message; programs are asked for without one.
-    words += ("--system", "") if pool == "code" else ()
-    words += ("--preset", preset, *run.served(teacher), "--seed", "0")
-    words += ("--store", run.path("store", "samples"), "--out", out, "--quiet")
-    count = max(1, round((1 - ASSUMED.greedy_solved) * count)) if rest else count
-    work = Work(pool, count, samples, teacher, (teacher,))
-    name = f"sample-{pool}-{teacher}-{preset}"
-    return run.stage(name, tables, words, (prompts,), (out,), work, unless_empty=rest)
-
-
-def _published(run: _Run, teacher: str, tables: tuple[str, ...]) -> Stage:
-    out = run.sampled("limo", teacher, "published")
-    words = ("limo", "--out", out, "--limit", str(run.plan.prompts("limo")))
-    command = run.lalp("prompts", *words, "--responses-by", teacher, *run.data)
-    return Stage(f"published-limo-{teacher}", "prompts", tables, (command,), (), (out,))
+def _attempts(run: _Run, pool: str, teacher: str, tables: tuple[str, ...]) -> Iterator[Stage]:
+    """Sample with one preset after another, each on the prompts that are not solved yet."""
+    prompts, rest, count = run.path("prompts", f"{pool}.jsonl"), "", run.plan.prompts(pool)
+    for preset, samples in _PRESETS[pool].items():
+        out = run.sampled(pool, teacher, preset)
+        words = (prompts, "--model", run.model(teacher), "--teacher", run.plan.model(teacher).name)
+        # Prompts of mathematics hold their system message; programs are asked for without one.
+        words += ("--system", "") if pool == "code" else ()
+        words += ("--preset", preset, *run.served(teacher), "--seed", "0")
+        words += ("--store", run.path("store", "samples"), "--out", out, "--quiet")
+        name, work = f"{pool}-{teacher}", Work(pool, count, samples, teacher, (teacher,))
+        sample = f"sample-{name}-{preset}"
+        yield run.stage(sample, tables, words, (prompts,), (out,), work, unless_empty=rest)
+        if preset != list(_PRESETS[pool])[-1]:
+            rest = run.path("prompts", f"{pool}_{teacher}_unsolved.jsonl")
+            words = (prompts, out, "--out", rest)
+            yield run.stage(f"unsolved-{name}", tables, words, (prompts, out), (rest,))
+            prompts, count = rest, max(1, round((1 - ASSUMED.greedy_solved) * count))
 
 
 def _merges(run: _Run) -> Iterator[Stage]:

@@ -53,12 +53,9 @@ class TableBeside:
 def collect_tables(
     plan: Plan, root: str | Path, data: str | Path | None = None
 ) -> list[TableBeside]:
-    """Every table that the plan produces, filled in as far as its stages are done.
+    """Every table that the plan produces, filled in as far as its stages in ``root`` are done.
 
-    Args:
-        plan: Settings of the run.
-        root: Its folder.
-        data: Folder of LiveCodeBench's file, as in `load_benchmark`.
+    ``data`` is the folder of LiveCodeBench's file, as in `load_benchmark`.
 
     Raises:
         InputError: If a result is there and cannot be read, or nothing is there.
@@ -91,9 +88,11 @@ def _table(run: _Run, number: str) -> TableBeside:
             continue
         for column in found.columns.intersection(list(values)):
             found.loc[row, column] = values[column]
-    names = {name for row in arms for name in row}
-    replaced = [(name, other) for name, other in run.plan.replaced.items() if name in names]
-    notes = [f"{other} ran in the place of {name}" for name, other in replaced]
+    notes = [
+        f"{other} ran in the place of {name}"
+        for name, other in run.plan.replaced.items()
+        if any(name in row for row in arms)
+    ]
     return TableBeside(number, reference.title, paper, found, (*notes, *reference.notes))
 
 

@@ -45,15 +45,10 @@ def weigh_steps(log_probs: Float[np.ndarray, "tokens"], token_steps: Sequence[Sp
 
 
 def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -> pd.DataFrame:
-    """LALP under the full prefix for other steps than those that were scored.
+    """LALP under the full prefix for other ``steps`` than those that were scored.
 
-    Args:
-        scores: From `score` with token columns.
-        texts: Each response's text by its id.
-        steps: Character spans by response id.
-
-    Returns:
-        ``score`` in nats and ``num_steps``, a row per row of ``scores``.
+    Scores need token columns; texts and steps are by response id. Returns ``score`` in nats and
+    ``num_steps``, a row per row of ``scores``.
     """
     rows = []
     tokens = (scores[name] for name in ("response_id", "token_spans", "galp:tokens"))
@@ -113,12 +108,8 @@ def compare_splitters(
 ) -> pd.DataFrame:
     """What the teacher ranking and the selection become under each splitter.
 
-    Args:
-        frame: One row per response, with `splitter_column` for each splitter and window.
-        splitters: The first one is what the others are compared with.
-        windows: As in the columns' names.
-        num_resamples: Bootstrap resamples, over prompts.
-        seed: For them.
+    ``frame`` comes from `splitter_scores`. All splitters are compared with the first one, under a
+    bootstrap of prompts.
 
     Returns:
         One row per window and splitter: ``prompts``, ``steps`` per response, ``tokens`` per step

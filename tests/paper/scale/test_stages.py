@@ -28,10 +28,8 @@ from tests.paper.scale.conftest import (
     stage_of,
 )
 
-COMMANDS = {
-    name: typer.main.get_command(each)
-    for name, each in [("lalp", app), ("lalp.paper.scale", scale)]
-}
+APPS = {"lalp": app, "lalp.paper.scale": scale}
+COMMANDS = {name: typer.main.get_command(each) for name, each in APPS.items()}
 
 
 def check_order(stages) -> None:
@@ -42,9 +40,7 @@ def check_order(stages) -> None:
     for stage in stages:
         assert set(stage.inputs) <= written
         assert not set(stage.outputs) & written
-        assert stage.outputs
-        assert stage.command
-        assert stage.tables
+        assert stage.outputs and stage.command and stage.tables
         assert stage.stdout in ("", *stage.outputs)
         assert stage.unless_empty in ("", *stage.inputs)
         written |= set(stage.outputs)

@@ -24,9 +24,6 @@ def test_chance_of_moving_by_hand():
     # Four prompts, all moved from A to B: only the draws with equal signs are as extreme, 2 of 16.
     chance = measure.chance_of_moving(selection("AAAA"), selection("BBBB"), 20_000, seed=0)
     assert chance == pytest.approx(2 / 16, abs=0.01)
-
-
-def test_the_same_selection_moves_nothing():
     assert measure.chance_of_moving(selection("ABC"), selection("ABC"), 100, seed=0) == 1
 
 
@@ -37,23 +34,11 @@ def test_moved_counts_each_response_once():
 
 def scores_of(galp: dict[str, float], lalp: dict[str, float], prompts: int) -> pd.DataFrame:
     """Prompts that all tell the same: teacher means are the given ones."""
-    return pd.DataFrame(
-        {
-            "prompt_id": f"p{i}",
-            "response_id": f"p{i}/{teacher}",
-            "teacher": teacher,
-            "correct": True,
-            "num_tokens": 10,
-            "num_steps": 2,
-            "galp": galp[teacher],
-            "lalp@4": lalp[teacher],
-            "lalp@5%": lalp[teacher],
-            "lalp@100%": galp[teacher],
-            "reason": None,
-        }
-        for i in range(prompts)
-        for teacher in galp
-    )
+    rows = [(f"p{i}", f"p{i}/{teacher}", teacher) for i in range(prompts) for teacher in galp]
+    frame = pd.DataFrame(rows, columns=["prompt_id", "response_id", "teacher"])
+    whole, local = frame["teacher"].map(galp), frame["teacher"].map(lalp)
+    columns = {"galp": whole, "lalp@4": local, "lalp@5%": local, "lalp@100%": whole}
+    return frame.assign(correct=True, num_tokens=10, num_steps=2, reason=None, **columns)
 
 
 PROFILE = replace(
