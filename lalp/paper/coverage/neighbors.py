@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Int
 from lalp.errors import InputError
 from lalp.files import atomic_path, build_dir
 from lalp.paper.coverage.texts import Level, excerpt
+from lalp.stats import chunks
 
 ALL = math.inf
 """As a number of candidates: all there are."""
@@ -39,6 +40,7 @@ _BLOCK_QUERIES = 1024
 # Total weight of the candidates that are left out of a mean.
 _NEGLIGIBLE = 1e-10
 _INDEXES = ("exact", "faiss")
+_NOTHING = "no training texts to search for neighbours: hold out fewer prompts"
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def nearest_neighbors(
     """
     if index not in _INDEXES:
         raise InputError(f"unknown index {index!r}: use one of {', '.join(_INDEXES)}")
-    _check_candidates(len(candidates))
+    if not len(candidates):
+        raise InputError(_NOTHING)
     if index == "faiss":
         return _search_faiss(queries, candidates)
     best = np.full(len(queries), -np.inf, dtype=np.float32)
@@ -166,14 +169,13 @@ def _search_faiss(
             "index 'faiss' needs the package faiss-cpu: install it with pip install faiss-cpu, or "
             "use index 'exact'"
         ) from error
-    num_cells = max(round(math.sqrt(len(candidates))), 1)
-    # An eighth of the cells is searched: on sentence embeddings little is missed.
-    found = faiss.index_factory(
-        candidates.shape[1], f"IVF{num_cells},Flat", faiss.METRIC_INNER_PRODUCT
-    )
     vectors = np.ascontiguousarray(candidates, dtype=np.float32)
+    num_cells = max(round(math.sqrt(len(vectors))), 1)
+    kind = f"IVF{num_cells},Flat"
+    found = faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     found.train(vectors)
     found.add(vectors)
+    # An eighth of the cells is searched: on sentence embeddings little is missed.
     found.nprobe = max(num_cells // 8, min(num_cells, 8))
     cosines, places = found.search(np.ascontiguousarray(queries, dtype=np.float32), 1)
     return np.clip(cosines[:, 0], -1, 1), places[:, 0]
@@ -192,12 +194,11 @@ def expected_nearest(
     Raises:
         InputError: If there are no candidates, or a count is below 1.
     """
-    _check_candidates(len(candidates))
+    if not len(candidates):
+        raise InputError(_NOTHING)
     expected = np.empty((len(queries), len(counts)), dtype=np.float64)
-    height = max(_BLOCK_NUMBERS // len(candidates), 1)
-    for top in range(0, len(queries), height):
-        cosines = queries[top : top + height] @ candidates.T
-        expected[top : top + height] = expected_largest(cosines, counts)
+    for rows in chunks(len(queries), len(candidates)):
+        expected[rows] = expected_largest(queries[rows] @ candidates.T, counts)
     return np.clip(expected, -1, 1)
 
 
@@ -223,11 +224,6 @@ def _rank_weights(total: int, count: float) -> Float[np.ndarray, "total"]:
     # Each binomial from the one before; past rank N - m none can be the nearest.
     ratios = np.maximum(total - count - ranks, 0) / (total - 1 - ranks)
     return np.cumprod([count / total, *ratios])[::-1]
-
-
-def _check_candidates(total: int) -> None:
-    if not total:
-        raise InputError("no training texts to search for neighbours: hold out fewer prompts")
 
 
 def cosines_by_count(

@@ -56,12 +56,10 @@ def cut_pool(profile: Profile, pool: Pool, seed: int) -> dict[str, dict[str, lis
     tokenizer = load_tokenizer(profile.student) if chunk_size(profile.splitter) else None
     steps = split_pool(pool, profile.splitter, tokenizer=tokenizer, embedder=profile.embedder)
     chunks = {
-        response.response_id: permute_lengths(
-            response.text, steps[response.response_id], [seed, place]
-        )
-        for place, response in enumerate(pool.responses)
+        r.response_id: permute_lengths(r.text, steps[r.response_id], [seed, place])
+        for place, r in enumerate(pool.responses)
     }
-    whole = {response.response_id: [(0, len(response.text))] for response in pool.responses}
+    whole = {r.response_id: [(0, len(r.text))] for r in pool.responses}
     return {RESPONSES: whole, STEPS: steps, CHUNKS: chunks}
 
 
@@ -102,17 +100,12 @@ def embed_levels(
     """
     levels = {}
     for name, spans_of in spans.items():
-        items = pd.DataFrame(
-            {
-                "prompt_id": response.prompt_id,
-                "response_id": response.response_id,
-                "teacher": response.teacher,
-                "place": place,
-                "text": response.text[start:end].strip(),
-            }
-            for response in pool.responses
-            for place, (start, end) in enumerate(spans_of[response.response_id])
-        )
+        rows = [
+            (r.prompt_id, r.response_id, r.teacher, place, r.text[start:end].strip())
+            for r in pool.responses
+            for place, (start, end) in enumerate(spans_of[r.response_id])
+        ]
+        items = pd.DataFrame(rows, columns=["prompt_id", "response_id", "teacher", "place", "text"])
         found = load_embeddings(embedder, items["text"].tolist())
         read = np.minimum(found.num_tokens, found.limit)
         items = items.assign(num_tokens=found.num_tokens, num_read=read)
@@ -132,18 +125,11 @@ def truncation_table(levels: Mapping[str, Level]) -> pd.DataFrame:
     rows = []
     for name, level in levels.items():
         tokens, read = level.items["num_tokens"], level.items["num_read"]
-        rows.append(
-            {
-                "level": name,
-                "texts": len(tokens),
-                "tokens_median": float(tokens.median()),
-                "tokens_longest": int(tokens.max()),
-                "cut": int((tokens > read).sum()),
-                "share_cut": float((tokens > read).mean()),
-                "share_tokens_lost": 1 - read.sum() / max(tokens.sum(), 1),
-            }
-        )
-    return pd.DataFrame(rows)
+        cut, lost = tokens > read, 1 - read.sum() / max(tokens.sum(), 1)
+        lengths = float(tokens.median()), int(tokens.max())
+        rows.append((name, len(tokens), *lengths, int(cut.sum()), float(cut.mean()), lost))
+    names = "level texts tokens_median tokens_longest cut share_cut share_tokens_lost"
+    return pd.DataFrame(rows, columns=names.split())
 
 
 def prompt_similarity(embedder: str, pool: Pool) -> pd.DataFrame:

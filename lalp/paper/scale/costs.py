@@ -285,11 +285,13 @@ def _train_cost(plan: Plan, stage: Stage) -> StageCost:
         disk_bytes=ASSUMED.saved_bytes * model.params,
         # Two checkpoints: the older one goes when the newer is whole.
         scratch_bytes=2 * (ASSUMED.weight_bytes + ASSUMED.optimizer_bytes) * model.params,
-        notes=_train_notes(plan, model, fed, offload),
+        notes=_train_notes(plan, model, fed, on_gpu, offload),
     )
 
 
-def _train_notes(plan: Plan, model: ModelFacts, tokens: int, offload: bool) -> tuple[str, ...]:
+def _train_notes(
+    plan: Plan, model: ModelFacts, tokens: int, on_gpu: float, offload: bool
+) -> tuple[str, ...]:
     usable = ASSUMED.usable_share * find_gpu(plan.gpu).memory
     notes = []
     if offload:
@@ -300,7 +302,7 @@ def _train_notes(plan: Plan, model: ModelFacts, tokens: int, offload: bool) -> t
             f"states do not fit {plan.gpus}x {plan.gpu}: the optimizer's stay on the host (on 8 "
             f"GPUs {_size(alone)} each with {tokens:,} tokens: {verdict})"
         )
-    if (on_gpu := train_bytes(model, plan.gpus, tokens, offload=offload)[0]) > usable:
+    if on_gpu > usable:
         notes.append(
             f"{model.name}: training takes {_size(on_gpu)}, too much for one {plan.gpu}: "
             "shorter examples (max_length), a smaller student, or more GPUs"

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 
 _PROMPTS = {"limo": 6, "math": 4, "code": 4}
-POSITIONS = 256
 _MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
 _VOCAB = 700
 _CHAT_TEMPLATE = (
@@ -280,18 +279,8 @@ def _make_model(name: str, seed: int, hidden: int) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
     family = {"qwen2": Qwen2Config, "llama": LlamaConfig}[find_model(name).family]
-    config = family(
-        vocab_size=_VOCAB,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=POSITIONS,
-        tie_word_embeddings=False,
-        eos_token_id=3,
-        bos_token_id=None,
-    )
+    size = {"hidden_size": hidden, "intermediate_size": 2 * hidden, **_TOYS["model"]}
+    config = family(vocab_size=_VOCAB, **size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -190,12 +190,7 @@ _THIRDS = {"highest": "galp", "middle": "galp-middle", "lowest": "galp-lowest"}
 
 
 def arm_of_row(number: str, row: Sequence[str]) -> Arm:
-    """The arm behind one row of a table of the paper.
-
-    Args:
-        number: A key of ``SOURCES``.
-        row: The row's index in `lalp.paper.tables`; of Table 1 student, teacher and third.
-    """
+    """The arm behind a row of one of the ``SOURCES``; of Table 1 student, teacher and third."""
     student, *what = row
     pool = SOURCES[number].pool
     if what[0] == "original" or what[-1] == "original":
@@ -238,14 +233,11 @@ def plan_needs(plan: Plan) -> list[Need]:
         wanted.setdefault(arm, set()).update((source.decoding, c) for c in source.columns)
     needs = []
     for arm, numbers in tables.items():
-        columns = {
-            decoding: tuple(
-                column for column in COLUMNS if plan.everything or (decoding, column) in wanted[arm]
-            )
-            for decoding in DECODINGS
-        }
-        evaluated = {decoding: names for decoding, names in columns.items() if names}
-        needs.append(Need(arm, tuple(dict.fromkeys(numbers)), evaluated))
+        columns = {}
+        for decoding in DECODINGS:
+            found = [c for c in COLUMNS if plan.everything or (decoding, c) in wanted[arm]]
+            columns |= {decoding: tuple(found)} if found else {}
+        needs.append(Need(arm, tuple(dict.fromkeys(numbers)), columns))
     return needs
 
 

@@ -68,6 +68,7 @@ def test_blocked_search_equals_the_plain_product(num_queries, num_candidates, se
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "_BLOCK_QUERIES", blocks[0])
         patch.setattr(neighbors, "_BLOCK_NUMBERS", blocks[1])
+        patch.setattr("lalp.stats._BATCH_NUMBERS", blocks[1])
         cosines, places = neighbors.nearest_neighbors(queries, candidates)
         expected = expected_nearest(queries, candidates, [1, ALL])
     plain = queries @ candidates.T

@@ -32,16 +32,12 @@ def packaged(name: str) -> dict:
     ("change", "message"),
     [
         ({"colour": "red"}, "unknown key 'colour'"),
-        ({"seeds": None}, "key 'seeds' should be a valid list"),
         ({"seeds": []}, "key 'seeds' List should have at least 1 item"),
         ({"seeds": [0, 0]}, "key 'seeds': 0 is given twice"),
-        ({"seeds": [True]}, "key 'seeds', item 1, should be a valid integer"),
         ({"gpus": 0}, "key 'gpus' should be greater than 0"),
-        ({"gpus": True}, "key 'gpus' should be a valid integer"),
         ({"recipe": ""}, "key 'recipe' String should have at least 1 character"),
         ({"controls": 1}, "key 'controls' should be a valid boolean"),
         ({"tables": ["4"]}, "'4' is not produced: choose from 1, 2, 3, 8"),
-        ({"tables": [3]}, "key 'tables', item 1, should be a valid string"),
         ({"students": ["GPT-2"]}, "there are no facts about model 'GPT-2'"),
         ({"stand_ins": [B7]}, f"'{B7}' must be NAME=OTHER"),
         ({"stand_ins": [f"{B7}=GPT-2"]}, "no facts about model 'GPT-2'"),
@@ -60,16 +56,6 @@ def test_a_bad_setting_is_one_clear_error(change, message):
         parse_settings(text, "here", Plan)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["paper", "gpu"])
-def test_every_key_is_needed(name):
-    values = packaged(name)
-    assert set(values) == {item.name for item in dataclasses.fields(Plan)}
-    for key in values:
-        rest = {other: value for other, value in values.items() if other != key}
-        with pytest.raises(InputError, match=f"key '{key}' is missing"):
-            parse_settings(yaml.safe_dump(rest), "here", Plan)
 
 
 def test_other_profiles_are_told_where_they_run():
