@@ -12,14 +12,13 @@ from lalp.cli.printing import print_result, say
 from lalp.errors import InputError
 from lalp.pools.writing import save_pool
 
+# Apart from the commands of `__main__`, for a dry run calls these inside its own process.
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="The paper's experiment from sampling to its tables: what it costs, in small, for real.",
 )
-
-
 PlanName = Annotated[str, typer.Option("--profile", help="paper or gpu.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,38 +113,51 @@ def test_sampling_goes_on_until_a_prompt_is_solved(stages):
     assert "--only-correct" not in stage_of(stages, "merge-code").command[0]
 
 
-def test_the_largest_teacher_takes_another_node(stages):
-    assert option(stage_of(stages, "sample-limo-QwQ-32B-table5-greedy"), "--tensor-parallel") == "4"
-    r1 = stage_of(stages, "sample-limo-DeepSeek-R1-table5-greedy")
-    assert option(r1, "--tensor-parallel") == "8"
-    assert option(r1, "--model") == "deepseek-ai/DeepSeek-R1"
+QWQ, R1, DISTILLED = "QwQ-32B", "DeepSeek-R1", "DeepSeek-R1-Distill-Qwen-7B"
 
 
-def test_programs_are_not_asked_for_in_a_box(stages):
-    sample = stage_of(stages, "sample-code-QwQ-32B-table5-greedy")
-    assert option(sample, "--system") == ""
-    others = [s for s in stages if s.kind == "sample" and "code" not in s.name]
-    assert not any("--system" in stage.command[0] for stage in others)
+@pytest.mark.parametrize(
+    ("profile", "name", "options"),
+    [
+        # The largest teacher takes another node.
+        ("paper", f"sample-limo-{QWQ}-table5-greedy", "--tensor-parallel 4, no --system"),
+        ("paper", f"sample-limo-{R1}-table5-greedy", f"--tensor-parallel 8, deepseek-ai/{R1}"),
+        # Programs are not asked for in a box.
+        ("paper", f"sample-code-{QWQ}-table5-greedy", "--system ''"),
+        ("paper", f"sample-math-{QWQ}-c9-sampled", "no --system"),
+        ("paper", f"select-{B7}_math_{QWQ}_galp-middle", f"--teacher {QWQ}, no --window"),
+        ("paper", f"select-{B7}_math_{QWQ}_galp-middle", "--rule galp-middle"),
+        ("paper", f"select-{B7}_limo_control-s0", "--rule random --like lalp --window 4"),
+        ("paper", f"select-{B7}_limo_lalp-w10pct", "--rule lalp --window 10%"),
+        ("paper", f"train-{B7}_limo_lalp-s0", "--recipe paper, --num_processes 4"),
+        ("paper", f"train-{B32}_limo_lalp-s0", "--recipe paper-32b"),
+        ("paper", f"train-{MATH7B}_math_Gemma3-27B-IT_galp-s0", "--recipe terciles"),
+        # Stand-ins run under the paper's file names; a published teacher needs none.
+        ("gpu", f"sample-limo-{QWQ}-table5-greedy", f"--model deepseek-ai/{DISTILLED}"),
+        ("gpu", f"sample-limo-{QWQ}-table5-greedy", f"--teacher {DISTILLED}"),
+        ("gpu", f"select-{B7}_limo_{QWQ}_random-s0", f"--teacher {DISTILLED}"),
+        ("gpu", f"select-{B7}_limo_{R1}_random-s0", f"--teacher {R1}"),
+        ("gpu", f"published-limo-{R1}", f"--responses-by {R1}"),
+        ("gpu", f"train-{B7}_limo_lalp-s0", "--student Qwen/Qwen2.5-1.5B-Instruct"),
+    ],
+)
+def test_options_of_a_stage(profile, name, options):
+    words = stage_of(made_of(load_plan(profile), profile), name).command[-1]
+    line = shlex.join(words) + " "
+    for part in options.split(", "):
+        assert (f" {part.removeprefix('no ')} " in line) != part.startswith("no ")
 
 
 def test_a_published_teacher_is_not_sampled(paper):
-    made = made_of(paper, tables=["2"], published=["DeepSeek-R1"])
-    assert not [s for s in made if s.kind == "sample" and "DeepSeek" in s.name]
-    stage = stage_of(made, "published-limo-DeepSeek-R1")
-    assert option(stage, "--responses-by") == "DeepSeek-R1"
-    assert stage.outputs[0] in stage_of(made, "merge-limo").inputs
+    made = made_of(paper, tables=["2"], published=[R1])
+    assert not [s for s in made if s.kind == "sample" and R1 in s.name]
+    (out,) = stage_of(made, f"published-limo-{R1}").outputs
+    assert out in stage_of(made, "merge-limo").inputs
 
 
-def test_rules_on_the_command_line(stages):
-    third = stage_of(stages, f"select-{B7}_math_QwQ-32B_galp-middle")
-    assert option(third, "--rule") == "galp-middle"
-    assert option(third, "--teacher") == "QwQ-32B"
-    assert third.inputs == (f"run/scores/math_QwQ-32B_{B7}.parquet",)
-    assert "--window" not in third.command[0]
-    control = stage_of(stages, f"select-{B7}_limo_control-s0")
-    assert [option(control, o) for o in ("--rule", "--like", "--window")] == ["random", "lalp", "4"]
-    window = stage_of(stages, f"select-{B7}_limo_lalp-w10pct")
-    assert [option(window, o) for o in ("--rule", "--window")] == ["lalp", "10%"]
+def test_choices_read_the_scores_of_their_group(stages):
+    third = stage_of(stages, f"select-{B7}_math_{QWQ}_galp-middle")
+    assert third.inputs == (f"run/scores/math_{QWQ}_{B7}.parquet",)
     every = stage_of(stages, f"select-{B32}_limo_all-s0")
     assert every.inputs == tuple(
         f"run/selected/{B32}_limo_{teacher}_random-s0.jsonl" for teacher in TEACHERS["limo"]
@@ -153,37 +167,16 @@ def test_rules_on_the_command_line(stages):
     assert windows == ["4", "0", "2", "8", "5%", "10%"]
 
 
-def test_recipes_and_launchers(stages):
-    small = stage_of(stages, f"train-{B7}_limo_lalp-s0")
-    large = stage_of(stages, f"train-{B32}_limo_lalp-s0")
-    short = stage_of(stages, f"train-{MATH7B}_math_Gemma3-27B-IT_galp-s0")
-    recipes = [option(stage, "--recipe") for stage in (small, large, short)]
-    assert recipes == ["paper", "paper-32b", "terciles"]
-    assert small.command[0][:2] == ("accelerate", "launch")
-    assert option(small, "--config_file").endswith("zero3.yaml")
-    assert option(large, "--config_file").endswith("zero3-offload.yaml")
-    assert option(small, "--num_processes") == "4"
-    for stage in (small, large, short):
+def test_launchers(stages):
+    for student, config in ((B7, "zero3.yaml"), (B32, "zero3-offload.yaml")):
+        stage = stage_of(stages, f"train-{student}_limo_lalp-s0")
+        assert stage.command[0][:2] == ("accelerate", "launch")
+        assert Path(option(stage, "--config_file")).name == config
         assert Path(ROOT, option(stage, "--config_file")).is_file()
-
-
-def test_one_gpu_needs_no_launcher_unless_states_go_to_the_host():
+    # One GPU needs no launcher, unless states go to the host.
     gpu, name = load_plan("gpu"), f"train-{B7}_limo_lalp-s0"
     assert stage_of(made_of(gpu), name).command[0][0] == "accelerate"
     assert stage_of(made_of(gpu, gpu="A100-80GB"), name).command[0][:2] == ("lalp", "train")
-
-
-def test_stand_ins_run_under_the_papers_file_names():
-    made = made_of(load_plan("gpu"), "gpu")
-    sample = stage_of(made, "sample-limo-QwQ-32B-table5-greedy")
-    assert option(sample, "--model") == "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
-    assert option(sample, "--teacher") == "DeepSeek-R1-Distill-Qwen-7B"
-    select = stage_of(made, f"select-{B7}_limo_QwQ-32B_random-s0")
-    assert option(select, "--teacher") == "DeepSeek-R1-Distill-Qwen-7B"
-    published = stage_of(made, f"select-{B7}_limo_DeepSeek-R1_random-s0")
-    assert option(published, "--teacher") == "DeepSeek-R1"
-    train = stage_of(made, f"train-{B7}_limo_lalp-s0")
-    assert option(train, "--student") == "Qwen/Qwen2.5-1.5B-Instruct"
 
 
 def test_seeds_share_what_chance_does_not_touch(paper):
