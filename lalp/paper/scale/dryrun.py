@@ -73,9 +73,6 @@ def dry_run(
         processes: Kinds whose first stage runs as a process of its own.
         say: Told what is made before the stages.
         on_report: Called after every stage, with whether it was a process of its own.
-
-    Raises:
-        InputError: As `run_stages`.
     """
     small, place = shrink(plan or load_plan(profile), root)
     stages = make_stages(small, place, profile)
@@ -212,13 +209,7 @@ def write_data(folder: Path) -> None:
     """Write a few records in the form of every data set and benchmark that the paper names."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, records in _TOYS["data"].items():
-        # "solved" is the value of a worked solution, which is written out here.
-        written = [
-            {k: v for k, v in record.items() if k != "solved"}
-            | ({"solution": _TOYS["solved"].format(record["solved"])} if "solved" in record else {})
-            for record in records
-        ]
-        lines = "".join(json.dumps(record) + "\n" for record in written)
+        lines = "".join(json.dumps(record) + "\n" for record in records)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 
 

@@ -146,11 +146,7 @@ class Plan:
 
 
 def load_plan(name: str) -> Plan:
-    """Load one of the plans that come with the project.
-
-    Raises:
-        InputError: If there is no such plan, or its file does not fit `Plan`.
-    """
+    """Load one of the plans that come with the project; an `InputError` if there is none."""
     if name not in PLANS:
         raise InputError(
             f"there is no plan for profile {name!r}: choose {' or '.join(PLANS)} (the smaller "
@@ -258,11 +254,7 @@ def _uses(plan: Plan) -> Iterator[tuple[str, Arm, Source]]:
 
 
 def accelerate_file(name: str) -> str:
-    """File for ``accelerate launch``: one of the project's by name, or a path of one's own.
-
-    Raises:
-        InputError: If there is no such file in the project.
-    """
+    """File for ``accelerate launch``: one of the project's by name, or a path of one's own."""
     if name.endswith(".yaml"):
         return name
     folder = Path(str(files("lalp").joinpath("training", "accelerate")))

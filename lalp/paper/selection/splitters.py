@@ -39,6 +39,7 @@ def weigh_steps(log_probs: Float[np.ndarray, "tokens"], token_steps: Sequence[Sp
     Returns:
         Nats per token; NaN if a step has no token of its own or a token has no log-probability.
     """
+    # A step without a token of its own has no mean: its text is part of a token of another step.
     if not token_steps or any(start == end for start, end in token_steps):
         return float("nan")
     return local_average_log_prob([log_probs[start:end] for start, end in token_steps])
