@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from lalp.evaluation.benchmarks import BENCHMARKS
@@ -133,63 +133,50 @@ def train_bytes(
 
 def plan_costs(plan: Plan, stages: Sequence[Stage]) -> list[StageCost]:
     """Costs of all stages, in order."""
-    return [_COSTS.get(stage.kind, _cpu_cost)(plan, stage) for stage in stages]
+    found = []
+    for stage in stages:
+        cost = StageCost(stage.name, stage.kind, prompts=stage.work.prompts)
+        find_cost = _COSTS.get(stage.kind)
+        found.append(replace(cost, **find_cost(plan, stage)) if find_cost else cost)
+    return found
 
 
-def _cost(stage: Stage, model: ModelFacts, gpu: str, gpus: int, **numbers: Any) -> StageCost:
-    return StageCost(stage.name, stage.kind, model.name, f"{gpus}x {gpu}", gpus, **numbers)
+def _on(model: ModelFacts, gpu: str, gpus: int, hours: float, **numbers: Any) -> dict[str, Any]:
+    """Costs on so many GPUs; ``hours`` are those of one GPU."""
+    where = {"model": model.name, "node": f"{gpus}x {gpu}", "gpus": gpus, "gpu_hours": hours}
+    return where | numbers
 
 
-def _cpu_cost(plan: Plan, stage: Stage) -> StageCost:
-    return StageCost(stage.name, stage.kind, prompts=stage.work.prompts)
-
-
-def _node(plan: Plan, model: ModelFacts) -> tuple[str, int, tuple[str, ...]]:
-    """GPU, how many, and a note where the model needs the other node."""
-    if fits_gpus(model, plan.gpu, plan.gpus):
-        return plan.gpu, plan.gpus, ()
-    here, there = f"{plan.gpus}x {plan.gpu}", f"{plan.big_gpus}x {plan.big_gpu}"
-    note = f"{model.name}: {_size(model.weights)} of weights do not fit {here}: sample on {there}"
-    if model.name == "DeepSeek-R1":
-        note += (
-            ", or ask an OpenAI-compatible server and put its responses there as a pool "
-            "(then: --adopt), or take the LIMO data set's own (published: [DeepSeek-R1])"
-        )
-    if not fits_gpus(model, plan.big_gpu, plan.big_gpus):
-        note = f"{model.name}: {_size(model.weights)} of weights fit neither {here} nor {there}"
-    return plan.big_gpu, plan.big_gpus, (note,)
-
-
-def _answers(
-    plan: Plan, stage: Stage, jobs: Iterable[tuple[int, int, int]], limit: int
-) -> StageCost:
-    """Cost of answering: jobs are (prompts, prompt tokens, response tokens), cut at a limit."""
-    model = plan.model(stage.work.model)
-    name, gpus, notes = _node(plan, model)
+def _answer_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
+    """Cost of sampling from a teacher, or of a student's answers to benchmarks."""
+    work, model, limit = stage.work, plan.model(stage.work.model), ASSUMED.answer_limit
+    lengths, other = ASSUMED.prompt_tokens, ASSUMED.prompt_tokens_other
+    jobs = [
+        (BENCHMARKS[name].size, lengths.get(name, other), work.answer_tokens)
+        for name in work.benchmarks
+    ]
+    if stage.kind == "sample":
+        response = ASSUMED.response_tokens[work.data][work.model]
+        jobs = [(work.prompts, lengths[work.data], response)]
+        limit = limit if work.data == "math" else ASSUMED.response_limit
+    name, gpus, notes = _node(plan, model, limit)
     gpu = find_gpu(name)
     seconds = flops = read = written = 0.0
-    prompts = 0
     for count, prompt, response in jobs:
-        number = count * stage.work.samples
+        number = count * work.samples
         rate = decode_rate(model, gpu, gpus, prompt, response)
         # Samples of one prompt share its cache.
         reading = count * forward_flops(model, 0, prompt, 1)
         seconds += reading / (ASSUMED.prefill_share * gpus * gpu.flops)
         seconds += number * response / rate if rate else math.nan
         flops += reading + number * forward_flops(model, prompt, response, response)
-        read, written, prompts = read + count * prompt, written + number * response, prompts + count
-    if model.positions < limit:
-        notes += (
-            f"{model.name} has {model.positions:,} positions: prompt and response end there, not "
-            f"at {limit:,} tokens",
-        )
-    return _cost(
-        *(stage, model, name, gpus),
-        prompts=prompts,
+        read, written = read + count * prompt, written + number * response
+    return _on(
+        *(model, name, gpus, seconds * gpus / 3600),
+        prompts=sum(count for count, _, _ in jobs),
         tokens_in=read,
         tokens_out=written,
         flops=flops,
-        gpu_hours=seconds * gpus / 3600,
         gpu_bytes=ASSUMED.memory_share * gpu.memory,
         # Once in the store, once in the pool or the results.
         disk_bytes=2 * ASSUMED.token_bytes * written,
@@ -197,24 +184,30 @@ def _answers(
     )
 
 
-def _sample_cost(plan: Plan, stage: Stage) -> StageCost:
-    work = stage.work
-    response = ASSUMED.response_tokens[work.data][work.model]
-    limit = ASSUMED.answer_limit if work.data == "math" else ASSUMED.response_limit
-    job = (work.prompts, ASSUMED.prompt_tokens[work.data], response)
-    return _answers(plan, stage, [job], limit)
+def _node(plan: Plan, model: ModelFacts, limit: int) -> tuple[str, int, tuple[str, ...]]:
+    """GPU, how many, and what to know where the model needs the other node or is too short."""
+    here, there = (plan.gpu, plan.gpus), (plan.big_gpu, plan.big_gpus)
+    names = [f"{gpus}x {gpu}" for gpu, gpus in (here, there)]
+    weights, notes = f"{model.name}: {_size(model.weights)} of weights", []
+    fits = fits_gpus(model, *here)
+    if not fits and not fits_gpus(model, *there):
+        notes = [f"{weights} fit neither {names[0]} nor {names[1]}"]
+    elif not fits:
+        notes = [f"{weights} do not fit {names[0]}: sample on {names[1]}"]
+        if model.name == "DeepSeek-R1":
+            notes[0] += (
+                ", or ask an OpenAI-compatible server and put its responses there as a pool "
+                "(then: --adopt), or take the LIMO data set's own (published: [DeepSeek-R1])"
+            )
+    if model.positions < limit:
+        notes.append(
+            f"{model.name} has {model.positions:,} positions: prompt and response end there, not "
+            f"at {limit:,} tokens"
+        )
+    return *(here if fits else there), tuple(notes)
 
 
-def _eval_cost(plan: Plan, stage: Stage) -> StageCost:
-    tokens, other = ASSUMED.prompt_tokens, ASSUMED.prompt_tokens_other
-    jobs = [
-        (BENCHMARKS[name].size, tokens.get(name, other), stage.work.answer_tokens)
-        for name in stage.work.benchmarks
-    ]
-    return _answers(plan, stage, jobs, ASSUMED.answer_limit)
-
-
-def _score_cost(plan: Plan, stage: Stage) -> StageCost:
+def _score_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
     prompt = ASSUMED.prompt_tokens[work.data]
     number = work.prompts * work.samples
@@ -226,41 +219,41 @@ def _score_cost(plan: Plan, stage: Stage) -> StageCost:
     notes = ()
     if memory > ASSUMED.usable_share * gpu.memory:
         notes = (f"{model.name}: scoring takes {_size(memory)}, too much for one {plan.gpu}",)
-    return _cost(
-        *(stage, model, plan.gpu, 1),
+    return _on(
+        *(model, plan.gpu, 1, flops / (ASSUMED.score_share * gpu.flops) / 3600),
         prompts=round(number * len(work.writers)),
         tokens_in=sum(number * fed for _, fed in each),
         flops=flops,
-        gpu_hours=flops / (ASSUMED.score_share * gpu.flops) / 3600,
         gpu_bytes=memory,
         disk_bytes=ASSUMED.token_bytes * sum(number * response for response in responses),
         notes=notes,
     )
 
 
-def _segment_cost(plan: Plan, stage: Stage) -> StageCost:
+def _segment_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     """Sentences cost nothing; a language model reads every response and writes it again."""
     work = stage.work
     number = work.prompts * work.samples
     tokens = sum(number * ASSUMED.response_tokens[work.data][writer] for writer in work.writers)
     if plan.splitter != "llm":
-        return replace(_cpu_cost(plan, stage), tokens_in=tokens)
+        return {"tokens_in": tokens}
     # The paper's splitter stands for whatever model the server runs.
     model, gpu = find_model("GLM-4.5-Air"), find_gpu(plan.big_gpu)
     mean = tokens / (number * len(work.writers))
     rate = decode_rate(model, gpu, plan.big_gpus, mean, mean)
-    cost = _cost(
-        *(stage, model, plan.big_gpu, plan.big_gpus),
+    hours = tokens / rate * plan.big_gpus / 3600 if rate else math.nan
+    assumed = f"{plan.big_gpus}x {plan.big_gpu} assumed"
+    return _on(
+        *(model, plan.big_gpu, plan.big_gpus, hours),
         prompts=round(number * len(work.writers)),
         tokens_in=tokens,
         tokens_out=tokens,
-        gpu_hours=tokens / rate * plan.big_gpus / 3600 if rate else math.nan,
         gpu_bytes=ASSUMED.memory_share * gpu.memory,
+        notes=(f"{plan.llm_model} behind {plan.llm_url}, {assumed}",),
     )
-    return replace(cost, notes=(f"{plan.llm_model} behind {plan.llm_url}, {cost.node} assumed",))
 
 
-def _train_cost(plan: Plan, stage: Stage) -> StageCost:
+def _train_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     from lalp.training.recipes import load_recipe  # waits for torch
 
     work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
@@ -274,12 +267,11 @@ def _train_cost(plan: Plan, stage: Stage) -> StageCost:
     share = ASSUMED.offload_share if offload else ASSUMED.train_share
     fed = recipe.batch_size * longest
     on_gpu, on_host = train_bytes(model, plan.gpus, fed, offload=offload)
-    return _cost(
-        *(stage, model, plan.gpu, plan.gpus),
+    return _on(
+        *(model, plan.gpu, plan.gpus, flops / (share * gpu.flops) / 3600),
         prompts=round(sum(number for _ in lengths)),
         tokens_in=sum(number * recipe.epochs * length for length in lengths),
         flops=flops,
-        gpu_hours=flops / (share * gpu.flops) / 3600,
         gpu_bytes=on_gpu,
         host_bytes=on_host,
         disk_bytes=ASSUMED.saved_bytes * model.params,
@@ -311,11 +303,8 @@ def _train_notes(
 
 
 _COSTS = {
-    "sample": _sample_cost,
-    "segment": _segment_cost,
-    "score": _score_cost,
-    "train": _train_cost,
-    "eval": _eval_cost,
+    **dict.fromkeys(("sample", "eval"), _answer_cost),
+    **{"segment": _segment_cost, "score": _score_cost, "train": _train_cost},
 }
 
 
@@ -328,26 +317,20 @@ def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
     ``hours`` are those of all stages one after another. ``disk_bytes`` are kept by all stages, and
     ``scratch_bytes`` come on top while one runs. Every note is there once.
     """
-    by_kind, by_node = Counter(), Counter()
-    for cost in costs:
-        by_kind[cost.kind] += cost.gpu_hours
-        by_node[cost.node] += cost.gpu_hours
+    names = [field.name for field in fields(StageCost)]
+    values = {name: [getattr(cost, name) for cost in costs] for name in names}
     totals = ("tokens_in", "tokens_out", "flops", "gpu_hours", "disk_bytes")
-    largest = {
-        name: max((getattr(cost, name) for cost in costs), default=0.0)
-        for name in ("scratch_bytes", "gpu_bytes", "host_bytes")
-    }
-    return {
-        "stages": len(costs),
-        **{name: sum(getattr(cost, name) for cost in costs) for name in totals},
-        "hours": sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs),
-        "gpu_hours_by_kind": {kind: hours for kind, hours in by_kind.items() if hours},
-        "gpu_hours_by_node": {node: hours for node, hours in by_node.items() if hours},
-        "scratch_bytes": largest["scratch_bytes"],
-        "largest_gpu_bytes": largest["gpu_bytes"],
-        "largest_host_bytes": largest["host_bytes"],
-        "notes": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
-    }
+    result = {"stages": len(costs), **{name: sum(values[name]) for name in totals}}
+    result["hours"] = sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs)
+    for by in ("kind", "node"):
+        hours: Counter[str] = Counter()
+        for key, each in zip(values[by], values["gpu_hours"], strict=True):
+            hours[key] += each
+        result[f"gpu_hours_by_{by}"] = {key: each for key, each in hours.items() if each}
+    for name in ("scratch_bytes", "gpu_bytes", "host_bytes"):
+        prefix = "" if name == "scratch_bytes" else "largest_"
+        result[prefix + name] = max(values[name], default=0.0)
+    return result | {"notes": list(dict.fromkeys(chain(*values["notes"])))}
 
 
 def as_record(stage: Stage, cost: StageCost) -> dict[str, Any]:
@@ -376,8 +359,7 @@ def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
         "Estimates: nothing of this was measured here. Assumptions: "
         "lalp/paper/scale/assumptions.yaml.",
     ]
-    lines += [f"NOTE {note}" for note in total["notes"]]
-    return "\n".join([*blocks, *lines])
+    return "\n".join([*blocks, *lines, *(f"NOTE {note}" for note in total["notes"])])
 
 
 def _stage_text(stage: Stage, cost: StageCost) -> str:
@@ -399,13 +381,12 @@ def _stage_text(stage: Stage, cost: StageCost) -> str:
 
 
 def _count(number: float) -> str:
-    return _with_unit(number, {"G": 1e9, "M": 1e6, "k": 1e3}, f"{number:,.0f}")
+    units = {"G": 1e9, "M": 1e6, "k": 1e3}
+    fits = (f"{number / size:,.1f}{unit}" for unit, size in units.items() if number >= size)
+    return next(fits, f"{number:,.0f}")
 
 
 def _size(number: float) -> str:
-    return _with_unit(number, {" TB": 1e12, " GB": 1e9}, f"{number / 1e6:,.0f} MB")
-
-
-def _with_unit(number: float, units: dict[str, float], small: str) -> str:
-    fits = (f"{number / size:,.1f}{unit}" for unit, size in units.items() if number >= size)
-    return next(fits, small)
+    units = {"TB": 1e12, "GB": 1e9}
+    fits = (f"{number / size:,.1f} {unit}" for unit, size in units.items() if number >= size)
+    return next(fits, f"{number / 1e6:,.0f} MB")

@@ -34,7 +34,7 @@ from lalp.paper.scale.models import find_model, read_data
 from lalp.paper.scale.plan import EVALUATED_ONLY, Arm, Plan, load_plan
 from lalp.paper.scale.run import Report, call_process, is_done, run_stages
 from lalp.paper.scale.sources import load_source
-from lalp.paper.scale.stages import KINDS, Place, Stage, make_stages, result_file
+from lalp.paper.scale.stages import KINDS, Place, Stage, arm_file, make_stages
 from lalp.pools.pool import Prompt
 
 # Imported where they are needed: a plan does not wait for torch.
@@ -111,7 +111,7 @@ def _check_taught(root: str) -> None:
     from lalp.evaluation.evaluate import load_results
 
     name = EVALUATED_ONLY[0]
-    path = Path(result_file(root, Arm(name), 0, "greedy"))
+    path = Path(arm_file(root, "results", Arm(name)))
     wrong = load_results(path).query("not correct") if path.exists() else ()
     if len(wrong):
         row = wrong.iloc[0]

@@ -14,8 +14,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -96,30 +96,22 @@ def adopt_stage(stage: Stage, root: str | Path) -> Report:
     Raises:
         InputError: If an input or an output is missing, or an output is damaged.
     """
-    folder = Path(root)
-    _check_inputs(stage)
-    with _locked(stage, folder):
-        key = _digest(stage, folder)
+    with _opened(stage, Path(root)) as (key, _):
         found = tuple(describe_output(path) for path in stage.outputs)
-        _write_mark(stage, folder, digest=key, seconds=0.0, found=found)
+        _write_mark(stage, Path(root), digest=key, seconds=0.0, found=found)
     return Report(stage, "done now", 0.0, found)
 
 
 def is_done(stage: Stage, root: str | Path) -> bool:
     """Whether a stage's outputs are there, made by this command of these inputs."""
-    folder = Path(root)
     if not all(Path(path).exists() for path in stage.inputs):
         return False
-    mark = _read_mark(stage, folder)
-    return _holds(mark, stage, folder) and mark["digest"] == _digest(stage, folder)
+    return _holds(_read_json(_mark_path(stage, Path(root))), stage, Path(root))
 
 
 def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
-    _check_inputs(stage)
-    with _locked(stage, folder):
-        key = _digest(stage, folder)
-        mark = _read_mark(stage, folder)
-        if mark.get("digest") == key and _holds(mark, stage, folder):
+    with _opened(stage, folder) as (key, mark):
+        if _holds(mark, stage, folder, key):
             return Report(stage, "done before", mark["seconds"], tuple(mark["found"]))
         if mark and mark.get("digest") != key:
             _set_aside(stage, folder, mark["digest"])
@@ -141,6 +133,20 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
     return Report(stage, "nothing to do" if empty else "done now", seconds, found)
 
 
+@contextmanager
+def _opened(stage: Stage, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Keep a second run out of a stage; yields the stage's digest and its mark."""
+    missing = [path for path in stage.inputs if not Path(path).exists()]
+    if missing:
+        raise InputError(
+            f"stage {stage.name} reads {missing[0]}, which is not there: run the stages before it "
+            "first (run without --stage)"
+        )
+    busy = f"stage {stage.name}: another process is running it: wait for it"
+    with locked(folder / "stages" / f"{stage.name}.lock", busy):
+        yield _digest(stage, folder), _read_json(_mark_path(stage, folder))
+
+
 def _run_commands(stage: Stage, folder: Path, call: Call) -> None:
     log = folder / "logs" / f"{stage.name}.log"
     for path in (log, *map(Path, stage.outputs)):
@@ -160,6 +166,16 @@ def _run_commands(stage: Stage, folder: Path, call: Call) -> None:
                 )
 
 
+def _set_aside(stage: Stage, folder: Path, key: str) -> None:
+    """Move outputs of another command or of other inputs out of the way, finished or not."""
+    target = folder / "stale" / f"{stage.name}-{key[:12]}-{time.time_ns()}"
+    for path in map(Path, stage.outputs):
+        for item in (path, path.with_name(f"{path.name}.partial")):
+            if item.exists():
+                target.mkdir(parents=True, exist_ok=True)
+                item.rename(target / item.name)
+
+
 # --- outputs ---------------------------------------------------------------
 
 
@@ -174,7 +190,12 @@ def describe_output(path: str | Path) -> str:
         raise InputError(f"{path} was not written")
     try:
         if path.is_dir():
-            return _describe_model(path)
+            needed = ("config.json", "tokenizer_config.json")
+            missing = [name for name in needed if not (path / name).is_file()]
+            weights = [item.stat().st_size for item in path.glob("*.safetensors")]
+            if missing or not weights:
+                raise InputError(f"{path} lacks {', '.join(missing or ['*.safetensors'])}")
+            return f"{path.name}: model, {sum(weights) / 1e6:,.1f} MB"
         if path.stat().st_size == 0:
             return f"{path.name}: empty"
         if path.suffix == ".parquet":
@@ -191,15 +212,6 @@ def describe_output(path: str | Path) -> str:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _describe_model(folder: Path) -> str:
-    needed = ("config.json", "tokenizer_config.json")
-    missing = [name for name in needed if not (folder / name).is_file()]
-    weights = [path.stat().st_size for path in folder.glob("*.safetensors")]
-    if missing or not weights:
-        raise InputError(f"{folder} lacks {', '.join(missing or ['*.safetensors'])}")
-    return f"{folder.name}: model, {sum(weights) / 1e6:,.1f} MB"
-
-
 # --- marks ---------------------------------------------------------------
 
 
@@ -207,11 +219,13 @@ def _mark_path(stage: Stage, folder: Path) -> Path:
     return folder / "stages" / f"{stage.name}.json"
 
 
-def _read_mark(stage: Stage, folder: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a mark says; nothing where it is missing or broken: then its stage is not done."""
     try:
-        return json.loads(_mark_path(stage, folder).read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _write_mark(stage: Stage, folder: Path, **mark: Any) -> None:
@@ -219,9 +233,11 @@ def _write_mark(stage: Stage, folder: Path, **mark: Any) -> None:
     write_json(_mark_path(stage, folder), mark | {"command": stage.command, "outputs": outputs})
 
 
-def _holds(mark: dict[str, Any], stage: Stage, folder: Path) -> bool:
-    """Whether the mark is of a finished stage, and its outputs are as they were then."""
-    return mark.get("outputs") == _signatures(stage, folder)
+def _holds(mark: dict[str, Any], stage: Stage, folder: Path, key: str | None = None) -> bool:
+    """Whether the mark is of this stage, finished, and its outputs are as they were then."""
+    if mark.get("outputs") != _signatures(stage, folder):
+        return False
+    return mark["digest"] == (key or _digest(stage, folder))
 
 
 def _signatures(stage: Stage, folder: Path) -> dict[str, list[list[Any]]]:
@@ -231,8 +247,8 @@ def _signatures(stage: Stage, folder: Path) -> dict[str, list[list[Any]]]:
 def _portable(word: str, folder: Path) -> str:
     """A path inside the run's folder or the package, whatever folder the command was given in."""
     for name, place in (("{root}", folder), ("{lalp}", Path(__file__).parents[2])):
-        path = Path(os.path.normpath(Path.cwd() / word))
-        place = Path(os.path.normpath(Path.cwd() / place))
+        # Not `resolve`: a link inside the folder may lead out of it, and is still the run's own.
+        path, place = (Path(os.path.normpath(Path.cwd() / item)) for item in (word, place))
         if path.is_relative_to(place):
             return f"{name}/{path.relative_to(place)}"
     return word
@@ -258,39 +274,10 @@ def _digest(stage: Stage, folder: Path) -> str:
 
 def _content(path: Path, folder: Path) -> str:
     """Hash of a file or folder; kept beside its signature, since weights take minutes to read."""
-    kept = folder / "stages" / "contents" / f"{digest(str(path))}.json"
-    signature = _signature(path)
-    try:
-        known = json.loads(kept.read_text(encoding="utf-8"))
-        if known["signature"] == signature:
-            return known["content"]
-    except (OSError, ValueError, LookupError, TypeError):
-        pass
-    content = digest([[str(item.relative_to(path)), file_digest(item)] for item in _files(path)])
-    write_json(kept, {"signature": signature, "content": content})
-    return content
-
-
-def _check_inputs(stage: Stage) -> None:
-    missing = [path for path in stage.inputs if not Path(path).exists()]
-    if missing:
-        raise InputError(
-            f"stage {stage.name} reads {missing[0]}, which is not there: run the stages before it "
-            "first (run without --stage)"
-        )
-
-
-def _set_aside(stage: Stage, folder: Path, key: str) -> None:
-    """Move outputs of another command or of other inputs out of the way, finished or not."""
-    target = folder / "stale" / f"{stage.name}-{key[:12]}-{time.time_ns()}"
-    for path in map(Path, stage.outputs):
-        for item in (path, path.with_name(f"{path.name}.partial")):
-            if item.exists():
-                target.mkdir(parents=True, exist_ok=True)
-                item.rename(target / item.name)
-
-
-def _locked(stage: Stage, folder: Path) -> AbstractContextManager[None]:
-    """Keep a second run out of a stage."""
-    path = folder / "stages" / f"{stage.name}.lock"
-    return locked(path, f"stage {stage.name}: another process is running it: wait for it")
+    kept, signature = folder / "stages" / "contents" / f"{digest(str(path))}.json", _signature(path)
+    known = _read_json(kept)
+    if known.get("signature") != signature:
+        files = [[str(item.relative_to(path)), file_digest(item)] for item in _files(path)]
+        known = {"signature": signature, "content": digest(files)}
+        write_json(kept, known)
+    return known["content"]

@@ -1,24 +1,22 @@
 """Stages of a plan: command lines with the files they read and write, in the order they run.
 
-Nothing is run or read here. File names hold the paper's names of models, even where another model
-stands in. Inside the files, teachers are named after the models that ran.
+``stages.yaml`` says how each kind of stage looks; this module says which ones a plan needs. Nothing
+is run or read here. Inside the files, teachers are named after the models that ran.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from lalp.paper.scale.models import ASSUMED, fits_gpus, states_fit
+from lalp.paper.scale.models import ASSUMED, fits_gpus, read_data, states_fit
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, accelerate_file, plan_needs
 
-KINDS = (
-    *("prompts", "sample", "unsolved", "merge", "segment", "score", "teachers", "select"),
-    *("train", "eval", "tables"),
-)
+_FORMS = read_data("stages.yaml")
+KINDS = tuple(dict.fromkeys(form.get("kind", key) for key, form in _FORMS["stages"].items()))
 _Key = TypeVar("_Key", bound=Hashable)
 
 
@@ -49,8 +47,7 @@ class Stage:
     outputs: tuple[str, ...] = ()
     work: Work = field(default_factory=Work)
     stdout: str = ""  # one of the outputs: what the last command prints
-    # One of the inputs: if that file is empty, nothing is run and the outputs are empty files.
-    unless_empty: str = ""
+    unless_empty: str = ""  # one of the inputs: if that file is empty, so are the outputs
 
 
 @dataclass(frozen=True)
@@ -67,10 +64,12 @@ class Place:
 def make_stages(plan: Plan, place: Place, profile: str) -> tuple[Stage, ...]:
     """All stages of the plan that ``profile`` names, each behind those whose outputs it reads."""
     run = _Run(plan, place)
-    parts = [_prompts(run), _samples(run), _merges(run), _segments(run), _scores(run)]
-    parts += [_rankings(run), _selections(run), _trainings(run), _evaluations(run)]
-    stages = [stage for part in parts for stage in part]
-    return (*stages, _tables(run, stages, profile))
+    families = (_pools, _scores, _selections, _trainings, _evaluations)
+    stages = [stage for family in families for stage in family(run)]
+    read = [path for stage in stages if stage.kind in ("score", "eval") for path in stage.outputs]
+    read += [stage.stdout for stage in stages if stage.kind == "select" and stage.stdout]
+    tables = tuple(plan.tables)
+    return (*stages, run.stage("tables", tables, profile=profile, parts=tuple(read)))
 
 
 # --- where results lie: also read by lalp.paper.scale.tables --------------------------------------
@@ -84,9 +83,10 @@ class Group:
     teachers: tuple[str, ...]
 
     @property
-    def name(self) -> str:
-        """Names its files."""
-        return self.pool if len(self.teachers) > 1 else f"{self.pool}_{self.teachers[0]}"
+    def values(self) -> dict[str, str]:
+        """What names its files."""
+        name = self.pool if len(self.teachers) > 1 else f"{self.pool}_{self.teachers[0]}"
+        return {"group": name, "pool": self.pool}
 
 
 def arm_group(arm: Arm) -> Group:
@@ -94,38 +94,35 @@ def arm_group(arm: Arm) -> Group:
     return Group(arm.pool, (arm.teacher,) if arm.pool == "math" else TEACHERS[arm.pool])
 
 
-def score_file(root: str, arm: Arm) -> str:
-    """Scores of the responses that an arm chooses from."""
-    return _join(root, "scores", f"{arm_group(arm).name}_{arm.student}.parquet")
+def arm_file(root: str, name: str, arm: Arm, seed: int = 0, decoding: str = "greedy") -> str:
+    """Where the file ``name`` of ``stages.yaml`` of an arm lies, such as its ``results``."""
+    return _Values(_arm_values(arm, seed), root=root, decoding=decoding)[name]
 
 
-def selected_file(root: str, arm: Arm, seed: int) -> str:
-    """What an arm is trained on; where chance has a part in it, a file for each seed."""
-    seeded = arm.rule in ("random", "control", "all")
-    return _join(root, "selected", f"{arm.name}-s{seed}.jsonl" if seeded else f"{arm.name}.jsonl")
+def _arm_values(arm: Arm, seed: int) -> dict[str, Any]:
+    seeded = f"{arm.name}-s{seed}"
+    # Where chance has a part in a choice, each seed has its own. An original student has no seed.
+    choice = seeded if arm.rule in ("random", "control", "all") else arm.name
+    values = {"arm": seeded if arm.pool else arm.name, "choice": choice, "seed": seed}
+    return values | {"student": arm.student} | (arm_group(arm).values if arm.pool else {})
 
 
-def mix_file(root: str, arm: Arm, seed: int) -> str:
-    """What `lalp select --json` says of it."""
-    return str(PurePosixPath(selected_file(root, arm, seed)).with_suffix(".json"))
+class _Values(dict[str, Any]):
+    """Values for the forms of stages; the name of a file stands for its path."""
 
+    def __missing__(self, name: str) -> str:
+        return str(PurePosixPath(self["root"], _FORMS["files"][name].format_map(self)))
 
-def trained_folder(root: str, arm: Arm, seed: int) -> str:
-    """The student after training."""
-    return _join(root, "models", f"{arm.name}-s{seed}")
-
-
-def result_file(root: str, arm: Arm, seed: int, decoding: str) -> str:
-    """Graded answers of the student; an original one has no seed."""
-    name = f"{arm.name}-s{seed}" if arm.pool else arm.name
-    return _join(root, "results", f"{name}_{decoding}.parquet")
+    def words(self, form: str) -> tuple[str, ...]:
+        """The words of a form. Filled one by one: a folder's name may hold spaces."""
+        words: list[str] = []
+        for word in form.split():
+            value = self.get(word[1:-1])
+            words += value if isinstance(value, tuple) else [word.format_map(self)]
+        return tuple(words)
 
 
 # --- what all command lines depend on ------------------------------------------------------------
-
-
-def _join(*parts: str) -> str:
-    return str(PurePosixPath(*parts))
 
 
 def _joined(pairs: Iterable[tuple[_Key, Iterable[str]]]) -> dict[_Key, tuple[str, ...]]:
@@ -157,55 +154,41 @@ class _Run:
         """Groups of responses with the tables that need them."""
         return _joined((arm_group(need.arm), need.tables) for need in self.chosen)
 
-    @cached_property
-    def scored(self) -> dict[tuple[Group, str], tuple[str, ...]]:
-        """Groups, each with the students that score it."""
-        pairs = ((arm_group(need.arm), need.arm.student) for need in self.chosen)
-        return _joined(zip(pairs, (need.tables for need in self.chosen), strict=True))
-
-    @property
-    def data(self) -> tuple[str, ...]:
-        """Option of commands that read data sets."""
-        return ("--data", self.place.data) if self.place.data else ()
-
-    def path(self, *parts: str) -> str:
-        return _join(self.place.root, *parts)
-
-    def pool(self, group: Group) -> str:
-        return self.path("pools", f"{group.name}.jsonl")
-
-    def steps(self, group: Group) -> str:
-        return self.path("steps", f"{group.name}.jsonl")
-
-    def sampled(self, pool: str, teacher: str, preset: str) -> str:
-        return self.path("samples", f"{pool}_{teacher}_{preset}.jsonl")
-
-    def lalp(self, command: str, *words: str) -> tuple[str, ...]:
-        """A command line, with the place's further options."""
-        further = [o for key in (command, *words) for o in self.place.options.get(key, ())]
-        # Two commands are the replication's, all others the tool's.
-        own = command in ("prompts", "tables")
-        program = ("python", "-m", "lalp.paper.scale") if own else ("lalp",)
-        return (*program, command, *words, *further)
+    def file(self, name: str, **values: Any) -> str:
+        return _Values(values, root=self.place.root)[name]
 
     def stage(
         self,
-        name: str,
+        key: str,
         tables: tuple[str, ...],
-        words: Sequence[str],
-        inputs: tuple[str, ...],
-        outputs: tuple[str, ...],
         work: Work | None = None,
-        **rest: str,
+        launcher: tuple[str, ...] = ("lalp",),
+        **values: Any,
     ) -> Stage:
-        """A stage named ``KIND-...`` that runs the `lalp` command of its kind."""
-        kind, work = name.partition("-")[0], work or Work()
-        return Stage(name, kind, tables, (self.lalp(kind, *words),), inputs, outputs, work, **rest)
+        """The stage that a form of ``stages.yaml`` describes, with the place's further options."""
+        form, data = _FORMS["stages"][key], self.place.data
+        shared = {"root": self.place.root, "data": ("--data", data) if data else ()}
+        filled = _Values(shared | values)
+        words = filled.words(form["command"])
+        words += tuple(o for word in words for o in self.place.options.get(word, ()))
+        # Two commands are the replication's, all others the tool's.
+        own = words[0] in ("prompts", "tables")
+        program = ("python", "-m", "lalp.paper.scale") if own else launcher
+        return Stage(
+            form["name"].format_map(filled),
+            form.get("kind", key),
+            tables,
+            ((*program, *words),),
+            filled.words(form.get("inputs", "")),
+            filled.words(form["outputs"]),
+            work or Work(),
+            *(form.get(name, "").format_map(filled) for name in ("stdout", "unless_empty")),
+        )
 
     def model(self, name: str) -> str:
         """Where the model that runs in the place of ``name`` is loaded from."""
-        facts = self.plan.model(name)
-        return _join(self.place.models, facts.name) if self.place.models else facts.hub_id
+        facts, folder = self.plan.model(name), self.place.models
+        return str(PurePosixPath(folder, facts.name)) if folder else facts.hub_id
 
     def served(self, name: str) -> tuple[str, ...]:
         """Options of a model that answers: backend, and the GPUs that share it."""
@@ -222,7 +205,7 @@ class _Run:
         return Work(group.pool, count, kept, model, group.teachers, windows)
 
 
-# --- prompts, samples, pools ---------------------------------------------------------------------
+# --- prompts, samples, pools, steps ---------------------------------------------------------------
 
 # Presets and samples per prompt; each preset takes the prompts that the one before did not solve.
 # LIMO: one greedy answer, 16 more where that was wrong (Table 5).
@@ -238,165 +221,122 @@ def _presets(plan: Plan, pool: str, teacher: str) -> dict[str, int]:
     return {"published": 1} if published else _PRESETS[pool]
 
 
-def _prompts(run: _Run) -> Iterator[Stage]:
-    pools = _joined((group.pool, tables) for group, tables in run.groups.items())
-    for pool, tables in pools.items():
-        out, count = run.path("prompts", f"{pool}.jsonl"), run.plan.prompts(pool)
-        words = (pool, "--out", out, "--limit", str(count), *run.data)
-        yield run.stage(f"prompts-{pool}", tables, words, (), (out,), Work(pool, count))
-
-
-def _samples(run: _Run) -> Iterator[Stage]:
-    wanted = _joined(
-        ((group.pool, teacher), tables)
-        for group, tables in run.groups.items()
-        for teacher in group.teachers
-    )
-    for (pool, teacher), tables in wanted.items():
-        if "published" in _presets(run.plan, pool, teacher):
-            out = run.sampled(pool, teacher, "published")
-            words = (pool, "--out", out, "--limit", str(run.plan.prompts(pool)))
-            command = run.lalp("prompts", *words, "--responses-by", teacher, *run.data)
-            name = f"published-{pool}-{teacher}"
-            yield Stage(name, "prompts", tables, (command,), (), (out,))
-        else:
-            yield from _attempts(run, pool, teacher, tables)
+def _pools(run: _Run) -> Iterator[Stage]:
+    plan, groups = run.plan, run.groups.items()
+    for pool, tables in _joined((group.pool, tables) for group, tables in groups).items():
+        count = plan.prompts(pool)
+        yield run.stage("prompts", tables, Work(pool, count), pool=pool, count=count)
+    writers = (((g.pool, teacher), tables) for g, tables in groups for teacher in g.teachers)
+    for (pool, teacher), tables in _joined(writers).items():
+        yield from _attempts(run, pool, teacher, tables)
+    for group, tables in groups:
+        parts = tuple(
+            run.file("samples", pool=group.pool, teacher=teacher, preset=preset)
+            for teacher in group.teachers
+            for preset in _presets(plan, group.pool, teacher)
+        )
+        # Answers to programming prompts are not verified: the prompts come without tests.
+        kept = () if group.pool == "code" else ("--only-correct",)
+        if len(group.teachers) > 1:
+            # Every arm is then trained on the same prompts, and no teacher has more than one try.
+            kept += ("--per-teacher", "1", "--min-teachers", str(plan.min_teachers))
+        yield run.stage("merge", tables, parts=parts, kept=kept, **group.values)
+    splitter: tuple[str, ...] = ("--splitter", plan.splitter)
+    if plan.splitter == "llm":
+        splitter += ("--llm-url", plan.llm_url, "--llm-model", plan.llm_model)
+    for group, tables in groups:
+        work = run.reading(group)
+        yield run.stage("segment", tables, work, splitter=splitter, **group.values)
 
 
 def _attempts(run: _Run, pool: str, teacher: str, tables: tuple[str, ...]) -> Iterator[Stage]:
     """Sample with one preset after another, each on the prompts that are not solved yet."""
-    prompts, rest, count = run.path("prompts", f"{pool}.jsonl"), "", run.plan.prompts(pool)
-    for preset, samples in _PRESETS[pool].items():
-        out = run.sampled(pool, teacher, preset)
-        words = (prompts, "--model", run.model(teacher), "--teacher", run.plan.model(teacher).name)
-        # Prompts of mathematics hold their system message; programs are asked for without one.
-        words += ("--system", "") if pool == "code" else ()
-        words += ("--preset", preset, *run.served(teacher), "--seed", "0")
-        words += ("--store", run.path("store", "samples"), "--out", out, "--quiet")
-        name, work = f"{pool}-{teacher}", Work(pool, count, samples, teacher, (teacher,))
-        sample = f"sample-{name}-{preset}"
-        yield run.stage(sample, tables, words, (prompts,), (out,), work, unless_empty=rest)
-        if preset != list(_PRESETS[pool])[-1]:
-            rest = run.path("prompts", f"{pool}_{teacher}_unsolved.jsonl")
-            words = (prompts, out, "--out", rest)
-            yield run.stage(f"unsolved-{name}", tables, words, (prompts, out), (rest,))
-            prompts, count = rest, max(1, round((1 - ASSUMED.greedy_solved) * count))
+    asked, rest, count = run.file("prompts", pool=pool), "", run.plan.prompts(pool)
+    # Prompts of mathematics hold their system message; programs are asked for without one.
+    served = {"served": run.served(teacher), "system": ("--system", "") if pool == "code" else ()}
+    served |= {"model": run.model(teacher), "writer": run.plan.model(teacher).name}
+    presets = _presets(run.plan, pool, teacher)
+    for place, (preset, samples) in enumerate(presets.items(), 1):
+        values = {"pool": pool, "teacher": teacher, "preset": preset, "asked": asked}
+        if preset == "published":
+            yield run.stage("published", tables, count=count, **values)
+            return
+        work = Work(pool, count, samples, teacher, (teacher,))
+        yield run.stage("sample", tables, work, rest=rest, **values, **served)
+        if place < len(presets):
+            yield run.stage("unsolved", tables, **values)
+            asked = rest = run.file("unsolved", **values)
+            count = max(1, round((1 - ASSUMED.greedy_solved) * count))
 
 
-def _merges(run: _Run) -> Iterator[Stage]:
-    for group, tables in run.groups.items():
-        out = run.pool(group)
-        parts = tuple(
-            run.sampled(group.pool, teacher, preset)
-            for teacher in group.teachers
-            for preset in _presets(run.plan, group.pool, teacher)
-        )
-        # Answers to programming prompts are not verified: the prompts come without tests.
-        words = () if group.pool == "code" else ("--only-correct",)
-        if len(group.teachers) > 1:
-            # Every arm is then trained on the same prompts, and no teacher has more than one try.
-            words += ("--per-teacher", "1", "--min-teachers", str(run.plan.min_teachers))
-        words = (*parts, *words, "--out", out)
-        yield run.stage(f"merge-{group.name}", tables, words, parts, (out,))
-
-
-# --- steps, scores, choices ----------------------------------------------------------------------
-
-
-def _segments(run: _Run) -> Iterator[Stage]:
-    splitter = ("--splitter", run.plan.splitter)
-    if run.plan.splitter == "llm":
-        splitter += ("--llm-url", run.plan.llm_url, "--llm-model", run.plan.llm_model)
-    for group, tables in run.groups.items():
-        pool, out, work = run.pool(group), run.steps(group), run.reading(group)
-        words = (pool, *splitter, "--out", out)
-        yield run.stage(f"segment-{group.name}", tables, words, (pool,), (out,), work)
+# --- scores, choices -----------------------------------------------------------------------------
 
 
 def _scores(run: _Run) -> Iterator[Stage]:
     plan = run.plan
-    for (group, student), tables in run.scored.items():
-        pool, steps = run.pool(group), run.steps(group)
-        out = score_file(run.place.root, Arm(student, group.pool, teacher=group.teachers[0]))
-        windows = (plan.main_window,)
+    pairs = (((arm_group(n.arm), n.arm.student), n.tables) for n in run.chosen)
+    scored = _joined(pairs).items()
+    for (group, student), tables in scored:
+        windows: tuple[str, ...] = (plan.main_window,)
         if group.pool == "math":
             # Thirds are by GALP alone, and a score table has some window: the cheapest.
             windows = ("0",)
         elif group.pool == "limo" and student == plan.window_student:
             windows = tuple(dict.fromkeys([plan.main_window, *plan.sweep_windows]))
-        words = (pool, "--student", run.model(student), "--splitter", steps)
-        words += tuple(word for window in windows for word in ("--window", window))
-        words += ("--store", run.path("store", "scores"), "--out", out, "--quiet")
-        name, work = f"score-{group.name}-{student}", run.reading(group, student, windows)
-        yield run.stage(name, tables, words, (pool, steps), (out,), work)
-
-
-def _rankings(run: _Run) -> Iterator[Stage]:
-    for (group, student), tables in run.scored.items():
+        options = tuple(word for window in windows for word in ("--window", window))
+        values = {"student": student, "model": run.model(student), "windows": options}
+        work = run.reading(group, student, windows)
+        yield run.stage("score", tables, work, **values, **group.values)
+    for (group, student), tables in scored:
         if group.pool == "limo":
-            scores = score_file(run.place.root, Arm(student, group.pool))
-            out = run.path("teachers", f"{group.name}_{student}.json")
-            name = f"teachers-{group.name}-{student}"
-            yield run.stage(name, tables, (scores, "--json"), (scores,), (out,), stdout=out)
+            yield run.stage("teachers", tables, student=student, **group.values)
 
 
 def _parts(arm: Arm) -> tuple[Arm, ...]:
     """Choices that an arm puts together."""
-    if arm.rule != "all":
-        return ()
-    return tuple(Arm(arm.student, arm.pool, "random", t) for t in TEACHERS[arm.pool])
+    teachers = TEACHERS[arm.pool] if arm.rule == "all" else ()
+    return tuple(Arm(arm.student, arm.pool, "random", teacher) for teacher in teachers)
 
 
-def _selections(run: _Run) -> Iterator[Stage]:
+def _selections(run: _Run) -> Iterable[Stage]:
+    plan, root = run.plan, run.place.root
     wanted = _joined(
         ((arm, seed), need.tables)
         for need in run.chosen
-        for seed in run.plan.seeds
+        for seed in plan.seeds
         for arm in (*_parts(need.arm), need.arm)
     )
-    stages = (_selection(run, arm, seed, tables) for (arm, seed), tables in wanted.items())
-    # Most choices are the same for every seed.
-    yield from {stage.name: stage for stage in stages}.values()
-
-
-def _selection(run: _Run, arm: Arm, seed: int, tables: tuple[str, ...]) -> Stage:
-    root = run.place.root
-    out = selected_file(root, arm, seed)
-    name = "select-" + PurePosixPath(out).stem
-    if parts := tuple(selected_file(root, part, seed) for part in _parts(arm)):
-        command = run.lalp("merge", *parts, "--out", out, "--format", "messages")
-        return Stage(name, "select", tables, (command,), parts, (out,))
-    scores, mix = score_file(root, arm), mix_file(root, arm, seed)
-    control = arm.rule == "control"
-    words = (scores, "--rule", *(("random", "--like", "lalp") if control else (arm.rule,)))
-    if control or arm.rule.startswith("lalp"):
-        words += ("--window", arm.window or run.plan.main_window)
-    if arm.teacher:
-        words += ("--teacher", run.plan.teacher_name(arm.pool, arm.teacher))
-    # A response longer than the student's positions has no score, and cannot be trained on whole.
-    words += ("--skip-unscored", "--seed", str(seed), "--out", out, "--json")
-    return run.stage(name, tables, words, (scores,), (out, mix), stdout=mix)
+    stages = {}
+    for (arm, seed), tables in wanted.items():
+        values, control = _arm_values(arm, seed), arm.rule == "control"
+        if parts := tuple(arm_file(root, "selected", part, seed) for part in _parts(arm)):
+            stage = run.stage("put_together", tables, parts=parts, **values)
+        else:
+            values["rule"] = ("random", "--like", "lalp") if control else arm.rule
+            local = control or arm.rule.startswith("lalp")
+            values["window"] = ("--window", arm.window or plan.main_window) if local else ()
+            teacher = plan.teacher_name(arm.pool, arm.teacher) if arm.teacher else ""
+            values["by_teacher"] = ("--teacher", teacher) if teacher else ()
+            stage = run.stage("select", tables, **values)
+        # Most choices are the same for every seed.
+        stages[stage.name] = stage
+    return stages.values()
 
 
 # --- training and evaluation ---------------------------------------------------------------------
 
 
 def _trainings(run: _Run) -> Iterator[Stage]:
-    trained = [(need, seed) for need in run.chosen if need.columns for seed in run.plan.seeds]
-    for need, seed in trained:
-        arm, root = need.arm, run.place.root
-        data, out = selected_file(root, arm, seed), trained_folder(root, arm, seed)
-        recipe = run.plan.recipe_of(arm)
-        words = (data, "--student", run.model(arm.student), "--out", out)
-        words += ("--recipe", recipe, "--seed", str(seed), "--quiet")
-        command = (*_launcher(run.plan, arm.student), *run.lalp("train", *words)[1:])
+    plan = run.plan
+    for need, seed in ((n, seed) for n in run.chosen if n.columns for seed in plan.seeds):
+        arm, recipe = need.arm, plan.recipe_of(need.arm)
         writers = (arm.teacher,) if arm.teacher else TEACHERS[arm.pool]
         # One response per prompt by some writer, or one by each.
         samples = 1.0 if arm.rule == "all" else 1 / len(writers)
-        count = run.plan.prompts(arm.pool)
+        count = plan.prompts(arm.pool)
         work = Work(arm.pool, count, samples, arm.student, writers, recipe=recipe)
-        name = f"train-{arm.name}-s{seed}"
-        yield Stage(name, "train", need.tables, (command,), (data,), (out,), work)
+        values = {"model": run.model(arm.student), "recipe": recipe} | _arm_values(arm, seed)
+        yield run.stage("train", need.tables, work, _launcher(plan, arm.student), **values)
 
 
 def _launcher(plan: Plan, student: str) -> tuple[str, ...]:
@@ -417,17 +357,14 @@ def _evaluations(run: _Run) -> Iterator[Stage]:
         for seed in (run.plan.seeds if need.arm.pool else run.plan.seeds[:1])
     ]
     for arm, tables, decoding, columns, seed in evaluated:
-        read = (trained_folder(run.place.root, arm, seed),) if arm.pool else ()
-        out = result_file(run.place.root, arm, seed, decoding)
+        trained = (arm_file(run.place.root, "trained", arm, seed),) if arm.pool else ()
+        values = {"model": trained[0] if trained else run.model(arm.student), "parts": trained}
         names = tuple(COLUMNS[column] for column in columns)
-        words = ("--model", read[0] if read else run.model(arm.student))
-        words += tuple(word for name in names for word in ("--benchmark", name))
-        words += (*run.data, "--preset", f"table7-{decoding}", *run.served(arm.student))
-        words += ("--seed", str(seed), "--store", run.path("store", "answers"), "--out", out)
+        options = tuple(word for name in names for word in ("--benchmark", name))
+        values |= {"benchmarks": options, "decoding": decoding, "served": run.served(arm.student)}
         samples, length = 8 if decoding == "sampled" else 1, _answer_tokens(arm)
         work = Work(samples=samples, model=arm.student, benchmarks=names, answer_tokens=length)
-        name = "eval-" + PurePosixPath(out).stem
-        yield run.stage(name, tables, (*words, "--quiet"), read, (out,), work)
+        yield run.stage("eval", tables, work, **values, **_arm_values(arm, seed))
 
 
 def _answer_tokens(arm: Arm) -> int:
@@ -435,12 +372,3 @@ def _answer_tokens(arm: Arm) -> int:
         return ASSUMED.response_tokens["math"][arm.teacher]
     brief = not arm.pool and arm.student.endswith(("Instruct", "7B"))
     return ASSUMED.answer_tokens_original if brief else ASSUMED.answer_tokens_long
-
-
-def _tables(run: _Run, stages: Sequence[Stage], profile: str) -> Stage:
-    out = run.path("tables.json")
-    words = ("--profile", profile, "--root", run.place.root, *run.data)
-    command = (*run.lalp("tables", *words), "--out", out)
-    inputs = [path for stage in stages if stage.kind in ("score", "eval") for path in stage.outputs]
-    inputs += [stage.stdout for stage in stages if stage.kind == "select" and stage.stdout]
-    return Stage("tables", "tables", tuple(run.plan.tables), (command,), tuple(inputs), (out,))

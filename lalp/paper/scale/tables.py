@@ -14,7 +14,7 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import write_json
 from lalp.paper.scale.plan import NOT_PRODUCED, SOURCES, Arm, Plan, Source, table_arms
-from lalp.paper.scale.stages import mix_file, result_file, score_file
+from lalp.paper.scale.stages import arm_file
 from lalp.paper.tables import TABLES
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.table import load_scores
@@ -111,7 +111,7 @@ def _accuracies(run: _Run, arm: Arm, decoding: str) -> dict[str, float]:
     from lalp.evaluation.evaluate import load_results
 
     seeds = run.plan.seeds if arm.pool else run.plan.seeds[:1]
-    paths = [Path(result_file(run.root, arm, seed, decoding)) for seed in seeds]
+    paths = [Path(arm_file(run.root, "results", arm, seed, decoding)) for seed in seeds]
     results = {str(path): load_results(path) for path in paths if path.exists()}
     if not results:
         return {}
@@ -134,7 +134,7 @@ def _by_difficulty(run: _Run, results: pd.DataFrame) -> dict[str, float]:
 
 def _mean_scores(run: _Run, arm: Arm) -> dict[str, float]:
     """Mean GALP and LALP of a teacher's responses, over the prompts that all teachers solved."""
-    path = Path(score_file(run.root, arm))
+    path = Path(arm_file(run.root, "scores", arm))
     if not path.exists():
         return {}
     frame, teacher = load_scores(path), run.plan.teacher_name(arm.pool, arm.teacher)
@@ -147,7 +147,7 @@ def _mean_scores(run: _Run, arm: Arm) -> dict[str, float]:
 
 def _teacher_mix(run: _Run, arm: Arm) -> dict[str, float]:
     """Percent of an arm's selection by teacher, under the paper's names; mean over seeds."""
-    paths = [Path(mix_file(run.root, arm, seed)) for seed in run.plan.seeds]
+    paths = [Path(arm_file(run.root, "mix", arm, seed)) for seed in run.plan.seeds]
     mixes = [json.loads(p.read_text("utf-8"))["teacher_mix"] for p in paths if p.exists()]
     shares = {}
     for name in TABLES["8"].frame.columns if mixes else []:

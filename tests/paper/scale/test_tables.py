@@ -13,7 +13,7 @@ import pytest
 from lalp.errors import InputError
 from lalp.evaluation.evaluate import COLUMNS, write_results
 from lalp.paper.scale.plan import NOT_PRODUCED, TEACHERS, Arm
-from lalp.paper.scale.stages import mix_file, result_file, score_file
+from lalp.paper.scale.stages import arm_file
 from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
 from lalp.pools.reading import load_pool
 from lalp.scoring.table import write_scores
@@ -28,7 +28,7 @@ def write_result(root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]
         for name, marks in benchmarks.items()
         for n, right in enumerate(marks)
     ]
-    path = Path(result_file(str(root), arm, seed, decoding))
+    path = Path(arm_file(str(root), "results", arm, seed, decoding))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_results(pd.DataFrame(rows, columns=list(COLUMNS)), path)
 
@@ -81,11 +81,12 @@ def test_scores_and_mixes_stand_under_the_papers_names(paper, tmp_path):
     scores = pd.DataFrame({"prompt_id": "p", "response_id": teachers, "teacher": teachers})
     scores = scores.assign(correct=True, num_tokens=3, num_steps=1, reason=None)
     scores = scores.assign(galp=[-1.0, -2.0, -3.0], **{"lalp@4": [-3.0, -2.0, -1.0]})
-    for path in (Path(score_file(str(tmp_path), arm)), Path(mix_file(str(tmp_path), arm, 0))):
+    scored, mixed = (Path(arm_file(str(tmp_path), name, arm)) for name in ("scores", "mix"))
+    for path in (scored, mixed):
         path.parent.mkdir(parents=True)
-    write_scores(scores, pool, score_file(str(tmp_path), arm))
+    write_scores(scores, pool, scored)
     mix = {"teacher_mix": {teachers[0]: {"percent": 75.0}, teachers[1]: {"percent": 25.0}}}
-    Path(mix_file(str(tmp_path), arm, 0)).write_text(json.dumps(mix))
+    mixed.write_text(json.dumps(mix))
     second, eighth = collect_tables(dataclasses.replace(paper, tables=["2", "8"]), tmp_path)
     assert second.run.loc[(B7, teachers[0]), ["GALP", "LALP"]].tolist() == [-1, -3]
     assert eighth.run.loc[(B7, "lalp"), list(teachers)].tolist() == [75, 25, 0]
