@@ -8,12 +8,12 @@ prompts of each label are held out in turn. ``values`` are what `nearness_by_pro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lalp import stats
 from lalp.paper.coverage.neighbors import (
@@ -84,13 +84,11 @@ def contrast(first: pd.Series, second: pd.Series, num_resamples: int, seed: int)
     """Compare two measures prompt by prompt; prompts that one of them lacks are left out."""
     both = pd.concat([first, second], axis=1, join="inner")
     one, other = both.iloc[:, 0], both.iloc[:, 1]
-    difference, total = one - other, len(both)
-    share = float((difference > 0).mean()) if total else math.nan
+    compared = (one, other, one - other)
+    share, total = float((one > other).mean()), len(both)
     ends = wilson_interval(share, total) if total >= LEAST_PROMPTS else (math.nan, math.nan)
-    return Contrast(
-        *(mean_interval(values, num_resamples, seed) for values in (one, other, difference)),
-        Estimate(share, *ends, total),
-    )
+    means = (mean_interval(values, num_resamples, seed) for values in compared)
+    return Contrast(*means, Estimate(share, *ends, total))
 
 
 def contrast_table(contrasts: Mapping[tuple[str, str | int], Contrast]) -> pd.DataFrame:
@@ -113,14 +111,13 @@ def nearness_by_prompt(
         By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
         many as there are training responses, the same at every level) and ``all candidates``.
     """
-    equal = smallest_choice(hold_out(levels[RESPONSES].items, groups))
+    folds = {name: hold_out(level.items, groups) for name, level in levels.items()}
+    equal = smallest_choice(folds[RESPONSES])
     values = {}
     for name, level in levels.items():
-        comparisons = hold_out(level.items, groups)
-        grid = [count for count in _GRID if count < smallest_choice(comparisons)]
-        cosines = cosines_by_count(level, comparisons, [*grid, equal, ALL])
-        columns = [*grid, EQUAL_NUMBERS, ALL_CANDIDATES]
-        values[name] = prompt_means(level.items, cosines, columns)
+        grid = [count for count in _GRID if count < smallest_choice(folds[name])]
+        cosines = cosines_by_count(level, folds[name], [*grid, equal, ALL])
+        values[name] = prompt_means(level.items, cosines, [*grid, EQUAL_NUMBERS, ALL_CANDIDATES])
     return values
 
 
@@ -188,59 +185,39 @@ def similarity_sweep(
     Returns:
         As `contrast_table` returns it, with ``limit``.
     """
-    folds = {name: hold_out(level.items, groups) for name, level in levels.items()}
-    whole = _prompt_by_prompt(levels[RESPONSES].items, folds[RESPONSES], similarity)
-    likenesses = [likeness for _, likeness in whole]
+    whole = levels[RESPONSES].items
+    likenesses = [
+        likeness
+        for comparison in hold_out(whole, groups)
+        for _, likeness in _by_prompt(whole, comparison, similarity)
+    ]
     offered = {limit: min(int((one <= limit).sum()) for one in likenesses) for limit in limits}
     usable = [limit for limit, count in offered.items() if count]
     counts = [min(offered[limit] for limit in usable), ALL]
-    cosines = {
-        name: _cosines_by_limit(level, folds[name], similarity, usable, counts)
-        for name, level in levels.items()
-    }
-    tables = []
-    for place, limit in enumerate(usable):
-        values = {
-            name: prompt_means(level.items, cosines[name][place], [EQUAL_NUMBERS, ALL_CANDIDATES])
-            for name, level in levels.items()
-        }
-        tables.append(contrast_table(contrast_levels(values, **resampling)).assign(limit=limit))
+    values: list[dict[str, pd.DataFrame]] = [{} for _ in usable]
+    for name, level in levels.items():
+        cosines = np.full((len(usable), len(level.items), len(counts)), np.nan)
+        for comparison in hold_out(level.items, groups):
+            candidates = level.vectors[comparison.candidates].T
+            for queries, likeness in _by_prompt(level.items, comparison, similarity):
+                found = level.vectors[queries] @ candidates
+                for place, limit in enumerate(usable):
+                    cosines[place, queries] = expected_largest(found[:, likeness <= limit], counts)
+        for means, one in zip(values, cosines, strict=True):
+            means[name] = prompt_means(level.items, one, [EQUAL_NUMBERS, ALL_CANDIDATES])
+    tables = [contrast_table(contrast_levels(means, **resampling)) for means in values]
+    tables = [table.assign(limit=limit) for table, limit in zip(tables, usable, strict=True)]
     return pd.concat(tables, ignore_index=True)
 
 
-def _prompt_by_prompt(
-    items: pd.DataFrame, comparisons: Iterable[Comparison], similarity: pd.DataFrame
-) -> Iterator[tuple[Comparison, Float[np.ndarray, "candidates"]]]:
-    """Each held-out prompt's comparison, and how similar its candidates' prompts are to it."""
-    codes = similarity.index.get_indexer(items["prompt_id"])
-    cosines = similarity.loc[:, similarity.index].to_numpy()
-    for comparison in comparisons:
-        held_out, offered = codes[comparison.queries], codes[comparison.candidates]
-        for code in pd.unique(held_out):
-            queries = comparison.queries[held_out == code]
-            yield Comparison(queries, comparison.candidates), cosines[code, offered]
-
-
-def _cosines_by_limit(
-    level: Level,
-    comparisons: Sequence[Comparison],
-    similarity: pd.DataFrame,
-    limits: Sequence[float],
-    counts: Sequence[float],
-) -> Float[np.ndarray, "limits items counts"]:
-    """`expected_nearest` of every item among candidates whose prompts are not too similar."""
-    found = np.full((len(limits), len(level.items), len(counts)), np.nan)
-    last, candidates = None, np.empty(0)
-    for comparison, likeness in _prompt_by_prompt(level.items, comparisons, similarity):
-        # All prompts of a fold share their candidates: their vectors are gathered once.
-        if comparison.candidates is not last:
-            last = comparison.candidates
-            candidates = level.vectors[last].T
-        cosines = level.vectors[comparison.queries] @ candidates
-        for place, limit in enumerate(limits):
-            kept = cosines[:, likeness <= limit]
-            found[place, comparison.queries] = expected_largest(kept, counts)
-    return found
+def _by_prompt(
+    items: pd.DataFrame, comparison: Comparison, similarity: pd.DataFrame
+) -> Iterator[tuple[Int[np.ndarray, "queries"], Float[np.ndarray, "candidates"]]]:
+    """Each held-out prompt's rows, and how similar its candidates' prompts are to it."""
+    prompts = items["prompt_id"].to_numpy()
+    held_out, offered = prompts[comparison.queries], prompts[comparison.candidates]
+    for prompt in pd.unique(held_out):
+        yield comparison.queries[held_out == prompt], similarity.loc[prompt, offered].to_numpy()
 
 
 def teacher_table(
@@ -304,12 +281,3 @@ def together(table: pd.DataFrame, candidates: str) -> list[Estimate]:
     """The differences over all prompts in a `category_table`: responses cut, then in pieces."""
     rows = table[table["candidates"] == candidates].set_index("label").loc[list(TOGETHER)]
     return [Estimate(row.difference, row.low, row.high) for row in rows.itertuples()]
-
-
-def nearness_table(values: Mapping[str, pd.DataFrame], **resampling: int) -> pd.DataFrame:
-    """Mean nearest-neighbour cosine of each level, with its interval over prompts, as text."""
-    columns = (ALL_CANDIDATES, EQUAL_NUMBERS)
-    return pd.DataFrame(
-        {c: [f"{mean_interval(t[c], **resampling):.3f}" for t in values.values()] for c in columns},
-        index=list(values),
-    )

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from lalp.errors import InputError
 from lalp.files import atomic_path, build_dir
@@ -34,9 +34,6 @@ ALL = math.inf
 # Texts of a level that are held out at most: all of any pool that a CPU embeds, a sample of large
 # ones. Each of them is compared with every training text.
 _MAX_QUERIES = 50_000
-# Cosines in memory at once: 16 MiB.
-_BLOCK_NUMBERS = 2**22
-_BLOCK_QUERIES = 1024
 # Total weight of the candidates that are left out of a mean.
 _NEGLIGIBLE = 1e-10
 _INDEXES = ("exact", "faiss")
@@ -84,21 +81,17 @@ def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparis
     codes, names = pd.factorize(labels)
     if len(names) < 2:
         raise InputError("all prompts are in one group: there is nothing to compare it with")
-    sampled = _evenly_spaced(items["response_id"])
+    sampled = np.ones(len(items), dtype=bool)
+    if len(items) > _MAX_QUERIES:
+        # The same number of every response that has as many.
+        responses = items.groupby("response_id", sort=False)["response_id"]
+        place, size = responses.cumcount().to_numpy(), responses.transform("size").to_numpy()
+        kept = np.minimum(size, max(_MAX_QUERIES // responses.ngroups, 1))
+        sampled = (place + 1) * kept // size > place * kept // size
     return [
         Comparison(np.flatnonzero((codes == code) & sampled), np.flatnonzero(codes != code))
         for code in range(len(names))
     ]
-
-
-def _evenly_spaced(response_ids: pd.Series) -> Bool[np.ndarray, "items"]:
-    """Which texts are held out: the same number of every response that has as many."""
-    if len(response_ids) <= _MAX_QUERIES:
-        return np.ones(len(response_ids), dtype=bool)
-    groups = response_ids.groupby(response_ids, sort=False)
-    place, size = groups.cumcount().to_numpy(), groups.transform("size").to_numpy()
-    kept = np.minimum(size, max(_MAX_QUERIES // groups.ngroups, 1))
-    return (place + 1) * kept // size > place * kept // size
 
 
 def split_by_teacher(
@@ -107,12 +100,12 @@ def split_by_teacher(
     """The same held-out texts against candidates by the same teacher, and by the others."""
     teachers = items["teacher"].to_numpy()
     found: dict[str, list[Comparison]] = {"same teacher": [], "other teachers": []}
-    for comparison in comparisons:
-        by, candidates = teachers[comparison.queries], teachers[comparison.candidates]
+    for part in comparisons:
+        by, candidates = teachers[part.queries], teachers[part.candidates]
         for teacher in pd.unique(by):
-            queries, mine = comparison.queries[by == teacher], candidates == teacher
-            found["same teacher"].append(Comparison(queries, comparison.candidates[mine]))
-            found["other teachers"].append(Comparison(queries, comparison.candidates[~mine]))
+            queries, mine = part.queries[by == teacher], candidates == teacher
+            found["same teacher"].append(Comparison(queries, part.candidates[mine]))
+            found["other teachers"].append(Comparison(queries, part.candidates[~mine]))
     return found
 
 
@@ -127,10 +120,7 @@ def nearest_neighbors(
     *,
     index: str = "exact",
 ) -> tuple[Float[np.ndarray, "queries"], Int[np.ndarray, "queries"]]:
-    """The largest cosine of each query with any candidate, and the candidate that has it.
-
-    Equivalent to ``(queries @ candidates.T).max(1)`` and ``.argmax(1)``, in blocks of bounded
-    memory; of equal cosines, the first candidate's.
+    """The largest cosine of each query with any candidate, and the first candidate that has it.
 
     All rows are unit vectors. ``index`` is ``exact``, or ``faiss`` for millions of candidates: it
     searches only the cells around each query, so a cosine may come out too low, never too high.
@@ -144,18 +134,11 @@ def nearest_neighbors(
         raise InputError(_NOTHING)
     if index == "faiss":
         return _search_faiss(queries, candidates)
-    best = np.full(len(queries), -np.inf, dtype=np.float32)
-    places = np.zeros(len(queries), dtype=np.int64)
-    width = _BLOCK_NUMBERS // _BLOCK_QUERIES
-    for top in range(0, len(queries), _BLOCK_QUERIES):
-        rows = slice(top, top + _BLOCK_QUERIES)
-        for left in range(0, len(candidates), width):
-            cosines = queries[rows] @ candidates[left : left + width].T
-            values, found = cosines.max(axis=1), cosines.argmax(axis=1)
-            # Above, not equal: the first of equal candidates stays.
-            nearer = values > best[rows]
-            best[rows] = np.where(nearer, values, best[rows])
-            places[rows] = np.where(nearer, found + left, places[rows])
+    best = np.empty(len(queries), dtype=np.float32)
+    places = np.empty(len(queries), dtype=np.int64)
+    for rows in chunks(len(queries), len(candidates)):
+        cosines = queries[rows] @ candidates.T
+        best[rows], places[rows] = cosines.max(axis=1), cosines.argmax(axis=1)
     return np.clip(best, -1, 1), places
 
 
@@ -231,10 +214,9 @@ def cosines_by_count(
 ) -> Float[np.ndarray, "items counts"]:
     """`expected_nearest` for every held-out item of a level; NaN for what is never held out."""
     values = np.full((len(level.items), len(counts)), np.nan)
-    for comparison in comparisons:
-        values[comparison.queries] = expected_nearest(
-            level.vectors[comparison.queries], level.vectors[comparison.candidates], counts
-        )
+    for part in comparisons:
+        vectors = level.vectors[part.queries], level.vectors[part.candidates]
+        values[part.queries] = expected_nearest(*vectors, counts)
     return values
 
 
@@ -246,14 +228,13 @@ def find_neighbors(
     Returns:
         The items that are held out, ``cosine``, and ``nearest``: the row of ``level.items``.
     """
-    parts = []
-    for comparison in comparisons:
-        cosines, places = nearest_neighbors(
-            level.vectors[comparison.queries], level.vectors[comparison.candidates], index=index
-        )
-        nearest = comparison.candidates[places]
-        parts.append(level.items.iloc[comparison.queries].assign(cosine=cosines, nearest=nearest))
-    return pd.concat(parts).sort_index()
+    found = []
+    for part in comparisons:
+        vectors = level.vectors[part.queries], level.vectors[part.candidates]
+        cosines, places = nearest_neighbors(*vectors, index=index)
+        nearest = part.candidates[places]
+        found.append(level.items.iloc[part.queries].assign(cosine=cosines, nearest=nearest))
+    return pd.concat(found).sort_index()
 
 
 def save_neighbors(

@@ -9,15 +9,6 @@ from lalp.selection.matched import select_random_matched
 from lalp.selection.rules import agreement, select, teacher_mix
 
 
-def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Teachers from highest to lowest under each score, and the means that order them."""
-    rows = [
-        (column, " > ".join(table["teacher"]), ", ".join(f"{mean:.3f}" for mean in table["mean"]))
-        for column, table in rankings.items()
-    ]
-    return pd.DataFrame(rows, columns=["score", "order", "means"])
-
-
 def select_all(scores: pd.DataFrame, window: str, seed: int) -> dict[str, pd.DataFrame]:
     """Every rule's selection, and the controls matched on teacher mix (paper, Tables 3 and 8)."""
     chosen = {
@@ -41,11 +32,8 @@ def mix_table(selections: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def agreement_table(selections: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Share of prompts for which two rules choose the same response."""
-    return pd.DataFrame(
-        [[agreement(a, b) for b in selections.values()] for a in selections.values()],
-        index=list(selections),
-        columns=list(selections),
-    )
+    shares = [[agreement(a, b) for b in selections.values()] for a in selections.values()]
+    return pd.DataFrame(shares, index=list(selections), columns=list(selections))
 
 
 def moved(mix: pd.DataFrame) -> float:

@@ -52,10 +52,11 @@ def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -
     ``num_steps``, a row per row of ``scores``.
     """
     rows = []
-    tokens = (scores[name] for name in ("response_id", "token_spans", "galp:tokens"))
-    for response_id, offsets, log_probs in zip(*tokens, strict=True):
-        spans = assign_steps(texts[response_id], offsets, steps[response_id])
-        rows.append({"score": weigh_steps(np.asarray(log_probs), spans), "num_steps": len(spans)})
+    for name, offsets, log_probs in scores[
+        ["response_id", "token_spans", "galp:tokens"]
+    ].to_numpy():
+        spans = assign_steps(texts[name], offsets, steps[name])
+        rows.append((weigh_steps(np.asarray(log_probs), spans), len(spans)))
     return pd.DataFrame(rows, index=scores.index, columns=["score", "num_steps"])
 
 
@@ -121,31 +122,32 @@ def compare_splitters(
     level = 1 - 0.05 / max(1, len(windows) * (len(splitters) - 1))
     options = {"level": level, "num_resamples": num_resamples, "seed": seed}
     rows = []
-    for window, scored in _scored_by_all(frame, splitters, windows):
+    for window, splitter, column, scored in _cases(frame, splitters, windows):
         main = splitter_column(splitters[0], window)
+        ranking = rank_teachers(scored, column, num_resamples=1)
+        tau = tau_interval(scored, main, column, **options)
+        num_steps = scored[splitter_column(splitter, "num_steps")]
         first = _choose(scored, main)
-        for splitter in splitters:
-            column = splitter_column(splitter, window)
-            ranking = rank_teachers(scored, column, num_resamples=1)
-            tau = tau_interval(scored, main, column, **options)
-            num_steps = scored[splitter_column(splitter, "num_steps")]
-            same = agreement(first, _choose(scored, column))
-            same_low, same_high = wilson_interval(same, len(first))
-            row = {"window": window, "splitter": splitter, "prompts": tau.num_prompts}
-            row |= {"steps": num_steps.mean(), "tokens": (scored["num_tokens"] / num_steps).mean()}
-            row |= {"order": " > ".join(ranking["teacher"])}
-            row |= {"tau": tau.tau, "tau_low": tau.low, "tau_high": tau.high}
-            rows.append(row | {"same": same, "same_low": same_low, "same_high": same_high})
+        same = agreement(first, _choose(scored, column))
+        same_low, same_high = wilson_interval(same, len(first))
+        row = {"window": window, "splitter": splitter, "prompts": tau.num_prompts}
+        row |= {"steps": num_steps.mean(), "tokens": (scored["num_tokens"] / num_steps).mean()}
+        row |= {"order": " > ".join(ranking["teacher"])}
+        row |= {"tau": tau.tau, "tau_low": tau.low, "tau_high": tau.high}
+        rows.append(row | {"same": same, "same_low": same_low, "same_high": same_high})
     return pd.DataFrame(rows)
 
 
-def _scored_by_all(
+def _cases(
     frame: pd.DataFrame, splitters: Sequence[str], windows: Sequence[str]
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each window with the responses that have a score under every splitter."""
+) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """Windows and splitters, their columns, and the responses that every splitter has scored."""
     for window in windows:
         columns = [splitter_column(splitter, window) for splitter in splitters]
-        yield window, frame.dropna(subset=columns)
+        # One that some splitter cannot score would move only the other splitters' means.
+        scored = frame.dropna(subset=columns)
+        for splitter, column in zip(splitters, columns, strict=True):
+            yield window, splitter, column, scored
 
 
 def _choose(scores: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -171,14 +173,12 @@ def centered_means(
         ``high`` in nats per token.
     """
     tables = []
-    for window, scored in _scored_by_all(frame, splitters, windows):
-        for splitter in splitters:
-            column = splitter_column(splitter, window)
-            means = scored.groupby(["prompt_id", "teacher"])[column].mean()
-            level = means.groupby("prompt_id").mean()
-            centered = scored.assign(**{column: scored[column] - scored["prompt_id"].map(level)})
-            table = rank_teachers(centered, column, num_resamples=num_resamples, seed=seed)
-            place = {"window": window, "splitter": splitter}
-            tables.append(table.assign(**place, prompts=table.attrs["num_prompts"]))
+    for window, splitter, column, scored in _cases(frame, splitters, windows):
+        means = scored.groupby(["prompt_id", "teacher"])[column].mean()
+        level = means.groupby("prompt_id").mean()
+        centered = scored.assign(**{column: scored[column] - scored["prompt_id"].map(level)})
+        table = rank_teachers(centered, column, num_resamples=num_resamples, seed=seed)
+        place = {"window": window, "splitter": splitter}
+        tables.append(table.assign(**place, prompts=table.attrs["num_prompts"]))
     columns = ["window", "splitter", "prompts", "teacher", "rank", "mean", "low", "high"]
     return pd.concat(tables, ignore_index=True)[columns]

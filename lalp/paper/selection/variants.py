@@ -50,14 +50,11 @@ def first_token_table(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """Mean log-probability of the first tokens of steps and of all others, in nats."""
     first = np.concatenate([np.diff(steps, prepend=-1) != 0 for steps in table["token_steps"]])
     columns = {"GALP": "galp", "LALP": lalp_column(profile.main_window)}
-    tokens = {n: np.concatenate([*table[f"{c}:tokens"]]) for n, c in columns.items()}
-    return pd.DataFrame(
-        {
-            name: [np.nanmean(values[first]), np.nanmean(values[~first])]
-            for name, values in tokens.items()
-        },
-        index=["first tokens of steps", "other tokens"],
-    )
+    means = {}
+    for name, column in columns.items():
+        values = np.concatenate([*table[f"{column}:tokens"]])
+        means[name] = [np.nanmean(values[first]), np.nanmean(values[~first])]
+    return pd.DataFrame(means, index=["first tokens of steps", "other tokens"])
 
 
 def variant_orders(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataFrame:
