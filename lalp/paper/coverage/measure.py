@@ -107,9 +107,8 @@ def nearness_by_prompt(
 ) -> dict[str, pd.DataFrame]:
     """Mean nearest-neighbour cosine of every prompt's held-out texts, by number of candidates.
 
-    Returns:
-        By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
-        many as there are training responses, the same at every level) and ``all candidates``.
+    By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
+    many as there are training responses, the same at every level) and ``all candidates``.
     """
     folds = {name: hold_out(level.items, groups) for name, level in levels.items()}
     equal = smallest_choice(folds[RESPONSES])
@@ -180,10 +179,8 @@ def similarity_sweep(
     ``equal numbers`` are the same at every limit: as many candidates as there are training
     responses at the lowest one. Limits that leave some prompt without candidates are left out.
     ``similarity`` holds the cosine of any two prompts, by their ids. ``limits`` are the largest
-    cosines with the held-out prompt; ``ALL`` leaves nothing out.
-
-    Returns:
-        As `contrast_table` returns it, with ``limit``.
+    cosines with the held-out prompt; ``ALL`` leaves nothing out. The result is a `contrast_table`
+    with ``limit``.
     """
     whole = levels[RESPONSES].items
     likenesses = [
@@ -261,11 +258,7 @@ TOGETHER = {"together": RESPONSES, f"together, {PIECES}": PIECES}
 def category_table(
     levels: Mapping[str, Level], categories: Mapping[str, str], **resampling: int
 ) -> pd.DataFrame:
-    """Steps against responses with each category held out in turn; empty without categories.
-
-    Returns:
-        As `group_table` returns it, then the rows of `TOGETHER`.
-    """
+    """`group_table` of categories, then the rows of `TOGETHER`; empty without categories."""
     if not categories:
         return contrast_table({})
     compared = {name: levels[name] for name in (RESPONSES, PIECES, STEPS)}

@@ -24,7 +24,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, build_dir
+from lalp.files import build_dir, write_text
 from lalp.paper.coverage.texts import Level, excerpt
 from lalp.stats import chunks
 
@@ -49,9 +49,7 @@ class Comparison:
 
 
 def assign_folds(prompt_ids: Iterable[str], num_folds: int, seed: int) -> dict[str, int]:
-    """Deal prompts into folds of about equal size, at random; each fold is held out once.
-
-    Repetitions and order of ``prompt_ids`` do not matter.
+    """Deal prompts into folds of about equal size, at random, whatever their order.
 
     Raises:
         InputError: If there are fewer than two prompts: nothing could be held out.
@@ -69,7 +67,6 @@ def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparis
     """Hold out each group of prompts in turn and seek its neighbours among all other groups.
 
     Of levels with more than 50,000 texts, an evenly spaced part of each response is held out.
-    ``groups`` has a label by prompt id, for example its fold or its category.
 
     Raises:
         InputError: If a prompt has no label, or all have the same.
@@ -171,8 +168,7 @@ def expected_nearest(
 ) -> Float[np.ndarray, "queries counts"]:
     """Nearest-neighbour cosine among that many random candidates, averaged over all draws.
 
-    All rows are unit vectors. Candidates are drawn without replacement; a count above their
-    number, or ``ALL``, means all.
+    All rows are unit vectors. A count above the number of candidates, or ``ALL``, means all.
 
     Raises:
         InputError: If there are no candidates, or a count is below 1.
@@ -240,20 +236,17 @@ def find_neighbors(
 def save_neighbors(
     levels: Mapping[str, Level], neighbors: Mapping[str, pd.DataFrame], profile: str
 ) -> Path:
-    """Write every held-out text with its nearest training text (Sec. C.8).
-
-    Returns:
-        ``build/PROFILE/coverage_neighbours.jsonl``: whole texts, one pair a line.
-    """
+    """Write every held-out text with its nearest training text, a pair a line (Sec. C.8)."""
     path = build_dir() / profile / "coverage_neighbours.jsonl"
     fields = ["prompt_id", "response_id", "teacher", "place", "text"]
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for name, found in neighbors.items():
-            nearest = levels[name].items.iloc[found["nearest"]][fields].to_dict("records")
-            held_out = found[fields].to_dict("records")
-            for cosine, one, other in zip(found["cosine"], held_out, nearest, strict=True):
-                pair = {"level": name, "cosine": float(cosine), "held_out": one, "nearest": other}
-                file.write(json.dumps(pair, ensure_ascii=False) + "\n")
+    lines = []
+    for name, found in neighbors.items():
+        nearest = levels[name].items.iloc[found["nearest"]][fields].to_dict("records")
+        held_out = found[fields].to_dict("records")
+        for cosine, one, other in zip(found["cosine"], held_out, nearest, strict=True):
+            pair = {"level": name, "cosine": float(cosine), "held_out": one, "nearest": other}
+            lines.append(json.dumps(pair, ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
     return path
 
 
@@ -266,11 +259,10 @@ def neighbor_examples(neighbors: pd.DataFrame, texts: pd.Series, num_examples: i
     ordered = neighbors.sort_values("cosine", kind="stable")
     ranks = np.linspace(0, len(ordered) - 1, 2 * num_examples + 1).round().astype(int)[1::2]
     shown = ordered.iloc[ranks]
-    return pd.DataFrame(
-        {
-            "nearer than": [f"{(rank + 0.5) / len(ordered):.0%}" for rank in ranks],
-            "cosine": shown["cosine"].round(2).to_numpy(),
-            "held out": [excerpt(text) for text in shown["text"]],
-            "nearest in training": [excerpt(text) for text in texts.iloc[shown["nearest"]]],
-        }
-    )
+    columns = {
+        "nearer than": [f"{(rank + 0.5) / len(ordered):.0%}" for rank in ranks],
+        "cosine": shown["cosine"].round(2).to_numpy(),
+        "held out": shown["text"].map(excerpt).to_numpy(),
+        "nearest in training": texts.iloc[shown["nearest"]].map(excerpt).to_numpy(),
+    }
+    return pd.DataFrame(columns)

@@ -48,11 +48,7 @@ class Level:
 
 
 def cut_pool(profile: Profile, pool: Pool, seed: int) -> dict[str, dict[str, list[Span]]]:
-    """Each response whole, cut into steps, and into random chunks of the steps' lengths.
-
-    Returns:
-        Spans by level and response id.
-    """
+    """Spans by level and response id: whole, cut into steps, and into chunks of their lengths."""
     tokenizer = load_tokenizer(profile.student) if chunk_size(profile.splitter) else None
     steps = split_pool(pool, profile.splitter, tokenizer=tokenizer, embedder=profile.embedder)
     chunks = {
@@ -71,11 +67,10 @@ def permute_lengths(text: str, spans: Sequence[Span], seed: int | Sequence[int])
     character spans that partition the text.
     """
     starts = [[word.start() for word in WORD.finditer(text, *span)] for span in spans]
-    starts = [inside for inside in starts if inside]
-    if not starts:
-        return [(0, len(text))] if text else []
     words = [start for inside in starts for start in inside]
-    lengths = np.array([len(inside) for inside in starts])
+    if not words:
+        return [(0, len(text))] if text else []
+    lengths = np.array([len(inside) for inside in starts if inside])
     ends = np.cumsum(lengths)[:-1]
     rng = np.random.default_rng(seed)
     orders = [np.cumsum(rng.permutation(lengths))[:-1] for _ in range(10)]
@@ -94,9 +89,8 @@ def embed_levels(
 ) -> dict[str, Level]:
     """Embed the texts of every level of `cut_pool`, from disk where they were embedded before.
 
-    Returns:
-        ``responses``, the same as means of pieces that hold all of their text, ``steps`` and
-        ``random chunks``. Items have ``num_tokens`` and ``num_read``, of the embedder.
+    Responses are there twice: cut to the embedder's input, and as means of pieces that hold all of
+    their text. Items have ``num_tokens`` and ``num_read``, of the embedder.
     """
     levels = {}
     for name, spans_of in spans.items():

@@ -1,22 +1,33 @@
-"""Plan, try out and run the paper's pipeline: `python -m lalp.paper.scale --help`."""
+"""Plan, try out and run the paper's pipeline: `python -m lalp.paper.scale --help`.
+
+Stages of the pipeline call two of these commands themselves: ``prompts`` and ``tables``.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from lalp.cli.options import AsJson, run
 from lalp.cli.printing import print_result, say
 from lalp.errors import InputError
-from lalp.paper.scale.commands import PlanName, app
+from lalp.paper.scale.plan import Plan, load_plan, run_folder
+from lalp.paper.scale.run import Report, adopt_stage, choose_stages, run_stages
+from lalp.paper.scale.sources import load_source, published_pool
+from lalp.paper.scale.stages import Place, Stage, make_stages
+from lalp.pools.merging import write_prompts
+from lalp.pools.writing import save_pool
 
-if TYPE_CHECKING:
-    from lalp.paper.scale.plan import Plan
-    from lalp.paper.scale.run import Report
-    from lalp.paper.scale.stages import Stage
-
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The paper's experiment from sampling to its tables: what it costs, in small, for real.",
+)
+PlanName = Annotated[str, typer.Option("--profile", help="paper or gpu.")]
 StagePatterns = Annotated[
     list[str] | None,
     typer.Option("--stage", help="A name, a pattern like 'train-*', or a kind; repeatable."),
@@ -25,10 +36,6 @@ StagePatterns = Annotated[
 
 def _chosen(profile: str, patterns: list[str] | None) -> tuple[Plan, str, list[Stage]]:
     """The plan of a profile, the folder of its run, and the stages that the patterns choose."""
-    from lalp.paper.scale.plan import load_plan, run_folder
-    from lalp.paper.scale.run import choose_stages
-    from lalp.paper.scale.stages import Place, make_stages
-
     plan, root = load_plan(profile), run_folder("pipeline", profile)
     stages = make_stages(plan, Place(root), profile)
     return plan, root, choose_stages(stages, patterns or [])
@@ -39,13 +46,13 @@ def plan_(
     profile: PlanName = "paper", stage: StagePatterns = None, as_json: AsJson = False
 ) -> None:
     """Say of every stage what it computes, needs and runs, before anything runs."""
-    from lalp.paper.scale import costs as scale_costs
+    from lalp.paper.scale.costs import add_up, as_record, plan_costs, plan_text  # waits for torch
 
     plan, _, stages = _chosen(profile, stage)
-    costs = scale_costs.plan_costs(plan, stages)
-    records = [scale_costs.as_record(*pair) for pair in zip(stages, costs, strict=True)]
-    result = {"stages": records, "totals": scale_costs.add_up(costs)}
-    print_result(result, as_json, lambda: typer.echo(scale_costs.plan_text(stages, costs)))
+    costs = plan_costs(plan, stages)
+    records = [as_record(*pair) for pair in zip(stages, costs, strict=True)]
+    result = {"stages": records, "totals": add_up(costs)}
+    print_result(result, as_json, lambda: typer.echo(plan_text(stages, costs)))
 
 
 @app.command("run")
@@ -57,8 +64,6 @@ def run_(
     ] = False,
 ) -> None:
     """Run the stages that are not done yet; a second run goes on where one stopped."""
-    from lalp.paper.scale.run import adopt_stage, run_stages
-
     _, root, stages = _chosen(profile, stage)
     if not adopt:
         run_stages(stages, root, on_report=_print_report)
@@ -73,7 +78,6 @@ def run_(
 def dryrun_(profile: PlanName = "paper") -> None:
     """Run every stage in small, with tiny models and toy problems, on the CPU."""
     from lalp.paper.scale.dryrun import dry_run
-    from lalp.paper.scale.plan import run_folder
 
     began = time.monotonic()
     typer.echo(f"{'stage':<68} {'seconds':>8} {'run as':<7}  outputs checked")
@@ -94,6 +98,52 @@ def _print_report(report: Report, how: str = "") -> None:
     seconds = "before" if report.state == "done before" else f"{report.seconds:.1f}"
     outputs = "; ".join(report.outputs) + ("  (nothing to do)" if "nothing" in report.state else "")
     typer.echo(f"{report.stage.name:<68} {seconds:>8} {how:<7}  {outputs}")
+
+
+@app.command()
+def prompts(
+    name: Annotated[str, typer.Argument(help="limo, math (levels 3-5) or code.")],
+    out: Annotated[Path, typer.Option(help="JSONL to write, for lalp sample.")],
+    limit: Annotated[int, typer.Option(min=1, help="Prompts at most.")] = 1_000_000,
+    responses_by: Annotated[
+        str | None,
+        typer.Option(help="Write the data set's own solutions as a pool of this teacher (limo)."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets' records, instead of the hub.")
+    ] = None,
+) -> None:
+    """Fetch the paper's training prompts from the hub."""
+    if responses_by is not None:
+        if name != "limo":
+            raise InputError("--responses-by goes with limo: leave it out")
+        pool = published_pool(responses_by, limit, data)
+        save_pool(pool, out)
+        say(f"{len(pool.responses)} responses by {responses_by}: {out}")
+        return
+    found = load_source(name, limit, data)
+    write_prompts(found, out)
+    say(f"{len(found)} prompts: {out}")
+
+
+@app.command("tables")
+def tables_(
+    profile: PlanName = "paper",
+    root: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of LiveCodeBench's file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lay the paper's tables and the run's numbers side by side."""
+    from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
+
+    folder = root or run_folder("pipeline", profile)
+    tables = collect_tables(load_plan(profile), folder, data)
+    if out is not None:
+        write_tables(tables, out)
+        say(f"{len(tables)} tables: {out}")
+    result = {table.number: table.as_dict() for table in tables}
+    print_result(result, as_json, lambda: typer.echo(tables_text(tables)))
 
 
 if __name__ == "__main__":

@@ -387,6 +387,6 @@ def _count(number: float) -> str:
 
 
 def _size(number: float) -> str:
-    units = {"TB": 1e12, "GB": 1e9}
-    fits = (f"{number / size:,.1f} {unit}" for unit, size in units.items() if number >= size)
-    return next(fits, f"{number / 1e6:,.0f} MB")
+    if number < 1e9:
+        return f"{number / 1e6:,.0f} MB"
+    return f"{number / 1e9:,.1f} GB" if number < 1e12 else f"{number / 1e12:,.1f} TB"

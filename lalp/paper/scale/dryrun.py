@@ -13,15 +13,15 @@ kind runs as the real one does, and the others call the same commands inside thi
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import shutil
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,14 +45,9 @@ if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 
-_PROMPTS = {"limo": 6, "math": 4, "code": 4}
 _MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
-_VOCAB = 700
-_CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
 _TOYS = read_data("toys.yaml")
+_PROMPTS, _TOKENIZER = _TOYS["prompts"], _TOYS["tokenizer"]
 
 
 def dry_run(
@@ -66,31 +61,37 @@ def dry_run(
 ) -> list[Report]:
     """Run every stage of a plan in small; a second run goes on where one stopped.
 
-    Args:
-        profile: Name of the plan.
-        root: Folder for everything; it is emptied when the code has changed.
-        plan: Its settings, if not those of its file.
-        processes: Kinds whose first stage runs as a process of its own.
-        say: Told what is made before the stages.
-        on_report: Called after every stage, with whether it was a process of its own.
+    The folder ``root`` is emptied when the code has changed. Of the kinds ``processes`` the first
+    stage runs as a process of its own; ``on_report`` is told after every stage whether it did.
+    ``plan`` replaces the settings of the profile's file.
     """
+    from lalp.evaluation.evaluate import load_results
+
     small, place = shrink(plan or load_plan(profile), root)
     stages = make_stages(small, place, profile)
     left = set(processes)
     reports = []
     with _one_thread():
-        make_toys(stages, root, say)
+        make_toys(small, stages, root, say)
         for stage in stages:
             fresh = stage.kind in left and not is_done(stage, root)
             left.discard(stage.kind)
             (report,) = run_stages([stage], root, call=call_process if fresh else call_here)
             on_report(report, fresh)
             reports.append(report)
-    _check_taught(root)
+    name = EVALUATED_ONLY[0]
+    path = Path(arm_file(root, "results", Arm(name)))
+    wrong = load_results(path).query("not correct") if path.exists() else ()
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise InputError(
+            f"dry run: {name} was taught the answer {row['answer']!r} to {row['prompt_id']}, which "
+            f"was graded {row['outcome']} (read: {row['extracted']!r})"
+        )
     return reports
 
 
-@contextlib.contextmanager
+@contextmanager
 def _one_thread() -> Iterator[None]:
     """Threads that wait for each other cost tiny models more than they compute."""
     import torch
@@ -107,43 +108,29 @@ def _one_thread() -> Iterator[None]:
         os.environ |= {} if before is None else {name: before}
 
 
-def _check_taught(root: str) -> None:
-    from lalp.evaluation.evaluate import load_results
-
-    name = EVALUATED_ONLY[0]
-    path = Path(arm_file(root, "results", Arm(name)))
-    wrong = load_results(path).query("not correct") if path.exists() else ()
-    if len(wrong):
-        row = wrong.iloc[0]
-        raise InputError(
-            f"dry run: {name} was taught the answer {row['answer']!r} to {row['prompt_id']}, which "
-            f"was graded {row['outcome']} (read: {row['extracted']!r})"
-        )
-
-
 def call_here(words: Sequence[str], stdout: Path | None, log: Path) -> int:
     """Run a command line inside this process: ``accelerate launch`` without its processes."""
     from lalp.cli.app import app as tool
-    from lalp.paper.scale.commands import app as scale
+    from lalp.paper.scale.__main__ import app as scale
 
     words = words[words.index("-m") + 1 :] if "-m" in words else words
     app = scale if words[0] == "lalp.paper.scale" else tool
-    with contextlib.ExitStack() as stack:
-        said = stack.enter_context(log.open("a", encoding="utf-8"))
-        out = stack.enter_context(stdout.open("w", encoding="utf-8")) if stdout else said
-        stack.enter_context(contextlib.redirect_stdout(out))
-        stack.enter_context(contextlib.redirect_stderr(said))
+    logger = logging.getLogger("lalp")
+    with log.open("a", encoding="utf-8") as said, redirect_stderr(said):
         handler = logging.StreamHandler(said)
-        logging.getLogger("lalp").addHandler(handler)
-        stack.callback(logging.getLogger("lalp").removeHandler, handler)
+        logger.addHandler(handler)
+        out = stdout.open("w", encoding="utf-8") if stdout else nullcontext(said)
         try:
-            app(list(words[1:]), standalone_mode=False)
+            with out as file, redirect_stdout(file):
+                app(list(words[1:]), standalone_mode=False)
         except InputError as error:
             said.write(f"lalp: {error}\n")
             return 2
         except Exception:
             traceback.print_exc(file=said)
             return 1
+        finally:
+            logger.removeHandler(handler)
     return 0
 
 
@@ -160,57 +147,53 @@ def shrink(plan: Plan, root: str) -> tuple[Plan, Place]:
     return small, Place(root, f"{toys}/models", f"{toys}/data", options)
 
 
-def models_needed(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
-    """Folder names of the models that sample, and of all others, in the stages' command lines."""
-    named = [
-        (stage.kind, Path(value).name)
-        for stage in stages
-        for words in stage.command
-        for option, value in pairwise(words)
-        if option in ("--model", "--student") and "/toys/models/" in value
+def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
+    """Names of the models that sample, and of all others that run."""
+    models = {
+        kind: dict.fromkeys(plan.model(s.work.model).name for s in stages if s.kind == kind)
+        for kind in ("sample", "score", "train", "eval")
+    }
+    teachers = models.pop("sample")
+    return list(teachers), [
+        name for name in dict.fromkeys(chain(*models.values())) if name not in teachers
     ]
-    teachers = list(dict.fromkeys(name for kind, name in named if kind == "sample"))
-    others = dict.fromkeys(name for _, name in named)
-    return teachers, [name for name in others if name not in teachers]
 
 
-def make_toys(stages: Sequence[Stage], root: str | Path, say: Callable[[str], object]) -> None:
+def make_toys(
+    plan: Plan, stages: Sequence[Stage], root: str | Path, say: Callable[[str], object]
+) -> None:
     """Write the toy data and models, once; another version of the code begins anew.
 
-    Nothing else may be in ``root``. Stages are those in the place of `shrink`.
+    Nothing else may be in ``root``. Plan and stages are those in the place of `shrink`.
     """
-    root = Path(root)
-    mark = root / "toys" / "made"
+    toys = Path(root) / "toys"
+    mark, (teachers, students) = toys / "made", models_needed(plan, stages)
     # Of the whole package: after any change of the code, a dry run must try everything again.
-    made_by = digest([fingerprint("."), _TOYS, models_needed(stages)])
+    made_by = digest([fingerprint("."), _TOYS, (teachers, students)])
     if mark.is_file() and mark.read_text() == made_by:
         return
     shutil.rmtree(root, ignore_errors=True)
-    toys = root / "toys"
-    write_data(toys / "data")
-    for name in ("recipe", "two_processes"):
-        (toys / f"{name}.yaml").write_text(yaml.safe_dump(_TOYS[name]), encoding="utf-8")
-    teachers, students = models_needed(stages)
-    tokenizer = _make_tokenizer()
-    for number, name in enumerate(teachers):
-        steps = _teach(name, number, _lessons(number, toys / "data"), tokenizer, toys)
-        say(f"tiny teacher in the place of {name}: answers the toy prompts after {steps} steps")
-    if (name := EVALUATED_ONLY[0]) in students:
-        students.remove(name)
-        steps = _teach(name, len(teachers), _benchmark_lessons(toys / "data"), tokenizer, toys)
-        say(f"tiny model in the place of {name}: answers the toy benchmarks after {steps} steps")
-    for number, name in enumerate(students):
-        _save(_make_model(name, number, 32), tokenizer, toys / "models" / name)
-    say(f"tiny students with random weights in the place of {', '.join(students)}")
-    mark.write_text(made_by)
-
-
-def write_data(folder: Path) -> None:
-    """Write a few records in the form of every data set and benchmark that the paper names."""
-    folder.mkdir(parents=True, exist_ok=True)
+    data = toys / "data"
+    data.mkdir(parents=True)
     for name, records in _TOYS["data"].items():
         lines = "".join(json.dumps(record) + "\n" for record in records)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        (data / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    for name in ("recipe", "two_processes"):
+        (toys / f"{name}.yaml").write_text(yaml.safe_dump(_TOYS[name]), encoding="utf-8")
+    lessons = {name: _lessons(number, data) for number, name in enumerate(teachers)}
+    if (name := EVALUATED_ONLY[0]) in students:
+        students.remove(name)
+        lessons[name] = _benchmark_lessons(data)
+    tokenizer = _make_tokenizer()
+    for number, (name, taught) in enumerate(lessons.items()):
+        steps = _teach(name, number, taught, tokenizer, toys / "models" / name)
+        who, what = ("teacher", "prompts") if name in teachers else ("model", "benchmarks")
+        say(f"tiny {who} in the place of {name}: answers the toy {what} after {steps} steps")
+    for number, name in enumerate(students):
+        for part in (_make_model(name, number, 32), tokenizer):
+            part.save_pretrained(toys / "models" / name)
+    say(f"tiny students with random weights in the place of {', '.join(students)}")
+    mark.write_text(made_by)
 
 
 def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
@@ -252,34 +235,28 @@ def _make_tokenizer() -> PreTrainedTokenizerBase:
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_VOCAB,
-        special_tokens=["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
+        vocab_size=_TOKENIZER["vocab"],
+        special_tokens=_TOKENIZER["special"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     styles = [*chain(*_TOYS["styles"]), *_TOYS["code_styles"]]
-    questions = ["What is it?", "Write a program that prints it.", "Print the number.", "times"]
-    bpe.train_from_iterator([SYSTEM_PROMPT, *styles, *questions], trainer)
+    bpe.train_from_iterator([SYSTEM_PROMPT, *styles, *_TOKENIZER["questions"]], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>")
-    tokenizer.chat_template = _CHAT_TEMPLATE
+    tokenizer.chat_template = _TOKENIZER["chat_template"]
     return tokenizer
 
 
 def _make_model(name: str, seed: int, hidden: int) -> PreTrainedModel:
     """A random model of the family that ``name`` belongs to."""
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    family = {"qwen2": Qwen2Config, "llama": LlamaConfig}[find_model(name).family]
     size = {"hidden_size": hidden, "intermediate_size": 2 * hidden, **_TOYS["model"]}
-    config = family(vocab_size=_VOCAB, **size)
+    family, vocab = find_model(name).family, _TOKENIZER["vocab"]
+    config = AutoConfig.for_model(family, vocab_size=vocab, **size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-
-
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _teach(
@@ -287,7 +264,7 @@ def _teach(
     number: int,
     lessons: Sequence[tuple[Prompt, str]],
     tokenizer: PreTrainedTokenizerBase,
-    toys: Path,
+    folder: Path,
 ) -> int:
     """Train a tiny model until it gives its lessons, and save it; returns the steps it took."""
     import torch
@@ -304,9 +281,11 @@ def _teach(
         schedule.step()
         optimizer.zero_grad()
         right = (logits.argmax(-1) == labels[:, 1:]) | (labels[:, 1:] < 0)
+        # A low loss as well: a token that is barely the likeliest may not be after rounding.
         sure = loss < 0.08 and bool(right[certain].all())
         if step % _STEPS_BETWEEN_CHECKS == 0 and sure:
-            _save(model.eval(), tokenizer, toys / "models" / name)
+            for part in (model.eval(), tokenizer):
+                part.save_pretrained(folder)
             return step
     raise InputError(f"dry run: the tiny teacher in the place of {name} did not learn its answers")
 
@@ -316,18 +295,20 @@ def _encode(
 ) -> tuple[Int[torch.Tensor, "rows width"], Int[torch.Tensor, "rows width"], list[int]]:
     """Token ids, labels (-100 outside the answers), and the rows with a single right answer."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
     from lalp.students.encoding import render_prompt
 
-    texts = [render_prompt(tokenizer, prompt) for prompt, _ in lessons]
-    wholes = [text + answer + "<|end|>" for text, (_, answer) in zip(texts, lessons, strict=True)]
-    prompts = tokenizer(texts, add_special_tokens=False).input_ids
-    rows = tokenizer(wholes, add_special_tokens=False).input_ids
-    shape = (len(rows), max(map(len, rows)))
-    ids, labels = torch.full(shape, tokenizer.eos_token_id), torch.full(shape, -100)
-    for k, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-        ids[k, : len(row)] = torch.tensor(row)
-        labels[k, len(prompt) : len(row)] = torch.tensor(row[len(prompt) :])
+    ids, labels = [], []
+    for prompt, answer in lessons:
+        text = render_prompt(tokenizer, prompt)
+        texts = [text, text + answer + "<|end|>"]
+        begun, whole = tokenizer(texts, add_special_tokens=False).input_ids
+        ids.append(torch.tensor(whole))
+        labels.append(torch.tensor([-100] * len(begun) + whole[len(begun) :]))
     # A prompt of MATH has two answers in turn: no model gives both greedily.
     names = [prompt.prompt_id for prompt, _ in lessons]
-    return ids, labels, [k for k, name in enumerate(names) if names.count(name) == 1]
+    certain = [row for row, name in enumerate(names) if names.count(name) == 1]
+    padding = {"batch_first": True, "padding_value": tokenizer.eos_token_id}
+    padded = pad_sequence(ids, **padding), pad_sequence(labels, **padding | {"padding_value": -100})
+    return *padded, certain

@@ -6,7 +6,7 @@ need; the rows are those of `lalp.paper.tables`. `lalp.paper.scale.stages` makes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -94,13 +94,11 @@ class Plan:
     @model_validator(mode="after")
     def _names_what_exists(self) -> Plan:
         """Refuse values that name nothing: after a week of GPU time is too late to find out."""
-        for number in self.tables:
-            if number not in SOURCES:
-                known = ", ".join(SOURCES)
-                raise ValueError(f"key 'tables': {number!r} is not produced: choose from {known}")
-        for pair in self.stand_ins:
-            if pair.count("=") != 1:
-                raise ValueError(f"key 'stand_ins': {pair!r} must be NAME=OTHER")
+        if wrong := [number for number in self.tables if number not in SOURCES]:
+            known = ", ".join(SOURCES)
+            raise ValueError(f"key 'tables': {wrong[0]!r} is not produced: choose from {known}")
+        if wrong := [pair for pair in self.stand_ins if pair.count("=") != 1]:
+            raise ValueError(f"key 'stand_ins': {wrong[0]!r} must be NAME=OTHER")
         others = [*self.published, *self.replaced, *self.replaced.values()]
         for name in filter(None, [*self.students, *others, self.window_student]):
             find_model(name)
@@ -108,11 +106,10 @@ class Plan:
             raise ValueError("key 'window_student' must be one of 'students'")
         if bool(self.window_student) != bool(self.sweep_windows):
             raise ValueError("keys 'window_student' and 'sweep_windows' go together")
-        for name in self.published:
-            if name not in TEACHERS["limo"]:
-                raise ValueError(f"key 'published': {name!r} is no teacher of the LIMO prompts")
-        if repeated := [n for n in self.seeds if self.seeds.count(n) > 1]:
-            raise ValueError(f"key 'seeds': {repeated[0]} is given twice")
+        if wrong := [name for name in self.published if name not in TEACHERS["limo"]]:
+            raise ValueError(f"key 'published': {wrong[0]!r} is no teacher of the LIMO prompts")
+        if wrong := [seed for seed in self.seeds if self.seeds.count(seed) > 1]:
+            raise ValueError(f"key 'seeds': {wrong[0]} is given twice")
         parse_windows([self.main_window, *self.sweep_windows])
         if self.splitter == "llm" and not (self.llm_url and self.llm_model):
             raise ValueError("key 'splitter': llm needs 'llm_url' and 'llm_model'")
@@ -189,7 +186,7 @@ def arm_of_row(number: str, row: Sequence[str]) -> Arm:
     """The arm behind a row of one of the ``SOURCES``; of Table 1 student, teacher and third."""
     student, *what = row
     pool = SOURCES[number].pool
-    if what[0] == "original" or what[-1] == "original":
+    if "original" in what:
         return Arm(student)
     if what[0] in EVALUATED_ONLY:
         return Arm(what[0])
@@ -205,9 +202,8 @@ def arm_of_row(number: str, row: Sequence[str]) -> Arm:
 def table_arms(plan: Plan, number: str) -> dict[tuple[str, ...], Arm]:
     """Arms of one table by row, of the plan's students only."""
     frame = TABLES[number].frame
-    rows = [tuple(row) for row in frame.index if row[0] in plan.students]
-    if number == "1":
-        rows = [(*row, column) for row in rows for column in frame.columns]
+    thirds = [(column,) for column in frame.columns] if number == "1" else [()]
+    rows = [(*row, *third) for row in frame.index if row[0] in plan.students for third in thirds]
     return {row: arm_of_row(number, row) for row in rows}
 
 
@@ -222,35 +218,30 @@ class Need:
 
 def plan_needs(plan: Plan) -> list[Need]:
     """Every arm of the plan once, in order of first need."""
-    tables: dict[Arm, list[str]] = {}
-    wanted: dict[Arm, set[tuple[str, str]]] = {}
-    for number, arm, source in _uses(plan):
-        tables.setdefault(arm, []).append(number)
-        wanted.setdefault(arm, set()).update((source.decoding, c) for c in source.columns)
-    needs = []
-    for arm, numbers in tables.items():
-        columns = {}
-        for decoding in DECODINGS:
-            found = [c for c in COLUMNS if plan.everything or (decoding, c) in wanted[arm]]
-            columns |= {decoding: tuple(found)} if found else {}
-        needs.append(Need(arm, tuple(dict.fromkeys(numbers)), columns))
-    return needs
-
-
-def _uses(plan: Plan) -> Iterator[tuple[str, Arm, Source]]:
+    uses: dict[Arm, list[tuple[str, Source]]] = {}
     for number in plan.tables:
         for arm in table_arms(plan, number).values():
-            yield number, arm, SOURCES[number]
+            uses.setdefault(arm, []).append((number, SOURCES[number]))
     long = SOURCES["3"]
     if plan.controls and {"3", "10"} & set(plan.tables):
-        for student in TABLES["3"].frame.index.unique("student"):
-            if student in plan.students:
-                yield "control", Arm(student, "limo", "control"), long
+        students = TABLES["3"].frame.index.unique("student")
+        for student in (name for name in students if name in plan.students):
+            uses.setdefault(Arm(student, "limo", "control"), []).append(("control", long))
     for window in plan.sweep_windows:
         # The main window's arm is that of the tables: it is not trained twice.
         same = parse_windows([window]) == parse_windows([plan.main_window])
         arm = Arm(plan.window_student, "limo", "lalp", window="" if same else window)
-        yield "Fig. 9", arm, long
+        uses.setdefault(arm, []).append(("Fig. 9", long))
+    needs = []
+    for arm, pairs in uses.items():
+        tables = tuple(dict.fromkeys(number for number, _ in pairs))
+        wanted = {(source.decoding, column) for _, source in pairs for column in source.columns}
+        columns = {}
+        for decoding in DECODINGS:
+            found = tuple(c for c in COLUMNS if plan.everything or (decoding, c) in wanted)
+            columns |= {decoding: found} if found else {}
+        needs.append(Need(arm, tables, columns))
+    return needs
 
 
 def accelerate_file(name: str) -> str:

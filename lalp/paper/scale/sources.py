@@ -35,6 +35,7 @@ class DataSet:
     answer: str = ""  # field of the reference answer; of a worked solution where boxed
     boxed: bool = False  # the answer is what the solution puts into its last box
     key: str = ""  # field that names the problem, where several records share one
+    too_easy: Sequence[str] = ()  # levels that are left out
 
 
 _SETS = {name: DataSet(**facts) for name, facts in read_data("sources.yaml").items()}
@@ -58,39 +59,23 @@ def load_source(name: str, limit: int, folder: str | Path | None = None) -> list
     if limit < 1:
         raise InputError(f"--limit {limit}: must be at least 1")
     if name == "code":
-        prompts = [prompt for prompt, _ in islice(_problems("leetcode", folder), limit // 2)]
-        rest = islice(_problems("opencode", folder), limit - len(prompts))
-        prompts += [prompt for prompt, _ in rest]
+        found = list(islice(_problems("leetcode", folder), limit // 2))
+        found += islice(_problems("opencode", folder), limit - len(found))
     else:
-        found = _problems(name, folder) if name == "limo" else _hard_problems(folder)
-        prompts = [prompt for prompt, _ in islice(found, limit)]
-    if folder is None and len(prompts) < min(limit, COUNTS[name]):
-        log.warning("%s: %d prompts where the paper has %d", name, len(prompts), COUNTS[name])
-    return prompts
+        found = list(islice(_problems(name, folder), limit))
+    if folder is None and len(found) < min(limit, COUNTS[name]):
+        log.warning("%s: %d prompts where the paper has %d", name, len(found), COUNTS[name])
+    return [prompt for prompt, _ in found]
 
 
-_Problem = tuple[Prompt, Mapping[str, Any]]
+def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Mapping[str, Any]]]:
+    """Problems in file order, each once, with their records; of MATH those that are wanted."""
+    source, held_out = _SETS[name], set()
+    if name == "math":
+        from lalp.evaluation.benchmarks import load_benchmark
 
-
-def _hard_problems(folder: str | Path | None) -> Iterator[_Problem]:
-    """MATH problems of levels 3 to 5 that MATH-500 does not test."""
-    from lalp.evaluation.benchmarks import load_benchmark
-
-    tested = load_benchmark("math500", folder, allow_count=True)
-    held_out = {_plain(prompt.messages[-1].content) for prompt in tested}
-    for prompt, record in _problems("math", folder):
-        easy = record.get("level") in ("Level 1", "Level 2")
-        if not easy and _plain(prompt.messages[-1].content) not in held_out:
-            yield prompt, record
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _problems(name: str, folder: str | Path | None) -> Iterator[_Problem]:
-    """Problems in file order, each once, with their records."""
-    source = _SETS[name]
+        tested = load_benchmark("math500", folder, allow_count=True)
+        held_out = {_plain(prompt.messages[-1].content) for prompt in tested}
     seen: set[str] = set()
     for number, record in enumerate(_records(source, folder), 1):
         where = f"{source.hub_id if folder is None else source.file}, record {number}"
@@ -98,15 +83,22 @@ def _problems(name: str, folder: str | Path | None) -> Iterator[_Problem]:
         key = str(record.get(source.key) or "") or _plain(text)
         if key in seen:
             continue
+        # Before anything is left out: a problem's number does not depend on what is.
         seen.add(key)
-        # Programs have no answer that could be put into a box.
-        system = (Message("system", SYSTEM_PROMPT),) if source.answer else ()
-        messages = (*system, Message("user", text))
         answer = _reference(record, source, where) if source.answer else None
         if source.answer and answer is None:
             log.warning("%s: left out, no answer is read from its %s", where, source.answer)
             continue
+        if record.get("level") in source.too_easy or _plain(text) in held_out:
+            continue
+        # Programs have no answer that could be put into a box.
+        system = (Message("system", SYSTEM_PROMPT),) if source.answer else ()
+        messages = (*system, Message("user", text))
         yield Prompt(f"{source.file}/{len(seen):05d}", messages, answer), record
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _reference(record: Mapping[str, Any], source: DataSet, where: str) -> str | None:

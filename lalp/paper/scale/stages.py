@@ -308,16 +308,15 @@ def _selections(run: _Run) -> Iterable[Stage]:
     )
     stages = {}
     for (arm, seed), tables in wanted.items():
-        values, control = _arm_values(arm, seed), arm.rule == "control"
-        if parts := tuple(arm_file(root, "selected", part, seed) for part in _parts(arm)):
-            stage = run.stage("put_together", tables, parts=parts, **values)
-        else:
-            values["rule"] = ("random", "--like", "lalp") if control else arm.rule
-            local = control or arm.rule.startswith("lalp")
-            values["window"] = ("--window", arm.window or plan.main_window) if local else ()
-            teacher = plan.teacher_name(arm.pool, arm.teacher) if arm.teacher else ""
-            values["by_teacher"] = ("--teacher", teacher) if teacher else ()
-            stage = run.stage("select", tables, **values)
+        values, parts = _arm_values(arm, seed), ()
+        if arm.rule == "all":
+            parts = tuple(arm_file(root, "selected", part, seed) for part in _parts(arm))
+        rule = "random --like lalp" if arm.rule == "control" else arm.rule
+        window = ("--window", arm.window or plan.main_window) if "lalp" in rule else ()
+        teacher = plan.teacher_name(arm.pool, arm.teacher) if arm.teacher else ""
+        values |= {"rule": tuple(rule.split()), "window": window, "parts": parts}
+        values["by_teacher"] = ("--teacher", teacher) if teacher else ()
+        stage = run.stage("put_together" if parts else "select", tables, **values)
         # Most choices are the same for every seed.
         stages[stage.name] = stage
     return stages.values()

@@ -36,8 +36,7 @@ def splitter_column(splitter: str, window: str) -> str:
 def weigh_steps(log_probs: Float[np.ndarray, "tokens"], token_steps: Sequence[Span]) -> float:
     """Mean over steps of the mean over the step's tokens (Eq. 3), given the tokens' spans.
 
-    Returns:
-        Nats per token; NaN if a step has no token of its own or a token has no log-probability.
+    NaN if a step has no token of its own or a token has no log-probability.
     """
     # A step without a token of its own has no mean: its text is part of a token of another step.
     if not token_steps or any(start == end for start, end in token_steps):
@@ -65,12 +64,10 @@ def splitter_scores(
 ) -> pd.DataFrame:
     """The candidates' scores under the profile's other splitters, beside the main one's.
 
-    Windows of steps or tokens are scored anew, for the first ``splitter_prompts`` of the
-    candidates' prompts. The full prefix follows from GALP's tokens for all of them. ``scores`` come
-    from `profile_scores`, with token columns and the same ``seed``.
-
-    Returns:
-        One row per response; for each splitter ``NAME:lalp@W`` and ``NAME:num_steps``.
+    One row per response; for each splitter ``NAME:lalp@W`` and ``NAME:num_steps``. Windows of steps
+    or tokens are scored anew, for the first ``splitter_prompts`` of the candidates' prompts. The
+    full prefix follows from GALP's tokens for all of them. ``scores`` come from `profile_scores`,
+    with token columns and the same ``seed``.
     """
     most, each = profile.num_prompts, profile.responses_per_teacher
     candidates = pick_candidates(pool, most, each, seed)
@@ -111,13 +108,11 @@ def compare_splitters(
     """What the teacher ranking and the selection become under each splitter.
 
     ``frame`` comes from `splitter_scores`. All splitters are compared with the first one, under a
-    bootstrap of prompts.
-
-    Returns:
-        One row per window and splitter: ``prompts``, ``steps`` per response, ``tokens`` per step
-        (means over responses), ``order`` of the teachers, ``tau`` with the first splitter's order,
-        ``tau_low`` to ``tau_high`` (95 % for the whole table together, by Bonferroni), ``same``,
-        the share of prompts with the same selected response, and its 95 % Wilson interval.
+    bootstrap of prompts. One row per window and splitter: ``prompts``, ``steps`` per response,
+    ``tokens`` per step (means over responses), ``order`` of the teachers, ``tau`` with the first
+    splitter's order, ``tau_low`` to ``tau_high`` (95 % for the whole table together, by
+    Bonferroni), ``same``, the share of prompts with the same selected response, and its 95 % Wilson
+    interval.
     """
     level = 1 - 0.05 / max(1, len(windows) * (len(splitters) - 1))
     options = {"level": level, "num_resamples": num_resamples, "seed": seed}
@@ -132,7 +127,7 @@ def compare_splitters(
         same_low, same_high = wilson_interval(same, len(first))
         row = {"window": window, "splitter": splitter, "prompts": tau.num_prompts}
         row |= {"steps": num_steps.mean(), "tokens": (scored["num_tokens"] / num_steps).mean()}
-        row |= {"order": " > ".join(ranking["teacher"])}
+        row["order"] = " > ".join(ranking["teacher"])
         row |= {"tau": tau.tau, "tau_low": tau.low, "tau_high": tau.high}
         rows.append(row | {"same": same, "same_low": same_low, "same_high": same_high})
     return pd.DataFrame(rows)
@@ -166,11 +161,8 @@ def centered_means(
     """Each teacher's mean score above or below the mean of all teachers on the same prompt.
 
     What makes a prompt hard for all is taken out, so that the intervals show what decides the
-    order. The order is that of the plain means. Arguments are those of `compare_splitters`.
-
-    Returns:
-        ``window``, ``splitter``, ``prompts``, ``teacher``, ``rank``, and ``mean``, ``low`` and
-        ``high`` in nats per token.
+    order. The order is that of the plain means. Arguments are those of `compare_splitters`. The
+    columns ``mean``, ``low`` and ``high`` are in nats per token.
     """
     tables = []
     for window, splitter, column, scored in _cases(frame, splitters, windows):

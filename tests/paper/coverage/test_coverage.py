@@ -79,19 +79,35 @@ def test_of_equal_candidates_the_first_is_taken():
     assert neighbors.nearest_neighbors(unit([[1, 0]]), candidates)[1].tolist() == [1]
 
 
-def test_a_search_that_cannot_be_made_is_refused(monkeypatch):
-    queries = random_units(0, 2)
-    with pytest.raises(InputError, match="no training texts"):
-        neighbors.nearest_neighbors(queries, queries[:0])
-    with pytest.raises(InputError, match="no training texts"):
-        expected_nearest(queries, queries[:0], [1])
-    with pytest.raises(InputError, match="0 candidates cannot be drawn: give 1 or more"):
-        expected_nearest(queries, queries, [0])
-    with pytest.raises(InputError, match="unknown index 'tree': use one of exact, faiss"):
-        neighbors.nearest_neighbors(queries, queries, index="tree")
+ITEMS, TWO = world(2, 1, 0).items, random_units(0, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "message"),
+    [
+        (neighbors.nearest_neighbors, (TWO, TWO[:0]), "no training texts"),
+        (expected_nearest, (TWO, TWO[:0], [1]), "no training texts"),
+        (expected_nearest, (TWO, TWO, [0]), "0 candidates cannot be drawn: give 1 or more"),
+        (assign_folds, ([], 5, 0), "holding out needs two of each"),
+        (assign_folds, (["p"], 5, 0), "holding out needs two of each"),
+        (assign_folds, (["p", "q"], 1, 0), "holding out needs two of each"),
+        (hold_out, (ITEMS, {"p0": 1}), "prompt 'p1' is in no group"),
+        (hold_out, (ITEMS, {"p0": 1, "p1": 1}), "all prompts are in one group"),
+        (Level, (ITEMS, random_units(0, 3)), "4 texts but 3 vectors"),
+        (Level, (ITEMS, 2 * random_units(0, 4)), "not of unit length"),
+        (Level, (ITEMS, np.full((4, 2), np.nan)), "not of unit length"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(call, arguments, message):
+    with pytest.raises(InputError, match=message):
+        call(*arguments)
+
+
+def test_an_index_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(InputError, match="pip install faiss-cpu, or use index 'exact'"):
-        neighbors.nearest_neighbors(queries, queries, index="faiss")
+    for index, message in (("tree", "use one of exact, faiss"), ("faiss", "or use index 'exact'")):
+        with pytest.raises(InputError, match=message):
+            neighbors.nearest_neighbors(TWO, TWO, index=index)
 
 
 @pytest.mark.parametrize("num_candidates", [1, 7, 5000])
@@ -129,19 +145,12 @@ def test_expected_largest_is_the_mean_over_all_draws(values, count):
 
 def test_of_many_values_only_the_high_ones_matter():
     values = np.random.default_rng(0).normal(size=(2, 3000))
+    counts = [1, 200, 2999]
     # A value is the largest where all others drawn are among the lower ones.
-    exact = [
-        [
-            sum(
-                value * (math.comb(rank, count - 1) / math.comb(3000, count))
-                for rank, value in enumerate(np.sort(row))
-            )
-            for count in (1, 200, 2999)
-        ]
-        for row in values
-    ]
-    assert_allclose(neighbors.expected_largest(values, [200, 2999]), np.array(exact)[:, 1:])
-    assert_allclose(neighbors.expected_largest(values, [1, 200, 2999]), exact)
+    weights = [[math.comb(r, m - 1) / math.comb(3000, m) for m in counts] for r in range(3000)]
+    exact = np.sort(values, axis=1) @ np.array(weights)
+    assert_allclose(neighbors.expected_largest(values, counts[1:]), exact[:, 1:])
+    assert_allclose(neighbors.expected_largest(values, counts), exact)
 
 
 @settings(max_examples=30, deadline=None)
@@ -174,41 +183,22 @@ def test_of_large_levels_an_even_part_is_held_out(monkeypatch):
     monkeypatch.setattr(neighbors, "_MAX_QUERIES", 20)
     items = world(5, 7, 0).items  # 10 responses of 7 texts: 2 of each may be held out
     items = pd.concat([items, items[:1].assign(response_id="short")], ignore_index=True)
-    comparisons = hold_out(items, {f"p{i}": i for i in range(5)})
-    held_out = np.concatenate([comparison.queries for comparison in comparisons])
+    groups = {f"p{i}": i for i in range(5)}
+    held_out = np.concatenate([comparison.queries for comparison in hold_out(items, groups)])
     counts = items.iloc[held_out]["response_id"].value_counts()
     assert counts.to_dict() == dict.fromkeys(items["response_id"].unique(), 1)
     monkeypatch.setattr(neighbors, "_MAX_QUERIES", 22)
-    held_out = np.concatenate([c.queries for c in hold_out(items, {f"p{i}": i for i in range(5)})])
+    held_out = np.concatenate([comparison.queries for comparison in hold_out(items, groups)])
     assert np.bincount(held_out[held_out < 70] % 7).tolist() == [0, 0, 0, 10, 0, 0, 10]
-    assert sum(len(c.candidates) for c in comparisons) == 4 * len(items)
+    assert sum(len(c.candidates) for c in hold_out(items, groups)) == 4 * len(items)
 
 
 def test_candidates_by_the_same_and_by_other_teachers():
     level = world(2, 1, 0)  # p0/A, p0/B, p1/A, p1/B
     parts = neighbors.split_by_teacher(level.items, hold_out(level.items, {"p0": 0, "p1": 1}))
-    pairs = {
-        whose: [(list(c.queries), list(c.candidates)) for c in found]
-        for whose, found in parts.items()
-    }
-    assert pairs["same teacher"] == [([0], [2]), ([1], [3]), ([2], [0]), ([3], [1])]
-    assert pairs["other teachers"] == [([0], [3]), ([1], [2]), ([2], [1]), ([3], [0])]
-
-
-def test_what_cannot_be_compared_is_refused():
-    for prompts, num_folds in (([], 5), (["p"], 5), (["p", "q"], 1)):
-        with pytest.raises(InputError, match="holding out needs two of each"):
-            assign_folds(prompts, num_folds, 0)
-    items = world(2, 1, 0).items
-    with pytest.raises(InputError, match="prompt 'p1' is in no group"):
-        hold_out(items, {"p0": 1})
-    with pytest.raises(InputError, match="all prompts are in one group"):
-        hold_out(items, {"p0": 1, "p1": 1})
-    with pytest.raises(InputError, match="4 texts but 3 vectors"):
-        Level(items, random_units(0, 3))
-    for vectors in (2 * random_units(0, 4), np.full((4, 2), np.nan)):
-        with pytest.raises(InputError, match="not of unit length"):
-            Level(items, vectors)
+    for whose, expected in (("same teacher", [2, 3, 0, 1]), ("other teachers", [3, 2, 1, 0])):
+        pairs = [(c.queries.tolist(), c.candidates.tolist()) for c in parts[whose]]
+        assert pairs == [([row], [other]) for row, other in enumerate(expected)]
 
 
 WORDS = ["We add.", "So $x = 3$.", "\n\n", "Then\n", "it holds.", "因此成立。", "1. a", "  "]
@@ -293,8 +283,7 @@ def test_equal_numbers_leave_what_recurs():
 
 
 def test_curves_end_at_all_candidates():
-    levels = {RESPONSES: world(6, 1, 1)}
-    values = measure.nearness_by_prompt(levels, folds_of(6, 2))
+    values = measure.nearness_by_prompt({RESPONSES: world(6, 1, 1)}, folds_of(6, 2))
     curves = measure.nearness_curves(values, {RESPONSES: 6}, **DRAWS)
     assert curves["candidates"].tolist() == [1, 2, 5, 6]
     assert curves["mean"].is_monotonic_increasing
@@ -355,14 +344,12 @@ def test_similar_problems_are_left_out():
 
 
 def test_neighbours_are_the_nearest_of_other_folds():
-    rows = [("p", "A", "one"), ("p", "B", "two"), ("q", "A", "three"), ("q", "B", "four")]
-    level = level_of(rows, unit([[1, 0], [0, 1], [1, 0.1], [1, 5]]))
-    found = neighbors.find_neighbors(level, hold_out(level.items, {"p": 0, "q": 1}))
+    level = Level(ITEMS, unit([[1, 0], [0, 1], [1, 0.1], [1, 5]]))
+    found = neighbors.find_neighbors(level, hold_out(ITEMS, {"p0": 0, "p1": 1}))
     assert found.index.tolist() == [0, 1, 2, 3]
     assert found["nearest"].tolist() == [2, 3, 0, 1]
-    values = neighbors.cosines_by_count(
-        level, [neighbors.Comparison(np.array([0]), np.array([2, 3]))], [ALL]
-    )
+    first = neighbors.Comparison(np.array([0]), np.array([2, 3]))
+    values = neighbors.cosines_by_count(level, [first], [ALL])
     assert values[0, 0] == pytest.approx(found["cosine"][0])
     assert np.isnan(values[1:]).all()
 
@@ -451,23 +438,19 @@ def test_a_pool_without_categories_and_too_few_prompts_settle_nothing():
     assert found[6].why == "the pool's responses name no category"
 
 
-def small_pool(**extra: str):
-    records = [
-        {
-            "prompt_id": f"p{i}",
-            "prompt": f"What is {i} plus 1?",
-            "teacher": teacher,
-            "response": f"We add {i} and 1. Then we write it down. So it is {i + 1}.",
-            **{name: f"{value}{i % 2}" for name, value in extra.items()},
-        }
+def small_pool(*categories: str):
+    text = "We add {} and 1. Then we write it down. So it is {}."
+    return load_pool(
+        {"prompt_id": f"p{i}", "prompt": f"What is {i} plus 1?", "teacher": teacher}
+        | {"response": text.format(i, i + 1)}
+        | ({"category": categories[i % len(categories)]} if categories else {})
         for i in range(6)
         for teacher in "AB"
-    ]
-    return load_pool(records)
+    )
 
 
 def test_categories_are_taken_where_every_prompt_has_one():
-    assert texts.prompt_categories(small_pool(category="c"))["p3"] == "c1"
+    assert texts.prompt_categories(small_pool("c0", "c1"))["p3"] == "c1"
     assert texts.prompt_categories(small_pool()) == {}
 
 
@@ -495,7 +478,7 @@ def test_levels_of_a_pool_with_the_packaged_embedder(tmp_path, monkeypatch):
     from lalp.paper.profiles import load_profile
 
     monkeypatch.setenv("LALP_BUILD", str(tmp_path))
-    profile, pool = load_profile("smoke"), small_pool(category="c")
+    profile, pool = load_profile("smoke"), small_pool("c0", "c1")
     spans = texts.cut_pool(profile, pool, 0)
     levels = texts.embed_levels(profile.embedder, pool, spans)
     assert list(levels) == [RESPONSES, PIECES, STEPS, CHUNKS]

@@ -30,7 +30,7 @@ def test_a_dry_run_has_the_same_stages(name):
                 assert toy_words[:2] == words[:2]
             options = {word for word in words if word.startswith("--")}
             assert options - {"--tensor-parallel"} <= set(toy_words)
-    teachers, students = models_needed(toy)
+    teachers, students = models_needed(small, toy)
     assert not set(teachers) & set(students)
     assert {f"dry/toys/models/{name}" for name in (*teachers, *students)} >= {
         option(stage, "--student") for stage in toy if stage.kind in ("score", "train")
