@@ -61,6 +61,7 @@ def mean_interval(values: pd.Series, num_resamples: int, seed: int) -> Estimate:
     numbers = values.to_numpy(dtype=float)
     mean = float(numbers.mean()) if len(numbers) else math.nan
     ends = (math.nan, math.nan)
+    # A percentile bootstrap of so few is far too narrow.
     if len(numbers) >= LEAST_PROMPTS:
         ends = stats.mean_interval(numbers, num_resamples, seed)
     return Estimate(mean, *ends, len(numbers))
@@ -195,6 +196,7 @@ def similarity_sweep(
     for name, level in levels.items():
         cosines = np.full((len(usable), len(level.items), len(counts)), np.nan)
         for comparison in hold_out(level.items, groups):
+            # All prompts of a fold share their candidates: their vectors are gathered once.
             candidates = level.vectors[comparison.candidates].T
             for queries, likeness in _by_prompt(level.items, comparison, similarity):
                 found = level.vectors[queries] @ candidates
@@ -230,7 +232,8 @@ def teacher_table(
         parts = split_by_teacher(level.items, hold_out(level.items, groups))
         parts = {whose: [c for c in found if len(c.candidates)] for whose, found in parts.items()}
         if not all(parts.values()):
-            continue
+            continue  # one teacher: there is no other to compare it with
+        # With more candidates, the others' texts would be nearer by chance alone.
         count = min(smallest_choice(found) for found in parts.values())
         same, other = (
             prompt_means(level.items, cosines_by_count(level, found, [count]), [whose])[whose]

@@ -59,6 +59,7 @@ def assign_folds(prompt_ids: Iterable[str], num_folds: int, seed: int) -> dict[s
         raise InputError(
             f"{len(prompts)} prompts in {num_folds} folds: holding out needs two of each at least"
         )
+    # Dealt in turn, so that sizes differ by one at most.
     order = np.random.default_rng(seed).permutation(len(prompts))
     return {prompts[row]: place % min(num_folds, len(prompts)) for place, row in enumerate(order)}
 

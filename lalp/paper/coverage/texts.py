@@ -49,6 +49,7 @@ class Level:
 
 def cut_pool(profile: Profile, pool: Pool, seed: int) -> dict[str, dict[str, list[Span]]]:
     """Spans by level and response id: whole, cut into steps, and into chunks of their lengths."""
+    # Only steps of so many tokens need the student's tokenizer.
     tokenizer = load_tokenizer(profile.student) if chunk_size(profile.splitter) else None
     steps = split_pool(pool, profile.splitter, tokenizer=tokenizer, embedder=profile.embedder)
     chunks = {
@@ -106,6 +107,7 @@ def embed_levels(
         levels[name] = Level(items, found.vectors)
     whole = levels.pop(RESPONSES)
     items, vectors = whole.items, whole.vectors.copy()
+    # What fits into the embedder's input is the same whole as in pieces: it keeps its vector.
     cut = (items["num_tokens"] > items["num_read"]).to_numpy()
     if cut.any():
         texts = items.loc[cut, "text"].tolist()

@@ -50,9 +50,8 @@ def plan_(
 
     plan, _, stages = _chosen(profile, stage)
     costs = plan_costs(plan, stages)
-    records = [as_record(*pair) for pair in zip(stages, costs, strict=True)]
-    result = {"stages": records, "totals": add_up(costs)}
-    print_result(result, as_json, lambda: typer.echo(plan_text(stages, costs)))
+    result = {"stages": [as_record(cost) for cost in costs], "totals": add_up(costs)}
+    print_result(result, as_json, lambda: typer.echo(plan_text(costs)))
 
 
 @app.command("run")

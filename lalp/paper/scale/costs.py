@@ -9,9 +9,9 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 from lalp.evaluation.benchmarks import BENCHMARKS
@@ -36,8 +36,7 @@ from lalp.scoring.windows import parse_windows
 class StageCost:
     """Estimates for one stage."""
 
-    stage: str
-    kind: str
+    stage: Stage
     model: str = ""
     node: str = "CPU"  # or the GPUs that it occupies, such as "4x A100-80GB"
     gpus: int = 0
@@ -135,9 +134,9 @@ def plan_costs(plan: Plan, stages: Sequence[Stage]) -> list[StageCost]:
     """Costs of all stages, in order."""
     found = []
     for stage in stages:
-        cost = StageCost(stage.name, stage.kind, prompts=stage.work.prompts)
-        find_cost = _COSTS.get(stage.kind)
-        found.append(replace(cost, **find_cost(plan, stage)) if find_cost else cost)
+        find_cost = _COSTS.get(stage.kind, lambda plan, stage: {})
+        known = {"prompts": stage.work.prompts} | find_cost(plan, stage)
+        found.append(StageCost(stage, **known))
     return found
 
 
@@ -317,32 +316,35 @@ def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
     ``hours`` are those of all stages one after another. ``disk_bytes`` are kept by all stages, and
     ``scratch_bytes`` come on top while one runs. Every note is there once.
     """
-    names = [field.name for field in fields(StageCost)]
-    values = {name: [getattr(cost, name) for cost in costs] for name in names}
+    by_kind, by_node = Counter(), Counter()
+    for cost in costs:
+        by_kind[cost.stage.kind] += cost.gpu_hours
+        by_node[cost.node] += cost.gpu_hours
     totals = ("tokens_in", "tokens_out", "flops", "gpu_hours", "disk_bytes")
-    result = {"stages": len(costs), **{name: sum(values[name]) for name in totals}}
-    result["hours"] = sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs)
-    for by in ("kind", "node"):
-        hours: Counter[str] = Counter()
-        for key, each in zip(values[by], values["gpu_hours"], strict=True):
-            hours[key] += each
-        result[f"gpu_hours_by_{by}"] = {key: each for key, each in hours.items() if each}
-    for name in ("scratch_bytes", "gpu_bytes", "host_bytes"):
-        prefix = "" if name == "scratch_bytes" else "largest_"
-        result[prefix + name] = max(values[name], default=0.0)
-    return result | {"notes": list(dict.fromkeys(chain(*values["notes"])))}
+    return {
+        "stages": len(costs),
+        **{name: sum(getattr(cost, name) for cost in costs) for name in totals},
+        "hours": sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs),
+        "gpu_hours_by_kind": {kind: hours for kind, hours in by_kind.items() if hours},
+        "gpu_hours_by_node": {node: hours for node, hours in by_node.items() if hours},
+        "scratch_bytes": max((cost.scratch_bytes for cost in costs), default=0.0),
+        "largest_gpu_bytes": max((cost.gpu_bytes for cost in costs), default=0.0),
+        "largest_host_bytes": max((cost.host_bytes for cost in costs), default=0.0),
+        "notes": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
+    }
 
 
-def as_record(stage: Stage, cost: StageCost) -> dict[str, Any]:
+def as_record(cost: StageCost) -> dict[str, Any]:
     """One stage of the plan as plain values."""
-    record = {"name": stage.name, "tables": stage.tables, **asdict(cost)}
-    del record["stage"]
+    stage, numbers = cost.stage, {**vars(cost)}
+    del numbers["stage"]
+    record = {"name": stage.name, "tables": stage.tables, "kind": stage.kind, **numbers}
     return record | {name: getattr(stage, name) for name in ("inputs", "outputs", "command")}
 
 
-def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
+def plan_text(costs: Sequence[StageCost]) -> str:
     """The plan for people: every stage with its command lines, then totals and notes."""
-    blocks = [_stage_text(*pair) for pair in zip(stages, costs, strict=True)]
+    blocks = [_stage_text(cost) for cost in costs]
     total = add_up(costs)
     by_kind = ", ".join(f"{k} {h:,.0f}" for k, h in total["gpu_hours_by_kind"].items())
     by_node = ", ".join(f"{n}: {h:,.0f}" for n, h in total["gpu_hours_by_node"].items())
@@ -362,7 +364,8 @@ def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
     return "\n".join([*blocks, *lines, *(f"NOTE {note}" for note in total["notes"])])
 
 
-def _stage_text(stage: Stage, cost: StageCost) -> str:
+def _stage_text(cost: StageCost) -> str:
+    stage = cost.stage
     parts = [
         (cost.prompts, f"{cost.prompts:,} prompts"),
         (cost.tokens_in, f"{_count(cost.tokens_in)} tokens in"),

@@ -308,9 +308,8 @@ def _selections(run: _Run) -> Iterable[Stage]:
     )
     stages = {}
     for (arm, seed), tables in wanted.items():
-        values, parts = _arm_values(arm, seed), ()
-        if arm.rule == "all":
-            parts = tuple(arm_file(root, "selected", part, seed) for part in _parts(arm))
+        values = _arm_values(arm, seed)
+        parts = tuple(arm_file(root, "selected", part, seed) for part in _parts(arm))
         rule = "random --like lalp" if arm.rule == "control" else arm.rule
         window = ("--window", arm.window or plan.main_window) if "lalp" in rule else ()
         teacher = plan.teacher_name(arm.pool, arm.teacher) if arm.teacher else ""

@@ -49,6 +49,7 @@ def chance_of_moving(
     Which rule made which of the two choices for a prompt is drawn anew, prompt by prompt.
     """
     teachers = sorted({*galp["teacher"], *lalp["teacher"]})
+    # Only prompts for which both have chosen can change sides.
     both = galp[["prompt_id", "teacher"]].merge(lalp[["prompt_id", "teacher"]], on="prompt_id")
     codes = [pd.Categorical(both[f"teacher_{s}"], categories=teachers).codes for s in "xy"]
     shift = np.eye(len(teachers))[codes[0]] - np.eye(len(teachers))[codes[1]]

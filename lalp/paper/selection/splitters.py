@@ -82,6 +82,7 @@ def splitter_scores(
         frame[splitter_column(splitter, "num_steps")] = weighed["num_steps"]
         frame[splitter_column(splitter, full)] = weighed["score"]
         local = scores[scores["prompt_id"].isin(few.prompts)]
+        # The main splitter's windows are scored already.
         if splitter != profile.splitter:
             chosen = {name: steps[name] for name in local["response_id"]}
             local = score(few, profile.student, windows, splitter=chosen)
@@ -114,11 +115,13 @@ def compare_splitters(
     Bonferroni), ``same``, the share of prompts with the same selected response, and its 95 % Wilson
     interval.
     """
+    # Bonferroni: one interval per window and further splitter.
     level = 1 - 0.05 / max(1, len(windows) * (len(splitters) - 1))
     options = {"level": level, "num_resamples": num_resamples, "seed": seed}
     rows = []
     for window, splitter, column, scored in _cases(frame, splitters, windows):
         main = splitter_column(splitters[0], window)
+        # Only the order is read: its interval needs no resamples.
         ranking = rank_teachers(scored, column, num_resamples=1)
         tau = tau_interval(scored, main, column, **options)
         num_steps = scored[splitter_column(splitter, "num_steps")]
@@ -147,6 +150,7 @@ def _cases(
 
 def _choose(scores: pd.DataFrame, column: str) -> pd.DataFrame:
     """The response with the highest score of each prompt."""
+    # `select` knows score columns by their names: this one stands in the place of LALP's.
     return select(scores.assign(**{"lalp@0": scores[column]}), "lalp", "0")
 
 

@@ -60,6 +60,7 @@ def first_token_table(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 def variant_orders(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataFrame:
     """Teachers from best to worst under each score, and Kendall tau with LALP's order."""
     main = lalp_column(profile.main_window)
+    # Rankings put the highest first.
     signed = table.assign(**{name: -table[name] for name in LOWER_IS_BETTER if name in table})
     resampling = {"num_resamples": profile.num_resamples, "seed": seed}
     rows = []

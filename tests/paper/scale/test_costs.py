@@ -149,12 +149,12 @@ def test_costs_of_a_training_stage_by_hand(paper, stages):
 
 def test_the_plan_is_printed_and_is_json(paper, stages):
     plan = plan_costs(paper, stages)
-    text = plan_text(stages, plan)
+    text = plan_text(plan)
     for stage in stages:
         assert f"\n{stage.name}  [" in f"\n{text}"
     assert text.count("  $ ") == sum(len(stage.command) for stage in stages)
     assert "TOTAL of" in text
-    records = [as_record(*pair) for pair in zip(stages, plan, strict=True)]
+    records = [as_record(cost) for cost in plan]
     assert json.loads(json.dumps(records))[0]["name"] == stages[0].name
 
 

@@ -15,16 +15,15 @@ from tests.paper.selection.test_splitters import frame_of
 from tests.paper.verdict_cells import run_verdict_cells
 
 
-def selection(teachers: str) -> pd.DataFrame:
-    ids = [f"p{i}" for i in range(len(teachers))]
-    return pd.DataFrame({"prompt_id": ids, "teacher": list(teachers), "response_id": ids})
-
-
 def test_chance_of_moving_by_hand():
+    before, after, mixed = (
+        pd.DataFrame({"prompt_id": list("pqrs"), "teacher": list(teachers)})
+        for teachers in ("AAAA", "BBBB", "ABCA")
+    )
     # Four prompts, all moved from A to B: only the draws with equal signs are as extreme, 2 of 16.
-    chance = measure.chance_of_moving(selection("AAAA"), selection("BBBB"), 20_000, seed=0)
+    chance = measure.chance_of_moving(before, after, 20_000, seed=0)
     assert chance == pytest.approx(2 / 16, abs=0.01)
-    assert measure.chance_of_moving(selection("ABC"), selection("ABC"), 100, seed=0) == 1
+    assert measure.chance_of_moving(mixed, mixed, 100, seed=0) == 1
 
 
 def test_moved_counts_each_response_once():
@@ -75,18 +74,12 @@ def verdicts(scores: pd.DataFrame, resplit: pd.DataFrame | None = None) -> list[
     return [verdict.verdict for verdict in said]
 
 
-def test_clear_scores_get_clear_verdicts():
+def test_verdicts_follow_the_scores():
     found = verdicts(scores_of(APART, TURNED, 12))
     assert found == ["holds", "holds", "does not hold", "holds", "holds", "holds", "holds"]
-
-
-def test_equal_orders_do_not_hold():
-    found = verdicts(scores_of(APART, {t: s - 0.5 for t, s in APART.items()}, 12))
-    assert found[:2] == ["does not hold", "does not hold"]
-    assert found[4] == "not resolved"
-
-
-def test_one_prompt_resolves_nothing():
+    equal = verdicts(scores_of(APART, {t: s - 0.5 for t, s in APART.items()}, 12))
+    assert [*equal[:2], equal[4]] == ["does not hold", "does not hold", "not resolved"]
+    # One prompt resolves nothing.
     assert "holds" not in verdicts(scores_of(APART, TURNED, 1))[:2]
 
 

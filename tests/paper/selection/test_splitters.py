@@ -24,14 +24,10 @@ def test_steps_weigh_the_same_whatever_their_length():
 
 
 def test_other_steps_reweigh_the_tokens_that_were_scored():
-    scores = pd.DataFrame(
-        {
-            "response_id": ["a", "b"],
-            "token_spans": [[[0, 2], [2, 6], [6, 8]], [[0, 1]]],
-            "galp:tokens": [np.array([-1, -2, -6], np.float32), np.array([-3], np.float32)],
-        },
-        index=[7, 3],
-    )
+    tokens = [np.array([-1, -2, -6], np.float32), np.array([-3], np.float32)]
+    spans = [[[0, 2], [2, 6], [6, 8]], [[0, 1]]]
+    scores = {"response_id": ["a", "b"], "token_spans": spans, "galp:tokens": tokens}
+    scores = pd.DataFrame(scores, index=[7, 3])
     texts = {"a": "So it is", "b": "7"}
     # The token " it " counts where its first character that is no space stands.
     found = splitters.weigh_responses(scores, texts, {"a": [(0, 3), (3, 8)], "b": [(0, 1)]})
@@ -46,31 +42,25 @@ LEVEL = {"A": -1.0, "B": -2.0, "C": -3.0}
 def frame_of(num_prompts: int, turned: set[str] = frozenset(), noise: float = 0.0) -> pd.DataFrame:
     """Three splitters; those in ``turned`` reverse the teachers. Prompts differ in level."""
     generator = np.random.default_rng(0)
-    rows = []
-    for i in range(num_prompts):
-        for teacher, level in LEVEL.items():
-            row = {"prompt_id": f"p{i}", "response_id": f"p{i}/{teacher}", "teacher": teacher}
-            row |= {"correct": True, "num_tokens": 12}
-            for splitter, steps in (("s", 6), ("p", 2), ("t", 3)):
-                sign = -1 if splitter in turned else 1
-                value = sign * level - 5 - 10 * (i % 2) + noise * generator.normal()
-                row |= {f"{splitter}:lalp@4": value, f"{splitter}:lalp@all": value}
-                row[f"{splitter}:num_steps"] = steps
-            rows.append(row)
-    return pd.DataFrame(rows)
+    rows = [
+        (i, f"p{i}", f"p{i}/{teacher}", teacher) for i in range(num_prompts) for teacher in LEVEL
+    ]
+    frame = pd.DataFrame(rows, columns=["place", "prompt_id", "response_id", "teacher"])
+    frame = frame.assign(correct=True, num_tokens=12)
+    for splitter, steps in (("s", 6), ("p", 2), ("t", 3)):
+        sign = -1 if splitter in turned else 1
+        values = sign * frame["teacher"].map(LEVEL) - 5 - 10 * (frame["place"] % 2)
+        values += noise * generator.normal(size=len(frame))
+        frame[[f"{splitter}:lalp@4", f"{splitter}:lalp@all"]] = np.column_stack([values, values])
+        frame[f"{splitter}:num_steps"] = steps
+    return frame
 
 
 def test_the_table_by_hand():
     table = compare_splitters(frame_of(12, {"t"}), ["s", "p", "t"], ["4"], num_resamples=50)
-    expected = {
-        "splitter": ["s", "p", "t"],
-        "order": ["A > B > C", "A > B > C", "C > B > A"],
-        **{name: [1, 1, -1] for name in ("tau", "tau_low", "tau_high")},
-        "same": [1, 1, 0],
-        "steps": [6, 2, 3],
-        "tokens": [2, 6, 4],
-        "prompts": [12, 12, 12],
-    }
+    expected = {name: [1, 1, -1] for name in ("tau", "tau_low", "tau_high")}
+    expected |= {"splitter": ["s", "p", "t"], "order": ["A > B > C", "A > B > C", "C > B > A"]}
+    expected |= {"same": [1, 1, 0], "steps": [6, 2, 3], "tokens": [2, 6, 4], "prompts": [12] * 3}
     assert table[list(expected)].to_dict("list") == expected
     # Wilson: 0 of 12 successes, 1.96^2 / (12 + 1.96^2).
     assert table["same_high"][2] == pytest.approx(3.8415 / 15.8415, abs=1e-3)
@@ -117,13 +107,8 @@ def test_windows_of_the_comparison():
 def test_each_splitter_is_scored_for_the_same_first_prompts(llama, tmp_path, monkeypatch):
     texts = {"A": "We add. Then x = 3.\n\nSo the sum is 7.", "B": "It is 7. Done.\n\nIndeed."}
     pool = load_pool(
-        {
-            "prompt_id": f"p{i}",
-            "prompt": f"{i} + 4?",
-            "teacher": t,
-            "response": text,
-            "correct": True,
-        }
+        {"prompt_id": f"p{i}", "prompt": f"{i} + 4?", "teacher": t, "response": text}
+        | {"correct": True}
         for i in range(3)
         for t, text in texts.items()
     )
