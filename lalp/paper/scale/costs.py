@@ -141,7 +141,7 @@ def plan_costs(plan: Plan, stages: Sequence[Stage]) -> list[StageCost]:
 
 
 def _on(model: ModelFacts, gpu: str, gpus: int, hours: float, **numbers: Any) -> dict[str, Any]:
-    """Costs on so many GPUs; ``hours`` are those of one GPU."""
+    """Costs of a stage on so many GPUs; ``hours`` are hours times GPUs."""
     where = {"model": model.name, "node": f"{gpus}x {gpu}", "gpus": gpus, "gpu_hours": hours}
     return where | numbers
 

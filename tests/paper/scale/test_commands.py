@@ -51,6 +51,10 @@ def test_bad_input_is_one_line_and_code_2(lalp, command, message):
     assert not Path("x.jsonl").exists()
 
 
+def read_lines(path: str) -> list[dict]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
 def test_the_commands_of_pools(lalp):
     pool_of(Path("a.jsonl"), [("p", "A", "1", True), ("q", "A", "2", False)])
     code, out, _ = lalp("lalp merge a.jsonl --only-correct --out m.jsonl --json")
@@ -59,10 +63,9 @@ def test_the_commands_of_pools(lalp):
     code, _, err = lalp("lalp unsolved a.jsonl m.jsonl --out u.jsonl")
     assert code == 0
     assert "1 of 2 prompts are not solved" in err
-    assert json.loads(Path("u.jsonl").read_text())["prompt_id"] == "q"
+    assert [prompt["prompt_id"] for prompt in read_lines("u.jsonl")] == ["q"]
     lalp("lalp merge a.jsonl --format messages --out t.jsonl")
-    lines = Path("t.jsonl").read_text().splitlines()
-    assert [json.loads(line)["response_id"] for line in lines] == ["1", "2"]
+    assert [record["response_id"] for record in read_lines("t.jsonl")] == ["1", "2"]
 
 
 def test_prompts_are_written_for_sampling(lalp):
@@ -71,8 +74,7 @@ def test_prompts_are_written_for_sampling(lalp):
     code, _, err = lalp("lalp.paper.scale prompts limo --limit 2 --data . --out p.jsonl")
     assert code == 0
     assert "2 prompts: p.jsonl" in err
-    lines = Path("p.jsonl").read_text().splitlines()
-    assert [json.loads(line)["answer"] for line in lines] == ["1", "2"]
+    assert [prompt["answer"] for prompt in read_lines("p.jsonl")] == ["1", "2"]
 
 
 def test_the_plan_on_the_command_line(lalp):

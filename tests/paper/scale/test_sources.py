@@ -53,27 +53,20 @@ def test_code_prompts_come_from_both_sets_without_answers(load):
 
 
 def test_a_solution_without_a_box_is_left_out_and_said(load, caplog):
-    solutions = ["Nothing is said here", r"\boxed{0}"]
-    records = [
-        {"problem": f"q{n}", "level": "Level 5", "solution": text}
-        for n, text in enumerate(solutions)
-    ]
+    solutions = ("Nothing is said here", r"\boxed{0}")
+    records = [{"problem": text, "solution": text} for text in solutions]
     (found,) = load("math", 10, math_train=records, math500=[{"problem": "other", "answer": "4"}])
     assert (found.prompt_id, found.answer) == ("math_train/00002", "0")
     assert "math_train, record 1: left out" in caplog.text
 
 
 def test_published_solutions_are_a_graded_pool(tmp_path):
-    solutions = [r"It is \boxed{1}.", r"It is \boxed{5}."]
-    records = [
-        {"question": f"q{n}", "solution": text, "answer": n} for n, text in enumerate(solutions, 1)
-    ]
+    marks = {r"It is \boxed{1}.": True, r"It is \boxed{5}.": False}
+    records = [{"question": text, "solution": text, "answer": 1} for text in marks]
     write_lines(tmp_path / "limo.jsonl", records)
     pool = sources.published_pool("DeepSeek-R1", 2, tmp_path)
-    assert [(r.teacher, r.text, r.correct) for r in pool.responses] == [
-        ("DeepSeek-R1", solutions[0], True),
-        ("DeepSeek-R1", solutions[1], False),
-    ]
+    found = [(r.teacher, r.text, r.correct) for r in pool.responses]
+    assert found == [("DeepSeek-R1", text, correct) for text, correct in marks.items()]
 
 
 def test_prompts_of_the_hub_run_no_code(monkeypatch):
@@ -96,24 +89,17 @@ def test_prompts_of_the_hub_run_no_code(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("name", "line", "message"),
     [
-        ("{", "limo.jsonl, line 1: invalid JSON"),
-        ("[1]", "line 1: must be an object"),
-        ('{"question": " "}', "limo, record 1: field 'question' is missing or empty"),
-        ('{"question": "q"}', "field 'answer' holds no answer"),
+        ("limo", "{", "limo.jsonl, line 1: invalid JSON"),
+        ("limo", "[1]", "line 1: must be an object"),
+        ("limo", '{"question": " "}', "limo, record 1: field 'question' is missing or empty"),
+        ("limo", '{"question": "q"}', "field 'answer' holds no answer"),
+        ("gsm8k", "{}", "no prompts 'gsm8k': choose limo, math, code"),
+        ("code", "{}", "leetcode.jsonl: cannot be read"),
     ],
 )
-def test_a_bad_record_is_named(tmp_path, line, message):
+def test_what_cannot_be_used_is_named(tmp_path, name, line, message):
     (tmp_path / "limo.jsonl").write_text(line + "\n")
-    with pytest.raises(InputError, match=message.replace("[", r"\[")):
-        sources.load_source("limo", 5, tmp_path)
-
-
-def test_unknown_prompts_and_a_missing_folder(tmp_path):
-    with pytest.raises(InputError, match="no prompts 'gsm8k': choose limo, math, code"):
-        sources.load_source("gsm8k", 1)
-    with pytest.raises(InputError, match="--limit 0: must be at least 1"):
-        sources.load_source("limo", 0)
-    with pytest.raises(InputError, match="cannot be read"):
-        sources.load_source("limo", 1, tmp_path)
+    with pytest.raises(InputError, match=message):
+        sources.load_source(name, 5, tmp_path)

@@ -21,16 +21,17 @@ from tests.paper.scale.conftest import B7, B32, pool_of
 
 
 def write_result(root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]], seed=0) -> None:
-    same = {"sample": 0, "problem": "h", "truncated": False, "num_tokens": 5, "answer": "1"}
     rows = [
-        {"benchmark": name, "prompt_id": f"{name}/{n:04d}", "correct": right, **same}
-        | {"outcome": "correct" if right else "wrong", "extracted": "1"}
+        (name, f"{name}/{n:04d}", right, "correct" if right else "wrong")
         for name, marks in benchmarks.items()
         for n, right in enumerate(marks)
     ]
+    frame = pd.DataFrame(rows, columns=["benchmark", "prompt_id", "correct", "outcome"])
+    frame = frame.assign(sample=0, problem="h", truncated=False, num_tokens=5)
     path = Path(arm_file(str(root), "results", arm, seed, decoding))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_results(pd.DataFrame(rows, columns=list(COLUMNS)), path)
+    frame = frame.assign(answer="1", extracted="1").reindex(columns=list(COLUMNS))
+    write_results(frame, path)
 
 
 SEVEN = ("math500", "aime25", "amc23", "minerva", "kaoyan", "olympiadbench", "cn_math_2024")
