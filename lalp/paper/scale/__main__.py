@@ -83,6 +83,7 @@ def dryrun_(profile: PlanName = "paper") -> None:
     reports = dry_run(
         profile,
         run_folder("dryrun", profile),
+        app,
         say=say,
         on_report=lambda report, fresh: _print_report(report, "process" if fresh else ""),
     )

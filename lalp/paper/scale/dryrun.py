@@ -21,6 +21,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from jaxtyping import Int
     from transformers import PreTrainedModel
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+    from typer import Typer
 
 
 _MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
@@ -53,6 +55,7 @@ _PROMPTS, _TOKENIZER = _TOYS["prompts"], _TOYS["tokenizer"]
 def dry_run(
     profile: str,
     root: str,
+    commands: Typer,
     *,
     plan: Plan | None = None,
     processes: Collection[str] = KINDS,
@@ -61,9 +64,9 @@ def dry_run(
 ) -> list[Report]:
     """Run every stage of a plan in small; a second run goes on where one stopped.
 
-    The folder ``root`` is emptied when the code has changed. Of the kinds ``processes`` the first
-    stage runs as a process of its own; ``on_report`` is told after every stage whether it did.
-    ``plan`` replaces the settings of the profile's file.
+    The folder ``root`` is emptied when the code has changed. ``commands`` are the replication's
+    own. Of the kinds ``processes`` the first stage runs as a process of its own; ``on_report`` is
+    told after every stage whether it did. ``plan`` replaces the settings of the profile's file.
     """
     from lalp.evaluation.evaluate import load_results
 
@@ -76,7 +79,8 @@ def dry_run(
         for stage in stages:
             fresh = stage.kind in left and not is_done(stage, root)
             left.discard(stage.kind)
-            (report,) = run_stages([stage], root, call=call_process if fresh else call_here)
+            call = call_process if fresh else partial(call_here, commands)
+            (report,) = run_stages([stage], root, call=call)
             on_report(report, fresh)
             reports.append(report)
     name = EVALUATED_ONLY[0]
@@ -108,13 +112,12 @@ def _one_thread() -> Iterator[None]:
         os.environ |= {} if before is None else {name: before}
 
 
-def call_here(words: Sequence[str], stdout: Path | None, log: Path) -> int:
+def call_here(commands: Typer, words: Sequence[str], stdout: Path | None, log: Path) -> int:
     """Run a command line inside this process: ``accelerate launch`` without its processes."""
     from lalp.cli.app import app as tool
-    from lalp.paper.scale.__main__ import app as scale
 
     words = words[words.index("-m") + 1 :] if "-m" in words else words
-    app = scale if words[0] == "lalp.paper.scale" else tool
+    app = commands if words[0] == "lalp.paper.scale" else tool
     logger = logging.getLogger("lalp")
     with log.open("a", encoding="utf-8") as said, redirect_stderr(said):
         handler = logging.StreamHandler(said)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lalp.paper.scale.__main__ import app as scale
 from lalp.paper.scale.dryrun import call_here, dry_run, models_needed, shrink
 from lalp.paper.scale.plan import load_plan
 from lalp.paper.scale.stages import KINDS, Place, make_stages
@@ -42,10 +43,10 @@ def test_a_command_in_this_process_is_as_one_of_its_own(tmp_path):
     log = tmp_path / "log"
     log.touch()
     words = ("lalp", "merge", str(a), "--out", str(tmp_path / "out.jsonl"), "--json")
-    assert call_here(words, tmp_path / "stdout", log) == 0
+    assert call_here(scale, words, tmp_path / "stdout", log) == 0
     assert json.loads((tmp_path / "stdout").read_text())["num_responses"] == 1
     assert "1 responses written" in log.read_text()
-    assert call_here(("lalp", "merge", "none.jsonl", "--out", "x.jsonl"), None, log) == 2
+    assert call_here(scale, ("lalp", "merge", "none.jsonl", "--out", "x.jsonl"), None, log) == 2
     assert "lalp: none.jsonl: no such file" in log.read_text()
 
 
@@ -58,7 +59,11 @@ def test_a_dry_run_of_one_table_in_small(tmp_path, monkeypatch):
     options = {"plan": some, "processes": ("train",)}
     fresh = []
     reports = dry_run(
-        "gpu", "dry", **options, on_report=lambda r, new: fresh.append(r.stage.kind if new else "")
+        "gpu",
+        "dry",
+        scale,
+        **options,
+        on_report=lambda r, new: fresh.append(r.stage.kind if new else ""),
     )
     assert {report.stage.kind for report in reports} == set(KINDS)
     assert fresh.count("train") == 1
@@ -73,5 +78,5 @@ def test_a_dry_run_of_one_table_in_small(tmp_path, monkeypatch):
     assert all(cells[B7, rule, "AVG"] is not None for rule in ("original", "random", "lalp"))
     mix = [c["run"] for c in written["tables"]["8"]["cells"] if c["row"] == [B7, "random"]]
     assert sum(mix) == pytest.approx(100)
-    again = dry_run("gpu", "dry", **options)
+    again = dry_run("gpu", "dry", scale, **options)
     assert {report.state for report in again} == {"done before"}
