@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,8 @@ from tests.paper.scale.conftest import (
 )
 
 QWQ, R1, DISTILLED = "QwQ-32B", "DeepSeek-R1", "DeepSeek-R1-Distill-Qwen-7B"
+RANDOM = [f"run/selected/{B32}_limo_{teacher}_random-s0.jsonl" for teacher in TEACHERS["limo"]]
+WINDOWS = "--window 4 --window 0 --window 2 --window 8 --window 5% --window 10%"
 APPS = {"lalp": app, "lalp.paper.scale": scale}
 COMMANDS = {name: typer.main.get_command(each) for name, each in APPS.items()}
 
@@ -106,9 +107,6 @@ def test_sampling_goes_on_until_a_prompt_is_solved(stages):
     assert sampled.inputs == unsolved.outputs == (sampled.unless_empty,)
     merge = stage_of(stages, "merge-limo")
     assert {*greedy.outputs, *sampled.outputs} <= set(merge.inputs)
-    assert option(merge, "--min-teachers") == "3"
-    assert "--only-correct" in merge.command[0]
-    assert "--only-correct" not in stage_of(stages, "merge-code").command[0]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +118,11 @@ def test_sampling_goes_on_until_a_prompt_is_solved(stages):
         # Programs are not asked for in a box.
         ("paper", f"sample-code-{QWQ}-table5-greedy", "--system ''"),
         ("paper", f"sample-math-{QWQ}-c9-sampled", "no --system"),
+        ("paper", "merge-limo", "--only-correct, --min-teachers 3"),
+        ("paper", "merge-code", "no --only-correct"),
+        ("paper", f"score-limo-{B7}", WINDOWS),
+        ("paper", f"select-{B7}_math_{QWQ}_galp-middle", f"run/scores/math_{QWQ}_{B7}.parquet"),
+        ("paper", f"select-{B32}_limo_all-s0", "merge " + " ".join(RANDOM)),
         ("paper", f"select-{B7}_math_{QWQ}_galp-middle", f"--teacher {QWQ}, no --window"),
         ("paper", f"select-{B7}_math_{QWQ}_galp-middle", "--rule galp-middle"),
         ("paper", f"select-{B7}_limo_control-s0", "--rule random --like lalp --window 4"),
@@ -142,18 +145,6 @@ def test_options_of_a_stage(profile, name, options):
     line = shlex.join(words) + " "
     for part in options.split(", "):
         assert (f" {part.removeprefix('no ')} " in line) != part.startswith("no ")
-
-
-def test_choices_read_the_scores_of_their_group(stages):
-    third = stage_of(stages, f"select-{B7}_math_{QWQ}_galp-middle")
-    assert third.inputs == (f"run/scores/math_{QWQ}_{B7}.parquet",)
-    every = stage_of(stages, f"select-{B32}_limo_all-s0")
-    assert every.inputs == tuple(
-        f"run/selected/{B32}_limo_{teacher}_random-s0.jsonl" for teacher in TEACHERS["limo"]
-    )
-    score = stage_of(stages, f"score-limo-{B7}")
-    windows = [word for option, word in pairwise(score.command[0]) if option == "--window"]
-    assert windows == ["4", "0", "2", "8", "5%", "10%"]
 
 
 def test_launchers(stages):
