@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 
-from lalp.paper.profiles import load_profile
 from lalp.paper.selection import measure
 from lalp.paper.selection.splitters import compare_splitters
 from lalp.selection.ranking import prompts_enough, rank_teachers
-from tests.paper.selection.test_splitters import frame_of
+from tests.paper.selection.test_splitters import frame_of, profile_of
 from tests.paper.verdict_cells import run_verdict_cells
 
 
@@ -40,15 +37,7 @@ def scores_of(galp: dict[str, float], lalp: dict[str, float], prompts: int) -> p
     return frame.assign(correct=True, num_tokens=10, num_steps=2, reason=None, **columns)
 
 
-PROFILE = replace(
-    load_profile("smoke"),
-    windows=["4"],
-    main_window="4",
-    sweep_windows=["5%", "100%"],
-    splitter="s",
-    splitters=["p", "t"],
-    num_resamples=200,
-)
+PROFILE = profile_of(windows=["4"], main_window="4", sweep_windows=["5%", "100%"])
 APART = {"A": -1.0, "B": -2.0, "C": -3.0}
 TURNED = {"A": -3.5, "B": -2.5, "C": -1.5}
 
