@@ -1,14 +1,19 @@
-"""Coverage (paper, Sec. 5): levels of text compared, problem by problem."""
+"""Coverage (paper, Sec. 5): levels of text compared, problem by problem.
+
+In all functions, ``levels`` are levels of text by name, and ``groups`` labels every prompt; the
+prompts of each label are held out in turn. ``values`` are what `nearness_by_prompt` returns, and
+``resampling`` stands for the ``num_resamples`` and ``seed`` of `mean_interval`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lalp import stats
 from lalp.paper.coverage.neighbors import (
@@ -30,30 +35,7 @@ EQUAL_NUMBERS, ALL_CANDIDATES = "equal numbers", "all candidates"
 # Numbers of candidates of the curves, up to those there are.
 _GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**4, 10**5, 10**6)
 _PAIRS = (
-    (
-        "Let me work through this combinatorics problem systematically. We need to count the "
-        "number of ways to arrange",
-        "I'll solve this number theory problem step by step. First, let's identify the prime "
-        "factorization",
-        0.72,
-    ),
-    (
-        "This is a geometry problem involving circles and tangent lines. Let me set up coordinates",
-        "For this probability question, I need to compute the expected value by considering all "
-        "possible outcomes",
-        0.68,
-    ),
-)
-"""Table 11: beginnings of responses that share no topic, and the paper's cosine of the wholes."""
-
-# Numbers of candidates of the curves, up to those there are.
-_GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**4, 10**5, 10**6)
-EQUAL_NUMBERS, ALL_CANDIDATES = "equal numbers", "all candidates"
-_PAIRS = (
-    (STEPS, RESPONSES),
-    (STEPS, PIECES),
-    (CHUNKS, RESPONSES),
-    (STEPS, CHUNKS),
+    *((STEPS, RESPONSES), (STEPS, PIECES), (CHUNKS, RESPONSES), (STEPS, CHUNKS)),
     (PIECES, RESPONSES),
 )
 
@@ -63,13 +45,8 @@ def prompt_means(
 ) -> pd.DataFrame:
     """Mean over a response's items, then over a prompt's responses: every prompt counts the same.
 
-    Args:
-        items: ``prompt_id`` and ``response_id`` of each row of ``values``.
-        values: Rows that are NaN are left out.
-        columns: Names of the columns of ``values``.
-
-    Returns:
-        One row per prompt.
+    ``items`` has ``prompt_id`` and ``response_id`` of each row of ``values``; rows that hold a NaN
+    are left out.
     """
     frame = pd.DataFrame(values, columns=pd.Index(columns, tupleize_cols=False))
     frame.index = pd.MultiIndex.from_frame(items[["prompt_id", "response_id"]])
@@ -84,6 +61,7 @@ def mean_interval(values: pd.Series, num_resamples: int, seed: int) -> Estimate:
     numbers = values.to_numpy(dtype=float)
     mean = float(numbers.mean()) if len(numbers) else math.nan
     ends = (math.nan, math.nan)
+    # A percentile bootstrap of so few is far too narrow.
     if len(numbers) >= LEAST_PROMPTS:
         ends = stats.mean_interval(numbers, num_resamples, seed)
     return Estimate(mean, *ends, len(numbers))
@@ -91,20 +69,12 @@ def mean_interval(values: pd.Series, num_resamples: int, seed: int) -> Estimate:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two nearness measures on the same prompts.
-
-    Attributes:
-        first: Mean of the first.
-        second: Mean of the second.
-        difference: First minus second, paired by prompt.
-        share_above: Share of prompts on which the first is the higher one, and its 95 % Wilson
-            interval.
-    """
+    """Two nearness measures on the same prompts."""
 
     first: Estimate
     second: Estimate
-    difference: Estimate
-    share_above: Estimate
+    difference: Estimate  # first minus second, paired by prompt
+    share_above: Estimate  # of prompts on which the first is higher; 95 % Wilson interval
 
     def __str__(self) -> str:
         means = f"{self.first.value:.3f} against {self.second.value:.3f}"
@@ -115,13 +85,11 @@ def contrast(first: pd.Series, second: pd.Series, num_resamples: int, seed: int)
     """Compare two measures prompt by prompt; prompts that one of them lacks are left out."""
     both = pd.concat([first, second], axis=1, join="inner")
     one, other = both.iloc[:, 0], both.iloc[:, 1]
-    difference, total = one - other, len(both)
-    share = float((difference > 0).mean()) if total else math.nan
+    compared = (one, other, one - other)
+    share, total = float((one > other).mean()), len(both)
     ends = wilson_interval(share, total) if total >= LEAST_PROMPTS else (math.nan, math.nan)
-    return Contrast(
-        *(mean_interval(values, num_resamples, seed) for values in (one, other, difference)),
-        Estimate(share, *ends, total),
-    )
+    means = (mean_interval(values, num_resamples, seed) for values in compared)
+    return Contrast(*means, Estimate(share, *ends, total))
 
 
 def contrast_table(contrasts: Mapping[tuple[str, str | int], Contrast]) -> pd.DataFrame:
@@ -140,22 +108,16 @@ def nearness_by_prompt(
 ) -> dict[str, pd.DataFrame]:
     """Mean nearest-neighbour cosine of every prompt's held-out texts, by number of candidates.
 
-    Args:
-        levels: By name; ``RESPONSES`` must be among them.
-        groups: A label by prompt id; the prompts of each label are held out in turn.
-
-    Returns:
-        By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
-        many as there are training responses, the same at every level) and ``all candidates``.
+    By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
+    many as there are training responses, the same at every level) and ``all candidates``.
     """
-    equal = smallest_choice(hold_out(levels[RESPONSES].items, groups))
+    folds = {name: hold_out(level.items, groups) for name, level in levels.items()}
+    equal = smallest_choice(folds[RESPONSES])
     values = {}
     for name, level in levels.items():
-        comparisons = hold_out(level.items, groups)
-        grid = [count for count in _GRID if count < smallest_choice(comparisons)]
-        cosines = cosines_by_count(level, comparisons, [*grid, equal, ALL])
-        columns = [*grid, EQUAL_NUMBERS, ALL_CANDIDATES]
-        values[name] = prompt_means(level.items, cosines, columns)
+        grid = [count for count in _GRID if count < smallest_choice(folds[name])]
+        cosines = cosines_by_count(level, folds[name], [*grid, equal, ALL])
+        values[name] = prompt_means(level.items, cosines, [*grid, EQUAL_NUMBERS, ALL_CANDIDATES])
     return values
 
 
@@ -164,13 +126,7 @@ def nearness_curves(
 ) -> pd.DataFrame:
     """Mean nearest-neighbour cosine against the number of candidates, with intervals.
 
-    Args:
-        values: From `nearness_by_prompt`.
-        num_candidates: By level: what ``all candidates`` stands for on the axis.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
-
-    Returns:
-        ``level``, ``candidates``, ``mean``, ``low``, ``high``.
+    ``num_candidates`` says by level what ``all candidates`` stands for on the axis.
     """
     rows = []
     for name, table in values.items():
@@ -184,15 +140,7 @@ def nearness_curves(
 def contrast_levels(
     values: Mapping[str, pd.DataFrame], **resampling: int
 ) -> dict[tuple[str, str], Contrast]:
-    """Levels against each other, with all candidates and with equal numbers of them.
-
-    Args:
-        values: From `nearness_by_prompt`.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
-
-    Returns:
-        By label and candidates: ``("steps - responses", "all candidates")`` and so on.
-    """
+    """Levels against each other, by label and candidates: ``("steps - responses", ...)``."""
     return {
         (f"{first} - {second}", column): contrast(
             values[first][column], values[second][column], **resampling
@@ -209,17 +157,7 @@ def group_table(
     whole: str = RESPONSES,
     **resampling: int,
 ) -> pd.DataFrame:
-    """Steps against responses in each held-out group (paper, Fig. 7 and 8: further test sets).
-
-    Args:
-        values: From `nearness_by_prompt`, with the same groups.
-        groups: The label of each prompt, for example its category.
-        whole: The level of responses.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
-
-    Returns:
-        As `contrast_table` returns them, a row per group and candidates.
-    """
+    """Steps against ``whole`` responses in each held-out group (paper, Fig. 7 and 8: test sets)."""
     labels = values[whole].index.map(groups)
     contrasts = {}
     for column in (ALL_CANDIDATES, EQUAL_NUMBERS):
@@ -241,75 +179,44 @@ def similarity_sweep(
 
     ``equal numbers`` are the same at every limit: as many candidates as there are training
     responses at the lowest one. Limits that leave some prompt without candidates are left out.
-
-    Args:
-        levels: By name; ``RESPONSES`` must be among them.
-        groups: A label by prompt id; the prompts of each label are held out in turn.
-        similarity: Cosine of any two prompts, by their ids.
-        limits: Largest cosines with the held-out prompt; ``ALL`` leaves nothing out.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
-
-    Returns:
-        As `contrast_table` returns it, with ``limit``.
+    ``similarity`` holds the cosine of any two prompts, by their ids. ``limits`` are the largest
+    cosines with the held-out prompt; ``ALL`` leaves nothing out. The result is a `contrast_table`
+    with ``limit``.
     """
-    folds = {name: hold_out(level.items, groups) for name, level in levels.items()}
-    offered = {
-        limit: min(
-            int((likeness <= limit).sum())
-            for _, likeness in _prompt_by_prompt(
-                levels[RESPONSES].items, folds[RESPONSES], similarity
-            )
-        )
-        for limit in limits
-    }
+    whole = levels[RESPONSES].items
+    likenesses = [
+        likeness
+        for comparison in hold_out(whole, groups)
+        for _, likeness in _by_prompt(whole, comparison, similarity)
+    ]
+    offered = {limit: min(int((one <= limit).sum()) for one in likenesses) for limit in limits}
     usable = [limit for limit, count in offered.items() if count]
     counts = [min(offered[limit] for limit in usable), ALL]
-    cosines = {
-        name: _cosines_by_limit(level, folds[name], similarity, usable, counts)
-        for name, level in levels.items()
-    }
-    tables = []
-    for place, limit in enumerate(usable):
-        values = {
-            name: prompt_means(level.items, cosines[name][place], [EQUAL_NUMBERS, ALL_CANDIDATES])
-            for name, level in levels.items()
-        }
-        tables.append(contrast_table(contrast_levels(values, **resampling)).assign(limit=limit))
+    values: list[dict[str, pd.DataFrame]] = [{} for _ in usable]
+    for name, level in levels.items():
+        cosines = np.full((len(usable), len(level.items), len(counts)), np.nan)
+        for comparison in hold_out(level.items, groups):
+            # All prompts of a fold share their candidates: their vectors are gathered once.
+            candidates = level.vectors[comparison.candidates].T
+            for queries, likeness in _by_prompt(level.items, comparison, similarity):
+                found = level.vectors[queries] @ candidates
+                for place, limit in enumerate(usable):
+                    cosines[place, queries] = expected_largest(found[:, likeness <= limit], counts)
+        for means, one in zip(values, cosines, strict=True):
+            means[name] = prompt_means(level.items, one, [EQUAL_NUMBERS, ALL_CANDIDATES])
+    tables = [contrast_table(contrast_levels(means, **resampling)) for means in values]
+    tables = [table.assign(limit=limit) for table, limit in zip(tables, usable, strict=True)]
     return pd.concat(tables, ignore_index=True)
 
 
-def _prompt_by_prompt(
-    items: pd.DataFrame, comparisons: Iterable[Comparison], similarity: pd.DataFrame
-) -> Iterator[tuple[Comparison, Float[np.ndarray, "candidates"]]]:
-    """Each held-out prompt's comparison, and how similar its candidates' prompts are to it."""
-    codes = similarity.index.get_indexer(items["prompt_id"])
-    cosines = similarity.loc[:, similarity.index].to_numpy()
-    for comparison in comparisons:
-        held_out, offered = codes[comparison.queries], codes[comparison.candidates]
-        for code in pd.unique(held_out):
-            queries = comparison.queries[held_out == code]
-            yield Comparison(queries, comparison.candidates), cosines[code, offered]
-
-
-def _cosines_by_limit(
-    level: Level,
-    comparisons: Sequence[Comparison],
-    similarity: pd.DataFrame,
-    limits: Sequence[float],
-    counts: Sequence[float],
-) -> Float[np.ndarray, "limits items counts"]:
-    """`expected_nearest` of every item among candidates whose prompts are not too similar."""
-    found = np.full((len(limits), len(level.items), len(counts)), np.nan)
-    last, candidates = None, np.empty(0)
-    for comparison, likeness in _prompt_by_prompt(level.items, comparisons, similarity):
-        if comparison.candidates is not last:
-            last = comparison.candidates
-            candidates = level.vectors[last].T
-        cosines = level.vectors[comparison.queries] @ candidates
-        for place, limit in enumerate(limits):
-            kept = cosines[:, likeness <= limit]
-            found[place, comparison.queries] = expected_largest(kept, counts)
-    return found
+def _by_prompt(
+    items: pd.DataFrame, comparison: Comparison, similarity: pd.DataFrame
+) -> Iterator[tuple[Int[np.ndarray, "queries"], Float[np.ndarray, "candidates"]]]:
+    """Each held-out prompt's rows, and how similar its candidates' prompts are to it."""
+    prompts = items["prompt_id"].to_numpy()
+    held_out, offered = prompts[comparison.queries], prompts[comparison.candidates]
+    for prompt in pd.unique(held_out):
+        yield comparison.queries[held_out == prompt], similarity.loc[prompt, offered].to_numpy()
 
 
 def teacher_table(
@@ -318,39 +225,29 @@ def teacher_table(
     """Neighbours among the same teacher's texts against neighbours among the others'.
 
     Both are sought among equal numbers of candidates, at each level as many as the teacher with
-    the fewest has.
-
-    Args:
-        levels: By name.
-        groups: A label by prompt id; the prompts of each label are held out in turn.
-        **resampling: ``num_resamples`` and ``seed``, as in `mean_interval`.
-
-    Returns:
-        As `contrast_table` returns them; empty where there is only one teacher.
+    the fewest has. The table is empty where there is only one teacher.
     """
     contrasts = {}
     for name, level in levels.items():
         parts = split_by_teacher(level.items, hold_out(level.items, groups))
         parts = {whose: [c for c in found if len(c.candidates)] for whose, found in parts.items()}
         if not all(parts.values()):
-            continue
+            continue  # one teacher: there is no other to compare it with
+        # With more candidates, the others' texts would be nearer by chance alone.
         count = min(smallest_choice(found) for found in parts.values())
         same, other = (
             prompt_means(level.items, cosines_by_count(level, found, [count]), [whose])[whose]
             for whose, found in parts.items()
         )
-        contrasts[f"{name}: same teacher - other teachers", count] = contrast(
-            same, other, **resampling
-        )
+        label = f"{name}: same teacher - other teachers"
+        contrasts[label, count] = contrast(same, other, **resampling)
     return contrast_table(contrasts)
 
 
 def nearer_steps(responses: pd.DataFrame, steps: pd.DataFrame) -> pd.Series:
     """Share of each prompt's steps whose neighbour is nearer than that of the whole response.
 
-    Args:
-        responses: From `find_neighbors`.
-        steps: From `find_neighbors`, of the same responses.
+    Both come from `find_neighbors`, of the same responses.
     """
     whole = steps["response_id"].map(responses.set_index("response_id")["cosine"])
     nearer = (steps["cosine"] > whole).to_numpy(dtype=float)[:, None]
@@ -364,11 +261,7 @@ TOGETHER = {"together": RESPONSES, f"together, {PIECES}": PIECES}
 def category_table(
     levels: Mapping[str, Level], categories: Mapping[str, str], **resampling: int
 ) -> pd.DataFrame:
-    """Steps against responses with each category held out in turn; empty without categories.
-
-    Returns:
-        As `group_table` returns it, then the rows of `TOGETHER`.
-    """
+    """`group_table` of categories, then the rows of `TOGETHER`; empty without categories."""
     if not categories:
         return contrast_table({})
     compared = {name: levels[name] for name in (RESPONSES, PIECES, STEPS)}
@@ -384,12 +277,3 @@ def together(table: pd.DataFrame, candidates: str) -> list[Estimate]:
     """The differences over all prompts in a `category_table`: responses cut, then in pieces."""
     rows = table[table["candidates"] == candidates].set_index("label").loc[list(TOGETHER)]
     return [Estimate(row.difference, row.low, row.high) for row in rows.itertuples()]
-
-
-def nearness_table(values: Mapping[str, pd.DataFrame], **resampling: int) -> pd.DataFrame:
-    """Mean nearest-neighbour cosine of each level, with its interval over prompts, as text."""
-    columns = (ALL_CANDIDATES, EQUAL_NUMBERS)
-    return pd.DataFrame(
-        {c: [f"{mean_interval(t[c], **resampling):.3f}" for t in values.values()] for c in columns},
-        index=list(values),
-    )

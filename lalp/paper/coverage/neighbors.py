@@ -21,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, build_dir
+from lalp.files import build_dir, write_text
 from lalp.paper.coverage.texts import Level, excerpt
+from lalp.stats import chunks
 
 ALL = math.inf
 """As a number of candidates: all there are."""
@@ -33,12 +34,10 @@ ALL = math.inf
 # Texts of a level that are held out at most: all of any pool that a CPU embeds, a sample of large
 # ones. Each of them is compared with every training text.
 _MAX_QUERIES = 50_000
-# Cosines in memory at once: 16 MiB.
-_BLOCK_NUMBERS = 2**22
-_BLOCK_QUERIES = 1024
 # Total weight of the candidates that are left out of a mean.
 _NEGLIGIBLE = 1e-10
 _INDEXES = ("exact", "faiss")
+_NOTHING = "no training texts to search for neighbours: hold out fewer prompts"
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,8 @@ class Comparison:
     candidates: Int[np.ndarray, "candidates"]
 
 
-# --- who is compared with whom --------------------------------------------------------------
-
-
 def assign_folds(prompt_ids: Iterable[str], num_folds: int, seed: int) -> dict[str, int]:
-    """Deal prompts into folds of about equal size, at random; each fold is held out once.
-
-    Args:
-        prompt_ids: Repetitions and order do not matter.
-        num_folds: As many as prompts at most.
-        seed: Of the deal.
+    """Deal prompts into folds of about equal size, at random, whatever their order.
 
     Raises:
         InputError: If there are fewer than two prompts: nothing could be held out.
@@ -68,6 +59,7 @@ def assign_folds(prompt_ids: Iterable[str], num_folds: int, seed: int) -> dict[s
         raise InputError(
             f"{len(prompts)} prompts in {num_folds} folds: holding out needs two of each at least"
         )
+    # Dealt in turn, so that sizes differ by one at most.
     order = np.random.default_rng(seed).permutation(len(prompts))
     return {prompts[row]: place % min(num_folds, len(prompts)) for place, row in enumerate(order)}
 
@@ -76,10 +68,6 @@ def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparis
     """Hold out each group of prompts in turn and seek its neighbours among all other groups.
 
     Of levels with more than 50,000 texts, an evenly spaced part of each response is held out.
-
-    Args:
-        items: A level's items.
-        groups: A label by prompt id, for example its fold or its category.
 
     Raises:
         InputError: If a prompt has no label, or all have the same.
@@ -91,21 +79,17 @@ def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparis
     codes, names = pd.factorize(labels)
     if len(names) < 2:
         raise InputError("all prompts are in one group: there is nothing to compare it with")
-    sampled = _evenly_spaced(items["response_id"])
+    sampled = np.ones(len(items), dtype=bool)
+    if len(items) > _MAX_QUERIES:
+        # The same number of every response that has as many.
+        responses = items.groupby("response_id", sort=False)["response_id"]
+        place, size = responses.cumcount().to_numpy(), responses.transform("size").to_numpy()
+        kept = np.minimum(size, max(_MAX_QUERIES // responses.ngroups, 1))
+        sampled = (place + 1) * kept // size > place * kept // size
     return [
         Comparison(np.flatnonzero((codes == code) & sampled), np.flatnonzero(codes != code))
         for code in range(len(names))
     ]
-
-
-def _evenly_spaced(response_ids: pd.Series) -> Bool[np.ndarray, "items"]:
-    """Which texts are held out: the same number of every response that has as many."""
-    if len(response_ids) <= _MAX_QUERIES:
-        return np.ones(len(response_ids), dtype=bool)
-    groups = response_ids.groupby(response_ids, sort=False)
-    place, size = groups.cumcount().to_numpy(), groups.transform("size").to_numpy()
-    kept = np.minimum(size, max(_MAX_QUERIES // groups.ngroups, 1))
-    return (place + 1) * kept // size > place * kept // size
 
 
 def split_by_teacher(
@@ -114,12 +98,12 @@ def split_by_teacher(
     """The same held-out texts against candidates by the same teacher, and by the others."""
     teachers = items["teacher"].to_numpy()
     found: dict[str, list[Comparison]] = {"same teacher": [], "other teachers": []}
-    for comparison in comparisons:
-        by, candidates = teachers[comparison.queries], teachers[comparison.candidates]
+    for part in comparisons:
+        by, candidates = teachers[part.queries], teachers[part.candidates]
         for teacher in pd.unique(by):
-            queries, mine = comparison.queries[by == teacher], candidates == teacher
-            found["same teacher"].append(Comparison(queries, comparison.candidates[mine]))
-            found["other teachers"].append(Comparison(queries, comparison.candidates[~mine]))
+            queries, mine = part.queries[by == teacher], candidates == teacher
+            found["same teacher"].append(Comparison(queries, part.candidates[mine]))
+            found["other teachers"].append(Comparison(queries, part.candidates[~mine]))
     return found
 
 
@@ -128,46 +112,31 @@ def smallest_choice(comparisons: Iterable[Comparison]) -> int:
     return min(len(comparison.candidates) for comparison in comparisons)
 
 
-# --- nearness -------------------------------------------------------------------------------
-
-
 def nearest_neighbors(
     queries: Float[np.ndarray, "queries dim"],
     candidates: Float[np.ndarray, "candidates dim"],
     *,
     index: str = "exact",
 ) -> tuple[Float[np.ndarray, "queries"], Int[np.ndarray, "queries"]]:
-    """The largest cosine of each query with any candidate, and the candidate that has it.
+    """The largest cosine of each query with any candidate, and the first candidate that has it.
 
-    Equivalent to ``(queries @ candidates.T).max(1)`` and ``.argmax(1)``, in blocks of bounded
-    memory; of equal cosines, the first candidate's.
-
-    Args:
-        queries: Unit vectors.
-        candidates: Unit vectors.
-        index: ``exact``, or ``faiss`` for millions of candidates: it searches only the cells
-            around each query, so that a cosine may come out too low, never too high.
+    All rows are unit vectors. ``index`` is ``exact``, or ``faiss`` for millions of candidates: it
+    searches only the cells around each query, so a cosine may come out too low, never too high.
 
     Raises:
         InputError: If there are no candidates, or faiss is asked for and not installed.
     """
     if index not in _INDEXES:
         raise InputError(f"unknown index {index!r}: use one of {', '.join(_INDEXES)}")
-    _check_candidates(len(candidates))
+    if not len(candidates):
+        raise InputError(_NOTHING)
     if index == "faiss":
         return _search_faiss(queries, candidates)
-    best = np.full(len(queries), -np.inf, dtype=np.float32)
-    places = np.zeros(len(queries), dtype=np.int64)
-    width = _BLOCK_NUMBERS // _BLOCK_QUERIES
-    for top in range(0, len(queries), _BLOCK_QUERIES):
-        rows = slice(top, top + _BLOCK_QUERIES)
-        for left in range(0, len(candidates), width):
-            cosines = queries[rows] @ candidates[left : left + width].T
-            found = cosines.argmax(axis=1)
-            values = np.take_along_axis(cosines, found[:, None], axis=1)[:, 0]
-            nearer = values > best[rows]
-            best[rows] = np.where(nearer, values, best[rows])
-            places[rows] = np.where(nearer, found + left, places[rows])
+    best = np.empty(len(queries), dtype=np.float32)
+    places = np.empty(len(queries), dtype=np.int64)
+    for rows in chunks(len(queries), len(candidates)):
+        cosines = queries[rows] @ candidates.T
+        best[rows], places[rows] = cosines.max(axis=1), cosines.argmax(axis=1)
     return np.clip(best, -1, 1), places
 
 
@@ -181,14 +150,13 @@ def _search_faiss(
             "index 'faiss' needs the package faiss-cpu: install it with pip install faiss-cpu, or "
             "use index 'exact'"
         ) from error
-    num_cells = max(round(math.sqrt(len(candidates))), 1)
-    # An eighth of the cells is searched: on sentence embeddings little is missed.
-    found = faiss.index_factory(
-        candidates.shape[1], f"IVF{num_cells},Flat", faiss.METRIC_INNER_PRODUCT
-    )
     vectors = np.ascontiguousarray(candidates, dtype=np.float32)
+    num_cells = max(round(math.sqrt(len(vectors))), 1)
+    kind = f"IVF{num_cells},Flat"
+    found = faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     found.train(vectors)
     found.add(vectors)
+    # An eighth of the cells is searched: on sentence embeddings little is missed.
     found.nprobe = max(num_cells // 8, min(num_cells, 8))
     cosines, places = found.search(np.ascontiguousarray(queries, dtype=np.float32), 1)
     return np.clip(cosines[:, 0], -1, 1), places[:, 0]
@@ -201,21 +169,16 @@ def expected_nearest(
 ) -> Float[np.ndarray, "queries counts"]:
     """Nearest-neighbour cosine among that many random candidates, averaged over all draws.
 
-    Args:
-        queries: Unit vectors.
-        candidates: Unit vectors.
-        counts: Numbers of candidates, drawn without replacement; one above their number, or
-            ``ALL``, means all.
+    All rows are unit vectors. A count above the number of candidates, or ``ALL``, means all.
 
     Raises:
         InputError: If there are no candidates, or a count is below 1.
     """
-    _check_candidates(len(candidates))
+    if not len(candidates):
+        raise InputError(_NOTHING)
     expected = np.empty((len(queries), len(counts)), dtype=np.float64)
-    height = max(_BLOCK_NUMBERS // len(candidates), 1)
-    for top in range(0, len(queries), height):
-        cosines = queries[top : top + height] @ candidates.T
-        expected[top : top + height] = expected_largest(cosines, counts)
+    for rows in chunks(len(queries), len(candidates)):
+        expected[rows] = expected_largest(queries[rows] @ candidates.T, counts)
     return np.clip(expected, -1, 1)
 
 
@@ -243,20 +206,14 @@ def _rank_weights(total: int, count: float) -> Float[np.ndarray, "total"]:
     return np.cumprod([count / total, *ratios])[::-1]
 
 
-def _check_candidates(total: int) -> None:
-    if not total:
-        raise InputError("no training texts to search for neighbours: hold out fewer prompts")
-
-
 def cosines_by_count(
     level: Level, comparisons: Iterable[Comparison], counts: Sequence[float]
 ) -> Float[np.ndarray, "items counts"]:
     """`expected_nearest` for every held-out item of a level; NaN for what is never held out."""
     values = np.full((len(level.items), len(counts)), np.nan)
-    for comparison in comparisons:
-        values[comparison.queries] = expected_nearest(
-            level.vectors[comparison.queries], level.vectors[comparison.candidates], counts
-        )
+    for part in comparisons:
+        vectors = level.vectors[part.queries], level.vectors[part.candidates]
+        values[part.queries] = expected_nearest(*vectors, counts)
     return values
 
 
@@ -268,59 +225,45 @@ def find_neighbors(
     Returns:
         The items that are held out, ``cosine``, and ``nearest``: the row of ``level.items``.
     """
-    parts = []
-    for comparison in comparisons:
-        cosines, places = nearest_neighbors(
-            level.vectors[comparison.queries], level.vectors[comparison.candidates], index=index
-        )
-        nearest = comparison.candidates[places]
-        parts.append(level.items.iloc[comparison.queries].assign(cosine=cosines, nearest=nearest))
-    return pd.concat(parts).sort_index()
+    found = []
+    for part in comparisons:
+        vectors = level.vectors[part.queries], level.vectors[part.candidates]
+        cosines, places = nearest_neighbors(*vectors, index=index)
+        nearest = part.candidates[places]
+        found.append(level.items.iloc[part.queries].assign(cosine=cosines, nearest=nearest))
+    return pd.concat(found).sort_index()
 
 
 def save_neighbors(
     levels: Mapping[str, Level], neighbors: Mapping[str, pd.DataFrame], profile: str
 ) -> Path:
-    """Write every held-out text with its nearest training text (Sec. C.8).
-
-    Args:
-        levels: From `lalp.paper.coverage.texts.embed_levels`.
-        neighbors: `find_neighbors` of some of them.
-        profile: The run's profile.
-
-    Returns:
-        ``build/PROFILE/coverage_neighbours.jsonl``: whole texts, one pair a line.
-    """
+    """Write every held-out text with its nearest training text, a pair a line (Sec. C.8)."""
     path = build_dir() / profile / "coverage_neighbours.jsonl"
     fields = ["prompt_id", "response_id", "teacher", "place", "text"]
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for name, found in neighbors.items():
-            nearest = levels[name].items.iloc[found["nearest"]][fields].to_dict("records")
-            held_out = found[fields].to_dict("records")
-            for cosine, one, other in zip(found["cosine"], held_out, nearest, strict=True):
-                pair = {"level": name, "cosine": float(cosine), "held_out": one, "nearest": other}
-                file.write(json.dumps(pair, ensure_ascii=False) + "\n")
+    lines = []
+    for name, found in neighbors.items():
+        nearest = levels[name].items.iloc[found["nearest"]][fields].to_dict("records")
+        held_out = found[fields].to_dict("records")
+        for cosine, one, other in zip(found["cosine"], held_out, nearest, strict=True):
+            pair = {"level": name, "cosine": float(cosine), "held_out": one, "nearest": other}
+            lines.append(json.dumps(pair, ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
     return path
 
 
 def neighbor_examples(neighbors: pd.DataFrame, texts: pd.Series, num_examples: int) -> pd.DataFrame:
     """Pairs spread evenly from the farthest to the nearest, as short excerpts (Tables 11, 12).
 
-    They are not chosen by what they say: their ranks among all pairs are.
-
-    Args:
-        neighbors: From `find_neighbors`.
-        texts: The texts of all items of the level.
-        num_examples: Pairs to show.
+    Their ranks among all pairs decide, not what they say. ``neighbors`` come from `find_neighbors`;
+    ``texts`` are those of all items of the level.
     """
     ordered = neighbors.sort_values("cosine", kind="stable")
     ranks = np.linspace(0, len(ordered) - 1, 2 * num_examples + 1).round().astype(int)[1::2]
     shown = ordered.iloc[ranks]
-    return pd.DataFrame(
-        {
-            "nearer than": [f"{(rank + 0.5) / len(ordered):.0%}" for rank in ranks],
-            "cosine": shown["cosine"].round(2).to_numpy(),
-            "held out": [excerpt(text) for text in shown["text"]],
-            "nearest in training": [excerpt(text) for text in texts.iloc[shown["nearest"]]],
-        }
-    )
+    columns = {
+        "nearer than": [f"{(rank + 0.5) / len(ordered):.0%}" for rank in ranks],
+        "cosine": shown["cosine"].round(2).to_numpy(),
+        "held out": shown["text"].map(excerpt).to_numpy(),
+        "nearest in training": texts.iloc[shown["nearest"]].map(excerpt).to_numpy(),
+    }
+    return pd.DataFrame(columns)

@@ -9,7 +9,7 @@ import numpy as np
 import seaborn as sns
 
 from lalp.paper.conditioning.plots import LINES, MARKERS
-from lalp.paper.figures import FULL_WIDTH
+from lalp.paper.figures import FULL_WIDTH, errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +21,8 @@ def plot_coverage(
 ) -> Figure:
     """Nearest-neighbour cosines: their distribution, and problem by problem (paper, Fig. 2, 7, 8).
 
-    Args:
-        neighbors: By label: one row per held-out text, with ``cosine``.
-        problems: One row per problem, one column per label: mean cosine.
-        sort_by: The column that orders the problems.
+    ``neighbors`` has by label one row per held-out text, with ``cosine``; ``problems`` has mean
+    cosines, a row per problem and a column per label.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.9))
     palette = sns.color_palette("colorblind")
@@ -48,11 +46,9 @@ def plot_coverage(
 
 
 def plot_nearness(curves: pd.DataFrame, equal: int) -> Figure:
-    """Nearest-neighbour cosine against the number of candidates.
+    """Nearest-neighbour cosine against the number of candidates, from `nearness_curves`.
 
-    Args:
-        curves: ``level``, ``candidates``, ``mean``, ``low``, ``high``.
-        equal: The number of candidates at which levels are compared.
+    Levels are compared at ``equal`` candidates.
     """
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 4.4))
     palette = sns.color_palette("colorblind")
@@ -62,15 +58,8 @@ def plot_nearness(curves: pd.DataFrame, equal: int) -> Figure:
         axis.plot(x, table["mean"], ms=5, lw=1.8, label=level, **style)
         axis.fill_between(x, table["low"], table["high"], color=palette[place], alpha=0.15, lw=0)
     axis.axvline(equal, color="0.35", lw=1.2, ls=":")
-    axis.annotate(
-        f"equal numbers: {equal}",
-        (equal, 0.03),
-        xycoords=("data", "axes fraction"),
-        xytext=(-5, 0),
-        textcoords="offset points",
-        ha="right",
-        fontsize="small",
-    )
+    at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right"}
+    axis.annotate(f"equal numbers: {equal}", (equal, 0.03), (-5, 0), fontsize="small", **at)
     axis.set(
         xscale="log",
         xlabel="training texts to choose the nearest from (mean over all draws)",
@@ -84,9 +73,7 @@ def plot_nearness(curves: pd.DataFrame, equal: int) -> Figure:
 def plot_similarity_sweep(sweep: pd.DataFrame) -> Figure:
     """Differences between levels as training problems like the held-out one are left out.
 
-    Args:
-        sweep: ``limit`` (infinite: nothing is left out), ``label``, ``candidates``,
-            ``difference``, ``low``, ``high``.
+    ``sweep`` comes from `similarity_sweep`: at an infinite ``limit`` nothing is left out.
     """
     limits = list(dict.fromkeys(sweep["limit"]))
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 4.2))
@@ -94,17 +81,11 @@ def plot_similarity_sweep(sweep: pd.DataFrame) -> Figure:
     labels = list(dict.fromkeys(sweep["label"]))
     for series, table in sweep.groupby(["label", "candidates"], sort=False):
         place, line = labels.index(series[0]), 0 if series[1].startswith("all") else 1
-        shift = 0.05 * (place - line)
-        axis.errorbar(
-            [limits.index(limit) + shift for limit in table["limit"]],
-            table["difference"],
-            yerr=[table["difference"] - table["low"], table["high"] - table["difference"]],
-            color=palette[place],
-            marker=MARKERS[place],
-            ls=LINES[line],
-            capsize=2,
-            label=", ".join(series),
-        )
+        # Beside each other: error bars at the same place could not be told apart.
+        x = [limits.index(limit) + 0.05 * (place - line) for limit in table["limit"]]
+        style = {"color": palette[place], "marker": MARKERS[place], "ls": LINES[line]}
+        bars = {"yerr": errors(table, "difference"), "capsize": 2, "label": ", ".join(series)}
+        axis.errorbar(x, table["difference"], **bars, **style)
     axis.axhline(0, color="0.35", lw=1)
     names = ["any" if np.isinf(limit) else f"{limit:g} at most" for limit in limits]
     axis.set_xticks(range(len(limits)), names)
@@ -112,19 +93,12 @@ def plot_similarity_sweep(sweep: pd.DataFrame) -> Figure:
         xlabel="cosine between the held-out problem and the problems of its candidates",
         ylabel="difference of mean cosines,\n95 % interval over prompts",
     )
-    fig.legend(
-        *axis.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small"
-    )
+    fig.legend(loc="outside upper center", ncols=2, fontsize="small")
     return fig
 
 
 def plot_differences(table: pd.DataFrame, xlabel: str) -> Figure:
-    """Differences with their intervals, a row each, with all and with equal candidates.
-
-    Args:
-        table: ``label``, ``candidates``, ``difference``, ``low``, ``high``.
-        xlabel: What the differences are.
-    """
+    """Differences of a `contrast_table`, a row each, with all and with equal candidates."""
     labels = list(dict.fromkeys(table["label"]))
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 0.55 * len(labels) + 1.5))
     palette = sns.color_palette("colorblind")
@@ -138,7 +112,5 @@ def plot_differences(table: pd.DataFrame, xlabel: str) -> Figure:
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.set_xlabel(xlabel)
-    fig.legend(
-        *axis.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small"
-    )
+    fig.legend(loc="outside upper center", ncols=2, fontsize="small")
     return fig

@@ -31,15 +31,10 @@ WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 @dataclass(frozen=True)
 class Level:
-    """Texts of one size and their vectors.
+    """Texts of one size and their vectors."""
 
-    Attributes:
-        items: One row per text: ``prompt_id``, ``response_id``, ``teacher``, ``text`` and more.
-        vectors: One row per text, of unit length.
-    """
-
-    items: pd.DataFrame
-    vectors: Float[np.ndarray, "items dim"]
+    items: pd.DataFrame  # one row per text: prompt_id, response_id, teacher, text and more
+    vectors: Float[np.ndarray, "items dim"]  # of unit length
 
     def __post_init__(self) -> None:
         if len(self.items) != len(self.vectors):
@@ -53,20 +48,15 @@ class Level:
 
 
 def cut_pool(profile: Profile, pool: Pool, seed: int) -> dict[str, dict[str, list[Span]]]:
-    """Each response whole, cut into steps, and into random chunks of the steps' lengths.
-
-    Returns:
-        Spans by level and response id.
-    """
+    """Spans by level and response id: whole, cut into steps, and into chunks of their lengths."""
+    # Only steps of so many tokens need the student's tokenizer.
     tokenizer = load_tokenizer(profile.student) if chunk_size(profile.splitter) else None
     steps = split_pool(pool, profile.splitter, tokenizer=tokenizer, embedder=profile.embedder)
     chunks = {
-        response.response_id: permute_lengths(
-            response.text, steps[response.response_id], [seed, place]
-        )
-        for place, response in enumerate(pool.responses)
+        r.response_id: permute_lengths(r.text, steps[r.response_id], [seed, place])
+        for place, r in enumerate(pool.responses)
     }
-    whole = {response.response_id: [(0, len(response.text))] for response in pool.responses}
+    whole = {r.response_id: [(0, len(r.text))] for r in pool.responses}
     return {RESPONSES: whole, STEPS: steps, CHUNKS: chunks}
 
 
@@ -74,19 +64,14 @@ def permute_lengths(text: str, spans: Sequence[Span], seed: int | Sequence[int])
     """Cut a text into chunks that are as long as its steps, in another order.
 
     Lengths are counted in words, so no word is cut that the steps leave whole. Of ten random
-    orders the one is taken that shares the fewest boundaries with the steps.
-
-    Args:
-        text: The response.
-        spans: Its steps: character spans that partition it.
-        seed: Of the orders.
+    orders the one is taken that shares the fewest boundaries with the steps. ``spans`` are
+    character spans that partition the text.
     """
     starts = [[word.start() for word in WORD.finditer(text, *span)] for span in spans]
-    starts = [inside for inside in starts if inside]
-    if not starts:
-        return [(0, len(text))] if text else []
     words = [start for inside in starts for start in inside]
-    lengths = np.array([len(inside) for inside in starts])
+    if not words:
+        return [(0, len(text))] if text else []
+    lengths = np.array([len(inside) for inside in starts if inside])
     ends = np.cumsum(lengths)[:-1]
     rng = np.random.default_rng(seed)
     orders = [np.cumsum(rng.permutation(lengths))[:-1] for _ in range(10)]
@@ -103,47 +88,32 @@ def shared_boundaries(first: Sequence[Span], second: Sequence[Span]) -> tuple[in
 def embed_levels(
     embedder: str, pool: Pool, spans: Mapping[str, Mapping[str, Sequence[Span]]]
 ) -> dict[str, Level]:
-    """Embed the texts of every level, from disk where they were embedded before.
+    """Embed the texts of every level of `cut_pool`, from disk where they were embedded before.
 
-    Args:
-        embedder: As in `lalp.students.embedder.load_embedder`.
-        pool: The responses.
-        spans: From `cut_pool`.
-
-    Returns:
-        ``responses``, the same as means of pieces that hold all of their text, ``steps`` and
-        ``random chunks``. Items have ``num_tokens`` and ``num_read``, of the embedder.
+    Responses are there twice: cut to the embedder's input, and as means of pieces that hold all of
+    their text. Items have ``num_tokens`` and ``num_read``, of the embedder.
     """
     levels = {}
     for name, spans_of in spans.items():
-        items = pd.DataFrame(
-            {
-                "prompt_id": response.prompt_id,
-                "response_id": response.response_id,
-                "teacher": response.teacher,
-                "place": place,
-                "text": response.text[start:end].strip(),
-            }
-            for response in pool.responses
-            for place, (start, end) in enumerate(spans_of[response.response_id])
-        )
+        rows = [
+            (r.prompt_id, r.response_id, r.teacher, place, r.text[start:end].strip())
+            for r in pool.responses
+            for place, (start, end) in enumerate(spans_of[r.response_id])
+        ]
+        items = pd.DataFrame(rows, columns=["prompt_id", "response_id", "teacher", "place", "text"])
         found = load_embeddings(embedder, items["text"].tolist())
         read = np.minimum(found.num_tokens, found.limit)
-        levels[name] = Level(
-            items.assign(num_tokens=found.num_tokens, num_read=read), found.vectors
-        )
-    pieces = _in_pieces(levels[RESPONSES], embedder)
-    return {RESPONSES: levels.pop(RESPONSES), PIECES: pieces, **levels}
-
-
-def _in_pieces(level: Level, embedder: str) -> Level:
-    """The same texts; those that exceed the embedder's input as means of their pieces."""
-    items, vectors = level.items, level.vectors.copy()
+        items = items.assign(num_tokens=found.num_tokens, num_read=read)
+        levels[name] = Level(items, found.vectors)
+    whole = levels.pop(RESPONSES)
+    items, vectors = whole.items, whole.vectors.copy()
+    # What fits into the embedder's input is the same whole as in pieces: it keeps its vector.
     cut = (items["num_tokens"] > items["num_read"]).to_numpy()
     if cut.any():
         texts = items.loc[cut, "text"].tolist()
         vectors[cut] = load_embeddings(embedder, texts, chunk_mean=True).vectors
-    return Level(items.assign(num_read=items["num_tokens"]), vectors)
+    pieces = Level(items.assign(num_read=items["num_tokens"]), vectors)
+    return {RESPONSES: whole, PIECES: pieces, **levels}
 
 
 def truncation_table(levels: Mapping[str, Level]) -> pd.DataFrame:
@@ -151,18 +121,11 @@ def truncation_table(levels: Mapping[str, Level]) -> pd.DataFrame:
     rows = []
     for name, level in levels.items():
         tokens, read = level.items["num_tokens"], level.items["num_read"]
-        rows.append(
-            {
-                "level": name,
-                "texts": len(tokens),
-                "tokens_median": float(tokens.median()),
-                "tokens_longest": int(tokens.max()),
-                "cut": int((tokens > read).sum()),
-                "share_cut": float((tokens > read).mean()),
-                "share_tokens_lost": 1 - read.sum() / max(tokens.sum(), 1),
-            }
-        )
-    return pd.DataFrame(rows)
+        cut, lost = tokens > read, 1 - read.sum() / max(tokens.sum(), 1)
+        lengths = float(tokens.median()), int(tokens.max())
+        rows.append((name, len(tokens), *lengths, int(cut.sum()), float(cut.mean()), lost))
+    names = "level texts tokens_median tokens_longest cut share_cut share_tokens_lost"
+    return pd.DataFrame(rows, columns=names.split())
 
 
 def prompt_similarity(embedder: str, pool: Pool) -> pd.DataFrame:
@@ -183,9 +146,8 @@ def paper_pairs_table(embedder: str) -> pd.DataFrame:
     """Cosines of the paper's example pairs (Table 11) under an embedder, beside the paper's."""
     text = files("lalp.paper.coverage").joinpath("table11.yaml").read_text("utf-8")
     pairs = pd.DataFrame(yaml.safe_load(text))
-    vectors = load_embeddings(
-        embedder, pairs[["response", "nearest"]].to_numpy().ravel().tolist()
-    ).vectors
+    texts = pairs[["response", "nearest"]].to_numpy().ravel().tolist()
+    vectors = load_embeddings(embedder, texts).vectors
     cosines = (vectors[::2] * vectors[1::2]).sum(axis=1)
     for name in ("response", "nearest"):
         pairs[name] = [excerpt(one, 8) for one in pairs[name]]

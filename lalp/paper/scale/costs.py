@@ -1,14 +1,15 @@
 """What a plan costs before anything runs: tokens, GPU hours, memory and disk of every stage.
 
-Formulas are here, facts and assumptions beside `lalp.paper.scale.models`.
+The formulas are here; facts and assumptions lie beside `lalp.paper.scale.models`.
 """
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from lalp.evaluation.benchmarks import BENCHMARKS
 from lalp.paper.scale.models import (
     ASSUMED,
+    STATE_BYTES,
     Gpu,
     ModelFacts,
     find_gpu,
@@ -32,41 +34,22 @@ from lalp.scoring.windows import parse_windows
 
 @dataclass(frozen=True)
 class StageCost:
-    """Estimates for one stage.
+    """Estimates for one stage."""
 
-    Attributes:
-        stage: Its name.
-        kind: Its kind.
-        model: The model that runs, or empty.
-        node: GPUs that it occupies, for example ``4x A100-80GB``, or ``CPU``.
-        gpus: How many.
-        prompts: Prompts, problems or examples.
-        tokens_in: Tokens read.
-        tokens_out: Tokens written by a model.
-        flops: Floating-point operations.
-        gpu_hours: Hours times GPUs.
-        gpu_bytes: Peak on each GPU.
-        host_bytes: Memory of the host beyond what any process takes.
-        disk_bytes: Files left behind.
-        scratch_bytes: Files that are there while it runs, beside those.
-        notes: What stands in the way, or must be known.
-    """
-
-    stage: str
-    kind: str
+    stage: Stage
     model: str = ""
-    node: str = "CPU"
+    node: str = "CPU"  # or the GPUs that it occupies, such as "4x A100-80GB"
     gpus: int = 0
-    prompts: int = 0
-    tokens_in: float = 0.0
-    tokens_out: float = 0.0
+    prompts: int = 0  # prompts, problems or examples
+    tokens_in: float = 0.0  # read
+    tokens_out: float = 0.0  # written by a model
     flops: float = 0.0
-    gpu_hours: float = 0.0
-    gpu_bytes: float = 0.0
-    host_bytes: float = 0.0
-    disk_bytes: float = 0.0
-    scratch_bytes: float = 0.0
-    notes: tuple[str, ...] = ()
+    gpu_hours: float = 0.0  # hours times GPUs
+    gpu_bytes: float = 0.0  # peak on each GPU
+    host_bytes: float = 0.0  # memory of the host beyond what any process takes
+    disk_bytes: float = 0.0  # files left behind
+    scratch_bytes: float = 0.0  # further files while it runs
+    notes: tuple[str, ...] = ()  # what stands in the way, or must be known
 
 
 # --- formulas ------------------------------------------------------------------------------------
@@ -75,8 +58,8 @@ class StageCost:
 def forward_flops(model: ModelFacts, before: float, fed: float, targets: float) -> float:
     """FLOPs of a row of ``fed`` tokens after ``before`` others: as `lalp.scoring.costs.row_flops`.
 
-    Two per weight and token, four per pair of positions, layer and feature of the attention's
-    heads, half the pairs within the row being masked.
+    Two per weight and token, and four per pair of positions, layer and feature of the attention's
+    heads. Half the pairs within the row are masked.
     """
     pairs = fed * (before + (fed + 1) / 2)
     attention = model.layers * model.heads * model.head_size
@@ -97,8 +80,7 @@ def score_flops(
 
     Its steps have ``step_tokens`` tokens each; the rows are those of the scoring plan itself.
     """
-    ends = [*range(0, response, ASSUMED.step_tokens), response]
-    spans = list(pairwise(ends))
+    spans = list(pairwise([*range(0, response, ASSUMED.step_tokens), response]))
     contexts = [(0, (0, response))]
     for window in parse_windows(windows):
         contexts += zip(window_starts(window, spans), spans, strict=True)
@@ -110,22 +92,19 @@ def score_flops(
 def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response: float) -> float:
     """Tokens per second of all sequences together, the GPUs sharing one copy of the model.
 
-    Every step reads the weights once and the cache of every running sequence; as many sequences
-    run as their cache has room, half their response on average. 0 where the weights do not fit.
+    Every step reads the weights once and the cache of every running sequence. As many run as their
+    cache has room, with half their response on average. 0 where the weights do not fit.
     """
-    context = prompt + response / 2
-    cache = 2 * model.cache_per_token * context
+    cache = 2 * model.cache_per_token * (prompt + response / 2)
     room = ASSUMED.memory_share * gpus * gpu.memory - model.weights
     sequences = min(ASSUMED.max_sequences, int(room / cache))
     if sequences < 1:
         return 0.0
     reading = (model.weights + sequences * cache) / (gpus * gpu.bandwidth)
     computing = sequences * 2 * model.weights_per_token / (gpus * gpu.flops)
-    seconds = max(
-        reading / ASSUMED.decode_bandwidth_share,
-        computing / ASSUMED.decode_flops_share,
+    return sequences / max(
+        reading / ASSUMED.decode_bandwidth_share, computing / ASSUMED.decode_flops_share
     )
-    return sequences / seconds
 
 
 def train_bytes(
@@ -153,63 +132,50 @@ def train_bytes(
 
 def plan_costs(plan: Plan, stages: Sequence[Stage]) -> list[StageCost]:
     """Costs of all stages, in order."""
-    return [_COSTS.get(stage.kind, _cpu_cost)(plan, stage) for stage in stages]
+    found = []
+    for stage in stages:
+        find_cost = _COSTS.get(stage.kind, lambda plan, stage: {})
+        known = {"prompts": stage.work.prompts} | find_cost(plan, stage)
+        found.append(StageCost(stage, **known))
+    return found
 
 
-def _cost(stage: Stage, model: ModelFacts, gpu: str, gpus: int, **numbers: Any) -> StageCost:
-    return StageCost(stage.name, stage.kind, model.name, f"{gpus}x {gpu}", gpus, **numbers)
+def _on(model: ModelFacts, gpu: str, gpus: int, hours: float, **numbers: Any) -> dict[str, Any]:
+    """Costs of a stage on so many GPUs; ``hours`` are hours times GPUs."""
+    where = {"model": model.name, "node": f"{gpus}x {gpu}", "gpus": gpus, "gpu_hours": hours}
+    return where | numbers
 
 
-def _cpu_cost(plan: Plan, stage: Stage) -> StageCost:
-    return StageCost(stage.name, stage.kind, prompts=stage.work.prompts)
-
-
-def _node(plan: Plan, model: ModelFacts) -> tuple[str, int, tuple[str, ...]]:
-    """GPU, how many, and a note where the model needs the other node."""
-    if fits_gpus(model, plan.gpu, plan.gpus):
-        return plan.gpu, plan.gpus, ()
-    here, there = f"{plan.gpus}x {plan.gpu}", f"{plan.big_gpus}x {plan.big_gpu}"
-    note = f"{model.name}: {_size(model.weights)} of weights do not fit {here}: sample on {there}"
-    if model.name == "DeepSeek-R1":
-        note += (
-            ", or ask an OpenAI-compatible server and put its responses there as a pool "
-            "(then: --adopt), or take the LIMO data set's own (published: [DeepSeek-R1])"
-        )
-    if not fits_gpus(model, plan.big_gpu, plan.big_gpus):
-        note = f"{model.name}: {_size(model.weights)} of weights fit neither {here} nor {there}"
-    return plan.big_gpu, plan.big_gpus, (note,)
-
-
-def _answers(
-    plan: Plan, stage: Stage, jobs: Iterable[tuple[int, int, int]], limit: int
-) -> StageCost:
-    """Cost of answering: jobs are (prompts, prompt tokens, response tokens), cut at a limit."""
-    model = plan.model(stage.work.model)
-    name, gpus, notes = _node(plan, model)
+def _answer_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
+    """Cost of sampling from a teacher, or of a student's answers to benchmarks."""
+    work, model, limit = stage.work, plan.model(stage.work.model), ASSUMED.answer_limit
+    lengths, other = ASSUMED.prompt_tokens, ASSUMED.prompt_tokens_other
+    jobs = [
+        (BENCHMARKS[name].size, lengths.get(name, other), work.answer_tokens)
+        for name in work.benchmarks
+    ]
+    if stage.kind == "sample":
+        response = ASSUMED.response_tokens[work.data][work.model]
+        jobs = [(work.prompts, lengths[work.data], response)]
+        limit = limit if work.data == "math" else ASSUMED.response_limit
+    name, gpus, notes = _node(plan, model, limit)
     gpu = find_gpu(name)
     seconds = flops = read = written = 0.0
-    prompts = 0
     for count, prompt, response in jobs:
-        number = count * stage.work.samples
+        number = count * work.samples
         rate = decode_rate(model, gpu, gpus, prompt, response)
         # Samples of one prompt share its cache.
         reading = count * forward_flops(model, 0, prompt, 1)
         seconds += reading / (ASSUMED.prefill_share * gpus * gpu.flops)
         seconds += number * response / rate if rate else math.nan
         flops += reading + number * forward_flops(model, prompt, response, response)
-        read, written, prompts = read + count * prompt, written + number * response, prompts + count
-    if model.positions < limit:
-        notes += (
-            f"{model.name} has {model.positions:,} positions: prompt and response end there, not "
-            f"at {limit:,} tokens",
-        )
-    return _cost(
-        *(stage, model, name, gpus),
-        prompts=prompts,
+        read, written = read + count * prompt, written + number * response
+    return _on(
+        *(model, name, gpus, seconds * gpus / 3600),
+        prompts=sum(count for count, _, _ in jobs),
         tokens_in=read,
         tokens_out=written,
         flops=flops,
-        gpu_hours=seconds * gpus / 3600,
         gpu_bytes=ASSUMED.memory_share * gpu.memory,
         # Once in the store, once in the pool or the results.
         disk_bytes=2 * ASSUMED.token_bytes * written,
@@ -217,116 +183,117 @@ def _answers(
     )
 
 
-def _sample_cost(plan: Plan, stage: Stage) -> StageCost:
-    work = stage.work
-    response = ASSUMED.response_tokens[work.data][work.model]
-    limit = ASSUMED.answer_limit if work.data == "math" else ASSUMED.response_limit
-    return _answers(
-        plan, stage, [(work.prompts, ASSUMED.prompt_tokens[work.data], response)], limit
-    )
+def _node(plan: Plan, model: ModelFacts, limit: int) -> tuple[str, int, tuple[str, ...]]:
+    """GPU, how many, and what to know where the model needs the other node or is too short."""
+    here, there = (plan.gpu, plan.gpus), (plan.big_gpu, plan.big_gpus)
+    names = [f"{gpus}x {gpu}" for gpu, gpus in (here, there)]
+    weights, notes = f"{model.name}: {_size(model.weights)} of weights", []
+    fits = fits_gpus(model, *here)
+    if not fits and not fits_gpus(model, *there):
+        notes = [f"{weights} fit neither {names[0]} nor {names[1]}"]
+    elif not fits:
+        notes = [f"{weights} do not fit {names[0]}: sample on {names[1]}"]
+        if model.name == "DeepSeek-R1":
+            notes[0] += (
+                ", or ask an OpenAI-compatible server and put its responses there as a pool "
+                "(then: --adopt), or take the LIMO data set's own (published: [DeepSeek-R1])"
+            )
+    if model.positions < limit:
+        notes.append(
+            f"{model.name} has {model.positions:,} positions: prompt and response end there, not "
+            f"at {limit:,} tokens"
+        )
+    return *(here if fits else there), tuple(notes)
 
 
-def _eval_cost(plan: Plan, stage: Stage) -> StageCost:
-    tokens, other = ASSUMED.prompt_tokens, ASSUMED.prompt_tokens_other
-    jobs = [
-        (BENCHMARKS[name].size, tokens.get(name, other), stage.work.answer_tokens)
-        for name in stage.work.benchmarks
-    ]
-    return _answers(plan, stage, jobs, ASSUMED.answer_limit)
-
-
-def _score_cost(plan: Plan, stage: Stage) -> StageCost:
+def _score_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
     prompt = ASSUMED.prompt_tokens[work.data]
     number = work.prompts * work.samples
-    flops = fed = written = longest = 0.0
-    for writer in work.writers:
-        response = ASSUMED.response_tokens[work.data][writer]
-        each, tokens = score_flops(model, prompt, response, work.windows)
-        flops, fed = flops + number * each, fed + number * tokens
-        written, longest = written + number * response, max(longest, response)
-    memory = model.weights + 2 * model.cache_per_token * (prompt + ASSUMED.longest * longest)
+    responses = [ASSUMED.response_tokens[work.data][writer] for writer in work.writers]
+    each = [score_flops(model, prompt, response, work.windows) for response in responses]
+    flops = sum(number * flops for flops, _ in each)
+    longest = prompt + ASSUMED.longest * max(responses)
+    memory = model.weights + 2 * model.cache_per_token * longest
     notes = ()
     if memory > ASSUMED.usable_share * gpu.memory:
         notes = (f"{model.name}: scoring takes {_size(memory)}, too much for one {plan.gpu}",)
-    return _cost(
-        *(stage, model, plan.gpu, 1),
+    return _on(
+        *(model, plan.gpu, 1, flops / (ASSUMED.score_share * gpu.flops) / 3600),
         prompts=round(number * len(work.writers)),
-        tokens_in=fed,
+        tokens_in=sum(number * fed for _, fed in each),
         flops=flops,
-        gpu_hours=flops / (ASSUMED.score_share * gpu.flops) / 3600,
         gpu_bytes=memory,
-        disk_bytes=ASSUMED.token_bytes * written,
+        disk_bytes=ASSUMED.token_bytes * sum(number * response for response in responses),
         notes=notes,
     )
 
 
-def _segment_cost(plan: Plan, stage: Stage) -> StageCost:
+def _segment_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     """Sentences cost nothing; a language model reads every response and writes it again."""
     work = stage.work
     number = work.prompts * work.samples
     tokens = sum(number * ASSUMED.response_tokens[work.data][writer] for writer in work.writers)
     if plan.splitter != "llm":
-        return replace(_cpu_cost(plan, stage), tokens_in=tokens)
+        return {"tokens_in": tokens}
+    # The paper's splitter stands for whatever model the server runs.
     model, gpu = find_model("GLM-4.5-Air"), find_gpu(plan.big_gpu)
     mean = tokens / (number * len(work.writers))
     rate = decode_rate(model, gpu, plan.big_gpus, mean, mean)
-    cost = _cost(
-        *(stage, model, plan.big_gpu, plan.big_gpus),
+    hours = tokens / rate * plan.big_gpus / 3600 if rate else math.nan
+    assumed = f"{plan.big_gpus}x {plan.big_gpu} assumed"
+    return _on(
+        *(model, plan.big_gpu, plan.big_gpus, hours),
         prompts=round(number * len(work.writers)),
         tokens_in=tokens,
         tokens_out=tokens,
-        gpu_hours=tokens / rate * plan.big_gpus / 3600 if rate else math.nan,
         gpu_bytes=ASSUMED.memory_share * gpu.memory,
+        notes=(f"{plan.llm_model} behind {plan.llm_url}, {assumed}",),
     )
-    return replace(cost, notes=(f"{plan.llm_model} behind {plan.llm_url}, {cost.node} assumed",))
 
 
-def _train_cost(plan: Plan, stage: Stage) -> StageCost:
+def _train_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     from lalp.training.recipes import load_recipe  # waits for torch
 
     work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
     recipe = load_recipe(work.recipe)
-    tokens = flops = examples = 0.0
-    for writer in work.writers:
-        whole = ASSUMED.prompt_tokens[work.data] + ASSUMED.response_tokens[work.data][writer]
-        length = min(whole, recipe.max_length, model.positions)
-        number = work.prompts * work.samples
-        examples += number
-        tokens += number * recipe.epochs * length
-        flops += number * recipe.epochs * train_flops(model, length)
+    longest = min(recipe.max_length, model.positions)
+    prompt, responses = ASSUMED.prompt_tokens[work.data], ASSUMED.response_tokens[work.data]
+    lengths = [min(prompt + responses[writer], longest) for writer in work.writers]
+    number = work.prompts * work.samples
+    flops = sum(number * recipe.epochs * train_flops(model, length) for length in lengths)
     offload = not states_fit(model, plan.gpu, plan.gpus)
     share = ASSUMED.offload_share if offload else ASSUMED.train_share
-    fed = recipe.batch_size * min(recipe.max_length, model.positions)
+    fed = recipe.batch_size * longest
     on_gpu, on_host = train_bytes(model, plan.gpus, fed, offload=offload)
-    return _cost(
-        *(stage, model, plan.gpu, plan.gpus),
-        prompts=round(examples),
-        tokens_in=tokens,
+    return _on(
+        *(model, plan.gpu, plan.gpus, flops / (share * gpu.flops) / 3600),
+        prompts=round(sum(number for _ in lengths)),
+        tokens_in=sum(number * recipe.epochs * length for length in lengths),
         flops=flops,
-        gpu_hours=flops / (share * gpu.flops) / 3600,
         gpu_bytes=on_gpu,
         host_bytes=on_host,
         disk_bytes=ASSUMED.saved_bytes * model.params,
         # Two checkpoints: the older one goes when the newer is whole.
         scratch_bytes=2 * (ASSUMED.weight_bytes + ASSUMED.optimizer_bytes) * model.params,
-        notes=_train_notes(plan, model, fed, offload),
+        notes=_train_notes(plan, model, fed, on_gpu, offload),
     )
 
 
-def _train_notes(plan: Plan, model: ModelFacts, tokens: int, offload: bool) -> tuple[str, ...]:
-    states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
+def _train_notes(
+    plan: Plan, model: ModelFacts, tokens: int, on_gpu: float, offload: bool
+) -> tuple[str, ...]:
     usable = ASSUMED.usable_share * find_gpu(plan.gpu).memory
     notes = []
     if offload:
         alone = train_bytes(model, 8, tokens)[0]
         verdict = "too much for 8 as well" if alone > usable else "8 would do without"
         notes.append(
-            f"{model.name}: {_size(states * model.params)} of weights, gradients and AdamW states "
-            f"do not fit {plan.gpus}x {plan.gpu}: the optimizer's stay on the host (on 8 "
+            f"{model.name}: {_size(STATE_BYTES * model.params)} of weights, gradients and AdamW "
+            f"states do not fit {plan.gpus}x {plan.gpu}: the optimizer's stay on the host (on 8 "
             f"GPUs {_size(alone)} each with {tokens:,} tokens: {verdict})"
         )
-    if (on_gpu := train_bytes(model, plan.gpus, tokens, offload=offload)[0]) > usable:
+    if on_gpu > usable:
         notes.append(
             f"{model.name}: training takes {_size(on_gpu)}, too much for one {plan.gpu}: "
             "shorter examples (max_length), a smaller student, or more GPUs"
@@ -335,11 +302,8 @@ def _train_notes(plan: Plan, model: ModelFacts, tokens: int, offload: bool) -> t
 
 
 _COSTS = {
-    "sample": _sample_cost,
-    "segment": _segment_cost,
-    "score": _score_cost,
-    "train": _train_cost,
-    "eval": _eval_cost,
+    **dict.fromkeys(("sample", "eval"), _answer_cost),
+    **{"segment": _segment_cost, "score": _score_cost, "train": _train_cost},
 }
 
 
@@ -349,18 +313,20 @@ _COSTS = {
 def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
     """Totals of a plan, as plain values.
 
-    Returns:
-        Stages, tokens, hours of all stages one after another, GPU hours (in all, by kind and by
-        node), disk (kept by all stages, and at most beside that while one runs), the largest memory
-        of a GPU and of the host, and every note once.
+    ``hours`` are those of all stages one after another. ``disk_bytes`` are kept by all stages, and
+    ``scratch_bytes`` come on top while one runs. Every note is there once.
     """
+    by_kind, by_node = Counter(), Counter()
+    for cost in costs:
+        by_kind[cost.stage.kind] += cost.gpu_hours
+        by_node[cost.node] += cost.gpu_hours
     totals = ("tokens_in", "tokens_out", "flops", "gpu_hours", "disk_bytes")
     return {
         "stages": len(costs),
         **{name: sum(getattr(cost, name) for cost in costs) for name in totals},
         "hours": sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs),
-        "gpu_hours_by_kind": _hours_by(costs, "kind"),
-        "gpu_hours_by_node": _hours_by(costs, "node"),
+        "gpu_hours_by_kind": {kind: hours for kind, hours in by_kind.items() if hours},
+        "gpu_hours_by_node": {node: hours for node, hours in by_node.items() if hours},
         "scratch_bytes": max((cost.scratch_bytes for cost in costs), default=0.0),
         "largest_gpu_bytes": max((cost.gpu_bytes for cost in costs), default=0.0),
         "largest_host_bytes": max((cost.host_bytes for cost in costs), default=0.0),
@@ -368,28 +334,17 @@ def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
     }
 
 
-def _hours_by(costs: Sequence[StageCost], what: str) -> dict[str, float]:
-    hours: dict[str, float] = {}
-    for cost in costs:
-        key = getattr(cost, what)
-        hours[key] = hours.get(key, 0.0) + cost.gpu_hours
-    return {key: value for key, value in hours.items() if value}
-
-
-def as_record(stage: Stage, cost: StageCost) -> dict[str, Any]:
+def as_record(cost: StageCost) -> dict[str, Any]:
     """One stage of the plan as plain values."""
-    record = {"name": stage.name, "tables": stage.tables, **asdict(cost)}
-    del record["stage"]
-    return record | {
-        "inputs": stage.inputs,
-        "outputs": stage.outputs,
-        "command": stage.command,
-    }
+    stage, numbers = cost.stage, {**vars(cost)}
+    del numbers["stage"]
+    record = {"name": stage.name, "tables": stage.tables, "kind": stage.kind, **numbers}
+    return record | {name: getattr(stage, name) for name in ("inputs", "outputs", "command")}
 
 
-def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
+def plan_text(costs: Sequence[StageCost]) -> str:
     """The plan for people: every stage with its command lines, then totals and notes."""
-    blocks = [_stage_text(*pair) for pair in zip(stages, costs, strict=True)]
+    blocks = [_stage_text(cost) for cost in costs]
     total = add_up(costs)
     by_kind = ", ".join(f"{k} {h:,.0f}" for k, h in total["gpu_hours_by_kind"].items())
     by_node = ", ".join(f"{n}: {h:,.0f}" for n, h in total["gpu_hours_by_node"].items())
@@ -406,24 +361,22 @@ def plan_text(stages: Sequence[Stage], costs: Sequence[StageCost]) -> str:
         "Estimates: nothing of this was measured here. Assumptions: "
         "lalp/paper/scale/assumptions.yaml.",
     ]
-    lines += [f"NOTE {note}" for note in total["notes"]]
-    return "\n".join([*blocks, *lines])
+    return "\n".join([*blocks, *lines, *(f"NOTE {note}" for note in total["notes"])])
 
 
-def _stage_text(stage: Stage, cost: StageCost) -> str:
-    parts = [f"{cost.prompts:,} prompts"] if cost.prompts else []
-    if cost.tokens_in:
-        parts.append(f"{_count(cost.tokens_in)} tokens in")
-    if cost.tokens_out:
-        parts.append(f"{_count(cost.tokens_out)} out")
-    if cost.gpus:
-        parts += [f"{cost.gpu_hours:,.1f} GPU h", f"{_size(cost.gpu_bytes)} per GPU"]
-    if cost.host_bytes:
-        parts.append(f"{_size(cost.host_bytes)} on the host")
-    if cost.disk_bytes:
-        parts.append(f"{_size(cost.disk_bytes)} of disk")
+def _stage_text(cost: StageCost) -> str:
+    stage = cost.stage
+    parts = [
+        (cost.prompts, f"{cost.prompts:,} prompts"),
+        (cost.tokens_in, f"{_count(cost.tokens_in)} tokens in"),
+        (cost.tokens_out, f"{_count(cost.tokens_out)} out"),
+        (cost.gpus, f"{cost.gpu_hours:,.1f} GPU h, {_size(cost.gpu_bytes)} per GPU"),
+        (cost.host_bytes, f"{_size(cost.host_bytes)} on the host"),
+        (cost.disk_bytes, f"{_size(cost.disk_bytes)} of disk"),
+    ]
+    said = ", ".join(text for number, text in parts if number)
     head = f"{stage.name}  [{', '.join(stage.tables)}]  {cost.node}"
-    lines = [head, "  " + (", ".join(parts) or "no GPU, little of anything")]
+    lines = [head, "  " + (said or "no GPU, little of anything")]
     lines += [f"  $ {shlex.join(words)}" for words in stage.command]
     if stage.stdout:
         lines[-1] += f" > {stage.stdout}"
@@ -431,12 +384,12 @@ def _stage_text(stage: Stage, cost: StageCost) -> str:
 
 
 def _count(number: float) -> str:
-    return _with_unit(number, ((1e9, "G"), (1e6, "M"), (1e3, "k")), f"{number:,.0f}")
+    units = {"G": 1e9, "M": 1e6, "k": 1e3}
+    fits = (f"{number / size:,.1f}{unit}" for unit, size in units.items() if number >= size)
+    return next(fits, f"{number:,.0f}")
 
 
 def _size(number: float) -> str:
-    return _with_unit(number, ((1e12, " TB"), (1e9, " GB")), f"{number / 1e6:,.0f} MB")
-
-
-def _with_unit(number: float, units: Iterable[tuple[float, str]], small: str) -> str:
-    return next((f"{number / size:,.1f}{unit}" for size, unit in units if number >= size), small)
+    if number < 1e9:
+        return f"{number / 1e6:,.0f} MB"
+    return f"{number / 1e9:,.1f} GB" if number < 1e12 else f"{number / 1e12:,.1f} TB"

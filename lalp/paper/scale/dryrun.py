@@ -13,17 +13,18 @@ kind runs as the real one does, and the others call the same commands inside thi
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import shutil
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import replace
-from itertools import chain, pairwise
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -34,30 +35,27 @@ from lalp.paper.scale.models import find_model, read_data
 from lalp.paper.scale.plan import EVALUATED_ONLY, Arm, Plan, load_plan
 from lalp.paper.scale.run import Report, call_process, is_done, run_stages
 from lalp.paper.scale.sources import load_source
-from lalp.paper.scale.stages import KINDS, Place, Stage, make_stages, result_file
+from lalp.paper.scale.stages import KINDS, Place, Stage, arm_file, make_stages
 from lalp.pools.pool import Prompt
 
 # Imported where they are needed: a plan does not wait for torch.
 if TYPE_CHECKING:
     import torch
+    from jaxtyping import Int
     from transformers import PreTrainedModel
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+    from typer import Typer
 
 
-LIMO_PROMPTS, MATH_PROMPTS, CODE_PROMPTS = 6, 4, 4
-POSITIONS = 256
 _MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
-_VOCAB = 700
-_CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
 _TOYS = read_data("toys.yaml")
+_PROMPTS, _TOKENIZER = _TOYS["prompts"], _TOYS["tokenizer"]
 
 
 def dry_run(
     profile: str,
     root: str,
+    commands: Typer,
     *,
     plan: Plan | None = None,
     processes: Collection[str] = KINDS,
@@ -66,34 +64,38 @@ def dry_run(
 ) -> list[Report]:
     """Run every stage of a plan in small; a second run goes on where one stopped.
 
-    Args:
-        profile: Name of the plan.
-        root: Folder for everything; it is emptied when the code has changed.
-        plan: Its settings, if not those of its file.
-        processes: Kinds whose first stage runs as a process of its own.
-        say: Told what is made before the stages.
-        on_report: Called after every stage, with whether it was a process of its own.
-
-    Raises:
-        InputError: As `run_stages`: with the stage's command line and what it said.
+    The folder ``root`` is emptied when the code has changed. ``commands`` are the replication's
+    own. Of the kinds ``processes`` the first stage runs as a process of its own; ``on_report`` is
+    told after every stage whether it did. ``plan`` replaces the settings of the profile's file.
     """
+    from lalp.evaluation.evaluate import load_results
+
     small, place = shrink(plan or load_plan(profile), root)
     stages = make_stages(small, place, profile)
     left = set(processes)
     reports = []
     with _one_thread():
-        make_toys(stages, root, say)
+        make_toys(small, stages, root, say)
         for stage in stages:
             fresh = stage.kind in left and not is_done(stage, root)
             left.discard(stage.kind)
-            (report,) = run_stages([stage], root, call=call_process if fresh else call_here)
+            call = call_process if fresh else partial(call_here, commands)
+            (report,) = run_stages([stage], root, call=call)
             on_report(report, fresh)
             reports.append(report)
-    _check_taught(root)
+    name = EVALUATED_ONLY[0]
+    path = Path(arm_file(root, "results", Arm(name)))
+    wrong = load_results(path).query("not correct") if path.exists() else ()
+    if len(wrong):
+        row = wrong.iloc[0]
+        raise InputError(
+            f"dry run: {name} was taught the answer {row['answer']!r} to {row['prompt_id']}, which "
+            f"was graded {row['outcome']} (read: {row['extracted']!r})"
+        )
     return reports
 
 
-@contextlib.contextmanager
+@contextmanager
 def _one_thread() -> Iterator[None]:
     """Threads that wait for each other cost tiny models more than they compute."""
     import torch
@@ -110,133 +112,91 @@ def _one_thread() -> Iterator[None]:
         os.environ |= {} if before is None else {name: before}
 
 
-def _check_taught(root: str) -> None:
-    from lalp.evaluation.evaluate import load_results
-
-    name = EVALUATED_ONLY[0]
-    path = Path(result_file(root, Arm(name), 0, "greedy"))
-    wrong = load_results(path).query("not correct") if path.exists() else ()
-    if len(wrong):
-        row = wrong.iloc[0]
-        raise InputError(
-            f"dry run: {name} was taught the answer {row['answer']!r} to {row['prompt_id']}, which "
-            f"was graded {row['outcome']} (read: {row['extracted']!r})"
-        )
-
-
-def call_here(words: Sequence[str], stdout: Path | None, log: Path) -> int:
+def call_here(commands: Typer, words: Sequence[str], stdout: Path | None, log: Path) -> int:
     """Run a command line inside this process: ``accelerate launch`` without its processes."""
     from lalp.cli.app import app as tool
-    from lalp.paper.scale.commands import app as scale
 
-    if "-m" in words:
-        words = words[words.index("-m") + 1 :]
-    app = scale if words[0] == "lalp.paper.scale" else tool
-    with contextlib.ExitStack() as stack:
-        said = stack.enter_context(log.open("a", encoding="utf-8"))
-        out = stack.enter_context(stdout.open("w", encoding="utf-8")) if stdout else said
-        stack.enter_context(contextlib.redirect_stdout(out))
-        stack.enter_context(contextlib.redirect_stderr(said))
+    words = words[words.index("-m") + 1 :] if "-m" in words else words
+    app = commands if words[0] == "lalp.paper.scale" else tool
+    logger = logging.getLogger("lalp")
+    with log.open("a", encoding="utf-8") as said, redirect_stderr(said):
         handler = logging.StreamHandler(said)
-        logging.getLogger("lalp").addHandler(handler)
-        stack.callback(logging.getLogger("lalp").removeHandler, handler)
+        logger.addHandler(handler)
+        out = stdout.open("w", encoding="utf-8") if stdout else nullcontext(said)
         try:
-            app(list(words[1:]), standalone_mode=False)
-        except Exception as error:
-            if isinstance(error, InputError):
-                said.write(f"lalp: {error}\n")
-                return 2
+            with out as file, redirect_stdout(file):
+                app(list(words[1:]), standalone_mode=False)
+        except InputError as error:
+            said.write(f"lalp: {error}\n")
+            return 2
+        except Exception:
             traceback.print_exc(file=said)
             return 1
+        finally:
+            logger.removeHandler(handler)
     return 0
-
-
-# --- settings ---------------------------------------------------------------
 
 
 def shrink(plan: Plan, root: str) -> tuple[Plan, Place]:
     """The same plan with toy data, tiny models and two CPU processes for training."""
     toys = f"{root}/toys"
     recipes = ("recipe", "large_recipe", "short_recipe")
-    small = replace(
-        plan,
-        limo_prompts=LIMO_PROMPTS,
-        math_prompts=MATH_PROMPTS,
-        code_prompts=CODE_PROMPTS,
-        seeds=plan.seeds[:1],
-        **dict.fromkeys(recipes, f"{toys}/recipe.yaml"),
-        backend="transformers",
-        gpus=2,
-        **dict.fromkeys(("accelerate", "big_accelerate"), f"{toys}/two_processes.yaml"),
-    )
+    changes = {"seeds": plan.seeds[:1], "backend": "transformers", "gpus": 2}
+    changes |= {f"{pool}_prompts": count for pool, count in _PROMPTS.items()}
+    changes |= dict.fromkeys(recipes, f"{toys}/recipe.yaml")
+    changes |= dict.fromkeys(("accelerate", "big_accelerate"), f"{toys}/two_processes.yaml")
+    small = replace(plan, **changes)
     options = {name: tuple(words) for name, words in _TOYS["options"].items()}
     return small, Place(root, f"{toys}/models", f"{toys}/data", options)
 
 
-def models_needed(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
-    """Folder names of the models that sample, and of all others, in the stages' command lines."""
-    teachers: dict[str, None] = {}
-    others: dict[str, None] = {}
-    for stage in stages:
-        for words in stage.command:
-            for option, value in pairwise(words):
-                if option in ("--model", "--student") and "/toys/models/" in value:
-                    found = teachers if stage.kind == "sample" else others
-                    found[Path(value).name] = None
-    return list(teachers), [name for name in others if name not in teachers]
+def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
+    """Names of the models that sample, and of all others that run."""
+    models = {
+        kind: dict.fromkeys(plan.model(s.work.model).name for s in stages if s.kind == kind)
+        for kind in ("sample", "score", "train", "eval")
+    }
+    teachers = models.pop("sample")
+    return list(teachers), [
+        name for name in dict.fromkeys(chain(*models.values())) if name not in teachers
+    ]
 
 
-def make_toys(stages: Sequence[Stage], root: str | Path, say: Callable[[str], object]) -> None:
+def make_toys(
+    plan: Plan, stages: Sequence[Stage], root: str | Path, say: Callable[[str], object]
+) -> None:
     """Write the toy data and models, once; another version of the code begins anew.
 
-    Args:
-        stages: Made by `make_stages` in the place of `shrink`.
-        root: Folder of the dry run; nothing else may be in it.
-        say: Told what is made.
-
-    Raises:
-        InputError: If a teacher cannot be taught.
+    Nothing else may be in ``root``. Plan and stages are those in the place of `shrink`.
     """
-    root = Path(root)
-    mark = root / "toys" / "made"
+    toys = Path(root) / "toys"
+    mark, (teachers, students) = toys / "made", models_needed(plan, stages)
     # Of the whole package: after any change of the code, a dry run must try everything again.
-    made_by = digest([fingerprint("."), _TOYS, models_needed(stages)])
+    made_by = digest([fingerprint("."), _TOYS, (teachers, students)])
     if mark.is_file() and mark.read_text() == made_by:
         return
     shutil.rmtree(root, ignore_errors=True)
-    toys = root / "toys"
-    write_data(toys / "data")
+    data = toys / "data"
+    data.mkdir(parents=True)
+    for name, records in _TOYS["data"].items():
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (data / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     for name in ("recipe", "two_processes"):
         (toys / f"{name}.yaml").write_text(yaml.safe_dump(_TOYS[name]), encoding="utf-8")
-    teachers, students = models_needed(stages)
-    tokenizer = _make_tokenizer()
-    for number, name in enumerate(teachers):
-        steps = _teach(name, number, _lessons(number, toys / "data"), tokenizer, toys)
-        say(f"tiny teacher in the place of {name}: answers the toy prompts after {steps} steps")
+    lessons = {name: _lessons(number, data) for number, name in enumerate(teachers)}
     if (name := EVALUATED_ONLY[0]) in students:
         students.remove(name)
-        steps = _teach(name, len(teachers), _benchmark_lessons(toys / "data"), tokenizer, toys)
-        say(f"tiny model in the place of {name}: answers the toy benchmarks after {steps} steps")
+        lessons[name] = _benchmark_lessons(data)
+    tokenizer = _make_tokenizer()
+    for number, (name, taught) in enumerate(lessons.items()):
+        steps = _teach(name, number, taught, tokenizer, toys / "models" / name)
+        who, what = ("teacher", "prompts") if name in teachers else ("model", "benchmarks")
+        say(f"tiny {who} in the place of {name}: answers the toy {what} after {steps} steps")
     for number, name in enumerate(students):
-        _save(_make_model(name, number, 32), tokenizer, toys / "models" / name)
+        for part in (_make_model(name, number, 32), tokenizer):
+            part.save_pretrained(toys / "models" / name)
     say(f"tiny students with random weights in the place of {', '.join(students)}")
     mark.write_text(made_by)
-
-
-def write_data(folder: Path) -> None:
-    """Write a few records in the form of every data set and benchmark that the paper names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, records in _TOYS["data"].items():
-        lines = "".join(json.dumps(_record(record)) + "\n" for record in records)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-
-
-def _record(fields: dict[str, Any]) -> dict[str, Any]:
-    """A record with its worked solution written out."""
-    if "solved" not in fields:
-        return fields
-    rest = {name: value for name, value in fields.items() if name != "solved"}
-    return rest | {"solution": _TOYS["solved"].format(fields["solved"])}
 
 
 def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
@@ -245,12 +205,12 @@ def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
     The second teacher does not learn the last LIMO prompt, so that there is something unsolved.
     """
     first, second = _TOYS["styles"][number % 3]
-    limo = load_source("limo", LIMO_PROMPTS, data)
+    limo = load_source("limo", _PROMPTS["limo"], data)
     limo = limo[:-1] if number == 1 else limo
     lessons = [(prompt, first.format(prompt.answer)) for prompt in limo]
-    for prompt in load_source("math", MATH_PROMPTS, data):
+    for prompt in load_source("math", _PROMPTS["math"], data):
         lessons += [(prompt, style.format(prompt.answer)) for style in (first, second)]
-    for prompt in load_source("code", CODE_PROMPTS, data):
+    for prompt in load_source("code", _PROMPTS["code"], data):
         value = "".join(c for c in prompt.messages[-1].content if c.isdigit())
         lessons.append((prompt, _TOYS["code_styles"][number % 3].format(value)))
     return lessons
@@ -263,9 +223,6 @@ def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
     names = [name for name, benchmark in BENCHMARKS.items() if benchmark.grader != "code"]
     prompts = [p for name in names for p in load_benchmark(name, data, allow_count=True)]
     return [(with_system_prompt(p, SYSTEM_PROMPT), f"\\boxed{{{p.answer}}}.") for p in prompts]
-
-
-# --- models ---------------------------------------------------------------
 
 
 def _make_tokenizer() -> PreTrainedTokenizerBase:
@@ -281,44 +238,28 @@ def _make_tokenizer() -> PreTrainedTokenizerBase:
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_VOCAB,
-        special_tokens=["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
+        vocab_size=_TOKENIZER["vocab"],
+        special_tokens=_TOKENIZER["special"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     styles = [*chain(*_TOYS["styles"]), *_TOYS["code_styles"]]
-    questions = ["What is it?", "Write a program that prints it.", "Print the number.", "times"]
-    bpe.train_from_iterator([SYSTEM_PROMPT, *styles, *questions], trainer)
+    bpe.train_from_iterator([SYSTEM_PROMPT, *styles, *_TOKENIZER["questions"]], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>")
-    tokenizer.chat_template = _CHAT_TEMPLATE
+    tokenizer.chat_template = _TOKENIZER["chat_template"]
     return tokenizer
 
 
 def _make_model(name: str, seed: int, hidden: int) -> PreTrainedModel:
     """A random model of the family that ``name`` belongs to."""
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    family = {"qwen2": Qwen2Config, "llama": LlamaConfig}[find_model(name).family]
-    config = family(
-        vocab_size=_VOCAB,
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=POSITIONS,
-        tie_word_embeddings=False,
-        eos_token_id=3,
-        bos_token_id=None,
-    )
+    size = {"hidden_size": hidden, "intermediate_size": 2 * hidden, **_TOYS["model"]}
+    family, vocab = find_model(name).family, _TOKENIZER["vocab"]
+    config = AutoConfig.for_model(family, vocab_size=vocab, **size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-
-
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def _teach(
@@ -326,7 +267,7 @@ def _teach(
     number: int,
     lessons: Sequence[tuple[Prompt, str]],
     tokenizer: PreTrainedTokenizerBase,
-    toys: Path,
+    folder: Path,
 ) -> int:
     """Train a tiny model until it gives its lessons, and save it; returns the steps it took."""
     import torch
@@ -343,31 +284,34 @@ def _teach(
         schedule.step()
         optimizer.zero_grad()
         right = (logits.argmax(-1) == labels[:, 1:]) | (labels[:, 1:] < 0)
+        # A low loss as well: a token that is barely the likeliest may not be after rounding.
         sure = loss < 0.08 and bool(right[certain].all())
         if step % _STEPS_BETWEEN_CHECKS == 0 and sure:
-            _save(model.eval(), tokenizer, toys / "models" / name)
+            for part in (model.eval(), tokenizer):
+                part.save_pretrained(folder)
             return step
     raise InputError(f"dry run: the tiny teacher in the place of {name} did not learn its answers")
 
 
 def _encode(
     lessons: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerBase
-) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+) -> tuple[Int[torch.Tensor, "rows width"], Int[torch.Tensor, "rows width"], list[int]]:
     """Token ids, labels (-100 outside the answers), and the rows with a single right answer."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
     from lalp.students.encoding import render_prompt
 
-    rows, starts = [], []
+    ids, labels = [], []
     for prompt, answer in lessons:
         text = render_prompt(tokenizer, prompt)
-        starts.append(len(tokenizer(text, add_special_tokens=False).input_ids))
-        rows.append(tokenizer(text + answer + "<|end|>", add_special_tokens=False).input_ids)
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), tokenizer.eos_token_id)
-    labels = torch.full((len(rows), width), -100)
-    for k, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        ids[k, : len(row)] = torch.tensor(row)
-        labels[k, start : len(row)] = torch.tensor(row[start:])
+        texts = [text, text + answer + "<|end|>"]
+        begun, whole = tokenizer(texts, add_special_tokens=False).input_ids
+        ids.append(torch.tensor(whole))
+        labels.append(torch.tensor([-100] * len(begun) + whole[len(begun) :]))
+    # A prompt of MATH has two answers in turn: no model gives both greedily.
     names = [prompt.prompt_id for prompt, _ in lessons]
-    return ids, labels, [k for k, name in enumerate(names) if names.count(name) == 1]
+    certain = [row for row, name in enumerate(names) if names.count(name) == 1]
+    padding = {"batch_first": True, "padding_value": tokenizer.eos_token_id}
+    padded = pad_sequence(ids, **padding), pad_sequence(labels, **padding | {"padding_value": -100})
+    return *padded, certain

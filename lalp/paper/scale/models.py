@@ -17,41 +17,23 @@ from lalp.errors import InputError
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """One model, from its ``config.json`` and model card.
+    """One model, from its ``config.json`` and model card."""
 
-    Attributes:
-        name: As in the paper's tables.
-        hub_id: Where it is published.
-        family: ``qwen2`` or ``llama``: what a dry run builds in its place.
-        params: All weights; tied ones once.
-        layers: Transformer layers.
-        hidden: Features per token.
-        heads: Attention heads.
-        kv_heads: Heads of keys and values.
-        head_size: Features per head.
-        vocab: Size of the head.
-        positions: Longest sequence without any change of the configuration.
-        active: Weights that one token passes through, where not all do.
-        cache: Numbers kept per token, where not two per layer, head of keys and feature.
-        weight_bytes: Bytes per published weight.
-        tied: Embeddings and head are the same weights.
-    """
-
-    name: str
+    name: str  # as in the paper's tables
     hub_id: str
-    family: str
-    params: int
+    family: str  # qwen2 or llama: what a dry run builds in its place
+    params: int  # all weights; tied ones once
     layers: int
-    hidden: int
+    hidden: int  # features per token
     heads: int
-    kv_heads: int
+    kv_heads: int  # heads of keys and values
     head_size: int
     vocab: int
-    positions: int
-    active: int = 0
-    cache: int = 0
-    weight_bytes: int = 2
-    tied: bool = False
+    positions: int  # longest sequence without any change of the configuration
+    active: int = 0  # weights that one token passes through, where not all do
+    cache: int = 0  # numbers kept per token, where not two per layer, head of keys and feature
+    weight_bytes: int = 2  # per published weight
+    tied: bool = False  # embeddings and head are the same weights
 
     @property
     def weights_per_token(self) -> int:
@@ -88,31 +70,24 @@ def read_data(name: str) -> dict[str, Any]:
     return yaml.safe_load(files("lalp.paper.scale").joinpath(name).read_text("utf-8"))
 
 
-MODELS = {
-    name: ModelFacts(name, **facts) for name, facts in read_data("facts.yaml")["models"].items()
-}
-GPUS = {name: Gpu(**facts) for name, facts in read_data("facts.yaml")["gpus"].items()}
+_FACTS = read_data("facts.yaml")
+MODELS = {name: ModelFacts(name, **facts) for name, facts in _FACTS["models"].items()}
+GPUS = {name: Gpu(**facts) for name, facts in _FACTS["gpus"].items()}
 # Lengths, shares, speeds and bytes: the file says where each comes from.
 ASSUMED = SimpleNamespace(**read_data("assumptions.yaml"))
+# What training keeps of every weight.
+STATE_BYTES = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
 
 
 def find_model(name: str) -> ModelFacts:
-    """Facts of a model by its name in the paper.
-
-    Raises:
-        InputError: If the table lacks it.
-    """
+    """Facts of a model by its name in the paper; an `InputError` if there are none."""
     if name not in MODELS:
         raise InputError(f"there are no facts about model {name!r}: known are {', '.join(MODELS)}")
     return MODELS[name]
 
 
 def find_gpu(name: str) -> Gpu:
-    """Facts of a GPU by name.
-
-    Raises:
-        InputError: If the table lacks it.
-    """
+    """Facts of a GPU; an `InputError` if there are none."""
     if name not in GPUS:
         raise InputError(f"there are no facts about GPU {name!r}: known are {', '.join(GPUS)}")
     return GPUS[name]
@@ -125,5 +100,4 @@ def fits_gpus(model: ModelFacts, gpu: str, gpus: int) -> bool:
 
 def states_fit(model: ModelFacts, gpu: str, gpus: int) -> bool:
     """Whether weights, gradients and optimizer states leave a quarter of the GPUs' memory."""
-    states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
-    return model.params * states <= 0.75 * gpus * find_gpu(gpu).memory
+    return model.params * STATE_BYTES <= 0.75 * gpus * find_gpu(gpu).memory

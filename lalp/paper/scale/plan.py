@@ -6,8 +6,8 @@ need; the rows are those of `lalp.paper.tables`. `lalp.paper.scale.stages` makes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,21 +42,13 @@ COLUMNS = {benchmark.title: name for name, benchmark in BENCHMARKS.items()}
 
 @dataclass(frozen=True)
 class Source:
-    """Where the numbers of one of the paper's tables come from.
+    """Where the numbers of one of the paper's tables come from."""
 
-    Attributes:
-        pool: ``limo``, ``math`` or ``code``: whose responses the students are trained on.
-        columns: Keys of ``COLUMNS`` that a student must be evaluated on.
-        decoding: ``greedy`` or ``sampled``.
-        scores: The table holds scores before training as well.
-        mix: The table holds the teachers of what was selected; nothing is trained for it.
-    """
-
-    pool: str
-    columns: Sequence[str] = MATH_COLUMNS
-    decoding: str = "greedy"
-    scores: bool = False
-    mix: bool = False
+    pool: str  # limo, math or code: whose responses the students are trained on
+    columns: Sequence[str] = MATH_COLUMNS  # keys of COLUMNS that a student is evaluated on
+    decoding: str = "greedy"  # one of DECODINGS
+    scores: bool = False  # the table holds scores before training as well
+    mix: bool = False  # it holds the teachers of what was selected; nothing is trained for it
 
 
 _PRODUCED = read_data("produced.yaml")
@@ -64,43 +56,11 @@ SOURCES = {number: Source(**source) for number, source in _PRODUCED["tables"].it
 NOT_PRODUCED: dict[str, str] = _PRODUCED["not_produced"]
 
 
-# --- settings --------------------------------------------------------------------------------
-
-
 @records.dataclass(frozen=True, config=STRICT)
 class Plan:
     """What is run of the paper's experiment, and where: one flat YAML file.
 
-    Attributes:
-        tables: Numbers of the paper's tables to produce.
-        students: Rows of these students only, named as in the paper.
-        controls: Also train on a random choice that is matched to LALP's teacher mix.
-        window_student: Student of the window arms (Fig. 9); empty: no such arms.
-        stand_ins: ``NAME=OTHER``: run another model in the place of one of the paper's.
-        published: Teachers whose LIMO responses come with the data set and are not sampled.
-        limo_prompts: LIMO prompts at most.
-        math_prompts: MATH prompts of levels 3-5 at most.
-        code_prompts: Programming prompts at most.
-        min_teachers: LIMO prompts that fewer teachers solved are left out of every arm.
-        splitter: ``sentences``, ``paragraphs``, or ``llm`` (the paper's; needs a server).
-        llm_url: OpenAI-compatible server of ``llm``.
-        llm_model: Its model.
-        main_window: LALP's window.
-        sweep_windows: Windows of the window arms.
-        seeds: Every arm is trained with each.
-        recipe: Recipe of students trained on long responses (`lalp.training.recipes.RECIPES`).
-        large_recipe: The same for the 32B student.
-        short_recipe: Recipe of students trained on responses to MATH prompts (Sec. C.9).
-        everything: Evaluate every student on every benchmark, greedy and sampled, not only where
-            a table needs it.
-        backend: ``vllm`` or ``transformers``.
-        gpu: A key of `lalp.paper.scale.models.GPUS`.
-        gpus: GPUs of the node.
-        big_gpu: GPU of the node for models that do not fit the first.
-        big_gpus: Its GPUs.
-        accelerate: Configuration of ``accelerate launch``: a name in ``lalp/training/accelerate``,
-            or a file.
-        big_accelerate: The same for students whose training states do not fit the GPUs.
+    ``plans/paper.yaml`` says what each key means.
     """
 
     tables: Texts
@@ -134,13 +94,11 @@ class Plan:
     @model_validator(mode="after")
     def _names_what_exists(self) -> Plan:
         """Refuse values that name nothing: after a week of GPU time is too late to find out."""
-        for number in self.tables:
-            if number not in SOURCES:
-                known = ", ".join(SOURCES)
-                raise ValueError(f"key 'tables': {number!r} is not produced: choose from {known}")
-        for pair in self.stand_ins:
-            if pair.count("=") != 1:
-                raise ValueError(f"key 'stand_ins': {pair!r} must be NAME=OTHER")
+        if wrong := [number for number in self.tables if number not in SOURCES]:
+            known = ", ".join(SOURCES)
+            raise ValueError(f"key 'tables': {wrong[0]!r} is not produced: choose from {known}")
+        if wrong := [pair for pair in self.stand_ins if pair.count("=") != 1]:
+            raise ValueError(f"key 'stand_ins': {wrong[0]!r} must be NAME=OTHER")
         others = [*self.published, *self.replaced, *self.replaced.values()]
         for name in filter(None, [*self.students, *others, self.window_student]):
             find_model(name)
@@ -148,11 +106,10 @@ class Plan:
             raise ValueError("key 'window_student' must be one of 'students'")
         if bool(self.window_student) != bool(self.sweep_windows):
             raise ValueError("keys 'window_student' and 'sweep_windows' go together")
-        for name in self.published:
-            if name not in TEACHERS["limo"]:
-                raise ValueError(f"key 'published': {name!r} is no teacher of the LIMO prompts")
-        if repeated := [n for n in self.seeds if self.seeds.count(n) > 1]:
-            raise ValueError(f"key 'seeds': {repeated[0]} is given twice")
+        if wrong := [name for name in self.published if name not in TEACHERS["limo"]]:
+            raise ValueError(f"key 'published': {wrong[0]!r} is no teacher of the LIMO prompts")
+        if wrong := [seed for seed in self.seeds if self.seeds.count(seed) > 1]:
+            raise ValueError(f"key 'seeds': {wrong[0]} is given twice")
         parse_windows([self.main_window, *self.sweep_windows])
         if self.splitter == "llm" and not (self.llm_url and self.llm_model):
             raise ValueError("key 'splitter': llm needs 'llm_url' and 'llm_model'")
@@ -186,11 +143,7 @@ class Plan:
 
 
 def load_plan(name: str) -> Plan:
-    """Load one of the plans that come with the project.
-
-    Raises:
-        InputError: If there is no such plan, or its file does not fit `Plan`.
-    """
+    """Load one of the plans that come with the project; an `InputError` if there is none."""
     if name not in PLANS:
         raise InputError(
             f"there is no plan for profile {name!r}: choose {' or '.join(PLANS)} (the smaller "
@@ -207,20 +160,15 @@ def load_plan(name: str) -> Plan:
 class Arm:
     """One student and what it is trained on.
 
-    Attributes:
-        student: As named in the paper.
-        pool: ``limo``, ``math`` or ``code``; empty where nothing is trained.
-        rule: A rule of `lalp.select`; ``original`` (not trained), ``all`` (every teacher's
-            response to every prompt) or ``control`` (random, with the teacher mix of ``lalp``).
-        teacher: Chosen among this teacher's responses only.
-        window: Of ``lalp`` and ``lalp-lowest``, where it is not the main one.
+    Rules are those of `lalp.select`, ``original`` (not trained), ``all`` (every teacher's response
+    to every prompt) and ``control`` (random, with the teacher mix of ``lalp``).
     """
 
-    student: str
-    pool: str = ""
+    student: str  # as named in the paper
+    pool: str = ""  # limo, math or code; empty where nothing is trained
     rule: str = "original"
-    teacher: str = ""
-    window: str = ""
+    teacher: str = ""  # chosen among this teacher's responses only
+    window: str = ""  # of lalp and lalp-lowest, where it is not the main one
 
     @property
     def name(self) -> str:
@@ -235,15 +183,10 @@ _THIRDS = {"highest": "galp", "middle": "galp-middle", "lowest": "galp-lowest"}
 
 
 def arm_of_row(number: str, row: Sequence[str]) -> Arm:
-    """The arm behind one row of a table of the paper.
-
-    Args:
-        number: A key of ``SOURCES``.
-        row: The row's index in `lalp.paper.tables`; of Table 1 student, teacher and third.
-    """
+    """The arm behind a row of one of the ``SOURCES``; of Table 1 student, teacher and third."""
     student, *what = row
     pool = SOURCES[number].pool
-    if what[0] == "original" or what[-1] == "original":
+    if "original" in what:
         return Arm(student)
     if what[0] in EVALUATED_ONLY:
         return Arm(what[0])
@@ -258,73 +201,51 @@ def arm_of_row(number: str, row: Sequence[str]) -> Arm:
 
 def table_arms(plan: Plan, number: str) -> dict[tuple[str, ...], Arm]:
     """Arms of one table by row, of the plan's students only."""
-    index = TABLES[number].frame.index
-    rows = [tuple(row) for row in index if row[0] in plan.students]
-    if number == "1":
-        columns = TABLES["1"].frame.columns
-        rows = [(*row, column) for row in rows for column in columns]
+    frame = TABLES[number].frame
+    thirds = [(column,) for column in frame.columns] if number == "1" else [()]
+    rows = [(*row, *third) for row in frame.index if row[0] in plan.students for third in thirds]
     return {row: arm_of_row(number, row) for row in rows}
 
 
 @dataclass(frozen=True)
 class Need:
-    """An arm, and what it is needed for.
-
-    Attributes:
-        arm: What is trained.
-        tables: The paper's tables and figures with a number of this arm.
-        columns: Columns it is evaluated on, by decoding.
-    """
+    """An arm, and what it is needed for."""
 
     arm: Arm
-    tables: tuple[str, ...]
-    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tables: tuple[str, ...]  # the paper's tables and figures with a number of this arm
+    columns: dict[str, tuple[str, ...]]  # that it is evaluated on, by decoding
 
 
 def plan_needs(plan: Plan) -> list[Need]:
     """Every arm of the plan once, in order of first need."""
-    tables: dict[Arm, list[str]] = {}
-    columns: dict[Arm, dict[str, list[str]]] = {}
-    for number, arm, source in _uses(plan):
-        tables.setdefault(arm, []).append(number)
-        columns.setdefault(arm, {}).setdefault(source.decoding, []).extend(source.columns)
-    return [
-        Need(arm, tuple(dict.fromkeys(numbers)), _columns(plan, columns[arm]))
-        for arm, numbers in tables.items()
-    ]
-
-
-def _uses(plan: Plan) -> Iterator[tuple[str, Arm, Source]]:
+    uses: dict[Arm, list[tuple[str, Source]]] = {}
     for number in plan.tables:
         for arm in table_arms(plan, number).values():
-            yield number, arm, SOURCES[number]
+            uses.setdefault(arm, []).append((number, SOURCES[number]))
     long = SOURCES["3"]
     if plan.controls and {"3", "10"} & set(plan.tables):
-        for student in TABLES["3"].frame.index.unique("student"):
-            if student in plan.students:
-                yield "control", Arm(student, "limo", "control"), long
+        students = TABLES["3"].frame.index.unique("student")
+        for student in (name for name in students if name in plan.students):
+            uses.setdefault(Arm(student, "limo", "control"), []).append(("control", long))
     for window in plan.sweep_windows:
+        # The main window's arm is that of the tables: it is not trained twice.
         same = parse_windows([window]) == parse_windows([plan.main_window])
         arm = Arm(plan.window_student, "limo", "lalp", window="" if same else window)
-        yield "Fig. 9", arm, long
-
-
-def _columns(plan: Plan, wanted: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    if plan.everything:
-        return dict.fromkeys(DECODINGS, tuple(COLUMNS))
-    return {
-        decoding: tuple(column for column in COLUMNS if column in wanted[decoding])
-        for decoding in DECODINGS
-        if wanted.get(decoding)
-    }
+        uses.setdefault(arm, []).append(("Fig. 9", long))
+    needs = []
+    for arm, pairs in uses.items():
+        tables = tuple(dict.fromkeys(number for number, _ in pairs))
+        wanted = {(source.decoding, column) for _, source in pairs for column in source.columns}
+        columns = {}
+        for decoding in DECODINGS:
+            found = tuple(c for c in COLUMNS if plan.everything or (decoding, c) in wanted)
+            columns |= {decoding: found} if found else {}
+        needs.append(Need(arm, tables, columns))
+    return needs
 
 
 def accelerate_file(name: str) -> str:
-    """File for ``accelerate launch``: one of the project's by name, or a path of one's own.
-
-    Raises:
-        InputError: If there is no such file in the project.
-    """
+    """File for ``accelerate launch``: one of the project's by name, or a path of one's own."""
     if name.endswith(".yaml"):
         return name
     folder = Path(str(files("lalp").joinpath("training", "accelerate")))

@@ -14,15 +14,15 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, digest, file_digest, locked, write_json
+from lalp.files import atomic_path, digest, file_digest, locked, write_json, write_text
 from lalp.paper.scale.stages import Stage
 
 # How programs are started: with this interpreter, whatever the path holds.
@@ -33,74 +33,60 @@ _PROGRAMS = {
 }
 _SHOWN_LINES = 20
 
+# Runs a command line: words, file for its standard output or None, file for all else that it says;
+# returns its exit code.
 Call = Callable[[Sequence[str], Path | None, Path], int]
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a stage went.
-
-    Attributes:
-        stage: Which.
-        state: ``done now``, ``done before`` or ``nothing to do``.
-        seconds: Time that it took, now or then.
-        outputs: What was found in each output.
-    """
+    """How a stage went."""
 
     stage: Stage
-    state: str
-    seconds: float
-    outputs: tuple[str, ...]
+    state: str  # "done now", "done before" or "nothing to do"
+    seconds: float  # that it took, now or then
+    outputs: tuple[str, ...]  # what was found in each
 
 
 def choose_stages(stages: Sequence[Stage], patterns: Sequence[str]) -> list[Stage]:
-    """The stages with a name or kind that fits a pattern such as ``train-*``; all if none is given.
-
-    Raises:
-        InputError: If a pattern fits no stage.
-    """
-    if not patterns:
-        return list(stages)
+    """The stages with a name or kind that fits a pattern such as ``train-*``; all without one."""
+    names: set[str] = set()
     for pattern in patterns:
-        if not any(_fits(stage, pattern) for stage in stages):
+        found = {s.name for s in stages if s.kind == pattern or fnmatchcase(s.name, pattern)}
+        if not found:
             kinds = ", ".join(dict.fromkeys(stage.kind for stage in stages))
             raise InputError(
                 f"no stage is called {pattern!r}: give a name that `plan` prints, a "
                 f"pattern like 'train-*', or a kind ({kinds})"
             )
-    return [stage for stage in stages if any(_fits(stage, pattern) for pattern in patterns)]
+        names |= found
+    return [stage for stage in stages if not patterns or stage.name in names]
 
 
-def _fits(stage: Stage, pattern: str) -> bool:
-    return stage.kind == pattern or fnmatchcase(stage.name, pattern)
+def call_process(words: Sequence[str], stdout: Path | None, log: Path) -> int:
+    """Run a command line as a process, without a shell."""
+    program = [*_PROGRAMS.get(words[0], (words[0],)), *words[1:]]
+    with log.open("ab") as said, stdout.open("wb") if stdout else nullcontext(said) as out:
+        return subprocess.run(program, stdout=out, stderr=said, check=False).returncode
 
 
 def run_stages(
     stages: Sequence[Stage],
     root: str | Path,
     *,
-    call: Call | None = None,
+    call: Call = call_process,
     on_report: Callable[[Report], Any] = lambda report: None,
 ) -> list[Report]:
-    """Run stages in order; those that are done are passed over.
-
-    Args:
-        stages: From `make_stages`, or some of them.
-        root: The folder of their outputs.
-        call: Runs one command line: words, file for its standard output or None, file for
-            everything else it says; returns its exit code. `call_process` if not given.
-        on_report: Called after every stage.
+    """Run stages in order, with their outputs below ``root``; those that are done are passed over.
 
     Raises:
         InputError: If an input is missing, or a command fails: the message holds the command line
             and the end of what it said.
     """
-    folder = Path(root)
     reports = []
     for stage in stages:
-        report = _run_stage(stage, folder, call or call_process)
-        on_report(report)
-        reports.append(report)
+        reports.append(_run_stage(stage, Path(root), call))
+        on_report(reports[-1])
     return reports
 
 
@@ -110,94 +96,87 @@ def adopt_stage(stage: Stage, root: str | Path) -> Report:
     Raises:
         InputError: If an input or an output is missing, or an output is damaged.
     """
-    folder = Path(root)
-    with _locked(stage, folder):
-        key = _digest(stage, folder)
+    with _opened(stage, Path(root)) as (key, _):
         found = tuple(describe_output(path) for path in stage.outputs)
-        _write_mark(stage, folder, key, 0.0, found)
+        _write_mark(stage, Path(root), digest=key, seconds=0.0, found=found)
     return Report(stage, "done now", 0.0, found)
 
 
 def is_done(stage: Stage, root: str | Path) -> bool:
     """Whether a stage's outputs are there, made by this command of these inputs."""
-    folder = Path(root)
     if not all(Path(path).exists() for path in stage.inputs):
         return False
-    mark = _read_mark(stage, folder)
-    return _holds(mark, stage, folder) and mark["digest"] == _digest(stage, folder)
+    return _holds(_read_json(_mark_path(stage, Path(root))), stage, Path(root))
 
 
 def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
-    _check_inputs(stage)
-    with _locked(stage, folder):
-        key = _digest(stage, folder)
-        mark = _read_mark(stage, folder)
-        if mark.get("digest") == key and _holds(mark, stage, folder):
+    with _opened(stage, folder) as (key, mark):
+        if _holds(mark, stage, folder, key):
             return Report(stage, "done before", mark["seconds"], tuple(mark["found"]))
         if mark and mark.get("digest") != key:
-            _set_aside(stage, folder, mark)
+            _set_aside(stage, folder, mark["digest"])
+        # If this run is killed, the next one knows whose the half outputs are.
         write_json(_mark_path(stage, folder), {"digest": key, "began": time.time()})
         began = time.monotonic()
         empty = bool(stage.unless_empty) and Path(stage.unless_empty).stat().st_size == 0
         if empty:
             for path in stage.outputs:
-                with atomic_path(path) as temporary:
-                    temporary.touch()
+                write_text(path, "")
         else:
             _run_commands(stage, folder, call)
-        found = tuple(_describe(stage, path) for path in stage.outputs)
+        try:
+            found = tuple(describe_output(path) for path in stage.outputs)
+        except InputError as error:
+            raise InputError(f"stage {stage.name}: {error}") from None
         seconds = time.monotonic() - began
-        _write_mark(stage, folder, key, seconds, found)
+        _write_mark(stage, folder, digest=key, seconds=seconds, found=found)
     return Report(stage, "nothing to do" if empty else "done now", seconds, found)
+
+
+@contextmanager
+def _opened(stage: Stage, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Keep a second run out of a stage; yields the stage's digest and its mark."""
+    missing = [path for path in stage.inputs if not Path(path).exists()]
+    if missing:
+        raise InputError(
+            f"stage {stage.name} reads {missing[0]}, which is not there: run the stages before it "
+            "first (run without --stage)"
+        )
+    busy = f"stage {stage.name}: another process is running it: wait for it"
+    with locked(folder / "stages" / f"{stage.name}.lock", busy):
+        yield _digest(stage, folder), _read_json(_mark_path(stage, folder))
 
 
 def _run_commands(stage: Stage, folder: Path, call: Call) -> None:
     log = folder / "logs" / f"{stage.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    for path in (log, *map(Path, stage.outputs)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("", encoding="utf-8")
-    for path in (*stage.outputs, stage.stdout or log):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
     for words in stage.command:
         with log.open("a", encoding="utf-8") as file:
             file.write(f"$ {shlex.join(words)}\n")
-        if stage.stdout:
-            with atomic_path(stage.stdout) as temporary:
-                _run_command(stage, words, temporary, log, call)
-        else:
-            _run_command(stage, words, None, log, call)
+        # What a command prints becomes an output only when the command has succeeded.
+        with atomic_path(stage.stdout) if stage.stdout else nullcontext() as stdout:
+            if code := call(words, stdout, log):
+                lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+                end = "\n".join(lines[-_SHOWN_LINES:])
+                raise InputError(
+                    f"stage {stage.name} failed with exit code {code}:\n$ {shlex.join(words)}\n"
+                    f"{end}\n(all of it: {log}; the next run goes on here)"
+                )
 
 
-def _run_command(
-    stage: Stage, words: Sequence[str], stdout: Path | None, log: Path, call: Call
-) -> None:
-    code = call(words, stdout, log)
-    if code:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
-        end = "\n".join(lines[-_SHOWN_LINES:])
-        raise InputError(
-            f"stage {stage.name} failed with exit code {code}:\n$ {shlex.join(words)}\n{end}\n"
-            f"(all of it: {log}; the next run goes on here)"
-        )
-
-
-def call_process(words: Sequence[str], stdout: Path | None, log: Path) -> int:
-    """Run a command line as a process, without a shell."""
-    program = [*_PROGRAMS.get(words[0], (words[0],)), *words[1:]]
-    with log.open("ab") as said:
-        if stdout is None:
-            return subprocess.run(program, stdout=said, stderr=said, check=False).returncode
-        with stdout.open("wb") as out:
-            return subprocess.run(program, stdout=out, stderr=said, check=False).returncode
+def _set_aside(stage: Stage, folder: Path, key: str) -> None:
+    """Move outputs of another command or of other inputs out of the way, finished or not."""
+    target = folder / "stale" / f"{stage.name}-{key[:12]}-{time.time_ns()}"
+    for path in map(Path, stage.outputs):
+        for item in (path, path.with_name(f"{path.name}.partial")):
+            if item.exists():
+                target.mkdir(parents=True, exist_ok=True)
+                item.rename(target / item.name)
 
 
 # --- outputs ---------------------------------------------------------------
-
-
-def _describe(stage: Stage, path: str) -> str:
-    try:
-        return describe_output(path)
-    except InputError as error:
-        raise InputError(f"stage {stage.name}: {error}") from None
 
 
 def describe_output(path: str | Path) -> str:
@@ -211,7 +190,12 @@ def describe_output(path: str | Path) -> str:
         raise InputError(f"{path} was not written")
     try:
         if path.is_dir():
-            return _describe_model(path)
+            needed = ("config.json", "tokenizer_config.json")
+            missing = [name for name in needed if not (path / name).is_file()]
+            weights = [item.stat().st_size for item in path.glob("*.safetensors")]
+            if missing or not weights:
+                raise InputError(f"{path} lacks {', '.join(missing or ['*.safetensors'])}")
+            return f"{path.name}: model, {sum(weights) / 1e6:,.1f} MB"
         if path.stat().st_size == 0:
             return f"{path.name}: empty"
         if path.suffix == ".parquet":
@@ -228,16 +212,6 @@ def describe_output(path: str | Path) -> str:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _describe_model(folder: Path) -> str:
-    missing = [
-        name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()
-    ]
-    weights = [path.stat().st_size for path in folder.glob("*.safetensors")]
-    if missing or not weights:
-        raise InputError(f"{folder} lacks {', '.join(missing or ['*.safetensors'])}")
-    return f"{folder.name}: model, {sum(weights) / 1e6:,.1f} MB"
-
-
 # --- marks ---------------------------------------------------------------
 
 
@@ -245,55 +219,50 @@ def _mark_path(stage: Stage, folder: Path) -> Path:
     return folder / "stages" / f"{stage.name}.json"
 
 
-def _read_mark(stage: Stage, folder: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a mark says; nothing where it is missing or broken: then its stage is not done."""
     try:
-        mark = json.loads(_mark_path(stage, folder).read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return mark if isinstance(mark, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _write_mark(
-    stage: Stage, folder: Path, key: str, seconds: float, found: tuple[str, ...]
-) -> None:
-    mark = {
-        "digest": key,
-        "command": [list(words) for words in stage.command],
-        "seconds": seconds,
-        "found": list(found),
-        "outputs": {_portable(path, folder): _signature(Path(path)) for path in stage.outputs},
-    }
-    write_json(_mark_path(stage, folder), mark)
+def _write_mark(stage: Stage, folder: Path, **mark: Any) -> None:
+    outputs = _signatures(stage, folder)
+    write_json(_mark_path(stage, folder), mark | {"command": stage.command, "outputs": outputs})
 
 
-def _holds(mark: dict[str, Any], stage: Stage, folder: Path) -> bool:
-    """Whether the mark is of a finished stage, and its outputs are as they were then."""
-    now = {_portable(path, folder): _signature(Path(path)) for path in stage.outputs}
-    return mark.get("outputs") == now
+def _holds(mark: dict[str, Any], stage: Stage, folder: Path, key: str | None = None) -> bool:
+    """Whether the mark is of this stage, finished, and its outputs are as they were then."""
+    if mark.get("outputs") != _signatures(stage, folder):
+        return False
+    return mark["digest"] == (key or _digest(stage, folder))
+
+
+def _signatures(stage: Stage, folder: Path) -> dict[str, list[list[Any]]]:
+    return {_portable(path, folder): _signature(Path(path)) for path in stage.outputs}
 
 
 def _portable(word: str, folder: Path) -> str:
     """A path inside the run's folder or the package, whatever folder the command was given in."""
     for name, place in (("{root}", folder), ("{lalp}", Path(__file__).parents[2])):
-        path = Path(os.path.normpath(Path.cwd() / word))
-        place = Path(os.path.normpath(Path.cwd() / place))
+        # Not `resolve`: a link inside the folder may lead out of it, and is still the run's own.
+        path, place = (Path(os.path.normpath(Path.cwd() / item)) for item in (word, place))
         if path.is_relative_to(place):
             return f"{name}/{path.relative_to(place)}"
     return word
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    return sorted(item for item in path.rglob("*") if item.is_file())
+    items = path.rglob("*") if path.is_dir() else [path]
+    return sorted(item for item in items if item.is_file())
 
 
-def _signature(path: Path) -> list[list[Any]] | None:
+def _signature(path: Path) -> list[list[Any]]:
     """Names, sizes and times of an output's files: changes whenever one is written."""
-    if not path.exists():
-        return None
-    stats = [(item, item.stat()) for item in _files(path)]
-    return [[item.name, stat.st_size, stat.st_mtime_ns] for item, stat in stats]
+    stats = [(item.name, item.stat()) for item in _files(path)]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
 
 def _digest(stage: Stage, folder: Path) -> str:
@@ -305,39 +274,10 @@ def _digest(stage: Stage, folder: Path) -> str:
 
 def _content(path: Path, folder: Path) -> str:
     """Hash of a file or folder; kept beside its signature, since weights take minutes to read."""
-    kept = folder / "stages" / "contents" / f"{digest(str(path))}.json"
-    signature = _signature(path)
-    try:
-        known = json.loads(kept.read_text(encoding="utf-8"))
-        if known["signature"] == signature:
-            return known["content"]
-    except (OSError, ValueError, LookupError, TypeError):
-        pass
-    content = digest([[str(item.relative_to(path)), file_digest(item)] for item in _files(path)])
-    write_json(kept, {"signature": signature, "content": content})
-    return content
-
-
-def _check_inputs(stage: Stage) -> None:
-    missing = [path for path in stage.inputs if not Path(path).exists()]
-    if missing:
-        raise InputError(
-            f"stage {stage.name} reads {missing[0]}, which is not there: run the stages before it "
-            "first (run without --stage)"
-        )
-
-
-def _set_aside(stage: Stage, folder: Path, mark: dict[str, Any]) -> None:
-    """Move outputs of another command or of other inputs out of the way, finished or not."""
-    target = folder / "stale" / f"{stage.name}-{mark['digest'][:12]}-{time.time_ns()}"
-    for path in map(Path, stage.outputs):
-        for item in (path, path.with_name(f"{path.name}.partial")):
-            if item.exists():
-                target.mkdir(parents=True, exist_ok=True)
-                item.rename(target / item.name)
-
-
-def _locked(stage: Stage, folder: Path) -> AbstractContextManager[None]:
-    """Keep a second run out of a stage."""
-    path = folder / "stages" / f"{stage.name}.lock"
-    return locked(path, f"stage {stage.name}: another process is running it: wait for it")
+    kept, signature = folder / "stages" / "contents" / f"{digest(str(path))}.json", _signature(path)
+    known = _read_json(kept)
+    if known.get("signature") != signature:
+        files = [[str(item.relative_to(path)), file_digest(item)] for item in _files(path)]
+        known = {"signature": signature, "content": digest(files)}
+        write_json(kept, known)
+    return known["content"]

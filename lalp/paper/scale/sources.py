@@ -7,7 +7,7 @@ folder with the same records as JSON lines. No code of a data set is ever run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,27 +25,17 @@ log = logging.getLogger("lalp")
 
 @dataclass(frozen=True)
 class DataSet:
-    """One data set of prompts.
+    """One data set of prompts."""
 
-    Attributes:
-        file: Name of its local stand-in, without ``.jsonl``.
-        hub_id: On the Hugging Face hub.
-        prompt: Field of the problem.
-        configs: Its configurations, read one after another; empty for its only one.
-        splits: Its splits, likewise.
-        answer: Field of the reference answer; of a worked solution where ``boxed``.
-        boxed: The answer is what the solution puts into its last box.
-        key: Field that names the problem, where several records share one.
-    """
-
-    file: str
+    file: str  # name of its local stand-in, without .jsonl
     hub_id: str
-    prompt: str
-    configs: Sequence[str] = ()
+    prompt: str  # field of the problem
+    configs: Sequence[str] = ()  # read one after another; empty for its only one
     splits: Sequence[str] = ("train",)
-    answer: str = ""
-    boxed: bool = False
-    key: str = ""
+    answer: str = ""  # field of the reference answer; of a worked solution where boxed
+    boxed: bool = False  # the answer is what the solution puts into its last box
+    key: str = ""  # field that names the problem, where several records share one
+    too_easy: Sequence[str] = ()  # levels that are left out
 
 
 _SETS = {name: DataSet(**facts) for name, facts in read_data("sources.yaml").items()}
@@ -59,62 +49,31 @@ def load_source(name: str, limit: int, folder: str | Path | None = None) -> list
 
     ``limo``: all of it. ``math``: MATH without levels 1 and 2 and without the problems of MATH-500,
     which leaves the paper's 8,890 of 12,500. ``code``: LeetCode and OpenCodeReasoning, half each,
-    without answers.
-
-    Args:
-        name: ``limo``, ``math`` or ``code``.
-        limit: Prompts at most.
-        folder: Where the same records lie as JSON lines; from the hub if not given.
+    without answers. Without a ``folder`` of the same records as JSON lines they come from the hub.
 
     Raises:
         InputError: If there is no such set, it cannot be read, or a record cannot be used.
     """
-    readers: dict[str, Callable[[int, str | Path | None], list[Prompt]]] = {
-        "limo": _load_limo,
-        "math": _load_math,
-        "code": _load_code,
-    }
-    if name not in readers:
-        raise InputError(f"there are no prompts {name!r}: choose {', '.join(readers)}")
-    if limit < 1:
-        raise InputError(f"--limit {limit}: must be at least 1")
-    prompts = readers[name](limit, folder)
-    if folder is None and len(prompts) < min(limit, COUNTS[name]):
-        log.warning("%s: %d prompts where the paper has %d", name, len(prompts), COUNTS[name])
-    return prompts
-
-
-def _load_limo(limit: int, folder: str | Path | None) -> list[Prompt]:
-    return [prompt for prompt, _ in islice(_problems("limo", folder), limit)]
-
-
-def _load_math(limit: int, folder: str | Path | None) -> list[Prompt]:
-    from lalp.evaluation.benchmarks import load_benchmark
-
-    tested = load_benchmark("math500", folder, allow_count=True)
-    held_out = {_plain(prompt.messages[-1].content) for prompt in tested}
-    problems = (
-        prompt
-        for prompt, record in _problems("math", folder)
-        if record.get("level") not in ("Level 1", "Level 2")
-        and _plain(prompt.messages[-1].content) not in held_out
-    )
-    return list(islice(problems, limit))
-
-
-def _load_code(limit: int, folder: str | Path | None) -> list[Prompt]:
-    half = [prompt for prompt, _ in islice(_problems("leetcode", folder), limit // 2)]
-    rest = islice(_problems("opencode", folder), limit - len(half))
-    return half + [prompt for prompt, _ in rest]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
+    if name not in COUNTS:
+        raise InputError(f"there are no prompts {name!r}: choose {', '.join(COUNTS)}")
+    if name == "code":
+        found = list(islice(_problems("leetcode", folder), limit // 2))
+        found += islice(_problems("opencode", folder), limit - len(found))
+    else:
+        found = list(islice(_problems(name, folder), limit))
+    if folder is None and len(found) < min(limit, COUNTS[name]):
+        log.warning("%s: %d prompts where the paper has %d", name, len(found), COUNTS[name])
+    return [prompt for prompt, _ in found]
 
 
 def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Mapping[str, Any]]]:
-    """Problems in file order, each once, with their records."""
-    source = _SETS[name]
+    """Problems in file order, each once, with their records; of MATH those that are wanted."""
+    source, held_out = _SETS[name], set()
+    if name == "math":
+        from lalp.evaluation.benchmarks import load_benchmark
+
+        tested = load_benchmark("math500", folder, allow_count=True)
+        held_out = {_plain(prompt.messages[-1].content) for prompt in tested}
     seen: set[str] = set()
     for number, record in enumerate(_records(source, folder), 1):
         where = f"{source.hub_id if folder is None else source.file}, record {number}"
@@ -122,15 +81,22 @@ def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Ma
         key = str(record.get(source.key) or "") or _plain(text)
         if key in seen:
             continue
+        # Before anything is left out: a problem's number does not depend on what is.
         seen.add(key)
-        # Programs have no answer that could be put into a box.
-        system = (Message("system", SYSTEM_PROMPT),) if source.answer else ()
-        messages = (*system, Message("user", text))
         answer = _reference(record, source, where) if source.answer else None
         if source.answer and answer is None:
             log.warning("%s: left out, no answer is read from its %s", where, source.answer)
             continue
+        if record.get("level") in source.too_easy or _plain(text) in held_out:
+            continue
+        # Programs have no answer that could be put into a box.
+        system = (Message("system", SYSTEM_PROMPT),) if source.answer else ()
+        messages = (*system, Message("user", text))
         yield Prompt(f"{source.file}/{len(seen):05d}", messages, answer), record
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _reference(record: Mapping[str, Any], source: DataSet, where: str) -> str | None:
@@ -175,15 +141,7 @@ def _records(source: DataSet, folder: str | Path | None) -> Iterator[Mapping[str
 
 
 def published_pool(teacher: str, limit: int, folder: str | Path | None = None) -> Pool:
-    """LIMO's own solutions as responses of a teacher, graded.
-
-    Sec. C.14 says that they are DeepSeek-R1's.
-
-    Args:
-        teacher: Whose they are.
-        limit: Prompts at most.
-        folder: As in `load_source`.
-    """
+    """LIMO's own solutions, graded, as responses of a teacher: DeepSeek-R1's, says Sec. C.14."""
     from lalp.sampling.pool import grade_completions, sampled_pool
     from lalp.sampling.samples import Completion
 

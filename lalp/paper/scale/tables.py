@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.files import write_json
-from lalp.paper.scale.plan import NOT_PRODUCED, SOURCES, Arm, Plan, Source, table_arms
-from lalp.paper.scale.stages import mix_file, result_file, score_file
+from lalp.paper.scale.plan import NOT_PRODUCED, SOURCES, Arm, Plan, table_arms
+from lalp.paper.scale.stages import arm_file
 from lalp.paper.tables import TABLES
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.table import load_scores
@@ -24,21 +25,13 @@ AVG = "AVG"
 
 @dataclass(frozen=True, eq=False)
 class TableBeside:
-    """One table of the paper with the run's numbers.
+    """One table of the paper with the run's numbers."""
 
-    Attributes:
-        number: The paper's number.
-        title: What it shows.
-        paper: The paper's numbers, of the rows that the plan has.
-        run: The run's, same rows and columns; NaN where there is none (yet). Means over seeds.
-        notes: What to know when reading it.
-    """
-
-    number: str
+    number: str  # the paper's
     title: str
-    paper: pd.DataFrame
-    run: pd.DataFrame
-    notes: tuple[str, ...]
+    paper: pd.DataFrame  # the paper's numbers, of the rows that the plan has
+    run: pd.DataFrame  # same rows and columns, means over seeds; NaN where there is none (yet)
+    notes: tuple[str, ...]  # what to know when reading it
 
     @property
     def difference(self) -> pd.DataFrame:
@@ -47,120 +40,102 @@ class TableBeside:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values: one record per cell that the paper or the run has."""
+        frames = {"paper": self.paper, "run": self.run, "difference": self.difference}
         cells = []
-        for row in self.paper.index:
-            for column in self.paper.columns:
-                paper, run = self.paper.loc[row, column], self.run.loc[row, column]
-                if not (math.isnan(paper) and math.isnan(run)):
-                    values = {"paper": paper, "run": run, "difference": run - paper}
-                    known = {k: None if math.isnan(v) else float(v) for k, v in values.items()}
-                    cells.append({"row": list(row), "column": column} | known)
+        for row, column in product(self.paper.index, self.paper.columns):
+            values = {name: float(frame.loc[row, column]) for name, frame in frames.items()}
+            # JSON has no NaN.
+            known = {name: None if math.isnan(v) else v for name, v in values.items()}
+            if known["paper"] is not None or known["run"] is not None:
+                cells.append({"row": list(row), "column": column} | known)
         return {"title": self.title, "notes": list(self.notes), "cells": cells}
 
 
 def collect_tables(
     plan: Plan, root: str | Path, data: str | Path | None = None
 ) -> list[TableBeside]:
-    """Every table that the plan produces, filled in as far as its stages are done.
+    """Every table that the plan produces, filled in as far as its stages in ``root`` are done.
 
-    Args:
-        plan: Settings of the run.
-        root: Its folder.
-        data: Folder of LiveCodeBench's file, as in `load_benchmark`.
+    ``data`` is the folder of LiveCodeBench's file, as in `load_benchmark`.
 
     Raises:
         InputError: If a result is there and cannot be read, or nothing is there.
     """
-    run = _Run(plan, str(root), data)
-    tables = [_table(run, number) for number in plan.tables]
+    tables = [_table(plan, str(root), data, number) for number in plan.tables]
     if all(table.run.isna().all(axis=None) for table in tables):
         raise InputError(f"{root}: holds no results of this plan: run its stages first")
     return tables
 
 
-@dataclass(frozen=True)
-class _Run:
-    """A run's plan and places."""
-
-    plan: Plan
-    root: str
-    data: str | Path | None
-
-
-def _table(run: _Run, number: str) -> TableBeside:
-    reference, arms = TABLES[number], table_arms(run.plan, number)
-    frame = reference.frame
-    paper = frame.loc[[row[0] in run.plan.students for row in frame.index]]
+def _table(plan: Plan, root: str, data: str | Path | None, number: str) -> TableBeside:
+    reference, source, arms = TABLES[number], SOURCES[number], table_arms(plan, number)
+    paper = reference.frame[reference.frame.index.isin(plan.students, level=0)]
     found = pd.DataFrame(math.nan, index=paper.index, columns=paper.columns)
     for row, arm in arms.items():
-        values = _arm_values(run, arm, SOURCES[number])
+        if source.mix:
+            values = _teacher_mix(plan, root, arm) if arm.pool else {}
+        else:
+            values = _accuracies(plan, root, data, arm, source.decoding)
+        if source.scores and arm.teacher:  # scores before training stand in a teacher's row
+            values |= _mean_scores(plan, root, arm)
         if number == "1":  # its columns are thirds
             found.loc[row[:2], row[2]] = values.get(AVG, math.nan)
             continue
         for column in found.columns.intersection(list(values)):
             found.loc[row, column] = values[column]
-    names = {name for row in arms for name in row}
-    replaced = [(name, other) for name, other in run.plan.replaced.items() if name in names]
-    notes = [f"{other} ran in the place of {name}" for name, other in replaced]
+    notes = [
+        f"{other} ran in the place of {name}"
+        for name, other in plan.replaced.items()
+        if any(name in row for row in arms)
+    ]
     return TableBeside(number, reference.title, paper, found, (*notes, *reference.notes))
 
 
-def _arm_values(run: _Run, arm: Arm, source: Source) -> dict[str, float]:
-    """The numbers of an arm that are there, by the paper's column."""
-    if source.mix:
-        return _teacher_mix(run, arm) if arm.pool else {}
-    values = _accuracies(run, arm, source.decoding)
-    # Scores before training stand in a teacher's row.
-    return values | _mean_scores(run, arm) if source.scores and arm.teacher else values
-
-
-def _accuracies(run: _Run, arm: Arm, decoding: str) -> dict[str, float]:
-    """Accuracy by benchmark, and AVG: means over samples, problems and seeds."""
+def _accuracies(
+    plan: Plan, root: str, data: str | Path | None, arm: Arm, decoding: str
+) -> dict[str, float]:
+    """Accuracy by benchmark, AVG, and LiveCodeBench by difficulty: means over all and seeds."""
     from lalp.evaluation.accuracy import paper_table
+    from lalp.evaluation.benchmarks import find_benchmark, find_file
     from lalp.evaluation.evaluate import load_results
+    from lalp.evaluation.livecodebench import accuracy_by_difficulty, load_problems
 
-    seeds = run.plan.seeds if arm.pool else run.plan.seeds[:1]
-    paths = [Path(result_file(run.root, arm, seed, decoding)) for seed in seeds]
+    seeds = plan.seeds if arm.pool else plan.seeds[:1]
+    paths = [Path(arm_file(root, "results", arm, seed, decoding)) for seed in seeds]
     results = {str(path): load_results(path) for path in paths if path.exists()}
     if not results:
         return {}
+    by_difficulty = []
+    for frame in results.values():
+        programs = frame[frame["benchmark"] == "livecodebench"]
+        if len(programs):
+            path = find_file(find_benchmark("livecodebench"), data) if data else None
+            table = accuracy_by_difficulty(programs, load_problems(path))
+            by_difficulty.append(table["accuracy"].dropna().to_dict())
     means = paper_table(results).mean().dropna().to_dict()
-    by_difficulty = pd.DataFrame([_by_difficulty(run, frame) for frame in results.values()])
-    return means | by_difficulty.mean().to_dict()
+    return means | pd.DataFrame(by_difficulty).mean().to_dict()
 
 
-def _by_difficulty(run: _Run, results: pd.DataFrame) -> dict[str, float]:
-    """LiveCodeBench's accuracy on easy, medium and hard problems."""
-    from lalp.evaluation.livecodebench import accuracy_by_difficulty
-
-    mine = results[results["benchmark"] == "livecodebench"]
-    if mine.empty:
-        return {}
-    return accuracy_by_difficulty(mine)["accuracy"].dropna().to_dict()
-
-
-def _mean_scores(run: _Run, arm: Arm) -> dict[str, float]:
+def _mean_scores(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
     """Mean GALP and LALP of a teacher's responses, over the prompts that all teachers solved."""
-    path = Path(score_file(run.root, arm))
+    path = Path(arm_file(root, "scores", arm))
     if not path.exists():
         return {}
-    frame = load_scores(path)
-    means = {}
-    for title, column in {"GALP": "galp", "LALP": lalp_column(run.plan.main_window)}.items():
-        ranking = rank_teachers(frame, column).set_index("teacher")
-        means[title] = float(
-            ranking["mean"].get(run.plan.teacher_name(arm.pool, arm.teacher), math.nan)
-        )
-    return means
+    frame, teacher = load_scores(path), plan.teacher_name(arm.pool, arm.teacher)
+    columns = {"GALP": "galp", "LALP": lalp_column(plan.main_window)}
+    return {
+        title: float(rank_teachers(frame, c).set_index("teacher")["mean"].get(teacher, math.nan))
+        for title, c in columns.items()
+    }
 
 
-def _teacher_mix(run: _Run, arm: Arm) -> dict[str, float]:
+def _teacher_mix(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
     """Percent of an arm's selection by teacher, under the paper's names; mean over seeds."""
-    paths = [Path(mix_file(run.root, arm, seed)) for seed in run.plan.seeds]
+    paths = [Path(arm_file(root, "mix", arm, seed)) for seed in plan.seeds]
     mixes = [json.loads(p.read_text("utf-8"))["teacher_mix"] for p in paths if p.exists()]
     shares = {}
     for name in TABLES["8"].frame.columns if mixes else []:
-        found = run.plan.teacher_name(arm.pool, name)
+        found = plan.teacher_name(arm.pool, name)
         shares[name] = sum(mix.get(found, {}).get("percent", 0.0) for mix in mixes) / len(mixes)
     return shares
 
@@ -173,21 +148,14 @@ def write_tables(tables: list[TableBeside], path: str | Path) -> None:
 
 def tables_text(tables: list[TableBeside]) -> str:
     """The tables for people: paper / run / difference in every cell."""
-    return "\n\n".join(_text(table) for table in tables)
-
-
-def _text(table: TableBeside) -> str:
-    decimals = TABLES[table.number].decimals
-    cells = pd.DataFrame("", index=table.paper.index, columns=table.paper.columns)
-    for row in cells.index:
-        for column in cells.columns:
-            paper, run = table.paper.loc[row, column], table.run.loc[row, column]
-            parts = [_number(paper, decimals), _number(run, decimals)]
-            parts.append(_number(run - paper, decimals, "+"))
-            cells.loc[row, column] = " / ".join(parts)
-    lines = [f"Table {table.number}. {table.title}: paper / run / difference", cells.to_string()]
-    return "\n".join([*lines, *(f"  {note}" for note in table.notes)])
-
-
-def _number(value: float, decimals: int, sign: str = "") -> str:
-    return "-" if math.isnan(value) else f"{value:{sign}.{decimals}f}"
+    texts = []
+    for table in tables:
+        decimals = TABLES[table.number].decimals
+        paper, run, difference = (
+            frame.map(f"{{:{sign}.{decimals}f}}".format).where(frame.notna(), "-")
+            for frame, sign in ((table.paper, ""), (table.run, ""), (table.difference, "+"))
+        )
+        cells = paper + " / " + run + " / " + difference
+        title = f"Table {table.number}. {table.title}: paper / run / difference"
+        texts.append("\n".join([title, cells.to_string(), *(f"  {note}" for note in table.notes)]))
+    return "\n\n".join(texts)

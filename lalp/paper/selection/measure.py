@@ -9,20 +9,6 @@ from lalp.selection.matched import select_random_matched
 from lalp.selection.rules import agreement, select, teacher_mix
 
 
-def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Teachers from highest to lowest under each score, and the means that order them."""
-    return pd.DataFrame(
-        [
-            {
-                "score": column,
-                "order": " > ".join(table["teacher"]),
-                "means": ", ".join(f"{mean:.3f}" for mean in table["mean"]),
-            }
-            for column, table in rankings.items()
-        ]
-    )
-
-
 def select_all(scores: pd.DataFrame, window: str, seed: int) -> dict[str, pd.DataFrame]:
     """Every rule's selection, and the controls matched on teacher mix (paper, Tables 3 and 8)."""
     chosen = {
@@ -46,19 +32,12 @@ def mix_table(selections: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def agreement_table(selections: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Share of prompts for which two rules choose the same response."""
-    return pd.DataFrame(
-        [[agreement(a, b) for b in selections.values()] for a in selections.values()],
-        index=list(selections),
-        columns=list(selections),
-    )
+    shares = [[agreement(a, b) for b in selections.values()] for a in selections.values()]
+    return pd.DataFrame(shares, index=list(selections), columns=list(selections))
 
 
 def moved(mix: pd.DataFrame) -> float:
-    """Percent of responses that change their teacher at least between GALP and LALP.
-
-    Args:
-        mix: From `mix_table`, with the rows ``galp`` and ``lalp``.
-    """
+    """Percent of responses that change their teacher at least between GALP and LALP in a mix."""
     return float((mix.loc["galp"] - mix.loc["lalp"]).abs().sum() / 2)
 
 
@@ -70,6 +49,7 @@ def chance_of_moving(
     Which rule made which of the two choices for a prompt is drawn anew, prompt by prompt.
     """
     teachers = sorted({*galp["teacher"], *lalp["teacher"]})
+    # Only prompts for which both have chosen can change sides.
     both = galp[["prompt_id", "teacher"]].merge(lalp[["prompt_id", "teacher"]], on="prompt_id")
     codes = [pd.Categorical(both[f"teacher_{s}"], categories=teachers).codes for s in "xy"]
     shift = np.eye(len(teachers))[codes[0]] - np.eye(len(teachers))[codes[1]]

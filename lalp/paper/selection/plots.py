@@ -11,18 +11,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, score_label, teacher_colors
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, errors, score_label, teacher_colors
 from lalp.selection.plots import plot_scores as plot_scores
 from lalp.selection.plots import plot_teacher_means as plot_teacher_means
 from lalp.selection.plots import plot_window_sweep as plot_window_sweep
 
 
 def plot_pool(frame: pd.DataFrame) -> Figure:
-    """Responses, lengths and step counts per teacher.
-
-    Args:
-        frame: One row per response: ``teacher``, ``num_tokens``, ``num_steps``.
-    """
+    """Responses, lengths and step counts per teacher, from a frame with one row per response."""
     order = sorted(frame["teacher"].unique())
     colors = teacher_colors(order)
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 3.4))
@@ -30,25 +26,12 @@ def plot_pool(frame: pd.DataFrame) -> Figure:
     axes[0].barh(order, counts, color=[colors[t] for t in order])
     axes[0].bar_label(axes[0].containers[0], padding=3)
     axes[0].set(xlabel="correct responses", xlim=(0, counts.max() * 1.3))
-    for axis, column, label in (
-        (axes[1], "num_tokens", "tokens per response"),
-        (axes[2], "num_steps", "steps per response"),
-    ):
-        sns.boxplot(
-            frame,
-            x=column,
-            y="teacher",
-            order=order,
-            hue="teacher",
-            palette=colors,
-            legend=False,
-            ax=axis,
-            fliersize=2,
-        )
-        axis.set(xlabel=label, ylabel="")
+    axes[0].invert_yaxis()
+    look = {"order": order, "hue": "teacher", "palette": colors, "legend": False, "fliersize": 2}
+    for axis, what in zip(axes[1:], ("tokens", "steps"), strict=True):
+        sns.boxplot(frame, x=f"num_{what}", y="teacher", ax=axis, **look)
+        axis.set(xlabel=f"{what} per response", ylabel="")
         axis.tick_params(labelleft=False)
-    for axis in axes:
-        axis.invert_yaxis() if axis is axes[0] else None
     return fig
 
 
@@ -56,16 +39,10 @@ def plot_prompts_enough(curves: dict[str, pd.DataFrame]) -> Figure:
     """Share of prompt subsets that give the full set's teacher order (paper, Sec. 7.1)."""
     fig, axis = plt.subplots(figsize=(HALF_WIDTH, 3.6))
     for (column, curve), marker in zip(curves.items(), "os^Dv", strict=False):
-        (line,) = axis.plot(
-            curve["num_prompts"], curve["order_share"], marker=marker, label=score_label(column)
-        )
-        axis.fill_between(
-            curve["num_prompts"],
-            curve["order_low"],
-            curve["order_high"],
-            color=line.get_color(),
-            alpha=0.2,
-        )
+        x, label = curve["num_prompts"], score_label(column)
+        (line,) = axis.plot(x, curve["order_share"], marker=marker, label=label)
+        band = {"color": line.get_color(), "alpha": 0.2}
+        axis.fill_between(x, curve["order_low"], curve["order_high"], **band)
     axis.axhline(0.95, color="0.5", lw=1, ls="--")
     axis.set(xlabel="prompts", ylabel="share of draws with the full order", ylim=(0, 1.03))
     axis.legend(fontsize="small")
@@ -73,26 +50,16 @@ def plot_prompts_enough(curves: dict[str, pd.DataFrame]) -> Figure:
 
 
 def plot_mixes(mixes: pd.DataFrame) -> Figure:
-    """Composition of each selection by teacher (paper, Table 8).
-
-    Args:
-        mixes: Percent, one row per selection rule, one column per teacher.
-    """
+    """Composition of each selection by teacher (paper, Table 8): percent, from `mix_table`."""
     colors = teacher_colors(mixes.columns)
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 0.5 * len(mixes) + 1.2))
-    left = [0.0] * len(mixes)
-    for teacher in mixes.columns:
-        bars = axis.barh(
-            mixes.index, mixes[teacher], left=left, color=colors[teacher], label=teacher
-        )
-        axis.bar_label(
-            bars,
-            [f"{v:.0f}" if v >= 4 else "" for v in mixes[teacher]],
-            label_type="center",
-            color="white",
-            fontsize="small",
-        )
-        left = [a + b for a, b in zip(left, mixes[teacher], strict=True)]
+    left = mixes.cumsum(axis=1) - mixes
+    inside = {"label_type": "center", "color": "white", "fontsize": "small"}
+    for teacher, shares in mixes.items():
+        style = {"left": left[teacher], "color": colors[teacher], "label": teacher}
+        bars = axis.barh(mixes.index, shares, **style)
+        # A number does not fit into a narrower bar.
+        axis.bar_label(bars, [f"{v:.0f}" if v >= 4 else "" for v in shares], **inside)
     axis.invert_yaxis()
     axis.set(xlabel="responses chosen per teacher (%)", xlim=(0, 100))
     axis.grid(axis="y", visible=False)
@@ -103,11 +70,9 @@ def plot_mixes(mixes: pd.DataFrame) -> Figure:
 def plot_correlations(pairs: pd.DataFrame, shares: pd.DataFrame) -> Figure:
     """Rank correlations between scores, and how often they choose the same response.
 
-    Args:
-        pairs: From `lalp.selection.variants.within_prompt_correlations`.
-        shares: Square table: share of prompts with the same choice.
+    ``pairs`` come from `lalp.selection.variants.within_prompt_correlations`; ``shares`` is the
+    square `agreement_table`.
     """
-    names = list(shares.columns)
     taus = shares * float("nan")
     for row in pairs.itertuples():
         taus.loc[row.score, row.other] = taus.loc[row.other, row.score] = row.tau
@@ -118,7 +83,7 @@ def plot_correlations(pairs: pd.DataFrame, shares: pd.DataFrame) -> Figure:
     unlike = shares.mask(taus.isna() & (shares == 1))
     sns.heatmap(100 * unlike, ax=axes[1], fmt=".0f", cmap="Blues", vmin=0, vmax=100, **options)
     axes[1].set_title("same response chosen (% of prompts)", fontsize="medium")
-    labels = [_short_label(name) for name in names]
+    labels = [_short_label(name) for name in shares.columns]
     for axis in axes:
         axis.set_xticklabels(labels, rotation=40, ha="right")
         axis.grid(visible=False)
@@ -128,11 +93,7 @@ def plot_correlations(pairs: pd.DataFrame, shares: pd.DataFrame) -> Figure:
 
 
 def plot_step_length(pairs: pd.DataFrame) -> Figure:
-    """How each score goes with the length of steps among the candidates of a prompt.
-
-    Args:
-        pairs: ``score``, ``tau``, ``low``, ``high``.
-    """
+    """How each score goes with the length of steps among the candidates of a prompt."""
     fig, axis = plt.subplots(figsize=(HALF_WIDTH, 0.45 * len(pairs) + 1.1))
     places = range(len(pairs))
     axis.hlines(places, pairs["low"], pairs["high"], color="0.35", lw=2)
@@ -147,17 +108,16 @@ def plot_step_length(pairs: pd.DataFrame) -> Figure:
 
 def _short_label(column: str) -> str:
     name, _, window = column.partition("@")
-    label = {"galp-tail": "GALP, tails", "lalp-tail": "LALP, tails", "rsr": "RSR (negated)"}.get(
-        name, name.upper() if name in ("galp", "lalp") else name
-    )
+    labels = {"galp": "GALP", "lalp": "LALP", "rsr": "RSR (negated)"}
+    labels |= {"galp-tail": "GALP, tails", "lalp-tail": "LALP, tails"}
+    label = labels.get(name, name)
     return f"{label}, w = {window}" if window else label
 
 
 def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
     """Teachers around their common mean under each step splitter, a panel per window (Sec. B.1).
 
-    Args:
-        means: ``window``, ``splitter``, ``prompts``, ``teacher``, ``mean``, ``low``, ``high``.
+    ``means`` come from `lalp.paper.selection.splitters.centered_means`.
     """
     windows, splitters = (list(dict.fromkeys(means[name])) for name in ("window", "splitter"))
     teachers = sorted(means["teacher"].unique())
@@ -170,8 +130,8 @@ def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
             shift = 0.17 * (place - (len(teachers) - 1) / 2)
             x = [position + shift for position in range(len(splitters))]
             style = {"color": colors[teacher], "marker": MARKERS[place % len(MARKERS)]}
-            errors = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
-            axis.errorbar(x, rows["mean"], yerr=errors, ls="", ms=5, label=teacher, **style)
+            bars = {"yerr": errors(rows, "mean"), "ls": "", "ms": 5, "label": teacher}
+            axis.errorbar(x, rows["mean"], **bars, **style)
         axis.axhline(0, color="0.35", lw=1, ls="--")
         axis.set_xticks(range(len(splitters)), splitters, rotation=35, ha="right")
         axis.grid(axis="x", visible=False)

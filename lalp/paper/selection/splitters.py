@@ -7,7 +7,7 @@ scored anew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,31 +36,26 @@ def splitter_column(splitter: str, window: str) -> str:
 def weigh_steps(log_probs: Float[np.ndarray, "tokens"], token_steps: Sequence[Span]) -> float:
     """Mean over steps of the mean over the step's tokens (Eq. 3), given the tokens' spans.
 
-    Returns:
-        Nats per token; NaN if a step has no token of its own or a token has no log-probability.
+    NaN if a step has no token of its own or a token has no log-probability.
     """
+    # A step without a token of its own has no mean: its text is part of a token of another step.
     if not token_steps or any(start == end for start, end in token_steps):
         return float("nan")
     return local_average_log_prob([log_probs[start:end] for start, end in token_steps])
 
 
 def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -> pd.DataFrame:
-    """LALP under the full prefix for other steps than those that were scored.
+    """LALP under the full prefix for other ``steps`` than those that were scored.
 
-    Args:
-        scores: From `score` with token columns.
-        texts: Each response's text by its id.
-        steps: Character spans by response id.
-
-    Returns:
-        ``score`` in nats and ``num_steps``, a row per row of ``scores``.
+    Scores need token columns; texts and steps are by response id. Returns ``score`` in nats and
+    ``num_steps``, a row per row of ``scores``.
     """
     rows = []
-    for response_id, offsets, log_probs in zip(
-        scores["response_id"], scores["token_spans"], scores["galp:tokens"], strict=True
-    ):
-        spans = assign_steps(texts[response_id], offsets, steps[response_id])
-        rows.append({"score": weigh_steps(np.asarray(log_probs), spans), "num_steps": len(spans)})
+    for name, offsets, log_probs in scores[
+        ["response_id", "token_spans", "galp:tokens"]
+    ].to_numpy():
+        spans = assign_steps(texts[name], offsets, steps[name])
+        rows.append((weigh_steps(np.asarray(log_probs), spans), len(spans)))
     return pd.DataFrame(rows, index=scores.index, columns=["score", "num_steps"])
 
 
@@ -69,17 +64,10 @@ def splitter_scores(
 ) -> pd.DataFrame:
     """The candidates' scores under the profile's other splitters, beside the main one's.
 
-    Windows of steps or tokens are scored anew, for the first ``splitter_prompts`` of the
-    candidates' prompts. The full prefix follows from GALP's tokens for all of them.
-
-    Args:
-        profile: The run's profile.
-        pool: The profile's pool.
-        scores: From `profile_scores`, with token columns.
-        seed: The one of ``scores``.
-
-    Returns:
-        One row per response; for each splitter ``NAME:lalp@W`` and ``NAME:num_steps``.
+    One row per response; for each splitter ``NAME:lalp@W`` and ``NAME:num_steps``. Windows of steps
+    or tokens are scored anew, for the first ``splitter_prompts`` of the candidates' prompts. The
+    full prefix follows from GALP's tokens for all of them. ``scores`` come from `profile_scores`,
+    with token columns and the same ``seed``.
     """
     most, each = profile.num_prompts, profile.responses_per_teacher
     candidates = pick_candidates(pool, most, each, seed)
@@ -94,6 +82,7 @@ def splitter_scores(
         frame[splitter_column(splitter, "num_steps")] = weighed["num_steps"]
         frame[splitter_column(splitter, full)] = weighed["score"]
         local = scores[scores["prompt_id"].isin(few.prompts)]
+        # The main splitter's windows are scored already.
         if splitter != profile.splitter:
             chosen = {name: steps[name] for name in local["response_id"]}
             local = score(few, profile.student, windows, splitter=chosen)
@@ -119,56 +108,49 @@ def compare_splitters(
 ) -> pd.DataFrame:
     """What the teacher ranking and the selection become under each splitter.
 
-    Args:
-        frame: One row per response, with `splitter_column` for each splitter and window.
-        splitters: The first one is what the others are compared with.
-        windows: As in the columns' names.
-        num_resamples: Bootstrap resamples, over prompts.
-        seed: For them.
-
-    Returns:
-        One row per window and splitter: ``prompts``, ``steps`` per response, ``tokens`` per step
-        (means over responses), ``order`` of the teachers, ``tau`` with the first splitter's order,
-        ``tau_low`` to ``tau_high`` (95 % for the whole table together, by Bonferroni), ``same``,
-        the share of prompts with the same selected response, and its 95 % Wilson interval.
+    ``frame`` comes from `splitter_scores`. All splitters are compared with the first one, under a
+    bootstrap of prompts. One row per window and splitter: ``prompts``, ``steps`` per response,
+    ``tokens`` per step (means over responses), ``order`` of the teachers, ``tau`` with the first
+    splitter's order, ``tau_low`` to ``tau_high`` (95 % for the whole table together, by
+    Bonferroni), ``same``, the share of prompts with the same selected response, and its 95 % Wilson
+    interval.
     """
-    options = {
-        "level": 1 - 0.05 / max(1, len(windows) * (len(splitters) - 1)),
-        "num_resamples": num_resamples,
-        "seed": seed,
-    }
+    # Bonferroni: one interval per window and further splitter.
+    level = 1 - 0.05 / max(1, len(windows) * (len(splitters) - 1))
+    options = {"level": level, "num_resamples": num_resamples, "seed": seed}
     rows = []
+    for window, splitter, column, scored in _cases(frame, splitters, windows):
+        main = splitter_column(splitters[0], window)
+        # Only the order is read: its interval needs no resamples.
+        ranking = rank_teachers(scored, column, num_resamples=1)
+        tau = tau_interval(scored, main, column, **options)
+        num_steps = scored[splitter_column(splitter, "num_steps")]
+        first = _choose(scored, main)
+        same = agreement(first, _choose(scored, column))
+        same_low, same_high = wilson_interval(same, len(first))
+        row = {"window": window, "splitter": splitter, "prompts": tau.num_prompts}
+        row |= {"steps": num_steps.mean(), "tokens": (scored["num_tokens"] / num_steps).mean()}
+        row["order"] = " > ".join(ranking["teacher"])
+        row |= {"tau": tau.tau, "tau_low": tau.low, "tau_high": tau.high}
+        rows.append(row | {"same": same, "same_low": same_low, "same_high": same_high})
+    return pd.DataFrame(rows)
+
+
+def _cases(
+    frame: pd.DataFrame, splitters: Sequence[str], windows: Sequence[str]
+) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """Windows and splitters, their columns, and the responses that every splitter has scored."""
     for window in windows:
         columns = [splitter_column(splitter, window) for splitter in splitters]
-        scored = frame[frame[columns].notna().all(axis=1)]
-        first = _choose(scored, columns[0])
+        # One that some splitter cannot score would move only the other splitters' means.
+        scored = frame.dropna(subset=columns)
         for splitter, column in zip(splitters, columns, strict=True):
-            ranking = rank_teachers(scored, column, num_resamples=1)
-            tau = tau_interval(scored, columns[0], column, **options)
-            num_steps = scored[splitter_column(splitter, "num_steps")]
-            same = agreement(first, _choose(scored, column))
-            same_low, same_high = wilson_interval(same, len(first))
-            rows.append(
-                {
-                    "window": window,
-                    "splitter": splitter,
-                    "prompts": tau.num_units,
-                    "steps": num_steps.mean(),
-                    "tokens": (scored["num_tokens"] / num_steps).mean(),
-                    "order": " > ".join(ranking["teacher"]),
-                    "tau": tau.value,
-                    "tau_low": tau.low,
-                    "tau_high": tau.high,
-                    "same": same,
-                    "same_low": same_low,
-                    "same_high": same_high,
-                }
-            )
-    return pd.DataFrame(rows)
+            yield window, splitter, column, scored
 
 
 def _choose(scores: pd.DataFrame, column: str) -> pd.DataFrame:
     """The response with the highest score of each prompt."""
+    # `select` knows score columns by their names: this one stands in the place of LALP's.
     return select(scores.assign(**{"lalp@0": scores[column]}), "lalp", "0")
 
 
@@ -183,29 +165,16 @@ def centered_means(
     """Each teacher's mean score above or below the mean of all teachers on the same prompt.
 
     What makes a prompt hard for all is taken out, so that the intervals show what decides the
-    order. The order is that of the plain means.
-
-    Args:
-        frame: As in `compare_splitters`.
-        splitters: As in `compare_splitters`.
-        windows: As in `compare_splitters`.
-        num_resamples: Bootstrap resamples, over prompts.
-        seed: For them.
-
-    Returns:
-        ``window``, ``splitter``, ``prompts``, ``teacher``, ``rank``, and ``mean``, ``low`` and
-        ``high`` in nats per token.
+    order. The order is that of the plain means. Arguments are those of `compare_splitters`. The
+    columns ``mean``, ``low`` and ``high`` are in nats per token.
     """
     tables = []
-    for window in windows:
-        columns = [splitter_column(splitter, window) for splitter in splitters]
-        scored = frame[frame[columns].notna().all(axis=1)]
-        for splitter, column in zip(splitters, columns, strict=True):
-            means = scored.groupby(["prompt_id", "teacher"])[column].mean()
-            level = means.groupby("prompt_id").mean()
-            centered = scored.assign(**{column: scored[column] - scored["prompt_id"].map(level)})
-            table = rank_teachers(centered, column, num_resamples=num_resamples, seed=seed)
-            place = {"window": window, "splitter": splitter}
-            tables.append(table.assign(**place, prompts=table.attrs["num_prompts"]))
+    for window, splitter, column, scored in _cases(frame, splitters, windows):
+        means = scored.groupby(["prompt_id", "teacher"])[column].mean()
+        level = means.groupby("prompt_id").mean()
+        centered = scored.assign(**{column: scored[column] - scored["prompt_id"].map(level)})
+        table = rank_teachers(centered, column, num_resamples=num_resamples, seed=seed)
+        place = {"window": window, "splitter": splitter}
+        tables.append(table.assign(**place, prompts=table.attrs["num_prompts"]))
     columns = ["window", "splitter", "prompts", "teacher", "rank", "mean", "low", "high"]
     return pd.concat(tables, ignore_index=True)[columns]

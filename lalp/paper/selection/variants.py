@@ -38,47 +38,35 @@ def choose_by_each(table: pd.DataFrame, profile: Profile) -> dict[str, pd.DataFr
 
 def step_length_table(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataFrame:
     """How each score goes with the mean length of a step, within prompts (ASLEC's objection)."""
-    return pd.concat(
-        [
-            within_prompt_correlations(
-                table, [column, "tokens_per_step"], num_resamples=profile.num_resamples, seed=seed
-            )
-            for column in variant_rules(table, profile)
-        ],
-        ignore_index=True,
-    ).drop(columns="other")
+    resampling = {"num_resamples": profile.num_resamples, "seed": seed}
+    tables = [
+        within_prompt_correlations(table, [column, "tokens_per_step"], **resampling)
+        for column in variant_rules(table, profile)
+    ]
+    return pd.concat(tables, ignore_index=True).drop(columns="other")
 
 
 def first_token_table(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """Mean log-probability of the first tokens of steps and of all others, in nats."""
     first = np.concatenate([np.diff(steps, prepend=-1) != 0 for steps in table["token_steps"]])
     columns = {"GALP": "galp", "LALP": lalp_column(profile.main_window)}
-    tokens = {n: np.concatenate([*table[f"{c}:tokens"]]) for n, c in columns.items()}
-    return pd.DataFrame(
-        {
-            name: [np.nanmean(values[first]), np.nanmean(values[~first])]
-            for name, values in tokens.items()
-        },
-        index=["first tokens of steps", "other tokens"],
-    )
+    means = {}
+    for name, column in columns.items():
+        values = np.concatenate([*table[f"{column}:tokens"]])
+        means[name] = [np.nanmean(values[first]), np.nanmean(values[~first])]
+    return pd.DataFrame(means, index=["first tokens of steps", "other tokens"])
 
 
 def variant_orders(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataFrame:
     """Teachers from best to worst under each score, and Kendall tau with LALP's order."""
     main = lalp_column(profile.main_window)
+    # Rankings put the highest first.
     signed = table.assign(**{name: -table[name] for name in LOWER_IS_BETTER if name in table})
+    resampling = {"num_resamples": profile.num_resamples, "seed": seed}
     rows = []
     for column in variant_rules(table, profile):
-        ranking = rank_teachers(signed, column, num_resamples=profile.num_resamples, seed=seed)
-        tau = tau_interval(signed, main, column, num_resamples=profile.num_resamples, seed=seed)
-        rows.append(
-            {
-                "score": column,
-                "order": " > ".join(ranking["teacher"]),
-                "p_top": ranking["p_top"][0],
-                "tau with LALP": tau.value,
-                "low": tau.low,
-                "high": tau.high,
-            }
-        )
-    return pd.DataFrame(rows)
+        ranking = rank_teachers(signed, column, **resampling)
+        tau = tau_interval(signed, main, column, **resampling)
+        order = " > ".join(ranking["teacher"])
+        rows.append((column, order, ranking["p_top"][0], tau.tau, tau.low, tau.high))
+    return pd.DataFrame(rows, columns=["score", "order", "p_top", "tau with LALP", "low", "high"])

@@ -16,8 +16,6 @@ from lalp.pools.writing import save_pool
 
 ROOT = Path(__file__).parents[3]
 B7, B32, LLAMA, MATH7B = STUDENT_7B, STUDENT_32B, STUDENT_LLAMA, STUDENT_MATH
-
-
 NO_SWEEP = {"window_student": "", "sweep_windows": []}
 
 

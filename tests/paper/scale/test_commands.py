@@ -11,16 +11,22 @@ import pytest
 from lalp.cli.app import app
 from lalp.cli.options import run
 from lalp.paper.scale.__main__ import app as scale
-from tests.paper.scale.conftest import pool_of
+from tests.paper.scale.conftest import pool_of, write_lines
 
 
-def run_lalp(monkeypatch, capsys, command: str) -> tuple[int, str, str]:
-    words = command.split()
-    monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit) as stop:
-        run(scale if words[0] == "lalp.paper.scale" else app)
-    out, err = capsys.readouterr()
-    return int(stop.value.code or 0), out, err
+@pytest.fixture
+def lalp(monkeypatch, capsys, tmp_path):
+    """Runs a command line in an empty folder: exit code, standard output, errors."""
+
+    def run_lalp(command: str) -> tuple[int, str, str]:
+        words = command.split()
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as stop:
+            run(scale if words[0] == "lalp.paper.scale" else app)
+        return int(stop.value.code or 0), *capsys.readouterr()
+
+    monkeypatch.chdir(tmp_path)
+    return run_lalp
 
 
 @pytest.mark.parametrize(
@@ -31,52 +37,48 @@ def run_lalp(monkeypatch, capsys, command: str) -> tuple[int, str, str]:
         ("lalp.paper.scale run --adopt", "--adopt takes the outputs of named stages"),
         ("lalp.paper.scale run --stage merge-limo", "stage merge-limo reads"),
         ("lalp.paper.scale tables --root nowhere", "nowhere: holds no results"),
-        (
-            "lalp.paper.scale prompts math --responses-by A --out x.jsonl",
-            "--responses-by goes with limo",
-        ),
+        ("lalp.paper.scale prompts math --responses-by A --out x.jsonl", "goes with limo"),
         ("lalp merge none.jsonl --out x.jsonl", "none.jsonl: no such file"),
         ("lalp merge a.jsonl --out x.jsonl --format csv", "unknown training format 'csv'"),
         ("lalp unsolved none.jsonl a.jsonl --out x.jsonl", "none.jsonl: no such file"),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(monkeypatch, capsys, tmp_path, command, message):
-    monkeypatch.chdir(tmp_path)
+def test_bad_input_is_one_line_and_code_2(lalp, command, message):
     pool_of(Path("a.jsonl"), [("p", "A", "1", True)])
-    code, out, err = run_lalp(monkeypatch, capsys, command)
-    assert code == 2
+    code, out, err = lalp(command)
+    assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
-    assert err.count("\n") == 1
-    assert out == ""
     assert not Path("x.jsonl").exists()
 
 
-def test_the_commands_of_pools(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def read_lines(path: str) -> list[dict]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def test_the_commands_of_pools(lalp):
     pool_of(Path("a.jsonl"), [("p", "A", "1", True), ("q", "A", "2", False)])
-    code, out, _ = run_lalp(
-        monkeypatch, capsys, "lalp merge a.jsonl --only-correct --out m.jsonl --json"
-    )
-    assert code == 0
-    assert json.loads(out)["left_out"] == {
-        "response is wrong": 1,
-        "prompt without a kept response": 1,
-    }
-    code, _, err = run_lalp(monkeypatch, capsys, "lalp unsolved a.jsonl m.jsonl --out u.jsonl")
+    code, out, _ = lalp("lalp merge a.jsonl --only-correct --out m.jsonl --json")
+    left_out = {"response is wrong": 1, "prompt without a kept response": 1}
+    assert (code, json.loads(out)["left_out"]) == (0, left_out)
+    code, _, err = lalp("lalp unsolved a.jsonl m.jsonl --out u.jsonl")
     assert code == 0
     assert "1 of 2 prompts are not solved" in err
-    assert json.loads(Path("u.jsonl").read_text())["prompt_id"] == "q"
-    code, out, _ = run_lalp(
-        monkeypatch, capsys, "lalp merge a.jsonl --format messages --out t.jsonl"
-    )
-    lines = Path("t.jsonl").read_text().splitlines()
-    assert [json.loads(line)["response_id"] for line in lines] == ["1", "2"]
+    assert [prompt["prompt_id"] for prompt in read_lines("u.jsonl")] == ["q"]
+    lalp("lalp merge a.jsonl --format messages --out t.jsonl")
+    assert [record["response_id"] for record in read_lines("t.jsonl")] == ["1", "2"]
 
 
-def test_the_plan_on_the_command_line(monkeypatch, capsys):
-    code, out, err = run_lalp(
-        monkeypatch, capsys, "lalp.paper.scale plan --profile gpu --stage train --json"
-    )
+def test_prompts_are_written_for_sampling(lalp):
+    records = [{"question": f"{n} + 1?", "solution": "s", "answer": n + 1} for n in range(3)]
+    write_lines(Path("limo.jsonl"), records)
+    code, _, err = lalp("lalp.paper.scale prompts limo --limit 2 --data . --out p.jsonl")
+    assert code == 0
+    assert "2 prompts: p.jsonl" in err
+    assert [prompt["answer"] for prompt in read_lines("p.jsonl")] == ["1", "2"]
+
+
+def test_the_plan_on_the_command_line(lalp):
+    code, out, err = lalp("lalp.paper.scale plan --profile gpu --stage train --json")
     assert (code, err) == (0, "")
     plan = json.loads(out)
     assert {stage["kind"] for stage in plan["stages"]} == {"train"}

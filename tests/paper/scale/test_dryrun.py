@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lalp.paper.scale.__main__ import app as scale
 from lalp.paper.scale.dryrun import call_here, dry_run, models_needed, shrink
 from lalp.paper.scale.plan import load_plan
-from lalp.paper.scale.stages import Place, make_stages
+from lalp.paper.scale.stages import KINDS, Place, make_stages
 from lalp.pools.reading import load_pool
 from tests.paper.scale.conftest import B7, ROOT, option, pool_of
 
@@ -30,7 +31,7 @@ def test_a_dry_run_has_the_same_stages(name):
                 assert toy_words[:2] == words[:2]
             options = {word for word in words if word.startswith("--")}
             assert options - {"--tensor-parallel"} <= set(toy_words)
-    teachers, students = models_needed(toy)
+    teachers, students = models_needed(small, toy)
     assert not set(teachers) & set(students)
     assert {f"dry/toys/models/{name}" for name in (*teachers, *students)} >= {
         option(stage, "--student") for stage in toy if stage.kind in ("score", "train")
@@ -42,10 +43,10 @@ def test_a_command_in_this_process_is_as_one_of_its_own(tmp_path):
     log = tmp_path / "log"
     log.touch()
     words = ("lalp", "merge", str(a), "--out", str(tmp_path / "out.jsonl"), "--json")
-    assert call_here(words, tmp_path / "stdout", log) == 0
+    assert call_here(scale, words, tmp_path / "stdout", log) == 0
     assert json.loads((tmp_path / "stdout").read_text())["num_responses"] == 1
     assert "1 responses written" in log.read_text()
-    assert call_here(("lalp", "merge", "none.jsonl", "--out", "x.jsonl"), None, log) == 2
+    assert call_here(scale, ("lalp", "merge", "none.jsonl", "--out", "x.jsonl"), None, log) == 2
     assert "lalp: none.jsonl: no such file" in log.read_text()
 
 
@@ -58,25 +59,24 @@ def test_a_dry_run_of_one_table_in_small(tmp_path, monkeypatch):
     options = {"plan": some, "processes": ("train",)}
     fresh = []
     reports = dry_run(
-        "gpu", "dry", **options, on_report=lambda r, new: fresh.append(r.stage.kind if new else "")
+        "gpu",
+        "dry",
+        scale,
+        **options,
+        on_report=lambda r, new: fresh.append(r.stage.kind if new else ""),
     )
-    assert {report.stage.kind for report in reports} == {
-        *("prompts", "sample", "unsolved", "merge", "segment", "score", "teachers", "select"),
-        *("train", "eval", "tables"),
-    }
+    assert {report.stage.kind for report in reports} == set(KINDS)
     assert fresh.count("train") == 1
     assert "nothing to do" in {report.state for report in reports}
     # One teacher was not taught one of the six LIMO prompts: five are left, three responses each.
     pool = load_pool("dry/pools/limo.jsonl")
     assert len(pool.prompts) == 5
-    assert len(pool.responses) == 15
-    assert all(response.correct for response in pool.responses)
-    log = pd.read_csv(f"dry/models/{B7}_limo_lalp-s0/training_log.csv")
-    assert len(log) >= 2
+    assert [response.correct for response in pool.responses] == [True] * 15
+    assert len(pd.read_csv(f"dry/models/{B7}_limo_lalp-s0/training_log.csv")) >= 2
     written = json.loads(Path("dry/tables.json").read_text())
     cells = {(*c["row"], c["column"]): c["run"] for c in written["tables"]["3"]["cells"]}
     assert all(cells[B7, rule, "AVG"] is not None for rule in ("original", "random", "lalp"))
     mix = [c["run"] for c in written["tables"]["8"]["cells"] if c["row"] == [B7, "random"]]
     assert sum(mix) == pytest.approx(100)
-    again = dry_run("gpu", "dry", **options)
+    again = dry_run("gpu", "dry", scale, **options)
     assert {report.state for report in again} == {"done before"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib.resources import files
+from collections import Counter
 
 import pytest
 import yaml
@@ -19,29 +19,21 @@ from lalp.paper.scale.plan import (
     load_plan,
     plan_needs,
 )
-from lalp.paper.tables import TABLES
+from lalp.paper.tables import GEMMA, TABLES
 from lalp.settings import parse_settings
 from tests.paper.scale.conftest import B7, B32, LLAMA, MATH7B, NO_SWEEP, made_of
-
-
-def packaged(name: str) -> dict:
-    return yaml.safe_load(files("lalp").joinpath(f"paper/scale/plans/{name}.yaml").read_text())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"colour": "red"}, "unknown key 'colour'"),
-        ({"seeds": None}, "key 'seeds' should be a valid list"),
         ({"seeds": []}, "key 'seeds' List should have at least 1 item"),
         ({"seeds": [0, 0]}, "key 'seeds': 0 is given twice"),
-        ({"seeds": [True]}, "key 'seeds', item 1, should be a valid integer"),
         ({"gpus": 0}, "key 'gpus' should be greater than 0"),
-        ({"gpus": True}, "key 'gpus' should be a valid integer"),
         ({"recipe": ""}, "key 'recipe' String should have at least 1 character"),
         ({"controls": 1}, "key 'controls' should be a valid boolean"),
         ({"tables": ["4"]}, "'4' is not produced: choose from 1, 2, 3, 8"),
-        ({"tables": [3]}, "key 'tables', item 1, should be a valid string"),
         ({"students": ["GPT-2"]}, "there are no facts about model 'GPT-2'"),
         ({"stand_ins": [B7]}, f"'{B7}' must be NAME=OTHER"),
         ({"stand_ins": [f"{B7}=GPT-2"]}, "no facts about model 'GPT-2'"),
@@ -54,38 +46,17 @@ def packaged(name: str) -> dict:
         ({"gpu": "TPU"}, "no facts about GPU 'TPU'"),
     ],
 )
-def test_a_bad_setting_is_one_clear_error(change, message):
-    text = yaml.safe_dump(packaged("paper") | change)
+def test_a_bad_setting_is_one_clear_error(paper, change, message):
+    text = yaml.safe_dump(dataclasses.asdict(paper) | change)
     with pytest.raises(InputError, match=r"^here[:,]") as error:
         parse_settings(text, "here", Plan)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["paper", "gpu"])
-def test_every_key_is_needed(name):
-    values = packaged(name)
-    assert set(values) == {item.name for item in dataclasses.fields(Plan)}
-    for key in values:
-        rest = {other: value for other, value in values.items() if other != key}
-        with pytest.raises(InputError, match=f"key '{key}' is missing"):
-            parse_settings(yaml.safe_dump(rest), "here", Plan)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [("- 1", "expected lines"), ("a: [", "not valid YAML")]
-)
-def test_a_file_that_is_no_mapping_is_refused(text, message):
-    with pytest.raises(InputError, match=message):
-        parse_settings(text, "here", Plan)
-
-
 def test_other_profiles_are_told_where_they_run():
     with pytest.raises(InputError, match="no plan for profile 'cpu': choose gpu or paper"):
         load_plan("cpu")
-
-
-# --- tables to arms ----------------------------------------------------------------------------
 
 
 def test_every_table_is_produced_or_has_a_reason():
@@ -113,11 +84,7 @@ def test_the_paper_profile_produces_all_that_can_be(paper, stages):
         ("3", (B7, "random"), Arm(B7, "limo", "random")),
         ("10", (B32, "lalp-lowest"), Arm(B32, "limo", "lalp-lowest")),
         ("13", (MATH7B, "original", "original"), Arm(MATH7B)),
-        (
-            "13",
-            (MATH7B, "Gemma3-27B-IT", "middle"),
-            Arm(MATH7B, "math", "galp-middle", "Gemma3-27B-IT"),
-        ),
+        ("13", (MATH7B, GEMMA, "middle"), Arm(MATH7B, "math", "galp-middle", GEMMA)),
         ("15", (B32, "all teachers"), Arm(B32, "limo", "all")),
         ("16", (B32, "lalp"), Arm(B32, "code", "lalp")),
         ("17", (LLAMA, "galp"), Arm(LLAMA, "limo", "galp")),
@@ -132,19 +99,12 @@ def test_arms_of_the_paper_are_counted_by_hand(paper):
     needs = plan_needs(paper)
     arms = [need.arm for need in needs]
     assert len(arms) == len(set(arms)) == len({arm.name for arm in arms})
-    trained = [arm for arm in arms if arm.pool]
     # 7B: 3 teachers, 4 rules, the control, 5 windows, 3 teachers' thirds. 32B: 3 teachers, 4 rules,
     # the control, all teachers, 2 rules on code. Llama: 2 rules, all teachers. Math-7B: 2 x thirds.
-    assert {student: sum(a.student == student for a in trained) for student in paper.students} == {
-        B7: 3 + 4 + 1 + 5 + 9,
-        B32: 3 + 4 + 1 + 1 + 2,
-        LLAMA: 3,
-        MATH7B: 6,
-    }
-    assert {arm for arm in arms if not arm.pool} == {
-        *(Arm(student) for student in paper.students),
-        *(Arm(name) for name in EVALUATED_ONLY),
-    }
+    expected = {B7: 3 + 4 + 1 + 5 + 9, B32: 3 + 4 + 1 + 1 + 2, LLAMA: 3, MATH7B: 6}
+    assert Counter(arm.student for arm in arms if arm.pool) == expected
+    originals = {arm for arm in arms if not arm.pool}
+    assert originals == {Arm(name) for name in (*paper.students, *EVALUATED_ONLY)}
 
 
 def test_an_arm_is_evaluated_on_what_its_tables_hold(paper):
@@ -162,6 +122,4 @@ def test_an_arm_is_evaluated_on_what_its_tables_hold(paper):
 
 def test_table_8_alone_trains_nobody(paper):
     made = made_of(paper, tables=["8"], controls=False, **NO_SWEEP)
-    kinds = {stage.kind for stage in made}
-    assert "select" in kinds
-    assert not {"train", "eval"} & kinds
+    assert {"select", "train", "eval"} & {stage.kind for stage in made} == {"select"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import signal
@@ -11,26 +10,34 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lalp.errors import InputError
 from lalp.paper.scale.run import adopt_stage, choose_stages, describe_output, is_done, run_stages
 from lalp.paper.scale.stages import Stage
-from tests.paper.scale.conftest import ROOT, write_lines
+from tests.paper.scale.conftest import ROOT
+
+_WRITE = """
+import sys, pathlib
+out, word, *read = sys.argv[1:]
+pathlib.Path(out).write_text(''.join(pathlib.Path(p).read_text() for p in read) + word)
+pathlib.Path(out + '.runs').open('a').write('.')
+"""
+
+
+def toy_stage(name: str, code: str, *words: str, kind: str = "select", **options) -> Stage:
+    return Stage(name, kind, ("3",), ((sys.executable, "-c", code, *words),), **options)
 
 
 def write_stage(name: str, *inputs: str, word: str = "x", **options) -> Stage:
     """A stage that writes its inputs' text and a word."""
-    code = (
-        "import sys, pathlib\n"
-        "out, word, *read = sys.argv[1:]\n"
-        "text = ''.join(pathlib.Path(p).read_text() for p in read) + word\n"
-        "pathlib.Path(out).write_text(text)\n"
-        "pathlib.Path(out + '.runs').open('a').write('.')"
-    )
     out = f"{name}.txt"
-    command = (sys.executable, "-c", code, out, word, *inputs)
-    return Stage(name, "select", ("3",), (command,), inputs, (out,), **options)
+    return toy_stage(name, _WRITE, out, word, *inputs, inputs=inputs, outputs=(out,), **options)
+
+
+def states_of(stages: list[Stage], root: str | Path = "root") -> list[str]:
+    return [report.state for report in run_stages(stages, root)]
 
 
 @pytest.fixture
@@ -41,148 +48,116 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def runs_of(name: str) -> int:
-    return len(Path(f"{name}.txt.runs").read_text())
-
-
 def test_stages_run_once_and_go_on(here):
     chain = [write_stage("a"), write_stage("b", "a.txt"), write_stage("c", "b.txt")]
     reports = run_stages(chain, "root")
-    assert [r.state for r in reports] == ["done now"] * 3
     assert Path("c.txt").read_text() == "xxx"
     assert all(is_done(stage, "root") for stage in chain)
     again = run_stages(chain, "root")
-    assert [r.state for r in again] == ["done before"] * 3
+    assert [r.state for r in reports + again] == ["done now"] * 3 + ["done before"] * 3
     assert [r.seconds for r in again] == [r.seconds for r in reports]
-    assert [runs_of(name) for name in "abc"] == [1, 1, 1]
+    assert [Path(f"{name}.txt.runs").read_text() for name in "abc"] == ["."] * 3
 
 
-def test_another_command_runs_again_and_keeps_the_old_output(here):
+def test_what_changed_runs_again_and_keeps_the_old_output(here):
     chain = [write_stage("a"), write_stage("b", "a.txt")]
     run_stages(chain, "root")
+    os.utime("a.txt", (1, 1))  # as a copy from another machine: its content is the same
+    assert is_done(chain[1], "root")
     changed = [write_stage("a", word="y"), chain[1]]
     assert not is_done(changed[0], "root")
-    assert [r.state for r in run_stages(changed, "root")] == ["done now"] * 2
+    assert states_of(changed) == ["done now"] * 2
     assert Path("b.txt").read_text() == "yx"
     (kept,) = Path("root/stale").glob("a-*/a.txt")
     assert kept.read_text() == "x"
-
-
-def test_equal_content_is_not_run_again_whatever_its_time(here):
-    chain = [write_stage("a"), write_stage("b", "a.txt")]
-    run_stages(chain, "root")
-    os.utime("a.txt", (1, 1))  # as a copy from another machine
-    assert is_done(chain[1], "root")
-    Path("a.txt").write_text("z")  # but another content is
+    Path("a.txt").unlink()
+    assert states_of(changed) == ["done now", "done before"]
+    assert Path("a.txt").read_text() == "y"
+    Path("a.txt").write_text("z")
     assert not is_done(chain[1], "root")
 
 
 def test_a_run_goes_on_from_another_folder(here, monkeypatch):
     def stages_in(root: Path | str) -> list[Stage]:
-        code = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('x')"
-        paths = [str(Path(root) / name) for name in ("a", "b")]
-        commands = [(sys.executable, "-c", code, path, *paths[:n]) for n, path in enumerate(paths)]
-        return [
-            Stage(name, "select", ("3",), (words,), tuple(paths[:n]), (path,))
-            for n, (name, words, path) in enumerate(zip("ab", commands, paths, strict=True))
-        ]
+        a, b = (str(Path(root) / name) for name in "ab")
+        first = toy_stage("a", _WRITE, a, "x", outputs=(a,))
+        return [first, toy_stage("b", _WRITE, b, "x", a, inputs=(a,), outputs=(b,))]
 
     run_stages(stages_in("root"), "root")
     Path("elsewhere").mkdir()
-    root = Path("root").resolve()
+    root, moved = Path("root").resolve(), Path("moved").resolve()
     monkeypatch.chdir("elsewhere")
     for name in (root, Path("../root")):
-        assert [r.state for r in run_stages(stages_in(name), name)] == ["done before"] * 2
-    root.rename(root.with_name("moved"))
-    moved = root.with_name("moved")
-    assert [r.state for r in run_stages(stages_in(moved), moved)] == ["done before"] * 2
-
-
-def test_a_lost_output_is_made_again(here):
-    stage = write_stage("a")
-    run_stages([stage], "root")
-    Path("a.txt").unlink()
-    assert not is_done(stage, "root")
-    run_stages([stage], "root")
-    assert Path("a.txt").read_text() == "x"
+        assert states_of(stages_in(name), name) == ["done before"] * 2
+    root.rename(moved)
+    assert states_of(stages_in(moved), moved) == ["done before"] * 2
 
 
 def test_a_failing_stage_stops_the_run_with_its_command(here):
-    words = (sys.executable, "-c", "import sys; print('so far'); sys.exit('disk on fire')")
-    broken = Stage("broken", "train", ("3",), (words,), (), ("never.txt",))
+    code = "import sys; print('so far'); sys.exit('disk on fire')"
+    broken = toy_stage("broken", code, outputs=("never.txt",))
     with pytest.raises(InputError) as error:
         run_stages([write_stage("a"), broken, write_stage("b")], "root")
     for part in ("stage broken failed with exit code 1", "disk on fire", "$ ", "sys.exit"):
         assert part in str(error.value)
-    assert Path("a.txt").exists()
-    assert not Path("b.txt").exists()
+    assert (Path("a.txt").exists(), Path("b.txt").exists()) == (True, False)
     assert not is_done(broken, "root")
 
 
-def test_a_stage_must_write_what_it_promises(tmp_path, monkeypatch):
+def test_missing_files_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    silent = Stage("s", "train", ("3",), ((sys.executable, "-c", ""),), (), ("out.jsonl",))
     with pytest.raises(InputError, match=r"stage s: out\.jsonl was not written"):
-        run_stages([silent], "root")
-
-
-def test_a_missing_input_names_the_way(here):
-    with pytest.raises(InputError, match=r"stage b reads a\.txt, which is not there"):
-        run_stages([write_stage("b", "a.txt")], "root")
+        run_stages([toy_stage("s", "", outputs=("out.jsonl",))], "root")
+    for run in (adopt_stage, lambda stage, root: run_stages([stage], root)):
+        with pytest.raises(InputError, match=r"stage b reads a\.txt, which is not there"):
+            run(write_stage("b", "a.txt"), "root")
+    Path("a.txt").touch()
+    with pytest.raises(InputError, match=r"b\.txt was not written"):
+        adopt_stage(write_stage("b", "a.txt"), "root")
 
 
 def test_nothing_left_to_do(here):
     Path("rest.txt").touch()
     stage = write_stage("a", "rest.txt", unless_empty="rest.txt")
-    (report,) = run_stages([stage], "root")
-    assert report.state == "nothing to do"
+    assert states_of([stage]) == ["nothing to do"]
     assert Path("a.txt").read_bytes() == b""
     assert not Path("a.txt.runs").exists()
     Path("rest.txt").write_text("more")
-    (report,) = run_stages([stage], "root")
-    assert report.state == "done now"
+    assert states_of([stage]) == ["done now"]
     assert Path("a.txt").read_text() == "morex"
 
 
 def test_standard_output_becomes_a_file_only_when_whole(here):
-    words = (sys.executable, "-c", "import sys; print('{}'); print('log', file=sys.stderr)")
-    stage = Stage("s", "teachers", ("2",), (words,), (), ("s.json",), stdout="s.json")
-    run_stages([stage], "root")
+    code = "import sys; print('{}'); print('log', file=sys.stderr)"
+    output = {"outputs": ("s.json",), "stdout": "s.json"}
+    run_stages([toy_stage("s", code, **output)], "root")
     assert Path("s.json").read_text() == "{}\n"
     assert Path("root/logs/s.log").read_text().endswith("log\n")
-    half = (sys.executable, "-c", "import sys; print('{'); sys.exit(3)")
     with pytest.raises(InputError, match="exit code 3"):
-        run_stages([dataclasses.replace(stage, command=(half,))], "root")
+        run_stages([toy_stage("s", "import sys; print('{'); sys.exit(3)", **output)], "root")
     assert not Path("s.json").exists()  # the older one was set aside, no half one took its place
 
 
 def test_a_stage_runs_in_one_process_at_a_time(here):
-    nested = []
-
     def call(words, stdout, log):
         with pytest.raises(InputError, match="another process is running it"):
             run_stages([stage], "root")
-        nested.append(words)
-        Path("a.txt").write_text("x")
+        Path("a.txt").touch()
         return 0
 
     stage = write_stage("a")
-    run_stages([stage], "root", call=call)
-    assert len(nested) == 1
+    assert [report.state for report in run_stages([stage], "root", call=call)] == ["done now"]
 
 
 def test_outputs_made_elsewhere_are_adopted(here):
     Path("prompts.txt").write_text("p")
     stage = write_stage("a", "prompts.txt")
-    with pytest.raises(FileNotFoundError):
-        adopt_stage(stage, "root")
     Path("a.txt").write_text("from a server")
     adopt_stage(stage, "root")
-    assert [r.state for r in run_stages([stage], "root")] == ["done before"]
+    assert states_of([stage]) == ["done before"]
 
 
 def test_stages_are_chosen_by_name_pattern_or_kind(stages):
-    assert [s.name for s in choose_stages(stages, ["merge-limo"])] == ["merge-limo"]
     assert {s.kind for s in choose_stages(stages, ["eval"])} == {"eval"}
     some = choose_stages(stages, ["train-*_math_*", "merge-limo"])
     assert some[0].name == "merge-limo"
@@ -192,27 +167,23 @@ def test_stages_are_chosen_by_name_pattern_or_kind(stages):
         choose_stages(stages, ["trian-x"])
 
 
-def test_outputs_are_read_before_they_count(tmp_path):
-    good = write_lines(tmp_path / "a.jsonl", [{}, {}])
-    assert describe_output(good) == "a.jsonl: 2 records"
-    (tmp_path / "b.jsonl").write_text('{"half": ')
-    with pytest.raises(InputError, match=r"b\.jsonl is damaged"):
-        describe_output(tmp_path / "b.jsonl")
-    (tmp_path / "c.parquet").write_bytes(b"PAR1 but not really")
-    with pytest.raises(InputError, match=r"c\.parquet is damaged"):
-        describe_output(tmp_path / "c.parquet")
-    with pytest.raises(InputError, match="was not written"):
-        describe_output(tmp_path / "d.json")
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"lacks tokenizer_config\.json"):
-        describe_output(folder)
-    (folder / "tokenizer_config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"lacks \*\.safetensors"):
-        describe_output(folder)
-    (folder / "model.safetensors").write_bytes(b"12")
-    assert describe_output(folder).startswith("model: model")
+def test_outputs_are_read_before_they_count(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"x": [1, 2, 3]}).to_parquet("a.parquet")
+    for name, text in (("a.jsonl", "{}\n{}\n"), ("a.json", "{}"), ("empty.jsonl", "")):
+        Path(name).write_text(text)
+    for said in ("a.jsonl: 2 records", "a.parquet: 3 rows", "a.json: JSON", "empty.jsonl: empty"):
+        assert describe_output(said.partition(":")[0]) == said
+    for name, text in (("b.jsonl", '{"half": '), ("c.parquet", "PAR1 but not really")):
+        Path(name).write_text(text)
+        with pytest.raises(InputError, match=f"{name} is damaged"):
+            describe_output(name)
+    Path("model").mkdir()
+    for name in ("config.json", "tokenizer_config.json", ".safetensors"):
+        with pytest.raises(InputError, match=f"model lacks .*{name}"):
+            describe_output("model")
+        Path("model", name.replace(".safe", "model.safe")).write_text("{}")
+    assert describe_output("model") == "model: model, 0.0 MB"
 
 
 _CHAIN = """
@@ -230,8 +201,10 @@ def call(words, stdout, log):
     Path(out).write_text(text)
     Path(out + ".runs").open("a").write(".")
     return 0
-stages = [Stage(str(n), "select", ("3",), (("toy", f"{n}.txt", *([f"{n-1}.txt"] if n else [])),),
-          (f"{n-1}.txt",) if n else (), (f"{n}.txt",)) for n in range(6)]
+stages = []
+for n in range(6):
+    out, read = f"{n}.txt", (f"{n-1}.txt",) if n else ()
+    stages.append(Stage(str(n), "select", ("3",), (("toy", out, *read),), read, (out,)))
 print("ready", flush=True)
 scale_run.run_stages(stages, "root", call=call)
 """
@@ -242,12 +215,8 @@ def test_a_killed_run_goes_on_at_the_stage_it_stopped_in(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     generator = random.Random(0)
     for attempt in range(30):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _CHAIN],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-        )
+        words, place = [sys.executable, "-c", _CHAIN], {"cwd": tmp_path, "env": environment}
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, **place)
         assert process.stdout.readline() == b"ready\n"
         if attempt < 5:
             time.sleep(generator.uniform(0.02, 0.25))

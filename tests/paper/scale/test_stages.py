@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from itertools import pairwise
+import shlex
 from pathlib import Path
 
 import pytest
@@ -28,10 +28,11 @@ from tests.paper.scale.conftest import (
     stage_of,
 )
 
-COMMANDS = {
-    name: typer.main.get_command(each)
-    for name, each in [("lalp", app), ("lalp.paper.scale", scale)]
-}
+QWQ, R1, DISTILLED = "QwQ-32B", "DeepSeek-R1", "DeepSeek-R1-Distill-Qwen-7B"
+RANDOM = [f"run/selected/{B32}_limo_{teacher}_random-s0.jsonl" for teacher in TEACHERS["limo"]]
+WINDOWS = "--window 4 --window 0 --window 2 --window 8 --window 5% --window 10%"
+APPS = {"lalp": app, "lalp.paper.scale": scale}
+COMMANDS = {name: typer.main.get_command(each) for name, each in APPS.items()}
 
 
 def check_order(stages) -> None:
@@ -42,9 +43,7 @@ def check_order(stages) -> None:
     for stage in stages:
         assert set(stage.inputs) <= written
         assert not set(stage.outputs) & written
-        assert stage.outputs
-        assert stage.command
-        assert stage.tables
+        assert stage.outputs and stage.command and stage.tables
         assert stage.stdout in ("", *stage.outputs)
         assert stage.unless_empty in ("", *stage.inputs)
         written |= set(stage.outputs)
@@ -52,11 +51,6 @@ def check_order(stages) -> None:
         words = {word for line in stage.command for word in line}
         if stage.kind != "tables":
             assert {*stage.inputs, *stage.outputs} - {stage.stdout} <= words
-
-
-@pytest.mark.parametrize("name", ["paper", "gpu"])
-def test_stages_read_what_earlier_ones_wrote(name):
-    check_order(made_of(load_plan(name), name))
 
 
 @settings(max_examples=40, deadline=None)
@@ -70,8 +64,10 @@ def test_stages_read_what_earlier_ones_wrote(name):
 def test_any_choice_of_tables_is_in_order(paper, tables, students, seeds, published, everything):
     changes = {"students": students, "seeds": seeds, "published": published, **NO_SWEEP}
     chosen = dataclasses.replace(paper, tables=tables, everything=everything, **changes)
-    made = make_stages(chosen, Place("run"), "paper")
+    made = made_of(chosen)
     check_order(made)
+    sampled = {stage.work.model for stage in made if stage.name.startswith("sample-limo")}
+    assert not sampled & set(published)
     rows = {arm for number in tables for arm in table_arms(chosen, number).values() if arm.pool}
     evaluated = {need.arm for need in plan_needs(chosen) if need.columns}
     trained = {arm.name for arm in rows if everything or arm in evaluated}
@@ -93,9 +89,10 @@ def parse_command(words: tuple[str, ...]) -> None:
 def test_every_command_line_is_one_that_lalp_reads(name):
     plan = load_plan(name)
     for chosen, place in [(plan, Place("run")), shrink(plan, "dry")]:
-        for stage in make_stages(chosen, place, name):
-            for words in stage.command:
-                parse_command(words)
+        made = make_stages(chosen, place, name)
+        check_order(made)
+        for stage in made:
+            parse_command(stage.command[0])
     server = {"splitter": "llm", "llm_url": "http://localhost:8000/v1", "llm_model": "m"}
     for stage in made_of(plan, name, **server):
         if stage.kind == "segment":
@@ -103,97 +100,68 @@ def test_every_command_line_is_one_that_lalp_reads(name):
 
 
 def test_sampling_goes_on_until_a_prompt_is_solved(stages):
-    greedy, sampled = (
-        stage_of(stages, f"sample-limo-QwQ-32B-table5-{name}") for name in ("greedy", "sampled")
-    )
-    unsolved = stage_of(stages, "unsolved-limo-QwQ-32B")
+    names = (f"sample-limo-{QWQ}-table5-greedy", f"sample-limo-{QWQ}-table5-sampled")
+    greedy, sampled = (stage_of(stages, name) for name in names)
+    unsolved = stage_of(stages, f"unsolved-limo-{QWQ}")
     assert unsolved.inputs == ("run/prompts/limo.jsonl", *greedy.outputs)
     assert sampled.inputs == unsolved.outputs == (sampled.unless_empty,)
     merge = stage_of(stages, "merge-limo")
     assert {*greedy.outputs, *sampled.outputs} <= set(merge.inputs)
-    assert option(merge, "--min-teachers") == "3"
-    assert "--only-correct" in merge.command[0]
-    assert "--only-correct" not in stage_of(stages, "merge-code").command[0]
 
 
-def test_the_largest_teacher_takes_another_node(stages):
-    assert option(stage_of(stages, "sample-limo-QwQ-32B-table5-greedy"), "--tensor-parallel") == "4"
-    r1 = stage_of(stages, "sample-limo-DeepSeek-R1-table5-greedy")
-    assert option(r1, "--tensor-parallel") == "8"
-    assert option(r1, "--model") == "deepseek-ai/DeepSeek-R1"
+@pytest.mark.parametrize(
+    ("profile", "name", "options"),
+    [
+        # The largest teacher takes another node.
+        ("paper", f"sample-limo-{QWQ}-table5-greedy", "--tensor-parallel 4, no --system"),
+        ("paper", f"sample-limo-{R1}-table5-greedy", f"--tensor-parallel 8, deepseek-ai/{R1}"),
+        # Programs are not asked for in a box.
+        ("paper", f"sample-code-{QWQ}-table5-greedy", "--system ''"),
+        ("paper", f"sample-math-{QWQ}-c9-sampled", "no --system"),
+        ("paper", "merge-limo", "--only-correct, --min-teachers 3"),
+        ("paper", "merge-code", "no --only-correct"),
+        ("paper", f"score-limo-{B7}", WINDOWS),
+        ("paper", f"select-{B7}_math_{QWQ}_galp-middle", f"run/scores/math_{QWQ}_{B7}.parquet"),
+        ("paper", f"select-{B32}_limo_all-s0", "merge " + " ".join(RANDOM)),
+        ("paper", f"select-{B7}_math_{QWQ}_galp-middle", f"--teacher {QWQ}, no --window"),
+        ("paper", f"select-{B7}_math_{QWQ}_galp-middle", "--rule galp-middle"),
+        ("paper", f"select-{B7}_limo_control-s0", "--rule random --like lalp --window 4"),
+        ("paper", f"select-{B7}_limo_lalp-w10pct", "--rule lalp --window 10%"),
+        ("paper", f"train-{B7}_limo_lalp-s0", "--recipe paper, --num_processes 4"),
+        ("paper", f"train-{B32}_limo_lalp-s0", "--recipe paper-32b"),
+        ("paper", f"train-{MATH7B}_math_Gemma3-27B-IT_galp-s0", "--recipe terciles"),
+        # Stand-ins run under the paper's file names; a published teacher needs none.
+        ("gpu", f"sample-limo-{QWQ}-table5-greedy", f"--model deepseek-ai/{DISTILLED}"),
+        ("gpu", f"sample-limo-{QWQ}-table5-greedy", f"--teacher {DISTILLED}"),
+        ("gpu", f"select-{B7}_limo_{QWQ}_random-s0", f"--teacher {DISTILLED}"),
+        ("gpu", f"select-{B7}_limo_{R1}_random-s0", f"--teacher {R1}"),
+        ("gpu", f"published-limo-{R1}", f"--responses-by {R1}"),
+        ("gpu", "merge-limo", f"run/samples/limo_{R1}_published.jsonl"),
+        ("gpu", f"train-{B7}_limo_lalp-s0", "--student Qwen/Qwen2.5-1.5B-Instruct"),
+    ],
+)
+def test_options_of_a_stage(profile, name, options):
+    words = stage_of(made_of(load_plan(profile), profile), name).command[-1]
+    line = shlex.join(words) + " "
+    for part in options.split(", "):
+        assert (f" {part.removeprefix('no ')} " in line) != part.startswith("no ")
 
 
-def test_programs_are_not_asked_for_in_a_box(stages):
-    sample = stage_of(stages, "sample-code-QwQ-32B-table5-greedy")
-    assert option(sample, "--system") == ""
-    others = [s for s in stages if s.kind == "sample" and "code" not in s.name]
-    assert not any("--system" in stage.command[0] for stage in others)
-
-
-def test_a_published_teacher_is_not_sampled(paper):
-    made = made_of(paper, tables=["2"], published=["DeepSeek-R1"])
-    assert not [s for s in made if s.kind == "sample" and "DeepSeek" in s.name]
-    stage = stage_of(made, "published-limo-DeepSeek-R1")
-    assert option(stage, "--responses-by") == "DeepSeek-R1"
-    assert stage.outputs[0] in stage_of(made, "merge-limo").inputs
-
-
-def test_rules_on_the_command_line(stages):
-    third = stage_of(stages, f"select-{B7}_math_QwQ-32B_galp-middle")
-    assert option(third, "--rule") == "galp-middle"
-    assert option(third, "--teacher") == "QwQ-32B"
-    assert third.inputs == (f"run/scores/math_QwQ-32B_{B7}.parquet",)
-    assert "--window" not in third.command[0]
-    control = stage_of(stages, f"select-{B7}_limo_control-s0")
-    assert [option(control, o) for o in ("--rule", "--like", "--window")] == ["random", "lalp", "4"]
-    window = stage_of(stages, f"select-{B7}_limo_lalp-w10pct")
-    assert [option(window, o) for o in ("--rule", "--window")] == ["lalp", "10%"]
-    every = stage_of(stages, f"select-{B32}_limo_all-s0")
-    assert every.inputs == tuple(
-        f"run/selected/{B32}_limo_{teacher}_random-s0.jsonl" for teacher in TEACHERS["limo"]
-    )
-    score = stage_of(stages, f"score-limo-{B7}")
-    windows = [word for option, word in pairwise(score.command[0]) if option == "--window"]
-    assert windows == ["4", "0", "2", "8", "5%", "10%"]
-
-
-def test_recipes_and_launchers(stages):
-    small = stage_of(stages, f"train-{B7}_limo_lalp-s0")
-    large = stage_of(stages, f"train-{B32}_limo_lalp-s0")
-    short = stage_of(stages, f"train-{MATH7B}_math_Gemma3-27B-IT_galp-s0")
-    recipes = [option(stage, "--recipe") for stage in (small, large, short)]
-    assert recipes == ["paper", "paper-32b", "terciles"]
-    assert small.command[0][:2] == ("accelerate", "launch")
-    assert option(small, "--config_file").endswith("zero3.yaml")
-    assert option(large, "--config_file").endswith("zero3-offload.yaml")
-    assert option(small, "--num_processes") == "4"
-    for stage in (small, large, short):
+def test_launchers(stages):
+    for student, config in ((B7, "zero3.yaml"), (B32, "zero3-offload.yaml")):
+        stage = stage_of(stages, f"train-{student}_limo_lalp-s0")
+        assert stage.command[0][:2] == ("accelerate", "launch")
+        assert Path(option(stage, "--config_file")).name == config
         assert Path(ROOT, option(stage, "--config_file")).is_file()
-
-
-def test_one_gpu_needs_no_launcher_unless_states_go_to_the_host():
+    # One GPU needs no launcher, unless states go to the host.
     gpu, name = load_plan("gpu"), f"train-{B7}_limo_lalp-s0"
     assert stage_of(made_of(gpu), name).command[0][0] == "accelerate"
     assert stage_of(made_of(gpu, gpu="A100-80GB"), name).command[0][:2] == ("lalp", "train")
 
 
-def test_stand_ins_run_under_the_papers_file_names():
-    made = made_of(load_plan("gpu"), "gpu")
-    sample = stage_of(made, "sample-limo-QwQ-32B-table5-greedy")
-    assert option(sample, "--model") == "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
-    assert option(sample, "--teacher") == "DeepSeek-R1-Distill-Qwen-7B"
-    select = stage_of(made, f"select-{B7}_limo_QwQ-32B_random-s0")
-    assert option(select, "--teacher") == "DeepSeek-R1-Distill-Qwen-7B"
-    published = stage_of(made, f"select-{B7}_limo_DeepSeek-R1_random-s0")
-    assert option(published, "--teacher") == "DeepSeek-R1"
-    train = stage_of(made, f"train-{B7}_limo_lalp-s0")
-    assert option(train, "--student") == "Qwen/Qwen2.5-1.5B-Instruct"
-
-
 def test_seeds_share_what_chance_does_not_touch(paper):
     made = made_of(paper, tables=["3"], students=[B7], seeds=[0, 1], controls=False, **NO_SWEEP)
     for rule, files_ in (("lalp", 1), ("random", 2)):
-        trainings = [s for s in made if s.name.startswith(f"train-{B7}_limo_{rule}-s")]
-        assert len(trainings) == 2
-        assert len({stage.inputs for stage in trainings}) == files_
+        trained = [stage_of(made, f"train-{B7}_limo_{rule}-s{seed}").inputs for seed in (0, 1)]
+        assert len(set(trained)) == files_
     assert len([s for s in made if s.name.startswith(f"eval-{B7}_original")]) == 1

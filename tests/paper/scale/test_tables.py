@@ -12,23 +12,26 @@ import pytest
 
 from lalp.errors import InputError
 from lalp.evaluation.evaluate import COLUMNS, write_results
-from lalp.paper.scale.plan import NOT_PRODUCED, Arm
-from lalp.paper.scale.stages import result_file
+from lalp.paper.scale.plan import NOT_PRODUCED, TEACHERS, Arm
+from lalp.paper.scale.stages import arm_file
 from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
-from tests.paper.scale.conftest import B7, B32
+from lalp.pools.reading import load_pool
+from lalp.scoring.table import write_scores
+from tests.paper.scale.conftest import B7, B32, pool_of
 
 
 def write_result(root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]], seed=0) -> None:
-    same = {"sample": 0, "problem": "h", "truncated": False, "num_tokens": 5, "answer": "1"}
     rows = [
-        {"benchmark": name, "prompt_id": f"{name}/{n:04d}", "correct": right, **same}
-        | {"outcome": "correct" if right else "wrong", "extracted": "1"}
+        (name, f"{name}/{n:04d}", right, "correct" if right else "wrong")
         for name, marks in benchmarks.items()
         for n, right in enumerate(marks)
     ]
-    path = Path(result_file(str(root), arm, seed, decoding))
+    frame = pd.DataFrame(rows, columns=["benchmark", "prompt_id", "correct", "outcome"])
+    frame = frame.assign(sample=0, problem="h", truncated=False, num_tokens=5)
+    path = Path(arm_file(str(root), "results", arm, seed, decoding))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_results(pd.DataFrame(rows, columns=list(COLUMNS)), path)
+    frame = frame.assign(answer="1", extracted="1").reindex(columns=list(COLUMNS))
+    write_results(frame, path)
 
 
 SEVEN = ("math500", "aime25", "amc23", "minerva", "kaoyan", "olympiadbench", "cn_math_2024")
@@ -70,3 +73,21 @@ def test_table_1_has_thirds_as_columns_and_seeds_are_averaged(paper, tmp_path):
 def test_an_empty_run_is_refused(paper, tmp_path):
     with pytest.raises(InputError, match="holds no results of this plan"):
         collect_tables(paper, tmp_path)
+
+
+def test_scores_and_mixes_stand_under_the_papers_names(paper, tmp_path):
+    arm, teachers = Arm(B7, "limo", "lalp"), TEACHERS["limo"]
+    pool_of(tmp_path / "pool.jsonl", [("p", t, t, True) for t in teachers])
+    pool = load_pool(tmp_path / "pool.jsonl")
+    scores = pd.DataFrame({"prompt_id": "p", "response_id": teachers, "teacher": teachers})
+    scores = scores.assign(correct=True, num_tokens=3, num_steps=1, reason=None)
+    scores = scores.assign(galp=[-1.0, -2.0, -3.0], **{"lalp@4": [-3.0, -2.0, -1.0]})
+    scored, mixed = (Path(arm_file(str(tmp_path), name, arm)) for name in ("scores", "mix"))
+    for path in (scored, mixed):
+        path.parent.mkdir(parents=True)
+    write_scores(scores, pool, scored)
+    mix = {"teacher_mix": {teachers[0]: {"percent": 75.0}, teachers[1]: {"percent": 25.0}}}
+    mixed.write_text(json.dumps(mix))
+    second, eighth = collect_tables(dataclasses.replace(paper, tables=["2", "8"]), tmp_path)
+    assert second.run.loc[(B7, teachers[0]), ["GALP", "LALP"]].tolist() == [-1, -3]
+    assert eighth.run.loc[(B7, "lalp"), list(teachers)].tolist() == [75, 25, 0]

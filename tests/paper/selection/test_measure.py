@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 
-from lalp.paper.profiles import load_profile
 from lalp.paper.selection import measure
 from lalp.paper.selection.splitters import compare_splitters
 from lalp.selection.ranking import prompts_enough, rank_teachers
-from tests.paper.selection.test_splitters import frame_of
+from tests.paper.selection.test_splitters import frame_of, profile_of
 from tests.paper.verdict_cells import run_verdict_cells
 
 
-def selection(teachers: str) -> pd.DataFrame:
-    ids = [f"p{i}" for i in range(len(teachers))]
-    return pd.DataFrame({"prompt_id": ids, "teacher": list(teachers), "response_id": ids})
-
-
 def test_chance_of_moving_by_hand():
+    before, after, mixed = (
+        pd.DataFrame({"prompt_id": list("pqrs"), "teacher": list(teachers)})
+        for teachers in ("AAAA", "BBBB", "ABCA")
+    )
     # Four prompts, all moved from A to B: only the draws with equal signs are as extreme, 2 of 16.
-    chance = measure.chance_of_moving(selection("AAAA"), selection("BBBB"), 20_000, seed=0)
+    chance = measure.chance_of_moving(before, after, 20_000, seed=0)
     assert chance == pytest.approx(2 / 16, abs=0.01)
-
-
-def test_the_same_selection_moves_nothing():
-    assert measure.chance_of_moving(selection("ABC"), selection("ABC"), 100, seed=0) == 1
+    assert measure.chance_of_moving(mixed, mixed, 100, seed=0) == 1
 
 
 def test_moved_counts_each_response_once():
@@ -37,34 +30,14 @@ def test_moved_counts_each_response_once():
 
 def scores_of(galp: dict[str, float], lalp: dict[str, float], prompts: int) -> pd.DataFrame:
     """Prompts that all tell the same: teacher means are the given ones."""
-    return pd.DataFrame(
-        {
-            "prompt_id": f"p{i}",
-            "response_id": f"p{i}/{teacher}",
-            "teacher": teacher,
-            "correct": True,
-            "num_tokens": 10,
-            "num_steps": 2,
-            "galp": galp[teacher],
-            "lalp@4": lalp[teacher],
-            "lalp@5%": lalp[teacher],
-            "lalp@100%": galp[teacher],
-            "reason": None,
-        }
-        for i in range(prompts)
-        for teacher in galp
-    )
+    rows = [(f"p{i}", f"p{i}/{teacher}", teacher) for i in range(prompts) for teacher in galp]
+    frame = pd.DataFrame(rows, columns=["prompt_id", "response_id", "teacher"])
+    whole, local = frame["teacher"].map(galp), frame["teacher"].map(lalp)
+    columns = {"galp": whole, "lalp@4": local, "lalp@5%": local, "lalp@100%": whole}
+    return frame.assign(correct=True, num_tokens=10, num_steps=2, reason=None, **columns)
 
 
-PROFILE = replace(
-    load_profile("smoke"),
-    windows=["4"],
-    main_window="4",
-    sweep_windows=["5%", "100%"],
-    splitter="s",
-    splitters=["p", "t"],
-    num_resamples=200,
-)
+PROFILE = profile_of(windows=["4"], main_window="4", sweep_windows=["5%", "100%"])
 APART = {"A": -1.0, "B": -2.0, "C": -3.0}
 TURNED = {"A": -3.5, "B": -2.5, "C": -1.5}
 
@@ -90,18 +63,12 @@ def verdicts(scores: pd.DataFrame, resplit: pd.DataFrame | None = None) -> list[
     return [verdict.verdict for verdict in said]
 
 
-def test_clear_scores_get_clear_verdicts():
+def test_verdicts_follow_the_scores():
     found = verdicts(scores_of(APART, TURNED, 12))
     assert found == ["holds", "holds", "does not hold", "holds", "holds", "holds", "holds"]
-
-
-def test_equal_orders_do_not_hold():
-    found = verdicts(scores_of(APART, {t: s - 0.5 for t, s in APART.items()}, 12))
-    assert found[:2] == ["does not hold", "does not hold"]
-    assert found[4] == "not resolved"
-
-
-def test_one_prompt_resolves_nothing():
+    equal = verdicts(scores_of(APART, {t: s - 0.5 for t, s in APART.items()}, 12))
+    assert [*equal[:2], equal[4]] == ["does not hold", "does not hold", "not resolved"]
+    # One prompt resolves nothing.
     assert "holds" not in verdicts(scores_of(APART, TURNED, 1))[:2]
 
 
