@@ -21,55 +21,38 @@ Texts = Annotated[list[str], Field(min_length=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class Profile:
-    """Values that every notebook of one run shares; numbers of prompts are upper limits.
-
-    Attributes:
-        pool: ``champ`` (packaged) or a pool file, relative to the project's root.
-        main_window: The one of ``windows`` that stands for LALP where one is needed.
-        responses_per_teacher: Candidates per prompt and teacher at most.
-        sweep_windows: Windows of the paper's Fig. 3; ``sweep_prompts`` are scored.
-        splitters: Further splitters whose teacher ranking is laid beside the main one's.
-        embedder: ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id.
-        sft_rules: Rules that select what is trained on (`lalp.paper.arms.plan.plan_arms`).
-        sft_windows: Windows whose LALP selections are compared (Fig. 9).
-        sft_teachers: Teachers whose responses are cut into thirds by GALP (Table 1).
-        sft_seeds: Runs of every arm.
-        sft_batch: Responses per optimizer step.
-        sft_workers: Students trained at the same time, at most one per core.
-        held_out_prompts: Prompts never trained on, to measure NLL on, with ``held_out_teachers``
-            responses each.
-        eval_samples: Samples per held-out problem, beside the greedy answer.
-    """
+    """Values that every notebook of one run shares; numbers of prompts are upper limits."""
 
     student: str
-    pool: str
+    pool: str  # ``champ`` (packaged) or a pool file, relative to the project's root
     splitter: str
     windows: Texts
-    main_window: str
+    main_window: str  # The one of ``windows`` that stands for LALP where one is needed
     num_prompts: PositiveInt
-    responses_per_teacher: PositiveInt
-    sweep_windows: Texts
+    responses_per_teacher: PositiveInt  # Candidates per prompt and teacher at most
+    sweep_windows: Texts  # Windows of the paper's Fig. 3; ``sweep_prompts`` are scored
     sweep_prompts: PositiveInt
-    splitters: Texts
+    splitters: Texts  # Further splitters whose teacher ranking is laid beside the main one's
     splitter_prompts: PositiveInt
-    embedder: str
+    embedder: str  # ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id
     coverage_prompts: PositiveInt
     num_resamples: PositiveInt
     sft_prompts: PositiveInt
-    sft_rules: Texts
+    sft_rules: Texts  # Rules that select what is trained on (`lalp.paper.arms.plan.plan_arms`)
     sft_groups: Annotated[list[SftGroup], Field(min_length=1)]
-    sft_windows: Texts
-    sft_teachers: Texts
-    sft_seeds: PositiveInt
+    sft_windows: Texts  # Windows whose LALP selections are compared (Fig. 9)
+    sft_teachers: Texts  # Teachers whose responses are cut into thirds by GALP (Table 1)
+    sft_seeds: PositiveInt  # Runs of every arm
     sft_epochs: PositiveInt
-    sft_batch: PositiveInt
+    sft_batch: PositiveInt  # Responses per optimizer step
     # Not strict: YAML reads `1e-5` as text.
     sft_learning_rate: Annotated[float, Field(strict=False, gt=0)]
-    sft_workers: PositiveInt
+    sft_workers: PositiveInt  # Students trained at the same time, at most one per core
+    # Prompts never trained on, to measure NLL on, with ``held_out_teachers`` responses each
     held_out_prompts: PositiveInt
     held_out_teachers: PositiveInt
     eval_prompts: PositiveInt
-    eval_samples: PositiveInt
+    eval_samples: PositiveInt  # Samples per held-out problem, beside the greedy answer
     eval_max_tokens: PositiveInt
 
     @model_validator(mode="after")

@@ -45,23 +45,14 @@ def cited_items(where: str) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a claim of the paper is seen in this run.
+    """Whether a claim of the paper is seen in this run."""
 
-    Attributes:
-        claim: The claim, in one sentence.
-        paper: What the paper reports.
-        run: What this run gives.
-        verdict: One of ``VERDICTS``.
-        why: What the verdict rests on, or why there is none.
-        where: The paper's tables and figures, for example ``Table 2, Fig. 1``.
-    """
-
-    claim: str
-    paper: str
-    run: str
-    verdict: str
-    why: str
-    where: str = ""
+    claim: str  # The claim, in one sentence
+    paper: str  # What the paper reports
+    run: str  # What this run gives
+    verdict: str  # One of `VERDICTS`
+    why: str  # What the verdict rests on, or why there is none
+    where: str = ""  # The paper's tables and figures, for example `Table 2, Fig. 1`
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
