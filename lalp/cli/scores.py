@@ -91,7 +91,7 @@ def plan(
     from lalp.scoring.costs import plan_scoring
 
     settings = {"splitter": splitter, "trust_remote_code": trust_remote_code}
-    cost = plan_scoring(loaded, student, windows or _WINDOWS, **settings).as_dict()
+    cost = asdict(plan_scoring(loaded, student, windows or _WINDOWS, **settings))
     print_result(cost, as_json, print_cost)
 
 

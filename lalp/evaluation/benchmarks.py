@@ -149,7 +149,7 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def _load_own(benchmark: Benchmark, path: Path) -> list[Prompt]:
-    from lalp.pools.prompts import load_prompts
+    from lalp.pools.reading import load_prompts
 
     unit, records = _file_records(path)
     first = next(iter(records), (0, {}))[1]

@@ -128,10 +128,10 @@ def compare_splitters(
         first = _choose(scored, main)
         same = agreement(first, _choose(scored, column))
         same_low, same_high = wilson_interval(same, len(first))
-        row = {"window": window, "splitter": splitter, "prompts": tau.num_prompts}
+        row = {"window": window, "splitter": splitter, "prompts": tau.num_units}
         row |= {"steps": num_steps.mean(), "tokens": (scored["num_tokens"] / num_steps).mean()}
         row["order"] = " > ".join(ranking["teacher"])
-        row |= {"tau": tau.tau, "tau_low": tau.low, "tau_high": tau.high}
+        row |= {"tau": tau.value, "tau_low": tau.low, "tau_high": tau.high}
         rows.append(row | {"same": same, "same_low": same_low, "same_high": same_high})
     return pd.DataFrame(rows)
 

@@ -68,5 +68,5 @@ def variant_orders(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataF
         ranking = rank_teachers(signed, column, **resampling)
         tau = tau_interval(signed, main, column, **resampling)
         order = " > ".join(ranking["teacher"])
-        rows.append((column, order, ranking["p_top"][0], tau.tau, tau.low, tau.high))
+        rows.append((column, order, ranking["p_top"][0], tau.value, tau.low, tau.high))
     return pd.DataFrame(rows, columns=["score", "order", "p_top", "tau with LALP", "low", "high"])
