@@ -17,8 +17,18 @@ from jaxtyping import Float
 from scipy import stats
 
 from lalp.paper.tables import TABLES
-from lalp.paper.world.settings import KIND, RULES, TEACHERS, TEACHERS_BY_NAME, THIRDS, UNIT
+from lalp.paper.world.settings import (
+    CONTROL,
+    KIND,
+    RULES,
+    TEACHERS,
+    TEACHERS_BY_NAME,
+    THIRDS,
+    UNIT,
+    WINDOWS,
+)
 from lalp.paper.world.study import WorldResults
+from lalp.scoring.columns import GALP, column_window
 from lalp.stats import t_interval
 
 # Scores that lie closer than this order nothing (nats per token).
@@ -56,7 +66,12 @@ def with_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
     return arms.assign(num_problems=num_problems, accuracy=arms["num_solved"] / num_problems)
 
 
-def beside_accuracy(table: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
+def accuracy_by_arm(arms: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy over seeds by ``group`` and ``arm`` (Tables 1 to 3)."""
+    return over_seeds(with_accuracy(arms), [*KIND, "group", "arm"], "accuracy", (0, 1))
+
+
+def _beside_accuracy(table: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
     """Means over seeds of a column, its interval's ends named by it, and of the accuracy."""
     prefix = column.removeprefix("last_")
     ends = {"low": f"{prefix}_low", "high": f"{prefix}_high"}
@@ -123,6 +138,23 @@ def _problem_interval(both: pd.DataFrame) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def rule_differences(arms: pd.DataFrame) -> pd.DataFrame:
+    """`arm_differences` of each rule to random, its control of the same teacher mix, and GALP."""
+    names = arms.loc[arms["group"] == RULES, "arm"].unique()
+    rules = [name for name in names if not name.startswith(CONTROL)]
+    pairs = [(RULES, name, "random") for name in rules if name != "random"]
+    pairs += [(RULES, name, CONTROL + name) for name in rules]
+    pairs += [(RULES, name, "galp") for name in rules if name.startswith("lalp")]
+    return arm_differences(arms, pairs)
+
+
+def third_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy over seeds by ``teacher`` and ``third`` of its samples by GALP (Table 1)."""
+    rows = arms[arms["group"].str.startswith(THIRDS)]
+    table = accuracy_by_arm(rows).rename(columns={"arm": "third"})
+    return table.assign(teacher=table.pop("group").str.removeprefix(f"{THIRDS}: "))
+
+
 def third_differences(arms: pd.DataFrame) -> pd.DataFrame:
     """Highest minus lowest third by ``teacher``, and the mean over its teachers (Table 1)."""
     groups = [group for group in arms["group"].unique() if group.startswith(THIRDS)]
@@ -158,7 +190,7 @@ def kendall_tau(
     return float((one * other).sum() / pairs) if pairs else np.nan
 
 
-def teacher_table(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+def _teacher_table(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     """Mean scores with the ``accuracy`` of the student trained on the teacher, by unit."""
     trained = with_accuracy(arms[arms["group"] == TEACHERS]).rename(columns={"arm": "teacher"})
     return means.merge(trained[[*UNIT, "teacher", "accuracy"]], on=[*UNIT, "teacher"])
@@ -172,7 +204,7 @@ def teacher_ranking(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     all students are equally accurate.
     """
     rows, by = [], [*UNIT, "split", "score"]
-    table = teacher_table(arms, means)
+    table = _teacher_table(arms, means)
     for keys, frame in table.groupby(by, sort=False):
         scores, accuracies = frame["mean"].to_numpy(), frame["accuracy"].to_numpy()
         right = (accuracies[scores > scores.max() - TIE] == accuracies.max()).mean()
@@ -201,6 +233,33 @@ def tau_differences(
 def _over_seeds(differences: pd.Series) -> pd.DataFrame:
     """Differences by unit over seeds."""
     return over_seeds(differences.dropna().rename("difference").reset_index(), KIND, "difference")
+
+
+def teacher_points(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """Mean score and accuracy by ``split``, ``score`` and ``teacher`` (Fig. 1).
+
+    The ends of the score's interval are ``mean_low`` and ``mean_high`` (nats per token).
+    """
+    by = [*KIND, "split", "score", "teacher"]
+    return _beside_accuracy(_teacher_table(arms, means), by, "mean")
+
+
+def window_taus(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """Mean ``tau`` over seeds by ``window`` of LALP on true steps, ``galp`` for GALP (Fig. 3)."""
+    table = ranking_means(arms, means).query("split == 'true'").drop(columns=["split", "right"])
+    return table.assign(window=[column_window(score) or GALP for score in table.pop("score")])
+
+
+def window_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy over seeds of LALP's selection by ``window``, and of GALP's (Fig. 9)."""
+    galp = (arms["group"] == RULES) & (arms["arm"] == "galp")
+    table = accuracy_by_arm(arms[(arms["group"] == WINDOWS) | galp])
+    return table.rename(columns={"arm": "window"}).drop(columns="group")
+
+
+def gap_curves(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Mean ``gap`` over seeds by ``teacher`` and ``bin``, a tenth of the response (Fig. 5)."""
+    return over_seeds(gaps, [*KIND, "teacher", "bin"], "gap")
 
 
 # --- the gap by position ---------------------------------------------------------------------
@@ -239,6 +298,23 @@ def restating_differences(gaps: pd.DataFrame, measure: str = "rise") -> pd.DataF
     does = rises["teacher"].isin(RESTATING)
     one, other = (rises[rows].groupby(UNIT)[measure].mean() for rows in (does, ~does))
     return _over_seeds(one - other)
+
+
+def loss_points(arms: pd.DataFrame) -> pd.DataFrame:
+    """Mean ``last_loss`` (end of training) and ``accuracy`` by ``arm``, the rules (Fig. 6).
+
+    The ends of the loss's interval are ``loss_low`` and ``loss_high`` (nats per token).
+    """
+    rules = with_accuracy(arms[arms["group"] == RULES])
+    return _beside_accuracy(rules, [*KIND, "arm"], "last_loss")
+
+
+def loss_differences(arms: pd.DataFrame) -> pd.DataFrame:
+    """`arm_differences` of LALP and random to GALP by ``measure``: final loss and accuracy."""
+    pairs = [(RULES, name, "galp") for name in ("lalp", "random")]
+    measures = {"final loss (nats)": "last_loss", "accuracy": "accuracy"}
+    tables = [arm_differences(arms, pairs, c).assign(measure=m) for m, c in measures.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def loss_agreement(arms: pd.DataFrame) -> pd.DataFrame:
@@ -350,6 +426,30 @@ def by_run(
     tables = {name: analysis(run) for name, run in results.items() if not run.arms.empty}
     found = [table.assign(run=name) for name, table in tables.items() if not table.empty]
     return pd.concat(found, ignore_index=True) if found else next(iter(tables.values()))
+
+
+def student_table(students: pd.DataFrame) -> pd.DataFrame:
+    """Students tried and accepted by family and strength of copying, and what they can do."""
+    columns = ["short", "whole", "copying_near", "copying_far"]
+    groups = students.groupby(["family", "copying"], sort=False)
+    table = groups["accepted"].agg(tried="size", accepted="sum").astype(int)
+    table["rejected"] = table["tried"] - table["accepted"]
+    return table.join(groups[columns].agg("mean")).reset_index()
+
+
+def study_values(results: Mapping[str, WorldResults]) -> pd.DataFrame:
+    """Every value of the studies that committed runs were made with, a column per run."""
+    facts = ("commit", "hours_since_last_start", "cores")
+    made = {name: run.provenance for name, run in results.items()}
+    values = {name: {key: run[key] for key in facts} | run["values"] for name, run in made.items()}
+    return pd.DataFrame(values).map(lambda value: str(value).strip("[]"))
+
+
+def describe_scale(results: WorldResults) -> str:
+    """Seeds, problems and study of a longer run, in words."""
+    seeds, problems = results.arms["seed"].nunique(), results.arms["num_problems"].max()
+    name = results.provenance["profile"]
+    return f"longer run: {seeds} seeds, {problems:.0f} held-out problems, {name} profile"
 
 
 def describe(table: pd.DataFrame, label: Sequence[str] = (), digits: int = 3) -> str:
