@@ -51,16 +51,26 @@ def train(
     out: Annotated[Path, Option(help="Folder to write: weights, tokenizer, log.")],
     student: options.StudentName = "smollm2-135m",
     recipe: options.RecipeName = "paper",
-    learning_rate: Annotated[float | None, Option(help="Peak (the recipe's).")] = None,
+    learning_rate: Annotated[float | None, Option(help="At its peak (the recipe's).")] = None,
     epochs: Annotated[int | None, Option(help="Passes over the data (the recipe's).")] = None,
-    batch_size: Annotated[int | None, Option(help="Per device and pass (the recipe's).")] = None,
-    gradient_accumulation: Annotated[int | None, Option(help="Passes per step (recipe's).")] = None,
+    batch_size: Annotated[
+        int | None, Option(help="Examples per device and pass (the recipe's).")
+    ] = None,
+    gradient_accumulation: Annotated[
+        int | None, Option(help="Passes per optimizer step (the recipe's).")
+    ] = None,
     max_length: Annotated[int | None, Option(help="Tokens per example (the recipe's).")] = None,
-    held_out: Annotated[str | None, Option(help="Pool to measure likelihood on.")] = None,
+    held_out: Annotated[
+        str | None, Option(metavar="POOL", help="Measure the likelihood of these responses.")
+    ] = None,
     splitter: options.Splitter = "sentences",
-    window: Annotated[str, Option(help="Of their local likelihood.")] = "4",
-    evaluations: Annotated[int, Option(help="How often, before and after included.")] = 4,
-    save_steps: Annotated[int | None, Option(help="Between checkpoints (ten minutes).")] = None,
+    window: Annotated[str, Option(help="Window of their local likelihood.")] = "4",
+    evaluations: Annotated[
+        int, Option(help="How often they are measured, before and after included.")
+    ] = 4,
+    save_steps: Annotated[
+        int | None, Option(help="Steps between checkpoints (one every ten minutes).")
+    ] = None,
     seed: options.Seed = 0,
     device: Annotated[str | None, Option(help="cpu or cuda.")] = None,
     trust_remote_code: options.TrustCode = False,

@@ -34,7 +34,9 @@ _WINDOWS = "Steps (4), share (25%), tokens (256t), or all; repeatable."
 Windows = Annotated[list[str] | None, Option("--window", help=_WINDOWS)]
 SPLITTERS = "sentences, paragraphs, semantic, 32t (that many student tokens), or a file of steps"
 Splitter = Annotated[str, Option(help=f"How responses are cut into steps: {SPLITTERS}.")]
-RecipeName = Annotated[str, Option(help="paper, paper-32b, terciles, or a .yaml of these keys.")]
+RecipeName = Annotated[
+    str, Option(help="paper, paper-32b, terciles, or a .yaml file of the same keys.")
+]
 FORMATS = ", ".join(TRAINING_FORMATS)
 ModelName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-135m.")]
 
@@ -55,11 +57,15 @@ class SamplingOptions:
     top_p: Annotated[float | None, Option(help="1 is off.")] = None
     top_k: Annotated[int | None, Option(help="0 is off.")] = None
     max_tokens: Annotated[int | None, Option(help="New tokens of a sample at most.")] = None
-    system: Annotated[str | None, Option(help="System prompt, '' for none (the paper's).")] = None
+    system: Annotated[
+        str | None, Option(help="System prompt; the paper's if not given, '' for none.")
+    ] = None
     backend: Annotated[str, Option(help="transformers or vllm.")] = "transformers"
     batch_size: Annotated[int | None, Option(help="Samples drawn and stored at once.")] = None
     tensor_parallel: Annotated[int, Option(help="GPUs that share the model (vllm).")] = 1
-    store: Annotated[Path | None, Option(help="Where samples are kept (build/samples).")] = None
+    store: Annotated[
+        Path | None, Option(help="Where finished samples are kept (build/samples).")
+    ] = None
     workers: Annotated[int, Option(min=1, help="Processes that grade answers.")] = 2
     seed: Seed = 0
     device: Device = None

@@ -40,9 +40,15 @@ def unsolved(
 def merge(
     pools: Annotated[list[str], Argument(metavar="POOL...", help="JSONL or Parquet.")],
     out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
-    only_correct: Annotated[bool, Option("--only-correct", help="Keep correct responses.")] = False,
-    per_teacher: Annotated[int | None, Option(min=1, help="Keep its first N to a prompt.")] = None,
-    min_teachers: Annotated[int, Option(min=1, help="Keep prompts of so many teachers.")] = 1,
+    only_correct: Annotated[
+        bool, Option("--only-correct", help="Keep responses known to be correct.")
+    ] = False,
+    per_teacher: Annotated[
+        int | None, Option(min=1, help="Keep the first N of each teacher to a prompt.")
+    ] = None,
+    min_teachers: Annotated[
+        int, Option(min=1, help="Keep prompts with kept responses of so many teachers.")
+    ] = 1,
     fmt: Annotated[str, Option("--format", help=f"pool, {options.FORMATS}.")] = "pool",
     as_json: options.AsJson = False,
 ) -> None:

@@ -34,7 +34,9 @@ def segment(
     pool: options.PoolFile,
     out: Annotated[Path, Option(help="JSONL to write: one response a line.")],
     splitter: Annotated[str, Option(help=f"{options.SPLITTERS}; also llm.")] = "sentences",
-    student: Annotated[str, Option(help="Whose tokens 32t counts.")] = "smollm2-135m",
+    student: Annotated[
+        str, Option(help="Whose tokens 32t counts (as for lalp score).")
+    ] = "smollm2-135m",
     llm_url: Annotated[str | None, Option(help=_LLM_URL)] = None,
     llm_model: Annotated[str | None, Option(help="The model's name there.")] = None,
     llm_instruction: Annotated[str | None, Option(metavar="FILE", help=_LLM_INSTRUCTION)] = None,
@@ -159,10 +161,15 @@ def select(
     out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
     window: Annotated[str | None, Option(help="Window of lalp and hybrid rules.")] = None,
     fmt: Annotated[str, Option("--format", help=f"{options.FORMATS}.")] = "messages",
-    like: Annotated[str | None, Option(help="Draw as many per teacher as this rule takes.")] = None,
+    like: Annotated[
+        str | None,
+        Option(help="With --rule random: take as many responses per teacher as this rule."),
+    ] = None,
     teacher: Annotated[str | None, Option(help="Choose among its responses only.")] = None,
     tie: Annotated[str, Option(help="Of equal scores: first, shortest or random.")] = "first",
-    skip_unscored: Annotated[bool, Option(help="Leave out responses without a score.")] = False,
+    skip_unscored: Annotated[
+        bool, Option(help="Leave out responses without a score instead of stopping.")
+    ] = False,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -197,7 +204,9 @@ def show(
     scores: options.ScoresFile,
     response_id: Annotated[str, Option(help="The response to show.")],
     out: Annotated[Path, Option(help="HTML page to write.")],
-    window: Annotated[str | None, Option(help="Which, if the table holds several.")] = None,
+    window: Annotated[
+        str | None, Option(help="Local window; needed if the table holds several.")
+    ] = None,
 ) -> None:
     """Draw one response as a heat map: what each token gains from context outside the window."""
     from lalp.scoring.heat_map import write_heat_map
