@@ -11,7 +11,6 @@ import torch
 from conftest import CONFIGS, build_student
 
 from lalp.errors import InputError
-from lalp.pools.reading import load_pool
 from lalp.scoring import costs
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.costs import (
@@ -25,7 +24,7 @@ from lalp.scoring.costs import (
 )
 from lalp.scoring.groups import group_responses, make_tasks
 from lalp.scoring.windows import parse_window
-from tests.scoring.arithmetic import RESPONSES, make_task, rendered
+from tests.scoring.arithmetic import RESPONSES, make_pool, make_task, rendered
 
 WINDOWS = ["0", "2", "25%", "8t", "all"]
 RATE = 1e9  # FLOP per second
@@ -159,16 +158,8 @@ def test_working_memory_by_hand(monkeypatch):
 
 
 def test_what_is_too_long_is_counted_and_not_planned(save, known_rate):
-    records = [
-        {
-            "prompt_id": "p",
-            "prompt": "3 + 4?",
-            "teacher": teacher,
-            "response": "So the sum is 7. " * times,
-        }
-        for teacher, times in (("Ada", 10), ("Bob", 1))
-    ]
-    cost = plan_scoring(load_pool(records), save("llama", max_position_embeddings=60), ["0"])
+    pool = make_pool([("sum", "Ada", "So the sum is 7. " * 10), ("sum", "Bob", "It is 7.")])
+    cost = plan_scoring(pool, save("llama", max_position_embeddings=60), ["0"])
     assert cost.too_long == 1
     assert cost.longest_row <= 60
 

@@ -32,22 +32,26 @@ def start(tokenizer, tmp_path):
     config = LlamaConfig(vocab_size=400, num_attention_heads=4, **size)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "student")
     tokenizer.save_pretrained(tmp_path / "student")
-    records = [
-        {"prompt_id": f"p{i}", "prompt": f"Add to {i}.", "teacher": teacher}
-        | {"response": " ".join(f"Add {i}. Then x = {i + j * k}." for j in range(1, 7))}
-        for i, (k, teacher) in itertools.product(range(NUM_PROMPTS), enumerate("ABC", 1))
-    ]
-    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    lines = []
+    for i, (k, teacher) in itertools.product(range(NUM_PROMPTS), enumerate(("A", "B", "C"), 1)):
+        steps = [f"We add {i} and {j * k}. Then x = {i + j * k}." for j in range(1, 7)]
+        record = {"prompt_id": f"p{i}", "prompt": f"Add to {i}.", "teacher": teacher}
+        lines.append(json.dumps(record | {"response": " ".join(steps)}) + "\n")
+    (tmp_path / "pool.jsonl").write_text("".join(lines), encoding="utf-8")
     command = [sys.executable, "-m", "lalp.cli", "score", "pool.jsonl", "--student", "./student"]
     command += ["--window", "1", "--window", "50%", "--tokens", "--quiet"]
     root = str(Path(__file__).parents[2])
     quiet = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": root}
-    options = {"cwd": tmp_path, "env": os.environ | quiet, "text": True}
 
     def start_run(name: str) -> subprocess.Popen:
-        outputs = ["--out", f"{name}.parquet", "--store", name]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*command, *outputs], **options, **pipes)
+        return subprocess.Popen(
+            [*command, "--out", f"{name}.parquet", "--store", name],
+            cwd=tmp_path,
+            env=os.environ | quiet,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     return start_run
 

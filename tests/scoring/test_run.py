@@ -8,7 +8,6 @@ import json
 import math
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ from lalp.scoring.table import load_scores, scored_pool, write_scores
 from lalp.scoring.windows import parse_window
 from lalp.steps.sentences import split_steps
 from lalp.steps.splitters import split_pool, write_steps
-from lalp.students.student import Student, load_student, make_student
+from lalp.students.student import load_student, make_student
 from tests.scoring.arithmetic import QUESTIONS, RESPONSES, WINDOWS, make_pool, rendered, shards
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -174,31 +173,29 @@ def test_a_second_call_loads_no_weights_and_computes_nothing(
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
 
 
-def key_of(pool: Pool, student: str | Student, store: Path, **changes: object) -> str:
-    options = {"windows": ["1", "all"], "store": store, "progress": False} | changes
-    return score(pool, student, **options).attrs["key"]
-
-
 def test_whatever_decides_a_score_changes_the_key(llama, few, tmp_path, monkeypatch):
-    template = copy.deepcopy(llama.tokenizer)
+    template, vocabulary = copy.deepcopy(llama.tokenizer), copy.deepcopy(llama.tokenizer)
     template.chat_template = "{{ messages[0].content }}\n"
-    vocabulary = copy.deepcopy(llama.tokenizer)
     vocabulary.add_tokens(["sum is"])
     half = build_student("llama", llama.tokenizer).model.to(torch.bfloat16)
-    students = [
-        replace(llama, revision="other"),
-        replace(llama, tokenizer=template),
-        replace(llama, tokenizer=vocabulary),
-        make_student(half, llama.tokenizer, name="llama", revision="test"),
+    changed = [
+        *({}, {"windows": ["1"]}, {"windows": ["1", "100%"]}, {"with_tokens": True}),
+        {"student": replace(llama, revision="other")},
+        {"student": replace(llama, tokenizer=template)},
+        {"student": replace(llama, tokenizer=vocabulary)},
+        {"student": make_student(half, llama.tokenizer, name="llama", revision="test")},
     ]
-    settings = [{}, {"windows": ["1"]}, {"windows": ["1", "100%"]}, {"with_tokens": True}]
-    keys = [key_of(few, llama, tmp_path, **changes) for changes in settings]
-    keys += [key_of(few, student, tmp_path) for student in students]
+
+    def key_of(**changes: object) -> str:
+        options = {"student": llama, "windows": ["1", "all"], "store": tmp_path} | changes
+        return score(few, **options, progress=False).attrs["key"]
+
+    keys = [key_of(**changes) for changes in changed]
     # Code on disk may be edited while this process goes on with what it imported.
     monkeypatch.setattr(scoring_shards, "code_version", lambda: "edited meanwhile")
-    assert key_of(few, llama, tmp_path) == keys[0]
+    assert key_of() == keys[0]
     monkeypatch.setattr(scoring_run, "CODE", "other code")
-    keys.append(key_of(few, llama, tmp_path))
+    keys.append(key_of())
     assert len(set(keys)) == len(keys)
     assert {path.name for path in tmp_path.iterdir()} == set(keys)
     assert len(shards(tmp_path)) == 2 * len(keys)
