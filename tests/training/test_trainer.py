@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import gc
-import importlib.util
 import json
 import logging
 import math
-import sys
+import re
+import runpy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cache
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from unittest.mock import MagicMock, create_autospec
@@ -54,7 +54,7 @@ from lalp.training.log import load_held_out, load_log
 from lalp.training.recipes import RECIPES, Recipe, load_recipe
 from lalp.training.trainer import train
 from tests.cli.conftest import Outcome
-from tests.training.conftest import save
+from tests.training.conftest import llamafactory_file, save
 
 RECIPE = replace(
     RECIPES["paper"],
@@ -188,10 +188,8 @@ def test_a_recipe_from_a_file(tmp_path):
 def test_a_recipe_that_does_not_fit(change, message, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(RECIPE_TEXT.replace(*change))
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=f"^recipe {re.escape(str(path))}.*{re.escape(message)}"):
         load_recipe(path)
-    assert str(error.value).startswith(f"recipe {path}")
-    assert message in str(error.value)
 
 
 def test_a_recipe_that_is_not_there(tmp_path):
@@ -245,10 +243,8 @@ def chat(**changes: object) -> str:
 def test_training_files_that_cannot_be_used(text, message, tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text(text)
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}.*{re.escape(message)}"):
         load_examples(path)
-    assert str(error.value).startswith(f"{path}")
-    assert message in str(error.value)
 
 
 def test_a_folder_or_nothing_to_train_on(tmp_path, folder):
@@ -273,7 +269,7 @@ ENDLESS = (None, LAST, LAST + "\n", "fixed")
     [(CHAT_TEMPLATE, "<|end|>\n"), (TRIMMED, "<|user|>"), *((t, "<|end|>") for t in ENDLESS)],
 )
 def test_the_end_of_the_turn(template, end, tokenizer):
-    copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
+    copied = copy.deepcopy(tokenizer)
     copied.chat_template = template
     assert tokenizer.decode(end_of_turn(copied)) == end
     copied.eos_token = None
@@ -283,7 +279,7 @@ def test_the_end_of_the_turn(template, end, tokenizer):
 
 
 def test_a_template_without_an_assistant(tokenizer):
-    copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer)
+    copied = copy.deepcopy(tokenizer)
     copied.chat_template = "{{ raise_exception('no') }}"
     with pytest.raises(InputError, match=r"refuses an assistant's message \(no\)"):
         end_of_turn(copied)
@@ -324,14 +320,8 @@ def test_cutting(lengths, limit, kept):
 @cache
 def llamafactorys_rule() -> Callable[[int, int, int], tuple[int, int]]:
     """The function in LLaMA-Factory's own file, which needs nothing of its package."""
-    package = find_spec("llamafactory")
-    if package is None:
-        pytest.skip("LLaMA-Factory is not installed: its rule cannot be compared")
-    path = Path(package.submodule_search_locations[0], "data/processor/processor_utils.py")
-    spec = importlib.util.spec_from_file_location("processor_utils", path)
-    sys.modules["processor_utils"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.infer_seqlen
+    path = llamafactory_file("data/processor/processor_utils.py")
+    return runpy.run_path(str(path))["infer_seqlen"]
 
 
 @settings(max_examples=300, deadline=None)
@@ -516,9 +506,10 @@ def test_at_which_steps_is_measured(evaluations, measured, folder, tmp_path):
     assert log.loc[log["global_nll"].notna(), "step"].tolist() == measured
 
 
-def test_held_out_responses_without_a_score(folder, tmp_path, caplog):
+def test_held_out_responses_without_a_score_or_trained_on(folder, tmp_path, caplog):
     long = {"prompt_id": "h9", "prompt": "Long?", "teacher": "Bob", "response": "x y z. " * 200}
-    held_out = HeldOut(load_pool([*ROWS, long]), "sentences", "1")
+    leak = {"prompt_id": "x", "prompt": "What is 3 + 3?", "teacher": "Bob", "response": "It is 6."}
+    held_out = HeldOut(load_pool([*ROWS, long, leak]), "sentences", "1")
     caplog.set_level(logging.WARNING, "lalp")
     log = run(folder, tmp_path / "out", held_out=held_out, evaluations=2)
     table = load_held_out(tmp_path / "out")
@@ -528,17 +519,9 @@ def test_held_out_responses_without_a_score(folder, tmp_path, caplog):
     # Its steps fit, so it has a local likelihood.
     assert lacking["lalp"].notna().all()
     assert table[table["galp"].notna()]["reason"].isna().all()
-    first = table[table["step"] == 0]
-    assert log["global_nll"][0] == pytest.approx(-first["galp"].iloc[:6].mean())
-    assert log["local_nll"][0] == pytest.approx(-first["lalp"].mean())
-    assert caplog.text.count("1 of 7 held-out responses lack a score") == 1
-
-
-def test_held_out_prompts_that_are_trained_on_are_said(folder, tmp_path, caplog):
-    leak = {"prompt_id": "x", "prompt": "What is 3 + 3?", "teacher": "Bob", "response": "It is 6."}
-    caplog.set_level(logging.WARNING, "lalp")
-    held_out = HeldOut(load_pool([*ROWS, leak]), "sentences", "1")
-    run(folder, tmp_path / "out", replace(RECIPE, epochs=1), held_out=held_out, evaluations=2)
+    means = table[table["step"] == 0][["galp", "lalp"]].mean()  # over those that have one
+    assert log.loc[0, ["global_nll", "local_nll"]].tolist() == pytest.approx((-means).tolist())
+    assert caplog.text.count("1 of 8 held-out responses lack a score") == 1
     assert "1 held-out prompts are also trained on" in caplog.text
 
 
