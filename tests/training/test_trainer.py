@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import CHAT_TEMPLATE, build_student, naive_lalp, separate_pass
+from conftest import CHAT_TEMPLATE, build_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
@@ -34,12 +34,10 @@ from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import save_pool, write_training
-from lalp.scoring.equations import window_starts
-from lalp.scoring.windows import parse_window
-from lalp.steps.sentences import split_steps
+from lalp.scoring.run import score
 from lalp.students import student as students_student
-from lalp.students.encoding import assign_steps, encode, end_of_turn, render_prompt
-from lalp.students.student import Student, load_student
+from lalp.students.encoding import encode, end_of_turn, render_prompt
+from lalp.students.student import load_student
 from lalp.training import job as training_job
 from lalp.training import trainer
 from lalp.training.examples import (
@@ -435,23 +433,8 @@ def test_the_log(done):
     assert_frame_equal(pd.read_csv(out / "training_log.csv"), log)
 
 
-def naive_scores(student: Student, window: str) -> list[tuple[str, float, float]]:
-    """GALP and LALP of the held-out responses, one forward pass per step."""
-    rows = []
-    for response in HELD_OUT.pool.responses:
-        prompt_text = render_prompt(student.tokenizer, HELD_OUT.pool.prompts[response.prompt_id])
-        encoded = encode(student.tokenizer, prompt_text, response.text)
-        steps = split_steps(response.text, "sentences")
-        spans = assign_steps(response.text, encoded.offsets, steps)
-        starts = window_starts(parse_window(window), spans)
-        prompt, ids = list(encoded.prompt_ids), list(encoded.response_ids)
-        galp = separate_pass(student, prompt, ids).mean()
-        rows.append((response.response_id, galp, naive_lalp(student, prompt, ids, spans, starts)))
-    return rows
-
-
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2"])
-def test_held_out_likelihoods_are_those_of_plain_forward_passes(family, tokenizer, tmp_path):
+def test_held_out_likelihoods_are_the_scores_of_the_student_on_disk(family, tokenizer, tmp_path):
     # Qwen2's biases are copied when its weights are laid out for scoring: a copy that is made once
     # would stay behind the training.
     student = build_student(family, tokenizer)
@@ -464,15 +447,13 @@ def test_held_out_likelihoods_are_those_of_plain_forward_passes(family, tokenize
     table = load_held_out(tmp_path / "out")
     assert table["step"].unique().tolist() == [0, 1, 3, 4]
     for step, model in ((0, folder), (4, tmp_path / "out")):
-        names, galp, lalp = zip(
-            *naive_scores(load_student(str(model), device="cpu"), "1"), strict=True
-        )
+        # Tests of scoring lay these beside plain forward passes.
+        scores = score(HELD_OUT.pool, str(model), ["1"], splitter="sentences", progress=False)
         rows = table[table["step"] == step]
-        assert rows["response_id"].tolist() == list(names)
-        assert rows["galp"].tolist() == pytest.approx(galp, abs=1e-4)
-        assert rows["lalp"].tolist() == pytest.approx(lalp, abs=1e-4)
-        assert log.loc[step, "global_nll"] == pytest.approx(-rows["galp"].mean())
-        assert log.loc[step, "local_nll"] == pytest.approx(-rows["lalp"].mean())
+        assert rows["response_id"].tolist() == scores["response_id"].tolist()
+        for name, column, mean in (("galp", "galp", "global_nll"), ("lalp", "lalp@1", "local_nll")):
+            assert rows[name].tolist() == pytest.approx(scores[column].tolist(), abs=1e-4)
+            assert log.loc[step, mean] == pytest.approx(-rows[name].mean())
     assert log.loc[4, "global_nll"] != pytest.approx(log.loc[0, "global_nll"], abs=1e-2)
 
 
