@@ -1,7 +1,8 @@
-"""A tiny student in a folder, and the command."""
+"""A tiny student in a folder, the command, and LLaMA-Factory's own files."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,11 @@ def save(student: Student, folder: Path) -> str:
 @pytest.fixture(scope="session")
 def folder(llama: Student, tmp_path_factory) -> str:
     return save(llama, tmp_path_factory.mktemp("students") / "tiny")
+
+
+def llamafactory_file(name: str) -> Path:
+    """A file of LLaMA-Factory, where it is installed."""
+    package = find_spec("llamafactory")
+    if package is None:
+        pytest.skip("LLaMA-Factory is not installed: there is nothing to compare with")
+    return Path(package.submodule_search_locations[0], name)

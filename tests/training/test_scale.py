@@ -148,6 +148,12 @@ print(json.dumps(report))
 """
 
 
+def python(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """A fresh process, in which tests may fork and kill."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+
+
 def launched(name: str, *options: str) -> argparse.Namespace:
     """What accelerate launch makes of a configuration file."""
     arguments = ["--config_file", str(CONFIGS / name), *options, "script.py"]
@@ -170,16 +176,7 @@ def runs(folder, tmp_path_factory) -> tuple[dict, Path]:
     environments = {name: environment(f"{name}.yaml") for name in ("ddp", "fsdp")}
     seed = int.from_bytes(os.urandom(2))
     print(f"kills at times drawn with seed {seed}")
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-c", WORKER, ROOT, folder, out),
-            *(json.dumps(environments), str(seed)),
-        ],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    finished = python("-c", WORKER, ROOT, folder, out, json.dumps(environments), seed)
     logs = "\n".join(f"{path.name}:\n{path.read_text()}" for path in out.glob("*.txt"))
     assert finished.returncode == 0, finished.stderr + logs
     print(logs)
@@ -241,19 +238,12 @@ def test_the_second_process_is_silent(runs):
 def test_the_command_under_accelerate_launch(folder, tmp_path):
     write_data(tmp_path)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(vars(RECIPE) | {"batch_size": 1}))
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-m", "accelerate.commands.launch"),
-            *("--config_file", CONFIGS / "ddp.yaml", "--num_processes", "2"),
-            *("--main_process_port", "0", "-m", "lalp.cli", "train", tmp_path / "train.jsonl"),
-            *("--student", folder, "--out", tmp_path / "out"),
-            *("--recipe", tmp_path / "recipe.yaml", "--held-out", tmp_path / "pool.jsonl"),
-            *("--window", "1", "--device", "cpu", "--quiet", "--json"),
-        ],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=120,
+    finished = python(
+        *("-m", "accelerate.commands.launch", "--config_file", CONFIGS / "ddp.yaml"),
+        *("--num_processes", 2, "--main_process_port", 0, "-m", "lalp.cli", "train"),
+        *(tmp_path / "train.jsonl", "--student", folder, "--out", tmp_path / "out"),
+        *("--recipe", tmp_path / "recipe.yaml", "--held-out", tmp_path / "pool.jsonl"),
+        *("--window", 1, "--device", "cpu", "--quiet", "--json"),
     )
     assert finished.returncode == 0, finished.stderr
     # One process speaks.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import gc
-import importlib.util
 import json
 import logging
 import math
-import sys
+import re
+import runpy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cache
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from unittest.mock import MagicMock, create_autospec
@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import CHAT_TEMPLATE, build_student, naive_lalp, separate_pass
+from conftest import CHAT_TEMPLATE, build_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
@@ -34,12 +34,10 @@ from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import save_pool, write_training
-from lalp.scoring.equations import window_starts
-from lalp.scoring.windows import parse_window
-from lalp.steps.sentences import split_steps
+from lalp.scoring.run import score
 from lalp.students import student as students_student
-from lalp.students.encoding import assign_steps, encode, end_of_turn, render_prompt
-from lalp.students.student import Student, load_student
+from lalp.students.encoding import encode, end_of_turn, render_prompt
+from lalp.students.student import load_student
 from lalp.training import job as training_job
 from lalp.training import trainer
 from lalp.training.examples import (
@@ -54,7 +52,7 @@ from lalp.training.log import load_held_out, load_log
 from lalp.training.recipes import RECIPES, Recipe, load_recipe
 from lalp.training.trainer import train
 from tests.cli.conftest import Outcome
-from tests.training.conftest import save
+from tests.training.conftest import llamafactory_file, save
 
 RECIPE = replace(
     RECIPES["paper"],
@@ -188,10 +186,8 @@ def test_a_recipe_from_a_file(tmp_path):
 def test_a_recipe_that_does_not_fit(change, message, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(RECIPE_TEXT.replace(*change))
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=f"^recipe {re.escape(str(path))}.*{re.escape(message)}"):
         load_recipe(path)
-    assert str(error.value).startswith(f"recipe {path}")
-    assert message in str(error.value)
 
 
 def test_a_recipe_that_is_not_there(tmp_path):
@@ -245,10 +241,8 @@ def chat(**changes: object) -> str:
 def test_training_files_that_cannot_be_used(text, message, tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text(text)
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}.*{re.escape(message)}"):
         load_examples(path)
-    assert str(error.value).startswith(f"{path}")
-    assert message in str(error.value)
 
 
 def test_a_folder_or_nothing_to_train_on(tmp_path, folder):
@@ -273,7 +267,7 @@ ENDLESS = (None, LAST, LAST + "\n", "fixed")
     [(CHAT_TEMPLATE, "<|end|>\n"), (TRIMMED, "<|user|>"), *((t, "<|end|>") for t in ENDLESS)],
 )
 def test_the_end_of_the_turn(template, end, tokenizer):
-    copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
+    copied = copy.deepcopy(tokenizer)
     copied.chat_template = template
     assert tokenizer.decode(end_of_turn(copied)) == end
     copied.eos_token = None
@@ -283,7 +277,7 @@ def test_the_end_of_the_turn(template, end, tokenizer):
 
 
 def test_a_template_without_an_assistant(tokenizer):
-    copied = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer)
+    copied = copy.deepcopy(tokenizer)
     copied.chat_template = "{{ raise_exception('no') }}"
     with pytest.raises(InputError, match=r"refuses an assistant's message \(no\)"):
         end_of_turn(copied)
@@ -324,14 +318,8 @@ def test_cutting(lengths, limit, kept):
 @cache
 def llamafactorys_rule() -> Callable[[int, int, int], tuple[int, int]]:
     """The function in LLaMA-Factory's own file, which needs nothing of its package."""
-    package = find_spec("llamafactory")
-    if package is None:
-        pytest.skip("LLaMA-Factory is not installed: its rule cannot be compared")
-    path = Path(package.submodule_search_locations[0], "data/processor/processor_utils.py")
-    spec = importlib.util.spec_from_file_location("processor_utils", path)
-    sys.modules["processor_utils"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.infer_seqlen
+    path = llamafactory_file("data/processor/processor_utils.py")
+    return runpy.run_path(str(path))["infer_seqlen"]
 
 
 @settings(max_examples=300, deadline=None)
@@ -445,23 +433,8 @@ def test_the_log(done):
     assert_frame_equal(pd.read_csv(out / "training_log.csv"), log)
 
 
-def naive_scores(student: Student, window: str) -> list[tuple[str, float, float]]:
-    """GALP and LALP of the held-out responses, one forward pass per step."""
-    rows = []
-    for response in HELD_OUT.pool.responses:
-        prompt_text = render_prompt(student.tokenizer, HELD_OUT.pool.prompts[response.prompt_id])
-        encoded = encode(student.tokenizer, prompt_text, response.text)
-        steps = split_steps(response.text, "sentences")
-        spans = assign_steps(response.text, encoded.offsets, steps)
-        starts = window_starts(parse_window(window), spans)
-        prompt, ids = list(encoded.prompt_ids), list(encoded.response_ids)
-        galp = separate_pass(student, prompt, ids).mean()
-        rows.append((response.response_id, galp, naive_lalp(student, prompt, ids, spans, starts)))
-    return rows
-
-
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2"])
-def test_held_out_likelihoods_are_those_of_plain_forward_passes(family, tokenizer, tmp_path):
+def test_held_out_likelihoods_are_the_scores_of_the_student_on_disk(family, tokenizer, tmp_path):
     # Qwen2's biases are copied when its weights are laid out for scoring: a copy that is made once
     # would stay behind the training.
     student = build_student(family, tokenizer)
@@ -474,15 +447,13 @@ def test_held_out_likelihoods_are_those_of_plain_forward_passes(family, tokenize
     table = load_held_out(tmp_path / "out")
     assert table["step"].unique().tolist() == [0, 1, 3, 4]
     for step, model in ((0, folder), (4, tmp_path / "out")):
-        names, galp, lalp = zip(
-            *naive_scores(load_student(str(model), device="cpu"), "1"), strict=True
-        )
+        # Tests of scoring lay these beside plain forward passes.
+        scores = score(HELD_OUT.pool, str(model), ["1"], splitter="sentences", progress=False)
         rows = table[table["step"] == step]
-        assert rows["response_id"].tolist() == list(names)
-        assert rows["galp"].tolist() == pytest.approx(galp, abs=1e-4)
-        assert rows["lalp"].tolist() == pytest.approx(lalp, abs=1e-4)
-        assert log.loc[step, "global_nll"] == pytest.approx(-rows["galp"].mean())
-        assert log.loc[step, "local_nll"] == pytest.approx(-rows["lalp"].mean())
+        assert rows["response_id"].tolist() == scores["response_id"].tolist()
+        for name, column, mean in (("galp", "galp", "global_nll"), ("lalp", "lalp@1", "local_nll")):
+            assert rows[name].tolist() == pytest.approx(scores[column].tolist(), abs=1e-4)
+            assert log.loc[step, mean] == pytest.approx(-rows[name].mean())
     assert log.loc[4, "global_nll"] != pytest.approx(log.loc[0, "global_nll"], abs=1e-2)
 
 
@@ -516,9 +487,10 @@ def test_at_which_steps_is_measured(evaluations, measured, folder, tmp_path):
     assert log.loc[log["global_nll"].notna(), "step"].tolist() == measured
 
 
-def test_held_out_responses_without_a_score(folder, tmp_path, caplog):
+def test_held_out_responses_without_a_score_or_trained_on(folder, tmp_path, caplog):
     long = {"prompt_id": "h9", "prompt": "Long?", "teacher": "Bob", "response": "x y z. " * 200}
-    held_out = HeldOut(load_pool([*ROWS, long]), "sentences", "1")
+    leak = {"prompt_id": "x", "prompt": "What is 3 + 3?", "teacher": "Bob", "response": "It is 6."}
+    held_out = HeldOut(load_pool([*ROWS, long, leak]), "sentences", "1")
     caplog.set_level(logging.WARNING, "lalp")
     log = run(folder, tmp_path / "out", held_out=held_out, evaluations=2)
     table = load_held_out(tmp_path / "out")
@@ -528,17 +500,9 @@ def test_held_out_responses_without_a_score(folder, tmp_path, caplog):
     # Its steps fit, so it has a local likelihood.
     assert lacking["lalp"].notna().all()
     assert table[table["galp"].notna()]["reason"].isna().all()
-    first = table[table["step"] == 0]
-    assert log["global_nll"][0] == pytest.approx(-first["galp"].iloc[:6].mean())
-    assert log["local_nll"][0] == pytest.approx(-first["lalp"].mean())
-    assert caplog.text.count("1 of 7 held-out responses lack a score") == 1
-
-
-def test_held_out_prompts_that_are_trained_on_are_said(folder, tmp_path, caplog):
-    leak = {"prompt_id": "x", "prompt": "What is 3 + 3?", "teacher": "Bob", "response": "It is 6."}
-    caplog.set_level(logging.WARNING, "lalp")
-    held_out = HeldOut(load_pool([*ROWS, leak]), "sentences", "1")
-    run(folder, tmp_path / "out", replace(RECIPE, epochs=1), held_out=held_out, evaluations=2)
+    means = table[table["step"] == 0][["galp", "lalp"]].mean()  # over those that have one
+    assert log.loc[0, ["global_nll", "local_nll"]].tolist() == pytest.approx((-means).tolist())
+    assert caplog.text.count("1 of 8 held-out responses lack a score") == 1
     assert "1 held-out prompts are also trained on" in caplog.text
 
 

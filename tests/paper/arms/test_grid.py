@@ -22,6 +22,7 @@ from lalp.sampling.settings import Sampling
 from lalp.selection import rules
 from lalp.training.examples import HeldOut
 from lalp.training.recipes import RECIPES
+from tests.training.conftest import save
 
 WORDS = ["add", "four", "and", "three", "then", "check", "the", "sum", "again", "so", "seven"]
 
@@ -135,12 +136,8 @@ def test_the_table_of_arms_counts_and_averages():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory, tokenizer) -> str:
-    """A folder with a tiny random student."""
-    folder = tmp_path_factory.mktemp("students") / "tiny"
     student = build_student("llama", tokenizer, initializer_range=0.02)
-    student.model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return save(student, tmp_path_factory.mktemp("students") / "tiny")
 
 
 ARMS = (
