@@ -583,17 +583,14 @@ def test_the_papers_world_gets_the_papers_verdicts():
     assert verdicts(tokens) == dict.fromkeys(VERDICTS[:6], "holds") | low
 
 
-def test_a_world_without_any_shift_settles_nothing_but_the_size():
+def test_no_shift_settles_nothing_but_the_size_and_one_prompt_nothing():
     tokens = random_tokens(2)
     tokens["lalp@4"] = tokens["galp"]
     found = verdicts(tokens)
     assert found["size"] == "does not hold"
     assert {found[name] for name in ("fall", "gain", "transitions", "low")} == {"not resolved"}
-
-
-def test_one_prompt_settles_nothing():
-    tokens = random_tokens(1, num_prompts=1, drop=0.2)
-    assert set(verdicts(tokens).values()) == {"not resolved"}
+    one = random_tokens(1, num_prompts=1, drop=0.2)
+    assert set(verdicts(one).values()) == {"not resolved"}
 
 
 # --- pictures -----------------------------------------------------------------------------------

@@ -525,17 +525,15 @@ def test_clear_growth_gets_clear_verdicts():
     assert said[0].run.endswith("from tenth to tenth the pooled gap rises in 9 of 9 cases")
 
 
-def test_no_growth_and_one_prompt_are_not_called_growth():
+def test_no_growth_one_prompt_and_no_repetition_settle_nothing():
     found = verdicts(verdict_inputs(growing=False))
     assert "holds" not in [verdict.verdict for verdict in found[:2]]
     inputs = verdict_inputs(growing=True)
     for name in ("tokens", "shuffled", "scores"):
         inputs[name] = inputs[name][inputs[name]["prompt_id"] == "a"]
-    assert "holds" not in [verdict.verdict for verdict in verdicts(inputs)[:7]]
-
-
-def test_nothing_repeated_is_said():
-    said = verdicts(verdict_inputs(growing=True) | {"items": ITEMS[:0]})
+    said = verdicts(inputs | {"items": ITEMS[:0]})
+    assert "holds" not in [verdict.verdict for verdict in said[:7]]
+    # Nothing repeats.
     assert (said[7].run, said[7].verdict) == ("no repeated items", "not resolved")
     assert said[8].verdict == "not resolved"
 

@@ -406,6 +406,7 @@ ONE_LINK = np.full((1, 1, 2, 2), 0.5)
 CHAINS = theory.random_chains(1, 3, 2, seed=0)
 JOINT = theory.data_masses(CHAINS, theory.window_weights(3, 1))
 LEARNER = {"joint": JOINT, "background": theory.even_background(JOINT), "lam": np.ones(1)}
+TRAINED = LEARNER | {"num_updates": 1}
 SHAPE = {"num_chains": 1, "num_steps": 3, "num_letters": 2, "seed": 0}
 SEEDED = {"num_instances": 5, "seed": 0}
 GAP = {"chains": CHAINS, "lams": [0.1], "windows": [1]}
@@ -422,8 +423,7 @@ MIXTURE = {"p": HALF, "u": HALF, "lam": 1}
         (theory.random_chains, SHAPE, {"num_chains": 0, "num_steps": 1, "num_letters": 1}),
         (theory.balanced_chains, SHAPE | {"num_permutations": 1}, {"num_permutations": 0}),
         (theory.pair_minimizer, LEARNER, {"lam": -1.0, "joint": -JOINT}),
-        (theory.train_learner, LEARNER | {"num_updates": 1},
-         {"lam": np.array([-1.0]), "num_updates": 0, "batch_size": 0}),
+        (theory.train_learner, TRAINED, {"lam": -np.ones(1), "num_updates": 0, "batch_size": 0}),
         (theory.chain_conditionals, {"q": JOINT, "num_steps": 3, "hop": 1}, {"hop": 0}),
         (theory.reasoning_gap, GAP, {"num_pairs": 0}),
         (margins.galp_margin_bound, TOKENS, {"num_tokens": 0, "num_logic": -1, "eps": -0.1}),
@@ -433,7 +433,7 @@ MIXTURE = {"p": HALF, "u": HALF, "lam": 1}
         (margins.check_fluency_trap, SEEDED, {"num_instances": 0}),
         (margins.check_fatal_step, SEEDED, {"num_instances": 0}),
     ],
-)  # fmt: skip
+)
 def test_numbers_out_of_range_are_refused(call, valid, refused):
     call(**valid)
     for name, value in refused.items():
@@ -449,7 +449,6 @@ def test_numbers_out_of_range_are_refused(call, valid, refused):
         (theory.mixture_minimizer, (HALF, np.array([NAN, 1]), 1), "u: .*non-finite"),
         (theory.mixture_minimizer, (HALF, np.full(3, 1 / 3), 1), "2 letters, u 3"),
         (theory.mixture_minimizer, (np.array([]), HALF, 1), "p: needs"),
-        (theory.mixture_minimizer, (HALF, HALF, -0.1), "lam must .* at least 0, not -0.1"),
         (theory.Chains, (HALF[None], np.full((1, 1, 3, 2), 0.5)), "do not fit"),
         (theory.Chains, (HALF[None], np.full((2, 1, 2, 2), 0.5)), "do not fit"),
         (theory.Chains, (HALF[None], ONE_LINK[0]), "transitions chain, link"),
