@@ -85,11 +85,8 @@ def test_the_examples_are_what_they_are_shown_for(kind):
         assert kinds == {kind}, example
 
 
-def test_a_phrase_does_not_run_into_the_next_paragraph():
+def test_phrases_stay_in_a_paragraph_and_labels_begin_a_line():
     assert "contrast" not in kinds_of("it lies on the\n\nother hand").values()
-
-
-def test_a_label_begins_a_line():
     kinds = kinds_of("Step 2: add.\nCase 3: it is odd.\nThis is step 2 of it.")
     assert (kinds["Step 2"], kinds["Case 3"], kinds["2"]) == ("signpost", "condition", "number")
 
@@ -202,22 +199,11 @@ def test_two_tokenizations_agree_on_a_character(text, cuts_a, cuts_b):
     assert all(found[0][i] == found[1][i] for i in found[0].keys() & found[1].keys())
 
 
-@given(TEXTS)
-def test_tokens_of_one_character_never_straddle(text):
-    assert "straddles" not in label_tokens(text, cut(text, set(range(len(text)))))[1]
-
-
-def test_white_space_by_hand():
-    kinds, _ = label_characters("x = 3\nSo on ")
-    initials = "".join(KINDS[kind][0] for kind in kinds)
-    assert initials == "mmmmm" + "o" + "dd" + "ooo" + "o"
-
-
 def test_white_space_belongs_to_what_follows_unless_it_breaks_the_line():
-    text = "the 3\n 4"
-    kinds, doubts = label_tokens(text, [[0, 3], [3, 4], [4, 5], [5, 6], [6, 7], [7, 8]])
-    assert kinds == ["function word", "number", "number", "layout", "layout", "number"]
-    assert doubts == ["", "space", "", "space", "space", ""]
+    text = "the 3\n 4 "
+    kinds, doubts = label_tokens(text, [[0, 3], *([i, i + 1] for i in range(3, 9))])
+    assert kinds == ["function word", "number", "number", "layout", "layout", "number", "layout"]
+    assert doubts == ["", "space", "", "space", "space", "", "space"]
     assert label_tokens(text, [[0, 3], [3, 5], [5, 8]])[0] == ["function word", "number", "number"]
 
 
@@ -597,17 +583,14 @@ def test_the_papers_world_gets_the_papers_verdicts():
     assert verdicts(tokens) == dict.fromkeys(VERDICTS[:6], "holds") | low
 
 
-def test_a_world_without_any_shift_settles_nothing_but_the_size():
+def test_no_shift_settles_nothing_but_the_size_and_one_prompt_nothing():
     tokens = random_tokens(2)
     tokens["lalp@4"] = tokens["galp"]
     found = verdicts(tokens)
     assert found["size"] == "does not hold"
     assert {found[name] for name in ("fall", "gain", "transitions", "low")} == {"not resolved"}
-
-
-def test_one_prompt_settles_nothing():
-    tokens = random_tokens(1, num_prompts=1, drop=0.2)
-    assert set(verdicts(tokens).values()) == {"not resolved"}
+    one = random_tokens(1, num_prompts=1, drop=0.2)
+    assert set(verdicts(one).values()) == {"not resolved"}
 
 
 # --- pictures -----------------------------------------------------------------------------------
