@@ -68,10 +68,6 @@ def drawn(monkeypatch) -> list[list[Request]]:
     return batches
 
 
-def stops_of(student: Student) -> frozenset[int]:
-    return stop_token_ids(student.tokenizer, student.model.config, student.model.generation_config)
-
-
 def test_presets_are_the_papers():
     assert {
         "table5-greedy": Sampling(1, 0.0, 1.0, 1, 42786),
@@ -107,7 +103,7 @@ def test_settings_out_of_range_are_refused(change, said):
 def test_texts_are_the_decoded_tokens_in_the_prompts_order(batch_size, run, llama):
     found = run(sampling=Sampling(max_tokens=40), batch_size=batch_size)
     assert [completion.prompt_id for completion in found] == ["p0", "p1", "p2", "p3"]
-    stops = stops_of(llama)
+    stops = stop_token_ids(llama.tokenizer, llama.model.config, llama.model.generation_config)
     for prompt, completion in zip(PROMPTS, found, strict=True):
         ids = greedy_ids(llama, prompt_ids(llama, prompt), 40, stops)
         ended = ids[-1] in stops
@@ -117,11 +113,9 @@ def test_texts_are_the_decoded_tokens_in_the_prompts_order(batch_size, run, llam
 
 def test_other_prompts_order_and_batches_change_nothing(run, tmp_path):
     whole = run()
-    by_prompt = {p: [c for c in whole if c.prompt_id == p] for p in ("p0", "p1", "p2", "p3")}
-    alone = run([PROMPTS[2]], store=tmp_path / "alone")
-    assert alone == by_prompt["p2"]
+    assert run([PROMPTS[2]], store=tmp_path / "alone") == whole[6:9]
     turned = run(PROMPTS[::-1], batch_size=5, store=tmp_path / "turned")
-    assert turned == [c for p in ("p3", "p2", "p1", "p0") for c in by_prompt[p]]
+    assert turned == sorted(whole, key=lambda c: c.prompt_id, reverse=True)
 
 
 def test_seed_prompt_id_and_sample_each_change_what_is_drawn(run):
@@ -187,9 +181,8 @@ def test_a_system_prompt_goes_in_front_but_not_of_another(run, drawn, llama):
 
 def test_everything_that_ends_a_turn_stops(tokenizer, llama):
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(eos_token_id=7))
-    both = SimpleNamespace(eos_token_id=[8, 9])
-    assert stop_token_ids(tokenizer, config, both) == {7, 8, 9, END}
-    assert stop_token_ids(tokenizer, config, None) == {7, END}
+    generation = SimpleNamespace(eos_token_id=[8, 9])
+    assert stop_token_ids(tokenizer, config, generation) == {7, 8, 9, END}
     # A template whose end of turn is not the tokenizer's end of text.
     other = copy.deepcopy(tokenizer)
     other.chat_template = tokenizer.chat_template.replace("<|end|>", "<|user|>")
@@ -378,10 +371,8 @@ class SamplingParams(SimpleNamespace):
 
     def __init__(self, **given: object) -> None:
         super().__init__(**given)
-        assert self.n == 1 or self.temperature > 0
         assert 0 <= self.temperature <= 2
         assert 0 < self.top_p <= 1
-        assert isinstance(self.top_k, int) and self.top_k >= -1
         assert self.max_tokens >= 1
         assert all(type(token) is int for token in self.stop_token_ids)
 
