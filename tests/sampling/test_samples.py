@@ -80,23 +80,20 @@ def test_presets_are_the_papers():
     assert wish == SYSTEM_PROMPT
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"num_samples": 0}, "num_samples is 0: it must be at least 1"),
-        ({"temperature": -0.1}, "temperature is -0.1"),
-        ({"temperature": math.nan}, "temperature is nan"),
-        ({"temperature": math.inf}, "temperature is inf"),
-        ({"top_p": 0.0}, "top_p is 0.0"),
-        ({"top_p": 1.01}, "top_p is 1.01"),
-        ({"top_k": -1}, "top_k is -1"),
-        ({"max_tokens": 0}, "max_tokens is 0"),
-        ({"num_samples": 2}, "all would be the same"),
-    ],
-)
-def test_settings_out_of_range_are_refused(change, said):
-    with pytest.raises(InputError, match=said):
-        Sampling(**change)
+OUT_OF_RANGE = [
+    *(("num_samples", 0), ("max_tokens", 0), ("top_k", -1), ("top_p", 0.0), ("top_p", 1.01)),
+    *(("temperature", -0.1), ("temperature", math.nan), ("temperature", math.inf)),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
+def test_settings_out_of_range_are_refused(name, value):
+    with pytest.raises(InputError, match=f"{name} is {value}: it must be "):
+        Sampling(**{name: value})
+    with pytest.raises(
+        InputError, match="num_samples is 2 at temperature 0: all would be the same"
+    ):
+        Sampling(2)
 
 
 @pytest.mark.parametrize("batch_size", [3, None])
@@ -199,18 +196,18 @@ def test_everything_that_ends_a_turn_stops(tokenizer, llama):
         assert stop_token_ids(other, config, None) == {7, END}
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"prompts": [PROMPTS[0], PROMPTS[0]]}, "'p0' is given 2 times"),
-        ({"backend": "jax"}, "unknown backend 'jax': use transformers or vllm"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"tensor_parallel": 2}, "vllm backend"),
-        ({"student": "./nowhere"}, "no such folder"),
-        ({"device": "gpu7", "student": "smollm2-135m"}, "cannot be used"),
-    ],
-)
-def test_bad_calls_are_refused(change, said, run, tmp_path):
+BAD_CALLS = {
+    "'p0' is given 2 times": {"prompts": [PROMPTS[0], PROMPTS[0]]},
+    "unknown backend 'jax': use transformers or vllm": {"backend": "jax"},
+    "batch_size is 0": {"batch_size": 0},
+    "vllm backend": {"tensor_parallel": 2},
+    "no such folder": {"student": "./nowhere"},
+    "cannot be used": {"device": "gpu7", "student": "smollm2-135m"},
+}
+
+
+@pytest.mark.parametrize(("said", "change"), BAD_CALLS.items(), ids=BAD_CALLS)
+def test_bad_calls_are_refused(said, change, run, tmp_path):
     with pytest.raises(InputError, match=said):
         run(**change)
     assert list(tmp_path.iterdir()) == []
@@ -297,11 +294,9 @@ def test_a_damaged_shard_is_said_and_drawn_again(run, tmp_path, drawn, caplog):
 
 
 def test_a_run_that_goes_on_draws_the_batches_of_the_first(run, tmp_path, drawn, llama):
-    # Some samples are there before.
-    run(PROMPTS[1:3], replace(WARM, num_samples=2))
-    store = tmp_path / "store"
+    run(PROMPTS[1:3], replace(WARM, num_samples=2))  # some samples are there before
     drawn.clear()
-    calm = run(batch_size=3, store=copytree(store, tmp_path / "calm"))
+    calm = run(batch_size=3, store=copytree(tmp_path / "store", tmp_path / "calm"))
     expected = list(drawn)
     assert [len(batch) for batch in expected] == [3, 3, 2]
     real, prompts_read = llama.body, itertools.count(1)
@@ -462,7 +457,6 @@ def test_vllm_batches_that_are_finished_are_kept(run, vllm, student_folder, monk
         run(**options)
     found = run(**options)
     assert [len(call) for llm in vllm for call in llm.calls] == [5, 5, 2]
-    assert len(found) == 12
     assert run(**options) == found
     assert len(vllm) == 2  # the third run loads nothing
     # The backends do not share samples.
@@ -491,8 +485,7 @@ def test_vllm_is_not_asked_where_there_is_no_room(vllm):
 
 
 def test_sample_pool_asks_with_the_papers_prompt_and_keeps_the_given_one(drawn, llama, tmp_path):
-    options = {"store": tmp_path, "progress": False}
-    few = Sampling(max_tokens=5)
+    few, options = Sampling(max_tokens=5), {"store": tmp_path, "progress": False}
     pool, summary = sample_pool(PROMPTS, llama, few, "T", **options)
     assert SYSTEM_PROMPT in llama.tokenizer.decode(drawn[0][0].prompt_ids)
     assert list(pool.prompts.values()) == PROMPTS
