@@ -28,12 +28,10 @@ def test_hostile_expressions_end_and_do_not_block_the_others():
     towers = ("10^{10^{10}}", "2^{2^{2^{2^{2^{2}}}}}")  # compared without computing them
     pairs = [*(("1", tower) for tower in towers), ("n", "2n/2"), ("m", "m+1")]
     pairs.append(("7", r"\lfloor 10^{10^{10}} \rfloor"))
-    *outcomes, last = (
-        grade.outcome for grade in grade_answers(pairs, num_workers=1, time_limit=1.5)
-    )
+    outcomes = [grade.outcome for grade in grade_answers(pairs, num_workers=1, time_limit=1.5)]
     assert set(outcomes[:2]) <= {"wrong", "timeout"}
-    assert outcomes[2:] == ["correct", "wrong"]
-    assert last in ("timeout", "error")
+    assert outcomes[2:4] == ["correct", "wrong"]
+    assert outcomes[4] in ("timeout", "error")
     assert grade_answers([]) == []
 
 

@@ -92,13 +92,11 @@ def test_when_memory_runs_out_the_batch_is_halved(llama, monkeypatch):
     monkeypatch.setattr(decoding, "_decode_batch", limited)
     assert decode(llama, requests, frozenset()) == expected
     assert sizes == [5, 3, 2, 1, 2]
-
-
-def test_other_errors_are_not_taken_for_a_lack_of_memory(llama, monkeypatch):
-    monkeypatch.setattr(decoding, "_Reader", Mock(side_effect=RuntimeError("other")))
+    # Another error is not taken for a lack of memory.
+    monkeypatch.setattr(decoding, "_decode_batch", Mock(side_effect=RuntimeError("other")))
     with pytest.raises(RuntimeError, match="other"):
-        decode(llama, [Request((5,), Sampling(), 5, 0)] * 2, frozenset())
-    assert decoding._Reader.call_count == 1
+        decode(llama, requests, frozenset())
+    assert decoding._decode_batch.call_count == 1
 
 
 def test_the_default_batch_fits_the_memory(llama, monkeypatch):

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 
 from lalp.errors import InputError
@@ -36,15 +35,12 @@ def test_grades_of_completions():
         (completion(r"Thus \boxed{0.5}", "half"), "0.5", "correct", True),
     ]
     graded = grade_completions(prompts, [row[0] for row in rows])
-    assert list(graded.columns) == [
-        *("prompt_id", "sample", "text", "num_tokens", "truncated"),
-        *("extracted", "outcome", "correct"),
-    ]
-    for row, (said, extracted, outcome, correct) in zip(graded.itertuples(), rows, strict=True):
-        assert (row.prompt_id, row.sample, row.text) == (said.prompt_id, said.sample, said.text)
-        assert (None if pd.isna(row.extracted) else row.extracted) == extracted, said
-        assert row.outcome == outcome, said
-        assert (None if pd.isna(row.correct) else row.correct) == correct, said
+    columns = "prompt_id sample text num_tokens truncated extracted outcome correct"
+    assert list(graded.columns) == columns.split()
+    found = graded.astype(object).where(graded.notna(), None)
+    names = ["prompt_id", "sample", "text", "extracted", "outcome", "correct"]
+    for row, (said, *verdict) in zip(found[names].values.tolist(), rows, strict=True):
+        assert row == [said.prompt_id, said.sample, said.text, *verdict]
     summary = sampling_summary(prompts, graded, sampled_pool(prompts, graded, "T"))
     assert summary["accuracy"] == 3 / 10
     assert summary["truncated"] == 2 / 12

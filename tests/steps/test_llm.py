@@ -83,11 +83,10 @@ def test_bad_answers_give_sentences_and_the_reason(name):
 
 
 def test_a_cut_off_answer_counts_if_it_holds_enough_of_the_text():
-    spans, why = split_by_answer(SOLUTION, recorded("cut_off"), cut_off=True)
-    assert spans == split_sentences(SOLUTION)
-    assert why == "the answer was cut off at the length limit (49% of the words)"
-    valid = recorded("valid")
-    spans, why = split_by_answer(SOLUTION, valid[: valid.index("18}$ red")], cut_off=True)
+    why = "the answer was cut off at the length limit (49% of the words)"
+    found = split_by_answer(SOLUTION, recorded("cut_off"), cut_off=True)
+    assert found == (split_sentences(SOLUTION), why)
+    spans, why = split_by_answer(SOLUTION, recorded("valid").partition("18}$ red")[0], cut_off=True)
     assert why is None
     assert len(spans) == 4
 
@@ -154,16 +153,12 @@ def test_forms_of_answers(answer, expected):
 
 
 SENTENCES = [
-    "We name the unknown $x$.",
-    "There are \\( 3x + 2 \\) apples in the \"big\" basket.",
-    "Hence $\\frac{3x + 2}{5} = 4$.",
+    *("We name the unknown $x$.", 'There are \\( 3x + 2 \\) apples in the "big" basket.'),
+    *("Hence $\\frac{3x + 2}{5} = 4$.", "Next, we subtract 2 from both sides."),
     "Multiplying by 5 gives $3x + 2 = 20$, where $x \\neq 0$.",
-    "Next, we subtract 2 from both sides.",
-    "$3x = 18$ and $\\therefore x = 6$.",
-    "Then \\[ 3 \\times 6 + 2 = 20 \\] as it should be.",
-    "A tab\tand a backslash \\ are harmless.",
-    "The basket holds $\\boxed{20}$ apples.",
-]  # fmt: skip
+    *("$3x = 18$ and $\\therefore x = 6$.", "Then \\[ 3 \\times 6 + 2 = 20 \\] as it should be."),
+    *("A tab\tand a backslash \\ are harmless.", "The basket holds $\\boxed{20}$ apples."),
+]
 
 
 @settings(max_examples=200, deadline=None)
@@ -348,15 +343,12 @@ def test_what_is_sent(ask, server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "must-not-leave")
     monkeypatch.setenv("LALP_LLM_API_KEY", "secret")
     ask("valid")
-    (body,), (headers,) = server.bodies, server.headers
-    assert body["path"] == "/v1/chat/completions"
-    assert body["model"] == "tiny"
-    assert body["temperature"] == 0
-    (message,) = body["messages"]
+    (message,) = server.bodies[0].pop("messages")
+    assert server.bodies == [{"path": "/v1/chat/completions", "model": "tiny", "temperature": 0}]
     assert message["role"] == "user"
     assert message["content"].startswith("Below are a problem and a solution")
     assert f"Problem:\ncase valid\n\nSolution:\n{SOLUTION}" in message["content"]
-    assert headers["authorization"] == "Bearer secret"
+    assert server.headers[0]["authorization"] == "Bearer secret"
     monkeypatch.delenv("LALP_LLM_API_KEY")
     ask("reworded")
     assert "must-not-leave" not in str(server.headers)
@@ -463,13 +455,12 @@ def test_the_command_says_how_often_and_why_sentences_had_to_do(
     server, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    pool = tmp_path / "pool.jsonl"
+    pool, out, instruction = (tmp_path / name for name in ("pool.jsonl", "steps.jsonl", "i.txt"))
     save_pool(pool_of("valid", "summary", "wrong_order", "empty"), pool)
-    out, instruction = tmp_path / "steps.jsonl", tmp_path / "instruction.txt"
     instruction.write_text("Cut this! {problem} {solution}")
-    options = ["--llm-url", server.url, "--llm-model", "tiny", "--llm-instruction", instruction]
-    arguments = ["segment", pool, "--splitter", "llm", *options, "--out", out]
-    monkeypatch.setattr(sys, "argv", ["lalp", *map(str, arguments)])
+    options = f"--llm-url {server.url} --llm-model tiny --llm-instruction {instruction} --out {out}"
+    command = f"lalp segment {pool} --splitter llm {options}"
+    monkeypatch.setattr(sys, "argv", command.split())
     with pytest.raises(SystemExit) as stop:
         app.main()
     assert not stop.value.code
