@@ -58,16 +58,14 @@ def here(monkeypatch) -> None:
     monkeypatch.setattr(world_student, "_BLOCK", 8)
 
 
-def test_held_out_problems_are_other_problems_even_where_there_are_few():
-    settings = replace(SMALL, problems=200, held_out=150)
-    for key in ("fewest_moves", "most_moves"):  # shorter ones than a study may have
-        object.__setattr__(settings, key, 2)
-    unit = make_unit(settings)  # of 640 problems
+def test_held_out_problems_are_other_problems_even_where_there_are_few(monkeypatch):
+    # There are 640 of two moves, which are fewer than a study may have.
+    monkeypatch.setattr(Unit, "moves", range(2, 3))
+    unit = make_unit(replace(SMALL, problems=200, held_out=150))
     trained, held_out = (
         {p.prompt for p in found.values()} for found in (unit.problems, unit.held_out)
     )
-    assert (len(trained), len(held_out)) == (200, 150)
-    assert not trained & held_out
+    assert (len(trained), len(held_out), trained & held_out) == (200, 150, set())
     assert not set(unit.problems) & set(unit.held_out)
 
 
