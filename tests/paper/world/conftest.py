@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
+
+from lalp.paper.world.student import make_model, make_tokenizer
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def alone(tmp_path, monkeypatch) -> Iterator[None]:
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(autouse=True)
-def build(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    return tmp_path / "build"
+@pytest.fixture(scope="module")
+def model() -> LlamaForCausalLM:
+    """Large weights: near-uniform predictions would hide a wrong context."""
+    found = make_model(len(make_tokenizer()), 0)
+    with torch.no_grad():
+        for weight in found.parameters():
+            weight.mul_(3)
+    return found.eval()

@@ -185,13 +185,12 @@ def test_traces_are_right_in_every_sentence(written):
 @given(traces())
 def test_splitters_see_sentences_and_paragraphs(written):
     _, trace = written
-    sentences = [trace.text[start:end].strip() for start, end in split_sentences(trace.text)]
+    sentences, paragraphs = (
+        [trace.text[start:end].strip() for start, end in split(trace.text)]
+        for split in (split_sentences, split_paragraphs)
+    )
     assert sentences == [part.strip() + "." for part in trace.text.split(".")[:-1]]
-    paragraphs = [trace.text[start:end].strip() for start, end in split_paragraphs(trace.text)]
-    threes = [
-        " ".join(trace.steps[i : i + world.STEPS_PER_PARAGRAPH])
-        for i in range(0, len(trace.steps), world.STEPS_PER_PARAGRAPH)
-    ]
+    threes = [" ".join(trace.steps[i : i + 3]) for i in range(0, len(trace.steps), 3)]
     assert paragraphs == [*threes[:-1], f"{threes[-1]} {trace.answer}"]
 
 

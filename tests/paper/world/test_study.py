@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import student as world_student
@@ -59,16 +58,14 @@ def here(monkeypatch) -> None:
     monkeypatch.setattr(world_student, "_BLOCK", 8)
 
 
-def test_held_out_problems_are_other_problems_even_where_there_are_few():
-    settings = replace(SMALL, problems=200, held_out=150)
-    for key in ("fewest_moves", "most_moves"):  # shorter ones than a study may have
-        object.__setattr__(settings, key, 2)
-    unit = make_unit(settings)  # of 640 problems
+def test_held_out_problems_are_other_problems_even_where_there_are_few(monkeypatch):
+    # There are 640 of two moves, which are fewer than a study may have.
+    monkeypatch.setattr(Unit, "moves", range(2, 3))
+    unit = make_unit(replace(SMALL, problems=200, held_out=150))
     trained, held_out = (
         {p.prompt for p in found.values()} for found in (unit.problems, unit.held_out)
     )
-    assert (len(trained), len(held_out)) == (200, 150)
-    assert not trained & held_out
+    assert (len(trained), len(held_out), trained & held_out) == (200, 150, set())
     assert not set(unit.problems) & set(unit.held_out)
 
 
@@ -191,19 +188,13 @@ EVERYTHING = replace(
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory) -> Iterator[tuple[Unit, object, dict[str, pd.DataFrame]]]:
-    """A unit with everything, and its scores; large weights, so that they differ."""
+def scored(tmp_path_factory, model) -> Iterator[tuple[Unit, object, dict[str, pd.DataFrame]]]:
+    """A unit with everything, and its scores."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LALP_BUILD", str(tmp_path_factory.mktemp("build")))
-        patch.setattr(world_student, "_BLOCK", 8)
         unit = make_unit(EVERYTHING)
-        tokenizer = world_student.make_tokenizer()
-        model = world_student.make_model(len(tokenizer), 0)
-        with torch.no_grad():
-            for weight in model.parameters():
-                weight.mul_(3)
         model.save_pretrained(unit.student)
-        tokenizer.save_pretrained(unit.student)
+        world_student.make_tokenizer().save_pretrained(unit.student)
         yield unit, *study.unit_scores(unit)
 
 
@@ -211,23 +202,22 @@ def test_scores_are_on_steps_sentences_and_paragraphs(scored):
     _, pool, tables = scored
     assert set(tables) == {"true", "sentences", "paragraphs"}
     assert {f"lalp@{w}" for w in ("0", "1", "all")} <= set(tables["true"])
-    for response, row in zip(pool.responses, tables["sentences"].itertuples(), strict=True):
-        assert row.num_steps == response.text.count(".")
-    for response, row in zip(pool.responses, tables["paragraphs"].itertuples(), strict=True):
-        assert row.num_steps == response.text.count("\n\n") + 1
-    galp = [table.set_index("response_id")["galp"] for table in tables.values()]
-    assert np.allclose(galp[0], galp[1], atol=1e-4)
+    texts = [response.text for response in pool.responses]
+    assert tables["sentences"]["num_steps"].tolist() == [text.count(".") for text in texts]
+    paragraphs = [text.count("\n\n") + 1 for text in texts]
+    assert tables["paragraphs"]["num_steps"].tolist() == paragraphs
+    assert np.allclose(tables["true"]["galp"], tables["sentences"]["galp"], atol=1e-4)
 
 
 def test_every_comparison_has_its_arms(scored):
     unit, _, tables = scored
     found = study.plan_selections(unit, tables)
     names = [teacher.name for teacher in unit.teachers]
-    expected = [("teachers", names), *((f"thirds: {n}", study._THIRD_RULES) for n in names)]
     controls = [f"random like {name}" for name in EVERYTHING.controls]
-    expected += [("rules", [*EVERYTHING.rules, *controls]), ("windows", EVERYTHING.windows)]
-    expected = {(group, arm) for group, arms in expected for arm in arms}
-    assert set(found) == expected
+    expected = {"teachers": names, "rules": [*EVERYTHING.rules, *controls],
+                "windows": EVERYTHING.windows}  # fmt: skip
+    expected |= {f"thirds: {name}": list(study._THIRD_RULES) for name in names}
+    assert set(found) == {(group, arm) for group, arms in expected.items() for arm in arms}
     table = tables["true"].set_index("response_id")
     same = []
     for (group, name), ids in found.items():
