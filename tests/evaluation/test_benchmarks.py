@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ from lalp.pools.pool import Message, Prompt
 from tests.evaluation.test_livecodebench import write
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "benchmarks"
+TABLES = yaml.safe_load(Path(__file__).with_name("records.yaml").read_text(encoding="utf-8"))
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data/benchmarks here")
 
 
@@ -112,35 +114,17 @@ def question(number: int) -> dict:
     return record | {"Record ID": f"rec{number}"}
 
 
-FIRST = {"problem": "b", "answer": "A", "id": 0, "solution": r"\boxed{1}"}
-WRONG = "Incorrect Answer 2"
-
-
 @pytest.mark.parametrize(
     ("name", "record", "message"),
     [
-        ("math500", {"answer": 1}, "field 'problem' is missing"),
-        ("math500", {"problem": " ", "answer": 1}, "field 'problem' is empty"),
-        ("math500", {"problem": ["a"], "answer": 1}, "field 'problem' is no text"),
-        *(
-            ("math500", {"problem": "a", "answer": bad}, f"'answer' holds no answer, but {bad!r}")
-            for bad in (None, " ", True, float("nan"), [], ["1", None])
-        ),
-        ("math500", FIRST, "field 'id': 0 is already taken by line 1"),
-        ("math500", [1], "must be an object"),
-        ("minerva", {"problem": "a", "solution": "It is 4."}, r"puts no answer into \boxed"),
-        *(
-            ("gpqa_diamond", FIRST | {"id": 1, "answer": bad}, f"'{bad}': it must be one of A, B")
-            for bad in ("2", "AB", "()")
-        ),
-        ("gpqa_diamond", question(0) | {WRONG: None}, f"field '{WRONG}' is missing"),
-        ("gpqa_diamond", question(0) | {WRONG: "right of 0"}, "is the same text as the right one"),
-        ("gpqa_diamond", question(0) | {"Correct Answer": ""}, "field 'Correct Answer' is empty"),
+        *TABLES["refused"],
+        *(("gpqa_diamond", question(0) | changes, why) for changes, why in TABLES["choices"]),
     ],
 )
 def test_a_record_that_cannot_be_used(name, record, message):
+    first = {"problem": "b", "answer": "A", "id": 0, "solution": r"\boxed{1}"}
     with pytest.raises(InputError, match=rf"^x\.jsonl, line 2: .*{re.escape(message)}"):
-        read([FIRST, record], name)
+        read([first, record], name)
 
 
 @pytest.mark.parametrize(
@@ -161,22 +145,7 @@ def test_broken_files_name_their_line(tmp_path, name, content, message):
 # --- answers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        (27.0, "27"),
-        (-1.0, "-1"),
-        (0.5, "0.5"),
-        (7, "7"),
-        ("27.0", "27.0"),
-        (" 5 ", "5"),
-        ("$\\frac{1}{2}$", "\\frac{1}{2}"),
-        ("\\$36", "\\$36"),
-        ("$1$ and $2$", "$1$ and $2$"),
-        (["$3$", "4"], "3, 4"),
-        (["(1,2)"], "(1,2)"),
-    ],
-)
+@pytest.mark.parametrize(("answer", "text"), TABLES["answers"])
 def test_answers_become_text(answer, text):
     assert read([{"problem": "a", "answer": answer}])[0].answer == text
 
@@ -189,14 +158,7 @@ def test_whole_numbers_are_the_same_as_floats(number):
     assert texts == {str(number)}
 
 
-@pytest.mark.parametrize(
-    ("name", "record", "answer"),
-    [
-        ("minerva", {"problem": "a", "solution": r"First \boxed{1}. So \boxed{4}."}, "4"),
-        ("olympiadbench", {"question": "a", "final_answer": ["2", "3"]}, "2, 3"),
-        ("gpqa_diamond", {"question": "Q? (A) 1 (B) 2", "answer": "(B)"}, "B"),
-    ],
-)
+@pytest.mark.parametrize(("name", "record", "answer"), TABLES["places"])
 def test_where_the_answer_stands(name, record, answer):
     assert read([record], name)[0].answer == answer
 

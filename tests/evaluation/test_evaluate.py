@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
@@ -32,6 +34,7 @@ from lalp.sampling.settings import Sampling
 from tests.evaluation.test_benchmarks import SHARED, needs_shared
 from tests.evaluation.test_livecodebench import cases, record, write
 
+ANSWERS = yaml.safe_load(Path(__file__).with_name("answers.yaml").read_text(encoding="utf-8"))
 Z = 1.959963984540054
 
 
@@ -79,58 +82,16 @@ def wilson(num_correct: int, count: int) -> tuple[float, float]:
 # --- grading -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("answer", "text", "outcome"),
-    [
-        ("7", r"So \boxed{7}.", "correct"),
-        ("7", r"So \boxed{8}.", "wrong"),
-        ("7", "So there are 7 of them, or 8.", "no answer"),
-        ("7", "", "no answer"),
-        (r"\frac{1}{2}", r"\boxed{0.5}", "correct"),
-        # Only what follows the last </think> counts.
-        ("7", r"<think>\boxed{8}</think>The answer is 7.", "correct"),
-        ("7", r"<think>\boxed{7}</think>I do not know whether it can be done.", "no answer"),
-        ("7", r"\boxed{7}</think>It is \boxed{8}", "wrong"),
-        ("7", r"<think>a</think>\boxed{8}<think>b</think>\boxed{7}", "correct"),
-        ("7", r"<think>It must be \boxed{7}", "no answer"),
-        # Letters.
-        ("B", r"\boxed{B}", "correct"),
-        ("B", "The answer is (B) 12 N.", "correct"),
-        ("B", r"\boxed{\text{(B)}}", "correct"),
-        ("B", r"\boxed{A}", "wrong"),
-        ("B", "The answer is A or B.", "wrong"),
-        (r"\text{(B)}", "Answer: B", "correct"),
-        ("B", r"\boxed{12}", "wrong"),
-    ],
-)
-def test_outcomes(answer, text, outcome):
-    row = graded(answer, text)
-    assert row["outcome"] == outcome
-    assert row["correct"] == (outcome == "correct")
+@pytest.mark.parametrize("case", [*ANSWERS["answers"], *ANSWERS["percentages"]])
+def test_outcomes(case):
+    answer, text, outcome, *question = case
+    row = graded(answer, text, *question)
+    assert (row["outcome"], row["correct"]) == (outcome, outcome == "correct")
 
 
 def test_a_truncated_answer_is_never_correct():
     row = graded("7", r"So \boxed{7}.", truncated=True)
     assert (row["outcome"], row["correct"], row["truncated"]) == ("truncated", False, True)
-
-
-ASKED = "What percent of the balls are red?"
-
-
-@pytest.mark.parametrize(
-    ("question", "answer", "text", "correct"),
-    [
-        (ASKED, "40", r"\boxed{40\%}", True),
-        (ASKED, r"40\%", r"\boxed{40}", True),
-        ("By what percentage did it fall?", "40", r"\boxed{40 \text{ percent}}", True),
-        (ASKED, "40", r"\boxed{4\%}", False),
-        (ASKED, r"40\%", r"\boxed{\frac{2}{5}}", False),
-        ("At 5 percent a year, how many dollars are due?", "40", r"\boxed{40\%}", False),
-        ("How many balls are red?", "40", r"\boxed{40\%}", False),
-    ],
-)
-def test_a_percent_sign_is_optional_where_it_is_asked_for(question, answer, text, correct):
-    assert graded(answer, text, question)["correct"] == correct
 
 
 def test_rows_keep_the_order_and_name_the_problem():

@@ -2,9 +2,11 @@
 
 import json
 from importlib.util import find_spec
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,51 +39,36 @@ def _turn(role: str, text: str | None, error: str | None = None) -> dict:
     return {"role": role, "text": text, "error": error}
 
 
-def _talk(solution: str | None, final: str | None, error: str | None = None, before=()) -> dict:
+def _talk(solution: str | None, final: str | None, error: str | None = None, before="") -> dict:
     """A conversation: turns that explain concepts, problem, solution, final sentence."""
     late = "LENGTH_PREVIOUS" if error else None
     turns = [_turn("User", "Solve this."), _turn("Model.x", solution, error)]
     turns += [_turn("User", "Sum up."), _turn("Model.x", final, late)]
-    return {"messages": [_turn("System", "You are good at sums."), *before, *turns]}
+    return {"messages": [_turn("System", "You are good at sums."), *BEFORE.get(before, ()), *turns]}
 
 
-CONCEPT = (_turn("User", "What is a square?"), _turn("Model.x", "A number times itself."))
-EXAMPLES = (_turn("User", "1+1?"), _turn("Imputation", "It is 2."))
+BEFORE = {
+    "concept": (_turn("User", "What is a square?"), _turn("Model.x", "A number times itself.")),
+    "examples": (_turn("User", "1+1?"), _turn("Imputation", "It is 2.")),
+}
 
 
 def _problem(text: str, answer: str, talks: dict[str, dict]) -> dict:
     return {"_text": text, "_answer": answer, "category": "Sums", "conversations": talks}
 
 
-ODD = "What is the sum of the first 4 odd numbers?"
-SUM = ("They add up to 4^2 = 16.", "The sum of the first 4 is 16.")
-ODD_TALKS = {
-    f"{GPT}|5-Shot": _talk("1+3+5+7 = 16.", "The sum is 16.", before=EXAMPLES),
-    f"{GPT}|0-Shot": _talk(*SUM),
-    f"{GPT}|Name C w/o H": _talk("A square: 16.", "It is 4^2.", before=CONCEPT),
-    f"{GPT}|No C w/o H": _talk(*SUM),
-    f"{GPT}|1/3 Soln": _talk("So 16.", "The sum is 16."),
-    f"{PALM}|0-Shot": _talk("1+3+5+7 = 16.", "The sum is $16$."),
-    f"{PALM}|5-Shot": _talk("1 + 3 = 4, 4 +", "The sum is 16."),
-    f"{OTHER}|0-Shot": _talk("1+3+5+7 = 15.", "The sum is 15."),
-    f"{OTHER}|5-Shot": _talk("1+3+5", None, "LENGTH_CURRENT"),
-    f"{OTHER}|No C w/ H": _talk("Let me think.", "The first 4 odd numbers add up."),
-}
-SUB_TALKS = {
-    f"{GPT}|0-Shot": _talk("In or out: 2^n.", "There are 2*2^(n-1) subsets."),
-    f"{PALM}|0-Shot": _talk("Choose.", "There are $n^2$ subsets."),
-}
-PRIME_TALKS = {f"{GPT}|{name}": _talk("91 = 7*13.", "No.") for name in ("0-Shot", "1/3 Soln")}
-FACTOR_TALKS = {
-    f"{GPT}|0-Shot": _talk("Easy.", "It factors as (x^2-1)(x^2+1)."),
-    f"{OTHER}|0-Shot": _talk("Hm.", "It factors as (x + 1)(x^2 + 1)(x - 1)."),
-}
-PROBLEMS = {
-    "P_Odd_1": _problem(ODD, "4^2, or equivalently 16", ODD_TALKS),
-    "P_Sub_1": _problem("How many subsets does a set of n elements have?", "2^n", SUB_TALKS),
-    "P_Prime_1": _problem("Is 91 a prime number?", "No", PRIME_TALKS),
-    "P_Fac_1": _problem("Factorize x^4-1 over the integers.", "(x-1)(x+1)(x^2+1)", FACTOR_TALKS),
-}
+def _load(name: str) -> dict:
+    return yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+PROBLEMS, OUTCOMES = {}, []
+for name, problem in _load("problems.yaml").items():
+    talks = {}
+    for key, (solution, final, outcome, extracted, *more) in problem["attempts"].items():
+        talks[key] = _talk(solution, final, **(more[0] if more else {}))
+        OUTCOMES.append(((name, *key.split("|")), outcome, extracted))
+    PROBLEMS[name] = _problem(problem["text"], problem["answer"], talks)
+ODD, SUM = "What is the sum of the first 4 odd numbers?", "They add up to 4^2 = 16."
 
 
 @pytest.fixture(scope="module")
@@ -175,38 +162,9 @@ def test_looks_finished(text, finished):
 # ------------------------------------------------------------------------------------- grading
 
 
-STATEMENTS = [
-    *("Yes", "No", "No real solutions", "Yes, and the sequence is 1, 1/3, 1/9, ..."),
-    *("The sequence is not bounded", "Infinitely many pairs", "x(n)>y(n) for all n"),
-    *("x(x-1)(x-2)...(x-9)", "Always smaller than 7"),
-]
-
-
-@pytest.mark.parametrize(
-    ("answer", "expressions"),
-    [
-        ("17", ("17",)),
-        ("C(9, 3), or equivalently 84", ("C(9, 3)", "84")),
-        ("2/7, or approximately 28.6%", ("2/7", "28.6%")),
-        ("C(n, 2), or an equivalent form such as n(n-1)/2", ("C(n, 2)", "n(n-1)/2")),
-        ("60 (i.e., all values)", ("60",)),
-        ("0 (no such way exists)", ("0",)),
-        ("((-1)^n+1)/2 (i.e., 1 for even n, and 0 for odd n)", ("((-1)^n+1)/2",)),
-        ("5 is the only possible value", ("5",)),
-        ("The limit exists and is equal to sqrt(7)", ("sqrt(7)",)),
-        ("The only possible value for the limit is 9", ("9",)),
-        ("At least 2 numbers", ("2",)),
-        ("At most 0 real-valued roots (i.e., no real roots)", ("0",)),
-        ("Exactly one", ("1",)),
-        ("n times", ("n",)),
-        ("31 pairs", ("31",)),
-        ("x=±2", ("x=±2",)),
-        ("(x=3, y=4), (x=4, y=3)", ("(x=3, y=4), (x=4, y=3)",)),
-        *((statement, ()) for statement in STATEMENTS),
-    ],
-)
+@pytest.mark.parametrize(("answer", "expressions"), _load("references.yaml").items())
 def test_reference_expressions(answer, expressions):
-    assert reference_expressions(answer) == expressions
+    assert reference_expressions(answer) == tuple(expressions)
 
 
 @pytest.mark.parametrize(
@@ -220,22 +178,7 @@ def test_num_factors(product, count):
     assert num_factors(product) == count
 
 
-@pytest.mark.parametrize(
-    ("key", "outcome", "extracted"),
-    [
-        (("P_Odd_1", GPT, "0-Shot"), "correct", "16"),
-        (("P_Odd_1", GPT, "Name C w/o H"), "correct", "4^2"),
-        (("P_Odd_1", GPT, "1/3 Soln"), "correct", "16"),
-        (("P_Odd_1", PALM, "5-Shot"), "unusable", None),
-        (("P_Odd_1", OTHER, "0-Shot"), "wrong", "15"),
-        (("P_Odd_1", OTHER, "No C w/ H"), "no answer", None),
-        (("P_Sub_1", GPT, "0-Shot"), "correct", "2*2^(n-1)"),
-        (("P_Sub_1", PALM, "0-Shot"), "wrong", "n^2"),
-        (("P_Prime_1", GPT, "0-Shot"), "not gradable", None),
-        (("P_Fac_1", GPT, "0-Shot"), "wrong", "(x^2-1)(x^2+1)"),
-        (("P_Fac_1", OTHER, "0-Shot"), "correct", "(x + 1)(x^2 + 1)(x - 1)"),
-    ],
-)
+@pytest.mark.parametrize(("key", "outcome", "extracted"), OUTCOMES)
 def test_outcomes(graded, key, outcome, extracted):
     row = _row(graded, *key)
     assert (row["outcome"], row["correct"]) == (outcome, outcome == "correct")
@@ -270,7 +213,7 @@ def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
     places = ["GPT-4/0-Shot", "GPT-4/5-Shot", "GPT-4/Name C w/o H", "PaLM 2 Medium/0-Shot"]
     assert [r.response_id for r in pool.responses] == [f"P_Odd_1/{place}" for place in places]
     extra = {"setting": "0-Shot", "category": "Sums"}
-    first = Response("P_Odd_1/GPT-4/0-Shot", "P_Odd_1", GPT, SUM[0], True, extra)
+    first = Response("P_Odd_1/GPT-4/0-Shot", "P_Odd_1", GPT, SUM, True, extra)
     assert pool.responses[0] == first
     # Every attempt outside the pool is counted.
     assert pool.left_out == {
