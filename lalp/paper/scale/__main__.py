@@ -130,7 +130,6 @@ def prompts(
 def tables_(
     profile: PlanName = "paper",
     root: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of LiveCodeBench's file.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -138,7 +137,7 @@ def tables_(
     from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
 
     folder = root or run_folder("pipeline", profile)
-    tables = collect_tables(load_plan(profile), folder, data)
+    tables = collect_tables(load_plan(profile), folder)
     if out is not None:
         write_tables(tables, out)
         say(f"{len(tables)} tables: {out}")

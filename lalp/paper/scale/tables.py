@@ -51,23 +51,19 @@ class TableBeside:
         return {"title": self.title, "notes": list(self.notes), "cells": cells}
 
 
-def collect_tables(
-    plan: Plan, root: str | Path, data: str | Path | None = None
-) -> list[TableBeside]:
+def collect_tables(plan: Plan, root: str | Path) -> list[TableBeside]:
     """Every table that the plan produces, filled in as far as its stages in ``root`` are done.
-
-    ``data`` is the folder of LiveCodeBench's file, as in `load_benchmark`.
 
     Raises:
         InputError: If a result is there and cannot be read, or nothing is there.
     """
-    tables = [_table(plan, str(root), data, number) for number in plan.tables]
+    tables = [_table(plan, str(root), number) for number in plan.tables]
     if all(table.run.isna().all(axis=None) for table in tables):
         raise InputError(f"{root}: holds no results of this plan: run its stages first")
     return tables
 
 
-def _table(plan: Plan, root: str, data: str | Path | None, number: str) -> TableBeside:
+def _table(plan: Plan, root: str, number: str) -> TableBeside:
     reference, source, arms = TABLES[number], SOURCES[number], table_arms(plan, number)
     paper = reference.frame[reference.frame.index.isin(plan.students, level=0)]
     found = pd.DataFrame(math.nan, index=paper.index, columns=paper.columns)
@@ -75,7 +71,7 @@ def _table(plan: Plan, root: str, data: str | Path | None, number: str) -> Table
         if source.mix:
             values = _teacher_mix(plan, root, arm) if arm.pool else {}
         else:
-            values = _accuracies(plan, root, data, arm, source.decoding)
+            values = _accuracies(plan, root, arm, source.decoding)
         if source.scores and arm.teacher:  # scores before training stand in a teacher's row
             values |= _mean_scores(plan, root, arm)
         if number == "1":  # its columns are thirds
@@ -91,14 +87,11 @@ def _table(plan: Plan, root: str, data: str | Path | None, number: str) -> Table
     return TableBeside(number, reference.title, paper, found, (*notes, *reference.notes))
 
 
-def _accuracies(
-    plan: Plan, root: str, data: str | Path | None, arm: Arm, decoding: str
-) -> dict[str, float]:
+def _accuracies(plan: Plan, root: str, arm: Arm, decoding: str) -> dict[str, float]:
     """Accuracy by benchmark, AVG, and LiveCodeBench by difficulty: means over all and seeds."""
     from lalp.evaluation.accuracy import paper_table
-    from lalp.evaluation.benchmarks import find_benchmark, find_file
     from lalp.evaluation.evaluate import load_results
-    from lalp.evaluation.livecodebench import accuracy_by_difficulty, load_problems
+    from lalp.evaluation.livecodebench import accuracy_by_difficulty
 
     seeds = plan.seeds if arm.pool else plan.seeds[:1]
     paths = [Path(arm_file(root, "results", arm, seed, decoding)) for seed in seeds]
@@ -109,8 +102,7 @@ def _accuracies(
     for frame in results.values():
         programs = frame[frame["benchmark"] == "livecodebench"]
         if len(programs):
-            path = find_file(find_benchmark("livecodebench"), data) if data else None
-            table = accuracy_by_difficulty(programs, load_problems(path))
+            table = accuracy_by_difficulty(programs)
             by_difficulty.append(table["accuracy"].dropna().to_dict())
     means = paper_table(results).mean().dropna().to_dict()
     return means | pd.DataFrame(by_difficulty).mean().to_dict()

@@ -20,14 +20,16 @@ from lalp.scoring.table import write_scores
 from tests.paper.scale.conftest import B7, B32, pool_of
 
 
-def write_result(root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]], seed=0) -> None:
+def write_result(
+    root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]], seed=0, **more
+) -> None:
     rows = [
         (name, f"{name}/{n:04d}", right, "correct" if right else "wrong")
         for name, marks in benchmarks.items()
         for n, right in enumerate(marks)
     ]
     frame = pd.DataFrame(rows, columns=["benchmark", "prompt_id", "correct", "outcome"])
-    frame = frame.assign(sample=0, problem="h", truncated=False, num_tokens=5)
+    frame = frame.assign(sample=0, problem="h", truncated=False, num_tokens=5, **more)
     path = Path(arm_file(str(root), "results", arm, seed, decoding))
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = frame.assign(answer="1", extracted="1").reindex(columns=list(COLUMNS))
@@ -68,6 +70,14 @@ def test_table_1_has_thirds_as_columns_and_seeds_are_averaged(paper, tmp_path):
     assert first.run.loc[(B7, "QwQ-32B"), "highest"] == pytest.approx(0.75)
     assert math.isnan(first.run.loc[(B7, "QwQ-32B"), "lowest"])
     assert list(first.run.columns) == ["original", "lowest", "middle", "highest"]
+
+
+def test_programs_are_laid_out_by_difficulty(paper, tmp_path):
+    marks, difficulty = {"livecodebench": [True, False, True]}, ["easy", "easy", "hard"]
+    write_result(tmp_path, Arm(B32, "code", "lalp"), "greedy", marks, difficulty=difficulty)
+    (table,) = collect_tables(dataclasses.replace(paper, tables=["16"]), tmp_path)
+    assert table.run.loc[(B32, "lalp"), ["easy", "hard"]].tolist() == [0.5, 1.0]
+    assert math.isnan(table.run.loc[(B32, "lalp"), "medium"])
 
 
 def test_an_empty_run_is_refused(paper, tmp_path):
