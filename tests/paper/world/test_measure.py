@@ -320,6 +320,27 @@ def test_cells_of_the_map_are_read_from_their_names():
     assert measure.map_differences(arms.iloc[:0]).empty
 
 
+def test_students_and_values_of_a_study_are_counted_and_listed():
+    students = pd.DataFrame(
+        {"family": "registers", "copying": 0.1, "accepted": [True, False, True]}
+    )
+    students = students.assign(short=[0.9, 0.3, 0.6], whole=0.2, copying_near=0.1, copying_far=0.0)
+    (row,) = measure.student_table(students).to_dict("records")
+    assert (row["tried"], row["accepted"], row["rejected"]) == (3, 2, 1)
+    assert row["short"] == pytest.approx(0.6)
+    made = {"commit": "abc", "hours_since_last_start": 2.5, "cores": 2, "profile": "standard"}
+    made["values"] = {"seeds": 5, "families": ["registers", "chain"]}
+    values = measure.study_values({"long": SimpleNamespace(provenance=made)})["long"]
+    assert values.to_dict() == {
+        "commit": "abc", "hours_since_last_start": "2.5", "cores": "2", "seeds": "5",
+        "families": "'registers', 'chain'",
+    }  # fmt: skip
+    run = SimpleNamespace(arms=study_tables(seeds=2).arms, provenance=made)
+    assert measure.describe_scale(run) == (
+        "longer run: 2 seeds, 300 held-out problems, standard profile"
+    )
+
+
 def test_means_over_the_map_weigh_students_alike():
     arms = map_tables(3, 60).arms
     found = measure.map_means(arms).set_index(["family", "copying", "split"])["difference"]
