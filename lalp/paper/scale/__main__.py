@@ -51,7 +51,7 @@ def plan_(
     plan, _, stages = _chosen(profile, stage)
     costs = plan_costs(plan, stages)
     result = {"stages": [as_record(cost) for cost in costs], "totals": add_up(costs)}
-    print_result(result, as_json, lambda: typer.echo(plan_text(costs)))
+    print_result(result, as_json, lambda _: typer.echo(plan_text(costs)))
 
 
 @app.command("run")
@@ -142,7 +142,7 @@ def tables_(
         write_tables(tables, out)
         say(f"{len(tables)} tables: {out}")
     result = {table.number: table.as_dict() for table in tables}
-    print_result(result, as_json, lambda: typer.echo(tables_text(tables)))
+    print_result(result, as_json, lambda _: typer.echo(tables_text(tables)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ import pytest
 from lalp.cli.app import app
 from lalp.cli.options import run
 from lalp.paper.scale.__main__ import app as scale
-from tests.paper.scale.conftest import pool_of, write_lines
+from lalp.paper.scale.plan import Arm
+from lalp.paper.scale.stages import arm_file
+from tests.paper.scale.conftest import B7, pool_of, write_lines
 
 
 @pytest.fixture
@@ -66,6 +68,19 @@ def test_the_commands_of_pools(lalp):
     assert [prompt["prompt_id"] for prompt in read_lines("u.jsonl")] == ["q"]
     lalp("lalp merge a.jsonl --format messages --out t.jsonl")
     assert [record["response_id"] for record in read_lines("t.jsonl")] == ["1", "2"]
+
+
+def test_plan_and_tables_are_printed_for_people_and_for_programs(lalp):
+    code, out, _ = lalp("lalp.paper.scale plan --stage merge-limo")
+    assert code == 0 and "merge-limo" in out
+    mix = Path(arm_file("run", "mix", Arm(B7, "limo", "lalp")))
+    mix.parent.mkdir(parents=True)
+    mix.write_text(json.dumps({"teacher_mix": {"QwQ-32B": {"percent": 75.0}}}))
+    code, out, _ = lalp("lalp.paper.scale tables --root run")
+    assert code == 0 and " / 75.0 / " in out
+    code, out, _ = lalp("lalp.paper.scale tables --root run --json")
+    cells = {(*c["row"], c["column"]): c["run"] for c in json.loads(out)["8"]["cells"]}
+    assert cells[B7, "lalp", "QwQ-32B"] == 75
 
 
 def test_prompts_are_written_for_sampling(lalp):
