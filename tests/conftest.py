@@ -114,6 +114,12 @@ def llama_folder(llama: Student, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture(scope="session")
+def student_folder(llama_folder: Path) -> str:
+    """The tiny Llama's folder as a student's name."""
+    return str(llama_folder)
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """SIGINT raises, also where the tests run in the background, which ignores it."""

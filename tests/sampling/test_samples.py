@@ -34,7 +34,6 @@ from lalp.sampling.settings import PRESETS, Sampling, sample_seed
 from lalp.sampling.vllm import decode_with_vllm
 from lalp.students import student as students_student
 from lalp.students.encoding import stop_token_ids
-from lalp.students.student import Student
 
 ROOT = Path(__file__).parents[2]
 
@@ -215,14 +214,6 @@ def test_bad_calls_are_refused(said, change, run, tmp_path):
 
 def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.jsonl"))
-
-
-@pytest.fixture(scope="session")
-def student_folder(llama: Student, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("students") / "tiny"
-    llama.model.save_pretrained(folder)
-    llama.tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def test_a_second_call_loads_no_weights(run, student_folder, tmp_path, monkeypatch):

@@ -10,16 +10,7 @@ from lalp.pools.pool import Pool
 from lalp.scoring import run as scoring_run
 from lalp.scoring.run import score
 from lalp.students import student as students_student
-from lalp.students.student import Student
 from tests.scoring.arithmetic import WINDOWS, make_pool
-
-
-@pytest.fixture(scope="session")
-def student_folder(llama: Student, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("students") / "tiny"
-    llama.model.save_pretrained(folder)
-    llama.tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="session")

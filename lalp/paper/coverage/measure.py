@@ -277,3 +277,14 @@ def together(table: pd.DataFrame, candidates: str) -> list[Estimate]:
     """The differences over all prompts in a `category_table`: responses cut, then in pieces."""
     rows = table[table["candidates"] == candidates].set_index("label").loc[list(TOGETHER)]
     return [Estimate(row.difference, row.low, row.high) for row in rows.itertuples()]
+
+
+def nearness_table(values: Mapping[str, pd.DataFrame], **resampling: int) -> pd.DataFrame:
+    """Mean nearest-neighbour cosine of each level, with its interval over prompts, as text."""
+    shown = {
+        level: {
+            c: f"{mean_interval(t[c], **resampling):.3f}" for c in (ALL_CANDIDATES, EQUAL_NUMBERS)
+        }
+        for level, t in values.items()
+    }
+    return pd.DataFrame.from_dict(shown, orient="index")

@@ -9,6 +9,15 @@ from lalp.selection.matched import select_random_matched
 from lalp.selection.rules import agreement, select, teacher_mix
 
 
+def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Teachers from highest to lowest under each score, and the means that order them."""
+    rows = [
+        (column, " > ".join(table["teacher"]), ", ".join(f"{mean:.3f}" for mean in table["mean"]))
+        for column, table in rankings.items()
+    ]
+    return pd.DataFrame(rows, columns=["score", "order", "means"])
+
+
 def select_all(scores: pd.DataFrame, window: str, seed: int) -> dict[str, pd.DataFrame]:
     """Every rule's selection, and the controls matched on teacher mix (paper, Tables 3 and 8)."""
     chosen = {

@@ -504,3 +504,10 @@ def test_figures_are_drawn():
     figures += [plots.plot_similarity_sweep(sweep)]
     assert all(axis.get_xlabel() for figure in figures for axis in figure.axes)
     plt.close("all")
+
+
+def test_levels_are_shown_with_their_mean_and_its_interval():
+    same = pd.DataFrame({ALL_CANDIDATES: [0.5] * 6, EQUAL_NUMBERS: [0.25] * 6})
+    shown = measure.nearness_table({STEPS: same}, num_resamples=50, seed=0)
+    assert shown.loc[STEPS, ALL_CANDIDATES] == "0.500 [0.500, 0.500]"
+    assert shown.loc[STEPS, EQUAL_NUMBERS] == "0.250 [0.250, 0.250]"

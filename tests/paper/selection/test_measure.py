@@ -85,3 +85,12 @@ def test_verdicts_follow_the_scores():
 )
 def test_other_steps(resplit, expected):
     assert verdicts(scores_of(APART, TURNED, 2), resplit)[5:] == [expected] * 2
+
+
+def test_orders_and_means_of_the_teachers_are_shown_as_text():
+    table = pd.DataFrame({"teacher": ["A", "B"], "mean": [-0.25, -1.0]})
+    shown = measure.order_table({"galp": table, "lalp@4": table[::-1]})
+    assert shown.to_numpy().tolist() == [
+        ["galp", "A > B", "-0.250, -1.000"],
+        ["lalp@4", "B > A", "-1.000, -0.250"],
+    ]
