@@ -47,7 +47,7 @@ from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.plan import plan_response
 from lalp.scoring.windows import Window, parse_window, parse_windows
 from lalp.students.encoding import Encoded
-from lalp.students.student import Student, load_config, load_student, load_tokenizer, max_positions
+from lalp.students.student import Student, find_student, load_student
 
 # Windows, and whether GALP is scored too.
 WORKLOADS = {"window 2": (["2"], False), "sweep 1, 2, 4, 8 + GALP": (["1", "2", "4", "8"], True)}
@@ -285,7 +285,8 @@ def load_tasks(student: str, responses: int) -> tuple[list[Task], Task]:
     does not matter to memory.
     """
     pool, _ = champ_pool(build_dir() / "champ")
-    tokenizer, limit = load_tokenizer(student), max_positions(load_config(student))
+    found = find_student(student)
+    tokenizer, limit = found.tokenizer, found.max_positions
     picked, every = (
         (
             task

@@ -210,19 +210,14 @@ def _run_record(
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What decides the results, as plain values."""
-    from lalp.students.student import Student, load_config, locate_student, revision
+    from lalp.students.student import find_student
 
-    if isinstance(model, Student):
-        name, mark = model.name, model.revision
-    else:
-        trust = bool(options.get("trust_remote_code"))
-        config = load_config(model, trust_remote_code=trust)
-        name, mark = model, revision(locate_student(model), config)
+    found = find_student(model, trust_remote_code=bool(options.get("trust_remote_code")))
     packages = ("lalp", "torch", "transformers", "vllm", "datasets")
     backend = options.get("backend", "transformers")
     return {
-        "model": name,
-        "revision": mark,
+        "model": found.name,
+        "revision": found.revision,
         "sampling": asdict(sampling),
         "system_prompt": SYSTEM_PROMPT if system_prompt is None else system_prompt,
         "backend": backend,

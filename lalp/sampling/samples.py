@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -29,20 +29,7 @@ from lalp.sampling.settings import SYSTEM_PROMPT, Sampling, sample_seed
 from lalp.sampling.vllm import DEFAULT_BATCH_SIZE, check_vllm, decode_with_vllm, load_vllm
 from lalp.shelf import read_records, write_records
 from lalp.students.encoding import render_prompt, stop_token_ids
-from lalp.students.student import (
-    Student,
-    default_dtype,
-    load_config,
-    load_student,
-    load_tokenizer,
-    locate_student,
-    max_positions,
-    revision,
-    usable_device,
-)
-
-if TYPE_CHECKING:
-    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from lalp.students.student import FoundStudent, Student, find_student
 
 log = logging.getLogger("lalp")
 
@@ -124,12 +111,10 @@ def generate(
         # Of all jobs, so that a run that goes on has the same batches as one that was not killed.
         longest = max(len(job.request.prompt_ids) + job.request.limit for job in jobs)
         if backend == "vllm":
-            llm = load_vllm(source.place, longest, tensor_parallel, trust_remote_code)
+            llm = load_vllm(source.model.source, longest, tensor_parallel, trust_remote_code)
             draw, size = partial(decode_with_vllm, llm, progress=progress), DEFAULT_BATCH_SIZE
         else:
-            student = model
-            if not isinstance(model, Student):
-                student = load_student(model, device=device, trust_remote_code=trust_remote_code)
+            student = source.model.load()
             draw, size = partial(decode, student), default_batch_size(student, longest)
         write_json(folder / "key.json", source.key)
         done |= _draw_jobs(missing, batch_size or size, draw, source, folder, progress)
@@ -141,12 +126,9 @@ def generate(
 
 @dataclass(frozen=True)
 class _Source:
-    """A model, its folder or hub id, and all that decides a sample but prompt and settings."""
+    """A model, and all that decides a sample but prompt and settings."""
 
-    name: str
-    place: str
-    tokenizer: PreTrainedTokenizerBase
-    positions: int
+    model: FoundStudent
     stop_ids: frozenset[int]
     key: dict[str, Any]
 
@@ -183,37 +165,31 @@ def _check(
 def _find_model(
     model: str | Student, backend: str, device: str | None, trust_remote_code: bool
 ) -> _Source:
-    if isinstance(model, Student):
-        if backend == "vllm":
+    # The configuration and the tokenizer are read, not the weights: all may be drawn already.
+    if backend == "vllm":
+        if isinstance(model, Student):
             raise InputError(
                 f"backend vllm loads {model.name} itself: give the model's name or folder"
             )
-        name = place = model.name
-        config, generation = model.model.config, model.model.generation_config
-        tokenizer, mark, positions = model.tokenizer, model.revision, model.max_positions
-        kind, dtype = model.device.type, model.model.dtype
+        found = find_student(model, dtype=torch.bfloat16, trust_remote_code=trust_remote_code)
     else:
-        # The configuration and the tokenizer are read, not the weights: all may be drawn already.
-        name, place, generation = model, locate_student(model), None
-        config = load_config(model, trust_remote_code=trust_remote_code)
-        tokenizer = load_tokenizer(model, place, trust_remote_code=trust_remote_code)
-        mark, positions = revision(place, config), max_positions(config)
-        kind = "vllm" if backend == "vllm" else torch.device(usable_device(device)).type
-        dtype = torch.bfloat16 if kind == "vllm" else default_dtype(kind)
+        found = find_student(model, device=device, trust_remote_code=trust_remote_code)
+    generation = found.loaded and found.loaded.model.generation_config
+    if found.loaded is None:
         with suppress(OSError):  # many models have none
-            generation = GenerationConfig.from_pretrained(place)
-    stop_ids = stop_token_ids(tokenizer, config, generation)
+            generation = GenerationConfig.from_pretrained(found.source)
+    stop_ids = stop_token_ids(found.tokenizer, found.config, generation)
     key = {
-        "model": mark,
-        "tokenizer": digest(tokenizer.backend_tokenizer.to_str()),
+        "model": found.revision,
+        "tokenizer": digest(found.tokenizer.backend_tokenizer.to_str()),
         "stop_ids": sorted(stop_ids),
-        "positions": positions,
+        "positions": found.max_positions,
         "backend": backend,
-        "device": kind,
-        "dtype": str(dtype),
+        "device": "vllm" if backend == "vllm" else found.device.type,
+        "dtype": str(found.dtype),
         "code": _CODE,
     }
-    return _Source(name, place, tokenizer, positions, stop_ids, key)
+    return _Source(found, stop_ids, key)
 
 
 def paper_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -248,11 +224,12 @@ def _plan(
     system_prompt: str | None,
 ) -> list[_Job]:
     """All samples: by prompt, then by settings, then by number."""
+    tokenizer, positions = source.model.tokenizer, source.model.max_positions
     jobs, lowered = [], {}
     for prompt in prompts:
-        text = render_prompt(source.tokenizer, with_system_prompt(prompt, system_prompt))
-        ids = tuple(source.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
-        room = max(0, source.positions - len(ids))
+        text = render_prompt(tokenizer, with_system_prompt(prompt, system_prompt))
+        ids = tuple(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        room = max(0, positions - len(ids))
         for sampling in dict.fromkeys(samplings):
             limit = min(sampling.max_tokens, room)
             if limit < sampling.max_tokens:
@@ -268,7 +245,7 @@ def _plan(
         log.warning(
             "%s has %d positions: the limit of new tokens is lowered to what fits for %d prompts, "
             "to %d at the least (%r)",
-            *(source.name, source.positions, len(lowered), min(lowered.values())),
+            *(source.model.name, positions, len(lowered), min(lowered.values())),
             min(lowered, key=lowered.get),
         )
     return jobs
@@ -293,7 +270,7 @@ def _draw_jobs(
             outputs = draw([job.request for job in batch], source.stop_ids, bar.update)
             found = {}
             for job, output in zip(batch, outputs, strict=True):
-                text = response_text(source.tokenizer, job.prompt_text, output)
+                text = response_text(source.model.tokenizer, job.prompt_text, output)
                 found[job.digest] = Completion(
                     job.prompt_id, job.sample, text, len(output.token_ids), not output.ended
                 )

@@ -18,14 +18,7 @@ from lalp.scoring.plan import plan_response
 from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
 from lalp.students.heads import project
-from lalp.students.student import (
-    default_device,
-    default_dtype,
-    load_config,
-    load_tokenizer,
-    locate_student,
-    max_positions,
-)
+from lalp.students.student import find_student
 
 # Share of the matrix-multiply rate that whole forward passes reach (`make bench` measures it).
 _EXPECTED_SHARE = 0.75
@@ -77,18 +70,15 @@ def plan_scoring(
     """
     parsed = parse_windows(windows)
     check_splitter(splitter)
-    source = locate_student(student)
-    config = load_config(student, trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
-    size = measure_model(config, trust_remote_code=trust_remote_code)
+    found = find_student(student, trust_remote_code=trust_remote_code)
+    size = measure_model(found.config, trust_remote_code=trust_remote_code)
     groups = [
-        make_tasks(group, tokenizer, max_positions(config))
-        for group in group_responses(pool, tokenizer, splitter)
+        make_tasks(group, found.tokenizer, found.max_positions)
+        for group in group_responses(pool, found.tokenizer, splitter)
     ]
     tasks = [task for group in groups for task in group]
     rows = [(task, row) for task in tasks for row in plan_response(task, parsed).rows]
-    device = default_device()
-    dtype = default_dtype(device)
+    device, dtype = found.device.type, found.dtype
     flops = sum(plan_flops(size, group, parsed) for group in groups)
     lengths = (len(task.encoded.prompt_ids) + row.end - row.start for task, row in rows)
     longest = max(lengths, default=0)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
 from lalp.files import build_dir, digest, write_text
@@ -25,17 +24,7 @@ from lalp.scoring.shards import CODE, ScoreKey, read_shards, shard_table, write_
 from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
 from lalp.students.gguf import PACKAGED_STUDENT
-from lalp.students.student import (
-    Student,
-    default_dtype,
-    load_config,
-    load_student,
-    load_tokenizer,
-    locate_student,
-    max_positions,
-    revision,
-    usable_device,
-)
+from lalp.students.student import FoundStudent, Student, find_student
 
 
 def score(
@@ -79,68 +68,47 @@ def score(
     """
     parsed = parse_windows(windows)
     check_splitter(splitter)
-    scorer = _Scorer(student, device, trust_remote_code)
+    found = find_student(student, device=device, trust_remote_code=trust_remote_code)
     key = ScoreKey(
-        student=scorer.revision,
-        tokenizer=digest(scorer.tokenizer.backend_tokenizer.to_str()),
-        chat_template=digest(scorer.tokenizer.chat_template or ""),
+        student=found.revision,
+        tokenizer=digest(found.tokenizer.backend_tokenizer.to_str()),
+        chat_template=digest(found.tokenizer.chat_template or ""),
         windows=tuple(str(window) for window in parsed),
         with_tokens=with_tokens,
-        dtype=scorer.dtype,
-        device=scorer.device,
+        dtype=str(found.dtype),
+        device=found.device.type,
         code=CODE,
     )
     folder = Path(store or build_dir() / "scores") / key.digest
-    groups = group_responses(pool, scorer.tokenizer, splitter)
+    groups = group_responses(pool, found.tokenizer, splitter)
     done = read_shards(folder, key, groups)
     # By digest, for two prompts may hold the same texts: they are scored once.
     missing = {group.digest: group for group in groups if group.digest not in done}
     if missing:
         write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
-        done |= _score_missing(list(missing.values()), scorer, parsed, key, folder, progress)
+        done |= _score_missing(list(missing.values()), found, parsed, key, folder, progress)
     frame = _join(pool, groups, done)
     name = splitter if isinstance(splitter, str) else "given steps"
-    frame.attrs = {"student": scorer.name, "splitter": name, "key": key.digest}
+    frame.attrs = {"student": found.name, "splitter": name, "key": key.digest}
     return frame
-
-
-class _Scorer:
-    """A student whose weights are loaded only when something is left to score."""
-
-    def __init__(self, student: str | Student, device: str | None, trust_remote_code: bool) -> None:
-        if isinstance(student, Student):
-            self.name, self.revision = student.name, student.revision
-            self.tokenizer, self.limit = student.tokenizer, student.max_positions
-            self.device, self.dtype = student.device.type, str(student.model.dtype)
-            self.load: Callable[[], Student] = lambda: student
-            return
-        options = {"trust_remote_code": trust_remote_code}
-        source = locate_student(student)
-        config = load_config(student, **options)
-        self.name, self.revision = student, revision(source, config)
-        self.tokenizer = load_tokenizer(student, source, **options)
-        self.limit = max_positions(config)
-        self.device = torch.device(usable_device(device)).type
-        self.dtype = str(default_dtype(self.device))
-        self.load = lambda: load_student(student, device=device, **options)
 
 
 def _score_missing(
     groups: Sequence[PromptGroup],
-    scorer: _Scorer,
+    found: FoundStudent,
     windows: Sequence[Window],
     key: ScoreKey,
     folder: Path,
     progress: bool,
 ) -> dict[str, pa.Table]:
     """Score prompts one after another; each is on disk before the next begins."""
-    student, tables = scorer.load(), {}
+    student, tables = found.load(), {}
     read, left = 0, sum(_num_characters(group) for group in groups)
     # Where not silenced here, tqdm still heeds TQDM_DISABLE.
     options = {} if progress else {"disable": True}
     with tqdm(unit="tok", unit_scale=True, **options) as bar:
         for group in groups:
-            tasks = make_tasks(group, scorer.tokenizer, scorer.limit)
+            tasks = make_tasks(group, found.tokenizer, found.max_positions)
             table = shard_table(tasks, _score_group(student, tasks, windows, bar.update), key)
             write_shard(folder / f"{group.digest}.parquet", table, key, group)
             tables[group.digest] = table

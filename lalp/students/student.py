@@ -64,6 +64,78 @@ def max_positions(config: Any) -> int:
     return getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
+@dataclass(frozen=True)
+class FoundStudent:
+    """A student whose weights are not read yet: all that plans, keys and checks need."""
+
+    name: str  # as the user named it
+    source: str  # folder or hub id that its files are read from
+    revision: str  # as `Student` has it
+    config: Any
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device  # where its weights go
+    dtype: torch.dtype
+    trust_remote_code: bool = False
+    loaded: Student | None = None  # where its weights are in memory already
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence that the model's positions allow."""
+        return max_positions(self.config)
+
+    def load(self) -> Student:
+        """Read the weights; InputError if they cannot be read or some are missing."""
+        if self.loaded is not None:
+            return self.loaded
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        model = load_model(
+            self.name, self.source, self.dtype, trust_remote_code=self.trust_remote_code
+        )
+        return make_student(
+            model.to(self.device), self.tokenizer, name=self.name, revision=self.revision
+        )
+
+
+def find_student(
+    student: str | Student,
+    *,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> FoundStudent:
+    """Read a student's configuration and tokenizer; arguments and errors as in `load_student`.
+
+    A loaded student is taken as it is.
+    """
+    if isinstance(student, Student):
+        return FoundStudent(
+            name=student.name,
+            source=student.name,
+            revision=student.revision,
+            config=student.model.config,
+            tokenizer=student.tokenizer,
+            device=student.device,
+            dtype=student.model.dtype,
+            loaded=student,
+        )
+    device = usable_device(device)
+    source = locate_student(student)
+    tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
+    with unreadable("student", student, ADVICE):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    return FoundStudent(
+        name=student,
+        source=source,
+        revision=revision(source, config),
+        config=config,
+        tokenizer=tokenizer,
+        device=torch.device(device),
+        dtype=dtype or _default_dtype(device),
+        trust_remote_code=trust_remote_code,
+    )
+
+
 def load_student(
     name: str,
     *,
@@ -88,15 +160,8 @@ def load_student(
         Traceback (most recent call last):
         lalp.errors.InputError: student './no-such-folder': no such folder: check the path...
     """
-    device = usable_device(device)
-    dtype = dtype or default_dtype(device)
-    if torch.device(device).type == "cpu":
-        keep_freed_memory()
-    source = locate_student(name)
-    options = {"trust_remote_code": trust_remote_code}
-    tokenizer = load_tokenizer(name, source, **options)
-    model = load_model(name, source, dtype, **options).to(device)
-    return make_student(model, tokenizer, name=name, revision=revision(source, model.config))
+    options = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
+    return find_student(name, **options).load()
 
 
 def load_model(
@@ -150,7 +215,7 @@ def usable_device(device: str | None) -> str:
     return name
 
 
-def default_dtype(device: str) -> torch.dtype:
+def _default_dtype(device: str) -> torch.dtype:
     """float32 on the CPU, bfloat16 elsewhere."""
     return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
 
@@ -176,13 +241,6 @@ def load_tokenizer(
         advice = "use a model with a fast tokenizer (tokenizer.json)"
         raise InputError(f"student {name!r}: {why}: {advice}")
     return tokenizer
-
-
-def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
-    """Load a student's configuration alone; InputError if there is none."""
-    source = locate_student(name)
-    with unreadable("student", name, ADVICE):
-        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
 
 
 def locate_student(name: str) -> str:

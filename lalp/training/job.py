@@ -20,14 +20,7 @@ from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.windows import Window, parse_window
 from lalp.steps.splitters import check_splitter
 from lalp.students.encoding import end_of_turn
-from lalp.students.student import (
-    load_config,
-    load_tokenizer,
-    locate_student,
-    max_positions,
-    revision,
-    usable_device,
-)
+from lalp.students.student import find_student, usable_device
 from lalp.training.examples import Example, HeldOut, TrainingData, load_examples, make_example
 from lalp.training.folder import unfinished, warn
 from lalp.training.recipes import Recipe
@@ -97,18 +90,16 @@ def plan_job(
 ) -> Job:
     """Read and tokenize everything; the arguments are those of `lalp.training.trainer.train`."""
     pairs = load_examples(data)
-    source = locate_student(student)
-    model_config = load_config(student, trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
-    positions = max_positions(model_config)
+    found = find_student(student, trust_remote_code=trust_remote_code)
+    tokenizer, positions = found.tokenizer, found.max_positions
     limit = min(recipe.max_length, positions)
     if not pairs:
         raise InputError("no responses to train on")
     end = end_of_turn(tokenizer)
     return Job(
         student=student,
-        source=source,
-        revision=revision(source, model_config),
+        source=found.source,
+        revision=found.revision,
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,
         recipe=recipe,

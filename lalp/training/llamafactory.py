@@ -21,7 +21,7 @@ from lalp.files import write_text
 from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.writing import write_training
 from lalp.students.encoding import end_of_turn, render_prompt
-from lalp.students.student import load_config, load_tokenizer, locate_student, max_positions
+from lalp.students.student import find_student
 from lalp.training.examples import TrainingData, load_examples
 from lalp.training.recipes import Recipe
 
@@ -66,7 +66,8 @@ def export_llamafactory(
         InputError: If data or student cannot be used, or no format fits the student.
     """
     pairs = load_examples(data)
-    tokenizer = load_tokenizer(student, trust_remote_code=trust_remote_code)
+    found = find_student(student, trust_remote_code=trust_remote_code)
+    tokenizer = found.tokenizer
     name, default_system = _find_template(tokenizer, student, template)
     form, different = FORMATS.get(name), None
     if form is not None:
@@ -74,9 +75,9 @@ def export_llamafactory(
             _chat_text(form, default_system, tokenizer, prompt) != render_prompt(tokenizer, prompt)
             for prompt, _ in pairs
         )
-    positions = max_positions(load_config(student, trust_remote_code=trust_remote_code))
-    recipe = replace(recipe, max_length=min(recipe.max_length, positions))  # as `lalp train` cuts
-    settings = _settings(student, recipe) | {"template": name, "seed": seed}
+    # As `lalp train` cuts.
+    recipe = replace(recipe, max_length=min(recipe.max_length, found.max_positions))
+    settings = _settings(found.source, recipe) | {"template": name, "seed": seed}
     if default_system is not None:
         settings["default_system"] = default_system
     if trust_remote_code:
@@ -90,9 +91,8 @@ def export_llamafactory(
     return {"template": name, "num_examples": len(pairs), "num_different": different}
 
 
-def _settings(student: str, recipe: Recipe) -> dict[str, Any]:
-    """The student and the recipe as LLaMA-Factory's arguments."""
-    source = locate_student(student)
+def _settings(source: str, recipe: Recipe) -> dict[str, Any]:
+    """The student's folder or hub id and the recipe as LLaMA-Factory's arguments."""
     settings = _DATA["settings"] | {
         "model_name_or_path": str(Path(source).resolve()) if Path(source).is_dir() else source,
         "num_train_epochs": float(recipe.epochs),

@@ -86,7 +86,7 @@ def test_the_same_answers_again_need_no_model(lalp, model, data, tmp_path, monke
     command = ["eval", "--model", model, "--benchmark", "amc23", "--data", data, *FAST, "--out"]
     first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
     lalp(*command, first)
-    monkeypatch.setattr("lalp.students.student.load_student", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr("lalp.students.student.load_model", lambda *a, **k: pytest.fail("loaded"))
     assert lalp(*command, second).code == 0
     assert first.read_bytes() == second.read_bytes()
 

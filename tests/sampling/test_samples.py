@@ -220,7 +220,7 @@ def test_a_second_call_loads_no_weights(run, student_folder, tmp_path, monkeypat
     first = run(student=student_folder, batch_size=5)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert len(shards(tmp_path / "store")) == 3
-    monkeypatch.setattr(samples, "load_student", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr(students_student, "load_model", lambda *a, **k: pytest.fail("loaded"))
     assert run(student=student_folder) == first
     # Fewer prompts, in another order, fewer samples.
     some = run(PROMPTS[2:0:-1], replace(WARM, num_samples=1), student_folder)

@@ -28,6 +28,7 @@ from lalp.scoring.table import load_scores, scored_pool, write_scores
 from lalp.scoring.windows import parse_window
 from lalp.steps.sentences import split_steps
 from lalp.steps.splitters import split_pool, write_steps
+from lalp.students import student as students_student
 from lalp.students.student import load_student, make_student
 from tests.scoring.arithmetic import QUESTIONS, RESPONSES, WINDOWS, make_pool, rendered, shards
 
@@ -152,7 +153,7 @@ BAD_SPLITTERS = [{"splitter": name} for name in ("words", "llm", "0t", "steps.js
 def test_bad_settings_are_refused_before_the_student_is_loaded(
     options, pool, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(scoring_run, "locate_student", None)
+    monkeypatch.setattr(scoring_run, "find_student", None)
     with pytest.raises(InputError, match="window" if "windows" in options else "splitter"):
         score(pool, "any", store=tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
@@ -163,10 +164,11 @@ def test_a_second_call_loads_no_weights_and_computes_nothing(
 ):
     first = score(pool, student_folder, WINDOWS, store=tmp_path, progress=False)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    loaded = load_student(student_folder)
     monkeypatch.setattr(scoring_run, "score_candidates", None)
-    monkeypatch.setattr(scoring_run, "load_student", None)
+    monkeypatch.setattr(students_student, "load_model", None)
     # The same student in memory has the same key.
-    for student in (student_folder, load_student(student_folder)):
+    for student in (student_folder, loaded):
         again = score(pool, student, WINDOWS, store=tmp_path, progress=False)
         assert_frame_equal(again, first, check_exact=True)
         assert again.attrs["key"] == first.attrs["key"]

@@ -32,7 +32,7 @@ from lalp.students.encoding import assign_steps, encode, render_prompt
 from lalp.students.gguf import PACKAGED_STUDENT
 from lalp.students.student import (
     Student,
-    load_config,
+    find_student,
     load_student,
     load_tokenizer,
     locate_student,
@@ -94,7 +94,7 @@ def test_a_saved_student_gives_the_same_logits(llama, llama_folder):
     ],
 )
 def test_a_name_that_leads_nowhere_is_refused(name, message):
-    for load in (load_student, load_tokenizer, load_config):
+    for load in (load_student, load_tokenizer, find_student):
         with pytest.raises(InputError, match=f"^student '{name}'.*{message}.*$"):
             load(name)
 
@@ -153,7 +153,7 @@ def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
     for name, change in {"config": own, "tokenizer_config": tokenizer}.items():
         path = own_folder / f"{name}.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    for load in (load_config, load_tokenizer, load_student):
+    for load in (find_student, load_tokenizer, load_student):
         with pytest.raises(InputError, match="custom code"):
             load(str(own_folder))
     assert not marker.exists()
@@ -273,7 +273,7 @@ def test_the_packaged_student():
 
 def test_the_revision_tells_contents_apart(llama, llama_folder, own_folder):
     def of(folder: Path) -> str:
-        return revision(str(folder), load_config(str(folder)))
+        return find_student(str(folder)).revision
 
     (own_folder / "README.md").write_text("What this is.")
     assert of(own_folder) == of(llama_folder)

@@ -28,7 +28,7 @@ from lalp.sampling.pool import grade_completions
 from lalp.sampling.samples import Completion, generate
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.run import score
-from lalp.students.student import load_config, load_student, locate_student, revision
+from lalp.students.student import find_student, load_student
 from lalp.training.log import load_held_out, load_log
 from lalp.training.trainer import train
 
@@ -40,7 +40,7 @@ ARM_CODE_PARTS = ("training", "steps", "scoring", "students")
 
 @lru_cache(maxsize=8)
 def _student_revision(name: str) -> str:
-    return revision(locate_student(name), load_config(name))
+    return find_student(name).revision
 
 
 def _labelled(arm: Arm, table: pd.DataFrame) -> pd.DataFrame:

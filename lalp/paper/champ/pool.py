@@ -11,7 +11,7 @@ from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
 from lalp.scoring.groups import group_responses, make_tasks
 from lalp.scoring.run import score
-from lalp.students.student import load_config, load_tokenizer, max_positions
+from lalp.students.student import find_student
 
 
 def profile_pool(profile: Profile) -> tuple[Pool, pd.DataFrame | None]:
@@ -49,8 +49,7 @@ def profile_scores(
 
 def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
     """Tokens and steps of every response, under the profile's tokenizer and splitter."""
-    tokenizer = load_tokenizer(profile.student)
-    limit = max_positions(load_config(profile.student))
+    student = find_student(profile.student)
     return pd.DataFrame(
         {
             "prompt_id": response.prompt_id,
@@ -59,6 +58,10 @@ def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
             "num_steps": len(task.step_spans),
             "num_characters": len(response.text),
         }
-        for group in group_responses(pool, tokenizer, profile.splitter)
-        for response, task in zip(group.responses, make_tasks(group, tokenizer, limit), strict=True)
+        for group in group_responses(pool, student.tokenizer, profile.splitter)
+        for response, task in zip(
+            group.responses,
+            make_tasks(group, student.tokenizer, student.max_positions),
+            strict=True,
+        )
     )
