@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.gguf.gguf_tokenizer_mapping import get_gguf_tokenizer
 
 from lalp.files import build_dir, file_digest
 from lalp.students.loading import unreadable
+from lalp.students.pretokenizers import find_pre_tokenizer
 
 PACKAGED_STUDENT = "smollm2-135m"
 # What to do about a student that cannot be loaded.
@@ -19,7 +21,7 @@ ADVICE = (
 )
 
 # Raise it when the conversion from GGUF changes, so that older conversions are not read any more.
-_CONVERSION_VERSION = 1
+_CONVERSION_VERSION = 2
 
 
 def convert_gguf(gguf: Path) -> Path:
@@ -47,6 +49,11 @@ def _write_safetensors(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with unreadable("student", str(gguf), ADVICE):
         tokenizer = AutoTokenizer.from_pretrained(**source)
+        _, described, _ = get_gguf_tokenizer(str(gguf))
+        if described["tokenizer_type"] == "gpt2":
+            splitter = find_pre_tokenizer(described.get("pre_tokenizer_type"))
+            if splitter is not None:
+                tokenizer.backend_tokenizer.pre_tokenizer = splitter
         quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
     config = quantized.config
     # The weights are plain floats by now; transformers refuses to save what still says otherwise.
