@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
 from lalp.scoring.engine.packed import (
     Context,
-    PackedBody,
     advance,
     make_room,
     new_context,
@@ -185,7 +185,7 @@ def _parallel(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
         torch.set_num_threads(threads)
 
 
-def packed_body(student: Student) -> PackedBody | None:
+def packed_body(student: Student) -> PreTrainedModel | None:
     """The body for packed rows, where the model has that form and is on a CPU.
 
     Made when rows are first read, because it lays the model's weights out anew.
