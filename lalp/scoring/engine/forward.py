@@ -20,17 +20,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from lalp.scoring.engine.packed import (
-    Context,
-    advance,
-    make_room,
-    new_context,
-    pack_body,
-    read_packed,
-)
+from lalp.scoring.engine.packed import Context, make_room, pack_body, read_packed, read_prompt
 from lalp.scoring.engine.rows import Row, batch_rows, spread_rows
 from lalp.scoring.engine.vocabulary import read_targets
-from lalp.scoring.windows import TokenSpan
 from lalp.students.heads import take_logits
 from lalp.students.student import Student
 
@@ -38,22 +30,10 @@ from lalp.students.student import Student
 _SMALLEST_BATCH = 512
 
 
-@dataclass(frozen=True)
-class TokenScores:
-    """What one row reads: arrays over response tokens from ``start`` on, NaN where not read.
-
-    Log-probabilities and the predictions' entropies are in nats; rank 1 is the most likely token.
-    Ranks and entropies are read only in the row that begins at token 0.
-    """
-
-    start: int
-    log_probs: Float[np.ndarray, "pos"]
-    ranks: Float[np.ndarray, "pos"]
-    entropies: Float[np.ndarray, "pos"]
-
-    def read(self, span: TokenSpan) -> Float[np.ndarray, "span"]:
-        """Log-probabilities of response tokens ``[span[0], span[1])``."""
-        return self.log_probs[span[0] - self.start : span[1] - self.start]
+# What one row reads of each of its tokens, NaN where not read: log-probability and the prediction's
+# entropy in nats, and between them the rank (1 is the most likely token). Ranks and entropies are
+# read only in rows that begin at token 0.
+TokenScores = Float[np.ndarray, "3 pos"]
 
 
 class _RowLayer(DynamicLayer):
@@ -199,9 +179,7 @@ def packed_body(student: Student) -> PreTrainedModel | None:
 def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
     ids = torch.tensor(prompt_ids, device=student.device)
     if body := packed_body(student):
-        context = new_context(body, len(ids))
-        last = read_packed(body, [ids], context, [torch.tensor([len(ids) - 1])])[0]
-        context = advance(context, len(ids))
+        context, last = read_prompt(body, ids)
         return _Prefix(prompt_ids, last, context=context)
     features, cache = student.body(input_ids=ids[None], use_cache=True)
     layers = getattr(cache, "layers", None)
@@ -238,10 +216,7 @@ def _collect(
     student: Student, prefix: _Prefix, jobs: Sequence[_Job], max_batch_tokens: int, statistics: bool
 ) -> list[TokenScores]:
     """Feed a batch of rows and gather its targets."""
-    scores = [
-        TokenScores(row.start, *np.full((3, row.end - row.start), np.nan, np.float32))
-        for _, row in jobs
-    ]
+    scores = [np.full((3, row.end - row.start), np.nan, np.float32) for _, row in jobs]
     feed = (
         _feed_packed(student, prefix, jobs)
         if prefix.context
@@ -259,10 +234,7 @@ def _collect(
             torch.tensor(whole, device=student.device),
         )
         for i in np.unique(rows):
-            for array, column in zip(
-                (scores[i].log_probs, scores[i].ranks, scores[i].entropies), values, strict=True
-            ):
-                array[columns[rows == i]] = column[rows == i]
+            scores[i][:, columns[rows == i]] = values[:, rows == i]
     return scores
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -70,10 +70,16 @@ def pack_body(model: PreTrainedModel) -> PreTrainedModel | None:
     return model.base_model if _agrees(model.base_model) else None
 
 
-def new_context(body: PreTrainedModel, capacity: int) -> Context:
-    """Room for ``capacity`` positions, none filled."""
+@torch.inference_mode()
+def read_prompt(
+    body: PreTrainedModel, ids: Int[Tensor, "pos"]
+) -> tuple[Context, Float[Tensor, "hidden"]]:
+    """The context that a prompt gives to rows, and the features of its last token."""
     layers, heads = len(body.layers), body.config.num_key_value_heads
-    return Context(torch.empty(layers, 2, heads, capacity, body.layers[0].self_attn.head_dim))
+    head_dim = body.layers[0].self_attn.head_dim
+    context = Context(torch.empty(layers, 2, heads, len(ids), head_dim))
+    (last,) = read_packed(body, [ids], context, [torch.tensor([len(ids) - 1])])
+    return replace(context, length=len(ids)), last
 
 
 def make_room(context: Context, capacity: int) -> Context:
@@ -143,7 +149,8 @@ def _read_chunks(
     for begin in range(0, len(ids), TILE):
         part = ids[begin : begin + TILE]
         here = wanted[(wanted >= begin) & (wanted < begin + TILE)] - begin
-        yield _read_tile(body, part, [len(part)], advance(context, begin), mask, here)
+        before = replace(context, length=context.length + begin)
+        yield _read_tile(body, part, [len(part)], before, mask, here)
 
 
 def _read_tile(
@@ -175,11 +182,6 @@ def _read_tile(
         gated = silu(_apply(mlp.gate_proj, normed), inplace=True)
         hidden += _apply(mlp.down_proj, gated.mul_(_apply(mlp.up_proj, normed)))
     return body.norm(hidden)
-
-
-def advance(context: Context, tokens: int) -> Context:
-    """The context, longer by the row of ``tokens`` tokens that was read last."""
-    return Context(context.states, context.length + tokens)
 
 
 def _normalize(hidden: Float[Tensor, "pos hidden"], norm: nn.Module) -> Float[Tensor, "pos hidden"]:
@@ -292,9 +294,7 @@ def _agrees(body: PreTrainedModel) -> bool:
     """Whether two rows after a prompt get the model's own features."""
     vocab = len(body.embed_tokens.weight)
     prompt, *rows = (torch.arange(a, b) % vocab for a, b in ((3, 10), (10, 22), (40, 45)))
-    context = new_context(body, len(prompt))
-    read_packed(body, [prompt], context, [torch.arange(0)])
-    context = make_room(advance(context, len(prompt)), max(map(len, rows)))
+    context = make_room(read_prompt(body, prompt)[0], max(map(len, rows)))
     packed = read_packed(body, rows, context, [torch.arange(len(row)) for row in rows])
     whole = (torch.cat([prompt, row])[None] for row in rows)
     features = (body(input_ids=ids).last_hidden_state[0] for ids in whole)

@@ -21,9 +21,7 @@ def read_targets(
     features: Float[Tensor, "targets features"],
     token_ids: Int[Tensor, "targets"],
     with_statistics: Bool[Tensor, "targets"],
-) -> tuple[
-    Float[np.ndarray, "targets"], Float[np.ndarray, "targets"], Float[np.ndarray, "targets"]
-]:
+) -> Float[np.ndarray, "3 targets"]:
     """Log-probability, rank (from 1) and entropy of targets, from bounded parts of their logits.
 
     Args:
@@ -39,7 +37,7 @@ def read_targets(
         for part in (with_statistics == statistics).nonzero()[:, 0].split(size):
             values = _read_vocabulary(head, vocab, features[part], token_ids[part], statistics)
             out[: len(values), part] = torch.stack(values)
-    return tuple(out.cpu().numpy())
+    return out.cpu().numpy()
 
 
 def _read_vocabulary(

@@ -11,8 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lalp.scoring.engine import packed
 from lalp.scoring.engine.forward import packed_body
-from lalp.scoring.engine.packed import advance, make_room, new_context, pack_body, read_packed
-from lalp.students.heads import project
+from lalp.scoring.engine.packed import make_room, pack_body, read_packed
 
 PACKED = ("llama", "mistral", "qwen2")
 PROMPT = torch.tensor([5, 17, 250, 9, 33])
@@ -20,9 +19,7 @@ PROMPT = torch.tensor([5, 17, 250, 9, 33])
 
 def read_rows(student, rows: list[torch.Tensor], wanted=None) -> torch.Tensor:
     body = packed_body(student)
-    context = new_context(body, len(PROMPT))
-    read_packed(body, [PROMPT], context, [torch.arange(0)])
-    context = make_room(advance(context, len(PROMPT)), max(map(len, rows)))
+    context = make_room(packed.read_prompt(body, PROMPT)[0], max(map(len, rows)))
     wanted = wanted or [torch.arange(len(row)) for row in rows]
     return read_packed(body, rows, context, wanted)
 
@@ -121,18 +118,6 @@ def test_a_packed_model_lets_go_of_its_file(llama, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert pack_body(model)
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
-
-
-@pytest.mark.parametrize("rows", [0, 1, 7])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_project_is_a_linear_layer(rows, bias, dtype):
-    torch.manual_seed(0)
-    layer = torch.nn.Linear(6, 5, bias=bias, dtype=dtype).requires_grad_(False)
-    states = torch.randn(rows, 6, dtype=dtype)
-    torch.testing.assert_close(project(states, layer.weight, layer.bias), layer(states))
-    turned = layer.weight.t().contiguous().t()
-    torch.testing.assert_close(project(states, turned, layer.bias), layer(states))
 
 
 def test_static_rope_scaling_is_followed(tokenizer):
