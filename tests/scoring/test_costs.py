@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -143,18 +143,6 @@ def test_time_and_memory_follow_from_the_numbers(llama, student_folder, pool, mo
     rows = ([rendered(prompt_id), text] for prompt_id, _, text in RESPONSES)
     ids = [llama.tokenizer(row)["input_ids"] for row in rows]
     assert cost.longest_row == max(len(prompt) + len(response) for prompt, response in ids)
-
-
-def test_working_memory_by_hand(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(costs, "CPU_BATCH_TOKENS", 30)
-    monkeypatch.setattr(costs, "GPU_BATCH_TOKENS", 70)
-    monkeypatch.setattr(costs, "HEAD_LOGITS", 5)
-    # 1000 weights, 10 = layers x features: 100 results per token; logits three times, 4 bytes each.
-    assert costs._working_bytes(SIZE, "cpu", torch.float32) == 2 * (4 * 30 * 100 + 3 * 4 * 5)
-    assert costs._working_bytes(SIZE, "cuda", torch.bfloat16) == 2 * 70 * 100 + 3 * 4 * 5
-    recurrent = replace(SIZE, attention=0)
-    assert costs._working_bytes(recurrent, "cpu", torch.float32) == 2 * 3 * 4 * 5
 
 
 def test_what_is_too_long_is_counted_and_not_planned(save, known_rate):

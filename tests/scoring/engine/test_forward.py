@@ -106,18 +106,6 @@ def test_rank_and_entropy_against_a_naive_formula(llama):
     assert scores.mean_entropy == pytest.approx(entropies.mean(), abs=1e-4)
 
 
-def test_read_targets_by_hand():
-    # Three logits per position; log-softmax of (log 1, log 2, log 5) is log of 1/8, 2/8, 5/8.
-    logits = torch.log(torch.tensor([[1.0, 2.0, 5.0], [1.0, 2.0, 5.0]]))
-    log_probs, ranks, entropies = read_targets(
-        take_logits, logits, torch.tensor([2, 0]), torch.tensor([True, False])
-    )
-    assert log_probs == pytest.approx([math.log(5 / 8), math.log(1 / 8)], abs=1e-6)
-    entropy = -(math.log(1 / 8) / 8 + math.log(2 / 8) / 4 + math.log(5 / 8) * 5 / 8)
-    assert ranks == pytest.approx([1, math.nan], nan_ok=True)
-    assert entropies == pytest.approx([entropy, math.nan], abs=1e-6, nan_ok=True)
-
-
 @given(data=st.data(), targets=st.integers(1, 6), vocab=st.integers(1, 12))
 def test_targets_follow_from_all_logits_however_they_are_cut(data, targets, vocab):
     # A few values, so that there are ties, and impossible tokens, even whole blocks of them.
