@@ -31,6 +31,8 @@ TILE = 2048
 QUERIES = 256
 
 
+# Rows that are read in one pass: the tokens of each, and the positions within it that are wanted.
+_Tile = list[tuple[Int[Tensor, "pos"], Int[Tensor, "wanted"]]]
 # Queries, keys and values of the tokens of a pass.
 _Heads = tuple[
     Float[Tensor, "kv_heads pos group head_dim"],
@@ -99,73 +101,50 @@ def read_packed(
 ) -> Float[Tensor, "wanted hidden"]:
     """Features at the wanted positions of rows that all follow the same context, row after row.
 
-    Args:
-        body: From `pack_body`.
-        rows: Token ids of each row.
-        context: What every row sees before itself, with room for the longest row; the keys and
-            values of the last row stay in it.
-        wanted: Positions within each row, in order.
+    ``wanted`` are positions within each row, in order. The context has room for the longest row;
+    the keys and values of the last row stay in it.
     """
     # One mask for all: later tiles of a long row see more, and freed ones would leave small holes.
     longest = max(map(len, rows), default=0)
     mask = _causal_mask(longest, context.length, body.layers[0].self_attn.num_key_value_groups)
     parts = [body.embed_tokens.weight[:0]]
-    for tile in _group(rows):
-        if len(tile) > 1:
-            ids = torch.cat([rows[i] for i in tile])
-            lengths = [len(rows[i]) for i in tile]
-            starts = itertools.accumulate([0, *lengths[:-1]])
-            places = torch.cat([wanted[i] + s for i, s in zip(tile, starts, strict=True)])
-            parts.append(_read_tile(body, ids, lengths, context, mask, places))
-        else:
-            parts += _read_chunks(body, rows[tile[0]], context, mask, wanted[tile[0]])
+    for begin, tile in _cut_tiles(rows, wanted):
+        before = replace(context, length=context.length + begin)
+        parts.append(_read_tile(body, tile, before, mask))
     return torch.cat(parts)
 
 
-def _group(rows: Sequence[Int[Tensor, "pos"]]) -> Iterator[list[int]]:
-    """Rows that follow each other, as many as fit into a tile; empty ones have nothing to read."""
-    tile: list[int] = []
-    total = 0
-    for i, row in enumerate(rows):
-        if not len(row):
-            continue
-        if tile and total + len(row) > TILE:
-            yield tile
-            tile, total = [], 0
-        tile.append(i)
-        total += len(row)
+def _cut_tiles(
+    rows: Sequence[Int[Tensor, "pos"]], wanted: Sequence[Int[Tensor, "wanted"]]
+) -> Iterator[tuple[int, _Tile]]:
+    """Rows that follow each other, as many as fit, or a part of a long row and where it begins."""
+    tile: _Tile = []
+    for row, places in zip(rows, wanted, strict=True):
+        if tile and sum(len(ids) for ids, _ in tile) + len(row) > TILE:
+            yield 0, tile
+            tile = []
+        if len(row) > TILE:
+            for begin in range(0, len(row), TILE):
+                here = places[(places >= begin) & (places < begin + TILE)] - begin
+                yield begin, [(row[begin : begin + TILE], here)]
+        elif len(row):  # an empty one has nothing to read
+            tile.append((row, places))
     if tile:
-        yield tile
-
-
-def _read_chunks(
-    body: PreTrainedModel,
-    ids: Int[Tensor, "pos"],
-    context: Context,
-    mask: Float[Tensor, "group*queries most+queries"],
-    wanted: Int[Tensor, "wanted"],
-) -> Iterator[Float[Tensor, "wanted hidden"]]:
-    """One row, a tile at a time, each of which sees those before it."""
-    for begin in range(0, len(ids), TILE):
-        part = ids[begin : begin + TILE]
-        here = wanted[(wanted >= begin) & (wanted < begin + TILE)] - begin
-        before = replace(context, length=context.length + begin)
-        yield _read_tile(body, part, [len(part)], before, mask, here)
+        yield 0, tile
 
 
 def _read_tile(
     body: PreTrainedModel,
-    token_ids: Int[Tensor, "pos"],
-    lengths: Sequence[int],
+    tile: _Tile,
     context: Context,
     mask: Float[Tensor, "group*queries most+queries"],
-    wanted: Int[Tensor, "wanted"],
 ) -> Float[Tensor, "wanted hidden"]:
     """One forward pass over the tokens of rows that stand end to end."""
-    ends = list(itertools.accumulate(lengths))
+    ends = list(itertools.accumulate(len(ids) for ids, _ in tile))
     rows = list(zip([0, *ends[:-1]], ends, strict=True))
-    positions = torch.cat([torch.arange(n) for n in lengths]) + context.length
-    hidden = body.embed_tokens.weight[token_ids]
+    wanted = torch.cat([start + places for (start, _), (_, places) in zip(rows, tile, strict=True)])
+    positions = torch.cat([torch.arange(len(ids)) for ids, _ in tile]) + context.length
+    hidden = body.embed_tokens.weight[torch.cat([ids for ids, _ in tile])]
     cos, sin = (angles[0, :, None] for angles in body.rotary_emb(hidden, positions[None]))
     for layer, states in zip(body.layers, context.states, strict=True):
         attention, mlp = layer.self_attn, layer.mlp
