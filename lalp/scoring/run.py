@@ -127,9 +127,9 @@ def _num_characters(group: PromptGroup) -> int:
 def _join(pool: Pool, groups: Sequence[PromptGroup], done: Mapping[str, pa.Table]) -> pd.DataFrame:
     """Put ids next to scores, in the pool's order."""
     responses = [response for group in groups for response in group.responses]
-    names = ("prompt_id", "response_id", "teacher")
-    ids = pd.DataFrame({name: [getattr(r, name) for r in responses] for name in names})
-    ids["correct"] = pd.array([response.correct for response in responses], dtype="boolean")
+    names = ["prompt_id", "response_id", "teacher", "correct"]
+    ids = pd.DataFrame([[getattr(r, name) for name in names] for r in responses], columns=names)
+    ids["correct"] = ids["correct"].astype("boolean")
     scores = pa.concat_tables(done[group.digest] for group in groups).to_pandas()
     frame = pd.concat([ids, scores], axis=1).set_index("response_id", drop=False)
     order = [response.response_id for response in pool.responses]
