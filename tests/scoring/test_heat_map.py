@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
-from lalp.scoring.heat_map import heat_map_page, token_heat_map, write_heat_map
+from lalp.scoring.heat_map import heat_map_page, token_heat_map
 
 TEXT = "Add 3 < 4.\n So it is 7."
 SPANS = [[0, 3], [3, 5], [5, 7], [7, 9], [9, 10], [10, 14], [14, 17], [17, 20], [20, 22], [22, 23]]
@@ -159,11 +159,8 @@ def test_a_page_of_an_unscored_response_says_so():
     ("frame", "response_id", "window", "message"),
     [
         (table(), "p/C/0", None, r"scores: no response 'p/C/0': did you mean 'p/[AB]/0'"),
-        (table(), "p/A/0", "4", r"scores: window 4 is not in it, but 0"),
         (table(), "p/A/0", "four", r"window 'four' is not understood"),
-        (table(**{"lalp@4:tokens": LOCAL, "lalp@4": -1.0}), "p/A/0", None, r"--window"),
         (table().drop(columns="response"), "p/A/0", None, r"scores: no texts"),
-        (table().drop(columns="lalp@0:tokens"), "p/A/0", None, r"scores: no token columns"),
         (table().drop(columns="galp:tokens"), "p/A/0", None, r"galp:tokens"),
         (table().iloc[:0], "p/A/0", None, r"another table"),
     ],
@@ -171,18 +168,3 @@ def test_a_page_of_an_unscored_response_says_so():
 def test_pages_that_cannot_be_are_refused(frame, response_id, window, message):
     with pytest.raises(InputError, match=message):
         heat_map_page(frame, response_id, window, where="scores")
-
-
-def test_a_failed_page_leaves_the_old_one_and_only_web_pages_are_written(tmp_path):
-    path = tmp_path / "page.html"
-    path.write_text("old")
-    for response_id, name, message in (
-        ("p/C/0", path, "no response"),
-        ("p/A/0", tmp_path / "scores.parquet", r"scores.parquet: .*\.html"),
-    ):
-        with pytest.raises(InputError, match=message):
-            write_heat_map(table(), response_id, name)
-    assert path.read_text() == "old"
-    assert write_heat_map(table(), "p/A/0", path) == path
-    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert list(tmp_path.iterdir()) == [path]

@@ -7,7 +7,7 @@ import torch
 from conftest import CONFIGS, build_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM
 
 from lalp.scoring.engine import packed
 from lalp.scoring.engine.forward import packed_body
@@ -126,6 +126,5 @@ def test_static_rope_scaling_is_followed(tokenizer):
         "original_max_position_embeddings": 32, "rope_theta": 1e4,
     }  # fmt: skip
     student = build_student("llama", tokenizer, rope_parameters=rope)
-    assert isinstance(student.model.config, LlamaConfig)
     assert packed_body(student) is not None
     assert_reads_as_the_model_does(student, [40, 11])
