@@ -93,7 +93,7 @@ def _row(frame: pd.DataFrame, *key: str) -> pd.Series:
 
 def test_attempts_hold_the_solution_and_not_the_explained_concept(fake_path):
     attempts = load_champ_attempts(fake_path)
-    assert len(attempts) == 16
+    assert len(attempts) == 18
     row = _row(attempts, "P_Odd_1", GPT, "Name C w/o H")
     assert (row["response"], row["final_answer"]) == ("A square: 16.", "It is 4^2.")
     row = _row(attempts, "P_Odd_1", GPT, "5-Shot")
@@ -101,29 +101,12 @@ def test_attempts_hold_the_solution_and_not_the_explained_concept(fake_path):
     assert pd.isna(row["reason_unusable"])
 
 
-CUT = "the solution was cut off at the teacher's length limit"
-
-
-@pytest.mark.parametrize(
-    ("teacher", "conversation", "reason"),
-    [
-        (GPT, _talk(None, "It is 3."), "the solution or its answer is empty"),
-        (GPT, _talk("Three.", " \n"), "the solution or its answer is empty"),
-        (GPT, {"messages": [_turn("Model.x", "3")]}, "has no solution and answer"),
-        (GPT, {"messages": []}, "has no solution and answer"),
-        (GPT, _talk("1+3+5", None, "LENGTH_CURRENT"), CUT),
-        (PALM, _talk("1 + 3 = 4, 4 +", "It is 16."), "the solution breaks off"),
-    ],
-)
-def test_unusable_texts(tmp_path, teacher, conversation, reason):
-    problems = {"P": _problem("What is 1+2?", "3", {f"{teacher}|0-Shot": conversation})}
-    path = tmp_path / "v0.json"
-    path.write_text(json.dumps({"problems": problems}))
-    (attempt,) = load_champ_attempts(path).to_dict("records")
-    assert reason in attempt["reason_unusable"]
-    assert (
-        pd.isna(attempt["response"]) or attempt["response"] == conversation["messages"][2]["text"]
-    )
+def test_a_conversation_without_solution_and_answer_is_unusable(tmp_path):
+    talks = {"GPT-4|0-Shot": [], "GPT-4|5-Shot": [_turn("Model.x", "3")]}
+    talks = {key: {"messages": messages} for key, messages in talks.items()}
+    (tmp_path / "v0.json").write_text(json.dumps({"problems": {"P": _problem("?", "3", talks)}}))
+    reasons = load_champ_attempts(tmp_path / "v0.json")["reason_unusable"]
+    assert set(reasons) == {"the conversation has no solution and answer"}
 
 
 NO_BAR = json.dumps({"problems": {"P": _problem("?", "3", {"no bar": {}})}})
@@ -139,24 +122,12 @@ def test_another_file_is_refused(tmp_path, content):
         load_champ_attempts(path)
 
 
-FINISHED = [
-    *("So it is 5.", "Is that all?\n", "Therefore\n\n$$x = 5$$", "I hope this helps!"),
-    *(r"\begin{align*} x &= 5 \end{align*}", "It costs \\$5 and ends in $x$"),
-    "```python\nprint(5)\n```",
-]
-BROKEN_OFF = [
-    *("So x is", "1, 2, 3, 4,", "The value is $x = 5 +", "solving the system\n\n$", "We get:", ""),
-    *(r"\begin{align*} x &= 5.", "```python\nprint(5).", "[asy] draw((0,0)--(1,1)"),
-    "The sum is 1 + 2 + ...",
-]
-
-
 @pytest.mark.parametrize(
-    ("text", "finished"),
-    [*((text, True) for text in FINISHED), *((text, False) for text in BROKEN_OFF)],
+    ("text", "ending"),
+    [(text, ending) for ending, texts in _load("endings.yaml").items() for text in texts],
 )
-def test_looks_finished(text, finished):
-    assert looks_finished(text) is finished
+def test_looks_finished(text, ending):
+    assert looks_finished(text) is (ending == "finished")
 
 
 # ------------------------------------------------------------------------------------- grading
@@ -220,6 +191,7 @@ def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
         "the teacher gave the same text in another setting": 1,
         "the teacher was given a part of the solution": 1,
         "the solution breaks off": 1,
+        "the solution or its answer is empty": 2,
         "the solution was cut off at the teacher's length limit": 1,
         "the final sentence does not state one readable answer": 1,
         "the answer is wrong": 3,
