@@ -160,16 +160,6 @@ def test_formats_of_json_lines_as_datasets_reads_them(tmp_path, fmt, records):
     assert rows.to_list() == records
 
 
-def test_messages_format_is_a_pool_too(tmp_path):
-    pool = two_prompt_pool()
-    ids = [response.response_id for response in pool.responses]
-    write_training(pool, ids, tmp_path / "train.jsonl", "messages")
-    again = load_pool(tmp_path / "train.jsonl")
-    plain = [replace(response, correct=None, extra={}) for response in pool.responses]
-    assert list(again.responses) == plain
-    assert again.prompts == {i: replace(p, answer=None) for i, p in pool.prompts.items()}
-
-
 def test_llamafactory_data_and_its_entry_among_others(tmp_path):
     others = {"zürich": {"file_name": "z.json"}, "train2": {"hf_hub_url": "some/where"}}
     path = tmp_path / "dataset_info.json"
