@@ -201,6 +201,13 @@ def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
     assert len(pool.responses) + sum(pool.left_out.values()) == len(graded)
 
 
+def _graded(rows: list[tuple], **columns: str) -> pd.DataFrame:
+    """Graded attempts of (problem, teacher, setting, outcome, solution)."""
+    names = ["prompt_id", "teacher", "setting", "outcome", "response"]
+    facts = {"prompt": "?", "category": "c", "answer": "3", "extracted": "3"} | columns
+    return pd.DataFrame(rows, columns=names).assign(reason_unusable="why", **facts)
+
+
 @pytest.mark.parametrize(
     ("extracted", "answer", "response", "kept"),
     [
@@ -215,19 +222,12 @@ def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
     ],
 )
 def test_solutions_that_contradict_their_summary_are_left_out(extracted, answer, response, kept):
-    rows = [
-        {"prompt_id": "P", "teacher": teacher, "setting": "0-Shot", "outcome": "correct"}
-        | {"response": text, "extracted": extracted, "answer": answer, "prompt": "?"}
-        | {"category": "c", "reason_unusable": None}
-        for teacher, text in ((GPT, response), (PALM, "1250, 44, 9"), (OTHER, "44 1250 9"))
-    ]
-    pool = build_champ_pool(pd.DataFrame(rows))
-    teachers = {response.teacher for response in pool.responses}
+    texts = {GPT: response, PALM: "1250, 44, 9", OTHER: "44 1250 9"}
+    rows = [("P", teacher, "0-Shot", "correct", text) for teacher, text in texts.items()]
+    pool = build_champ_pool(_graded(rows, extracted=extracted, answer=answer))
     reason = "the solution never mentions the number that its summary states"
-    if kept:
-        assert (teachers, pool.left_out) == ({GPT, PALM, OTHER}, {})
-    else:
-        assert (teachers, pool.left_out) == ({PALM, OTHER}, {reason: 1})
+    assert pool.left_out == ({} if kept else {reason: 1})
+    assert {r.teacher for r in pool.responses} == {PALM, OTHER} | ({GPT} if kept else set())
 
 
 OUTCOMES = ["correct", "wrong", "no answer", "timeout", "error", "not gradable", "unusable"]
@@ -247,10 +247,7 @@ OUTCOMES = ["correct", "wrong", "no answer", "timeout", "error", "not gradable",
     )
 )
 def test_pool_invariants(attempts):
-    columns = ["prompt_id", "teacher", "setting", "outcome", "response"]
-    frame = pd.DataFrame(attempts, columns=columns).assign(prompt="?", answer="3", category="c")
-    frame["extracted"] = "3"
-    frame["reason_unusable"] = frame["outcome"].map(lambda o: "why" if o == "unusable" else None)
+    frame = _graded(attempts)
     pool = build_champ_pool(frame)
     assert len(pool.responses) + sum(pool.left_out.values()) == len(frame)
     assert all(count > 0 for count in pool.left_out.values())
@@ -269,7 +266,7 @@ def test_pool_invariants(attempts):
 def test_champ_pool_is_written_once_and_follows_the_data(fake_path, tmp_path, monkeypatch):
     path, cache = tmp_path / "v0.json", tmp_path / "cache"
     path.write_text(fake_path.read_text())
-    monkeypatch.setattr(champ, "champ_path", lambda: path)
+    monkeypatch.setattr(champ, "locate", lambda asset: path)
     pool, graded = champ_pool(cache)
     assert load_pool(cache / "champ_pool.jsonl").responses == pool.responses
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
@@ -369,7 +366,7 @@ def test_verdicts_on_the_pool(medians, expected):
 def test_a_missing_data_set_names_the_install_command(monkeypatch):
     monkeypatch.setattr(assets, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"champ_dataset is not.*--no-deps champ-dataset==1\.0\.0"):
-        champ.champ_path()
+        load_champ_attempts()
 
 
 @pytest.mark.skipif(find_spec("champ_dataset") is None, reason="champ_dataset is not installed")
