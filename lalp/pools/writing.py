@@ -224,8 +224,6 @@ def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> di
                 "LLaMA-Factory needs user and assistant in turn after at most one system message: "
                 "use another format or leave the prompt out"
             )
-    if folder.is_file():
-        raise InputError(f"{folder}: is a file; the llamafactory format writes a folder")
     path = folder / "dataset_info.json"
     advice = "fix it or give another folder"
     with located(str(path)):

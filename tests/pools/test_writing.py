@@ -181,8 +181,6 @@ def test_llamafactory_data_and_its_entry_among_others(tmp_path):
     [
         (b"{", "invalid JSON"),
         (b"[]", "must be a JSON object"),
-        (b"", "invalid JSON"),
-        (b'{"x": 1, "x": 2}', "'x' is given twice"),
         ('{"é": 1}'.encode("latin-1"), "utf-8"),
         (b'{"train": {"file_name": "mine.json"}}', "another entry 'train'"),
     ],
@@ -214,7 +212,7 @@ BAD_IDS = {"'zz' is not in the pool": ["a1", "zz"], "'a1' is given 2": ["a1", "a
         *((fragment, "out", fmt) for fragment in BAD_IDS for fmt in TRAINING_FORMATS),
         ("'alpaca': use messages, prompt-completion, llamafactory", "out", "alpaca"),
         ("not a regular file", ".", "messages"),
-        ("file: is a file", "file", "llamafactory"),
+        ("file/dataset_info.json: cannot make its folder", "file", "llamafactory"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, fragment, name, fmt):
