@@ -10,7 +10,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lalp import assets
 from lalp.errors import InputError
 from lalp.grading import workers
 from lalp.grading.equivalence import split_values
@@ -358,15 +357,6 @@ def test_verdicts_on_the_pool(medians, expected):
     assert [verdict.verdict for verdict in found] == expected
     assert found[0].run == f"median tokens per response {medians[0]} to {medians[1]}"
     assert found[1].run == f"{medians[1]} tokens at most"
-
-
-# ----------------------------------------------------------------------- the packaged data set
-
-
-def test_a_missing_data_set_names_the_install_command(monkeypatch):
-    monkeypatch.setattr(assets, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"champ_dataset is not.*--no-deps champ-dataset==1\.0\.0"):
-        load_champ_attempts()
 
 
 @pytest.mark.skipif(find_spec("champ_dataset") is None, reason="champ_dataset is not installed")
