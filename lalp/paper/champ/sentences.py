@@ -198,8 +198,6 @@ def _read_equation(masked: str, formulas: Sequence[str], counts: bool) -> Iterat
     starts = r"(?i)^(?:(?:therefore|thus|so|hence),? )?|\bthen,? |\bso |, "
     for start in re.finditer(starts, masked):
         end = expression_end(masked, start.end())
-        if modulus := re.match(MODULUS, masked[end:]):
-            end += modulus.end()
         span, rest = masked[start.end() : end], masked[end:]
         last = re.match(r"\s*(?:$|for (?:all|any|even|odd))", rest)
         first = start.end() == 0 and AFTER.match(rest)
