@@ -182,10 +182,12 @@ def compare_runs(
         row |= dict.fromkeys(("only_a", "only_b", "p_value", "problems_needed"), math.nan)
         if len(members) == 1:
             row["problems_needed"] = problems_needed(differences[0])
-            # McNemar's test is of single answers.
+            # McNemar's test is of single answers: a fair coin for each problem that one run solves.
             if not any(frame.loc[frame["benchmark"] == name, "sample"].any() for frame in (a, b)):
                 only_a, only_b = (int((sign * differences[0] > 0).sum()) for sign in (-1, 1))
-                row |= {"only_a": only_a, "only_b": only_b, "p_value": mcnemar(only_a, only_b)}
+                num_coins = only_a + only_b
+                p_value = stats.binomtest(only_b, num_coins).pvalue if num_coins else 1.0
+                row |= {"only_a": only_a, "only_b": only_b, "p_value": p_value}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -208,17 +210,6 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
         f"the runs differ in their problems: {prompt_id!r} of {name} {state}: evaluate both runs "
         "on the same file"
     )
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p-value of McNemar's exact test: a fair coin for each problem that one run solves.
-
-    Example:
-        >>> mcnemar(0, 5)
-        0.0625
-    """
-    discordant = only_a + only_b
-    return float(stats.binomtest(only_b, discordant).pvalue) if discordant else 1.0
 
 
 def problems_needed(difference: _Scores) -> float:

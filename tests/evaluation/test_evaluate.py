@@ -17,12 +17,7 @@ from scipy import stats
 
 from lalp.errors import InputError
 from lalp.evaluation import evaluate
-from lalp.evaluation.accuracy import (
-    accuracy_table,
-    compare_runs,
-    mcnemar,
-    paper_table,
-)
+from lalp.evaluation.accuracy import accuracy_table, compare_runs, paper_table
 from lalp.evaluation.audit import STATED_FORMS, audit_grader, respellings
 from lalp.evaluation.benchmarks import AVERAGED, load_benchmark, load_solutions
 from lalp.evaluation.evaluate import COLUMNS, grade, load_results, write_results
@@ -272,15 +267,6 @@ def test_paper_table():
 # --- two runs ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("only_a", "only_b", "p_value"),
-    # Of 8 problems that one run alone solves, 7 or more on one side: 2 (1 + 8) / 2^8.
-    [(1, 7, 18 / 256), (7, 1, 18 / 256), (0, 5, 2 / 32), (3, 3, 1), (0, 0, 1)],
-)
-def test_mcnemar_by_hand(only_a, only_b, p_value):
-    assert mcnemar(only_a, only_b) == pytest.approx(p_value)
-
-
 def test_a_comparison_by_hand():
     a = results([[1]] * 10 + [[0]] * 10)
     b = results([[1]] * 9 + [[0]] + [[1]] * 7 + [[0]] * 3)
@@ -288,6 +274,7 @@ def test_a_comparison_by_hand():
     assert (row["accuracy_a"], row["accuracy_b"]) == (0.5, 0.8)
     assert row["difference"] == pytest.approx(0.3)
     assert (row["only_a"], row["only_b"]) == (1, 7)
+    # Of 8 problems that one run alone solves, 7 or more on one side: 2 (1 + 8) / 2^8.
     assert row["p_value"] == pytest.approx(18 / 256)
     # Differences: -1 once, 1 seven times, 0 twelve times; mean 0.3, variance (8 - 20 * 0.09) / 19.
     assert row["problems_needed"] == math.ceil((Z + 0.8416212335729143) ** 2 * (6.2 / 19) / 0.09)
