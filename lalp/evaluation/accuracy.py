@@ -1,4 +1,9 @@
-"""Accuracy with intervals, and paired comparisons of two models."""
+"""Accuracy with intervals, and paired comparisons of two models.
+
+Accuracy is pass@1: with one sample a problem the share of correct answers, with k samples the mean
+over samples (paper, Table 18). Intervals are 95 %: Wilson's for one sample a problem, else a
+bootstrap over problems, since samples of one problem go together.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +56,6 @@ def accuracy_table(
         counts = {len(samples[member]) // len(scores[member]) for member in members}
         row = _row(name, vectors) | {"num_samples": counts.pop() if len(counts) == 1 else 0}
         row["accuracy"] = float(np.mean([values.mean() for values in vectors]))
-        # Samples of one problem go together, so problems are drawn where there are several.
         low, high = _interval(vectors, (0.0, 1.0), num_resamples, seed)
         if is_single := len(members) == 1 and row["num_samples"] == 1:
             low, high = wilson_interval(row["accuracy"], len(vectors[0]))

@@ -1,11 +1,4 @@
-r"""Accuracy of a model on benchmarks, with intervals, and two models against each other.
-
-A results table has one row per sample. Its accuracy is pass@1: with one sample a problem the share
-of correct answers, with k samples the mean over samples (paper, Table 18). Intervals are 95 %:
-Wilson's for one sample a problem, else a bootstrap over problems, since samples of one problem go
-together. AVG is the unweighted mean over benchmarks, as in the paper; its bootstrap draws problems
-anew within each benchmark.
-"""
+"""Have a model answer benchmarks and grade it; the table of results has one row per sample."""
 
 from __future__ import annotations
 
