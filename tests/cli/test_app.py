@@ -73,20 +73,16 @@ def test_check(lalp, pool_file):
     ]
 
 
-@pytest.mark.parametrize("splitter", ["sentences", "paragraphs"])
-def test_segment(lalp, pool_file, tmp_path, splitter):
+def test_segment(lalp, pool_file, tmp_path):
     out = tmp_path / "new" / "steps.jsonl"
-    done = lalp("segment", pool_file, "--out", out, "--splitter", splitter)
+    done = lalp("segment", pool_file, "--out", out)
     assert (done.code, done.err) == (0, f"lalp: 9 responses cut into steps: {out}\n")
     lines = read_lines(out)
-    for line, record in zip(lines, RECORDS, strict=True):
-        assert set(line) == {"prompt_id", "response_id", "teacher", "steps"}
-        assert (line["prompt_id"], line["teacher"]) == (record["prompt_id"], record["teacher"])
-        pieces = [record["response"][start:end] for start, end in line["steps"]]
-        assert "".join(pieces) == record["response"]
-        assert all(pieces)
-    assert lines[0]["response_id"] == "p1/Ada/0"
-    assert len(lines[5]["steps"]) == 2  # "Then x = 7." and, after a blank line, "Yes."
+    ids = {"prompt_id": "p1", "response_id": "p1/Ada/0", "teacher": "Ada"}
+    assert lines[0] == ids | {"steps": [[0, 8], [8, 24]]}
+    assert [len(line["steps"]) for line in lines] == [
+        len(split_steps(record["response"], "sentences")) for record in RECORDS
+    ]
 
 
 def test_segment_by_tokens_then_plan_and_score_with_the_file(lalp, pool_file, model, tmp_path):
@@ -110,15 +106,12 @@ def test_segment_by_tokens_then_plan_and_score_with_the_file(lalp, pool_file, mo
         assert scores.attrs["splitter"] == str(splitter)
 
 
-def test_plan(lalp, pool_file, model):
+def test_plan_for_people(lalp, pool_file, model):
     arguments = ["plan", pool_file, "--student", model, "--window", 1, "--window", "all"]
     cost = json.loads(lalp(*arguments, "--json").out)
-    assert cost["num_responses"] == 9
-    assert cost["num_steps"] == sum(len(split_steps(r["response"], "sentences")) for r in RECORDS)
-    assert min(cost["flops"], cost["seconds"]) > 0
-    done = lalp(*arguments)
-    assert f"9 responses, {cost['num_steps']} steps" in done.out
-    assert f"{cost['fed_tokens']:,} tokens to feed" in done.out
+    printed = lalp(*arguments).out
+    assert f"9 responses, {cost['num_steps']} steps" in printed
+    assert f"{cost['fed_tokens']:,} tokens to feed" in printed
     assert not (pool_file.parent / "build").exists()
 
 

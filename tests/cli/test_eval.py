@@ -79,15 +79,6 @@ def test_choices_are_graded_by_their_letter(lalp, model, data, tmp_path):
     assert load_results(out)["answer"].isin(list("ABCD")).all()
 
 
-def test_the_same_answers_again_need_no_model(lalp, model, data, tmp_path, monkeypatch):
-    command = ["eval", "--model", model, "--benchmark", "amc23", "--data", data, *FAST, "--out"]
-    first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
-    lalp(*command, first)
-    monkeypatch.setattr("lalp.students.student.load_student", lambda *a, **k: pytest.fail("loaded"))
-    assert lalp(*command, second).code == 0
-    assert first.read_bytes() == second.read_bytes()
-
-
 @pytest.mark.slow
 def test_a_run_killed_at_random_ends_with_the_same_table(start, model, data, tmp_path):
     command = ["-m", "lalp.cli", "eval", "--model", model, "--benchmark", "amc23", "--data", data]
