@@ -199,12 +199,11 @@ def load_tests(problem: Problem) -> tuple[_Test, ...]:
 
 
 def _tests(record: Mapping[str, Any], is_function: bool) -> Iterator[_Test]:
-    with located("public tests"):
-        found = _parse(record["public_test_cases"], list)
-    with located("private tests"):
-        private = record["private_test_cases"]
-        is_plain = private.lstrip().startswith("[")
-        found += _parse(private if is_plain else _unpack(private), list)
+    found = []
+    for name in ("public_test_cases", "private_test_cases"):
+        with located(f"field {name!r}"):
+            text = record[name]
+            found += _parse(text if text.lstrip().startswith("[") else _unpack(text), list)
     for number, case in enumerate(found, 1):
         match case:
             case {"input": str(given), "output": str(expected)}:
