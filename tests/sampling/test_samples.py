@@ -175,26 +175,6 @@ def test_a_system_prompt_goes_in_front_but_not_of_another(run, drawn, llama):
     ]
 
 
-def test_everything_that_ends_a_turn_stops(tokenizer, llama):
-    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(eos_token_id=7))
-    generation = SimpleNamespace(eos_token_id=[8, 9])
-    assert stop_token_ids(tokenizer, config, generation) == {7, 8, 9, END}
-    # A template whose end of turn is not the tokenizer's end of text.
-    other = copy.deepcopy(tokenizer)
-    other.chat_template = tokenizer.chat_template.replace("<|end|>", "<|user|>")
-    (user,) = tokenizer("<|user|>").input_ids
-    assert stop_token_ids(other, config, None) == {7, END, user}
-    for template in (
-        None,
-        "{{ messages[-1].content }}",  # nothing follows
-        "{% for m in messages %}{{ m.content }}\n\n{% endfor %}",  # no special token
-        "{{ raise_exception('only one message') }}",
-        "{{ messages[0].content }}",  # the answer is not shown
-    ):
-        other.chat_template = template
-        assert stop_token_ids(other, config, None) == {7, END}
-
-
 BAD_CALLS = {
     "'p0' is given 2 times": {"prompts": [PROMPTS[0], PROMPTS[0]]},
     "unknown backend 'jax': use transformers or vllm": {"backend": "jax"},
