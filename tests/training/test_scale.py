@@ -170,13 +170,13 @@ def environment(name: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def runs(folder, tmp_path_factory) -> tuple[dict, Path]:
+def runs(student_folder, tmp_path_factory) -> tuple[dict, Path]:
     """Every scenario's exit codes, and the folder of all runs."""
     out = tmp_path_factory.mktemp("runs")
     environments = {name: environment(f"{name}.yaml") for name in ("ddp", "fsdp")}
     seed = int.from_bytes(os.urandom(2))
     print(f"kills at times drawn with seed {seed}")
-    finished = python("-c", WORKER, ROOT, folder, out, json.dumps(environments), seed)
+    finished = python("-c", WORKER, ROOT, student_folder, out, json.dumps(environments), seed)
     logs = "\n".join(f"{path.name}:\n{path.read_text()}" for path in out.glob("*.txt"))
     assert finished.returncode == 0, finished.stderr + logs
     print(logs)
@@ -235,13 +235,13 @@ def test_the_second_process_is_silent(runs):
 
 
 @pytest.mark.slow
-def test_the_command_under_accelerate_launch(folder, tmp_path):
+def test_the_command_under_accelerate_launch(student_folder, tmp_path):
     write_data(tmp_path)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(vars(RECIPE) | {"batch_size": 1}))
     finished = python(
         *("-m", "accelerate.commands.launch", "--config_file", CONFIGS / "ddp.yaml"),
         *("--num_processes", 2, "--main_process_port", 0, "-m", "lalp.cli", "train"),
-        *(tmp_path / "train.jsonl", "--student", folder, "--out", tmp_path / "out"),
+        *(tmp_path / "train.jsonl", "--student", student_folder, "--out", tmp_path / "out"),
         *("--recipe", tmp_path / "recipe.yaml", "--held-out", tmp_path / "pool.jsonl"),
         *("--window", 1, "--device", "cpu", "--quiet", "--json"),
     )
