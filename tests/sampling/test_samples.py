@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Prompt
 from lalp.sampling import samples
-from lalp.sampling.decoding import Output, Request
+from lalp.sampling.decoding import Request
 from lalp.sampling.pool import sample_pool
 from lalp.sampling.samples import SYSTEM_PROMPT, Completion, generate, paper_prompts
 from lalp.sampling.settings import PRESETS, Sampling, sample_seed
@@ -446,13 +446,6 @@ def test_vllm_refusals(run, vllm, llama, student_folder):
         llm = SimpleNamespace(generate=lambda *a, given=given, **k: [given])
         with pytest.raises(RuntimeError, match=f"gave a sample up: {reason}"):
             decode_with_vllm(llm, [Request((1,), Sampling(), 5, 0)], frozenset({2}))
-
-
-def test_vllm_is_not_asked_where_there_is_no_room(vllm):
-    llm = FakeLLM("m", max_model_len=9)
-    full = Request((1, 2), Sampling(), 0, 0)
-    outputs = decode_with_vllm(llm, [full, Request((1,), Sampling(), 5, 7), full], frozenset({2}))
-    assert outputs == [Output((), False), Output((17, 18, 19, 20, 2), True), Output((), False)]
 
 
 def test_sample_pool_asks_with_the_papers_prompt_and_keeps_the_given_one(drawn, llama, tmp_path):
