@@ -38,7 +38,6 @@ from lalp.training.folder import (
     HELD_OUT_FILE,
     LOG_FILE,
     RUN_FILE,
-    is_main_process,
     open_folder,
     seal_checkpoint,
     unfinished,
@@ -210,7 +209,7 @@ class _Course(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Where not silenced here, tqdm still heeds TQDM_DISABLE.
-        options = {} if self._progress and is_main_process() else {"disable": True}
+        options = {} if self._progress and PartialState().is_main_process else {"disable": True}
         done = state.global_step
         self._bar = tqdm(total=len(self.steps), initial=done, unit="step", **options)
         self._saved = time.monotonic()
@@ -225,9 +224,7 @@ class _Course(TrainerCallback):
         self._measure(state)
         if self._save_steps is None:
             # The main process decides: clocks differ, and all processes write checkpoints together.
-            due = [time.monotonic() - self._saved >= SECONDS_PER_CHECKPOINT]
-            if self.job.config.world_size > 1:
-                broadcast_object_list(due)
+            due = broadcast_object_list([time.monotonic() - self._saved >= SECONDS_PER_CHECKPOINT])
         else:
             due = [state.global_step % self._save_steps == 0]
         control.should_save = due[0] and state.global_step < len(self.steps)
@@ -235,7 +232,7 @@ class _Course(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved = time.monotonic()
         PartialState().wait_for_everyone()  # each process writes a part of the checkpoint
-        if is_main_process():
+        if PartialState().is_main_process:
             seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -276,7 +273,7 @@ def _write_result(course: _Course, out: Path) -> None:
     """Write the finished run beside its checkpoints, then give it its name and remove them."""
     job, trainer = course.job, course.trainer
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers what is sharded
-    if not is_main_process():
+    if not PartialState().is_main_process:
         return
     folder = unfinished(out) / "result"
     shutil.rmtree(folder, ignore_errors=True)
