@@ -76,11 +76,19 @@ def export_llamafactory(
         )
     positions = max_positions(load_config(student, trust_remote_code=trust_remote_code))
     recipe = replace(recipe, max_length=min(recipe.max_length, positions))  # as `lalp train` cuts
-    settings = _settings(student, recipe) | {"template": name, "seed": seed}
-    if default_system is not None:
-        settings["default_system"] = default_system
-    if trust_remote_code:
-        settings["trust_remote_code"] = True
+    source = locate_student(student)
+    settings = _DATA["settings"] | {
+        "model_name_or_path": str(Path(source).resolve()) if Path(source).is_dir() else source,
+        "num_train_epochs": float(recipe.epochs),
+        "disable_gradient_checkpointing": not recipe.gradient_checkpointing,
+        **{its_name: getattr(recipe, field) for its_name, field in _DATA["recipe"].items()},
+        "warmup_steps": recipe.warmup_ratio or None,  # below 1: a share of all steps
+        "template": name,
+        "seed": seed,
+        "default_system": default_system,
+        "trust_remote_code": trust_remote_code or None,
+    }
+    settings = {key: value for key, value in settings.items() if value is not None}
     out = Path(out)
     pool = Pool({prompt.prompt_id: prompt for prompt, _ in pairs}, tuple(r for _, r in pairs))
     write_training(pool, [response.response_id for _, response in pairs], out, "llamafactory")
@@ -88,20 +96,6 @@ def export_llamafactory(
     deepspeed = _FOLDER.joinpath("accelerate", "zero3.json").read_text(encoding="utf-8")
     write_text(out / "zero3.json", deepspeed)
     return {"template": name, "num_examples": len(pairs), "num_different": different}
-
-
-def _settings(student: str, recipe: Recipe) -> dict[str, Any]:
-    """The student and the recipe as LLaMA-Factory's arguments."""
-    source = locate_student(student)
-    settings = _DATA["settings"] | {
-        "model_name_or_path": str(Path(source).resolve()) if Path(source).is_dir() else source,
-        "num_train_epochs": float(recipe.epochs),
-        "disable_gradient_checkpointing": not recipe.gradient_checkpointing,
-    }
-    settings |= {name: getattr(recipe, field) for name, field in _DATA["recipe"].items()}
-    if recipe.warmup_ratio:
-        settings["warmup_steps"] = recipe.warmup_ratio  # below 1: a share of all steps
-    return settings
 
 
 def _find_template(
