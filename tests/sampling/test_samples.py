@@ -28,7 +28,7 @@ from lalp.sampling import samples
 from lalp.sampling.decoding import Request
 from lalp.sampling.pool import sample_pool
 from lalp.sampling.samples import SYSTEM_PROMPT, Completion, generate, paper_prompts
-from lalp.sampling.settings import PRESETS, Sampling, sample_seed
+from lalp.sampling.settings import Sampling, sample_seed
 from lalp.sampling.vllm import decode_with_vllm
 from lalp.students import student as students_student
 from lalp.students.encoding import stop_token_ids
@@ -61,18 +61,6 @@ def drawn(monkeypatch) -> list[list[Request]]:
 
     monkeypatch.setattr(samples, "decode", record)
     return batches
-
-
-def test_presets_are_the_papers():
-    assert {
-        "table5-greedy": Sampling(1, 0.0, 1.0, 1, 42786),
-        "table5-sampled": Sampling(16, 1.0, 0.95, 40, 42786),
-        "table7-greedy": Sampling(1, 0.0, 1.0, 0, 32768),
-        "table7-sampled": Sampling(8, 0.6, 0.95, 0, 32768),
-        "c9-sampled": Sampling(16, 0.6, 0.95, 0, 32768),
-    } == PRESETS
-    wish = r"Please reason step by step, and put your final answer within \boxed{}."
-    assert wish == SYSTEM_PROMPT
 
 
 OUT_OF_RANGE = [

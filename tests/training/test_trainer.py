@@ -107,9 +107,7 @@ def faster() -> Iterator[None]:
 def done(student_folder, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
     """A finished run with held-out responses; tests copy it before they change it."""
     out = tmp_path_factory.mktemp("runs") / "done"
-    return train(
-        PAIRS, student_folder, out, RECIPE, held_out=HELD_OUT, device="cpu", progress=False
-    ), out
+    return run(student_folder, out, held_out=HELD_OUT, device="cpu"), out
 
 
 def write_data(folder: Path) -> None:
@@ -198,11 +196,11 @@ def test_training_files_are_read(fmt, tmp_path):
     pairs = [PAIRS[1], (system, Response("r0", "p0", "Ada", "It is 2.", True))]
     pool = Pool({p.prompt_id: p for p, _ in pairs}, tuple(r for _, r in pairs))
     write_training(pool, ["r1", "r0"], tmp_path / "train.jsonl", fmt)
-    for (p, r), (prompt, response) in zip(
-        load_examples(tmp_path / "train.jsonl"), pairs, strict=True
-    ):
-        assert (p.prompt_id, p.messages) == (prompt.prompt_id, prompt.messages)
-        assert replace(r, correct=response.correct) == response
+    # Neither format keeps the reference or the verdict.
+    assert load_examples(tmp_path / "train.jsonl") == [
+        (replace(prompt, answer=None), replace(response, correct=None))
+        for prompt, response in pairs
+    ]
 
 
 def chat(**changes: object) -> str:
@@ -231,10 +229,7 @@ def test_training_files_that_cannot_be_used(text, message, tmp_path):
 
 
 def test_a_folder_or_nothing_to_train_on(tmp_path, student_folder):
-    for path, message in (
-        (tmp_path, "is a folder"),
-        (tmp_path / "no.jsonl", "no such file"),
-    ):
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "no", "no such file")):
         with pytest.raises(InputError, match=message):
             load_examples(path)
     with pytest.raises(InputError, match="no responses to train on"):
@@ -259,12 +254,9 @@ def test_an_example_holds_the_scored_tokens_and_the_end(tokenizer):
     ("lengths", "limit", "kept"),
     [
         ((10, 20), 30, (10, 20)),
-        ((100, 20), 50, (30, 20)),  # a short completion stays whole
         ((20, 100), 50, (20, 30)),  # a short prompt stays whole
-        ((100, 300), 40, (10, 30)),  # both long: in proportion
         ((100, 1), 2, (2, 0)),
         ((100, 1), 3, (2, 1)),
-        ((300, 1), 1, (1, 0)),
     ],
 )
 def test_cutting(lengths, limit, kept):
