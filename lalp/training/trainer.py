@@ -189,7 +189,6 @@ class _Course(TrainerCallback):
     Attributes:
         steps: Which examples each optimizer step takes.
         measured: The steps after which held-out responses are scored.
-        seconds_of_step: Of the last one, without what happens between steps.
         configs: The student's configurations, as the trainer found them.
         trainer: Set as soon as it exists.
     """
@@ -202,7 +201,6 @@ class _Course(TrainerCallback):
         first = 0 if job.evaluations > 1 else len(self.steps)
         points = np.linspace(first, len(self.steps), job.evaluations).round().astype(int)
         self.measured = frozenset(points.tolist()) if job.tasks else frozenset()
-        self.seconds_of_step = 0.0
         self.configs: tuple[Any, Any] = (None, None)
         self.trainer: _Trainer | None = None
         self._save_steps, self._progress = save_steps, progress
@@ -219,7 +217,7 @@ class _Course(TrainerCallback):
         self._began = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds_of_step = time.monotonic() - self._began
+        self._seconds = time.monotonic() - self._began  # without what happens between steps
         self._bar.update()
         self._measure(state)
         if self._save_steps is None:
@@ -247,7 +245,7 @@ class _Course(TrainerCallback):
         taken = [i for i in self.steps[state.global_step - 1] if i is not None]
         num_tokens = sum(self.job.examples[i].num_tokens for i in taken)
         # The trainer has just written the entry, without what only the course knows.
-        state.log_history[-1] |= {"seconds": self.seconds_of_step, "num_tokens": num_tokens}
+        state.log_history[-1] |= {"seconds": self._seconds, "num_tokens": num_tokens}
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._bar.close()
