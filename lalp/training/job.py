@@ -158,6 +158,7 @@ def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> 
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
+        save_total_limit=2,  # the last one may be damaged
         disable_tqdm=True,
         report_to="none",
         dataloader_pin_memory=not on_cpu,

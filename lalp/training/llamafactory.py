@@ -77,11 +77,19 @@ def export_llamafactory(
         )
     # As `lalp train` cuts.
     recipe = replace(recipe, max_length=min(recipe.max_length, found.max_positions))
-    settings = _settings(found.source, recipe) | {"template": name, "seed": seed}
-    if default_system is not None:
-        settings["default_system"] = default_system
-    if trust_remote_code:
-        settings["trust_remote_code"] = True
+    source = found.source
+    settings = _DATA["settings"] | {
+        "model_name_or_path": str(Path(source).resolve()) if Path(source).is_dir() else source,
+        "num_train_epochs": float(recipe.epochs),
+        "disable_gradient_checkpointing": not recipe.gradient_checkpointing,
+        **{its_name: getattr(recipe, field) for its_name, field in _DATA["recipe"].items()},
+        "warmup_steps": recipe.warmup_ratio or None,  # below 1: a share of all steps
+        "template": name,
+        "seed": seed,
+        "default_system": default_system,
+        "trust_remote_code": trust_remote_code or None,
+    }
+    settings = {key: value for key, value in settings.items() if value is not None}
     out = Path(out)
     pool = Pool({prompt.prompt_id: prompt for prompt, _ in pairs}, tuple(r for _, r in pairs))
     write_training(pool, [response.response_id for _, response in pairs], out, "llamafactory")
@@ -89,19 +97,6 @@ def export_llamafactory(
     deepspeed = _FOLDER.joinpath("accelerate", "zero3.json").read_text(encoding="utf-8")
     write_text(out / "zero3.json", deepspeed)
     return {"template": name, "num_examples": len(pairs), "num_different": different}
-
-
-def _settings(source: str, recipe: Recipe) -> dict[str, Any]:
-    """The student's folder or hub id and the recipe as LLaMA-Factory's arguments."""
-    settings = _DATA["settings"] | {
-        "model_name_or_path": str(Path(source).resolve()) if Path(source).is_dir() else source,
-        "num_train_epochs": float(recipe.epochs),
-        "disable_gradient_checkpointing": not recipe.gradient_checkpointing,
-    }
-    settings |= {name: getattr(recipe, field) for name, field in _DATA["recipe"].items()}
-    if recipe.warmup_ratio:
-        settings["warmup_steps"] = recipe.warmup_ratio  # below 1: a share of all steps
-    return settings
 
 
 def _find_template(
