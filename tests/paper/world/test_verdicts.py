@@ -7,11 +7,12 @@ from dataclasses import asdict, replace
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from typer.testing import CliRunner
 
 from lalp.errors import InputError
 from lalp.paper.verdicts import cited_items
 from lalp.paper.world import __main__, measure
-from lalp.paper.world.settings import TEACHERS_BY_NAME, Study, load_study
+from lalp.paper.world.settings import TEACHERS_BY_NAME, load_study
 from lalp.paper.world.study import _EMPTY, WorldResults, load_results, save_results
 from tests.paper.verdict_cells import verdict_cells_table
 from tests.paper.world.test_measure import map_tables, study_tables
@@ -148,34 +149,13 @@ def test_runs_stand_below_each_other_and_empty_ones_drop_out(live, study, no_arm
     assert table["run"].value_counts().to_dict() == {"longer run": 5, "this run": 2}
 
 
-@pytest.fixture
-def run_long(study, monkeypatch):
-    """Run `make world` with a run that is over at once."""
+def test_make_world_writes_results_with_what_made_them(study, monkeypatch):
     monkeypatch.setattr(__main__.study, "run_world", lambda _: replace(study, provenance={}))
-
-    def run(*options: str) -> None:
-        monkeypatch.setattr("sys.argv", ["world", *options])
-        __main__.main()
-
-    return run
-
-
-def test_make_world_writes_results_with_what_made_them(run_long, study, capsys):
-    run_long("--profile", "standard")
-    assert "5 students" in capsys.readouterr().out
+    ended = CliRunner().invoke(__main__.app, ["--profile", "standard"])
+    assert "5 students" in ended.output
     made = load_results("standard").provenance
     assert made["values"] == asdict(load_study("standard"))
     assert made["seeds"][0]["accepted"] == [0, 1, 2, 3, 4] and made["seeds"][0]["rejected"] == []
     assert {teacher["name"] for teacher in made["teachers"]} == set(TEACHERS_BY_NAME)
     assert {"commit", "hours_since_last_start", "cores", "packages", "code", "rules"} <= set(made)
     assert made["code"]["paper.world"] != made["code"]["students"]
-
-
-def test_make_world_reports_bad_input_in_one_line(run_long, monkeypatch, capsys):
-    def fail(values: Study) -> WorldResults:
-        raise InputError("no such thing")
-
-    monkeypatch.setattr(__main__.study, "run_world", fail)
-    with pytest.raises(SystemExit, match="2"):
-        run_long()
-    assert capsys.readouterr().err == "error: no such thing\n"
