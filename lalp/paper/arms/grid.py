@@ -50,15 +50,10 @@ def _labelled(arm: Arm, table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Run:
-    """Everything a worker needs to train one student and to have it answer the problems.
+    """Everything a worker needs to train one student and to have it answer the problems."""
 
-    Attributes:
-        folder: Its own, for the student and the answers.
-        examples: What it is trained on; none for the student before training.
-    """
-
-    folder: Path
-    examples: tuple[tuple[Prompt, Response], ...]
+    folder: Path  # Its own, for the student and the answers
+    examples: tuple[tuple[Prompt, Response], ...]  # None for the student before training
     seed: int
     setup: Setup
 
