@@ -23,7 +23,7 @@ from lalp.paper.provenance import describe_run
 _PACKAGES = ("torch", "transformers", "trl", "accelerate", "math-verify")
 
 
-app = Typer(add_completion=False)
+app = Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()

@@ -25,7 +25,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy"
 # The packages of `lalp` whose code decides the numbers.
 _CODE = ("paper.world", "training", "sampling", "selection", "scoring", "steps", "students")
 
-app = Typer(add_completion=False)
+app = Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
