@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import time
 from dataclasses import replace
 
 import pandas as pd
@@ -22,6 +18,7 @@ from lalp.sampling.settings import Sampling
 from lalp.selection import rules
 from lalp.training.examples import HeldOut
 from lalp.training.recipes import RECIPES
+from tests.paper.killing import kill_once_there
 from tests.training.conftest import save
 
 WORDS = ["add", "four", "and", "three", "then", "check", "the", "sum", "again", "so", "seven"]
@@ -203,24 +200,13 @@ def test_a_grid_killed_at_work_goes_on_to_the_same_tables_and_leaves_no_weights(
     folder = grid.setup.folder
     quiet, killed = (change(grid, folder=folder / name) for name in ("undisturbed", "killed"))
     expected = run_in_turns(quiet)
-    process = multiprocessing.get_context("spawn").Process(target=_run_in_own_group, args=(killed,))
-    process.start()
-    deadline = time.monotonic() + 120
-    while not model_folders(killed) and time.monotonic() < deadline and process.is_alive():
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.join()
+    kill_once_there(killed.setup.folder, "model/run.json", run_in_turns, killed)
     found = run_in_turns(killed)
     for name in ("arms", "log", "held_out", "answers"):
         tables = [getattr(t, name).drop(columns="seconds", errors="ignore")
                   for t in (found, expected)]  # fmt: skip
         pd.testing.assert_frame_equal(*tables)
     assert not list(folder.rglob("model.safetensors"))
-
-
-def _run_in_own_group(grid: Grid) -> None:
-    os.setpgid(0, 0)
-    run_in_turns(grid)
 
 
 def test_weights_that_nobody_wants_are_deleted_and_made_again_on_request(grid):
