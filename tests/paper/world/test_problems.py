@@ -122,11 +122,6 @@ def test_problems_are_what_an_executor_says(problem):
         assert sorted(met) == sorted(world.PLACES) == sorted(arrows)
 
 
-def test_words_stand_once_each():
-    assert len(world.words()) == len(set(world.words()))
-    assert not [word for word in world.words() if "." in word and word != "."]
-
-
 def test_bad_arguments():
     rng = np.random.default_rng(0)
     with pytest.raises(InputError, match="no family 'sums': choose registers or paths"):

@@ -126,16 +126,13 @@ def test_an_answer_that_does_not_end_or_is_another_is_wrong(monkeypatch):
     texts = [rf"the answer is \boxed{{ {p.answer} }}." for p in problems.values()]
     texts[1] = r"the answer is \boxed{ 12 }."
     texts[3] = "so far a 6."
-
-    def answered(prompts, model, sampling, **_: object) -> list[Completion]:
-        assert (sampling.temperature, sampling.max_tokens) == (0, 100)
-        return [
-            Completion(prompt.prompt_id, 0, text, 9, truncated=i == 2)
-            for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
-        ]
-
-    monkeypatch.setattr(study, "generate", answered)
+    drawn = [Completion(prompt_id, 0, text, 9, truncated=i == 2)
+             for i, (prompt_id, text) in enumerate(zip(problems, texts, strict=True))]  # fmt: skip
+    generate = Mock(return_value=drawn)
+    monkeypatch.setattr(study, "generate", generate)
     assert study._solve(problems, Path("model")) == [True, False, False, False]
+    sampling = generate.call_args.args[2]
+    assert (sampling.temperature, sampling.max_tokens) == (0, 100)
 
 
 @pytest.mark.parametrize(
@@ -238,20 +235,18 @@ def test_selections_are_what_a_plain_search_finds(scored):
     unit, _, tables = scored
     found = study.plan_selections(unit, tables)
     table = tables["true"]
-    for (group, name), column, highest in [
-        (("rules", "galp"), "galp", True),
-        (("rules", "galp-lowest"), "galp", False),
-        (("rules", "lalp"), "lalp@1", True),
-        (("rules", "lalp-lowest"), "lalp@1", False),
-        (("rules", "lalp full prefix"), "lalp@all", True),
-        (("windows", "0"), "lalp@0", True),
+    for group, name, split, column, which in [
+        ("rules", "galp", "true", "galp", "idxmax"),
+        ("rules", "galp-lowest", "true", "galp", "idxmin"),
+        ("rules", "lalp", "true", "lalp@1", "idxmax"),
+        ("rules", "lalp-lowest", "true", "lalp@1", "idxmin"),
+        ("rules", "lalp full prefix", "true", "lalp@all", "idxmax"),
+        ("rules", "lalp sentences", "sentences", "lalp@4", "idxmax"),
+        ("rules", "lalp paragraphs", "paragraphs", "lalp@1", "idxmax"),
+        ("windows", "0", "true", "lalp@0", "idxmax"),
     ]:
-        scores = table.groupby("prompt_id")[column]
-        rows = scores.idxmax() if highest else scores.idxmin()
-        assert found[group, name] == sorted(table.loc[rows, "response_id"])
-    for split, window in (("sentences", "4"), ("paragraphs", "1")):
-        rows = tables[split].groupby("prompt_id")[f"lalp@{window}"].idxmax()
-        assert found["rules", f"lalp {split}"] == sorted(tables[split].loc[rows, "response_id"])
+        rows = tables[split].groupby("prompt_id")[column].agg(which)
+        assert found[group, name] == sorted(tables[split].loc[rows, "response_id"])
     for teacher in unit.teachers:
         rows = table[table["teacher"] == teacher.name].sort_values("galp", ascending=False)
         ranked = rows.groupby("prompt_id")["response_id"].agg(list)
@@ -294,15 +289,11 @@ def test_copying_reads_the_values_in_lists(monkeypatch):
     """Every word's probability is its place in the text over a thousand."""
     text = "so far a 6 , b 7. let us go on. so far a 6 , b 7 , c 3 , d 4 , e 5 , f 9."
     pool = Pool({}, (Response("r", "p", "restater", text, correct=True),))
-
-    def score_by_place(*_: object, **__: object) -> pd.DataFrame:
-        starts = [match.start() for match in re.finditer(r"[^\s.]+|\.", text)]
-        row = {"token_spans": [(start, start + 1) for start in starts],
-               "galp:tokens": np.log(np.array(starts) / 1000 + 1e-9)}  # fmt: skip
-        return pd.DataFrame([row])
-
+    starts = [match.start() for match in re.finditer(r"[^\s.]+|\.", text)]
+    row = {"token_spans": [(start, start + 1) for start in starts],
+           "galp:tokens": np.log(np.array(starts) / 1000 + 1e-9)}  # fmt: skip
     monkeypatch.setattr(study.world, "make_pool", lambda *_: (pool, {}))
-    monkeypatch.setattr(study, "score", score_by_place)
+    monkeypatch.setattr(study, "score", Mock(return_value=pd.DataFrame([row])))
     # The last of each list is new; of the others only c has three after it.
     near = (text.index("7.") + text.index("9.")) / 2000
     expected = {"copying_near": near, "copying_far": text.index("3 ,") / 1000}
