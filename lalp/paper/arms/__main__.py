@@ -14,9 +14,9 @@ from typing import Annotated
 from typer import Option, Typer
 
 from lalp.cli.options import run
-from lalp.files import build_dir
-from lalp.paper.arms.grid import run_in_turns, save_results
+from lalp.paper.arms.grid import run_in_turns
 from lalp.paper.arms.plan import plan_grid
+from lalp.paper.committed import save_results
 from lalp.paper.profiles import PROFILES, load_profile
 from lalp.paper.provenance import describe_run
 
@@ -36,9 +36,8 @@ def main(
     results = run_in_turns(plan_grid(load_profile(profile), seed))
     made = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
     made = {"profile": profile, "seed": seed} | made
-    folder = build_dir().parent / "figures" / f"arms_{profile}"
-    save_results(replace(results, provenance=made), folder)
-    print(f"{len(results.arms)} arms in {folder.name}")
+    save_results(replace(results, provenance=made), f"arms_{profile}")
+    print(f"{len(results.arms)} arms in arms_{profile}")
 
 
 if __name__ == "__main__":

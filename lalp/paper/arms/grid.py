@@ -20,7 +20,7 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import atomic_path, digest, fingerprint
 from lalp.paper.arms.plan import Arm, Grid, Setup, arm_table
-from lalp.paper.committed import load_tables, save_tables
+from lalp.paper.committed import load_results as load_committed
 from lalp.paper.profiles import SFT_GROUPS
 from lalp.paper.workers import run_side_by_side
 from lalp.pools.pool import Prompt, Response
@@ -215,9 +215,6 @@ class ArmResults:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-_TABLES = ("arms", "log", "held_out", "answers")
-
-
 def run_grid(grid: Grid, *, answers: bool = True, keep: Collection[str] = SFT_GROUPS) -> ArmResults:
     """Train the students of a grid and let them answer; what is there already is read."""
     trained = train_arms(grid, keep=keep)
@@ -237,12 +234,6 @@ def run_in_turns(grid: Grid) -> ArmResults:
     return run_grid(grid, keep=())
 
 
-def save_results(results: ArmResults, folder: Path) -> None:
-    """Write results as CSV files with their provenance, to be committed."""
-    save_tables({t: getattr(results, t) for t in _TABLES}, results.provenance, folder)
-
-
 def load_results(name: str) -> ArmResults:
     """The committed results of a longer run, by its profile's name; InputError if none."""
-    tables, provenance = load_tables(f"arms_{name}", _TABLES, f"make arms PROFILE={name}")
-    return ArmResults(**tables, provenance=provenance)
+    return load_committed(ArmResults, f"arms_{name}", f"make arms PROFILE={name}")

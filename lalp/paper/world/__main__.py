@@ -16,7 +16,8 @@ import pandas as pd
 from typer import Option, Typer
 
 from lalp.cli.options import run
-from lalp.files import build_dir, fingerprint
+from lalp.files import fingerprint
+from lalp.paper.committed import save_results
 from lalp.paper.provenance import commit, describe_run
 from lalp.paper.world import study
 from lalp.paper.world.settings import RULES_BY_NAME, STUDIES, TEACHERS_BY_NAME, Study, load_study
@@ -40,9 +41,8 @@ def main(
     results = study.run_world(values)
     facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
     facts = {"profile": profile} | _what_was_run(values, results.students) | facts | made
-    folder = build_dir().parent / "figures" / f"world_{profile}"
-    study.save_results(replace(results, provenance=facts), folder)
-    print(f"{len(results.arms)} arms of {len(results.students)} students in {folder.name}")
+    save_results(replace(results, provenance=facts), f"world_{profile}")
+    print(f"{len(results.arms)} arms of {len(results.students)} students in world_{profile}")
 
 
 def _what_was_run(values: Study, students: pd.DataFrame) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from lalp.files import build_dir, digest, fingerprint, write_json
-from lalp.paper.committed import load_tables, save_tables
+from lalp.paper.committed import load_results as load_committed
 from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import problems as world
 from lalp.paper.world import settings
@@ -399,7 +399,6 @@ _EMPTY = {
     "means": [*UNIT, "teacher", "split", "score", "mean"],
     "gaps": [*UNIT, "teacher", "bin", "gap"],
 }
-_TABLES = ("students", *_EMPTY)
 _TEXTS = ("pool", "family", "group", "arm", "solved", "teacher", "split", "score")
 
 
@@ -434,13 +433,6 @@ def run_world(study: Study) -> WorldResults:
     return WorldResults(students, **found, provenance={})
 
 
-def save_results(results: WorldResults, folder: Path) -> None:
-    """Write a run's tables and provenance."""
-    save_tables({t: getattr(results, t) for t in _TABLES}, results.provenance, folder)
-
-
 def load_results(name: str) -> WorldResults:
     """The committed results of a study; `InputError` if a file of them is missing."""
-    command = f"make world PROFILE={name}"
-    tables, provenance = load_tables(f"world_{name}", _TABLES, command, _TEXTS)
-    return WorldResults(**tables, provenance=provenance)
+    return load_committed(WorldResults, f"world_{name}", f"make world PROFILE={name}", _TEXTS)

@@ -11,7 +11,8 @@ from scipy import stats
 
 from lalp.errors import InputError
 from lalp.paper.arms import measure
-from lalp.paper.arms.grid import ArmResults, load_results, save_results
+from lalp.paper.arms.grid import ArmResults, load_results
+from lalp.paper.committed import save_results
 from lalp.paper.profiles import load_profile
 from lalp.paper.verdicts import cited_items
 from tests.paper.verdict_cells import verdict_cells_table
@@ -234,7 +235,7 @@ def test_results_are_read_back_as_they_were_saved(tmp_path, monkeypatch):
         load_results("standard")
     before = ALIKE.answers.assign(group="", arm="before training", seed=-1)
     results = replace(ALIKE, answers=pd.concat([before, ALIKE.answers], ignore_index=True))
-    save_results(results, tmp_path / "figures" / "arms_standard")
+    save_results(results, "arms_standard")
     found = load_results("standard")
     for name in ("arms", "log", "held_out", "answers"):
         pd.testing.assert_frame_equal(
