@@ -37,9 +37,8 @@ def baselines(arms: pd.DataFrame) -> dict[str, str]:
     ``arms`` comes from `lalp.paper.arms.plan.arm_table`.
     """
     names = {group: list(rows["arm"].unique()) for group, rows in arms.groupby("group", sort=False)}
-    preferred = ("random", "lowest", "all")
     return {
-        group: next((name for name in preferred if name in found), found[0])
+        group: next(name for name in ("random", "lowest", "all", *found) if name in found)
         for group, found in names.items()
     }
 

@@ -280,11 +280,10 @@ def _gaps(table: pd.DataFrame) -> pd.DataFrame:
     """Eq. 4 by teacher and tenth of the response, window of one step: means over all tokens."""
     names = {token_column(GALP): "global", token_column(lalp_column(1)): "local"}
     tokens = table[["teacher", *names]].rename(columns=names).explode(["global", "local"])
-    everything, local = (tokens[name].to_numpy(float) for name in ("global", "local"))
+    tokens = tokens.astype({"global": float, "local": float})
     response = tokens.groupby(level=0)["teacher"]
-    tenth = response.cumcount() * 10 // response.transform("size")
-    gap = self_conditioning_gap(everything, local)
-    tokens = tokens.assign(**{"bin": tenth, "global": everything, "local": local, "gap": gap})
+    tokens["bin"] = response.cumcount() * 10 // response.transform("size")
+    tokens["gap"] = self_conditioning_gap(tokens["global"], tokens["local"])
     groups = tokens.groupby(["teacher", "bin"])
     means = groups[["global", "local", "gap"]].mean()
     return means.assign(num_tokens=groups.size()).reset_index()

@@ -120,12 +120,12 @@ def test_equal_tokens_stay_within_the_shortest_selection():
 def test_the_table_of_arms_counts_and_averages():
     scores = make_scores(make_pool(3))
     arms = [Arm("rules", "x", 0, ids) for ids in (("p0/A", "p2/B"), ("p0/A",))]
-    row, only = arm_table(arms, scores).to_dict("records")
+    table = arm_table(arms, scores)
     chosen = scores.set_index("response_id").loc[["p0/A", "p2/B"]]
-    assert (row["num_examples"], row["num_tokens"]) == (2, chosen["num_tokens"].sum())
-    assert row["galp"] == pytest.approx(chosen["galp"].mean())
-    assert (row["A"], row["B"]) == (1, 1)
-    assert (only["A"], only["B"]) == (1, 0)
+    expected = [2, chosen["num_tokens"].sum(), chosen["galp"].mean()]
+    found = table.loc[0, ["num_examples", "num_tokens", "galp"]]
+    assert found.tolist() == pytest.approx(expected)
+    assert table[["A", "B"]].values.tolist() == [[1, 1], [1, 0]]
 
 
 # --- training and answers ----------------------------------------------------------------------
