@@ -171,7 +171,7 @@ def model_folders(grid: Grid) -> list:
 @pytest.mark.slow
 def test_arms_are_trained_once_measured_and_answer(grid):
     grid = change(grid, samplings=(GREEDY, SAMPLES))
-    found = train_arms(grid, keep=["rules"])
+    found = train_arms(grid)
     assert len(model_folders(grid)) == 2  # two arms chose the same responses
     log, held_out = found["log"], found["held_out"]
     assert log.groupby(["group", "arm"]).size().tolist() == [4, 4, 4]
@@ -181,7 +181,7 @@ def test_arms_are_trained_once_measured_and_answer(grid):
     assert set(held_out["prompt_id"]) == {"p20", "p21"}
 
     before = {path: path.stat().st_mtime_ns for path in model_folders(grid)}
-    again = train_arms(grid, keep=["rules"])
+    again = train_arms(grid)
     assert before == {path: path.stat().st_mtime_ns for path in model_folders(grid)}
     pd.testing.assert_frame_equal(again["log"], log)
 
@@ -209,14 +209,16 @@ def test_a_grid_killed_at_work_goes_on_to_the_same_tables_and_leaves_no_weights(
     assert not list(folder.rglob("model.safetensors"))
 
 
-def test_weights_that_nobody_wants_are_deleted_and_made_again_on_request(grid):
+def test_deleted_weights_are_made_again_on_request(grid):
     grid = replace(grid, arms=ARMS[:1])
-    train_arms(grid, keep=[])
-    assert not list(grid.setup.folder.rglob("model.safetensors"))
+    log = train_arms(grid)["log"]
+    (weights,) = grid.setup.folder.rglob("model.safetensors")
+    weights.unlink()
+    pd.testing.assert_frame_equal(train_arms(grid, with_weights=False)["log"], log)
     with pytest.raises(InputError, match="holds no trained student"):
         evaluate_arms(grid)
     train_arms(grid)
-    assert len(list(grid.setup.folder.rglob("model.safetensors"))) == 1
+    assert weights.is_file()
 
 
 def test_arms_that_cannot_be_run_are_refused(grid):
