@@ -343,8 +343,7 @@ def map_teachers(leap: float, scaffolding: float) -> tuple[Teacher, ...]:
 
 def find_students(study: Study) -> pd.DataFrame:
     """Pre-train students until enough are accepted, or the seeds are used up; a `gate` each."""
-    tried: dict[tuple[str, float], list[dict[str, Any]]]
-    tried = {kind: [] for kind in product(study.families, study.copying)}
+    tried = {kind: [] for kind in product(study.families, study.copying)}  # reports by kind
     while True:
         units = []
         for kind, reports in tried.items():

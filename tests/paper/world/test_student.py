@@ -204,13 +204,6 @@ def test_short_solutions_are_whole_and_end_as_fine_tuning_ends_them(family):
     assert moves == {1, 2, 3}
 
 
-def test_the_same_seed_gives_the_same_documents():
-    schools = [LONG, LONG, replace(LONG, seed=4), replace(LONG, family="paths")]
-    one, same, *others = (list(islice(documents(s, TOKENIZER), 700)) for s in schools)
-    assert one == same
-    assert one not in others
-
-
 def is_repetitive(ids: list[int]) -> bool:
     """Nothing else begins with a list of values, or with a value that is no part of a prompt."""
     return TOKENIZER.convert_ids_to_tokens(ids[1]) in ("far", "is")
