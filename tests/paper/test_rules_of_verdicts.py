@@ -203,6 +203,9 @@ def test_texts_are_within_the_picture_and_not_on_each_other(max_rows):
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
     for one, other in itertools.combinations(boxes, 2):
         assert one.shrunk(0.98, 0.7).overlaps(other.shrunk(0.98, 0.7)) == 0
+    # The heading counts all claims, also those not shown.
+    heading = "25 claims: holds 5, does not hold 5, not resolved 5, not testable 5, not run 5"
+    assert heading in texts(figure)
     whole = figure.bbox
     assert all(box.x0 >= 0 and box.x1 <= whole.x1 and box.y0 >= 0 for box in boxes)
     assert figure.get_figwidth() == FULL_WIDTH
@@ -233,24 +236,11 @@ def test_where_there_are_too_many_each_section_gets_its_share():
     assert {"and 2 more: holds 1, not", "and 5 more: holds 4, not"} <= set(texts(figure))
     drawn = drawn_claims(figure, table)
     assert [sum(f" {name}" in claim for claim in drawn) for name in "ABC"] == [2, 4, 4]
-    table = sections(A=3, B=3, C=3)  # each shows at least one
-    assert len(drawn_claims(plot_verdicts(table, max_rows=2), table)) == 3
-
-
-def test_what_was_not_run_is_the_first_to_be_left_out():
-    table = sections(A=2, B=6, C=9)
-    drawn = drawn_claims(plot_verdicts(table, max_rows=10), table)
     # The one that was not run comes last, and so is the first to be left out.
     assert "claim B0 of it" not in drawn and "claim B1 of it" in drawn
     assert "claim A0 of it" in drawn
-
-
-def test_the_heading_counts_all_claims_also_those_not_shown():
-    (heading,) = (t for t in texts(plot_verdicts(many(25), max_rows=3)) if "claims:" in t)
-    assert heading == (
-        "25 claims: holds 5, does not hold 5, not resolved 5, not testable 5, not run 5"
-    )
-    plt.close("all")
+    table = sections(A=3, B=3, C=3)  # each shows at least one
+    assert len(drawn_claims(plot_verdicts(table, max_rows=2), table)) == 3
 
 
 def test_a_citation_at_the_end_of_a_claim_moves_to_its_column():
