@@ -15,7 +15,7 @@ from lalp.paper.scale.costs import (
     add_up,
     as_record,
     decode_rate,
-    forward_flops,
+    model_size,
     plan_costs,
     plan_text,
     score_flops,
@@ -31,12 +31,9 @@ TINY = ModelFacts("tiny", "x/tiny", "llama", 1000, 2, 8, 2, 1, 4, 10, 100)
 SLOW = Gpu(flops=1000.0, bandwidth=100.0, memory=10_000.0)
 
 
-def test_flops_by_hand_and_as_scoring_counts_them():
+def test_flops_by_hand():
     # Body: 1000 - 2 x 80 weights. 3 tokens after 2 others: 3 x (2 + 2) = 12 pairs of 2 x 2 x 4.
-    expected = 2 * 840 * 3 + 4 * 16 * 12 + 2 * 80 * 1
-    assert forward_flops(TINY, 2, 3, 1) == expected
-    size = costs.ModelSize(840, 80, 1000, 16, 16, 8)
-    assert forward_flops(TINY, 2, 3, 1) == costs.row_flops(size, 2, 3, 1)
+    assert costs.row_flops(model_size(TINY), 2, 3, 1) == 2 * 840 * 3 + 4 * 16 * 12 + 2 * 80 * 1
     assert train_flops(TINY, 3) == 4 * (2 * 840 * 3 + 4 * 16 * 6 + 2 * 80 * 3)
 
 
@@ -106,9 +103,7 @@ def test_weights_are_those_of_the_architecture(name, config, intermediate):
     widths |= {"vocab_size": facts.vocab, "head_dim": facts.head_size}
     layers = {"num_hidden_layers": facts.layers, "tie_word_embeddings": facts.tied}
     made = getattr(transformers, config)(**heads, **widths, **layers)
-    size = costs.measure_model(made)
-    assert (size.total, size.body) == (facts.params, facts.body)
-    assert size.cache == facts.cache_per_token
+    assert costs.measure_model(made) == model_size(facts)
 
 
 def test_a_plan_says_what_it_takes_and_what_stands_in_the_way(paper, stages):
