@@ -342,7 +342,7 @@ def as_record(cost: StageCost) -> dict[str, Any]:
     stage, numbers = cost.stage, {**vars(cost)}
     del numbers["stage"]
     record = {"name": stage.name, "tables": stage.tables, "kind": stage.kind, **numbers}
-    return record | {name: getattr(stage, name) for name in ("inputs", "outputs", "command")}
+    return record | {"inputs": stage.inputs, "outputs": stage.outputs, "command": [stage.command]}
 
 
 def plan_text(costs: Sequence[StageCost]) -> str:
@@ -379,11 +379,8 @@ def _stage_text(cost: StageCost) -> str:
     ]
     said = ", ".join(text for number, text in parts if number)
     head = f"{stage.name}  [{', '.join(stage.tables)}]  {cost.node}"
-    lines = [head, "  " + (said or "no GPU, little of anything")]
-    lines += [f"  $ {shlex.join(words)}" for words in stage.command]
-    if stage.stdout:
-        lines[-1] += f" > {stage.stdout}"
-    return "\n".join([*lines, ""])
+    command = shlex.join(stage.command) + (f" > {stage.stdout}" if stage.stdout else "")
+    return f"{head}\n  {said or 'no GPU, little of anything'}\n  $ {command}\n"
 
 
 def _count(number: float) -> str:

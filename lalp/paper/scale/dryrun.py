@@ -300,15 +300,13 @@ def _encode(
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    from lalp.students.encoding import render_prompt
+    from lalp.students.encoding import encode, render_prompt
 
     ids, labels = [], []
     for prompt, answer in lessons:
-        text = render_prompt(tokenizer, prompt)
-        texts = [text, text + answer + "<|end|>"]
-        begun, whole = tokenizer(texts, add_special_tokens=False).input_ids
-        ids.append(torch.tensor(whole))
-        labels.append(torch.tensor([-100] * len(begun) + whole[len(begun) :]))
+        one = encode(tokenizer, render_prompt(tokenizer, prompt), answer + "<|end|>")
+        ids.append(torch.tensor(one.prompt_ids + one.response_ids))
+        labels.append(torch.tensor([-100] * len(one.prompt_ids) + [*one.response_ids]))
     # A prompt of MATH has two answers in turn: no model gives both greedily.
     names = [prompt.prompt_id for prompt, _ in lessons]
     certain = [row for row, name in enumerate(names) if names.count(name) == 1]

@@ -124,7 +124,7 @@ def test_a_plan_says_what_it_takes_and_what_stands_in_the_way(paper, stages):
     for hours in (total["gpu_hours_by_kind"], total["gpu_hours_by_node"]):
         assert total["gpu_hours"] == pytest.approx(sum(hours.values()))
     assert all(f"\n{stage.name}  [" in f"\n{text}" for stage in stages)
-    assert text.count("  $ ") == sum(len(stage.command) for stage in stages)
+    assert text.count("  $ ") == len(stages)
     assert "TOTAL of" in text
     records = [as_record(cost) for cost in plan]
     assert json.loads(json.dumps(records))[0]["name"] == stages[0].name

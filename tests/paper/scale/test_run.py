@@ -29,7 +29,7 @@ pathlib.Path(out + '.runs').open('a').write('.')
 
 
 def toy_stage(name: str, code: str, *words: str, kind: str = "select", **options) -> Stage:
-    return Stage(name, kind, ("3",), ((sys.executable, "-c", code, *words),), **options)
+    return Stage(name, kind, ("3",), (sys.executable, "-c", code, *words), **options)
 
 
 def write_stage(name: str, *inputs: str, word: str = "x", **options) -> Stage:
