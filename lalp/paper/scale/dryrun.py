@@ -152,13 +152,10 @@ def shrink(plan: Plan, root: str) -> tuple[Plan, Place]:
 
 def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
     """Names of the models that sample, and of all others that run."""
-    models = {
-        kind: dict.fromkeys(plan.model(s.work.model).name for s in stages if s.kind == kind)
-        for kind in ("sample", "score", "train", "eval")
-    }
-    teachers = models.pop("sample")
+    run = [(s.kind, plan.model(s.work.model).name) for s in stages if s.work.model]
+    teachers = dict.fromkeys(name for kind, name in run if kind == "sample")
     return list(teachers), [
-        name for name in dict.fromkeys(chain(*models.values())) if name not in teachers
+        name for name in dict.fromkeys(name for _, name in run) if name not in teachers
     ]
 
 
