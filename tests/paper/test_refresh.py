@@ -132,6 +132,9 @@ def test_files_are_valid_hold_no_trace_of_the_run_and_are_cleaned_once(tmp_path,
 SAVING = '_ = figures.save_figure(figure, "a", table, PROFILE)\n'
 PICTURE = new_output("display_data", {"image/png": "x", "text/plain": "<Figure>"})
 ERROR = new_output("error", ename="KeyError", evalue="'x'", traceback=[])
+PATH = "/home/ada/figures"
+IN_OUTPUT = f"cell 4 (last): its output holds the absolute path {PATH!r}"
+IN_SOURCE = IN_OUTPUT.replace("output", "source")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +143,11 @@ ERROR = new_output("error", ename="KeyError", evalue="'x'", traceback=[])
         (code("last", "d['x']", 4, [ERROR]), "cell 4 (last) ended in an error (KeyError)"),
         (code("last", "1", None), "cell 4 (last) did not run"),
         (code("last", 2 * SAVING, 4, [PICTURE]), "cell 4 (last) saves 2 figures and shows 1"),
+        (code("last", "1", 4, [printed(f"to {PATH}")]), IN_OUTPUT),
+        (code("last", "1", 4, [shown(4, f"'{PATH}'")]), IN_OUTPUT),
+        (code("last", "1", 4, [shown(4, "", **{"text/html": f"<td>{PATH}</td>"})]), IN_OUTPUT),
+        (code("last", f"open('{PATH}')", 4), IN_SOURCE),
+        (new_markdown_cell(PATH, id="last"), IN_SOURCE),
     ],
 )
 def test_what_must_not_be_committed_is_refused(cell, said, tmp_path, capsys):
@@ -154,23 +162,6 @@ def test_a_run_with_other_parameters_is_refused(injected, tmp_path, capsys):
     assert "parameter" in refuse(tmp_path, executed(injected=injected), capsys)
 
 
-@pytest.mark.parametrize("whose", ["home", "cwd", "prefix"])
-@pytest.mark.parametrize("form", ["stdout", "text", "html", "source", "markdown"])
-def test_a_path_of_this_machine_is_refused(form, whose, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("HOME", "/people/ada")
-    path = {"home": "/people/ada", "cwd": Path.cwd(), "prefix": sys.prefix}[whose]
-    text = f"saved to {path}/figures"
-    cell = {
-        "stdout": code("last", "1", 4, [printed(text)]),
-        "text": code("last", "1", 4, [shown(4, repr(text))]),
-        "html": code("last", "1", 4, [shown(4, "", **{"text/html": f"<td>{text}</td>"})]),
-        "source": code("last", f"open({text!r})", 4),
-        "markdown": new_markdown_cell(text, id="last"),
-    }[form]
-    message = refuse(tmp_path, executed(cell), capsys)
-    assert "cell 4 (last)" in message and f"{path}/figures" in message
-
-
 @pytest.mark.parametrize(
     "text",
     ["/home/ada/x.json", "(/tmp/ipykernel_12/3.py", "file:///Users/ada/x", "a=/opt/conda/lib",
@@ -179,6 +170,12 @@ def test_a_path_of_this_machine_is_refused(form, whose, tmp_path, capsys, monkey
 def test_absolute_paths_are_found(text):
     found = find_absolute_path(text)
     assert found is not None and found.startswith("/") and found in text
+
+
+def test_paths_of_this_machine_are_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/people/ada")
+    for path in ("/people/ada", Path.cwd(), sys.prefix):
+        assert find_absolute_path(f"saved to {path}/figures") == f"{path}/figures"
 
 
 @pytest.mark.parametrize(
