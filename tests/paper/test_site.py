@@ -395,7 +395,7 @@ def test_a_broken_page_would_be_noticed(browser, tmp_path):
         assert sign in found
 
 
-def test_every_page_opens_without_complaint_and_shows_its_figures(browser, committed_site):
+def test_every_page_opens_shows_its_figures_and_fits_a_phone(browser, committed_site):
     notebooks = {path.stem: path for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
     for path in committed_site:
         events = browser.open(path)
@@ -410,6 +410,10 @@ def test_every_page_opens_without_complaint_and_shows_its_figures(browser, commi
             cells = nbformat.read(notebooks[path.stem], as_version=4).cells
             shown = [count_figures(cell)[1] for cell in cells if cell.cell_type == "code"]
             assert len(look["images"]) == sum(shown)
+        browser.open(path, width=360)
+        look = browser.measure("look")
+        assert look["overhang"] <= 0, path.name
+        assert all(drawn <= 360 for _, _, drawn in look["images"]), path.name
 
 
 def test_formulas_are_drawn_as_formulas(browser, pair, tmp_path):
@@ -427,14 +431,6 @@ def test_formulas_are_drawn_as_formulas(browser, pair, tmp_path):
     assert numerator[1] <= denominator[0] + 1
     assert above[1] <= total[0] + 1 and total[1] <= below[0] + 1
     assert total[1] - total[0] > 20
-
-
-def test_nothing_hangs_over_on_a_phone(browser, committed_site):
-    for path in committed_site:
-        browser.open(path, width=360)
-        look = browser.measure("look")
-        assert look["overhang"] <= 0, path.name
-        assert all(drawn <= 360 for _, _, drawn in look["images"]), path.name
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -152,11 +152,12 @@ def shrink(plan: Plan, root: str) -> tuple[Plan, Place]:
 
 def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
     """Names of the models that sample, and of all others that run."""
-    run = [(s.kind, plan.model(s.work.model).name) for s in stages if s.work.model]
-    teachers = dict.fromkeys(name for kind, name in run if kind == "sample")
-    return list(teachers), [
-        name for name in dict.fromkeys(name for _, name in run) if name not in teachers
-    ]
+    kinds: dict[str, set[str]] = {}
+    for stage in stages:
+        if stage.work.model:
+            kinds.setdefault(plan.model(stage.work.model).name, set()).add(stage.kind)
+    teachers = [name for name, found in kinds.items() if "sample" in found]
+    return teachers, [name for name in kinds if name not in teachers]
 
 
 def make_toys(
