@@ -177,19 +177,6 @@ LONG = (
 )
 
 
-def many(count: int) -> pd.DataFrame:
-    """Claims of many lengths, in turns of section, verdict and place."""
-    sections = ("Short", "A section with a long name of several words")
-    places = ("Tables 2, 3 and 8, Fig. 1 and Fig. 3", "", "Sec. 4")
-    return table_of(
-        *(
-            (sections[n // 4 % 2], f"{n}: {LONG}"[: 30 + 9 * (n % 14)], VERDICTS[n % 5],
-             places[n % 3])
-            for n in range(count)
-        )
-    )  # fmt: skip
-
-
 def texts(figure: plt.Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
@@ -197,7 +184,12 @@ def texts(figure: plt.Figure) -> list[str]:
 @pytest.mark.parametrize("max_rows", [25, 8, 2])
 def test_texts_are_within_the_picture_and_not_on_each_other(max_rows):
     use_style()
-    table = many(25)
+    sections = ("Short", "A section with a long name of several words")
+    places = ("Tables 2, 3 and 8, Fig. 1 and Fig. 3", "", "Sec. 4")
+    claims = [f"{n}: {LONG}"[: 30 + 9 * (n % 14)] for n in range(25)]
+    table = table_of(
+        *((sections[n // 4 % 2], c, VERDICTS[n % 5], places[n % 3]) for n, c in enumerate(claims))
+    )
     figure = plot_verdicts(table, max_rows)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
@@ -220,13 +212,12 @@ def drawn_claims(figure: plt.Figure, table: pd.DataFrame) -> list[str]:
 
 
 def sections(**sizes: int) -> pd.DataFrame:
-    return table_of(
-        *(
-            (name, f"claim {name}{n} of it", "holds" if n else "not run", "Table 2")
-            for name, size in sizes.items()
-            for n in range(size)
-        )
-    )
+    rows = [
+        (name, f"claim {name}{n} of it", "holds" if n else "not run", "Table 2")
+        for name, size in sizes.items()
+        for n in range(size)
+    ]
+    return table_of(*rows)
 
 
 def test_where_there_are_too_many_each_section_gets_its_share():
