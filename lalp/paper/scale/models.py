@@ -46,11 +46,6 @@ class ModelFacts:
         return self.cache or 2 * self.layers * self.kv_heads * self.head_size
 
     @property
-    def body(self) -> int:
-        """Weights that every fed token passes through: all but embeddings and head."""
-        return self.weights_per_token - (1 if self.tied else 2) * self.vocab * self.hidden
-
-    @property
     def weights(self) -> int:
         """Bytes of the published weights."""
         return self.params * self.weight_bytes
