@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lalp.paper.conditioning.estimates import group_means
+from lalp.paper.estimates import group_means
 from lalp.paper.profiles import Profile
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.scoring.columns import lalp_column, token_column

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lalp.paper.conditioning.estimates import group_means
+from lalp.paper.estimates import group_means
 from lalp.pools.pool import Pool, Response
 
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")

@@ -15,7 +15,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lalp.errors import InputError
 from lalp.paper.conditioning import examples, items, plots
 from lalp.paper.conditioning import tokens as measure
 from lalp.paper.conditioning.examples import EXAMPLES, TOY_FORMS, example_pool, example_table
@@ -107,15 +106,6 @@ def test_a_wider_window_still_shows_what_was_said():
     assert not whole["dropped"].any() and SEEN[2] not in set(whole["word_seen"])
 
 
-def test_tokens_without_a_score_are_left_out_and_counted():
-    pool = pool_of("Add one. Then two.")
-    scores = word_scores(pool)
-    scores.at[0, "lalp@0:tokens"] = [-1.0, math.nan, -1.0, math.nan]
-    tokens = token_frame(scores, pool, "0")
-    assert tokens["token"].tolist() == [0, 2]
-    assert tokens.attrs["left_out"] == 2
-
-
 @pytest.mark.parametrize(
     ("text", "spans"),
     [("   ", [[0, 3]]), ("\n\na", [[0, 2], [2, 3]]), ("🙂", [[0, 1], [0, 1]]), ("x", [])],
@@ -124,15 +114,6 @@ def test_odd_texts_have_tokens_too(text, spans):
     pool = pool_with(text)
     scores = pd.DataFrame([score_row(pool.responses[0], spans, [-1.0] * len(spans))])
     assert len(token_frame(scores, pool, "0")) == len(spans)
-
-
-def test_scores_without_tokens_and_of_another_pool_are_refused():
-    pool = pool_of("Add one.")
-    for column in ("galp:tokens", "lalp@0:tokens", "token_steps"):
-        with pytest.raises(InputError, match=f"{column}.*with_tokens=True"):
-            token_frame(word_scores(pool).drop(columns=column), pool, "0")
-    with pytest.raises(InputError, match=r"lacks response 'p1/A/0'.*give its own pool"):
-        token_frame(word_scores(pool_of("a", "b")), pool, "0")
 
 
 # --- trends ---------------------------------------------------------------------------------
