@@ -6,10 +6,12 @@ import re
 import time
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,48 +35,25 @@ def kinds_of(text: str) -> dict[str, str]:
     return {piece: "/".join(sorted(kinds)) for piece, kinds in found.items()}
 
 
-def marked(texts: str) -> list[tuple[str, str]]:
-    """Texts without their marks, and what of each stands in <marks>; "   " is between texts."""
-    return [
-        (re.sub("[<>]", "", text), "".join(re.findall("<([^>]*)>", text)))
-        for text in re.split(r" {3}| *\n {4,}", texts.strip())
-    ]
+def marked(text: str) -> tuple[str, list[str]]:
+    """A text without its marks, and what stands in <marks>."""
+    return re.sub("[<>]", "", text), re.findall("<([^>]*)>", text)
 
 
-# --- words and phrases --------------------------------------------------------------------------
+def cases(texts: dict[str, list[str]]) -> list[tuple[str, str]]:
+    return [(name, text) for name, listed in texts.items() for text in listed]
 
 
-@pytest.mark.parametrize(
-    ("kind", "texts"),
-    [
-        ("filler", "<Okay>, we begin.   <So> we are done."),
-        (
-            "signpost",
-            "<Next>, we add.   <First>, we add.   <For example>, take 3.   <i.e.> a prime",
-        ),
-        ("signpost", "<Let's> add them.   <Let’s> add them.   We go <step-by-step> here."),
-        ("binding", "<Let> x be even.   <Let's denote> it by x."),
-        ("conclusion", "<Therefore> it is odd.   From this <it follows that> n is odd."),
-        ("premise", "It holds <because> n is odd."),
-        ("condition", "<If> n is odd, stop.   This holds <if and only if> n is odd."),
-        (
-            "contrast",
-            "<On the other hand>, n is odd.   <on the\nother hand>   lies <on the\nother hand>",
-        ),
-        (
-            "function word",
-            "The <next> term is 4.   The <first> term is 4.   <Both> numbers are odd.",
-        ),
-        ("function word", 'It is <a> "prime".'),
-        ("math word", "Both <numbers> are odd."),
-        ("content word", "The <garden> is green.   <Это> просто   <因此>"),
-        # A phrase consists of whole words.
-        ("content word", "<iffy> word   <thusly> done   <sincere> word"),
-    ],
-)
-def test_words_and_phrases(kind, texts):
-    for text, piece in marked(texts):
-        assert kinds_of(text)[piece] == kind
+DATA = yaml.safe_load(Path(__file__).with_name("examples.yaml").read_text(encoding="utf-8"))
+
+
+# --- words and formulas -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "text"), cases(DATA["kinds"]))
+def test_kinds_of_words_phrases_and_signs(kind, text):
+    plain, pieces = marked(text)
+    assert {kinds_of(plain)[piece] for piece in pieces} == {kind}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,53 +64,18 @@ def test_the_examples_are_what_they_are_shown_for(kind):
         assert kinds == {kind}, example
 
 
-def test_phrases_stay_in_a_paragraph_and_labels_begin_a_line():
-    assert "contrast" not in kinds_of("it lies on the\n\nother hand").values()
-    kinds = kinds_of("Step 2: add.\nCase 3: it is odd.\nThis is step 2 of it.")
-    assert (kinds["Step 2"], kinds["Case 3"], kinds["2"]) == ("signpost", "condition", "number")
-
-
-def test_bullets_and_markdown_are_layout_but_a_minus_is_not():
-    kinds = kinds_of("- We add.\n**Bold** words")
-    assert kinds["-"] == kinds["**"] == kinds_of("| a | b |")["|"] == "layout"
-    assert kinds_of("a^2\n- 8a + b")["-"] == kinds_of("2 * 3")["*"] == "operator"
-
-
-# --- formulas -----------------------------------------------------------------------------------
-
-FORMULAS = r"""
-    x = 3   2n + 1 = 15   f(x, y) = 3x^2 - y   (a - b)^2 + (b - c)^2 ≥ 0   1,000.50   x² + ½
-    101 choose 2 = 5050   C(n, k) = n!/(k!(n-k)!)   x_1, x_2   ab + bc + ca   |x| < 3   f'(x)
-    n ≡ 1 mod 4   α + β = γ   $a + b$   \[ a + b \]   \(ab\)   $$\frac{a}{b} \cdot c$$
-    \boxed{-9}   \begin{align} x &= a \\ y &= b \end{align}   1 + 2 + ... + n   sin x + log 2
-"""
-
-
-@pytest.mark.parametrize("formula", re.split(r" {3,}|\s*\n\s*", FORMULAS.strip()))
+@pytest.mark.parametrize("formula", DATA["formulas"].splitlines())
 def test_formulas_are_math_throughout(formula):
     prose = {piece for piece, kind in kinds_of(formula).items() if KINDS[kind] != "math"}
     # The comma of a plain list is prose, and marked as doubtful.
     assert prose <= {","}
 
 
-MATH_IN_PROSE = r"""
-    a number   let <a> be   A number   the point <A> is here   I see it   a non-zero value
-    a <2>-digit number   the <n>-th term   and/or   it costs (as said) much   it is (say) even!
-    solution(<s>)   AM-GM inequality   we have <$x$> and <\(y\)>   <$><x> <\text{> if odd<}$>
-    he paid <$5> and then <$6>   the <2nd> and <14th>
-"""
-
-
-@pytest.mark.parametrize(("text", "math"), marked(MATH_IN_PROSE))
-def test_what_is_math_in_prose(text, math):
-    pieces = [text[s.start : s.end] for s in label_spans(text) if KINDS[s.kind] == "math"]
-    assert "".join(pieces) == math
-
-
-def test_brackets_go_with_what_they_hold():
-    text = "We add (since x is odd) to f(x) and (x + 1)."
-    kinds = [s.kind for s in label_spans(text) if text[s.start] in "()"]
-    assert kinds == ["punctuation"] * 2 + ["operator"] * 4
+@pytest.mark.parametrize("text", DATA["prose"].splitlines())
+def test_what_is_math_in_prose(text):
+    plain, math = marked(text)
+    pieces = [plain[s.start : s.end] for s in label_spans(plain) if KINDS[s.kind] == "math"]
+    assert "".join(pieces) == "".join(math)
 
 
 def test_doubtful_spans_are_marked():
@@ -238,16 +182,8 @@ def test_time_is_linear_whatever_the_text(unit):
     assert time.process_time() - start < 2
 
 
-# --- the second rule ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("token", "category"),
-    [(" Okay", "discourse"), ("Therefore", "reasoning"), (" 3", "math"), (" x", "math"),
-     (" =", "math"), (").", "math"), (" garden", "other"), (",", "other"), ("\n\n", "other"),
-     ("", "other")],
-)  # fmt: skip
-def test_tokens_alone(token, category):
+@pytest.mark.parametrize(("category", "token"), cases(DATA["alone"]))
+def test_tokens_alone(category, token):
     assert labels.label_token_alone(token) == category
 
 
