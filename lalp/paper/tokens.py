@@ -24,9 +24,7 @@ def token_rows(
 
     Only tokens that have a log-probability under every score are kept, so that scores are compared
     on the same tokens; ``attrs["left_out"]`` counts the others. ``texts`` are by response id.
-
-    Raises:
-        InputError: If a token column or a text is missing.
+    InputError if a token column or a text is missing.
     """
     for name in ("token_spans", "token_steps", *map(token_column, columns)):
         if name not in scores:

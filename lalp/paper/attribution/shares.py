@@ -36,10 +36,8 @@ def token_table(
 ) -> pd.DataFrame:
     """`token_rows`, and what each token is: its kind, and how sure that is.
 
-    ``doubt`` is that of `label_tokens`, ``alone`` the category by `label_token_alone`.
-
-    Raises:
-        InputError: If a token column or a text is missing, or no token is scored.
+    ``doubt`` is that of `label_tokens`, ``alone`` the category by `label_token_alone`. InputError
+    if no token is scored.
     """
 
     def describe(row: Mapping[str, Any], spans: Int[np.ndarray, "tokens 2"]) -> dict[str, Any]:

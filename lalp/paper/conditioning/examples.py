@@ -110,14 +110,15 @@ def toy_table(scores: pd.DataFrame, window: str, **resampling: int) -> pd.DataFr
     for row in scores[scores["teacher"].isin(TOY_FORMS)].to_dict("records"):
         text = texts[row["response_id"]]
         first, second = (_token_at(row, match.end()) for match in re.finditer(r"is (?=\d)", text))
-        everything, local = row["galp:tokens"], row[token_column(lalp_column(window))]
-        numbers = (everything[first], everything[second], local[first], local[second])
-        rows.append((row["prompt_id"], row["teacher"], *numbers))
-    given = ["global_first", "global_second", "local_first", "local_second"]
-    frame = pd.DataFrame(rows, columns=["prompt_id", "form", *given])
-    frame["global_rise"] = frame["global_second"] - frame["global_first"]
-    frame["local_rise"] = frame["local_second"] - frame["local_first"]
-    frame["difference"] = frame["global_second"] - frame["local_second"]
-    names = ["global_first", "global_second", *frame.columns[5:]]
-    table = group_means(frame, ["form"], names, **resampling)
+        galp, local = row["galp:tokens"], row[token_column(lalp_column(window))]
+        numbers = {
+            "global_first": galp[first],
+            "global_second": galp[second],
+            "local_second": local[second],
+            "global_rise": galp[second] - galp[first],
+            "local_rise": local[second] - local[first],
+            "difference": galp[second] - local[second],
+        }
+        rows.append({"prompt_id": row["prompt_id"], "form": row["teacher"]} | numbers)
+    table = group_means(pd.DataFrame(rows), ["form"], list(numbers), **resampling)
     return table.drop(columns="num_prompts").rename(columns={"num_items": "num_sums"})

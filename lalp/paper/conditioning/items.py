@@ -119,8 +119,8 @@ def prompt_text(pool: Pool, prompt_id: str) -> str:
 
 def _occurrences(item: Item, own: pd.DataFrame, response: Response) -> list[tuple[Any, ...]]:
     starts = own["start"].to_numpy()
-    ids = (response.prompt_id, response.response_id, response.teacher)
-    ids = (*ids, item.kind, item.text, item.size, len(item.spans))
+    about = (item.kind, item.text, item.size, len(item.spans))
+    ids = (response.prompt_id, response.response_id, response.teacher, *about)
     rows: list[tuple[Any, ...]] = []
     before = -1
     for occurrence, (start, end) in enumerate(item.spans, 1):
@@ -130,9 +130,8 @@ def _occurrences(item: Item, own: pd.DataFrame, response: Response) -> list[tupl
         part = own.iloc[first:last]
         previous = "in the window" if before >= part["window_start"].iloc[0] else "dropped"
         place = (occurrence, part["position"].iloc[0], "none" if before < 0 else previous)
-        means = [part[name].mean() for name in ("global", "local")]
-        chances = [np.exp(part[name].sum()) for name in ("global", "local")]
-        rows.append((*ids, *place, *means, *chances))
+        scores = part[["global", "local"]]
+        rows.append((*ids, *place, *scores.mean(), *np.exp(scores.sum())))
         before = part["token"].iloc[0]
     return rows
 

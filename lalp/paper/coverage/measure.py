@@ -83,12 +83,10 @@ class Contrast:
 
 def contrast(first: pd.Series, second: pd.Series, num_resamples: int, seed: int) -> Contrast:
     """Compare two measures prompt by prompt; prompts that one of them lacks are left out."""
-    both = pd.concat([first, second], axis=1, join="inner")
-    one, other = both.iloc[:, 0], both.iloc[:, 1]
-    compared = (one, other, one - other)
-    share, total = float((one > other).mean()), len(both)
+    one, other = first.align(second, join="inner")
+    share, total = float((one > other).mean()), len(one)
     ends = wilson_interval(share, total) if total >= LEAST_PROMPTS else (math.nan, math.nan)
-    means = (mean_interval(values, num_resamples, seed) for values in compared)
+    means = (mean_interval(values, num_resamples, seed) for values in (one, other, one - other))
     return Contrast(*means, Estimate(share, *ends, total))
 
 
@@ -281,10 +279,9 @@ def together(table: pd.DataFrame, candidates: str) -> list[Estimate]:
 
 def nearness_table(values: Mapping[str, pd.DataFrame], **resampling: int) -> pd.DataFrame:
     """Mean nearest-neighbour cosine of each level, with its interval over prompts, as text."""
+    columns = [ALL_CANDIDATES, EQUAL_NUMBERS]
     shown = {
-        level: {
-            c: f"{mean_interval(t[c], **resampling):.3f}" for c in (ALL_CANDIDATES, EQUAL_NUMBERS)
-        }
-        for level, t in values.items()
+        level: table[columns].apply(lambda one: f"{mean_interval(one, **resampling):.3f}")
+        for level, table in values.items()
     }
-    return pd.DataFrame.from_dict(shown, orient="index")
+    return pd.DataFrame(shown).T

@@ -49,11 +49,7 @@ class Comparison:
 
 
 def assign_folds(prompt_ids: Iterable[str], num_folds: int, seed: int) -> dict[str, int]:
-    """Deal prompts into folds of about equal size, at random, whatever their order.
-
-    Raises:
-        InputError: If there are fewer than two prompts: nothing could be held out.
-    """
+    """Deal two prompts or more into folds of about equal size, at random, whatever their order."""
     prompts = sorted(set(prompt_ids))
     if len(prompts) < 2 or num_folds < 2:
         raise InputError(
@@ -68,9 +64,7 @@ def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparis
     """Hold out each group of prompts in turn and seek its neighbours among all other groups.
 
     Of levels with more than 50,000 texts, an evenly spaced part of each response is held out.
-
-    Raises:
-        InputError: If a prompt has no label, or all have the same.
+    InputError if a prompt has no label, or all have the same.
     """
     labels = items["prompt_id"].map(groups)
     if labels.isna().any():
@@ -122,9 +116,7 @@ def nearest_neighbors(
 
     All rows are unit vectors. ``index`` is ``exact``, or ``faiss`` for millions of candidates: it
     searches only the cells around each query, so a cosine may come out too low, never too high.
-
-    Raises:
-        InputError: If there are no candidates, or faiss is asked for and not installed.
+    InputError if there are no candidates, or faiss is asked for and not installed.
     """
     if index not in _INDEXES:
         raise InputError(f"unknown index {index!r}: use one of {', '.join(_INDEXES)}")
@@ -170,9 +162,7 @@ def expected_nearest(
     """Nearest-neighbour cosine among that many random candidates, averaged over all draws.
 
     All rows are unit vectors. A count above the number of candidates, or ``ALL``, means all.
-
-    Raises:
-        InputError: If there are no candidates, or a count is below 1.
+    InputError if there are no candidates, or a count is below 1.
     """
     if not len(candidates):
         raise InputError(_NOTHING)
@@ -220,10 +210,9 @@ def cosines_by_count(
 def find_neighbors(
     level: Level, comparisons: Iterable[Comparison], *, index: str = "exact"
 ) -> pd.DataFrame:
-    """Each held-out item with its nearest candidate (paper, Sec. C.8).
+    """Each held-out item with ``cosine`` and its ``nearest`` candidate (paper, Sec. C.8).
 
-    Returns:
-        The items that are held out, ``cosine``, and ``nearest``: the row of ``level.items``.
+    ``nearest`` is a row of ``level.items``.
     """
     found = []
     for part in comparisons:

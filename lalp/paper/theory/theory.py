@@ -170,9 +170,8 @@ def balanced_chains(
 
     One permutation gives a deterministic chain, which never forgets.
     """
-    check_at_least(1, num_chains=num_chains)
+    check_at_least(1, num_chains=num_chains, num_permutations=num_permutations)
     check_at_least(2, num_steps=num_steps, num_letters=num_letters)
-    check_at_least(1, num_permutations=num_permutations)
     rng = np.random.default_rng(seed)
     shape = (num_chains, num_steps - 1, num_permutations)
     weights = rng.dirichlet(np.ones(num_permutations), size=shape[:2])
