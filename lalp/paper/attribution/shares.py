@@ -187,16 +187,14 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
     return rows.assign(**{name: values.ravel() for name, values in numbers.items()})
 
 
-def shift_table(
-    tokens: pd.DataFrame, local: str, base: str = "galp", **options: Any
-) -> pd.DataFrame:
-    """What a category gains from ``base`` to ``local``, on the same tokens and resamples (points).
+def shift_table(tokens: pd.DataFrame, local: str, **options: Any) -> pd.DataFrame:
+    """What a category gains from GALP to ``local``, on the same tokens and resamples (points).
 
     Takes the options of `draw_shares`. The last row is math and reasoning together, what the paper
     calls reasoning-bearing. ``share`` is that under ``local``; a shift is ``resolved`` if its
     interval excludes 0.
     """
-    found = draw_shares(tokens, [base, local], **options)
+    found = draw_shares(tokens, ["galp", local], **options)
     rows = []
     for name, members in _GROUPS.items():
         weights = dict.fromkeys(members, 1.0)
@@ -222,9 +220,9 @@ def share_contrast(found: ShareDraws, scores: Sequence[float], **categories: flo
     return Estimate(float(value), float(low), float(high), found.num_prompts)
 
 
-def low_overlap(tokens: pd.DataFrame, local: str, base: str = "galp") -> float:
-    """Share of the least probable tokens under one score that are so under another as well."""
-    first, second = low_tokens(tokens, base), low_tokens(tokens, local)
+def low_overlap(tokens: pd.DataFrame, local: str) -> float:
+    """Share of the least probable tokens under GALP that are so under ``local`` as well."""
+    first, second = low_tokens(tokens, "galp"), low_tokens(tokens, local)
     return float((first & second).sum() / first.sum())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -49,19 +50,16 @@ def find_items(text: str) -> list[Item]:
 def _find_phrases(text: str) -> list[Item]:
     words = list(_LETTERS.finditer(text))
     keys = [match[0].casefold() for match in words]
-    # How many words in a row begin here with nothing but space between them.
-    run = [1] * len(words)
-    for i in range(len(words) - 2, -1, -1):
-        between = text[words[i].end() : words[i + 1].start()]
-        if not between.strip() and between.count("\n") < 2:
-            run[i] += run[i + 1]
+    # Words of the same run have nothing but space between them.
+    gaps = [text[a.end() : b.start()] for a, b in pairwise(words)]
+    runs = np.cumsum([0, *(bool(gap.strip()) or gap.count("\n") > 1 for gap in gaps)])
     covered = np.zeros(len(words), dtype=bool)
     repeated, single = [], []
     # From long to short: words within a long phrase that repeats are no part of a shorter one.
     for size in range(_LONGEST_PHRASE, _SHORTEST_PHRASE - 1, -1):
         places: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for i in range(len(words) - size + 1):
-            if run[i] >= size:
+            if runs[i] == runs[i + size - 1]:
                 places[tuple(keys[i : i + size])].append(i)
         again, once = [], []
         for key, begins in places.items():

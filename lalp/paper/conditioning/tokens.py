@@ -39,6 +39,7 @@ from lalp.steps.splitters import split_pool
 from lalp.students.encoding import first_character
 from lalp.students.student import load_tokenizer
 
+Places = Int[np.ndarray, "tokens"]
 QUANTITIES = ("gap", "global", "local")
 # Where a token's word stood last: nowhere, where the window still sees it, or only before that.
 SEEN = ("new", "in the window", "before the window only")
@@ -83,11 +84,7 @@ def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
 
 
 def _seen(
-    text: str,
-    prompt: str,
-    starts: Int[np.ndarray, "tokens"],
-    window_start: Int[np.ndarray, "tokens"],
-    size: int,
+    text: str, prompt: str, starts: Places, window_start: Places, size: int
 ) -> pd.Categorical:
     """Where the run of ``size`` words that ends with each token's word stood before.
 

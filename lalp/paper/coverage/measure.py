@@ -284,4 +284,4 @@ def nearness_table(values: Mapping[str, pd.DataFrame], **resampling: int) -> pd.
         level: table[columns].apply(lambda one: f"{mean_interval(one, **resampling):.3f}")
         for level, table in values.items()
     }
-    return pd.DataFrame(shown).T
+    return pd.DataFrame.from_dict(shown, orient="index")

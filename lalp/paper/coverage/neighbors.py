@@ -28,6 +28,7 @@ from lalp.files import build_dir, write_text
 from lalp.paper.coverage.texts import Level, excerpt
 from lalp.stats import chunks
 
+Vectors = Float[np.ndarray, "rows dim"]
 ALL = math.inf
 """As a number of candidates: all there are."""
 
@@ -107,10 +108,7 @@ def smallest_choice(comparisons: Iterable[Comparison]) -> int:
 
 
 def nearest_neighbors(
-    queries: Float[np.ndarray, "queries dim"],
-    candidates: Float[np.ndarray, "candidates dim"],
-    *,
-    index: str = "exact",
+    queries: Vectors, candidates: Vectors, *, index: str = "exact"
 ) -> tuple[Float[np.ndarray, "queries"], Int[np.ndarray, "queries"]]:
     """The largest cosine of each query with any candidate, and the first candidate that has it.
 
@@ -133,7 +131,7 @@ def nearest_neighbors(
 
 
 def _search_faiss(
-    queries: Float[np.ndarray, "queries dim"], candidates: Float[np.ndarray, "candidates dim"]
+    queries: Vectors, candidates: Vectors
 ) -> tuple[Float[np.ndarray, "queries"], Int[np.ndarray, "queries"]]:
     try:
         import faiss
@@ -155,9 +153,7 @@ def _search_faiss(
 
 
 def expected_nearest(
-    queries: Float[np.ndarray, "queries dim"],
-    candidates: Float[np.ndarray, "candidates dim"],
-    counts: Sequence[float],
+    queries: Vectors, candidates: Vectors, counts: Sequence[float]
 ) -> Float[np.ndarray, "queries counts"]:
     """Nearest-neighbour cosine among that many random candidates, averaged over all draws.
 
