@@ -126,14 +126,6 @@ def test_faiss_is_near_the_exact_search_and_never_above(num_candidates):
     assert_allclose((noisy[0] * noisy[1][places]).sum(axis=1), cosines, atol=1e-5)
 
 
-def test_expected_nearest_by_hand():
-    cosines = np.array([0.9, 0.5, 0.1])
-    candidates = np.column_stack([cosines, np.sqrt(1 - cosines**2)])
-    expected = expected_nearest(np.array([[1.0, 0.0]]), candidates, [1, 2, 3, 99, ALL])
-    # Pairs: 0.9, 0.9, 0.5.
-    assert_allclose(expected[0], [0.5, 2.3 / 3, 0.9, 0.9, 0.9])
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=8), st.integers(1, 9))
 def test_expected_largest_is_the_mean_over_all_draws(values, count):
@@ -391,11 +383,15 @@ def verdicts_of(gap: Contrast, equal: Contrast, by_category: pd.DataFrame, share
     rows = [(f"p{i}", f"p{i}", float(k < 100 * share)) for i in range(50) for k in range(100)]
     steps = pd.DataFrame(rows, columns=["prompt_id", "response_id", "cosine"])
     responses = steps.drop_duplicates("prompt_id").assign(cosine=0.5)
-    names = {"measure": measure, "pd": pd, "RESPONSES": RESPONSES, "STEPS": STEPS}
-    names |= {"ALL": ALL_CANDIDATES, "EQUAL": EQUAL_NUMBERS, "resampling": DRAWS}
-    names |= {"contrasts": contrasts, "by_category": by_category, "levels": levels}
-    names |= {"truncation": texts.truncation_table(levels).set_index("level")}
-    return run_verdict_cells("01_coverage", found={RESPONSES: responses, STEPS: steps}, **names)
+    return run_verdict_cells(
+        "01_coverage",
+        found={RESPONSES: responses, STEPS: steps},
+        levels=levels,
+        truncation=texts.truncation_table(levels).set_index("level"),
+        contrasts=contrasts,
+        by_category=by_category,
+        resampling=DRAWS,
+    )
 
 
 def categories_of(*differences: tuple[float, float, float]) -> pd.DataFrame:
