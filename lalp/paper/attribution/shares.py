@@ -190,9 +190,8 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
 def shift_table(tokens: pd.DataFrame, local: str, **options: Any) -> pd.DataFrame:
     """What a category gains from GALP to ``local``, on the same tokens and resamples (points).
 
-    Takes the options of `draw_shares`. The last row is math and reasoning together, what the paper
-    calls reasoning-bearing. ``share`` is that under ``local``; a shift is ``resolved`` if its
-    interval excludes 0.
+    Takes the options of `draw_shares`. The last row is what the paper calls reasoning-bearing.
+    ``share`` is that under ``local``; a shift is ``resolved`` if its interval excludes 0.
     """
     found = draw_shares(tokens, ["galp", local], **options)
     rows = []
@@ -209,8 +208,7 @@ def shift_table(tokens: pd.DataFrame, local: str, **options: Any) -> pd.DataFram
 def share_contrast(found: ShareDraws, scores: Sequence[float], **categories: float) -> Estimate:
     """A weighted sum of shares with its 95 % interval, by weights of scores and of categories.
 
-    ``share_contrast(found, (-1, 1), math=1)`` is what math gains from the first score to the
-    second.
+    ``share_contrast(found, (-1, 1), math=1)`` is what math gains from first to second score.
     """
     weights = [categories.get(name, 0.0) for name in CATEGORIES]
     # Scores come first: one and the same score twice cancels out to exactly 0.

@@ -51,8 +51,7 @@ TOY_FORMS = ("one sentence", "two sentences")
 def example_pool() -> Pool:
     """The texts of `EXAMPLES`, and Example 2 with other sums, to be scored like any other pool.
 
-    The wrong sums ("1+1 is 3, so the answer is 3") come in one sentence and in two: ``teacher`` is
-    one of ``TOY_FORMS``.
+    The wrong sums come in one sentence and in two: ``teacher`` is one of ``TOY_FORMS``.
     """
     records = [(e.name, e.prompt, "example", e.text) for e in EXAMPLES]
     for first, second in itertools.combinations_with_replacement(range(1, 5), 2):

@@ -86,9 +86,8 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
 
     Items that the prompt holds are left out: their first occurrence is none. So are items of two
     occurrences, and those with an occurrence in which no token begins. ``previous`` says where the
-    occurrence before it stands for the local score: ``none``, ``in the window`` or ``dropped``;
-    ``global`` and ``local`` are means per token (nats), ``p_global`` and ``p_local`` probabilities
-    of the whole item.
+    occurrence before it stands: ``none``, ``in the window`` or ``dropped``; ``global`` and
+    ``local`` are means per token (nats), ``p_global`` and ``p_local`` are of the whole item.
     """
     texts = {response.response_id: response for response in pool.responses}
     rows: list[tuple[Any, ...]] = []

@@ -174,8 +174,7 @@ def compare_trends(
 def gap_shares(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.DataFrame:
     """Which tokens carry the gap: each group's share of all tokens and of the summed gap.
 
-    ``tokens_percent``, ``gap_percent`` (may be negative) and ``mean_gap`` (nats per token) are
-    `Estimate`.
+    Each an `Estimate`: ``tokens_percent``, ``gap_percent`` (may be negative), ``mean_gap`` (nats).
     """
     names = [group for group, _ in split_groups(tokens, by) if group != "all"]
     size, prompts = len(names), sorted(set(tokens["prompt_id"]))

@@ -45,8 +45,7 @@ def prompt_means(
 ) -> pd.DataFrame:
     """Mean over a response's items, then over a prompt's responses: every prompt counts the same.
 
-    ``items`` has ``prompt_id`` and ``response_id`` of each row of ``values``; rows that hold a NaN
-    are left out.
+    ``items`` are those of the rows of ``values``; rows that hold a NaN are left out.
     """
     frame = pd.DataFrame(values, columns=pd.Index(columns, tupleize_cols=False))
     frame.index = pd.MultiIndex.from_frame(items[["prompt_id", "response_id"]])
@@ -177,9 +176,8 @@ def similarity_sweep(
 
     ``equal numbers`` are the same at every limit: as many candidates as there are training
     responses at the lowest one. Limits that leave some prompt without candidates are left out.
-    ``similarity`` holds the cosine of any two prompts, by their ids. ``limits`` are the largest
-    cosines with the held-out prompt; ``ALL`` leaves nothing out. The result is a `contrast_table`
-    with ``limit``.
+    ``limits`` are the largest cosines with the held-out prompt (``similarity``, of any two ids);
+    ``ALL`` leaves nothing out. The result is a `contrast_table` with ``limit``.
     """
     whole = levels[RESPONSES].items
     likenesses = [
