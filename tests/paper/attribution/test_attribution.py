@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from dataclasses import replace
@@ -405,13 +406,11 @@ def random_tokens(seed: int, num_prompts: int = 12, drop: float = 1.0) -> pd.Dat
     """Random tokens; ``drop`` multiplies the local probability of discourse."""
     rng = np.random.default_rng(seed)
     rows = []
-    for prompt in range(num_prompts):
-        for teacher in "AB":
-            for place in range(30):
-                category = CATEGORIES[rng.choice(4, p=[0.4, 0.3, 0.15, 0.15])]
-                p = rng.uniform(0.2, 0.95)
-                local = p * (drop if category == "discourse" else 1)
-                rows.append((f"p{prompt}", f"p{prompt}{teacher}", place // 6, category, p, local))
+    for prompt, teacher, place in itertools.product(range(num_prompts), "AB", range(30)):
+        category = CATEGORIES[rng.choice(4, p=[0.4, 0.3, 0.15, 0.15])]
+        p = rng.uniform(0.2, 0.95)
+        local = p * (drop if category == "discourse" else 1)
+        rows.append((f"p{prompt}", f"p{prompt}{teacher}", place // 6, category, p, local))
     return make_tokens(rows)
 
 
@@ -487,7 +486,6 @@ def verdicts(tokens: pd.DataFrame) -> dict[str, str]:
     by_window = {"4": shares.compare_settings(tokens, "lalp@4", **options)}
     given_ = run_verdict_cells(
         "02_token_attribution",
-        shares=shares,
         profile=PROFILE,
         tokens=tokens,
         table=share_table(tokens, ["galp", "lalp@4"], **options),

@@ -46,12 +46,8 @@ def level_of(rows: list[tuple[str, str, str]], vectors: np.ndarray) -> Level:
 
 def world(num_prompts: int, per_response: int, seed: int, dim: int = 24) -> Level:
     """Unrelated random vectors: nothing is nearer to anything but by chance."""
-    rows = [
-        (f"p{i}", teacher, f"{i}{teacher}{k}")
-        for i in range(num_prompts)
-        for teacher in "AB"
-        for k in range(per_response)
-    ]
+    places = itertools.product(range(num_prompts), "AB", range(per_response))
+    rows = [(f"p{i}", teacher, f"{i}{teacher}{k}") for i, teacher, k in places]
     return level_of(rows, random_units(seed, len(rows), dim))
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
-
-matplotlib.use("Agg")
 
 from lalp.errors import InputError
 from lalp.paper.theory import margins, plots, theory
@@ -537,4 +534,4 @@ def test_figures_have_labelled_panels(checks):
     assert [len(figure.axes) for figure in figures] == [2, 1, 4, 6, 2, 2]
     assert all(axis.lines for figure in figures for axis in figure.axes)
     assert all(axis.get_xlabel() for figure in figures[4:] for axis in figure.axes)
-    matplotlib.pyplot.close("all")
+    plots.plt.close("all")
