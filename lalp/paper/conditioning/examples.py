@@ -14,7 +14,8 @@ import yaml
 
 from lalp.paper.estimates import group_means
 from lalp.paper.profiles import Profile
-from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.pool import Pool
+from lalp.pools.reading import load_pool
 from lalp.scoring.columns import lalp_column, token_column
 from lalp.scoring.run import score
 
@@ -53,16 +54,13 @@ def example_pool() -> Pool:
 
     The wrong sums come in one sentence and in two: ``teacher`` is one of ``TOY_FORMS``.
     """
-    records = [(e.name, e.prompt, "example", e.text) for e in EXAMPLES]
+    rows = [(e.name, e.prompt, "example", e.text) for e in EXAMPLES]
     for first, second in itertools.combinations_with_replacement(range(1, 5), 2):
         name, wrong = f"{first}+{second}", first + second + 1
         for form, link in zip(TOY_FORMS, (", so", ". So"), strict=True):
             text = f"{name} is {wrong}{link} the answer is {wrong}"
-            records.append((name, f"What is {name}?", form, text))
-    return Pool(
-        {name: Prompt(name, (Message("user", question),)) for name, question, _, _ in records},
-        tuple(Response(f"{name}/{who}", name, who, text) for name, _, who, text in records),
-    )
+            rows.append((name, f"What is {name}?", form, text))
+    return load_pool(pd.DataFrame(rows, columns=["prompt_id", "prompt", "teacher", "response"]))
 
 
 def example_scores(profile: Profile) -> pd.DataFrame:

@@ -57,13 +57,11 @@ def mean_interval(values: pd.Series, num_resamples: int, seed: int) -> Estimate:
 
     The same seed draws the same prompts, so intervals of several columns go together.
     """
-    numbers = values.to_numpy(dtype=float)
-    mean = float(numbers.mean()) if len(numbers) else math.nan
     ends = (math.nan, math.nan)
     # A percentile bootstrap of so few is far too narrow.
-    if len(numbers) >= LEAST_PROMPTS:
-        ends = stats.mean_interval(numbers, num_resamples, seed)
-    return Estimate(mean, *ends, len(numbers))
+    if len(values) >= LEAST_PROMPTS:
+        ends = stats.mean_interval(values.to_numpy(dtype=float), num_resamples, seed)
+    return Estimate(float(values.mean()), *ends, len(values))
 
 
 @dataclass(frozen=True)
