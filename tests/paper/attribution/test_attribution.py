@@ -87,16 +87,7 @@ def test_doubtful_spans_are_marked():
 
 # --- properties ---------------------------------------------------------------------------------
 
-PIECES = st.sampled_from(
-    [
-        *"abAIxn ()[]{}$\\^_+-=*/|,.;:!?'\"`#<>&%~\n\t0123",
-        "therefore", "on the", "other hand", "So", "step", "Step 1:", "if", "and only if", "we can",
-        "let's", " ", "  ", "\n\n", "\\frac", "\\(", "\\)", "\\[", "\\]", "\\text{", "}", "$$",
-        "\\begin{align}", "\\end{align}", "12,345.6", "α", "²", "≥", "…", "...", "因为", "é", "🙂",
-        "- ", "1. ", "**", "</think>", "| a | b |", "e.g.", "’s", "\r\n",
-        "\u2028", "\x1c", "\u00a0",
-    ]
-)  # fmt: skip
+PIECES = st.sampled_from([*DATA["characters"], *DATA["pieces"]])
 TEXTS = st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=60))
 
 
@@ -171,11 +162,7 @@ def test_spans_of_another_text_are_refused(spans):
         label_tokens("short", spans)
 
 
-@pytest.mark.parametrize(
-    "unit",
-    ["$", "$$", "\\(", "\\[", "(", "([{", "\\begin{align}", "\\begin{cases}\\begin{align}", "a ",
-     "let's ", "we ", "|", "*", "\n", " ", "-", "Step ", "1. x\n", "\\text{", "…"],
-)  # fmt: skip
+@pytest.mark.parametrize("unit", DATA["repeated"])
 def test_time_is_linear_whatever_the_text(unit):
     text = unit * (20_000 // len(unit))
     start = time.process_time()  # other processes do not count
@@ -359,6 +346,8 @@ def test_shift_table_by_hand():
     assert table.index[-1] == shares.REASONING_BEARING
     same = shift_table(TOKENS, "galp", num_resamples=50)
     assert (same[["shift", "low", "high"]] == 0).all().all() and not same["resolved"].any()
+    found = draw_shares(TOKENS, ["galp"], num_resamples=20)
+    assert shares.share_contrast(found, [1], discourse=2, reasoning=-1).value == pytest.approx(0.7)
 
 
 def test_contrasts_are_paired():
@@ -371,9 +360,6 @@ def test_contrasts_are_paired():
     table = shift_table(make_tokens(rows), "lalp@4", num_resamples=200).set_index("category")
     assert list(table.loc["math", ["low", "high"]]) == pytest.approx([100 / 6, 100 / 6])
     assert table.loc["math", "resolved"]
-    found = draw_shares(make_tokens(rows), ["galp"], num_resamples=20)
-    contrast = shares.share_contrast(found, [1], discourse=2, math=-1)
-    assert contrast.value == pytest.approx(0.5)
 
 
 def test_the_seed_decides_the_interval_and_the_order_of_rows_does_not():

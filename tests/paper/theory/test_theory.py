@@ -77,16 +77,7 @@ def test_no_distribution_has_a_lower_risk(three, lam):
 # --- chains -------------------------------------------------------------------------------------
 
 
-def test_marginals_and_conditionals_by_hand(three_steps):
-    marginals = np.array([[0.5, 0.5], [0.55, 0.45], [0.275, 0.725]])
-    assert theory.marginals(three_steps)[0] == pytest.approx(marginals)
-    near, far, last = theory.pair_conditionals(three_steps)[0]
-    assert near == pytest.approx(np.array([[0.9, 0.1], [0.2, 0.8]]))
-    assert far == pytest.approx(np.array([[0.45, 0.55], [0.1, 0.9]]))
-    assert last == pytest.approx(np.array([[0.5, 0.5], [0.0, 1.0]]))
-
-
-def test_conditionals_equal_a_sum_over_all_paths():
+def test_marginals_and_conditionals_equal_a_sum_over_all_paths():
     chains, same, other = (theory.random_chains(1, 5, 3, seed=seed) for seed in (2, 2, 3))
     assert (chains.initial == same.initial).all() and (chains.initial != other.initial).all()
     joint = np.zeros((3,) * 5)
@@ -98,6 +89,8 @@ def test_conditionals_equal_a_sum_over_all_paths():
     for pair, (i, j) in enumerate(zip(*theory.step_pairs(5), strict=True)):
         both = joint.sum(axis=tuple({0, 1, 2, 3, 4} - {i, j}))
         assert conditionals[pair] == pytest.approx(both / both.sum(1, keepdims=True))
+        marginals = np.stack([both.sum(1), both.sum(0)])
+        assert theory.marginals(chains)[0, [i, j]] == pytest.approx(marginals)
 
 
 def test_wide_hops_read_only_pairs_within_the_hop():
