@@ -321,6 +321,9 @@ def test_occurrences_are_averaged_over_items():
     assert table["num_items"].tolist() == [2, 2, 2, 1]
     assert table["dropped"].tolist() == [0, 0, 0.5, 1]
     assert math.isnan(table.loc["4+", "global"].low)
+    series = items.occurrence_series(ITEMS, **FEW).set_index(["series", "occurrence"])
+    assert series.loc[("repeated items: local", "3"), ["mean", "num_items"]].tolist() == [-3, 2]
+    assert len(set(series.index.get_level_values("series"))) == 4
 
 
 def test_controls_are_the_nearest_single_items():
@@ -472,13 +475,6 @@ def test_no_growth_one_prompt_and_no_repetition_settle_nothing():
     # Nothing repeats.
     assert (said[7].run, said[7].verdict) == ("no repeated items", "not resolved")
     assert said[8].verdict == "not resolved"
-
-
-def test_series_of_occurrences_hold_items_and_controls():
-    series = items.occurrence_series(ITEMS, **FEW).set_index(["series", "occurrence"])
-    assert series.loc[("repeated items: local", "3"), "mean"] == -3
-    assert series.loc[("repeated items: global", "1"), "num_items"] == 2
-    assert len(set(series.index.get_level_values("series"))) == 4
 
 
 def test_pictures_are_drawn():

@@ -180,18 +180,6 @@ def test_gradient_descent_finds_the_closed_form(adjacent):
     assert learned[-1, 0, 1] == pytest.approx(np.full((2, 2), 0.5), abs=1e-4)
 
 
-def test_without_background_an_unseen_pair_stays_where_it_started(adjacent):
-    _, learned = theory.train_learner(*adjacent, np.array([0.0]), num_updates=30)
-    start, end = learned[0, 0], learned[-1, 0]
-    assert (start[1] == end[1]).all() and not np.isclose(start[0], end[0]).any()
-
-
-def test_samples_only_show_pairs_of_the_window(adjacent):
-    shares = theory.sample_pairs(adjacent[0], 4_000, np.random.default_rng(0))
-    assert shares.sum() == pytest.approx(1) and (shares[adjacent[0] == 0] == 0).all()
-    assert shares == pytest.approx(adjacent[0], abs=0.04)
-
-
 def test_learning_from_samples_is_noisy_seeded_and_leaves_torch_alone(adjacent):
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     options = {"num_updates": 300, "batch_size": 256}
