@@ -379,9 +379,8 @@ class _Lexer:
         """Whether a piece is part of a formula; if undecided, whether only formulas have it."""
         if i is None:
             return False
-        return (
-            _is_operator(self.words[i]) if self.kinds[i] is None else self.kinds[i] in lexicon.MATH
-        )
+        kind = self.kinds[i]
+        return _is_operator(self.words[i]) if kind is None else kind in lexicon.MATH
 
     def _point_kind(self, i: int, depth: int, before: bool, after: bool) -> tuple[str, bool]:
         """Commas, colons and dots: in a formula inside its brackets, or between its members."""

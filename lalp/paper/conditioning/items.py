@@ -101,12 +101,11 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
             # Items of two occurrences are neither repeated (three or more) nor single.
             if len(item.spans) != 2 and not in_prompt:
                 rows += _occurrences(item, own, response)
-    columns = [*_ITEM_IDS, "occurrence", "position", "previous", *_ITEM_VALUES]
-    return pd.DataFrame(rows, columns=columns)
+    about = "prompt_id response_id teacher kind item size count occurrence position previous"
+    return pd.DataFrame(rows, columns=[*about.split(), *_ITEM_VALUES])
 
 
 _ITEM_VALUES = ["global", "local", "p_global", "p_local"]
-_ITEM_IDS = ["prompt_id", "response_id", "teacher", "kind", "item", "size", "count"]
 
 
 def prompt_text(pool: Pool, prompt_id: str) -> str:
