@@ -28,10 +28,7 @@ MATH = frozenset(kind for kind, category in KINDS.items() if category == "math")
 
 WORDS = {name: frozenset(text.split()) for name, text in _DATA["words"].items()}
 TOKEN_WORDS = {name: frozenset(text.split()) for name, text in _DATA["token_words"].items()}
-LABELS, MATH_ENVIRONMENTS = (
-    "|".join(name.strip() for name in _DATA[key].split("|"))
-    for key in ("labels", "math_environments")
-)
+LABELS, MATH_ENVIRONMENTS = ("|".join(_DATA[key]) for key in ("labels", "math_environments"))
 
 
 class Phrase(NamedTuple):
