@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from lalp.errors import InputError
 from lalp.evaluation.evaluate import compared_pair
+from lalp.files import read_data
 from lalp.grading.workers import grade_answers
 from lalp.pools.pool import Prompt
 
 _DUE_WRONG = ("other", "altered")
-_TABLES = yaml.safe_load(
-    resources.files(__package__).joinpath("audit.yaml").read_text(encoding="utf-8")
-)
+_TABLES = read_data("evaluation/audit.yaml")
 STATED_FORMS = _TABLES["stated_forms"]
 """Ways to state an answer."""
 

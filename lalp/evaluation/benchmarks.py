@@ -14,15 +14,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lalp.errors import InputError
 from lalp.evaluation import livecodebench
-from lalp.files import digest
+from lalp.files import digest, read_data
 from lalp.grading.answers import extract_answer
 from lalp.pools.pool import Message, Prompt, located
 from lalp.pools.reading import load_prompts, numbered_records, parquet_records
@@ -61,9 +58,7 @@ class Benchmark:
 
 BENCHMARKS = {
     name: Benchmark(name, **fields)
-    for name, fields in yaml.safe_load(
-        resources.files(__package__).joinpath("benchmarks.yaml").read_text(encoding="utf-8")
-    ).items()
+    for name, fields in read_data("evaluation/benchmarks.yaml").items()
 }
 """All sets, in the order of the paper's columns."""
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import errno
 import struct
 from functools import cache
-from importlib import resources
-
-import yaml
 
 from lalp.errors import InputError
+from lalp.files import read_data
 
-SYSTEM_CALLS = yaml.safe_load(
-    resources.files(__package__).joinpath("system_calls.yaml").read_text(encoding="utf-8")
-)
+SYSTEM_CALLS = read_data("evaluation/system_calls.yaml")
 """Numbers of what is refused, by name, on x86_64 and aarch64."""
 
 # Column of the numbers, and the kernel's name of the machine (AUDIT_ARCH).

@@ -7,13 +7,12 @@ The numbers, and where the paper contradicts itself, stand in ``reference.yaml``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from lalp.errors import InputError
+from lalp.files import read_data
 
 STUDENT_7B = "Qwen2.5-7B-Instruct"
 STUDENT_32B = "Qwen2.5-32B-Instruct"
@@ -26,35 +25,26 @@ BENCHMARKS = ("MATH", "AIME25", "AMC", "MINERVA", "KAOYAN", "OLYMPIAD", "CN_MATH
 
 @dataclass(frozen=True)
 class ReferenceFigure:
-    """One figure of the paper.
-
-    Attributes:
-        title: What it shows, in this project's words.
-        notes: Where the paper is silent or contradicts itself.
-        notebook: The notebook of this project that speaks on it, if there is one.
-        not_run: Why its numbers are not computed again at this scale, or which part is not.
-    """
+    """One figure of the paper."""
 
     number: str
-    title: str
-    notes: tuple[str, ...] = ()
-    notebook: str = ""
-    not_run: str = ""
+    title: str  # what it shows, in this project's words
+    notes: tuple[str, ...] = ()  # where the paper is silent or contradicts itself
+    notebook: str = ""  # the notebook of this project that speaks on it, if there is one
+    not_run: str = ""  # why its numbers are not computed again at this scale, or which part is not
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReferenceTable(ReferenceFigure):
     """One table of the paper; the fields of a figure, and its numbers.
 
-    Attributes:
-        frame: One row per student and teacher or rule, columns as printed. Accuracies are shares
-            (AVG = mean over ``BENCHMARKS``), scores are nats per token, Tables 4 and 8 are in
-            percent. Tables 5-7 hold settings as printed, as text.
-        decimals: Digits after the point, as printed; fewer where the paper drops final zeros.
+    ``frame`` has one row per student and teacher or rule, columns as printed. Accuracies are shares
+    (AVG = mean over ``BENCHMARKS``), scores are nats per token, Tables 4 and 8 are in percent.
+    Tables 5-7 hold settings as printed, as text.
     """
 
     frame: pd.DataFrame
-    decimals: int
+    decimals: int  # digits after the point, as printed; fewer where the paper drops final zeros
 
 
 def _read_item(number: str, values: dict[str, Any]) -> ReferenceFigure:
@@ -67,10 +57,9 @@ def _read_item(number: str, values: dict[str, Any]) -> ReferenceFigure:
     return ReferenceTable(number, frame=frame.set_index(index), **values)
 
 
-_TEXT = files("lalp.paper").joinpath("reference.yaml").read_text(encoding="utf-8")
 _ITEMS = {
     kind: {number: _read_item(number, values) for number, values in items.items()}
-    for kind, items in yaml.safe_load(_TEXT).items()
+    for kind, items in read_data("paper/reference.yaml").items()
     if kind != "shared"
 }
 FIGURES: dict[str, ReferenceFigure] = _ITEMS["figures"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import yaml
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
-from lalp.files import write_text
+from lalp.files import PACKAGE, read_data, write_text
 from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.writing import write_training
 from lalp.students.encoding import end_of_turn, render_prompt
@@ -37,8 +36,7 @@ class Format:
     default_system: str
 
 
-_FOLDER = files("lalp.training")
-_DATA = yaml.safe_load(_FOLDER.joinpath("llamafactory.yaml").read_text(encoding="utf-8"))
+_DATA = read_data("training/llamafactory.yaml")
 FORMATS = {name: Format(**form) for name, form in _DATA["formats"].items()}
 
 
@@ -94,7 +92,7 @@ def export_llamafactory(
     pool = Pool({prompt.prompt_id: prompt for prompt, _ in pairs}, tuple(r for _, r in pairs))
     write_training(pool, [response.response_id for _, response in pairs], out, "llamafactory")
     write_text(out / "train.yaml", yaml.safe_dump(settings, sort_keys=False))
-    deepspeed = _FOLDER.joinpath("accelerate", "zero3.json").read_text(encoding="utf-8")
+    deepspeed = (PACKAGE / "training/accelerate/zero3.json").read_text("utf-8")
     write_text(out / "zero3.json", deepspeed)
     return {"template": name, "num_examples": len(pairs), "num_different": different}
 

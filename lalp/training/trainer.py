@@ -184,25 +184,20 @@ class _Trainer(SFTTrainer):
 
 
 class _Course(TrainerCallback):
-    """What happens between optimizer steps: held-out measures, checkpoints, the progress bar.
-
-    Attributes:
-        steps: Which examples each optimizer step takes.
-        measured: The steps after which held-out responses are scored.
-        configs: The student's configurations, as the trainer found them.
-        trainer: Set as soon as it exists.
-    """
+    """What happens between optimizer steps: held-out measures, checkpoints, the progress bar."""
 
     def __init__(self, job: Job, save_steps: int | None, progress: bool) -> None:
         recipe, lengths = job.recipe, [len(example.input_ids) for example in job.examples]
         per_step = recipe.batch_size * recipe.gradient_accumulation * job.config.world_size
         self.job = job
+        # Which examples each optimizer step takes.
         self.steps = order_examples(lengths, recipe.epochs, per_step, job.config.seed)
         first = 0 if job.evaluations > 1 else len(self.steps)
         points = np.linspace(first, len(self.steps), job.evaluations).round().astype(int)
+        # The steps after which held-out responses are scored.
         self.measured = frozenset(points.tolist()) if job.tasks else frozenset()
-        self.configs: tuple[Any, Any] = (None, None)
-        self.trainer: _Trainer | None = None
+        self.configs: tuple[Any, Any] = (None, None)  # the student's, as the trainer found them
+        self.trainer: _Trainer | None = None  # set as soon as it exists
         self._save_steps, self._progress = save_steps, progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

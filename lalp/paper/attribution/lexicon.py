@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-import yaml
+from lalp.files import read_data
 
-_DATA = yaml.safe_load(files("lalp.paper.attribution").joinpath("lexicon.yaml").read_text("utf-8"))
+_DATA = read_data("paper/attribution/lexicon.yaml")
 
 CATEGORIES = ("discourse", "math", "reasoning", "other")
 """The paper's four (Table 4), in its order of rows."""

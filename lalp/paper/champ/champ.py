@@ -19,16 +19,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from lalp.assets import Asset, locate
 from lalp.errors import InputError
+from lalp.files import read_data
 from lalp.grading.workers import grade_answers
 from lalp.paper.champ.sentences import extract_from_sentence
 from lalp.pools.pool import Message, Pool, Prompt, Response
@@ -36,7 +35,7 @@ from lalp.pools.writing import save_pool
 from lalp.stats import wilson_interval
 
 _ASSET = Asset("champ_dataset", "champ-dataset==1.0.0", "dataset_files/v0.json", 72_586_598)
-_FACTS = yaml.safe_load(files("lalp.paper.champ").joinpath("champ.yaml").read_text("utf-8"))
+_FACTS = read_data("paper/champ/champ.yaml")
 
 SETTINGS: tuple[str, ...] = tuple(_FACTS["settings"])
 """Settings that give whole solutions, the one with the least help first."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from lalp.files import read_data
 from lalp.paper.estimates import group_means
 from lalp.paper.profiles import Profile
 from lalp.pools.pool import Pool
@@ -44,7 +43,7 @@ class Example:
 
 EXAMPLES = tuple(
     Example(**record | {"paper": tuple(record["paper"])})
-    for record in yaml.safe_load(files(__package__).joinpath("examples.yaml").read_text("utf-8"))
+    for record in read_data("paper/conditioning/examples.yaml")
 )
 TOY_FORMS = ("one sentence", "two sentences")
 

@@ -30,8 +30,8 @@ import yaml
 
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS, load_benchmark
-from lalp.files import digest, fingerprint
-from lalp.paper.scale.models import find_model, read_data
+from lalp.files import digest, fingerprint, read_data
+from lalp.paper.scale.models import find_model
 from lalp.paper.scale.plan import EVALUATED_ONLY, Arm, Plan, load_plan
 from lalp.paper.scale.run import Report, call_process, is_done, run_stages
 from lalp.paper.scale.sources import load_source
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 _MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
-_TOYS = read_data("toys.yaml")
+_TOYS = read_data("paper/scale/toys.yaml")
 _PROMPTS, _TOKENIZER = _TOYS["prompts"], _TOYS["tokenizer"]
 
 

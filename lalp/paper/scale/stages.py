@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from lalp.paper.scale.models import ASSUMED, fits_gpus, read_data, states_fit
+from lalp.files import read_data
+from lalp.paper.scale.models import ASSUMED, fits_gpus, states_fit
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, accelerate_file, plan_needs
 
-_FORMS = read_data("stages.yaml")
+_FORMS = read_data("paper/scale/stages.yaml")
 KINDS = tuple(dict.fromkeys(form.get("kind", key) for key, form in _FORMS["stages"].items()))
 _Key = TypeVar("_Key", bound=Hashable)
 

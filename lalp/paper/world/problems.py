@@ -18,13 +18,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import pairwise, product
 
 import numpy as np
-import yaml
 
 from lalp.errors import InputError
+from lalp.files import read_data
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.steps.sentences import Span
 
@@ -37,9 +36,7 @@ _PLACES = "ant bee cat cow dog elk fox gnu hen jay owl pig yak"
 PLACES = tuple(_PLACES.split(" "))
 
 # What teachers write, the teachers, and the rules of the studies.
-WORLD = yaml.safe_load(
-    files("lalp").joinpath("paper", "world", "world.yaml").read_text(encoding="utf-8")
-)
+WORLD = read_data("paper/world/world.yaml")
 WORDINGS = _MOVES, _CHECKS, _FILLERS = [WORLD[name] for name in ("moves", "checks", "fillers")]
 NUM_WORDINGS = len(_MOVES["registers"])
 _LEDGER = "so far {pairs}."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from lalp.errors import InputError
+from lalp.files import PACKAGE
 from lalp.paper.world.problems import FAMILIES, LABELS, WORLD, Teacher
 from lalp.scoring.windows import parse_windows
 from lalp.settings import STRICT, parse_settings
@@ -79,5 +79,5 @@ def load_study(name: str) -> Study:
     """Load one of `STUDIES`; `InputError` if there is no such study."""
     if name not in STUDIES:
         raise InputError(f"step world has no study {name!r}: choose one of {', '.join(STUDIES)}")
-    path = files("lalp").joinpath("paper", "world", "studies", f"{name}.yaml")
+    path = PACKAGE / f"paper/world/studies/{name}.yaml"
     return parse_settings(path.read_text(encoding="utf-8"), f"study {name!r}", Study)
