@@ -25,6 +25,7 @@ from lalp.grading.answers import (
     closing_bracket,
     plain_text,
 )
+from lalp.grading.exact import differ_somewhere, rounded_constant, same_constant
 
 _UNITS, _CALLS = WORDS["units"], WORDS["calls"]
 _LATEX_SIGNS = str.maketrans(WORDS["latex_signs"])
@@ -328,9 +329,11 @@ def same_expression(gold: str, answer: str) -> bool:
     gold_expression, answer_expression = _parse(gold), _parse(answer)
     if _unfinished(answer_expression) and not _unfinished(gold_expression):
         return False
-    if numbers[1] is not None and rounds_to(_constant(gold_expression), answer):
+    if numbers[1] is not None and rounds_to(rounded_constant(gold_expression), answer):
         return True
-    if _differ_somewhere(gold_expression, answer_expression):
+    if (same := same_constant(gold_expression, answer_expression)) is not None:
+        return same
+    if differ_somewhere(gold_expression, answer_expression):
         return False  # spares the algebra, which takes longest where there is nothing to prove
     if verify(gold_expression, answer_expression, timeout_seconds=None):
         return True
@@ -434,43 +437,3 @@ def _unfinished(expression: Any) -> bool:
 
     parts = (Sum, Product, Integral, Limit, Derivative)
     return isinstance(expression, Basic) and expression.has(*parts)
-
-
-def _evaluated(expression: Any) -> Any:
-    """The expression in floating point; exact arithmetic only where that is needed."""
-    value = expression.evalf(30)
-    return value if value.is_number and value.is_Atom else expression.doit().evalf(30)
-
-
-def _constant(expression: Any) -> Fraction | None:
-    """A real constant to 30 digits, None for anything else."""
-    from sympy import Expr
-
-    if not isinstance(expression, Expr) or expression.free_symbols:
-        return None
-    value = _evaluated(expression)
-    return Fraction(str(value)) if value.is_Float and value.is_finite else None
-
-
-def _differ_somewhere(gold: Any, answer: Any) -> bool:
-    """Whether two formulas have other unknowns, or other values where those are small integers."""
-    from sympy import Expr
-
-    if not isinstance(gold, Expr) or not isinstance(answer, Expr):
-        return False
-    names, others = ({s.name.casefold() for s in side.free_symbols} for side in (gold, answer))
-    if names != others:
-        return True
-    point = dict(zip(sorted(names), (11, 3, 7, 5, 2, 13), strict=False))
-    values = []
-    try:
-        for side in (gold, answer):
-            at = {symbol: point.get(symbol.name.casefold(), 1) for symbol in side.free_symbols}
-            values.append(_evaluated(side.subs(at)))
-    except (TypeError, ValueError, ArithmeticError, AttributeError):
-        return False  # such as at a pole: the algebra decides
-    if not all(value.is_number and value.is_finite for value in values):
-        return False
-    # Relative to their size, since both are rounded.
-    difference, *sizes = (abs(value).evalf(15) for value in (values[0] - values[1], *values))
-    return bool(difference > 1e-9 * max(1, *sizes))
