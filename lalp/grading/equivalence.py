@@ -17,7 +17,6 @@ from typing import Any
 
 from lalp.grading.answers import (
     CHOICE,
-    COUNTED,
     NUMBER_WORDS,
     TEXT,
     WORDS,
@@ -26,9 +25,9 @@ from lalp.grading.answers import (
     plain_text,
 )
 from lalp.grading.exact import differ_somewhere, rounded_constant, same_constant
+from lalp.grading.units import LATEX_SIGNS, split_unit, without_unit
 
-_UNITS, _CALLS = WORDS["units"], WORDS["calls"]
-_LATEX_SIGNS = str.maketrans(WORDS["latex_signs"])
+_CALLS = WORDS["calls"]
 _NAME = r"[A-Za-z](?:_(?:\w|\{[^{}]*\}|\([^()]*\)))?"
 _NAMES = re.compile(rf"{_NAME}|[a-zA-Z]\([a-z]\)|\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)")
 _NUMBER = re.compile(r"([-+]?)(\d+(?:\.\d+)?|\d{1,3}(?:,\d{3})+(?:\.\d+)?|\.\d+)(?:/(\d+))?(\\?%)?")
@@ -37,20 +36,6 @@ _SPACING = re.compile(
     r"(?<!\\)\\(?:(?:left|right|[bB]igg?|displaystyle|limits|q?quad)(?![a-zA-Z])|[,;!: ])"
 )
 _WORDS = re.compile(r"(?i)(?!infinity$)(?:[a-z]{4,}|yes|no|odd)(?:[ -][a-z]+)*")
-_UNIT = re.compile(
-    r"(?i)\s*(?P<power>square|sq\.?|cubic)?\s*(?:"
-    + "|".join(f"(?P<{name}>{names})" for name, names in _UNITS.items())
-    + r")\.?\s*(?:\^\s*\{?(?P<exponent>[23])\}?)?\s*"
-)
-_PERCENT = re.compile(rf"(?<=\d)\s*(?:percent|\\(?:{TEXT})\s*\{{\s*percent\s*\}})$")
-_TEXT_UNIT = re.compile(
-    rf"(?<=[^\s({{])\s*\\(?:{TEXT})\s*\{{(?!\s*(?:hundred|thousand|[mbtr]+illion|dozen|choose|mod)\b)"
-    r"[^{}\d]*\}\s*(?:\^\s*(?:[23]|\{[23]\}))?$"
-)
-# What a unit may stand behind: a number without unknowns.
-_VALUE = re.compile(
-    r"(?:[-+\d.,/{}()\s]|\\(?:[dt]?frac|pi|sqrt)(?![a-zA-Z])|\\[,;! ])*[\d})i](?!\w)\s*"
-)
 # 4.5e33, as in Minerva's references.
 _E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])")
 _RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|[lg]t)(?![a-zA-Z])|[<>]=?")
@@ -94,8 +79,13 @@ def equivalent(reference: str, answer: str) -> bool:
             return bool(chosen) and chosen[1] == words
     if is_text or _WORDS.fullmatch(words):
         return words.casefold() == given_words.casefold()
+    (value, unit), (given_value, given_unit) = split_unit(reference), split_unit(answer)
     # Without a unit on one side, only the numbers are compared.
-    if None not in (units := {_unit(reference), _unit(answer)}) and len(units) == 2:
+    if unit and given_unit:
+        if unit != given_unit:
+            return False
+        reference, answer = value, given_value
+    if _marks(reference) != _marks(answer):
         return False
     reference, answer = _MEMBER_OF.sub("", reference), _MEMBER_OF.sub("", answer)
     cleaned = _clean(reference), _clean(answer)
@@ -113,6 +103,12 @@ def equivalent(reference: str, answer: str) -> bool:
     if any(map(_RELATION.search, cleaned)) and not any(None in side for side in ranges):
         return _same_items(*ranges, _same_range)
     return _same_items(golds, split_values(answer), _same_value)
+
+
+def _marks(text: str) -> list[int]:
+    """How many primes and double primes a text has: Math-Verify drops them."""
+    text = plain_text(re.sub(r"\^\s*\{?\s*\\prime\s*\}?|\\prime", "'", text))
+    return [text.count("'") + 2 * text.count('"'), text.count('"')]
 
 
 def _same_items(golds: Sequence[Any], given: Sequence[Any], same: Callable[..., bool]) -> bool:
@@ -155,7 +151,7 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
             values += _tuples(value, unknowns)
     if not 0 < len(values) <= _MAX_VALUES or any(_VAGUE.search(part) for v in values for part in v):
         raise UnreadableError(f"{expression!r} does not state explicit values")
-    values = [tuple(map(_without_unit, value)) for value in values]
+    values = [tuple(map(without_unit, value)) for value in values]
     return [signed for value in values for signed in _both_signs(value)]
 
 
@@ -174,7 +170,7 @@ def _tuples(value: str, unknowns: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _clean(expression: str) -> str:
     r"""One spelling for what is written in many: spacing, dots, ``\pm``, "and", thousands."""
-    text = plain_text(expression.replace("**", "^")).translate(_LATEX_SIGNS).replace("^^", "^")
+    text = plain_text(expression.replace("**", "^")).translate(LATEX_SIGNS).replace("^^", "^")
     text = re.sub(_E_NOTATION, r"\1 \\cdot 10^{\2}", _peeled(text))
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)  # a thin space between thousands
     text = _SPACING.sub(" ", text.replace("$", " "))
@@ -194,39 +190,6 @@ def _peeled(text: str) -> str:
             break
         text = text[match.end() : -1].strip(" $")
     return text
-
-
-def _without_unit(text: str) -> str:
-    r"""A value without its unit: ``36 dollars``, ``15\text{ cm}^2``, ``30^\circ``, ``9 mice``."""
-    text = re.sub(_PERCENT, r"\\%", text)
-    text = re.sub(_TEXT_UNIT, "", re.sub(r"(?<=\S)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})$", "", text))
-    match = re.match(r"(.*(?:\d|\}|\\pi))(?=\s)", text)
-    if not match:
-        return text
-    noun = text[match.end() :]
-    counted = COUNTED.match(noun) and re.fullmatch(r"(?:\s+[a-z][a-z-]{2,}){1,3}", noun)
-    known = _UNIT.fullmatch(noun) and len(noun.strip()) > 1
-    return match[1] if known or (counted and number(match[1]) is not None) else text
-
-
-def _unit(text: str) -> str | None:
-    """The unit that is stated with a number, and its power; None if none that is known is."""
-    text = plain_text(text).translate(_LATEX_SIGNS).replace("^^", "^").strip(" .$")
-    if text.startswith(r"\$"):
-        return "dollar"
-    value = _VALUE.match(text)
-    if not value:
-        return None
-    unit = text[value.end() :].strip()
-    if re.fullmatch(r"\^\s*\{?\s*\\circ\s*\}?", unit):
-        return "degree"
-    wrapped = re.match(rf"\\(?:{TEXT})\s*\{{", unit)
-    match = _UNIT.fullmatch(re.sub(rf"\\(?:{TEXT})\s*\{{([^{{}}]*)\}}", r"\1", unit))
-    if not match or (len(unit) == 1 and not wrapped):  # "2m" may be twice an unknown
-        return None
-    name = next(name for name in _UNITS if match[name])
-    power = (match["power"] or "")[:2].casefold()
-    return name + (match["exponent"] or {"sq": "2", "cu": "3"}.get(power, ""))
 
 
 def _range(text: str) -> _Range | None:
