@@ -24,8 +24,13 @@ from lalp.grading.answers import (
     closing_bracket,
     plain_text,
 )
-from lalp.grading.exact import differ_somewhere, rounded_constant, same_constant
-from lalp.grading.units import LATEX_SIGNS, split_unit, without_unit
+from lalp.grading.exact import (
+    differ_somewhere,
+    rounded_constant,
+    same_constant,
+    with_imaginary_unit,
+)
+from lalp.grading.units import DEGREE, LATEX_SIGNS, split_unit, without_unit
 
 _CALLS = WORDS["calls"]
 _NAME = r"[A-Za-z](?:_(?:\w|\{[^{}]*\}|\([^()]*\)))?"
@@ -38,6 +43,11 @@ _SPACING = re.compile(
 _WORDS = re.compile(r"(?i)(?!infinity$)(?:[a-z]{4,}|yes|no|odd)(?:[ -][a-z]+)*")
 # 4.5e33, as in Minerva's references.
 _E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])")
+_REPEATING = re.compile(r"(?<![\d,])(\d{0,30})\.(\d{0,30})\\(?:overline|bar)\s*\{?(\d{1,30})\}?")
+# Angles, segments and the like, named by the points that make them.
+_BY_POINTS = re.compile(
+    r"\\(angle|triangle|overline|overleftrightarrow|overrightarrow)\s*\{?\s*([A-Z]{2,6})\s*\}?"
+)
 _RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|[lg]t)(?![a-zA-Z])|[<>]=?")
 _VAGUE = re.compile(r"\.\.\.|\\mp(?![a-z])|^$")
 _MEMBER_OF = re.compile(r"^[\s$({]*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|∈)")  # x \in [0, 1]
@@ -100,7 +110,8 @@ def equivalent(reference: str, answer: str) -> bool:
         raise ValueError(f"cannot read the reference {reference!r}: {error}") from error
     ranges = [[_range(part) for part in _split_outside(text, _UNION)] for text in cleaned]
     # Without a relation on either side, "(1, 2)" may be a point.
-    if any(map(_RELATION.search, cleaned)) and not any(None in side for side in ranges):
+    closed = any(text.startswith("[") or text.endswith("]") for text in cleaned)
+    if (closed or any(map(_RELATION.search, cleaned))) and not any(None in r for r in ranges):
         return _same_items(*ranges, _same_range)
     return _same_items(golds, split_values(answer), _same_value)
 
@@ -137,7 +148,11 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
     named: dict[str, str] = {}  # the values of single unknowns that belong together
     unknowns: list[str] = []  # of "(x, y) = ...", which also holds for the pairs that follow
     text = _clean(expression).replace(r"\{", "{").replace(r"\}", "}")
-    is_set = text.startswith("{") and closing_bracket(text, 0) == len(text) - 1
+    is_set = (
+        text.startswith("{")
+        and "\\emptyset" not in text
+        and closing_bracket(text, 0) == len(text) - 1
+    )
     for piece in [*_pieces(text[1:-1] if is_set else text), ""]:
         names, value = _named(piece)
         single = bool(names) and not names[0].startswith("(")
@@ -178,8 +193,26 @@ def _clean(expression: str) -> str:
     text = re.sub(r"\\\\\s*\[[^\[\]]*\]", r"\\\\", text)  # the height of a matrix's row
     text = re.sub(r"\\[lcv]?dots[cbo]?(?![a-z])", "...", text.replace("{,}", ","))
     text = re.sub(r"\\pm(?![a-z])|\+/-", "±", text).replace(r"\varnothing", r"\emptyset")
+    text = _spelled_out(text)
     text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text).strip().rstrip(" .")
     return NUMBER_WORDS.get(text.casefold(), text)
+
+
+def _spelled_out(text: str) -> str:
+    r"""Braces where LaTeX lets them be left out, and repeating decimals as fractions."""
+    text = re.sub(r"(\\[dt]?frac)\s*([0-9a-zA-Z])(?![a-zA-Z])", r"\1{\2}", text)
+    text = re.sub(r"(\\[dt]?frac\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}", text)
+    text = re.sub(r"(\\log)\s*_\s*([0-9a-zA-Z])\s*", r"\1_{\2} ", text)
+    text = re.sub(r"(?<![\w)}!])(\w+!)\s*\^", r"(\1)^", text)
+    text = re.sub(r"\\\{\s*\\\}|^\{\s*\}$", r"\\emptyset", text)
+    return _REPEATING.sub(_repeating, text)
+
+
+def _repeating(match: re.Match[str]) -> str:
+    """0.1(6) is (16 - 1) / 90."""
+    fixed, period = match[1] + match[2], match[3]
+    numerator = int(fixed + period) - int(fixed or 0)
+    return rf"\frac{{{numerator}}}{{{(10 ** len(period) - 1) * 10 ** len(match[2])}}}"
 
 
 def _peeled(text: str) -> str:
@@ -277,6 +310,8 @@ def _same_value(gold: tuple[str, ...], answer: tuple[str, ...]) -> bool:
 
 def same_expression(gold: str, answer: str) -> bool:
     """Whether two single expressions are equal."""
+    if None not in (named := (_points(gold), _points(answer))) or any(named):
+        return named[0] == named[1]
     if len(_sides(gold)) == 1:
         answer = _sides(answer)[-1]
     if (bases := (_in_base(gold), _in_base(answer))) != (None, None):
@@ -289,7 +324,7 @@ def same_expression(gold: str, answer: str) -> bool:
         return rounds_to(numbers[0], answer)
     from math_verify import verify
 
-    gold_expression, answer_expression = _parse(gold), _parse(answer)
+    gold_expression, answer_expression = with_imaginary_unit(_parse(gold), _parse(answer))
     if _unfinished(answer_expression) and not _unfinished(gold_expression):
         return False
     if numbers[1] is not None and rounds_to(rounded_constant(gold_expression), answer):
@@ -303,6 +338,16 @@ def same_expression(gold: str, answer: str) -> bool:
     # Math-Verify compares a bare symbol by its name alone; n + 1 it compares by algebra.
     symbol = getattr(gold_expression, "is_Symbol", False)
     return symbol and verify(gold_expression + 1, answer_expression + 1, timeout_seconds=None)
+
+
+def _points(text: str) -> tuple[str, ...] | None:
+    """What an angle, a segment or a ray is known by; None for all else."""
+    match = _BY_POINTS.fullmatch(text.strip())
+    if match is None:
+        return None
+    kind, points = match.groups()
+    free = kind != "overrightarrow"  # "AB" and "BA" are one segment, and "ABC" and "CBA" one angle
+    return kind, min(points, points[::-1]) if free else points
 
 
 def _in_base(text: str) -> tuple[str, str] | None:
@@ -343,7 +388,8 @@ def _parse(text: str) -> Any:
     from sympy import Eq
 
     normalization = replace(LatexExtractionConfig().normalization_config, units=False)
-    latex = to_latex(text)
+    # Degrees that are no unit of the whole, as in "\\sin 30^\\circ".
+    latex = re.sub(rf"(\d+(?:\.\d+)?)\s*{DEGREE}", r"(\\frac{\1\\pi}{180})", to_latex(text))
     # "2 3" would be read as 2 + 3, "n!!" as (n!)!, and "a^b^c" as (a^b)^c.
     # Of "12_8" the base would be dropped.
     unreadable = r"\d\s+\d|!\s*!|\^\{[^{}]*\}\s*\^|^\s*[*/^]|[-+*/^=]\s*$|(?<![a-zA-Z_{])\d+\s*_"

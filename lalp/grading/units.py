@@ -1,4 +1,4 @@
-"""Units behind a value: ``5 m/s``, ``15\\text{ cm}^2``, ``30^\\circ``, ``4:30 P.M.``."""
+r"""Units behind a value: ``5 m/s``, ``15\text{ cm}^2``, ``30^\circ``, ``4:30 P.M.``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from lalp.grading.answers import COUNTED, TEXT, WORDS, plain_text
 LATEX_SIGNS = str.maketrans(WORDS["latex_signs"])
 """Signs of a text as LaTeX, such as ``°``."""
 _PERCENT = re.compile(rf"(?<=\d)\s*(?:percent|\\(?:{TEXT})\s*\{{\s*percent\s*\}})$")
-_DEGREE = r"\^\s*(?:\\circ(?![a-z])|\{\s*\\circ\s*\})"
+DEGREE = r"\^\s*(?:\\circ(?![a-z])|\{\s*\\circ\s*\})"
+"""The sign of degrees."""
 _WRAPPED = re.compile(rf"\\(?:{TEXT})\s*\{{([^{{}}]*)\}}")
 _NAMES = {name: re.compile(rf"(?i)(?:{names})\.?") for name, names in WORDS["units"].items()}
 _FACTOR = re.compile(
@@ -50,7 +51,7 @@ def split_unit(text: str) -> tuple[str, str | None]:
 def without_unit(text: str) -> str:
     r"""A value without its unit, or without what it counts: ``36 dollars``, ``9 mice``."""
     text = re.sub(_PERCENT, r"\\%", text)
-    if number := re.fullmatch(rf"(.*\S)\s*{_DEGREE}", text):
+    if number := re.fullmatch(rf"(.*\S)\s*{DEGREE}", text):
         # Of "\sin 30^\circ" the degree belongs to the angle.
         return number[1] if _VALUE.fullmatch(number[1]) else text
     if wrapped := re.fullmatch(
@@ -77,7 +78,7 @@ def _is_counted(noun: str) -> bool:
 
 def _canonical(stated: str) -> str | None:
     """A unit in one spelling, ``kg*m/second2``; None if it holds one that is not known."""
-    if re.fullmatch(rf"\s*{_DEGREE}\s*", stated):
+    if re.fullmatch(rf"\s*{DEGREE}\s*", stated):
         return "degree"
     text = re.sub(r"\\[,;! ]|~", " ", _WRAPPED.sub(r" \1 ", stated)).strip(" $")
     if half := re.fullmatch(r"(?i)([ap])\.?\s?m\.?", text):
