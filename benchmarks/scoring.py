@@ -84,13 +84,8 @@ def run_loop(student: Student, tasks: list[Task], windows: list[Window], galp: b
 
 def run_lalp(student: Student, tasks: list[Task], windows: list[Window], galp: bool) -> Scores:
     """This project: the responses of one prompt together."""
-    results: Scores = [{} for _ in tasks]
-    for members in group_by_prompt(tasks):
-        group = [tasks[i] for i in members]
-        scored = score_candidates(student, group, windows, galp=galp)
-        for i, scores in zip(members, scored, strict=True):
-            results[i] = scores.lalp | ({"galp": scores.galp} if galp else {})
-    return results
+    scored = score_candidates(student, tasks, windows, galp=galp)
+    return [scores.lalp | ({"galp": scores.galp} if galp else {}) for scores in scored]
 
 
 def run_peer(peer: Peer, tasks: list[Task], windows: list[Window], galp: bool) -> Scores:
@@ -251,22 +246,13 @@ def try_batch_sizes(
 
 def sum_flops(student: Student, tasks: list[Task], windows: list[Window], galp: bool) -> float:
     """FLOPs of what the plan feeds: prompts included, padding not."""
-    size, flops = count_weights(student.model), 0.0
-    for members in group_by_prompt(tasks):
-        prompt = len(tasks[members[0]].encoded.prompt_ids)
-        flops += row_flops(size, 0, prompt, 0)
-        for i in members:
-            for row in plan_response(tasks[i], windows, galp=galp).rows:
-                flops += row_flops(size, prompt, row.num_inputs, row.num_targets)
+    size = count_weights(student.model)
+    flops = sum(row_flops(size, 0, len(ids), 0) for ids in {t.encoded.prompt_ids for t in tasks})
+    for task in tasks:
+        for row in plan_response(task, windows, galp=galp).rows:
+            prompt = len(task.encoded.prompt_ids)
+            flops += row_flops(size, prompt, row.num_inputs, row.num_targets)
     return flops
-
-
-def group_by_prompt(tasks: list[Task]) -> list[list[int]]:
-    """Places of the tasks that share their prompt's tokens."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, task in enumerate(tasks):
-        groups.setdefault(task.encoded.prompt_ids, []).append(i)
-    return list(groups.values())
 
 
 def read_memory(field: str) -> int:

@@ -15,7 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lalp.errors import InputError
+
+PACKAGE = Path(__file__).parent
+"""The folder of the package: its code, and the data beside it."""
 
 # --- Writing -----------------------------------------------------------------------------------
 
@@ -121,7 +126,17 @@ def build_dir() -> Path:
     return root / "build"
 
 
-def fingerprint(*parts: str, root: Path = Path(__file__).parent) -> str:
+def read_data(path: str) -> Any:
+    """What a YAML file of this package holds, by its path in it.
+
+    Example:
+        >>> read_data("grading/words.yaml")["numbers"]["twelve"]
+        '12'
+    """
+    return yaml.safe_load((PACKAGE / path).read_text(encoding="utf-8"))
+
+
+def fingerprint(*parts: str, root: Path = PACKAGE) -> str:
     """Short hash of the code and data of whole packages or modules, such as ``"scoring"``.
 
     What is stored under it is computed anew when the code changes. Comments, docstrings and layout

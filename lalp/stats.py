@@ -24,12 +24,6 @@ _BATCH_NUMBERS = 2**22
 class Estimate:
     """A number and its 95 % interval; NaN ends where there is none.
 
-    Attributes:
-        value: The number.
-        low: Lower end of the interval.
-        high: Upper end.
-        num_units: Independent units behind it, prompts as a rule; 0 where nobody counted.
-
     Example:
         >>> print(f"{Estimate(0.73, 0.701, 0.7655):.2f}")
         0.73 [0.70, 0.77]
@@ -38,7 +32,7 @@ class Estimate:
     value: float
     low: float
     high: float
-    num_units: int = 0
+    num_units: int = 0  # independent units behind it, prompts as a rule; 0 where nobody counted
 
     def __format__(self, spec: str) -> str:
         spec = spec or ".2f"

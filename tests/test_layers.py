@@ -19,7 +19,7 @@ LAYERS = (
     *("evaluation", "cli", "paper"),
 )
 # Nothing of these may be named where the tool is: they belong to the replication.
-PAPER_ONLY = ("champ_dataset", "champ_path", "load_profile")
+PAPER_ONLY = ("champ_dataset", "champ_pool", "load_profile")
 
 
 @cache

@@ -1,4 +1,9 @@
-"""Accuracy with intervals, and paired comparisons of two models."""
+"""Accuracy with intervals, and paired comparisons of two models.
+
+Accuracy is pass@1: with one sample a problem the share of correct answers, with k samples the mean
+over samples (paper, Table 18). Intervals are 95 %: Wilson's for one sample a problem, else a
+bootstrap over problems, since samples of one problem go together.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +56,6 @@ def accuracy_table(
         counts = {len(samples[member]) // len(scores[member]) for member in members}
         row = _row(name, vectors) | {"num_samples": counts.pop() if len(counts) == 1 else 0}
         row["accuracy"] = float(np.mean([values.mean() for values in vectors]))
-        # Samples of one problem go together, so problems are drawn where there are several.
         low, high = _interval(vectors, (0.0, 1.0), num_resamples, seed)
         if is_single := len(members) == 1 and row["num_samples"] == 1:
             low, high = wilson_interval(row["accuracy"], len(vectors[0]))
@@ -182,10 +186,12 @@ def compare_runs(
         row |= dict.fromkeys(("only_a", "only_b", "p_value", "problems_needed"), math.nan)
         if len(members) == 1:
             row["problems_needed"] = problems_needed(differences[0])
-            # McNemar's test is of single answers.
+            # McNemar's test is of single answers: a fair coin for each problem that one run solves.
             if not any(frame.loc[frame["benchmark"] == name, "sample"].any() for frame in (a, b)):
                 only_a, only_b = (int((sign * differences[0] > 0).sum()) for sign in (-1, 1))
-                row |= {"only_a": only_a, "only_b": only_b, "p_value": mcnemar(only_a, only_b)}
+                num_coins = only_a + only_b
+                p_value = stats.binomtest(only_b, num_coins).pvalue if num_coins else 1.0
+                row |= {"only_a": only_a, "only_b": only_b, "p_value": p_value}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -208,17 +214,6 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
         f"the runs differ in their problems: {prompt_id!r} of {name} {state}: evaluate both runs "
         "on the same file"
     )
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided p-value of McNemar's exact test: a fair coin for each problem that one run solves.
-
-    Example:
-        >>> mcnemar(0, 5)
-        0.0625
-    """
-    discordant = only_a + only_b
-    return float(stats.binomtest(only_b, discordant).pvalue) if discordant else 1.0
 
 
 def problems_needed(difference: _Scores) -> float:

@@ -11,24 +11,14 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.evaluation.evaluate import compared_pair
+from lalp.files import read_data
 from lalp.grading.workers import grade_answers
 from lalp.pools.pool import Prompt
 
-STATED_FORMS = (
-    r"We compute. Hence $x = 1$ first, and the result is $\boxed{%s}$.",
-    "We compute, and check that 3 of 4 cases hold. The answer is $%s$.",
-    "We compute.\n\n**Final answer:** $%s$",
-    "We compute 2 + 2.\n#### %s",
-)
-"""Ways to state an answer."""
-
 _DUE_WRONG = ("other", "altered")
-_WHY = {
-    "wrong": "what is read is not taken for the reference",
-    "no answer": "what is read is not one expression",
-    "timeout": "comparing took too long",
-    "error": "the reference cannot be read, or comparing failed",
-}
+_TABLES = read_data("evaluation/audit.yaml")
+STATED_FORMS = _TABLES["stated_forms"]
+"""Ways to state an answer."""
 
 
 def audit_grader(
@@ -55,17 +45,14 @@ def audit_grader(
     Raises:
         InputError: If there is no prompt, or one has no reference.
     """
-    unknown = [prompt.prompt_id for prompt in prompts if prompt.answer is None]
-    if unknown or not prompts:
-        what = (
-            f"prompt {unknown[0]!r} has no reference answer" if unknown else "there are no prompts"
-        )
-        raise InputError(f"{what}: nothing to audit the grader with")
+    if not prompts:
+        raise InputError("there are no prompts: nothing to audit the grader with")
+    for prompt in prompts:
+        if prompt.answer is None:
+            raise InputError(f"prompt {prompt.prompt_id!r} has no reference answer to audit with")
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
     cases = [("solution", by_id[key], text) for key, text in (solutions or {}).items()]
-    cases += [
-        ("stated", prompt, form % prompt.answer) for prompt in prompts for form in STATED_FORMS
-    ]
+    cases += [("stated", p, form % p.answer) for p in prompts for form in STATED_FORMS]
     boxed = [("other", *pair) for pair in _wrong_answers(prompts, num_wrong)]
     for prompt in prompts:
         boxed += [("respelled", prompt, text) for text in respellings(prompt.answer)]
@@ -101,20 +88,9 @@ def respellings(reference: str) -> list[str]:
     """The same answer as others would write it: other LaTeX, other spacing, another order."""
     plain_text = re.sub(r"\\(?:text|mbox|mathrm)\s*\{([^{}]*)\}", r"\1", reference)
     is_list = "," in reference and not re.search(r"[()\[\]{}]|,\\!|\d,\d{3}", reference)
-    written = [
-        re.sub(r"\\[dt]?frac(?![a-z])", r"\\dfrac", reference),
-        re.sub(r"(?<![\d ])\\frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", reference),
-        re.sub(r"\s*([-+=])\s*", r" \1 ", reference),
-        re.sub(r"\\left\s*|\\right\s*", "", reference),
-        re.sub(r"^(\d{1,3})(\d{3})$", r"\1,\2", reference),
-        re.sub(r"^(-?\d+)$", r"\1.0", reference),
-        re.sub(r"^(\d+)$", r"x = \1", reference),
-        re.sub(r"pmatrix", "bmatrix", reference),
-        re.sub(r"\^\{?\\circ\}?", "", reference),
-        re.sub(r"^[a-z]\s*(?:=|\\in)\s*", "", reference),
-        plain_text.strip("()") if plain_text != reference else reference,
-        ", ".join(reversed(reference.split(","))) if is_list else reference,
-    ]
+    written = [re.sub(pattern, new, reference) for pattern, new in _TABLES["respellings"]]
+    written.append(plain_text.strip("()") if plain_text != reference else reference)
+    written.append(", ".join(reversed(reference.split(","))) if is_list else reference)
     return [text for text in dict.fromkeys(written) if text != reference]
 
 
@@ -141,4 +117,4 @@ def _why_missed(row: Any) -> str:
         return f"{row.text} is taken for the reference: see whether the two are equal"
     if pd.isna(row.extracted):
         return "no final answer is marked in the text"
-    return f"{_WHY[row.outcome]}: {row.extracted}"
+    return f"{_TABLES['reasons'][row.outcome]}: {row.extracted}"

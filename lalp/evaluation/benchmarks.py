@@ -14,18 +14,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lalp.errors import InputError
 from lalp.evaluation import livecodebench
-from lalp.files import digest
+from lalp.files import digest, read_data
 from lalp.grading.answers import extract_answer
-from lalp.pools.pool import Message, Prompt
-from lalp.pools.reading import numbered_records, parquet_records
+from lalp.pools.pool import Message, Prompt, located
+from lalp.pools.reading import load_prompts, numbered_records, parquet_records
 
 SUFFIXES = (".jsonl", ".parquet")
 LETTERS = ("A", "B", "C", "D")
@@ -61,9 +58,7 @@ class Benchmark:
 
 BENCHMARKS = {
     name: Benchmark(name, **fields)
-    for name, fields in yaml.safe_load(
-        resources.files(__package__).joinpath("benchmarks.yaml").read_text(encoding="utf-8")
-    ).items()
+    for name, fields in read_data("evaluation/benchmarks.yaml").items()
 }
 """All sets, in the order of the paper's columns."""
 
@@ -149,8 +144,6 @@ def find_benchmark(name: str) -> Benchmark:
 
 
 def _load_own(benchmark: Benchmark, path: Path) -> list[Prompt]:
-    from lalp.pools.reading import load_prompts
-
     unit, records = _file_records(path)
     first = next(iter(records), (0, {}))[1]
     if isinstance(first, Mapping) and any(field in first for field in _PROBLEM_FIELDS):
@@ -209,22 +202,18 @@ def _hub_records(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
     """Download the records, or take them from the hub's cache on this machine."""
     from datasets import load_dataset
 
-    try:
+    place = benchmark.hub_id or benchmark.url
+    address = benchmark.url or f"https://huggingface.co/datasets/{benchmark.hub_id}"
+    gated = f"{benchmark.note} " if benchmark.note.startswith("Gated") else ""
+    advice = (
+        f"{gated}Without a network, get its file elsewhere ({address}), put it into a folder as "
+        f"{benchmark.name}.jsonl or .parquet, and give that folder (--data)"
+    )
+    with livecodebench.from_hub(f"{benchmark.name}: cannot be loaded from {place}", advice):
         if benchmark.hub_id is None:
             yield from load_dataset("json", data_files=benchmark.url, split=benchmark.split)
         for config in benchmark.config or ((None,) if benchmark.hub_id else ()):
             yield from load_dataset(benchmark.hub_id, config, split=benchmark.split)
-    # Hub, cache, network and file formats each raise errors of their own.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
-        gated = f"{benchmark.note} " if benchmark.note.startswith("Gated") else ""
-        address = benchmark.url or f"https://huggingface.co/datasets/{benchmark.hub_id}"
-        raise InputError(
-            f"{benchmark.name}: cannot be loaded from {benchmark.hub_id or benchmark.url} "
-            f"({reason}). {gated}Without a network, get its file elsewhere ({address}), "
-            f"put it into a folder as {benchmark.name}.jsonl or .parquet, and give that folder "
-            "(--data)"
-        ) from error
 
 
 def _check_count(benchmark: Benchmark, count: int, source: str, allow_count: bool) -> None:
@@ -246,13 +235,11 @@ def read_problems(
     prompts: list[Prompt] = []
     seen: dict[Any, int] = {}
     for number, record in records:
-        try:
+        with located(f"{source}, {unit} {number}"):
             if not isinstance(record, Mapping):
                 raise InputError("must be an object with fields")
             _check_id(record, seen, number, unit)
             content, answer = _problem(record, benchmark)
-        except InputError as error:
-            raise InputError(f"{source}, {unit} {number}: {error}") from None
         prompt_id = f"{benchmark.name}/{len(prompts) + 1:04d}"
         prompts.append(Prompt(prompt_id, (Message("user", content),), answer))
     if not prompts:

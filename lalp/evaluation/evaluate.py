@@ -1,11 +1,4 @@
-r"""Accuracy of a model on benchmarks, with intervals, and two models against each other.
-
-A results table has one row per sample. Its accuracy is pass@1: with one sample a problem the share
-of correct answers, with k samples the mean over samples (paper, Table 18). Intervals are 95 %:
-Wilson's for one sample a problem, else a bootstrap over problems, since samples of one problem go
-together. AVG is the unweighted mean over benchmarks, as in the paper; its bootstrap draws problems
-anew within each benchmark.
-"""
+"""Have a model answer benchmarks and grade it; the table of results has one row per sample."""
 
 from __future__ import annotations
 
@@ -80,22 +73,25 @@ def grade(
     frame = grade_completions(
         prompts, completions, num_workers, cache=cache, compared=compared_pair
     )
-    by_id = {prompt.prompt_id: prompt for prompt in prompts}
-    asked = [by_id[completion.prompt_id] for completion in completions]
-    frame = frame.assign(
-        benchmark=name,
-        problem=[problem_digest(prompt) for prompt in asked],
-        answer=[prompt.answer for prompt in asked],
-        extracted=frame["extracted"].mask(frame["truncated"].astype(bool)),
-        difficulty=None,
+    frame["extracted"] = frame["extracted"].mask(frame["truncated"].astype(bool))
+    return _results(frame, name, prompts)
+
+
+def _results(frame: pd.DataFrame, name: str, prompts: Sequence[Prompt]) -> pd.DataFrame:
+    """The results table of graded completions of one benchmark."""
+    digests = {prompt.prompt_id: problem_digest(prompt) for prompt in prompts}
+    answers = {prompt.prompt_id: prompt.answer for prompt in prompts}
+    asked = frame["prompt_id"]
+    return _typed(
+        frame.assign(benchmark=name, problem=asked.map(digests), answer=asked.map(answers))
     )
-    return _typed(frame)
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with one type for each column, also where it is empty or all is missing."""
     types = dict.fromkeys(COLUMNS, "str") | {"sample": "int64", "num_tokens": "int64"}
-    return frame[list(COLUMNS)].astype(types | {"correct": "bool", "truncated": "bool"})
+    types |= {"correct": "bool", "truncated": "bool"}
+    return frame.reindex(columns=COLUMNS).astype(types)
 
 
 def compared_pair(prompt: Prompt, text: str) -> tuple[str, str]:
@@ -160,10 +156,10 @@ def evaluate(
             found = generate(prompts, model, sampling, system_prompt=system, store=store, **options)
             for completion in found:
                 completions.setdefault(completion.prompt_id, []).append(completion)
+    progress = options.get("progress", True)
     frames = []
     for each in sets:
         given = [found for prompt in each.prompts for found in completions[prompt.prompt_id]]
-        progress = options.get("progress", True)
         frames.append(_grade_set(each, given, num_workers, store, progress))
     frame = pd.concat(frames, ignore_index=True)
     frame.attrs = {"run": _run_record(sets, model, sampling, system_prompt, options)}
@@ -197,9 +193,7 @@ def _grade_set(
     frame = livecodebench.grade_programs(
         each.programs, completions, num_workers=num_workers, cache=cache, progress=progress
     )
-    digests = {prompt.prompt_id: problem_digest(prompt) for prompt in each.prompts}
-    problem = frame["prompt_id"].map(digests)
-    return _typed(frame.assign(benchmark=each.name, problem=problem, answer=None, extracted=None))
+    return _results(frame, each.name, each.prompts)
 
 
 def _run_record(
@@ -249,13 +243,10 @@ def load_results(path: str | Path) -> pd.DataFrame:
         frame = pd.read_parquet(path, page_checksum_verification=True)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"{path}: not a readable results table ({reason}): make one with lalp eval"
-        ) from error
+        what = f"not a readable results table ({reason})"
+        raise InputError(f"{path}: {what}: make one with lalp eval") from error
     missing = [column for column in COLUMNS if column not in frame]
     if missing:
-        raise InputError(
-            f"{path}: not a results table, column {missing[0]!r} is missing: make one with "
-            "lalp eval"
-        )
+        what = f"not a results table, column {missing[0]!r} is missing"
+        raise InputError(f"{path}: {what}: make one with lalp eval")
     return frame[list(COLUMNS)]

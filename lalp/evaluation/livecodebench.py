@@ -40,7 +40,7 @@ from lalp.evaluation.sandbox import MIB, Limits, check_sandbox, run_program
 from lalp.evaluation.seccomp import SYSTEM_CALLS
 from lalp.files import digest, fingerprint
 from lalp.grading.answers import final_part
-from lalp.pools.pool import Message, Prompt
+from lalp.pools.pool import Message, Prompt, located
 from lalp.stats import wilson_interval
 
 if TYPE_CHECKING:
@@ -108,16 +108,23 @@ def _files(path: str | Path | None) -> list[Path]:
     from huggingface_hub import hf_hub_download
 
     options = {"repo_type": "dataset", "revision": HUB_REVISION}
-    try:
+    advice = (
+        f"Without a network, get {' and '.join(RELEASE_FILES)} elsewhere "
+        f"(https://huggingface.co/datasets/{HUB_ID}) and give their folder"
+    )
+    with from_hub(f"{HUB_ID}: cannot be loaded from the hub", advice):
         return [Path(hf_hub_download(HUB_ID, name, **options)) for name in RELEASE_FILES]
-    # Hub, cache and network each raise errors of their own.
+
+
+@contextlib.contextmanager
+def from_hub(failure: str, advice: str) -> Iterator[None]:
+    """Say in one line what cannot be fetched within the block, why, and what to do instead."""
+    try:
+        yield
+    # Hub, cache, network and file formats each raise errors of their own.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
-        raise InputError(
-            f"{HUB_ID}: cannot be loaded from the hub ({reason}). Without a network, get "
-            f"{' and '.join(RELEASE_FILES)} elsewhere (https://huggingface.co/datasets/{HUB_ID}) "
-            "and give their folder"
-        ) from error
+        raise InputError(f"{failure} ({reason}). {advice}") from error
 
 
 def _read_problems(path: Path) -> Iterator[Problem]:
@@ -126,25 +133,26 @@ def _read_problems(path: Path) -> Iterator[Problem]:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield _problem(line, path, offset, number)
+                    with located(f"{path}, line {number}"):
+                        problem = _problem(line, path, offset)
+                    yield problem
                 offset += len(line)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _problem(line: bytes, path: Path, offset: int, number: int) -> Problem:
-    where = f"{path}, line {number}"
-    record = _parse(line, where, dict)
+def _problem(line: bytes, path: Path, offset: int) -> Problem:
+    record = _parse(line, dict)
     for name in _TEXT_FIELDS:
         value = record.get(name)
         if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{where}: field {name!r} must be text; is this a LiveCodeBench file?")
+            raise InputError(f"field {name!r} must be text; is this a LiveCodeBench file?")
     if (difficulty := record["difficulty"]) not in DIFFICULTIES:
-        raise InputError(f"{where}: difficulty {difficulty!r} is none of {', '.join(DIFFICULTIES)}")
-    metadata = _parse(record["metadata"], f"{where}: field 'metadata'", dict)
-    func_name = metadata.get("func_name")
+        raise InputError(f"difficulty {difficulty!r} is none of {', '.join(DIFFICULTIES)}")
+    with located("field 'metadata'"):
+        func_name = _parse(record["metadata"], dict).get("func_name")
     if func_name is not None and not str(func_name).isidentifier():
-        raise InputError(f"{where}: func_name {func_name!r} is no name of a function")
+        raise InputError(f"func_name {func_name!r} is no name of a function")
     return Problem(
         prompt_id=f"livecodebench/{record['question_id']}",
         content=record["question_content"],
@@ -157,13 +165,13 @@ def _problem(line: bytes, path: Path, offset: int, number: int) -> Problem:
     )
 
 
-def _parse(text: bytes | str, where: str, kind: type) -> Any:
+def _parse(text: bytes | str, kind: type) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: invalid JSON: {error}") from None
+        raise InputError(f"invalid JSON: {error}") from None
     if not isinstance(value, kind):
-        raise InputError(f"{where}: must be a JSON {'list' if kind is list else 'object'}")
+        raise InputError(f"must be a JSON {'list' if kind is list else 'object'}")
     return value
 
 
@@ -175,37 +183,42 @@ def load_tests(problem: Problem) -> tuple[_Test, ...]:
     Raises:
         InputError: If they cannot be read, or the file has changed since `load_problems`.
     """
-    where = f"{problem.path}: {problem.prompt_id}"
-    try:
-        with problem.path.open("rb") as file:
-            file.seek(problem.offset)
-            line = file.readline()
-    except OSError as error:
-        raise InputError(f"{where}: cannot be read: {error.strerror or error}") from error
-    if hashlib.sha256(line).hexdigest()[:32] != problem.digest:
-        raise InputError(f"{where}: the file has changed since it was loaded; load it again")
-    record = json.loads(line)
-    public = _parse(record["public_test_cases"], f"{where}: public tests", list)
-    private = record["private_test_cases"]
-    if not private.lstrip().startswith("["):
-        private = _unpack(private, f"{where}: private tests")
-    tests = []
-    for number, case in enumerate(public + _parse(private, f"{where}: private tests", list), 1):
+    with located(f"{problem.path}: {problem.prompt_id}"):
+        try:
+            with problem.path.open("rb") as file:
+                file.seek(problem.offset)
+                line = file.readline()
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror or error}") from error
+        if hashlib.sha256(line).hexdigest()[:32] != problem.digest:
+            raise InputError("the file has changed since it was loaded; load it again")
+        tests = tuple(_tests(json.loads(line), problem.func_name is not None))
+        if not tests:
+            raise InputError("has no test")
+    return tests
+
+
+def _tests(record: Mapping[str, Any], is_function: bool) -> Iterator[_Test]:
+    found = []
+    for name in ("public_test_cases", "private_test_cases"):
+        with located(f"field {name!r}"):
+            text = record[name]
+            found += _parse(text if text.lstrip().startswith("[") else _unpack(text), list)
+    for number, case in enumerate(found, 1):
         match case:
             case {"input": str(given), "output": str(expected)}:
-                tests.append((given, expected))
+                yield given, expected
             case _:
-                raise InputError(f"{where}: test {number} has no texts 'input' and 'output'")
-        if problem.func_name is not None:
-            _arguments(given, f"{where}: test {number}")
-            _parse(expected, f"{where}: output of test {number}", object)
-    if not tests:
-        raise InputError(f"{where}: has no test")
-    return tuple(tests)
+                raise InputError(f"test {number} has no texts 'input' and 'output'")
+        if is_function:
+            with located(f"test {number}"):
+                _arguments(given)
+            with located(f"output of test {number}"):
+                _parse(expected, object)
 
 
-def _arguments(given: str, where: str = "") -> list[Any]:
-    return [_parse(line, where, object) for line in given.split("\n") if line.strip()]
+def _arguments(given: str) -> list[Any]:
+    return [_parse(line, object) for line in given.split("\n") if line.strip()]
 
 
 # What a pickled text consists of; none of these calls or imports anything.
@@ -214,7 +227,7 @@ _OTHER_OPCODES = frozenset({"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_
 _MAX_TEST_BYTES = 1024 * MIB
 
 
-def _unpack(packed: str, where: str) -> str:
+def _unpack(packed: str) -> str:
     """The text in base64 of zlib of pickle, as LiveCodeBench packs it.
 
     Nothing is unpickled: that would run whatever code the file names.
@@ -223,24 +236,22 @@ def _unpack(packed: str, where: str) -> str:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(packed, validate=True), _MAX_TEST_BYTES)
     except (ValueError, zlib.error) as error:
-        raise InputError(f"{where}: neither JSON nor base64 of zlib: {error}") from None
+        raise InputError(f"neither JSON nor base64 of zlib: {error}") from None
     if not unpacker.eof:
-        limit = f"more than {_MAX_TEST_BYTES // MIB} MB, or cut off"
-        raise InputError(f"{where}: unpack to {limit}; get the file anew")
+        limit = f"more than {_MAX_TEST_BYTES // MIB} MB"
+        raise InputError(f"unpack to {limit}, or cut off; get the file anew")
     texts = []
     try:
         for opcode, argument, _ in pickletools.genops(content):
             if opcode.name in _TEXT_OPCODES:
                 texts.append(argument)
             elif opcode.name not in _OTHER_OPCODES:
-                raise InputError(
-                    f"{where}: a pickle of more than a text ({opcode.name}), which may run code "
-                    "when it is loaded; not read"
-                )
+                what = f"a pickle of more than a text ({opcode.name})"
+                raise InputError(f"{what}, which may run code when it is loaded; not read")
     except (ValueError, IndexError, OverflowError) as error:
-        raise InputError(f"{where}: a damaged pickle: {error}") from None
+        raise InputError(f"a damaged pickle: {error}") from None
     if len(texts) != 1:
-        raise InputError(f"{where}: a pickle of {len(texts)} texts, not of one")
+        raise InputError(f"a pickle of {len(texts)} texts, not of one")
     return texts[0]
 
 

@@ -8,9 +8,9 @@ files               a read-only view of ``/usr``, this interpreter and numpy; no
                     folder. The one writable folder is a tmpfs of limited size
 environment         empty but for a few fixed settings of Python
 processes           own pid namespace, which dies with its first process, its caller or its time.
-                    ``fork`` is refused by seccomp where one process is allowed, else RLIMIT_NPROC
-memory              RLIMIT_AS per process is the allowance divided by the number of processes;
-                    memory that belongs to no process (memfd, System V, ...) is refused by seccomp
+                    ``fork`` is refused by seccomp, and threads are limited by RLIMIT_NPROC
+memory              RLIMIT_AS; memory that belongs to no process (memfd, System V, ...) is refused
+                    by seccomp
 time, files         RLIMIT_CPU, RLIMIT_FSIZE; the caller stops what exceeds wall time or output
 ==================  ==============================================================================
 
@@ -44,7 +44,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -61,7 +61,6 @@ _NOT_WORKING = (
     "kernel.apparmor_restrict_unprivileged_userns), or a container forbids them "
     "(docker run --privileged); --size needs bubblewrap 0.7 or later"
 )
-_PROBE_PROCESSES = 4  # that the self-test may have
 _SECONDS_TO_START, _SECONDS_TO_DIE, _SECONDS_TO_POLL = 60, 60, 0.1
 _MAX_FILES = 10_000
 _OUT_OF_MEMORY = re.compile(rb"MemoryError|std::bad_alloc|[Cc]annot allocate memory")
@@ -88,9 +87,8 @@ class Limits:
     """What one program may use."""
 
     wall_seconds: float = 12.0  # from the program's start to its end
-    cpu_seconds: int = 6  # of each process
-    memory_bytes: int = 2048 * MIB  # address space of all processes; each has an equal share
-    processes: int = 1  # at once; one alone may start up to 16 threads, of several each counts
+    cpu_seconds: int = 6
+    memory_bytes: int = 2048 * MIB  # address space
     output_bytes: int = 16 * MIB  # of stdout, and as many of stderr
     scratch_bytes: int = 64 * MIB  # of the only writable folder, which lies in memory, too
 
@@ -126,7 +124,7 @@ def check_sandbox() -> None:
     Raises:
         InputError: If not; a program never runs without one.
     """
-    run = _run(_PROBE, b"", Limits(wall_seconds=30, processes=_PROBE_PROCESSES))
+    run = _run(_PROBE, b"", Limits(wall_seconds=30))
     if run.outcome != "ok":
         raise InputError(f"{_PURPOSE}; it cannot run here: {run.outcome}: {_last_line(run.stderr)}")
     try:
@@ -137,9 +135,9 @@ def check_sandbox() -> None:
         raise InputError(f"{_PURPOSE}; here it does not confine: {', '.join(leaks)}")
 
 
-# Prints what should not be possible, as a JSON list; starts at most twice the processes allowed.
+# Prints what should not be possible, as a JSON list; starts at most twice the threads allowed.
 _PROBE = f"""
-import json, os, socket
+import json, os, socket, threading
 leaks = []
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
 if any(int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")):
@@ -153,33 +151,37 @@ if os.getuid() == 0:
 for folder in ("/", "/usr", "/dev", "/dev/shm", "/packages", os.path.dirname(os.__file__)):
     if os.access(folder, os.W_OK):
         leaks.append(f"{{folder}} is writable")
+if os.access("/proc/1/mem", os.F_OK):
+    leaks.append("it can reach the sandbox's own process")
 try:
     socket.socket()
     leaks.append("it can open sockets")
 except OSError:
     pass
-if os.access("/proc/1/mem", os.F_OK):
-    leaks.append("it can reach the sandbox's own process")
-started, (reader, writer) = 1, os.pipe()
 try:
-    for _ in range({2 * _PROBE_PROCESSES}):
-        if os.fork() == 0:
-            os.close(writer)
-            os.read(reader, 1)
-            os._exit(0)
-        started += 1
+    if os.fork() == 0:
+        os._exit(0)
+    leaks.append("it can start processes")
 except OSError:
     pass
-if started > {_PROBE_PROCESSES}:
-    leaks.append("the number of processes is not limited")
+started, is_over = 1, threading.Event()
+try:
+    for _ in range({2 * _THREADS}):
+        threading.Thread(target=is_over.wait).start()
+        started += 1
+except RuntimeError:
+    pass
+is_over.set()
+if started > {_THREADS}:
+    leaks.append("the number of threads is not limited")
 print(json.dumps(leaks))
 """
 
 
 def _run(source: str, stdin: bytes, limits: Limits) -> Run:
-    captured = (bytearray(), bytearray())
     with ExitStack() as stack:
         sandbox = _make(stack, source, stdin, limits)
+        texts = {file: bytearray() for file in sandbox.outputs}
         init, started, stopped = None, False, None
         try:
             init = _first_process(stack, sandbox)
@@ -189,18 +191,18 @@ def _run(source: str, stdin: bytes, limits: Limits) -> Run:
                 started = bool(sandbox.gate.recv(1) and sandbox.gate.send(b"!"))
             start = time.monotonic()
             if started:
-                stopped = _watch(sandbox, init, captured, start + limits.wall_seconds, limits)
+                stopped = _watch(sandbox, init, texts, start + limits.wall_seconds, limits)
             seconds = time.monotonic() - start
         finally:
             _end(sandbox.process, init)
         # All writers are dead: what their pipes still hold is all there will be.
-        for file, text in zip(sandbox.outputs, captured, strict=True):
+        for file, text in texts.items():
             while len(text) <= limits.output_bytes and (chunk := os.read(file, 2**16)):
                 text += chunk
             if len(text) > limits.output_bytes:
                 stopped = "output limit"
                 del text[limits.output_bytes :]
-    status, (out, err) = sandbox.process.returncode, map(bytes, captured)
+    status, (out, err) = sandbox.process.returncode, map(bytes, texts.values())
     if not started:
         raise InputError(f"{_PURPOSE}; none can be made here: {_last_line(err)}; {_NOT_WORKING}")
     if stopped:
@@ -243,15 +245,14 @@ class _Sandbox:
 def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandbox:
     uid = _spare_uid()
     program = source.encode("utf-8", "surrogatepass")
-    system_calls = seccomp_filter(platform.machine(), limits.processes)
+    system_calls = seccomp_filter(platform.machine())
     contents = (program, _PRELUDE, system_calls, stdin)
     *files, given = (_memory_file(stack, content) for content in contents)
     gate, far_gate = map(stack.enter_context, socket.socketpair())
     with ExitStack() as far:  # the ends that only the sandbox keeps
         far.enter_context(far_gate)
-        status, far_status = _pipe(stack, far, uid)
-        out, far_out = _pipe(stack, far, uid)
-        err, far_err = _pipe(stack, far, uid)
+        pipes = (_pipe(stack, far, uid) for _ in range(3))
+        (status, far_status), (out, far_out), (err, far_err) = pipes
         process = subprocess.Popen(
             _command(limits, uid, files, far_status, (far_gate.fileno(), status)),
             stdin=given,
@@ -336,12 +337,11 @@ def _first_process(stack: ExitStack, sandbox: _Sandbox) -> _Init | None:
 def _watch(
     sandbox: _Sandbox,
     init: _Init | None,
-    captured: tuple[bytearray, bytearray],
+    texts: Mapping[int, bytearray],
     deadline: float,
     limits: Limits,
 ) -> str | None:
     """Collect output until the program ends (None), or a limit is exceeded (the outcome)."""
-    texts = dict(zip(sandbox.outputs, captured, strict=True))
     ended = os.pidfd_open(sandbox.process.pid)
     with selectors.DefaultSelector() as selector, ExitStack() as stack:
         stack.callback(os.close, ended)
@@ -434,10 +434,9 @@ def _command(
 
 def _resource_limits(limits: Limits, *, own_user: bool) -> list[str]:
     """Options of prlimit; no limit is above what the caller itself may have."""
-    tasks = limits.processes if limits.processes > 1 else _THREADS
     wanted = {
-        "nproc": tasks if own_user else tasks + 1,  # in a user namespace bwrap itself counts
-        "as": limits.memory_bytes // limits.processes,
+        "nproc": _THREADS if own_user else _THREADS + 1,  # in a user namespace bwrap itself counts
+        "as": limits.memory_bytes,
         "cpu": limits.cpu_seconds,
         "fsize": limits.scratch_bytes,
         "stack": 64 * MIB,  # deep recursion through C code

@@ -5,15 +5,11 @@ from __future__ import annotations
 import errno
 import struct
 from functools import cache
-from importlib import resources
-
-import yaml
 
 from lalp.errors import InputError
+from lalp.files import read_data
 
-SYSTEM_CALLS = yaml.safe_load(
-    resources.files(__package__).joinpath("system_calls.yaml").read_text(encoding="utf-8")
-)
+SYSTEM_CALLS = read_data("evaluation/system_calls.yaml")
 """Numbers of what is refused, by name, on x86_64 and aarch64."""
 
 # Column of the numbers, and the kernel's name of the machine (AUDIT_ARCH).
@@ -26,8 +22,8 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_
 
 
 @cache
-def seccomp_filter(machine: str, processes: int) -> bytes:
-    """A classic BPF program that refuses some system calls, and forks if one process is allowed.
+def seccomp_filter(machine: str) -> bytes:
+    """A classic BPF program that refuses some system calls, and every new process.
 
     Raises:
         InputError: If the machine's system calls are not known.
@@ -51,14 +47,12 @@ def seccomp_filter(machine: str, processes: int) -> bytes:
     refusals[SYSTEM_CALLS["clone3"][column]] = errno.ENOSYS
     if machine == "x86_64":
         refusals |= dict.fromkeys(SYSTEM_CALLS["x86_old"].values(), errno.EPERM)
-        if processes == 1:
-            refusals |= dict.fromkeys(SYSTEM_CALLS["x86_forks"].values(), errno.EAGAIN)
+        refusals |= dict.fromkeys(SYSTEM_CALLS["x86_forks"].values(), errno.EAGAIN)
     for number, error in refusals.items():
         code += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, _FAIL | error)]
     code += [(_IF_EQUAL, 1, 0, SYSTEM_CALLS["clone"][column]), (_RETURN, 0, 0, _ALLOW)]
     code += [(_LOAD, 0, 0, _FIRST_ARGUMENT), (_IF_ANY_BIT, 0, 1, _CLONE_NEW_NAMESPACE)]
     code += [(_RETURN, 0, 0, _FAIL | errno.EPERM)]
-    if processes == 1:
-        code += [(_IF_ANY_BIT, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _FAIL | errno.EAGAIN)]
+    code += [(_IF_ANY_BIT, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, _FAIL | errno.EAGAIN)]
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)

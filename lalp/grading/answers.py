@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 from itertools import pairwise
 
-import yaml
+from lalp.files import read_data
 
-WORDS = yaml.safe_load(files(__package__).joinpath("words.yaml").read_text("utf-8"))
+WORDS = read_data("grading/words.yaml")
 """Words and signs that answers are written with."""
 NUMBER_WORDS: dict[str, str] = WORDS["numbers"]
 TEXT = "text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname"

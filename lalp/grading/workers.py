@@ -68,31 +68,26 @@ def grade_answers(
     """
     rows = read_records(cache, grading_key(), "grading anew") if cache else []
     known = {(reference, answer): (outcome, limit) for reference, answer, outcome, limit in rows}
-    texts = {pair: extract_answer(pair[1]) for pair in dict.fromkeys(pairs)}
-    outcomes, todo = {}, []
-    for job in dict.fromkeys((pair[0], text) for pair, text in texts.items() if text is not None):
+    jobs = {pair: (pair[0], extract_answer(pair[1])) for pair in dict.fromkeys(pairs)}
+    outcomes = {}
+    for job in jobs.values():
         outcome, limit = known.get(job, (None, 0))
         # A timeout says nothing about what a longer limit would give.
         if outcome is None or (outcome == "timeout" and limit < time_limit):
             outcome = _easy_outcome(*job)
-        if outcome:
-            outcomes[job] = outcome
-        else:
-            todo.append(job)
-    if todo:
+        outcomes[job] = outcome
+    if todo := [job for job, outcome in outcomes.items() if outcome is None]:
         outcomes |= _run_workers(todo, num_workers, time_limit)
         known |= {job: (outcomes[job], time_limit) for job in todo if outcomes[job] != "error"}
         if cache:
             write_records(cache, grading_key(), [[*job, *entry] for job, entry in known.items()])
-    grades = {
-        pair: Grade("no answer" if text is None else outcomes[pair[0], text], text)
-        for pair, text in texts.items()
-    }
-    return [grades[pair] for pair in pairs]
+    return [Grade(outcomes[jobs[pair]], jobs[pair][1]) for pair in pairs]
 
 
-def _easy_outcome(reference: str, answer: str) -> str | None:
-    """The outcome that needs no worker: of equal texts, and of two plain numbers."""
+def _easy_outcome(reference: str, answer: str | None) -> str | None:
+    """The outcome that needs no worker: of no answer, of equal texts, and of two plain numbers."""
+    if answer is None:
+        return "no answer"
     if reference.split() == answer.split():
         return "correct"
     gold = number(reference)

@@ -10,8 +10,9 @@ import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,40 +20,51 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import build_dir, write_json, write_text
 
+_Results = TypeVar("_Results")
 _PROVENANCE = "provenance.json"
 # The same run on another machine may be this far off (nats, the bar of exact scores). Tables hold
 # six digits, and the last one may flip where it stands above that: hence the relative part.
 _SAME = {"atol": 1e-4, "rtol": 1e-5}
 
 
-def save_tables(
-    tables: Mapping[str, pd.DataFrame], provenance: Mapping[str, Any], folder: Path
-) -> None:
-    """Write a run's tables and, last, its provenance."""
-    for name, table in tables.items():
+def save_results(results: Any, run: str) -> None:
+    """Write a run's results, a dataclass of tables, and last their ``provenance``."""
+    folder = _folder(run)
+    for name in _tables_of(results):
+        table = getattr(results, name)
         write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.7g"))
-    write_json(folder / _PROVENANCE, provenance)
+    write_json(folder / _PROVENANCE, results.provenance)
 
 
-def load_tables(
-    run: str, names: Sequence[str], command: str, texts: Sequence[str] = ()
-) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """A committed run's tables and provenance; a ``group`` that is empty is an empty text.
+def load_results(
+    kind: type[_Results], run: str, command: str, texts: Sequence[str] = ()
+) -> _Results:
+    """The results of a committed run; a ``group`` that is empty is an empty text.
 
     Args:
+        kind: The dataclass that was saved.
         run: Name of its folder in ``figures``.
-        names: Of its tables.
         command: That makes it, for the message of the InputError if it is missing or damaged.
         texts: Columns that are text also where they look like numbers.
     """
-    folder = build_dir().parent / "figures" / run
-    types = dict.fromkeys(texts, str)
+    folder, types = _folder(run), dict.fromkeys(texts, str)
     try:
-        tables = {name: pd.read_csv(folder / f"{name}.csv", dtype=types) for name in names}
+        tables = {
+            name: pd.read_csv(folder / f"{name}.csv", dtype=types).fillna({"group": ""})
+            for name in _tables_of(kind)
+        }
         provenance = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: no results of that run ({error}): run {command}") from error
-    return {k: t.fillna({"group": ""}) for k, t in tables.items()}, provenance
+    return kind(**tables, provenance=provenance)
+
+
+def _folder(run: str) -> Path:
+    return build_dir().parent / "figures" / run
+
+
+def _tables_of(results: Any) -> list[str]:
+    return [field.name for field in fields(results) if field.name != "provenance"]
 
 
 def table_moves(before: str, after: str) -> dict[str, str]:

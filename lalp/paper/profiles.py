@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from lalp.errors import InputError
+from lalp.files import PACKAGE
 from lalp.settings import STRICT, parse_settings
 
 PROFILES = ("smoke", "cpu", "standard", "gpu", "paper")
@@ -71,5 +71,5 @@ def load_profile(name: str) -> Profile:
     """
     if name not in PROFILES:
         raise InputError(f"profile {name!r} does not exist: choose one of {', '.join(PROFILES)}")
-    text = files("lalp.paper").joinpath("profiles", f"{name}.yaml").read_text(encoding="utf-8")
+    text = (PACKAGE / f"paper/profiles/{name}.yaml").read_text("utf-8")
     return parse_settings(text, f"profile {name!r}", Profile)

@@ -37,6 +37,7 @@ from lalp.errors import InputError
 from lalp.files import build_dir, write_text
 from lalp.paper import figures as paper_figures
 from lalp.paper.refresh import read_notebook, tagged_cells
+from lalp.paper.verdicts import VERDICTS
 
 _MATHML = "http://www.w3.org/1998/Math/MathML"
 # What these elements must hold; latex2mathml leaves parts out where braces are not closed.
@@ -51,13 +52,7 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
 )
 # Shape and word say what the colour says.
-_MARKS = {
-    "holds": "●",
-    "does not hold": "✖",
-    "not resolved": "◆",
-    "not testable at this scale": "■",
-    "not run": "–",
-}
+_MARKS = dict(zip(VERDICTS, "●✖◆■–", strict=True))
 
 
 @dataclass(frozen=True)
@@ -89,8 +84,8 @@ def build_site(notebooks: Sequence[Path], figures: Path, target: Path) -> list[P
     written = {"index.html": _index(pages, figures, style)}
     template = _TEMPLATES.get_template("page.html.j2")
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
-        html = template.render(page=page, style=style, before=before, after=after)
-        written[f"{page.name}.html"] = html
+        values = {"page": page, "style": style, "before": before, "after": after}
+        written[f"{page.name}.html"] = template.render(values)
     for old in target.glob("*.html"):
         if old.name not in written:
             old.unlink()

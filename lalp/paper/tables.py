@@ -6,16 +6,13 @@ The numbers, and where the paper contradicts itself, stand in ``reference.yaml``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from lalp.errors import InputError
+from lalp.files import read_data
 
 STUDENT_7B = "Qwen2.5-7B-Instruct"
 STUDENT_32B = "Qwen2.5-32B-Instruct"
@@ -28,40 +25,26 @@ BENCHMARKS = ("MATH", "AIME25", "AMC", "MINERVA", "KAOYAN", "OLYMPIAD", "CN_MATH
 
 @dataclass(frozen=True)
 class ReferenceFigure:
-    """One figure of the paper.
-
-    Attributes:
-        title: What it shows, in this project's words.
-        notes: Where the paper is silent or contradicts itself.
-        notebook: The notebook of this project that speaks on it, if there is one.
-        not_run: Why its numbers are not computed again at this scale, or which part is not.
-    """
+    """One figure of the paper."""
 
     number: str
-    title: str
-    notes: tuple[str, ...] = ()
-    notebook: str = ""
-    not_run: str = ""
+    title: str  # what it shows, in this project's words
+    notes: tuple[str, ...] = ()  # where the paper is silent or contradicts itself
+    notebook: str = ""  # the notebook of this project that speaks on it, if there is one
+    not_run: str = ""  # why its numbers are not computed again at this scale, or which part is not
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReferenceTable(ReferenceFigure):
     """One table of the paper; the fields of a figure, and its numbers.
 
-    Attributes:
-        frame: One row per student and teacher or rule, columns as printed. Accuracies are shares
-            (AVG = mean over ``BENCHMARKS``), scores are nats per token, Tables 4 and 8 are in
-            percent. Tables 5-7 hold settings as printed, as text.
-        decimals: Digits after the point, as printed; fewer where the paper drops final zeros.
+    ``frame`` has one row per student and teacher or rule, columns as printed. Accuracies are shares
+    (AVG = mean over ``BENCHMARKS``), scores are nats per token, Tables 4 and 8 are in percent.
+    Tables 5-7 hold settings as printed, as text.
     """
 
     frame: pd.DataFrame
-    decimals: int
-
-    @property
-    def tolerance(self) -> float:
-        """Largest error of a printed number: half a unit of its last digit."""
-        return 0.5 * 10**-self.decimals
+    decimals: int  # digits after the point, as printed; fewer where the paper drops final zeros
 
 
 def _read_item(number: str, values: dict[str, Any]) -> ReferenceFigure:
@@ -74,18 +57,13 @@ def _read_item(number: str, values: dict[str, Any]) -> ReferenceFigure:
     return ReferenceTable(number, frame=frame.set_index(index), **values)
 
 
-_TEXT = files("lalp.paper").joinpath("reference.yaml").read_text(encoding="utf-8")
 _ITEMS = {
     kind: {number: _read_item(number, values) for number, values in items.items()}
-    for kind, items in yaml.safe_load(_TEXT).items()
+    for kind, items in read_data("paper/reference.yaml").items()
     if kind != "shared"
 }
-FIGURES: Mapping[str, ReferenceFigure] = MappingProxyType(_ITEMS["figures"])
-# The tables of Sec. C.4 are also found by what they hold.
-TABLES: Mapping[str, ReferenceTable] = MappingProxyType(
-    _ITEMS["tables"]
-    | {"C.4-teachers": _ITEMS["tables"]["9"], "C.4-selection": _ITEMS["tables"]["10"]}
-)
+FIGURES: dict[str, ReferenceFigure] = _ITEMS["figures"]
+TABLES: dict[str, ReferenceTable] = _ITEMS["tables"]
 
 
 def paper_teacher_order(student: str, score: str) -> list[str]:

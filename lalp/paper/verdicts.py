@@ -5,30 +5,36 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
 
 from lalp.errors import InputError
 from lalp.files import build_dir, write_text
-from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure, ReferenceTable
+from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
 VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scale", "not run")
 
 
-def cited_items(where: str) -> list[tuple[str, str]]:
+_PAPER_ITEMS: dict[str, ReferenceFigure] = {
+    **{f"Table {number}": table for number, table in TABLES.items()},
+    **{f"Fig. {number}": figure for number, figure in FIGURES.items()},
+}
+
+
+def cited_items(where: str) -> list[str]:
     """The paper's tables and figures that a text names, each once, in its order.
 
     Sections, equations and theorems are passed over. InputError if the paper has no such item.
 
     Example:
         >>> cited_items("Tables 2 and 3, Sec. 4, Figs. 7-8")
-        [('Table', '2'), ('Table', '3'), ('Fig.', '7'), ('Fig.', '8')]
+        ['Table 2', 'Table 3', 'Fig. 7', 'Fig. 8']
     """
     kinds = {"table": "Table", "tables": "Table"}
     kinds |= dict.fromkeys(("fig", "figs", "figure", "figures"), "Fig.")
-    found: list[tuple[str, str]] = []
+    found: list[str] = []
     kind = None
     for word, first, last in re.findall(r"([A-Za-z]+)|(\d+(?:\.\d+)*)(?:\s*[-–]\s*(\d+))?", where):
         if word:
@@ -36,10 +42,10 @@ def cited_items(where: str) -> list[tuple[str, str]]:
         elif kind:
             whole = last and first.isdigit()
             numbers = range(int(first), int(last) + 1) if whole else [first]
-            found += [(kind, str(number)) for number in numbers]
-    for kind, number in found:
-        if number not in (TABLES if kind == "Table" else FIGURES):
-            raise InputError(f"{where!r} names {kind} {number}, which the paper does not have")
+            found += [f"{kind} {number}" for number in numbers]
+    for item in found:
+        if item not in _PAPER_ITEMS:
+            raise InputError(f"{where!r} names {item}, which the paper does not have")
     return list(dict.fromkeys(found))
 
 
@@ -87,8 +93,7 @@ def decide(*, holds: bool, fails: bool, testable: bool = True) -> str:
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Verdicts as a table, one row each, in the given order."""
-    columns = [field.name for field in fields(Verdict)]
-    return pd.DataFrame([asdict(verdict) for verdict in verdicts], columns=columns)
+    return pd.DataFrame(list(verdicts), columns=[field.name for field in fields(Verdict)])
 
 
 def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> pd.DataFrame:
@@ -101,12 +106,6 @@ def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> p
 
 def _verdict_file(notebook: str, profile: str) -> Path:
     return build_dir() / profile / "verdicts" / f"{notebook}.json"
-
-
-_PAPER_ITEMS: dict[str, ReferenceFigure] = {
-    **{f"Table {number}": TABLES[str(number)] for number in range(1, 20)},
-    **{f"Fig. {number}": figure for number, figure in FIGURES.items()},
-}
 
 
 def collect_verdicts(profile: str) -> pd.DataFrame:
@@ -176,8 +175,7 @@ def paper_items(verdicts: pd.DataFrame, missing: Collection[str] = ()) -> pd.Dat
     cited = [cited_items(v.where or v.claim) for v in verdicts.itertuples()]
     rows = {}
     for name, item in _PAPER_ITEMS.items():
-        kind = "Table" if isinstance(item, ReferenceTable) else "Fig."
-        speaking = verdicts["verdict"][[(kind, item.number) in names for names in cited]]
+        speaking = verdicts["verdict"][[name in names for names in cited]]
         claims = {v: ", ".join(map(str, speaking.index[speaking == v])) for v in VERDICTS}
         state, why = _item_state(item, set(speaking), set(missing))
         rows[name] = {

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lalp.errors import InputError
-from lalp.files import atomic_path
 from lalp.pools.pool import Pool, Prompt, Response, located
 from lalp.pools.reading import load_pool
 from lalp.pools.records import Draft
@@ -21,8 +20,7 @@ def write_prompts(prompts: Sequence[Prompt], path: str | Path) -> None:
         | ({} if prompt.answer is None else {"answer": prompt.answer})
         for prompt in prompts
     ]
-    with atomic_path(path) as temporary:
-        write_json_lines(records, temporary)
+    write_json_lines(records, path)
 
 
 def unsolved_prompts(prompts: Sequence[Prompt], pools: Sequence[Pool]) -> list[Prompt]:

@@ -81,10 +81,7 @@ def is_parquet(path: Path) -> bool:
 def load_prompts(path: str | Path) -> list[Prompt]:
     """Read prompts: JSONL or Parquet with ``prompt_id``, ``prompt`` and optionally ``answer``.
 
-    The prompts of a pool file are read too, each once.
-
-    Raises:
-        InputError: At the first record that cannot be used, with its file, line and field.
+    The prompts of a pool file are read too, each once. Errors are those of `load_pool`.
     """
     path = Path(path)
     if not path.is_file():
@@ -223,7 +220,7 @@ def _row(schema: pa.Schema, cells: Iterable[pa.Scalar], place: str) -> dict[str,
 def _frame_records(frame: pd.DataFrame) -> Iterator[tuple[int, dict[str, Any]]]:
     names = list(frame.columns)
     _check_columns("DataFrame", names, REQUIRED_FIELDS)
-    for number, cells in enumerate(zip(*(frame[name] for name in names), strict=True), 1):
+    for number, cells in enumerate(frame.itertuples(index=False, name=None), 1):
         row = zip(names, cells, strict=True)
         yield number, {name: cell for name, cell in row if not is_missing(cell)}
 

@@ -69,11 +69,7 @@ def build_pool(
     unit: str,
     left_out: Mapping[str, int] | None = None,
 ) -> Pool:
-    """Check numbered records and join them; errors name ``source``, ``unit`` and the number.
-
-    Raises:
-        InputError: At the first record that does not fit, by itself or with those before it.
-    """
+    """Check numbered records and join them; errors name ``source``, ``unit`` and the number."""
     draft, counts = Draft(), Counter[tuple[str, str]]()
     # One record at a time, from a generator: a pool of long traces is held in memory once.
     for number, record in records:

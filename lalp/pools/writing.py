@@ -49,11 +49,10 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
     # Whatever load_pool would refuse is refused here, before there is a file.
     records = enumerate((_record(pool, response) for response in pool.responses), 1)
     checked = build_pool(records, "pool to save", "response")
-    with atomic_path(path) as temporary:
-        if is_table:
-            _write_parquet(checked, temporary)
-        else:
-            write_json_lines((_record(checked, r) for r in checked.responses), temporary)
+    if is_table:
+        _write_parquet(checked, path)
+    else:
+        write_json_lines((_record(checked, r) for r in checked.responses), path)
 
 
 def _record(pool: Pool, response: Response) -> dict[str, Any]:
@@ -82,9 +81,9 @@ def chat(messages: Iterable[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def write_json_lines(records: Iterable[Any], path: Path) -> None:
-    """Write one JSON value a line, in UTF-8 and not as escapes."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+def write_json_lines(records: Iterable[Any], path: str | os.PathLike) -> None:
+    """Write one JSON value a line, in UTF-8 and not as escapes: all of them, or no file."""
+    with atomic_path(path) as made, made.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{_json(record)}\n" for record in records)
 
 
@@ -100,7 +99,8 @@ def _write_parquet(pool: Pool, path: Path) -> None:
     extras = _extra_types(pool)
     schema = pa.schema(types | extras)
     # Checksums, because Arrow reads some damaged pages without an error.
-    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with atomic_path(path) as made, pq.ParquetWriter(made, schema, **options) as writer:
         for start in range(0, len(pool.responses), ROWS_PER_BATCH):
             rows = []
             for response in pool.responses[start : start + ROWS_PER_BATCH]:
@@ -176,8 +176,7 @@ def write_training(
         ids = ("prompt_id", "response_id", "teacher")
         records.append(record | {name: getattr(response, name) for name in ids})
     if info is None:
-        with atomic_path(path) as temporary:
-            write_json_lines(records, temporary)
+        write_json_lines(records, path)
         return
     # Both are written before either takes its place, the data first.
     with (
@@ -224,8 +223,6 @@ def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> di
                 "LLaMA-Factory needs user and assistant in turn after at most one system message: "
                 "use another format or leave the prompt out"
             )
-    if folder.is_file():
-        raise InputError(f"{folder}: is a file; the llamafactory format writes a folder")
     path = folder / "dataset_info.json"
     advice = "fix it or give another folder"
     with located(str(path)):

@@ -39,7 +39,7 @@ _FIRST_CANDIDATES = 128
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to draw: at most ``limit`` new tokens, the end token included."""
+    """One sample to draw: at most ``limit`` new tokens, and at least 1, the end token included."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
@@ -101,9 +101,8 @@ def decode(
         is_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
         if not is_memory or len(requests) == 1:
             raise
-    # Outside the handler, so that the failed batch's tensors are gone.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    # Outside the handler, so that the failed batch's tensors are gone. Does nothing on a CPU.
+    torch.cuda.empty_cache()
     half = (len(requests) + 1) // 2
     first = decode(student, requests[:half], stop_ids, on_tokens)
     return first + decode(student, requests[half:], stop_ids, on_tokens)
@@ -117,9 +116,9 @@ def _decode_batch(
     on_tokens: Callable[[int], Any],
 ) -> list[Output]:
     tokens: list[list[int]] = [[] for _ in requests]
-    alive = [i for i, request in enumerate(requests) if request.limit > 0]
+    alive = list(range(len(requests)))
     draws = [np.random.default_rng(request.seed) for request in requests]
-    reader = _Reader(student, [requests[i].prompt_ids for i in alive]) if alive else None
+    reader = _Reader(student, [request.prompt_ids for request in requests])
     while alive:
         chosen = torch.empty(len(alive), dtype=torch.long, device=student.device)
         for sampling in dict.fromkeys(requests[i].sampling for i in alive):
@@ -140,7 +139,7 @@ def _decode_batch(
             reader.keep(going)
         if alive:
             reader.read(chosen)
-    return [Output(tuple(ids), bool(ids) and ids[-1] in stop_ids) for ids in tokens]
+    return [Output(tuple(ids), ids[-1] in stop_ids) for ids in tokens]
 
 
 class _Reader:

@@ -28,6 +28,7 @@ from lalp.sampling.decoding import Output, Request, decode, default_batch_size, 
 from lalp.sampling.settings import SYSTEM_PROMPT, Sampling, sample_seed
 from lalp.sampling.vllm import DEFAULT_BATCH_SIZE, check_vllm, decode_with_vllm, load_vllm
 from lalp.shelf import read_records, write_records
+from lalp.stats import check_count
 from lalp.students.encoding import render_prompt, stop_token_ids
 from lalp.students.student import FoundStudent, Student, find_student
 
@@ -107,6 +108,8 @@ def generate(
         for mark, fields in read_records(path, folder.name, "sampling again")
         if mark in wanted
     }
+    nothing = Output((), ended=False)  # where no room is left behind the prompt
+    done |= {x.digest: _completion(source, x, nothing) for x in jobs if x.request.limit == 0}
     if missing := [job for job in jobs if job.digest not in done]:
         # Of all jobs, so that a run that goes on has the same batches as one that was not killed.
         longest = max(len(job.request.prompt_ids) + job.request.limit for job in jobs)
@@ -153,8 +156,8 @@ def _check(
         check_vllm()
     elif tensor_parallel != 1:
         raise InputError("tensor_parallel goes with the vllm backend: leave it out")
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}: it must be at least 1")
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
     for prompt_id, count in Counter(prompt.prompt_id for prompt in prompts).items():
         if count > 1:
             raise InputError(
@@ -268,14 +271,17 @@ def _draw_jobs(
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
             outputs = draw([job.request for job in batch], source.stop_ids, bar.update)
-            found = {}
-            for job, output in zip(batch, outputs, strict=True):
-                text = response_text(source.model.tokenizer, job.prompt_text, output)
-                found[job.digest] = Completion(
-                    job.prompt_id, job.sample, text, len(output.token_ids), not output.ended
-                )
+            found = {
+                job.digest: _completion(source, job, output)
+                for job, output in zip(batch, outputs, strict=True)
+            }
             records = [[mark, asdict(completion)] for mark, completion in found.items()]
             write_records(folder / f"{digest(list(found))}.jsonl", folder.name, records)
             drawn |= found
             bar.set_postfix_str(f"{first + len(batch)} of {len(jobs)} samples")
     return drawn
+
+
+def _completion(source: _Source, job: _Job, output: Output) -> Completion:
+    text = response_text(source.model.tokenizer, job.prompt_text, output)
+    return Completion(job.prompt_id, job.sample, text, len(output.token_ids), not output.ended)

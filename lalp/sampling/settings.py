@@ -10,12 +10,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from lalp.errors import InputError
+from lalp.files import read_data
 
 # The paper's, in front of every prompt (Sec. 3.1).
 SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."
@@ -23,23 +21,14 @@ SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are sampled.
+    """How responses are sampled."""
 
-    Attributes:
-        num_samples: Samples of each prompt.
-        temperature: Logits are divided by it; 0 takes the most likely token (greedy).
-        top_p: Draw from the most likely tokens that together hold this probability; 1 is off.
-        top_k: Draw from this many most likely tokens; 0 is off.
-        max_tokens: New tokens of a sample at most, its end token included.
-        seed: For everything random.
-    """
-
-    num_samples: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_tokens: int = 1024
-    seed: int = 0
+    num_samples: int = 1  # of each prompt
+    temperature: float = 0.0  # logits are divided by it; 0 takes the most likely token (greedy)
+    top_p: float = 1.0  # draw from the likeliest tokens that together hold this probability
+    top_k: int = 0  # draw from this many most likely tokens; 0 is off
+    max_tokens: int = 1024  # new tokens of a sample at most, its end token included
+    seed: int = 0  # for everything random
 
     def __post_init__(self) -> None:
         wrong = {
@@ -64,7 +53,7 @@ class Sampling:
         return self.temperature == 0
 
 
-_TABLE = yaml.safe_load(files(__package__).joinpath("presets.yaml").read_text("utf-8"))
+_TABLE = read_data("sampling/presets.yaml")
 PRESETS = {name: Sampling(**values) for name, values in _TABLE.items()}
 
 

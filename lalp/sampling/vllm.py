@@ -55,36 +55,30 @@ def decode_with_vllm(
     from vllm import SamplingParams, TokensPrompt
 
     lowest, highest = _TEMPERATURES
-    wanted = [request for request in requests if request.limit > 0]
-    # Each sample is a request of its own, because one request with n samples would leave their
-    # seeds to vLLM. With prefix caching it still reads a repeated prompt only once.
-    params = []
-    for request in wanted:
-        sampling = request.sampling
+    for sampling in {request.sampling for request in requests}:
         if not sampling.greedy and not lowest <= sampling.temperature <= highest:
             raise InputError(
                 f"temperature is {sampling.temperature}: vLLM takes 0, or {lowest} to {highest:g}"
             )
-        params.append(
-            SamplingParams(
-                n=1,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=request.limit,
-                seed=request.seed,
-                stop_token_ids=sorted(stop_ids),
-                detokenize=False,  # both backends turn tokens into text in the same way
-            )
+    # Each sample is a request of its own, because one request with n samples would leave their
+    # seeds to vLLM. With prefix caching it still reads a repeated prompt only once.
+    params = [
+        SamplingParams(
+            n=1,
+            temperature=request.sampling.temperature,
+            top_p=request.sampling.top_p,
+            top_k=request.sampling.top_k,
+            max_tokens=request.limit,
+            seed=request.seed,
+            stop_token_ids=sorted(stop_ids),
+            detokenize=False,  # both backends turn tokens into text in the same way
         )
-    prompts = [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in wanted]
-    results = iter(llm.generate(prompts, params, use_tqdm=progress))
+        for request in requests
+    ]
+    prompts = [TokensPrompt(prompt_token_ids=list(request.prompt_ids)) for request in requests]
     outputs = []
-    for request in requests:
-        if request.limit == 0:
-            outputs.append(Output((), False))
-            continue
-        (sample,) = next(results).outputs
+    for result in llm.generate(prompts, params, use_tqdm=progress):
+        (sample,) = result.outputs
         if sample.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"vLLM gave a sample up: {sample.finish_reason}")
         # The token that stopped a sample is its last one.

@@ -1,4 +1,4 @@
-"""Score the responses to one prompt."""
+"""Score responses, those together that follow the same prompt tokens."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def score_candidates(
     max_batch_tokens: int | None = None,
     on_tokens: Callable[[int], object] = lambda tokens: None,
 ) -> list[ResponseScores]:
-    """Score responses that share their prompt's tokens, under GALP and every window.
+    """Score responses under GALP and every window; a prompt that they share is read once.
 
     Args:
         student: The model before fine-tuning.
@@ -63,17 +63,18 @@ def score_candidates(
     if max_batch_tokens is None:
         max_batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
     plans = [plan_response(task, windows, galp=galp) for task in tasks]
-    jobs = [
-        (task.encoded.response_ids, row)
-        for task, plan in zip(tasks, plans, strict=True)
-        for row in plan.rows
-    ]
-    prompt_ids, options = tasks[0].encoded.prompt_ids, {"statistics": galp, "on_tokens": on_tokens}
-    read = iter(run_rows(student, prompt_ids, jobs, max_batch_tokens, **options))
-    return [
-        _assemble(task, plan, {row.start: next(read) for row in plan.rows})
-        for task, plan in zip(tasks, plans, strict=True)
-    ]
+    # One prompt's tokens may differ: a tokenizer can merge its end with a response's beginning.
+    by_prompt: dict[tuple[int, ...], list[int]] = {}
+    for i, task in enumerate(tasks):
+        by_prompt.setdefault(task.encoded.prompt_ids, []).append(i)
+    options, results = {"statistics": galp, "on_tokens": on_tokens}, {}
+    for prompt_ids, members in by_prompt.items():
+        jobs = [(tasks[i].encoded.response_ids, row) for i in members for row in plans[i].rows]
+        read = iter(run_rows(student, prompt_ids, jobs, max_batch_tokens, **options))
+        for i in members:
+            by_start = {row.start: next(read) for row in plans[i].rows}
+            results[i] = _assemble(tasks[i], plans[i], by_start)
+    return [results[i] for i in range(len(tasks))]
 
 
 def _assemble(task: Task, plan: ResponsePlan, by_start: dict[int, TokenScores]) -> ResponseScores:
@@ -82,7 +83,7 @@ def _assemble(task: Task, plan: ResponsePlan, by_start: dict[int, TokenScores]) 
     scores, tokens = {GALP: math.nan}, {}
     for column, contexts in plan.contexts.items():
         steps = [
-            by_start[start].read((begin, end))
+            by_start[start][0, begin - start : end - start]
             if task.is_readable(start, (begin, end))
             else np.full(end - begin, np.nan, np.float32)
             for start, (begin, end) in contexts
@@ -96,8 +97,8 @@ def _assemble(task: Task, plan: ResponsePlan, by_start: dict[int, TokenScores]) 
         reasons[GALP] = "not asked for"
     statistics = [math.nan] * 3
     if GALP in plan.contexts and GALP not in plan.reasons:
-        whole = by_start[0]
-        values = (whole.ranks, whole.ranks.clip(max=100), whole.entropies)
+        _, ranks, entropies = by_start[0]
+        values = (ranks, ranks.clip(max=100), entropies)
         statistics = [float(np.mean(array, dtype=np.float64)) for array in values]
     counts = task.num_tokens, len(task.step_spans)
     return ResponseScores(*counts, scores.pop(GALP), scores, *statistics, reasons, tokens)

@@ -39,8 +39,11 @@ def choose(scores: Float[np.ndarray, "candidates"]) -> int:
         ValueError: If a score is missing (NaN).
 
     Example:
-        >>> choose(np.array([-0.9, -0.2, -0.4]))
+        >>> choose(np.array([-0.9, -0.2, -0.2]))
         1
+        >>> choose(np.array([-0.9, np.nan]))
+        Traceback (most recent call last):
+        ValueError: a candidate has no score: leave it out or score it
     """
     if np.isnan(scores).any():
         raise ValueError("a candidate has no score: leave it out or score it")

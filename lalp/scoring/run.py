@@ -8,7 +8,7 @@ So a killed run goes on where it stopped, and no setting is ever mixed with anot
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from lalp.files import build_dir, digest, write_text
 from lalp.pools.pool import Pool
-from lalp.scoring.candidates import ResponseScores, score_candidates
-from lalp.scoring.groups import PromptGroup, Task, group_responses, make_tasks
+from lalp.scoring.candidates import score_candidates
+from lalp.scoring.groups import PromptGroup, group_responses, make_tasks
 from lalp.scoring.shards import CODE, ScoreKey, read_shards, shard_table, write_shard
 from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
@@ -109,7 +109,8 @@ def _score_missing(
     with tqdm(unit="tok", unit_scale=True, **options) as bar:
         for group in groups:
             tasks = make_tasks(group, found.tokenizer, found.max_positions)
-            table = shard_table(tasks, _score_group(student, tasks, windows, bar.update), key)
+            scores = score_candidates(student, tasks, windows, on_tokens=bar.update)
+            table = shard_table(tasks, scores, key)
             write_shard(folder / f"{group.digest}.parquet", table, key, group)
             tables[group.digest] = table
             # Tokenizing all prompts before the first would take as long again, and hold them all:
@@ -123,31 +124,12 @@ def _num_characters(group: PromptGroup) -> int:
     return len(group.prompt_text) + sum(len(response.text) for response in group.responses)
 
 
-def _score_group(
-    student: Student,
-    tasks: Sequence[Task],
-    windows: Sequence[Window],
-    on_tokens: Callable[[int], object],
-) -> list[ResponseScores]:
-    """Score one prompt's responses, together where their prompt tokens agree."""
-    # Prompt tokens differ where the tokenizer merges the prompt's end with a response's beginning.
-    by_prompt: dict[tuple[int, ...], list[int]] = {}
-    for i, task in enumerate(tasks):
-        by_prompt.setdefault(task.encoded.prompt_ids, []).append(i)
-    results: dict[int, ResponseScores] = {}
-    for members in by_prompt.values():
-        together = [tasks[i] for i in members]
-        scores = score_candidates(student, together, windows, on_tokens=on_tokens)
-        results |= zip(members, scores, strict=True)
-    return [results[i] for i in range(len(tasks))]
-
-
 def _join(pool: Pool, groups: Sequence[PromptGroup], done: Mapping[str, pa.Table]) -> pd.DataFrame:
     """Put ids next to scores, in the pool's order."""
     responses = [response for group in groups for response in group.responses]
-    names = ("prompt_id", "response_id", "teacher")
-    ids = pd.DataFrame({name: [getattr(r, name) for r in responses] for name in names})
-    ids["correct"] = pd.array([response.correct for response in responses], dtype="boolean")
+    names = ["prompt_id", "response_id", "teacher", "correct"]
+    ids = pd.DataFrame([[getattr(r, name) for name in names] for r in responses], columns=names)
+    ids["correct"] = ids["correct"].astype("boolean")
     scores = pa.concat_tables(done[group.digest] for group in groups).to_pandas()
     frame = pd.concat([ids, scores], axis=1).set_index("response_id", drop=False)
     order = [response.response_id for response in pool.responses]

@@ -21,14 +21,12 @@ _FORM = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)(?P<unit>%|t|)", re.ASCII)
 class Window:
     """How much of the response a step may see before itself (paper, Eq. 3 and Fig. 3).
 
-    Attributes:
-        kind: ``steps`` (the last ``size`` steps), ``fraction`` (that share of the preceding
-            steps, rounded up), ``tokens`` (the last ``size`` response tokens) or ``all``.
-        size: Steps, share between 0 and 1, or tokens; 0 for ``all``.
+    ``steps``: the last ``size`` steps; ``fraction``: that share of the preceding steps, rounded up;
+    ``tokens``: the last ``size`` response tokens.
     """
 
     kind: Literal["steps", "fraction", "tokens", "all"]
-    size: Fraction = Fraction(0)
+    size: Fraction = Fraction(0)  # steps, share between 0 and 1, or tokens; 0 for ``all``
 
     def __str__(self) -> str:
         if self.kind == "all":

@@ -171,13 +171,8 @@ def prompts_enough(
 
     At the full number every share is 1 by construction: this tells how many prompts suffice to find
     this pool's order. Whether it would hold for other prompts, `teacher_differences` tells.
-
-    Args:
-        scores: One row per response.
-        column: Score column.
-        sizes: Numbers of prompts; default 1, 2, 5, 10, 20, 50, ... and all.
-        num_draws: Random subsets per size.
-        seed: What is found at one size does not depend on the others asked for.
+    ``num_draws`` random subsets are drawn of each size, whatever the other ``sizes`` are; without
+    any these are 1, 2, 5, 10, 20, 50, ... and all prompts.
 
     Returns:
         One row per size: ``num_prompts``, ``order_share`` (the full order is found exactly),

@@ -53,8 +53,6 @@ def score_column(rule: str, window: str | int | Window | None = None) -> str | N
         return variant_column(rule, window)
     if rule.startswith(GALP):
         return GALP
-    if window is None:
-        raise InputError(f"rule {rule} needs a window: name one, for example 4")
     return lalp_column(window)
 
 

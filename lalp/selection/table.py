@@ -87,11 +87,8 @@ def only_window(scores: pd.DataFrame) -> str:
 
 def score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"]:
     """A score column as floats; whatever is not a finite number counts as unscored (NaN)."""
-    if column not in scores.columns:
-        raise InputError(
-            f"the scores have no column {column!r}: "
-            f"there are {', '.join(score_columns(scores)) or 'no score columns'}"
-        )
+    known = ", ".join(score_columns(scores)) or "no score columns"
+    require_columns(scores, [column], f"there are {known}")
     try:
         values = pd.to_numeric(scores[column]).to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError) as error:

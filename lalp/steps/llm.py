@@ -71,8 +71,6 @@ def split_with_llm(
     concurrency: int = 16,
     timeout: float = 600.0,
     max_retries: int = 4,
-    cache: Path | None = None,
-    progress: bool = True,
 ) -> LlmSteps:
     """Cut every response of a pool into the steps that a language model sees in it (Sec. B.1).
 
@@ -81,7 +79,7 @@ def split_with_llm(
     one, is read from the environment variable ``LALP_LLM_API_KEY``. ``instruction`` is the message
     to send: it holds ``{solution}``, and may hold ``{problem}``. ``concurrency`` counts requests
     under way at once, ``max_retries`` further tries of each; ``timeout`` is in seconds. Answers are
-    kept in the folder ``cache``, or ``build/llm_steps``.
+    kept in ``build/llm_steps``.
 
     Raises:
         InputError: If the extra ``llm`` is not installed, the instruction lacks ``{solution}``,
@@ -95,18 +93,22 @@ def split_with_llm(
         raise InputError(
             "the llm splitter needs the package openai: install it with pip install 'lalp[llm]'"
         )
-    folder = cache or build_dir() / "llm_steps"
     # Equal texts under the same problem have one question, and so one place.
     places, questions = {}, {}
     for response in pool.responses:
         if response.text.strip():
             question = _fill(instruction, pool.prompts[response.prompt_id], response)
-            path = folder / f"{digest([model, question], 32)}.json"
+            path = build_dir() / "llm_steps" / f"{digest([model, question], 32)}.json"
             places[response.response_id], questions[path] = path, question
     answers = {path: _read_answer(path) for path in questions}
     missing = {path: question for path, question in questions.items() if not answers[path]}
     if missing:
-        answers |= _ask_missing(missing, url, model, concurrency, timeout, max_retries, progress)
+        from openai import OpenAI
+
+        # A key is never taken from OPENAI_API_KEY: it would go to whatever server the URL names.
+        key = os.environ.get(API_KEY_VARIABLE) or "none"
+        client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=max_retries)
+        answers |= _ask_missing(client, model, missing, concurrency)
     if answers and all(answer.lacking for answer in answers.values()):
         why, count = Counter(answer.lacking for answer in answers.values()).most_common(1)[0]
         raise InputError(
@@ -117,11 +119,10 @@ def split_with_llm(
     for response in pool.responses:
         name = response.response_id
         answer = answers[places[name]] if name in places else blank
-        steps[name], why = (
-            (split_sentences(response.text), answer.lacking)
-            if answer.lacking
-            else split_by_answer(response.text, answer.text, answer.cut_off)
-        )
+        if why := answer.lacking:
+            steps[name] = split_sentences(response.text)
+        else:
+            steps[name], why = split_by_answer(response.text, answer.text, answer.cut_off)
         if why:
             fallbacks[name] = why
     return LlmSteps(steps, fallbacks)
@@ -147,27 +148,14 @@ def load_instruction(path: str | Path) -> str:
 
 
 def _ask_missing(
-    questions: Mapping[Path, str],
-    url: str,
-    model: str,
-    concurrency: int,
-    timeout: float,
-    max_retries: int,
-    progress: bool,
+    client: OpenAI, model: str, questions: Mapping[Path, str], concurrency: int
 ) -> dict[Path, _Answer]:
     """Ask what is not kept yet, and keep the answers."""
-    from openai import OpenAI
-
-    # A key is never taken from OPENAI_API_KEY: it would go to whatever server the URL names.
-    key = os.environ.get(API_KEY_VARIABLE) or "none"
-    client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=max_retries)
     threads = ThreadPoolExecutor(concurrency)
     jobs = {threads.submit(_ask, client, model, q, path): path for path, q in questions.items()}
     answers = {}
-    # Where it is not silenced here, tqdm still heeds TQDM_DISABLE.
-    options = {} if progress else {"disable": True}
     try:
-        for job in tqdm(as_completed(jobs), total=len(jobs), unit="response", **options):
+        for job in tqdm(as_completed(jobs), total=len(jobs), unit="response"):
             answers[jobs[job]] = job.result()
     finally:
         # When one fails for good, nothing more is asked, but the answers under way are kept.

@@ -33,7 +33,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from types import MappingProxyType
 
 from lalp.errors import InputError
 from lalp.steps.regions import (
@@ -73,15 +72,14 @@ _OPENS_LIST = re.compile(r"(?<!\bis)(?<!\bare):\s+\(?[1aAiI]$")
 _CLOSING_THINK = re.compile(r"</think(?:ing)?>\s*")
 
 # Lines and fragments.
+_LABELS, _CONNECTIVES, _PROMISING = (
+    "|".join(sorted(WORDS[name])) for name in ("labels", "connectives", "promising")
+)
 _ENUMERATOR = r"\(?(?:\d{1,3}(?:[-–]\d{1,3})?|[ivx]{1,5}|[IVX]{1,5}|[A-Za-z])(?:\\?\.|\))"
 _LIST_ITEM = re.compile(rf"[•‣◦▪●○]|\\item\b|(?:[-*–—]|[*_]*{_ENUMERATOR}[*_]*)(?=\s|$)")
 _HEADING = re.compile(r"#{1,6}\s|\\(?:sub)*(?:section|paragraph)\*?\{[^{}]*\}$")
 _BOLD_LINE = re.compile(r"(?:\*\*(?!\s)[^*]+\*\*|__(?!\s)[^_]+__):?$")
-_LABEL = (
-    r"(?:Step|(?:Sub)?[Cc]ase|Part|Claim|Lemma|Theorem|Corollary|Proposition|Definition|Proof"
-    r"|(?:Final )?[Aa]nswer|Solution|Example|Remark|Note|Observation|Question|Problem|Method"
-    r"|Approach|Option|Conclusion)(?![^\W_])"
-)
+_LABEL = rf"(?:(?:Sub)?[Cc]ase|(?:Final )?[Aa]nswer|{_LABELS})(?![^\W_])"
 _BOLD_LABEL = re.compile(rf"[*_]+{_LABEL}")
 _DECORATION = r"(?:[-*_#>•‣◦▪●○–—\s]|<\w+>|\\item\b|\\begin\{[^{}]*\}|\\[(\[])*+"
 _MARKER = re.compile(
@@ -90,8 +88,8 @@ _MARKER = re.compile(
     r"[.:]*"
 )
 _CONNECTIVE = re.compile(
-    r"(?:(?:and|but|finally|given|hence|next|now|or|similarly|so|that is|then|therefore|thus|where)"
-    r"\b,?\s*)*(?:(?:we|this|which) (?:have|get|obtain|find|gives?|see)(?: that)?)?[,:]?",
+    rf"(?:(?:that is|{_CONNECTIVES})\b,?\s*)*"
+    r"(?:(?:we|this|which) (?:have|get|obtain|find|gives?|see)(?: that)?)?[,:]?",
     re.IGNORECASE,
 )
 _RULE = re.compile(r"[-=*_~\s]{2,}")
@@ -99,11 +97,7 @@ _CLOSING_TAG = re.compile(r"</\w+>|\\end\{[^{}]*\}")
 _END_OF_PROOF = re.compile(r"\(?Q\.?\s?E\.?\s?D\b\.?\)?")
 # Ending a line, these words, operators and open brackets promise that the sentence goes on. After
 # an operator such letters are a product: "s = at".
-_DANGLING = re.compile(
-    r"(?:(?:^|(?<=[\w,)$.] ))(?:an|and|are|as|at|be|but|by|for|from|has|have|if|in|is|its|let|of|on"
-    r"|or|our|since|suppose|that|the|their|then|to|we|when|where|which|with)"
-    r"|[-=+/^(\[{&×·÷≤≥≈≡→⇒]|\s[*<>])$"
-)
+_DANGLING = re.compile(rf"(?:(?:^|(?<=[\w,)$.] ))(?:{_PROMISING})|[-=+/^(\[{{&×·÷≤≥≈≡→⇒]|\s[*<>])$")
 _CONTINUING_SIGN = re.compile(r"[+×·÷/,;.)\]}]")
 _RELATION = re.compile(
     r"[=<>≤≥≠≈≡≅∼∝∈→⇒⇔⟹∣]|\\(?:leq?|geq?|neq?|equiv|approx|sim|cong|to|in|mid|implies|iff"
@@ -372,9 +366,10 @@ def split_paragraphs(text: str) -> list[Span]:
 
 
 # A splitter gives spans in characters, a partition of its text; none for an empty text.
-SPLITTERS: Mapping[str, Callable[[str], list[Span]]] = MappingProxyType(
-    {"sentences": split_sentences, "paragraphs": split_paragraphs}
-)
+SPLITTERS: Mapping[str, Callable[[str], list[Span]]] = {
+    "sentences": split_sentences,
+    "paragraphs": split_paragraphs,
+}
 
 
 def split_steps(text: str, splitter: str = "sentences") -> list[Span]:

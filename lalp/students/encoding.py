@@ -17,17 +17,11 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt and one response, tokenized together.
+    """A prompt and one response, tokenized together."""
 
-    Attributes:
-        prompt_ids: Chat template with the generation prompt added.
-        response_ids: The response's own tokens, no end-of-turn token.
-        offsets: Character span of each response token in the response text.
-    """
-
-    prompt_ids: tuple[int, ...]
-    response_ids: tuple[int, ...]
-    offsets: tuple[Span, ...]
+    prompt_ids: tuple[int, ...]  # chat template with the generation prompt added
+    response_ids: tuple[int, ...]  # the response's own tokens, no end-of-turn token
+    offsets: tuple[Span, ...]  # character span of each response token in the response text
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:

@@ -27,25 +27,18 @@ _CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
 
 @dataclass(frozen=True)
 class Student:
-    """A causal LM before fine-tuning, split into a body and a head (paper: the student ``p``).
+    """A causal LM before fine-tuning, split into a body and a head (paper: the student ``p``)."""
 
-    Attributes:
-        name: As the user named it.
-        revision: Hub commit, or sha256 over the files of a folder.
-        model: The transformers model, in eval mode.
-        tokenizer: Its fast tokenizer.
-        body: Model inputs to features ``[batch, pos, features]`` and the cache.
-        head: Features ``[n, features]`` to logits ``[n, vocab]``, in memory of their own; with a
-            slice or indices of the vocabulary as second argument, to these columns.
-        laid_out: What a scoring engine keeps for this student, such as weights laid out anew.
-    """
-
-    name: str
-    revision: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    name: str  # as the user named it
+    revision: str  # hub commit, or sha256 over the files of a folder
+    model: PreTrainedModel  # in eval mode
+    tokenizer: PreTrainedTokenizerBase  # a fast one
+    # Model inputs to features ``[batch, pos, features]`` and the cache.
     body: Callable[..., tuple[Tensor, Any]]
+    # Features ``[n, features]`` to logits ``[n, vocab]``, in memory of their own; with a slice or
+    # indices of the vocabulary as second argument, to these columns.
     head: Callable[..., Tensor]
+    # What a scoring engine keeps for this student, such as weights laid out anew.
     laid_out: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property

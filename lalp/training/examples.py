@@ -38,17 +38,11 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence to train on.
+    """One sequence to train on."""
 
-    Attributes:
-        input_ids: Prompt, response and end of turn, cut to the recipe's length.
-        num_prompt: How many of them are the prompt's; the others are in the loss.
-        cut: Whether tokens were left out.
-    """
-
-    input_ids: tuple[int, ...]
-    num_prompt: int
-    cut: bool
+    input_ids: tuple[int, ...]  # prompt, response and end of turn, cut to the recipe's length
+    num_prompt: int  # how many of them are the prompt's; the others are in the loss
+    cut: bool  # whether tokens were left out
 
     @property
     def num_tokens(self) -> int:

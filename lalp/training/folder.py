@@ -12,6 +12,7 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from transformers.trainer_utils import sort_checkpoints
 
 from lalp.errors import InputError
 from lalp.files import file_digest, locked, write_json
@@ -24,14 +25,9 @@ RUN_FILE, LOG_FILE, HELD_OUT_FILE = "run.json", "training_log.csv", "held_out.cs
 MANIFEST_FILE = "manifest.json"
 
 
-def is_main_process() -> bool:
-    """Whether this is the process that writes files and messages."""
-    return PartialState().is_main_process
-
-
 def warn(message: str, *values: Any) -> None:
     """Log a warning once, not in every process."""
-    if is_main_process():
+    if PartialState().is_main_process:
         log.warning(message, *values)
 
 
@@ -48,18 +44,16 @@ def open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str
     processes if ``out`` holds something else or another run is at work.
     """
     with ExitStack() as lock:
-        found: list[Any] = [False, None, None]
-        if is_main_process():
+        found: list[Any] = [None]
+        if PartialState().is_main_process:
             try:
-                found = [*_look(out, identity, lock), None]
+                found = [_look(out, identity, lock)]
             except InputError as error:
-                found[2] = str(error)  # one process's exception would leave the others waiting
-        if PartialState().num_processes > 1:
-            broadcast_object_list(found)
-        is_finished, checkpoint, refusal = found
-        if refusal:
-            raise InputError(refusal)
-        yield is_finished, checkpoint
+                found = [error]  # raised here alone, it would leave the other processes waiting
+        (result,) = broadcast_object_list(found)
+        if isinstance(result, InputError):
+            raise result
+        yield result
         PartialState().wait_for_everyone()
 
 
@@ -102,7 +96,7 @@ def _find_checkpoint(folder: Path, identity: dict[str, Any]) -> str | None:
         write_json(folder / RUN_FILE, {"run": identity})
         return None
     _holds_run(folder, identity, "another run, unfinished")
-    for path in checkpoints(folder):
+    for path in map(Path, reversed(sort_checkpoints(str(folder)))):
         problem = _damage(path)
         if problem is None:
             return str(path)
@@ -111,20 +105,12 @@ def _find_checkpoint(folder: Path, identity: dict[str, Any]) -> str | None:
     return None
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """Folders of checkpoints, the newest first."""
-    numbered = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()]
-    return sorted(numbered, key=lambda path: int(path.name[11:]), reverse=True)
-
-
 def seal_checkpoint(checkpoint: Path) -> None:
-    """Write down what a finished checkpoint's files hold; keep the one before it, no older one."""
+    """Write down what a finished checkpoint's files hold."""
     (checkpoint / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     digests = {str(path.relative_to(checkpoint)): file_digest(path) for path in files}
     write_json(checkpoint / MANIFEST_FILE, digests)
-    for old in checkpoints(checkpoint.parent)[2:]:
-        shutil.rmtree(old)
 
 
 def _damage(checkpoint: Path) -> str | None:

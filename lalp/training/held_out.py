@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from jaxtyping import Int
 from torch import Tensor
@@ -30,26 +30,20 @@ def score_held_out(trainer: SFTTrainer, job: Job) -> list[list[Any]]:
     """GALP, LALP and the reason why one is missing, of each held-out response, in order."""
     by_prompt = groupby(job.tasks.values(), key=lambda item: item[1].encoded.prompt_ids)
     groups = [[task for _, task in members] for _, members in by_prompt]
-    accelerator, was_training = trainer.accelerator, trainer.model_wrapped.training
+    was_training = trainer.model_wrapped.training
     # Processes that each hold the whole model share the work; shards must all run together.
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    first, every = (0, 1) if sharded else (accelerator.process_index, accelerator.num_processes)
+    share = nullcontext(groups) if sharded else PartialState().split_between_processes(groups)
     # No process may run out of memory alone, so none finds its own batch size.
     budget = _SHARDED_BATCH_TOKENS if sharded else None
     rows = []
-    with _current_student(trainer, job.tokenizer, sharded) as student:
-        for place in range(first, len(groups), every):
-            for scores in score_candidates(
-                student, groups[place], [job.window], max_batch_tokens=budget
-            ):
+    with _current_student(trainer, job.tokenizer, sharded) as student, share as own_groups:
+        for tasks in own_groups:
+            for scores in score_candidates(student, tasks, [job.window], max_batch_tokens=budget):
                 reasons = "; ".join(f"{name}: {why}" for name, why in scores.reasons.items())
-                local = scores.lalp[lalp_column(job.window)]
-                rows.append((place, [scores.galp, local, reasons]))
+                rows.append([scores.galp, scores.lalp[lalp_column(job.window)], reasons])
     trainer.model_wrapped.train(was_training)
-    if every > 1:
-        # The sort is stable, so a prompt's responses keep their order.
-        rows = sorted(gather_object(rows), key=itemgetter(0))
-    return [row for _, row in rows]
+    return rows if sharded else gather_object(rows)
 
 
 @contextmanager

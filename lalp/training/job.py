@@ -28,27 +28,19 @@ from lalp.training.recipes import Recipe
 
 @dataclass(frozen=True)
 class Job:
-    """All that is decided before any weights are loaded.
+    """All that is decided before any weights are loaded."""
 
-    Attributes:
-        student: As the user named it.
-        source: Folder or hub id that its files are read from.
-        data: Name of the training file, if there is one.
-        tasks: Held-out responses: prompt id and what to score, by response id.
-        window: Of their local likelihood.
-    """
-
-    student: str
-    source: str
+    student: str  # as the user named it
+    source: str  # folder or hub id that its files are read from
     revision: str
     tokenizer: PreTrainedTokenizerBase
     trust_remote_code: bool
     recipe: Recipe
     config: SFTConfig
-    data: str | None
+    data: str | None  # name of the training file, if there is one
     examples: list[Example]
-    tasks: dict[str, tuple[str, Task]]
-    window: Window | None
+    tasks: dict[str, tuple[str, Task]]  # held-out: prompt id and what to score, by response id
+    window: Window | None  # of their local likelihood
     evaluations: int
 
     def identity(self) -> dict[str, Any]:
@@ -158,6 +150,7 @@ def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> 
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
+        save_total_limit=2,  # the last one may be damaged
         disable_tqdm=True,
         report_to="none",
         dataloader_pin_memory=not on_cpu,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import yaml
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
-from lalp.files import write_text
+from lalp.files import PACKAGE, read_data, write_text
 from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.writing import write_training
 from lalp.students.encoding import end_of_turn, render_prompt
@@ -37,8 +36,7 @@ class Format:
     default_system: str
 
 
-_FOLDER = files("lalp.training")
-_DATA = yaml.safe_load(_FOLDER.joinpath("llamafactory.yaml").read_text(encoding="utf-8"))
+_DATA = read_data("training/llamafactory.yaml")
 FORMATS = {name: Format(**form) for name, form in _DATA["formats"].items()}
 
 
@@ -77,31 +75,26 @@ def export_llamafactory(
         )
     # As `lalp train` cuts.
     recipe = replace(recipe, max_length=min(recipe.max_length, found.max_positions))
-    settings = _settings(found.source, recipe) | {"template": name, "seed": seed}
-    if default_system is not None:
-        settings["default_system"] = default_system
-    if trust_remote_code:
-        settings["trust_remote_code"] = True
-    out = Path(out)
-    pool = Pool({prompt.prompt_id: prompt for prompt, _ in pairs}, tuple(r for _, r in pairs))
-    write_training(pool, [response.response_id for _, response in pairs], out, "llamafactory")
-    write_text(out / "train.yaml", yaml.safe_dump(settings, sort_keys=False))
-    deepspeed = _FOLDER.joinpath("accelerate", "zero3.json").read_text(encoding="utf-8")
-    write_text(out / "zero3.json", deepspeed)
-    return {"template": name, "num_examples": len(pairs), "num_different": different}
-
-
-def _settings(source: str, recipe: Recipe) -> dict[str, Any]:
-    """The student's folder or hub id and the recipe as LLaMA-Factory's arguments."""
+    source = found.source
     settings = _DATA["settings"] | {
         "model_name_or_path": str(Path(source).resolve()) if Path(source).is_dir() else source,
         "num_train_epochs": float(recipe.epochs),
         "disable_gradient_checkpointing": not recipe.gradient_checkpointing,
+        **{its_name: getattr(recipe, field) for its_name, field in _DATA["recipe"].items()},
+        "warmup_steps": recipe.warmup_ratio or None,  # below 1: a share of all steps
+        "template": name,
+        "seed": seed,
+        "default_system": default_system,
+        "trust_remote_code": trust_remote_code or None,
     }
-    settings |= {name: getattr(recipe, field) for name, field in _DATA["recipe"].items()}
-    if recipe.warmup_ratio:
-        settings["warmup_steps"] = recipe.warmup_ratio  # below 1: a share of all steps
-    return settings
+    settings = {key: value for key, value in settings.items() if value is not None}
+    out = Path(out)
+    pool = Pool({prompt.prompt_id: prompt for prompt, _ in pairs}, tuple(r for _, r in pairs))
+    write_training(pool, [response.response_id for _, response in pairs], out, "llamafactory")
+    write_text(out / "train.yaml", yaml.safe_dump(settings, sort_keys=False))
+    deepspeed = (PACKAGE / "training/accelerate/zero3.json").read_text("utf-8")
+    write_text(out / "zero3.json", deepspeed)
+    return {"template": name, "num_examples": len(pairs), "num_different": different}
 
 
 def _find_template(

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lalp.scoring.groups import Task
@@ -62,10 +61,9 @@ def log_table(history: Sequence[dict[str, Any]], steps_per_epoch: float) -> pd.D
     rows = []
     for entry in history:
         if "held_out" in entry:
-            scores = np.array([[galp, lalp] for galp, lalp, _ in entry["held_out"]], float)
             # Means over the responses that have a score; NaN where none has.
-            means = -pd.DataFrame(scores).mean().to_numpy()
-            entry = {"step": entry["step"], "global_nll": means[0], "local_nll": means[1]}
+            galp, lalp = pd.DataFrame(entry["held_out"])[[0, 1]].astype(float).mean()
+            entry = {"step": entry["step"], "global_nll": -galp, "local_nll": -lalp}
         rows.append(entry)
     # A step's loss and its held-out scores are entries of their own.
     table = pd.DataFrame(rows).groupby("step", as_index=False).first().reindex(columns=_LOG_COLUMNS)

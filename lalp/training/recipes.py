@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from transformers import SchedulerType
 
 from lalp.errors import InputError
+from lalp.files import read_data
 from lalp.settings import STRICT, parse_settings
 
 
@@ -31,37 +30,22 @@ Schedule = Literal[*(kind.value for kind in SchedulerType)]
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """Hyperparameters of one fine-tuning run.
+    """Hyperparameters of one fine-tuning run."""
 
-    Attributes:
-        learning_rate: At its highest.
-        epochs: Passes over the data.
-        batch_size: Examples per device and forward pass.
-        gradient_accumulation: Forward passes per optimizer step.
-        schedule: Of the learning rate: ``cosine``, ``linear``, ``constant``, ...
-        warmup_ratio: Share of the steps in which the rate rises from 0.
-        max_length: Tokens per example; longer ones are cut.
-        weight_decay: AdamW's.
-        max_grad_norm: Gradients are scaled down to this norm; 0: never.
-        bf16: Compute in bfloat16 on a GPU, weights kept in float32. A CPU computes in float32.
-        gradient_checkpointing: Compute activations twice to save memory.
-    """
-
-    learning_rate: Annotated[Number, Field(gt=0)]
-    epochs: Count
-    batch_size: Count
-    gradient_accumulation: Count
-    schedule: Schedule
-    warmup_ratio: Annotated[Number, Field(ge=0, lt=1)]
-    max_length: Annotated[int, Field(ge=2)]
-    weight_decay: Annotated[Number, Field(ge=0)]
-    max_grad_norm: Annotated[Number, Field(ge=0)]
-    bf16: bool
-    gradient_checkpointing: bool
+    learning_rate: Annotated[Number, Field(gt=0)]  # at its highest
+    epochs: Count  # passes over the data
+    batch_size: Count  # examples per device and forward pass
+    gradient_accumulation: Count  # forward passes per optimizer step
+    schedule: Schedule  # of the learning rate: cosine, linear, constant, ...
+    warmup_ratio: Annotated[Number, Field(ge=0, lt=1)]  # share of steps in which the rate rises
+    max_length: Annotated[int, Field(ge=2)]  # tokens per example; longer ones are cut
+    weight_decay: Annotated[Number, Field(ge=0)]  # AdamW's
+    max_grad_norm: Annotated[Number, Field(ge=0)]  # gradients are scaled down to it; 0: never
+    bf16: bool  # compute in bfloat16 on a GPU, with weights in float32; a CPU computes in float32
+    gradient_checkpointing: bool  # compute activations twice to save memory
 
 
-_TEXT = files("lalp.training").joinpath("recipes.yaml").read_text(encoding="utf-8")
-RECIPES = {name: Recipe(**values) for name, values in yaml.safe_load(_TEXT).items()}
+RECIPES = {name: Recipe(**values) for name, values in read_data("training/recipes.yaml").items()}
 
 
 def load_recipe(name: str | Path, **changes: Any) -> Recipe:

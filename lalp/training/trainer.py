@@ -38,7 +38,6 @@ from lalp.training.folder import (
     HELD_OUT_FILE,
     LOG_FILE,
     RUN_FILE,
-    is_main_process,
     open_folder,
     seal_checkpoint,
     unfinished,
@@ -185,32 +184,25 @@ class _Trainer(SFTTrainer):
 
 
 class _Course(TrainerCallback):
-    """What happens between optimizer steps: held-out measures, checkpoints, the progress bar.
-
-    Attributes:
-        steps: Which examples each optimizer step takes.
-        measured: The steps after which held-out responses are scored.
-        seconds_of_step: Of the last one, without what happens between steps.
-        configs: The student's configurations, as the trainer found them.
-        trainer: Set as soon as it exists.
-    """
+    """What happens between optimizer steps: held-out measures, checkpoints, the progress bar."""
 
     def __init__(self, job: Job, save_steps: int | None, progress: bool) -> None:
         recipe, lengths = job.recipe, [len(example.input_ids) for example in job.examples]
         per_step = recipe.batch_size * recipe.gradient_accumulation * job.config.world_size
         self.job = job
+        # Which examples each optimizer step takes.
         self.steps = order_examples(lengths, recipe.epochs, per_step, job.config.seed)
         first = 0 if job.evaluations > 1 else len(self.steps)
         points = np.linspace(first, len(self.steps), job.evaluations).round().astype(int)
+        # The steps after which held-out responses are scored.
         self.measured = frozenset(points.tolist()) if job.tasks else frozenset()
-        self.seconds_of_step = 0.0
-        self.configs: tuple[Any, Any] = (None, None)
-        self.trainer: _Trainer | None = None
+        self.configs: tuple[Any, Any] = (None, None)  # the student's, as the trainer found them
+        self.trainer: _Trainer | None = None  # set as soon as it exists
         self._save_steps, self._progress = save_steps, progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # Where not silenced here, tqdm still heeds TQDM_DISABLE.
-        options = {} if self._progress and is_main_process() else {"disable": True}
+        options = {} if self._progress and PartialState().is_main_process else {"disable": True}
         done = state.global_step
         self._bar = tqdm(total=len(self.steps), initial=done, unit="step", **options)
         self._saved = time.monotonic()
@@ -220,14 +212,12 @@ class _Course(TrainerCallback):
         self._began = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds_of_step = time.monotonic() - self._began
+        self._seconds = time.monotonic() - self._began  # without what happens between steps
         self._bar.update()
         self._measure(state)
         if self._save_steps is None:
             # The main process decides: clocks differ, and all processes write checkpoints together.
-            due = [time.monotonic() - self._saved >= SECONDS_PER_CHECKPOINT]
-            if self.job.config.world_size > 1:
-                broadcast_object_list(due)
+            due = broadcast_object_list([time.monotonic() - self._saved >= SECONDS_PER_CHECKPOINT])
         else:
             due = [state.global_step % self._save_steps == 0]
         control.should_save = due[0] and state.global_step < len(self.steps)
@@ -235,7 +225,7 @@ class _Course(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved = time.monotonic()
         PartialState().wait_for_everyone()  # each process writes a part of the checkpoint
-        if is_main_process():
+        if PartialState().is_main_process:
             seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -250,7 +240,7 @@ class _Course(TrainerCallback):
         taken = [i for i in self.steps[state.global_step - 1] if i is not None]
         num_tokens = sum(self.job.examples[i].num_tokens for i in taken)
         # The trainer has just written the entry, without what only the course knows.
-        state.log_history[-1] |= {"seconds": self.seconds_of_step, "num_tokens": num_tokens}
+        state.log_history[-1] |= {"seconds": self._seconds, "num_tokens": num_tokens}
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._bar.close()
@@ -276,7 +266,7 @@ def _write_result(course: _Course, out: Path) -> None:
     """Write the finished run beside its checkpoints, then give it its name and remove them."""
     job, trainer = course.job, course.trainer
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathers what is sharded
-    if not is_main_process():
+    if not PartialState().is_main_process:
         return
     folder = unfinished(out) / "result"
     shutil.rmtree(folder, ignore_errors=True)

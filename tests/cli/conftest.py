@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,19 +43,6 @@ def lalp(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
             app.main()
         out, err = capsys.readouterr()
         return Outcome(int(stop.value.code or 0), out, err)
-
-    return run
-
-
-@pytest.fixture
-def refused(lalp) -> Callable[..., None]:
-    """Run the command, which says in one line what is wrong and ends with code 2."""
-
-    def run(message: str, *arguments: object) -> None:
-        done = lalp(*arguments)
-        assert (done.code, done.out) == (2, "")
-        assert re.fullmatch("lalp: .+\n", done.err)
-        assert message in done.err
 
     return run
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import build_student
 
 from lalp.pools.pool import pool_summary
 from lalp.pools.reading import load_pool
 from lalp.scoring.table import load_scores
 from lalp.steps.sentences import split_steps
+from tests.pools.builders import jsonl, read_lines
 
 TEXTS = {
     "What is 3 + 4?": ["We add. So the sum is 7.", "7", "Let us check: 3 + 4 = 7."],
@@ -27,14 +29,10 @@ RECORDS = [
 ]
 
 
-def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 @pytest.fixture
 def pool_file(tmp_path) -> Path:
     path = tmp_path / "pool.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    path.write_bytes(jsonl(*RECORDS))
     return path
 
 
@@ -75,20 +73,16 @@ def test_check(lalp, pool_file):
     ]
 
 
-@pytest.mark.parametrize("splitter", ["sentences", "paragraphs"])
-def test_segment(lalp, pool_file, tmp_path, splitter):
+def test_segment(lalp, pool_file, tmp_path):
     out = tmp_path / "new" / "steps.jsonl"
-    done = lalp("segment", pool_file, "--out", out, "--splitter", splitter)
+    done = lalp("segment", pool_file, "--out", out)
     assert (done.code, done.err) == (0, f"lalp: 9 responses cut into steps: {out}\n")
     lines = read_lines(out)
-    for line, record in zip(lines, RECORDS, strict=True):
-        assert set(line) == {"prompt_id", "response_id", "teacher", "steps"}
-        assert (line["prompt_id"], line["teacher"]) == (record["prompt_id"], record["teacher"])
-        pieces = [record["response"][start:end] for start, end in line["steps"]]
-        assert "".join(pieces) == record["response"]
-        assert all(pieces)
-    assert lines[0]["response_id"] == "p1/Ada/0"
-    assert len(lines[5]["steps"]) == 2  # "Then x = 7." and, after a blank line, "Yes."
+    ids = {"prompt_id": "p1", "response_id": "p1/Ada/0", "teacher": "Ada"}
+    assert lines[0] == ids | {"steps": [[0, 8], [8, 24]]}
+    assert [len(line["steps"]) for line in lines] == [
+        len(split_steps(record["response"], "sentences")) for record in RECORDS
+    ]
 
 
 def test_segment_by_tokens_then_plan_and_score_with_the_file(lalp, pool_file, model, tmp_path):
@@ -112,19 +106,16 @@ def test_segment_by_tokens_then_plan_and_score_with_the_file(lalp, pool_file, mo
         assert scores.attrs["splitter"] == str(splitter)
 
 
-def test_plan(lalp, pool_file, model):
+def test_plan_for_people(lalp, pool_file, model):
     arguments = ["plan", pool_file, "--student", model, "--window", 1, "--window", "all"]
     cost = json.loads(lalp(*arguments, "--json").out)
-    assert cost["num_responses"] == 9
-    assert cost["num_steps"] == sum(len(split_steps(r["response"], "sentences")) for r in RECORDS)
-    assert min(cost["flops"], cost["seconds"]) > 0
-    done = lalp(*arguments)
-    assert f"9 responses, {cost['num_steps']} steps" in done.out
-    assert f"{cost['fed_tokens']:,} tokens to feed" in done.out
+    printed = lalp(*arguments).out
+    assert f"9 responses, {cost['num_steps']} steps" in printed
+    assert f"{cost['fed_tokens']:,} tokens to feed" in printed
     assert not (pool_file.parent / "build").exists()
 
 
-def test_score_teachers_and_select_one_after_another(lalp, pool_file, model, tmp_path):
+def test_score_teachers_select_and_show_one_after_another(lalp, pool_file, model, tmp_path):
     out, chosen = tmp_path / "run" / "scores.parquet", tmp_path / "train.jsonl"
     options = ["--student", model, "--window", 1, "--window", "25%", "--out", out]
     done = lalp("score", pool_file, *options, "--tokens", "--quiet", "--store", tmp_path / "store")
@@ -147,6 +138,11 @@ def test_score_teachers_and_select_one_after_another(lalp, pool_file, model, tmp
     expected = scores.loc[scores.groupby("prompt_id")["lalp@1"].idxmax(), "response_id"]
     assert json.loads(done.out)["response_ids"] == list(expected)
     assert {r.response_id for r in load_pool(chosen).responses} == set(expected)
+
+    page = tmp_path / "new" / "page.html"
+    done = lalp("show", out, "--response-id", "p1/Bob/0", "--window", 1, "--out", page)
+    assert (done.code, done.err) == (0, f"lalp: heat map of p1/Bob/0: {page}\n")
+    assert "(window 1)" in page.read_text(encoding="utf-8")
 
 
 def test_score_says_what_it_could_not_score(lalp, pool_file, tokenizer, tmp_path):
@@ -250,42 +246,7 @@ def test_the_seed_and_the_rule_for_ties_decide_among_equal_scores(lalp, tmp_path
 
 # --- bad input --------------------------------------------------------------------------------
 
-BAD_COMMANDS = {
-    "check none.jsonl": "none.jsonl: no such file",
-    "check folder": "folder: is a folder",
-    "check bad.jsonl": "bad.jsonl, line 2: invalid JSON",
-    "segment pool.jsonl --out new --splitter words": "splitter",
-    "segment pool.jsonl --out new --splitter llm": "--splitter llm needs --llm-url and --llm-model",
-    "segment pool.jsonl --out new --llm-model m": "--llm options go with --splitter llm",
-    "segment pool.jsonl --out new --splitter none.jsonl": "none.jsonl: cannot be read",
-    "segment pool.jsonl --out new --splitter 8t --student ./none": "no such folder",
-    "segment pool.jsonl --out new --splitter steps.jsonl": "steps.jsonl: 8 of 9 responses have no",
-    "plan pool.jsonl --student tiny --window x": "window 'x' is not understood",
-    "plan pool.jsonl --student ./none": "student './none': no such folder",
-    "score pool.jsonl --student tiny --out new.csv": "--out new.csv: scores are written as Parquet",
-    "score pool.jsonl --student tiny --out new.parquet --window 101%": "window '101%'",
-    "score pool.jsonl --student tiny --out new.parquet --window 4 --window 4": "more than once",
-    "score pool.jsonl --student tiny --out new.parquet --splitter llm": "run `lalp segment",
-    "score pool.jsonl --student tiny --out new.parquet --splitter pool.jsonl": "pool.jsonl, line 1",
-    "score pool.jsonl --student none.gguf --out new.parquet": "no such GGUF file",
-    "score pool.jsonl --student tiny --out new.parquet --device gpu7": "device 'gpu7'",
-    "score pool.jsonl --student tiny --out new.parquet --store pool.jsonl": "make its folder",
-    "teachers none.parquet": "none.parquet: not a readable score table",
-    "teachers pool.jsonl": "pool.jsonl: not a readable score table",
-    "teachers other.parquet": "other.parquet: not a score table, column 'galp' is missing",
-    "teachers scores.parquet --window 4": "lalp@4 is not in the table, it holds lalp@2, lalp@25%",
-    "teachers nan.parquet --window 2": "no prompt",
-    "select scores.parquet --rule best --out new": "there is no rule 'best'",
-    "select scores.parquet --rule galp --out new --format csv": "unknown training format 'csv'",
-    "select scores.parquet --rule lalp --out new": "a LALP rule needs a window",
-    "select scores.parquet --rule lalp --window 9 --out new": "no column 'lalp@9'",
-    "select scores.parquet --rule galp --tie longest --out new": "there is no tie rule 'longest'",
-    "select scores.parquet --rule galp --like lalp --out new": "--like goes with --rule random",
-    "select nan.parquet --rule galp --out new": "1 of 9 candidate responses have no score galp",
-    "select nan.parquet --rule lalp --window 2 --out new --skip-unscored": "no candidate is left",
-    "select bare.parquet --rule galp --out new": "bare.parquet: the table holds no texts",
-    "select scores.parquet --rule galp --out folder": "folder: exists and is not a regular file",
-}
+REFUSALS = yaml.safe_load(Path(__file__).with_name("refusals.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -296,6 +257,7 @@ def workplace(tmp_path, monkeypatch, pool_file, scores_file, model) -> Path:
     Path("folder").mkdir()
     lines = pool_file.read_text().splitlines(keepends=True)
     Path("bad.jsonl").write_text(lines[0] + '{"prompt_id": "p1", \n' + lines[1])
+    Path("mine.jsonl").write_bytes(jsonl({"problem": "What is 1 + 1?", "answer": 2}))
     Path("steps.jsonl").write_text('{"response_id": "p1/Bob/0", "steps": [[0, 1]]}\n')
     frame = scores_frame()
     frame.drop(columns="galp").to_parquet("other.parquet")
@@ -309,10 +271,13 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("command", BAD_COMMANDS)
-def test_bad_input_is_refused_and_writes_nothing(refused, workplace, command):
+@pytest.mark.parametrize("command", REFUSALS)
+def test_bad_input_is_refused_in_one_line_and_writes_nothing(lalp, workplace, command):
     before = contents(workplace)
-    refused(BAD_COMMANDS[command], *command.split())
+    done = lalp(*command.split())
+    assert (done.code, done.out) == (2, "")
+    assert re.fullmatch("lalp: .+\n", done.err)
+    assert REFUSALS[command] in done.err
     assert contents(workplace) == before  # no output, no half of one, nothing temporary
 
 

@@ -1,4 +1,4 @@
-"""`lalp sample`: what it writes and prints, and how it refuses bad input."""
+"""`lalp sample`: what it writes and prints."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lalp.sampling import pool as sampling_pool
 from lalp.sampling import samples
 from lalp.sampling.samples import SYSTEM_PROMPT
 from lalp.sampling.settings import Sampling
+from tests.pools.builders import jsonl
 
 RECORDS = [
     {"prompt_id": "sum", "prompt": "What is 3 + 4?", "answer": 7},
@@ -23,7 +24,7 @@ RECORDS = [
 @pytest.fixture
 def prompts(tmp_path) -> Path:
     path = tmp_path / "prompts.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    path.write_bytes(jsonl(*RECORDS))
     return path
 
 
@@ -45,7 +46,7 @@ def asked(monkeypatch) -> list[tuple]:
     return calls
 
 
-def test_a_pool_is_written_and_a_second_run_computes_nothing(lalp, model, prompts, tmp_path):
+def test_a_pool_of_verified_samples_is_written(lalp, model, prompts, tmp_path):
     options = ["--model", model, "--num-samples", 2, "--temperature", 1, "--max-tokens", 9]
     out = tmp_path / "pool.jsonl"
     first = lalp("sample", prompts, *options, "--out", out, "--json", "--quiet")
@@ -65,18 +66,6 @@ def test_a_pool_is_written_and_a_second_run_computes_nothing(lalp, model, prompt
     assert summary["num_tokens"] == sum(r.extra["num_tokens"] for r in pool.responses)
     assert summary["accuracy"] == 0
     assert first.err.splitlines()[-1] == f"lalp: 6 responses written: {out}"
-
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "build").rglob("*.jsonl")}
-    assert files
-    table = tmp_path / "pool.parquet"
-    second = lalp("sample", prompts, *options, "--out", table, "--quiet")
-    assert second.code == 0
-    assert load_pool(table) == pool
-    assert {path: path.stat().st_mtime_ns for path in files} == files
-    # A pool holds prompts as well.
-    third = lalp("sample", table, *options, "--out", out, "--quiet", "--json")
-    assert json.loads(third.out) == summary
-    assert load_pool(out) == pool
 
 
 def test_what_is_printed(lalp, model, prompts, asked, tmp_path):
@@ -127,19 +116,3 @@ def test_the_system_prompt_is_the_papers_one_of_ones_own_or_none(lalp, prompts, 
     assert first["system_prompt"] is None
     assert (len(own[0].messages), second["system_prompt"]) == (1, "Be brief.")
     assert (len(none[0].messages), third["system_prompt"]) == (1, None)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ("--out pool.csv", "--out pool.csv: a pool is JSONL or Parquet: give a name in .jsonl or "),
-        ("--preset table6", "unknown preset 'table6': use table5-greedy, table5-sampled"),
-        ("--num-samples 4", "all would be the same"),
-        ("--backend vllm", "pip install 'lalp[vllm]'"),
-        ("--model ./nowhere", "no such folder"),
-    ],
-)
-def test_bad_options_are_refused(options, said, refused, model, prompts, tmp_path):
-    out = tmp_path / "pool.jsonl"
-    refused(said, "sample", prompts, "--model", model, "--out", out, *options.split())
-    assert not out.exists()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -58,13 +56,6 @@ def test_the_registry_is_that_of_the_paper():
     names = Counter(name for b in BENCHMARKS.values() for name in b.file_names)
     assert set(names.values()) == {1}
     assert "aime" not in names  # LIMO's is AIME 2024
-
-
-def test_nothing_heavy_is_imported_with_the_registry():
-    code = (
-        "import lalp.evaluation.benchmarks, sys; assert not {'datasets', 'torch'} & {*sys.modules}"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
 
 
 @pytest.mark.parametrize("name", ["math501", "nowhere/own.jsonl", "own.txt", ""])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import math
 import multiprocessing
@@ -15,12 +14,12 @@ import threading
 import time
 import zlib
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +41,7 @@ from lalp.evaluation.livecodebench import (
 )
 from lalp.sampling.samples import Completion
 
+CASES = yaml.safe_load(Path(__file__).with_name("livecodebench.yaml").read_text(encoding="utf-8"))
 needs_bwrap = pytest.mark.skipif(
     shutil.which("bwrap") is None, reason="bubblewrap is not installed"
 )
@@ -178,18 +178,7 @@ def test_damaged_tests(tmp_path: Path, monkeypatch, bad: dict[str, Any], message
         load_tests(problem)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"question_id": 5}, "line 1: field 'question_id' must be text"),
-        ({"question_content": " "}, "field 'question_content' must be text"),
-        ({"difficulty": "extreme"}, "'extreme' is none of easy, medium, hard"),
-        ({"metadata": "x"}, "field 'metadata': invalid JSON"),
-        ({"metadata": "[]"}, "must be a JSON object"),
-        ({"metadata": '{"func_name": "a b"}'}, "'a b' is no name of a function"),
-        ({"public_test_cases": []}, "field 'public_test_cases' must be text"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), CASES["bad_problems"])
 def test_bad_problems(tmp_path: Path, changes: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         load(tmp_path, record(**changes))
@@ -225,41 +214,19 @@ def test_a_release_has_two_files(tmp_path: Path):
     assert [problem.prompt_id for problem in load_problems(second)] == ids[1:]
 
 
-class Hub(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, with the headers by which the hub's library knows a file's version."""
-
-    def end_headers(self) -> None:
-        self.send_header("ETag", f'"{Path(self.path).name}"')
-        self.send_header("X-Repo-Commit", HUB_REVISION)
-        super().end_headers()
-
-
-def test_the_release_from_the_hub_and_its_cache(tmp_path: Path, monkeypatch):
-    folder = tmp_path / "datasets" / HUB_ID / "resolve" / HUB_REVISION
-    folder.mkdir(parents=True)
-    for number, name in enumerate(RELEASE_FILES):
-        write(folder / name, record(number))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", tmp_path / "cache")
-    handler = partial(Hub, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        place = (
-            f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        )
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", place)
-        problems = load_problems()
-        server.shutdown()
-    assert (len(problems), load_tests(problems[-1])[1]) == (2, ("10 -4\n", "6\n"))
-    assert problems[0].path.is_relative_to(tmp_path / "cache")
-    # Without a network the files come from the hub library's cache, or not at all.
+def test_the_release_comes_from_the_hub_or_its_cache(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert load_problems() == problems
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", tmp_path / "nothing")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", tmp_path)
     message = rf"{HUB_ID}: cannot be loaded .*test\.jsonl and test2\.jsonl elsewhere"
     with pytest.raises(InputError, match=message):
         load_problems()
+    # As the hub's library keeps what it has fetched.
+    folder = tmp_path / f"datasets--{HUB_ID.replace('/', '--')}" / "snapshots" / HUB_REVISION
+    folder.mkdir(parents=True)
+    for number, name in enumerate(RELEASE_FILES):
+        write(folder / name, record(number))
+    problems = load_problems()
+    assert (len(problems), load_tests(problems[-1])[1]) == (2, ("10 -4\n", "6\n"))
 
 
 # --- prompts and answers --------------------------------------------------------------------
@@ -277,36 +244,8 @@ def test_prompts_ask_for_a_program_or_a_function(tmp_path: Path):
     assert "```python\nclass Solution:\n    def add(self, xs: List[int], y: int)" in text
 
 
-ONE, ZERO = "```python\nprint(1)\n```", "```python\nprint(0)\n```"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(ONE, "Text.\n\n```\nprint(1)\n```\nMore text.", f"{ZERO}\nNo, better:\n{ONE}"),
-        *(f"<think>{ZERO}</think>\n{ONE}", f"{ZERO}\n</think>\n{ONE}", f"Here it is: {ONE}"),
-        "1. First:\n   ```python\n   print(1)\n   ```",
-        f"{ONE}\n```python\nprint(2)",  # the last is not whole
-        *(f"{ONE} \t", "```Python title='x'\nprint(1)\n```"),
-    ],
-)
-def test_the_last_code_block_counts(text: str):
-    assert extract_code(text) == "print(1)"
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        (f"<think>\n{ZERO}\n</think>\nIt cannot be solved.", None),
-        ("<think>\n```python\nprint(0)\n```", None),  # it never came to an answer
-        ("  ```python\n  if x:\n      f()\n\n  g()\n  ```", "if x:\n    f()\n\ng()"),
-        ("````python\ns = '''\n```\n'''\n````", "s = '''\n```\n'''"),
-        ("```python\r\nprint(1)\r\n```\r\n", "print(1)\r"),
-        *(("Use ```inline``` code.", None), ("```python\n\n```", None), ("print(1)", None)),
-        *(("```python print(1) ```", None), ("", None)),
-    ],
-)
-def test_odd_code_blocks(text: str, code: str | None):
+@pytest.mark.parametrize(("text", "code"), CASES["code_blocks"])
+def test_the_last_code_block_counts(text: str, code: str | None):
     assert extract_code(text) == code
 
 
@@ -331,21 +270,12 @@ def test_a_block_comes_out_as_it_went_in(code: list[str], prose: list[str], lang
 # --- comparing ------------------------------------------------------------------------------
 
 
-SAME = [
-    *(("3\n", "3"), ("  3  \n\n", "3\n"), ("1 2\n3\n", "1 2 \n 3"), ("\r\n3\r\n4", "3\n4")),
-    *(("1  2", "1 2"), ("1.0", "1"), ("1e3", "1000"), ("-0", "0"), ("", "")),
-    *(("nan", "nan"), ("inf", "Infinity"), ("9" * 500_000, "9" * 500_000 + ".0")),
-]
-DIFFERENT = [
-    *(("1\n\n2", "1\n2"), ("1\n2", "1 2"), ("1 2", "1"), ("", "0"), ("YES", "Yes")),
-    *(("a  b", "a b"), ("1.50 x", "1.5 x")),  # texts that are no numbers
-    *(("0.30000000000000004", "0.3"), ("50000000000000001", "50000000000000000")),
-    *(("nan", "NaN"), ("sNaN", "1"), ("1e999999999", "1"), ("1e9999999999999999999999", "1")),
-]
+SAME = [*CASES["same_output"], ("9" * 500_000, "9" * 500_000 + ".0")]
 
 
 @pytest.mark.parametrize(
-    ("pair", "is_same"), [*((pair, True) for pair in SAME), *((pair, False) for pair in DIFFERENT)]
+    ("pair", "is_same"),
+    [*((pair, True) for pair in SAME), *((pair, False) for pair in CASES["other_output"])],
 )
 def test_outputs_are_compared_as_lines_and_numbers(pair: tuple[str, str], is_same: bool):
     start = time.perf_counter()
@@ -366,27 +296,6 @@ SUM = "a, b = map(int, input().split())\nprint(a + b)"
 ADD = "class Solution:\n    def add(self, xs, y):\n        return [x + y for x in xs]"
 
 
-# What programs do with their streams; all print the sum.
-READ = "print(sum(map(int, {}.split())))"
-PROGRAMS = [
-    SUM,
-    "def main():\n    a, b = map(int, input().split())\n    print(a + b)\n\n"
-    "if __name__ == '__main__':\n    main()",
-    "import sys\na, b = map(int, sys.stdin.readline().split())\nsys.stdout.write(f'{a + b}')",
-    *(READ.format(text) for text in ("open(0).read()", "open('/dev/stdin').read()")),
-    "import sys, os\nos.write(1, b'%d' % sum(map(int, sys.stdin.buffer.read().split())))",
-    "import numpy as np\nprint(np.fromstring(input(), sep=' ', dtype=int).sum())",
-    READ.format("input()") + "\nexit()",
-    READ.format("input()") + "\nimport sys\nsys.exit(0)",
-    "from __future__ import annotations\n" + SUM,
-    "print(reduce(add, map(int, stdin.read().split())))",  # names LiveCodeBench imports
-    "import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\n" + READ.format("input()"),
-    "import threading\ndef run(): " + READ.format("input()") + "\nthreading.stack_size(2**27)\n"
-    "t = threading.Thread(target=run)\nt.start()\nt.join()",
-    "# {braces} \"quotes\" 'and' \\ {0} é\n" + SUM,
-]
-
-
 def fenced(code: str) -> str:
     return f"<think>Let me see.</think>\nThe answer:\n```python\n{code}\n```\n"
 
@@ -398,32 +307,6 @@ def complete(problem: Problem, text: str, sample: int = 0, truncated: bool = Fal
 def outcomes(problem: Problem, *codes: str, **options: Any) -> list[str]:
     completions = [complete(problem, fenced(code), n) for n, code in enumerate(codes)]
     return list(grade_programs([problem], completions, progress=False, **options)["outcome"])
-
-
-FORGERS = [
-    "import os\nfor n in range(100):\n    try: os.write(n, b'passed true')\n"
-    "    except OSError: pass\ndef add(x, y): return True",
-    "class Yes(list):\n    __eq__ = lambda *args: True\ndef add(x, y): return Yes()",
-    "import json\njson.dumps = lambda value: 'passed'\ndef add(x, y): return 1",
-    "import sys\nsys.modules['__main__'].answer = ['value', True]\ndef add(x, y): return ()",
-    "import sys\nsys.modules['__main__'].plain = lambda value: True\ndef add(x, y): return 0",
-    "import os\nos.write(3, b'[\"value\", true]')\nos._exit(0)",
-]
-# Looks for the expected value in all memory it can write to, and in its folder.
-SEARCHER = r"""
-import os, re
-def add(x, y):
-    found = set()
-    for line in open("/proc/self/maps"):
-        start, end = (int(n, 16) for n in line.split()[0].split("-"))
-        if line.split()[1].startswith("rw"):
-            with open("/proc/self/mem", "rb", 0) as memory:
-                memory.seek(start)
-                try: content = memory.read(end - start)
-                except OSError: continue
-                found |= set(re.findall(rb"\[(73019[0-9]{5})\]", content))
-    return [int(each) for each in found] + os.listdir("/scratch")
-"""
 
 
 @pytest.mark.slow
@@ -451,72 +334,20 @@ class TestVerdicts:
         with pytest.raises(InputError, match="no problem 'livecodebench/abc2'"):
             grade_programs([easy], completions)
 
-    def test_every_outcome(self, problem: Problem, monkeypatch):
+    def test_programs_of_all_kinds(self, problem: Problem, monkeypatch):
         monkeypatch.setattr(livecodebench, "SECONDS_PER_TEST", 1)
-        expected = {
-            SUM: "passed",
-            "print(4)": "wrong answer",
-            "": "no code",
-            "print(": "runtime error",
-            "1 / 0": "runtime error",
-            "print(3)\nraise ValueError": "runtime error",
-            "import os\nprint(3)\nos._exit(1)": "runtime error",
-            "while True: pass": "time limit",
-            "import time\ntime.sleep(100)": "time limit",
-            "x = bytearray(2**40)": "memory limit",
-            "while True: print('x' * 10**6)": "output limit",
-            "import os\nos.fork()": "runtime error",
-            "import socket\nsocket.socket()": "runtime error",
-            "print('passed')": "wrong answer",
-        }
+        expected = {SUM: "passed", **dict(CASES["other_programs"])}
+        expected |= dict.fromkeys(CASES["right_programs"], "passed")
         assert dict(zip(expected, outcomes(problem, *expected), strict=True)) == expected
-
-    def test_programs_of_all_kinds(self, problem: Problem):
-        assert outcomes(problem, *PROGRAMS) == ["passed"] * len(PROGRAMS)
 
     def test_functions_of_all_kinds(self, tmp_path: Path):
         (problem,) = load(tmp_path, function_record(1, ("[1, 2]\n3", "[4, 5]"), ("[]\n1", "[]")))
-        add = "def add(self, xs, y): return "
-        good = [
-            ADD,
-            "class Solution:\n    def add(self, xs: List[int], y: int) -> Optional[List[int]]:\n"
-            "        print('debug', y)\n        return tuple(x + y for x in xs)",
-            "def add(xs, y):\n    return [x + y for x in xs]",
-            f"import numpy as np\nclass Solution:\n    {add}[np.int64(x + y) for x in xs]",
-            f"class Solution:\n    {add}[float(x + y) for x in xs]\n\nprint(Solution().add([], 2))",
-            "from __future__ import annotations\nfrom dataclasses import dataclass\n"
-            f"@dataclass\nclass P:\n    x: int\nclass Solution:\n    {add}[P(x).x + y for x in xs]",
-            "import sys\nsys.stdout = None\n" + ADD,
-            ADD + "\n\nif __name__ == '__main__':\n    1 / 0",
-        ]
-        values = ["xs", "None", "{x + y for x in xs}", "[[x + y] for x in xs]", "'[4, 5]'"]
-        values += ["object()", "dict.fromkeys(x + y for x in xs)"]
-        wrong = [f"class Solution:\n    {add}{value}" for value in values]
-        bad = ["class Solution: pass", "1 / 0", f"class Solution:\n    {add}[][0]", "def f(: pass"]
-        bad += [ADD + "\nimport os\nos._exit(0)", ADD + "\nexit()"]
-        assert outcomes(problem, *good) == ["passed"] * len(good)
-        assert outcomes(problem, *wrong) == ["wrong answer"] * len(wrong)
-        assert outcomes(problem, *bad) == ["runtime error"] * len(bad)
+        expected = {ADD: "passed", **dict.fromkeys(CASES["right_functions"], "passed")}
+        expected |= dict.fromkeys(CASES["wrong_functions"], "wrong answer")
+        expected |= dict.fromkeys(CASES["broken_functions"], "runtime error")
+        assert dict(zip(expected, outcomes(problem, *expected), strict=True)) == expected
 
-    @pytest.mark.parametrize(
-        ("value", "expected", "outcome"),
-        [
-            ("True", "true", "passed"),
-            ("1", "true", "passed"),  # equal in Python, as in LiveCodeBench
-            ("2.0", "2", "passed"),
-            ("0.1 + 0.2", "0.3", "wrong answer"),
-            ("{'a': [1]}", '{"a": [1]}', "passed"),
-            ("{1: 2}", '{"1": 2}', "wrong answer"),
-            ("[(1, 2)]", "[[1, 2]]", "wrong answer"),  # as in LiveCodeBench
-            ("(1, 2)", "[1, 2]", "passed"),
-            ("float('nan')", "NaN", "wrong answer"),
-            ("float('inf')", "Infinity", "passed"),
-            ("10**3000", "1" + "0" * 3000, "passed"),
-            ("'\\ud800'", '"\\ud800"', "passed"),
-            ("collections.Counter('aab')", '{"a": 2, "b": 1}', "passed"),
-            ("collections.deque([1])", "[1]", "wrong answer"),
-        ],
-    )
+    @pytest.mark.parametrize(("value", "expected", "outcome"), CASES["values"])
     def test_values_are_compared_as_python_does(
         self, tmp_path: Path, value: str, expected: str, outcome: str
     ):
@@ -525,26 +356,17 @@ class TestVerdicts:
 
     def test_values_that_strain_the_grader(self, tmp_path: Path):
         (problem,) = load(tmp_path, function_record(1, ("0\n0", "[1]")))
-        deep = "x = []\nfor _ in range(40_000): x = [x]\n"
-        programs = [
-            deep + "def add(a, b): return x",
-            "x = []\nx.append(x)\ndef add(a, b): return x",
-            "def add(a, b): return 10**40_000",
-            "import os\nos.write(3, b'[' * 10**6)\nos._exit(0)",
-            "import os\nos.write(3, b'[\"value\", ' + b'9' * 10**6 + b']')\nos._exit(0)",
-            "import os\nos.write(3, b'\\xff\\xfe')\nos._exit(0)",
-            "import os\nos.write(3, b'7')\nos._exit(0)",
-        ]
-        assert "passed" not in outcomes(problem, *programs)
+        assert "passed" not in outcomes(problem, *CASES["strains"])
 
     def test_a_program_cannot_forge_a_verdict(self, tmp_path: Path):
         """Whatever it does to the harness, only the expected value passes: that is not there."""
         secret = "7301982465"
         (problem,) = load(tmp_path, function_record(1, ("0\n0", f"[{secret}]")))
-        assert "passed" not in outcomes(problem, *FORGERS, SEARCHER)
+        searcher = CASES["searcher"]
+        assert "passed" not in outcomes(problem, *CASES["forgers"], searcher)
         # The search would find it if it were there.
         there = "x = bytearray(b'[')\nx += b'73019'\nx += b'82465]'\n"
-        assert outcomes(problem, there + SEARCHER) == ["passed"]
+        assert outcomes(problem, there + searcher) == ["passed"]
         # Taking over the channel is no more than returning a value.
         forger = f"import os\nos.write(3, b'[\"value\", [{secret}]]')\nos._exit(0)"
         assert outcomes(problem, forger) == ["passed"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,13 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lalp.paper.refresh import KERNEL, clean_notebook, count_figures, find_absolute_path, main
+from lalp.paper.refresh import (
+    clean_notebook,
+    count_figures,
+    find_absolute_path,
+    main,
+    tagged_cells,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMES = {
@@ -45,11 +50,13 @@ def executed(
     *extra: NotebookNode, injected: str = '# Parameters\nPROFILE = "cpu"\n'
 ) -> NotebookNode:
     """A notebook as papermill leaves it, with the injected cell as its second code cell."""
+    # A path on standard error alone is no reason to refuse.
+    warning = printed(f"{Path.cwd()}/x.py:1: warned\n", "stderr")
     cells = [
         new_markdown_cell("# 07 A title", id="md", metadata={"papermill": {}, "tags": []}),
         code("own", 'PROFILE = "cpu"\nSEED = 0', 1, tags=["parameters"]),
         code("inj", injected, 2, tags=["injected-parameters"]),
-        code("sum", "1 + 2", 3, [printed("warned\n", "stderr"), shown(3, "3")]),
+        code("sum", "1 + 2", 3, [warning, shown(3, "3")]),
         *extra,
     ]
     metadata = {
@@ -99,12 +106,6 @@ def test_what_differs_between_runs_goes_and_the_rest_stays():
     assert cells[3].outputs == [printed("a\nb\n"), shown(3, "5"), printed("c\n")]
 
 
-def test_a_notebook_without_injected_cell_is_cleaned_too():
-    notebook = executed()
-    del notebook.cells[2]
-    assert [cell.get("execution_count") for cell in clean_notebook(notebook).cells] == [None, 1, 2]
-
-
 def test_files_are_valid_hold_no_trace_of_the_run_and_are_cleaned_once(tmp_path, capsys):
     source, target = save(tmp_path / "src", "07_a.ipynb", executed()), tmp_path / "dst"
     target.mkdir()
@@ -131,6 +132,9 @@ def test_files_are_valid_hold_no_trace_of_the_run_and_are_cleaned_once(tmp_path,
 SAVING = '_ = figures.save_figure(figure, "a", table, PROFILE)\n'
 PICTURE = new_output("display_data", {"image/png": "x", "text/plain": "<Figure>"})
 ERROR = new_output("error", ename="KeyError", evalue="'x'", traceback=[])
+PATH = "/home/ada/figures"
+IN_OUTPUT = f"cell 4 (last): its output holds the absolute path {PATH!r}"
+IN_SOURCE = IN_OUTPUT.replace("output", "source")
 
 
 @pytest.mark.parametrize(
@@ -139,14 +143,15 @@ ERROR = new_output("error", ename="KeyError", evalue="'x'", traceback=[])
         (code("last", "d['x']", 4, [ERROR]), "cell 4 (last) ended in an error (KeyError)"),
         (code("last", "1", None), "cell 4 (last) did not run"),
         (code("last", 2 * SAVING, 4, [PICTURE]), "cell 4 (last) saves 2 figures and shows 1"),
+        (code("last", "1", 4, [printed(f"to {PATH}")]), IN_OUTPUT),
+        (code("last", "1", 4, [shown(4, f"'{PATH}'")]), IN_OUTPUT),
+        (code("last", "1", 4, [shown(4, "", **{"text/html": f"<td>{PATH}</td>"})]), IN_OUTPUT),
+        (code("last", f"open('{PATH}')", 4), IN_SOURCE),
+        (new_markdown_cell(PATH, id="last"), IN_SOURCE),
     ],
 )
 def test_what_must_not_be_committed_is_refused(cell, said, tmp_path, capsys):
     assert said in refuse(tmp_path, executed(cell), capsys)
-
-
-def test_figures_that_are_all_shown_are_let_through():
-    clean_notebook(executed(code("last", 2 * SAVING, 4, [PICTURE, PICTURE])))
 
 
 @pytest.mark.parametrize(
@@ -157,28 +162,6 @@ def test_a_run_with_other_parameters_is_refused(injected, tmp_path, capsys):
     assert "parameter" in refuse(tmp_path, executed(injected=injected), capsys)
 
 
-@pytest.mark.parametrize("whose", ["home", "cwd", "prefix"])
-@pytest.mark.parametrize("form", ["stdout", "text", "html", "source", "markdown"])
-def test_a_path_of_this_machine_is_refused(form, whose, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("HOME", "/people/ada")
-    path = {"home": "/people/ada", "cwd": Path.cwd(), "prefix": sys.prefix}[whose]
-    text = f"saved to {path}/figures"
-    cell = {
-        "stdout": code("last", "1", 4, [printed(text)]),
-        "text": code("last", "1", 4, [shown(4, repr(text))]),
-        "html": code("last", "1", 4, [shown(4, "", **{"text/html": f"<td>{text}</td>"})]),
-        "source": code("last", f"open({text!r})", 4),
-        "markdown": new_markdown_cell(text, id="last"),
-    }[form]
-    message = refuse(tmp_path, executed(cell), capsys)
-    assert "cell 4 (last)" in message and f"{path}/figures" in message
-
-
-def test_a_path_on_standard_error_alone_is_no_reason_to_refuse(tmp_path):
-    cell = code("last", "1", 4, [printed(f"{Path.cwd()}/x.py:1: Warning\n", "stderr")])
-    assert clean_notebook(executed(cell)).cells[-1].outputs == []
-
-
 @pytest.mark.parametrize(
     "text",
     ["/home/ada/x.json", "(/tmp/ipykernel_12/3.py", "file:///Users/ada/x", "a=/opt/conda/lib",
@@ -187,6 +170,12 @@ def test_a_path_on_standard_error_alone_is_no_reason_to_refuse(tmp_path):
 def test_absolute_paths_are_found(text):
     found = find_absolute_path(text)
     assert found is not None and found.startswith("/") and found in text
+
+
+def test_paths_of_this_machine_are_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/people/ada")
+    for path in ("/people/ada", Path.cwd(), sys.prefix):
+        assert find_absolute_path(f"saved to {path}/figures") == f"{path}/figures"
 
 
 @pytest.mark.parametrize(
@@ -209,14 +198,6 @@ def test_a_file_that_is_no_notebook_is_refused(content, tmp_path, capsys):
     assert "no notebooks there" in capsys.readouterr().err
 
 
-def test_it_runs_as_a_module(tmp_path):
-    source = save(tmp_path / "src", "07_a.ipynb", executed(code("last", "1", None)))
-    command = [sys.executable, "-m", "lalp.paper.refresh", source, tmp_path / "dst"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: 07_a.ipynb, cell 4 (last) did not run")
-
-
 # --- committed notebooks --------------------------------------------------------------------
 
 
@@ -236,20 +217,10 @@ def parse(cell: NotebookNode) -> ast.Module:
     return ast.parse(re.sub(r"(?m)^[ \t]*[%!].*$", "pass", cell.source))
 
 
-def test_committed_cells_ran_and_those_that_are_checked_have_output(committed):
-    cells = code_cells(committed)
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    checked = [cell for cell in cells if cell.source.startswith("# NBVAL_CHECK_OUTPUT")]
+def test_committed_cells_that_are_checked_have_output(committed):
+    checked = [c for c in code_cells(committed) if c.source.startswith("# NBVAL_CHECK_OUTPUT")]
     assert checked, "a notebook without a checked cell proves nothing"
     assert all(cell.outputs for cell in checked)
-
-
-def test_committed_parameters_are_literals_in_one_cell(committed):
-    (cell,) = (c for c in committed.cells if "parameters" in c.metadata.get("tags", []))
-    statements = parse(cell).body
-    assert statements and all(isinstance(statement, ast.Assign) for statement in statements)
-    for statement in statements:
-        ast.literal_eval(statement.value)
 
 
 def test_committed_notebooks_are_short_and_define_rules_only(committed):
@@ -273,8 +244,9 @@ def test_committed_notebooks_are_short_and_define_rules_only(committed):
 
 
 def test_committed_notebooks_hold_no_trace_of_run_or_machine(committed):
-    assert committed.metadata.kernelspec == KERNEL
+    assert len(tagged_cells(committed, "parameters")) == 1
     assert any(count_figures(cell)[0] for cell in code_cells(committed))
-    # Refuses errors, paths, figures not shown; whatever it would clean must already be clean.
+    # Refuses errors, cells that did not run, parameters that are no literals, paths, figures not
+    # shown; whatever it would clean must already be clean.
     before = nbformat.writes(committed)
     assert nbformat.writes(clean_notebook(committed)) == before

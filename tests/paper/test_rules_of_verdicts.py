@@ -20,13 +20,13 @@ from lalp.paper.verdicts import VERDICTS, Verdict, cited_items, save_verdicts
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
-        ("Table 4, Fig. 4", [("Table", "4"), ("Fig.", "4")]),
-        ("Tables 2, 3 and 8", [("Table", "2"), ("Table", "3"), ("Table", "8")]),
-        ("Fig. 2, 7, 8, C.8", [("Fig.", "2"), ("Fig.", "7"), ("Fig.", "8")]),
-        ("Figs. 7-8; Sec. 5", [("Fig.", "7"), ("Fig.", "8")]),
-        ("Figures 7–8 and Table 19", [("Fig.", "7"), ("Fig.", "8"), ("Table", "19")]),
-        ("Fig. 5 (a), figure 5 (b)", [("Fig.", "5")]),
-        ("Table 12. Fig. 1.", [("Table", "12"), ("Fig.", "1")]),
+        ("Table 4, Fig. 4", ["Table 4", "Fig. 4"]),
+        ("Tables 2, 3 and 8", ["Table 2", "Table 3", "Table 8"]),
+        ("Fig. 2, 7, 8, C.8", ["Fig. 2", "Fig. 7", "Fig. 8"]),
+        ("Figs. 7-8; Sec. 5", ["Fig. 7", "Fig. 8"]),
+        ("Figures 7–8 and Table 19", ["Fig. 7", "Fig. 8", "Table 19"]),
+        ("Fig. 5 (a), figure 5 (b)", ["Fig. 5"]),
+        ("Table 12. Fig. 1.", ["Table 12", "Fig. 1"]),
         ("Sec. 7.4.1, Eq. 1-3, Theorem A.3, Examples 1-4", []),
         ("Teachers differ (Sec. 4), 3 of 4 prompts", []),
         ("", []),
@@ -177,19 +177,6 @@ LONG = (
 )
 
 
-def many(count: int) -> pd.DataFrame:
-    """Claims of many lengths, in turns of section, verdict and place."""
-    sections = ("Short", "A section with a long name of several words")
-    places = ("Tables 2, 3 and 8, Fig. 1 and Fig. 3", "", "Sec. 4")
-    return table_of(
-        *(
-            (sections[n // 4 % 2], f"{n}: {LONG}"[: 30 + 9 * (n % 14)], VERDICTS[n % 5],
-             places[n % 3])
-            for n in range(count)
-        )
-    )  # fmt: skip
-
-
 def texts(figure: plt.Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
@@ -197,12 +184,20 @@ def texts(figure: plt.Figure) -> list[str]:
 @pytest.mark.parametrize("max_rows", [25, 8, 2])
 def test_texts_are_within_the_picture_and_not_on_each_other(max_rows):
     use_style()
-    table = many(25)
+    sections = ("Short", "A section with a long name of several words")
+    places = ("Tables 2, 3 and 8, Fig. 1 and Fig. 3", "", "Sec. 4")
+    claims = [f"{n}: {LONG}"[: 30 + 9 * (n % 14)] for n in range(25)]
+    table = table_of(
+        *((sections[n // 4 % 2], c, VERDICTS[n % 5], places[n % 3]) for n, c in enumerate(claims))
+    )
     figure = plot_verdicts(table, max_rows)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
     for one, other in itertools.combinations(boxes, 2):
         assert one.shrunk(0.98, 0.7).overlaps(other.shrunk(0.98, 0.7)) == 0
+    # The heading counts all claims, also those not shown.
+    heading = "25 claims: holds 5, does not hold 5, not resolved 5, not testable 5, not run 5"
+    assert heading in texts(figure)
     whole = figure.bbox
     assert all(box.x0 >= 0 and box.x1 <= whole.x1 and box.y0 >= 0 for box in boxes)
     assert figure.get_figwidth() == FULL_WIDTH
@@ -217,13 +212,12 @@ def drawn_claims(figure: plt.Figure, table: pd.DataFrame) -> list[str]:
 
 
 def sections(**sizes: int) -> pd.DataFrame:
-    return table_of(
-        *(
-            (name, f"claim {name}{n} of it", "holds" if n else "not run", "Table 2")
-            for name, size in sizes.items()
-            for n in range(size)
-        )
-    )
+    rows = [
+        (name, f"claim {name}{n} of it", "holds" if n else "not run", "Table 2")
+        for name, size in sizes.items()
+        for n in range(size)
+    ]
+    return table_of(*rows)
 
 
 def test_where_there_are_too_many_each_section_gets_its_share():
@@ -233,24 +227,11 @@ def test_where_there_are_too_many_each_section_gets_its_share():
     assert {"and 2 more: holds 1, not", "and 5 more: holds 4, not"} <= set(texts(figure))
     drawn = drawn_claims(figure, table)
     assert [sum(f" {name}" in claim for claim in drawn) for name in "ABC"] == [2, 4, 4]
-    table = sections(A=3, B=3, C=3)  # each shows at least one
-    assert len(drawn_claims(plot_verdicts(table, max_rows=2), table)) == 3
-
-
-def test_what_was_not_run_is_the_first_to_be_left_out():
-    table = sections(A=2, B=6, C=9)
-    drawn = drawn_claims(plot_verdicts(table, max_rows=10), table)
     # The one that was not run comes last, and so is the first to be left out.
     assert "claim B0 of it" not in drawn and "claim B1 of it" in drawn
     assert "claim A0 of it" in drawn
-
-
-def test_the_heading_counts_all_claims_also_those_not_shown():
-    (heading,) = (t for t in texts(plot_verdicts(many(25), max_rows=3)) if "claims:" in t)
-    assert heading == (
-        "25 claims: holds 5, does not hold 5, not resolved 5, not testable 5, not run 5"
-    )
-    plt.close("all")
+    table = sections(A=3, B=3, C=3)  # each shows at least one
+    assert len(drawn_claims(plot_verdicts(table, max_rows=2), table)) == 3
 
 
 def test_a_citation_at_the_end_of_a_claim_moves_to_its_column():

@@ -20,6 +20,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lalp.errors import InputError
+from lalp.paper.refresh import count_figures
 from lalp.paper.site import build_site, choose_notebooks, main, render_markdown, to_mathml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,7 +168,8 @@ def test_injected_parameters_show_where_they_differ(pair, tmp_path):
     assert "PROFILE = 1" in read(tmp_path / "site" / "00_pool.html").text
 
 
-def write_overview(folder: Path) -> None:
+def test_the_index_holds_the_verdicts(pair, tmp_path):
+    folder = tmp_path / "figures"
     folder.mkdir()
     (folder / "overview.png").write_bytes(base64.b64decode(PNG))
     (folder / "overview.csv").write_text(
@@ -175,11 +177,7 @@ def write_overview(folder: Path) -> None:
         '1,"LALP > GALP, always",None,"0.1 [0, 0.2]",not resolved,<few> prompts,,S,00_pool,cpu\n'
         "2,Second,yes,no,does not hold,NA,Table 2,S,00_pool,cpu\n"
     )
-
-
-def test_the_index_holds_the_verdicts(pair, tmp_path):
-    write_overview(tmp_path / "figures")
-    (path, *_) = build_site(pair, tmp_path / "figures", tmp_path / "site")
+    (path, *_) = build_site(pair, folder, tmp_path / "site")
     index = read(path)
     counts = [s.text for s in index.select(".counts .verdict")]
     assert counts == ["✖ does not hold: 1", "◆ not resolved: 1"]
@@ -250,12 +248,12 @@ def test_the_command_says_what_it_made(pair, tmp_path, monkeypatch, capsys):
     assert "3 pages; open build/site/index.html" in out
 
 
-def test_it_runs_as_a_module(tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    command = [sys.executable, "-m", "lalp.paper.site", "--profile", "nowhere"]
+@pytest.mark.parametrize("name", ["site --profile nowhere", "refresh nowhere nowhere"])
+def test_it_runs_as_a_module(name):
+    command = [sys.executable, "-m", *f"lalp.paper.{name}".split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "profile 'nowhere'" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nowhere" in done.stderr
 
 
 # --- in a browser -----------------------------------------------------------------------------
@@ -327,6 +325,10 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    def measure(self, name: str) -> dict:
+        """What a script of the folder ``browser`` finds on the open page."""
+        return self.run(Path(__file__).with_name("browser").joinpath(f"{name}.js").read_text())
+
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
@@ -372,32 +374,14 @@ def complaints(events: list[dict]) -> list[object]:
     found: list[object] = []
     for event in events:
         method, params = event.get("method"), event.get("params", {})
+        level = params.get("entry", {}).get("level") or params.get("type")
         if method in ("Runtime.exceptionThrown", "Network.loadingFailed"):
             found.append(params)
-        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
-            found.append(params["entry"])
-        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
-            found.append(params)
+        elif method in ("Log.entryAdded", "Runtime.consoleAPICalled"):
+            found += [params] if level in ("error", "warning") else []
         elif method == "Network.requestWillBeSent" and params["type"] != "Document":
             found += [url for url in [params["request"]["url"]] if not url.startswith("data:")]
     return found
-
-
-LOOK = """(() => {
-  const prose = document.body.cloneNode(true);
-  prose.querySelectorAll("pre, code, math, .output, svg").forEach(e => e.remove());
-  const root = document.documentElement;
-  return {
-    images: [...document.images].map(i => [i.alt, i.naturalWidth, i.width]),
-    formulas: [...document.querySelectorAll("math")].map(m => {
-      const box = m.getBoundingClientRect();
-      return Math.min(box.width, box.height);
-    }),
-    prose: prose.textContent,
-    heading: document.querySelector("h1").innerText,
-    overhang: root.scrollWidth - root.clientWidth,
-  };
-})()"""
 
 
 def test_a_broken_page_would_be_noticed(browser, tmp_path):
@@ -411,25 +395,25 @@ def test_a_broken_page_would_be_noticed(browser, tmp_path):
         assert sign in found
 
 
-def count_figures(path: Path) -> int:
-    cells = nbformat.read(path, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return sum("image/png" in output.get("data", {}) for output in outputs)
-
-
-def test_every_page_opens_without_complaint_and_shows_its_figures(browser, committed_site):
+def test_every_page_opens_shows_its_figures_and_fits_a_phone(browser, committed_site):
     notebooks = {path.stem: path for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
     for path in committed_site:
         events = browser.open(path)
         assert complaints(events) == [], path.name
-        look = browser.run(LOOK)
+        look = browser.measure("look")
         assert look["heading"]
         for alt, natural, drawn in look["images"]:
             assert alt and natural > 0 and drawn > 0, (path.name, alt)
         assert all(size > 0 for size in look["formulas"]), path.name
         assert "$" not in look["prose"] and "\\" not in look["prose"], path.name
         if path.stem in notebooks:
-            assert len(look["images"]) == count_figures(notebooks[path.stem])
+            cells = nbformat.read(notebooks[path.stem], as_version=4).cells
+            shown = [count_figures(cell)[1] for cell in cells if cell.cell_type == "code"]
+            assert len(look["images"]) == sum(shown)
+        browser.open(path, width=360)
+        look = browser.measure("look")
+        assert look["overhang"] <= 0, path.name
+        assert all(drawn <= 360 for _, _, drawn in look["images"]), path.name
 
 
 def test_formulas_are_drawn_as_formulas(browser, pair, tmp_path):
@@ -449,41 +433,11 @@ def test_formulas_are_drawn_as_formulas(browser, pair, tmp_path):
     assert total[1] - total[0] > 20
 
 
-def test_nothing_hangs_over_on_a_phone(browser, committed_site):
-    for path in committed_site:
-        browser.open(path, width=360)
-        look = browser.run(LOOK)
-        assert look["overhang"] <= 0, path.name
-        assert all(drawn <= 360 for _, _, drawn in look["images"]), path.name
-
-
-CONTRAST = """(() => {
-  const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const ground = e => { for (; e; e = e.parentElement) {
-    const c = getComputedStyle(e).backgroundColor;
-    if (!/, 0\\)$/.test(c)) return c; } return "rgb(255, 255, 255)"; };
-  const worst = {};
-  for (const e of document.querySelectorAll("body *")) {
-    if (![...e.childNodes].some(n => n.nodeType == 3 && n.data.trim())) continue;
-    if (e.closest(".anchor-link, style") || !e.getClientRects().length) continue;
-    // What notebooks draw in HTML has colours of its own; tables have the page's.
-    if (e.closest(".output_html") && !e.closest("table.dataframe")) continue;
-    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const name = e.tagName + "." + e.className;
-    worst[name] = Math.min(worst[name] ?? 99, ratio);
-  }
-  return worst;
-})()"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_both_schemes(browser, committed_site, scheme):
     for path in committed_site:
         browser.open(path, scheme=scheme)
-        faint = {k: round(v, 2) for k, v in browser.run(CONTRAST).items() if v < 4.5}
+        faint = {k: round(v, 2) for k, v in browser.measure("contrast").items() if v < 4.5}
         assert faint == {}, path.name
         ground = browser.run("getComputedStyle(document.body).backgroundColor")
         assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 28)"}[scheme]

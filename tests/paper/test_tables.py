@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from scipy import stats
 
 from lalp.errors import InputError
 from lalp.paper.tables import (
@@ -21,35 +20,20 @@ from lalp.paper.tables import (
     TABLES,
     paper_teacher_order,
 )
-from lalp.paper.verdicts import Verdict, verdict_table
 from lalp.selection.rules import RULES
 
-BREAKDOWNS = ("C.4-teachers", "C.4-selection")
-NUMBERED = [str(number) for number in range(1, 20)]
+BREAKDOWNS = ("9", "10")  # of Tables 2 and 3
 WITH_BENCHMARKS = ("9", "10", "13", "14", "18", "19")
 ACCURACIES = ("1", "3", *WITH_BENCHMARKS, "15", "16", "17")
-BOTH = (STUDENT_7B, STUDENT_32B)
-
-
-def average_gaps(number: str) -> dict[tuple[str, str], float]:
-    """Rows whose printed AVG is not the mean of the benchmarks, with the mean."""
-    table = TABLES[number]
-    means = table.frame[list(BENCHMARKS)].mean(axis=1)
-    # Both the mean of rounded numbers and AVG itself can be off by half a unit.
-    apart = (table.frame["AVG"] - means).abs() > 2 * table.tolerance + 1e-9
-    return means[apart].round(3).to_dict()
 
 
 def test_every_table_of_the_paper_is_there_with_the_digits_printed():
-    assert list(TABLES) == [*NUMBERED, *BREAKDOWNS]
-    assert [TABLES[name].number for name in (*NUMBERED, *BREAKDOWNS)] == [*NUMBERED, "9", "10"]
-    for number in NUMBERED:
-        table = TABLES[number]
+    assert list(TABLES) == [str(number) for number in range(1, 20)]
+    for table in TABLES.values():
         assert table.frame.size and not table.frame.index.has_duplicates
         printed = table.frame.round(table.decimals)
         pd.testing.assert_frame_equal(table.frame, printed, check_exact=True)
-    assert TABLES["3"].tolerance == pytest.approx(0.0005)
-    assert TABLES["8"].tolerance == pytest.approx(0.05)
+    assert (TABLES["3"].decimals, TABLES["8"].decimals) == (3, 1)
 
 
 def test_settings_are_text_as_printed():
@@ -81,8 +65,12 @@ def test_every_table_and_figure_says_how_it_is_treated():
     ],
 )
 def test_avg_is_the_mean_of_the_benchmarks_but_for_the_rows_the_notes_name(number, expected):
-    assert average_gaps(number) == expected
-    notes = " ".join(TABLES[number].notes)
+    table = TABLES[number]
+    means = table.frame[list(BENCHMARKS)].mean(axis=1)
+    # Both the mean of rounded numbers and AVG itself can be off by half a unit.
+    apart = (table.frame["AVG"] - means).abs() > 10**-table.decimals + 1e-9
+    assert means[apart].round(3).to_dict() == expected
+    notes = " ".join(table.notes)
     for (_, row), mean in expected.items():
         assert row in notes
         assert f"{mean:.3f}" in notes
@@ -179,7 +167,7 @@ def test_accuracies_and_scores_lie_in_their_ranges():
 
 
 def test_rows_are_named_like_the_rules():
-    for number in ("3", "8", "C.4-selection"):
+    for number in ("3", "8", "10"):
         rules = set(TABLES[number].frame.index.get_level_values("rule"))
         assert rules - {"original"} == {"random", "galp", "lalp-lowest", "lalp"}
         assert rules - {"original"} <= set(RULES)
@@ -188,18 +176,12 @@ def test_rows_are_named_like_the_rules():
         assert {"original", "galp", "lalp"} <= data
 
 
-@pytest.mark.parametrize("student", BOTH)
+@pytest.mark.parametrize("student", [STUDENT_7B, STUDENT_32B])
 def test_teacher_orders(student):
     assert paper_teacher_order(student, "AVG") == [QWQ, DEEPSEEK, QWEN3]
     assert paper_teacher_order(student, "LALP") == [QWQ, DEEPSEEK, QWEN3]
+    # Not quite the opposite order: one pair of three agrees.
     assert paper_teacher_order(student, "GALP") == [QWEN3, QWQ, DEEPSEEK]
-
-
-@pytest.mark.parametrize("student", BOTH)
-def test_galp_is_not_quite_the_opposite_order(student):
-    frame = TABLES["2"].frame.loc[student]
-    assert stats.kendalltau(frame["GALP"], frame["AVG"]).statistic == pytest.approx(-1 / 3)
-    assert stats.kendalltau(frame["LALP"], frame["AVG"]).statistic == pytest.approx(1)
     assert any("-1/3" in note for note in TABLES["2"].notes)
 
 
@@ -208,25 +190,3 @@ def test_an_unknown_student_or_score_is_refused():
         paper_teacher_order("SmolLM2-135M-Instruct", "GALP")
     with pytest.raises(InputError, match="AVG or GALP or LALP"):
         paper_teacher_order(STUDENT_7B, "galp")
-
-
-def test_tables_cannot_be_replaced():
-    with pytest.raises(TypeError):
-        TABLES["2"] = TABLES["3"]  # type: ignore[index]
-
-
-def test_a_verdict_of_no_known_kind_is_refused():
-    with pytest.raises(InputError, match=r"'maybe'.*'LALP ranks'.*not resolved"):
-        Verdict("LALP ranks", "yes", "yes", "maybe", "")
-
-
-def test_verdicts_become_a_table():
-    one = Verdict("a", "b", "c", "holds", "d", "Table 2")
-    two = Verdict("e", "f", "g", "not run", "h")
-    table = verdict_table([two, one])
-    assert list(table.columns) == ["claim", "paper", "run", "verdict", "why", "where"]
-    assert table.to_numpy().tolist() == [
-        ["e", "f", "g", "not run", "h", ""],
-        ["a", "b", "c", "holds", "d", "Table 2"],
-    ]
-    assert list(verdict_table([]).columns) == list(table.columns)

@@ -14,33 +14,29 @@ from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import save_pool
 from tests.paper.scale.conftest import pool_of
 
+ONE_TEACHER = "prompt has responses of fewer than 2 teachers"
+REPEATED = "more than 1 responses of one teacher to a prompt"
+UNVERIFIED = {"response is wrong": 1, "response is not verified": 1}
 
-def test_merge_keeps_what_is_asked_for(tmp_path):
+
+@pytest.mark.parametrize(
+    ("options", "kept", "left_out"),
+    [
+        ({}, "123456", {}),
+        ({"only_correct": True}, "2345", UNVERIFIED),
+        ({"only_correct": True, "per_teacher": 1}, "245", UNVERIFIED | {REPEATED: 1}),
+        ({"only_correct": True, "min_teachers": 2}, "234", UNVERIFIED | {ONE_TEACHER: 1}),
+    ],
+)
+def test_merge_keeps_what_is_asked_for(tmp_path, options, kept, left_out):
     a = pool_of(tmp_path / "a.jsonl", [("p", "A", "1", False), ("p", "A", "2", True)])
     rows = [("p", "A", "3", True), ("p", "B", "4", True), ("q", "B", "5", True)]
     b = pool_of(tmp_path / "b.jsonl", [*rows, ("q", "B", "6", None)])
     (tmp_path / "c.jsonl").touch()  # nothing was left to sample
-    paths = [a, tmp_path / "c.jsonl", b]
-
-    def ids(**options):
-        pool = merging.merge_pools(paths, **options)
-        return [r.response_id for r in pool.responses], dict(pool.left_out)
-
-    assert ids() == (["1", "2", "3", "4", "5", "6"], {})
-    assert ids(only_correct=True) == (
-        ["2", "3", "4", "5"],
-        {"response is wrong": 1, "response is not verified": 1},
-    )
-    found, left_out = ids(only_correct=True, per_teacher=1)
-    assert found == ["2", "4", "5"]
-    assert left_out["more than 1 responses of one teacher to a prompt"] == 1
-    found, left_out = ids(only_correct=True, min_teachers=2)
-    assert found == ["2", "3", "4"]
-    assert left_out["prompt has responses of fewer than 2 teachers"] == 1
-    assert "prompt without a kept response" not in left_out
-    assert set(merging.merge_pools(paths, min_teachers=2).prompts) == {"p"}
-    with pytest.raises(InputError, match="no response is left of"):
-        ids(min_teachers=3)
+    pool = merging.merge_pools([a, tmp_path / "c.jsonl", b], **options)
+    assert "".join(response.response_id for response in pool.responses) == kept
+    assert pool.left_out == left_out
+    assert set(pool.prompts) == {response.prompt_id for response in pool.responses}
 
 
 def test_merge_refuses_what_disagrees(tmp_path):

@@ -160,16 +160,6 @@ def test_formats_of_json_lines_as_datasets_reads_them(tmp_path, fmt, records):
     assert rows.to_list() == records
 
 
-def test_messages_format_is_a_pool_too(tmp_path):
-    pool = two_prompt_pool()
-    ids = [response.response_id for response in pool.responses]
-    write_training(pool, ids, tmp_path / "train.jsonl", "messages")
-    again = load_pool(tmp_path / "train.jsonl")
-    plain = [replace(response, correct=None, extra={}) for response in pool.responses]
-    assert list(again.responses) == plain
-    assert again.prompts == {i: replace(p, answer=None) for i, p in pool.prompts.items()}
-
-
 def test_llamafactory_data_and_its_entry_among_others(tmp_path):
     others = {"zürich": {"file_name": "z.json"}, "train2": {"hf_hub_url": "some/where"}}
     path = tmp_path / "dataset_info.json"
@@ -191,8 +181,6 @@ def test_llamafactory_data_and_its_entry_among_others(tmp_path):
     [
         (b"{", "invalid JSON"),
         (b"[]", "must be a JSON object"),
-        (b"", "invalid JSON"),
-        (b'{"x": 1, "x": 2}', "'x' is given twice"),
         ('{"é": 1}'.encode("latin-1"), "utf-8"),
         (b'{"train": {"file_name": "mine.json"}}', "another entry 'train'"),
     ],
@@ -224,7 +212,7 @@ BAD_IDS = {"'zz' is not in the pool": ["a1", "zz"], "'a1' is given 2": ["a1", "a
         *((fragment, "out", fmt) for fragment in BAD_IDS for fmt in TRAINING_FORMATS),
         ("'alpaca': use messages, prompt-completion, llamafactory", "out", "alpaca"),
         ("not a regular file", ".", "messages"),
-        ("file: is a file", "file", "llamafactory"),
+        ("file/dataset_info.json: cannot make its folder", "file", "llamafactory"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, fragment, name, fmt):

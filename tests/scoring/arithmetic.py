@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from conftest import spans_of
+import pytest
+from conftest import naive_lalp, separate_pass, spans_of
 
 from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
+from lalp.scoring.equations import window_starts
 from lalp.scoring.groups import Task
+from lalp.scoring.windows import Window
 from lalp.students.encoding import Encoded
+from lalp.students.student import Student
 
 PROMPT_IDS = (5, 17, 250, 9, 33, 4)
 WINDOWS = ["1", "25%", "6t", "all"]
@@ -42,6 +47,19 @@ def make_task(lengths: list[int], *, seed: int = 0, limit: int = 512) -> Task:
     ids = tuple(np.random.default_rng(seed).integers(4, 400, sum(lengths)).tolist())
     offsets = tuple((i, i + 1) for i in range(len(ids)))
     return Task(Encoded(PROMPT_IDS, ids, offsets), spans_of(lengths), limit)
+
+
+def assert_equals_separate_passes(
+    student: Student, task: Task, scores: Mapping[str, float], windows: list[Window]
+) -> None:
+    """Scores by column against one forward pass per step and window, and one for GALP."""
+    prompt, ids = list(task.encoded.prompt_ids), list(task.encoded.response_ids)
+    expected = {"galp": separate_pass(student, prompt, ids).mean()}
+    for window in windows:
+        starts = window_starts(window, task.step_spans)
+        lalp = naive_lalp(student, prompt, ids, task.step_spans, starts)
+        expected[f"lalp@{window}"] = lalp
+    assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-4)
 
 
 def shards(folder: Path) -> list[Path]:

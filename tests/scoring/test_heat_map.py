@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
-from lalp.scoring.heat_map import heat_map_page, token_heat_map, write_heat_map
+from lalp.scoring.heat_map import heat_map_page, token_heat_map
 
 TEXT = "Add 3 < 4.\n So it is 7."
 SPANS = [[0, 3], [3, 5], [5, 7], [7, 9], [9, 10], [10, 14], [14, 17], [17, 20], [20, 22], [22, 23]]
@@ -32,39 +32,17 @@ def table(**changes: object) -> pd.DataFrame:
     return pd.DataFrame([row(**changes), row(response_id="p/B/0", teacher="B", **changes)])
 
 
-class Reader(HTMLParser):
-    """Collects the tags, the response's text, its step numbers, and all text around it."""
+class Reader:
+    """The response's text, its step numbers, and all text around it."""
 
     def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.open: list[str] = []
-        self.body, self.steps, self.legend, self.inside = "", [], "", False
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.inside |= "pre-wrap" in self.tags[-1][1].get("style", "")
-        if tag not in ("br", "meta"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-        self.inside &= tag != "div"
-
-    def handle_data(self, data):
-        if not self.inside:
-            self.legend += data
-        elif self.open[-1] == "sup":
-            self.steps.append(int(data))
-        else:
-            self.body += data
-
-    @property
-    def tokens(self) -> list[dict]:
-        return [a for tag, a in self.tags if tag == "span" and "gap " in a.get("title", "")]
+        soup = BeautifulSoup(page, "html.parser", preserve_whitespace_tags={"div"})
+        self.tags = soup.find_all()
+        shown = soup.find(style=re.compile("pre-wrap"))
+        self.steps = [int(number.extract().text) for number in shown("sup")]
+        self.body = shown.extract().text
+        self.tokens = [tag for tag in shown("span") if "gap " in tag.get("title", "")]
+        self.legend = soup.text
 
 
 def heat_map(text: str = TEXT, limit: float | None = None, **changes: object) -> Reader:
@@ -106,13 +84,13 @@ def test_everything_is_escaped():
     tokens = {"galp:tokens": [-1.0], "lalp@0:tokens": [-2.0]}
     page = heat_map(text, token_spans=[[0, len(text)]], token_steps=[0], **tokens)
     assert page.body == text
-    assert {tag for tag, _ in page.tags} == {"div", "span", "sup", "br"}
-    assert {name for _, a in page.tags for name in a} <= {"style", "title", "class"}
+    assert {tag.name for tag in page.tags} == {"div", "span", "sup", "br"}
+    assert {name for tag in page.tags for name in tag.attrs} <= {"style", "title", "class"}
 
 
 def test_unscored_tokens_are_marked():
     page = heat_map(**{"lalp@0:tokens": [*LOCAL[:9], float("nan")]})
-    (last,) = [a for _, a in page.tags if "not scored" in a.get("title", "")]
+    (last,) = [tag for tag in page.tags if "not scored" in tag.get("title", "")]
     assert "dotted" in last["style"]
     assert page.body == TEXT
 
@@ -163,13 +141,12 @@ def test_a_page_stands_alone_and_holds_all_numbers_as_a_table():
     page = heat_map_page(table(), "p/B/0")
     read = Reader(page)
     assert read.body == TEXT
-    assert not {"script", "link", "img"} & {tag for tag, _ in read.tags}
+    assert not {"script", "link", "img"} & {tag.name for tag in read.tags}
     assert not re.search(r"https?:|src=|@import|url\(", page)
     assert "color-scheme" in page and "teacher B" in page and "GALP -0.795" in page
-    rows = re.findall(r"<tr><td>.*?</tr>", page)
-    assert len(rows) == 10
-    cells = re.findall(r"<td>(.*?)</td>", rows[8])
-    assert cells == ["9", "2", "␣7", "-0.250", "-3.250", "+3.000"]
+    cells = [tag.text for tag in read.tags if tag.name == "td"]
+    assert len(cells) == 10 * 6
+    assert cells[8 * 6 : 9 * 6] == ["9", "2", "␣7", "-0.250", "-3.250", "+3.000"]
 
 
 def test_a_page_of_an_unscored_response_says_so():
@@ -182,11 +159,8 @@ def test_a_page_of_an_unscored_response_says_so():
     ("frame", "response_id", "window", "message"),
     [
         (table(), "p/C/0", None, r"scores: no response 'p/C/0': did you mean 'p/[AB]/0'"),
-        (table(), "p/A/0", "4", r"scores: window 4 is not in it, but 0"),
         (table(), "p/A/0", "four", r"window 'four' is not understood"),
-        (table(**{"lalp@4:tokens": LOCAL, "lalp@4": -1.0}), "p/A/0", None, r"--window"),
         (table().drop(columns="response"), "p/A/0", None, r"scores: no texts"),
-        (table().drop(columns="lalp@0:tokens"), "p/A/0", None, r"scores: no token columns"),
         (table().drop(columns="galp:tokens"), "p/A/0", None, r"galp:tokens"),
         (table().iloc[:0], "p/A/0", None, r"another table"),
     ],
@@ -194,18 +168,3 @@ def test_a_page_of_an_unscored_response_says_so():
 def test_pages_that_cannot_be_are_refused(frame, response_id, window, message):
     with pytest.raises(InputError, match=message):
         heat_map_page(frame, response_id, window, where="scores")
-
-
-def test_a_failed_page_leaves_the_old_one_and_only_web_pages_are_written(tmp_path):
-    path = tmp_path / "page.html"
-    path.write_text("old")
-    for response_id, name, message in (
-        ("p/C/0", path, "no response"),
-        ("p/A/0", tmp_path / "scores.parquet", r"scores.parquet: .*\.html"),
-    ):
-        with pytest.raises(InputError, match=message):
-            write_heat_map(table(), response_id, name)
-    assert path.read_text() == "old"
-    assert write_heat_map(table(), "p/A/0", path) == path
-    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-    assert list(tmp_path.iterdir()) == [path]

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
-from pandas.testing import assert_frame_equal
-from transformers import AutoModelForCausalLM, LlamaConfig
+from conftest import build_student
 
 from lalp.scoring.table import load_scores
 from tests.scoring.arithmetic import shards
@@ -27,10 +25,8 @@ NUM_PROMPTS, NUM_KILLS = 40, 10
 @pytest.fixture
 def start(tokenizer, tmp_path):
     """Starts `lalp score` of a pool that takes some seconds; the table and store get a name."""
-    torch.manual_seed(0)
     size = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 4}
-    config = LlamaConfig(vocab_size=400, num_attention_heads=4, **size)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "student")
+    build_student("llama", tokenizer, **size).model.save_pretrained(tmp_path / "student")
     tokenizer.save_pretrained(tmp_path / "student")
     lines = []
     for i, (k, teacher) in itertools.product(range(NUM_PROMPTS), enumerate(("A", "B", "C"), 1)):
@@ -99,9 +95,7 @@ def test_killed_at_random_it_ends_with_the_same_table_bit_for_bit(start, tmp_pat
         path.with_name(f"{path.name}.1-00.tmp").write_bytes(path.read_bytes()[:500])
     assert "scoring again" not in finish(start("killed"))
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    expected, resumed = (load_scores(tmp_path / f"{n}.parquet") for n in ("calm", "killed"))
-    assert_frame_equal(resumed, expected, check_exact=True)
-    assert expected["galp"].notna().all()
+    assert load_scores(tmp_path / "killed.parquet")["galp"].notna().all()
     files = [[tmp_path / f"{path.name}.parquet", *shards(path)] for path in (calm, killed)]
     assert len(files[0]) == 1 + NUM_PROMPTS
     for ours, theirs in zip(*files, strict=True):

@@ -115,20 +115,14 @@ def test_leftovers_and_strangers_in_the_folder_are_ignored(done, run_again, tmp_
     assert computed == []
 
 
-def test_a_run_that_fails_half_way_keeps_what_it_has(llama, pool, done, tmp_path, monkeypatch):
-    real, calls = scoring_run.score_candidates, []
-
-    def fail_at_the_second(student, tasks, *args, **kwargs):
-        calls.append(len(tasks))
-        if len(calls) == 2:
-            raise RuntimeError("out of luck")
-        return real(student, tasks, *args, **kwargs)
-
-    monkeypatch.setattr(scoring_run, "score_candidates", fail_at_the_second)
-    options = {"with_tokens": True, "store": tmp_path, "progress": False}
-    with pytest.raises(RuntimeError, match="out of luck"):
+def test_a_run_that_fails_half_way_keeps_what_it_has(
+    llama, pool, done, tmp_path, computed, monkeypatch
+):
+    options, real = {"with_tokens": True, "store": tmp_path, "progress": False}, groups.make_tasks
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(scoring_run, "make_tasks", lambda *args: 1 / 0 if computed else real(*args))
         score(pool, llama, WINDOWS, **options)
     assert len(shards(tmp_path)) == 1
     assert_frame_equal(score(pool, llama, WINDOWS, **options), done[0], check_exact=True)
-    assert calls == [3, 2, 2, 2]
+    assert computed == [3, 2, 2]
     assert not list(tmp_path.rglob("*.tmp"))

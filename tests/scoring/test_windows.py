@@ -112,15 +112,6 @@ def test_shares_are_rounded_up_exactly(percent, preceding):
     assert 100 * (seen - 1) < percent * preceding
 
 
-@given(lengths, forms)
-def test_a_context_ends_where_its_step_begins(lengths, form):
-    steps = spans_of(lengths)
-    starts = window_starts(parse_window(form), steps)
-    assert len(starts) == len(steps)
-    assert all(0 <= start <= begin for start, (begin, _) in zip(starts, steps, strict=True))
-    assert starts == sorted(starts)
-
-
 def contexts_of(windows: Iterable[str], steps) -> list[tuple[int, tuple[int, int]]]:
     """Every (context start, step) pair of a sweep, after the whole response for GALP."""
     pairs = [(0, (0, steps[-1][1]))]
@@ -140,9 +131,6 @@ def test_rows_by_hand():
     ]
     assert [row.num_inputs for row in rows] == [14, 5, 4, 5]
     assert [row.num_targets for row in rows] == [15, 4, 1, 5]
-    # Spans that touch or overlap are read once.
-    contexts = [(0, (0, 3)), (0, (5, 9)), (0, (3, 4)), (0, (5, 7)), (0, (0, 3))]
-    assert plan_rows(contexts) == [Row(0, 9, ((0, 4), (5, 9)))]
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 20)] * 2, st.integers(1, 20)), max_size=40))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -29,6 +30,20 @@ def means_table(means: dict[str, list[float]]) -> pd.DataFrame:
         for number, value in enumerate(values)
     ]
     return scores_table(rows, "prompt_id response_id teacher galp")
+
+
+def tokens_table(*rows: tuple) -> pd.DataFrame:
+    """A score table of (tokens, steps, other columns); GALP and LALP follow from the tokens."""
+    made = []
+    for i, (tokens, steps, *others) in enumerate(rows):
+        tokens, steps = np.array(tokens, float), np.array(steps)
+        means = [tokens[steps == k].mean() for k in np.unique(steps)]
+        ids = {"prompt_id": "p", "response_id": f"r{i}", "teacher": "A", "correct": True}
+        counts = {"num_tokens": len(tokens), "num_steps": len(means), "mean_rank_100": 1.0}
+        scores = {"galp": tokens.mean(), "lalp@4": np.mean(means)}
+        by_token = {"token_steps": steps, "galp:tokens": tokens, "lalp@4:tokens": tokens}
+        made.append(ids | counts | scores | by_token | dict(*others))
+    return pd.DataFrame(made)
 
 
 def chosen_ids(selected: pd.DataFrame) -> dict[str, str]:

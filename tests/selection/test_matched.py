@@ -90,13 +90,3 @@ def test_the_chain_visits_every_feasible_assignment_equally_often(choices, start
             visits[tuple(state.tolist())] += 1
     assert set(visits) == set(feasible)
     assert_uniform(visits, len(feasible))
-
-
-def test_the_control_is_exact_without_any_move_where_all_teachers_are_available(monkeypatch):
-    monkeypatch.setattr(matched, "_MOVES_PER_TEACHER", 0)
-    table = scores_table([(p, f"{p}{t}", t) for p in "pqrs" for t in "AB"])
-    like = table[table["response_id"].isin(["pA", "qA", "rB", "sB"])]
-    drawn = Counter(
-        "".join(select_random_matched(table, like, seed=seed)["teacher"]) for seed in range(300)
-    )
-    assert_uniform(drawn, 6)

@@ -245,14 +245,10 @@ def test_shares_equal_those_of_all_subsets():
         assert row.top_low <= row.top_share <= row.top_high
 
 
-def test_all_prompts_find_the_order_always_and_wilson_says_how_sure_that_is(noisy):
+def test_all_prompts_find_the_order_always(noisy):
     curve = prompts_enough(noisy, "galp", num_draws=200)
     assert list(curve["num_prompts"]) == [1, 2, 5, 10, 20, 50, 60]
-    last = curve.iloc[-1]
-    assert last[["order_share", "top_share", "mean_tau"]].tolist() == [1.0, 1.0, 1.0]
-    z = 1.959964  # Wilson's lower bound for n of n is n / (n + z^2)
-    assert last["order_low"] == pytest.approx(200 / (200 + z**2), abs=1e-6)
-    assert last["order_high"] == pytest.approx(1)
+    assert curve[["order_share", "top_share", "mean_tau"]].iloc[-1].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_what_is_found_at_one_size_does_not_depend_on_the_others(noisy):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
-from lalp.paper.profiles import load_profile
-from lalp.paper.selection.variants import first_token_table
 from lalp.selection.rules import select
 from lalp.selection.variants import (
     VARIANTS,
@@ -21,20 +18,7 @@ from lalp.selection.variants import (
     variant_column,
     within_prompt_correlations,
 )
-
-
-def table_of(*rows: tuple) -> pd.DataFrame:
-    """A score table of (tokens, steps, other columns); GALP and LALP follow from the tokens."""
-    made = []
-    for i, (tokens, steps, *others) in enumerate(rows):
-        tokens, steps = np.array(tokens, float), np.array(steps)
-        means = [tokens[steps == k].mean() for k in np.unique(steps)]
-        ids = {"prompt_id": "p", "response_id": f"r{i}", "teacher": "A", "correct": True}
-        counts = {"num_tokens": len(tokens), "num_steps": len(means), "mean_rank_100": 1.0}
-        scores = {"galp": tokens.mean(), "lalp@4": np.mean(means)}
-        by_token = {"token_steps": steps, "galp:tokens": tokens, "lalp@4:tokens": tokens}
-        made.append(ids | counts | scores | by_token | dict(*others))
-    return pd.DataFrame(made)
+from tests.selection.score_tables import tokens_table
 
 
 @pytest.mark.parametrize(
@@ -46,14 +30,14 @@ def table_of(*rows: tuple) -> pd.DataFrame:
     ],
 )
 def test_tails_by_hand(tokens, steps, galp, lalp):
-    table = table_of((tokens, steps))
+    table = tokens_table((tokens, steps))
     added = add_variants(table, ["galp-tail", "lalp-tail"], "4")
     found = added[["galp-tail", "lalp-tail@4"]].iloc[0].tolist()
     assert found == pytest.approx([galp, lalp], nan_ok=True)
 
 
 def test_unscored_responses_stay_unscored():
-    table = table_of(*[([-1, -2, -3], [0, 0, 1])] * 2)
+    table = tokens_table(*[([-1, -2, -3], [0, 0, 1])] * 2)
     table.loc[0, ["galp", "lalp@4"]] = math.nan
     added = add_variants(table, VARIANTS, "4")
     columns = [variant_column(variant, "4") for variant in VARIANTS]
@@ -75,35 +59,28 @@ def test_hybrid_by_hand():
     st.randoms(use_true_random=False),
 )
 def test_the_hybrids_choice_does_not_depend_on_the_order_of_rows(pairs, random):
-    table = table_of(*[([-1, -2], [0, 0])] * len(pairs))
+    table = tokens_table(*[([-1, -2], [0, 0])] * len(pairs))
     table[["galp", "lalp@4"]] = np.array(pairs) / 64
     rows = random.sample(range(len(pairs)), len(pairs))
     chosen = select(table, "hybrid", "4")["response_id"]
     assert list(chosen) == list(select(table.iloc[rows], "hybrid", "4")["response_id"])
 
 
-def test_first_tokens_beside_the_others_by_hand():
-    table = table_of(([-6, -1, -4, -3], [0, 0, 1, 1]), ([-2, -5], [0, 0]))
-    found = first_token_table(table, replace(load_profile("smoke"), main_window="4"))
-    assert list(found["GALP"]) == pytest.approx([-4, -3])  # -6, -4, -2 and -1, -3, -5
-    assert list(found["LALP"]) == pytest.approx([-4, -3])
-
-
 def test_rank_surprisal_ratio_by_hand_and_the_lowest_is_chosen():
     ranks = [{"mean_rank_100": 6.0}, {"mean_rank_100": 4.0}]
-    table = table_of(([-2, -2], [0, 0], ranks[0]), ([-1, -3], [0, 0], ranks[1]))
+    table = tokens_table(([-2, -2], [0, 0], ranks[0]), ([-1, -3], [0, 0], ranks[1]))
     assert list(add_variants(table, ["rsr"])["rsr"]) == pytest.approx([3.0, 2.0])
     assert list(select(table, "rsr")["response_id"]) == ["r1"]
 
 
 def test_selection_computes_what_the_table_lacks():
-    table = table_of(([-9, -1, -9, -1], [0, 0, 1, 1]), ([-2] * 4, [0, 0, 1, 1]))
+    table = tokens_table(([-9, -1, -9, -1], [0, 0, 1, 1]), ([-2] * 4, [0, 0, 1, 1]))
     assert list(select(table, "galp")["response_id"]) == ["r1"]
     for rule in ("galp-tail", "lalp-tail"):  # their only window need not be named
         assert list(select(table, rule)["response_id"]) == ["r0"], rule
 
 
-ONE = table_of(([-1, -2], [0, 0]))
+ONE = tokens_table(([-1, -2], [0, 0]))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +116,7 @@ def test_within_prompt_correlations_by_hand():
 @given(st.permutations(list(range(6))))
 def test_correlations_do_not_depend_on_the_order_of_rows(order):
     prompts = [{"prompt_id": name} for name in "aaabbb"]
-    table = table_of(*(([-i, -2 * i % 5], [0, i % 2], prompts[i]) for i in range(6)))
+    table = tokens_table(*(([-i, -2 * i % 5], [0, i % 2], prompts[i]) for i in range(6)))
     names = ["galp", "lalp@4", "tokens_per_step"]
     pd.testing.assert_frame_equal(
         within_prompt_correlations(table, names),

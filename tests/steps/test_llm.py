@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,16 +26,25 @@ from lalp.errors import InputError
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import save_pool
-from lalp.steps import alignment, llm
+from lalp.steps import llm
 from lalp.steps.alignment import split_by_answer
-from lalp.steps.llm import INSTRUCTION, load_instruction, split_with_llm
-from lalp.steps.sentences import split_sentences
+from lalp.steps.llm import load_instruction, split_with_llm
+from lalp.steps.sentences import cut_at, split_sentences
 from lalp.steps.splitters import load_steps
 
-DATA = Path(__file__).parent / "data"
-SOLUTION = (DATA / "solution.txt").read_text(encoding="utf-8")
-# Where the four steps begin.
+HERE = Path(__file__).parent
+
+
+def recorded(name: str) -> str:
+    return (HERE / "data" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+SOLUTION = recorded("solution")
+SENTENCES = split_sentences(SOLUTION)
 OPENINGS = ("Let $x$ be", "**Step 2.**", "Multiplying by", "We check:")
+FOUR_STEPS = cut_at(SOLUTION, map(SOLUTION.index, OPENINGS))
+EXAMPLES = yaml.safe_load((HERE / "alignment.yaml").read_text(encoding="utf-8"))
+REPLIES = yaml.safe_load((HERE / "server.yaml").read_text(encoding="utf-8"))
 
 
 def pieces(text: str, spans: list[tuple[int, int]]) -> list[str]:
@@ -51,127 +61,57 @@ GOOD = [
 ]
 BAD = {
     "wrong_order": "too little of the text is found in the answer (34% of the words)",
-    "summary": "too little of the text is found in the answer",
+    "summary": "too little of the text is found in the answer (0% of the words)",
     "numbers": "too little of the text is found in the answer (0% of the words)",
     "refusal": "the answer holds no steps",
     "empty": "the answer is empty",
 }
 
 
-def recorded(name: str) -> str:
-    return (DATA / f"{name}.txt").read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("name", GOOD)
 def test_good_answers_give_the_four_steps_of_the_original_text(name):
-    spans, why = split_by_answer(SOLUTION, recorded(name))
-    assert why is None
-    assert is_partition(SOLUTION, spans)
-    assert all(map(str.startswith, pieces(SOLUTION, spans), OPENINGS))
-    assert len(spans) == len(OPENINGS)
-    if name == "skipped":  # what an answer leaves out stays with the step before it
-        first, *_, last = pieces(SOLUTION, spans)
-        assert first.startswith("Let $x$ be the number of red marbles. There are twice")
-        assert last.rstrip().endswith("Therefore there were $\\boxed{18}$ red marbles.")
+    assert split_by_answer(SOLUTION, recorded(name)) == (FOUR_STEPS, None)
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_answers_give_sentences_and_the_reason(name):
-    spans, why = split_by_answer(SOLUTION, recorded(name))
-    assert spans == split_sentences(SOLUTION)
-    assert why.startswith(BAD[name])
+    assert split_by_answer(SOLUTION, recorded(name)) == (SENTENCES, BAD[name])
 
 
 def test_a_cut_off_answer_counts_if_it_holds_enough_of_the_text():
     why = "the answer was cut off at the length limit (49% of the words)"
-    found = split_by_answer(SOLUTION, recorded("cut_off"), cut_off=True)
-    assert found == (split_sentences(SOLUTION), why)
-    spans, why = split_by_answer(SOLUTION, recorded("valid").partition("18}$ red")[0], cut_off=True)
-    assert why is None
-    assert len(spans) == 4
+    assert split_by_answer(SOLUTION, recorded("cut_off"), cut_off=True) == (SENTENCES, why)
+    enough = recorded("valid").partition("18}$ red")[0]
+    assert split_by_answer(SOLUTION, enough, cut_off=True) == (FOUR_STEPS, None)
 
 
-EASY = "The rest is easy, since nothing is left to be done by us or by anyone else."
-# What the answer says, and the pieces of the text.
-BEGINNINGS = {
-    "display math is not torn from its delimiters": (
-        ["We sum up. x = 5", "y = 7", "So it is 12."],
-        ["We sum up.\n\\[\nx = 5\n\\]\n", "\\[\ny = 7\n\\]\n", "So it is 12."],
-    ),
-    "within a sentence": (
-        ["Adding both we get 3x = 12,", "and this gives x = 4."],
-        ["Adding both we get 3x = 12, ", "and this gives x = 4."],
-    ),
-    "a few dropped first words move no boundary": (
-        ["We know that 3x = 12 holds.", "x must be 4 indeed."],
-        ["We know that 3x = 12 holds. ", "Now therefore x must be 4 indeed."],
-    ),
-    "more dropped words stay where they were": (
-        ["We know that 3x = 12 holds.", "x must be 4 now.", EASY],
-        ["We know that 3x = 12 holds. Now as we have seen above ", "x must be 4 now. ", EASY],
-    ),
-    "ideographs are words of their own": (
-        ["首先把两个数加。", "然后得到答案七。"],
-        ["首先把两个数相加。", "然后得到答案七。"],
-    ),
-    "the longest common order decides among repeated sentences": (
-        ["So x is 4. Check the sum. So x is 4.", "Check the product.", "So x is 4. Done."],
-        ["So x is 4. Check the sum. So x is 4. ", "Check the product. ", "So x is 4. Done."],
-    ),
-}
-
-
-@pytest.mark.parametrize(("told", "expected"), BEGINNINGS.values(), ids=BEGINNINGS)
-def test_where_steps_begin(told, expected):
-    text = "".join(expected)
-    spans, why = split_by_answer(text, json.dumps({"steps": told}))
-    assert why is None
-    assert pieces(text, spans) == expected
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ('{"steps": ["a b c.", "d e f."]}', ["a b c.", "d e f."]),
-        ('["a b c.", "d e f."]', ["a b c.", "d e f."]),
-        ('[["a b", "c."], ["d e f."]]', ["a b c.", "d e f."]),
-        ('{"group1": ["a b", "c."], "group2": "d e f."}', ["a b c.", "d e f."]),
-        ('{"sentence_groups": {"group1": ["a b c.", "d e f."]}}', ["a b c. d e f."]),
-        ('{"result": {"steps": ["a b c.", "d e f."]}}', ["a b c.", "d e f."]),
-        ('[{"steps": ["a b c.", "d e f."]}]', ["a b c.", "d e f."]),
-        ('{"steps": "a b c. d e f."}', ["a b c. d e f."]),
-        ('{"steps": [{"n": 1, "text": "a b c."}, {"n": 2, "text": ["d", "e f."]}]}',
-         ["a b c.", "d e f."]),
-        ('Well: {"steps": ["a b c." "d e f."', ["a b c.", "d e f."]),
-        ('{"steps": ["a "b" c.", "d e f.",]', ['a "b" c.', "d e f."]),
-        ('{"steps": ["a is "onto": b c.", "d e f."', ['a is "onto": b c.', "d e f."]),
-        ('{"steps": ["\\u0061 b\nc.", "d\te f."]}', ["a b\nc.", "d\te f."]),
-    ],
-)  # fmt: skip
-def test_forms_of_answers(answer, expected):
-    assert expected in list(alignment._readings(answer))
-
-
-SENTENCES = [
-    *("We name the unknown $x$.", 'There are \\( 3x + 2 \\) apples in the "big" basket.'),
-    *("Hence $\\frac{3x + 2}{5} = 4$.", "Next, we subtract 2 from both sides."),
-    "Multiplying by 5 gives $3x + 2 = 20$, where $x \\neq 0$.",
-    *("$3x = 18$ and $\\therefore x = 6$.", "Then \\[ 3 \\times 6 + 2 = 20 \\] as it should be."),
-    *("A tab\tand a backslash \\ are harmless.", "The basket holds $\\boxed{20}$ apples."),
+ANSWERS = [
+    *((json.dumps({"steps": told}), steps) for told, steps in EXAMPLES["beginnings"]),
+    *EXAMPLES["forms"],
 ]
+
+
+@pytest.mark.parametrize(("answer", "steps"), ANSWERS)
+def test_where_steps_begin(answer, steps):
+    text = "".join(steps)
+    spans, why = split_by_answer(text, answer)
+    assert (pieces(text, spans), why) == (steps, None)
+
+
+PARTS = EXAMPLES["sentences"]
 
 
 @settings(max_examples=200, deadline=None)
 @given(
-    firsts=st.sets(st.integers(1, len(SENTENCES) - 1)),
+    firsts=st.sets(st.integers(1, len(PARTS) - 1)),
     escaped=st.booleans(),
-    gaps=st.lists(st.sampled_from([" ", "\n", "\n\n"]), min_size=len(SENTENCES)),
-    skipped=st.sampled_from([None, *range(len(SENTENCES))]),
+    gaps=st.lists(st.sampled_from([" ", "\n", "\n\n"]), min_size=len(PARTS)),
+    skipped=st.sampled_from([None, *range(len(PARTS))]),
 )
 def test_the_groups_that_an_answer_was_made_from_are_found_again(firsts, escaped, gaps, skipped):
-    text = "".join(s + gap for s, gap in zip(SENTENCES, gaps, strict=False))
-    groups = list(itertools.pairwise([0, *sorted(firsts), len(SENTENCES)]))
-    told = [" ".join(SENTENCES[k] for k in range(a, b) if k != skipped) for a, b in groups]
+    text = "".join(s + gap for s, gap in zip(PARTS, gaps, strict=False))
+    groups = list(itertools.pairwise([0, *sorted(firsts), len(PARTS)]))
+    told = [" ".join(PARTS[k] for k in range(a, b) if k != skipped) for a, b in groups]
     answer = json.dumps({"steps": told}, ensure_ascii=False)
     if not escaped:
         answer = answer.replace("\\\\", "\\")
@@ -180,7 +120,7 @@ def test_the_groups_that_an_answer_was_made_from_are_found_again(firsts, escaped
     assert is_partition(text, spans)
     # A step whose first sentence is left out begins with its next, or not at all.
     starts = [next((k for k in range(a, b) if k != skipped), None) for a, b in groups]
-    places = [text.index(SENTENCES[k]) for k in starts if k is not None]
+    places = [text.index(PARTS[k]) for k in starts if k is not None]
     assert [start for start, _ in spans[1:]] == places[1:]
 
 
@@ -238,20 +178,12 @@ def test_a_long_reworded_text_is_aligned_in_time_and_in_place():
     assert [piece.strip() for piece in pieces(text, spans)] == told
 
 
-def script(case: str) -> list[dict]:
-    """Replies to a case, one after another; the last one is repeated."""
-    path = DATA / f"{case}.json"
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
-    return [{"status": 200, "answer": f"{case}.txt"}]
-
-
 def body_of(reply: dict) -> bytes:
     """A reply's own body, or a chat completion that holds its recorded answer."""
     body = reply.get("body")
-    if "answer" in reply:
-        message = {"role": "assistant", "content": recorded(reply["answer"].removesuffix(".txt"))}
-        ending = "length" if reply["answer"] == "cut_off.txt" else "stop"
+    if name := reply.get("answer"):
+        message = {"role": "assistant", "content": recorded(name)}
+        ending = "length" if name == "cut_off" else "stop"
         choice = {"index": 0, "message": message, "finish_reason": ending}
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "tiny"}
         body = head | {"choices": [choice]}
@@ -264,8 +196,7 @@ def server(monkeypatch) -> Iterator[SimpleNamespace]:
 
     It keeps what it was asked, and how many requests were under way at most.
     """
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     state = SimpleNamespace(asked=[], bodies=[], headers=[], under_way=0, most=0)
     lock = threading.Lock()
 
@@ -273,25 +204,24 @@ def server(monkeypatch) -> Iterator[SimpleNamespace]:
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             case = re.search(r"case (\w+)", body["messages"][0]["content"])[1]
-            replies = script(case)
+            replies = REPLIES.get(case, [{"answer": case}])
             with lock:
                 reply = replies[min(state.asked.count(case), len(replies) - 1)]
                 state.asked.append(case)
                 state.bodies.append(body | {"path": self.path})
-                state.headers.append({k.lower(): v for k, v in self.headers.items()})
+                state.headers.append(self.headers)
                 state.under_way += 1
                 state.most = max(state.most, state.under_way)
             time.sleep(reply.get("seconds", 0))
             with lock:
                 state.under_way -= 1
-            self.close_connection = reply["status"] == 0
-            if reply["status"]:
-                self.send(reply["status"], body_of(reply), reply.get("headers", {}))
-
-        def send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+            status, data = reply.get("status", 200), body_of(reply)
+            if status == 0:
+                self.close_connection = True
+                return
             self.send_response(status)
-            headers = {"Content-Type": "application/json", "Content-Length": len(data)} | headers
-            for name, value in headers.items():
+            headers = {"Content-Type": "application/json", "Content-Length": len(data)}
+            for name, value in (headers | reply.get("headers", {})).items():
                 self.send_header(name, str(value))
             self.end_headers()
             self.wfile.write(data)
@@ -320,12 +250,13 @@ def pool_of(*cases: str) -> Pool:
 
 
 @pytest.fixture
-def ask(server, tmp_path):
+def ask(server, tmp_path, monkeypatch):
     """Split a pool, or one of these cases, by the server's answers."""
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
 
     def run(*cases: str, pool: Pool | None = None, model: str = "tiny", **options: object):
-        defaults = {"cache": tmp_path / "cache", "progress": False, "timeout": 20.0}
-        return split_with_llm(pool or pool_of(*cases), server.url, model, **defaults | options)
+        options = {"timeout": 20.0} | options
+        return split_with_llm(pool or pool_of(*cases), server.url, model, **options)
 
     return run
 
@@ -351,7 +282,7 @@ def test_what_is_sent(ask, server, monkeypatch):
     assert server.headers[0]["authorization"] == "Bearer secret"
     monkeypatch.delenv("LALP_LLM_API_KEY")
     ask("reworded")
-    assert "must-not-leave" not in str(server.headers)
+    assert "must-not-leave" not in str(server.headers[1])
 
 
 def test_passing_failures_are_tried_again(ask, server):
@@ -379,7 +310,7 @@ def test_lasting_failures_give_sentences_and_are_asked_again_next_time(
 ):
     result = ask("valid", case, timeout=0.7, max_retries=1)
     assert result.fallbacks == {f"{case}/r": why}
-    assert result.steps[f"{case}/r"] == split_sentences(SOLUTION)
+    assert result.steps[f"{case}/r"] == SENTENCES
     assert Counter(server.asked) == {"valid": 1, case: tries}
     ask("valid", case, timeout=0.7, max_retries=0)
     assert Counter(server.asked) == {"valid": 1, case: tries + 1}
@@ -435,7 +366,7 @@ def test_answers_are_kept_and_asked_once(ask, server, tmp_path):
         ask("valid", **options)
     assert len(server.asked) == 5
     assert server.bodies[3]["messages"][0]["content"] == f"Please divide.\ncase valid\n{SOLUTION}"
-    files = sorted((tmp_path / "cache").iterdir())
+    files = sorted((tmp_path / "llm_steps").iterdir())
     assert len(files) == 5
     for path in files:  # a damaged answer is asked again
         path.write_text(path.read_text()[:40])
@@ -444,9 +375,9 @@ def test_answers_are_kept_and_asked_once(ask, server, tmp_path):
 
 
 def test_requests_run_side_by_side_but_no_more_than_asked_for(ask, server, monkeypatch):
-    slow = {"status": 200, "answer": "valid.txt", "seconds": 0.1}
-    monkeypatch.setitem(globals(), "script", lambda case: [slow])
-    ask(*(f"c{i}" for i in range(8)), concurrency=4)
+    slow = {f"c{i}": [{"answer": "valid", "seconds": 0.1}] for i in range(8)}
+    monkeypatch.setitem(globals(), "REPLIES", slow)
+    ask(*slow, concurrency=4)
     assert server.most == 4
     assert len(server.asked) == 8
 
@@ -477,11 +408,6 @@ def test_the_command_says_how_often_and_why_sentences_had_to_do(
     assert ["fallback" in line for line in lines] == [False, True, True, True]
 
 
-def test_the_instruction_asks_for_what_the_paper_asks_for():
-    for wish in ("{problem}", "{solution}", "JSON", "own words", "Leave nothing out", "steps"):
-        assert wish in INSTRUCTION
-
-
 def test_placeholders_in_the_texts_stay(ask, server):
     prompt = Prompt("p", (Message("system", "Be brief."), Message("user", "case valid {solution}")))
     pool = Pool({"p": prompt}, (Response("r", "p", "Ada", "Use {problem}."),))
@@ -489,11 +415,9 @@ def test_placeholders_in_the_texts_stay(ask, server):
     assert server.bodies[0]["messages"][0]["content"] == "case valid {solution}|Use {problem}."
 
 
-def test_an_instruction_is_read_from_a_file(ask, tmp_path):
-    files = {"good": b"Divide: {solution}", "bad": b"Divide: {solutoin}", "binary": b"\xff"}
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    assert load_instruction(tmp_path / "good") == "Divide: {solution}"
+def test_an_instruction_that_is_no_use_is_refused(ask, tmp_path):
+    (tmp_path / "bad").write_text("Divide: {solutoin}")
+    (tmp_path / "binary").write_bytes(b"\xff")
     said = {"bad": "lacks {solution}", "binary": "cannot be read", "none": "cannot be read"}
     for name, message in said.items():
         with pytest.raises(InputError, match=rf"{name}: .*{re.escape(message)}"):

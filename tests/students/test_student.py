@@ -14,7 +14,7 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
-from conftest import CONFIGS, build_student, naive_lalp, separate_pass, spans_of
+from conftest import CONFIGS, build_student, spans_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, processors
@@ -25,7 +25,6 @@ from lalp.pools.pool import Message, Prompt
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.groups import Task
 from lalp.scoring.windows import parse_window
-from lalp.students import encoding
 from lalp.students import gguf as students_gguf
 from lalp.students import student as students_student
 from lalp.students.encoding import assign_steps, encode, render_prompt
@@ -41,6 +40,7 @@ from lalp.students.student import (
     revision,
     usable_device,
 )
+from tests.scoring.arithmetic import assert_equals_separate_passes, make_task
 
 IDS = torch.tensor([[5, 17, 250, 9, 33, 4, 399, 0, 120]])
 
@@ -385,20 +385,6 @@ def test_response_tokens_map_back_to_the_text(tokenizer, response):
         assert tokenizer.decode([token for _, token in tokens]) == response[start:end]
 
 
-def test_the_first_letter_decides_the_step_by_hand(tokenizer):
-    text = "We add. Then x."
-    offsets = encode(tokenizer, "<|assistant|>", text).offsets
-    assert offsets == ((0, 2), (2, 6), (6, 7), (7, 12), (12, 14), (14, 15))
-    # " Then" begins with a space of the first step; its T belongs to the second.
-    assert assign_steps(text, offsets, [(0, 8), (8, 15)]) == [(0, 3), (3, 6)]
-    assert assign_steps(text, offsets, [(0, 7), (7, 15)]) == [(0, 3), (3, 6)]
-    # "Then" cut in two: the token stays whole, and "hen" has none.
-    assert assign_steps(text, offsets, [(0, 9), (9, 12), (12, 15)]) == [(0, 4), (4, 4), (4, 6)]
-    assert assign_steps("", (), []) == []
-    # White space alone belongs to the step of its first character.
-    assert assign_steps("a \n b", ((0, 1), (1, 4), (4, 5)), [(0, 2), (2, 5)]) == [(0, 2), (2, 3)]
-
-
 PROMPT_TEXTS = ["<|user|>\nQ?<|end|>\n<|assistant|>\n", "Q: ", "Q. The"]
 CHARACTERS = st.sampled_from("We add. Then x = 3\n\t") | st.characters(codec="utf-8")
 TEXTS = st.sampled_from(RESPONSES) | st.text(CHARACTERS, max_size=60)
@@ -443,11 +429,8 @@ def test_head_after_body_gives_the_logits(family, tokenizer):
     features, _ = student.body(input_ids=IDS)
     assert features.shape == (1, IDS.shape[1], 32)  # the body stops before the head
     torch.testing.assert_close(student.head(features[0]), logits_of(student), rtol=0, atol=1e-5)
-    raw = student.model.get_output_embeddings()(features[0])
-    forms = {"gemma2": 1.5 * torch.tanh(raw / 1.5), "cohere2": raw / 4}
-    expected = forms.get(family, raw)
-    torch.testing.assert_close(student.head(features[0]), expected, rtol=0, atol=1e-5)
-    assert family != "gemma2" or raw.abs().max() > 2  # the cap is felt
+    if changes:  # the cap is felt
+        assert student.model.get_output_embeddings()(features[0]).abs().max() > 2
 
 
 class Doubled(torch.nn.Linear):
@@ -478,11 +461,6 @@ def test_a_head_of_unknown_form_falls_back_to_the_whole_model(tokenizer, monkeyp
         assert torch.equal(student.head(features[0]), logits_of(student))
         assert torch.equal(student.head(features[0], slice(5, 9)), logits_of(student)[:, 5:9])
     assert cache is not None
-    prompt, response = IDS[0, :3].tolist(), IDS[0, 3:].tolist()
-    encoded = encoding.Encoded(tuple(prompt), tuple(response), ((0, 1),) * 6)
-    task = Task(encoded, spans_of([2, 3, 1]), 512)
-    (scores,) = score_candidates(student, [task], [parse_window("1")])
-    galp = separate_pass(student, prompt, response).mean()
-    lalp = naive_lalp(student, prompt, response, task.step_spans, starts=[0, 0, 2])
-    assert scores.galp == pytest.approx(galp, abs=1e-4)
-    assert scores.lalp["lalp@1"] == pytest.approx(lalp, abs=1e-4)
+    task, windows = make_task([2, 3, 1]), [parse_window("1")]
+    (scores,) = score_candidates(student, [task], windows)
+    assert_equals_separate_passes(student, task, {"galp": scores.galp} | scores.lalp, windows)

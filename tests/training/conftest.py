@@ -1,4 +1,4 @@
-"""A tiny student in a folder, the command, and LLaMA-Factory's own files."""
+"""A student in a folder, the command, and LLaMA-Factory's own files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ def save(student: Student, folder: Path) -> str:
     student.model.save_pretrained(folder)
     student.tokenizer.save_pretrained(folder)
     return str(folder)
-
-
-@pytest.fixture(scope="session")
-def folder(llama: Student, tmp_path_factory) -> str:
-    return save(llama, tmp_path_factory.mktemp("students") / "tiny")
 
 
 def llamafactory_file(name: str) -> Path:

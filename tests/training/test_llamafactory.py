@@ -7,6 +7,7 @@ import copy
 import json
 import typing
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -149,34 +150,14 @@ def test_formats_are_those_of_its_registry(name):
 def test_the_papers_settings(student, tmp_path):
     recipe = replace(RECIPES["paper-32b"], max_length=400)
     export_llamafactory(PAIRS, student, tmp_path, recipe, seed=7)
-    assert yaml.safe_load((tmp_path / "train.yaml").read_text()) == {
-        "model_name_or_path": student,
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full",
-        "deepspeed": "zero3.json",
-        "dataset_dir": ".",
-        "dataset": "train",
-        "template": "qwen",
-        "default_system": "Think.",
-        "cutoff_len": 400,
-        "mask_history": True,
-        "output_dir": "model",
-        "num_train_epochs": 15.0,
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": 8,
-        "learning_rate": 5e-6,
-        "lr_scheduler_type": "cosine",
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "bf16": True,
-        "disable_gradient_checkpointing": False,
-        "seed": 7,
-        "logging_steps": 1,
-        "save_strategy": "epoch",
-        "save_only_model": True,
-        "report_to": "none",
-        "ddp_timeout": 180_000,
+    settings = yaml.safe_load((tmp_path / "train.yaml").read_text())
+    common = yaml.safe_load(files("lalp.training").joinpath("llamafactory.yaml").read_text())
+    assert settings == common["settings"] | {
+        **{"model_name_or_path": student, "template": "qwen", "default_system": "Think."},
+        **{"cutoff_len": 400, "num_train_epochs": 15.0, "seed": 7, "bf16": True},
+        **{"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+        **{"learning_rate": 5e-6, "lr_scheduler_type": "cosine"},
+        **{"weight_decay": 0.0, "max_grad_norm": 1.0, "disable_gradient_checkpointing": False},
     }
     # Longer than the student's positions is cut there.
     assert exported(student, tmp_path)[1]["cutoff_len"] == 512
@@ -190,14 +171,6 @@ def test_data_and_deepspeed_files(student, tmp_path):
         assert written.read_bytes() == plain.read_bytes()
     config = json.loads((tmp_path / "new/out/zero3.json").read_text())
     assert config["zero_optimization"]["stage"] == 3
-
-
-def test_a_training_file_is_read(student, tmp_path):
-    write_training(POOL, ["r2", "r0"], tmp_path / "train.jsonl", "prompt-completion")
-    result, _ = exported(student, tmp_path / "out", tmp_path / "train.jsonl")
-    assert result["num_examples"] == 2
-    records = json.loads((tmp_path / "out/train.json").read_text())
-    assert [record["response_id"] for record in records] == ["r2", "r0"]
 
 
 # --- the chat format --------------------------------------------------------------------------
@@ -254,11 +227,13 @@ def test_data_that_llamafactory_would_skip(student, tmp_path):
 
 
 def test_the_command(student, tmp_path, lalp):
-    write_training(POOL, ["r0", "r1"], tmp_path / "train.jsonl", "messages")
+    write_training(POOL, ["r2", "r0"], tmp_path / "train.jsonl", "messages")
     options = ("--student", student, "--recipe", "terciles", "--out", tmp_path / "out")
     said = lalp("export", "llamafactory", tmp_path / "train.jsonl", *options)
     assert said.code == 0
     assert "lalp: 2 examples, template qwen" in said.err
     assert "FORCE_TORCHRUN=1 llamafactory-cli train train.yaml" in said.err
     assert "written in another way" not in said.err
+    records = json.loads((tmp_path / "out/train.json").read_text())
+    assert [record["response_id"] for record in records] == ["r2", "r0"]
     assert yaml.safe_load((tmp_path / "out/train.yaml").read_text())["num_train_epochs"] == 5

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ ENVIRONMENT = os.environ | {
 TOLERANCE = 2e-5
 
 WORKER = r"""
-import json, os, random, shutil, signal, socket, sys, time, traceback
+import json, multiprocessing, os, random, shutil, signal, socket, sys, time
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,11 +46,10 @@ import accelerate.state
 import torch
 from accelerate.utils import DistributedType
 
-sys.path.insert(0, sys.argv[1])
 from tests.training.test_trainer import HELD_OUT, PAIRS, RECIPE
 from lalp.training import folder as training_folder, trainer as training
 
-student, folder, environments = sys.argv[2], Path(sys.argv[3]), json.loads(sys.argv[4])
+student, folder, environments = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 HALF = replace(RECIPE, batch_size=1)
 torch.set_num_threads(1)
 
@@ -67,27 +67,27 @@ def shard_on_a_cpu():
     accelerate.state.AcceleratorState.__init__ = init
 
 
-def fork(out, recipe, change=lambda: None, environment=(), name="0"):
-    pid = os.fork()
-    if pid:
-        return pid
+def child(out, recipe, change, environment, name):
     log = os.open(folder / f"{out}.{name}.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1), os.dup2(log, 2)
     os.environ.update(environment)
-    code, options = 1, {"save_steps": 1, "device": "cpu", "progress": False}
-    try:
-        change()
-        training.train(PAIRS, student, folder / out, recipe, held_out=HELD_OUT, **options)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(code)
+    change()
+    options = {"save_steps": 1, "device": "cpu", "progress": False}
+    training.train(PAIRS, student, folder / out, recipe, held_out=HELD_OUT, **options)
 
 
-def wait(*pids):
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+def start(out, recipe=RECIPE, change=lambda: None, environment=(), name="0"):
+    process = multiprocessing.get_context("fork").Process(
+        target=child, args=(out, recipe, change, environment, name)
+    )
+    process.start()
+    return process
+
+
+def codes(*processes):
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
 
 
 def die_when(owner, name, condition):
@@ -103,38 +103,36 @@ def both(out, recipe, environment, change=lambda: None):
     with socket.socket() as server:
         server.bind(("localhost", 0))
         port = server.getsockname()[1]
-    pids = []
-    for rank in range(2):
-        own = dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) | {"MASTER_ADDR": "localhost"}
-        own |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "2") | {"MASTER_PORT": str(port)}
-        pids.append(fork(out, recipe, change, environment | own, str(rank)))
-    return wait(*pids)
+    shared = environment | {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    shared |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "2")
+    ranks = [(rank, dict.fromkeys(("RANK", "LOCAL_RANK"), rank)) for rank in ("0", "1")]
+    return codes(*[start(out, recipe, change, shared | own, rank) for rank, own in ranks])
 
 
 report = {}
 began = time.monotonic()
-report["one"] = wait(fork("one", RECIPE))
+report["one"] = codes(start("one"))
 seconds = time.monotonic() - began
 
 # Killed while it writes its second checkpoint, then at random times.
 in_checkpoint = die_when(
     training_folder, "file_digest", lambda path: path.parent.name == "checkpoint-2"
 )
-report["killed"] = wait(fork("killed", RECIPE, in_checkpoint))
-random.seed(int(sys.argv[5]))
+report["killed"] = codes(start("killed", change=in_checkpoint))
+random.seed(int(sys.argv[4]))
 for _ in range(3):
-    pid = fork("killed", RECIPE)
+    process = start("killed")
     time.sleep(random.uniform(0, 0.6) * seconds)
-    os.kill(pid, signal.SIGKILL)
-    report["killed"] += wait(pid)
-report["killed"] += wait(fork("killed", RECIPE))
+    process.kill()
+    report["killed"] += codes(process)
+report["killed"] += codes(start("killed"))
 
 # Killed before, and after, the result is given its name.
 unnamed = die_when(Path, "rename", lambda path, target: path.name == "result")
 untidy = die_when(shutil, "rmtree", lambda path, **_: path.name == "named.partial")
-report["named"] = wait(fork("named", RECIPE, unnamed)) + wait(fork("named", RECIPE, untidy))
+report["named"] = codes(start("named", change=unnamed)) + codes(start("named", change=untidy))
 report["left"] = (folder / "named").exists() and (folder / "named.partial").exists()
-report["named"] += wait(fork("named", RECIPE))
+report["named"] += codes(start("named"))
 
 
 in_third_step = lambda trainer, *_: trainer.state.global_step == 2
@@ -170,13 +168,13 @@ def environment(name: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def runs(folder, tmp_path_factory) -> tuple[dict, Path]:
+def runs(student_folder, tmp_path_factory) -> tuple[dict, Path]:
     """Every scenario's exit codes, and the folder of all runs."""
     out = tmp_path_factory.mktemp("runs")
     environments = {name: environment(f"{name}.yaml") for name in ("ddp", "fsdp")}
     seed = int.from_bytes(os.urandom(2))
     print(f"kills at times drawn with seed {seed}")
-    finished = python("-c", WORKER, ROOT, folder, out, json.dumps(environments), seed)
+    finished = python("-c", WORKER, student_folder, out, json.dumps(environments), seed)
     logs = "\n".join(f"{path.name}:\n{path.read_text()}" for path in out.glob("*.txt"))
     assert finished.returncode == 0, finished.stderr + logs
     print(logs)
@@ -229,19 +227,13 @@ def test_two_killed_processes_go_on(name, runs):
 
 
 @pytest.mark.slow
-def test_the_second_process_is_silent(runs):
-    _, folder = runs
-    assert "lalp" not in (folder / "ddp.1.txt").read_text()
-
-
-@pytest.mark.slow
-def test_the_command_under_accelerate_launch(folder, tmp_path):
+def test_the_command_under_accelerate_launch(student_folder, tmp_path):
     write_data(tmp_path)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(vars(RECIPE) | {"batch_size": 1}))
     finished = python(
         *("-m", "accelerate.commands.launch", "--config_file", CONFIGS / "ddp.yaml"),
         *("--num_processes", 2, "--main_process_port", 0, "-m", "lalp.cli", "train"),
-        *(tmp_path / "train.jsonl", "--student", folder, "--out", tmp_path / "out"),
+        *(tmp_path / "train.jsonl", "--student", student_folder, "--out", tmp_path / "out"),
         *("--recipe", tmp_path / "recipe.yaml", "--held-out", tmp_path / "pool.jsonl"),
         *("--window", 1, "--device", "cpu", "--quiet", "--json"),
     )
@@ -309,19 +301,10 @@ class _TrainersConfig(HfDeepSpeedConfig):
 def check_trainers_config(config: dict) -> None:
     """Let transformers fill in the recipe's values; it notes contradictions."""
     processed = _TrainersConfig(config)
-    values = {
-        "world_size": 4,
-        "per_device_train_batch_size": 2,
-        "gradient_accumulation_steps": 8,
-        "max_grad_norm": 1.0,
-        "bf16": True,
-        "fp16": False,
-        "learning_rate": 5e-6,
-    }
-    others = ("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "save_on_each_node")
-    others += ("bf16_full_eval", "fp16_full_eval")
-    args = argparse.Namespace(**values, **dict.fromkeys(others, 0))
-    processed.trainer_config_process(args)
+    recipe = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 8}
+    recipe |= {"max_grad_norm": 1.0, "learning_rate": 5e-6, "bf16": True}
+    off = {"fp16": False, "fp16_full_eval": False}
+    processed.trainer_config_process(MagicMock(world_size=4, **recipe, **off))
     assert processed.mismatches == []
     assert processed.config["zero_optimization"]["stage"] == 3
     expected = {"train_batch_size": 64, "gradient_accumulation_steps": 8, "gradient_clipping": 1.0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import gc
 import json
@@ -23,7 +22,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import CHAT_TEMPLATE, build_student
+from conftest import build_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
@@ -105,10 +104,10 @@ def faster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def done(folder, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
+def done(student_folder, tmp_path_factory) -> tuple[pd.DataFrame, Path]:
     """A finished run with held-out responses; tests copy it before they change it."""
     out = tmp_path_factory.mktemp("runs") / "done"
-    return train(PAIRS, folder, out, RECIPE, held_out=HELD_OUT, device="cpu", progress=False), out
+    return run(student_folder, out, held_out=HELD_OUT, device="cpu"), out
 
 
 def write_data(folder: Path) -> None:
@@ -144,18 +143,6 @@ def read_json(path: Path) -> dict:
 RECIPE_TEXT = yaml.safe_dump(asdict(RECIPES["paper-32b"]), sort_keys=False)
 
 
-def test_the_papers_values():
-    shared = {"gradient_accumulation": 8, "warmup_ratio": 0.0, "bf16": True}
-    shared |= {"schedule": "cosine", "max_length": 16384}
-    own = ("batch_size", "epochs", "learning_rate")
-    assert all(asdict(recipe).items() >= shared.items() for recipe in RECIPES.values())
-    assert {name: tuple(asdict(r)[key] for key in own) for name, r in RECIPES.items()} == {
-        "paper": (2, 10, 5e-6),
-        "paper-32b": (1, 15, 5e-6),
-        "terciles": (2, 5, 1e-5),
-    }
-
-
 def test_a_recipe_from_a_file(tmp_path):
     # YAML reads `5e-6`, without a point, as text.
     (tmp_path / "mine.yaml").write_text(RECIPE_TEXT.replace("5.0e-06", "5e-6"))
@@ -166,19 +153,15 @@ def test_a_recipe_from_a_file(tmp_path):
     ("change", "message"),
     [
         (("epochs: 15", "epochs: 1.5"), "line 2: key 'epochs' should be a valid integer, not 1.5"),
-        (("epochs: 15", "epochs: true"), "key 'epochs' should be a valid integer, not True"),
         (("epochs: 15", "epochs: 0"), "key 'epochs' should be greater than or equal to 1, not 0"),
         (("epochs: 15", "epochs: 15\nrounds: 15"), "unknown key 'rounds': known are learning_rate"),
         (("epochs: 15", ""), "key 'epochs' is missing"),
         (("5.0e-06", "fast"), "key 'learning_rate' should be a valid number, not 'fast'"),
-        (("5.0e-06", "true"), "key 'learning_rate' should be a valid number, not True"),
         (("5.0e-06", "0"), "key 'learning_rate' should be greater than 0, not 0"),
         (("5.0e-06", ".inf"), "key 'learning_rate' should be a finite number, not inf"),
         (("ratio: 0.0", "ratio: 1"), "key 'warmup_ratio' should be less than 1"),
-        (("decay: 0.0", "decay: -1"), "key 'weight_decay' should be greater than or equal to 0"),
         (("length: 16384", "length: 1"), "key 'max_length' should be greater than or equal to 2"),
         (("cosine", "bent"), "key 'schedule' should be 'linear', 'cosine'"),
-        (("bf16: true", "bf16: 1"), "key 'bf16' should be a valid boolean, not 1"),
         (("bf16: true", "bf16: [1"), "not valid YAML"),
         ((RECIPE_TEXT, "- 1"), "expected lines of the form"),
     ],
@@ -213,11 +196,11 @@ def test_training_files_are_read(fmt, tmp_path):
     pairs = [PAIRS[1], (system, Response("r0", "p0", "Ada", "It is 2.", True))]
     pool = Pool({p.prompt_id: p for p, _ in pairs}, tuple(r for _, r in pairs))
     write_training(pool, ["r1", "r0"], tmp_path / "train.jsonl", fmt)
-    for (p, r), (prompt, response) in zip(
-        load_examples(tmp_path / "train.jsonl"), pairs, strict=True
-    ):
-        assert (p.prompt_id, p.messages) == (prompt.prompt_id, prompt.messages)
-        assert replace(r, correct=response.correct) == response
+    # Neither format keeps the reference or the verdict.
+    assert load_examples(tmp_path / "train.jsonl") == [
+        (replace(prompt, answer=None), replace(response, correct=None))
+        for prompt, response in pairs
+    ]
 
 
 def chat(**changes: object) -> str:
@@ -245,42 +228,12 @@ def test_training_files_that_cannot_be_used(text, message, tmp_path):
         load_examples(path)
 
 
-def test_a_folder_or_nothing_to_train_on(tmp_path, folder):
-    for path, message in ((tmp_path, "is a folder"), (tmp_path / "no.jsonl", "no such file")):
+def test_a_folder_or_nothing_to_train_on(tmp_path, student_folder):
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "no", "no such file")):
         with pytest.raises(InputError, match=message):
             load_examples(path)
     with pytest.raises(InputError, match="no responses to train on"):
-        train([], folder, tmp_path / "out", RECIPE)
-
-
-TRIMMED = (
-    "{% for m in messages %}{{ m.content | trim }}"
-    "{% if m.role == 'assistant' %}<|user|>{% endif %}{% endfor %}"
-)
-LAST = "{{ messages[-1].content }}"
-ENDLESS = (None, LAST, LAST + "\n", "fixed")
-
-
-@pytest.mark.parametrize(
-    ("template", "end"),
-    # Without an end in the template it is the tokenizer's.
-    [(CHAT_TEMPLATE, "<|end|>\n"), (TRIMMED, "<|user|>"), *((t, "<|end|>") for t in ENDLESS)],
-)
-def test_the_end_of_the_turn(template, end, tokenizer):
-    copied = copy.deepcopy(tokenizer)
-    copied.chat_template = template
-    assert tokenizer.decode(end_of_turn(copied)) == end
-    copied.eos_token = None
-    if template in ENDLESS:
-        with pytest.raises(InputError, match="could not learn to stop"):
-            end_of_turn(copied)
-
-
-def test_a_template_without_an_assistant(tokenizer):
-    copied = copy.deepcopy(tokenizer)
-    copied.chat_template = "{{ raise_exception('no') }}"
-    with pytest.raises(InputError, match=r"refuses an assistant's message \(no\)"):
-        end_of_turn(copied)
+        train([], student_folder, tmp_path / "out", RECIPE)
 
 
 def test_an_example_holds_the_scored_tokens_and_the_end(tokenizer):
@@ -288,12 +241,10 @@ def test_an_example_holds_the_scored_tokens_and_the_end(tokenizer):
     end = end_of_turn(tokenizer)
     example = make_example(tokenizer, prompt, response, 256, end)
     encoded = encode(tokenizer, render_prompt(tokenizer, prompt), response.text)
-    labels = [label for label in example.labels if label != -100]
-    assert example.input_ids == (*encoded.prompt_ids, *encoded.response_ids, *end)
-    assert labels == [*encoded.response_ids, *end]
-    assert example.labels.count(-100) == len(encoded.prompt_ids)
-    assert example.num_tokens == len(labels)
-    assert not example.cut
+    asked, answer = encoded.prompt_ids, (*encoded.response_ids, *end)
+    assert example == Example((*asked, *answer), len(asked), cut=False)
+    assert example.labels == [*[-100] * len(asked), *answer]
+    assert example.num_tokens == len(answer)
     assert tokenizer.decode(example.input_ids) == (
         f"<|user|>\nWhat is 4 + 4?<|end|>\n<|assistant|>\n{response.text}<|end|>\n"
     )
@@ -303,12 +254,9 @@ def test_an_example_holds_the_scored_tokens_and_the_end(tokenizer):
     ("lengths", "limit", "kept"),
     [
         ((10, 20), 30, (10, 20)),
-        ((100, 20), 50, (30, 20)),  # a short completion stays whole
         ((20, 100), 50, (20, 30)),  # a short prompt stays whole
-        ((100, 300), 40, (10, 30)),  # both long: in proportion
         ((100, 1), 2, (2, 0)),
         ((100, 1), 3, (2, 1)),
-        ((300, 1), 1, (1, 0)),
     ],
 )
 def test_cutting(lengths, limit, kept):
@@ -404,12 +352,12 @@ def plain_training(folder: str) -> tuple[list[float], list[float], dict[str, tor
     return losses, norms, {name: p.detach() for name, p in model.named_parameters()}
 
 
-def test_losses_and_weights_are_those_of_a_plain_loop(done, folder):
+def test_losses_and_weights_are_those_of_a_plain_loop(done, student_folder):
     log, out = done
-    losses, norms, expected = plain_training(folder)
+    losses, norms, expected = plain_training(student_folder)
     assert log["loss"][1:].tolist() == pytest.approx(losses, rel=1e-5)
     assert log["grad_norm"][1:].tolist() == pytest.approx(norms, rel=1e-4)
-    before = load_student(folder, device="cpu").model.state_dict()
+    before = load_student(student_folder, device="cpu").model.state_dict()
     for name, tensor in load_file(out / "model.safetensors").items():
         assert torch.allclose(tensor, expected[name], atol=1e-5), name
         assert not torch.allclose(tensor, before[name], atol=1e-4), name
@@ -457,9 +405,9 @@ def test_held_out_likelihoods_are_the_scores_of_the_student_on_disk(family, toke
     assert log.loc[4, "global_nll"] != pytest.approx(log.loc[0, "global_nll"], abs=1e-2)
 
 
-def test_trls_own_loss_gives_the_same(done, folder, tmp_path, monkeypatch):
+def test_trls_own_loss_gives_the_same(done, student_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "inspect", MagicMock())  # no model selects positions
-    log = run(folder, tmp_path / "out")
+    log = run(student_folder, tmp_path / "out")
     assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=1e-5)
 
 
@@ -472,27 +420,27 @@ def test_trls_own_loss_gives_the_same(done, folder, tmp_path, monkeypatch):
     ],
 )
 def test_other_passes_over_the_same_examples_give_the_same_steps(
-    changes, tolerance, done, folder, tmp_path
+    changes, tolerance, done, student_folder, tmp_path
 ):
-    log = run(folder, tmp_path / "out", replace(RECIPE, **changes))
+    log = run(student_folder, tmp_path / "out", replace(RECIPE, **changes))
     assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=tolerance)
     assert log["num_tokens"].tolist() == done[0]["num_tokens"][1:].tolist()
     assert read_json(tmp_path / "out/config.json") == read_json(done[1] / "config.json")
 
 
 @pytest.mark.parametrize(("evaluations", "measured"), [(50, [0, 1, 2]), (2, [0, 2]), (1, [2])])
-def test_at_which_steps_is_measured(evaluations, measured, folder, tmp_path):
+def test_at_which_steps_is_measured(evaluations, measured, student_folder, tmp_path):
     recipe = replace(RECIPE, epochs=1)
-    log = run(folder, tmp_path / "out", recipe, held_out=HELD_OUT, evaluations=evaluations)
+    log = run(student_folder, tmp_path / "out", recipe, held_out=HELD_OUT, evaluations=evaluations)
     assert log.loc[log["global_nll"].notna(), "step"].tolist() == measured
 
 
-def test_held_out_responses_without_a_score_or_trained_on(folder, tmp_path, caplog):
+def test_held_out_responses_without_a_score_or_trained_on(student_folder, tmp_path, caplog):
     long = {"prompt_id": "h9", "prompt": "Long?", "teacher": "Bob", "response": "x y z. " * 200}
     leak = {"prompt_id": "x", "prompt": "What is 3 + 3?", "teacher": "Bob", "response": "It is 6."}
     held_out = HeldOut(load_pool([*ROWS, long, leak]), "sentences", "1")
     caplog.set_level(logging.WARNING, "lalp")
-    log = run(folder, tmp_path / "out", held_out=held_out, evaluations=2)
+    log = run(student_folder, tmp_path / "out", held_out=held_out, evaluations=2)
     table = load_held_out(tmp_path / "out")
     lacking = table[table["galp"].isna()]
     assert lacking["response_id"].tolist() == ["h9/Bob/0"] * 2
@@ -509,37 +457,41 @@ def test_held_out_responses_without_a_score_or_trained_on(folder, tmp_path, capl
 # --- one result -------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_bits(done, folder, tmp_path):
-    run(folder, tmp_path / "again", held_out=HELD_OUT)
+def test_the_same_seed_gives_the_same_bits(done, student_folder, tmp_path):
+    run(student_folder, tmp_path / "again", held_out=HELD_OUT)
     assert_same_run(tmp_path / "again", done[1])
-    other = run(folder, tmp_path / "other", seed=1)
+    other = run(student_folder, tmp_path / "other", seed=1)
     assert other["loss"].tolist() != done[0]["loss"][1:].tolist()
 
 
-def test_measuring_touches_neither_weights_nor_random_state(tokenizer, tmp_path):
+@pytest.fixture(scope="module")
+def dropping(tokenizer, tmp_path_factory) -> tuple[pd.DataFrame, str, Path]:
+    """The log of a student with dropout, its folder, and what came of it."""
     student = build_student("llama", tokenizer, attention_dropout=0.2)
-    folder = save(student, tmp_path / "student")
-    measured = run(folder, tmp_path / "measured", held_out=HELD_OUT, evaluations=9)
-    plain = run(folder, tmp_path / "plain")
+    folder, out = (tmp_path_factory.mktemp("dropping") / name for name in ("student", "out"))
+    return run(save(student, folder), out), str(folder), out
+
+
+def test_measuring_touches_neither_weights_nor_random_state(dropping, done, tmp_path):
+    plain, student, out = dropping
+    measured = run(student, tmp_path / "measured", held_out=HELD_OUT, evaluations=9)
     assert measured["loss"][1:].tolist() == plain["loss"].tolist()
-    assert_same_weights(tmp_path / "measured", tmp_path / "plain")
-    # Dropout is on in training, and its masks follow from the seed.
-    student.model.config.attention_dropout = 0.0
-    student.model.save_pretrained(folder)
-    assert run(folder, tmp_path / "without")["loss"].tolist() != plain["loss"].tolist()
+    assert_same_weights(tmp_path / "measured", out)
+    # Dropout is on in training: the same weights without it lose otherwise.
+    assert done[0]["loss"][1:].tolist() != plain["loss"].tolist()
 
 
-def test_the_folder_is_a_student(done, folder):
+def test_the_folder_is_a_student(done, student_folder):
     _, out = done
-    student, before = (load_student(str(f), device="cpu") for f in (out, folder))
+    student, before = (load_student(str(f), device="cpu") for f in (out, student_folder))
     assert student.tokenizer.chat_template == before.tokenizer.chat_template
     text = render_prompt(before.tokenizer, PAIRS[0][0])
     response = PAIRS[0][1].text
     assert encode(student.tokenizer, text, response) == encode(before.tokenizer, text, response)
-    names = {path.name for path in Path(folder).iterdir()}
+    names = {path.name for path in Path(student_folder).iterdir()}
     own = {"training_log.csv", "held_out.csv", "run.json"}
     assert {path.name for path in out.iterdir()} == names | own
-    assert read_json(out / "config.json") == read_json(Path(folder) / "config.json")
+    assert read_json(out / "config.json") == read_json(Path(student_folder) / "config.json")
     assert not out.with_name("done.partial").exists()
 
 
@@ -567,10 +519,10 @@ def test_examples_are_cut_to_the_recipe_and_to_the_students_positions(
     assert f"{expected} of 7 examples are longer than 70 tokens and were cut" in caplog.text
 
 
-def test_a_loss_that_is_not_finite_stops(folder, tmp_path):
+def test_a_loss_that_is_not_finite_stops(student_folder, tmp_path):
     recipe = replace(RECIPE, learning_rate=1e30, warmup_ratio=0.0, max_grad_norm=0.0)
     with pytest.raises(InputError, match=r"training loss is (nan|inf) at step \d: lower the learn"):
-        run(folder, tmp_path / "out", recipe)
+        run(student_folder, tmp_path / "out", recipe)
     assert not (tmp_path / "out").exists()
 
 
@@ -582,11 +534,11 @@ def no_training(monkeypatch):
     monkeypatch.delattr(trainer, "load_model")
 
 
-def test_a_finished_run_is_not_done_again(done, folder, no_training):
+def test_a_finished_run_is_not_done_again(done, student_folder, no_training):
     log, out = done
     leftover = out.with_name("done.partial")
     leftover.mkdir()  # as if killed while cleaning up
-    again = run(folder, out, held_out=HELD_OUT)
+    again = run(student_folder, out, held_out=HELD_OUT)
     assert_frame_equal(again, log, check_exact=True)
     assert not leftover.exists()
 
@@ -603,11 +555,11 @@ def test_a_finished_run_is_not_done_again(done, folder, no_training):
         ({"held_out": replace(HELD_OUT, splitter="paragraphs")}, "held_out"),
     ],
 )
-def test_a_folder_with_another_run_is_left_alone(changes, named, done, folder, no_training):
+def test_a_folder_with_another_run_is_left_alone(changes, named, done, student_folder, no_training):
     files = {path: path.read_bytes() for path in done[1].iterdir()}
     same = {"data": PAIRS, "recipe": RECIPE, "held_out": HELD_OUT, "progress": False}
     with pytest.raises(InputError, match=rf"holds another run \(another {named}\)"):
-        train(student=folder, out=done[1], **(same | changes))
+        train(student=student_folder, out=done[1], **(same | changes))
     assert {path: path.read_bytes() for path in done[1].iterdir()} == files
 
 
@@ -627,23 +579,23 @@ def test_another_student_or_other_code_is_another_run(done, tokenizer, tmp_path,
         ("file", "file/out", "cannot be written"),
     ],
 )
-def test_foreign_files_are_left_alone(foreign, out, message, folder, tmp_path):
+def test_foreign_files_are_left_alone(foreign, out, message, student_folder, tmp_path):
     (tmp_path / foreign).parent.mkdir(exist_ok=True)
     (tmp_path / foreign).write_text("mine")
     with pytest.raises(InputError, match=message):
-        run(folder, tmp_path / out)
+        run(student_folder, tmp_path / out)
     assert (tmp_path / foreign).read_text() == "mine"
 
 
-def test_a_second_process_is_refused(folder, tmp_path):
+def test_a_second_process_is_refused(student_folder, tmp_path):
     partial = tmp_path / "out.partial"
     partial.mkdir()
     with (partial / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another process is training into it"):
-            run(folder, tmp_path / "out")
+            run(student_folder, tmp_path / "out")
     (tmp_path / "out").mkdir()  # an empty folder is filled
-    run(folder, tmp_path / "out", replace(RECIPE, epochs=1))
+    run(student_folder, tmp_path / "out", replace(RECIPE, epochs=1))
     assert (tmp_path / "out/model.safetensors").exists()
 
 
@@ -670,9 +622,9 @@ def crash_before(step: int, folder: str, out: Path, **options: object) -> Path:
 
 
 @pytest.fixture
-def stopped(folder, tmp_path) -> Path:
+def stopped(student_folder, tmp_path) -> Path:
     """A run that crashed in its last step, after three checkpoints."""
-    return crash_before(4, folder, tmp_path / "out", held_out=HELD_OUT, save_steps=1)
+    return crash_before(4, student_folder, tmp_path / "out", held_out=HELD_OUT, save_steps=1)
 
 
 @pytest.fixture
@@ -695,10 +647,6 @@ def test_checkpoints_hold_two_states_and_no_pickle(stopped):
                 torch.load(path, weights_only=True)
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-10])
-
-
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -708,45 +656,42 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "damage", "said", "num_steps"),
     [
-        ("checkpoint-3/model.safetensors", truncate, "model.safetensors is damaged", 2),
-        ("checkpoint-3/optimizer.pt", flip, "optimizer.pt is damaged", 2),
+        ("checkpoint-3/model.safetensors", flip, "model.safetensors is damaged", 2),
         ("checkpoint-3/trainer_state.json", Path.unlink, "trainer_state.json: No such file", 2),
-        ("checkpoint-3/manifest.json", truncate, "manifest.json is damaged", 2),
+        ("checkpoint-3/manifest.json", lambda x: x.write_text("{"), "manifest.json is damaged", 2),
         ("checkpoint-*/manifest.json", Path.unlink, "manifest.json: No such file", 4),
-        ("none", truncate, None, 1),
+        ("none", Path.unlink, None, 1),
     ],
 )
 def test_a_stopped_run_goes_on_from_its_last_sound_checkpoint(
-    files, damage, said, num_steps, stopped, folder, done, begin_step, caplog
+    files, damage, said, num_steps, stopped, student_folder, done, begin_step, caplog
 ):
     caplog.set_level(logging.WARNING, "lalp")
     for path in stopped.glob(files):
         damage(path)
-    run(folder, stopped.with_name("out"), held_out=HELD_OUT)
+    run(student_folder, stopped.with_name("out"), held_out=HELD_OUT)
     assert begin_step.call_count == num_steps
     assert (f"checkpoint-3 cannot be used ({said}" in caplog.text) == (said is not None)
     assert_same_run(stopped.with_name("out"), done[1])
 
 
-def test_an_unfinished_run_of_another_kind_is_left_alone(stopped, folder):
+def test_an_unfinished_run_of_another_kind_is_left_alone(stopped, student_folder):
     with pytest.raises(InputError, match=r"holds another run, unfinished \(another seed\)"):
-        run(folder, stopped.with_name("out"), held_out=HELD_OUT, seed=1)
+        run(student_folder, stopped.with_name("out"), held_out=HELD_OUT, seed=1)
     assert (stopped / "checkpoint-3/manifest.json").exists()
 
 
-def test_random_states_are_restored(tokenizer, tmp_path):
-    student = build_student("llama", tokenizer, attention_dropout=0.2)
-    folder = save(student, tmp_path / "student")
-    whole = run(folder, tmp_path / "whole")
-    crash_before(3, folder, tmp_path / "out", save_steps=1)
-    log = run(folder, tmp_path / "out")
+def test_random_states_are_restored(dropping, tmp_path):
+    whole, student, out = dropping
+    crash_before(3, student, tmp_path / "out", save_steps=1)
+    log = run(student, tmp_path / "out")
     assert log["loss"].tolist() == whole["loss"].tolist()
-    assert_same_weights(tmp_path / "out", tmp_path / "whole")
+    assert_same_weights(tmp_path / "out", out)
 
 
-def test_checkpoints_by_time(folder, tmp_path, monkeypatch):
+def test_checkpoints_by_time(student_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "SECONDS_PER_CHECKPOINT", 0)
-    partial = crash_before(3, folder, tmp_path / "out")
+    partial = crash_before(3, student_folder, tmp_path / "out")
     assert (partial / "checkpoint-2/manifest.json").exists()
 
 
@@ -758,17 +703,15 @@ def test_checkpoints_by_time(folder, tmp_path, monkeypatch):
     [
         ({"evaluations": 0}, "evaluations is 0: give at least 1"),
         ({"save_steps": 0}, "save_steps is 0: give at least 1"),
-        ({"device": "cuda"}, "device 'cuda' cannot be used"),
+        ({"device": "tpu"}, "device 'tpu' cannot be used"),
         ({"device": "meta"}, "device 'meta' cannot be trained on: give cpu or cuda"),
         ({"held_out": replace(HELD_OUT, window="x")}, "window 'x' is not understood"),
         ({"held_out": replace(HELD_OUT, splitter="x")}, "unknown step splitter 'x'"),
     ],
 )
-def test_options_that_cannot_be_used(options, message, folder, tmp_path):
-    if options.get("device") == "cuda" and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+def test_options_that_cannot_be_used(options, message, student_folder, tmp_path):
     with pytest.raises(InputError, match=message):
-        run(folder, tmp_path / "out", **options)
+        run(student_folder, tmp_path / "out", **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -776,12 +719,12 @@ def test_options_that_cannot_be_used(options, message, folder, tmp_path):
 
 
 @pytest.fixture
-def lalp_train(lalp, monkeypatch, tmp_path, folder) -> Callable[[str], Outcome]:
+def lalp_train(lalp, monkeypatch, tmp_path, student_folder) -> Callable[[str], Outcome]:
     """Run ``lalp train`` beside its data."""
     write_data(tmp_path)
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(asdict(RECIPE)))
     monkeypatch.chdir(tmp_path)
-    options = ("--student", folder, "--out", "out", "--quiet")
+    options = ("--student", student_folder, "--out", "out", "--quiet")
     return lambda arguments: lalp("train", *arguments.split(), *options)
 
 
@@ -812,23 +755,10 @@ def test_options_change_the_recipe(lalp_train, tmp_path):
     assert json.loads(said.out).items() >= {"num_steps": 3, "global_nll": [None, None]}.items()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("train.jsonl --recipe best", "recipe 'best' is not known"),
-        ("train.jsonl --epochs 0", "recipe: key 'epochs' should be greater than or equal"),
-        ("none.jsonl", "none.jsonl: no such file"),
-        ("train.jsonl --held-out none.jsonl", "none.jsonl: no such file"),
-        ("train.jsonl --device tpu", "device 'tpu' cannot be used"),
-    ],
-)
-def test_the_command_refuses_bad_input_in_one_line(arguments, message, lalp_train):
-    said = lalp_train(arguments)
+def test_bad_input_is_refused_in_one_line_of_one_process(lalp_train, monkeypatch):
+    said = lalp_train("train.jsonl --held-out none.jsonl")
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert message in said.err
+    assert "none.jsonl: no such file" in said.err
     assert not Path("out").exists()
-
-
-def test_another_process_is_silent(lalp_train, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert lalp_train("none.jsonl") == Outcome(2, "", "")

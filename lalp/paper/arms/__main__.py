@@ -7,39 +7,38 @@ on where it stopped, and writes ``figures/arms_standard/*.csv`` and ``provenance
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from dataclasses import replace
+from typing import Annotated
 
-from lalp.errors import InputError
-from lalp.files import build_dir
-from lalp.paper.arms.grid import run_in_turns, save_results
+from typer import Option, Typer
+
+from lalp.cli.options import run
+from lalp.paper.arms.grid import run_in_turns
 from lalp.paper.arms.plan import plan_grid
+from lalp.paper.committed import save_results
 from lalp.paper.profiles import PROFILES, load_profile
 from lalp.paper.provenance import describe_run
 
 _PACKAGES = ("torch", "transformers", "trl", "accelerate", "math-verify")
 
 
-def main() -> None:
+app = Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    profile: Annotated[str, Option(help=f"One of {', '.join(PROFILES)}.")] = "standard",
+    seed: Annotated[int, Option(help="Of the choice of prompts.")] = 0,
+) -> None:
     """Train and evaluate a profile's arms and keep their results."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--profile", default="standard", choices=PROFILES)
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of prompts")
-    options = parser.parse_args()
-    try:
-        started = time.monotonic()
-        results = run_in_turns(plan_grid(load_profile(options.profile), options.seed))
-        made = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-        made = {"profile": options.profile, "seed": options.seed} | made
-        folder = build_dir().parent / "figures" / f"arms_{options.profile}"
-        save_results(replace(results, provenance=made), folder)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"{len(results.arms)} arms in {folder.name}")
+    started = time.monotonic()
+    results = run_in_turns(plan_grid(load_profile(profile), seed))
+    made = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
+    made = {"profile": profile, "seed": seed} | made
+    save_results(replace(results, provenance=made), f"arms_{profile}")
+    print(f"{len(results.arms)} arms in arms_{profile}")
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

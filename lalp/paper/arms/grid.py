@@ -9,7 +9,6 @@ in worker processes, one thread each: on a CPU that is faster than one arm at a 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +19,7 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import atomic_path, digest, fingerprint
 from lalp.paper.arms.plan import Arm, Grid, Setup, arm_table
-from lalp.paper.committed import load_tables, save_tables
-from lalp.paper.profiles import SFT_GROUPS
+from lalp.paper.committed import load_results as load_committed
 from lalp.paper.workers import run_side_by_side
 from lalp.pools.pool import Prompt, Response
 from lalp.sampling.pool import grade_completions
@@ -50,15 +48,10 @@ def _labelled(arm: Arm, table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Run:
-    """Everything a worker needs to train one student and to have it answer the problems.
+    """Everything a worker needs to train one student and to have it answer the problems."""
 
-    Attributes:
-        folder: Its own, for the student and the answers.
-        examples: What it is trained on; none for the student before training.
-    """
-
-    folder: Path
-    examples: tuple[tuple[Prompt, Response], ...]
+    folder: Path  # Its own, for the student and the answers
+    examples: tuple[tuple[Prompt, Response], ...]  # None for the student before training
     seed: int
     setup: Setup
 
@@ -97,11 +90,11 @@ def _plan_runs(grid: Grid) -> dict[Arm, _Run]:
 # --- training ----------------------------------------------------------------------------------
 
 
-def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, pd.DataFrame]:
+def train_arms(grid: Grid, *, with_weights: bool = True) -> dict[str, pd.DataFrame]:
     """Fine-tune a student for every arm; finished ones are read from their folders.
 
-    The weights of students in the comparisons ``keep`` stay on disk, to be evaluated; the others'
-    are deleted. InputError if an arm names a response that the pool lacks.
+    Those whose weights were deleted are trained again, unless no weights are asked for. InputError
+    if an arm names a response that the pool lacks.
 
     Returns:
         ``log``: one row per arm and optimizer step (`lalp.training.trainer.train`); ``held_out``:
@@ -109,14 +102,11 @@ def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, p
         and ``lalp`` in nats. Both begin with ``group``, ``arm`` and ``seed``.
     """
     runs, setup = _plan_runs(grid), grid.setup
-    kept = {run.folder for arm, run in runs.items() if arm.group.partition(":")[0] in keep}
-    missing = [
-        (run, folder in kept)
-        for folder, run in {run.folder: run for run in runs.values()}.items()
-        if not (run.model / (_WEIGHTS if folder in kept else "run.json")).is_file()
-    ]
+    needed = _WEIGHTS if with_weights else "run.json"
+    distinct = {run.folder: run for run in runs.values()}.values()
+    missing = [run for run in distinct if not (run.model / needed).is_file()]
     # Long ones first, so that no worker is left alone with one at the end.
-    missing.sort(key=lambda job: -sum(len(response.text) for _, response in job[0].examples))
+    missing.sort(key=lambda run: -sum(len(response.text) for _, response in run.examples))
     run_side_by_side(_train, missing, setup.workers, "training")
     # Before training, all arms are the same student.
     window, splitter = setup.held_out.window, setup.held_out.splitter
@@ -132,9 +122,7 @@ def train_arms(grid: Grid, *, keep: Collection[str] = SFT_GROUPS) -> dict[str, p
     return {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
 
 
-def _train(job: tuple[_Run, bool]) -> None:
-    """Train one student; its weights stay if the second value says so."""
-    run, keep_weights = job
+def _train(run: _Run) -> None:
     if run.model.is_dir():  # a finished run whose weights were deleted
         shutil.rmtree(run.model)
     train(
@@ -147,8 +135,6 @@ def _train(job: tuple[_Run, bool]) -> None:
         evaluations=1,
         progress=False,
     )
-    if not keep_weights:
-        (run.model / _WEIGHTS).unlink()
 
 
 # --- evaluation --------------------------------------------------------------------------------
@@ -220,12 +206,9 @@ class ArmResults:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-_TABLES = ("arms", "log", "held_out", "answers")
-
-
-def run_grid(grid: Grid, *, answers: bool = True, keep: Collection[str] = SFT_GROUPS) -> ArmResults:
+def run_grid(grid: Grid, *, answers: bool = True, with_weights: bool = True) -> ArmResults:
     """Train the students of a grid and let them answer; what is there already is read."""
-    trained = train_arms(grid, keep=keep)
+    trained = train_arms(grid, with_weights=with_weights)
     table = evaluate_arms(grid) if answers else pd.DataFrame()
     return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=table)
 
@@ -239,15 +222,9 @@ def run_in_turns(grid: Grid) -> ArmResults:
             run_grid(replace(grid, arms=missing))
         for run in runs.values():
             (run.model / _WEIGHTS).unlink(missing_ok=True)
-    return run_grid(grid, keep=())
-
-
-def save_results(results: ArmResults, folder: Path) -> None:
-    """Write results as CSV files with their provenance, to be committed."""
-    save_tables({t: getattr(results, t) for t in _TABLES}, results.provenance, folder)
+    return run_grid(grid, with_weights=False)
 
 
 def load_results(name: str) -> ArmResults:
     """The committed results of a longer run, by its profile's name; InputError if none."""
-    tables, provenance = load_tables(f"arms_{name}", _TABLES, f"make arms PROFILE={name}")
-    return ArmResults(**tables, provenance=provenance)
+    return load_committed(ArmResults, f"arms_{name}", f"make arms PROFILE={name}")

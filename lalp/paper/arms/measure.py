@@ -5,13 +5,14 @@ and seed see the same prompts in the same order, so optimizer steps can be paire
 measures are taken on the same held-out responses and problems, so these can be paired too.
 
 Tables begin with ``group``, ``arm`` and ``seed``; ``low`` and ``high`` are the ends of bootstrap
-intervals, which draw the same units for every arm. Differences are those of each arm of a group to
-the arm ``against``; where the group lacks one, an InputError says so. NLL is in nats per token.
+intervals, which draw the same units for every arm: ``draws`` are the ``num_resamples`` and ``seed``
+of `lalp.stats.mean_interval`. Differences are those of each arm of a group to the arm ``against``;
+where the group lacks one, an InputError says so. NLL is in nats per token.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,9 +37,8 @@ def baselines(arms: pd.DataFrame) -> dict[str, str]:
     ``arms`` comes from `lalp.paper.arms.plan.arm_table`.
     """
     names = {group: list(rows["arm"].unique()) for group, rows in arms.groupby("group", sort=False)}
-    preferred = ("random", "lowest", "all")
     return {
-        group: next((name for name in preferred if name in found), found[0])
+        group: next(name for name in ("random", "lowest", "all", *found) if name in found)
         for group, found in names.items()
     }
 
@@ -53,6 +53,11 @@ def _minus(
     wide = rows.pivot_table(index=unit, columns="arm", values=values, sort=False)
     for arm in wide.columns.drop(against):
         yield arm, wide[arm] - wide[against]
+
+
+def _mean_of_units(values: pd.Series, draws: Mapping[str, int]) -> tuple[float, float, float, int]:
+    """Mean of one value per unit, the ends of its interval, and the number of units."""
+    return values.mean(), *mean_interval(values.to_numpy(), **draws), len(values)
 
 
 # --- training loss -----------------------------------------------------------------------------
@@ -79,20 +84,18 @@ def _numbered_epochs(log: pd.DataFrame) -> pd.DataFrame:
     return steps.assign(epoch=np.ceil(steps["epoch"].round(6)).clip(lower=1).astype(int))
 
 
-def loss_differences(
-    log: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
-) -> pd.DataFrame:
+def loss_differences(log: pd.DataFrame, group: str, against: str, **draws: int) -> pd.DataFrame:
     """Differences in the first epoch's training loss, step by step.
 
     Steps of one seed hold different prompts, those of several seeds the same ones: there is one
     interval per seed, not one over all.
     """
     steps = _numbered_epochs(log).query("epoch == 1")
-    rows = []
-    for arm, gaps in _minus(steps, group, against, ["seed", "step"], "loss"):
-        for run, values in gaps.groupby("seed"):
-            ends = mean_interval(values.to_numpy(), num_resamples, seed)
-            rows.append((arm, run, values.mean(), *ends, len(values)))
+    rows = [
+        (arm, seed, *_mean_of_units(values, draws))
+        for arm, gaps in _minus(steps, group, against, ["seed", "step"], "loss")
+        for seed, values in gaps.groupby("seed")
+    ]
     return pd.DataFrame(rows, columns=["arm", "seed", "difference", "low", "high", "num_steps"])
 
 
@@ -114,7 +117,7 @@ def held_out_nll(held_out: pd.DataFrame) -> pd.DataFrame:
     return after.join(before.add_suffix(" before")).reset_index()
 
 
-def held_out_changes(nll: pd.DataFrame, *, num_resamples: int, seed: int) -> pd.DataFrame:
+def held_out_changes(nll: pd.DataFrame, **draws: int) -> pd.DataFrame:
     """How far training moved held-out NLL (`held_out_nll`); a change below 0 is learning."""
     rows = []
     for (group, arm), frame in nll.groupby(["group", "arm"], sort=False):
@@ -122,23 +125,19 @@ def held_out_changes(nll: pd.DataFrame, *, num_resamples: int, seed: int) -> pd.
         by_prompt = frame.groupby("prompt_id").mean(numeric_only=True)
         for measure in MEASURES.values():
             before, after = by_prompt[f"{measure} before"], by_prompt[measure]
-            change = (after - before).to_numpy()
-            ends = mean_interval(change, num_resamples, seed)
-            means = before.mean(), after.mean(), change.mean()
-            rows.append((group, arm, measure, *means, *ends, len(change)))
+            change = _mean_of_units(after - before, draws)
+            rows.append((group, arm, measure, before.mean(), after.mean(), *change))
     columns = ["group", "arm", "measure", "before", "after", "change", "low", "high", "num_prompts"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def held_out_differences(
-    nll: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
-) -> pd.DataFrame:
+def held_out_differences(nll: pd.DataFrame, group: str, against: str, **draws: int) -> pd.DataFrame:
     """Differences in NLL on the same held-out responses (`held_out_nll`).
 
     Below 0, the arm's student finds them more natural.
     """
     rows = [
-        (arm, measure, gaps.mean(), *mean_interval(gaps.to_numpy(), num_resamples, seed), len(gaps))
+        (arm, measure, *_mean_of_units(gaps, draws))
         for measure in MEASURES.values()
         for arm, gaps in _minus(nll, group, against, "prompt_id", measure)
     ]
@@ -149,7 +148,7 @@ def held_out_differences(
 # --- accuracy ----------------------------------------------------------------------------------
 
 
-def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> pd.DataFrame:
+def accuracy_by_arm(answers: pd.DataFrame, **draws: int) -> pd.DataFrame:
     """Share of correct answers per arm: one greedy answer, and the mean over samples (Table 3).
 
     Problems are the unit: a problem's answers by all seeds and samples are averaged first. Where
@@ -164,7 +163,7 @@ def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> 
         if set(shares) <= {0.0, 1.0}:
             ends = wilson_interval(float(shares.mean()), len(shares))
         else:
-            ends = mean_interval(shares, num_resamples, seed)
+            ends = mean_interval(shares, **draws)
         means = frame["truncated"].mean(), frame["num_tokens"].mean()
         rows.append((*keys, shares.mean(), *ends, *means, len(shares), len(frame)))
     columns = ["group", "arm", "answers", "accuracy", "low", "high", "truncated", "mean_tokens"]
@@ -172,7 +171,7 @@ def accuracy_by_arm(answers: pd.DataFrame, *, num_resamples: int, seed: int) -> 
 
 
 def accuracy_differences(
-    answers: pd.DataFrame, group: str, against: str, *, num_resamples: int, seed: int
+    answers: pd.DataFrame, group: str, against: str, **draws: int
 ) -> pd.DataFrame:
     """Differences in accuracy on the same problems, over all answers (as in `accuracy_by_arm`).
 
@@ -183,7 +182,7 @@ def accuracy_differences(
     answers = answers.assign(correct=answers["correct"].astype(float))
     for arm, gaps in _minus(answers, group, against, "prompt_id", "correct"):
         if np.ptp(gaps) > 0:
-            low, high = mean_interval(gaps.to_numpy(), num_resamples, seed)
+            low, high = mean_interval(gaps.to_numpy(), **draws)
         else:
             # A bootstrap of equal values would claim certainty.
             _, reach = wilson_interval(0.0, len(gaps))
@@ -194,21 +193,13 @@ def accuracy_differences(
 
 
 def arm_gap(
-    results: ArmResults,
-    measure: str,
-    group: str,
-    arm: str,
-    against: str,
-    *,
-    num_resamples: int,
-    seed: int,
+    results: ArmResults, measure: str, group: str, arm: str, against: str, **draws: int
 ) -> Estimate:
     """Difference of two arms in ``accuracy`` (over problems) or a measure of NLL (over prompts)."""
-    options = {"num_resamples": num_resamples, "seed": seed}
     if measure == "accuracy":
-        table = accuracy_differences(results.answers, group, against, **options)
+        table = accuracy_differences(results.answers, group, against, **draws)
     else:
-        table = held_out_differences(held_out_nll(results.held_out), group, against, **options)
+        table = held_out_differences(held_out_nll(results.held_out), group, against, **draws)
         table = table[table["measure"] == measure]
     rows = table[table["arm"] == arm]
     if rows.empty:

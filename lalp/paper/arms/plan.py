@@ -31,48 +31,34 @@ _TEMPERATURE, _TOP_P = 0.6, 0.95
 
 @dataclass(frozen=True)
 class Arm:
-    """What one student is trained on.
+    """What one student is trained on."""
 
-    Attributes:
-        group: The comparison it belongs to, one of `SFT_GROUPS`; thirds with the teacher's name.
-        name: What is compared in it, for example ``lalp`` or ``highest``.
-        seed: For the choice (where it is random), the order of examples and nothing else.
-        response_ids: The responses trained on.
-    """
-
-    group: str
-    name: str
-    seed: int
+    group: str  # The comparison it belongs to, one of `SFT_GROUPS`; thirds with the teacher's name
+    name: str  # What is compared in it, for example ``lalp`` or ``highest``
+    seed: int  # For the choice (where it is random), the order of examples and nothing else
     response_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all arms of one grid share; at most one of ``workers`` per core.
-
-    Runs are kept in ``folder``, one folder each; NLL is measured on ``held_out``. ``problems`` are
-    held out too, have reference answers, and are answered once for each of ``samplings``.
-    """
+    """What all arms of one grid share."""
 
     student: str
     recipe: Recipe
-    held_out: HeldOut
-    folder: Path
-    workers: int
-    problems: tuple[Prompt, ...]
-    samplings: tuple[Sampling, ...]
+    held_out: HeldOut  # Responses that NLL is measured on
+    folder: Path  # Of the runs, which have one folder each
+    workers: int  # Students trained at the same time, at most one per core
+    problems: tuple[Prompt, ...]  # Held out too, with reference answers
+    samplings: tuple[Sampling, ...]  # Every problem is answered once for each of them
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Arms, and all that is needed to train and evaluate their students.
-
-    ``scores`` are of the candidates in ``pool`` that the arms choose among.
-    """
+    """Arms, and all that is needed to train and evaluate their students."""
 
     arms: tuple[Arm, ...]
     pool: Pool
-    scores: pd.DataFrame
+    scores: pd.DataFrame  # Of the candidates in ``pool`` that the arms choose among
     setup: Setup
 
 

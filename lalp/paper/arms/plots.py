@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH
+from lalp.paper.figures import FULL_WIDTH, legend_above
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +34,7 @@ def plot_training_loss(logs: dict[str, pd.DataFrame]) -> Figure:
         axis.set_title(title, fontsize="medium")
         axis.locator_params(axis="x", integer=True)
     axes[0, 0].set_ylabel("training loss\n(nats per response token)")
-    handles = axes[0, -1].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside upper center", ncols=len(names), fontsize="small")
+    legend_above(fig, axes[0, -1], len(names))
     return fig
 
 

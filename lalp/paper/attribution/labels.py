@@ -379,9 +379,8 @@ class _Lexer:
         """Whether a piece is part of a formula; if undecided, whether only formulas have it."""
         if i is None:
             return False
-        return (
-            _is_operator(self.words[i]) if self.kinds[i] is None else self.kinds[i] in lexicon.MATH
-        )
+        kind = self.kinds[i]
+        return _is_operator(self.words[i]) if kind is None else kind in lexicon.MATH
 
     def _point_kind(self, i: int, depth: int, before: bool, after: bool) -> tuple[str, bool]:
         """Commas, colons and dots: in a formula inside its brackets, or between its members."""
@@ -438,10 +437,7 @@ def label_tokens(
     A token has the kind of its first character that is not white space; a token of white space
     only, that of its first character. Doubts are "" (none), ``rule`` (the span's kind is open to
     doubt), ``straddles`` (the token reaches into a span of another category) or ``space`` (white
-    space only).
-
-    Raises:
-        InputError: If a span lies outside the text.
+    space only). InputError if a span lies outside the text.
     """
     spans = np.asarray(token_spans, dtype=np.int64).reshape(-1, 2)
     if spans.size and (spans.min() < 0 or spans.max() > len(text)):
@@ -456,16 +452,16 @@ def label_tokens(
     for start, end in spans.tolist():
         # A token of no character stands for the next one.
         start = min(start, len(text) - 1)
-        token = text[start : max(end, start + 1)]
-        first = first_character(text, start, start + len(token))
+        end = max(end, start + 1)
+        first = first_character(text, start, end)
         kinds.append(character_kinds[first])
-        visible = [start + i for i, one in enumerate(token) if not one.isspace()]
-        if not visible:
-            doubts.append("space")
-        elif len({lexicon.KINDS[character_kinds[i]] for i in visible}) > 1:
+        visible = [i for i in range(start, end) if not text[i].isspace()]
+        if len({lexicon.KINDS[character_kinds[i]] for i in visible}) > 1:
             doubts.append("straddles")
-        else:
+        elif visible:
             doubts.append("" if sure[first] else "rule")
+        else:
+            doubts.append("space")
     return kinds, doubts
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-import yaml
+from lalp.files import read_data
 
-_DATA = yaml.safe_load(files("lalp.paper.attribution").joinpath("lexicon.yaml").read_text("utf-8"))
+_DATA = read_data("paper/attribution/lexicon.yaml")
 
 CATEGORIES = ("discourse", "math", "reasoning", "other")
 """The paper's four (Table 4), in its order of rows."""
@@ -28,10 +27,7 @@ MATH = frozenset(kind for kind, category in KINDS.items() if category == "math")
 
 WORDS = {name: frozenset(text.split()) for name, text in _DATA["words"].items()}
 TOKEN_WORDS = {name: frozenset(text.split()) for name, text in _DATA["token_words"].items()}
-LABELS, MATH_ENVIRONMENTS = (
-    "|".join(name.strip() for name in _DATA[key].split("|"))
-    for key in ("labels", "math_environments")
-)
+LABELS, MATH_ENVIRONMENTS = ("|".join(_DATA[key]) for key in ("labels", "math_environments"))
 
 
 class Phrase(NamedTuple):

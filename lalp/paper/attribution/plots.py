@@ -77,9 +77,8 @@ def plot_category_mass(table: pd.DataFrame) -> Figure:
     """
     fig, left, right, places, counts = _category_panels(table, 3.8)
     left.barh(places, counts, height=0.75, color="0.85", label="share of tokens")
-    for (rows, name, color), shift, marker in zip(
-        _score_rows(table), (-0.16, 0.16), "os", strict=True
-    ):
+    scores = zip(_score_rows(table), (-0.16, 0.16), "os", strict=True)
+    for (rows, name, color), shift, marker in scores:
         style = {"fmt": marker, "color": color, "ms": 6, "capsize": 2}
         left.errorbar(rows["share"], places + shift, xerr=errors(rows), label=name, **style)
         label = f"paper, {name.partition(',')[0]}"
@@ -101,9 +100,8 @@ def plot_low_tokens(table: pd.DataFrame, shifts: pd.DataFrame) -> Figure:
     ``table`` is a `share_table` of the low tokens, ``shifts`` their `shift_table`.
     """
     fig, left, right, places, counts = _category_panels(table, 3.6)
-    for (rows, name, color), shift, hatch in zip(
-        _score_rows(table), (-0.19, 0.19), ("", "//"), strict=True
-    ):
+    scores = zip(_score_rows(table), (-0.19, 0.19), ("", "//"), strict=True)
+    for (rows, name, color), shift, hatch in scores:
         style = {"height": 0.36, "color": color, "hatch": hatch, "edgecolor": "white"}
         bars = {"xerr": errors(rows), "ecolor": "0.2", "capsize": 2}
         left.barh(places + shift, rows["share"], label=name, **style, **bars)
@@ -162,9 +160,7 @@ def _draw_shifts(axis: Axes, table: pd.DataFrame, column: str, names: list[str],
     for number, (category, color) in enumerate(_COLORS.items()):
         rows = table[table["category"] == category].set_index(column).loc[names]
         places = np.arange(len(names)) + 0.14 * (number - 1.5)
-        style = {"color": color, "marker": _MARKERS[category], "ms": 6, "capsize": 2}
-        axis.errorbar(
-            places, rows["shift"], yerr=errors(rows, "shift"), ls=line, label=category, **style
-        )
+        style = {"color": color, "marker": _MARKERS[category], "ms": 6, "capsize": 2, "ls": line}
+        axis.errorbar(places, rows["shift"], yerr=errors(rows, "shift"), label=category, **style)
     axis.axhline(0, color="0.5", lw=1, ls="--", zorder=0)
     axis.set_xticks(range(len(names)), ["\n".join(name.rsplit(" ", 1)) for name in names])

@@ -16,7 +16,9 @@ from jaxtyping import Bool, Float, Int
 from lalp.errors import InputError
 from lalp.paper.attribution.labels import label_spans, label_token_alone, label_tokens
 from lalp.paper.attribution.lexicon import CATEGORIES, KINDS, READINGS, SINGLE_TOKENS
-from lalp.scoring.columns import lalp_column, token_column
+from lalp.paper.estimates import resample
+from lalp.paper.tokens import token_rows
+from lalp.scoring.columns import lalp_column
 from lalp.stats import Estimate, percentile_interval
 
 REASONING_BEARING = "math + reasoning"
@@ -32,49 +34,22 @@ _ROUNDING = 1e-12
 def token_table(
     texts: Mapping[str, str], scores: pd.DataFrame, columns: Sequence[str]
 ) -> pd.DataFrame:
-    """One row per token: what it is, and its log-probability under each score (nats).
+    """`token_rows`, and what each token is: its kind, and how sure that is.
 
-    Only tokens that have a log-probability under every score are kept, so that scores are compared
-    on the same tokens; ``attrs["left_out"]`` counts the others. ``doubt`` is that of
-    `label_tokens`, ``alone`` the category by `label_token_alone`.
-
-    Raises:
-        InputError: If a token column or a text is missing, or no token is scored.
+    ``doubt`` is that of `label_tokens`, ``alone`` the category by `label_token_alone`. InputError
+    if no token is scored.
     """
-    needed = ["token_spans", "token_steps", *map(token_column, columns)]
-    if missing := [name for name in needed if name not in scores.columns]:
-        raise InputError(
-            f"the scores have no column {missing[0]!r}: score this window with with_tokens=True"
-        )
-    if lost := [i for i in scores["response_id"] if i not in texts]:
-        raise InputError(
-            f"response {lost[0]!r} has scores but no text: give the pool that was scored"
-        )
-    rows = scores.to_dict("records")
-    tables = [_response_tokens(texts[row["response_id"]], row, columns) for row in rows]
-    table = pd.concat(tables, ignore_index=True)
-    scored = np.isfinite(table[list(columns)]).all(axis=1)
-    if not scored.any():
+
+    def describe(row: Mapping[str, Any], spans: Int[np.ndarray, "tokens 2"]) -> dict[str, Any]:
+        text = texts[row["response_id"]]
+        kinds, doubts = label_tokens(text, spans)
+        alone = [label_token_alone(text[start:end]) for start, end in spans]
+        return {"kind": kinds, "doubt": doubts, "alone": alone}
+
+    table = token_rows(scores, texts, columns, describe)
+    if table.empty:
         raise InputError("no token has a log-probability under every score: see column 'reason'")
-    names = ("prompt_id", "response_id", "teacher", "kind", "doubt", "alone")
-    table = table[scored].reset_index(drop=True).astype(dict.fromkeys(names, "category"))
-    table.attrs = {"left_out": int((~scored).sum())}
-    return table
-
-
-def _response_tokens(text: str, row: Mapping[str, Any], columns: Sequence[str]) -> pd.DataFrame:
-    spans = np.array([tuple(span) for span in row["token_spans"]], dtype=np.int64).reshape(-1, 2)
-    kinds, doubts = label_tokens(text, spans)
-    return pd.DataFrame(
-        {name: row[name] for name in ("prompt_id", "response_id", "teacher")}
-        | {
-            "step": np.asarray(row["token_steps"], dtype=np.int64),
-            "kind": kinds,
-            "doubt": doubts,
-            "alone": [label_token_alone(text[start:end]) for start, end in spans],
-            **{column: np.asarray(row[token_column(column)], dtype=float) for column in columns},
-        }
-    )
+    return table.astype(dict.fromkeys(("kind", "doubt", "alone"), "category"))
 
 
 def frequent_members(texts: Iterable[str], num_members: int = 12) -> pd.DataFrame:
@@ -138,20 +113,18 @@ def draw_shares(
         raise InputError("the table of tokens has no rows: choose other teachers or tokens")
     codes = _token_categories(tokens, reading)
     prompts, names = pd.factorize(tokens["prompt_id"], sort=True)
-    cells = prompts * len(CATEGORIES) + codes
-    shape = (len(columns), len(names), len(CATEGORIES))
+    cells, num_cells = prompts * len(CATEGORIES) + codes, len(names) * len(CATEGORIES)
     weights = [_weights(tokens, column, measure, weighting) for column in columns]
-    sums = np.stack([np.bincount(cells, w, shape[1] * shape[2]) for w in weights]).reshape(shape)
+    sums = [np.bincount(cells, one, num_cells).reshape(len(names), -1) for one in weights]
+
+    def to_shares(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... scores 4"]:
+        masses = total.reshape(*total.shape[:-1], len(columns), len(CATEGORIES))
+        # A resample may consist of prompts without low tokens: it has no shares (NaN).
+        return masses / masses.sum(axis=-1, keepdims=True)
+
     # Scores share the draws of prompts, so that differences between them are paired.
-    counts = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=num_resamples
-    )
-    draws = np.einsum("rp,spc->rsc", counts, sums, optimize=True)
-    total = sums.sum(axis=1)
-    # A resample may consist of prompts without low tokens: it has no shares (NaN).
-    with np.errstate(invalid="ignore"):
-        draws /= draws.sum(axis=2, keepdims=True)
-    return ShareDraws(tuple(columns), total / total.sum(axis=1, keepdims=True), draws, len(names))
+    found = resample(np.hstack(sums), to_shares, num_resamples, seed)
+    return ShareDraws(tuple(columns), *found, len(names))
 
 
 def _token_categories(tokens: pd.DataFrame, reading: str) -> Int[np.ndarray, " tokens"]:
@@ -204,29 +177,23 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
     """
     found = draw_shares(tokens, columns, **options)
     base = draw_shares(tokens, columns, **{**options, "measure": "count"})
-    low, high = percentile_interval(found.draws, found.num_prompts)
+    low, high = 100 * percentile_interval(found.draws, found.num_prompts)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios, ratio_draws = found.shares / base.shares, found.draws / base.draws
     ratio_low, ratio_high = percentile_interval(ratio_draws, found.num_prompts)
-    percent = {"count": base.shares, "share": found.shares, "low": low, "high": high}
-    numbers = {name: 100 * values for name, values in percent.items()}
+    numbers = {"count": 100 * base.shares, "share": 100 * found.shares, "low": low, "high": high}
     numbers |= {"ratio": ratios, "ratio_low": ratio_low, "ratio_high": ratio_high}
-    rows = itertools.product(found.scores, CATEGORIES)
-    return pd.DataFrame(rows, columns=["score", "category"]).assign(
-        **{name: values.ravel() for name, values in numbers.items()}
-    )
+    rows = pd.DataFrame(itertools.product(found.scores, CATEGORIES), columns=["score", "category"])
+    return rows.assign(**{name: values.ravel() for name, values in numbers.items()})
 
 
-def shift_table(
-    tokens: pd.DataFrame, local: str, base: str = "galp", **options: Any
-) -> pd.DataFrame:
-    """What a category gains from ``base`` to ``local``, on the same tokens and resamples (points).
+def shift_table(tokens: pd.DataFrame, local: str, **options: Any) -> pd.DataFrame:
+    """What a category gains from GALP to ``local``, on the same tokens and resamples (points).
 
-    Takes the options of `draw_shares`. The last row is math and reasoning together, what the paper
-    calls reasoning-bearing. ``share`` is that under ``local``; a shift is ``resolved`` if its
-    interval excludes 0.
+    Takes the options of `draw_shares`. The last row is what the paper calls reasoning-bearing.
+    ``share`` is that under ``local``; a shift is ``resolved`` if its interval excludes 0.
     """
-    found = draw_shares(tokens, [base, local], **options)
+    found = draw_shares(tokens, ["galp", local], **options)
     rows = []
     for name, members in _GROUPS.items():
         weights = dict.fromkeys(members, 1.0)
@@ -241,8 +208,7 @@ def shift_table(
 def share_contrast(found: ShareDraws, scores: Sequence[float], **categories: float) -> Estimate:
     """A weighted sum of shares with its 95 % interval, by weights of scores and of categories.
 
-    ``share_contrast(found, (-1, 1), math=1)`` is what math gains from the first score to the
-    second.
+    ``share_contrast(found, (-1, 1), math=1)`` is what math gains from first to second score.
     """
     weights = [categories.get(name, 0.0) for name in CATEGORIES]
     # Scores come first: one and the same score twice cancels out to exactly 0.
@@ -252,9 +218,9 @@ def share_contrast(found: ShareDraws, scores: Sequence[float], **categories: flo
     return Estimate(float(value), float(low), float(high), found.num_prompts)
 
 
-def low_overlap(tokens: pd.DataFrame, local: str, base: str = "galp") -> float:
-    """Share of the least probable tokens under one score that are so under another as well."""
-    first, second = low_tokens(tokens, base), low_tokens(tokens, local)
+def low_overlap(tokens: pd.DataFrame, local: str) -> float:
+    """Share of the least probable tokens under GALP that are so under ``local`` as well."""
+    first, second = low_tokens(tokens, "galp"), low_tokens(tokens, local)
     return float((first & second).sum() / first.sum())
 
 

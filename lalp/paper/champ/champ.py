@@ -19,16 +19,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from lalp.assets import Asset, locate
 from lalp.errors import InputError
+from lalp.files import read_data
 from lalp.grading.workers import grade_answers
 from lalp.paper.champ.sentences import extract_from_sentence
 from lalp.pools.pool import Message, Pool, Prompt, Response
@@ -36,7 +35,7 @@ from lalp.pools.writing import save_pool
 from lalp.stats import wilson_interval
 
 _ASSET = Asset("champ_dataset", "champ-dataset==1.0.0", "dataset_files/v0.json", 72_586_598)
-_FACTS = yaml.safe_load(files("lalp.paper.champ").joinpath("champ.yaml").read_text("utf-8"))
+_FACTS = read_data("paper/champ/champ.yaml")
 
 SETTINGS: tuple[str, ...] = tuple(_FACTS["settings"])
 """Settings that give whole solutions, the one with the least help first."""
@@ -51,17 +50,10 @@ _STATEMENT = re.compile(
 _ALTERNATIVES = r", or (?:equivalently|approximately|an equivalent form such as) "
 
 
-def champ_path() -> Path:
-    """CHAMP's JSON file: 270 competition problems and four teachers' solutions.
-
-    Raises:
-        InputError: If the package is missing or holds another file.
-    """
-    return locate(_ASSET)
-
-
 def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
     """All attempts in CHAMP's JSON file, one row per problem, teacher and setting, in file order.
+
+    Without a ``path`` the file is that of the package `champ_dataset`.
 
     Returns:
         Columns ``prompt_id``, ``prompt`` (the problem's text), ``answer`` (its reference),
@@ -69,9 +61,9 @@ def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
         sentence) and ``reason_unusable``; the last three are missing values where there is none.
 
     Raises:
-        InputError: If the file is not CHAMP's.
+        InputError: If the package is missing, or the file is not CHAMP's.
     """
-    path = path or champ_path()
+    path = path or locate(_ASSET)
     try:
         problems = json.loads(path.read_text(encoding="utf-8"))["problems"]
         rows = []
@@ -231,9 +223,8 @@ def build_champ_pool(graded: pd.DataFrame) -> Pool:
     counts every other attempt of ``graded`` (see `grade_champ`), by reason.
     """
     # The order of the file, whose problems and teachers need not be in alphabetical order.
-    ranks = graded["setting"].map({setting: place for place, setting in enumerate(SETTINGS)})
     teachers, problems = (pd.factorize(graded[name])[0] for name in ("teacher", "prompt_id"))
-    ordered = graded.iloc[np.lexsort((ranks.fillna(len(SETTINGS)), teachers, problems))]
+    ordered = graded.iloc[np.lexsort((graded["setting"].map(_rank), teachers, problems))]
     reasons = pd.Series([_why_left_out(row) for row in ordered.itertuples()], ordered.index, object)
     kept = ordered[reasons.isna()]
     repeats = kept[kept.duplicated(["prompt_id", "teacher", "response"])].index
@@ -247,18 +238,17 @@ def build_champ_pool(graded: pd.DataFrame) -> Pool:
         row.prompt_id: Prompt(row.prompt_id, (Message("user", row.prompt),), row.answer)
         for row in kept.drop_duplicates("prompt_id").itertuples()
     }
-    responses = [
-        Response(
-            response_id=f"{row.prompt_id}/{row.teacher}/{row.setting}",
-            prompt_id=row.prompt_id,
-            teacher=row.teacher,
-            text=row.response,
-            correct=True,
-            extra={"setting": row.setting, "category": row.category},
-        )
-        for row in kept.itertuples()
-    ]
+    responses = []
+    for row in kept.itertuples():
+        name = f"{row.prompt_id}/{row.teacher}/{row.setting}"
+        extra = {"setting": row.setting, "category": row.category}
+        responses.append(Response(name, row.prompt_id, row.teacher, row.response, True, extra))
     return Pool(prompts, tuple(responses), {reason: n for reason, n in left_out.items() if n})
+
+
+def _rank(setting: Any) -> int:
+    """A setting's place in `SETTINGS`; others come last."""
+    return SETTINGS.index(setting) if setting in SETTINGS else len(SETTINGS)
 
 
 def _why_left_out(row: Any) -> str | None:
@@ -318,10 +308,8 @@ def pick_candidates(pool: Pool, num_prompts: int, per_teacher: int = 1, seed: in
         raise InputError(
             f"num_prompts={num_prompts}, per_teacher={per_teacher}: both must be 1 or more"
         )
-    rank = {setting: place for place, setting in enumerate(SETTINGS)}
-    keys = [(r.prompt_id, r.teacher, r.extra.get("setting")) for r in pool.responses]
-    rows = pd.DataFrame(keys, columns=["prompt", "teacher", "setting"])
-    rows["rank"] = [rank.get(setting, len(rank)) for *_, setting in keys]
+    keys = [(r.prompt_id, r.teacher, _rank(r.extra.get("setting"))) for r in pool.responses]
+    rows = pd.DataFrame(keys, columns=["prompt", "teacher", "rank"])
     counts = rows.groupby("prompt", sort=False)["teacher"].nunique()
     shuffled = counts.iloc[np.random.default_rng(seed).permutation(len(counts))]
     picked = shuffled.sort_values(ascending=False, kind="stable").index[:num_prompts]

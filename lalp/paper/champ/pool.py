@@ -15,11 +15,7 @@ from lalp.students.student import find_student
 
 
 def profile_pool(profile: Profile) -> tuple[Pool, pd.DataFrame | None]:
-    """The profile's pool; for CHAMP also every graded attempt.
-
-    Raises:
-        InputError: If a pool file is missing or malformed.
-    """
+    """The profile's pool; for CHAMP also every graded attempt."""
     if profile.pool == "champ":
         return champ_pool(build_dir() / "champ")
     return load_pool(build_dir().parent / profile.pool), None

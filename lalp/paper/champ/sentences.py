@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from lalp.grading.answers import (
@@ -101,10 +101,9 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
         if not asked.search(question):
             masked = re.sub(bound, "~", masked)
     counts = bool(_HOW_MANY.search(question))
-    readers: tuple[Callable[[str, Sequence[str], bool], Iterator[str]], ...]
-    readers = (_read_verb, _read_equation)
+    readers = [_read_verb, _read_equation]
     if counts:
-        readers = (_read_there, _read_verb, _read_has, _read_all, _read_equation)
+        readers = [_read_there, _read_verb, _read_has, _read_all, _read_equation]
     for read in readers:
         spans = [unmask(span, formulas) for span in read(masked, formulas, counts)]
         if spans:
@@ -199,8 +198,6 @@ def _read_equation(masked: str, formulas: Sequence[str], counts: bool) -> Iterat
     starts = r"(?i)^(?:(?:therefore|thus|so|hence),? )?|\bthen,? |\bso |, "
     for start in re.finditer(starts, masked):
         end = expression_end(masked, start.end())
-        if modulus := re.match(MODULUS, masked[end:]):
-            end += modulus.end()
         span, rest = masked[start.end() : end], masked[end:]
         last = re.match(r"\s*(?:$|for (?:all|any|even|odd))", rest)
         first = start.end() == 0 and AFTER.match(rest)

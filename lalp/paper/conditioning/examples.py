@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from lalp.paper.conditioning.estimates import group_means
+from lalp.files import read_data
+from lalp.paper.estimates import group_means
 from lalp.paper.profiles import Profile
-from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.pool import Pool
+from lalp.pools.reading import load_pool
 from lalp.scoring.columns import lalp_column, token_column
 from lalp.scoring.run import score
 
@@ -43,7 +43,7 @@ class Example:
 
 EXAMPLES = tuple(
     Example(**record | {"paper": tuple(record["paper"])})
-    for record in yaml.safe_load(files(__package__).joinpath("examples.yaml").read_text("utf-8"))
+    for record in read_data("paper/conditioning/examples.yaml")
 )
 TOY_FORMS = ("one sentence", "two sentences")
 
@@ -51,19 +51,15 @@ TOY_FORMS = ("one sentence", "two sentences")
 def example_pool() -> Pool:
     """The texts of `EXAMPLES`, and Example 2 with other sums, to be scored like any other pool.
 
-    The wrong sums ("1+1 is 3, so the answer is 3") come in one sentence and in two: ``teacher`` is
-    one of ``TOY_FORMS``.
+    The wrong sums come in one sentence and in two: ``teacher`` is one of ``TOY_FORMS``.
     """
-    records = [(e.name, e.prompt, "example", e.text) for e in EXAMPLES]
+    rows = [(e.name, e.prompt, "example", e.text) for e in EXAMPLES]
     for first, second in itertools.combinations_with_replacement(range(1, 5), 2):
         name, wrong = f"{first}+{second}", first + second + 1
         for form, link in zip(TOY_FORMS, (", so", ". So"), strict=True):
             text = f"{name} is {wrong}{link} the answer is {wrong}"
-            records.append((name, f"What is {name}?", form, text))
-    return Pool(
-        {name: Prompt(name, (Message("user", question),)) for name, question, _, _ in records},
-        tuple(Response(f"{name}/{who}", name, who, text) for name, _, who, text in records),
-    )
+            rows.append((name, f"What is {name}?", form, text))
+    return load_pool(pd.DataFrame(rows, columns=["prompt_id", "prompt", "teacher", "response"]))
 
 
 def example_scores(profile: Profile) -> pd.DataFrame:
@@ -110,14 +106,15 @@ def toy_table(scores: pd.DataFrame, window: str, **resampling: int) -> pd.DataFr
     for row in scores[scores["teacher"].isin(TOY_FORMS)].to_dict("records"):
         text = texts[row["response_id"]]
         first, second = (_token_at(row, match.end()) for match in re.finditer(r"is (?=\d)", text))
-        everything, local = row["galp:tokens"], row[token_column(lalp_column(window))]
-        numbers = (everything[first], everything[second], local[first], local[second])
-        rows.append((row["prompt_id"], row["teacher"], *numbers))
-    given = ["global_first", "global_second", "local_first", "local_second"]
-    frame = pd.DataFrame(rows, columns=["prompt_id", "form", *given])
-    frame["global_rise"] = frame["global_second"] - frame["global_first"]
-    frame["local_rise"] = frame["local_second"] - frame["local_first"]
-    frame["difference"] = frame["global_second"] - frame["local_second"]
-    names = ["global_first", "global_second", *frame.columns[5:]]
-    table = group_means(frame, ["form"], names, **resampling)
+        galp, local = row["galp:tokens"], row[token_column(lalp_column(window))]
+        numbers = {
+            "global_first": galp[first],
+            "global_second": galp[second],
+            "local_second": local[second],
+            "global_rise": galp[second] - galp[first],
+            "local_rise": local[second] - local[first],
+            "difference": galp[second] - local[second],
+        }
+        rows.append({"prompt_id": row["prompt_id"], "form": row["teacher"]} | numbers)
+    table = group_means(pd.DataFrame(rows), ["form"], list(numbers), **resampling)
     return table.drop(columns="num_prompts").rename(columns={"num_items": "num_sums"})

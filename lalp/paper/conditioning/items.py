@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lalp.paper.conditioning.estimates import group_means
+from lalp.paper.estimates import group_means
 from lalp.pools.pool import Pool, Response
 
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
@@ -49,19 +50,16 @@ def find_items(text: str) -> list[Item]:
 def _find_phrases(text: str) -> list[Item]:
     words = list(_LETTERS.finditer(text))
     keys = [match[0].casefold() for match in words]
-    # How many words in a row begin here with nothing but space between them.
-    run = [1] * len(words)
-    for i in range(len(words) - 2, -1, -1):
-        between = text[words[i].end() : words[i + 1].start()]
-        if not between.strip() and between.count("\n") < 2:
-            run[i] += run[i + 1]
+    # Words of the same run have nothing but space between them.
+    gaps = [text[a.end() : b.start()] for a, b in pairwise(words)]
+    runs = np.cumsum([0, *(bool(gap.strip()) or gap.count("\n") > 1 for gap in gaps)])
     covered = np.zeros(len(words), dtype=bool)
     repeated, single = [], []
     # From long to short: words within a long phrase that repeats are no part of a shorter one.
     for size in range(_LONGEST_PHRASE, _SHORTEST_PHRASE - 1, -1):
         places: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for i in range(len(words) - size + 1):
-            if run[i] >= size:
+            if runs[i] == runs[i + size - 1]:
                 places[tuple(keys[i : i + size])].append(i)
         again, once = [], []
         for key, begins in places.items():
@@ -88,9 +86,8 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
 
     Items that the prompt holds are left out: their first occurrence is none. So are items of two
     occurrences, and those with an occurrence in which no token begins. ``previous`` says where the
-    occurrence before it stands for the local score: ``none``, ``in the window`` or ``dropped``;
-    ``global`` and ``local`` are means per token (nats), ``p_global`` and ``p_local`` probabilities
-    of the whole item.
+    occurrence before it stands: ``none``, ``in the window`` or ``dropped``; ``global`` and
+    ``local`` are means per token (nats), ``p_global`` and ``p_local`` are of the whole item.
     """
     texts = {response.response_id: response for response in pool.responses}
     rows: list[tuple[Any, ...]] = []
@@ -104,12 +101,11 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
             # Items of two occurrences are neither repeated (three or more) nor single.
             if len(item.spans) != 2 and not in_prompt:
                 rows += _occurrences(item, own, response)
-    columns = [*_ITEM_IDS, "occurrence", "position", "previous", *_ITEM_VALUES]
-    return pd.DataFrame(rows, columns=columns)
+    about = "prompt_id response_id teacher kind item size count occurrence position previous"
+    return pd.DataFrame(rows, columns=[*about.split(), *_ITEM_VALUES])
 
 
 _ITEM_VALUES = ["global", "local", "p_global", "p_local"]
-_ITEM_IDS = ["prompt_id", "response_id", "teacher", "kind", "item", "size", "count"]
 
 
 def prompt_text(pool: Pool, prompt_id: str) -> str:
@@ -119,8 +115,8 @@ def prompt_text(pool: Pool, prompt_id: str) -> str:
 
 def _occurrences(item: Item, own: pd.DataFrame, response: Response) -> list[tuple[Any, ...]]:
     starts = own["start"].to_numpy()
-    ids = (response.prompt_id, response.response_id, response.teacher)
-    ids = (*ids, item.kind, item.text, item.size, len(item.spans))
+    about = (item.kind, item.text, item.size, len(item.spans))
+    ids = (response.prompt_id, response.response_id, response.teacher, *about)
     rows: list[tuple[Any, ...]] = []
     before = -1
     for occurrence, (start, end) in enumerate(item.spans, 1):
@@ -130,9 +126,8 @@ def _occurrences(item: Item, own: pd.DataFrame, response: Response) -> list[tupl
         part = own.iloc[first:last]
         previous = "in the window" if before >= part["window_start"].iloc[0] else "dropped"
         place = (occurrence, part["position"].iloc[0], "none" if before < 0 else previous)
-        means = [part[name].mean() for name in ("global", "local")]
-        chances = [np.exp(part[name].sum()) for name in ("global", "local")]
-        rows.append((*ids, *place, *means, *chances))
+        scores = part[["global", "local"]]
+        rows.append((*ids, *place, *scores.mean(), *np.exp(scores.sum())))
         before = part["token"].iloc[0]
     return rows
 

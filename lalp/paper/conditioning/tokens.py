@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from lalp.errors import InputError
-from lalp.paper.conditioning.estimates import (
+from lalp.paper.conditioning.items import prompt_text
+from lalp.paper.estimates import (
     bootstrap,
     prompt_sums,
     ratio,
     resample,
     split_groups,
 )
-from lalp.paper.conditioning.items import prompt_text
 from lalp.paper.profiles import Profile
+from lalp.paper.tokens import token_rows
 from lalp.pools.pool import Pool, Response
-from lalp.scoring.columns import lalp_column, token_column
+from lalp.scoring.columns import GALP, lalp_column
 from lalp.scoring.equations import self_conditioning_gap, window_starts
 from lalp.scoring.run import score
 from lalp.scoring.windows import parse_window
@@ -39,6 +39,7 @@ from lalp.steps.splitters import split_pool
 from lalp.students.encoding import first_character
 from lalp.students.student import load_tokenizer
 
+Places = Int[np.ndarray, "tokens"]
 QUANTITIES = ("gap", "global", "local")
 # Where a token's word stood last: nowhere, where the window still sees it, or only before that.
 SEEN = ("new", "in the window", "before the window only")
@@ -49,78 +50,42 @@ _WORD = re.compile(r"\w+|[^\w\s]|\n+")
 
 
 def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
-    """One row per scored token, with its gap (Eq. 4) under a local window, in nats.
+    """`token_rows` with the gap (Eq. 4) of each token under a local window, in nats.
 
     ``position`` is relative, 0 to 1; ``start`` is the first non-space character; ``window_start``
     the first response token that the window sees; ``word_seen`` and ``pair_seen`` say where the
-    token's word, and that together with the one before, stood earlier: one of ``SEEN``. Tokens
-    without both scores are left out; ``attrs["left_out"]`` counts them.
-
-    Raises:
-        InputError: If the scores lack tokens or the window, or the pool lacks a response.
+    token's word, and that together with the one before, stood earlier: one of ``SEEN``.
     """
-    local_column = token_column(lalp_column(window))
-    for column in ("galp:tokens", local_column, "token_spans", "token_steps"):
-        if column not in scores:
-            raise InputError(
-                f"the scores lack column {column!r}: score with this window and with_tokens=True"
-            )
     texts = {response.response_id: response.text for response in pool.responses}
-    if missing := [i for i in scores["response_id"] if i not in texts]:
-        raise InputError(f"the pool lacks response {missing[0]!r} of the scores: give its own pool")
     prompts = {name: prompt_text(pool, name) for name in pool.prompts}
-    parts = [
-        _response_tokens(row, texts[row["response_id"]], prompts[row["prompt_id"]], window)
-        for row in scores.to_dict("records")
-    ]
-    frame = pd.concat(parts, ignore_index=True)
-    for name in ("prompt_id", "response_id", "teacher"):
-        frame[name] = frame[name].astype("category")
-    scored = frame["gap"].notna()
-    kept = frame[scored].reset_index(drop=True)
-    kept.attrs["left_out"] = int((~scored).sum())
-    return kept
 
-
-def _response_tokens(row: dict[str, Any], text: str, prompt: str, window: str) -> pd.DataFrame:
-    spans = np.asarray([list(span) for span in row["token_spans"]], dtype=int).reshape(-1, 2)
-    steps = np.asarray(row["token_steps"], dtype=int)
-    starts = np.array([first_character(text, start, end) for start, end in spans], dtype=int)
-    # Each step's first token and end, from which its window's first token follows.
-    bounds = np.searchsorted(steps, np.arange(steps.max(initial=-1) + 2)).tolist()
-    step_starts = window_starts(parse_window(window), list(itertools.pairwise(bounds)))
-    window_start = np.array(step_starts, dtype=int)[steps]
-    columns = ("galp:tokens", token_column(lalp_column(window)))
-    global_, local = (np.asarray(row[column], dtype=float) for column in columns)
-    count = np.arange(len(spans))
-    seen = {
-        name: pd.Categorical(_seen(text, prompt, starts, window_start, size), categories=SEEN)
-        for name, size in (("word_seen", 1), ("pair_seen", 2))
-    }
-    return pd.DataFrame(
-        {name: row[name] for name in ("prompt_id", "response_id", "teacher")}
-        | {
+    def describe(row: Mapping[str, Any], spans: Int[np.ndarray, "tokens 2"]) -> dict[str, Any]:
+        text, prompt = texts[row["response_id"]], prompts[row["prompt_id"]]
+        count = np.arange(len(spans))
+        starts = np.array([first_character(text, start, end) for start, end in spans], dtype=int)
+        steps = np.asarray(row["token_steps"], dtype=int)
+        # Each step's first token and end, from which its window's first token follows.
+        bounds = np.searchsorted(steps, np.arange(steps.max(initial=-1) + 2)).tolist()
+        step_starts = window_starts(parse_window(window), list(itertools.pairwise(bounds)))
+        window_start = np.array(step_starts, dtype=int)[steps]
+        return {
             "token": count,
             "position": (count + 0.5) / max(len(spans), 1),
-            "step": steps,
             "start": starts,
             "window_start": window_start,
             "dropped": window_start > 0,
-            **seen,
-            "global": global_,
-            "local": local,
-            "gap": self_conditioning_gap(global_, local),
+            "word_seen": _seen(text, prompt, starts, window_start, 1),
+            "pair_seen": _seen(text, prompt, starts, window_start, 2),
         }
-    )
+
+    columns = {GALP: "global", lalp_column(window): "local"}
+    frame = token_rows(scores, texts, list(columns), describe).rename(columns=columns)
+    return frame.assign(gap=self_conditioning_gap(frame["global"], frame["local"]))
 
 
 def _seen(
-    text: str,
-    prompt: str,
-    starts: Int[np.ndarray, "tokens"],
-    window_start: Int[np.ndarray, "tokens"],
-    size: int,
-) -> list[str]:
+    text: str, prompt: str, starts: Places, window_start: Places, size: int
+) -> pd.Categorical:
     """Where the run of ``size`` words that ends with each token's word stood before.
 
     A word is a run of letters, digits and underscores in any case, one other character, or a line
@@ -128,13 +93,13 @@ def _seen(
     """
     begins, runs = _word_runs(text, size)
     if runs.empty:
-        return [SEEN[1]] * len(starts)
+        return pd.Categorical([SEEN[1]] * len(starts), categories=SEEN)
     place = np.maximum(np.searchsorted(begins, starts, side="right") - 1, 0)
     known = runs.isin(_word_runs(prompt, size)[1])[place]
     # Where the same run stood last; -1: nowhere.
     earlier = begins.groupby(runs).shift(fill_value=-1)[place]
     shown = known | (earlier >= starts[window_start])
-    return np.select([shown, earlier < 0], [SEEN[1], SEEN[0]], SEEN[2]).tolist()
+    return pd.Categorical.from_codes(np.select([shown, earlier < 0], [1, 0], 2), SEEN)
 
 
 def _word_runs(text: str, size: int) -> tuple[pd.Series, pd.Series]:
@@ -209,8 +174,7 @@ def compare_trends(
 def gap_shares(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.DataFrame:
     """Which tokens carry the gap: each group's share of all tokens and of the summed gap.
 
-    ``tokens_percent``, ``gap_percent`` (may be negative) and ``mean_gap`` (nats per token) are
-    `Estimate`.
+    Each an `Estimate`: ``tokens_percent``, ``gap_percent`` (may be negative), ``mean_gap`` (nats).
     """
     names = [group for group, _ in split_groups(tokens, by) if group != "all"]
     size, prompts = len(names), sorted(set(tokens["prompt_id"]))

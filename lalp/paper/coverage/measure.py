@@ -45,8 +45,7 @@ def prompt_means(
 ) -> pd.DataFrame:
     """Mean over a response's items, then over a prompt's responses: every prompt counts the same.
 
-    ``items`` has ``prompt_id`` and ``response_id`` of each row of ``values``; rows that hold a NaN
-    are left out.
+    ``items`` are those of the rows of ``values``; rows that hold a NaN are left out.
     """
     frame = pd.DataFrame(values, columns=pd.Index(columns, tupleize_cols=False))
     frame.index = pd.MultiIndex.from_frame(items[["prompt_id", "response_id"]])
@@ -58,13 +57,11 @@ def mean_interval(values: pd.Series, num_resamples: int, seed: int) -> Estimate:
 
     The same seed draws the same prompts, so intervals of several columns go together.
     """
-    numbers = values.to_numpy(dtype=float)
-    mean = float(numbers.mean()) if len(numbers) else math.nan
     ends = (math.nan, math.nan)
     # A percentile bootstrap of so few is far too narrow.
-    if len(numbers) >= LEAST_PROMPTS:
-        ends = stats.mean_interval(numbers, num_resamples, seed)
-    return Estimate(mean, *ends, len(numbers))
+    if len(values) >= LEAST_PROMPTS:
+        ends = stats.mean_interval(values.to_numpy(dtype=float), num_resamples, seed)
+    return Estimate(float(values.mean()), *ends, len(values))
 
 
 @dataclass(frozen=True)
@@ -83,12 +80,10 @@ class Contrast:
 
 def contrast(first: pd.Series, second: pd.Series, num_resamples: int, seed: int) -> Contrast:
     """Compare two measures prompt by prompt; prompts that one of them lacks are left out."""
-    both = pd.concat([first, second], axis=1, join="inner")
-    one, other = both.iloc[:, 0], both.iloc[:, 1]
-    compared = (one, other, one - other)
-    share, total = float((one > other).mean()), len(both)
+    one, other = first.align(second, join="inner")
+    share, total = float((one > other).mean()), len(one)
     ends = wilson_interval(share, total) if total >= LEAST_PROMPTS else (math.nan, math.nan)
-    means = (mean_interval(values, num_resamples, seed) for values in compared)
+    means = (mean_interval(values, num_resamples, seed) for values in (one, other, one - other))
     return Contrast(*means, Estimate(share, *ends, total))
 
 
@@ -179,9 +174,8 @@ def similarity_sweep(
 
     ``equal numbers`` are the same at every limit: as many candidates as there are training
     responses at the lowest one. Limits that leave some prompt without candidates are left out.
-    ``similarity`` holds the cosine of any two prompts, by their ids. ``limits`` are the largest
-    cosines with the held-out prompt; ``ALL`` leaves nothing out. The result is a `contrast_table`
-    with ``limit``.
+    ``limits`` are the largest cosines with the held-out prompt (``similarity``, of any two ids);
+    ``ALL`` leaves nothing out. The result is a `contrast_table` with ``limit``.
     """
     whole = levels[RESPONSES].items
     likenesses = [
@@ -281,10 +275,9 @@ def together(table: pd.DataFrame, candidates: str) -> list[Estimate]:
 
 def nearness_table(values: Mapping[str, pd.DataFrame], **resampling: int) -> pd.DataFrame:
     """Mean nearest-neighbour cosine of each level, with its interval over prompts, as text."""
+    columns = [ALL_CANDIDATES, EQUAL_NUMBERS]
     shown = {
-        level: {
-            c: f"{mean_interval(t[c], **resampling):.3f}" for c in (ALL_CANDIDATES, EQUAL_NUMBERS)
-        }
-        for level, t in values.items()
+        level: table[columns].apply(lambda one: f"{mean_interval(one, **resampling):.3f}")
+        for level, table in values.items()
     }
     return pd.DataFrame.from_dict(shown, orient="index")

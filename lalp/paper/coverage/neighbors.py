@@ -28,6 +28,7 @@ from lalp.files import build_dir, write_text
 from lalp.paper.coverage.texts import Level, excerpt
 from lalp.stats import chunks
 
+Vectors = Float[np.ndarray, "rows dim"]
 ALL = math.inf
 """As a number of candidates: all there are."""
 
@@ -49,11 +50,7 @@ class Comparison:
 
 
 def assign_folds(prompt_ids: Iterable[str], num_folds: int, seed: int) -> dict[str, int]:
-    """Deal prompts into folds of about equal size, at random, whatever their order.
-
-    Raises:
-        InputError: If there are fewer than two prompts: nothing could be held out.
-    """
+    """Deal two prompts or more into folds of about equal size, at random, whatever their order."""
     prompts = sorted(set(prompt_ids))
     if len(prompts) < 2 or num_folds < 2:
         raise InputError(
@@ -68,9 +65,7 @@ def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparis
     """Hold out each group of prompts in turn and seek its neighbours among all other groups.
 
     Of levels with more than 50,000 texts, an evenly spaced part of each response is held out.
-
-    Raises:
-        InputError: If a prompt has no label, or all have the same.
+    InputError if a prompt has no label, or all have the same.
     """
     labels = items["prompt_id"].map(groups)
     if labels.isna().any():
@@ -113,18 +108,13 @@ def smallest_choice(comparisons: Iterable[Comparison]) -> int:
 
 
 def nearest_neighbors(
-    queries: Float[np.ndarray, "queries dim"],
-    candidates: Float[np.ndarray, "candidates dim"],
-    *,
-    index: str = "exact",
+    queries: Vectors, candidates: Vectors, *, index: str = "exact"
 ) -> tuple[Float[np.ndarray, "queries"], Int[np.ndarray, "queries"]]:
     """The largest cosine of each query with any candidate, and the first candidate that has it.
 
     All rows are unit vectors. ``index`` is ``exact``, or ``faiss`` for millions of candidates: it
     searches only the cells around each query, so a cosine may come out too low, never too high.
-
-    Raises:
-        InputError: If there are no candidates, or faiss is asked for and not installed.
+    InputError if there are no candidates, or faiss is asked for and not installed.
     """
     if index not in _INDEXES:
         raise InputError(f"unknown index {index!r}: use one of {', '.join(_INDEXES)}")
@@ -141,7 +131,7 @@ def nearest_neighbors(
 
 
 def _search_faiss(
-    queries: Float[np.ndarray, "queries dim"], candidates: Float[np.ndarray, "candidates dim"]
+    queries: Vectors, candidates: Vectors
 ) -> tuple[Float[np.ndarray, "queries"], Int[np.ndarray, "queries"]]:
     try:
         import faiss
@@ -163,16 +153,12 @@ def _search_faiss(
 
 
 def expected_nearest(
-    queries: Float[np.ndarray, "queries dim"],
-    candidates: Float[np.ndarray, "candidates dim"],
-    counts: Sequence[float],
+    queries: Vectors, candidates: Vectors, counts: Sequence[float]
 ) -> Float[np.ndarray, "queries counts"]:
     """Nearest-neighbour cosine among that many random candidates, averaged over all draws.
 
     All rows are unit vectors. A count above the number of candidates, or ``ALL``, means all.
-
-    Raises:
-        InputError: If there are no candidates, or a count is below 1.
+    InputError if there are no candidates, or a count is below 1.
     """
     if not len(candidates):
         raise InputError(_NOTHING)
@@ -220,10 +206,9 @@ def cosines_by_count(
 def find_neighbors(
     level: Level, comparisons: Iterable[Comparison], *, index: str = "exact"
 ) -> pd.DataFrame:
-    """Each held-out item with its nearest candidate (paper, Sec. C.8).
+    """Each held-out item with ``cosine`` and its ``nearest`` candidate (paper, Sec. C.8).
 
-    Returns:
-        The items that are held out, ``cosine``, and ``nearest``: the row of ``level.items``.
+    ``nearest`` is a row of ``level.items``.
     """
     found = []
     for part in comparisons:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-import yaml
 from jaxtyping import Float
 
 from lalp.errors import InputError
+from lalp.files import read_data
 from lalp.paper.profiles import Profile
 from lalp.pools.pool import Pool
 from lalp.steps.sentences import Span
@@ -144,8 +143,7 @@ def prompt_categories(pool: Pool) -> dict[str, str]:
 
 def paper_pairs_table(embedder: str) -> pd.DataFrame:
     """Cosines of the paper's example pairs (Table 11) under an embedder, beside the paper's."""
-    text = files("lalp.paper.coverage").joinpath("table11.yaml").read_text("utf-8")
-    pairs = pd.DataFrame(yaml.safe_load(text))
+    pairs = pd.DataFrame(read_data("paper/coverage/table11.yaml"))
     texts = pairs[["response", "nearest"]].to_numpy().ravel().tolist()
     vectors = load_embeddings(embedder, texts).vectors
     cosines = (vectors[::2] * vectors[1::2]).sum(axis=1)

@@ -27,6 +27,7 @@ from lalp.paper.scale.models import (
 )
 from lalp.paper.scale.plan import Plan
 from lalp.paper.scale.stages import Stage
+from lalp.scoring.costs import ModelSize, row_flops
 from lalp.scoring.engine.rows import plan_rows
 from lalp.scoring.equations import window_starts
 from lalp.scoring.windows import parse_windows
@@ -55,21 +56,22 @@ class StageCost:
 # --- formulas ------------------------------------------------------------------------------------
 
 
-def forward_flops(model: ModelFacts, before: float, fed: float, targets: float) -> float:
-    """FLOPs of a row of ``fed`` tokens after ``before`` others: as `lalp.scoring.costs.row_flops`.
-
-    Two per weight and token, and four per pair of positions, layer and feature of the attention's
-    heads. Half the pairs within the row are masked.
-    """
-    pairs = fed * (before + (fed + 1) / 2)
-    attention = model.layers * model.heads * model.head_size
+def model_size(model: ModelFacts) -> ModelSize:
+    """What a forward pass costs, from the facts."""
     head = model.vocab * model.hidden
-    return 2.0 * model.body * fed + 4.0 * attention * pairs + 2.0 * head * targets
+    return ModelSize(
+        body=model.weights_per_token - (1 if model.tied else 2) * head,
+        head=head,
+        total=model.params,
+        attention=model.layers * model.heads * model.head_size,
+        cache=model.cache_per_token,
+        hidden=model.hidden,
+    )
 
 
-def train_flops(model: ModelFacts, tokens: float) -> float:
+def train_flops(model: ModelFacts, tokens: int) -> float:
     """FLOPs of one example: forward, forward again (recomputed activations), twice that back."""
-    return 4 * forward_flops(model, 0, tokens, tokens)
+    return 4 * row_flops(model_size(model), 0, tokens, tokens)
 
 
 @lru_cache
@@ -85,7 +87,8 @@ def score_flops(
     for window in parse_windows(windows):
         contexts += zip(window_starts(window, spans), spans, strict=True)
     rows = plan_rows(contexts)
-    flops = sum(forward_flops(model, prompt, row.num_inputs, row.num_targets) for row in rows)
+    size = model_size(model)
+    flops = sum(row_flops(size, prompt, row.num_inputs, row.num_targets) for row in rows)
     return flops, sum(row.num_inputs for row in rows)
 
 
@@ -159,16 +162,16 @@ def _answer_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
         jobs = [(work.prompts, lengths[work.data], response)]
         limit = limit if work.data == "math" else ASSUMED.response_limit
     name, gpus, notes = _node(plan, model, limit)
-    gpu = find_gpu(name)
+    gpu, size = find_gpu(name), model_size(model)
     seconds = flops = read = written = 0.0
     for count, prompt, response in jobs:
         number = count * work.samples
         rate = decode_rate(model, gpu, gpus, prompt, response)
         # Samples of one prompt share its cache.
-        reading = count * forward_flops(model, 0, prompt, 1)
+        reading = count * row_flops(size, 0, prompt, 1)
         seconds += reading / (ASSUMED.prefill_share * gpus * gpu.flops)
         seconds += number * response / rate if rate else math.nan
-        flops += reading + number * forward_flops(model, prompt, response, response)
+        flops += reading + number * row_flops(size, prompt, response, response)
         read, written = read + count * prompt, written + number * response
     return _on(
         *(model, name, gpus, seconds * gpus / 3600),
@@ -339,7 +342,7 @@ def as_record(cost: StageCost) -> dict[str, Any]:
     stage, numbers = cost.stage, {**vars(cost)}
     del numbers["stage"]
     record = {"name": stage.name, "tables": stage.tables, "kind": stage.kind, **numbers}
-    return record | {name: getattr(stage, name) for name in ("inputs", "outputs", "command")}
+    return record | {"inputs": stage.inputs, "outputs": stage.outputs, "command": [stage.command]}
 
 
 def plan_text(costs: Sequence[StageCost]) -> str:
@@ -376,11 +379,8 @@ def _stage_text(cost: StageCost) -> str:
     ]
     said = ", ".join(text for number, text in parts if number)
     head = f"{stage.name}  [{', '.join(stage.tables)}]  {cost.node}"
-    lines = [head, "  " + (said or "no GPU, little of anything")]
-    lines += [f"  $ {shlex.join(words)}" for words in stage.command]
-    if stage.stdout:
-        lines[-1] += f" > {stage.stdout}"
-    return "\n".join([*lines, ""])
+    command = shlex.join(stage.command) + (f" > {stage.stdout}" if stage.stdout else "")
+    return f"{head}\n  {said or 'no GPU, little of anything'}\n  $ {command}\n"
 
 
 def _count(number: float) -> str:

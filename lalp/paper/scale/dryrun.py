@@ -30,8 +30,8 @@ import yaml
 
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS, load_benchmark
-from lalp.files import digest, fingerprint
-from lalp.paper.scale.models import find_model, read_data
+from lalp.files import digest, fingerprint, read_data
+from lalp.paper.scale.models import find_model
 from lalp.paper.scale.plan import EVALUATED_ONLY, Arm, Plan, load_plan
 from lalp.paper.scale.run import Report, call_process, is_done, run_stages
 from lalp.paper.scale.sources import load_source
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 _MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
-_TOYS = read_data("toys.yaml")
+_TOYS = read_data("paper/scale/toys.yaml")
 _PROMPTS, _TOKENIZER = _TOYS["prompts"], _TOYS["tokenizer"]
 
 
@@ -152,14 +152,12 @@ def shrink(plan: Plan, root: str) -> tuple[Plan, Place]:
 
 def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
     """Names of the models that sample, and of all others that run."""
-    models = {
-        kind: dict.fromkeys(plan.model(s.work.model).name for s in stages if s.kind == kind)
-        for kind in ("sample", "score", "train", "eval")
-    }
-    teachers = models.pop("sample")
-    return list(teachers), [
-        name for name in dict.fromkeys(chain(*models.values())) if name not in teachers
-    ]
+    kinds: dict[str, set[str]] = {}
+    for stage in stages:
+        if stage.work.model:
+            kinds.setdefault(plan.model(stage.work.model).name, set()).add(stage.kind)
+    teachers = [name for name, found in kinds.items() if "sample" in found]
+    return teachers, [name for name in kinds if name not in teachers]
 
 
 def make_toys(
@@ -300,15 +298,13 @@ def _encode(
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    from lalp.students.encoding import render_prompt
+    from lalp.students.encoding import encode, render_prompt
 
     ids, labels = [], []
     for prompt, answer in lessons:
-        text = render_prompt(tokenizer, prompt)
-        texts = [text, text + answer + "<|end|>"]
-        begun, whole = tokenizer(texts, add_special_tokens=False).input_ids
-        ids.append(torch.tensor(whole))
-        labels.append(torch.tensor([-100] * len(begun) + whole[len(begun) :]))
+        one = encode(tokenizer, render_prompt(tokenizer, prompt), answer + "<|end|>")
+        ids.append(torch.tensor(one.prompt_ids + one.response_ids))
+        labels.append(torch.tensor([-100] * len(one.prompt_ids) + [*one.response_ids]))
     # A prompt of MATH has two answers in turn: no model gives both greedily.
     names = [prompt.prompt_id for prompt, _ in lessons]
     certain = [row for row, name in enumerate(names) if names.count(name) == 1]

@@ -6,13 +6,10 @@ Nothing is downloaded: a plan is made before there is a network or a GPU.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from types import SimpleNamespace
-from typing import Any
-
-import yaml
 
 from lalp.errors import InputError
+from lalp.files import read_data
 
 
 @dataclass(frozen=True)
@@ -46,11 +43,6 @@ class ModelFacts:
         return self.cache or 2 * self.layers * self.kv_heads * self.head_size
 
     @property
-    def body(self) -> int:
-        """Weights that every fed token passes through: all but embeddings and head."""
-        return self.weights_per_token - (1 if self.tied else 2) * self.vocab * self.hidden
-
-    @property
     def weights(self) -> int:
         """Bytes of the published weights."""
         return self.params * self.weight_bytes
@@ -65,16 +57,11 @@ class Gpu:
     memory: float
 
 
-def read_data(name: str) -> dict[str, Any]:
-    """A data file of this package."""
-    return yaml.safe_load(files("lalp.paper.scale").joinpath(name).read_text("utf-8"))
-
-
-_FACTS = read_data("facts.yaml")
+_FACTS = read_data("paper/scale/facts.yaml")
 MODELS = {name: ModelFacts(name, **facts) for name, facts in _FACTS["models"].items()}
 GPUS = {name: Gpu(**facts) for name, facts in _FACTS["gpus"].items()}
 # Lengths, shares, speeds and bytes: the file says where each comes from.
-ASSUMED = SimpleNamespace(**read_data("assumptions.yaml"))
+ASSUMED = SimpleNamespace(**read_data("paper/scale/assumptions.yaml"))
 # What training keeps of every weight.
 STATE_BYTES = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
 

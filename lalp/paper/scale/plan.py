@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,8 +16,8 @@ from pydantic import dataclasses as records
 
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS
-from lalp.files import build_dir
-from lalp.paper.scale.models import ModelFacts, find_gpu, find_model, read_data
+from lalp.files import PACKAGE, build_dir, read_data
+from lalp.paper.scale.models import ModelFacts, find_gpu, find_model
 from lalp.paper.tables import BENCHMARKS as MATH_COLUMNS
 from lalp.paper.tables import DEEPSEEK, GEMMA, QWEN3, QWEN72B, QWQ, STUDENT_32B, TABLES
 from lalp.scoring.windows import parse_windows
@@ -51,7 +50,7 @@ class Source:
     mix: bool = False  # it holds the teachers of what was selected; nothing is trained for it
 
 
-_PRODUCED = read_data("produced.yaml")
+_PRODUCED = read_data("paper/scale/produced.yaml")
 SOURCES = {number: Source(**source) for number, source in _PRODUCED["tables"].items()}
 NOT_PRODUCED: dict[str, str] = _PRODUCED["not_produced"]
 
@@ -149,7 +148,7 @@ def load_plan(name: str) -> Plan:
             f"there is no plan for profile {name!r}: choose {' or '.join(PLANS)} (the smaller "
             "profiles are run by the notebooks: make all)"
         )
-    text = files("lalp.paper.scale").joinpath("plans", f"{name}.yaml").read_text("utf-8")
+    text = (PACKAGE / f"paper/scale/plans/{name}.yaml").read_text("utf-8")
     return parse_settings(text, f"plan {name!r}", Plan)
 
 
@@ -248,7 +247,7 @@ def accelerate_file(name: str) -> str:
     """File for ``accelerate launch``: one of the project's by name, or a path of one's own."""
     if name.endswith(".yaml"):
         return name
-    folder = Path(str(files("lalp").joinpath("training", "accelerate")))
+    folder = PACKAGE / "training" / "accelerate"
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(item.stem for item in folder.glob("*.yaml")))

@@ -1,6 +1,6 @@
 """Run the stages of a plan: each once, and again only if its command or its inputs changed.
 
-A finished stage leaves a mark in ``ROOT/stages``: the digest of its command lines and of its
+A finished stage leaves a mark in ``ROOT/stages``: the digest of its command line and of its
 inputs' contents, and what it wrote. A killed run goes on at the first stage without its mark; what
 a killed stage has done itself (samples, scores, checkpoints) its own command finds again. Outputs
 that were made by another command or of other inputs are moved to ``ROOT/stale``, never deleted.
@@ -123,7 +123,7 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
             for path in stage.outputs:
                 write_text(path, "")
         else:
-            _run_commands(stage, folder, call)
+            _run_command(stage, folder, call)
         try:
             found = tuple(describe_output(path) for path in stage.outputs)
         except InputError as error:
@@ -147,23 +147,21 @@ def _opened(stage: Stage, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield _digest(stage, folder), _read_json(_mark_path(stage, folder))
 
 
-def _run_commands(stage: Stage, folder: Path, call: Call) -> None:
+def _run_command(stage: Stage, folder: Path, call: Call) -> None:
     log = folder / "logs" / f"{stage.name}.log"
     for path in (log, *map(Path, stage.outputs)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("", encoding="utf-8")
-    for words in stage.command:
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"$ {shlex.join(words)}\n")
-        # What a command prints becomes an output only when the command has succeeded.
-        with atomic_path(stage.stdout) if stage.stdout else nullcontext() as stdout:
-            if code := call(words, stdout, log):
-                lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
-                end = "\n".join(lines[-_SHOWN_LINES:])
-                raise InputError(
-                    f"stage {stage.name} failed with exit code {code}:\n$ {shlex.join(words)}\n"
-                    f"{end}\n(all of it: {log}; the next run goes on here)"
-                )
+    line = f"$ {shlex.join(stage.command)}\n"
+    log.write_text(line, encoding="utf-8")
+    # What a command prints becomes an output only when the command has succeeded.
+    with atomic_path(stage.stdout) if stage.stdout else nullcontext() as stdout:
+        if code := call(stage.command, stdout, log):
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+            end = "\n".join(lines[-_SHOWN_LINES:])
+            raise InputError(
+                f"stage {stage.name} failed with exit code {code}:\n{line}{end}\n"
+                f"(all of it: {log}; the next run goes on here)"
+            )
 
 
 def _set_aside(stage: Stage, folder: Path, key: str) -> None:
@@ -229,8 +227,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_mark(stage: Stage, folder: Path, **mark: Any) -> None:
-    outputs = _signatures(stage, folder)
-    write_json(_mark_path(stage, folder), mark | {"command": stage.command, "outputs": outputs})
+    mark |= {"command": [stage.command], "outputs": _signatures(stage, folder)}
+    write_json(_mark_path(stage, folder), mark)
 
 
 def _holds(mark: dict[str, Any], stage: Stage, folder: Path, key: str | None = None) -> bool:
@@ -266,10 +264,9 @@ def _signature(path: Path) -> list[list[Any]]:
 
 
 def _digest(stage: Stage, folder: Path) -> str:
-    """Digest of a stage's command lines and of its inputs' contents."""
+    """Digest of a stage's command line and of its inputs' contents."""
     inputs = {_portable(path, folder): _content(Path(path), folder) for path in stage.inputs}
-    command = [[_portable(word, folder) for word in words] for words in stage.command]
-    return digest([command, inputs])
+    return digest([[[_portable(word, folder) for word in stage.command]], inputs])
 
 
 def _content(path: Path, folder: Path) -> str:

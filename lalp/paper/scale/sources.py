@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lalp.errors import InputError
+from lalp.files import read_data
 from lalp.grading.answers import extract_answer
-from lalp.paper.scale.models import read_data
 from lalp.pools.pool import Message, Pool, Prompt
 from lalp.pools.reading import numbered_records
 from lalp.sampling.settings import SYSTEM_PROMPT
@@ -38,7 +38,7 @@ class DataSet:
     too_easy: Sequence[str] = ()  # levels that are left out
 
 
-_SETS = {name: DataSet(**facts) for name, facts in read_data("sources.yaml").items()}
+_SETS = {name: DataSet(**facts) for name, facts in read_data("paper/scale/sources.yaml").items()}
 # Prompts as the paper counts them. It names both sources of the 5,000 programs but no shares: here
 # half and half.
 COUNTS = {"limo": 817, "math": 8890, "code": 5000}

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from lalp.paper.scale.models import ASSUMED, fits_gpus, read_data, states_fit
+from lalp.files import read_data
+from lalp.paper.scale.models import ASSUMED, fits_gpus, states_fit
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, accelerate_file, plan_needs
 
-_FORMS = read_data("stages.yaml")
+_FORMS = read_data("paper/scale/stages.yaml")
 KINDS = tuple(dict.fromkeys(form.get("kind", key) for key, form in _FORMS["stages"].items()))
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -42,7 +42,7 @@ class Stage:
     name: str  # unique, and good as a file name
     kind: str  # one of KINDS
     tables: tuple[str, ...]  # the paper's that need it; "control" is this project's own
-    command: tuple[tuple[str, ...], ...]  # lines, one after another; the first word is the program
+    command: tuple[str, ...]  # the first word is the program
     inputs: tuple[str, ...] = ()  # files and folders: outputs of earlier stages
     outputs: tuple[str, ...] = ()
     work: Work = field(default_factory=Work)
@@ -63,7 +63,7 @@ class Place:
 
 def make_stages(plan: Plan, place: Place, profile: str) -> tuple[Stage, ...]:
     """All stages of the plan that ``profile`` names, each behind those whose outputs it reads."""
-    run = _Run(plan, place)
+    run = _Run(plan, place, plan_needs(plan))
     families = (_pools, _scores, _selections, _trainings, _evaluations)
     stages = [stage for family in families for stage in family(run)]
     read = [path for stage in stages if stage.kind in ("score", "eval") for path in stage.outputs]
@@ -139,17 +139,14 @@ class _Run:
 
     plan: Plan
     place: Place
+    needs: list[Need]
 
-    @cached_property
-    def needs(self) -> list[Need]:
-        return plan_needs(self.plan)
-
-    @cached_property
+    @property
     def chosen(self) -> list[Need]:
         """Arms whose training data must be chosen."""
         return [need for need in self.needs if need.arm.pool]
 
-    @cached_property
+    @property
     def groups(self) -> dict[Group, tuple[str, ...]]:
         """Groups of responses with the tables that need them."""
         return _joined((arm_group(need.arm), need.tables) for need in self.chosen)
@@ -178,7 +175,7 @@ class _Run:
             form["name"].format_map(filled),
             form.get("kind", key),
             tables,
-            ((*program, *words),),
+            (*program, *words),
             filled.words(form.get("inputs", "")),
             filled.words(form["outputs"]),
             work or Work(),

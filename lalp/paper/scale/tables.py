@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,13 @@ class TableBeside:
     def as_dict(self) -> dict[str, Any]:
         """Plain values: one record per cell that the paper or the run has."""
         frames = {"paper": self.paper, "run": self.run, "difference": self.difference}
-        cells = []
-        for row, column in product(self.paper.index, self.paper.columns):
-            values = {name: float(frame.loc[row, column]) for name, frame in frames.items()}
+        long = pd.DataFrame({name: f.stack(future_stack=True) for name, f in frames.items()})
+        long = long.dropna(how="all").astype(object)
+        cells = [
+            {"row": list(row), "column": column} | values.to_dict()
             # JSON has no NaN.
-            known = {name: None if math.isnan(v) else v for name, v in values.items()}
-            if known["paper"] is not None or known["run"] is not None:
-                cells.append({"row": list(row), "column": column} | known)
+            for (*row, column), values in long.where(long.notna(), None).iterrows()
+        ]
         return {"title": self.title, "notes": list(self.notes), "cells": cells}
 
 

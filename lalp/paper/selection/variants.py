@@ -19,10 +19,8 @@ from lalp.selection.variants import (
 
 def variant_rules(scores: pd.DataFrame, profile: Profile) -> dict[str, str]:
     """Score columns laid side by side, each with the rule that chooses by it."""
-    main = lalp_column(profile.main_window)
-    rules = {"galp": "galp", main: "lalp"}
-    if "lalp@all" in scores and main != "lalp@all":
-        rules["lalp@all"] = "lalp"
+    rules = {"galp": "galp", lalp_column(profile.main_window): "lalp"}
+    rules |= {"lalp@all": "lalp"} if "lalp@all" in scores else {}
     return rules | {variant_column(v, profile.main_window): v for v in VARIANTS}
 
 

@@ -37,8 +37,7 @@ def lalp_margin_bound(num_steps: Numbers, gamma: Numbers, delta: Numbers = 0.0) 
     """The least ``LALP(y+) - LALP(y-)``: ``(gamma - (K - 1) delta) / K`` (Corollary A.5).
 
     Of the K steps of either response, the fatal one favours the right response by gamma, any other
-    the wrong one by at most delta, in nats per token. At delta = 0 it is the exact difference
-    ``gamma / K`` of Theorem A.4.
+    the wrong one by at most delta, in nats per token. At delta = 0 this is exact (Theorem A.4).
     """
     check_at_least(1, num_steps=num_steps)
     check_at_least(0, gamma=gamma, delta=delta)
@@ -116,10 +115,9 @@ def check_fatal_step(
 def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.DataFrame:
     """How much LALP's margin exceeds GALP's when a single token of the responses differs.
 
-    The token moves LALP by its difference over ``K |s|`` and GALP by its difference over T: the
-    factor is ``T / (K |s|)``, for the step s of a token drawn evenly from all (``any_token``) or a
-    step drawn evenly (``any_step``). A response has 2 to ``max_steps`` steps with log-normal
-    lengths.
+    The factor is ``(1 / K |s|) / (1 / T)``, for the step s of a token drawn evenly from all
+    (``any_token``) or a step drawn evenly (``any_step``). A response has 2 to ``max_steps`` steps
+    with log-normal lengths.
     """
     check_at_least(1, num_instances=num_instances)
     check_at_least(2, max_steps=max_steps)
@@ -139,9 +137,8 @@ def margin_boundaries(num_steps: int) -> pd.DataFrame:
 
     One step of K bears the logic: each of its tokens favours the right response by ``delta`` nats.
     All tokens of all other steps favour the wrong one by ``eps``. GALP is right iff the step's
-    share of tokens, LALP iff its share of steps ``1 / K``, exceeds ``eps / (eps + delta)``.
-    ``galp`` and ``lalp`` are that ``delta / eps``, ``relative_length`` is the step's length over
-    the mean length.
+    share of tokens, LALP iff its share of steps ``1 / K``, exceeds ``eps / (eps + delta)``: above
+    the ``delta / eps`` in ``galp`` and ``lalp``. ``relative_length`` is over the mean length.
     """
     check_at_least(2, num_steps=num_steps)
     lengths = np.geomspace(0.1, min(10, num_steps), 61)
@@ -156,8 +153,7 @@ def bound_errors(
     """How the random pairs of `check_fluency_trap` or `check_fatal_step` keep to their bound.
 
     Pairs below the bound by more than ``tolerance`` nats; the largest distance from it under the
-    premise ``tight``, for which margin and bound are equal; whether every margin is above 0 where
-    its bound is.
+    premise ``tight``, which makes it exact; whether every margin is above 0 where its bound is.
     """
     excess = checked["margin"] - checked["bound"]
     signs = checked.loc[checked["bound"] > tolerance, "margin"] > 0

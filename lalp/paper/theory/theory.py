@@ -76,8 +76,7 @@ def smoothed_cross_entropy(
 def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
     """The q that minimizes ``H(p, q) + lambda H(u, q)``: ``(p + lambda u) / (1 + lambda)`` (A.1).
 
-    p is the data, u the background. Any other q is worse by exactly ``(1 + lambda) KL(minimizer ||
-    q)``, so it is unique.
+    p is the data, u the background. Any other q is worse by ``(1 + lambda) KL(minimizer || q)``.
     """
     _check_distributions(p, "p")
     _check_distributions(u, "u")
@@ -91,10 +90,9 @@ def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
 def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFrame:
     """Lay random rivals beside the closed form of Prop. A.1, in problems of 2 to 8 letters.
 
-    Half of the rivals of a problem are drawn anywhere, half close to the closed form. A row per
-    problem: ``smallest_excess``, by which the best rival is worse than the closed form, and
-    ``identity_error``, the largest difference between a rival's excess and ``(1 + lambda) KL``, in
-    nats.
+    Half of the rivals are drawn anywhere, half close to the closed form. A row per problem, in
+    nats: by how much the best rival is worse (``smallest_excess``), and the largest difference
+    between a rival's excess and ``(1 + lambda) KL`` (``identity_error``).
     """
     check_at_least(1, num_instances=num_instances)
     check_at_least(2, num_others=num_others)
@@ -119,14 +117,10 @@ def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFr
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """A batch of Markov chains z_1..z_K over a finite alphabet (Eq. 5).
+    """A batch of Markov chains z_1..z_K over a finite alphabet (Eq. 5)."""
 
-    ``initial`` is ``p(z_1)``; ``transitions`` is ``p(z_{k+1} | z_k)``, one matrix per link, whose
-    rows are values of z_k.
-    """
-
-    initial: Float[np.ndarray, "chains letters"]
-    transitions: Float[np.ndarray, "chains links letters letters"]
+    initial: Float[np.ndarray, "chains letters"]  # p(z_1)
+    transitions: Float[np.ndarray, "chains links letters letters"]  # p(z_{k+1} | z_k), by z_k
 
     def __post_init__(self) -> None:
         shape = self.transitions.shape
@@ -170,9 +164,8 @@ def balanced_chains(
 
     One permutation gives a deterministic chain, which never forgets.
     """
-    check_at_least(1, num_chains=num_chains)
+    check_at_least(1, num_chains=num_chains, num_permutations=num_permutations)
     check_at_least(2, num_steps=num_steps, num_letters=num_letters)
-    check_at_least(1, num_permutations=num_permutations)
     rng = np.random.default_rng(seed)
     shape = (num_chains, num_steps - 1, num_permutations)
     weights = rng.dirichlet(np.ones(num_permutations), size=shape[:2])
@@ -299,9 +292,8 @@ def train_learner(
     """Minimize the risk (Eq. 6) by gradient descent: softmax logits per context, random start.
 
     The runs do not influence each other. Each update samples ``batch_size`` pairs of the data anew,
-    or takes the exact risk without one; the background is never sampled. The result is ``q(z_j | i,
-    j, z_i)`` after about 40 numbers of updates, denser at the start; the last one is the trained
-    learner.
+    or takes the exact risk without one; the background is never sampled. The result is the learner
+    after about 40 numbers of updates, denser at the start; the last one is the trained one.
     """
     check_at_least(0, lam=lam, joint=joint, background=background)
     check_at_least(1, num_updates=num_updates)

@@ -8,58 +8,55 @@ goes on where it stopped. `08_step_world` shows these results beside its own sma
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from typer import Option, Typer
 
-from lalp.errors import InputError
-from lalp.files import build_dir, fingerprint
+from lalp.cli.options import run
+from lalp.files import fingerprint
+from lalp.paper.committed import save_results
 from lalp.paper.provenance import commit, describe_run
 from lalp.paper.world import study
-from lalp.paper.world.settings import RULES_BY_NAME, STUDIES, TEACHERS_BY_NAME, load_study
+from lalp.paper.world.settings import RULES_BY_NAME, STUDIES, TEACHERS_BY_NAME, Study, load_study
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy")
 # The packages of `lalp` whose code decides the numbers.
 _CODE = ("paper.world", "training", "sampling", "selection", "scoring", "steps", "students")
 
-
-def main() -> None:
-    """Run one study and keep its results."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--profile", default="standard", choices=STUDIES)
-    name = parser.parse_args().profile
-    folder = build_dir().parent / "figures" / f"world_{name}"
-    try:
-        started = time.monotonic()
-        # Before the run: code that is changed meanwhile did not make it.
-        made = {"commit": commit(), "code": {part: fingerprint(part) for part in _CODE}}
-        results = study.run_world(load_study(name))
-        facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-        facts = _provenance(name, results.students) | facts | made
-        study.save_results(replace(results, provenance=facts), folder)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"{len(results.arms)} arms of {len(results.students)} students in {folder.name}")
+app = Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def _provenance(name: str, students: pd.DataFrame) -> dict[str, Any]:
-    seeds = []
-    for (family, copying), found in students.groupby(["family", "copying"], sort=False):
-        accepted = found["accepted"]
-        seeds.append({
+@app.command()
+def main(
+    profile: Annotated[str, Option(help=f"One of {', '.join(STUDIES)}.")] = "standard",
+) -> None:
+    """Run one study of step world and keep its results."""
+    started = time.monotonic()
+    # Before the run: code that is changed meanwhile did not make it.
+    made = {"commit": commit(), "code": {part: fingerprint(part) for part in _CODE}}
+    values = load_study(profile)
+    results = study.run_world(values)
+    facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
+    facts = {"profile": profile} | _what_was_run(values, results.students) | facts | made
+    save_results(replace(results, provenance=facts), f"world_{profile}")
+    print(f"{len(results.arms)} arms of {len(results.students)} students in world_{profile}")
+
+
+def _what_was_run(values: Study, students: pd.DataFrame) -> dict[str, Any]:
+    seeds = [
+        {
             "family": family,
             "copying": float(copying),
-            "accepted": found.loc[accepted, "seed"].tolist(),
-            "rejected": found.loc[~accepted, "seed"].tolist(),
-        })  # fmt: skip
+            "accepted": found.query("accepted")["seed"].tolist(),
+            "rejected": found.query("not accepted")["seed"].tolist(),
+        }
+        for (family, copying), found in students.groupby(["family", "copying"], sort=False)
+    ]
     return {
-        "profile": name,
-        "values": asdict(load_study(name)),
+        "values": asdict(values),
         "teachers": [asdict(teacher) for teacher in TEACHERS_BY_NAME.values()],
         "rules": {name: list(rule) for name, rule in RULES_BY_NAME.items()},
         "seeds": seeds,
@@ -67,4 +64,4 @@ def _provenance(name: str, students: pd.DataFrame) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(app)

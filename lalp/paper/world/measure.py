@@ -116,8 +116,7 @@ def arm_differences(
     table["num_above"] = [int((rows["difference"] > 0).sum()) for rows in groups]
     table[["problems_low", "problems_high"]] = np.nan
     if column == "accuracy" and groups:
-        intervals = [_problem_interval(rows) for rows in groups]
-        table[["problems_low", "problems_high"]] = intervals
+        table[["problems_low", "problems_high"]] = [_problem_interval(rows) for rows in groups]
     return table
 
 

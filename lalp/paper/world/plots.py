@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from lalp.paper.figures import FULL_WIDTH, score_label, teacher_colors
+from lalp.paper.conditioning.plots import MARKERS
+from lalp.paper.figures import FULL_WIDTH, legend_above, score_label, teacher_colors
 from lalp.paper.world.settings import BEFORE, CONTROL
 from lalp.scoring.columns import GALP, lalp_column
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-_MARKERS = "os^Dv*P"
 _THIRDS = ["lowest", "middle", "highest"]
 # Of a line at 0: above the grid, below the markers.
 _ZERO = {"color": "0.35", "lw": 1.2, "ls": "--", "zorder": 1.5}
@@ -97,7 +96,7 @@ def _run_legend(fig: Figure, table: pd.DataFrame, axis: Axes, *, ncols: int = 4)
 
 def _styles(colors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Color and marker by name."""
-    markers = zip(colors.items(), cycle(_MARKERS), strict=False)
+    markers = zip(colors.items(), cycle(MARKERS), strict=False)
     return {name: {"color": color, "marker": marker} for (name, color), marker in markers}
 
 
@@ -275,13 +274,11 @@ def plot_world_copying(points: pd.DataFrame) -> Figure:
     for axis, (column, label) in zip(axes, labels.items(), strict=True):
         for (family, copying), own in points.groupby(["family", "copying"], sort=False):
             axis.plot(own["copying_far"], own[column], ls="", color=colors[family],
-                      marker=_MARKERS[levels.index(copying)],
+                      marker=MARKERS[levels.index(copying)],
                       label=f"{family}, repetitive {copying:g}")  # fmt: skip
         axis.axhline(0, **_ZERO)
         axis.set(xlabel="probability of restated values\nbefore fine-tuning", ylabel=label)
-    fig.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize="small"
-    )
+    legend_above(fig, axes[0], 2)
     return fig
 
 

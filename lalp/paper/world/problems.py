@@ -18,13 +18,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import pairwise, product
 
 import numpy as np
-import yaml
 
 from lalp.errors import InputError
+from lalp.files import read_data
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.steps.sentences import Span
 
@@ -37,9 +36,7 @@ _PLACES = "ant bee cat cow dog elk fox gnu hen jay owl pig yak"
 PLACES = tuple(_PLACES.split(" "))
 
 # What teachers write, the teachers, and the rules of the studies.
-WORLD = yaml.safe_load(
-    files("lalp").joinpath("paper", "world", "world.yaml").read_text(encoding="utf-8")
-)
+WORLD = read_data("paper/world/world.yaml")
 WORDINGS = _MOVES, _CHECKS, _FILLERS = [WORLD[name] for name in ("moves", "checks", "fillers")]
 NUM_WORDINGS = len(_MOVES["registers"])
 _LEDGER = "so far {pairs}."
@@ -111,23 +108,14 @@ def make_problem(family: str, num_moves: int, rng: np.random.Generator) -> Probl
 
 @dataclass(frozen=True)
 class Teacher:
-    """How a teacher writes; what it writes is always correct.
+    """How a teacher writes; what it writes is always correct."""
 
-    Attributes:
-        name: As in the pool.
-        leap: Probability that a step takes two moves at once and leaves out the value between.
-        scaffolding: Mean number of sentences without content before a step, at most 2.
-        restating: Probability that a step begins with a list of all values so far.
-        checking: Probability that a step repeats its move at the end.
-        variety: Number of wordings in use.
-    """
-
-    name: str
-    leap: float = 0.0
-    scaffolding: float = 0.0
-    restating: float = 0.0
-    checking: float = 0.0
-    variety: int = NUM_WORDINGS
+    name: str  # As in the pool
+    leap: float = 0.0  # Probability that a step takes two moves and leaves out the value between
+    scaffolding: float = 0.0  # Mean number of sentences without content before a step, at most 2
+    restating: float = 0.0  # Probability that a step begins with a list of all values so far
+    checking: float = 0.0  # Probability that a step repeats its move at the end
+    variety: int = NUM_WORDINGS  # Number of wordings in use
 
     def __post_init__(self) -> None:
         limits = dict.fromkeys(("leap", "restating", "checking"), (0, 1))

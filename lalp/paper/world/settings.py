@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from lalp.errors import InputError
+from lalp.files import PACKAGE
 from lalp.paper.world.problems import FAMILIES, LABELS, WORLD, Teacher
 from lalp.scoring.windows import parse_windows
 from lalp.settings import STRICT, parse_settings
@@ -30,55 +30,39 @@ UNIT = [*KIND, "seed"]
 RULES_BY_NAME = {name: tuple(rule) for name, rule in WORLD["rules"].items()}
 TEACHERS_BY_NAME = {name: Teacher(name, **knobs) for name, knobs in WORLD["teachers"].items()}
 
-_Count = Annotated[int, Field(ge=1)]
 _Rule = Literal[tuple(RULES_BY_NAME)]
-_NotNegative = Annotated[float, Field(ge=0)]
 _Moves = Annotated[int, Field(ge=3, le=len(LABELS) - 1)]
 
 
 @dataclass(frozen=True, config=STRICT)
 class Study:
-    """Values that all units of one study share.
-
-    Attributes:
-        copying: Shares of repetitive documents in the students' pre-training, one student each.
-        seeds: Accepted students wanted of each kind; ``most_seeds`` are tried at most.
-        workers: Units that run at the same time, at most one per core.
-        pretraining_tokens: Of every student.
-        gate_short: Least share of problems of one to three moves that a student must solve.
-        gate_whole: Greatest share of whole problems that it may solve.
-        problems: Number of those whose solutions are selected and trained on.
-        samples: Solutions of each by every teacher.
-        held_out: Number of problems that the trained students answer.
-        groups: Comparisons among the teachers of `TEACHERS_BY_NAME`; those of the map are rules.
-        windows: Of LALP on true steps.
-        controls: Rules that are compared with a random choice of the same teacher mix.
-        leaps, scaffoldings: Of the map's second teacher, one cell per pair; empty without a map.
-        learning_rate: Peak rate of the fine-tuning; ``batch`` are solutions per optimizer step.
-    """
+    """Values that all units of one study share."""
 
     families: Annotated[list[Literal[FAMILIES]], Field(min_length=1)]
+    # Shares of repetitive documents in the students' pre-training, one student each
     copying: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=1)]
-    seeds: _Count
-    most_seeds: _Count
-    workers: _Count
-    pretraining_tokens: _Count
-    gate_short: _NotNegative
-    gate_whole: _NotNegative
+    seeds: PositiveInt  # Accepted students wanted of each kind
+    most_seeds: PositiveInt  # Students tried of each kind at most
+    workers: PositiveInt  # Units that run at the same time, at most one per core
+    pretraining_tokens: PositiveInt  # Of every student
+    gate_short: NonNegativeFloat  # Share of problems of one to three moves to be solved at least
+    gate_whole: NonNegativeFloat  # Share of whole problems to be solved at most
     fewest_moves: _Moves
     most_moves: _Moves
-    problems: _Count
-    samples: _Count
-    held_out: _Count
+    problems: PositiveInt  # Whose solutions are selected and trained on
+    samples: PositiveInt  # Solutions of each by every teacher
+    held_out: PositiveInt  # Problems that the trained students answer
+    # Comparisons among the teachers of `TEACHERS_BY_NAME`; those of the map are rules
     groups: list[Literal[GROUPS]]
     rules: list[_Rule]
-    windows: list[str]
-    controls: list[_Rule]
+    windows: list[str]  # Of LALP on true steps
+    controls: list[_Rule]  # Compared with a random choice of the same teacher mix
+    # Knobs of the map's second teacher, one cell per pair; empty without a map
     leaps: list[Annotated[float, Field(ge=0, le=1)]]
     scaffoldings: list[Annotated[float, Field(ge=0, le=2)]]
-    learning_rate: _NotNegative
-    epochs: _Count
-    batch: _Count
+    learning_rate: NonNegativeFloat  # Of the fine-tuning, at its highest
+    epochs: PositiveInt
+    batch: PositiveInt  # Solutions per optimizer step
 
     @model_validator(mode="after")
     def _fits(self) -> Study:
@@ -95,5 +79,5 @@ def load_study(name: str) -> Study:
     """Load one of `STUDIES`; `InputError` if there is no such study."""
     if name not in STUDIES:
         raise InputError(f"step world has no study {name!r}: choose one of {', '.join(STUDIES)}")
-    path = files("lalp").joinpath("paper", "world", "studies", f"{name}.yaml")
+    path = PACKAGE / f"paper/world/studies/{name}.yaml"
     return parse_settings(path.read_text(encoding="utf-8"), f"study {name!r}", Study)

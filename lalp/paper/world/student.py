@@ -49,21 +49,13 @@ SHORT_MOVES = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Schooling:
-    """How a student is pre-trained.
+    """How a student is pre-trained."""
 
-    Attributes:
-        family: Family of problems, one of `lalp.paper.world.problems.FAMILIES`.
-        copying: Share of documents after the drills that repeat lists of values.
-        moves: Least and most moves of the problems that parts of solutions are taken from.
-        tokens: Pre-training tokens of all other documents, padding not counted.
-        seed: Of weights and documents.
-    """
-
-    family: str
-    copying: float
-    moves: tuple[int, int]
-    tokens: int
-    seed: int
+    family: str  # Of problems, one of `lalp.paper.world.problems.FAMILIES`
+    copying: float  # Share of documents after the drills that repeat lists of values
+    moves: tuple[int, int]  # Least and most of the problems that parts of solutions are taken from
+    tokens: int  # Of all other documents, padding not counted
+    seed: int  # Of weights and documents
 
 
 # A piece of a document, and whether its tokens are in the loss.

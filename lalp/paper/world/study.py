@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from lalp.files import build_dir, digest, fingerprint, write_json
-from lalp.paper.committed import load_tables, save_tables
+from lalp.paper.committed import load_results as load_committed
 from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import problems as world
 from lalp.paper.world import settings
@@ -280,11 +280,10 @@ def _gaps(table: pd.DataFrame) -> pd.DataFrame:
     """Eq. 4 by teacher and tenth of the response, window of one step: means over all tokens."""
     names = {token_column(GALP): "global", token_column(lalp_column(1)): "local"}
     tokens = table[["teacher", *names]].rename(columns=names).explode(["global", "local"])
-    everything, local = (tokens[name].to_numpy(float) for name in ("global", "local"))
+    tokens = tokens.astype({"global": float, "local": float})
     response = tokens.groupby(level=0)["teacher"]
-    tenth = response.cumcount() * 10 // response.transform("size")
-    gap = self_conditioning_gap(everything, local)
-    tokens = tokens.assign(**{"bin": tenth, "global": everything, "local": local, "gap": gap})
+    tokens["bin"] = response.cumcount() * 10 // response.transform("size")
+    tokens["gap"] = self_conditioning_gap(tokens["global"], tokens["local"])
     groups = tokens.groupby(["teacher", "bin"])
     means = groups[["global", "local", "gap"]].mean()
     return means.assign(num_tokens=groups.size()).reset_index()
@@ -344,8 +343,7 @@ def map_teachers(leap: float, scaffolding: float) -> tuple[Teacher, ...]:
 
 def find_students(study: Study) -> pd.DataFrame:
     """Pre-train students until enough are accepted, or the seeds are used up; a `gate` each."""
-    tried: dict[tuple[str, float], list[dict[str, Any]]]
-    tried = {kind: [] for kind in product(study.families, study.copying)}
+    tried = {kind: [] for kind in product(study.families, study.copying)}  # reports by kind
     while True:
         units = []
         for kind, reports in tried.items():
@@ -399,7 +397,6 @@ _EMPTY = {
     "means": [*UNIT, "teacher", "split", "score", "mean"],
     "gaps": [*UNIT, "teacher", "bin", "gap"],
 }
-_TABLES = ("students", *_EMPTY)
 _TEXTS = ("pool", "family", "group", "arm", "solved", "teacher", "split", "score")
 
 
@@ -434,13 +431,6 @@ def run_world(study: Study) -> WorldResults:
     return WorldResults(students, **found, provenance={})
 
 
-def save_results(results: WorldResults, folder: Path) -> None:
-    """Write a run's tables and provenance."""
-    save_tables({t: getattr(results, t) for t in _TABLES}, results.provenance, folder)
-
-
 def load_results(name: str) -> WorldResults:
     """The committed results of a study; `InputError` if a file of them is missing."""
-    command = f"make world PROFILE={name}"
-    tables, provenance = load_tables(f"world_{name}", _TABLES, command, _TEXTS)
-    return WorldResults(**tables, provenance=provenance)
+    return load_committed(WorldResults, f"world_{name}", f"make world PROFILE={name}", _TEXTS)

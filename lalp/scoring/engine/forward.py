@@ -17,20 +17,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from lalp.scoring.engine.packed import (
-    Context,
-    PackedBody,
-    advance,
-    make_room,
-    new_context,
-    pack_body,
-    read_packed,
-)
+from lalp.scoring.engine.packed import Context, make_room, pack_body, read_packed, read_prompt
 from lalp.scoring.engine.rows import Row, batch_rows, spread_rows
 from lalp.scoring.engine.vocabulary import read_targets
-from lalp.scoring.windows import TokenSpan
 from lalp.students.heads import take_logits
 from lalp.students.student import Student
 
@@ -38,22 +31,10 @@ from lalp.students.student import Student
 _SMALLEST_BATCH = 512
 
 
-@dataclass(frozen=True)
-class TokenScores:
-    """What one row reads: arrays over response tokens from ``start`` on, NaN where not read.
-
-    Log-probabilities and the predictions' entropies are in nats; rank 1 is the most likely token.
-    Ranks and entropies are read only in the row that begins at token 0.
-    """
-
-    start: int
-    log_probs: Float[np.ndarray, "pos"]
-    ranks: Float[np.ndarray, "pos"]
-    entropies: Float[np.ndarray, "pos"]
-
-    def read(self, span: TokenSpan) -> Float[np.ndarray, "span"]:
-        """Log-probabilities of response tokens ``[span[0], span[1])``."""
-        return self.log_probs[span[0] - self.start : span[1] - self.start]
+# What one row reads of its tokens: log-probabilities (nats), ranks (1 is the most likely token) and
+# the entropies of the predictions (nats), NaN where not read. Ranks and entropies are read only in
+# the row that begins at token 0.
+TokenScores = Float[np.ndarray, "3 pos"]
 
 
 class _RowLayer(DynamicLayer):
@@ -66,14 +47,12 @@ class _RowLayer(DynamicLayer):
     def __init__(self, prompt: DynamicLayer, batch: int, capacity: int) -> None:
         super().__init__()
         self.lazy_initialization(prompt.keys, prompt.values)
-        self._length = prompt.keys.shape[-2]
-        self._buffers = []
-        for states in (prompt.keys, prompt.values):
-            _, heads, length, head_dim = states.shape
-            buffer = states.new_empty(batch, heads, length + capacity, head_dim)
-            buffer[:, :, :length] = states
-            self._buffers.append(buffer)
-        self.keys, self.values = (buffer[:, :, : self._length] for buffer in self._buffers)
+        self._length, room = 0, prompt.keys.shape[-2] + capacity
+        self._buffers = [
+            states.new_empty(batch, states.shape[1], room, states.shape[3])
+            for states in (prompt.keys, prompt.values)
+        ]
+        self.update(prompt.keys, prompt.values)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -114,20 +93,14 @@ def run_rows(
 ) -> list[TokenScores]:
     """Token scores of rows that share one prompt of at least a token, in the order of ``jobs``.
 
-    Args:
-        student: The model before fine-tuning.
-        prompt_ids: The prompt's tokens.
-        jobs: Pairs of a response's tokens and a row over them.
-        max_batch_tokens: Padded tokens per forward pass.
-        statistics: Also read rank and entropy in rows that begin at token 0.
-        on_tokens: Called with the number of tokens fed.
+    ``max_batch_tokens`` are padded tokens per forward pass. Without ``statistics`` no rank and no
+    entropy is read. ``on_tokens`` is called with the number of tokens fed.
     """
     if not jobs:
         return []  # the prompt alone may exceed the student's positions
     prefix = _read_prompt(student, prompt_ids)
     on_tokens(len(prompt_ids))
-    shared = prefix.layers or prefix.context
-    repeated = 0 if shared else len(prompt_ids)
+    repeated = 0 if prefix.layers or prefix.context else len(prompt_ids)
     workers = torch.get_num_threads() if student.device.type == "cpu" else 1
     rows = [row for _, row in jobs]
     long, batches = _plan_batches(prefix, rows, max_batch_tokens, workers)
@@ -185,7 +158,7 @@ def _parallel(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
         torch.set_num_threads(threads)
 
 
-def packed_body(student: Student) -> PackedBody | None:
+def packed_body(student: Student) -> PreTrainedModel | None:
     """The body for packed rows, where the model has that form and is on a CPU.
 
     Made when rows are first read, because it lays the model's weights out anew.
@@ -199,9 +172,7 @@ def packed_body(student: Student) -> PackedBody | None:
 def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
     ids = torch.tensor(prompt_ids, device=student.device)
     if body := packed_body(student):
-        context = new_context(body, len(ids))
-        last = read_packed(body, [ids], context, [torch.tensor([len(ids) - 1])])[0]
-        context = advance(context, len(ids))
+        context, last = read_prompt(body, ids)
         return _Prefix(prompt_ids, last, context=context)
     features, cache = student.body(input_ids=ids[None], use_cache=True)
     layers = getattr(cache, "layers", None)
@@ -238,10 +209,7 @@ def _collect(
     student: Student, prefix: _Prefix, jobs: Sequence[_Job], max_batch_tokens: int, statistics: bool
 ) -> list[TokenScores]:
     """Feed a batch of rows and gather its targets."""
-    scores = [
-        TokenScores(row.start, *np.full((3, row.end - row.start), np.nan, np.float32))
-        for _, row in jobs
-    ]
+    scores = [np.full((3, row.end - row.start), np.nan, np.float32) for _, row in jobs]
     feed = (
         _feed_packed(student, prefix, jobs)
         if prefix.context
@@ -250,19 +218,16 @@ def _collect(
     for (rows, columns), features in feed:
         if not len(rows):
             continue
-        ids = [jobs[i][0][jobs[i][1].start + t] for i, t in zip(rows, columns, strict=True)]
+        targets = [jobs[i][0][jobs[i][1].start + t] for i, t in zip(rows, columns, strict=True)]
         whole = [statistics and jobs[i][1].start == 0 for i in rows]
         values = read_targets(
             student.head,
             features,
-            torch.tensor(ids, device=student.device),
+            torch.tensor(targets, device=student.device),
             torch.tensor(whole, device=student.device),
         )
         for i in np.unique(rows):
-            for array, column in zip(
-                (scores[i].log_probs, scores[i].ranks, scores[i].entropies), values, strict=True
-            ):
-                array[columns[rows == i]] = column[rows == i]
+            scores[i][:, columns[rows == i]] = values[:, rows == i]
     return scores
 
 
@@ -275,16 +240,21 @@ def _target_places(jobs: Sequence[_Job]) -> _Places:
     return np.repeat(np.arange(len(jobs)), sizes), np.concatenate(columns)
 
 
+def _row_inputs(jobs: Sequence[_Job]) -> list[Int[Tensor, "pos"]]:
+    """Tokens that are fed for each row: the last one is predicted alone."""
+    return [torch.tensor(tokens[row.start : row.end - 1], dtype=torch.long) for tokens, row in jobs]
+
+
 def _feed_packed(
     student: Student, prefix: _Prefix, jobs: Sequence[_Job]
 ) -> Iterator[tuple[_Places, Float[Tensor, "targets features"]]]:
     """Targets and the features that predict them, of rows fed end to end."""
     rows, columns = _target_places(jobs)
-    context = make_room(prefix.context, max(row.num_inputs for _, row in jobs))
-    ids = [torch.tensor(tokens[row.start : row.end - 1], dtype=torch.long) for tokens, row in jobs]
+    ids = _row_inputs(jobs)
+    context = make_room(prefix.context, max(map(len, ids)))
     # Token t of a row is predicted at its input t - 1, token 0 at the prompt's last token.
     within = columns > 0
-    wanted = [torch.from_numpy(columns[within & (rows == i)] - 1) for i in range(len(jobs))]
+    wanted = [torch.from_numpy(columns[within & (rows == i)] - 1) for i in range(len(ids))]
     features = prefix.last.repeat(len(rows), 1)
     features[torch.from_numpy(within)] = read_packed(packed_body(student), ids, context, wanted)
     yield (rows, columns), features
@@ -298,32 +268,28 @@ def _feed_padded(
     Rows are padded on the right: a causal model never looks there, so no mask is needed.
     """
     rows, columns = _target_places(jobs)
-    for first, features in _read_padded(student, prefix, jobs, max_batch_tokens):
+    ids = pad_sequence(_row_inputs(jobs), batch_first=True).to(student.device)
+    for first, features in _read_padded(student, prefix, ids, max_batch_tokens):
         # Position i of the features predicts token i of the row.
         here = (columns >= first) & (columns < first + features.shape[1])
-        places = torch.from_numpy(rows[here]), torch.from_numpy(columns[here] - first)
-        yield (rows[here], columns[here]), features[places]
+        read = torch.from_numpy(rows[here]), torch.from_numpy(columns[here] - first)
+        yield (rows[here], columns[here]), features[read]
 
 
 def _read_padded(
-    student: Student, prefix: _Prefix, jobs: Sequence[_Job], max_batch_tokens: int
+    student: Student, prefix: _Prefix, ids: Int[Tensor, "batch pos"], max_batch_tokens: int
 ) -> Iterator[tuple[int, Float[Tensor, "batch pos features"]]]:
     """Features that predict the rows' tokens, in chunks of (first token, features)."""
-    length = max(row.num_inputs for _, row in jobs)
-    ids = torch.zeros(len(jobs), length, dtype=torch.long)
-    for i, (tokens, row) in enumerate(jobs):
-        ids[i, : row.num_inputs] = torch.tensor(tokens[row.start : row.end - 1])
-    ids = ids.to(student.device)
-    prompt = len(prefix.prompt_ids)
-    yield 0, prefix.last.expand(len(jobs), 1, -1)
+    (batch, length), prompt = ids.shape, len(prefix.prompt_ids)
+    yield 0, prefix.last.expand(batch, 1, -1)
     if not length:
         return
     if prefix.layers is None:
         prompt_ids = torch.tensor([prefix.prompt_ids], device=student.device)
-        whole = torch.cat([prompt_ids.expand(len(jobs), -1), ids], dim=1)
+        whole = torch.cat([prompt_ids.expand(batch, -1), ids], dim=1)
         yield 1, student.body(input_ids=whole, use_cache=False)[0][:, prompt:]
         return
-    cache = Cache(layers=[_RowLayer(layer, len(jobs), length) for layer in prefix.layers])
+    cache = Cache(layers=[_RowLayer(layer, batch, length) for layer in prefix.layers])
     # Long rows are cut, because a mask is chunk x context.
     chunk = length if length <= max_batch_tokens else max(1, max_batch_tokens // 4)
     for first in range(0, length, chunk):

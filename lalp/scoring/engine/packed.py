@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -31,34 +31,14 @@ TILE = 2048
 QUERIES = 256
 
 
-@dataclass(frozen=True)
-class _Block:
-    """One layer's parts, the model's own."""
-
-    attention_norm: Float[Tensor, "hidden"]
-    queries: nn.Linear
-    keys: nn.Linear
-    values: nn.Linear
-    out: nn.Linear
-    mlp_norm: Float[Tensor, "hidden"]
-    gate: nn.Linear
-    up: nn.Linear
-    down: nn.Linear
-
-
-@dataclass(frozen=True)
-class PackedBody:
-    """A model's body, laid out for packed rows; made by `pack_body`."""
-
-    embedding: Float[Tensor, "vocab hidden"]
-    blocks: tuple[_Block, ...]
-    rotary: nn.Module  # positions to cosines and sines, as transformers computes them
-    norm: nn.Module  # after the last layer
-    heads: int
-    kv_heads: int
-    head_dim: int
-    scale: float  # what attention scores are multiplied with
-    epsilon: float  # added to the mean square in every norm
+# Rows that are read in one pass: the tokens of each, and the positions within it that are wanted.
+_Tile = list[tuple[Int[Tensor, "pos"], Int[Tensor, "wanted"]]]
+# Queries, keys and values of the tokens of a pass.
+_Heads = tuple[
+    Float[Tensor, "kv_heads pos group head_dim"],
+    Float[Tensor, "pos kv_heads head_dim"],
+    Float[Tensor, "pos kv_heads head_dim"],
+]
 
 
 @dataclass(frozen=True)
@@ -70,10 +50,10 @@ class Context:
     length: int = 0  # positions that are filled; what stands behind them is scratch
 
 
-def pack_body(model: PreTrainedModel) -> PackedBody | None:
-    """The model's body for packed rows, or None where its form is another.
+def pack_body(model: PreTrainedModel) -> PreTrainedModel | None:
+    """The model's body, laid out for packed rows, or None where its form is another.
 
-    Weights stay the model's own, but are laid out anew.
+    It stays the model's own: only the order of its weights in memory changes.
     """
     config = model.config
     if (
@@ -89,13 +69,19 @@ def pack_body(model: PreTrainedModel) -> PackedBody | None:
         return None
     with torch.inference_mode(False):  # the model must stay one that can be trained
         _lay_out(model)
-    body = _describe(model)
-    return body if _agrees(body, model) else None
+    return model.base_model if _agrees(model.base_model) else None
 
 
-def new_context(body: PackedBody, capacity: int) -> Context:
-    """Room for ``capacity`` positions, none filled."""
-    return Context(torch.empty(len(body.blocks), 2, body.kv_heads, capacity, body.head_dim))
+@torch.inference_mode()
+def read_prompt(
+    body: PreTrainedModel, ids: Int[Tensor, "pos"]
+) -> tuple[Context, Float[Tensor, "hidden"]]:
+    """The context that a prompt gives to rows, and the features of its last token."""
+    layers, heads = len(body.layers), body.config.num_key_value_heads
+    head_dim = body.layers[0].self_attn.head_dim
+    context = Context(torch.empty(layers, 2, heads, len(ids), head_dim))
+    (last,) = read_packed(body, [ids], context, [torch.tensor([len(ids) - 1])])
+    return replace(context, length=len(ids)), last
 
 
 def make_room(context: Context, capacity: int) -> Context:
@@ -108,108 +94,79 @@ def make_room(context: Context, capacity: int) -> Context:
 
 @torch.inference_mode()
 def read_packed(
-    body: PackedBody,
+    body: PreTrainedModel,
     rows: Sequence[Int[Tensor, "pos"]],
     context: Context,
     wanted: Sequence[Int[Tensor, "wanted"]],
 ) -> Float[Tensor, "wanted hidden"]:
     """Features at the wanted positions of rows that all follow the same context, row after row.
 
-    Args:
-        body: From `pack_body`.
-        rows: Token ids of each row.
-        context: What every row sees before itself, with room for the longest row; the keys and
-            values of the last row stay in it.
-        wanted: Positions within each row, in order.
+    ``wanted`` are positions within each row, in order. The context has room for the longest row;
+    the keys and values of the last row stay in it.
     """
     # One mask for all: later tiles of a long row see more, and freed ones would leave small holes.
     longest = max(map(len, rows), default=0)
-    mask = _causal_mask(longest, context.length, body.heads // body.kv_heads)
-    parts = [body.embedding[:0]]
-    for tile in _group(rows):
-        if len(tile) > 1:
-            ids = torch.cat([rows[i] for i in tile])
-            lengths = [len(rows[i]) for i in tile]
-            starts = itertools.accumulate([0, *lengths[:-1]])
-            places = torch.cat([wanted[i] + s for i, s in zip(tile, starts, strict=True)])
-            parts.append(_read_tile(body, ids, lengths, context, mask, places))
-        else:
-            parts += _read_chunks(body, rows[tile[0]], context, mask, wanted[tile[0]])
+    mask = _causal_mask(longest, context.length, body.layers[0].self_attn.num_key_value_groups)
+    parts = [body.embed_tokens.weight[:0]]
+    for begin, tile in _cut_tiles(rows, wanted):
+        before = replace(context, length=context.length + begin)
+        parts.append(_read_tile(body, tile, before, mask))
     return torch.cat(parts)
 
 
-def _group(rows: Sequence[Int[Tensor, "pos"]]) -> Iterator[list[int]]:
-    """Rows that follow each other, as many as fit into a tile; empty ones have nothing to read."""
-    tile: list[int] = []
-    total = 0
-    for i, row in enumerate(rows):
-        if not len(row):
-            continue
-        if tile and total + len(row) > TILE:
-            yield tile
-            tile, total = [], 0
-        tile.append(i)
-        total += len(row)
+def _cut_tiles(
+    rows: Sequence[Int[Tensor, "pos"]], wanted: Sequence[Int[Tensor, "wanted"]]
+) -> Iterator[tuple[int, _Tile]]:
+    """Rows that follow each other, as many as fit, or a part of a long row and where it begins."""
+    tile: _Tile = []
+    for row, places in zip(rows, wanted, strict=True):
+        if tile and sum(len(ids) for ids, _ in tile) + len(row) > TILE:
+            yield 0, tile
+            tile = []
+        if len(row) > TILE:
+            for begin in range(0, len(row), TILE):
+                here = places[(places >= begin) & (places < begin + TILE)] - begin
+                yield begin, [(row[begin : begin + TILE], here)]
+        elif len(row):  # an empty one has nothing to read
+            tile.append((row, places))
     if tile:
-        yield tile
-
-
-def _read_chunks(
-    body: PackedBody,
-    ids: Int[Tensor, "pos"],
-    context: Context,
-    mask: Float[Tensor, "group*queries most+queries"],
-    wanted: Int[Tensor, "wanted"],
-) -> Iterator[Float[Tensor, "wanted hidden"]]:
-    """One row, a tile at a time, each of which sees those before it."""
-    for begin in range(0, len(ids), TILE):
-        part = ids[begin : begin + TILE]
-        here = wanted[(wanted >= begin) & (wanted < begin + TILE)] - begin
-        yield _read_tile(body, part, [len(part)], advance(context, begin), mask, here)
+        yield 0, tile
 
 
 def _read_tile(
-    body: PackedBody,
-    token_ids: Int[Tensor, "pos"],
-    lengths: Sequence[int],
+    body: PreTrainedModel,
+    tile: _Tile,
     context: Context,
     mask: Float[Tensor, "group*queries most+queries"],
-    wanted: Int[Tensor, "wanted"],
 ) -> Float[Tensor, "wanted hidden"]:
     """One forward pass over the tokens of rows that stand end to end."""
-    ends = list(itertools.accumulate(lengths))
+    ends = list(itertools.accumulate(len(ids) for ids, _ in tile))
     rows = list(zip([0, *ends[:-1]], ends, strict=True))
-    positions = torch.cat([torch.arange(n) for n in lengths]) + context.length
-    hidden = body.embedding[token_ids]
-    cos, sin = (angles[0, :, None] for angles in body.rotary(body.embedding, positions[None]))
-    for i, block in enumerate(body.blocks):
-        normed = _normalize(hidden, block.attention_norm, body.epsilon)
-        queries, keys, values = _make_heads(body, block, normed, cos, sin)
-        mixed = torch.empty(len(token_ids), body.kv_heads, queries.shape[2], body.head_dim)
+    wanted = torch.cat([start + places for (start, _), (_, places) in zip(rows, tile, strict=True)])
+    positions = torch.cat([torch.arange(len(ids)) for ids, _ in tile]) + context.length
+    hidden = body.embed_tokens.weight[torch.cat([ids for ids, _ in tile])]
+    cos, sin = (angles[0, :, None] for angles in body.rotary_emb(hidden, positions[None]))
+    for layer, states in zip(body.layers, context.states, strict=True):
+        attention, mlp = layer.self_attn, layer.mlp
+        normed = _normalize(hidden, layer.input_layernorm)
+        heads = _make_heads(attention, normed, cos, sin)
+        mixed = hidden.new_empty(heads[0].transpose(0, 1).shape)
         for row in rows:
-            _attend(
-                *(body, queries, keys, values, context.states[i], context.length, row, mask, mixed)
-            )
+            _attend(heads, states, context.length, row, mask, attention.scaling, mixed)
         mixed = mixed.flatten(1)
-        if i == len(body.blocks) - 1:  # nothing reads the other positions any more
+        if layer is body.layers[-1]:  # nothing reads the other positions any more
             hidden, mixed = hidden[wanted], mixed[wanted]
-        hidden += _apply(block.out, mixed)
-        normed = _normalize(hidden, block.mlp_norm, body.epsilon)
-        gated = silu(_apply(block.gate, normed), inplace=True).mul_(_apply(block.up, normed))
-        hidden += _apply(block.down, gated)
+        hidden += _apply(attention.o_proj, mixed)
+        normed = _normalize(hidden, layer.post_attention_layernorm)
+        gated = silu(_apply(mlp.gate_proj, normed), inplace=True)
+        hidden += _apply(mlp.down_proj, gated.mul_(_apply(mlp.up_proj, normed)))
     return body.norm(hidden)
 
 
-def advance(context: Context, tokens: int) -> Context:
-    """The context, longer by the row of ``tokens`` tokens that was read last."""
-    return Context(context.states, context.length + tokens)
-
-
-def _normalize(
-    hidden: Float[Tensor, "pos hidden"], weight: Float[Tensor, "hidden"], epsilon: float
-) -> Float[Tensor, "pos hidden"]:
+def _normalize(hidden: Float[Tensor, "pos hidden"], norm: nn.Module) -> Float[Tensor, "pos hidden"]:
     mean_square = torch.linalg.vector_norm(hidden, dim=1, keepdim=True).square_()
-    return (hidden * mean_square.div_(hidden.shape[1]).add_(epsilon).rsqrt_()).mul_(weight)
+    inverse = mean_square.div_(hidden.shape[1]).add_(norm.variance_epsilon).rsqrt_()
+    return (hidden * inverse).mul_(norm.weight)
 
 
 def _apply(part: nn.Linear, states: Float[Tensor, "pos inputs"]) -> Float[Tensor, "pos outputs"]:
@@ -217,22 +174,19 @@ def _apply(part: nn.Linear, states: Float[Tensor, "pos inputs"]) -> Float[Tensor
 
 
 def _make_heads(
-    body: PackedBody, block: _Block, normed: Float[Tensor, "pos hidden"], cos: Tensor, sin: Tensor
-) -> tuple[
-    Float[Tensor, "kv_heads pos group head_dim"],
-    Float[Tensor, "pos kv_heads head_dim"],
-    Float[Tensor, "pos kv_heads head_dim"],
-]:
+    attention: nn.Module, normed: Float[Tensor, "pos hidden"], cos: Tensor, sin: Tensor
+) -> _Heads:
     """Queries and keys with their rotary embedding, and values.
 
     The queries that share a key head stand side by side, so that keys need not be repeated.
     """
-    by_head = (body.kv_heads, -1, body.head_dim)
-    grouped = _apply(block.queries, normed).unflatten(1, by_head).transpose(0, 1)
+    by_group = (-1, attention.num_key_value_groups, attention.head_dim)
+    grouped = _apply(attention.q_proj, normed).unflatten(1, by_group).transpose(0, 1)
     queries = torch.empty_like(grouped, memory_format=torch.contiguous_format)
     _rotate(grouped, cos, sin, queries)
     keys, values = (
-        _apply(part, normed).unflatten(1, by_head)[:, :, 0] for part in (block.keys, block.values)
+        _apply(part, normed).unflatten(1, (-1, attention.head_dim))
+        for part in (attention.k_proj, attention.v_proj)
     )
     rotated = torch.empty_like(keys)
     _rotate(keys, cos, sin, rotated)
@@ -248,33 +202,31 @@ def _rotate(states: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
 
 
 def _attend(
-    body: PackedBody,
-    queries: Float[Tensor, "kv_heads pos group head_dim"],
-    keys: Float[Tensor, "pos kv_heads head_dim"],
-    values: Float[Tensor, "pos kv_heads head_dim"],
-    layer: Float[Tensor, "2 kv_heads capacity head_dim"],
+    heads: _Heads,
+    states: Float[Tensor, "2 kv_heads capacity head_dim"],
     before: int,
     row: tuple[int, int],
     mask: Float[Tensor, "group*queries most+queries"],
+    scale: float,
     mixed: Float[Tensor, "pos kv_heads group head_dim"],
 ) -> None:
     """Attention of one row over the context and itself, written into ``mixed``."""
+    queries, *own = heads
     start, end = row
-    for room, states in zip(layer, (keys, values), strict=True):
-        room[:, before : before + end - start] = states[start:end].transpose(0, 1)
+    for room, new in zip(states, own, strict=True):
+        room[:, before : before + end - start] = new[start:end].transpose(0, 1)
     group = queries.shape[2]
     most = mask.shape[1] - len(mask) // group
     for first in range(start, end, QUERIES):
         part = slice(first, min(first + QUERIES, end))
-        earlier, own = before + first - start, part.stop - first
+        earlier, size = before + first - start, part.stop - first
         attended = scaled_dot_product_attention(
             queries[:, part].flatten(1, 2)[None],
-            layer[0][None, :, : earlier + own],
-            layer[1][None, :, : earlier + own],
-            attn_mask=mask[: own * group, most - earlier : most + own],
-            scale=body.scale,
+            *states[:, None, :, : earlier + size],
+            attn_mask=mask[: size * group, most - earlier : most + size],
+            scale=scale,
         )
-        mixed[part] = attended[0].unflatten(1, (own, group)).transpose(0, 1)
+        mixed[part] = attended[0].unflatten(1, (size, group)).transpose(0, 1)
 
 
 def _causal_mask(
@@ -316,47 +268,15 @@ def _lay_out(model: PreTrainedModel) -> None:
         parameter.data = data.t().contiguous().t() if id(parameter) in turned else data.clone()
 
 
-def _describe(model: PreTrainedModel) -> PackedBody:
-    base = model.base_model
-    blocks = tuple(
-        _Block(
-            attention_norm=layer.input_layernorm.weight,
-            queries=layer.self_attn.q_proj,
-            keys=layer.self_attn.k_proj,
-            values=layer.self_attn.v_proj,
-            out=layer.self_attn.o_proj,
-            mlp_norm=layer.post_attention_layernorm.weight,
-            gate=layer.mlp.gate_proj,
-            up=layer.mlp.up_proj,
-            down=layer.mlp.down_proj,
-        )
-        for layer in base.layers
-    )
-    attention = base.layers[0].self_attn
-    return PackedBody(
-        embedding=base.embed_tokens.weight,
-        blocks=blocks,
-        rotary=base.rotary_emb,
-        norm=base.norm,
-        heads=attention.q_proj.out_features // attention.head_dim,
-        kv_heads=attention.k_proj.out_features // attention.head_dim,
-        head_dim=attention.head_dim,
-        scale=attention.scaling,
-        epsilon=base.norm.variance_epsilon,
-    )
-
-
 @torch.inference_mode()
-def _agrees(body: PackedBody, model: PreTrainedModel) -> bool:
+def _agrees(body: PreTrainedModel) -> bool:
     """Whether two rows after a prompt get the model's own features."""
-    vocab = len(body.embedding)
+    vocab = len(body.embed_tokens.weight)
     prompt, *rows = (torch.arange(a, b) % vocab for a, b in ((3, 10), (10, 22), (40, 45)))
-    context = new_context(body, len(prompt))
-    read_packed(body, [prompt], context, [torch.arange(0)])
-    context = make_room(advance(context, len(prompt)), max(map(len, rows)))
+    context = make_room(read_prompt(body, prompt)[0], max(map(len, rows)))
     packed = read_packed(body, rows, context, [torch.arange(len(row)) for row in rows])
     whole = (torch.cat([prompt, row])[None] for row in rows)
-    features = (model.base_model(input_ids=ids).last_hidden_state[0] for ids in whole)
+    features = (body(input_ids=ids).last_hidden_state[0] for ids in whole)
     expected = torch.cat([row[len(prompt) :] for row in features])
     # By norm: single features of some tokens are huge, and inexact in either computation.
     return bool((packed - expected).norm() <= 1e-4 * expected.norm())

@@ -21,16 +21,11 @@ def read_targets(
     features: Float[Tensor, "targets features"],
     token_ids: Int[Tensor, "targets"],
     with_statistics: Bool[Tensor, "targets"],
-) -> tuple[
-    Float[np.ndarray, "targets"], Float[np.ndarray, "targets"], Float[np.ndarray, "targets"]
-]:
+) -> Float[np.ndarray, "3 targets"]:
     """Log-probability, rank (from 1) and entropy of targets, from bounded parts of their logits.
 
-    Args:
-        head: Features and columns of the vocabulary to logits (`Student.head`).
-        features: Features at the position before each target.
-        token_ids: The targets.
-        with_statistics: Where rank and entropy are wanted (NaN elsewhere).
+    ``features`` are those of the position before each target, from which ``head`` makes logits of
+    some columns (`Student.head`). Rank and entropy are NaN where no statistics are wanted.
     """
     vocab = head(features[:1]).shape[-1]
     size = max(1, HEAD_LOGITS // min(vocab, HEAD_COLUMNS))
@@ -39,7 +34,7 @@ def read_targets(
         for part in (with_statistics == statistics).nonzero()[:, 0].split(size):
             values = _read_vocabulary(head, vocab, features[part], token_ids[part], statistics)
             out[: len(values), part] = torch.stack(values)
-    return tuple(out.cpu().numpy())
+    return out.cpu().numpy()
 
 
 def _read_vocabulary(

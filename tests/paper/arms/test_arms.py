@@ -11,7 +11,8 @@ from scipy import stats
 
 from lalp.errors import InputError
 from lalp.paper.arms import measure
-from lalp.paper.arms.grid import ArmResults, load_results, save_results
+from lalp.paper.arms.grid import ArmResults, load_results
+from lalp.paper.committed import save_results
 from lalp.paper.profiles import load_profile
 from lalp.paper.verdicts import cited_items
 from tests.paper.verdict_cells import verdict_cells_table
@@ -21,14 +22,12 @@ DRAWS = {"num_resamples": 400, "seed": 0}
 
 def log_of(losses: dict[str, list[float]], *, steps_per_epoch: int, seed: int = 0) -> pd.DataFrame:
     """A training log with the step 0 that has no loss."""
-    return pd.DataFrame(
-        [
-            ("rules", arm, seed, step, step / steps_per_epoch, loss)
-            for arm, values in losses.items()
-            for step, loss in enumerate([math.nan, *values])
-        ],
-        columns=["group", "arm", "seed", "step", "epoch", "loss"],
-    )
+    return pd.DataFrame([
+        {"group": "rules", "arm": arm, "seed": seed, "step": step, "epoch": step / steps_per_epoch,
+         "loss": loss}
+        for arm, values in losses.items()
+        for step, loss in enumerate([math.nan, *values])
+    ])  # fmt: skip
 
 
 def held_out_of(measures: dict[tuple[str, int], list[tuple[float, float]]]) -> pd.DataFrame:
@@ -36,26 +35,24 @@ def held_out_of(measures: dict[tuple[str, int], list[tuple[float, float]]]) -> p
 
     Before training, GALP is -2 and LALP is -3 everywhere.
     """
-    rows = []
-    for (arm, seed), values in measures.items():
-        for i, (galp, lalp) in enumerate(values):
-            rows.append(("rules", arm, seed, 0, f"p{i}", f"r{i}", -2.0, -3.0))
-            rows.append(("rules", arm, seed, 3, f"p{i}", f"r{i}", galp, lalp))
-    names = ["group", "arm", "seed", "step", "prompt_id", "response_id", "galp", "lalp"]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame([
+        {"group": "rules", "arm": arm, "seed": seed, "step": step, "prompt_id": f"p{i}",
+         "response_id": f"r{i}", "galp": galp, "lalp": lalp}
+        for (arm, seed), values in measures.items()
+        for i, after in enumerate(values)
+        for step, (galp, lalp) in ((0, (-2.0, -3.0)), (3, after))
+    ])  # fmt: skip
 
 
 def answers_of(correct: dict[str, list[list[bool]]], temperature: float = 0.6) -> pd.DataFrame:
     """Answers: for every arm, a list of samples for each problem."""
-    rows = [
-        ("rules", arm, 0, f"p{i}", temperature, k, right, False, 10)
+    return pd.DataFrame([
+        {"group": "rules", "arm": arm, "seed": 0, "prompt_id": f"p{i}", "temperature": temperature,
+         "sample": k, "correct": right, "truncated": False, "num_tokens": 10}
         for arm, problems in correct.items()
         for i, samples in enumerate(problems)
         for k, right in enumerate(samples)
-    ]
-    names = ["group", "arm", "seed", "prompt_id", "temperature", "sample", "correct", "truncated",
-             "num_tokens"]  # fmt: skip
-    return pd.DataFrame(rows, columns=names)
+    ])  # fmt: skip
 
 
 def test_losses_of_the_first_and_the_last_epoch_of_every_seed():
@@ -119,10 +116,8 @@ def test_shares_of_whole_problems_have_wilsons_interval(samples, solved):
 
 def test_greedy_and_sampled_answers_stand_apart():
     greedy, sampled = answers_of({"lalp": [[True]]}, 0.0), answers_of({"lalp": [[False, True]]})
-    found = measure.accuracy_by_arm(pd.concat([greedy, sampled]), **DRAWS).set_index("answers")[
-        "accuracy"
-    ]
-    assert found.to_dict() == {"greedy": 1, "sampled": 0.5}
+    found = measure.accuracy_by_arm(pd.concat([greedy, sampled]), **DRAWS)
+    assert found.set_index("answers")["accuracy"].to_dict() == {"greedy": 1, "sampled": 0.5}
 
 
 def test_accuracy_differences_are_paired_by_problem():
@@ -240,7 +235,7 @@ def test_results_are_read_back_as_they_were_saved(tmp_path, monkeypatch):
         load_results("standard")
     before = ALIKE.answers.assign(group="", arm="before training", seed=-1)
     results = replace(ALIKE, answers=pd.concat([before, ALIKE.answers], ignore_index=True))
-    save_results(results, tmp_path / "figures" / "arms_standard")
+    save_results(results, "arms_standard")
     found = load_results("standard")
     for name in ("arms", "log", "held_out", "answers"):
         pd.testing.assert_frame_equal(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import time
 from dataclasses import replace
 
 import pandas as pd
@@ -22,6 +18,7 @@ from lalp.sampling.settings import Sampling
 from lalp.selection import rules
 from lalp.training.examples import HeldOut
 from lalp.training.recipes import RECIPES
+from tests.paper.killing import kill_once_there
 from tests.training.conftest import save
 
 WORDS = ["add", "four", "and", "three", "then", "check", "the", "sum", "again", "so", "seven"]
@@ -123,12 +120,12 @@ def test_equal_tokens_stay_within_the_shortest_selection():
 def test_the_table_of_arms_counts_and_averages():
     scores = make_scores(make_pool(3))
     arms = [Arm("rules", "x", 0, ids) for ids in (("p0/A", "p2/B"), ("p0/A",))]
-    row, only = arm_table(arms, scores).to_dict("records")
+    table = arm_table(arms, scores)
     chosen = scores.set_index("response_id").loc[["p0/A", "p2/B"]]
-    assert (row["num_examples"], row["num_tokens"]) == (2, chosen["num_tokens"].sum())
-    assert row["galp"] == pytest.approx(chosen["galp"].mean())
-    assert (row["A"], row["B"]) == (1, 1)
-    assert (only["A"], only["B"]) == (1, 0)
+    expected = [2, chosen["num_tokens"].sum(), chosen["galp"].mean()]
+    found = table.loc[0, ["num_examples", "num_tokens", "galp"]]
+    assert found.tolist() == pytest.approx(expected)
+    assert table[["A", "B"]].values.tolist() == [[1, 1], [1, 0]]
 
 
 # --- training and answers ----------------------------------------------------------------------
@@ -174,7 +171,7 @@ def model_folders(grid: Grid) -> list:
 @pytest.mark.slow
 def test_arms_are_trained_once_measured_and_answer(grid):
     grid = change(grid, samplings=(GREEDY, SAMPLES))
-    found = train_arms(grid, keep=["rules"])
+    found = train_arms(grid)
     assert len(model_folders(grid)) == 2  # two arms chose the same responses
     log, held_out = found["log"], found["held_out"]
     assert log.groupby(["group", "arm"]).size().tolist() == [4, 4, 4]
@@ -184,7 +181,7 @@ def test_arms_are_trained_once_measured_and_answer(grid):
     assert set(held_out["prompt_id"]) == {"p20", "p21"}
 
     before = {path: path.stat().st_mtime_ns for path in model_folders(grid)}
-    again = train_arms(grid, keep=["rules"])
+    again = train_arms(grid)
     assert before == {path: path.stat().st_mtime_ns for path in model_folders(grid)}
     pd.testing.assert_frame_equal(again["log"], log)
 
@@ -203,13 +200,7 @@ def test_a_grid_killed_at_work_goes_on_to_the_same_tables_and_leaves_no_weights(
     folder = grid.setup.folder
     quiet, killed = (change(grid, folder=folder / name) for name in ("undisturbed", "killed"))
     expected = run_in_turns(quiet)
-    process = multiprocessing.get_context("spawn").Process(target=_run_in_own_group, args=(killed,))
-    process.start()
-    deadline = time.monotonic() + 120
-    while not model_folders(killed) and time.monotonic() < deadline and process.is_alive():
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.join()
+    kill_once_there(killed.setup.folder, "model/run.json", run_in_turns, killed)
     found = run_in_turns(killed)
     for name in ("arms", "log", "held_out", "answers"):
         tables = [getattr(t, name).drop(columns="seconds", errors="ignore")
@@ -218,19 +209,16 @@ def test_a_grid_killed_at_work_goes_on_to_the_same_tables_and_leaves_no_weights(
     assert not list(folder.rglob("model.safetensors"))
 
 
-def _run_in_own_group(grid: Grid) -> None:
-    os.setpgid(0, 0)
-    run_in_turns(grid)
-
-
-def test_weights_that_nobody_wants_are_deleted_and_made_again_on_request(grid):
+def test_deleted_weights_are_made_again_on_request(grid):
     grid = replace(grid, arms=ARMS[:1])
-    train_arms(grid, keep=[])
-    assert not list(grid.setup.folder.rglob("model.safetensors"))
+    log = train_arms(grid)["log"]
+    (weights,) = grid.setup.folder.rglob("model.safetensors")
+    weights.unlink()
+    pd.testing.assert_frame_equal(train_arms(grid, with_weights=False)["log"], log)
     with pytest.raises(InputError, match="holds no trained student"):
         evaluate_arms(grid)
     train_arms(grid)
-    assert len(list(grid.setup.folder.rglob("model.safetensors"))) == 1
+    assert weights.is_file()
 
 
 def test_arms_that_cannot_be_run_are_refused(grid):

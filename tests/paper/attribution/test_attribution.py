@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,48 +36,25 @@ def kinds_of(text: str) -> dict[str, str]:
     return {piece: "/".join(sorted(kinds)) for piece, kinds in found.items()}
 
 
-def marked(texts: str) -> list[tuple[str, str]]:
-    """Texts without their marks, and what of each stands in <marks>; "   " is between texts."""
-    return [
-        (re.sub("[<>]", "", text), "".join(re.findall("<([^>]*)>", text)))
-        for text in re.split(r" {3}| *\n {4,}", texts.strip())
-    ]
+def marked(text: str) -> tuple[str, list[str]]:
+    """A text without its marks, and what stands in <marks>."""
+    return re.sub("[<>]", "", text), re.findall("<([^>]*)>", text)
 
 
-# --- words and phrases --------------------------------------------------------------------------
+def cases(texts: dict[str, list[str]]) -> list[tuple[str, str]]:
+    return [(name, text) for name, listed in texts.items() for text in listed]
 
 
-@pytest.mark.parametrize(
-    ("kind", "texts"),
-    [
-        ("filler", "<Okay>, we begin.   <So> we are done."),
-        (
-            "signpost",
-            "<Next>, we add.   <First>, we add.   <For example>, take 3.   <i.e.> a prime",
-        ),
-        ("signpost", "<Let's> add them.   <Let’s> add them.   We go <step-by-step> here."),
-        ("binding", "<Let> x be even.   <Let's denote> it by x."),
-        ("conclusion", "<Therefore> it is odd.   From this <it follows that> n is odd."),
-        ("premise", "It holds <because> n is odd."),
-        ("condition", "<If> n is odd, stop.   This holds <if and only if> n is odd."),
-        (
-            "contrast",
-            "<On the other hand>, n is odd.   <on the\nother hand>   lies <on the\nother hand>",
-        ),
-        (
-            "function word",
-            "The <next> term is 4.   The <first> term is 4.   <Both> numbers are odd.",
-        ),
-        ("function word", 'It is <a> "prime".'),
-        ("math word", "Both <numbers> are odd."),
-        ("content word", "The <garden> is green.   <Это> просто   <因此>"),
-        # A phrase consists of whole words.
-        ("content word", "<iffy> word   <thusly> done   <sincere> word"),
-    ],
-)
-def test_words_and_phrases(kind, texts):
-    for text, piece in marked(texts):
-        assert kinds_of(text)[piece] == kind
+DATA = yaml.safe_load(Path(__file__).with_name("examples.yaml").read_text(encoding="utf-8"))
+
+
+# --- words and formulas -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "text"), cases(DATA["kinds"]))
+def test_kinds_of_words_phrases_and_signs(kind, text):
+    plain, pieces = marked(text)
+    assert {kinds_of(plain)[piece] for piece in pieces} == {kind}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,53 +65,18 @@ def test_the_examples_are_what_they_are_shown_for(kind):
         assert kinds == {kind}, example
 
 
-def test_phrases_stay_in_a_paragraph_and_labels_begin_a_line():
-    assert "contrast" not in kinds_of("it lies on the\n\nother hand").values()
-    kinds = kinds_of("Step 2: add.\nCase 3: it is odd.\nThis is step 2 of it.")
-    assert (kinds["Step 2"], kinds["Case 3"], kinds["2"]) == ("signpost", "condition", "number")
-
-
-def test_bullets_and_markdown_are_layout_but_a_minus_is_not():
-    kinds = kinds_of("- We add.\n**Bold** words")
-    assert kinds["-"] == kinds["**"] == kinds_of("| a | b |")["|"] == "layout"
-    assert kinds_of("a^2\n- 8a + b")["-"] == kinds_of("2 * 3")["*"] == "operator"
-
-
-# --- formulas -----------------------------------------------------------------------------------
-
-FORMULAS = r"""
-    x = 3   2n + 1 = 15   f(x, y) = 3x^2 - y   (a - b)^2 + (b - c)^2 ≥ 0   1,000.50   x² + ½
-    101 choose 2 = 5050   C(n, k) = n!/(k!(n-k)!)   x_1, x_2   ab + bc + ca   |x| < 3   f'(x)
-    n ≡ 1 mod 4   α + β = γ   $a + b$   \[ a + b \]   \(ab\)   $$\frac{a}{b} \cdot c$$
-    \boxed{-9}   \begin{align} x &= a \\ y &= b \end{align}   1 + 2 + ... + n   sin x + log 2
-"""
-
-
-@pytest.mark.parametrize("formula", re.split(r" {3,}|\s*\n\s*", FORMULAS.strip()))
+@pytest.mark.parametrize("formula", DATA["formulas"].splitlines())
 def test_formulas_are_math_throughout(formula):
     prose = {piece for piece, kind in kinds_of(formula).items() if KINDS[kind] != "math"}
     # The comma of a plain list is prose, and marked as doubtful.
     assert prose <= {","}
 
 
-MATH_IN_PROSE = r"""
-    a number   let <a> be   A number   the point <A> is here   I see it   a non-zero value
-    a <2>-digit number   the <n>-th term   and/or   it costs (as said) much   it is (say) even!
-    solution(<s>)   AM-GM inequality   we have <$x$> and <\(y\)>   <$><x> <\text{> if odd<}$>
-    he paid <$5> and then <$6>   the <2nd> and <14th>
-"""
-
-
-@pytest.mark.parametrize(("text", "math"), marked(MATH_IN_PROSE))
-def test_what_is_math_in_prose(text, math):
-    pieces = [text[s.start : s.end] for s in label_spans(text) if KINDS[s.kind] == "math"]
-    assert "".join(pieces) == math
-
-
-def test_brackets_go_with_what_they_hold():
-    text = "We add (since x is odd) to f(x) and (x + 1)."
-    kinds = [s.kind for s in label_spans(text) if text[s.start] in "()"]
-    assert kinds == ["punctuation"] * 2 + ["operator"] * 4
+@pytest.mark.parametrize("text", DATA["prose"].splitlines())
+def test_what_is_math_in_prose(text):
+    plain, math = marked(text)
+    pieces = [plain[s.start : s.end] for s in label_spans(plain) if KINDS[s.kind] == "math"]
+    assert "".join(pieces) == "".join(math)
 
 
 def test_doubtful_spans_are_marked():
@@ -142,16 +87,7 @@ def test_doubtful_spans_are_marked():
 
 # --- properties ---------------------------------------------------------------------------------
 
-PIECES = st.sampled_from(
-    [
-        *"abAIxn ()[]{}$\\^_+-=*/|,.;:!?'\"`#<>&%~\n\t0123",
-        "therefore", "on the", "other hand", "So", "step", "Step 1:", "if", "and only if", "we can",
-        "let's", " ", "  ", "\n\n", "\\frac", "\\(", "\\)", "\\[", "\\]", "\\text{", "}", "$$",
-        "\\begin{align}", "\\end{align}", "12,345.6", "α", "²", "≥", "…", "...", "因为", "é", "🙂",
-        "- ", "1. ", "**", "</think>", "| a | b |", "e.g.", "’s", "\r\n",
-        "\u2028", "\x1c", "\u00a0",
-    ]
-)  # fmt: skip
+PIECES = st.sampled_from([*DATA["characters"], *DATA["pieces"]])
 TEXTS = st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=60))
 
 
@@ -226,11 +162,7 @@ def test_spans_of_another_text_are_refused(spans):
         label_tokens("short", spans)
 
 
-@pytest.mark.parametrize(
-    "unit",
-    ["$", "$$", "\\(", "\\[", "(", "([{", "\\begin{align}", "\\begin{cases}\\begin{align}", "a ",
-     "let's ", "we ", "|", "*", "\n", " ", "-", "Step ", "1. x\n", "\\text{", "…"],
-)  # fmt: skip
+@pytest.mark.parametrize("unit", DATA["repeated"])
 def test_time_is_linear_whatever_the_text(unit):
     text = unit * (20_000 // len(unit))
     start = time.process_time()  # other processes do not count
@@ -238,16 +170,8 @@ def test_time_is_linear_whatever_the_text(unit):
     assert time.process_time() - start < 2
 
 
-# --- the second rule ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("token", "category"),
-    [(" Okay", "discourse"), ("Therefore", "reasoning"), (" 3", "math"), (" x", "math"),
-     (" =", "math"), (").", "math"), (" garden", "other"), (",", "other"), ("\n\n", "other"),
-     ("", "other")],
-)  # fmt: skip
-def test_tokens_alone(token, category):
+@pytest.mark.parametrize(("category", "token"), cases(DATA["alone"]))
+def test_tokens_alone(category, token):
     assert labels.label_token_alone(token) == category
 
 
@@ -422,6 +346,8 @@ def test_shift_table_by_hand():
     assert table.index[-1] == shares.REASONING_BEARING
     same = shift_table(TOKENS, "galp", num_resamples=50)
     assert (same[["shift", "low", "high"]] == 0).all().all() and not same["resolved"].any()
+    found = draw_shares(TOKENS, ["galp"], num_resamples=20)
+    assert shares.share_contrast(found, [1], discourse=2, reasoning=-1).value == pytest.approx(0.7)
 
 
 def test_contrasts_are_paired():
@@ -434,16 +360,6 @@ def test_contrasts_are_paired():
     table = shift_table(make_tokens(rows), "lalp@4", num_resamples=200).set_index("category")
     assert list(table.loc["math", ["low", "high"]]) == pytest.approx([100 / 6, 100 / 6])
     assert table.loc["math", "resolved"]
-    found = draw_shares(make_tokens(rows), ["galp"], num_resamples=20)
-    contrast = shares.share_contrast(found, [1], discourse=2, math=-1)
-    assert contrast.value == pytest.approx(0.5)
-
-
-def test_one_prompt_has_no_interval():
-    one = TOKENS[TOKENS["prompt_id"] == "p1"]
-    assert share_table(one, ["galp"], num_resamples=5)[["low", "high"]].isna().all().all()
-    table = shift_table(one, "lalp@4", num_resamples=5)
-    assert table[["low", "high"]].isna().all().all() and not table["resolved"].any()
 
 
 def test_the_seed_decides_the_interval_and_the_order_of_rows_does_not():
@@ -476,13 +392,11 @@ def random_tokens(seed: int, num_prompts: int = 12, drop: float = 1.0) -> pd.Dat
     """Random tokens; ``drop`` multiplies the local probability of discourse."""
     rng = np.random.default_rng(seed)
     rows = []
-    for prompt in range(num_prompts):
-        for teacher in "AB":
-            for place in range(30):
-                category = CATEGORIES[rng.choice(4, p=[0.4, 0.3, 0.15, 0.15])]
-                p = rng.uniform(0.2, 0.95)
-                local = p * (drop if category == "discourse" else 1)
-                rows.append((f"p{prompt}", f"p{prompt}{teacher}", place // 6, category, p, local))
+    for prompt, teacher, place in itertools.product(range(num_prompts), "AB", range(30)):
+        category = CATEGORIES[rng.choice(4, p=[0.4, 0.3, 0.15, 0.15])]
+        p = rng.uniform(0.2, 0.95)
+        local = p * (drop if category == "discourse" else 1)
+        rows.append((f"p{prompt}", f"p{prompt}{teacher}", place // 6, category, p, local))
     return make_tokens(rows)
 
 
@@ -558,7 +472,6 @@ def verdicts(tokens: pd.DataFrame) -> dict[str, str]:
     by_window = {"4": shares.compare_settings(tokens, "lalp@4", **options)}
     given_ = run_verdict_cells(
         "02_token_attribution",
-        shares=shares,
         profile=PROFILE,
         tokens=tokens,
         table=share_table(tokens, ["galp", "lalp@4"], **options),

@@ -10,7 +10,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lalp import assets
 from lalp.errors import InputError
 from lalp.grading import workers
 from lalp.grading.equivalence import split_values
@@ -93,7 +92,7 @@ def _row(frame: pd.DataFrame, *key: str) -> pd.Series:
 
 def test_attempts_hold_the_solution_and_not_the_explained_concept(fake_path):
     attempts = load_champ_attempts(fake_path)
-    assert len(attempts) == 16
+    assert len(attempts) == 18
     row = _row(attempts, "P_Odd_1", GPT, "Name C w/o H")
     assert (row["response"], row["final_answer"]) == ("A square: 16.", "It is 4^2.")
     row = _row(attempts, "P_Odd_1", GPT, "5-Shot")
@@ -101,29 +100,12 @@ def test_attempts_hold_the_solution_and_not_the_explained_concept(fake_path):
     assert pd.isna(row["reason_unusable"])
 
 
-CUT = "the solution was cut off at the teacher's length limit"
-
-
-@pytest.mark.parametrize(
-    ("teacher", "conversation", "reason"),
-    [
-        (GPT, _talk(None, "It is 3."), "the solution or its answer is empty"),
-        (GPT, _talk("Three.", " \n"), "the solution or its answer is empty"),
-        (GPT, {"messages": [_turn("Model.x", "3")]}, "has no solution and answer"),
-        (GPT, {"messages": []}, "has no solution and answer"),
-        (GPT, _talk("1+3+5", None, "LENGTH_CURRENT"), CUT),
-        (PALM, _talk("1 + 3 = 4, 4 +", "It is 16."), "the solution breaks off"),
-    ],
-)
-def test_unusable_texts(tmp_path, teacher, conversation, reason):
-    problems = {"P": _problem("What is 1+2?", "3", {f"{teacher}|0-Shot": conversation})}
-    path = tmp_path / "v0.json"
-    path.write_text(json.dumps({"problems": problems}))
-    (attempt,) = load_champ_attempts(path).to_dict("records")
-    assert reason in attempt["reason_unusable"]
-    assert (
-        pd.isna(attempt["response"]) or attempt["response"] == conversation["messages"][2]["text"]
-    )
+def test_a_conversation_without_solution_and_answer_is_unusable(tmp_path):
+    talks = {"GPT-4|0-Shot": [], "GPT-4|5-Shot": [_turn("Model.x", "3")]}
+    talks = {key: {"messages": messages} for key, messages in talks.items()}
+    (tmp_path / "v0.json").write_text(json.dumps({"problems": {"P": _problem("?", "3", talks)}}))
+    reasons = load_champ_attempts(tmp_path / "v0.json")["reason_unusable"]
+    assert set(reasons) == {"the conversation has no solution and answer"}
 
 
 NO_BAR = json.dumps({"problems": {"P": _problem("?", "3", {"no bar": {}})}})
@@ -139,24 +121,12 @@ def test_another_file_is_refused(tmp_path, content):
         load_champ_attempts(path)
 
 
-FINISHED = [
-    *("So it is 5.", "Is that all?\n", "Therefore\n\n$$x = 5$$", "I hope this helps!"),
-    *(r"\begin{align*} x &= 5 \end{align*}", "It costs \\$5 and ends in $x$"),
-    "```python\nprint(5)\n```",
-]
-BROKEN_OFF = [
-    *("So x is", "1, 2, 3, 4,", "The value is $x = 5 +", "solving the system\n\n$", "We get:", ""),
-    *(r"\begin{align*} x &= 5.", "```python\nprint(5).", "[asy] draw((0,0)--(1,1)"),
-    "The sum is 1 + 2 + ...",
-]
-
-
 @pytest.mark.parametrize(
-    ("text", "finished"),
-    [*((text, True) for text in FINISHED), *((text, False) for text in BROKEN_OFF)],
+    ("text", "ending"),
+    [(text, ending) for ending, texts in _load("endings.yaml").items() for text in texts],
 )
-def test_looks_finished(text, finished):
-    assert looks_finished(text) is finished
+def test_looks_finished(text, ending):
+    assert looks_finished(text) is (ending == "finished")
 
 
 # ------------------------------------------------------------------------------------- grading
@@ -220,6 +190,7 @@ def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
         "the teacher gave the same text in another setting": 1,
         "the teacher was given a part of the solution": 1,
         "the solution breaks off": 1,
+        "the solution or its answer is empty": 2,
         "the solution was cut off at the teacher's length limit": 1,
         "the final sentence does not state one readable answer": 1,
         "the answer is wrong": 3,
@@ -227,6 +198,13 @@ def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
         "fewer than two teachers solved the problem": 2,
     }
     assert len(pool.responses) + sum(pool.left_out.values()) == len(graded)
+
+
+def _graded(rows: list[tuple], **columns: str) -> pd.DataFrame:
+    """Graded attempts of (problem, teacher, setting, outcome, solution)."""
+    names = ["prompt_id", "teacher", "setting", "outcome", "response"]
+    facts = {"prompt": "?", "category": "c", "answer": "3", "extracted": "3"} | columns
+    return pd.DataFrame(rows, columns=names).assign(reason_unusable="why", **facts)
 
 
 @pytest.mark.parametrize(
@@ -243,19 +221,12 @@ def test_pool_holds_correct_responses_of_problems_with_two_teachers(graded):
     ],
 )
 def test_solutions_that_contradict_their_summary_are_left_out(extracted, answer, response, kept):
-    rows = [
-        {"prompt_id": "P", "teacher": teacher, "setting": "0-Shot", "outcome": "correct"}
-        | {"response": text, "extracted": extracted, "answer": answer, "prompt": "?"}
-        | {"category": "c", "reason_unusable": None}
-        for teacher, text in ((GPT, response), (PALM, "1250, 44, 9"), (OTHER, "44 1250 9"))
-    ]
-    pool = build_champ_pool(pd.DataFrame(rows))
-    teachers = {response.teacher for response in pool.responses}
+    texts = {GPT: response, PALM: "1250, 44, 9", OTHER: "44 1250 9"}
+    rows = [("P", teacher, "0-Shot", "correct", text) for teacher, text in texts.items()]
+    pool = build_champ_pool(_graded(rows, extracted=extracted, answer=answer))
     reason = "the solution never mentions the number that its summary states"
-    if kept:
-        assert (teachers, pool.left_out) == ({GPT, PALM, OTHER}, {})
-    else:
-        assert (teachers, pool.left_out) == ({PALM, OTHER}, {reason: 1})
+    assert pool.left_out == ({} if kept else {reason: 1})
+    assert {r.teacher for r in pool.responses} == {PALM, OTHER} | ({GPT} if kept else set())
 
 
 OUTCOMES = ["correct", "wrong", "no answer", "timeout", "error", "not gradable", "unusable"]
@@ -275,10 +246,7 @@ OUTCOMES = ["correct", "wrong", "no answer", "timeout", "error", "not gradable",
     )
 )
 def test_pool_invariants(attempts):
-    columns = ["prompt_id", "teacher", "setting", "outcome", "response"]
-    frame = pd.DataFrame(attempts, columns=columns).assign(prompt="?", answer="3", category="c")
-    frame["extracted"] = "3"
-    frame["reason_unusable"] = frame["outcome"].map(lambda o: "why" if o == "unusable" else None)
+    frame = _graded(attempts)
     pool = build_champ_pool(frame)
     assert len(pool.responses) + sum(pool.left_out.values()) == len(frame)
     assert all(count > 0 for count in pool.left_out.values())
@@ -297,7 +265,7 @@ def test_pool_invariants(attempts):
 def test_champ_pool_is_written_once_and_follows_the_data(fake_path, tmp_path, monkeypatch):
     path, cache = tmp_path / "v0.json", tmp_path / "cache"
     path.write_text(fake_path.read_text())
-    monkeypatch.setattr(champ, "champ_path", lambda: path)
+    monkeypatch.setattr(champ, "locate", lambda asset: path)
     pool, graded = champ_pool(cache)
     assert load_pool(cache / "champ_pool.jsonl").responses == pool.responses
     before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
@@ -389,15 +357,6 @@ def test_verdicts_on_the_pool(medians, expected):
     assert [verdict.verdict for verdict in found] == expected
     assert found[0].run == f"median tokens per response {medians[0]} to {medians[1]}"
     assert found[1].run == f"{medians[1]} tokens at most"
-
-
-# ----------------------------------------------------------------------- the packaged data set
-
-
-def test_a_missing_data_set_names_the_install_command(monkeypatch):
-    monkeypatch.setattr(assets, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"champ_dataset is not.*--no-deps champ-dataset==1\.0\.0"):
-        champ.champ_path()
 
 
 @pytest.mark.skipif(find_spec("champ_dataset") is None, reason="champ_dataset is not installed")

@@ -7,15 +7,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lalp.errors import InputError
 from lalp.paper.conditioning import examples, items, plots
 from lalp.paper.conditioning import tokens as measure
 from lalp.paper.conditioning.examples import EXAMPLES, TOY_FORMS, example_pool, example_table
@@ -107,15 +108,6 @@ def test_a_wider_window_still_shows_what_was_said():
     assert not whole["dropped"].any() and SEEN[2] not in set(whole["word_seen"])
 
 
-def test_tokens_without_a_score_are_left_out_and_counted():
-    pool = pool_of("Add one. Then two.")
-    scores = word_scores(pool)
-    scores.at[0, "lalp@0:tokens"] = [-1.0, math.nan, -1.0, math.nan]
-    tokens = token_frame(scores, pool, "0")
-    assert tokens["token"].tolist() == [0, 2]
-    assert tokens.attrs["left_out"] == 2
-
-
 @pytest.mark.parametrize(
     ("text", "spans"),
     [("   ", [[0, 3]]), ("\n\na", [[0, 2], [2, 3]]), ("🙂", [[0, 1], [0, 1]]), ("x", [])],
@@ -124,15 +116,6 @@ def test_odd_texts_have_tokens_too(text, spans):
     pool = pool_with(text)
     scores = pd.DataFrame([score_row(pool.responses[0], spans, [-1.0] * len(spans))])
     assert len(token_frame(scores, pool, "0")) == len(spans)
-
-
-def test_scores_without_tokens_and_of_another_pool_are_refused():
-    pool = pool_of("Add one.")
-    for column in ("galp:tokens", "lalp@0:tokens", "token_steps"):
-        with pytest.raises(InputError, match=f"{column}.*with_tokens=True"):
-            token_frame(word_scores(pool).drop(columns=column), pool, "0")
-    with pytest.raises(InputError, match=r"lacks response 'p1/A/0'.*give its own pool"):
-        token_frame(word_scores(pool_of("a", "b")), pool, "0")
 
 
 # --- trends ---------------------------------------------------------------------------------
@@ -188,12 +171,6 @@ def test_intervals_agree_with_scipy():
     mean = position_trends(tokens, "teacher", num_resamples=9000, seed=3).iloc[0]["mean"]
     oracle = stats.bootstrap((values,), np.mean, method="percentile", rng=4).confidence_interval
     assert (mean.low, mean.high) == pytest.approx((oracle.low, oracle.high), abs=0.03)
-
-
-def test_equal_prompts_have_a_tight_interval():
-    tokens = made_tokens({(p, "A"): [0.0, 1.0, 2.0] for p in "abcd"})
-    slope = position_trends(tokens, "teacher", **FEW).iloc[0]["slope"]
-    assert (slope.low, slope.value, slope.high) == pytest.approx((3, 3, 3)) and slope.sign == 1
 
 
 def test_differences_are_paired_and_change_sign():
@@ -273,43 +250,22 @@ def test_shuffling_depends_on_the_response_alone():
 # --- items ----------------------------------------------------------------------------------
 
 
-def items_of(text: str) -> dict[tuple[str, str], int]:
-    return {(item.kind, item.text): len(item.spans) for item in items.find_items(text)}
+def items_of(text: str) -> dict[str, dict[str, int]]:
+    """How often each number, and each phrase that repeats, occurs."""
+    found: dict[str, dict[str, int]] = {"number": {}, "phrase": {}}
+    for item in items.find_items(text):
+        if item.kind == "number" or len(item.spans) > 1:
+            found[item.kind][item.text] = len(item.spans)
+    return found
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("12 and 7, x12; 1,228 is 1228. (12)", {"12": 3, "1228": 2}),
-        ("3.5 or 3.5. 12,345,678 and 0.25%", {"3.5": 2, "12345678": 1, "0.25": 1}),
-        ("{1,2,3} 4. 12", {"12": 1}),
-    ],
-)
-def test_numbers_of_two_digits_or_more(text, found):
-    assert items_of(text) == {("number", value): count for value, count in found.items()}
+DATA = yaml.safe_load(Path(__file__).with_name("items.yaml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    ("text", "repeated"),
-    [
-        ("the sum of all. The sum of all! the sum of all; the sum of it", {"the sum of all": 3}),
-        # A phrase outside the longer one counts by itself.
-        ("we add the two. " * 3 + "now add the. " * 3, {"we add the two": 3, "now add the": 3}),
-        # Overlapping occurrences count once.
-        ("no no no no no no no no", {}),
-        ("no " * 9, {"no no no": 3}),
-    ],
-)
-def test_phrases_are_as_long_as_possible(text, repeated):
-    found = {item: count for (_, item), count in items_of(text).items() if count > 1}
-    assert found == repeated
-
-
-def test_what_parts_words_parts_phrases():
-    assert not items_of("come, in pairs. come in, pairs. come in\n\npairs " * 3)
-    for text in ("come in pairs. ", "Come\nin pairs, "):
-        assert ("phrase", "come in pairs") in items_of(text * 3)
-    assert not items_of("come in pairs. " * 2)
+@pytest.mark.parametrize("case", DATA["texts"], ids=lambda case: case["text"])
+def test_numbers_and_the_longest_phrases_are_found(case):
+    found = items_of(case["text"] * case.get("times", 1))
+    assert found == {"number": {}, "phrase": {}} | case["items"]
 
 
 @given(st.text(alphabet="aAb 12.,\n", max_size=80))
@@ -344,37 +300,15 @@ def test_occurrences_by_hand():
     assert rows["previous"].tolist() == ["none", "in the window", "in the window"]
 
 
-@pytest.mark.parametrize(
-    ("prompt", "item", "stays"),
-    [
-        ("Is it 177?", "177", False),
-        ("Is it 1,77?", "177", True),
-        ("Do they Come in pairs?", "come in pairs", False),
-        ("Come in, pairs", "come in pairs", False),
-        ("Come in two pairs", "come in pairs", True),
-    ],
-)
+@pytest.mark.parametrize(("prompt", "item", "stays"), [case.values() for case in DATA["prompts"]])
 def test_items_of_the_prompt_are_no_first_occurrences(prompt, item, stays):
     text = REPEATING + " We come in pairs. So they come in pairs. Yes, all come in pairs."
     assert (item in set(items_in(pool_of(text, prompt=prompt))["item"])) == stays
 
 
-def test_items_that_no_token_begins_in_are_left_out():
-    assert items_in(pool_of("Ax12 Ax12 Ax12")).empty
-
-
+SINGLE = [("r", str(i), 1, 1, i / 10, "none", -float(i), -2.0 * i) for i in range(10)]
 ITEMS = pd.DataFrame(
-    [
-        ("p", "11", 4, 1, 0.1, "none", -4.0, -4.0),
-        ("p", "11", 4, 2, 0.3, "in the window", -2.0, -2.5),
-        ("p", "11", 4, 3, 0.5, "dropped", -1.0, -5.0),
-        ("p", "11", 4, 4, 0.9, "dropped", -1.0, -5.0),
-        ("q", "22", 3, 1, 0.2, "none", -2.0, -2.0),
-        ("q", "22", 3, 2, 0.4, "in the window", -1.0, -1.0),
-        ("q", "22", 3, 3, 0.6, "in the window", -1.0, -1.0),
-        *(("r", str(i), 1, 1, i / 10, "none", -float(i), -2.0 * i) for i in range(10)),
-    ],
-    columns=["prompt_id", "item", "count", "occurrence", "position", "previous", "global", "local"],
+    DATA["occurrences"]["rows"] + SINGLE, columns=DATA["occurrences"]["columns"]
 ).assign(kind="number", size=0, response_id=lambda t: t["prompt_id"])
 ITEMS[["p_global", "p_local"]] = np.exp(ITEMS[["global", "local"]])
 
@@ -387,6 +321,9 @@ def test_occurrences_are_averaged_over_items():
     assert table["num_items"].tolist() == [2, 2, 2, 1]
     assert table["dropped"].tolist() == [0, 0, 0.5, 1]
     assert math.isnan(table.loc["4+", "global"].low)
+    series = items.occurrence_series(ITEMS, **FEW).set_index(["series", "occurrence"])
+    assert series.loc[("repeated items: local", "3"), ["mean", "num_items"]].tolist() == [-3, 2]
+    assert len(set(series.index.get_level_values("series"))) == 4
 
 
 def test_controls_are_the_nearest_single_items():
@@ -408,8 +345,10 @@ def test_rises_by_hand():
     assert rises.loc["in the window", "local"].value == pytest.approx((1.5 + 1) / 2)
 
 
-def test_nothing_repeated_gives_empty_tables():
-    found = items_in(pool_of("One."))
+# No token begins in the numbers of the second text.
+@pytest.mark.parametrize("text", ["One.", "Ax12 Ax12 Ax12"])
+def test_nothing_repeated_gives_empty_tables(text):
+    found = items_in(pool_of(text))
     assert found.empty
     assert items.occurrence_table(found, **FEW).empty
     assert items.occurrence_rises(found, items.match_controls(found), **FEW).empty
@@ -536,13 +475,6 @@ def test_no_growth_one_prompt_and_no_repetition_settle_nothing():
     # Nothing repeats.
     assert (said[7].run, said[7].verdict) == ("no repeated items", "not resolved")
     assert said[8].verdict == "not resolved"
-
-
-def test_series_of_occurrences_hold_items_and_controls():
-    series = items.occurrence_series(ITEMS, **FEW).set_index(["series", "occurrence"])
-    assert series.loc[("repeated items: local", "3"), "mean"] == -3
-    assert series.loc[("repeated items: global", "1"), "num_items"] == 2
-    assert len(set(series.index.get_level_values("series"))) == 4
 
 
 def test_pictures_are_drawn():

@@ -46,12 +46,8 @@ def level_of(rows: list[tuple[str, str, str]], vectors: np.ndarray) -> Level:
 
 def world(num_prompts: int, per_response: int, seed: int, dim: int = 24) -> Level:
     """Unrelated random vectors: nothing is nearer to anything but by chance."""
-    rows = [
-        (f"p{i}", teacher, f"{i}{teacher}{k}")
-        for i in range(num_prompts)
-        for teacher in "AB"
-        for k in range(per_response)
-    ]
+    places = itertools.product(range(num_prompts), "AB", range(per_response))
+    rows = [(f"p{i}", teacher, f"{i}{teacher}{k}") for i, teacher, k in places]
     return level_of(rows, random_units(seed, len(rows), dim))
 
 
@@ -124,14 +120,6 @@ def test_faiss_is_near_the_exact_search_and_never_above(num_candidates):
     assert (cosines <= exact + 1e-5).all()
     assert (cosines >= exact - 1e-5).mean() > 0.95
     assert_allclose((noisy[0] * noisy[1][places]).sum(axis=1), cosines, atol=1e-5)
-
-
-def test_expected_nearest_by_hand():
-    cosines = np.array([0.9, 0.5, 0.1])
-    candidates = np.column_stack([cosines, np.sqrt(1 - cosines**2)])
-    expected = expected_nearest(np.array([[1.0, 0.0]]), candidates, [1, 2, 3, 99, ALL])
-    # Pairs: 0.9, 0.9, 0.5.
-    assert_allclose(expected[0], [0.5, 2.3 / 3, 0.9, 0.9, 0.9])
 
 
 @settings(max_examples=40, deadline=None)
@@ -391,11 +379,15 @@ def verdicts_of(gap: Contrast, equal: Contrast, by_category: pd.DataFrame, share
     rows = [(f"p{i}", f"p{i}", float(k < 100 * share)) for i in range(50) for k in range(100)]
     steps = pd.DataFrame(rows, columns=["prompt_id", "response_id", "cosine"])
     responses = steps.drop_duplicates("prompt_id").assign(cosine=0.5)
-    names = {"measure": measure, "pd": pd, "RESPONSES": RESPONSES, "STEPS": STEPS}
-    names |= {"ALL": ALL_CANDIDATES, "EQUAL": EQUAL_NUMBERS, "resampling": DRAWS}
-    names |= {"contrasts": contrasts, "by_category": by_category, "levels": levels}
-    names |= {"truncation": texts.truncation_table(levels).set_index("level")}
-    return run_verdict_cells("01_coverage", found={RESPONSES: responses, STEPS: steps}, **names)
+    return run_verdict_cells(
+        "01_coverage",
+        found={RESPONSES: responses, STEPS: steps},
+        levels=levels,
+        truncation=texts.truncation_table(levels).set_index("level"),
+        contrasts=contrasts,
+        by_category=by_category,
+        resampling=DRAWS,
+    )
 
 
 def categories_of(*differences: tuple[float, float, float]) -> pd.DataFrame:

@@ -40,8 +40,7 @@ def stage_of(stages, name: str) -> Stage:
 
 
 def option(stage: Stage, name: str) -> str:
-    words = stage.command[-1]
-    return words[words.index(name) + 1]
+    return stage.command[stage.command.index(name) + 1]
 
 
 def write_lines(path: Path, records: list[dict]) -> Path:

@@ -73,6 +73,10 @@ def test_the_commands_of_pools(lalp):
 def test_plan_and_tables_are_printed_for_people_and_for_programs(lalp):
     code, out, _ = lalp("lalp.paper.scale plan --stage merge-limo")
     assert code == 0 and "merge-limo" in out
+    code, out, err = lalp("lalp.paper.scale plan --profile gpu --stage train --json")
+    plan = json.loads(out)
+    assert (code, err, {stage["kind"] for stage in plan["stages"]}) == (0, "", {"train"})
+    assert plan["totals"]["stages"] == len(plan["stages"]) == 14
     mix = Path(arm_file("run", "mix", Arm(B7, "limo", "lalp")))
     mix.parent.mkdir(parents=True)
     mix.write_text(json.dumps({"teacher_mix": {"QwQ-32B": {"percent": 75.0}}}))
@@ -90,11 +94,3 @@ def test_prompts_are_written_for_sampling(lalp):
     assert code == 0
     assert "2 prompts: p.jsonl" in err
     assert [prompt["answer"] for prompt in read_lines("p.jsonl")] == ["1", "2"]
-
-
-def test_the_plan_on_the_command_line(lalp):
-    code, out, err = lalp("lalp.paper.scale plan --profile gpu --stage train --json")
-    assert (code, err) == (0, "")
-    plan = json.loads(out)
-    assert {stage["kind"] for stage in plan["stages"]} == {"train"}
-    assert plan["totals"]["stages"] == len(plan["stages"]) == 14

@@ -26,11 +26,10 @@ def test_a_dry_run_has_the_same_stages(name):
     for one, other in zip(real, toy, strict=True):
         assert one.kind == other.kind
         assert [path.replace("run/", "dry/", 1) for path in one.outputs] == list(other.outputs)
-        for words, toy_words in zip(one.command, other.command, strict=True):
-            if one.kind != "train":
-                assert toy_words[:2] == words[:2]
-            options = {word for word in words if word.startswith("--")}
-            assert options - {"--tensor-parallel"} <= set(toy_words)
+        if one.kind != "train":
+            assert other.command[:2] == one.command[:2]
+        options = {word for word in one.command if word.startswith("--")}
+        assert options - {"--tensor-parallel"} <= set(other.command)
     teachers, students = models_needed(small, toy)
     assert not set(teachers) & set(students)
     assert {f"dry/toys/models/{name}" for name in (*teachers, *students)} >= {

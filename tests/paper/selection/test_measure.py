@@ -7,9 +7,11 @@ import pytest
 
 from lalp.paper.selection import measure
 from lalp.paper.selection.splitters import compare_splitters
+from lalp.paper.selection.variants import first_token_table
 from lalp.selection.ranking import prompts_enough, rank_teachers
 from tests.paper.selection.test_splitters import frame_of, profile_of
 from tests.paper.verdict_cells import run_verdict_cells
+from tests.selection.score_tables import tokens_table
 
 
 def test_chance_of_moving_by_hand():
@@ -26,6 +28,13 @@ def test_chance_of_moving_by_hand():
 def test_moved_counts_each_response_once():
     mix = pd.DataFrame({"A": [75.0, 25.0], "B": [25.0, 75.0]}, index=["galp", "lalp"])
     assert measure.moved(mix) == 50
+
+
+def test_first_tokens_beside_the_others_by_hand():
+    table = tokens_table(([-6, -1, -4, -3], [0, 0, 1, 1]), ([-2, -5], [0, 0]))
+    found = first_token_table(table, profile_of(main_window="4"))
+    assert list(found["GALP"]) == pytest.approx([-4, -3])  # -6, -4, -2 and -1, -3, -5
+    assert list(found["LALP"]) == pytest.approx([-4, -3])
 
 
 def scores_of(galp: dict[str, float], lalp: dict[str, float], prompts: int) -> pd.DataFrame:

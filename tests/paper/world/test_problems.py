@@ -122,11 +122,6 @@ def test_problems_are_what_an_executor_says(problem):
         assert sorted(met) == sorted(world.PLACES) == sorted(arrows)
 
 
-def test_words_stand_once_each():
-    assert len(world.words()) == len(set(world.words()))
-    assert not [word for word in world.words() if "." in word and word != "."]
-
-
 def test_bad_arguments():
     rng = np.random.default_rng(0)
     with pytest.raises(InputError, match="no family 'sums': choose registers or paths"):
@@ -224,24 +219,31 @@ def kinds(step: str) -> list[str]:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
-def test_leaps_lists_checks_and_fillers_come_as_often_as_asked(share):
+def test_leaps_come_as_often_as_asked(share):
     taken = possible = 0
     for problem, trace in many(Teacher("x", leap=share)):
         moves = reread(problem, trace.text)
         taken += sum(end - begin == 2 for begin, end in moves)
         possible += sum(begin + 1 < problem.num_moves for begin, _ in moves)
     assert_share(taken, possible, share)
-    restated = [t for _, t in many(Teacher("x", restating=share))]
-    assert not any("ledger" in kinds(t.steps[0]) for t in restated)  # nothing to list yet
-    later = [step for t in restated for step in t.steps[1:]]
-    assert_share(sum(kinds(step)[0] == "ledger" for step in later), len(later), share)
-    checked = [step for _, t in many(Teacher("x", checking=share)) for step in t.steps]
-    assert_share(sum(kinds(step)[-1] == "check" for step in checked), len(checked), share)
-    assert all(kinds(step).count("check") <= 1 for step in checked)
-    steps = [step for _, t in many(Teacher("x", scaffolding=2 * share)) for step in t.steps]
-    fillers = [kinds(step).count("filler") for step in steps]
-    assert_share(sum(fillers), 2 * len(steps), share)
-    assert max(fillers) <= 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize(
+    ("knob", "kind", "most", "first"),
+    # There is nothing to list yet in the first step.
+    [("restating", "ledger", 1, 1), ("checking", "check", 1, 0), ("scaffolding", "filler", 2, 0)],
+)
+def test_lists_checks_and_fillers_come_as_often_as_asked(knob, kind, most, first, share):
+    written = [t.steps for _, t in many(Teacher("x", **{knob: most * share}))]
+    assert all(kind not in kinds(step) for steps in written for step in steps[:first])
+    found = [kinds(step) for steps in written for step in steps[first:]]
+    counts = [sentences.count(kind) for sentences in found]
+    assert_share(sum(counts), most * len(counts), share)
+    assert max(counts) <= most
+    # Lists and fillers stand before the move, checks behind it; no other knob shows.
+    place = 0 if kind == "check" else -1
+    assert all(set(s) <= {kind, "move"} and s[place] == "move" for s in found)
 
 
 def wording(step: str) -> str:
@@ -258,16 +260,6 @@ def test_as_many_wordings_as_asked(variety, family):
     assert len(used) == variety
     for count in used.values():
         assert_share(count, used.total(), 1 / variety)
-
-
-@pytest.mark.parametrize(
-    ("knobs", "extra"),
-    [({}, set()), ({"scaffolding": 1.0}, {"filler"}), ({"restating": 1.0}, {"ledger"}),
-     ({"checking": 1.0}, {"check"})],
-)  # fmt: skip
-def test_one_knob_at_a_time_leaves_the_others_alone(knobs, extra):
-    found = many(Teacher("x", **knobs))
-    assert {kind for _, t in found for s in t.steps for kind in kinds(s)} == {"move"} | extra
 
 
 FULL = Teacher("x", leap=0.3, scaffolding=0.7, restating=0.6, checking=0.5)
@@ -322,15 +314,11 @@ RIGHT = (
         ("a 6 , b 7", "a 6 , b 7 , c 3"),
         ("check b +1 : 6 +1 = 7.", "check c *9 : 7 *9 = 3."),
         ("b +1 : 6 +1 = 7. check b +1 : 6 +1 = 7.", "check b +1 : 6 +1 = 7. b +1 : 6 +1 = 7."),
-        ("b +1 : 6 +1 = 7", "b +1 : 6 +2 = 7"),
-        ("for c *9 on 7 we get 3.", ""),
         ("for c *9 on 7 we get 3.", "for b +1 c *9 on 6 we get 3."),
         (r"the answer is \boxed{ 3 }.", "the answer is 3."),
-        (r"\boxed{ 3 }.", r"\boxed{ 3 }"),
         (r"\boxed{ 3 }.", r"\boxed{ 3 }. done"),
         (r"the answer is \boxed{ 3 }.", r"the answer is \boxed{ 7 }. the answer is \boxed{ 3 }."),
         ("let us go on.", "let us go home."),
-        ("let us go on.", "Let us go on."),
         ("let us go on.", "."),
         ("let us go on. ", r"the answer is \boxed{ 3 }. "),
     ],

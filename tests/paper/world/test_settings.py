@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from importlib.resources import files
 from itertools import product
 
 import pytest
-import yaml
 
 from lalp.errors import InputError
 from lalp.paper.world.problems import make_problems
@@ -26,10 +24,8 @@ GOOD = FOLDER.joinpath("long.yaml").read_text(encoding="utf-8")
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_loads_and_can_be_run(name):
     study = load_study(name)
-    parse_windows(study.windows)
     assert 1 <= study.seeds <= study.most_seeds
     assert set(study.controls) <= set(study.rules)
-    assert all(0 <= share < 1 for share in study.copying)
     for family in study.families:
         moves = range(study.fewest_moves, study.most_moves + 1)
         assert len(make_problems(family, moves, study.held_out, (0,))) == study.held_out
@@ -44,28 +40,13 @@ def test_every_file_is_a_study():
     assert {path.name for path in FOLDER.iterdir()} == {f"{name}.yaml" for name in STUDIES}
 
 
-@pytest.mark.parametrize("key", [field.name for field in fields(Study)])
-def test_every_key_is_needed_and_of_its_type(key):
-    values = yaml.safe_load(GOOD)
-    rest = yaml.safe_dump({k: values[k] for k in values if k != key})
-    with pytest.raises(InputError, match=f"here: key '{key}' is missing"):
-        parse_settings(rest, "here", Study)
-    for wrong in ("three", True, {"a": 1}, [True], [[1]], -1, None):
-        with pytest.raises(InputError, match=rf"here, line \d+: key '{key}'.* should be") as error:
-            parse_settings(yaml.safe_dump(values | {key: wrong}), "here", Study)
-        assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("seeds: 5\n", "seeds: 5\nseed: 2\n", "unknown key 'seed': known are families, copying"),
         ("seeds: 5\n", "seeds: 2.0\n", "line 4: key 'seeds' should be a valid integer, not 2.0"),
-        ("1.0e-3", "1e-3", "key 'learning_rate' should be a valid number, not '1e-3'"),
         ("[0.0, 0.2]", "[0.0, 1.0]", "key 'copying', item 2, should be less than 1, not 1.0"),
         ("[0.0, 0.2]", "[]", "key 'copying' List should have at least 1 item"),
-        ('windows: ["1"]', "windows: [0]", "'windows', item 1, should be a valid string, not 0"),
-        ("[registers, paths]", "registers", "'families' should be a valid list, not 'reg"),
         ("[registers, paths]", "[sums]", "'families', item 1, should be 'registers' or"),
         ("[rules]", "[rule]", "key 'groups', item 1, should be 'teachers',"),
         ('["galp", "lalp"', '["galp", "lapl"', "key 'rules', item 2, should be 'random',"),
@@ -75,8 +56,7 @@ def test_every_key_is_needed_and_of_its_type(key):
         ('["1"]', '["x"]', "window 'x' is not understood"),
         ("leaps: [0.1, 0.3, 0.6]", "leaps: []", "a map needs both 'leaps' and 'scaffoldings'"),
         ("scaffoldings: [0.0, 0.5, 1.0]", "scaffoldings: []", "a map needs both 'leaps' and"),
-        ("families: [", "families: [[", "not valid YAML"),
-        (GOOD, "- 1", "expected lines of the form"),
+        ("seeds: 5\n", "", "key 'seeds' is missing"),
     ],
 )
 def test_bad_studies_name_the_key(old, new, message):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import student as world_student
@@ -25,6 +24,7 @@ from lalp.paper.world.study import Unit
 from lalp.pools.pool import Pool, Response
 from lalp.sampling.samples import Completion
 from lalp.selection.rules import teacher_mix
+from tests.paper.killing import kill_once_there
 
 ALL_TEACHERS = tuple(TEACHERS_BY_NAME.values())
 SMALL = replace(
@@ -126,16 +126,13 @@ def test_an_answer_that_does_not_end_or_is_another_is_wrong(monkeypatch):
     texts = [rf"the answer is \boxed{{ {p.answer} }}." for p in problems.values()]
     texts[1] = r"the answer is \boxed{ 12 }."
     texts[3] = "so far a 6."
-
-    def answered(prompts, model, sampling, **_: object) -> list[Completion]:
-        assert (sampling.temperature, sampling.max_tokens) == (0, 100)
-        return [
-            Completion(prompt.prompt_id, 0, text, 9, truncated=i == 2)
-            for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
-        ]
-
-    monkeypatch.setattr(study, "generate", answered)
+    drawn = [Completion(prompt_id, 0, text, 9, truncated=i == 2)
+             for i, (prompt_id, text) in enumerate(zip(problems, texts, strict=True))]  # fmt: skip
+    generate = Mock(return_value=drawn)
+    monkeypatch.setattr(study, "generate", generate)
     assert study._solve(problems, Path("model")) == [True, False, False, False]
+    sampling = generate.call_args.args[2]
+    assert (sampling.temperature, sampling.max_tokens) == (0, 100)
 
 
 @pytest.mark.parametrize(
@@ -238,20 +235,18 @@ def test_selections_are_what_a_plain_search_finds(scored):
     unit, _, tables = scored
     found = study.plan_selections(unit, tables)
     table = tables["true"]
-    for (group, name), column, highest in [
-        (("rules", "galp"), "galp", True),
-        (("rules", "galp-lowest"), "galp", False),
-        (("rules", "lalp"), "lalp@1", True),
-        (("rules", "lalp-lowest"), "lalp@1", False),
-        (("rules", "lalp full prefix"), "lalp@all", True),
-        (("windows", "0"), "lalp@0", True),
+    for group, name, split, column, which in [
+        ("rules", "galp", "true", "galp", "idxmax"),
+        ("rules", "galp-lowest", "true", "galp", "idxmin"),
+        ("rules", "lalp", "true", "lalp@1", "idxmax"),
+        ("rules", "lalp-lowest", "true", "lalp@1", "idxmin"),
+        ("rules", "lalp full prefix", "true", "lalp@all", "idxmax"),
+        ("rules", "lalp sentences", "sentences", "lalp@4", "idxmax"),
+        ("rules", "lalp paragraphs", "paragraphs", "lalp@1", "idxmax"),
+        ("windows", "0", "true", "lalp@0", "idxmax"),
     ]:
-        scores = table.groupby("prompt_id")[column]
-        rows = scores.idxmax() if highest else scores.idxmin()
-        assert found[group, name] == sorted(table.loc[rows, "response_id"])
-    for split, window in (("sentences", "4"), ("paragraphs", "1")):
-        rows = tables[split].groupby("prompt_id")[f"lalp@{window}"].idxmax()
-        assert found["rules", f"lalp {split}"] == sorted(tables[split].loc[rows, "response_id"])
+        rows = tables[split].groupby("prompt_id")[column].agg(which)
+        assert found[group, name] == sorted(tables[split].loc[rows, "response_id"])
     for teacher in unit.teachers:
         rows = table[table["teacher"] == teacher.name].sort_values("galp", ascending=False)
         ranked = rows.groupby("prompt_id")["response_id"].agg(list)
@@ -294,15 +289,11 @@ def test_copying_reads_the_values_in_lists(monkeypatch):
     """Every word's probability is its place in the text over a thousand."""
     text = "so far a 6 , b 7. let us go on. so far a 6 , b 7 , c 3 , d 4 , e 5 , f 9."
     pool = Pool({}, (Response("r", "p", "restater", text, correct=True),))
-
-    def score_by_place(*_: object, **__: object) -> pd.DataFrame:
-        starts = [match.start() for match in re.finditer(r"[^\s.]+|\.", text)]
-        row = {"token_spans": [(start, start + 1) for start in starts],
-               "galp:tokens": np.log(np.array(starts) / 1000 + 1e-9)}  # fmt: skip
-        return pd.DataFrame([row])
-
+    starts = [match.start() for match in re.finditer(r"[^\s.]+|\.", text)]
+    row = {"token_spans": [(start, start + 1) for start in starts],
+           "galp:tokens": np.log(np.array(starts) / 1000 + 1e-9)}  # fmt: skip
     monkeypatch.setattr(study.world, "make_pool", lambda *_: (pool, {}))
-    monkeypatch.setattr(study, "score", score_by_place)
+    monkeypatch.setattr(study, "score", Mock(return_value=pd.DataFrame([row])))
     # The last of each list is new; of the others only c has three after it.
     near = (text.index("7.") + text.index("9.")) / 2000
     expected = {"copying_near": near, "copying_far": text.index("3 ,") / 1000}
@@ -310,25 +301,19 @@ def test_copying_reads_the_values_in_lists(monkeypatch):
 
 
 @pytest.fixture
-def trained(monkeypatch) -> list[set[str]]:
-    """The prompts of every fine-tuning that is run."""
-    calls: list[set[str]] = []
-    train = study.train
-
-    def spy(examples, *arguments, **options):
-        calls.append({prompt.messages[0].content for prompt, _ in examples})
-        return train(examples, *arguments, **options)
-
-    monkeypatch.setattr(study, "train", spy)
-    return calls
+def train(monkeypatch) -> Mock:
+    """Fine-tuning, which counts its calls."""
+    monkeypatch.setattr(study, "train", Mock(wraps=study.train))
+    return study.train
 
 
-def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained):
+def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(train):
     unit = make_unit(teachers=ALL_TEACHERS[:2])
     study.gate(unit)
     tables = study.run_unit(unit)
     held_out = {problem.prompt for problem in unit.held_out.values()}
-    assert trained and not any(prompts & held_out for prompts in trained)
+    trained = [{p.messages[0].content for p, _ in c.args[0]} for c in train.call_args_list]
+    assert trained and not set.union(*trained) & held_out
     arms = tables["arms"].set_index(["group", "arm"])
     names = ["galp", "lalp", "random like lalp"]
     assert arms.index.tolist() == [("", "before training"), *(("rules", name) for name in names)]
@@ -339,27 +324,26 @@ def test_a_unit_trains_each_selection_once_and_on_no_held_out_problem(trained):
     assert shares.sum(axis=1).to_numpy() == pytest.approx(1)
     assert not list(unit.student.joinpath("arms").rglob("*.safetensors"))  # nobody needs them
 
-    count = len(trained)
     _, scores = study.unit_scores(unit)
-    assert count == len(set(map(tuple, study.plan_selections(unit, scores).values())))
+    assert len(trained) == len(set(map(tuple, study.plan_selections(unit, scores).values())))
     again = study.run_unit(unit)
-    assert len(trained) == count
+    assert train.call_count == len(trained)
     for name, table in tables.items():
         pd.testing.assert_frame_equal(again[name], table, check_exact=True)
 
 
-def test_another_seed_or_recipe_is_another_arm(trained):
+def test_another_seed_or_recipe_is_another_arm(train):
     unit = make_unit(teachers=ALL_TEACHERS[:1])
     study.pretrain(unit.schooling, unit.student)
     pool, _ = study.unit_scores(unit)
     ids = [response.response_id for response in pool.responses[::2]]
     first = study.run_arm(unit, pool, ids)
     assert study.run_arm(unit, pool, ids) == first
-    assert len(trained) == 1
+    assert train.call_count == 1
     study.run_arm(make_unit(replace(SMALL, learning_rate=1e-2), teachers=unit.teachers), pool, ids)
-    assert len(trained) == 2
+    assert train.call_count == 2
     study.run_arm(replace(unit, groups=()), pool, ids)
-    assert len(trained) == 2
+    assert train.call_count == 2
 
 
 def test_no_accepted_student_is_said_plainly(solved):
@@ -387,68 +371,28 @@ def units_side_by_side(function: Callable, jobs: list, workers: int, label: str,
         run_side_by_side(function, jobs, workers, label, **options)
 
 
+MAP = replace(SMALL, rules=["galp"], leaps=[0.1, 0.6], scaffoldings=[1.0], workers=2)
+
+
+def run_map(folder: Path) -> study.WorldResults:
+    """Everything in one process of one thread, with few documents."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LALP_BUILD", str(folder))
+        patch.setattr(study, "run_side_by_side", one_after_another)
+        patch.setattr(world_student, "_BLOCK", 8)
+        return study.run_world(MAP)
+
+
 @pytest.mark.slow
-def test_cells_run_side_by_side_give_the_tables_of_a_run_in_this_process(monkeypatch, tmp_path):
+def test_a_killed_run_goes_on_in_workers_to_the_tables_of_one_process(monkeypatch, tmp_path):
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    settings = replace(SMALL, rules=["galp"], leaps=[0.1, 0.6], scaffoldings=[1.0], workers=2)
-    here = study.run_world(settings)
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "processes"))
+    expected, killed = run_map(tmp_path / "calm"), tmp_path / "killed"
+    for made in ("config.json", "gate-*.json", "arms/*.json"):
+        kill_once_there(killed, made, run_map, killed)
+    monkeypatch.setenv("LALP_BUILD", str(killed))
     with monkeypatch.context() as patch:
         patch.setattr(study, "run_side_by_side", units_side_by_side)
-        same_tables(study.run_world(settings), here)
+        same_tables(study.run_world(MAP), expected)
     monkeypatch.setattr(study, "train", None)
-    same_tables(study.run_world(settings), here)
-
-
-_KILLED = """
-import os, random, signal, sys, time
-from dataclasses import replace
-from pathlib import Path
-import torch
-sys.path.insert(0, sys.argv[1])
-from tests.paper.world import test_study as this
-
-torch.set_num_threads(1)
-this.study.run_side_by_side = this.one_after_another
-this.world_student._BLOCK = 8
-
-
-def start(folder):
-    child = os.fork()
-    if not child:
-        os.environ["LALP_BUILD"] = str(Path(sys.argv[2]) / folder)
-        settings = replace(this.SMALL, rules=["galp", "random"], controls=[])
-        results = this.study.run_world(settings)
-        for name in this.TABLES:
-            path = Path(sys.argv[2]) / f"{folder}-{name}.json"
-            getattr(results, name).to_json(path, double_precision=15)
-        os._exit(0)
-    return child
-
-
-begin = time.monotonic()
-_, status = os.waitpid(start("calm"), 0)
-assert status == 0
-seconds, generator, killed = time.monotonic() - begin, random.Random(0), 0
-for share in (0.1, 0.4, 0.3):
-    child = start("killed")
-    time.sleep(seconds * (share + generator.uniform(0, 0.1)))
-    os.kill(child, signal.SIGKILL)
-    killed += os.waitpid(child, 0)[1] == signal.SIGKILL
-_, status = os.waitpid(start("killed"), 0)
-assert (status, killed >= 2) == (0, True), (status, killed)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_tables(tmp_path):
-    subprocess.run(
-        [sys.executable, "-c", _KILLED, str(Path(__file__).parents[3]), str(tmp_path)],
-        check=True,
-        timeout=200,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
-    )
-    same_tables(*(
-        study.WorldResults(*(pd.read_json(tmp_path / f"{run}-{name}.json") for name in TABLES), {})
-        for run in ("calm", "killed")
-    ))  # fmt: skip
+    same_tables(study.run_world(MAP), expected)

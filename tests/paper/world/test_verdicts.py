@@ -7,12 +7,14 @@ from dataclasses import asdict, replace
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from typer.testing import CliRunner
 
 from lalp.errors import InputError
+from lalp.paper.committed import save_results
 from lalp.paper.verdicts import cited_items
 from lalp.paper.world import __main__, measure
-from lalp.paper.world.settings import TEACHERS_BY_NAME, Study, load_study
-from lalp.paper.world.study import _EMPTY, WorldResults, load_results, save_results
+from lalp.paper.world.settings import TEACHERS_BY_NAME, load_study
+from lalp.paper.world.study import _EMPTY, WorldResults, load_results
 from tests.paper.verdict_cells import verdict_cells_table
 from tests.paper.world.test_measure import map_tables, study_tables
 
@@ -71,19 +73,14 @@ def test_what_happens_in_the_last_tenth_alone_is_told_apart(live, study):
 
 
 def test_a_difference_turned_round_turns_the_verdict(live, study):
-    names = {"galp": "lalp", "lalp": "galp"}
-    turned = replace(study, arms=study.arms.replace({"arm": names}))
-    assert of(verdicts(live, turned), "than data selected by GALP") == "does not hold"
-    flat = replace(study, gaps=study.gaps.assign(gap=-study.gaps["gap"]))
-    assert of(verdicts(live, flat), "grows with position") == "does not hold"
-
-
-def test_a_teacher_below_0_refutes_the_claim_on_each_teacher(live, study):
-    turned = study.arms.copy()
-    own, ends = turned["group"] == "thirds: careful", {"highest": "lowest", "lowest": "highest"}
-    turned.loc[own, "arm"] = turned.loc[own, "arm"].replace(ends)
-    found = verdicts(live, replace(study, arms=turned))
-    assert of(found, "highest GALP give") == "does not hold"
+    arms = study.arms.replace({"arm": {"galp": "lalp", "lalp": "galp"}})
+    # One teacher below 0 refutes the claim on each teacher.
+    own, ends = arms["group"] == "thirds: careful", {"highest": "lowest", "lowest": "highest"}
+    arms.loc[own, "arm"] = arms.loc[own, "arm"].replace(ends)
+    gaps = study.gaps.assign(gap=-study.gaps["gap"])
+    found = verdicts(live, replace(study, arms=arms, gaps=gaps))
+    for words in ("than data selected by GALP", "highest GALP give", "grows with position"):
+        assert of(found, words) == "does not hold"
 
 
 def test_students_who_solve_nothing_test_nothing(live, study):
@@ -113,31 +110,28 @@ def test_every_number_has_its_interval_and_every_item_exists(live, study):
         assert verdict.claim.startswith("Step world: ")
 
 
-def test_results_are_read_as_they_were_written(study, tmp_path):
+def test_results_are_read_as_they_were_written(study):
     # All digits 0 would be read as a number.
     solved = study.arms["solved"].where(study.arms["arm"] != "lalp", "0" * 300)
     facts = {"profile": "standard", "hours": 1.5}
     written = replace(study, arms=study.arms.assign(solved=solved), provenance=facts)
-    save_results(written, tmp_path / "figures" / "world_standard")
+    save_results(written, "world_standard")
     read = load_results("standard")
     assert read.provenance == written.provenance
     for name in ("students", "arms", "means", "gaps"):
         one, other = getattr(read, name), getattr(written, name)
         assert_frame_equal(one, other, check_dtype=False, rtol=1e-6)
-    assert set(read.arms.loc[read.arms["arm"] == "lalp", "solved"]) == {"0" * 300}
-    assert verdicts(written, written) == verdicts(read, read)
     # The name of this split stays a name.
     true = replace(study, means=study.means[study.means["split"] == "true"])
-    save_results(true, tmp_path / "figures" / "world_cpu")
+    save_results(true, "world_cpu")
     assert set(load_results("cpu").means["split"]) == {"true"}
 
 
 def test_missing_and_broken_results_name_the_command(study, tmp_path):
     with pytest.raises(InputError, match="make world PROFILE=long"):
         load_results("long")
-    folder = tmp_path / "figures" / "world_standard"
-    save_results(study, folder)
-    (folder / "provenance.json").write_text("{")
+    save_results(study, "world_standard")
+    (tmp_path / "figures" / "world_standard" / "provenance.json").write_text("{")
     with pytest.raises(InputError, match="make world PROFILE=standard"):
         load_results("standard")
 
@@ -148,34 +142,13 @@ def test_runs_stand_below_each_other_and_empty_ones_drop_out(live, study, no_arm
     assert table["run"].value_counts().to_dict() == {"longer run": 5, "this run": 2}
 
 
-@pytest.fixture
-def run_long(study, monkeypatch):
-    """Run `make world` with a run that is over at once."""
+def test_make_world_writes_results_with_what_made_them(study, monkeypatch):
     monkeypatch.setattr(__main__.study, "run_world", lambda _: replace(study, provenance={}))
-
-    def run(*options: str) -> None:
-        monkeypatch.setattr("sys.argv", ["world", *options])
-        __main__.main()
-
-    return run
-
-
-def test_make_world_writes_results_with_what_made_them(run_long, study, capsys):
-    run_long("--profile", "standard")
-    assert "5 students" in capsys.readouterr().out
+    ended = CliRunner().invoke(__main__.app, ["--profile", "standard"])
+    assert "5 students" in ended.output
     made = load_results("standard").provenance
     assert made["values"] == asdict(load_study("standard"))
     assert made["seeds"][0]["accepted"] == [0, 1, 2, 3, 4] and made["seeds"][0]["rejected"] == []
     assert {teacher["name"] for teacher in made["teachers"]} == set(TEACHERS_BY_NAME)
     assert {"commit", "hours_since_last_start", "cores", "packages", "code", "rules"} <= set(made)
     assert made["code"]["paper.world"] != made["code"]["students"]
-
-
-def test_make_world_reports_bad_input_in_one_line(run_long, monkeypatch, capsys):
-    def fail(values: Study) -> WorldResults:
-        raise InputError("no such thing")
-
-    monkeypatch.setattr(__main__.study, "run_world", fail)
-    with pytest.raises(SystemExit, match="2"):
-        run_long()
-    assert capsys.readouterr().err == "error: no such thing\n"

@@ -8,20 +8,19 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from conftest import CONFIGS, build_student, naive_lalp, separate_pass
+from conftest import CONFIGS, build_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.engine import forward, vocabulary
 from lalp.scoring.engine.vocabulary import read_targets
-from lalp.scoring.equations import window_starts
 from lalp.scoring.groups import Task
 from lalp.scoring.windows import parse_window
 from lalp.students.encoding import Encoded
 from lalp.students.heads import take_logits
 from lalp.students.student import Student
-from tests.scoring.arithmetic import PROMPT_IDS, make_task
+from tests.scoring.arithmetic import PROMPT_IDS, assert_equals_separate_passes, make_task
 
 WINDOWS = [parse_window(w) for w in ("0", "1", "2", "4", "25%", "60%", "100%", "5t", "40t", "all")]
 
@@ -29,15 +28,6 @@ WINDOWS = [parse_window(w) for w in ("0", "1", "2", "4", "25%", "60%", "100%", "
 def unpacked(student: Student) -> Student:
     """The same student without its packed body."""
     return replace(student, laid_out={"packed": None})
-
-
-def assert_equals_separate_passes(student, task, scores, windows=WINDOWS) -> None:
-    prompt, ids = list(task.encoded.prompt_ids), list(task.encoded.response_ids)
-    assert scores.galp == pytest.approx(separate_pass(student, prompt, ids).mean(), abs=1e-4)
-    for window in windows:
-        starts = window_starts(window, task.step_spans)
-        expected = naive_lalp(student, prompt, ids, task.step_spans, starts)
-        assert scores.lalp[f"lalp@{window}"] == pytest.approx(expected, abs=1e-4), str(window)
 
 
 MANY_BATCHES = itertools.product(["llama", "gpt2", "gemma3"], [1, 16, 100])
@@ -52,7 +42,7 @@ def test_every_window_equals_a_separate_pass_per_step(family, max_batch_tokens, 
     tasks = [make_task(some, seed=seed) for seed, some in enumerate(lengths, 1)]
     scored = score_candidates(student, tasks, WINDOWS, max_batch_tokens=max_batch_tokens)
     for task, scores in zip(tasks, scored, strict=True):
-        assert_equals_separate_passes(student, task, scores)
+        assert_equals_separate_passes(student, task, {"galp": scores.galp} | scores.lalp, WINDOWS)
 
 
 @settings(max_examples=25, deadline=None)
@@ -64,21 +54,7 @@ def test_every_window_equals_a_separate_pass_per_step(family, max_batch_tokens, 
 def test_any_segmentation_equals_separate_passes(llama, lengths, window, seed):
     task, parsed = make_task(lengths, seed=seed), [parse_window(window)]
     (scores,) = score_candidates(llama, [task], parsed)
-    assert_equals_separate_passes(llama, task, scores, parsed)
-
-
-def test_packed_shared_and_plain_paths_agree(llama, monkeypatch):
-    tasks = [make_task([4, 9, 2, 7], seed=6), make_task([5, 5], seed=7)]
-    packed = score_candidates(llama, tasks, WINDOWS)
-    shared = score_candidates(unpacked(llama), tasks, WINDOWS)
-    monkeypatch.setattr(forward, "DynamicLayer", type("Other", (), {}))
-    plain = score_candidates(unpacked(llama), tasks, WINDOWS)
-    for scores, *others in zip(packed, shared, plain, strict=True):
-        for other in others:
-            assert scores.galp == pytest.approx(other.galp, abs=1e-5)
-            assert scores.lalp == pytest.approx(other.lalp, abs=1e-5)
-            assert scores.mean_rank == pytest.approx(other.mean_rank)
-            assert scores.mean_entropy == pytest.approx(other.mean_entropy, abs=1e-5)
+    assert_equals_separate_passes(llama, task, {"galp": scores.galp} | scores.lalp, parsed)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +67,13 @@ def test_the_path_is_chosen_by_what_the_student_is(family, packed, shared, token
     assert (prefix.layers is not None) == shared
 
 
-def test_rank_and_entropy_against_a_naive_formula(llama):
-    task = make_task([6, 8])
-    (scores,) = score_candidates(llama, [task], WINDOWS[:1])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_rank_and_entropy_against_a_naive_formula(family, tokenizer):
+    student, task = build_student(family, tokenizer), make_task([6, 8])
+    (scores,) = score_candidates(student, [task], WINDOWS[:1])
     prompt, ids = list(PROMPT_IDS), list(task.encoded.response_ids)
     with torch.inference_mode():
-        logits = llama.model(input_ids=torch.tensor([prompt + ids])).logits[0].double()
+        logits = student.model(input_ids=torch.tensor([prompt + ids])).logits[0].double()
     predictions = logits[len(prompt) - 1 : -1].log_softmax(-1).numpy()
     entropies = -(np.exp(predictions) * predictions).sum(1)
     ranks = [1 + (row > row[token]).sum() for row, token in zip(predictions, ids, strict=True)]
@@ -104,18 +81,6 @@ def test_rank_and_entropy_against_a_naive_formula(llama):
     assert max(ranks) > 100
     assert scores.mean_rank_100 == pytest.approx(np.minimum(ranks, 100).mean())
     assert scores.mean_entropy == pytest.approx(entropies.mean(), abs=1e-4)
-
-
-def test_read_targets_by_hand():
-    # Three logits per position; log-softmax of (log 1, log 2, log 5) is log of 1/8, 2/8, 5/8.
-    logits = torch.log(torch.tensor([[1.0, 2.0, 5.0], [1.0, 2.0, 5.0]]))
-    log_probs, ranks, entropies = read_targets(
-        take_logits, logits, torch.tensor([2, 0]), torch.tensor([True, False])
-    )
-    assert log_probs == pytest.approx([math.log(5 / 8), math.log(1 / 8)], abs=1e-6)
-    entropy = -(math.log(1 / 8) / 8 + math.log(2 / 8) / 4 + math.log(5 / 8) * 5 / 8)
-    assert ranks == pytest.approx([1, math.nan], nan_ok=True)
-    assert entropies == pytest.approx([entropy, math.nan], abs=1e-6, nan_ok=True)
 
 
 @given(data=st.data(), targets=st.integers(1, 6), vocab=st.integers(1, 12))

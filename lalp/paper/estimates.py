@@ -74,11 +74,10 @@ def group_means(
     """Means over the rows (items) of each group, each an `Estimate` over prompts, and counts."""
     rows = []
     for group, own in frame.groupby(by, sort=True):
-        codes, prompts = pd.factorize(own["prompt_id"], sort=True)
-        values = own[columns].to_numpy(dtype=float)
-        sums = np.zeros((len(prompts), 2 * len(columns)))
-        # Not a pandas sum, which skips NaN: an item without a control has no mean.
-        np.add.at(sums, codes, np.hstack([values, np.ones_like(values)]))
-        estimates = bootstrap(sums, ratio, **resampling)
-        rows.append((*group, len(own), len(prompts), *estimates))
+        prompts = own.groupby("prompt_id", observed=True)
+        # An item without a control (NaN) has no mean.
+        sums = prompts[columns].sum(skipna=False).to_numpy(dtype=float)
+        sizes = np.broadcast_to(prompts.size().to_numpy()[:, None], sums.shape)
+        estimates = bootstrap(np.hstack([sums, sizes]), ratio, **resampling)
+        rows.append((*group, len(own), len(sums), *estimates))
     return pd.DataFrame(rows, columns=[*by, "num_items", "num_prompts", *columns])
