@@ -17,16 +17,14 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from tqdm import tqdm
 
 from lalp.errors import InputError
-from lalp.files import build_dir, digest, write_text
+from lalp.files import build_dir, digest, read_data, write_text
 from lalp.pools.pool import Pool, Prompt, Response
 from lalp.steps.alignment import split_by_answer
 from lalp.steps.sentences import Span, split_sentences
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 # The only place that a key is read from; local servers need none.
 API_KEY_VARIABLE = "LALP_LLM_API_KEY"
 
-_TEXTS = yaml.safe_load(files(__package__).joinpath("instruction.yaml").read_text("utf-8"))
+_TEXTS = read_data("steps/instruction.yaml")
 INSTRUCTION: str = _TEXTS["instruction"]
 
 # Transport errors of a server that was reached: another request may succeed.

@@ -7,12 +7,11 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
-import yaml
+from lalp.files import read_data
 
 # Words that decide where sentences end, by the kind of word.
-_LISTS = yaml.safe_load(files(__package__).joinpath("words.yaml").read_text("utf-8"))
+_LISTS = read_data("steps/words.yaml")
 WORDS: dict[str, frozenset[str]] = {k: frozenset(words.split()) for k, words in _LISTS.items()}
 
 LINE_BREAK = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
