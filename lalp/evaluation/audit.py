@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from lalp.errors import InputError
-from lalp.evaluation.evaluate import compared_pair
+from lalp.evaluation.evaluate import asks_percent
 from lalp.files import read_data
-from lalp.grading.workers import grade_answers
+from lalp.grading.workers import Answer, grade_answers
 from lalp.pools.pool import Prompt
 
 _DUE_WRONG = ("other", "altered")
@@ -58,8 +58,8 @@ def audit_grader(
         boxed += [("respelled", prompt, text) for text in respellings(prompt.answer)]
         boxed += [("altered", prompt, text) for text in _alterations(prompt.answer)]
     cases += [(kind, prompt, rf"\boxed{{{text}}}") for kind, prompt, text in boxed]
-    pairs = [compared_pair(prompt, text) for _, prompt, text in cases]
-    grades = grade_answers(pairs, num_workers=num_workers, cache=cache)
+    answers = [Answer(p.answer, text, asks_percent(p)) for _, p, text in cases]
+    grades = grade_answers(answers, num_workers=num_workers, cache=cache)
     rows = [
         (kind, prompt.prompt_id, prompt.answer, text, grade.extracted, grade.outcome)
         for (kind, prompt, text), grade in zip(cases, grades, strict=True)

@@ -23,7 +23,6 @@ from lalp.evaluation.benchmarks import (
     problem_digest,
 )
 from lalp.files import atomic_path, build_dir
-from lalp.grading.answers import extract_answer, is_choice, letter_or_text
 from lalp.grading.workers import grading_key
 from lalp.pools.pool import Prompt
 from lalp.sampling.settings import SYSTEM_PROMPT, Sampling
@@ -70,8 +69,13 @@ def grade(
     """
     from lalp.sampling.pool import grade_completions
 
+    unanswered = {prompt.prompt_id for prompt in prompts if prompt.answer is None}
+    for completion in completions:
+        if completion.prompt_id in unanswered:
+            which = f"prompt {completion.prompt_id!r} of a completion"
+            raise InputError(f"{which} has no reference answer")
     frame = grade_completions(
-        prompts, completions, num_workers, cache=cache, compared=compared_pair
+        prompts, completions, num_workers, cache=cache, asks_percent=asks_percent
     )
     frame["extracted"] = frame["extracted"].mask(frame["truncated"].astype(bool))
     return _results(frame, name, prompts)
@@ -94,21 +98,9 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reindex(columns=COLUMNS).astype(types)
 
 
-def compared_pair(prompt: Prompt, text: str) -> tuple[str, str]:
-    """Reference and text as `grade_answers` compares them."""
-    if (reference := prompt.answer) is None:
-        raise InputError(f"prompt {prompt.prompt_id!r} of a completion has no reference answer")
-    if is_choice(reference):
-        return reference, letter_or_text(text, reference)
-    if _ASKS_PERCENT.search(prompt.messages[-1].content):
-        answer = extract_answer(text)
-        plain = _without_percent(answer) if answer else None
-        return _without_percent(reference), text if plain == answer else rf"\boxed{{{plain}}}"
-    return reference, text
-
-
-def _without_percent(answer: str) -> str:
-    return re.sub(r"(?<=\d)[\s$}]*(?:\\?%|(?:\\text\s*\{)?\s*percent\}?)[\s$]*$", "", answer)
+def asks_percent(prompt: Prompt) -> bool:
+    """Whether a problem asks for a percentage."""
+    return _ASKS_PERCENT.search(prompt.messages[-1].content) is not None
 
 
 def evaluate(

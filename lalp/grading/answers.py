@@ -226,3 +226,8 @@ def bare_words(text: str) -> str:
     """A text answer without LaTeX's text commands, brackets, article and full stop."""
     text = re.sub(rf"\\(?:{TEXT})\s*\{{([^{{}}]*)\}}", r"\1", text).strip("().$ ")
     return re.sub(r"^(?:[Aa]n?|[Tt]he)\s+(?=[a-zA-Z]{3})", "", text)
+
+
+def without_percent(answer: str) -> str:
+    """An answer in percent without its sign."""
+    return re.sub(r"(?<=\d)[\s$}]*(?:\\?%|(?:\\text\s*\{)?\s*percent\}?)[\s$]*$", "", answer)

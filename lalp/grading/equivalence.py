@@ -17,7 +17,6 @@ from typing import Any
 
 from lalp.grading.answers import (
     CHOICE,
-    COUNTED,
     NUMBER_WORDS,
     TEXT,
     WORDS,
@@ -25,9 +24,15 @@ from lalp.grading.answers import (
     closing_bracket,
     plain_text,
 )
+from lalp.grading.exact import (
+    differ_somewhere,
+    rounded_constant,
+    same_constant,
+    with_imaginary_unit,
+)
+from lalp.grading.units import DEGREE, LATEX_SIGNS, split_unit, without_unit
 
-_UNITS, _CALLS = WORDS["units"], WORDS["calls"]
-_LATEX_SIGNS = str.maketrans(WORDS["latex_signs"])
+_CALLS = WORDS["calls"]
 _NAME = r"[A-Za-z](?:_(?:\w|\{[^{}]*\}|\([^()]*\)))?"
 _NAMES = re.compile(rf"{_NAME}|[a-zA-Z]\([a-z]\)|\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)")
 _NUMBER = re.compile(r"([-+]?)(\d+(?:\.\d+)?|\d{1,3}(?:,\d{3})+(?:\.\d+)?|\.\d+)(?:/(\d+))?(\\?%)?")
@@ -36,22 +41,13 @@ _SPACING = re.compile(
     r"(?<!\\)\\(?:(?:left|right|[bB]igg?|displaystyle|limits|q?quad)(?![a-zA-Z])|[,;!: ])"
 )
 _WORDS = re.compile(r"(?i)(?!infinity$)(?:[a-z]{4,}|yes|no|odd)(?:[ -][a-z]+)*")
-_UNIT = re.compile(
-    r"(?i)\s*(?P<power>square|sq\.?|cubic)?\s*(?:"
-    + "|".join(f"(?P<{name}>{names})" for name, names in _UNITS.items())
-    + r")\.?\s*(?:\^\s*\{?(?P<exponent>[23])\}?)?\s*"
-)
-_PERCENT = re.compile(rf"(?<=\d)\s*(?:percent|\\(?:{TEXT})\s*\{{\s*percent\s*\}})$")
-_TEXT_UNIT = re.compile(
-    rf"(?<=[^\s({{])\s*\\(?:{TEXT})\s*\{{(?!\s*(?:hundred|thousand|[mbtr]+illion|dozen|choose|mod)\b)"
-    r"[^{}\d]*\}\s*(?:\^\s*(?:[23]|\{[23]\}))?$"
-)
-# What a unit may stand behind: a number without unknowns.
-_VALUE = re.compile(
-    r"(?:[-+\d.,/{}()\s]|\\(?:[dt]?frac|pi|sqrt)(?![a-zA-Z])|\\[,;! ])*[\d})i](?!\w)\s*"
-)
 # 4.5e33, as in Minerva's references.
 _E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])")
+_REPEATING = re.compile(r"(?<![\d,])(\d{0,30})\.(\d{0,30})\\(?:overline|bar)\s*\{?(\d{1,30})\}?")
+# Angles, segments and the like, named by the points that make them.
+_BY_POINTS = re.compile(
+    r"\\(angle|triangle|overline|overleftrightarrow|overrightarrow)\s*\{?\s*([A-Z]{2,6})\s*\}?"
+)
 _RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|[lg]t)(?![a-zA-Z])|[<>]=?")
 _VAGUE = re.compile(r"\.\.\.|\\mp(?![a-z])|^$")
 _MEMBER_OF = re.compile(r"^[\s$({]*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|∈)")  # x \in [0, 1]
@@ -93,8 +89,13 @@ def equivalent(reference: str, answer: str) -> bool:
             return bool(chosen) and chosen[1] == words
     if is_text or _WORDS.fullmatch(words):
         return words.casefold() == given_words.casefold()
+    (value, unit), (given_value, given_unit) = split_unit(reference), split_unit(answer)
     # Without a unit on one side, only the numbers are compared.
-    if None not in (units := {_unit(reference), _unit(answer)}) and len(units) == 2:
+    if unit and given_unit:
+        if unit != given_unit:
+            return False
+        reference, answer = value, given_value
+    if _marks(reference) != _marks(answer):
         return False
     reference, answer = _MEMBER_OF.sub("", reference), _MEMBER_OF.sub("", answer)
     cleaned = _clean(reference), _clean(answer)
@@ -109,9 +110,16 @@ def equivalent(reference: str, answer: str) -> bool:
         raise ValueError(f"cannot read the reference {reference!r}: {error}") from error
     ranges = [[_range(part) for part in _split_outside(text, _UNION)] for text in cleaned]
     # Without a relation on either side, "(1, 2)" may be a point.
-    if any(map(_RELATION.search, cleaned)) and not any(None in side for side in ranges):
+    closed = any(text.startswith("[") or text.endswith("]") for text in cleaned)
+    if (closed or any(map(_RELATION.search, cleaned))) and not any(None in r for r in ranges):
         return _same_items(*ranges, _same_range)
     return _same_items(golds, split_values(answer), _same_value)
+
+
+def _marks(text: str) -> list[int]:
+    """How many primes and double primes a text has: Math-Verify drops them."""
+    text = plain_text(re.sub(r"\^\s*\{?\s*\\prime\s*\}?|\\prime", "'", text))
+    return [text.count("'") + 2 * text.count('"'), text.count('"')]
 
 
 def _same_items(golds: Sequence[Any], given: Sequence[Any], same: Callable[..., bool]) -> bool:
@@ -140,7 +148,11 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
     named: dict[str, str] = {}  # the values of single unknowns that belong together
     unknowns: list[str] = []  # of "(x, y) = ...", which also holds for the pairs that follow
     text = _clean(expression).replace(r"\{", "{").replace(r"\}", "}")
-    is_set = text.startswith("{") and closing_bracket(text, 0) == len(text) - 1
+    is_set = (
+        text.startswith("{")
+        and "\\emptyset" not in text
+        and closing_bracket(text, 0) == len(text) - 1
+    )
     for piece in [*_pieces(text[1:-1] if is_set else text), ""]:
         names, value = _named(piece)
         single = bool(names) and not names[0].startswith("(")
@@ -154,7 +166,7 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
             values += _tuples(value, unknowns)
     if not 0 < len(values) <= _MAX_VALUES or any(_VAGUE.search(part) for v in values for part in v):
         raise UnreadableError(f"{expression!r} does not state explicit values")
-    values = [tuple(map(_without_unit, value)) for value in values]
+    values = [tuple(map(without_unit, value)) for value in values]
     return [signed for value in values for signed in _both_signs(value)]
 
 
@@ -173,7 +185,7 @@ def _tuples(value: str, unknowns: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _clean(expression: str) -> str:
     r"""One spelling for what is written in many: spacing, dots, ``\pm``, "and", thousands."""
-    text = plain_text(expression.replace("**", "^")).translate(_LATEX_SIGNS).replace("^^", "^")
+    text = plain_text(expression.replace("**", "^")).translate(LATEX_SIGNS).replace("^^", "^")
     text = re.sub(_E_NOTATION, r"\1 \\cdot 10^{\2}", _peeled(text))
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)  # a thin space between thousands
     text = _SPACING.sub(" ", text.replace("$", " "))
@@ -181,8 +193,26 @@ def _clean(expression: str) -> str:
     text = re.sub(r"\\\\\s*\[[^\[\]]*\]", r"\\\\", text)  # the height of a matrix's row
     text = re.sub(r"\\[lcv]?dots[cbo]?(?![a-z])", "...", text.replace("{,}", ","))
     text = re.sub(r"\\pm(?![a-z])|\+/-", "±", text).replace(r"\varnothing", r"\emptyset")
+    text = _spelled_out(text)
     text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text).strip().rstrip(" .")
     return NUMBER_WORDS.get(text.casefold(), text)
+
+
+def _spelled_out(text: str) -> str:
+    r"""Braces where LaTeX lets them be left out, and repeating decimals as fractions."""
+    text = re.sub(r"(\\[dt]?frac)\s*([0-9a-zA-Z])(?![a-zA-Z])", r"\1{\2}", text)
+    text = re.sub(r"(\\[dt]?frac\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}", text)
+    text = re.sub(r"(\\log)\s*_\s*([0-9a-zA-Z])\s*", r"\1_{\2} ", text)
+    text = re.sub(r"(?<![\w)}!])(\w+!)\s*\^", r"(\1)^", text)
+    text = re.sub(r"\\\{\s*\\\}|^\{\s*\}$", r"\\emptyset", text)
+    return _REPEATING.sub(_repeating, text)
+
+
+def _repeating(match: re.Match[str]) -> str:
+    """0.1(6) is (16 - 1) / 90."""
+    fixed, period = match[1] + match[2], match[3]
+    numerator = int(fixed + period) - int(fixed or 0)
+    return rf"\frac{{{numerator}}}{{{(10 ** len(period) - 1) * 10 ** len(match[2])}}}"
 
 
 def _peeled(text: str) -> str:
@@ -193,39 +223,6 @@ def _peeled(text: str) -> str:
             break
         text = text[match.end() : -1].strip(" $")
     return text
-
-
-def _without_unit(text: str) -> str:
-    r"""A value without its unit: ``36 dollars``, ``15\text{ cm}^2``, ``30^\circ``, ``9 mice``."""
-    text = re.sub(_PERCENT, r"\\%", text)
-    text = re.sub(_TEXT_UNIT, "", re.sub(r"(?<=\S)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})$", "", text))
-    match = re.match(r"(.*(?:\d|\}|\\pi))(?=\s)", text)
-    if not match:
-        return text
-    noun = text[match.end() :]
-    counted = COUNTED.match(noun) and re.fullmatch(r"(?:\s+[a-z][a-z-]{2,}){1,3}", noun)
-    known = _UNIT.fullmatch(noun) and len(noun.strip()) > 1
-    return match[1] if known or (counted and number(match[1]) is not None) else text
-
-
-def _unit(text: str) -> str | None:
-    """The unit that is stated with a number, and its power; None if none that is known is."""
-    text = plain_text(text).translate(_LATEX_SIGNS).replace("^^", "^").strip(" .$")
-    if text.startswith(r"\$"):
-        return "dollar"
-    value = _VALUE.match(text)
-    if not value:
-        return None
-    unit = text[value.end() :].strip()
-    if re.fullmatch(r"\^\s*\{?\s*\\circ\s*\}?", unit):
-        return "degree"
-    wrapped = re.match(rf"\\(?:{TEXT})\s*\{{", unit)
-    match = _UNIT.fullmatch(re.sub(rf"\\(?:{TEXT})\s*\{{([^{{}}]*)\}}", r"\1", unit))
-    if not match or (len(unit) == 1 and not wrapped):  # "2m" may be twice an unknown
-        return None
-    name = next(name for name in _UNITS if match[name])
-    power = (match["power"] or "")[:2].casefold()
-    return name + (match["exponent"] or {"sq": "2", "cu": "3"}.get(power, ""))
 
 
 def _range(text: str) -> _Range | None:
@@ -313,6 +310,8 @@ def _same_value(gold: tuple[str, ...], answer: tuple[str, ...]) -> bool:
 
 def same_expression(gold: str, answer: str) -> bool:
     """Whether two single expressions are equal."""
+    if None not in (named := (_points(gold), _points(answer))) or any(named):
+        return named[0] == named[1]
     if len(_sides(gold)) == 1:
         answer = _sides(answer)[-1]
     if (bases := (_in_base(gold), _in_base(answer))) != (None, None):
@@ -325,18 +324,30 @@ def same_expression(gold: str, answer: str) -> bool:
         return rounds_to(numbers[0], answer)
     from math_verify import verify
 
-    gold_expression, answer_expression = _parse(gold), _parse(answer)
+    gold_expression, answer_expression = with_imaginary_unit(_parse(gold), _parse(answer))
     if _unfinished(answer_expression) and not _unfinished(gold_expression):
         return False
-    if numbers[1] is not None and rounds_to(_constant(gold_expression), answer):
+    if numbers[1] is not None and rounds_to(rounded_constant(gold_expression), answer):
         return True
-    if _differ_somewhere(gold_expression, answer_expression):
+    if (same := same_constant(gold_expression, answer_expression)) is not None:
+        return same
+    if differ_somewhere(gold_expression, answer_expression):
         return False  # spares the algebra, which takes longest where there is nothing to prove
     if verify(gold_expression, answer_expression, timeout_seconds=None):
         return True
     # Math-Verify compares a bare symbol by its name alone; n + 1 it compares by algebra.
     symbol = getattr(gold_expression, "is_Symbol", False)
     return symbol and verify(gold_expression + 1, answer_expression + 1, timeout_seconds=None)
+
+
+def _points(text: str) -> tuple[str, ...] | None:
+    """What an angle, a segment or a ray is known by; None for all else."""
+    match = _BY_POINTS.fullmatch(text.strip())
+    if match is None:
+        return None
+    kind, points = match.groups()
+    free = kind != "overrightarrow"  # "AB" and "BA" are one segment, and "ABC" and "CBA" one angle
+    return kind, min(points, points[::-1]) if free else points
 
 
 def _in_base(text: str) -> tuple[str, str] | None:
@@ -377,7 +388,8 @@ def _parse(text: str) -> Any:
     from sympy import Eq
 
     normalization = replace(LatexExtractionConfig().normalization_config, units=False)
-    latex = to_latex(text)
+    # Degrees that are no unit of the whole, as in "\\sin 30^\\circ".
+    latex = re.sub(rf"(\d+(?:\.\d+)?)\s*{DEGREE}", r"(\\frac{\1\\pi}{180})", to_latex(text))
     # "2 3" would be read as 2 + 3, "n!!" as (n!)!, and "a^b^c" as (a^b)^c.
     # Of "12_8" the base would be dropped.
     unreadable = r"\d\s+\d|!\s*!|\^\{[^{}]*\}\s*\^|^\s*[*/^]|[-+*/^=]\s*$|(?<![a-zA-Z_{])\d+\s*_"
@@ -434,43 +446,3 @@ def _unfinished(expression: Any) -> bool:
 
     parts = (Sum, Product, Integral, Limit, Derivative)
     return isinstance(expression, Basic) and expression.has(*parts)
-
-
-def _evaluated(expression: Any) -> Any:
-    """The expression in floating point; exact arithmetic only where that is needed."""
-    value = expression.evalf(30)
-    return value if value.is_number and value.is_Atom else expression.doit().evalf(30)
-
-
-def _constant(expression: Any) -> Fraction | None:
-    """A real constant to 30 digits, None for anything else."""
-    from sympy import Expr
-
-    if not isinstance(expression, Expr) or expression.free_symbols:
-        return None
-    value = _evaluated(expression)
-    return Fraction(str(value)) if value.is_Float and value.is_finite else None
-
-
-def _differ_somewhere(gold: Any, answer: Any) -> bool:
-    """Whether two formulas have other unknowns, or other values where those are small integers."""
-    from sympy import Expr
-
-    if not isinstance(gold, Expr) or not isinstance(answer, Expr):
-        return False
-    names, others = ({s.name.casefold() for s in side.free_symbols} for side in (gold, answer))
-    if names != others:
-        return True
-    point = dict(zip(sorted(names), (11, 3, 7, 5, 2, 13), strict=False))
-    values = []
-    try:
-        for side in (gold, answer):
-            at = {symbol: point.get(symbol.name.casefold(), 1) for symbol in side.free_symbols}
-            values.append(_evaluated(side.subs(at)))
-    except (TypeError, ValueError, ArithmeticError, AttributeError):
-        return False  # such as at a pole: the algebra decides
-    if not all(value.is_number and value.is_finite for value in values):
-        return False
-    # Relative to their size, since both are rounded.
-    difference, *sizes = (abs(value).evalf(15) for value in (values[0] - values[1], *values))
-    return bool(difference > 1e-9 * max(1, *sizes))

@@ -14,33 +14,42 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-from lalp.files import fingerprint
-from lalp.grading.answers import extract_answer
+from lalp.files import digest, fingerprint
+from lalp.grading.answers import extract_answer, letter_or_text, without_percent
 from lalp.grading.equivalence import UnreadableError, equivalent, number, rounds_to, same_expression
 from lalp.shelf import read_records, write_records
 
-_START_LIMIT = 120.0  # seconds for a fresh interpreter to import sympy on a busy machine
+_START_LIMIT = 120.0  # seconds to start an interpreter, or to import sympy, on a busy machine
 _GRACE = 5.0  # seconds after the time limit at which a worker without its parent ends itself
 # Bytes beyond what a fresh worker maps: 10^10^10 must not fill the machine.
 _WORKER_MEMORY = 2 << 30
+_LOADING = "loading"
 _ITEMS_PER_WORKER = 20  # fewer do not pay for the start of another worker
 
-_Job = tuple[str, str]
+
+@dataclass(frozen=True)
+class Answer:
+    """A text whose final answer is compared with a reference; without one it is only found."""
+
+    reference: str | None
+    text: str  # what follows the reasoning
+    percent_optional: bool = False  # where the problem asks for a percentage
 
 
 @dataclass(frozen=True)
 class Grade:
     """What became of one answer, and the part of its text that was compared.
 
-    The outcome is ``correct``, ``wrong``, ``no answer`` (nothing unambiguous to compare),
-    ``timeout``, or ``error`` (the reference cannot be read, or the comparison crashed).
+    The outcome is ``correct``, ``wrong``, ``no answer`` (nothing unambiguous to compare), ``no
+    reference``, ``timeout``, or ``error`` (the reference cannot be read, or the comparison
+    crashed).
     """
 
     outcome: str
@@ -48,73 +57,68 @@ class Grade:
 
 
 def grade_answers(
-    pairs: Sequence[tuple[str, str]],
+    answers: Sequence[Answer],
     *,
     num_workers: int = 2,
     time_limit: float = 10.0,
     cache: Path | None = None,
 ) -> list[Grade]:
-    """Grade answers against references in worker processes, equal pairs once.
+    r"""Grade answers against references in worker processes, equal ones once.
 
-    A pair is a reference and an answer text (see `extract_answer`). Of the worker processes, at
-    most ``num_workers``, each needs about 200 MB; one that takes longer for a pair than
+    Nothing else reads a text: whatever it holds can only end its worker. Of the worker processes,
+    at most ``num_workers``, each needs about 200 MB; one that takes longer for an answer than
     ``time_limit`` seconds is killed and replaced. ``cache`` is a file with the grades of former
     calls, rewritten if there is something new; grades by another version of this code, Math-Verify
     or sympy are not used.
 
     Example:
-        >>> [grade.outcome for grade in grade_answers([("7", "7.0"), ("7", "8")])]
+        >>> answers = [Answer("7", r"So it is \boxed{7.0}."), Answer("7", "8")]
+        >>> [grade.outcome for grade in grade_answers(answers)]
         ['correct', 'wrong']
     """
     rows = read_records(cache, grading_key(), "grading anew") if cache else []
-    known = {(reference, answer): (outcome, limit) for reference, answer, outcome, limit in rows}
-    jobs = {pair: (pair[0], extract_answer(pair[1])) for pair in dict.fromkeys(pairs)}
-    outcomes = {}
-    for job in jobs.values():
-        outcome, limit = known.get(job, (None, 0))
-        # A timeout says nothing about what a longer limit would give.
-        if outcome is None or (outcome == "timeout" and limit < time_limit):
-            outcome = _easy_outcome(*job)
-        outcomes[job] = outcome
-    if todo := [job for job, outcome in outcomes.items() if outcome is None]:
-        outcomes |= _run_workers(todo, num_workers, time_limit)
-        known |= {job: (outcomes[job], time_limit) for job in todo if outcomes[job] != "error"}
+    known = {mark: (Grade(*grade), limit) for mark, grade, limit in rows}
+    marks = {answer: digest(answer, 32) for answer in dict.fromkeys(answers)}
+    # A timeout says nothing about what a longer limit would give.
+    enough = {
+        mark
+        for mark, (grade, limit) in known.items()
+        if grade.outcome != "timeout" or limit >= time_limit
+    }
+    if todo := [answer for answer, mark in marks.items() if mark not in enough]:
+        grades = _run_workers(todo, num_workers, time_limit)
+        known |= {marks[answer]: (grade, time_limit) for answer, grade in grades.items()}
         if cache:
-            write_records(cache, grading_key(), [[*job, *entry] for job, entry in known.items()])
-    return [Grade(outcomes[jobs[pair]], jobs[pair][1]) for pair in pairs]
+            kept = [
+                [mark, astuple(grade), limit]
+                for mark, (grade, limit) in known.items()
+                if grade.outcome != "error"
+            ]
+            write_records(cache, grading_key(), kept)
+    return [known[marks[answer]][0] for answer in answers]
 
 
-def _easy_outcome(reference: str, answer: str | None) -> str | None:
-    """The outcome that needs no worker: of no answer, of equal texts, and of two plain numbers."""
-    if answer is None:
-        return "no answer"
-    if reference.split() == answer.split():
-        return "correct"
-    gold = number(reference)
-    if gold is None or number(answer) is None:
-        return None
-    return "correct" if rounds_to(gold, answer) else "wrong"
-
-
-def _run_workers(jobs: Sequence[_Job], num_workers: int, time_limit: float) -> dict[_Job, str]:
-    """Share the jobs out to workers, each served by one thread of this process."""
-    wanted = max(1, min(num_workers, math.ceil(len(jobs) / _ITEMS_PER_WORKER)))
+def _run_workers(
+    answers: Sequence[Answer], num_workers: int, time_limit: float
+) -> dict[Answer, Grade]:
+    """Share the answers out to workers, each served by one thread of this process."""
+    wanted = max(1, min(num_workers, math.ceil(len(answers) / _ITEMS_PER_WORKER)))
     workers = [_Worker(time_limit) for _ in range(wanted)]
-    # A worker serves one job at a time, on whichever thread has taken it.
+    # A worker serves one answer at a time, on whichever thread has taken it.
     free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     for worker in workers:
         free.put(worker)
 
-    def grade(job: _Job) -> str:
+    def grade(answer: Answer) -> Grade:
         worker = free.get()
         try:
-            return worker.grade(job)
+            return worker.grade(answer)
         finally:
             free.put(worker)
 
     threads = ThreadPoolExecutor(wanted)
     try:
-        return dict(zip(jobs, threads.map(grade, jobs), strict=True))
+        return dict(zip(answers, threads.map(grade, answers), strict=True))
     finally:
         # Also after Ctrl-C: killing the processes ends the threads that wait for them.
         threads.shutdown(wait=False, cancel_futures=True)
@@ -133,18 +137,21 @@ class _Worker:
     time_limit: float
     process: subprocess.Popen[bytes] | None = None
 
-    def grade(self, job: _Job) -> str:
-        """The outcome for one pair; ``error`` if the worker dies of it."""
+    def grade(self, answer: Answer) -> Grade:
+        """What becomes of one answer; ``error`` if the worker dies of it."""
         process = self.process or self.start()
         try:
-            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.write(json.dumps(astuple(answer)).encode() + b"\n")
             process.stdin.flush()
-            outcome = self.read_line(self.time_limit)
+            reply = self.read_line(self.time_limit)
+            if reply == _LOADING:  # it has met its first formula; that time is not the answer's
+                reply = self.read_line(_START_LIMIT) and self.read_line(self.time_limit)
         except OSError:
-            outcome = ""
-        if not outcome:
-            self.stop()
-        return "timeout" if outcome is None else outcome or "error"
+            reply = ""
+        if reply:
+            return Grade(*json.loads(reply))
+        self.stop()
+        return Grade("timeout" if reply is None else "error", None)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a process and wait until it is ready; if it fails, say what it said itself."""
@@ -156,6 +163,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                bufsize=0,  # two lines in a buffer would look like one that is missing
                 env=os.environ | {"PYTHONPATH": path},
             )
             if self.read_line(_START_LIMIT) != "ready":
@@ -185,32 +193,62 @@ def _worker_command(time_limit: float) -> list[str]:
 
 
 def serve(last_resort: float) -> None:
-    """A worker's main loop: a JSON pair per line in, an outcome per line out.
+    """A worker's main loop: a JSON answer per line in, its grade per line out.
 
-    The process ends itself if a pair takes ``last_resort`` seconds.
+    The process ends itself if an answer takes ``last_resort`` seconds.
     """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a library's own output must not be taken for a reply
     logging.disable(logging.CRITICAL)  # Math-Verify logs what it cannot parse
-    # Loads Math-Verify and sympy, before the clock of the first pair starts.
-    same_expression("n", "n+1-1")
+
+    @lru_cache(maxsize=1)
+    def load() -> None:
+        """Import Math-Verify and sympy while no clock runs: it takes seconds."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(_LOADING, file=replies, flush=True)
+        same_expression("n", "n+1-1")
+        _limit_memory()
+        print("ready", file=replies, flush=True)
+        signal.setitimer(signal.ITIMER_REAL, last_resort)
+
+    _limit_memory()
+    print("ready", file=replies, flush=True)
+    for line in sys.stdin:
+        signal.setitimer(signal.ITIMER_REAL, last_resort)  # its default action ends the process
+        grade = grade_text(Answer(*json.loads(line)), load)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(json.dumps(astuple(grade)), file=replies, flush=True)
+
+
+def _limit_memory() -> None:
     with contextlib.suppress(OSError):  # some systems do not tell how large a process is
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + _WORKER_MEMORY
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    print("ready", file=replies, flush=True)
-    for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_REAL, last_resort)  # its default action ends the process
-        try:
-            outcome = "correct" if equivalent(*json.loads(line)) else "wrong"
-        except UnreadableError:
-            outcome = "no answer"
-        except Exception:  # sympy raises almost anything on odd input
-            outcome = "error"
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        print(outcome, file=replies, flush=True)
+
+
+def grade_text(answer: Answer, load: Callable[[], None]) -> Grade:
+    """What a worker does: find the final answer, compare it. ``load`` is called before algebra."""
+    reference, text = answer.reference, None
+    try:
+        text = extract_answer(letter_or_text(answer.text, reference))
+        if reference is None or text is None:
+            return Grade("no reference" if reference is None else "no answer", text)
+        if answer.percent_optional:
+            reference, text = without_percent(reference), without_percent(text)
+        if reference.split() == text.split():
+            return Grade("correct", text)
+        gold, value = number(reference), number(text)
+        if gold is not None and value is not None:
+            return Grade("correct" if rounds_to(gold, text) else "wrong", text)
+        load()
+        return Grade("correct" if equivalent(reference, text) else "wrong", text)
+    except UnreadableError:
+        return Grade("no answer", text)
+    except Exception:  # sympy raises almost anything on odd input
+        return Grade("error", text)
 
 
 @lru_cache(maxsize=1)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.files import build_dir
-from lalp.grading.answers import extract_answer, final_part, letter_or_text
-from lalp.grading.workers import grade_answers
+from lalp.grading.answers import final_part
+from lalp.grading.workers import Answer, grade_answers
 from lalp.pools.pool import Pool, Prompt, Response
 from lalp.sampling.samples import Completion, generate, paper_prompts
 from lalp.sampling.settings import Sampling
@@ -25,13 +25,13 @@ def grade_completions(
     num_workers: int = 2,
     *,
     cache: Path | None = None,
-    compared: Callable[[Prompt, str], tuple[str | None, str]] | None = None,
+    asks_percent: Callable[[Prompt], bool] = lambda prompt: False,
 ) -> pd.DataFrame:
     """Compare the final answer of every completion with its prompt's reference.
 
-    ``num_workers`` and ``cache`` are as in `grade_answers`. ``compared`` makes reference and answer
-    of a prompt and what follows the reasoning; without it they are compared as they are, or their
-    letters where the reference is one.
+    ``num_workers`` and ``cache`` are as in `grade_answers`. Where ``asks_percent`` says that a
+    prompt asks for a percentage, a percent sign is optional. A reference that is the letter of an
+    option is compared with the letter that is given.
 
     Returns:
         One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
@@ -39,24 +39,21 @@ def grade_completions(
         without a reference and False for whatever is truncated.
     """
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
-    pairs = []
+    answers = []
     for completion in completions:
         if completion.prompt_id not in by_id:
             raise InputError(f"prompt {completion.prompt_id!r} of a completion is not given")
         prompt, text = by_id[completion.prompt_id], final_part(completion.text) or ""
-        pair = compared(prompt, text) if compared else None
-        pairs.append(pair or (prompt.answer, letter_or_text(text, prompt.answer)))
+        reference = None if completion.truncated else prompt.answer
+        answers.append(Answer(reference, text, asks_percent(prompt)))
     columns = [field.name for field in fields(Completion)]
     frame = pd.DataFrame([asdict(completion) for completion in completions], columns=columns)
-    # A response that was cut off is wrong, whatever it says, so there is nothing to compare.
-    whole = zip(pairs, completions, strict=True)
-    known = [pair for pair, said in whole if pair[0] is not None and not said.truncated]
-    grades = grade_answers(known, num_workers=num_workers, cache=cache)
-    outcome_of = {pair: grade.outcome for pair, grade in zip(known, grades, strict=True)}
-    outcomes = pd.Series([outcome_of.get(pair, "no reference") for pair in pairs], dtype="str")
+    grades = grade_answers(answers, num_workers=num_workers, cache=cache)
+    outcomes = pd.Series([grade.outcome for grade in grades], dtype="str")
+    # A response that was cut off is wrong, whatever it says.
     outcomes = outcomes.mask(frame["truncated"].astype(bool), "truncated")
     return frame.assign(
-        extracted=pd.Series([extract_answer(text) for _, text in pairs], dtype="str"),
+        extracted=pd.Series([grade.extracted for grade in grades], dtype="str"),
         outcome=outcomes,
         correct=(outcomes == "correct").astype("boolean").mask(outcomes == "no reference"),
     )

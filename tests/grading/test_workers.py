@@ -7,7 +7,11 @@ import time
 import pytest
 
 from lalp.grading import workers
-from lalp.grading.workers import Grade, grade_answers
+from lalp.grading.workers import Answer, Grade
+
+
+def grade_answers(pairs, **options):
+    return workers.grade_answers([Answer(*pair) for pair in pairs], **options)
 
 
 def test_grades_keep_the_order_and_their_texts():
@@ -39,12 +43,12 @@ FAKE_WORKER = """
 import json, sys, time
 print("ready", flush=True)
 for line in sys.stdin:
-    reference, answer = json.loads(line)
+    reference, answer, _ = json.loads(line)
     if answer == "h+1":
         time.sleep(60)
     if answer == "d+1":
         sys.exit(1)
-    print("correct" if reference == "n" else "wrong", flush=True)
+    print(json.dumps(["correct" if reference == "n" else "wrong", answer]), flush=True)
 """
 
 
@@ -92,11 +96,33 @@ def no_worker(monkeypatch):
     return lambda: monkeypatch.setattr(workers, "_worker_command", lambda limit: ["/nonexistent"])
 
 
-def test_plain_numbers_and_equal_texts_need_no_worker(no_worker):
-    no_worker()
+def test_plain_numbers_and_equal_texts_need_no_algebra():
     pairs = [("252", "252"), ("252", "251"), ("1/2", "0.5"), ("a + b", "a  + b"), ("2,500", "2500")]
-    outcomes = [grade.outcome for grade in grade_answers(pairs)]
-    assert outcomes == ["correct", "wrong", "correct", "correct", "correct"]
+    pairs += [(None, "so it is \\boxed{5}"), ("7", "There are 12 ways to do it.")]
+    asked = [Answer(*pair) for pair in pairs]
+    grades = [workers.grade_text(answer, lambda: pytest.fail("loaded")) for answer in asked]
+    outcomes = ["correct", "wrong", "correct", "correct", "correct", "no reference", "no answer"]
+    assert [grade.outcome for grade in grades] == outcomes
+    assert grades[5].extracted == "5"
+
+
+@pytest.mark.parametrize("digits", [4300, 4301, 100_000])
+def test_numbers_of_thousands_of_digits_end_nothing(digits):
+    long = "9" * digits
+    pairs = [
+        ("7", long),
+        (long, "7"),
+        ("7", "7"),
+        ("7", rf"\boxed{{1/{long}}}"),
+    ]
+    outcomes = [grade.outcome for grade in grade_answers(pairs, num_workers=1)]
+    assert [outcome == "correct" for outcome in outcomes] == [False, False, True, False]
+
+
+def test_a_percent_sign_is_optional_where_the_problem_asks_for_one():
+    answers = [Answer("50", r"\boxed{50\%}", optional) for optional in (True, False)]
+    outcomes = [grade.outcome for grade in workers.grade_answers(answers)]
+    assert outcomes == ["correct", "wrong"]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ import pandas as pd
 from lalp.assets import Asset, locate
 from lalp.errors import InputError
 from lalp.files import read_data
-from lalp.grading.workers import grade_answers
+from lalp.grading.workers import Answer, grade_answers
 from lalp.paper.champ.sentences import extract_from_sentence
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import save_pool
@@ -153,9 +153,11 @@ def grade_champ(attempts: pd.DataFrame, cache_dir: Path) -> pd.DataFrame:
     texts = [extract_from_sentence(*each) if is_read else None for *each, is_read in sentences]
     read = list(zip(attempts["prompt"], golds, texts, strict=True))
     # The grader takes a boxed text as it is.
-    pairs = [(gold, rf"\boxed{{{text}}}") for _, each, text in read if text for gold in each]
-    grades = grade_answers(pairs, cache=cache_dir / "champ_grades.jsonl")
-    outcomes = {pair: grade.outcome for pair, grade in zip(pairs, grades, strict=True)}
+    answers = [
+        Answer(gold, rf"\boxed{{{text}}}") for _, each, text in read if text for gold in each
+    ]
+    grades = grade_answers(answers, cache=cache_dir / "champ_grades.jsonl")
+    outcomes = {answer: grade.outcome for answer, grade in zip(answers, grades, strict=True)}
     found = [_outcome(*each, outcomes) for each in read]
     outcome = pd.Series(found, attempts.index, dtype="str")
     outcome = outcome.where(gradable, "not gradable").where(usable, "unusable")
@@ -164,10 +166,10 @@ def grade_champ(attempts: pd.DataFrame, cache_dir: Path) -> pd.DataFrame:
 
 
 def _outcome(
-    prompt: str, golds: Sequence[str], text: str | None, outcomes: Mapping[tuple[str, str], str]
+    prompt: str, golds: Sequence[str], text: str | None, outcomes: Mapping[Answer, str]
 ) -> str:
     """The outcome of an attempt that states ``text``: its best under any of the references."""
-    each = [outcomes[gold, rf"\boxed{{{text}}}"] for gold in golds if text]
+    each = [outcomes[Answer(gold, rf"\boxed{{{text}}}")] for gold in golds if text]
     if "correct" not in each:
         return next(iter(each), "no answer")
     # x^4-1 equals its factorization, but is none.

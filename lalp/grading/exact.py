@@ -1,0 +1,97 @@
+"""Compare what Math-Verify has read: exactly, however small or large the values are."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+# Digits to which a difference is worked out before it counts as none for arithmetic.
+_DIGITS = 400
+
+
+def same_constant(gold: Any, answer: Any) -> bool | None:
+    """Whether two constants are equal; None where one of them is no finite number.
+
+    Their difference is worked out with as many digits as it takes to see that it is not zero, so
+    neither 1.6e-19 and 3.2e-19 nor the root of 10^40 + 1 and 10^20 are the same.
+
+    Example:
+        >>> from sympy import Integer, sqrt
+        >>> same_constant(sqrt(10**40 + 1), Integer(10**20)), same_constant(sqrt(12), 2 * sqrt(3))
+        (False, True)
+    """
+    if not (is_constant(gold) and is_constant(answer)):
+        return None
+    difference = with_exact_decimals(gold) - with_exact_decimals(answer)
+    value = difference.evalf(5, maxn=_DIGITS)
+    if not value.is_number or not value.is_finite:
+        return None
+    parts = [part for part in value.as_real_imag() if part != 0]
+    if any(part.is_Float and part._prec > 1 for part in parts):
+        return False
+    # What is left is zero to hundreds of digits: algebra has the last word where it has one.
+    return not parts or difference.equals(0) is not False
+
+
+def differ_somewhere(gold: Any, answer: Any) -> bool:
+    """Whether two formulas have other unknowns, or other values where those are small integers."""
+    from sympy import Expr
+
+    if not isinstance(gold, Expr) or not isinstance(answer, Expr):
+        return False
+    names, others = ({s.name.casefold() for s in side.free_symbols} for side in (gold, answer))
+    if names != others:
+        return True
+    point = dict(zip(sorted(names), (11, 3, 7, 5, 2, 13), strict=False))
+    try:
+        values = [
+            with_exact_decimals(side).subs(
+                {symbol: point.get(symbol.name.casefold(), 1) for symbol in side.free_symbols}
+            )
+            for side in (gold, answer)
+        ]
+        return same_constant(*values) is False
+    except (TypeError, ValueError, ArithmeticError, AttributeError):
+        return False  # such as at a pole: the algebra decides
+
+
+def with_imaginary_unit(gold: Any, answer: Any) -> tuple[Any, Any]:
+    """Both sides with ``i`` as the root of -1, where it is the only unknown."""
+    from sympy import Basic, I
+
+    sides = (gold, answer)
+    if not all(isinstance(side, Basic) for side in sides):
+        return sides
+    symbols = gold.free_symbols | answer.free_symbols
+    if {symbol.name for symbol in symbols} != {"i"}:
+        return sides
+    return tuple(side.subs(dict.fromkeys(symbols, I)) for side in sides)
+
+
+def is_constant(expression: Any) -> bool:
+    """Whether an expression is a finite number."""
+    from sympy import Expr, S
+
+    improper = (S.Infinity, S.NegativeInfinity, S.ComplexInfinity, S.NaN)
+    return (
+        isinstance(expression, Expr)
+        and not expression.free_symbols
+        and not expression.has(*improper)
+    )
+
+
+def with_exact_decimals(expression: Any) -> Any:
+    """The expression with its decimals as fractions: 0.1 is 1/10."""
+    from sympy import Float, Rational
+
+    return expression.xreplace({x: Rational(str(x)) for x in expression.atoms(Float)})
+
+
+def rounded_constant(expression: Any) -> Fraction | None:
+    """A real constant to 30 digits, None for anything else."""
+    if not is_constant(expression):
+        return None
+    value = expression.evalf(30)
+    if not (value.is_number and value.is_Atom):
+        value = expression.doit().evalf(30)  # such as a sum, which is to be carried out
+    return Fraction(str(value)) if value.is_Float and value.is_finite else None
