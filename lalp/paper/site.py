@@ -8,12 +8,10 @@ policy keeps it so.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import pkgutil
 import re
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from html import unescape
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import jinja2
 import pandas as pd
@@ -31,8 +30,10 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
+from typer import Option, Typer
 
 from lalp import paper
+from lalp.cli.options import run
 from lalp.errors import InputError
 from lalp.files import build_dir, write_text
 from lalp.paper import figures as paper_figures
@@ -72,9 +73,6 @@ def build_site(notebooks: Sequence[Path], figures: Path, target: Path) -> list[P
         notebooks: Executed notebooks, in the index's order.
         figures: Where ``overview.png`` and ``overview.csv`` are, if they have been made.
         target: The folder to write into; pages of notebooks that are gone are removed.
-
-    Raises:
-        InputError: If there is no notebook, one cannot be read, or a formula is not understood.
     """
     if not notebooks:
         raise InputError("no notebooks to make pages of")
@@ -303,26 +301,21 @@ def _math_font(formulas: str) -> bytes:
     return written.getvalue()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line: 0 when all is written, 2 when something was refused."""
-    parser = argparse.ArgumentParser(prog="python -m lalp.paper.site")
-    parser.add_argument("--profile", default="cpu", help="the run to show (default: cpu)")
-    options = parser.parse_args(arguments)
-    root = build_dir().parent
-    figures = paper_figures.figures_dir(options.profile)
-    try:
-        notebooks = choose_notebooks(root, options.profile)
-        pages = build_site(notebooks, figures, build_dir() / "site")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+app = Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(profile: Annotated[str, Option(help="The run to show.")] = "cpu") -> None:
+    """Write the executed notebooks as static pages."""
+    root, figures = build_dir().parent, paper_figures.figures_dir(profile)
+    notebooks = choose_notebooks(root, profile)
+    pages = build_site(notebooks, figures, build_dir() / "site")
     for path in notebooks:
         print(path.relative_to(root).as_posix())
     if not (figures / "overview.png").is_file():
         print("no overview yet: 09_paper_vs_run has not run")
     print(f"{len(pages)} pages; open {pages[0].relative_to(root).as_posix()}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(app)
