@@ -15,8 +15,6 @@ from lalp.files import build_dir, write_text
 from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
 VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scale", "not run")
-
-
 _PAPER_ITEMS: dict[str, ReferenceFigure] = {
     **{f"Table {number}": table for number, table in TABLES.items()},
     **{f"Fig. {number}": figure for number, figure in FIGURES.items()},
@@ -200,8 +198,6 @@ def _item_state(item: ReferenceFigure, said: set[str], missing: Collection[str])
 
 def paper_notes() -> pd.DataFrame:
     """Where the paper is silent or contradicts itself, by the tables and figures it shows in."""
-    notes: dict[str, list[str]] = {}
-    for name, item in _PAPER_ITEMS.items():
-        for note in item.notes:
-            notes.setdefault(note, []).append(name)
-    return pd.DataFrame({"note": list(notes), "shows in": [", ".join(n) for n in notes.values()]})
+    pairs = [(note, name) for name, item in _PAPER_ITEMS.items() for note in item.notes]
+    notes = pd.DataFrame(pairs, columns=["note", "shows in"])
+    return notes.groupby("note", sort=False)["shows in"].agg(", ".join).reset_index()
