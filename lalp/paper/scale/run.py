@@ -79,9 +79,7 @@ def run_stages(
 ) -> list[Report]:
     """Run stages in order, with their outputs below ``root``; those that are done are passed over.
 
-    Raises:
-        InputError: If an input is missing, or a command fails: the message holds the command line
-            and the end of what it said.
+    Where a command fails, the `InputError` holds its line and the end of what it said.
     """
     reports = []
     for stage in stages:
@@ -91,11 +89,7 @@ def run_stages(
 
 
 def adopt_stage(stage: Stage, root: str | Path) -> Report:
-    """Take outputs that were made elsewhere, for example by a server, as a stage's own.
-
-    Raises:
-        InputError: If an input or an output is missing, or an output is damaged.
-    """
+    """Take outputs that were made elsewhere, for example by a server, as a stage's own."""
     with _opened(stage, Path(root)) as (key, _):
         found = tuple(describe_output(path) for path in stage.outputs)
         _write_mark(stage, Path(root), digest=key, seconds=0.0, found=found)
@@ -178,11 +172,7 @@ def _set_aside(stage: Stage, folder: Path, key: str) -> None:
 
 
 def describe_output(path: str | Path) -> str:
-    """Read an output as far as needed to know that it is whole, and say what it holds.
-
-    Raises:
-        InputError: If it is missing, empty of content, or damaged.
-    """
+    """Read an output as far as needed to know that it is whole, and say what it holds."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} was not written")
