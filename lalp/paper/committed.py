@@ -39,13 +39,10 @@ def save_results(results: Any, run: str) -> None:
 def load_results(
     kind: type[_Results], run: str, command: str, texts: Sequence[str] = ()
 ) -> _Results:
-    """The results of a committed run; a ``group`` that is empty is an empty text.
+    """The results of a committed run, a ``kind``; a ``group`` that is empty is an empty text.
 
-    Args:
-        kind: The dataclass that was saved.
-        run: Name of its folder in ``figures``.
-        command: That makes it, for the message of the InputError if it is missing or damaged.
-        texts: Columns that are text also where they look like numbers.
+    ``texts`` are columns that are text also where they look like numbers. If the run is missing or
+    damaged, the InputError names the ``command`` that makes it.
     """
     folder, types = _folder(run), dict.fromkeys(texts, str)
     try:

@@ -25,6 +25,7 @@ from typer import Argument, Typer
 from lalp.cli.options import run
 from lalp.errors import InputError
 from lalp.files import write_text
+from lalp.pools.pool import located
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _RUN_METADATA = ("execution", "papermill", "ExecuteTime")
@@ -43,10 +44,8 @@ def refresh(source: Path, target: Path) -> dict[str, bool]:
     texts = {}
     for path in paths:
         notebook = read_notebook(path)
-        try:
+        with located(path.name):
             texts[path.name] = nbformat.writes(clean_notebook(notebook)).rstrip("\n") + "\n"
-        except InputError as error:
-            raise InputError(f"{path.name}, {error}") from None
     changed = {}
     for name, text in texts.items():
         path = target / name

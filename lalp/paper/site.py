@@ -39,6 +39,7 @@ from lalp.files import build_dir, write_text
 from lalp.paper import figures as paper_figures
 from lalp.paper.refresh import read_notebook, tagged_cells
 from lalp.paper.verdicts import VERDICTS
+from lalp.pools.pool import located
 
 _MATHML = "http://www.w3.org/1998/Math/MathML"
 # What these elements must hold; latex2mathml leaves parts out where braces are not closed.
@@ -67,12 +68,10 @@ class Page:
 
 
 def build_site(notebooks: Sequence[Path], figures: Path, target: Path) -> list[Path]:
-    """Write a page for each notebook, and an index of them; returns the files, the index first.
+    """Write a page for each executed notebook, and an index; returns the files, the index first.
 
-    Args:
-        notebooks: Executed notebooks, in the index's order.
-        figures: Where ``overview.png`` and ``overview.csv`` are, if they have been made.
-        target: The folder to write into; pages of notebooks that are gone are removed.
+    The index shows ``overview.png`` and ``overview.csv`` of ``figures`` if they have been made.
+    Pages of notebooks that are gone are removed from ``target``.
     """
     if not notebooks:
         raise InputError("no notebooks to make pages of")
@@ -126,15 +125,13 @@ def _read_page(path: Path, names: Collection[str]) -> Page:
         exclude_output_prompt=True,
         filters={"markdown2html": lambda source: render_markdown(source, names)},
     )
-    try:
+    with located(path.name):
         return Page(
             path.stem,
             title[1].strip() if title else path.stem,
             render_markdown(question[1], names) if question else "",
             exporter.from_notebook_node(notebook)[0],
         )
-    except InputError as error:
-        raise InputError(f"{path.name}: {error}") from error
 
 
 def _leave_out(notebook: NotebookNode) -> None:
@@ -258,9 +255,7 @@ def _index(pages: Sequence[Page], figures: Path, style: str) -> str:
     if picture.is_file() and table.is_file():
         verdicts = pd.read_csv(table, keep_default_na=False)
         image = base64.b64encode(picture.read_bytes()).decode("ascii")
-    claims = {
-        page.name: verdicts[verdicts["notebook"] == page.name].to_dict("records") for page in pages
-    }
+    claims = {name: rows.to_dict("records") for name, rows in verdicts.groupby("notebook")}
     known = verdicts["verdict"].value_counts()
     counts = {verdict: known[verdict] for verdict in _MARKS if verdict in known}
     values = {"pages": pages, "claims": claims, "counts": counts, "marks": _MARKS}

@@ -133,9 +133,8 @@ def collect_verdicts(profile: str) -> pd.DataFrame:
 def missing_verdicts(profile: str) -> pd.DataFrame:
     """Notebooks that have said nothing under a profile, and the command that makes each speak."""
     missing = [name for name in _sections() if not _verdict_file(name, profile).is_file()]
-    commands = [
-        f"make PROFILE={profile} build/{profile}/notebooks/{name}.ipynb" for name in missing
-    ]
+    make = f"make PROFILE={profile} build/{profile}/notebooks"
+    commands = [f"{make}/{name}.ipynb" for name in missing]
     return pd.DataFrame({"notebook": missing, "verdicts come from": commands}, dtype=str)
 
 

@@ -34,6 +34,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 from typer import Typer
 
 from lalp.cli.app import app as tool
+from lalp.cli.printing import say
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS, load_benchmark
 from lalp.evaluation.evaluate import load_results
@@ -59,7 +60,6 @@ def dry_run(
     *,
     plan: Plan | None = None,
     processes: Collection[str] = KINDS,
-    say: Callable[[str], object] = lambda text: None,
     on_report: Callable[[Report, bool], object] = lambda report, fresh: None,
 ) -> list[Report]:
     """Run every stage of a plan in small; a second run goes on where one stopped.
@@ -73,7 +73,7 @@ def dry_run(
     left = set(processes)
     reports = []
     with _one_thread():
-        make_toys(small, stages, root, say)
+        make_toys(small, stages, root)
         for stage in stages:
             fresh = stage.kind in left and not is_done(stage, root)
             left.discard(stage.kind)
@@ -154,9 +154,7 @@ def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[
     return teachers, [name for name in kinds if name not in teachers]
 
 
-def make_toys(
-    plan: Plan, stages: Sequence[Stage], root: str | Path, say: Callable[[str], object]
-) -> None:
+def make_toys(plan: Plan, stages: Sequence[Stage], root: str | Path) -> None:
     """Write the toy data and models, once; another version of the code begins anew.
 
     Nothing else may be in ``root``. Plan and stages are those in the place of `shrink`.

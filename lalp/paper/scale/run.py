@@ -21,9 +21,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from lalp.errors import InputError
 from lalp.files import atomic_path, digest, file_digest, locked, write_json, write_text
 from lalp.paper.scale.stages import Stage
+from lalp.pools.pool import located
 
 # How programs are started: with this interpreter, whatever the path holds.
 _PROGRAMS = {
@@ -118,10 +121,8 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
                 write_text(path, "")
         else:
             _run_command(stage, folder, call)
-        try:
+        with located(f"stage {stage.name}"):
             found = tuple(describe_output(path) for path in stage.outputs)
-        except InputError as error:
-            raise InputError(f"stage {stage.name}: {error}") from None
         seconds = time.monotonic() - began
         _write_mark(stage, folder, digest=key, seconds=seconds, found=found)
     return Report(stage, "nothing to do" if empty else "done now", seconds, found)
@@ -187,8 +188,6 @@ def describe_output(path: str | Path) -> str:
         if path.stat().st_size == 0:
             return f"{path.name}: empty"
         if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
             with pq.ParquetFile(path) as file:
                 return f"{path.name}: {file.metadata.num_rows} rows"
         if path.suffix == ".jsonl":
