@@ -20,9 +20,9 @@ from typing import Annotated, Any
 
 import nbformat
 from nbformat import NotebookNode
-from typer import Argument, Typer
+from typer import Argument
 
-from lalp.cli.options import run
+from lalp.cli.options import run_main
 from lalp.errors import InputError
 from lalp.files import write_text
 from lalp.pools.pool import located
@@ -181,10 +181,6 @@ def find_absolute_path(text: str) -> str | None:
     return match[0] if match else None
 
 
-app = Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
 def main(
     source: Annotated[Path, Argument(metavar="SRC", help="Folder of executed notebooks.")],
     target: Annotated[Path, Argument(metavar="DST", help="Folder for the clean copies.")],
@@ -195,4 +191,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(app)
+    run_main(main)

@@ -30,10 +30,10 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
-from typer import Option, Typer
+from typer import Option
 
 from lalp import paper
-from lalp.cli.options import run
+from lalp.cli.options import run_main
 from lalp.errors import InputError
 from lalp.files import build_dir, write_text
 from lalp.paper import figures as paper_figures
@@ -296,10 +296,6 @@ def _math_font(formulas: str) -> bytes:
     return written.getvalue()
 
 
-app = Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
 def main(profile: Annotated[str, Option(help="The run to show.")] = "cpu") -> None:
     """Write the executed notebooks as static pages."""
     root, figures = build_dir().parent, paper_figures.figures_dir(profile)
@@ -313,4 +309,4 @@ def main(profile: Annotated[str, Option(help="The run to show.")] = "cpu") -> No
 
 
 if __name__ == "__main__":
-    run(app)
+    run_main(main)
