@@ -127,3 +127,10 @@ def run(app: Typer) -> None:
     except OSError as error:  # a full disk or a missing right is no fault of the program
         say(f"{error.filename or 'file'}: {error.strerror or error}")
         sys.exit(2)
+
+
+def run_main(command: Callable[..., None]) -> None:
+    """Run a program that is one command."""
+    app = Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    run(app)
