@@ -41,9 +41,6 @@ def audit_grader(
     Returns:
         One row per text: ``kind``, ``prompt_id``, ``answer`` (the reference), ``text``,
         ``extracted``, ``outcome``, ``miss``, and for misses the ``reason``.
-
-    Raises:
-        InputError: If there is no prompt, or one has no reference.
     """
     if not prompts:
         raise InputError("there are no prompts: nothing to audit the grader with")
