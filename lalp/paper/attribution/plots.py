@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from jaxtyping import Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lalp.paper.attribution.lexicon import CATEGORIES
 from lalp.paper.figures import FULL_WIDTH, errors, legend_above, score_label
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Colours that no teacher has; a letter or a marker stands beside each.
 _COLORS = dict(zip(CATEGORIES, ("#CA9161", "#56B4E9", "#CC78BC", "#949494"), strict=True))

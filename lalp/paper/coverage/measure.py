@@ -7,6 +7,7 @@ prompts of each label are held out in turn. ``values`` are what `nearness_by_pro
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,8 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lalp import stats
-from lalp.paper.coverage.neighbors import (
-    ALL,
-    Comparison,
-    cosines_by_count,
-    expected_largest,
-    hold_out,
-    smallest_choice,
-    split_by_teacher,
-)
+from lalp.paper.coverage import neighbors
+from lalp.paper.coverage.neighbors import ALL, Comparison, cosines_by_count, expected_largest
 from lalp.paper.coverage.texts import CHUNKS, PIECES, RESPONSES, STEPS, Level
 from lalp.stats import Estimate, wilson_interval
 
@@ -106,11 +100,11 @@ def nearness_by_prompt(
     By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
     many as there are training responses, the same at every level) and ``all candidates``.
     """
-    folds = {name: hold_out(level.items, groups) for name, level in levels.items()}
-    equal = smallest_choice(folds[RESPONSES])
+    folds = {name: neighbors.hold_out(level.items, groups) for name, level in levels.items()}
+    equal = neighbors.smallest_choice(folds[RESPONSES])
     values = {}
     for name, level in levels.items():
-        grid = [count for count in _GRID if count < smallest_choice(folds[name])]
+        grid = [count for count in _GRID if count < neighbors.smallest_choice(folds[name])]
         cosines = cosines_by_count(level, folds[name], [*grid, equal, ALL])
         values[name] = prompt_means(level.items, cosines, [*grid, EQUAL_NUMBERS, ALL_CANDIDATES])
     return values
@@ -136,14 +130,12 @@ def contrast_levels(
     values: Mapping[str, pd.DataFrame], **resampling: int
 ) -> dict[tuple[str, str], Contrast]:
     """Levels against each other, by label and candidates: ``("steps - responses", ...)``."""
-    return {
-        (f"{first} - {second}", column): contrast(
-            values[first][column], values[second][column], **resampling
-        )
-        for first, second in _PAIRS
-        for column in (ALL_CANDIDATES, EQUAL_NUMBERS)
-        if first in values and second in values
-    }
+    contrasts = {}
+    for (first, second), column in itertools.product(_PAIRS, (ALL_CANDIDATES, EQUAL_NUMBERS)):
+        if first in values and second in values:
+            pair = (values[first][column], values[second][column])
+            contrasts[f"{first} - {second}", column] = contrast(*pair, **resampling)
+    return contrasts
 
 
 def group_table(
@@ -180,7 +172,7 @@ def similarity_sweep(
     whole = levels[RESPONSES].items
     likenesses = [
         likeness
-        for comparison in hold_out(whole, groups)
+        for comparison in neighbors.hold_out(whole, groups)
         for _, likeness in _by_prompt(whole, comparison, similarity)
     ]
     offered = {limit: min(int((one <= limit).sum()) for one in likenesses) for limit in limits}
@@ -189,7 +181,7 @@ def similarity_sweep(
     values: list[dict[str, pd.DataFrame]] = [{} for _ in usable]
     for name, level in levels.items():
         cosines = np.full((len(usable), len(level.items), len(counts)), np.nan)
-        for comparison in hold_out(level.items, groups):
+        for comparison in neighbors.hold_out(level.items, groups):
             # All prompts of a fold share their candidates: their vectors are gathered once.
             candidates = level.vectors[comparison.candidates].T
             for queries, likeness in _by_prompt(level.items, comparison, similarity):
@@ -223,12 +215,12 @@ def teacher_table(
     """
     contrasts = {}
     for name, level in levels.items():
-        parts = split_by_teacher(level.items, hold_out(level.items, groups))
+        parts = neighbors.split_by_teacher(level.items, neighbors.hold_out(level.items, groups))
         parts = {whose: [c for c in found if len(c.candidates)] for whose, found in parts.items()}
         if not all(parts.values()):
             continue  # one teacher: there is no other to compare it with
         # With more candidates, the others' texts would be nearer by chance alone.
-        count = min(smallest_choice(found) for found in parts.values())
+        count = min(neighbors.smallest_choice(found) for found in parts.values())
         same, other = (
             prompt_means(level.items, cosines_by_count(level, found, [count]), [whose])[whose]
             for whose, found in parts.items()
