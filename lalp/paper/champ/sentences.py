@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from lalp.files import read_data
 from lalp.grading.answers import (
     AFTER,
     COUNTED,
@@ -21,58 +22,22 @@ from lalp.grading.answers import (
 
 _LONGEST_SENTENCE = 3000  # characters; what is longer is no sentence, and reading takes its square
 
-# Words between a verb and its expression that do not change what is stated.
+# Lists of words and phrases, each as one regular expression.
+_ANY = {name: "|".join(each) for name, each in read_data("paper/champ/sentences.yaml").items()}
 _FILLER = re.compile(
-    r"\s*(?:therefore|thus|then|hence|always|just|simply|indeed|exactly|only|precisely|both|either|"
-    r"also|still|equal|equivalent|congruent|given|expressed|represented|described|written|found|"
-    r"calculated|determined|to|be|by|as|into|in the form|a total of|:|,|"
-    r"the (?:following )?(?:expression|formula|number|value|limit|integer|fraction|constant|set|"
-    r"pair|product|(?:closed |open )?interval|ordered pair|binomial coefficient|"
-    r"constant polynomial)s?)(?=[\s\ue000(:]|$)"
+    rf"\s*(?:{_ANY['filler']}|the (?:following )?(?:{_ANY['filler_noun']})s?)(?=[\s\ue000(:]|$)"
 )
 _APPROXIMATELY = re.compile(r"\s*(?:approximately|about|around|roughly)\b")
-_BOUND = re.compile(
-    r"(?i)\s*(?:at least|at most|exactly|only|no more than|no fewer than|a (?:max|min)imum of)\b"
-)
-_VERB = re.compile(
-    r"\b(?:is|are|be|equals|converges? to|(?:as|into)(?=\s+[\ue000(])|"
-    r"(?:has|have|with|gives|leaves|attains|reaches) (?:a|an|the) (?:\w+ )?"
-    r"(?:value|limit|remainder) of)(?=[\s:\ue000])"
-)
-# "where n is", "when both a and b are", "there is": the verb does not state the value.
-_NOT_MAIN = re.compile(
-    r"(?:\b(?:where|when|whenever|if|since|because|while|assuming)\s+"
-    r"(?:both |all |the |each )?[^\s,]+(?: and [^\s,]+)?\s+|\b(?:[Tt]here|not)\s+|n't\s+)$"
-)
+_BOUND = re.compile(rf"(?i)\s*(?:{_ANY['bound']})\b")
+_VERB = re.compile(rf"\b(?:{_ANY['verb']})(?=[\s:\ue000])")
+_NOT_MAIN = re.compile(rf"(?:{_ANY['not_main']})$")
 _CLAUSE = re.compile(r"\b(?:when|whenever|where|if|unless|such that|so that|for which|in which)\b")
 _REASON = re.compile(r",? (?:because|since|due to)\b|, as (?:it|the|this|any|each|both)\b")
-_CASES = re.compile(
-    r"\band \S+ (?:when|if|for)\b|^\s*\([^()]*\),? (?:and|or)\b|\botherwise\b|"
-    r"\bodd\b.*\beven\b|\beven\b.*\bodd\b"
-)
+_CASES = re.compile(_ANY["cases"])
 _HOW_MANY = re.compile(r"(?i)\bhow (?:many|often)\b|\bnumber of\b")
-# "At least two" answers "at least how many", not "how many".
-_BOUND_ASKED = {
-    r"(?i)\b(?:at least|no fewer than|a minimum of)\b": re.compile(
-        r"(?i)\b(?:at least|minimum|least|smallest|fewest|need)\b"
-    ),
-    r"(?i)\b(?:at most|no more than|a maximum of)\b": re.compile(
-        r"(?i)\b(?:at most|maximum|most|largest)\b"
-    ),
-}
-_THERE = re.compile(
-    r"(?i)(?:^|[,.] |\bso |\bthus |\bthen )"
-    r"(?:there (?:is|are|exists?|will be|must be|can be)(?=\s)|"
-    r"(?=(?:at least|at most|exactly|only)\b))"
-)
-_THERE_IS_NO = re.compile(
-    r"(?i)(?:^|[,.] |\bso )there (?:is|are|exists?) no(?:ne)?\b|(?:^|, )none of|^for no\b|"
-    r"^no (?!more|fewer|less)\w"
-)
-_HAS = re.compile(
-    r"(?i)\b(?:has|have|needs?|requires?|contains?|holds?(?: true)? for|a total of|"
-    r"occurs(?=\s+(?:exactly )?\S+ times)|in(?=\s+(?:(?:exactly|only) )?\S+ (?:\w+ )?ways))(?=\s)"
-)
+_THERE = re.compile(rf"(?i)(?:{_ANY['begin']})(?:{_ANY['there']})")
+_THERE_IS_NO = re.compile(rf"(?i){_ANY['there_is_no']}")
+_HAS = re.compile(rf"(?i)\b(?:{_ANY['has']})(?=\s)")
 _HAS_NO = re.compile(r"(?i)\b(?:has|have|contains?) no\b")
 _NEGATED = re.compile(r"(?i)\b(?:not|no|never|false|none|fails?)\b|n't")
 _EXCEPT = re.compile(r"(?i)\b(?:except|other than|besides|apart from|only if|unless|but)\b")
@@ -97,9 +62,9 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
     reason = _REASON.search(masked)
     if reason and reason.start() > 0:
         masked = masked[: reason.start()]
-    for bound, asked in _BOUND_ASKED.items():
-        if not asked.search(question):
-            masked = re.sub(bound, "~", masked)
+    for bound in ("at_least", "at_most"):
+        if not re.search(rf"(?i)\b(?:{_ANY[f'{bound}_asked']})\b", question):
+            masked = re.sub(rf"(?i)\b(?:{_ANY[bound]})\b", "~", masked)
     counts = bool(_HOW_MANY.search(question))
     readers = [_read_verb, _read_equation]
     if counts:
