@@ -7,18 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from lalp.files import read_data
-from lalp.grading.answers import (
-    AFTER,
-    COUNTED,
-    MODULUS,
-    NUMBER_WORDS,
-    boxes,
-    expression_end,
-    mask,
-    plain_text,
-    tidy,
-    unmask,
-)
+from lalp.grading import answers
 
 _LONGEST_SENTENCE = 3000  # characters; what is longer is no sentence, and reading takes its square
 
@@ -54,11 +43,11 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
     asks for a number of things do "There are 29 strings", "has no roots", "At least one of" and "in
     12 ways" state an answer, and only if it asks for that modulus does "0 modulo 7".
     """
-    if boxed := list(dict.fromkeys(content for content, _, _ in boxes(sentence))):
+    if boxed := list(dict.fromkeys(content for content, _, _ in answers.boxes(sentence))):
         return ", ".join(boxed)
     if len(sentence) > _LONGEST_SENTENCE:
         return None
-    masked, formulas = mask(plain_text(sentence).rstrip(" ."))
+    masked, formulas = answers.mask(answers.plain_text(sentence).rstrip(" ."))
     reason = _REASON.search(masked)
     if reason and reason.start() > 0:
         masked = masked[: reason.start()]
@@ -70,13 +59,13 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
     if counts:
         readers = [_read_there, _read_verb, _read_has, _read_all, _read_equation]
     for read in readers:
-        spans = [unmask(span, formulas) for span in read(masked, formulas, counts)]
+        spans = [answers.unmask(span, formulas) for span in read(masked, formulas, counts)]
         if spans:
-            answers = {tidy(span) for span in spans}
-            if len(answers) > 1 or not all(_mentions(question, span) for span in spans):
+            stated = {answers.tidy(span) for span in spans}
+            if len(stated) > 1 or not all(_mentions(question, span) for span in spans):
                 return None
             # "x = 3" answers the question which, not how many.
-            answer = answers.pop()
+            answer = stated.pop()
             return None if counts and re.match(r"[a-z]\s*=\s*-?\d", answer) else answer
     return None
 
@@ -99,7 +88,7 @@ def _read_verb(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[s
         # A clause that began after the main verb ends at a comma: "..., where ..., is 5".
         in_clause = _CLAUSE.search(before[predicate:]) and not before.endswith(",")
         if not in_clause and not _NOT_MAIN.search(before + " "):
-            values = _value_after(masked, verb.end(), counts, AFTER, COUNTED)
+            values = _value_after(masked, verb.end(), counts, answers.AFTER, answers.COUNTED)
             found[before.endswith(("which", "that"))] += values
         if verb[0] in ("is", "are") and not _CLAUSE.search(before):
             predicate = min(predicate, verb.end())
@@ -113,7 +102,7 @@ def _read_number(
     if none.search(masked) and not _EXCEPT.search(masked):
         yield "0"
     for match in some.finditer(masked):
-        yield from _value_after(masked, match.end(), counts, COUNTED)
+        yield from _value_after(masked, match.end(), counts, answers.COUNTED)
 
 
 # "There are 29 strings", "At most one of the", "None of the".
@@ -132,16 +121,16 @@ def _value_after(masked: str, start: int, counts: bool, *after: re.Pattern[str])
     ):
         approximate |= match.re is _APPROXIMATELY
         start = match.end()
-    end = expression_end(masked, start)
-    if end > start and (modulus := re.match(MODULUS, masked[end:])):
+    end = answers.expression_end(masked, start)
+    if end > start and (modulus := re.match(answers.MODULUS, masked[end:])):
         end += modulus.end()
     span, rest = masked[start:end].strip(), masked[end:]
     if approximate and not re.fullmatch(r"[\d.,]+\s?%?|\ue000\d+\ue001", span):
         return
     following = [pattern for pattern in after if pattern.match(rest)]
-    article = following == [COUNTED] and (not counts or span in ("a", "A", "I"))
+    article = following == [answers.COUNTED] and (not counts or span in ("a", "A", "I"))
     if span and following and not article and not _CASES.search(rest):
-        yield NUMBER_WORDS.get(span, span)
+        yield answers.NUMBER_WORDS.get(span, span)
 
 
 def _read_all(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
@@ -149,7 +138,7 @@ def _read_all(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[st
     every = _ALL_OF.search(masked)
     if not every or _NEGATED.search(masked) or _EXCEPT.search(masked):
         return
-    text = re.sub(r"\\[lc]?dots", "...", unmask(masked, formulas)).replace("\\", "")
+    text = re.sub(r"\\[lc]?dots", "...", answers.unmask(masked, formulas)).replace("\\", "")
     ranges = {match.groups() for match in _RANGE.finditer(text)}
     if every[1]:
         yield every[1]
@@ -162,9 +151,9 @@ def _read_equation(masked: str, formulas: Sequence[str], counts: bool) -> Iterat
     """An equation or congruence that is the sentence, or that ends it after "then" or a comma."""
     starts = r"(?i)^(?:(?:therefore|thus|so|hence),? )?|\bthen,? |\bso |, "
     for start in re.finditer(starts, masked):
-        end = expression_end(masked, start.end())
+        end = answers.expression_end(masked, start.end())
         span, rest = masked[start.end() : end], masked[end:]
         last = re.match(r"\s*(?:$|for (?:all|any|even|odd))", rest)
-        first = start.end() == 0 and AFTER.match(rest)
-        if re.search(r"=|≡|\\equiv", unmask(span, formulas)) and (last or first):
+        first = start.end() == 0 and answers.AFTER.match(rest)
+        if re.search(r"=|≡|\\equiv", answers.unmask(span, formulas)) and (last or first):
             yield span

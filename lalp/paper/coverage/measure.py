@@ -1,8 +1,6 @@
 """Coverage (paper, Sec. 5): levels of text compared, problem by problem.
 
-In all functions, ``levels`` are levels of text by name, and ``groups`` labels every prompt; the
-prompts of each label are held out in turn. ``values`` are what `nearness_by_prompt` returns, and
-``resampling`` stands for the ``num_resamples`` and ``seed`` of `mean_interval`.
+In all functions ``resampling`` stands for the ``num_resamples`` and ``seed`` of `mean_interval`.
 """
 
 from __future__ import annotations
@@ -21,6 +19,10 @@ from lalp.paper.coverage import neighbors
 from lalp.paper.coverage.neighbors import ALL, Comparison, cosines_by_count, expected_largest
 from lalp.paper.coverage.texts import CHUNKS, PIECES, RESPONSES, STEPS, Level
 from lalp.stats import Estimate, wilson_interval
+
+Levels = Mapping[str, Level]  # of text, by name
+Values = Mapping[str, pd.DataFrame]  # what `nearness_by_prompt` returns
+Groups = Mapping[str, object]  # labels of prompts, by id: each label is held out in turn
 
 LEAST_PROMPTS = 6
 """With fewer prompts there is no interval: not even equal signs of all would be significant."""
@@ -92,9 +94,7 @@ def contrast_table(contrasts: Mapping[tuple[str, str | int], Contrast]) -> pd.Da
     return pd.DataFrame(rows, columns=names.split())
 
 
-def nearness_by_prompt(
-    levels: Mapping[str, Level], groups: Mapping[str, object]
-) -> dict[str, pd.DataFrame]:
+def nearness_by_prompt(levels: Levels, groups: Groups) -> dict[str, pd.DataFrame]:
     """Mean nearest-neighbour cosine of every prompt's held-out texts, by number of candidates.
 
     By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
@@ -111,7 +111,7 @@ def nearness_by_prompt(
 
 
 def nearness_curves(
-    values: Mapping[str, pd.DataFrame], num_candidates: Mapping[str, int], **resampling: int
+    values: Values, num_candidates: Mapping[str, int], **resampling: int
 ) -> pd.DataFrame:
     """Mean nearest-neighbour cosine against the number of candidates, with intervals.
 
@@ -126,9 +126,7 @@ def nearness_curves(
     return pd.DataFrame(rows, columns=["level", "candidates", "mean", "low", "high"])
 
 
-def contrast_levels(
-    values: Mapping[str, pd.DataFrame], **resampling: int
-) -> dict[tuple[str, str], Contrast]:
+def contrast_levels(values: Values, **resampling: int) -> dict[tuple[str, str], Contrast]:
     """Levels against each other, by label and candidates: ``("steps - responses", ...)``."""
     contrasts = {}
     for (first, second), column in itertools.product(_PAIRS, (ALL_CANDIDATES, EQUAL_NUMBERS)):
@@ -139,10 +137,7 @@ def contrast_levels(
 
 
 def group_table(
-    values: Mapping[str, pd.DataFrame],
-    groups: Mapping[str, object],
-    whole: str = RESPONSES,
-    **resampling: int,
+    values: Values, groups: Groups, whole: str = RESPONSES, **resampling: int
 ) -> pd.DataFrame:
     """Steps against ``whole`` responses in each held-out group (paper, Fig. 7 and 8: test sets)."""
     labels = values[whole].index.map(groups)
@@ -156,8 +151,8 @@ def group_table(
 
 
 def similarity_sweep(
-    levels: Mapping[str, Level],
-    groups: Mapping[str, object],
+    levels: Levels,
+    groups: Groups,
     similarity: pd.DataFrame,
     limits: Sequence[float],
     **resampling: int,
@@ -205,9 +200,7 @@ def _by_prompt(
         yield comparison.queries[held_out == prompt], similarity.loc[prompt, offered].to_numpy()
 
 
-def teacher_table(
-    levels: Mapping[str, Level], groups: Mapping[str, object], **resampling: int
-) -> pd.DataFrame:
+def teacher_table(levels: Levels, groups: Groups, **resampling: int) -> pd.DataFrame:
     """Neighbours among the same teacher's texts against neighbours among the others'.
 
     Both are sought among equal numbers of candidates, at each level as many as the teacher with
@@ -244,9 +237,7 @@ TOGETHER = {"together": RESPONSES, f"together, {PIECES}": PIECES}
 """Rows of `category_table` over all prompts, and the level of responses that they compare."""
 
 
-def category_table(
-    levels: Mapping[str, Level], categories: Mapping[str, str], **resampling: int
-) -> pd.DataFrame:
+def category_table(levels: Levels, categories: Groups, **resampling: int) -> pd.DataFrame:
     """`group_table` of categories, then the rows of `TOGETHER`; empty without categories."""
     if not categories:
         return contrast_table({})
@@ -265,7 +256,7 @@ def together(table: pd.DataFrame, candidates: str) -> list[Estimate]:
     return [Estimate(row.difference, row.low, row.high) for row in rows.itertuples()]
 
 
-def nearness_table(values: Mapping[str, pd.DataFrame], **resampling: int) -> pd.DataFrame:
+def nearness_table(values: Values, **resampling: int) -> pd.DataFrame:
     """Mean nearest-neighbour cosine of each level, with its interval over prompts, as text."""
     columns = [ALL_CANDIDATES, EQUAL_NUMBERS]
     shown = {
