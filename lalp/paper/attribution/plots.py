@@ -9,12 +9,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.attribution.lexicon import CATEGORIES
+from lalp.paper.conditioning.plots import PALETTE
 from lalp.paper.figures import FULL_WIDTH, errors, legend_above, score_label
 
 # Colours that no teacher has; a letter or a marker stands beside each.
@@ -129,9 +129,8 @@ def _category_panels(
 
 def _score_rows(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, str, Any]]:
     """Rows per category, name and colour of the global and of the local score."""
-    colors = sns.color_palette("colorblind")
     scores = table.groupby("score", sort=False)
-    for (score, rows), color in zip(scores, (colors[0], colors[3]), strict=True):
+    for (score, rows), color in zip(scores, (PALETTE[0], PALETTE[3]), strict=True):
         yield rows.set_index("category").loc[list(CATEGORIES)], score_label(score), color
 
 

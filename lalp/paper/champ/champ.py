@@ -184,9 +184,8 @@ def teacher_accuracy(graded: pd.DataFrame) -> pd.DataFrame:
         settings="all",
     )
     table = pd.concat([table, table[table["setting"] == "0-Shot"].assign(settings="0-Shot")])
-    grouped = table.groupby(["settings", "teacher"], sort=False)
+    grouped = table.groupby(["teacher", "settings"], sort=False)
     found = grouped[["attempts", "usable", "gradable", "correct"]].sum().reset_index()
-    found.insert(0, "teacher", found.pop("teacher"))
     found["accuracy"] = found["correct"] / found["gradable"]
     trials = zip(found["accuracy"], found["gradable"], strict=True)
     found[["low", "high"]] = [wilson_interval(*trial) for trial in trials]
