@@ -35,7 +35,7 @@ def accuracy_table(
 
     AVG is the unweighted mean over all benchmarks of the table but GPQA and LiveCodeBench, which
     the paper leaves out of it; there is none with fewer than two. It is the paper's AVG if all of
-    `AVERAGED` are there. Every problem of a benchmark needs the same number of samples.
+    `AVERAGED` are there. InputError if problems of a benchmark differ in their number of samples.
 
     Returns:
         One row per benchmark, in the paper's order: ``benchmark``, ``title``, ``num_problems``,

@@ -126,6 +126,7 @@ def evaluate(
     and the other ``options`` as in `generate`. Without a ``system_prompt`` it is the paper's, where
     a prompt has no system message; an empty one is none. Programs are asked for in LiveCodeBench's
     own words alone. ``store`` is the folder of finished samples, else ``build/samples``.
+    InputError if a benchmark or the model cannot be loaded, or a benchmark is named twice.
 
     Returns:
         As `grade`, by benchmark, problem and sample; ``attrs["run"]`` says what was run.
@@ -226,7 +227,10 @@ def write_results(results: pd.DataFrame, path: str | Path) -> None:
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
-    """Read a results table written by `write_results`; ``attrs["run"]`` says what was run."""
+    """Read a results table written by `write_results`; ``attrs["run"]`` says what was run.
+
+    InputError if the file is missing, damaged, or not a results table.
+    """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file: make one with lalp eval")
     try:
