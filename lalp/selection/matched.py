@@ -7,14 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from lalp.errors import InputError
-from lalp.selection.table import (
-    candidates,
-    check_selection,
-    check_table,
-    draws,
-    take,
-    with_left_out,
-)
+from lalp.selection.table import candidates, check_selection, draws, take, with_left_out
 from lalp.stats import seeded_generator
 
 # Correlation with the start falls below 0.1 within about 10 moves on a pool of four teachers.
@@ -32,9 +25,6 @@ def select_random_matched(
     these numbers and have a candidate everywhere, and so is the draw of one candidate. Filter
     ``scores`` first if the control should see scored responses only.
 
-    Raises:
-        InputError: If ``like`` is not a selection from ``scores``.
-
     Example:
         >>> from lalp.selection.rules import select, teacher_mix
         >>> from lalp.selection.table import example_scores
@@ -43,9 +33,8 @@ def select_random_matched(
         >>> teacher_mix(control).equals(teacher_mix(best))
         True
     """
-    check_table(scores)
-    check_selection(like)
     keep, left_out = candidates(scores, [], skip_unscored=False)
+    check_selection(like)
     prompt_of, prompts = pd.factorize(scores["prompt_id"], sort=True)
     teacher_of, teachers = pd.factorize(scores["teacher"], sort=True)
     available = np.zeros((len(prompts), len(teachers)), dtype=bool)

@@ -45,7 +45,7 @@ def require_columns(frame: pd.DataFrame, names: Sequence[str], advice: str = "")
         raise InputError(f"the table has no column {missing[0]!r}: {advice}")
 
 
-def check_table(scores: pd.DataFrame) -> None:
+def _check_table(scores: pd.DataFrame) -> None:
     """Refuse a table without rows or a needed column, or with missing or repeated ids."""
     require_columns(scores, [*_IDS, "correct"])
     if scores.empty:
@@ -101,8 +101,9 @@ def candidates(
 ) -> tuple[Bool[np.ndarray, " rows"], dict[str, int]]:
     """Rows that may be chosen, and how many were left out: wrong ones, and ones without a score.
 
-    Rows that nobody verified are not wrong.
+    Rows that nobody verified are not wrong. The table is checked first.
     """
+    _check_table(scores)
     try:
         correct = scores["correct"].astype("boolean")
     except (TypeError, ValueError) as error:
