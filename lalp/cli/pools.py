@@ -53,9 +53,8 @@ def merge(
     as_json: options.AsJson = False,
 ) -> None:
     """Put several pools together into one, or into one training file."""
-    pool = merge_pools(
-        pools, only_correct=only_correct, per_teacher=per_teacher, min_teachers=min_teachers
-    )
+    kept = {"only_correct": only_correct, "per_teacher": per_teacher, "min_teachers": min_teachers}
+    pool = merge_pools(pools, **kept)
     if fmt == "pool":
         save_pool(pool, out)
     else:
