@@ -34,9 +34,8 @@ _WINDOWS = "Steps (4), share (25%), tokens (256t), or all; repeatable."
 Windows = Annotated[list[str] | None, Option("--window", help=_WINDOWS)]
 SPLITTERS = "sentences, paragraphs, semantic, 32t (that many student tokens), or a file of steps"
 Splitter = Annotated[str, Option(help=f"How responses are cut into steps: {SPLITTERS}.")]
-RecipeName = Annotated[
-    str, Option(help="paper, paper-32b, terciles, or a .yaml file of the same keys.")
-]
+_RECIPES = "paper, paper-32b, terciles, or a .yaml file of the same keys."
+RecipeName = Annotated[str, Option(help=_RECIPES)]
 FORMATS = ", ".join(TRAINING_FORMATS)
 ModelName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-135m.")]
 

@@ -205,11 +205,10 @@ def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> di
         turns = roles[1:] if roles[:1] == ["system"] else roles
         # LLaMA-Factory skips other chats with no more than a warning.
         if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
-            raise InputError(
-                f"prompt {show(response.prompt_id)} has the turns {', '.join(roles)}; "
-                "LLaMA-Factory needs user and assistant in turn after at most one system message: "
-                "use another format or leave the prompt out"
-            )
+            found = f"prompt {show(response.prompt_id)} has the turns {', '.join(roles)}"
+            needed = "user and assistant in turn after at most one system message"
+            advice = "use another format or leave the prompt out"
+            raise InputError(f"{found}; LLaMA-Factory needs {needed}: {advice}")
     path = folder / "dataset_info.json"
     advice = "fix it or give another folder"
     with located(str(path)):

@@ -42,11 +42,9 @@ def select_random_matched(
     rows, current = prompts.get_indexer(like["prompt_id"]), teachers.get_indexer(like["teacher"])
     lost = like[(rows < 0) | (current < 0) | ~available[rows, current]]
     if len(lost):
-        raise InputError(
-            f"the scores hold no candidate of {lost['teacher'].iloc[0]!r} for prompt "
-            f"{lost['prompt_id'].iloc[0]!r}, which the selection to match has: give the table "
-            "that it was selected from"
-        )
+        which = f"{lost['teacher'].iloc[0]!r} for prompt {lost['prompt_id'].iloc[0]!r}"
+        found = f"the scores hold no candidate of {which}, which the selection to match has"
+        raise InputError(f"{found}: give the table that it was selected from")
     rows, current = rows[np.argsort(rows)], current[np.argsort(rows)]
     used, current = np.unique(current, return_inverse=True)
     generator = seeded_generator("assignment", seed)

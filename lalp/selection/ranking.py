@@ -246,11 +246,9 @@ def _shared_means(
     if not shared.any():
         fewest_first = sorted(covered.items(), key=lambda item: item[1])
         listed = ", ".join(f"{teacher} for {count}" for teacher, count in fewest_first)
-        raise InputError(
-            f"no prompt has a scored candidate of every teacher under {', '.join(columns)}; of "
-            f"{len(prompts)} prompts there is one by {listed}: leave out the teachers with the "
-            "fewest"
-        )
+        none = f"no prompt has a scored candidate of every teacher under {', '.join(columns)}"
+        some = f"of {len(prompts)} prompts there is one by {listed}"
+        raise InputError(f"{none}; {some}: leave out the teachers with the fewest")
     if not shared.all():
         left_out["prompts without a scored candidate of every teacher"] = int((~shared).sum())
     if len(teachers) < least_teachers:

@@ -74,10 +74,6 @@ def select(
         The chosen rows, one per prompt, prompts in order of first appearance. ``attrs["left_out"]``
         counts the responses and prompts left out, by reason.
 
-    Raises:
-        InputError: If rule, tie or column do not exist, a candidate has no score (and
-            ``skip_unscored`` is off), or no prompt has a candidate.
-
     Example:
         >>> from lalp.selection.table import example_scores
         >>> select(example_scores(), "lalp")["response_id"].tolist()
@@ -134,10 +130,8 @@ def select_third(scores: pd.DataFrame, third: str, column: str = GALP) -> pd.Dat
     keep, left_out = table.candidates(scores, [column], skip_unscored=False)
     rows = np.flatnonzero(keep)
     if scores.iloc[rows]["prompt_id"].duplicated().any() or len(rows) < len(THIRDS):
-        raise InputError(
-            f"{len(rows)} candidates cannot be cut into thirds: give one response per prompt, by "
-            "one teacher, of at least three prompts"
-        )
+        needed = "one response per prompt, by one teacher, of at least three prompts"
+        raise InputError(f"{len(rows)} candidates cannot be cut into thirds: give {needed}")
     keys = [table.id_order(scores), -table.score_values(scores, column)]
     order = rows[np.lexsort([key[rows] for key in keys])]
     # Sorted places keep the table's own order within a third.

@@ -57,10 +57,8 @@ def _check_table(scores: pd.DataFrame) -> None:
     repeated = scores[scores.duplicated(["prompt_id", "response_id"])]
     if len(repeated):
         row = repeated.iloc[0]
-        raise InputError(
-            f"response {row['response_id']!r} of prompt {row['prompt_id']!r} stands in the table "
-            "more than once: keep one row per response"
-        )
+        which = f"response {row['response_id']!r} of prompt {row['prompt_id']!r}"
+        raise InputError(f"{which} stands in the table more than once: keep one row per response")
 
 
 def check_selection(selected: pd.DataFrame) -> None:
@@ -70,10 +68,8 @@ def check_selection(selected: pd.DataFrame) -> None:
         raise InputError("the selection has no rows")
     repeated = selected.loc[selected["prompt_id"].duplicated(), "prompt_id"]
     if len(repeated):
-        raise InputError(
-            f"prompt {repeated.iloc[0]!r} stands in the selection more than once: give one row "
-            "per prompt, as select() does"
-        )
+        twice = f"prompt {repeated.iloc[0]!r} stands in the selection more than once"
+        raise InputError(f"{twice}: give one row per prompt, as select() does")
 
 
 def only_window(scores: pd.DataFrame) -> str:
@@ -107,9 +103,7 @@ def candidates(
     try:
         correct = scores["correct"].astype("boolean")
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"column 'correct' must hold true, false or null, nothing else: {error}"
-        ) from error
+        raise InputError(f"column 'correct' must hold true, false or null: {error}") from error
     wrong = correct.eq(False).to_numpy(dtype=bool, na_value=False)
     unscored = np.zeros(len(scores), dtype=bool)
     for column in columns:
