@@ -46,6 +46,10 @@ Quiet = Annotated[bool, Option(help="No progress bar.")]
 Seed = Annotated[int, Option(help="For everything random.")]
 TrustCode = Annotated[bool, Option(help="Run Python code that comes with the model.")]
 
+# Sampling
+_SYSTEM = "System prompt; the paper's if not given, '' for none."
+_STORE = "Where finished samples are kept (build/samples)."
+
 
 @dataclasses.dataclass(frozen=True)
 class SamplingOptions:
@@ -56,15 +60,11 @@ class SamplingOptions:
     top_p: Annotated[float | None, Option(help="1 is off.")] = None
     top_k: Annotated[int | None, Option(help="0 is off.")] = None
     max_tokens: Annotated[int | None, Option(help="New tokens of a sample at most.")] = None
-    system: Annotated[
-        str | None, Option(help="System prompt; the paper's if not given, '' for none.")
-    ] = None
+    system: Annotated[str | None, Option(help=_SYSTEM)] = None
     backend: Annotated[str, Option(help="transformers or vllm.")] = "transformers"
     batch_size: Annotated[int | None, Option(help="Samples drawn and stored at once.")] = None
     tensor_parallel: Annotated[int, Option(help="GPUs that share the model (vllm).")] = 1
-    store: Annotated[
-        Path | None, Option(help="Where finished samples are kept (build/samples).")
-    ] = None
+    store: Annotated[Path | None, Option(help=_STORE)] = None
     workers: Annotated[int, Option(min=1, help="Processes that grade answers.")] = 2
     seed: Seed = 0
     device: Device = None

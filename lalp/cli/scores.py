@@ -22,6 +22,7 @@ app = Typer()
 
 # Four sentences, as in the paper's first version: later ones do not say which window they took.
 _WINDOWS = ["4"]
+_COUNTS = "Whose tokens 32t counts (as for lalp score)."
 _LLM_URL = "Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
 _LLM_INSTRUCTION = "Text file with {solution} (and {problem}) to send instead."
 _RULES = (
@@ -37,9 +38,7 @@ def segment(
     pool: options.PoolFile,
     out: Annotated[Path, Option(help="JSONL to write: one response a line.")],
     splitter: Annotated[str, Option(help=f"{options.SPLITTERS}; also llm.")] = "sentences",
-    student: Annotated[
-        str, Option(help="Whose tokens 32t counts (as for lalp score).")
-    ] = "smollm2-135m",
+    student: Annotated[str, Option(help=_COUNTS)] = "smollm2-135m",
     llm_url: Annotated[str | None, Option(help=_LLM_URL)] = None,
     llm_model: Annotated[str | None, Option(help="The model's name there.")] = None,
     llm_instruction: Annotated[str | None, Option(metavar="FILE", help=_LLM_INSTRUCTION)] = None,
