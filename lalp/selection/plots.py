@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from lalp.scoring.columns import GALP, column_window
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Widths of a README column and of half of it, in inches.
 FULL_WIDTH, HALF_WIDTH = 9.0, 5.5
