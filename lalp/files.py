@@ -30,10 +30,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place if the block succeeds.
 
     On any exception the temporary file is removed and ``path`` stays as it was, so a reader never
-    sees half a file. The parent folder is made if missing; symbolic links are followed.
-
-    Raises:
-        InputError: If ``path`` is a folder or a device, or its folder cannot be made.
+    sees half a file. The parent folder is made if missing; symbolic links are followed. InputError
+    if ``path`` is a folder or a device, or its folder cannot be made.
     """
     given, path = path, Path(path)
     if path.exists() and not path.is_file():
@@ -68,12 +66,8 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
     """Keep other processes out while the block runs; the lock ends with the process.
 
-    Args:
-        path: File that stands for the lock; it stays where it is.
-        busy: What to say to whom finds it taken.
-
-    Raises:
-        InputError: ``busy`` if another process holds the lock, or the file cannot be made.
+    The file ``path`` stands for the lock and stays where it is. InputError if it cannot be made, or
+    (then with ``busy`` as its text) if another process holds the lock.
     """
     path = Path(path)
     try:
@@ -157,16 +151,11 @@ def _code(path: Path) -> str:
     if path.suffix != ".py":
         return text
     tree = ast.parse(text)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
-            node.body = body[1:]
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
     return ast.dump(tree)
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    value = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _is_project(folder: Path) -> bool:

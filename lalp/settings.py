@@ -19,9 +19,8 @@ Record = TypeVar("Record")
 def parse_settings(text: str, where: str, record: type[Record]) -> Record:
     """Read YAML that gives the fields of a pydantic dataclass, and nothing else.
 
-    Raises:
-        InputError: If it is no such text, a key is unknown, missing or given twice, or a value does
-            not fit; ``where`` and the line begin the message.
+    InputError if it is no such text, a key is unknown, missing or given twice, or a value does not
+    fit; ``where`` and the line begin the message.
 
     Example:
         >>> from pydantic.dataclasses import dataclass

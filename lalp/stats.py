@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 from lalp.errors import InputError
@@ -54,10 +54,8 @@ def mean_interval(
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval of a mean; NaN with fewer than two values.
 
-    Args:
-        values: One number per independent unit, a prompt as a rule.
-        num_resamples: Bootstrap resamples.
-        seed: The same seed draws the same units, so intervals of several columns go together.
+    A value stands for an independent unit, a prompt as a rule. The same seed draws the same units,
+    so intervals of several columns go together.
     """
     if len(values) < 2:
         return math.nan, math.nan
@@ -115,9 +113,6 @@ def percentile_interval(
 
     Resamples in which a statistic is not defined (NaN) do not count. One unit leaves nothing to
     resample: its ends are NaN.
-
-    Raises:
-        InputError: If ``level`` is no share between 0 and 1.
     """
     if not 0 < level < 1:
         raise InputError(f"level is {level}: give a share between 0 and 1, such as 0.95")
@@ -144,6 +139,24 @@ def bootstrap_means(
         times = np.bincount(drawn.ravel(), minlength=size * num_prompts)
         times = times.reshape(size, num_prompts).astype(float)
         means[part] = np.moveaxis(times @ values, 0, 1) / num_prompts
+    return means
+
+
+def subset_means(
+    values: Float[np.ndarray, "prompts teachers"],
+    sizes: Int[np.ndarray, " sizes"],
+    num_draws: int,
+    seed: int,
+) -> Float[np.ndarray, "sizes draws teachers"]:
+    """Teacher means over random subsets of prompts, for each size."""
+    check_count("num_draws", num_draws)
+    # Subsets are the first prompts of a random order, so none depends on the sizes asked for.
+    generator = seeded_generator("subsets", seed)
+    means = np.empty((len(sizes), num_draws, values.shape[1]))
+    for part in chunks(num_draws, values.size):
+        order = np.tile(np.arange(len(values)), (part.stop - part.start, 1))
+        sums = values[generator.permuted(order, axis=1)].cumsum(axis=1)[:, sizes - 1]
+        means[:, part] = (sums / sizes[:, None]).swapaxes(0, 1)
     return means
 
 

@@ -20,6 +20,11 @@ _BENCHMARKS = (
     "math500, aime25, amc23, minerva, kaoyan, olympiadbench, cn_math_2024, gpqa_diamond, "
     "livecodebench, or a file of prompts with answers; repeatable."
 )
+_BATCH_SIZE = "Examples per device and pass (the recipe's)."
+_ACCUMULATION = "Passes per optimizer step (the recipe's)."
+_HELD_OUT = "Measure the likelihood of these responses."
+_EVALUATIONS = "How often they are measured, before and after included."
+_SAVE_STEPS = "Steps between checkpoints (one every ten minutes)."
 
 
 @app.command()
@@ -53,24 +58,14 @@ def train(
     recipe: options.RecipeName = "paper",
     learning_rate: Annotated[float | None, Option(help="At its peak (the recipe's).")] = None,
     epochs: Annotated[int | None, Option(help="Passes over the data (the recipe's).")] = None,
-    batch_size: Annotated[
-        int | None, Option(help="Examples per device and pass (the recipe's).")
-    ] = None,
-    gradient_accumulation: Annotated[
-        int | None, Option(help="Passes per optimizer step (the recipe's).")
-    ] = None,
+    batch_size: Annotated[int | None, Option(help=_BATCH_SIZE)] = None,
+    gradient_accumulation: Annotated[int | None, Option(help=_ACCUMULATION)] = None,
     max_length: Annotated[int | None, Option(help="Tokens per example (the recipe's).")] = None,
-    held_out: Annotated[
-        str | None, Option(metavar="POOL", help="Measure the likelihood of these responses.")
-    ] = None,
+    held_out: Annotated[str | None, Option(metavar="POOL", help=_HELD_OUT)] = None,
     splitter: options.Splitter = "sentences",
     window: Annotated[str, Option(help="Window of their local likelihood.")] = "4",
-    evaluations: Annotated[
-        int, Option(help="How often they are measured, before and after included.")
-    ] = 4,
-    save_steps: Annotated[
-        int | None, Option(help="Steps between checkpoints (one every ten minutes).")
-    ] = None,
+    evaluations: Annotated[int, Option(help=_EVALUATIONS)] = 4,
+    save_steps: Annotated[int | None, Option(help=_SAVE_STEPS)] = None,
     seed: options.Seed = 0,
     device: Annotated[str | None, Option(help="cpu or cuda.")] = None,
     trust_remote_code: options.TrustCode = False,

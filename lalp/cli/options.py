@@ -34,9 +34,8 @@ _WINDOWS = "Steps (4), share (25%), tokens (256t), or all; repeatable."
 Windows = Annotated[list[str] | None, Option("--window", help=_WINDOWS)]
 SPLITTERS = "sentences, paragraphs, semantic, 32t (that many student tokens), or a file of steps"
 Splitter = Annotated[str, Option(help=f"How responses are cut into steps: {SPLITTERS}.")]
-RecipeName = Annotated[
-    str, Option(help="paper, paper-32b, terciles, or a .yaml file of the same keys.")
-]
+_RECIPES = "paper, paper-32b, terciles, or a .yaml file of the same keys."
+RecipeName = Annotated[str, Option(help=_RECIPES)]
 FORMATS = ", ".join(TRAINING_FORMATS)
 ModelName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-135m.")]
 
@@ -46,6 +45,10 @@ Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...")]
 Quiet = Annotated[bool, Option(help="No progress bar.")]
 Seed = Annotated[int, Option(help="For everything random.")]
 TrustCode = Annotated[bool, Option(help="Run Python code that comes with the model.")]
+
+# Sampling
+_SYSTEM = "System prompt; the paper's if not given, '' for none."
+_STORE = "Where finished samples are kept (build/samples)."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +60,11 @@ class SamplingOptions:
     top_p: Annotated[float | None, Option(help="1 is off.")] = None
     top_k: Annotated[int | None, Option(help="0 is off.")] = None
     max_tokens: Annotated[int | None, Option(help="New tokens of a sample at most.")] = None
-    system: Annotated[
-        str | None, Option(help="System prompt; the paper's if not given, '' for none.")
-    ] = None
+    system: Annotated[str | None, Option(help=_SYSTEM)] = None
     backend: Annotated[str, Option(help="transformers or vllm.")] = "transformers"
     batch_size: Annotated[int | None, Option(help="Samples drawn and stored at once.")] = None
     tensor_parallel: Annotated[int, Option(help="GPUs that share the model (vllm).")] = 1
-    store: Annotated[
-        Path | None, Option(help="Where finished samples are kept (build/samples).")
-    ] = None
+    store: Annotated[Path | None, Option(help=_STORE)] = None
     workers: Annotated[int, Option(min=1, help="Processes that grade answers.")] = 2
     seed: Seed = 0
     device: Device = None
@@ -127,3 +126,10 @@ def run(app: Typer) -> None:
     except OSError as error:  # a full disk or a missing right is no fault of the program
         say(f"{error.filename or 'file'}: {error.strerror or error}")
         sys.exit(2)
+
+
+def run_main(command: Callable[..., None]) -> None:
+    """Run a program that is one command."""
+    app = Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    run(app)

@@ -16,6 +16,10 @@ from lalp.pools.writing import save_pool, write_training
 
 app = Typer()
 
+_CORRECT = "Keep responses known to be correct."
+_FIRST = "Keep the first N of each teacher to a prompt."
+_TEACHERS = "Keep prompts with kept responses of so many teachers."
+
 
 @app.command()
 def check(pool: options.PoolFile, as_json: options.AsJson = False) -> None:
@@ -40,22 +44,15 @@ def unsolved(
 def merge(
     pools: Annotated[list[str], Argument(metavar="POOL...", help="JSONL or Parquet.")],
     out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
-    only_correct: Annotated[
-        bool, Option("--only-correct", help="Keep responses known to be correct.")
-    ] = False,
-    per_teacher: Annotated[
-        int | None, Option(min=1, help="Keep the first N of each teacher to a prompt.")
-    ] = None,
-    min_teachers: Annotated[
-        int, Option(min=1, help="Keep prompts with kept responses of so many teachers.")
-    ] = 1,
+    only_correct: Annotated[bool, Option("--only-correct", help=_CORRECT)] = False,
+    per_teacher: Annotated[int | None, Option(min=1, help=_FIRST)] = None,
+    min_teachers: Annotated[int, Option(min=1, help=_TEACHERS)] = 1,
     fmt: Annotated[str, Option("--format", help=f"pool, {options.FORMATS}.")] = "pool",
     as_json: options.AsJson = False,
 ) -> None:
     """Put several pools together into one, or into one training file."""
-    pool = merge_pools(
-        pools, only_correct=only_correct, per_teacher=per_teacher, min_teachers=min_teachers
-    )
+    kept = {"only_correct": only_correct, "per_teacher": per_teacher, "min_teachers": min_teachers}
+    pool = merge_pools(pools, **kept)
     if fmt == "pool":
         save_pool(pool, out)
     else:

@@ -22,11 +22,15 @@ app = Typer()
 
 # Four sentences, as in the paper's first version: later ones do not say which window they took.
 _WINDOWS = ["4"]
+_COUNTS = "Whose tokens 32t counts (as for lalp score)."
 _LLM_URL = "Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
 _LLM_INSTRUCTION = "Text file with {solution} (and {problem}) to send instead."
 _RULES = (
     "random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, lalp-tail, rsr."
 )
+_LIKE = "With --rule random: take as many responses per teacher as this rule."
+_SKIP = "Leave out responses without a score instead of stopping."
+_SHOWN = "Local window; needed if the table holds several."
 
 
 @app.command()
@@ -34,9 +38,7 @@ def segment(
     pool: options.PoolFile,
     out: Annotated[Path, Option(help="JSONL to write: one response a line.")],
     splitter: Annotated[str, Option(help=f"{options.SPLITTERS}; also llm.")] = "sentences",
-    student: Annotated[
-        str, Option(help="Whose tokens 32t counts (as for lalp score).")
-    ] = "smollm2-135m",
+    student: Annotated[str, Option(help=_COUNTS)] = "smollm2-135m",
     llm_url: Annotated[str | None, Option(help=_LLM_URL)] = None,
     llm_model: Annotated[str | None, Option(help="The model's name there.")] = None,
     llm_instruction: Annotated[str | None, Option(metavar="FILE", help=_LLM_INSTRUCTION)] = None,
@@ -161,15 +163,10 @@ def select(
     out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
     window: Annotated[str | None, Option(help="Window of lalp and hybrid rules.")] = None,
     fmt: Annotated[str, Option("--format", help=f"{options.FORMATS}.")] = "messages",
-    like: Annotated[
-        str | None,
-        Option(help="With --rule random: take as many responses per teacher as this rule."),
-    ] = None,
+    like: Annotated[str | None, Option(help=_LIKE)] = None,
     teacher: Annotated[str | None, Option(help="Choose among its responses only.")] = None,
     tie: Annotated[str, Option(help="Of equal scores: first, shortest or random.")] = "first",
-    skip_unscored: Annotated[
-        bool, Option(help="Leave out responses without a score instead of stopping.")
-    ] = False,
+    skip_unscored: Annotated[bool, Option(help=_SKIP)] = False,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -181,9 +178,8 @@ def select(
     if like is not None and rule != "random":
         raise InputError(f"--like goes with --rule random, not with --rule {rule}: leave it out")
     candidates = frame if teacher is None else rules.of_teacher(frame, teacher)
-    chosen = rules.select(
-        candidates, like or rule, window, seed=seed, tie=tie, skip_unscored=skip_unscored
-    )
+    settings = {"seed": seed, "tie": tie, "skip_unscored": skip_unscored}
+    chosen = rules.select(candidates, like or rule, window, **settings)
     left_out = chosen.attrs["left_out"]
     # The control takes as many of each teacher as the rule that it is compared with.
     if like is not None:
@@ -204,9 +200,7 @@ def show(
     scores: options.ScoresFile,
     response_id: Annotated[str, Option(help="The response to show.")],
     out: Annotated[Path, Option(help="HTML page to write.")],
-    window: Annotated[
-        str | None, Option(help="Local window; needed if the table holds several.")
-    ] = None,
+    window: Annotated[str | None, Option(help=_SHOWN)] = None,
 ) -> None:
     """Draw one response as a heat map: what each token gains from context outside the window."""
     from lalp.scoring.heat_map import write_heat_map

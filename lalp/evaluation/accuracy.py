@@ -35,7 +35,7 @@ def accuracy_table(
 
     AVG is the unweighted mean over all benchmarks of the table but GPQA and LiveCodeBench, which
     the paper leaves out of it; there is none with fewer than two. It is the paper's AVG if all of
-    `AVERAGED` are there. Every problem of a benchmark needs the same number of samples.
+    `AVERAGED` are there. InputError if problems of a benchmark differ in their number of samples.
 
     Returns:
         One row per benchmark, in the paper's order: ``benchmark``, ``title``, ``num_problems``,
@@ -43,9 +43,6 @@ def accuracy_table(
         ``interval`` (``wilson`` or ``bootstrap``), and as shares of all samples ``no_answer`` and
         ``truncated``, then ``mean_tokens``. Where a bootstrap would have no width, because all
         problems have the same result, it is ``wilson`` over problems instead.
-
-    Raises:
-        InputError: If the table is empty or problems have different numbers of samples.
     """
     scores = _scores(results)
     no_answer = results["outcome"].isin(["no answer", "no code"])
@@ -80,9 +77,8 @@ def _scores(results: pd.DataFrame) -> dict[str, _Scores]:
     """Share of correct samples of each problem, by benchmark in the paper's order."""
     if results.empty:
         raise InputError("the results hold no samples: evaluate a benchmark first")
-    order = {name: place for place, name in enumerate(BENCHMARKS)}
-    scores = {}
-    for name in sorted(results["benchmark"].unique(), key=lambda name: order.get(name, len(order))):
+    names, scores = results["benchmark"].unique(), {}
+    for name in sorted(names, key=lambda name: [*BENCHMARKS, name].index(name)):
         mine = results[results["benchmark"] == name]
         twice = mine.loc[mine.duplicated(["prompt_id", "sample"]), "prompt_id"]
         if len(twice):
@@ -158,8 +154,8 @@ def compare_runs(
 ) -> pd.DataFrame:
     """How much more accurate run B is than run A, paired by problem.
 
-    Their numbers of samples may differ. The bootstrap draws problems, for AVG within each
-    benchmark.
+    Their numbers of samples may differ, their problems may not (InputError). The bootstrap draws
+    problems, for AVG within each benchmark.
 
     Returns:
         One row per benchmark and AVG: ``accuracy_a``, ``accuracy_b``, ``difference`` (B - A) with
@@ -167,9 +163,6 @@ def compare_runs(
         the problems that one run alone solves, and ``p_value`` of McNemar's exact test; and
         ``problems_needed``: how many such problems would show a difference of this size at 5 %
         with a chance of 80 %.
-
-    Raises:
-        InputError: If the runs were not evaluated on the same problems.
     """
     _check_same_problems(a, b)
     scores_a, scores_b = _scores(a), _scores(b)
@@ -202,18 +195,14 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
     if sides[0] == sides[1]:
         return
     for run, mine, other in (("A", a, b), ("B", b, a)):
-        only = set(mine["benchmark"]) - set(other["benchmark"])
-        if only:
-            raise InputError(
-                f"only run {run} was evaluated on {min(only)}: compare runs on the same benchmarks"
-            )
+        if only := set(mine["benchmark"]) - set(other["benchmark"]):
+            advice = "compare runs on the same benchmarks"
+            raise InputError(f"only run {run} was evaluated on {min(only)}: {advice}")
     name, prompt_id, _ = min(sides[0] ^ sides[1])
     shared = all((name, prompt_id) in {key[:2] for key in side} for side in sides)
     state = "has another text or answer in the other" if shared else "is in one run only"
-    raise InputError(
-        f"the runs differ in their problems: {prompt_id!r} of {name} {state}: evaluate both runs "
-        "on the same file"
-    )
+    differ = f"the runs differ in their problems: {prompt_id!r} of {name} {state}"
+    raise InputError(f"{differ}: evaluate both runs on the same file")
 
 
 def problems_needed(difference: _Scores) -> float:

@@ -36,14 +36,11 @@ def audit_grader(
     it. Due to be wrong: ``other``, the references of other problems, those that look most alike
     (pairs that differ in spelling only are skipped), ``num_wrong`` on each problem; and
     ``altered``, the reference with its last digit changed, or its sign. `load_solutions` gives the
-    ``solutions``, by prompt id.
+    ``solutions``, by prompt id. InputError if there is no prompt, or one without a reference.
 
     Returns:
         One row per text: ``kind``, ``prompt_id``, ``answer`` (the reference), ``text``,
         ``extracted``, ``outcome``, ``miss``, and for misses the ``reason``.
-
-    Raises:
-        InputError: If there is no prompt, or one has no reference.
     """
     if not prompts:
         raise InputError("there are no prompts: nothing to audit the grader with")

@@ -31,8 +31,7 @@ LETTERS = ("A", "B", "C", "D")
 _PROBLEM_FIELDS = ("problem", "question", "Question")
 _ANSWER_FIELDS = ("answer", "final_answer")
 _ID_FIELDS = ("unique_id", "id", "Record ID")
-_CORRECT = "Correct Answer"
-_INCORRECT = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+_OPTIONS = ("Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)))
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,12 @@ def load_benchmark(
     or of ``problem`` (or ``question``) and ``answer``. A benchmark's file is
     ``FOLDER/math500.jsonl`` (or ``.parquet``), for example, or LIMO's ``FOLDER/math/test.jsonl``,
     whichever exists first. Without a folder it comes from the hub.
-    ``allow_count`` accepts another number of problems than the paper's.
+    ``allow_count`` accepts another number of problems than the paper's. InputError says what is not
+    there, or which record cannot be used.
 
     Returns:
         Prompts in file order. Options of multiple-choice problems are part of the prompt, in an
         order that their texts decide, and the answer is a letter.
-
-    Raises:
-        InputError: If there is no such benchmark or file, the hub cannot be reached, a record
-            cannot be used, or their number is not the paper's.
     """
     benchmark = find_benchmark(name)
     if benchmark.size is None:
@@ -122,24 +118,17 @@ def load_solutions(name: str, folder: str | Path | None = None) -> dict[str, str
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The registered benchmark of that name, or a description of one's own file of prompts.
-
-    Raises:
-        InputError: If it is neither a known name nor a file.
-    """
+    """The registered benchmark of that name, or a description of one's own file of prompts."""
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     path = Path(name)
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
-        raise InputError(
-            f"benchmark {name!r} is neither a known name ({', '.join(BENCHMARKS)}) nor a "
-            f"{' or '.join(SUFFIXES)} file"
-        )
+        known, kinds = ", ".join(BENCHMARKS), " or ".join(SUFFIXES)
+        raise InputError(f"benchmark {name!r} is neither a known name ({known}) nor a {kinds} file")
     if path.stem in BENCHMARKS:
-        raise InputError(
-            f"{path}: a file of your own cannot be called like the benchmark {path.stem!r}: rename "
-            f"it, or give --benchmark {path.stem} --data {path.parent}"
-        )
+        wrong = f"a file of your own cannot be called like the benchmark {path.stem!r}"
+        advice = f"rename it, or give --benchmark {path.stem} --data {path.parent}"
+        raise InputError(f"{path}: {wrong}: {advice}")
     return Benchmark(path.stem, path.stem, (path.stem,), problem_field="prompt", url=str(path))
 
 
@@ -149,11 +138,9 @@ def _load_own(benchmark: Benchmark, path: Path) -> list[Prompt]:
     if isinstance(first, Mapping) and any(field in first for field in _PROBLEM_FIELDS):
         return read_problems(_file_records(path)[1], benchmark, str(path), unit)
     prompts = load_prompts(path)
-    unanswered = [prompt.prompt_id for prompt in prompts if prompt.answer is None]
-    if unanswered:
-        raise InputError(
-            f"{path}: prompt {unanswered[0]!r} has no answer: evaluation needs one for every prompt"
-        )
+    if unanswered := [prompt.prompt_id for prompt in prompts if prompt.answer is None]:
+        needed = "evaluation needs one for every prompt"
+        raise InputError(f"{path}: prompt {unanswered[0]!r} has no answer: {needed}")
     return prompts
 
 
@@ -218,20 +205,15 @@ def _hub_records(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
 
 def _check_count(benchmark: Benchmark, count: int, source: str, allow_count: bool) -> None:
     if count != benchmark.size and not allow_count:
-        raise InputError(
-            f"{source}: {count} problems, but {benchmark.title} has {benchmark.size} (paper, B.2): "
-            "complete the file, or allow another number (--allow-count)"
-        )
+        expected = f"{benchmark.title} has {benchmark.size} (paper, B.2)"
+        advice = "complete the file, or allow another number (--allow-count)"
+        raise InputError(f"{source}: {count} problems, but {expected}: {advice}")
 
 
 def read_problems(
     records: Iterable[tuple[int, Any]], benchmark: Benchmark, source: str, unit: str
 ) -> list[Prompt]:
-    """Prompts of numbered records; errors name the source, the record and its field.
-
-    Raises:
-        InputError: If a record has no problem, no answer, or another record's id; or there is none.
-    """
+    """Prompts of numbered records; errors name the source, the record and its field."""
     prompts: list[Prompt] = []
     seen: dict[Any, int] = {}
     for number, record in records:
@@ -253,16 +235,15 @@ def _check_id(record: Mapping[str, Any], seen: dict[Any, int], number: int, unit
         if isinstance(value, str | int):
             first = seen.setdefault((field, value), number)
             if first != number:
-                raise InputError(
-                    f"field {field!r}: {value!r} is already taken by {unit} {first}: drop one of "
-                    "the two, or give each its own"
-                )
+                advice = "drop one of the two, or give each its own"
+                taken = f"{value!r} is already taken by {unit} {first}"
+                raise InputError(f"field {field!r}: {taken}: {advice}")
 
 
 def _problem(record: Mapping[str, Any], benchmark: Benchmark) -> tuple[str, str]:
     """The text to answer, and its reference."""
     problem = _text(record, _present(record, (benchmark.problem_field, *_PROBLEM_FIELDS)))
-    if _CORRECT in record:
+    if _OPTIONS[0] in record:
         return _with_options(problem, record)
     if benchmark.answer_field == benchmark.solution_field:
         answer = extract_answer(solution := _text(record, benchmark.solution_field))
@@ -317,7 +298,7 @@ def _with_options(question: str, record: Mapping[str, Any]) -> tuple[str, str]:
     Their order follows from a hash of question and option: the same in every run and on every
     machine, and the right one is not always the first.
     """
-    options = [_text(record, name) for name in (_CORRECT, *_INCORRECT)]
+    options = [_text(record, name) for name in _OPTIONS]
     if options[0] in options[1:]:
         raise InputError("a wrong option is the same text as the right one")
     ordered = sorted(options, key=lambda option: digest([question, option], 16))

@@ -55,7 +55,7 @@ def grade(
     Only what follows the last ``</think>`` counts. A truncated completion is never correct. A
     reference that is the letter of an option is compared with the letter that is given, all others
     as expressions. Where a problem asks for a percentage, a percent sign is optional. Programs are
-    not graded here.
+    not graded here. InputError if a completion's prompt is not given, or has no reference.
 
     Returns:
         One row per completion, in the same order: ``benchmark``, ``prompt_id``, ``sample``,
@@ -63,9 +63,6 @@ def grade(
         answer``, ``truncated``, ``timeout``, ``error``), ``correct``, ``truncated``,
         ``num_tokens``, ``answer`` (the reference), ``extracted``, and ``difficulty``, which only
         LiveCodeBench has.
-
-    Raises:
-        InputError: If a completion's prompt is not given, or has no reference.
     """
     from lalp.sampling.pool import grade_completions
 
@@ -121,12 +118,10 @@ def evaluate(
     and the other ``options`` as in `generate`. Without a ``system_prompt`` it is the paper's, where
     a prompt has no system message; an empty one is none. Programs are asked for in LiveCodeBench's
     own words alone. ``store`` is the folder of finished samples, else ``build/samples``.
+    InputError if a benchmark or the model cannot be loaded, or a benchmark is named twice.
 
     Returns:
         As `grade`, by benchmark, problem and sample; ``attrs["run"]`` says what was run.
-
-    Raises:
-        InputError: If a benchmark or the model cannot be loaded, or one is named twice.
     """
     from lalp.sampling.samples import generate, paper_prompts
 
@@ -226,8 +221,7 @@ def write_results(results: pd.DataFrame, path: str | Path) -> None:
 def load_results(path: str | Path) -> pd.DataFrame:
     """Read a results table written by `write_results`; ``attrs["run"]`` says what was run.
 
-    Raises:
-        InputError: If the file is missing, damaged, or not a results table.
+    InputError if the file is missing, damaged, or not a results table.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file: make one with lalp eval")
@@ -237,8 +231,7 @@ def load_results(path: str | Path) -> pd.DataFrame:
         reason = str(error).partition("\n")[0]
         what = f"not a readable results table ({reason})"
         raise InputError(f"{path}: {what}: make one with lalp eval") from error
-    missing = [column for column in COLUMNS if column not in frame]
-    if missing:
+    if missing := [column for column in COLUMNS if column not in frame]:
         what = f"not a results table, column {missing[0]!r} is missing"
         raise InputError(f"{path}: {what}: make one with lalp eval")
     return frame[list(COLUMNS)]

@@ -38,7 +38,7 @@ from tqdm import tqdm
 from lalp.errors import InputError
 from lalp.evaluation.sandbox import MIB, Limits, check_sandbox, run_program
 from lalp.evaluation.seccomp import SYSTEM_CALLS
-from lalp.files import digest, fingerprint
+from lalp.files import digest, fingerprint, read_data
 from lalp.grading.answers import final_part
 from lalp.pools.pool import Message, Prompt, located
 from lalp.stats import wilson_interval
@@ -58,6 +58,7 @@ _TEXT_FIELDS = (
     *("question_title", "question_content", "platform", "question_id", "contest_date"),
     *("difficulty", "metadata", "public_test_cases", "private_test_cases"),
 )
+_WORDS = read_data("evaluation/livecodebench.yaml")
 _COLUMNS = ["prompt_id", "sample", "difficulty", "outcome", "correct", "truncated", "num_tokens"]
 
 
@@ -84,10 +85,7 @@ def load_problems(path: str | Path | None = None) -> list[Problem]:
     """Read problems in LiveCodeBench's own format; private tests may be plain JSON, too.
 
     ``path`` is a JSON Lines file; ``test.jsonl`` is read together with a ``test2.jsonl`` beside it.
-    Without a path release v2 is taken from the hub (2 GB).
-
-    Raises:
-        InputError: If a file or a problem cannot be used.
+    Without a path release v2 is taken from the hub (2 GB). InputError if one cannot be used.
     """
     problems = [problem for file in _files(path) for problem in _read_problems(file)]
     if not problems:
@@ -180,8 +178,7 @@ def _parse(text: bytes | str, kind: type) -> Any:
 def load_tests(problem: Problem) -> tuple[_Test, ...]:
     """Inputs and outputs of a problem's public tests, then of its private ones.
 
-    Raises:
-        InputError: If they cannot be read, or the file has changed since `load_problems`.
+    InputError if they cannot be read, or the file has changed since `load_problems`.
     """
     with located(f"{problem.path}: {problem.prompt_id}"):
         try:
@@ -258,20 +255,8 @@ def _unpack(packed: str) -> str:
 def prompt_of(problem: Problem) -> Prompt:
     """The question, what to write, and the form of the answer, as LiveCodeBench asks for it."""
     form = problem.starter_code.rstrip() or "# your program"
-    task = (
-        "Write a program that reads its input from standard input and prints its answer to "
-        "standard output; do not run it on the examples. Give the whole program"
-    )
-    if problem.starter_code:
-        task = "Complete the starter code below. Give the whole solution"
-    text = (
-        "You are an expert Python programmer. Solve the problem with a correct Python program that "
-        "passes all tests.\n\n"
-        f"### Question\n{problem.content.strip()}\n\n"
-        f"### Format\n{task} in one code block of this form:\n"
-        f"```python\n{form}\n```\n\n"
-        "### Answer (in the code block described above)\n"
-    )
+    task = _WORDS["function" if problem.starter_code else "program"]
+    text = _WORDS["prompt"].format(question=problem.content.strip(), task=task, form=form)
     return Prompt(problem.prompt_id, (Message("user", text),))
 
 
@@ -308,16 +293,13 @@ def grade_programs(
 
     Each of the ``num_workers`` sandboxes may use a core and 2 GB. The file ``cache`` keeps verdicts
     by program and tests. Each is added as soon as it is known, so a killed run goes on where it
-    stopped.
+    stopped. InputError if a completion is of no given problem, or there can be no sandbox.
 
     Returns:
         One row per completion, in the same order: ``prompt_id``, ``sample``, ``difficulty``,
         ``outcome`` (``passed``, ``wrong answer``, ``runtime error``, ``time limit``, ``memory
         limit``, ``output limit``, ``no code`` or ``truncated``), ``correct``, ``truncated`` and
         ``num_tokens``. A truncated completion is not run.
-
-    Raises:
-        InputError: If a completion is of no given problem, or there can be no sandbox.
     """
     by_id = {problem.prompt_id: problem for problem in problems}
     jobs: dict[str, _Job] = {}

@@ -108,10 +108,7 @@ def run_program(source: str, stdin: bytes = b"", limits: Limits | None = None) -
     """Run a Python program in a sandbox of its own and wait for its end.
 
     When this returns, no process, mount or file of the sandbox is left. Several threads may call
-    it at once.
-
-    Raises:
-        InputError: If bubblewrap is missing, or what this module promises does not hold here.
+    it at once. InputError if bubblewrap is missing, or does not keep what this module promises.
     """
     check_sandbox()
     return _run(source, stdin, limits or Limits())
@@ -119,11 +116,7 @@ def run_program(source: str, stdin: bytes = b"", limits: Limits | None = None) -
 
 @cache
 def check_sandbox() -> None:
-    """Try, once in a process, that a sandbox can be made here and does confine.
-
-    Raises:
-        InputError: If not; a program never runs without one.
-    """
+    """Try, once in a process, that a sandbox can be made here and confines; InputError if not."""
     run = _run(_PROBE, b"", Limits(wall_seconds=30))
     if run.outcome != "ok":
         raise InputError(f"{_PURPOSE}; it cannot run here: {run.outcome}: {_last_line(run.stderr)}")
@@ -461,10 +454,8 @@ def _tool(name: str) -> str:
     path = shutil.which(name)
     if path is None:
         package = "bubblewrap" if name == "bwrap" else "util-linux"
-        raise InputError(
-            f"{_PURPOSE}, and no '{name}' is on the PATH; install {package} "
-            f"(apt install {package}, dnf install {package})"
-        )
+        advice = f"install {package} (apt install {package}, dnf install {package})"
+        raise InputError(f"{_PURPOSE}, and no '{name}' is on the PATH; {advice}")
     return str(Path(path).resolve())
 
 

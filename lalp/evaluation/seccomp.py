@@ -23,16 +23,10 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_
 
 @cache
 def seccomp_filter(machine: str) -> bytes:
-    """A classic BPF program that refuses some system calls, and every new process.
-
-    Raises:
-        InputError: If the machine's system calls are not known.
-    """
+    """A classic BPF program that refuses some system calls, and every new process."""
     if machine not in _ARCHITECTURES:
-        raise InputError(
-            "running generated programs needs a bubblewrap sandbox, and its system call filter "
-            f"knows {' and '.join(_ARCHITECTURES)} only, not {machine}"
-        )
+        known = f"its system call filter knows {' and '.join(_ARCHITECTURES)} only, not {machine}"
+        raise InputError(f"running generated programs needs a bubblewrap sandbox, and {known}")
     column, architecture = _ARCHITECTURES[machine]
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE),

@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from typer import Option
 
+from lalp.cli.options import run_main
 from lalp.errors import InputError
 from lalp.files import build_dir, write_json, write_text
 
@@ -39,13 +39,10 @@ def save_results(results: Any, run: str) -> None:
 def load_results(
     kind: type[_Results], run: str, command: str, texts: Sequence[str] = ()
 ) -> _Results:
-    """The results of a committed run; a ``group`` that is empty is an empty text.
+    """The results of a committed run, a ``kind``; a ``group`` that is empty is an empty text.
 
-    Args:
-        kind: The dataclass that was saved.
-        run: Name of its folder in ``figures``.
-        command: That makes it, for the message of the InputError if it is missing or damaged.
-        texts: Columns that are text also where they look like numbers.
+    ``texts`` are columns that are text also where they look like numbers. If the run is missing or
+    damaged, the InputError names the ``command`` that makes it.
     """
     folder, types = _folder(run), dict.fromkeys(texts, str)
     try:
@@ -101,18 +98,14 @@ def note_moves(name: str, moves: Mapping[str, str], profile: str) -> None:
     write_json(build_dir() / profile / "moved" / f"{name}.json", moves)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(profile: Annotated[str, Option(help="The run to ask.")] = "cpu") -> None:
     """List what moved in committed tables, once."""
-    parser = argparse.ArgumentParser(prog="python -m lalp.paper.committed")
-    parser.add_argument("--profile", default="cpu", help="the run to ask (default: cpu)")
-    folder = build_dir() / parser.parse_args(arguments).profile / "moved"
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted((build_dir() / profile / "moved").glob("*.json")):
         print(f"figures/{path.stem}.csv has moved:")
         for column, how in json.loads(path.read_text(encoding="utf-8")).items():
             print(f"  {column}: {how}")
         path.unlink()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

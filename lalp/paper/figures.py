@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lalp.files import atomic_path, build_dir, write_text
 from lalp.paper.committed import note_moves, table_moves
@@ -14,11 +16,6 @@ from lalp.selection.plots import FULL_WIDTH as FULL_WIDTH
 from lalp.selection.plots import HALF_WIDTH as HALF_WIDTH
 from lalp.selection.plots import score_label as score_label
 from lalp.selection.plots import teacher_colors as teacher_colors
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def use_style() -> None:

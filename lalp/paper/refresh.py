@@ -9,21 +9,23 @@ path.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import nbformat
 from nbformat import NotebookNode
+from typer import Argument
 
+from lalp.cli.options import run_main
 from lalp.errors import InputError
 from lalp.files import write_text
+from lalp.pools.pool import located
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _RUN_METADATA = ("execution", "papermill", "ExecuteTime")
@@ -42,10 +44,8 @@ def refresh(source: Path, target: Path) -> dict[str, bool]:
     texts = {}
     for path in paths:
         notebook = read_notebook(path)
-        try:
+        with located(path.name):
             texts[path.name] = nbformat.writes(clean_notebook(notebook)).rstrip("\n") + "\n"
-        except InputError as error:
-            raise InputError(f"{path.name}, {error}") from None
     changed = {}
     for name, text in texts.items():
         path = target / name
@@ -181,20 +181,14 @@ def find_absolute_path(text: str) -> str | None:
     return match[0] if match else None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line: 0 when all is written, 2 when something was refused."""
-    parser = argparse.ArgumentParser(prog="python -m lalp.paper.refresh")
-    parser.add_argument("source", metavar="SRC", type=Path, help="folder of executed notebooks")
-    parser.add_argument("target", metavar="DST", type=Path, help="folder for the clean copies")
-    options = parser.parse_args(arguments)
-    try:
-        for name, changed in refresh(options.source, options.target).items():
-            print(f"{name}: {'refreshed' if changed else 'unchanged'}")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main(
+    source: Annotated[Path, Argument(metavar="SRC", help="Folder of executed notebooks.")],
+    target: Annotated[Path, Argument(metavar="DST", help="Folder for the clean copies.")],
+) -> None:
+    """Put clean copies of executed notebooks into a folder: all of them or none."""
+    for name, changed in refresh(source, target).items():
+        print(f"{name}: {'refreshed' if changed else 'unchanged'}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -8,12 +8,10 @@ policy keeps it so.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import pkgutil
 import re
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from html import unescape
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import jinja2
 import pandas as pd
@@ -31,13 +30,16 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
+from typer import Option
 
 from lalp import paper
+from lalp.cli.options import run_main
 from lalp.errors import InputError
 from lalp.files import build_dir, write_text
 from lalp.paper import figures as paper_figures
 from lalp.paper.refresh import read_notebook, tagged_cells
 from lalp.paper.verdicts import VERDICTS
+from lalp.pools.pool import located
 
 _MATHML = "http://www.w3.org/1998/Math/MathML"
 # What these elements must hold; latex2mathml leaves parts out where braces are not closed.
@@ -66,15 +68,10 @@ class Page:
 
 
 def build_site(notebooks: Sequence[Path], figures: Path, target: Path) -> list[Path]:
-    """Write a page for each notebook, and an index of them; returns the files, the index first.
+    """Write a page for each executed notebook, and an index; returns the files, the index first.
 
-    Args:
-        notebooks: Executed notebooks, in the index's order.
-        figures: Where ``overview.png`` and ``overview.csv`` are, if they have been made.
-        target: The folder to write into; pages of notebooks that are gone are removed.
-
-    Raises:
-        InputError: If there is no notebook, one cannot be read, or a formula is not understood.
+    The index shows ``overview.png`` and ``overview.csv`` of ``figures`` if they have been made.
+    Pages of notebooks that are gone are removed from ``target``.
     """
     if not notebooks:
         raise InputError("no notebooks to make pages of")
@@ -128,15 +125,13 @@ def _read_page(path: Path, names: Collection[str]) -> Page:
         exclude_output_prompt=True,
         filters={"markdown2html": lambda source: render_markdown(source, names)},
     )
-    try:
+    with located(path.name):
         return Page(
             path.stem,
             title[1].strip() if title else path.stem,
             render_markdown(question[1], names) if question else "",
             exporter.from_notebook_node(notebook)[0],
         )
-    except InputError as error:
-        raise InputError(f"{path.name}: {error}") from error
 
 
 def _leave_out(notebook: NotebookNode) -> None:
@@ -260,9 +255,7 @@ def _index(pages: Sequence[Page], figures: Path, style: str) -> str:
     if picture.is_file() and table.is_file():
         verdicts = pd.read_csv(table, keep_default_na=False)
         image = base64.b64encode(picture.read_bytes()).decode("ascii")
-    claims = {
-        page.name: verdicts[verdicts["notebook"] == page.name].to_dict("records") for page in pages
-    }
+    claims = {name: rows.to_dict("records") for name, rows in verdicts.groupby("notebook")}
     known = verdicts["verdict"].value_counts()
     counts = {verdict: known[verdict] for verdict in _MARKS if verdict in known}
     values = {"pages": pages, "claims": claims, "counts": counts, "marks": _MARKS}
@@ -303,26 +296,17 @@ def _math_font(formulas: str) -> bytes:
     return written.getvalue()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line: 0 when all is written, 2 when something was refused."""
-    parser = argparse.ArgumentParser(prog="python -m lalp.paper.site")
-    parser.add_argument("--profile", default="cpu", help="the run to show (default: cpu)")
-    options = parser.parse_args(arguments)
-    root = build_dir().parent
-    figures = paper_figures.figures_dir(options.profile)
-    try:
-        notebooks = choose_notebooks(root, options.profile)
-        pages = build_site(notebooks, figures, build_dir() / "site")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(profile: Annotated[str, Option(help="The run to show.")] = "cpu") -> None:
+    """Write the executed notebooks as static pages."""
+    root, figures = build_dir().parent, paper_figures.figures_dir(profile)
+    notebooks = choose_notebooks(root, profile)
+    pages = build_site(notebooks, figures, build_dir() / "site")
     for path in notebooks:
         print(path.relative_to(root).as_posix())
     if not (figures / "overview.png").is_file():
         print("no overview yet: 09_paper_vs_run has not run")
     print(f"{len(pages)} pages; open {pages[0].relative_to(root).as_posix()}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -27,7 +27,6 @@ BENCHMARKS = ("MATH", "AIME25", "AMC", "MINERVA", "KAOYAN", "OLYMPIAD", "CN_MATH
 class ReferenceFigure:
     """One figure of the paper."""
 
-    number: str
     title: str  # what it shows, in this project's words
     notes: tuple[str, ...] = ()  # where the paper is silent or contradicts itself
     notebook: str = ""  # the notebook of this project that speaks on it, if there is one
@@ -47,18 +46,18 @@ class ReferenceTable(ReferenceFigure):
     decimals: int  # digits after the point, as printed; fewer where the paper drops final zeros
 
 
-def _read_item(number: str, values: dict[str, Any]) -> ReferenceFigure:
+def _read_item(values: dict[str, Any]) -> ReferenceFigure:
     """One table of the file, or one figure, which has no rows."""
     values["notes"] = tuple(values.get("notes", ()))
     if "rows" not in values:
-        return ReferenceFigure(number, **values)
+        return ReferenceFigure(**values)
     index = values.pop("index")
     frame = pd.DataFrame(values.pop("rows"), columns=[*index, *values.pop("columns")])
-    return ReferenceTable(number, frame=frame.set_index(index), **values)
+    return ReferenceTable(frame=frame.set_index(index), **values)
 
 
 _ITEMS = {
-    kind: {number: _read_item(number, values) for number, values in items.items()}
+    kind: {number: _read_item(values) for number, values in items.items()}
     for kind, items in read_data("paper/reference.yaml").items()
     if kind != "shared"
 }

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 from lalp.paper.figures import FULL_WIDTH
 
 # Marker, colour and label of each verdict; the label and the shape tell them apart without colour.
@@ -29,12 +26,10 @@ _VERDICT_COLUMNS = {"section": 0.1, "mark": 1.85, "verdict": 2.0, "claim": 3.1, 
 
 
 def plot_verdicts(verdicts: pd.DataFrame, max_rows: int = 28) -> Figure:
-    """Claims with their verdicts, grouped by section.
+    """Claims (``section``, ``claim``, ``verdict``, ``where``), grouped by section in their order.
 
-    Args:
-        verdicts: ``section`` (in order), ``claim``, ``verdict``, ``where``.
-        max_rows: Where there are more claims, each section shows as many of its first ones as
-            there is room for, those that were tested before the others, and counts the rest.
+    Where there are more than ``max_rows``, each section shows as many of its first claims as there
+    is room for, those that were tested before the others, and counts the rest.
     """
     counts = verdicts.groupby("section", sort=False).size()
     fits = [k for k in range(1, len(verdicts) + 1) if counts.clip(upper=k).sum() <= max_rows]

@@ -15,8 +15,6 @@ from lalp.files import build_dir, write_text
 from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
 VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scale", "not run")
-
-
 _PAPER_ITEMS: dict[str, ReferenceFigure] = {
     **{f"Table {number}": table for number, table in TABLES.items()},
     **{f"Fig. {number}": figure for number, figure in FIGURES.items()},
@@ -135,9 +133,8 @@ def collect_verdicts(profile: str) -> pd.DataFrame:
 def missing_verdicts(profile: str) -> pd.DataFrame:
     """Notebooks that have said nothing under a profile, and the command that makes each speak."""
     missing = [name for name in _sections() if not _verdict_file(name, profile).is_file()]
-    commands = [
-        f"make PROFILE={profile} build/{profile}/notebooks/{name}.ipynb" for name in missing
-    ]
+    make = f"make PROFILE={profile} build/{profile}/notebooks"
+    commands = [f"{make}/{name}.ipynb" for name in missing]
     return pd.DataFrame({"notebook": missing, "verdicts come from": commands}, dtype=str)
 
 
@@ -200,8 +197,6 @@ def _item_state(item: ReferenceFigure, said: set[str], missing: Collection[str])
 
 def paper_notes() -> pd.DataFrame:
     """Where the paper is silent or contradicts itself, by the tables and figures it shows in."""
-    notes: dict[str, list[str]] = {}
-    for name, item in _PAPER_ITEMS.items():
-        for note in item.notes:
-            notes.setdefault(note, []).append(name)
-    return pd.DataFrame({"note": list(notes), "shows in": [", ".join(n) for n in notes.values()]})
+    pairs = [(note, name) for name, item in _PAPER_ITEMS.items() for note in item.notes]
+    notes = pd.DataFrame(pairs, columns=["note", "shows in"])
+    return notes.groupby("note", sort=False)["shows in"].agg(", ".join).reset_index()

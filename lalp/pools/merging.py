@@ -45,18 +45,14 @@ def merge_pools(
 ) -> Pool:
     """One pool of several files: prompts in order of first appearance, responses in file order.
 
+    ``left_out`` counts what was dropped, by reason. InputError if two files disagree on a prompt or
+    its answer, two kept responses share an id, or nothing is left.
+
     Args:
         paths: Pools; an empty file holds no response and is passed over.
         only_correct: Keep responses that are known to be correct.
         per_teacher: Keep the first so many responses of each teacher to a prompt; all if None.
         min_teachers: Keep prompts that so many teachers have a kept response to.
-
-    Returns:
-        The pool; ``left_out`` counts what was dropped, by reason.
-
-    Raises:
-        InputError: If two files disagree on a prompt or its answer, two kept responses share an
-            id, or nothing is left.
     """
     draft, left_out = Draft(), Counter[str]()
     kept: dict[str, list[tuple[str, Response]]] = {}

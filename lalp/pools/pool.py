@@ -83,9 +83,8 @@ class Pool:
 def pool_summary(pool: Pool) -> dict[str, Any]:
     """Counts that tell what a pool holds, as plain values for JSON.
 
-    Returns:
-        ``num_duplicate_texts`` counts responses whose exact text another response to the same
-        prompt already has; the keys of ``prompts_by_num_teachers`` are numbers as text.
+    ``num_duplicate_texts`` counts responses whose exact text another response to the same prompt
+    already has; the keys of ``prompts_by_num_teachers`` are numbers as text.
     """
     pairs = {(response.prompt_id, response.teacher) for response in pool.responses}
     num_teachers = Counter(prompt_id for prompt_id, _ in pairs)

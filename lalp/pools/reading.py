@@ -27,13 +27,11 @@ def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, A
 
     In a table (Parquet, DataFrame) a null cell means that the record lacks the field. Numbers and
     booleans given as ``answer`` are taken as text; a blank answer counts as absent. ``left_out``
-    counts a JSONL file's blank lines.
+    counts a JSONL file's blank lines. InputError at the first record that cannot be used, with its
+    file, line and field.
 
     Args:
         source: A ``.jsonl``, ``.json-lines`` or ``.parquet`` file, a DataFrame, or records.
-
-    Raises:
-        InputError: At the first record that cannot be used, with its file, line and field.
 
     Example:
         >>> record = {"prompt_id": "p", "prompt": "2 + 2?", "teacher": "Ada", "response": "4."}
@@ -46,10 +44,9 @@ def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, A
         return build_pool(_frame_records(source), "DataFrame", "row")
     if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
         return build_pool(enumerate(source, 1), "records", "row")
-    raise InputError(
-        f"cannot read a pool from {type(source).__name__}: "
-        "give a path, a DataFrame, or a sequence of records"
-    )
+    kind = type(source).__name__
+    readable = "a path, a DataFrame, or a sequence of records"
+    raise InputError(f"cannot read a pool from {kind}: give {readable}")
 
 
 def _load_file(path: Path) -> Pool:

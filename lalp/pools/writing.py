@@ -14,16 +14,7 @@ import pyarrow.parquet as pq
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
-from lalp.pools.pool import (
-    POOL_FIELDS,
-    RESERVED_FIELDS,
-    Message,
-    Pool,
-    Prompt,
-    Response,
-    located,
-    show,
-)
+from lalp.pools.pool import POOL_FIELDS, RESERVED_FIELDS, Message, Pool, Response, located, show
 from lalp.pools.reading import ROWS_PER_BATCH, is_parquet, parse_json
 from lalp.pools.records import build_pool
 
@@ -34,10 +25,8 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
     """Write a pool as JSONL or Parquet (by suffix); ``load_pool`` reads back an equal pool.
 
     ``left_out`` is not written. In Parquet, extra fields of one plain type become columns of that
-    type, all others columns of Parquet's JSON type.
-
-    Raises:
-        InputError: If the pool could not be read back; nothing is written then.
+    type, all others columns of Parquet's JSON type. InputError if the pool could not be read back;
+    nothing is written then.
     """
     path = Path(path)
     is_table = is_parquet(path)
@@ -65,15 +54,15 @@ def _record(pool: Pool, response: Response) -> dict[str, Any]:
         if name in RESERVED_FIELDS:
             own = f"the extra field {show(name)} has the name of a record's own field"
             raise InputError(f"{which}: {own}; rename it")
-    asked = prompt.messages[0].content if _is_text(prompt) else chat(prompt.messages)
+    asked = prompt.messages[0].content if _is_text(prompt.messages) else chat(prompt.messages)
     values = (response.prompt_id, asked, response.teacher, response.text, response.response_id)
     record = zip(POOL_FIELDS, (*values, prompt.answer, response.correct), strict=True)
     return {name: value for name, value in record if value is not None} | response.extra
 
 
-def _is_text(prompt: Prompt) -> bool:
-    """Whether the prompt can be written as text: a single user message."""
-    return [message.role for message in prompt.messages] == ["user"]
+def _is_text(messages: Iterable[Message]) -> bool:
+    """Whether a prompt can be written as text: a single user message."""
+    return [message.role for message in messages] == ["user"]
 
 
 def chat(messages: Iterable[Message]) -> list[dict[str, str]]:
@@ -93,7 +82,7 @@ def _json(value: Any) -> str:
 
 def _write_parquet(pool: Pool, path: Path) -> None:
     types = dict.fromkeys(POOL_FIELDS, pa.string()) | {"correct": pa.bool_()}
-    is_text = all(map(_is_text, pool.prompts.values()))
+    is_text = all(_is_text(prompt.messages) for prompt in pool.prompts.values())
     if not is_text:
         types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
     extras = _extra_types(pool)
@@ -114,17 +103,16 @@ def _write_parquet(pool: Pool, path: Path) -> None:
 
 def _extra_types(pool: Pool) -> dict[str, pa.DataType]:
     """The Arrow type of each extra field, in order of first use: JSON where no plain type fits."""
-    kinds: dict[str, set[type]] = {}
+    kinds: dict[str, type] = {}
     for response in pool.responses:
         for name, value in response.extra.items():
             # JSON has whole numbers of any size, Arrow's columns have 64 bits.
             fits = not isinstance(value, int) or -(2**63) <= value < 2**63
-            kinds.setdefault(name, set()).add(type(value) if fits else object)
+            kind = type(value) if fits else object
+            if kinds.setdefault(name, kind) is not kind:
+                kinds[name] = object
     plain = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-    return {
-        name: plain.get(types.pop(), pa.json_()) if len(types) == 1 else pa.json_()
-        for name, types in kinds.items()
-    }
+    return {name: plain.get(kind, pa.json_()) for name, kind in kinds.items()}
 
 
 # --- Training files ----------------------------------------------------------------------------
@@ -135,25 +123,24 @@ def write_training(
 ) -> None:
     """Write the given responses, in the given order, as data to fine-tune on.
 
-    Every record also holds ``prompt_id``, ``response_id`` and ``teacher``.
+    Every record also holds ``prompt_id``, ``response_id`` and ``teacher``. InputError, and nothing
+    written, if an id is unknown or given twice, none is given, or the folder's
+    ``dataset_info.json`` cannot be extended.
 
     Args:
         pool: Holds the responses.
-        response_ids: What to train on; each id once.
+        response_ids: What to train on.
         path: The JSONL file to write; for ``llamafactory`` the folder.
         fmt: ``messages``: TRL's conversational language-modelling format (``load_pool`` reads it
             too). ``prompt-completion``: TRL's conversational prompt-completion format.
             ``llamafactory``: LLaMA-Factory's ``train.json`` and its entry ``train`` in
             ``dataset_info.json``; other entries in that file stay.
 
-    Raises:
-        InputError: If the format or an id is unknown, an id is given twice or none at all, or the
-            folder's ``dataset_info.json`` cannot be extended; nothing is written then.
-
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> prompt = Prompt("p", (Message("user", "What is 2 + 2?"),))
-        >>> pool = Pool({"p": prompt}, (Response("r", "p", "Ada", "Four."),))
+        >>> from lalp import load_pool
+        >>> record = {"prompt_id": "p", "prompt": "2 + 2?", "teacher": "Ada", "response": "Four."}
+        >>> pool = load_pool([record | {"response_id": "r"}])
         >>> with TemporaryDirectory() as folder:
         ...     write_training(pool, ["r"], f"{folder}/train.jsonl", "prompt-completion")
         ...     print(json.loads(Path(folder, "train.jsonl").read_text())["completion"])
@@ -218,11 +205,10 @@ def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> di
         turns = roles[1:] if roles[:1] == ["system"] else roles
         # LLaMA-Factory skips other chats with no more than a warning.
         if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
-            raise InputError(
-                f"prompt {show(response.prompt_id)} has the turns {', '.join(roles)}; "
-                "LLaMA-Factory needs user and assistant in turn after at most one system message: "
-                "use another format or leave the prompt out"
-            )
+            found = f"prompt {show(response.prompt_id)} has the turns {', '.join(roles)}"
+            needed = "user and assistant in turn after at most one system message"
+            advice = "use another format or leave the prompt out"
+            raise InputError(f"{found}; LLaMA-Factory needs {needed}: {advice}")
     path = folder / "dataset_info.json"
     advice = "fix it or give another folder"
     with located(str(path)):

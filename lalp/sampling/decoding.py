@@ -154,10 +154,8 @@ class _Reader:
         parameters = inspect.signature(student.model.forward).parameters
         names = [name for name in ("past_key_values", "cache_params") if name in parameters]
         if not names or not student.model._supports_default_dynamic_cache():
-            raise InputError(
-                f"{student.name} keeps its state in a form of its own: sample from it with the "
-                "vllm backend"
-            )
+            advice = "sample from it with the vllm backend"
+            raise InputError(f"{student.name} keeps its state in a form of its own: {advice}")
         self.student = student
         self.cache = DynamicCache(config=student.model.config)
         self.options: dict[str, Any] = {names[0]: self.cache, "use_cache": True}
@@ -247,10 +245,8 @@ def choose_tokens(
     ``uniforms`` has a number from [0, 1) for each row; greedy sampling reads none.
     """
     if not bool(torch.isfinite(logits.amax(-1)).all()):  # NaN is larger than all numbers here
-        raise InputError(
-            "the model's predictions are not numbers (NaN or infinite): its weights are damaged, "
-            "or do not fit the number format they are loaded in"
-        )
+        why = "its weights are damaged, or do not fit the number format they are loaded in"
+        raise InputError(f"the model's predictions are not numbers (NaN or infinite): {why}")
     if sampling.greedy:
         return logits.argmax(-1)
     logits = logits / sampling.temperature

@@ -160,23 +160,19 @@ def _check(
         check_count("batch_size", batch_size)
     for prompt_id, count in Counter(prompt.prompt_id for prompt in prompts).items():
         if count > 1:
-            raise InputError(
-                f"prompt_id {prompt_id!r} is given {count} times: give each prompt its own id"
-            )
+            advice = "give each prompt its own id"
+            raise InputError(f"prompt_id {prompt_id!r} is given {count} times: {advice}")
 
 
 def _find_model(
     model: str | Student, backend: str, device: str | None, trust_remote_code: bool
 ) -> _Source:
     # The configuration and the tokenizer are read, not the weights: all may be drawn already.
-    if backend == "vllm":
-        if isinstance(model, Student):
-            raise InputError(
-                f"backend vllm loads {model.name} itself: give the model's name or folder"
-            )
-        found = find_student(model, dtype=torch.bfloat16, trust_remote_code=trust_remote_code)
-    else:
-        found = find_student(model, device=device, trust_remote_code=trust_remote_code)
+    is_vllm = backend == "vllm"
+    if is_vllm and isinstance(model, Student):
+        raise InputError(f"backend vllm loads {model.name} itself: give the model's name or folder")
+    options = {"dtype": torch.bfloat16} if is_vllm else {"device": device}
+    found = find_student(model, trust_remote_code=trust_remote_code, **options)
     generation = found.loaded and found.loaded.model.generation_config
     if found.loaded is None:
         with suppress(OSError):  # many models have none
@@ -188,7 +184,7 @@ def _find_model(
         "stop_ids": sorted(stop_ids),
         "positions": found.max_positions,
         "backend": backend,
-        "device": "vllm" if backend == "vllm" else found.device.type,
+        "device": "vllm" if is_vllm else found.device.type,
         "dtype": str(found.dtype),
         "code": _CODE,
     }
@@ -209,10 +205,8 @@ def with_system_prompt(prompt: Prompt, system_prompt: str | None) -> Prompt:
     if system_prompt is None or own == [system_prompt]:
         return prompt
     if own:
-        raise InputError(
-            f"prompt {prompt.prompt_id!r} has a system message of its own: leave the system prompt "
-            "out, or remove the message"
-        )
+        advice = "leave the system prompt out, or remove the message"
+        raise InputError(f"prompt {prompt.prompt_id!r} has a system message of its own: {advice}")
     return replace(prompt, messages=(Message("system", system_prompt), *prompt.messages))
 
 

@@ -57,9 +57,8 @@ def decode_with_vllm(
     lowest, highest = _TEMPERATURES
     for sampling in {request.sampling for request in requests}:
         if not sampling.greedy and not lowest <= sampling.temperature <= highest:
-            raise InputError(
-                f"temperature is {sampling.temperature}: vLLM takes 0, or {lowest} to {highest:g}"
-            )
+            allowed = f"0, or {lowest} to {highest:g}"
+            raise InputError(f"temperature is {sampling.temperature}: vLLM takes {allowed}")
     # Each sample is a request of its own, because one request with n samples would leave their
     # seeds to vLLM. With prefix caching it still reads a repeated prompt only once.
     params = [

@@ -7,14 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from lalp.errors import InputError
-from lalp.selection.table import (
-    candidates,
-    check_selection,
-    check_table,
-    draws,
-    take,
-    with_left_out,
-)
+from lalp.selection.table import candidates, check_selection, draws, take, with_left_out
 from lalp.stats import seeded_generator
 
 # Correlation with the start falls below 0.1 within about 10 moves on a pool of four teachers.
@@ -32,9 +25,6 @@ def select_random_matched(
     these numbers and have a candidate everywhere, and so is the draw of one candidate. Filter
     ``scores`` first if the control should see scored responses only.
 
-    Raises:
-        InputError: If ``like`` is not a selection from ``scores``.
-
     Example:
         >>> from lalp.selection.rules import select, teacher_mix
         >>> from lalp.selection.table import example_scores
@@ -43,9 +33,8 @@ def select_random_matched(
         >>> teacher_mix(control).equals(teacher_mix(best))
         True
     """
-    check_table(scores)
-    check_selection(like)
     keep, left_out = candidates(scores, [], skip_unscored=False)
+    check_selection(like)
     prompt_of, prompts = pd.factorize(scores["prompt_id"], sort=True)
     teacher_of, teachers = pd.factorize(scores["teacher"], sort=True)
     available = np.zeros((len(prompts), len(teachers)), dtype=bool)
@@ -53,11 +42,9 @@ def select_random_matched(
     rows, current = prompts.get_indexer(like["prompt_id"]), teachers.get_indexer(like["teacher"])
     lost = like[(rows < 0) | (current < 0) | ~available[rows, current]]
     if len(lost):
-        raise InputError(
-            f"the scores hold no candidate of {lost['teacher'].iloc[0]!r} for prompt "
-            f"{lost['prompt_id'].iloc[0]!r}, which the selection to match has: give the table "
-            "that it was selected from"
-        )
+        which = f"{lost['teacher'].iloc[0]!r} for prompt {lost['prompt_id'].iloc[0]!r}"
+        found = f"the scores hold no candidate of {which}, which the selection to match has"
+        raise InputError(f"{found}: give the table that it was selected from")
     rows, current = rows[np.argsort(rows)], current[np.argsort(rows)]
     used, current = np.unique(current, return_inverse=True)
     generator = seeded_generator("assignment", seed)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from lalp.scoring.columns import GALP, column_window
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Widths of a README column and of half of it, in inches.
 FULL_WIDTH, HALF_WIDTH = 9.0, 5.5
@@ -38,10 +35,8 @@ def means_by_window(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         >>> means_by_window({"lalp@4": pd.DataFrame({"teacher": ["Ada"]})})["window"].tolist()
         ['4']
     """
-    tables = [
-        table.assign(window=column_window(column) or "GALP") for column, table in rankings.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
+    parts = [part.assign(window=column_window(c) or "GALP") for c, part in rankings.items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
@@ -64,9 +59,8 @@ def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
     grid.ax_joint.plot([low, high], [low, high], color="0.5", lw=1, ls="--", zorder=0)
     grid.ax_joint.set(xlim=(low, high), ylim=(low, high))
     grid.ax_joint.locator_params(nbins=5)
-    grid.set_axis_labels(
-        "GALP (nats per token)", f"LALP, window {column_window(column)} (nats per token)"
-    )
+    local = f"LALP, window {column_window(column)} (nats per token)"
+    grid.set_axis_labels("GALP (nats per token)", local)
     grid.ax_joint.legend(title="", fontsize="small")
     grid.figure.tight_layout()
     return grid.figure

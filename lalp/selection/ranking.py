@@ -12,16 +12,8 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from lalp.errors import InputError
-from lalp.selection.table import TIE_NATS, candidates, check_table, id_order, score_values
-from lalp.stats import (
-    Estimate,
-    bootstrap_means,
-    check_count,
-    chunks,
-    percentile_interval,
-    seeded_generator,
-    wilson_interval,
-)
+from lalp.selection.table import TIE_NATS, candidates, id_order, score_values
+from lalp.stats import Estimate, bootstrap_means, percentile_interval, subset_means, wilson_interval
 
 
 def rank_teachers(
@@ -44,9 +36,6 @@ def rank_teachers(
         equal means share a rank), ``p_top`` (share of resamples in which this teacher is first),
         ``num_responses``. ``attrs`` hold ``num_prompts`` (shared by all), ``prompts_by_teacher``
         and ``left_out`` (counts by reason).
-
-    Raises:
-        InputError: If the column does not exist or no prompt is shared by all teachers.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -86,7 +75,7 @@ def teacher_differences(
     Returns:
         One row per pair, in order of rank: ``higher``, ``lower``, ``difference`` (nats, at least
         0), ``low``, ``high``, and ``resolved`` (the interval excludes 0). Empty for one teacher.
-        ``attrs`` and errors are those of `rank_teachers`.
+        ``attrs`` as for `rank_teachers`.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -118,8 +107,8 @@ def compare_rankings(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
     the scores and not to what they could be computed on.
 
     Returns:
-        Square table, 1 = same order, -1 = opposite; NaN where all teachers tie. ``attrs`` and
-        errors are those of `rank_teachers`; a single teacher is an error too.
+        Square table, 1 = same order, -1 = opposite; NaN where all teachers tie. ``attrs`` as for
+        `rank_teachers`.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -129,7 +118,7 @@ def compare_rankings(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
         lalp@4  -1.0     1.0
     """
     names = list(dict.fromkeys(columns))
-    shared = _shared_means(scores, names).need_two_teachers()
+    shared = _shared_means(scores, names, least_teachers=2)
     ranks = [_ranks(values.mean(axis=0)) for values in shared.values]
     taus = [[stats.kendalltau(a, b).statistic for b in ranks] for a in ranks]
     return shared.annotate(pd.DataFrame(taus, index=names, columns=names, dtype=float))
@@ -148,9 +137,8 @@ def tau_interval(
 
     Both rankings are resampled with the same prompts. A resample in which all teachers tie under
     one column counts as tau 0. With few teachers tau takes few values, and so do its bounds.
-    Errors are those of `compare_rankings`.
     """
-    shared = _shared_means(scores, [column_a, column_b]).need_two_teachers()
+    shared = _shared_means(scores, [column_a, column_b], least_teachers=2)
     means = shared.values.mean(axis=1)
     resampled = bootstrap_means(shared.values, num_resamples, seed)
     taus = _taus(_pair_signs(resampled[:, 0]), _pair_signs(resampled[:, 1]))
@@ -180,9 +168,6 @@ def prompts_enough(
         ``order_high``, ``top_low``, ``top_high``), and ``mean_tau`` (Kendall tau with the full
         order; 0 for a draw in which all teachers tie). ``attrs`` as for `rank_teachers`.
 
-    Raises:
-        InputError: As `compare_rankings`, or if a size is not between 1 and the shared prompts.
-
     Example:
         >>> from lalp.selection.table import example_scores
         >>> prompts_enough(example_scores(), "galp")[["num_prompts", "order_share", "mean_tau"]]
@@ -190,12 +175,11 @@ def prompts_enough(
         0            1          1.0       1.0
         1            2          1.0       1.0
     """
-    check_count("num_draws", num_draws)
-    shared = _shared_means(scores, [column]).need_two_teachers()
+    shared = _shared_means(scores, [column], least_teachers=2)
     sizes = _check_sizes(sizes, shared.num_prompts)
     means = shared.values[0].mean(axis=0)
     full = _pair_signs(means)
-    signs = _pair_signs(_subset_means(shared.values[0], sizes, num_draws, seed))
+    signs = _pair_signs(subset_means(shared.values[0], sizes, num_draws, seed))
     same = signs == full
     # A draw finds the top teacher if the pairs that the top is part of stand as in the full order.
     first, second = np.triu_indices(len(means), 1)
@@ -222,23 +206,6 @@ def _check_sizes(sizes: Sequence[int] | None, num_prompts: int) -> Int[np.ndarra
     return np.unique(np.asarray(sizes, dtype=np.int64))
 
 
-def _subset_means(
-    values: Float[np.ndarray, "prompts teachers"],
-    sizes: Int[np.ndarray, " sizes"],
-    num_draws: int,
-    seed: int,
-) -> Float[np.ndarray, "sizes draws teachers"]:
-    """Teacher means over subsets of prompts, for each size."""
-    # Subsets are the first prompts of a random order, so none depends on the sizes asked for.
-    generator = seeded_generator("subsets", seed)
-    means = np.empty((len(sizes), num_draws, values.shape[1]))
-    for part in chunks(num_draws, values.size):
-        order = np.tile(np.arange(len(values)), (part.stop - part.start, 1))
-        sums = values[generator.permuted(order, axis=1)].cumsum(axis=1)[:, sizes - 1]
-        means[:, part] = (sums / sizes[:, None]).swapaxes(0, 1)
-    return means
-
-
 @dataclass(frozen=True)
 class _SharedMeans:
     """Mean score in nats of each teacher on each prompt that all share, both in order of name."""
@@ -246,26 +213,18 @@ class _SharedMeans:
     values: Float[np.ndarray, "columns prompts teachers"]
     teachers: tuple[str, ...]
     num_responses: Int[np.ndarray, " teachers"]
+    num_prompts: int
     attrs: dict[str, Any]  # what tables made of it say about prompts and what was left out
-
-    @property
-    def num_prompts(self) -> int:
-        return self.values.shape[1]
 
     def annotate(self, frame: pd.DataFrame) -> pd.DataFrame:
         frame.attrs = dict(self.attrs)
         return frame
 
-    def need_two_teachers(self) -> _SharedMeans:
-        if len(self.teachers) > 1:
-            return self
-        name = self.teachers[0]
-        raise InputError(f"the scores hold one teacher, {name!r}: an order needs at least two")
 
-
-def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
+def _shared_means(
+    scores: pd.DataFrame, columns: Sequence[str], *, least_teachers: int = 1
+) -> _SharedMeans:
     """Average each teacher's candidates per prompt, on prompts where every teacher has one."""
-    check_table(scores)
     if not columns:
         raise InputError("no score column is given: name at least one, for example galp")
     keep, left_out = candidates(scores, columns, skip_unscored=True)
@@ -287,16 +246,18 @@ def _shared_means(scores: pd.DataFrame, columns: Sequence[str]) -> _SharedMeans:
     if not shared.any():
         fewest_first = sorted(covered.items(), key=lambda item: item[1])
         listed = ", ".join(f"{teacher} for {count}" for teacher, count in fewest_first)
-        raise InputError(
-            f"no prompt has a scored candidate of every teacher under {', '.join(columns)}; of "
-            f"{len(prompts)} prompts there is one by {listed}: leave out the teachers with the "
-            "fewest"
-        )
+        none = f"no prompt has a scored candidate of every teacher under {', '.join(columns)}"
+        some = f"of {len(prompts)} prompts there is one by {listed}"
+        raise InputError(f"{none}; {some}: leave out the teachers with the fewest")
     if not shared.all():
         left_out["prompts without a scored candidate of every teacher"] = int((~shared).sum())
+    if len(teachers) < least_teachers:
+        only = f"the scores hold one teacher, {teachers[0]!r}"
+        raise InputError(f"{only}: an order needs at least two")
     values = np.stack(sums)[:, shared] / counts[shared]
-    attrs = {"num_prompts": values.shape[1], "prompts_by_teacher": covered, "left_out": left_out}
-    return _SharedMeans(values, tuple(teachers), counts[shared].sum(axis=0), attrs)
+    num_prompts = values.shape[1]
+    attrs = {"num_prompts": num_prompts, "prompts_by_teacher": covered, "left_out": left_out}
+    return _SharedMeans(values, tuple(teachers), counts[shared].sum(axis=0), num_prompts, attrs)
 
 
 def _ranks(means: Float[np.ndarray, " teachers"]) -> Int[np.ndarray, " teachers"]:

@@ -17,18 +17,7 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.scoring.columns import GALP, lalp_column
 from lalp.scoring.windows import Window
-from lalp.selection.table import (
-    candidates,
-    check_selection,
-    check_table,
-    draws,
-    id_order,
-    only_window,
-    require_columns,
-    score_values,
-    take,
-    with_left_out,
-)
+from lalp.selection import table
 from lalp.selection.variants import LOWER_IS_BETTER, VARIANTS, add_variants, variant_column
 from lalp.stats import stable_hash
 
@@ -85,10 +74,6 @@ def select(
         The chosen rows, one per prompt, prompts in order of first appearance. ``attrs["left_out"]``
         counts the responses and prompts left out, by reason.
 
-    Raises:
-        InputError: If rule, tie or column do not exist, a candidate has no score (and
-            ``skip_unscored`` is off), or no prompt has a candidate.
-
     Example:
         >>> from lalp.selection.table import example_scores
         >>> select(example_scores(), "lalp")["response_id"].tolist()
@@ -96,31 +81,30 @@ def select(
     """
     if tie not in get_args(Tie):
         raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
-    check_table(scores)
     if window is None and rule in _WINDOWED:
-        window = only_window(scores)
+        window = table.only_window(scores)
     column = score_column(rule, window)
     if rule in VARIANTS and column not in scores.columns:
         scores = add_variants(scores, [rule], window)
     columns = [] if column is None else [column]
-    keep, left_out = candidates(scores, columns, skip_unscored=skip_unscored)
+    keep, left_out = table.candidates(scores, columns, skip_unscored=skip_unscored)
     if column is None:
-        keys = [draws("rule", seed, scores)]
+        keys = [table.draws("rule", seed, scores)]
     else:
-        values = score_values(scores, column)
+        values = table.score_values(scores, column)
         # `take` chooses the smallest, and puts response ids behind all keys: no choice is open.
         keys = [values if rule.endswith("lowest") or rule in LOWER_IS_BETTER else -values]
         if tie == "random":
-            keys.append(draws("tie", seed, scores))
+            keys.append(table.draws("tie", seed, scores))
         elif tie == "shortest":
-            keys.append(score_values(scores, "num_tokens"))
-    chosen = take(scores, keep, keys, middle=rule.endswith("middle"))
-    return with_left_out(scores, chosen, left_out, "prompts without a candidate")
+            keys.append(table.score_values(scores, "num_tokens"))
+    chosen = table.take(scores, keep, keys, middle=rule.endswith("middle"))
+    return table.with_left_out(scores, chosen, left_out, "prompts without a candidate")
 
 
 def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
     """The rows of one teacher, to select within it (paper, Table 1, 13 and 14)."""
-    require_columns(scores, ["teacher"])
+    table.require_columns(scores, ["teacher"])
     rows = scores[scores["teacher"] == teacher].reset_index(drop=True)
     if rows.empty:
         known = ", ".join(sorted(map(str, scores["teacher"].unique())))
@@ -143,19 +127,17 @@ def select_third(scores: pd.DataFrame, third: str, column: str = GALP) -> pd.Dat
     """
     if third not in THIRDS:
         raise InputError(f"there is no third {third!r}: choose one of {', '.join(THIRDS)}")
-    check_table(scores)
-    keep, left_out = candidates(scores, [column], skip_unscored=False)
+    keep, left_out = table.candidates(scores, [column], skip_unscored=False)
     rows = np.flatnonzero(keep)
     if scores.iloc[rows]["prompt_id"].duplicated().any() or len(rows) < len(THIRDS):
-        raise InputError(
-            f"{len(rows)} candidates cannot be cut into thirds: give one response per prompt, by "
-            "one teacher, of at least three prompts"
-        )
-    order = rows[np.lexsort([id_order(scores)[rows], -score_values(scores, column)[rows]])]
+        needed = "one response per prompt, by one teacher, of at least three prompts"
+        raise InputError(f"{len(rows)} candidates cannot be cut into thirds: give {needed}")
+    keys = [table.id_order(scores), -table.score_values(scores, column)]
+    order = rows[np.lexsort([key[rows] for key in keys])]
     # Sorted places keep the table's own order within a third.
     places = np.sort(np.array_split(order, len(THIRDS))[THIRDS.index(third)])
     chosen = scores.iloc[places].reset_index(drop=True)
-    return with_left_out(scores, chosen, left_out, "prompts of other thirds")
+    return table.with_left_out(scores, chosen, left_out, "prompts of other thirds")
 
 
 def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> pd.DataFrame:
@@ -169,8 +151,8 @@ def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> 
         >>> within_tokens(select(example_scores(), "galp"), 25, seed=1)["num_tokens"].tolist()
         [20]
     """
-    check_selection(selected)
-    require_columns(selected, ["num_tokens"])
+    table.check_selection(selected)
+    table.require_columns(selected, ["num_tokens"])
     # The order depends on prompts alone, so that it is the same for every selection.
     places = [stable_hash("tokens", seed, prompt_id) for prompt_id in selected["prompt_id"]]
     lengths = selected["num_tokens"].astype(int).tolist()
@@ -186,7 +168,7 @@ def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> 
 
 def teacher_mix(selected: pd.DataFrame) -> pd.DataFrame:
     """``count`` and ``percent`` of each chosen teacher, in order of name (paper, Table 8)."""
-    require_columns(selected, ["teacher"])
+    table.require_columns(selected, ["teacher"])
     count = selected["teacher"].value_counts().sort_index()
     return pd.DataFrame({"count": count, "percent": 100 * count / max(1, count.sum())})
 
@@ -194,7 +176,7 @@ def teacher_mix(selected: pd.DataFrame) -> pd.DataFrame:
 def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
     """Share of prompts, among those in both selections, where both choose the same response."""
     for selected in (selected_a, selected_b):
-        check_selection(selected)
+        table.check_selection(selected)
     key = ["prompt_id", "response_id"]
     both = selected_a[key].merge(selected_b[key], on="prompt_id")
     if both.empty:

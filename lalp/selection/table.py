@@ -45,7 +45,7 @@ def require_columns(frame: pd.DataFrame, names: Sequence[str], advice: str = "")
         raise InputError(f"the table has no column {missing[0]!r}: {advice}")
 
 
-def check_table(scores: pd.DataFrame) -> None:
+def _check_table(scores: pd.DataFrame) -> None:
     """Refuse a table without rows or a needed column, or with missing or repeated ids."""
     require_columns(scores, [*_IDS, "correct"])
     if scores.empty:
@@ -57,10 +57,8 @@ def check_table(scores: pd.DataFrame) -> None:
     repeated = scores[scores.duplicated(["prompt_id", "response_id"])]
     if len(repeated):
         row = repeated.iloc[0]
-        raise InputError(
-            f"response {row['response_id']!r} of prompt {row['prompt_id']!r} stands in the table "
-            "more than once: keep one row per response"
-        )
+        which = f"response {row['response_id']!r} of prompt {row['prompt_id']!r}"
+        raise InputError(f"{which} stands in the table more than once: keep one row per response")
 
 
 def check_selection(selected: pd.DataFrame) -> None:
@@ -70,10 +68,8 @@ def check_selection(selected: pd.DataFrame) -> None:
         raise InputError("the selection has no rows")
     repeated = selected.loc[selected["prompt_id"].duplicated(), "prompt_id"]
     if len(repeated):
-        raise InputError(
-            f"prompt {repeated.iloc[0]!r} stands in the selection more than once: give one row "
-            "per prompt, as select() does"
-        )
+        twice = f"prompt {repeated.iloc[0]!r} stands in the selection more than once"
+        raise InputError(f"{twice}: give one row per prompt, as select() does")
 
 
 def only_window(scores: pd.DataFrame) -> str:
@@ -101,14 +97,13 @@ def candidates(
 ) -> tuple[Bool[np.ndarray, " rows"], dict[str, int]]:
     """Rows that may be chosen, and how many were left out: wrong ones, and ones without a score.
 
-    Rows that nobody verified are not wrong.
+    Rows that nobody verified are not wrong. The table is checked first.
     """
+    _check_table(scores)
     try:
         correct = scores["correct"].astype("boolean")
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"column 'correct' must hold true, false or null, nothing else: {error}"
-        ) from error
+        raise InputError(f"column 'correct' must hold true, false or null: {error}") from error
     wrong = correct.eq(False).to_numpy(dtype=bool, na_value=False)
     unscored = np.zeros(len(scores), dtype=bool)
     for column in columns:

@@ -61,9 +61,6 @@ def add_variants(
         window: Context window of ``hybrid`` and ``lalp-tail``.
         weight: LALP's share of the hybrid, between 0 (GALP alone) and 1.
 
-    Raises:
-        InputError: If a variant is unknown, or the table lacks what it is built on.
-
     Example:
         >>> from lalp.selection.table import example_scores
         >>> add_variants(example_scores(), ["hybrid"], 4)["hybrid@4"].round(1).tolist()

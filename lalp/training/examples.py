@@ -73,16 +73,13 @@ def _pool_records(path: Path) -> Iterator[tuple[int, Any]]:
     """Numbered records; those with a prompt and a completion become ``messages`` records."""
     for number, record in numbered_records(path, "a training file"):
         # In a pool, a completion is a field of the user's own.
-        if isinstance(record, dict) and not {"messages", "response"} & set(record):
-            prompt, completion = record.get("prompt"), record.pop("completion", None)
-            if completion is not None:
-                if not (isinstance(prompt, list) and isinstance(completion, list)):
-                    raise InputError(
-                        f"{path}, line {number}: 'prompt' and 'completion' must be lists of "
-                        "messages"
-                    )
-                del record["prompt"]
-                record["messages"] = [*prompt, *completion]
+        is_pair = isinstance(record, dict) and not {"messages", "response"} & set(record)
+        if is_pair and (completion := record.pop("completion", None)) is not None:
+            prompt = record.pop("prompt", None)
+            if not (isinstance(prompt, list) and isinstance(completion, list)):
+                wrong = "'prompt' and 'completion' must be lists of messages"
+                raise InputError(f"{path}, line {number}: {wrong}")
+            record["messages"] = [*prompt, *completion]
         yield number, record
 
 
@@ -126,11 +123,9 @@ def make_example(
     is_cut = kept_prompt + kept < len(asked) + len(completion)
     example = Example((*asked[:kept_prompt], *completion[:kept]), kept_prompt, is_cut)
     if kept < 1 or example.num_tokens < 1:
-        raise InputError(
-            f"response {response.response_id!r}: its prompt has {len(asked)} tokens, so that "
-            f"nothing of the response is left within {limit}: raise max_length or leave the "
-            "response out"
-        )
+        lost = f"its prompt has {len(asked)} tokens, so that nothing of the response is left"
+        advice = "raise max_length or leave the response out"
+        raise InputError(f"response {response.response_id!r}: {lost} within {limit}: {advice}")
     return example
 
 

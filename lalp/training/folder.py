@@ -77,14 +77,11 @@ def _holds_run(folder: Path, identity: dict[str, Any], what: str = "another run"
     try:
         found = dict(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["run"])
     except (OSError, ValueError, LookupError, TypeError):
-        raise InputError(
-            f"{folder}: exists and is no folder of lalp train: give another folder"
-        ) from None
+        wrong = "exists and is no folder of lalp train: give another folder"
+        raise InputError(f"{folder}: {wrong}") from None
     if differs := [key for key, value in identity.items() if found.get(key) != value]:
-        raise InputError(
-            f"{folder}: holds {what} (another {', '.join(differs)}): delete it, or give another "
-            "folder"
-        )
+        held = f"holds {what} (another {', '.join(differs)})"
+        raise InputError(f"{folder}: {held}: delete it, or give another folder")
     return True
 
 

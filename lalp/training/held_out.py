@@ -37,7 +37,7 @@ def score_held_out(trainer: SFTTrainer, job: Job) -> list[list[Any]]:
     # No process may run out of memory alone, so none finds its own batch size.
     budget = _SHARDED_BATCH_TOKENS if sharded else None
     rows = []
-    with _current_student(trainer, job.tokenizer, sharded) as student, share as own_groups:
+    with _current_student(trainer, job.student.tokenizer, sharded) as student, share as own_groups:
         for tasks in own_groups:
             for scores in score_candidates(student, tasks, [job.window], max_batch_tokens=budget):
                 reasons = "; ".join(f"{name}: {why}" for name, why in scores.reasons.items())

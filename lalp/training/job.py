@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from lalp.errors import InputError
@@ -20,7 +19,7 @@ from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.windows import Window, parse_window
 from lalp.steps.splitters import check_splitter
 from lalp.students.encoding import end_of_turn
-from lalp.students.student import find_student, usable_device
+from lalp.students.student import FoundStudent, find_student, usable_device
 from lalp.training.examples import Example, HeldOut, TrainingData, load_examples, make_example
 from lalp.training.folder import unfinished, warn
 from lalp.training.recipes import Recipe
@@ -30,11 +29,7 @@ from lalp.training.recipes import Recipe
 class Job:
     """All that is decided before any weights are loaded."""
 
-    student: str  # as the user named it
-    source: str  # folder or hub id that its files are read from
-    revision: str
-    tokenizer: PreTrainedTokenizerBase
-    trust_remote_code: bool
+    student: FoundStudent
     recipe: Recipe
     config: SFTConfig
     data: str | None  # name of the training file, if there is one
@@ -47,7 +42,7 @@ class Job:
         """What decides the result: runs that agree in it are the same run."""
         return {
             "data": digest([[e.input_ids, e.num_prompt] for e in self.examples]),
-            "student": self.revision,
+            "student": self.student.revision,
             "recipe": asdict(self.recipe),
             "seed": self.config.seed,
             "held_out": digest([self.tasks, str(self.window)]) if self.tasks else None,
@@ -60,7 +55,7 @@ class Job:
     def provenance(self) -> dict[str, Any]:
         """What a reader wants to know beyond the identity; no times, so that reruns are equal."""
         return {
-            "student": self.student,
+            "student": self.student.name,
             "data": self.data,
             "num_examples": len(self.examples),
             "num_cut": sum(example.cut for example in self.examples),
@@ -83,35 +78,28 @@ def plan_job(
     """Read and tokenize everything; the arguments are those of `lalp.training.trainer.train`."""
     pairs = load_examples(data)
     found = find_student(student, trust_remote_code=trust_remote_code)
-    tokenizer, positions = found.tokenizer, found.max_positions
-    limit = min(recipe.max_length, positions)
     if not pairs:
         raise InputError("no responses to train on")
-    end = end_of_turn(tokenizer)
+    limit = min(recipe.max_length, found.max_positions)
+    end = end_of_turn(found.tokenizer)
     return Job(
-        student=student,
-        source=found.source,
-        revision=found.revision,
-        tokenizer=tokenizer,
-        trust_remote_code=trust_remote_code,
+        student=found,
         recipe=recipe,
         config=config,
         data=Path(data).name if isinstance(data, str | os.PathLike) else None,
-        examples=[make_example(tokenizer, *pair, limit, end) for pair in pairs],
-        tasks=_held_out_tasks(held_out, tokenizer, positions, pairs) if held_out else {},
+        examples=[make_example(found.tokenizer, *pair, limit, end) for pair in pairs],
+        tasks=_held_out_tasks(held_out, found, pairs) if held_out else {},
         window=parse_window(held_out.window) if held_out else None,
         evaluations=evaluations,
     )
 
 
 def _held_out_tasks(
-    held_out: HeldOut,
-    tokenizer: PreTrainedTokenizerBase,
-    limit: int,
-    pairs: Sequence[tuple[Prompt, Response]],
+    held_out: HeldOut, student: FoundStudent, pairs: Sequence[tuple[Prompt, Response]]
 ) -> dict[str, tuple[str, Task]]:
     """By response id, its prompt's id and what to score; prompt by prompt."""
     check_splitter(held_out.splitter)
+    tokenizer, limit = student.tokenizer, student.max_positions
     tasks = {
         response.response_id: (response.prompt_id, task)
         for group in group_responses(held_out.pool, tokenizer, held_out.splitter)
@@ -167,10 +155,8 @@ def _is_cpu(device: str | None) -> bool:
         return True
     name = usable_device(device)
     if name not in {"cpu", "cuda"}:
-        raise InputError(
-            f"device {name!r} cannot be trained on: give cpu or cuda, and choose among GPUs with "
-            "CUDA_VISIBLE_DEVICES"
-        )
+        advice = "give cpu or cuda, and choose among GPUs with CUDA_VISIBLE_DEVICES"
+        raise InputError(f"device {name!r} cannot be trained on: {advice}")
     if name == "cuda" and torch.cuda.device_count() > 1 and "WORLD_SIZE" not in os.environ:
         raise InputError(
             "several GPUs are visible: run under accelerate launch to use them all, or show one "

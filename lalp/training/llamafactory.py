@@ -54,14 +54,11 @@ def export_llamafactory(
 
     It holds ``train.json``, ``dataset_info.json``, ``train.yaml`` and ``zero3.json``. ``template``
     is LLaMA-Factory's name of the chat format, found if not given; the other arguments are those
-    of `lalp.training.trainer.train`.
+    of `lalp.training.trainer.train`. InputError if no format fits the student.
 
     Returns:
         ``template``, ``num_examples``, and ``num_different``: how many of their prompts
         LLaMA-Factory writes in another way than the student's chat template (None: not known).
-
-    Raises:
-        InputError: If data or student cannot be used, or no format fits the student.
     """
     pairs = load_examples(data)
     found = find_student(student, trust_remote_code=trust_remote_code)
@@ -107,10 +104,8 @@ def _find_template(
     if given is not None and not fitting:  # taken at the user's word
         return given, None
     if not fitting:
-        raise InputError(
-            f"student {student!r}: its chat template is none of {', '.join(FORMATS)}: give "
-            "--template with LLaMA-Factory's name of it"
-        )
+        known, advice = ", ".join(FORMATS), "give --template with LLaMA-Factory's name of it"
+        raise InputError(f"student {student!r}: its chat template is none of {known}: {advice}")
     # Several names stand for one format: one with the right default, else the student's own.
     is_own = {name: fitting[name] == FORMATS[name].default_system for name in fitting}
     name = max(fitting, key=lambda name: (is_own[name], name in student.lower()))

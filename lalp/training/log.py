@@ -1,4 +1,4 @@
-"""Read what a training run wrote."""
+"""The tables of a training run: its log, and its held-out scores."""
 
 from __future__ import annotations
 
@@ -56,30 +56,28 @@ def load_held_out(folder: str | os.PathLike) -> pd.DataFrame:
     )
 
 
-def log_table(history: Sequence[dict[str, Any]], steps_per_epoch: float) -> pd.DataFrame:
-    """The table that `lalp.training.trainer.train` returns, from the trainer's history."""
-    rows = []
+def write_tables(
+    folder: Path,
+    history: Sequence[dict[str, Any]],
+    steps_per_epoch: float,
+    tasks: Mapping[str, tuple[str, Task]],
+) -> None:
+    """Write what `load_log` and `load_held_out` read, from the trainer's history and job."""
+    rows, scored = [], []
+    keys = [(prompt_id, response_id) for response_id, (prompt_id, _) in tasks.items()]
     for entry in history:
         if "held_out" in entry:
             # Means over the responses that have a score; NaN where none has.
             galp, lalp = pd.DataFrame(entry["held_out"])[[0, 1]].astype(float).mean()
+            pairs = zip(keys, entry["held_out"], strict=True)
+            scored += [(entry["step"], *key, *scores) for key, scores in pairs]
             entry = {"step": entry["step"], "global_nll": -galp, "local_nll": -lalp}
         rows.append(entry)
     # A step's loss and its held-out scores are entries of their own.
     table = pd.DataFrame(rows).groupby("step", as_index=False).first().reindex(columns=_LOG_COLUMNS)
     table["num_tokens"] = table["num_tokens"].fillna(0).astype(int)
-    return table.assign(epoch=table["step"] / steps_per_epoch)
-
-
-def held_out_table(
-    history: Sequence[dict[str, Any]], tasks: Mapping[str, tuple[str, Task]]
-) -> pd.DataFrame:
-    """The table that `load_held_out` reads; ``tasks`` are the job's."""
-    keys = [(prompt_id, response_id) for response_id, (prompt_id, _) in tasks.items()]
-    rows = [
-        (entry["step"], *key, *scores)
-        for entry in history
-        if "held_out" in entry
-        for key, scores in zip(keys, entry["held_out"], strict=True)
-    ]
-    return pd.DataFrame(rows, columns=_HELD_OUT_COLUMNS)
+    table["epoch"] = table["step"] / steps_per_epoch
+    table.to_csv(folder / LOG_FILE, index=False)
+    if tasks:
+        held_out = pd.DataFrame(scored, columns=_HELD_OUT_COLUMNS)
+        held_out.to_csv(folder / HELD_OUT_FILE, index=False)

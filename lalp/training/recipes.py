@@ -49,14 +49,10 @@ RECIPES = {name: Recipe(**values) for name, values in read_data("training/recipe
 
 
 def load_recipe(name: str | Path, **changes: Any) -> Recipe:
-    """A recipe by its name, or from a YAML file that gives every field of `Recipe`.
+    """A recipe by its name in `RECIPES`, or from a YAML file that gives every field of `Recipe`.
 
-    Args:
-        name: A name in ``RECIPES``, or a file.
-        changes: Fields to take instead of the recipe's; None leaves a field as it is.
-
-    Raises:
-        InputError: If there is no such recipe, or the file or a change does not fit `Recipe`.
+    ``changes`` are fields to take instead; None leaves a field as it is. InputError if there is no
+    such recipe, or the file or a change does not fit `Recipe`.
 
     Example:
         >>> load_recipe("paper-32b", epochs=1).epochs
@@ -65,9 +61,8 @@ def load_recipe(name: str | Path, **changes: Any) -> Recipe:
     recipe, path = RECIPES.get(str(name)), Path(name)
     if recipe is None:
         if path.suffix not in {".yaml", ".yml"}:
-            raise InputError(
-                f"recipe {str(path)!r} is not known: give {', '.join(RECIPES)}, or a .yaml file"
-            )
+            known = ", ".join(RECIPES)
+            raise InputError(f"recipe {str(path)!r} is not known: give {known}, or a .yaml file")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -77,7 +72,5 @@ def load_recipe(name: str | Path, **changes: Any) -> Recipe:
         return replace(recipe, **{key: v for key, v in changes.items() if v is not None})
     except ValidationError as error:
         fault = error.errors()[0]
-        wrong = fault["msg"].removeprefix("Input ")
-        raise InputError(
-            f"recipe: key {fault['loc'][0]!r} {wrong}, not {fault['input']!r}"
-        ) from None
+        wrong = f"{fault['msg'].removeprefix('Input ')}, not {fault['input']!r}"
+        raise InputError(f"recipe: key {fault['loc'][0]!r} {wrong}") from None

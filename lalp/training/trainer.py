@@ -34,18 +34,10 @@ from lalp.files import write_json
 from lalp.stats import check_count
 from lalp.students.student import load_model
 from lalp.training.examples import IGNORED, HeldOut, TrainingData, order_examples
-from lalp.training.folder import (
-    HELD_OUT_FILE,
-    LOG_FILE,
-    RUN_FILE,
-    open_folder,
-    seal_checkpoint,
-    unfinished,
-    warn,
-)
+from lalp.training.folder import RUN_FILE, open_folder, seal_checkpoint, unfinished, warn
 from lalp.training.held_out import score_held_out
 from lalp.training.job import Job, plan_job, trainer_config
-from lalp.training.log import held_out_table, load_log, log_table
+from lalp.training.log import load_log, write_tables
 from lalp.training.recipes import Recipe
 
 # Without `save_steps`, a checkpoint is written whenever this many seconds of work could be lost.
@@ -69,21 +61,15 @@ def train(
     """Fine-tune a student; a killed run goes on, a finished one is read.
 
     The loss is the mean over the completion tokens of an optimizer step, over all its devices. Work
-    in progress lies in ``OUT.partial``; ``out`` appears when it is complete.
+    in progress lies in ``OUT.partial``; ``out`` appears when it is complete, with weights,
+    tokenizer, ``training_log.csv``, ``held_out.csv`` and ``run.json``.
 
-    Args:
-        data: A training file (``messages`` or ``prompt-completion``), or prompts and responses.
-        student: As in `load_student`.
-        out: Folder for weights, tokenizer, ``training_log.csv``, ``held_out.csv`` and ``run.json``.
-        recipe: Hyperparameters.
-        seed: For the order of examples, and dropout where the student has it.
-        held_out: Responses to measure; none if not given.
-        evaluations: At how many evenly spaced points, the first before training and the last after
-            it; 1: after it only.
-        save_steps: Optimizer steps between checkpoints; if not given, one every ten minutes.
-        device: ``cpu`` or ``cuda``.
-        trust_remote_code: As in `load_student`.
-        progress: Show steps and loss.
+    ``data`` is a training file (``messages`` or ``prompt-completion``), or prompts and responses;
+    ``student`` and ``trust_remote_code`` are as in `load_student`; ``device`` is cpu or cuda. The
+    ``seed`` is for the order of examples, and for dropout where the student has it. ``held_out`` is
+    scored at as many evenly spaced points as ``evaluations`` says, the first before training and
+    the last after it (1: after it only). Checkpoints are ``save_steps`` optimizer steps apart, or
+    ten minutes.
 
     Returns:
         One row per optimizer step, and one for step 0 if something is held out: ``step``,
@@ -119,21 +105,22 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
     if job.config.device.type != "cpu":
         # Asks for deterministic kernels; an operation that has none warns, and is used.
         enable_full_determinism(job.config.seed, warn_only=True)
-    ids = (job.tokenizer.pad_token_id, job.tokenizer.eos_token_id)
+    student, tokenizer = job.student, job.student.tokenizer
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
     pad = next((i for i in ids if i is not None), 0)  # the model never sees it: any id will do
     # The last one fills up steps: no token of it is in the loss.
     filler = {"input_ids": [pad, pad], "labels": [IGNORED, IGNORED]}
     rows = [{"input_ids": list(e.input_ids), "labels": e.labels} for e in job.examples] + [filler]
     order = [len(job.examples) if i is None else i for step in course.steps for i in step]
     # In float32, whatever the recipe computes in: AdamW's small steps would be lost in bfloat16.
-    options = {"trust_remote_code": job.trust_remote_code}
-    model = load_model(job.student, job.source, torch.float32, **options)
+    trusted = {"trust_remote_code": student.trust_remote_code}
+    model = load_model(student.name, student.source, torch.float32, **trusted)
     course.configs = copy.deepcopy((model.config, model.generation_config))
     trainer = _Trainer(
         model=model,
         args=job.config,
         train_dataset=Dataset.from_list(rows).select(order),
-        processing_class=job.tokenizer,
+        processing_class=tokenizer,
         data_collator=DataCollatorForLanguageModeling(pad_token_id=pad),
         callbacks=[course],
     )
@@ -232,10 +219,8 @@ class _Course(TrainerCallback):
         if "loss" not in logs:  # the summary after the last step
             return
         if not math.isfinite(logs["loss"]):
-            raise InputError(
-                f"the training loss is {logs['loss']} at step {state.global_step}: lower the "
-                "learning rate"
-            )
+            found = f"the training loss is {logs['loss']} at step {state.global_step}"
+            raise InputError(f"{found}: lower the learning rate")
         self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
         taken = [i for i in self.steps[state.global_step - 1] if i is not None]
         num_tokens = sum(self.job.examples[i].num_tokens for i in taken)
@@ -274,11 +259,9 @@ def _write_result(course: _Course, out: Path) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.config, model.generation_config = course.configs
     model.save_pretrained(folder, state_dict=weights)
-    job.tokenizer.save_pretrained(folder)
+    job.student.tokenizer.save_pretrained(folder)
     history, steps_per_epoch = trainer.state.log_history, len(course.steps) / job.recipe.epochs
-    log_table(history, steps_per_epoch).to_csv(folder / LOG_FILE, index=False)
-    if job.tasks:
-        held_out_table(history, job.tasks).to_csv(folder / HELD_OUT_FILE, index=False)
+    write_tables(folder, history, steps_per_epoch, job.tasks)
     write_json(folder / RUN_FILE, {"run": job.identity()} | job.provenance())
     folder.rename(out)
     shutil.rmtree(unfinished(out), ignore_errors=True)

@@ -34,13 +34,13 @@ def test_only_what_moved_is_written_and_listed_once(save, tmp_path, capsys):
     assert save(TABLE) == (True, True)
     nearly = TABLE.assign(nats=[-1.50009, 12345.7])  # 1e-4 nats, or the last of six digits
     assert save(nearly) == (False, False)
-    assert main([]) == 0
+    main()
     assert capsys.readouterr().out == ""
     assert save(TABLE.assign(nats=[-1.5002, 12345.6])) == (True, True)
-    main([])
+    main()
     expected = "figures/one.csv has moved:\n  nats: 1 of 2 cells, by 0.0002 at most\n"
     assert capsys.readouterr().out == expected
-    main([])
+    main()
     assert capsys.readouterr().out == ""
     assert "-1.5002" in (tmp_path / "figures" / "one.csv").read_text()
 
@@ -54,7 +54,7 @@ def test_a_deleted_file_is_made_again(save, tmp_path, kind):
 
 def test_other_profiles_are_drawn_each_time(save, capsys):
     assert save(TABLE, "smoke") == save(TABLE, "smoke") == (True, True)
-    main(["--profile", "smoke"])
+    main("smoke")
     assert capsys.readouterr().out == ""
 
 

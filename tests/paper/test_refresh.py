@@ -12,6 +12,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from lalp.errors import InputError
 from lalp.paper.refresh import (
     clean_notebook,
     count_figures,
@@ -74,15 +75,13 @@ def save(folder: Path, name: str, notebook: NotebookNode) -> Path:
     return folder
 
 
-def refuse(folder: Path, notebook: NotebookNode, capsys) -> str:
-    """Refuse a notebook beside a good one: exit code 2, nothing written. Returns the message."""
+def refuse(folder: Path, notebook: NotebookNode) -> str:
+    """Refuse a notebook beside a good one: nothing is written. Returns the message, one line."""
     source = save(save(folder / "src", "a_good.ipynb", executed()), "bad.ipynb", notebook)
-    assert main([str(source), str(folder / "dst")]) == 2
+    with pytest.raises(InputError, match=r"^bad\.ipynb.*$") as refused:
+        main(source, folder / "dst")
     assert not list((folder / "dst").glob("*"))
-    message = capsys.readouterr().err
-    assert message.startswith("error: ") and message.count("\n") == 1
-    assert "bad.ipynb" in message
-    return message
+    return str(refused.value)
 
 
 # --- cleaning -------------------------------------------------------------------------------
@@ -111,7 +110,7 @@ def test_files_are_valid_hold_no_trace_of_the_run_and_are_cleaned_once(tmp_path,
     target.mkdir()
     (target / "07_a.ipynb").write_text("old")
     (target / "notes.txt").write_text("mine")
-    assert main([str(source), str(target)]) == 0
+    main(source, target)
     assert capsys.readouterr().out == "07_a.ipynb: refreshed\n"
     assert sorted(file.name for file in target.iterdir()) == ["07_a.ipynb", "notes.txt"]
     path = target / "07_a.ipynb"
@@ -121,7 +120,7 @@ def test_files_are_valid_hold_no_trace_of_the_run_and_are_cleaned_once(tmp_path,
         assert trace not in text
     nbformat.validate(nbformat.read(path, as_version=4))
     before = path.stat().st_mtime_ns
-    assert main([str(target), str(target)]) == 0
+    main(target, target)
     assert (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) == (text, before)
     assert capsys.readouterr().out == "07_a.ipynb: unchanged\n"
 
@@ -150,16 +149,16 @@ IN_SOURCE = IN_OUTPUT.replace("output", "source")
         (new_markdown_cell(PATH, id="last"), IN_SOURCE),
     ],
 )
-def test_what_must_not_be_committed_is_refused(cell, said, tmp_path, capsys):
-    assert said in refuse(tmp_path, executed(cell), capsys)
+def test_what_must_not_be_committed_is_refused(cell, said, tmp_path):
+    assert said in refuse(tmp_path, executed(cell))
 
 
 @pytest.mark.parametrize(
     "injected",
     ['PROFILE = "smoke"', "SEED = 1", "OTHER = 1", "PROFILE = print()", "PROFILE = ", "print(1)"],
 )
-def test_a_run_with_other_parameters_is_refused(injected, tmp_path, capsys):
-    assert "parameter" in refuse(tmp_path, executed(injected=injected), capsys)
+def test_a_run_with_other_parameters_is_refused(injected, tmp_path):
+    assert "parameter" in refuse(tmp_path, executed(injected=injected))
 
 
 @pytest.mark.parametrize(
@@ -188,14 +187,14 @@ def test_other_slashes_are_let_through(text):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "no JSON", '{"nbformat": 4, "cells": 1}'])
-def test_a_file_that_is_no_notebook_is_refused(content, tmp_path, capsys):
+def test_a_file_that_is_no_notebook_is_refused(content, tmp_path):
     source = save(tmp_path / "src", "a.ipynb", executed())
     (source / "broken.ipynb").write_text(content)
-    assert main([str(source), str(tmp_path / "dst")]) == 2
-    assert "broken.ipynb: not a notebook" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"broken\.ipynb: not a notebook"):
+        main(source, tmp_path / "dst")
     assert not list((tmp_path / "dst").glob("*"))
-    assert main([str(tmp_path / "none"), str(tmp_path / "dst")]) == 2
-    assert "no notebooks there" in capsys.readouterr().err
+    with pytest.raises(InputError, match="no notebooks there"):
+        main(tmp_path / "none", tmp_path / "dst")
 
 
 # --- committed notebooks --------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_splitters_that_lack_something_say_what():
 
 
 def test_sentences_do_not_wait_for_torch():
-    code = "import sys, lalp.steps; print({'torch', 'transformers'} & {*sys.modules})"
+    code = "import sys, lalp.steps.splitters; print({'torch', 'transformers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

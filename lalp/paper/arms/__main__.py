@@ -11,9 +11,9 @@ import time
 from dataclasses import replace
 from typing import Annotated
 
-from typer import Option, Typer
+from typer import Option
 
-from lalp.cli.options import run
+from lalp.cli.options import run_main
 from lalp.paper.arms.grid import run_in_turns
 from lalp.paper.arms.plan import plan_grid
 from lalp.paper.committed import save_results
@@ -23,10 +23,6 @@ from lalp.paper.provenance import describe_run
 _PACKAGES = ("torch", "transformers", "trl", "accelerate", "math-verify")
 
 
-app = Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
 def main(
     profile: Annotated[str, Option(help=f"One of {', '.join(PROFILES)}.")] = "standard",
     seed: Annotated[int, Option(help="Of the choice of prompts.")] = 0,
@@ -41,4 +37,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run(app)
+    run_main(main)

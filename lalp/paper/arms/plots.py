@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
 from lalp.paper.figures import FULL_WIDTH, legend_above
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 
 def plot_training_loss(logs: dict[str, pd.DataFrame]) -> Figure:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
+import pandas as pd
 from jaxtyping import Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lalp.paper.attribution.lexicon import CATEGORIES
+from lalp.paper.conditioning.plots import PALETTE
 from lalp.paper.figures import FULL_WIDTH, errors, legend_above, score_label
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Colours that no teacher has; a letter or a marker stands beside each.
 _COLORS = dict(zip(CATEGORIES, ("#CA9161", "#56B4E9", "#CC78BC", "#949494"), strict=True))
@@ -131,9 +129,8 @@ def _category_panels(
 
 def _score_rows(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, str, Any]]:
     """Rows per category, name and colour of the global and of the local score."""
-    colors = sns.color_palette("colorblind")
     scores = table.groupby("score", sort=False)
-    for (score, rows), color in zip(scores, (colors[0], colors[3]), strict=True):
+    for (score, rows), color in zip(scores, (PALETTE[0], PALETTE[3]), strict=True):
         yield rows.set_index("category").loc[list(CATEGORIES)], score_label(score), color
 
 

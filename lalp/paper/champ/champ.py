@@ -32,7 +32,7 @@ from lalp.grading.workers import Answer, grade_answers
 from lalp.paper.champ.sentences import extract_from_sentence
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import save_pool
-from lalp.stats import wilson_interval
+from lalp.stats import check_count, wilson_interval
 
 _ASSET = Asset("champ_dataset", "champ-dataset==1.0.0", "dataset_files/v0.json", 72_586_598)
 _FACTS = read_data("paper/champ/champ.yaml")
@@ -43,25 +43,14 @@ SETTINGS: tuple[str, ...] = tuple(_FACTS["settings"])
 PARTIAL_SETTINGS: tuple[str, ...] = tuple(_FACTS["partial_settings"])
 """Settings in which the teacher continues a partial solution."""
 
-_STATEMENT = re.compile(
-    r"(?i)(?:yes|no)\b|there are no|such a|it is not|the sequence|the function|the limit does not|"
-    r"monotonically|always|infinitely|\w+\(n\)[<>]|.*\.\.\."
-)
-_ALTERNATIVES = r", or (?:equivalently|approximately|an equivalent form such as) "
-
 
 def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
     """All attempts in CHAMP's JSON file, one row per problem, teacher and setting, in file order.
 
-    Without a ``path`` the file is that of the package `champ_dataset`.
-
-    Returns:
-        Columns ``prompt_id``, ``prompt`` (the problem's text), ``answer`` (its reference),
-        ``category``, ``teacher``, ``setting``, ``response`` (the solution), ``final_answer`` (one
-        sentence) and ``reason_unusable``; the last three are missing values where there is none.
-
-    Raises:
-        InputError: If the package is missing, or the file is not CHAMP's.
+    Without a ``path`` the file is that of the package `champ_dataset`. ``prompt`` is the problem's
+    text, ``answer`` its reference, ``response`` the solution, ``final_answer`` one sentence. These
+    two and ``reason_unusable`` are missing values where there is none. InputError if the package
+    is missing, or the file is not CHAMP's.
     """
     path = path or locate(_ASSET)
     try:
@@ -125,27 +114,20 @@ def reference_expressions(answer: str) -> tuple[str, ...]:
     "C(10, 5), or equivalently 252" gives both; "At most 0 roots (i.e., no roots)" and "0 is the
     only possible value" give "0". Empty if the reference is a statement, not an expression.
     """
-    if _STATEMENT.match(answer):
+    if re.match(_FACTS["statement"], answer):
         return ()
-    answer = re.sub(r" \((?:i\.e\.|no |none ).*\)$", "", answer)
-    answer = re.sub(r"^The (?:limit exists and is equal to|only possible value .* is) ", "", answer)
-    answer = re.sub(r" is the only possible value$", "", answer)
-    answer = re.sub(r"^(?:At least|At most|Exactly) ", "", answer)
-    answer = re.sub(r"^one\b", "1", answer)
-    answer = re.sub(r"^(\d+|n) [a-z][a-z -]*$", r"\1", answer)
-    return tuple(re.split(_ALTERNATIVES, answer))
+    for around, expression in _FACTS["around_reference"].items():
+        answer = re.sub(around, expression, answer)
+    return tuple(re.split(_FACTS["alternatives"], answer))
 
 
 def grade_champ(attempts: pd.DataFrame, cache_dir: Path) -> pd.DataFrame:
     """Grade the final answer of every usable attempt of `load_champ_attempts`.
 
-    ``champ_grades.jsonl`` in ``cache_dir`` keeps the grades.
-
-    Returns:
-        ``attempts`` with three more columns: ``extracted``, the answer that was read (missing if
-        none); ``outcome``: ``correct``, ``wrong``, ``no answer``, ``timeout``, ``error``,
-        ``unusable`` (see ``reason_unusable``) or ``not gradable`` (the reference is a statement);
-        and ``correct``.
+    ``champ_grades.jsonl`` in ``cache_dir`` keeps the grades. Three columns are new: ``extracted``,
+    the answer that was read (missing if none); ``outcome``: ``correct``, ``wrong``, ``no answer``,
+    ``timeout``, ``error``, ``unusable`` (see ``reason_unusable``) or ``not gradable`` (the
+    reference is a statement); and ``correct``.
     """
     golds = attempts["answer"].map(reference_expressions)
     usable, gradable = attempts["reason_unusable"].isna(), golds.map(bool)
@@ -193,12 +175,9 @@ def teacher_accuracy(graded: pd.DataFrame) -> pd.DataFrame:
     """Verified accuracy of each teacher, over all settings and at 0-Shot.
 
     An attempt is gradable if its problem's reference is an expression. Of these, the ones that
-    were cut off or state no readable answer count as not correct.
-
-    Returns:
-        One row per teacher and ``settings`` ("all", "0-Shot"): ``attempts``, ``usable``,
-        ``gradable``, ``correct``, ``accuracy`` and its 95 % Wilson interval ``low``, ``high``. Over
-        all settings the same problems are attempted again and again: that interval is too narrow.
+    were cut off or state no readable answer count as not correct. A row per teacher and
+    ``settings`` ("all", "0-Shot") holds counts, ``accuracy`` and its 95 % Wilson interval. Over all
+    settings the same problems are attempted again and again: that interval is too narrow.
     """
     table = graded.assign(
         attempts=1,
@@ -207,9 +186,8 @@ def teacher_accuracy(graded: pd.DataFrame) -> pd.DataFrame:
         settings="all",
     )
     table = pd.concat([table, table[table["setting"] == "0-Shot"].assign(settings="0-Shot")])
-    grouped = table.groupby(["settings", "teacher"], sort=False)
+    grouped = table.groupby(["teacher", "settings"], sort=False)
     found = grouped[["attempts", "usable", "gradable", "correct"]].sum().reset_index()
-    found.insert(0, "teacher", found.pop("teacher"))
     found["accuracy"] = found["correct"] / found["gradable"]
     trials = zip(found["accuracy"], found["gradable"], strict=True)
     found[["low", "high"]] = [wilson_interval(*trial) for trial in trials]
@@ -302,14 +280,9 @@ def pick_candidates(pool: Pool, num_prompts: int, per_teacher: int = 1, seed: in
     each teacher's responses to a prompt, at most ``per_teacher`` are kept: the first ones in the
     order of `SETTINGS` by their extra field ``setting``. Other settings come last, in pool order.
     ``left_out`` also counts what is not picked.
-
-    Raises:
-        InputError: If ``num_prompts`` or ``per_teacher`` is below 1.
     """
-    if num_prompts < 1 or per_teacher < 1:
-        raise InputError(
-            f"num_prompts={num_prompts}, per_teacher={per_teacher}: both must be 1 or more"
-        )
+    check_count("num_prompts", num_prompts)
+    check_count("per_teacher", per_teacher)
     keys = [(r.prompt_id, r.teacher, _rank(r.extra.get("setting"))) for r in pool.responses]
     rows = pd.DataFrame(keys, columns=["prompt", "teacher", "rank"])
     counts = rows.groupby("prompt", sort=False)["teacher"].nunique()

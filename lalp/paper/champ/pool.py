@@ -46,18 +46,11 @@ def profile_scores(
 def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
     """Tokens and steps of every response, under the profile's tokenizer and splitter."""
     student = find_student(profile.student)
-    return pd.DataFrame(
-        {
-            "prompt_id": response.prompt_id,
-            "teacher": response.teacher,
-            "num_tokens": task.num_tokens,
-            "num_steps": len(task.step_spans),
-            "num_characters": len(response.text),
-        }
-        for group in group_responses(pool, student.tokenizer, profile.splitter)
-        for response, task in zip(
-            group.responses,
-            make_tasks(group, student.tokenizer, student.max_positions),
-            strict=True,
-        )
-    )
+    rows = []
+    for group in group_responses(pool, student.tokenizer, profile.splitter):
+        tasks = make_tasks(group, student.tokenizer, student.max_positions)
+        for response, task in zip(group.responses, tasks, strict=True):
+            lengths = (task.num_tokens, len(task.step_spans), len(response.text))
+            rows.append((response.prompt_id, response.teacher, *lengths))
+    columns = ["prompt_id", "teacher", "num_tokens", "num_steps", "num_characters"]
+    return pd.DataFrame(rows, columns=columns)

@@ -6,73 +6,27 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from lalp.grading.answers import (
-    AFTER,
-    COUNTED,
-    MODULUS,
-    NUMBER_WORDS,
-    boxes,
-    expression_end,
-    mask,
-    plain_text,
-    tidy,
-    unmask,
-)
+from lalp.files import read_data
+from lalp.grading import answers
 
 _LONGEST_SENTENCE = 3000  # characters; what is longer is no sentence, and reading takes its square
 
-# Words between a verb and its expression that do not change what is stated.
+# Lists of words and phrases, each as one regular expression.
+_ANY = {name: "|".join(each) for name, each in read_data("paper/champ/sentences.yaml").items()}
 _FILLER = re.compile(
-    r"\s*(?:therefore|thus|then|hence|always|just|simply|indeed|exactly|only|precisely|both|either|"
-    r"also|still|equal|equivalent|congruent|given|expressed|represented|described|written|found|"
-    r"calculated|determined|to|be|by|as|into|in the form|a total of|:|,|"
-    r"the (?:following )?(?:expression|formula|number|value|limit|integer|fraction|constant|set|"
-    r"pair|product|(?:closed |open )?interval|ordered pair|binomial coefficient|"
-    r"constant polynomial)s?)(?=[\s\ue000(:]|$)"
+    rf"\s*(?:{_ANY['filler']}|the (?:following )?(?:{_ANY['filler_noun']})s?)(?=[\s\ue000(:]|$)"
 )
 _APPROXIMATELY = re.compile(r"\s*(?:approximately|about|around|roughly)\b")
-_BOUND = re.compile(
-    r"(?i)\s*(?:at least|at most|exactly|only|no more than|no fewer than|a (?:max|min)imum of)\b"
-)
-_VERB = re.compile(
-    r"\b(?:is|are|be|equals|converges? to|(?:as|into)(?=\s+[\ue000(])|"
-    r"(?:has|have|with|gives|leaves|attains|reaches) (?:a|an|the) (?:\w+ )?"
-    r"(?:value|limit|remainder) of)(?=[\s:\ue000])"
-)
-# "where n is", "when both a and b are", "there is": the verb does not state the value.
-_NOT_MAIN = re.compile(
-    r"(?:\b(?:where|when|whenever|if|since|because|while|assuming)\s+"
-    r"(?:both |all |the |each )?[^\s,]+(?: and [^\s,]+)?\s+|\b(?:[Tt]here|not)\s+|n't\s+)$"
-)
+_BOUND = re.compile(rf"(?i)\s*(?:{_ANY['bound']})\b")
+_VERB = re.compile(rf"\b(?:{_ANY['verb']})(?=[\s:\ue000])")
+_NOT_MAIN = re.compile(rf"(?:{_ANY['not_main']})$")
 _CLAUSE = re.compile(r"\b(?:when|whenever|where|if|unless|such that|so that|for which|in which)\b")
 _REASON = re.compile(r",? (?:because|since|due to)\b|, as (?:it|the|this|any|each|both)\b")
-_CASES = re.compile(
-    r"\band \S+ (?:when|if|for)\b|^\s*\([^()]*\),? (?:and|or)\b|\botherwise\b|"
-    r"\bodd\b.*\beven\b|\beven\b.*\bodd\b"
-)
+_CASES = re.compile(_ANY["cases"])
 _HOW_MANY = re.compile(r"(?i)\bhow (?:many|often)\b|\bnumber of\b")
-# "At least two" answers "at least how many", not "how many".
-_BOUND_ASKED = {
-    r"(?i)\b(?:at least|no fewer than|a minimum of)\b": re.compile(
-        r"(?i)\b(?:at least|minimum|least|smallest|fewest|need)\b"
-    ),
-    r"(?i)\b(?:at most|no more than|a maximum of)\b": re.compile(
-        r"(?i)\b(?:at most|maximum|most|largest)\b"
-    ),
-}
-_THERE = re.compile(
-    r"(?i)(?:^|[,.] |\bso |\bthus |\bthen )"
-    r"(?:there (?:is|are|exists?|will be|must be|can be)(?=\s)|"
-    r"(?=(?:at least|at most|exactly|only)\b))"
-)
-_THERE_IS_NO = re.compile(
-    r"(?i)(?:^|[,.] |\bso )there (?:is|are|exists?) no(?:ne)?\b|(?:^|, )none of|^for no\b|"
-    r"^no (?!more|fewer|less)\w"
-)
-_HAS = re.compile(
-    r"(?i)\b(?:has|have|needs?|requires?|contains?|holds?(?: true)? for|a total of|"
-    r"occurs(?=\s+(?:exactly )?\S+ times)|in(?=\s+(?:(?:exactly|only) )?\S+ (?:\w+ )?ways))(?=\s)"
-)
+_THERE = re.compile(rf"(?i)(?:{_ANY['begin']})(?:{_ANY['there']})")
+_THERE_IS_NO = re.compile(rf"(?i){_ANY['there_is_no']}")
+_HAS = re.compile(rf"(?i)\b(?:{_ANY['has']})(?=\s)")
 _HAS_NO = re.compile(r"(?i)\b(?:has|have|contains?) no\b")
 _NEGATED = re.compile(r"(?i)\b(?:not|no|never|false|none|fails?)\b|n't")
 _EXCEPT = re.compile(r"(?i)\b(?:except|other than|besides|apart from|only if|unless|but)\b")
@@ -89,29 +43,29 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
     asks for a number of things do "There are 29 strings", "has no roots", "At least one of" and "in
     12 ways" state an answer, and only if it asks for that modulus does "0 modulo 7".
     """
-    if boxed := list(dict.fromkeys(content for content, _, _ in boxes(sentence))):
+    if boxed := list(dict.fromkeys(content for content, _, _ in answers.boxes(sentence))):
         return ", ".join(boxed)
     if len(sentence) > _LONGEST_SENTENCE:
         return None
-    masked, formulas = mask(plain_text(sentence).rstrip(" ."))
+    masked, formulas = answers.mask(answers.plain_text(sentence).rstrip(" ."))
     reason = _REASON.search(masked)
     if reason and reason.start() > 0:
         masked = masked[: reason.start()]
-    for bound, asked in _BOUND_ASKED.items():
-        if not asked.search(question):
-            masked = re.sub(bound, "~", masked)
+    for bound in ("at_least", "at_most"):
+        if not re.search(rf"(?i)\b(?:{_ANY[f'{bound}_asked']})\b", question):
+            masked = re.sub(rf"(?i)\b(?:{_ANY[bound]})\b", "~", masked)
     counts = bool(_HOW_MANY.search(question))
     readers = [_read_verb, _read_equation]
     if counts:
         readers = [_read_there, _read_verb, _read_has, _read_all, _read_equation]
     for read in readers:
-        spans = [unmask(span, formulas) for span in read(masked, formulas, counts)]
+        spans = [answers.unmask(span, formulas) for span in read(masked, formulas, counts)]
         if spans:
-            answers = {tidy(span) for span in spans}
-            if len(answers) > 1 or not all(_mentions(question, span) for span in spans):
+            stated = {answers.tidy(span) for span in spans}
+            if len(stated) > 1 or not all(_mentions(question, span) for span in spans):
                 return None
             # "x = 3" answers the question which, not how many.
-            answer = answers.pop()
+            answer = stated.pop()
             return None if counts and re.match(r"[a-z]\s*=\s*-?\d", answer) else answer
     return None
 
@@ -134,7 +88,7 @@ def _read_verb(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[s
         # A clause that began after the main verb ends at a comma: "..., where ..., is 5".
         in_clause = _CLAUSE.search(before[predicate:]) and not before.endswith(",")
         if not in_clause and not _NOT_MAIN.search(before + " "):
-            values = _value_after(masked, verb.end(), counts, AFTER, COUNTED)
+            values = _value_after(masked, verb.end(), counts, answers.AFTER, answers.COUNTED)
             found[before.endswith(("which", "that"))] += values
         if verb[0] in ("is", "are") and not _CLAUSE.search(before):
             predicate = min(predicate, verb.end())
@@ -148,7 +102,7 @@ def _read_number(
     if none.search(masked) and not _EXCEPT.search(masked):
         yield "0"
     for match in some.finditer(masked):
-        yield from _value_after(masked, match.end(), counts, COUNTED)
+        yield from _value_after(masked, match.end(), counts, answers.COUNTED)
 
 
 # "There are 29 strings", "At most one of the", "None of the".
@@ -167,16 +121,16 @@ def _value_after(masked: str, start: int, counts: bool, *after: re.Pattern[str])
     ):
         approximate |= match.re is _APPROXIMATELY
         start = match.end()
-    end = expression_end(masked, start)
-    if end > start and (modulus := re.match(MODULUS, masked[end:])):
+    end = answers.expression_end(masked, start)
+    if end > start and (modulus := re.match(answers.MODULUS, masked[end:])):
         end += modulus.end()
     span, rest = masked[start:end].strip(), masked[end:]
     if approximate and not re.fullmatch(r"[\d.,]+\s?%?|\ue000\d+\ue001", span):
         return
     following = [pattern for pattern in after if pattern.match(rest)]
-    article = following == [COUNTED] and (not counts or span in ("a", "A", "I"))
+    article = following == [answers.COUNTED] and (not counts or span in ("a", "A", "I"))
     if span and following and not article and not _CASES.search(rest):
-        yield NUMBER_WORDS.get(span, span)
+        yield answers.NUMBER_WORDS.get(span, span)
 
 
 def _read_all(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[str]:
@@ -184,7 +138,7 @@ def _read_all(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[st
     every = _ALL_OF.search(masked)
     if not every or _NEGATED.search(masked) or _EXCEPT.search(masked):
         return
-    text = re.sub(r"\\[lc]?dots", "...", unmask(masked, formulas)).replace("\\", "")
+    text = re.sub(r"\\[lc]?dots", "...", answers.unmask(masked, formulas)).replace("\\", "")
     ranges = {match.groups() for match in _RANGE.finditer(text)}
     if every[1]:
         yield every[1]
@@ -197,9 +151,9 @@ def _read_equation(masked: str, formulas: Sequence[str], counts: bool) -> Iterat
     """An equation or congruence that is the sentence, or that ends it after "then" or a comma."""
     starts = r"(?i)^(?:(?:therefore|thus|so|hence),? )?|\bthen,? |\bso |, "
     for start in re.finditer(starts, masked):
-        end = expression_end(masked, start.end())
+        end = answers.expression_end(masked, start.end())
         span, rest = masked[start.end() : end], masked[end:]
         last = re.match(r"\s*(?:$|for (?:all|any|even|odd))", rest)
-        first = start.end() == 0 and AFTER.match(rest)
-        if re.search(r"=|≡|\\equiv", unmask(span, formulas)) and (last or first):
+        first = start.end() == 0 and answers.AFTER.match(rest)
+        if re.search(r"=|≡|\\equiv", answers.unmask(span, formulas)) and (last or first):
             yield span

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lalp.paper.figures import FULL_WIDTH, errors, legend_above, teacher_colors
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
+PALETTE = sns.color_palette("colorblind")
 LINES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv*P"
 
@@ -58,19 +57,18 @@ def plot_conditioning_controls(seen: pd.DataFrame, order: pd.DataFrame) -> Figur
     ``order`` are those by ``order``.
     """
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.0))
-    palette = sns.color_palette("colorblind")
     gaps = seen[seen["quantity"] == "gap"]
     totals = gaps[gaps["pair_seen"] == "all"].set_index("position")["num_tokens"]
     labels = [name for name in gaps["pair_seen"].unique() if name != "all"]
     for place, label in enumerate(labels):
         own = gaps[(gaps["pair_seen"] == label) & (gaps["num_tokens"] > 0)]
-        style = {"color": palette[place], "marker": MARKERS[place], "ms": 5, "ls": LINES[place]}
+        style = {"color": PALETTE[place], "marker": MARKERS[place], "ms": 5, "ls": LINES[place]}
         _draw_curve(axes[0], own, label=label, **style)
         share = 100 * own["num_tokens"] / totals.loc[own["position"]].to_numpy()
         axes[1].plot(100 * own["position"], share, lw=1.8, **style)
     for place, label in enumerate(name for name in order["order"].unique() if name != "all"):
         own = order[(order["order"] == label) & (order["quantity"] == "gap")]
-        style = {"color": palette[4 + 3 * place], "marker": MARKERS[3 + place], "ms": 5}
+        style = {"color": PALETTE[4 + 3 * place], "marker": MARKERS[3 + place], "ms": 5}
         _draw_curve(axes[2], own, label=label, ls=LINES[place], **style)
     axes[0].set(ylabel="gap (nats per token)", title="(a) gap by where the\nword pair stood before")
     axes[1].set(ylabel="share of tokens (%)", title="(b) share of these tokens", ylim=(0, None))
@@ -91,7 +89,6 @@ def plot_occurrences(table: pd.DataFrame) -> Figure:
     """
     kinds = list(dict.fromkeys(table["kind"]))
     fig, axes = plt.subplots(1, len(kinds), figsize=(FULL_WIDTH, 3.8), sharey=True, squeeze=False)
-    palette = sns.color_palette("colorblind")
     for axis, kind in zip(axes[0], kinds, strict=True):
         of_kind = table[table["kind"] == kind]
         labels = sorted(of_kind["occurrence"].unique())
@@ -99,7 +96,7 @@ def plot_occurrences(table: pd.DataFrame) -> Figure:
             x = [labels.index(label) + 0.06 * (place - 1.5) for label in own["occurrence"]]
             # Items of one prompt have no interval, but still a point with caps.
             bars = [error.fillna(0) for error in errors(own, "mean")]
-            style = {"color": palette[place], "marker": MARKERS[place], "ls": LINES[place]}
+            style = {"color": PALETTE[place], "marker": MARKERS[place], "ls": LINES[place]}
             axis.errorbar(x, own["mean"], yerr=bars, capsize=2, label=name, **style)
         axis.set(title=f"{kind}s", xlabel="occurrence in the response")
         axis.set_xticks(range(len(labels)), labels)

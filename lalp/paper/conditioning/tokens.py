@@ -19,13 +19,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lalp.paper.conditioning.items import prompt_text
-from lalp.paper.estimates import (
-    bootstrap,
-    prompt_sums,
-    ratio,
-    resample,
-    split_groups,
-)
+from lalp.paper.estimates import bootstrap, prompt_sums, ratio, resample, split_groups
 from lalp.paper.profiles import Profile
 from lalp.paper.tokens import token_rows
 from lalp.pools.pool import Pool, Response

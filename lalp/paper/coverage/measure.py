@@ -1,12 +1,11 @@
 """Coverage (paper, Sec. 5): levels of text compared, problem by problem.
 
-In all functions, ``levels`` are levels of text by name, and ``groups`` labels every prompt; the
-prompts of each label are held out in turn. ``values`` are what `nearness_by_prompt` returns, and
-``resampling`` stands for the ``num_resamples`` and ``seed`` of `mean_interval`.
+In all functions ``resampling`` stands for the ``num_resamples`` and ``seed`` of `mean_interval`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +15,14 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lalp import stats
-from lalp.paper.coverage.neighbors import (
-    ALL,
-    Comparison,
-    cosines_by_count,
-    expected_largest,
-    hold_out,
-    smallest_choice,
-    split_by_teacher,
-)
+from lalp.paper.coverage import neighbors
+from lalp.paper.coverage.neighbors import ALL, Comparison, cosines_by_count, expected_largest
 from lalp.paper.coverage.texts import CHUNKS, PIECES, RESPONSES, STEPS, Level
 from lalp.stats import Estimate, wilson_interval
+
+Levels = Mapping[str, Level]  # of text, by name
+Values = Mapping[str, pd.DataFrame]  # what `nearness_by_prompt` returns
+Groups = Mapping[str, object]  # labels of prompts, by id: each label is held out in turn
 
 LEAST_PROMPTS = 6
 """With fewer prompts there is no interval: not even equal signs of all would be significant."""
@@ -98,26 +94,24 @@ def contrast_table(contrasts: Mapping[tuple[str, str | int], Contrast]) -> pd.Da
     return pd.DataFrame(rows, columns=names.split())
 
 
-def nearness_by_prompt(
-    levels: Mapping[str, Level], groups: Mapping[str, object]
-) -> dict[str, pd.DataFrame]:
+def nearness_by_prompt(levels: Levels, groups: Groups) -> dict[str, pd.DataFrame]:
     """Mean nearest-neighbour cosine of every prompt's held-out texts, by number of candidates.
 
     By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
     many as there are training responses, the same at every level) and ``all candidates``.
     """
-    folds = {name: hold_out(level.items, groups) for name, level in levels.items()}
-    equal = smallest_choice(folds[RESPONSES])
+    folds = {name: neighbors.hold_out(level.items, groups) for name, level in levels.items()}
+    equal = neighbors.smallest_choice(folds[RESPONSES])
     values = {}
     for name, level in levels.items():
-        grid = [count for count in _GRID if count < smallest_choice(folds[name])]
+        grid = [count for count in _GRID if count < neighbors.smallest_choice(folds[name])]
         cosines = cosines_by_count(level, folds[name], [*grid, equal, ALL])
         values[name] = prompt_means(level.items, cosines, [*grid, EQUAL_NUMBERS, ALL_CANDIDATES])
     return values
 
 
 def nearness_curves(
-    values: Mapping[str, pd.DataFrame], num_candidates: Mapping[str, int], **resampling: int
+    values: Values, num_candidates: Mapping[str, int], **resampling: int
 ) -> pd.DataFrame:
     """Mean nearest-neighbour cosine against the number of candidates, with intervals.
 
@@ -132,25 +126,18 @@ def nearness_curves(
     return pd.DataFrame(rows, columns=["level", "candidates", "mean", "low", "high"])
 
 
-def contrast_levels(
-    values: Mapping[str, pd.DataFrame], **resampling: int
-) -> dict[tuple[str, str], Contrast]:
+def contrast_levels(values: Values, **resampling: int) -> dict[tuple[str, str], Contrast]:
     """Levels against each other, by label and candidates: ``("steps - responses", ...)``."""
-    return {
-        (f"{first} - {second}", column): contrast(
-            values[first][column], values[second][column], **resampling
-        )
-        for first, second in _PAIRS
-        for column in (ALL_CANDIDATES, EQUAL_NUMBERS)
-        if first in values and second in values
-    }
+    contrasts = {}
+    for (first, second), column in itertools.product(_PAIRS, (ALL_CANDIDATES, EQUAL_NUMBERS)):
+        if first in values and second in values:
+            pair = (values[first][column], values[second][column])
+            contrasts[f"{first} - {second}", column] = contrast(*pair, **resampling)
+    return contrasts
 
 
 def group_table(
-    values: Mapping[str, pd.DataFrame],
-    groups: Mapping[str, object],
-    whole: str = RESPONSES,
-    **resampling: int,
+    values: Values, groups: Groups, whole: str = RESPONSES, **resampling: int
 ) -> pd.DataFrame:
     """Steps against ``whole`` responses in each held-out group (paper, Fig. 7 and 8: test sets)."""
     labels = values[whole].index.map(groups)
@@ -164,8 +151,8 @@ def group_table(
 
 
 def similarity_sweep(
-    levels: Mapping[str, Level],
-    groups: Mapping[str, object],
+    levels: Levels,
+    groups: Groups,
     similarity: pd.DataFrame,
     limits: Sequence[float],
     **resampling: int,
@@ -180,7 +167,7 @@ def similarity_sweep(
     whole = levels[RESPONSES].items
     likenesses = [
         likeness
-        for comparison in hold_out(whole, groups)
+        for comparison in neighbors.hold_out(whole, groups)
         for _, likeness in _by_prompt(whole, comparison, similarity)
     ]
     offered = {limit: min(int((one <= limit).sum()) for one in likenesses) for limit in limits}
@@ -189,7 +176,7 @@ def similarity_sweep(
     values: list[dict[str, pd.DataFrame]] = [{} for _ in usable]
     for name, level in levels.items():
         cosines = np.full((len(usable), len(level.items), len(counts)), np.nan)
-        for comparison in hold_out(level.items, groups):
+        for comparison in neighbors.hold_out(level.items, groups):
             # All prompts of a fold share their candidates: their vectors are gathered once.
             candidates = level.vectors[comparison.candidates].T
             for queries, likeness in _by_prompt(level.items, comparison, similarity):
@@ -213,9 +200,7 @@ def _by_prompt(
         yield comparison.queries[held_out == prompt], similarity.loc[prompt, offered].to_numpy()
 
 
-def teacher_table(
-    levels: Mapping[str, Level], groups: Mapping[str, object], **resampling: int
-) -> pd.DataFrame:
+def teacher_table(levels: Levels, groups: Groups, **resampling: int) -> pd.DataFrame:
     """Neighbours among the same teacher's texts against neighbours among the others'.
 
     Both are sought among equal numbers of candidates, at each level as many as the teacher with
@@ -223,12 +208,12 @@ def teacher_table(
     """
     contrasts = {}
     for name, level in levels.items():
-        parts = split_by_teacher(level.items, hold_out(level.items, groups))
+        parts = neighbors.split_by_teacher(level.items, neighbors.hold_out(level.items, groups))
         parts = {whose: [c for c in found if len(c.candidates)] for whose, found in parts.items()}
         if not all(parts.values()):
             continue  # one teacher: there is no other to compare it with
         # With more candidates, the others' texts would be nearer by chance alone.
-        count = min(smallest_choice(found) for found in parts.values())
+        count = min(neighbors.smallest_choice(found) for found in parts.values())
         same, other = (
             prompt_means(level.items, cosines_by_count(level, found, [count]), [whose])[whose]
             for whose, found in parts.items()
@@ -252,9 +237,7 @@ TOGETHER = {"together": RESPONSES, f"together, {PIECES}": PIECES}
 """Rows of `category_table` over all prompts, and the level of responses that they compare."""
 
 
-def category_table(
-    levels: Mapping[str, Level], categories: Mapping[str, str], **resampling: int
-) -> pd.DataFrame:
+def category_table(levels: Levels, categories: Groups, **resampling: int) -> pd.DataFrame:
     """`group_table` of categories, then the rows of `TOGETHER`; empty without categories."""
     if not categories:
         return contrast_table({})
@@ -273,7 +256,7 @@ def together(table: pd.DataFrame, candidates: str) -> list[Estimate]:
     return [Estimate(row.difference, row.low, row.high) for row in rows.itertuples()]
 
 
-def nearness_table(values: Mapping[str, pd.DataFrame], **resampling: int) -> pd.DataFrame:
+def nearness_table(values: Values, **resampling: int) -> pd.DataFrame:
     """Mean nearest-neighbour cosine of each level, with its interval over prompts, as text."""
     columns = [ALL_CANDIDATES, EQUAL_NUMBERS]
     shown = {

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
-from lalp.paper.conditioning.plots import LINES, MARKERS
+from lalp.paper.conditioning.plots import LINES, MARKERS, PALETTE
 from lalp.paper.figures import FULL_WIDTH, errors
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 
 
 def plot_coverage(
@@ -25,11 +21,10 @@ def plot_coverage(
     cosines, a row per problem and a column per label.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.9))
-    palette = sns.color_palette("colorblind")
     for place, (label, table) in enumerate(neighbors.items()):
-        style = {"color": palette[place], "ls": LINES[place]}
+        style = {"color": PALETTE[place], "ls": LINES[place]}
         shape = {"x": table["cosine"], "ax": left, "clip": (-1, 1)}
-        sns.kdeplot(fill=True, alpha=0.15, lw=0, color=palette[place], **shape)
+        sns.kdeplot(fill=True, alpha=0.15, lw=0, color=PALETTE[place], **shape)
         sns.kdeplot(lw=2, label=label, **style, **shape)
         left.axvline(table["cosine"].mean(), lw=1.2, **style)
     left.set(xlabel="cosine to the nearest training text", ylabel="density", xlim=(0, 1))
@@ -37,7 +32,7 @@ def plot_coverage(
     left.legend(fontsize="small")
     ordered = problems.sort_values(sort_by)
     for place, label in enumerate(ordered):
-        style = {"color": palette[place], "marker": MARKERS[place], "label": label}
+        style = {"color": PALETTE[place], "marker": MARKERS[place], "label": label}
         right.scatter(range(1, len(ordered) + 1), ordered[label], s=13, alpha=0.8, lw=0, **style)
     right.set(xlabel=f"problem, ordered by {sort_by}", ylabel="mean cosine", ylim=(0, 1))
     right.set_title("(b) problem by problem", fontsize="medium")
@@ -51,12 +46,11 @@ def plot_nearness(curves: pd.DataFrame, equal: int) -> Figure:
     Levels are compared at ``equal`` candidates.
     """
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 4.4))
-    palette = sns.color_palette("colorblind")
     for place, (level, table) in enumerate(curves.groupby("level", sort=False)):
         x = table["candidates"].to_numpy()
-        style = {"color": palette[place], "marker": MARKERS[place], "ls": LINES[place]}
+        style = {"color": PALETTE[place], "marker": MARKERS[place], "ls": LINES[place]}
         axis.plot(x, table["mean"], ms=5, lw=1.8, label=level, **style)
-        axis.fill_between(x, table["low"], table["high"], color=palette[place], alpha=0.15, lw=0)
+        axis.fill_between(x, table["low"], table["high"], color=PALETTE[place], alpha=0.15, lw=0)
     axis.axvline(equal, color="0.35", lw=1.2, ls=":")
     at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right"}
     axis.annotate(f"equal numbers: {equal}", (equal, 0.03), (-5, 0), fontsize="small", **at)
@@ -77,13 +71,12 @@ def plot_similarity_sweep(sweep: pd.DataFrame) -> Figure:
     """
     limits = list(dict.fromkeys(sweep["limit"]))
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 4.2))
-    palette = sns.color_palette("colorblind")
     labels = list(dict.fromkeys(sweep["label"]))
     for series, table in sweep.groupby(["label", "candidates"], sort=False):
         place, line = labels.index(series[0]), 0 if series[1].startswith("all") else 1
         # Beside each other: error bars at the same place could not be told apart.
         x = [limits.index(limit) + 0.05 * (place - line) for limit in table["limit"]]
-        style = {"color": palette[place], "marker": MARKERS[place], "ls": LINES[line]}
+        style = {"color": PALETTE[place], "marker": MARKERS[place], "ls": LINES[line]}
         bars = {"yerr": errors(table, "difference"), "capsize": 2, "label": ", ".join(series)}
         axis.errorbar(x, table["difference"], **bars, **style)
     axis.axhline(0, color="0.35", lw=1)
@@ -101,11 +94,10 @@ def plot_differences(table: pd.DataFrame, xlabel: str) -> Figure:
     """Differences of a `contrast_table`, a row each, with all and with equal candidates."""
     labels = list(dict.fromkeys(table["label"]))
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 0.55 * len(labels) + 1.5))
-    palette = sns.color_palette("colorblind")
     for place, (candidates, rows) in enumerate(table.groupby("candidates", sort=False)):
         y = [labels.index(label) + 0.16 * (2 * place - 1) for label in rows["label"]]
-        axis.hlines(y, rows["low"], rows["high"], color=palette[place], lw=2)
-        style = {"color": palette[place], "marker": MARKERS[place], "label": candidates}
+        axis.hlines(y, rows["low"], rows["high"], color=PALETTE[place], lw=2)
+        style = {"color": PALETTE[place], "marker": MARKERS[place], "label": candidates}
         axis.plot(rows["difference"], y, ls="", **style)
     axis.axvline(0, color="0.35", lw=1, ls="--")
     axis.set_yticks(range(len(labels)), labels)

@@ -80,13 +80,7 @@ def dryrun_(profile: PlanName = "paper") -> None:
 
     began = time.monotonic()
     typer.echo(f"{'stage':<68} {'seconds':>8} {'run as':<7}  outputs checked")
-    reports = dry_run(
-        profile,
-        run_folder("dryrun", profile),
-        app,
-        say=say,
-        on_report=lambda report, fresh: _print_report(report, "process" if fresh else ""),
-    )
+    reports = dry_run(profile, run_folder("dryrun", profile), app, on_report=_print_report)
     typer.echo(f"{len(reports)} stages passed in {time.monotonic() - began:.0f} s")
     typer.echo(
         "Unlike the real run: toy problems, tiny models, transformers instead of vLLM, two CPU "
@@ -94,7 +88,8 @@ def dryrun_(profile: PlanName = "paper") -> None:
     )
 
 
-def _print_report(report: Report, how: str = "") -> None:
+def _print_report(report: Report, is_process: bool = False) -> None:
+    how = "process" if is_process else ""
     seconds = "before" if report.state == "done before" else f"{report.seconds:.1f}"
     outputs = "; ".join(report.outputs) + ("  (nothing to do)" if "nothing" in report.state else "")
     typer.echo(f"{report.stage.name:<68} {seconds:>8} {how:<7}  {outputs}")

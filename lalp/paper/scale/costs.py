@@ -15,22 +15,14 @@ from itertools import pairwise
 from typing import Any
 
 from lalp.evaluation.benchmarks import BENCHMARKS
-from lalp.paper.scale.models import (
-    ASSUMED,
-    STATE_BYTES,
-    Gpu,
-    ModelFacts,
-    find_gpu,
-    find_model,
-    fits_gpus,
-    states_fit,
-)
+from lalp.paper.scale.models import ASSUMED, STATE_BYTES, Gpu, ModelFacts, find_gpu, find_model
 from lalp.paper.scale.plan import Plan
 from lalp.paper.scale.stages import Stage
 from lalp.scoring.costs import ModelSize, row_flops
 from lalp.scoring.engine.rows import plan_rows
 from lalp.scoring.equations import window_starts
 from lalp.scoring.windows import parse_windows
+from lalp.training.recipes import load_recipe
 
 
 @dataclass(frozen=True)
@@ -191,8 +183,8 @@ def _node(plan: Plan, model: ModelFacts, limit: int) -> tuple[str, int, tuple[st
     here, there = (plan.gpu, plan.gpus), (plan.big_gpu, plan.big_gpus)
     names = [f"{gpus}x {gpu}" for gpu, gpus in (here, there)]
     weights, notes = f"{model.name}: {_size(model.weights)} of weights", []
-    fits = fits_gpus(model, *here)
-    if not fits and not fits_gpus(model, *there):
+    fits = model.fits(*here)
+    if not fits and not model.fits(*there):
         notes = [f"{weights} fit neither {names[0]} nor {names[1]}"]
     elif not fits:
         notes = [f"{weights} do not fit {names[0]}: sample on {names[1]}"]
@@ -256,8 +248,6 @@ def _segment_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
 
 
 def _train_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
-    from lalp.training.recipes import load_recipe  # waits for torch
-
     work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
     recipe = load_recipe(work.recipe)
     longest = min(recipe.max_length, model.positions)
@@ -265,7 +255,7 @@ def _train_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     lengths = [min(prompt + responses[writer], longest) for writer in work.writers]
     number = work.prompts * work.samples
     flops = sum(number * recipe.epochs * train_flops(model, length) for length in lengths)
-    offload = not states_fit(model, plan.gpu, plan.gpus)
+    offload = not model.trains_on(plan.gpu, plan.gpus)
     share = ASSUMED.offload_share if offload else ASSUMED.train_share
     fed = recipe.batch_size * longest
     on_gpu, on_host = train_bytes(model, plan.gpus, fed, offload=offload)

@@ -24,12 +24,20 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
 import yaml
+from jaxtyping import Int
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from typer import Typer
 
+from lalp.cli.app import app as tool
+from lalp.cli.printing import say
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS, load_benchmark
+from lalp.evaluation.evaluate import load_results
 from lalp.files import digest, fingerprint, read_data
 from lalp.paper.scale.models import find_model
 from lalp.paper.scale.plan import EVALUATED_ONLY, Arm, Plan, load_plan
@@ -37,15 +45,8 @@ from lalp.paper.scale.run import Report, call_process, is_done, run_stages
 from lalp.paper.scale.sources import load_source
 from lalp.paper.scale.stages import KINDS, Place, Stage, arm_file, make_stages
 from lalp.pools.pool import Prompt
-
-# Imported where they are needed: a plan does not wait for torch.
-if TYPE_CHECKING:
-    import torch
-    from jaxtyping import Int
-    from transformers import PreTrainedModel
-    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-    from typer import Typer
-
+from lalp.sampling.samples import SYSTEM_PROMPT, with_system_prompt
+from lalp.students.encoding import encode, render_prompt
 
 _MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
 _TOYS = read_data("paper/scale/toys.yaml")
@@ -59,7 +60,6 @@ def dry_run(
     *,
     plan: Plan | None = None,
     processes: Collection[str] = KINDS,
-    say: Callable[[str], object] = lambda text: None,
     on_report: Callable[[Report, bool], object] = lambda report, fresh: None,
 ) -> list[Report]:
     """Run every stage of a plan in small; a second run goes on where one stopped.
@@ -68,14 +68,12 @@ def dry_run(
     own. Of the kinds ``processes`` the first stage runs as a process of its own; ``on_report`` is
     told after every stage whether it did. ``plan`` replaces the settings of the profile's file.
     """
-    from lalp.evaluation.evaluate import load_results
-
     small, place = shrink(plan or load_plan(profile), root)
     stages = make_stages(small, place, profile)
     left = set(processes)
     reports = []
     with _one_thread():
-        make_toys(small, stages, root, say)
+        make_toys(small, stages, root)
         for stage in stages:
             fresh = stage.kind in left and not is_done(stage, root)
             left.discard(stage.kind)
@@ -98,8 +96,6 @@ def dry_run(
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Threads that wait for each other cost tiny models more than they compute."""
-    import torch
-
     threads, name = torch.get_num_threads(), "OMP_NUM_THREADS"
     before = os.environ.get(name)
     torch.set_num_threads(1)
@@ -114,8 +110,6 @@ def _one_thread() -> Iterator[None]:
 
 def call_here(commands: Typer, words: Sequence[str], stdout: Path | None, log: Path) -> int:
     """Run a command line inside this process: ``accelerate launch`` without its processes."""
-    from lalp.cli.app import app as tool
-
     words = words[words.index("-m") + 1 :] if "-m" in words else words
     app = commands if words[0] == "lalp.paper.scale" else tool
     logger = logging.getLogger("lalp")
@@ -160,9 +154,7 @@ def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[
     return teachers, [name for name in kinds if name not in teachers]
 
 
-def make_toys(
-    plan: Plan, stages: Sequence[Stage], root: str | Path, say: Callable[[str], object]
-) -> None:
+def make_toys(plan: Plan, stages: Sequence[Stage], root: str | Path) -> None:
     """Write the toy data and models, once; another version of the code begins anew.
 
     Nothing else may be in ``root``. Plan and stages are those in the place of `shrink`.
@@ -216,19 +208,12 @@ def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
 
 def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
     """The toy benchmarks with their answers, but for programs."""
-    from lalp.sampling.samples import SYSTEM_PROMPT, with_system_prompt
-
     names = [name for name, benchmark in BENCHMARKS.items() if benchmark.grader != "code"]
     prompts = [p for name in names for p in load_benchmark(name, data, allow_count=True)]
     return [(with_system_prompt(p, SYSTEM_PROMPT), f"\\boxed{{{p.answer}}}.") for p in prompts]
 
 
-def _make_tokenizer() -> PreTrainedTokenizerBase:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    from lalp.sampling.samples import SYSTEM_PROMPT
-
+def _make_tokenizer() -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     # Digits one by one: numbers are then not single tokens that a tiny model would have to know.
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -249,9 +234,6 @@ def _make_tokenizer() -> PreTrainedTokenizerBase:
 
 def _make_model(name: str, seed: int, hidden: int) -> PreTrainedModel:
     """A random model of the family that ``name`` belongs to."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     size = {"hidden_size": hidden, "intermediate_size": 2 * hidden, **_TOYS["model"]}
     family, vocab = find_model(name).family, _TOKENIZER["vocab"]
     config = AutoConfig.for_model(family, vocab_size=vocab, **size)
@@ -264,12 +246,10 @@ def _teach(
     name: str,
     number: int,
     lessons: Sequence[tuple[Prompt, str]],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerFast,
     folder: Path,
 ) -> int:
     """Train a tiny model until it gives its lessons, and save it; returns the steps it took."""
-    import torch
-
     model = _make_model(name, 100 + number, 64)
     ids, labels, certain = _encode(lessons, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
@@ -292,14 +272,9 @@ def _teach(
 
 
 def _encode(
-    lessons: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerBase
+    lessons: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Int[torch.Tensor, "rows width"], Int[torch.Tensor, "rows width"], list[int]]:
     """Token ids, labels (-100 outside the answers), and the rows with a single right answer."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    from lalp.students.encoding import encode, render_prompt
-
     ids, labels = [], []
     for prompt, answer in lessons:
         one = encode(tokenizer, render_prompt(tokenizer, prompt), answer + "<|end|>")

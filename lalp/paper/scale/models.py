@@ -47,6 +47,14 @@ class ModelFacts:
         """Bytes of the published weights."""
         return self.params * self.weight_bytes
 
+    def fits(self, gpu: str, gpus: int) -> bool:
+        """Whether its weights leave a tenth of the GPUs' usable memory for its cache."""
+        return self.weights <= 0.9 * ASSUMED.memory_share * gpus * find_gpu(gpu).memory
+
+    def trains_on(self, gpu: str, gpus: int) -> bool:
+        """Whether weights, gradients and optimizer states leave a quarter of the GPUs' memory."""
+        return self.params * STATE_BYTES <= 0.75 * gpus * find_gpu(gpu).memory
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -78,13 +86,3 @@ def find_gpu(name: str) -> Gpu:
     if name not in GPUS:
         raise InputError(f"there are no facts about GPU {name!r}: known are {', '.join(GPUS)}")
     return GPUS[name]
-
-
-def fits_gpus(model: ModelFacts, gpu: str, gpus: int) -> bool:
-    """Whether a model's weights leave a tenth of the GPUs' usable memory for its cache."""
-    return model.weights <= 0.9 * ASSUMED.memory_share * gpus * find_gpu(gpu).memory
-
-
-def states_fit(model: ModelFacts, gpu: str, gpus: int) -> bool:
-    """Whether weights, gradients and optimizer states leave a quarter of the GPUs' memory."""
-    return model.params * STATE_BYTES <= 0.75 * gpus * find_gpu(gpu).memory

@@ -247,12 +247,11 @@ def accelerate_file(name: str) -> str:
     """File for ``accelerate launch``: one of the project's by name, or a path of one's own."""
     if name.endswith(".yaml"):
         return name
-    folder = PACKAGE / "training" / "accelerate"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(item.stem for item in folder.glob("*.yaml")))
+    files = {path.stem: path for path in (PACKAGE / "training/accelerate").glob("*.yaml")}
+    if name not in files:
+        known = ", ".join(sorted(files))
         raise InputError(f"there is no configuration {name!r} for accelerate: choose {known}")
-    return _relative(path)
+    return _relative(files[name])
 
 
 def run_folder(kind: str, profile: str) -> str:

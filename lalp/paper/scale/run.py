@@ -21,9 +21,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from lalp.errors import InputError
 from lalp.files import atomic_path, digest, file_digest, locked, write_json, write_text
 from lalp.paper.scale.stages import Stage
+from lalp.pools.pool import located
 
 # How programs are started: with this interpreter, whatever the path holds.
 _PROGRAMS = {
@@ -79,9 +82,7 @@ def run_stages(
 ) -> list[Report]:
     """Run stages in order, with their outputs below ``root``; those that are done are passed over.
 
-    Raises:
-        InputError: If an input is missing, or a command fails: the message holds the command line
-            and the end of what it said.
+    Where a command fails, the `InputError` holds its line and the end of what it said.
     """
     reports = []
     for stage in stages:
@@ -91,11 +92,7 @@ def run_stages(
 
 
 def adopt_stage(stage: Stage, root: str | Path) -> Report:
-    """Take outputs that were made elsewhere, for example by a server, as a stage's own.
-
-    Raises:
-        InputError: If an input or an output is missing, or an output is damaged.
-    """
+    """Take outputs that were made elsewhere, for example by a server, as a stage's own."""
     with _opened(stage, Path(root)) as (key, _):
         found = tuple(describe_output(path) for path in stage.outputs)
         _write_mark(stage, Path(root), digest=key, seconds=0.0, found=found)
@@ -124,10 +121,8 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
                 write_text(path, "")
         else:
             _run_command(stage, folder, call)
-        try:
+        with located(f"stage {stage.name}"):
             found = tuple(describe_output(path) for path in stage.outputs)
-        except InputError as error:
-            raise InputError(f"stage {stage.name}: {error}") from None
         seconds = time.monotonic() - began
         _write_mark(stage, folder, digest=key, seconds=seconds, found=found)
     return Report(stage, "nothing to do" if empty else "done now", seconds, found)
@@ -178,11 +173,7 @@ def _set_aside(stage: Stage, folder: Path, key: str) -> None:
 
 
 def describe_output(path: str | Path) -> str:
-    """Read an output as far as needed to know that it is whole, and say what it holds.
-
-    Raises:
-        InputError: If it is missing, empty of content, or damaged.
-    """
+    """Read an output as far as needed to know that it is whole, and say what it holds."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} was not written")
@@ -197,8 +188,6 @@ def describe_output(path: str | Path) -> str:
         if path.stat().st_size == 0:
             return f"{path.name}: empty"
         if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
             with pq.ParquetFile(path) as file:
                 return f"{path.name}: {file.metadata.num_rows} rows"
         if path.suffix == ".jsonl":

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lalp.errors import InputError
+from lalp.evaluation.benchmarks import load_benchmark
+from lalp.evaluation.livecodebench import from_hub
 from lalp.files import read_data
 from lalp.grading.answers import extract_answer
 from lalp.pools.pool import Message, Pool, Prompt
@@ -50,9 +52,6 @@ def load_source(name: str, limit: int, folder: str | Path | None = None) -> list
     ``limo``: all of it. ``math``: MATH without levels 1 and 2 and without the problems of MATH-500,
     which leaves the paper's 8,890 of 12,500. ``code``: LeetCode and OpenCodeReasoning, half each,
     without answers. Without a ``folder`` of the same records as JSON lines they come from the hub.
-
-    Raises:
-        InputError: If there is no such set, it cannot be read, or a record cannot be used.
     """
     if name not in COUNTS:
         raise InputError(f"there are no prompts {name!r}: choose {', '.join(COUNTS)}")
@@ -70,8 +69,6 @@ def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Ma
     """Problems in file order, each once, with their records; of MATH those that are wanted."""
     source, held_out = _SETS[name], set()
     if name == "math":
-        from lalp.evaluation.benchmarks import load_benchmark
-
         tested = load_benchmark("math500", folder, allow_count=True)
         held_out = {_plain(prompt.messages[-1].content) for prompt in tested}
     seen: set[str] = set()
@@ -83,8 +80,8 @@ def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Ma
             continue
         # Before anything is left out: a problem's number does not depend on what is.
         seen.add(key)
-        answer = _reference(record, source, where) if source.answer else None
-        if source.answer and answer is None:
+        answer = _field(record, source.answer, where) if source.answer else None
+        if source.boxed and (answer := extract_answer(answer)) is None:
             log.warning("%s: left out, no answer is read from its %s", where, source.answer)
             continue
         if record.get("level") in source.too_easy or _plain(text) in held_out:
@@ -99,21 +96,12 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _reference(record: Mapping[str, Any], source: DataSet, where: str) -> str | None:
-    if source.boxed:
-        return extract_answer(_field(record, source.answer, where))
-    value = record.get(source.answer)
-    text = "" if value is None else str(value).strip()
-    if not text:
-        raise InputError(f"{where}: field {source.answer!r} holds no answer")
-    return text
-
-
 def _field(record: Mapping[str, Any], name: str, where: str) -> str:
     value = record.get(name)
-    if not isinstance(value, str) or not value.strip():
+    text = str(value).strip() if isinstance(value, str | int | float) else ""
+    if not text:
         raise InputError(f"{where}: field {name!r} is missing or empty: is this the data set?")
-    return value.strip()
+    return text
 
 
 def _records(source: DataSet, folder: str | Path | None) -> Iterator[Mapping[str, Any]]:
@@ -126,18 +114,12 @@ def _records(source: DataSet, folder: str | Path | None) -> Iterator[Mapping[str
         return
     from datasets import load_dataset
 
-    try:
+    advice = f"Get its records as {source.file}.jsonl and give their folder (--data)"
+    with from_hub(f"{source.hub_id}: cannot be read from the hub", advice):
         for config in source.configs or (None,):
             for split in source.splits:
                 # Streaming: OpenCodeReasoning has 28 GB, of which the first problems are wanted.
                 yield from load_dataset(source.hub_id, config, split=split, streaming=True)
-    # Hub, cache, network and file formats each raise errors of their own.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
-        raise InputError(
-            f"{source.hub_id}: cannot be read from the hub ({reason}): get its records as "
-            f"{source.file}.jsonl and give their folder (--data)"
-        ) from error
 
 
 def published_pool(teacher: str, limit: int, folder: str | Path | None = None) -> Pool:

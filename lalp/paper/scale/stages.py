@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from lalp.files import read_data
-from lalp.paper.scale.models import ASSUMED, fits_gpus, states_fit
+from lalp.paper.scale.models import ASSUMED
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, accelerate_file, plan_needs
 
 _FORMS = read_data("paper/scale/stages.yaml")
@@ -192,7 +193,7 @@ class _Run:
         plan = self.plan
         if plan.backend != "vllm":
             return ("--backend", plan.backend)
-        small = fits_gpus(plan.model(name), plan.gpu, plan.gpus)
+        small = plan.model(name).fits(plan.gpu, plan.gpus)
         gpus = plan.gpus if small else plan.big_gpus
         return ("--backend", "vllm", "--tensor-parallel", str(gpus))
 
@@ -335,7 +336,7 @@ def _trainings(run: _Run) -> Iterator[Stage]:
 
 
 def _launcher(plan: Plan, student: str) -> tuple[str, ...]:
-    small = states_fit(plan.model(student), plan.gpu, plan.gpus)
+    small = plan.model(student).trains_on(plan.gpu, plan.gpus)
     if small and plan.gpus == 1:
         return ("lalp",)
     config = accelerate_file(plan.accelerate if small else plan.big_accelerate)
@@ -344,22 +345,19 @@ def _launcher(plan: Plan, student: str) -> tuple[str, ...]:
 
 
 def _evaluations(run: _Run) -> Iterator[Stage]:
-    evaluated = [
-        (need.arm, need.tables, decoding, columns, seed)
-        for need in run.needs
-        for decoding, columns in need.columns.items()
+    for need in run.needs:
+        arm = need.arm
         # An original student has nothing that a seed could change.
-        for seed in (run.plan.seeds if need.arm.pool else run.plan.seeds[:1])
-    ]
-    for arm, tables, decoding, columns, seed in evaluated:
-        trained = (arm_file(run.place.root, "trained", arm, seed),) if arm.pool else ()
-        values = {"model": trained[0] if trained else run.model(arm.student), "parts": trained}
-        names = tuple(COLUMNS[column] for column in columns)
-        options = tuple(word for name in names for word in ("--benchmark", name))
-        values |= {"benchmarks": options, "decoding": decoding, "served": run.served(arm.student)}
-        samples, length = 8 if decoding == "sampled" else 1, _answer_tokens(arm)
-        work = Work(samples=samples, model=arm.student, benchmarks=names, answer_tokens=length)
-        yield run.stage("eval", tables, work, **values, **_arm_values(arm, seed))
+        seeds = run.plan.seeds if arm.pool else run.plan.seeds[:1]
+        for (decoding, columns), seed in product(need.columns.items(), seeds):
+            trained = (arm_file(run.place.root, "trained", arm, seed),) if arm.pool else ()
+            values = {"model": trained[0] if trained else run.model(arm.student), "parts": trained}
+            names = tuple(COLUMNS[column] for column in columns)
+            values["benchmarks"] = tuple(w for name in names for w in ("--benchmark", name))
+            values |= {"decoding": decoding, "served": run.served(arm.student)}
+            samples, length = 8 if decoding == "sampled" else 1, _answer_tokens(arm)
+            work = Work(samples=samples, model=arm.student, benchmarks=names, answer_tokens=length)
+            yield run.stage("eval", need.tables, work, **values, **_arm_values(arm, seed))
 
 
 def _answer_tokens(arm: Arm) -> int:

@@ -11,6 +11,9 @@ from typing import Any
 import pandas as pd
 
 from lalp.errors import InputError
+from lalp.evaluation.accuracy import paper_table
+from lalp.evaluation.evaluate import load_results
+from lalp.evaluation.livecodebench import accuracy_by_difficulty
 from lalp.files import write_json
 from lalp.paper.scale.plan import NOT_PRODUCED, SOURCES, Arm, Plan, table_arms
 from lalp.paper.scale.stages import arm_file
@@ -51,11 +54,7 @@ class TableBeside:
 
 
 def collect_tables(plan: Plan, root: str | Path) -> list[TableBeside]:
-    """Every table that the plan produces, filled in as far as its stages in ``root`` are done.
-
-    Raises:
-        InputError: If a result is there and cannot be read, or nothing is there.
-    """
+    """Every table that the plan produces, filled in as far as its stages in ``root`` are done."""
     tables = [_table(plan, str(root), number) for number in plan.tables]
     if all(table.run.isna().all(axis=None) for table in tables):
         raise InputError(f"{root}: holds no results of this plan: run its stages first")
@@ -88,23 +87,15 @@ def _table(plan: Plan, root: str, number: str) -> TableBeside:
 
 def _accuracies(plan: Plan, root: str, arm: Arm, decoding: str) -> dict[str, float]:
     """Accuracy by benchmark, AVG, and LiveCodeBench by difficulty: means over all and seeds."""
-    from lalp.evaluation.accuracy import paper_table
-    from lalp.evaluation.evaluate import load_results
-    from lalp.evaluation.livecodebench import accuracy_by_difficulty
-
     seeds = plan.seeds if arm.pool else plan.seeds[:1]
     paths = [Path(arm_file(root, "results", arm, seed, decoding)) for seed in seeds]
     results = {str(path): load_results(path) for path in paths if path.exists()}
     if not results:
         return {}
-    by_difficulty = []
-    for frame in results.values():
-        programs = frame[frame["benchmark"] == "livecodebench"]
-        if len(programs):
-            table = accuracy_by_difficulty(programs)
-            by_difficulty.append(table["accuracy"].dropna().to_dict())
+    programs = [frame[frame["benchmark"] == "livecodebench"] for frame in results.values()]
+    by_difficulty = [accuracy_by_difficulty(rows)["accuracy"] for rows in programs if len(rows)]
     means = paper_table(results).mean().dropna().to_dict()
-    return means | pd.DataFrame(by_difficulty).mean().to_dict()
+    return means | pd.DataFrame(by_difficulty).mean().dropna().to_dict()
 
 
 def _mean_scores(plan: Plan, root: str, arm: Arm) -> dict[str, float]:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, errors, score_label, teacher_colors
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, errors, legend_above
 from lalp.selection.plots import plot_scores as plot_scores
 from lalp.selection.plots import plot_teacher_means as plot_teacher_means
 from lalp.selection.plots import plot_window_sweep as plot_window_sweep
+from lalp.selection.plots import score_label, teacher_colors
 
 
 def plot_pool(frame: pd.DataFrame) -> Figure:
-    """Responses, lengths and step counts per teacher.
-
-    ``frame`` has one row per response.
-    """
+    """Responses, lengths and step counts per teacher; ``frame`` has one row per response."""
     order = sorted(frame["teacher"].unique())
     colors = teacher_colors(order)
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 3.4))
@@ -142,6 +137,5 @@ def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
         name = "full prefix" if window == "all" else f"w = {window}"
         axis.set_title(f"{name}; {num_prompts} prompts", fontsize="medium")
     axes[0, 0].set_ylabel("mean score minus that of all\nteachers (nats per token)")
-    handles = axes[0, 0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside upper center", ncols=4, fontsize="small")
+    legend_above(fig, axes[0, 0], 4)
     return fig

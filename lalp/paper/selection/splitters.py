@@ -51,9 +51,8 @@ def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -
     ``num_steps``, a row per row of ``scores``.
     """
     rows = []
-    for name, offsets, log_probs in scores[
-        ["response_id", "token_spans", "galp:tokens"]
-    ].to_numpy():
+    columns = ["response_id", "token_spans", "galp:tokens"]
+    for name, offsets, log_probs in scores[columns].to_numpy():
         spans = assign_steps(texts[name], offsets, steps[name])
         rows.append((weigh_steps(np.asarray(log_probs), spans), len(spans)))
     return pd.DataFrame(rows, index=scores.index, columns=["score", "num_steps"])
@@ -99,31 +98,25 @@ def splitter_windows(profile: Profile) -> list[str]:
 
 
 def compare_splitters(
-    frame: pd.DataFrame,
-    splitters: Sequence[str],
-    windows: Sequence[str],
-    *,
-    num_resamples: int = 2000,
-    seed: int = 0,
+    frame: pd.DataFrame, splitters: Sequence[str], windows: Sequence[str], **resampling: int
 ) -> pd.DataFrame:
     """What the teacher ranking and the selection become under each splitter.
 
     ``frame`` comes from `splitter_scores`. All splitters are compared with the first one, under a
-    bootstrap of prompts. One row per window and splitter: ``prompts``, ``steps`` per response,
-    ``tokens`` per step (means over responses), ``order`` of the teachers, ``tau`` with the first
-    splitter's order, ``tau_low`` to ``tau_high`` (95 % for the whole table together, by
-    Bonferroni), ``same``, the share of prompts with the same selected response, and its 95 % Wilson
-    interval.
+    bootstrap of prompts (``resampling``: see `tau_interval`). One row per window and splitter:
+    ``prompts``, ``steps`` per response, ``tokens`` per step (means over responses), ``order`` of
+    the teachers, ``tau`` with the first splitter's order, ``tau_low`` to ``tau_high`` (95 % for the
+    whole table together, by Bonferroni), ``same``, the share of prompts with the same selected
+    response, and its 95 % Wilson interval.
     """
     # Bonferroni: one interval per window and further splitter.
     level = 1 - 0.05 / max(1, len(windows) * (len(splitters) - 1))
-    options = {"level": level, "num_resamples": num_resamples, "seed": seed}
     rows = []
     for window, splitter, column, scored in _cases(frame, splitters, windows):
         main = splitter_column(splitters[0], window)
         # Only the order is read: its interval needs no resamples.
         ranking = rank_teachers(scored, column, num_resamples=1)
-        tau = tau_interval(scored, main, column, **options)
+        tau = tau_interval(scored, main, column, level=level, **resampling)
         num_steps = scored[splitter_column(splitter, "num_steps")]
         first = _choose(scored, main)
         same = agreement(first, _choose(scored, column))
@@ -155,12 +148,7 @@ def _choose(scores: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def centered_means(
-    frame: pd.DataFrame,
-    splitters: Sequence[str],
-    windows: Sequence[str],
-    *,
-    num_resamples: int = 2000,
-    seed: int = 0,
+    frame: pd.DataFrame, splitters: Sequence[str], windows: Sequence[str], **resampling: int
 ) -> pd.DataFrame:
     """Each teacher's mean score above or below the mean of all teachers on the same prompt.
 
@@ -173,7 +161,7 @@ def centered_means(
         means = scored.groupby(["prompt_id", "teacher"])[column].mean()
         level = means.groupby("prompt_id").mean()
         centered = scored.assign(**{column: scored[column] - scored["prompt_id"].map(level)})
-        table = rank_teachers(centered, column, num_resamples=num_resamples, seed=seed)
+        table = rank_teachers(centered, column, **resampling)
         place = {"window": window, "splitter": splitter}
         tables.append(table.assign(**place, prompts=table.attrs["num_prompts"]))
     columns = ["window", "splitter", "prompts", "teacher", "rank", "mean", "low", "high"]

@@ -13,9 +13,9 @@ from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import pandas as pd
-from typer import Option, Typer
+from typer import Option
 
-from lalp.cli.options import run
+from lalp.cli.options import run_main
 from lalp.files import fingerprint
 from lalp.paper.committed import save_results
 from lalp.paper.provenance import commit, describe_run
@@ -26,10 +26,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy"
 # The packages of `lalp` whose code decides the numbers.
 _CODE = ("paper.world", "training", "sampling", "selection", "scoring", "steps", "students")
 
-app = Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def main(
     profile: Annotated[str, Option(help=f"One of {', '.join(STUDIES)}.")] = "standard",
 ) -> None:
@@ -64,4 +61,4 @@ def _what_was_run(values: Study, students: pd.DataFrame) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(app)
+    run_main(main)

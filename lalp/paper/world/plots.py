@@ -8,24 +8,21 @@ axis, are only in the tables.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
 from lalp.paper.figures import FULL_WIDTH, legend_above, score_label, teacher_colors
 from lalp.paper.world.settings import BEFORE, CONTROL
 from lalp.scoring.columns import GALP, lalp_column
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _THIRDS = ["lowest", "middle", "highest"]
 # Of a line at 0: above the grid, below the markers.

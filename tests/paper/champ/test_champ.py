@@ -331,7 +331,7 @@ def test_the_seed_decides_among_equals_only():
 
 @pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (-3, 1)])
 def test_nothing_to_pick_is_refused(numbers):
-    with pytest.raises(InputError, match="both must be 1 or more"):
+    with pytest.raises(InputError, match="give at least 1"):
         pick_candidates(SMALL, *numbers)
 
 

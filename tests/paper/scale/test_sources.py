@@ -94,7 +94,7 @@ def test_prompts_of_the_hub_run_no_code(monkeypatch):
         ("limo", "{", "limo.jsonl, line 1: invalid JSON"),
         ("limo", "[1]", "line 1: must be an object"),
         ("limo", '{"question": " "}', "limo, record 1: field 'question' is missing or empty"),
-        ("limo", '{"question": "q"}', "field 'answer' holds no answer"),
+        ("limo", '{"question": "q"}', "field 'answer' is missing or empty"),
         ("gsm8k", "{}", "no prompts 'gsm8k': choose limo, math, code"),
         ("code", "{}", "leetcode.jsonl: cannot be read"),
     ],

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
-from typer.testing import CliRunner
 
 from lalp.errors import InputError
 from lalp.paper.committed import save_results
@@ -142,10 +141,10 @@ def test_runs_stand_below_each_other_and_empty_ones_drop_out(live, study, no_arm
     assert table["run"].value_counts().to_dict() == {"longer run": 5, "this run": 2}
 
 
-def test_make_world_writes_results_with_what_made_them(study, monkeypatch):
+def test_make_world_writes_results_with_what_made_them(study, monkeypatch, capsys):
     monkeypatch.setattr(__main__.study, "run_world", lambda _: replace(study, provenance={}))
-    ended = CliRunner().invoke(__main__.app, ["--profile", "standard"])
-    assert "5 students" in ended.output
+    __main__.main("standard")
+    assert "5 students" in capsys.readouterr().out
     made = load_results("standard").provenance
     assert made["values"] == asdict(load_study("standard"))
     assert made["seeds"][0]["accepted"] == [0, 1, 2, 3, 4] and made["seeds"][0]["rejected"] == []
