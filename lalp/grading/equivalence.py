@@ -30,7 +30,7 @@ from lalp.grading.exact import (
     same_constant,
     with_imaginary_unit,
 )
-from lalp.grading.units import DEGREE, LATEX_SIGNS, split_unit, without_unit
+from lalp.grading.units import DEGREE, LATEX_SIGNS, same_unit, split_unit, without_unit
 
 _CALLS = WORDS["calls"]
 _NAME = r"[A-Za-z](?:_(?:\w|\{[^{}]*\}|\([^()]*\)))?"
@@ -92,7 +92,7 @@ def equivalent(reference: str, answer: str) -> bool:
     (value, unit), (given_value, given_unit) = split_unit(reference), split_unit(answer)
     # Without a unit on one side, only the numbers are compared.
     if unit and given_unit:
-        if unit != given_unit:
+        if not same_unit(unit, given_unit):
             return False
         reference, answer = value, given_value
     if _marks(reference) != _marks(answer):
@@ -327,7 +327,9 @@ def same_expression(gold: str, answer: str) -> bool:
     gold_expression, answer_expression = with_imaginary_unit(_parse(gold), _parse(answer))
     if _unfinished(answer_expression) and not _unfinished(gold_expression):
         return False
-    if numbers[1] is not None and rounds_to(rounded_constant(gold_expression), answer):
+    # Only a decimal is rounded: 1 is not 1 + 10^-50.
+    is_decimal = numbers[1] is not None and "." in answer
+    if is_decimal and rounds_to(rounded_constant(gold_expression), answer):
         return True
     if (same := same_constant(gold_expression, answer_expression)) is not None:
         return same

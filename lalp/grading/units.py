@@ -28,11 +28,13 @@ _VERBS = re.compile(WORDS["no_noun"])
 
 
 def split_unit(text: str) -> tuple[str, str | None]:
-    r"""A value, and the unit that is stated with it in one spelling; None if none that is known is.
+    r"""A value, and the unit that is stated with it in one spelling, or ``of`` and what it counts.
 
     Example:
         >>> split_unit(r"5 \text{ meters per second}"), split_unit("5 m/s"), split_unit("2m")
         (('5', 'm/second'), ('5', 'm/second'), ('2m', None))
+        >>> split_unit("31 red marbles")
+        ('31', 'of red marble')
     """
     clean = plain_text(text).translate(LATEX_SIGNS).replace("^^", "^").strip(" .$")
     if clean.startswith(r"\$"):
@@ -41,11 +43,20 @@ def split_unit(text: str) -> tuple[str, str | None]:
     if not value:
         return text, None
     stated = clean[value.end() :]
-    unit = _canonical(stated)
+    unit, words = _canonical(stated), _WRAPPED.sub(r" \1 ", stated).strip(" .")
+    if unit is None and _is_counted(words):
+        unit = "of " + " ".join(word.removesuffix("s") for word in words.casefold().split())
     # "2m" may be twice an unknown.
     if unit is None or (len(stated.strip()) == 1 and not _WRAPPED.match(stated)):
         return text, None
     return clean[: value.end()].strip(), unit
+
+
+def same_unit(unit: str, other: str) -> bool:
+    """Whether two units of `split_unit` may stand for each other: counted things share a word."""
+    if unit.startswith("of ") and other.startswith("of "):
+        return not set(unit[3:].split()).isdisjoint(other[3:].split())
+    return unit == other
 
 
 def without_unit(text: str) -> str:

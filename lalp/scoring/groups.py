@@ -55,23 +55,26 @@ class Task:
 def group_responses(
     pool: Pool, tokenizer: PreTrainedTokenizerBase, splitter: str | Steps = "sentences"
 ) -> list[PromptGroup]:
-    """Responses by prompt, both in the pool's order, cut into steps as `lalp.score` does it.
+    """Responses by prompt, cut into steps as `lalp.score` does it.
+
+    Prompts are in the pool's order. Responses to one are in that of their texts, so that the same
+    candidates have the same scores, whatever their order in the pool.
 
     Raises:
         InputError: If given steps do not fit the pool.
     """
     steps = split_pool(pool, splitter, tokenizer=tokenizer)
     by_prompt: dict[str, list[Response]] = {}
-    for response in pool.responses:
+    for response in sorted(pool.responses, key=lambda r: (r.text, list(steps[r.response_id]))):
         by_prompt.setdefault(response.prompt_id, []).append(response)
     return [
         PromptGroup(
             prompt=pool.prompts[prompt_id],
             prompt_text=render_prompt(tokenizer, pool.prompts[prompt_id]),
-            responses=tuple(responses),
-            steps=tuple(tuple(steps[response.response_id]) for response in responses),
+            responses=tuple(by_prompt[prompt_id]),
+            steps=tuple(tuple(steps[response.response_id]) for response in by_prompt[prompt_id]),
         )
-        for prompt_id, responses in by_prompt.items()
+        for prompt_id in dict.fromkeys(response.prompt_id for response in pool.responses)
     ]
 
 

@@ -1,8 +1,9 @@
 """Score a pool into a crash-safe, content-addressed store of Parquet shards.
 
 A shard holds the scores of one prompt's responses. Its folder is named by all else that decides the
-numbers (student, tokenizer, chat template, windows, code), its file by the texts and their steps.
-So a killed run goes on where it stopped, and no setting is ever mixed with another.
+numbers (student, tokenizer, template, windows, device, attention kernel, libraries, code), its file
+by the texts and their steps. So a killed run goes on where it stopped, and no setting is ever mixed
+with another.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +27,9 @@ from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
 from lalp.students.gguf import PACKAGED_STUDENT
 from lalp.students.student import FoundStudent, Student, find_student
+
+# What computes the numbers, besides this project.
+_LIBRARIES = ("torch", "transformers", "tokenizers")
 
 
 def score(
@@ -76,7 +81,9 @@ def score(
         windows=tuple(str(window) for window in parsed),
         with_tokens=with_tokens,
         dtype=str(found.dtype),
-        device=found.device.type,
+        device=found.device_name,
+        attention=found.attention,
+        versions=", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
         code=CODE,
     )
     folder = Path(store or build_dir() / "scores") / key.digest

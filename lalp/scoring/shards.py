@@ -35,7 +35,9 @@ class ScoreKey:
     windows: tuple[str, ...]
     with_tokens: bool
     dtype: str
-    device: str
+    device: str  # its kind; of a GPU the name of the card
+    attention: str  # the kernel that transformers takes
+    versions: str  # of the libraries that compute
     code: str
 
     @property

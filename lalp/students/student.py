@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import sys
 from collections.abc import Callable
@@ -75,6 +76,23 @@ class FoundStudent:
     def max_positions(self) -> int:
         """Longest sequence that the model's positions allow."""
         return max_positions(self.config)
+
+    @property
+    def device_name(self) -> str:
+        """``cpu``, or the name of the card."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return self.device.type
+
+    @property
+    def attention(self) -> str:
+        """The attention kernel, such as ``sdpa``; transformers chooses it when a model is made."""
+        if self.loaded is not None:
+            return str(self.loaded.model.config._attn_implementation)
+        options = {"dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        with torch.device("meta"):  # without weights
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
+        return str(model.config._attn_implementation)
 
     def load(self) -> Student:
         """Read the weights; InputError if they cannot be read or some are missing."""

@@ -159,6 +159,29 @@ def test_bad_settings_are_refused_before_the_student_is_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_same_candidates_in_another_order_are_the_same_scores(
+    pool, student_folder, tmp_path, monkeypatch
+):
+    first = score(pool, student_folder, WINDOWS, store=tmp_path, progress=False)
+    monkeypatch.setattr(scoring_run, "score_candidates", None)
+    turned = Pool(pool.prompts, pool.responses[::-1])
+    again = score(turned, student_folder, WINDOWS, store=tmp_path, progress=False)
+    assert_frame_equal(again[::-1].reset_index(drop=True), first, check_exact=True)
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "tokenizers"])
+def test_scores_by_another_version_of_a_library_are_not_taken(
+    library, pool, student_folder, tmp_path, monkeypatch
+):
+    def keys() -> str:
+        return score(pool, student_folder, ["0"], store=tmp_path, progress=False).attrs["key"]
+
+    before, real = keys(), scoring_run.version
+    fake = {library: "0.0"}
+    monkeypatch.setattr(scoring_run, "version", lambda name: fake.get(name) or real(name))
+    assert keys() != before
+
+
 def test_a_second_call_loads_no_weights_and_computes_nothing(
     pool, student_folder, tmp_path, monkeypatch
 ):
