@@ -6,7 +6,7 @@ import ctypes
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,6 @@ class FoundStudent:
 
     name: str  # as the user named it
     source: str  # folder or hub id that its files are read from
-    revision: str  # as `Student` has it
     config: Any
     tokenizer: PreTrainedTokenizerBase
     device: torch.device  # where its weights go
@@ -75,6 +74,11 @@ class FoundStudent:
     def max_positions(self) -> int:
         """Longest sequence that the model's positions allow."""
         return max_positions(self.config)
+
+    @cached_property
+    def revision(self) -> str:
+        """As `Student` has it; of a folder every byte is read, so only who needs it waits."""
+        return self.loaded.revision if self.loaded else revision(self.source, self.config)
 
     def load(self) -> Student:
         """Read the weights; InputError if they cannot be read or some are missing."""
@@ -105,7 +109,6 @@ def find_student(
         return FoundStudent(
             name=student.name,
             source=student.name,
-            revision=student.revision,
             config=student.model.config,
             tokenizer=student.tokenizer,
             device=student.device,
@@ -120,7 +123,6 @@ def find_student(
     return FoundStudent(
         name=student,
         source=source,
-        revision=revision(source, config),
         config=config,
         tokenizer=tokenizer,
         device=torch.device(device),
