@@ -26,10 +26,11 @@ _VERDICT_COLUMNS = {"section": 0.1, "mark": 1.85, "verdict": 2.0, "claim": 3.1, 
 
 
 def plot_verdicts(verdicts: pd.DataFrame, max_rows: int = 28) -> Figure:
-    """Claims (``section``, ``claim``, ``verdict``, ``where``), grouped by section in their order.
+    """Claims with their verdicts, grouped by section.
 
-    Where there are more than ``max_rows``, each section shows as many of its first claims as there
-    is room for, those that were tested before the others, and counts the rest.
+    ``verdicts`` have ``section``, ``claim``, ``verdict`` and ``where``; their order stays. Where
+    there are more than ``max_rows``, each section shows as many of its first claims as there is
+    room for, those that were tested before the others, and counts the rest.
     """
     counts = verdicts.groupby("section", sort=False).size()
     fits = [k for k in range(1, len(verdicts) + 1) if counts.clip(upper=k).sum() <= max_rows]

@@ -7,7 +7,7 @@ import ctypes
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,6 @@ class FoundStudent:
 
     name: str  # as the user named it
     source: str  # folder or hub id that its files are read from
-    revision: str  # as `Student` has it
     config: Any
     tokenizer: PreTrainedTokenizerBase
     device: torch.device  # where its weights go
@@ -93,6 +92,11 @@ class FoundStudent:
         with torch.device("meta"):  # without weights
             model = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
         return str(model.config._attn_implementation)
+
+    @cached_property
+    def revision(self) -> str:
+        """As `Student` has it; of a folder every byte is read, so only who needs it waits."""
+        return self.loaded.revision if self.loaded else revision(self.source, self.config)
 
     def load(self) -> Student:
         """Read the weights; InputError if they cannot be read or some are missing."""
@@ -123,7 +127,6 @@ def find_student(
         return FoundStudent(
             name=student.name,
             source=student.name,
-            revision=student.revision,
             config=student.model.config,
             tokenizer=student.tokenizer,
             device=student.device,
@@ -138,7 +141,6 @@ def find_student(
     return FoundStudent(
         name=student,
         source=source,
-        revision=revision(source, config),
         config=config,
         tokenizer=tokenizer,
         device=torch.device(device),

@@ -16,7 +16,10 @@ from lalp.selection.plots import score_label, teacher_colors
 
 
 def plot_pool(frame: pd.DataFrame) -> Figure:
-    """Responses, lengths and step counts per teacher; ``frame`` has one row per response."""
+    """Responses, lengths and step counts per teacher.
+
+    ``frame`` has one row per response.
+    """
     order = sorted(frame["teacher"].unique())
     colors = teacher_colors(order)
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 3.4))
