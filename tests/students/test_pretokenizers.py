@@ -58,11 +58,25 @@ def test_each_digit_is_a_token_of_its_own(smollm2, text):
         ("tiny_aya", ["ĠĠ", "Ġx", "Ġ=", "Ġ", "1", "234", "ĊĊ"]),
         ("bloom", ["ĠĠ", "Ġx", "Ġ=", "Ġ1234", "ĊĊ"]),
         ("deepseek-coder", ["ĠĠ", "Ġx", "Ġ=Ġ", "1", "2", "3", "4", "Ċ", "Ċ"]),
+        ("deepseek-llm", ["ĠĠ", "Ġx", "Ġ=", "Ġ", "1", "2", "3", "4", "Ċ", "Ċ"]),
+        ("spark2_5", ["ĠĠ", "Ġx", "Ġ=", "Ġ", "1", "2", "3", "4", "Ċ", "Ċ"]),
+        ("youtu", ["ĠĠ", "Ġx", "Ġ=", "Ġ", "1", "2", "3", "4", "ĊĊ"]),
+        ("kimi-k2", ["ĠĠ", "Ġx", "Ġ=", "Ġ", "123", "4", "ĊĊ"]),
+        ("afmoe", ["ĠĠ", "Ġx", "Ġ=", "Ġ", "1", "234", "ĊĊ"]),
+        ("chameleon", ["ĠĠ", "Ġx", "Ġ", "=", "Ġ", "1", "2", "3", "4", "Ċ", "Ċ"]),
     ],
 )
 def test_words_by_hand(name, words):
     found = find_pre_tokenizer(name).pre_tokenize_str("   x = 1234\n\n")
     assert [word for word, _ in found] == words
+
+
+def test_han_is_a_word_of_its_own_where_the_name_says_so():
+    words = {
+        name: [word for word, _ in find_pre_tokenizer(name).pre_tokenize_str("ab中cd")]
+        for name in ["kimi-k2", "granite-embed-multi-97m"]
+    }
+    assert words == {"kimi-k2": ["ab", "ä¸Ń", "cd"], "granite-embed-multi-97m": ["abä¸Ńcd"]}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +98,7 @@ def test_a_name_that_transformers_builds_is_left_to_it():
     assert find_pre_tokenizer("llama-bpe") is None
 
 
-@pytest.mark.parametrize("name", ["kimi-k2", "new-and-unheard-of", None])
+@pytest.mark.parametrize("name", ["gemma4", "default", "new-and-unheard-of", None])
 def test_an_unknown_name_is_refused(name):
     with pytest.raises(InputError, match=r"known here: give the folder of the model"):
         find_pre_tokenizer(name)
