@@ -37,6 +37,8 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
+# Full stops and the like at an end; not the dots of "1, 2, ...".
+_STOPS = r"(?:[\s,;]|(?<!\.)\.(?![\s,;]*\.))*"
 # "mod 9", "(mod 9)", \pmod{9} behind an expression.
 MODULUS = (
     r"\s*(?:\\pmod\s*(?:\{[^{}]*\}|\w)"
@@ -52,7 +54,12 @@ AFTER = re.compile(
 )
 # A noun that is counted: "29 strings", "2 of the"; not "3 times as", "n factorial".
 COUNTED = re.compile(rf"\s+(?!(?:{WORDS['not_counted']})\b)[a-zA-Z][a-z-]*")
-CHOICE = re.compile(r"([A-J])(?:[).:](?:[\s\\].*)?)?", re.DOTALL)
+# A letter, and its option; not "(B) or (C)", "B: no, C", "(B) is wrong".
+CHOICE = re.compile(
+    r"([A-J])(?:[).:](?:[\s\\](?!\s*(?:or|and|is|are|no|not|nor|wrong|incorrect)\b)"
+    r"(?!.*\b[A-J](?:[).:,]|$)).*)?)?",
+    re.DOTALL,
+)
 _ANSWER_IS = re.compile(r"(?i)\banswers?(?: to (?:the|this) \w+)?(?: is| are|\s*[:=])+\s*(?=\S)")
 _PROSE = re.compile(
     rf"(?<![\\a-zA-Z])(?!(?:{_FUNCTIONS})(?![a-z]))(?:[a-zA-Z]{{4,}}|(?:{_SHORT_WORDS})\b)"
@@ -80,6 +87,7 @@ def final_part(text: str) -> str | None:
 
 def plain_text(text: str) -> str:
     """The text in ASCII mathematics, without bold marks: ``2·√3`` is ``2*sqrt(3)``."""
+    text = re.sub(r"(?<=\d)\s*½", r"\\frac{1}{2}", text)
     text = re.sub(r"√\s*(\d+(?:\.\d+)?|[a-zA-Z])", r"sqrt(\1)", text)
     text = re.sub(r"\\!\s*", "", text)  # a negative space, as in 11,\! 111
     return text.translate(_SIGNS).replace("**", "").strip()
@@ -118,9 +126,10 @@ def expression_end(text: str, start: int) -> int:
 
 
 def tidy(expression: str) -> str:
-    """Strip punctuation around an expression, and the modulus behind it."""
-    expression = re.sub(r"\\equiv(?![A-Za-z])|≡", "=", expression.strip(" \t\n,;"))
-    return re.sub(rf"(?:{MODULUS})?[\s,.;]*$", "", expression)
+    """Strip punctuation around an expression, but no dots, and the modulus behind it."""
+    expression = re.sub(r"\\equiv(?![A-Za-z])", "≡", expression.strip(" \t\n,;"))
+    expression = re.sub(r"^([a-zA-Z]\s*)≡", r"\1=", expression)  # "k ≡ 4 (mod 9)" states k
+    return re.sub(rf"(?:{MODULUS})?{_STOPS}$", "", expression)
 
 
 def boxes(text: str) -> list[tuple[str, int, int]]:
@@ -178,7 +187,8 @@ def extract_answer(text: str) -> str | None:
     masked, formulas = mask(text)
     marks = [match.end() for match in _ANSWER_IS.finditer(masked)]
     if marks:
-        masked = re.split(r"\n|(?<=[.!?;])\s", masked[marks[-1] :])[0].rstrip(" .")
+        masked = re.split(r"\n|(?<=[.!?;])\s", masked[marks[-1] :])[0]
+        masked = re.sub(rf"{_STOPS}$", "", masked)
         end = expression_end(masked, 0)
         rest = masked[end:]
         clear = AFTER.match(rest) or COUNTED.match(rest)

@@ -2,17 +2,16 @@
 
 A false "correct" puts a wrong solution into a training pool, while a missed one only makes the pool
 smaller: wherever a text is ambiguous there is no answer, never a guess. Both sides are split into
-values (``x=8, y=2 or x=2, y=8``), which Math-Verify compares one by one, the reference first, as
-its ``verify`` is not symmetric.
+values (``x=8, y=2 or x=2, y=8``), which are compared one by one: by their units, by the unknowns
+they are stated for, and as formulas that Math-Verify's parser reads.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 from lalp.grading.answers import (
@@ -28,22 +27,45 @@ from lalp.grading.exact import (
     differ_somewhere,
     rounded_constant,
     same_constant,
+    same_equation,
     with_imaginary_unit,
 )
-from lalp.grading.units import DEGREE, LATEX_SIGNS, same_unit, split_unit, without_unit
+from lalp.grading.formulas import (
+    UnreadableError,
+    are_reordered,
+    are_words,
+    is_read_whole,
+    is_unfinished,
+    parse_formula,
+    spelling,
+    split_list,
+    split_outside,
+    split_sides,
+)
+from lalp.grading.units import LATEX_SIGNS, same_unit, split_unit, with_dollars, without_unit
 
-_CALLS = WORDS["calls"]
-_NAME = r"[A-Za-z](?:_(?:\w|\{[^{}]*\}|\([^()]*\)))?"
-_NAMES = re.compile(rf"{_NAME}|[a-zA-Z]\([a-z]\)|\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)")
-_NUMBER = re.compile(r"([-+]?)(\d+(?:\.\d+)?|\d{1,3}(?:,\d{3})+(?:\.\d+)?|\.\d+)(?:/(\d+))?(\\?%)?")
-_THOUSANDS = re.compile(r"(?<![\d,.(\[{])(\d{1,3}(?:,\d{3})+)(?![\d,)\]}])")
+_LETTER = rf"(?:[A-Za-z]|\\(?:{WORDS['greek']})(?![a-zA-Z])\s*)"
+_NAME = rf"{_LETTER}(?:_(?:\d+|\w|\{{[^{{}}]*\}}|\([^()]*\)))?"
+_NAMES = re.compile(
+    rf"{_NAME}|[a-zA-Z]'*\((?:[a-z]|-?\d+)\)|\(\s*{_NAME}(?:\s*,\s*{_NAME})*\s*\)"
+    r"|(?:m\s*)?\\angle\s*\{?\s*[A-Z]{1,3}\s*\}?|[A-Z]{2}"
+)
+_NUMBER = re.compile(
+    r"([-+]?)(\d+(?:\.\d+)?|[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|\.\d+)(?:/(\d+))?(\s*\\?%)?"
+)
+_DECIMAL = re.compile(r"[-+]?[\d,]*\.\d+(?:\s*\\?%)?")
+_THOUSANDS = re.compile(r"(?<![\d,.(\[{])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,)\]}])")
 _SPACING = re.compile(
     r"(?<!\\)\\(?:(?:left|right|[bB]igg?|displaystyle|limits|q?quad)(?![a-zA-Z])|[,;!: ])"
 )
 _WORDS = re.compile(r"(?i)(?!infinity$)(?:[a-z]{4,}|yes|no|odd)(?:[ -][a-z]+)*")
-# 4.5e33, as in Minerva's references.
-_E_NOTATION = re.compile(r"(?<![\w.\\])(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])")
-_REPEATING = re.compile(r"(?<![\d,])(\d{0,30})\.(\d{0,30})\\(?:overline|bar)\s*\{?(\d{1,30})\}?")
+# 4.5e33, as in Minerva's references; "2e-1" is twice e, less 1.
+_E_NOTATION = re.compile(
+    r"(?<![\w.\\])(?![2-9]e-\d(?!\d))(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])"
+)
+_REPEATING = re.compile(
+    r"(?<![\d,])(\d{0,30})\.(\d{0,30})\\(?:overline|bar)\s*\{?(\d{1,30})\}?(?!\s*\d)"
+)
 # Angles, segments and the like, named by the points that make them.
 _BY_POINTS = re.compile(
     r"\\(angle|triangle|overline|overleftrightarrow|overrightarrow)\s*\{?\s*([A-Z]{2,6})\s*\}?"
@@ -52,13 +74,28 @@ _RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|[lg]t)(?![a-zA-Z])|[<>]=?")
 _VAGUE = re.compile(r"\.\.\.|\\mp(?![a-z])|^$")
 _MEMBER_OF = re.compile(r"^[\s$({]*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|∈)")  # x \in [0, 1]
 _UNION = r"\\cup(?![a-zA-Z])|\bor\b"
-# An interval: its lower end, whether that belongs to it, and the same of its upper end.
-_Range = tuple[str, bool, str, bool]
+# Commands, functions and what is called, which are no unknowns.
+_NO_UNKNOWN = re.compile(
+    rf"\\(?!(?:{WORDS['greek']})(?![a-zA-Z]))[a-zA-Z]+|(?<![\\a-zA-Z])(?:{WORDS['functions']})(?![a-z])"
+    r"|[a-zA-Z](?=\()"
+)
+# What is asked for, to the left of its value: "P(A \cup B)", "f(3)", "\sin B", "|S|", an area.
+_QUANTITY = re.compile(
+    rf"(?:[fghA-Z]'*|[a-z](?=\((?:\d|[A-Z])))\([^()]*(?:\([^()]*\)[^()]*)*\)"
+    rf"|\|(?:[^a-z\\|]|\\[a-z]+)*\||\\(?:sin|cos|tan)\s*\(?(?:{_NAME}|\\angle\s*[A-Z]{{1,3}})\)?"
+    r"|\\lim(?![a-z]).*|[A-Z]{2,4}|.*\\[bp]?mod(?![a-z]).*"
+)
+# An interval: its lower end, whether that belongs to it, the same of its upper end, its unknown.
+_Range = tuple[str, bool, str, bool, str]
 _MAX_VALUES = 100  # an answer with more values is an enumeration, and matching is quadratic
 
 
-class UnreadableError(ValueError):
-    """An expression cannot be read without guessing."""
+@dataclass(frozen=True)
+class _Value:
+    """One value, or the components of one, and the unknowns that they are stated for."""
+
+    parts: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 def equivalent(reference: str, answer: str) -> bool:
@@ -66,9 +103,10 @@ def equivalent(reference: str, answer: str) -> bool:
 
     Several values are compared as a set: each of the reference's must match another one of the
     answer's. Values of several unknowns ("x=6, y=5") are compared unknown by unknown in
-    alphabetical order; the name of a single one is dropped. A decimal with three or more
-    significant digits matches a constant that rounds to it. An answer that leaves a sum, product,
-    limit or integral to be carried out matches only a reference that does so too.
+    alphabetical order; names count where both sides have them. A unit counts where both sides have
+    one. A decimal with three or more significant digits matches a constant that rounds to it. An
+    answer that leaves a sum, product, limit or integral to be carried out matches only a reference
+    that does so too.
 
     This may run for very long on hostile input: `grade_answers` sets a time limit.
 
@@ -79,6 +117,8 @@ def equivalent(reference: str, answer: str) -> bool:
     Example:
         >>> equivalent("x = 8 or x = 2", "2, 8"), equivalent("1/3", "33.3%")
         (True, True)
+        >>> equivalent("5", "x = 5"), equivalent("5", "2x = 5")
+        (True, False)
     """
     words, given_words = bare_words(reference), bare_words(answer)
     # As LaTeX's text commands say, the reference is no formula: "\text{yes}", "\textbf{(B)}".
@@ -89,37 +129,46 @@ def equivalent(reference: str, answer: str) -> bool:
             return bool(chosen) and chosen[1] == words
     if is_text or _WORDS.fullmatch(words):
         return words.casefold() == given_words.casefold()
-    (value, unit), (given_value, given_unit) = split_unit(reference), split_unit(answer)
-    # Without a unit on one side, only the numbers are compared.
-    if unit and given_unit:
-        if not same_unit(unit, given_unit):
-            return False
-        reference, answer = value, given_value
-    if _marks(reference) != _marks(answer):
-        return False
     reference, answer = _MEMBER_OF.sub("", reference), _MEMBER_OF.sub("", answer)
     cleaned = _clean(reference), _clean(answer)
     if cleaned[0] == cleaned[1]:
         return True
+    if _differ_in_logic(*cleaned):
+        return False
     try:
-        golds = split_values(reference)
-        for part in (part for value in golds for part in value):
-            if number(part) is None and _in_base(part) is None:
-                _parse(part)
+        golds = _values(reference)
+        for part in (part for value in golds for part in value.parts):
+            _check_reference(part)
     except UnreadableError as error:
         raise ValueError(f"cannot read the reference {reference!r}: {error}") from error
-    ranges = [[_range(part) for part in _split_outside(text, _UNION)] for text in cleaned]
+    ranges = [[_range(part) for part in split_outside(text, _UNION)] for text in cleaned]
     # Without a relation on either side, "(1, 2)" may be a point.
     closed = any(text.startswith("[") or text.endswith("]") for text in cleaned)
     if (closed or any(map(_RELATION.search, cleaned))) and not any(None in r for r in ranges):
         return _same_items(*ranges, _same_range)
-    return _same_items(golds, split_values(answer), _same_value)
+    return _same_items(golds, _values(answer), _same_value)
 
 
-def _marks(text: str) -> list[int]:
-    """How many primes and double primes a text has: Math-Verify drops them."""
-    text = plain_text(re.sub(r"\^\s*\{?\s*\\prime\s*\}?|\\prime", "'", text))
-    return [text.count("'") + 2 * text.count('"'), text.count('"')]
+def _differ_in_logic(gold: str, answer: str) -> bool:
+    """Whether conditions or statements are joined by "or" on one side and by "and" on the other."""
+    alternatives = [bool(re.search(_UNION, text)) for text in (gold, answer)]
+    if alternatives[0] == alternatives[1]:
+        return False
+    if _RELATION.search(gold) and _RELATION.search(answer):
+        return True
+    statements = [all(map(str.isalpha, split_list(text))) for text in (gold, answer)]
+    return all(statements) and any(re.search(r"\band\b", text) for text in (gold, answer))
+
+
+def _check_reference(part: str) -> None:
+    """Read one value of a reference, where it is to be read as a formula."""
+    part = without_unit(part)
+    bracketed = _components(part)
+    if bracketed:
+        for component in bracketed[1]:
+            _check_reference(component)
+    elif not (number(part) is not None or _in_base(part) or ":" in part) and is_read_whole(part):
+        parse_formula(part)
 
 
 def _same_items(golds: Sequence[Any], given: Sequence[Any], same: Callable[..., bool]) -> bool:
@@ -128,10 +177,10 @@ def _same_items(golds: Sequence[Any], given: Sequence[Any], same: Callable[..., 
     if len(golds) != len(given):
         return False
     for gold in golds:
-        match = next((value for value in given if same(gold, value)), None)
+        match = next((i for i, value in enumerate(given) if same(gold, value)), None)
         if match is None:
             return False
-        given.remove(match)
+        del given[match]
     return True
 
 
@@ -144,16 +193,17 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
     Raises:
         UnreadableError: If a value holds an ellipsis, ∓ or more than one ±, or there are too many.
     """
-    values: list[tuple[str, ...]] = []
+    return [tuple(map(without_unit, value.parts)) for value in _values(expression)]
+
+
+def _values(expression: str) -> list[_Value]:
+    """The values of `split_values`, with their units and the unknowns that they are stated for."""
+    values: list[_Value] = []
     named: dict[str, str] = {}  # the values of single unknowns that belong together
     unknowns: list[str] = []  # of "(x, y) = ...", which also holds for the pairs that follow
-    text = _clean(expression).replace(r"\{", "{").replace(r"\}", "}")
-    is_set = (
-        text.startswith("{")
-        and "\\emptyset" not in text
-        and closing_bracket(text, 0) == len(text) - 1
-    )
-    for piece in [*_pieces(text[1:-1] if is_set else text), ""]:
+    text = _clean(expression)
+    content = _set_content(text)
+    for piece in [*split_list(text if content is None else content), ""]:
         names, value = _named(piece)
         single = bool(names) and not names[0].startswith("(")
         if named and not (single and named.keys().isdisjoint(names)):
@@ -162,39 +212,64 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
         if single:
             named |= dict.fromkeys(names, value)
         elif piece:
-            unknowns = _pieces(names[0][1:-1]) if names else unknowns
+            unknowns = split_list(names[0][1:-1]) if names else unknowns
             values += _tuples(value, unknowns)
-    if not 0 < len(values) <= _MAX_VALUES or any(_VAGUE.search(part) for v in values for part in v):
+    parts = [part for value in values for part in value.parts]
+    if not 0 < len(values) <= _MAX_VALUES or any(map(_VAGUE.search, parts)):
         raise UnreadableError(f"{expression!r} does not state explicit values")
-    values = [tuple(map(without_unit, value)) for value in values]
     return [signed for value in values for signed in _both_signs(value)]
 
 
-def _tuples(value: str, unknowns: Sequence[str]) -> list[tuple[str, ...]]:
+def _set_content(text: str) -> str | None:
+    r"""What stands in the braces of a set; None for all else, as for the fractional part of x."""
+    plain = text.replace(r"\{", "{").replace(r"\}", "}")
+    if not plain.startswith("{") or "\\emptyset" in text or not plain.endswith("}"):
+        return None
+    content = text[1 + text.startswith("\\") : -1].removesuffix("\\")
+    is_set = closing_bracket(plain, 0) == len(plain) - 1
+    return content if is_set and (len(split_list(content)) > 1 or not _unknowns(content)) else None
+
+
+def _unknowns(text: str) -> set[str]:
+    return set(re.findall(_NAME, _NO_UNKNOWN.sub(" ", text)))
+
+
+def _components(text: str) -> tuple[str, list[str]] | None:
+    """The bracket and the components of a tuple or a set; None for anything else."""
+    if (content := _set_content(text)) is not None and text.startswith("\\"):
+        return "{", split_list(content)
+    if text.startswith("(") and closing_bracket(text, 0) == len(text) - 1:
+        parts = split_list(text[1:-1])
+        return ("(", parts) if len(parts) > 1 else None
+    return None
+
+
+def _tuples(value: str, unknowns: Sequence[str]) -> list[_Value]:
     """The components of ``(a, b)`` or ``(x=a, y=b)`` as one tuple; else the value on its own."""
-    bracketed = value.startswith("(") and closing_bracket(value, 0) == len(value) - 1
-    components = _pieces(value[1:-1]) if bracketed else []
-    if len(components) < 2:
-        return [(value,)]
-    if all(len(_sides(part)) > 1 for part in components):
-        return split_values(", ".join(components))
+    bracket, components = _components(value) or ("", [])
+    if bracket != "(":
+        return [_Value((value,))]
+    if all(len(split_sides(part)) > 1 for part in components):
+        return _values(", ".join(components))
     if len(components) == len(unknowns):
         return [_by_name(dict(zip(unknowns, components, strict=True)))]
-    return [tuple(components)]
+    return [_Value(tuple(components))]
 
 
 def _clean(expression: str) -> str:
     r"""One spelling for what is written in many: spacing, dots, ``\pm``, "and", thousands."""
     text = plain_text(expression.replace("**", "^")).translate(LATEX_SIGNS).replace("^^", "^")
-    text = re.sub(_E_NOTATION, r"\1 \\cdot 10^{\2}", _peeled(text))
+    text = re.sub(_E_NOTATION, r"\1 \\cdot 10^{\2}", with_dollars(_peeled(text)))
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)  # a thin space between thousands
     text = _SPACING.sub(" ", text.replace("$", " "))
     text = re.sub(rf"\\(?:{TEXT})\s*\{{\s*,?\s*(and|or)\s*\}}", r" \1 ", text)
     text = re.sub(r"\\\\\s*\[[^\[\]]*\]", r"\\\\", text)  # the height of a matrix's row
     text = re.sub(r"\\[lcv]?dots[cbo]?(?![a-z])", "...", text.replace("{,}", ","))
     text = re.sub(r"\\pm(?![a-z])|\+/-", "±", text).replace(r"\varnothing", r"\emptyset")
+    text = re.sub(r"\\math(?:rm|it)\s*\{([a-zA-Z])\}", r"\1", text)
     text = _spelled_out(text)
-    text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text).strip().rstrip(" .")
+    text = _THOUSANDS.sub(lambda match: match[1].replace(",", ""), text).strip()
+    text = re.sub(r"(?<!\.)\s*\.$", "", text)
     return NUMBER_WORDS.get(text.casefold(), text)
 
 
@@ -205,6 +280,7 @@ def _spelled_out(text: str) -> str:
     text = re.sub(r"(\\log)\s*_\s*([0-9a-zA-Z])\s*", r"\1_{\2} ", text)
     text = re.sub(r"(?<![\w)}!])(\w+!)\s*\^", r"(\1)^", text)
     text = re.sub(r"\\\{\s*\\\}|^\{\s*\}$", r"\\emptyset", text)
+    text = re.sub(r"^(-?\d+)\s+(\d+)/(\d+)$", r"\1\\frac{\2}{\3}", text)
     return _REPEATING.sub(_repeating, text)
 
 
@@ -228,9 +304,9 @@ def _peeled(text: str) -> str:
 def _range(text: str) -> _Range | None:
     """An interval, or an inequality as one; None for anything else."""
     if bracketed := re.fullmatch(r"([\[(])(.+)([\])])", text):
-        ends = _split_outside(bracketed[2], ",")
+        ends = split_outside(bracketed[2], ",")
         closed = bracketed[1] == "[", bracketed[3] == "]"
-        return (ends[0], closed[0], ends[1], closed[1]) if len(ends) == 2 else None
+        return (ends[0], closed[0], ends[1], closed[1], "") if len(ends) == 2 else None
     sides = [side.strip() for side in _RELATION.split(text)]
     relations = [re.sub(r"\\", "", sign) for sign in _RELATION.findall(text)]
     if relations and all(sign[0] in ">g" for sign in relations):
@@ -241,11 +317,11 @@ def _range(text: str) -> _Range | None:
     named = [bool(re.fullmatch(_NAME, side)) for side in sides]
     match named:
         case [False, True, False]:
-            return sides[0], closed[0], sides[2], closed[1]
+            return sides[0], closed[0], sides[2], closed[1], sides[1]
         case [True, False]:
-            return "-\\infty", False, sides[1], closed[0]
+            return "-\\infty", False, sides[1], closed[0], sides[0]
         case [False, True]:
-            return sides[0], closed[0], "\\infty", False
+            return sides[0], closed[0], "\\infty", False, sides[1]
     return None
 
 
@@ -255,65 +331,86 @@ def _same_range(gold: _Range, answer: _Range) -> bool:
         infinite = any("inf" in end for end in ends)
         return ends[0] == ends[1] if infinite else same_expression(gold, answer)
 
-    return gold[1::2] == answer[1::2] and all(map(same_end, gold[::2], answer[::2]))
-
-
-def _split_outside(text: str, separator: str) -> list[str]:
-    """Split at the separators that stand outside all brackets, and strip the parts."""
-    parts, depth, start = [], 0, 0
-    for match in re.finditer(rf"[(\[{{]|[)\]}}]|{separator}", text):
-        if match[0] in ("(", "[", "{"):
-            depth += 1
-        elif match[0] in (")", "]", "}"):
-            depth -= 1
-        elif depth == 0:
-            parts.append(text[start : match.start()])
-            start = match.end()
-    return [part.strip() for part in (*parts, text[start:])]
-
-
-def _pieces(text: str) -> list[str]:
-    """The parts of a list with commas, semicolons, "and" or "or"."""
-    return [piece for piece in _split_outside(text, r"[,;]|\b(?:and|or)\b") if piece]
-
-
-def _sides(text: str) -> list[str]:
-    """The sides of an equation or a chain of equations."""
-    return _split_outside(text, r"(?<![<>!:\\])=")
+    if gold[4] and answer[4] and gold[4] != answer[4]:
+        return False
+    return gold[1:4:2] == answer[1:4:2] and all(map(same_end, gold[:4:2], answer[:4:2]))
 
 
 def _named(piece: str) -> tuple[list[str], str]:
     """Split ``x = y = 0`` into its unknowns and their value; no unknowns if it has another form."""
-    *lefts, value = _sides(piece)
+    *lefts, value = split_sides(piece)
+    if len(lefts) == 1 and _NAMES.fullmatch(value) and not _NAMES.fullmatch(lefts[0]):
+        lefts, value = [value], lefts[0]  # "5 = x"
     if all(map(_NAMES.fullmatch, lefts)):
-        return [re.sub(r"\s", "", side) for side in lefts], value if lefts else piece
+        return [spelling(side) for side in lefts], value if lefts else piece
     # "1 + ... + n = 5" states 5, whatever the sum.
     return [], value if "..." in piece else piece
 
 
-def _by_name(named: dict[str, str]) -> tuple[str, ...]:
-    return tuple(named[name] for name in sorted(named))
+def _by_name(named: dict[str, str]) -> _Value:
+    names = sorted(named, key=str.casefold)
+    return _Value(tuple(named[name] for name in names), tuple(names))
 
 
-def _both_signs(value: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _both_signs(value: _Value) -> list[_Value]:
     """Write a value with ± as two values."""
-    signs = sum(part.count("±") for part in value)
+    signs = sum(part.count("±") for part in value.parts)
     if signs > 1:
-        raise UnreadableError(f"{value} has several ±, and their pairing is not stated")
-    plus = tuple(re.sub(r"(^|[({=]\s*)±", r"\1", part).replace("±", "+") for part in value)
-    return [plus, tuple(part.replace("±", "-") for part in value)] if signs else [value]
+        raise UnreadableError(f"{value.parts} has several ±, and their pairing is not stated")
+    plus = tuple(re.sub(r"(^|[({=]\s*)±", r"\1", part).replace("±", "+") for part in value.parts)
+    minus = tuple(part.replace("±", "-") for part in value.parts)
+    return [_Value(parts, value.names) for parts in (plus, minus)] if signs else [value]
 
 
-def _same_value(gold: tuple[str, ...], answer: tuple[str, ...]) -> bool:
-    return len(gold) == len(answer) and all(map(same_expression, gold, answer))
+def _same_value(gold: _Value, answer: _Value) -> bool:
+    if gold.names and answer.names and gold.names != answer.names:
+        return False
+    if len(gold.parts) != len(answer.parts):
+        return False
+    if len(gold.parts) > 1:
+        return all(map(same_expression, gold.parts, answer.parts))
+    is_equation = [len(split_sides(value.parts[0])) > 1 for value in (gold, answer)]
+    if gold.names and is_equation[1]:
+        # "x = 10/2 = 5" is as good as "x = 5"; "2x - y = 1" as good as "y = 2x - 1", while
+        # "2x = 10" is no solution.
+        left = spelling(split_sides(answer.parts[0])[0])
+        if (left,) == gold.names:
+            return same_expression(gold.parts[0], answer.parts[0])
+        if not _unknowns(gold.parts[0]):
+            return False
+    if is_equation[0] or (gold.names and is_equation[1]):
+        return _same_equation(*(" = ".join((*v.names, *v.parts)) for v in (gold, answer)))
+    return same_expression(gold.parts[0], answer.parts[0])
+
+
+def _same_equation(gold: str, answer: str) -> bool:
+    """Whether two equations say the same, as ``2x = 4`` and ``x = 2`` do."""
+    if spelling(gold) == spelling(answer):
+        return True
+    sides = [split_sides(text) for text in (gold, answer)]
+    if any(len(pair) != 2 for pair in sides) or not all(map(is_read_whole, (gold, answer))):
+        return False
+    return same_equation(*(tuple(map(parse_formula, pair)) for pair in sides))
 
 
 def same_expression(gold: str, answer: str) -> bool:
-    """Whether two single expressions are equal."""
+    """Whether two single expressions are equal; units count where both have one."""
+    (gold, unit), (answer, given_unit) = split_unit(gold), split_unit(answer)
+    if unit and given_unit and not same_unit(unit, given_unit):
+        return False
     if None not in (named := (_points(gold), _points(answer))) or any(named):
         return named[0] == named[1]
-    if len(_sides(gold)) == 1:
-        answer = _sides(answer)[-1]
+    if ":" in gold or ":" in answer:
+        return _same_ratio(gold, answer)
+    if len(split_sides(gold)) > 1:
+        return _same_equation(gold, answer)
+    answer = _stated(answer)
+    if answer is None:
+        return False
+    bracketed, given = _components(gold), _components(answer)
+    if bracketed and given:
+        same = _same_items if bracketed[0] == "{" else _same_in_order
+        return bracketed[0] == given[0] and same(bracketed[1], given[1], same_expression)
     if (bases := (_in_base(gold), _in_base(answer))) != (None, None):
         # A reference without a base has base 10; an answer without one has the reference's.
         digits, base = bases[0] or (gold, "10")
@@ -322,13 +419,27 @@ def same_expression(gold: str, answer: str) -> bool:
     numbers = number(gold), number(answer)
     if numbers[0] is not None and numbers[1] is not None:
         return rounds_to(numbers[0], answer)
+    return spelling(gold) == spelling(answer) or _same_formula(gold, answer)
+
+
+def _same_in_order(golds: Sequence[str], given: Sequence[str], same: Callable[..., bool]) -> bool:
+    return len(golds) == len(given) and all(map(same, golds, given))
+
+
+def _same_formula(gold: str, answer: str) -> bool:
+    """Whether two formulas are equal, as Math-Verify's parser reads them."""
     from math_verify import verify
 
-    gold_expression, answer_expression = with_imaginary_unit(_parse(gold), _parse(answer))
-    if _unfinished(answer_expression) and not _unfinished(gold_expression):
+    if are_words(gold, answer) or are_reordered(gold, answer) or not is_read_whole(gold):
+        return False
+    answer_expression = parse_formula(answer)
+    if not is_read_whole(answer):
+        return False
+    gold_expression, answer_expression = with_imaginary_unit(parse_formula(gold), answer_expression)
+    if is_unfinished(answer_expression) and not is_unfinished(gold_expression):
         return False
     # Only a decimal is rounded: 1 is not 1 + 10^-50.
-    is_decimal = numbers[1] is not None and "." in answer
+    is_decimal = _DECIMAL.fullmatch(answer.strip()) is not None
     if is_decimal and rounds_to(rounded_constant(gold_expression), answer):
         return True
     if (same := same_constant(gold_expression, answer_expression)) is not None:
@@ -340,6 +451,65 @@ def same_expression(gold: str, answer: str) -> bool:
     # Math-Verify compares a bare symbol by its name alone; n + 1 it compares by algebra.
     symbol = getattr(gold_expression, "is_Symbol", False)
     return symbol and verify(gold_expression + 1, answer_expression + 1, timeout_seconds=None)
+
+
+def _stated(answer: str) -> str | None:
+    """The value that an equation states for what is asked; None where it states another's.
+
+    To the left of it may stand a quantity, or what equals the value: "P(A) = 1/2", "2 + 2 = 4".
+    """
+    *lefts, value = split_sides(answer)
+    if lefts and not all((*lefts, value)):
+        raise UnreadableError(f"{answer!r} is not one equation")
+    if _RELATION.search(answer):
+        return None if lefts else answer
+    if "≡" in answer:
+        return value  # what is congruent to it is another number
+    for i, left in enumerate(lefts):
+        derived = i > 0 and _unknowns(left) and _is_quantity(lefts[0])
+        if not (derived or _is_quantity(left) or _is_equal(value, left)):
+            return None
+    return value
+
+
+def _is_quantity(text: str) -> bool:
+    """Whether a text names what may be asked for: a name, words, or a formula of several unknowns.
+
+    "2x" and "x^2" are on the way to x.
+    """
+    text = text.strip()
+    if _NAMES.fullmatch(text) or _QUANTITY.fullmatch(text):
+        return True
+    words = re.sub(rf"\\(?:{TEXT})\s*\{{([^{{}}]*)\}}", r" \1 ", text).strip()
+    if re.fullmatch(r"[A-Za-z][A-Za-z _{}-]*", words) and re.search("[A-Za-z]{3}", words):
+        return not re.search(WORDS["denial"], words.casefold())
+    return len(_unknowns(text)) > 1 and is_read_whole(text)
+
+
+def _is_equal(value: str, left: str) -> bool:
+    try:
+        return same_expression(value, left)
+    except UnreadableError:
+        return False
+
+
+def _same_ratio(gold: str, answer: str) -> bool:
+    """Whether ``3:4`` and ``6:8`` are equal, or ``3/4``; a time such as ``4:30`` only as it is."""
+    sides = [[part.strip() for part in text.split(":")] for text in (gold, answer)]
+    if spelling(gold) == spelling(answer):
+        return True
+    if re.fullmatch(r"\d{1,2}:[0-5]\d(?::[0-5]\d)?", spelling(gold)) or "" in sides[0] + sides[1]:
+        return False
+    if sorted(map(len, sides)) == [1, 2]:
+        quotients = [side[0] if len(side) == 1 else "({})/({})".format(*side) for side in sides]
+        return same_expression(*quotients)
+    if len(sides[0]) != len(sides[1]):
+        return False
+    (first, *others), (given_first, *given) = sides
+    return all(
+        _is_equal(f"({first})*({given_part})", f"({given_first})*({part})")
+        for part, given_part in zip(others, given, strict=True)
+    )
 
 
 def _points(text: str) -> tuple[str, ...] | None:
@@ -374,77 +544,13 @@ def number(text: str) -> Fraction | None:
 
 def rounds_to(gold: Fraction | None, answer: str) -> bool:
     """Whether the number ``answer`` is ``gold``, or a decimal of three digits that it rounds to."""
-    value, decimal = number(answer), re.search(r"(\d*)\.(\d+)", answer.replace(",", ""))
+    value = number(answer)
     if gold is None or value is None or value == gold:
         return gold is not None and value == gold
-    if decimal is None or len((decimal[1] + decimal[2]).lstrip("0")) < 3:
+    decimal = _DECIMAL.fullmatch(answer.strip()) and re.search(
+        r"(\d*)\.(\d+)", answer.replace(",", "")
+    )
+    if not decimal or len((decimal[1] + decimal[2]).lstrip("0")) < 3:
         return False
     unit = Fraction(1, 10 ** len(decimal[2])) / (100 if "%" in answer else 1)
     return abs(value - gold) <= unit / 2
-
-
-@lru_cache(maxsize=4096)
-def _parse(text: str) -> Any:
-    """The sympy expression that Math-Verify reads in ``text``."""
-    from math_verify import LatexExtractionConfig, parse
-    from sympy import Eq
-
-    normalization = replace(LatexExtractionConfig().normalization_config, units=False)
-    # Degrees that are no unit of the whole, as in "\\sin 30^\\circ".
-    latex = re.sub(rf"(\d+(?:\.\d+)?)\s*{DEGREE}", r"(\\frac{\1\\pi}{180})", to_latex(text))
-    # "2 3" would be read as 2 + 3, "n!!" as (n!)!, and "a^b^c" as (a^b)^c.
-    # Of "12_8" the base would be dropped.
-    unreadable = r"\d\s+\d|!\s*!|\^\{[^{}]*\}\s*\^|^\s*[*/^]|[-+*/^=]\s*$|(?<![a-zA-Z_{])\d+\s*_"
-    if re.search(unreadable, latex):
-        raise UnreadableError(f"{text!r} is not one expression")
-    # Math-Verify takes "3s" for 3 seconds; units are dropped before.
-    config = [LatexExtractionConfig(normalization_config=normalization)]
-    found = parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)
-    # An equation that is true or false by itself is refused: all false ones would be equal.
-    if len(found) != 1 or (
-        isinstance(found[0], Eq)
-        and (not found[0].free_symbols or any(map(_unfinished, (found[0].lhs, found[0].rhs))))
-    ):
-        raise UnreadableError(f"{text!r} is not a mathematical expression")
-    return found[0]
-
-
-def to_latex(text: str) -> str:
-    r"""Write plain formulas as LaTeX; LaTeX stays as it is.
-
-    Example:
-        >>> print(to_latex("C(n, 2) + sqrt(2)"))
-        \binom{n}{2} + \sqrt{2}
-    """
-    text = re.sub(r"(?<![\\a-zA-Z])infinity(?![a-z])", r"\\infty ", text).replace("*", r" \cdot ")
-    words = "pi|ln|log|sin|cos|tan|exp|max|min|gcd|sum(?=_)"
-    text = re.sub(rf"(?<![\\a-zA-Z])({words})(?![a-zA-Z])", r"\\\1 ", text)
-    text = text.replace(r"\sum _", r"\sum_")
-    text = re.sub(r"(?<![\\a-zA-Z])sqrt\s*(\d+|[a-z]\b)", r"\\sqrt{\1}", text)
-    text = re.sub(r"\^\s*(-?\d+|-[a-z]\b)", r"^{\1}", re.sub(r"(?<!\\)%", r"\\%", text))
-    call = re.compile(r"(?<![\\a-zA-Z])(C|binom|sqrt|floor|ceil)\s*\(|([_^])\s*\(")
-    position = 0
-    while match := call.search(text, position):
-        end = closing_bracket(text, match.end() - 1)
-        inner = text[match.end() : end]
-        position = match.start() + 1
-        if end is None:
-            continue
-        name, arguments = match[1] or match[2], _pieces(inner)
-        if name in _CALLS:
-            written = _CALLS[name] % inner
-        elif len(arguments) == 2:
-            written = rf"\binom{{{arguments[0]}}}{{{arguments[1]}}}"
-        else:
-            continue
-        power = text[: match.start()].endswith("^")
-        text = text[: match.start()] + (f"{{{written}}}" if power else written) + text[end + 1 :]
-    return text.strip()
-
-
-def _unfinished(expression: Any) -> bool:
-    """Whether a sum, product, integral, limit or derivative is left to be carried out."""
-    from sympy import Basic, Derivative, Integral, Limit, Product, Sum
-
-    parts = (Sum, Product, Integral, Limit, Derivative)
-    return isinstance(expression, Basic) and expression.has(*parts)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-# Digits to which a difference is worked out before it counts as none for arithmetic.
-_DIGITS = 400
+# Digits to which a difference is worked out before it counts as none for arithmetic, and those for
+# formulas with exponentials of large numbers: tanh(1000) is 1 - 10^-868.
+_DIGITS, _MORE_DIGITS = 400, 5000
 
 
 def same_constant(gold: Any, answer: Any) -> bool | None:
@@ -23,14 +24,31 @@ def same_constant(gold: Any, answer: Any) -> bool | None:
     if not (is_constant(gold) and is_constant(answer)):
         return None
     difference = with_exact_decimals(gold) - with_exact_decimals(answer)
-    value = difference.evalf(5, maxn=_DIGITS)
+    scale = _largest_exponent(difference)
+    if difference != 0 and scale > _MORE_DIGITS:
+        return False  # out of reach; what is not seen to be the same is not the same
+    value = difference.evalf(5, maxn=_DIGITS if scale < _DIGITS / 4 else 2 * _MORE_DIGITS)
     if not value.is_number or not value.is_finite:
         return None
     parts = [part for part in value.as_real_imag() if part != 0]
     if any(part.is_Float and part._prec > 1 for part in parts):
         return False
     # What is left is zero to hundreds of digits: algebra has the last word where it has one.
-    return not parts or difference.equals(0) is not False
+    is_zero = difference.equals(0)
+    return is_zero is True if scale > _DIGITS / 4 else not parts or is_zero is not False
+
+
+def _largest_exponent(expression: Any) -> float:
+    """The size of the largest argument of an exponential or a hyperbolic function; else 0."""
+    from sympy import Pow, exp
+    from sympy.functions.elementary.hyperbolic import HyperbolicFunction
+
+    sizes = [0.0]
+    for part in expression.atoms(Pow, exp, HyperbolicFunction):
+        argument = part.exp if isinstance(part, Pow | exp) else part.args[0]
+        if not (isinstance(part, Pow) and part.base.is_rational and argument.is_rational):
+            sizes.append(abs(float(argument.evalf(5).as_real_imag()[0])))
+    return max(sizes)
 
 
 def differ_somewhere(gold: Any, answer: Any) -> bool:
@@ -39,20 +57,43 @@ def differ_somewhere(gold: Any, answer: Any) -> bool:
 
     if not isinstance(gold, Expr) or not isinstance(answer, Expr):
         return False
-    names, others = ({s.name.casefold() for s in side.free_symbols} for side in (gold, answer))
+    names, others = ({s.name for s in side.free_symbols} for side in (gold, answer))
     if names != others:
         return True
     point = dict(zip(sorted(names), (11, 3, 7, 5, 2, 13), strict=False))
     try:
         values = [
             with_exact_decimals(side).subs(
-                {symbol: point.get(symbol.name.casefold(), 1) for symbol in side.free_symbols}
+                {symbol: point.get(symbol.name, 1) for symbol in side.free_symbols}
             )
             for side in (gold, answer)
         ]
         return same_constant(*values) is False
     except (TypeError, ValueError, ArithmeticError, AttributeError):
         return False  # such as at a pole: the algebra decides
+
+
+def same_equation(gold: tuple[Any, Any], answer: tuple[Any, Any]) -> bool:
+    """Whether two equations, as their sides, are multiples of each other: 2x = 4 of x = 2.
+
+    Example:
+        >>> from sympy.abc import x, y
+        >>> same_equation((2 * x, 4 + y), (y, 2 * x - 4)), same_equation((x, 1), (x, 2))
+        (True, False)
+    """
+    from sympy import Expr, cancel, expand, simplify
+
+    if not all(isinstance(side, Expr) for side in (*gold, *answer)):
+        return False
+    differences = [
+        with_exact_decimals(left) - with_exact_decimals(right) for left, right in (gold, answer)
+    ]
+    if differences[0].free_symbols != differences[1].free_symbols:
+        return False
+    if expand(differences[1]) == 0:
+        return False
+    ratio = cancel(simplify(differences[0] / differences[1]))
+    return is_constant(ratio) and same_constant(ratio, ratio * 0) is False
 
 
 def with_imaginary_unit(gold: Any, answer: Any) -> tuple[Any, Any]:

@@ -11,20 +11,26 @@ LATEX_SIGNS = str.maketrans(WORDS["latex_signs"])
 _PERCENT = re.compile(rf"(?<=\d)\s*(?:percent|\\(?:{TEXT})\s*\{{\s*percent\s*\}})$")
 DEGREE = r"\^\s*(?:\\circ(?![a-z])|\{\s*\\circ\s*\})"
 """The sign of degrees."""
+_TEMPERATURE = re.compile(rf"(?:{DEGREE}\s*|\s*degrees?\s+)(C|F|(?i:celsius|fahrenheit))\s*")
+_SCALES = {"c": "celsius", "f": "fahrenheit"}
 _WRAPPED = re.compile(rf"\\(?:{TEXT})\s*\{{([^{{}}]*)\}}")
-_NAMES = {name: re.compile(rf"(?i)(?:{names})\.?") for name, names in WORDS["units"].items()}
+# Whole words in any case; of what is shorter the case counts: mg is not Mg.
+_NAMES = {name: re.compile(rf"(?:{names})\.?") for name, names in WORDS["units"].items()}
 _FACTOR = re.compile(
-    r"(?:(?P<before>square|sq\.?|cubic)\s+)?(?P<name>[A-Za-z](?:[a-z]|\.[a-z])*\.?|[A-Z]{2,3})"
+    r"(?:(?P<before>square|sq\.?|cubic)\s+)?(?P<name>[A-Za-z](?:[A-Za-z]|\.[a-z])*\.?)"
     r"(?:\s+(?P<word>squared|cubed)|\s*\^\s*\{?(?P<exponent>[23])\}?)?"
 )
 _POWERS = {"square": 2, "sq": 2, "sq.": 2, "squared": 2, "cubic": 3, "cubed": 3}
-# What a unit may stand behind: a number without unknowns.
+# A number without unknowns, behind which a unit needs no mark.
 _VALUE = re.compile(
     r"(?:[-+\d.,:/{}()\s]|\\(?:[dt]?frac|pi|sqrt)(?![a-zA-Z])|\\[,;! ])*[\d})i](?!\w)\s*"
 )
+# Units that are products of unknowns behind a formula: "\frac{1}{2} mg".
+_PRODUCTS = frozenset(WORDS["units_like_products"].split("|"))
 # What is counted, in up to four words: "31 red marbles", "6\text{ different ways}".
 _NOUN = re.compile(r"\s*[a-zA-Z][a-z-]{2,}(?:\s+[a-zA-Z][a-z-]+){0,3}[.\s]*")
-_VERBS = re.compile(WORDS["no_noun"])
+_VERBS = re.compile(rf"\b(?:{WORDS['no_noun']})\b")
+_DOLLARS = re.compile(r"\\\$\s*(\d[\d.,]*\d|\d|\.\d+)")
 
 
 def split_unit(text: str) -> tuple[str, str | None]:
@@ -33,50 +39,68 @@ def split_unit(text: str) -> tuple[str, str | None]:
     Example:
         >>> split_unit(r"5 \text{ meters per second}"), split_unit("5 m/s"), split_unit("2m")
         (('5', 'm/second'), ('5', 'm/second'), ('2m', None))
-        >>> split_unit("31 red marbles")
-        ('31', 'of red marble')
+        >>> split_unit(r"6x \text{ cm}"), split_unit("31 red marbles")
+        (('6x', 'cm'), ('31', 'of red marbles'))
     """
-    clean = plain_text(text).translate(LATEX_SIGNS).replace("^^", "^").strip(" .$")
-    if clean.startswith(r"\$"):
-        return clean[2:], "dollar"
-    value = _VALUE.match(clean)
-    if not value:
-        return text, None
-    stated = clean[value.end() :]
-    unit, words = _canonical(stated), _WRAPPED.sub(r" \1 ", stated).strip(" .")
-    if unit is None and _is_counted(words):
-        unit = "of " + " ".join(word.removesuffix("s") for word in words.casefold().split())
-    # "2m" may be twice an unknown.
-    if unit is None or (len(stated.strip()) == 1 and not _WRAPPED.match(stated)):
-        return text, None
-    return clean[: value.end()].strip(), unit
+    clean = with_dollars(plain_text(text).translate(LATEX_SIGNS).replace("^^", "^").strip(" $"))
+    if _PERCENT.search(clean):
+        return re.sub(_PERCENT, r"\\%", clean), None
+    for start in _ends_of_values(clean):
+        value, stated = clean[:start].strip(), clean[start:]
+        if not value or (re.match(rf"\s*{DEGREE}", stated) and not _VALUE.fullmatch(value)):
+            continue  # of "\sin 30^\circ" the degree belongs to the angle
+        unit = _canonical(stated)
+        bare = _WRAPPED.match(stated.strip()) is None
+        # "2m" may be twice an unknown.
+        product = bare and (len(stated.strip()) == 1 or ("\\" in value and unit in _PRODUCTS))
+        if unit is not None and not product:
+            return value, unit
+        words = _WRAPPED.sub(r" \1 ", stated).strip(" .")
+        if _is_counted(words) and (not bare or _VALUE.fullmatch(value)):
+            return value, f"of {words.casefold()}"
+    return text, None
+
+
+def with_dollars(text: str) -> str:
+    r"""``\$5`` as ``5\text{ dollars}``."""
+    return _DOLLARS.sub(r"\1\\text{ dollars}", text)
 
 
 def same_unit(unit: str, other: str) -> bool:
-    """Whether two units of `split_unit` may stand for each other: counted things share a word."""
-    if unit.startswith("of ") and other.startswith("of "):
-        return not set(unit[3:].split()).isdisjoint(other[3:].split())
-    return unit == other
+    """Whether two units of `split_unit` may stand for each other: one says no more than the other.
+
+    Example:
+        >>> same_unit("of red marbles", "of marbles"), same_unit("of red hats", "of blue hats")
+        (True, False)
+    """
+    words, others = _unit_words(unit), _unit_words(other)
+    # A known unit may be said to be "of water"; "nautical miles" are no miles.
+    if unit.startswith("of ") != other.startswith("of "):
+        return words[:1] == others[:1]
+    return set(words) <= set(others) or set(others) <= set(words)
 
 
 def without_unit(text: str) -> str:
     r"""A value without its unit, or without what it counts: ``36 dollars``, ``9 mice``."""
-    text = re.sub(_PERCENT, r"\\%", text)
-    if number := re.fullmatch(rf"(.*\S)\s*{DEGREE}", text):
-        # Of "\sin 30^\circ" the degree belongs to the angle.
-        return number[1] if _VALUE.fullmatch(number[1]) else text
-    if wrapped := re.fullmatch(
-        rf"(.*[^\s({{])\s*(\\(?:{TEXT})\s*\{{[^{{}}]*\}}\s*(?:\^\s*(?:[23]|\{{[23]\}}))?)", text
-    ):
-        content = _WRAPPED.sub(r"\1", wrapped[2])
-        return wrapped[1] if _canonical(wrapped[2]) or _is_counted(content) else text
-    match = re.match(r"(.*(?:\d|\}|\\pi))(?=\s)", text)
-    if not match:
-        return text
-    noun = text[match.end() :]
-    known = _canonical(noun) and len(noun.strip()) > 1
-    is_number = re.fullmatch(r"[-+]?[\d.,/]*\d", match[1].strip()) is not None
-    return match[1] if known or (is_number and _is_counted(noun)) else text
+    return split_unit(text)[0]
+
+
+def _unit_words(unit: str) -> list[str]:
+    if not unit.startswith("of "):
+        return [unit]
+    words = [word for word in unit.split() if word not in ("of", "the")]
+    return [_factor(word) or word.removesuffix("s") for word in words]
+
+
+def _ends_of_values(text: str) -> list[int]:
+    """Where a value may end and its unit begin: at a text or a degree, behind a number."""
+    wrapped = [match.start() for match in re.finditer(rf"\\(?:{TEXT})\s*\{{", text)]
+    degrees = [match.start() for match in re.finditer(DEGREE, text)]
+    number = _VALUE.match(text)
+    spaced = re.search(r"(?:\d|\}|\\pi)(?=\s+[a-zA-Z][a-zA-Z/ ^\d.-]*$)", text)
+    ends = {*wrapped[:1], *wrapped[-3:], *degrees[-1:]}
+    ends |= {found.end() for found in (number, spaced) if found}
+    return sorted(end for end in ends if end < len(text))
 
 
 def _is_counted(noun: str) -> bool:
@@ -94,6 +118,8 @@ def _canonical(stated: str) -> str | None:
     text = re.sub(r"\\[,;! ]|~", " ", _WRAPPED.sub(r" \1 ", stated)).strip(" $")
     if half := re.fullmatch(r"(?i)([ap])\.?\s?m\.?", text):
         return half[1].casefold() + "m"
+    if scale := _TEMPERATURE.fullmatch(text):
+        return _SCALES[scale[1][0].casefold()]
     sides = []
     for side in re.split(r"/|\bper\b", text):
         factors = [_factor(part.strip()) for part in re.split(r"\\cdot|\*|(?<=\w)-(?=\w)", side)]
@@ -105,9 +131,11 @@ def _canonical(stated: str) -> str | None:
 
 def _factor(text: str) -> str | None:
     match = _FACTOR.fullmatch(text)
-    name = match and next(
-        (n for n, known in _NAMES.items() if known.fullmatch(match["name"])), None
-    )
+    if match is None:
+        return None
+    stated = match["name"]
+    stated = stated.casefold() if len(stated.rstrip(".")) > 3 else stated
+    name = next((name for name, known in _NAMES.items() if known.fullmatch(stated)), None)
     if name is None:
         return None
     power = match["exponent"] or _POWERS.get(match["before"] or match["word"], "")

@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lalp.grading.equivalence import UnreadableError, equivalent, split_values, to_latex
+from lalp.grading.equivalence import UnreadableError, equivalent, split_values
+from lalp.grading.formulas import to_latex
 
 TABLE = yaml.safe_load(Path(__file__).with_name("equivalence.yaml").read_text(encoding="utf-8"))
 PAIRS = [
