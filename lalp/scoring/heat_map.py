@@ -236,8 +236,12 @@ def heat_map_page(
         )
     if window is None and len(windows) > 1:
         raise InputError(f"{where}: holds windows {', '.join(windows)}: name one with --window")
+    window = windows[0] if window is None else window
     row = found.iloc[0].to_dict()
-    shown = _shown(row["response"], row, windows[0] if window is None else window, None, where)
+    shown = _shown(row["response"], row, window, None, where)
+    for name in ("num_tokens", "num_steps", GALP, lalp_column(window)):
+        if name not in row:
+            raise InputError(f"{where}: no column {name!r} in it: write it with lalp score")
     return _TEMPLATES.get_template("heat_map_page.html").render(shown, row=row)
 
 

@@ -23,6 +23,7 @@ def sound(**changes: object) -> pd.DataFrame:
             "teacher": ["Ada", "Bob"],
             "correct": [True, None],
             "num_tokens": [2, 1],
+            "num_steps": [2, 1],
             "galp": [-1.0, np.nan],
             "lalp@2": [-1.5, -2.0],
             "token_spans": [[[0, 1], [1, 3]], [[0, 4]]],
@@ -90,6 +91,12 @@ def test_damaged_notes_for_pandas_end_in_no_traceback(notes, tmp_path):
         assert len(load_scores(tmp_path / "s.parquet")) == 2
     except InputError as error:
         assert "s.parquet: not a readable score table" in str(error)
+
+
+@pytest.mark.parametrize("name", ["num_steps", "lalp@2"])
+def test_a_table_without_what_a_page_shows_is_refused(name):
+    with pytest.raises(InputError, match=f"s.parquet: no column '{name}' in it"):
+        heat_map_page(sound().drop(columns=name), "a", where="s.parquet")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
