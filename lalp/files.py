@@ -37,9 +37,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     given, path = path, Path(path)
     if path.exists() and not path.is_file():
         raise InputError(f"{given}: exists and is not a regular file; give another path")
-    path = path.resolve()
     try:
+        path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
+    except RuntimeError:
+        raise InputError(f"{given}: is a link to itself; give another path") from None
     except OSError as error:
         raise InputError(f"{given}: cannot make its folder: {error.strerror}") from error
     # The name is cut, for the longest file names; .tmp keeps leftovers out of "*.parquet" globs.

@@ -176,3 +176,12 @@ def test_a_file_larger_than_memory_is_refused_before_it_is_read(tmp_path):
     # What is missing, or a folder, is for the reader to say.
     check_file(tmp_path / "missing")
     check_file(tmp_path)
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with (
+        pytest.raises(InputError, match="loop: is a link to itself"),
+        atomic_path(tmp_path / "loop"),
+    ):
+        pass

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lalp.errors import InputError, reason
-from lalp.files import check_regular, file_digest
+from lalp.files import check_file, check_regular, file_digest
 
 # The deepest models have about two hundred.
 MOST_LAYERS = 10_000
+# Bytes; that of the safetensors library.
+_LONGEST_HEADER = 100_000_000
 
 
 def find_folder(what: str, name: str) -> Path | None:
@@ -30,9 +33,27 @@ def find_folder(what: str, name: str) -> Path | None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a model's folder that holds a pipe: a library would wait for it for ever."""
+    """Refuse a model's folder with a pipe, which a library would wait for, or a file too large."""
     for path in folder.iterdir():
-        check_regular(path)
+        # Weights in safetensors are mapped, and may be larger than memory.
+        check_regular(path) if path.suffix == ".safetensors" else check_file(path)
+
+
+def check_safetensors(path: Path) -> None:
+    """Refuse a file of weights whose header does not fit it; before all of it is read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
+            raise InputError(f"{path}: its header would have {length:,} bytes: the file is damaged")
+        try:
+            tensors = json.loads(file.read(length))
+            ends = [tensors[name]["data_offsets"][1] for name in tensors if name[:2] != "__"]
+            end = 8 + length + max(ends, default=0)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise InputError(f"{path}: its header is damaged ({reason(error)})") from error
+    if end != size:
+        raise InputError(f"{path}: has {size:,} bytes where its header says {end:,}: it is damaged")
 
 
 def check_layers(config: Any) -> None:

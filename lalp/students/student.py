@@ -20,7 +20,13 @@ from lalp.assets import student_gguf_path
 from lalp.errors import InputError
 from lalp.students.gguf import ADVICE, PACKAGED_STUDENT, convert_gguf
 from lalp.students.heads import split_model
-from lalp.students.loading import check_layers, find_folder, folder_digest, unreadable
+from lalp.students.loading import (
+    check_layers,
+    check_safetensors,
+    find_folder,
+    folder_digest,
+    unreadable,
+)
 
 # Files that decide what a student does.
 _CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
@@ -89,7 +95,9 @@ class FoundStudent:
         if self.loaded is not None:
             return str(self.loaded.model.config._attn_implementation)
         options = {"dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
-        with torch.device("meta"):  # without weights
+        advice = _advice(self.name, self.source)
+        # On the device "meta", without weights.
+        with unreadable("student", self.name, advice), torch.device("meta"):
             model = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
         return str(model.config._attn_implementation)
 
@@ -281,4 +289,6 @@ def revision(source: str, config: Any) -> str:
     commit = getattr(config, "_commit_hash", None)
     if commit and not Path(source).is_dir():
         return commit
+    for path in sorted(Path(source).glob("*.safetensors")):
+        check_safetensors(path)
     return folder_digest(Path(source), _CONTENT)

@@ -60,7 +60,7 @@ def test_a_hostile_template_is_refused_in_a_line(name, templated, monkeypatch):
         InputError, match="prompt 'p': the student's chat template refuses"
     ) as error:
         render_prompt(templated(HOSTILE[name]), PROMPT)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 450
     # Nothing of the limits is left behind.
