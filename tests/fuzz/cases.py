@@ -195,7 +195,7 @@ _TEXTS = [
         "%s",
     ),
     *("nan", "-inf", "1e400", "-1", "0", "0x10", "1.5", "1e3", str(2**70), "9" * 5000, "٣", "None"),
-    *("llm", "all", "0t", "9999999t", "101%", "-5%", "nan%", "1e300%", "4,5", "random", "first"),
+    *("llm", "all", "0t", "12345678t", "101%", "-5%", "nan%", "1e300%", "4,5", "random", "first"),
 ]
 _OUTS = [
     *("", ".", "student", "pool.jsonl/out.jsonl", "/proc/out.jsonl", "/dev/null"),
