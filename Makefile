@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site bench arms world refresh clean distclean help setup
+.PHONY: all test lint unit notebooks-check lab site fuzz bench arms world refresh clean distclean help setup
 .DEFAULT_GOAL := help
 
 PROFILE ?= cpu
@@ -99,6 +99,9 @@ lab: | $(READY) ## open JupyterLab
 
 site: | $(READY) ## static pages of the executed notebooks: build/site/index.html
 	$(PY) -m lalp.paper.site --profile $(PROFILE)
+
+fuzz: | $(READY) ## 1,000 bad inputs over every command and kind of file, in minutes (SEED=7 N=1000 CASE=12)
+	$(PY) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) $(if $(CASE),--case $(CASE))
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring

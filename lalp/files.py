@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import resource
 import secrets
 import tomllib
 from collections.abc import Iterator
@@ -36,9 +37,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     given, path = path, Path(path)
     if path.exists() and not path.is_file():
         raise InputError(f"{given}: exists and is not a regular file; give another path")
-    path = path.resolve()
     try:
+        path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
+    except RuntimeError:
+        raise InputError(f"{given}: is a link to itself; give another path") from None
     except OSError as error:
         raise InputError(f"{given}: cannot make its folder: {error.strerror}") from error
     # The name is cut, for the longest file names; .tmp keeps leftovers out of "*.parquet" globs.
@@ -84,6 +87,38 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+# --- Reading -----------------------------------------------------------------------------------
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Refuse what cannot be read to its end: a pipe, a device, a file larger than memory.
+
+    What is missing, or a folder, is left to the reader. InputError with the path.
+    """
+    check_regular(path)
+    place = Path(path)
+    if not place.is_file():
+        return
+    size, memory = place.stat().st_size, memory_limit()
+    if size > memory:
+        sizes = f"has {size / 2**30:,.1f} GiB, more than the memory of {memory / 2**30:,.1f} GiB"
+        raise InputError(f"{path}: {sizes}: cut it into several files")
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Refuse a pipe or a device: who reads it may wait for ever. InputError with the path."""
+    place = Path(path)
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        raise InputError(f"{path}: is a pipe or a device: save what it holds to a file")
+
+
+def memory_limit() -> int:
+    """Bytes of memory that this process may have: the machine's, or less where it is limited."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return whole if soft == resource.RLIM_INFINITY else min(whole, soft)
 
 
 # --- Digests -----------------------------------------------------------------------------------

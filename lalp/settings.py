@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from reprlib import Repr
 from typing import TypeVar
 
 import yaml
 from pydantic import ConfigDict, ValidationError
 
-from lalp.errors import InputError
+from lalp.errors import InputError, reason
 
 # For records of settings: @dataclass(frozen=True, config=STRICT) of pydantic.dataclasses.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Record = TypeVar("Record")
+
+# What is shown of a value: a file of ten lines can hold one of a billion parts.
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring = 2, 4, 4, 60
 
 
 def parse_settings(text: str, where: str, record: type[Record]) -> Record:
@@ -36,8 +41,11 @@ def parse_settings(text: str, where: str, record: type[Record]) -> Record:
     try:
         node = yaml.compose(text, yaml.SafeLoader)
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not valid YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Besides YAML's own: a date that there is not, a number of too many digits, 5,000 brackets.
+        problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{where}{place}: not valid YAML: {problem or reason(error)}") from error
     if not isinstance(values, dict):
         raise InputError(f"{where}: expected lines of the form `key: value`")
     lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
@@ -62,6 +70,6 @@ def _first_fault(error: ValidationError, lines: dict[str, int], record: type) ->
         return f": key {key!r} is missing: add it"
     if fault["type"] == "value_error":  # raised by a validator of ours, in words of its own
         return f"{place}: " + fault["msg"].removeprefix("Value error, ")
-    wrong = fault["msg"].removeprefix("Input ")
+    wrong = reason(ValueError(fault["msg"].removeprefix("Input ")))
     number = f", item {path[1] + 1}," if len(path) > 1 and isinstance(path[1], int) else ""
-    return f"{place}: key {key!r}{number} {wrong}, not {fault['input']!r}"
+    return f"{place}: key {key!r}{number} {wrong}, not {_SHORT.repr(fault['input'])}"

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lalp.files import digest, write_text
+from lalp.errors import reason
+from lalp.files import check_file, digest, write_text
 
 log = logging.getLogger("lalp")
 
@@ -41,6 +42,7 @@ def read_records(path: Path, key: str, instead: str) -> list[Any]:
     if not path.exists():
         return []
     try:
+        check_file(path)
         header, _, body = path.read_text(encoding="utf-8").partition("\n")
         mark = json.loads(header)
         if mark["key"] != key:
@@ -48,7 +50,6 @@ def read_records(path: Path, key: str, instead: str) -> list[Any]:
         if mark["sha256"] != digest(body, 64):
             raise ValueError("it is damaged")
         return [json.loads(line) for line in body.splitlines()]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        log.warning("%s: %s cannot be used (%s)", instead, path.name, reason)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        log.warning("%s: %s cannot be used (%s)", instead, path.name, reason(error))
         return []

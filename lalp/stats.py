@@ -161,9 +161,15 @@ def subset_means(
 
 
 def check_count(name: str, count: int) -> None:
-    """Refuse a number of things below 1."""
+    """Refuse a number of things below 1, or so large that it can only be a mistake."""
     if count < 1:
         raise InputError(f"{name} is {count}: give at least 1")
+    if count > MOST_THINGS:
+        raise InputError(f"{name} is more than {MOST_THINGS:,}: give fewer")
+
+
+# Of anything that a user counts; memory would end before.
+MOST_THINGS = 1_000_000_000
 
 
 def stable_hash(label: str, seed: int, *ids: object) -> int:

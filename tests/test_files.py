@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, fingerprint, locked
+from lalp.files import atomic_path, check_file, fingerprint, locked
 from lalp.paper.arms import grid
 from lalp.scoring import shards
 
@@ -155,3 +155,33 @@ def test_atomic_path_refuses_folders_devices_and_files_as_folders(tmp_path):
     ):
         with pytest.raises(InputError, match=fragment), atomic_path(path):
             raise AssertionError("not reached")
+
+
+# --- What cannot be read to its end -----------------------------------------------------------
+
+
+def test_pipes_and_devices_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(InputError, match=f"{name}: is a pipe or a device"):
+            check_file(tmp_path / name)
+
+
+def test_a_file_larger_than_memory_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "large.jsonl").open("wb") as file:
+        file.truncate(1 << 43)  # a hole: it takes no place on the disk
+    with pytest.raises(InputError, match=r"has 8,192\.0 GiB, more than the memory of"):
+        check_file(tmp_path / "large.jsonl")
+    # What is missing, or a folder, is for the reader to say.
+    check_file(tmp_path / "missing")
+    check_file(tmp_path)
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with (
+        pytest.raises(InputError, match="loop: is a link to itself"),
+        atomic_path(tmp_path / "loop"),
+    ):
+        pass

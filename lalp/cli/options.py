@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option, Typer
 
 from lalp.cli.printing import say
-from lalp.errors import InputError
+from lalp.errors import InputError, one_line
 from lalp.pools.writing import TRAINING_FORMATS
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ ModelName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-13
 AsJson = Annotated[bool, Option("--json", help="Print JSON for programs.")]
 Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...")]
 Quiet = Annotated[bool, Option(help="No progress bar.")]
-Seed = Annotated[int, Option(help="For everything random.")]
+# As far as the random numbers of numpy and torch go.
+Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="For everything random.")]
 TrustCode = Annotated[bool, Option(help="Run Python code that comes with the model.")]
 
 # Sampling
@@ -121,7 +122,17 @@ def run(app: Typer) -> None:
     try:
         app()
     except InputError as error:
-        say(str(error))
+        say(one_line(str(error)))
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        # torch says it in its own ways, for the processor and for a card.
+        if str(error).startswith(("Symlink loop", "Could not determine home")):  # pathlib's
+            say(one_line(str(error)))
+            sys.exit(2)
+        is_memory = "allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError"
+        if not (is_memory or isinstance(error, MemoryError)):
+            raise
+        say("not enough memory: give a smaller file or model, or a machine with more")
         sys.exit(2)
     except OSError as error:  # a full disk or a missing right is no fault of the program
         say(f"{error.filename or 'file'}: {error.strerror or error}")

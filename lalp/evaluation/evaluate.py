@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import pyarrow as pa
 
 from lalp.errors import InputError
 from lalp.evaluation import livecodebench, sandbox
@@ -25,6 +24,7 @@ from lalp.evaluation.benchmarks import (
 from lalp.files import atomic_path, build_dir
 from lalp.grading.workers import grading_key
 from lalp.pools.pool import Prompt
+from lalp.pools.reading import check_cells, read_frame
 from lalp.sampling.settings import SYSTEM_PROMPT, Sampling
 
 if TYPE_CHECKING:
@@ -225,13 +225,16 @@ def load_results(path: str | Path) -> pd.DataFrame:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file: make one with lalp eval")
-    try:
-        frame = pd.read_parquet(path, page_checksum_verification=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
-        what = f"not a readable results table ({reason})"
-        raise InputError(f"{path}: {what}: make one with lalp eval") from error
+    frame = read_frame(path, "results table", "make one with lalp eval")
     if missing := [column for column in COLUMNS if column not in frame]:
         what = f"not a results table, column {missing[0]!r} is missing"
         raise InputError(f"{path}: {what}: make one with lalp eval")
-    return frame[list(COLUMNS)]
+    frame = frame[list(COLUMNS)]
+    if frame.empty:
+        raise InputError(f"{path}: the table has no rows: make one with lalp eval")
+    texts = ("benchmark", "prompt_id", "problem", "outcome")
+    check_cells(frame, str(path), texts=texts, numbers=("sample", "num_tokens"))
+    for name in ("correct", "truncated"):
+        if not pd.api.types.is_bool_dtype(frame[name].dtype):
+            raise InputError(f"{path}: column {name!r} must hold true and false, nothing else")
+    return frame

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lalp.errors import InputError
+from lalp.errors import InputError, reason
+from lalp.files import check_file
 from lalp.pools.pool import REQUIRED_FIELDS, Pool, Prompt, located, show
 from lalp.pools.records import build_pool, is_missing
 
@@ -112,6 +113,7 @@ def numbered_records(
     that cannot be read, or a line that is not strict JSON, is an `InputError` with its number.
     """
     offset = 0
+    check_file(path)
     try:
         with path.open("rb") as file:
             # Bytes split at line feeds only: text mode would also have to guess an encoding.
@@ -185,6 +187,7 @@ def parquet_records(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[in
     file or a cell that cannot be read is an `InputError` with row and field.
     """
     number = 0
+    check_file(path)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_columns(str(path), file.schema_arrow.names, needed)
@@ -196,8 +199,48 @@ def parquet_records(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[in
             if number != file.metadata.num_rows:
                 raise OSError(f"{number} of {file.metadata.num_rows} rows can be read")
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = repr(str(error).partition("\n")[0])  # of a damaged file: may hold control codes
-        raise InputError(f"{path}: broken or not a Parquet file: {reason}") from error
+        raise InputError(f"{path}: broken or not a Parquet file: {reason(error)!r}") from error
+
+
+def read_frame(path: str | os.PathLike, what: str, advice: str) -> pd.DataFrame:
+    """A whole Parquet file as a data frame; what cannot be read as one is an `InputError`.
+
+    ``what`` says in messages what the file is ("score table"); ``advice`` ends them.
+    """
+    check_file(path)
+    if Path(path).is_dir():
+        raise InputError(f"{path}: is a folder, not a readable {what}: {advice}")
+    try:
+        frame = pd.read_parquet(path, page_checksum_verification=True)
+        for _, column in frame.items():
+            if isinstance(column.dtype, pd.StringDtype):  # pandas would find out late
+                pa.array(column.array).validate(full=True)
+        return frame
+    # Arrow's errors, and whatever pandas stumbles over in the file's own notes for it.
+    except (*_TABLE_ERRORS, pa.ArrowException, MemoryError) as error:
+        raise InputError(f"{path}: not a readable {what} ({reason(error)}): {advice}") from error
+
+
+_TABLE_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+def check_cells(
+    frame: pd.DataFrame, where: str, *, texts: Iterable[str] = (), numbers: Iterable[str] = ()
+) -> None:
+    """Refuse a table whose columns hold something else than texts, or than numbers.
+
+    A number may be missing, a text may not. InputError with ``where``, the column and the row.
+    """
+    for name in texts:
+        is_text = frame[name].map(lambda value: isinstance(value, str))
+        if not is_text.all():
+            row = int(is_text.to_numpy().argmin())
+            found = f"row {row + 1} of column {name!r} holds {show(frame[name].tolist()[row])}"
+            raise InputError(f"{where}: {found}: it must be a text")
+    for name in numbers:
+        kind = frame[name].dtype
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind):
+            raise InputError(f"{where}: column {name!r} holds {kind}: it must hold numbers")
 
 
 def _row(schema: pa.Schema, cells: Iterable[pa.Scalar], place: str) -> dict[str, Any]:

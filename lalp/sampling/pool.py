@@ -134,5 +134,7 @@ def sample_pool(
     graded = grade_completions(prompts, completions, num_workers, cache=store / "grades.jsonl")
     pool = sampled_pool(prompts, graded, teacher)
     if not pool.responses:
-        raise InputError(f"all {len(graded)} responses are empty: there is nothing to write")
+        raise InputError(
+            f"{teacher}: all {len(graded)} responses are empty: there is nothing to write"
+        )
     return pool, sampling_summary(prompts, graded, pool)

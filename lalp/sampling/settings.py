@@ -32,7 +32,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         wrong = {
-            "num_samples": self.num_samples < 1 and "at least 1",
+            "num_samples": not 1 <= self.num_samples <= 1_000_000 and "from 1 to 1,000,000",
             "temperature": not 0 <= self.temperature < math.inf and "a number from 0 on",
             "top_p": not 0 < self.top_p <= 1 and "above 0 and at most 1",
             "top_k": self.top_k < 0 and "at least 1, or 0 for off",

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from lalp.scoring.windows import Window, parse_window
 
 GALP = "galp"
+COUNTS = ("num_tokens", "num_steps")
+STATISTICS = ("mean_rank", "mean_rank_100", "mean_entropy")
 _LALP, _TOKENS = "lalp@", ":tokens"
 
 

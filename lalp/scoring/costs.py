@@ -17,7 +17,9 @@ from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.plan import plan_response
 from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
+from lalp.students.gguf import ADVICE
 from lalp.students.heads import project
+from lalp.students.loading import unreadable
 from lalp.students.student import find_student
 
 # Share of the matrix-multiply rate that whole forward passes reach (`make bench` measures it).
@@ -71,7 +73,8 @@ def plan_scoring(
     parsed = parse_windows(windows)
     check_splitter(splitter)
     found = find_student(student, trust_remote_code=trust_remote_code)
-    size = measure_model(found.config, trust_remote_code=trust_remote_code)
+    with unreadable("student", found.name, ADVICE):
+        size = measure_model(found.config, trust_remote_code=trust_remote_code)
     groups = [
         make_tasks(group, found.tokenizer, found.max_positions)
         for group in group_responses(pool, found.tokenizer, splitter)

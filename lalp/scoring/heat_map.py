@@ -21,6 +21,7 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
+from lalp.pools.pool import show
 from lalp.scoring.columns import GALP, lalp_column, token_column, windows_of
 from lalp.scoring.equations import self_conditioning_gap
 from lalp.scoring.windows import parse_window
@@ -132,6 +133,10 @@ def _token_scores(
         )
     global_, local = (np.asarray(scores[name], dtype=float) for name in columns)
     spans, steps = scores["token_spans"], scores["token_steps"]
+    if any(np.shape(span) != (2,) for span in spans):
+        raise InputError(f"{where}: column 'token_spans' must hold [start, end] for each token")
+    if not isinstance(text, str):
+        raise InputError(f"{where}: the response is no text, but {show(text)}")
     if not len(global_) == len(local) == len(spans) == len(steps):
         raise InputError("the token columns differ in length: score the response again")
     if any(not 0 <= start <= end <= len(text) for start, end in spans):
@@ -231,8 +236,12 @@ def heat_map_page(
         )
     if window is None and len(windows) > 1:
         raise InputError(f"{where}: holds windows {', '.join(windows)}: name one with --window")
+    window = windows[0] if window is None else window
     row = found.iloc[0].to_dict()
-    shown = _shown(row["response"], row, windows[0] if window is None else window, None, where)
+    shown = _shown(row["response"], row, window, None, where)
+    for name in ("num_tokens", "num_steps", GALP, lalp_column(window)):
+        if name not in row:
+            raise InputError(f"{where}: no column {name!r} in it: write it with lalp score")
     return _TEMPLATES.get_template("heat_map_page.html").render(shown, row=row)
 
 

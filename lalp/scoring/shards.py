@@ -12,17 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lalp.files import atomic_path, digest, fingerprint
+from lalp.errors import reason
+from lalp.files import atomic_path, check_file, digest, fingerprint
 from lalp.scoring.candidates import ResponseScores
-from lalp.scoring.columns import GALP, lalp_column, token_column
+from lalp.scoring.columns import COUNTS, GALP, STATISTICS, lalp_column, token_column
 from lalp.scoring.groups import PromptGroup, Task
 
 log = logging.getLogger("lalp")
 
 # Whose code decides a score: it is part of the key.
 CODE_PARTS = ("steps", "scoring", "students")
-_COUNTS = ("num_tokens", "num_steps")
-_STATISTICS = ("mean_rank", "mean_rank_100", "mean_entropy")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def shard_table(tasks: Sequence[Task], scores: Sequence[ResponseScores], key: Sc
     """One row per response: counts, statistics, scores, reasons, and values per token if wanted."""
     rows = []
     for task, result in zip(tasks, scores, strict=True):
-        row = {name: getattr(result, name) for name in (*_COUNTS, *_STATISTICS, GALP)}
+        row = {name: getattr(result, name) for name in (*COUNTS, *STATISTICS, GALP)}
         row |= result.lalp
         row["reason"] = "; ".join(f"{name}: {why}" for name, why in result.reasons.items()) or None
         if key.with_tokens:
@@ -69,8 +68,8 @@ def shard_table(tasks: Sequence[Task], scores: Sequence[ResponseScores], key: Sc
 
 def _shard_schema(key: ScoreKey) -> pa.Schema:
     names = [GALP, *map(lalp_column, key.windows)]
-    fields = [(name, pa.int64()) for name in _COUNTS]
-    fields += [(name, pa.float64()) for name in (*_STATISTICS, *names)]
+    fields = [(name, pa.int64()) for name in COUNTS]
+    fields += [(name, pa.float64()) for name in (*STATISTICS, *names)]
     fields.append(("reason", pa.string()))
     if key.with_tokens:
         spans, steps = pa.list_(pa.list_(pa.int32(), 2)), pa.list_(pa.int32())
@@ -93,10 +92,11 @@ def read_shards(folder: Path, key: ScoreKey, groups: Sequence[PromptGroup]) -> d
         path = folder / f"{group.digest}.parquet"
         if path.exists():
             try:
+                check_file(path)
                 done[group.digest] = _read_shard(path, key, group)
             except (pa.ArrowException, OSError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                log.warning("scoring again: shard %s cannot be used (%s)", path.name, reason)
+                why = reason(error)
+                log.warning("scoring again: shard %s cannot be used (%s)", path.name, why)
     return done
 
 
@@ -106,6 +106,7 @@ def _read_shard(path: Path, key: ScoreKey, group: PromptGroup) -> pa.Table:
         if mark != f"{key.digest}/{group.digest}":
             raise ValueError("it was written for other texts or settings")
         table = file.read()
+        table.validate(full=True)  # or a text that is not UTF-8 would be found out late
         # A damaged page header can make Arrow return fewer values without an error.
         if not table.num_rows == file.metadata.num_rows == len(group.responses):
             raise ValueError("it holds the wrong number of rows")

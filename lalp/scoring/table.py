@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
-from lalp.pools.pool import Pool
-from lalp.pools.reading import load_pool
-from lalp.scoring.columns import GALP
+from lalp.pools.pool import Pool, located, show
+from lalp.pools.reading import check_cells, load_pool, read_frame
+from lalp.pools.records import is_missing
+from lalp.scoring.columns import COUNTS, GALP, STATISTICS, score_columns, token_column
+
+_IDS = ("prompt_id", "response_id", "teacher")
 
 
 def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
@@ -34,16 +38,44 @@ def load_scores(path: str | Path) -> pd.DataFrame:
         InputError: If the file is missing, damaged, or not a score table.
     """
     advice = "make one with lalp score"
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not a readable score table ({reason}): {advice}") from error
-    missing = {"prompt_id", "response_id", "teacher", GALP} - set(frame.columns)
+    frame = read_frame(path, "score table", advice)
+    missing = {*_IDS, GALP} - set(map(str, frame.columns))
     if missing:
         name = min(missing)
         raise InputError(f"{path}: not a score table, column {name!r} is missing: {advice}")
+    if twice := [name for name, count in Counter(frame.columns).items() if count > 1]:
+        raise InputError(f"{path}: several columns are named {twice[0]!r}: {advice}")
+    if frame.empty:
+        raise InputError(f"{path}: the table has no rows: {advice}")
+    known = [name for name in (*COUNTS, *STATISTICS) if name in frame]
+    check_cells(frame, str(path), texts=_IDS, numbers=[*score_columns(frame), *known])
+    if (ids := frame["response_id"]).duplicated().any():
+        name = ids[ids.duplicated()].iloc[0]
+        raise InputError(f"{path}: response_id {show(name)} stands in several rows: {advice}")
+    for name in ("correct", *_token_columns(frame)):
+        if name in frame:
+            _check_column(frame, name, f"{path}: column {name!r}", advice)
     return frame
+
+
+def _token_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns that hold a value for each token of a response."""
+    columns = [token_column(name) for name in score_columns(frame)]
+    return [name for name in ("token_spans", "token_steps", *columns) if name in frame]
+
+
+def _check_column(frame: pd.DataFrame, name: str, where: str, advice: str) -> None:
+    """Refuse other marks than true, false and nothing, or other lists than one number a token."""
+    lengths = frame.get("num_tokens", pd.Series(index=frame.index, dtype=float))
+    for row, (value, length) in enumerate(zip(frame[name], lengths, strict=True), 1):
+        if name == "correct":
+            is_sound = is_missing(value) or isinstance(value, bool | np.bool_)
+        else:
+            is_sound = isinstance(value, np.ndarray) and len(value) == length
+            # A span is an array in the array.
+            is_sound = is_sound and (name == "token_spans" or value.dtype.kind in "fiu")
+        if not is_sound:
+            raise InputError(f"{where}, row {row}: holds {show(value)}: {advice}")
 
 
 def scored_pool(scores: pd.DataFrame, where: str | Path) -> Pool:
@@ -55,4 +87,5 @@ def scored_pool(scores: pd.DataFrame, where: str | Path) -> Pool:
     if not {"prompt", "response"} <= set(scores.columns):
         raise InputError(f"{where}: the table holds no texts: write it with lalp score")
     columns = ["prompt_id", "prompt", "teacher", "response", "response_id", "correct"]
-    return load_pool(scores[columns])
+    with located(str(where)):
+        return load_pool(scores[[name for name in columns if name in scores]])

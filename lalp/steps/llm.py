@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from lalp.errors import InputError
-from lalp.files import build_dir, digest, read_data, write_text
+from lalp.files import build_dir, check_file, digest, read_data, write_text
 from lalp.pools.pool import Pool, Prompt, Response
 from lalp.steps.alignment import split_by_answer
 from lalp.steps.sentences import Span, split_sentences
@@ -135,6 +135,7 @@ def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
 
 def load_instruction(path: str | Path) -> str:
     """Read an instruction for `split_with_llm` from a text file that holds ``{solution}``."""
+    check_file(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

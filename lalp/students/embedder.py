@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lalp.assets import embedder_path
-from lalp.errors import InputError
-from lalp.files import atomic_path, build_dir, digest, fingerprint
+from lalp.errors import InputError, reason
+from lalp.files import atomic_path, build_dir, check_file, digest, fingerprint
 from lalp.students.loading import find_folder, folder_digest, unreadable
 
 # Imported where it is needed: it takes seconds, and what is kept on disk does without it.
@@ -172,12 +172,16 @@ def load_embeddings(
     key = digest([_CODE, embedder_revision(name), chunk_mean, list(texts)], length=32)
     path = (folder or build_dir() / "embeddings") / f"{key}.npz"
     try:
+        check_file(path)
         with np.load(path, allow_pickle=False) as arrays:
-            return Embedded(arrays["vectors"], arrays["num_tokens"], int(arrays["limit"]))
+            kept = Embedded(arrays["vectors"], arrays["num_tokens"], int(arrays["limit"]))
+        if kept.vectors.ndim != 2 or not len(kept.vectors) == len(kept.num_tokens) == len(texts):
+            raise ValueError("it holds other texts")
+        return kept
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("%s: damaged (%s); embedding anew", path, error)
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s: damaged (%s); embedding anew", path, reason(error))
     embedder = load_embedder(name)
     vectors = embed_texts(embedder, texts, chunk_mean=chunk_mean)
     made = Embedded(vectors, count_tokens(embedder, texts), input_limit(embedder))

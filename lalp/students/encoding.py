@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
 from lalp.pools.pool import Prompt
+from lalp.students.templates import apply_template
 
 Span = tuple[int, int]
 
@@ -33,10 +33,9 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     """
     messages = [asdict(message) for message in prompt.messages]
     if tokenizer.chat_template:
-        options = {"tokenize": False, "add_generation_prompt": True}
         try:
-            return tokenizer.apply_chat_template(messages, **options)
-        except (TemplateError, ValueError) as error:
+            return apply_template(tokenizer, messages, add_generation_prompt=True)
+        except ValueError as error:
             why = f"the student's chat template refuses it ({error})"
             advice = "change its messages' roles, or take another student"
             raise InputError(f"prompt {prompt.prompt_id!r}: {why}: {advice}") from error
@@ -108,18 +107,22 @@ def stop_token_ids(
     tokenizer: PreTrainedTokenizerBase, config: Any, generation_config: Any
 ) -> frozenset[int]:
     """Tokens that end a response: the model's, the tokenizer's and the chat template's."""
-    found = {tokenizer.eos_token_id}
+    found = [tokenizer.eos_token_id]
     for part in (config.get_text_config(), generation_config):
         eos = getattr(part, "eos_token_id", None)
-        found |= set(eos) if isinstance(eos, list | tuple) else {eos}
+        found += eos if isinstance(eos, list | tuple) else [eos]
     try:
         suffix = _text_after_turn(tokenizer).lstrip()
     except InputError:
         suffix = ""  # the model may still stop by its own tokens
     first = tokenizer(suffix, add_special_tokens=False)["input_ids"][:1]
     # A template that writes plain text behind a message names no token to stop at.
-    found |= {token for token in first if token in tokenizer.added_tokens_decoder}
-    return frozenset(int(token) for token in found if token is not None)
+    found += [token for token in first if token in tokenizer.added_tokens_decoder]
+    found = [token for token in found if token is not None]
+    if wrong := [token for token in found if not isinstance(token, int)]:
+        advice = "mend eos_token_id in its config.json or generation_config.json"
+        raise InputError(f"the student's end token {wrong[0]!r} is no token id: {advice}")
+    return frozenset(found)
 
 
 def _text_after_turn(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -129,8 +132,8 @@ def _text_after_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     mark = "end-of-turn-is-next"
     chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": mark}]
     try:
-        text = tokenizer.apply_chat_template(chat, tokenize=False)
-    except Exception as error:  # templates raise anything on a chat of a form they do not know
+        text = apply_template(tokenizer, chat)
+    except ValueError as error:
         why = f"the student's chat template refuses an assistant's message ({error})"
         raise InputError(f"{why}: take another student") from error
     return text.rpartition(mark)[2] if mark in text else ""

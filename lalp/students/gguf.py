@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.gguf.gguf_tokenizer_mapping import get_gguf_tokenizer
 
 from lalp.files import build_dir, file_digest
-from lalp.students.loading import unreadable
+from lalp.students.gguf_header import check_gguf
+from lalp.students.loading import MOST_LAYERS, check_folder, unreadable
 from lalp.students.pretokenizers import find_pre_tokenizer
 
 PACKAGED_STUDENT = "smollm2-135m"
@@ -32,6 +33,7 @@ def convert_gguf(gguf: Path) -> Path:
     name = f"{gguf.stem}-{file_digest(gguf)[:12]}-v{_CONVERSION_VERSION}"
     target = build_dir() / "students" / name
     if target.is_dir():
+        check_folder(target)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     # Errors are ignored, because the folder has another name when all went well.
@@ -48,6 +50,7 @@ def convert_gguf(gguf: Path) -> Path:
 def _write_safetensors(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with unreadable("student", str(gguf), ADVICE):
+        check_gguf(gguf, MOST_LAYERS)
         tokenizer = AutoTokenizer.from_pretrained(**source)
         _, described, _ = get_gguf_tokenizer(str(gguf))
         if described["tokenizer_type"] == "gpt2":

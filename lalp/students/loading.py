@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from lalp.errors import InputError
-from lalp.files import file_digest
+from lalp.errors import InputError, reason
+from lalp.files import check_file, check_regular, file_digest
+
+# The deepest models have about two hundred.
+MOST_LAYERS = 10_000
+# Bytes; that of the safetensors library.
+_LONGEST_HEADER = 100_000_000
 
 
 def find_folder(what: str, name: str) -> Path | None:
@@ -18,10 +25,42 @@ def find_folder(what: str, name: str) -> Path | None:
     """
     path = Path(name).expanduser()
     if path.is_dir():
+        check_folder(path)
         return path
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise InputError(f"{what} {name!r}: no such folder: check the path, or give a hub id")
     return None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a model's folder with a pipe, which a library would wait for, or a file too large."""
+    for path in folder.iterdir():
+        # Weights in safetensors are mapped, and may be larger than memory.
+        check_regular(path) if path.suffix == ".safetensors" else check_file(path)
+
+
+def check_safetensors(path: Path) -> None:
+    """Refuse a file of weights whose header does not fit it; before all of it is read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
+            raise InputError(f"{path}: its header would have {length:,} bytes: the file is damaged")
+        try:
+            tensors = json.loads(file.read(length))
+            ends = [tensors[name]["data_offsets"][1] for name in tensors if name[:2] != "__"]
+            end = 8 + length + max(ends, default=0)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise InputError(f"{path}: its header is damaged ({reason(error)})") from error
+    if end != size:
+        raise InputError(f"{path}: has {size:,} bytes where its header says {end:,}: it is damaged")
+
+
+def check_layers(config: Any) -> None:
+    """Refuse a number of layers that no model has: building them would take for ever."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None) or 0
+    if not isinstance(layers, int) or not 0 <= layers <= MOST_LAYERS:
+        raise InputError(f"its configuration says that it has {layers!r} layers")
 
 
 def folder_digest(folder: Path, suffixes: Collection[str], *, deep: bool = False) -> str:
@@ -42,9 +81,12 @@ def unreadable(what: str, name: str, advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except InputError:
-        raise
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[0].rstrip(".: ")
-        raise InputError(f"{what} {name!r} cannot be loaded: {reason}. {advice}") from error
+    except InputError as error:
+        if str(error).startswith(what):
+            raise
+        raise InputError(f"{what} {name!r} cannot be loaded: {error}. {advice}") from None
+    except BaseException as error:
+        # A fault within a library in Rust is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{what} {name!r} cannot be loaded: {reason(error)}. {advice}") from error

@@ -20,7 +20,13 @@ from lalp.assets import student_gguf_path
 from lalp.errors import InputError
 from lalp.students.gguf import ADVICE, PACKAGED_STUDENT, convert_gguf
 from lalp.students.heads import split_model
-from lalp.students.loading import find_folder, folder_digest, unreadable
+from lalp.students.loading import (
+    check_layers,
+    check_safetensors,
+    find_folder,
+    folder_digest,
+    unreadable,
+)
 
 # Files that decide what a student does.
 _CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
@@ -89,7 +95,9 @@ class FoundStudent:
         if self.loaded is not None:
             return str(self.loaded.model.config._attn_implementation)
         options = {"dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
-        with torch.device("meta"):  # without weights
+        advice = _advice(self.name, self.source)
+        # On the device "meta", without weights.
+        with unreadable("student", self.name, advice), torch.device("meta"):
             model = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), **options)
         return str(model.config._attn_implementation)
 
@@ -136,8 +144,9 @@ def find_student(
     device = usable_device(device)
     source = locate_student(student)
     tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
-    with unreadable("student", student, ADVICE):
+    with unreadable("student", student, _advice(student, source)):
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        check_layers(config)
     return FoundStudent(
         name=student,
         source=source,
@@ -181,7 +190,7 @@ def load_model(
     name: str, source: str, dtype: torch.dtype, *, trust_remote_code: bool = False
 ) -> PreTrainedModel:
     """Load a student's weights alone; InputError if they cannot be read or some are missing."""
-    with unreadable("student", name, ADVICE):
+    with unreadable("student", name, _advice(name, source)):
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, trust_remote_code=trust_remote_code
         )
@@ -192,6 +201,13 @@ def load_model(
             f"{min(info['missing_keys'])}: give the files of a causal language model"
         )
     return model
+
+
+def _advice(name: str, source: str) -> str:
+    """What to do about a student that cannot be loaded from a folder or the hub."""
+    if source != str(Path(name).expanduser()) and Path(source).is_dir():
+        return f"Delete {source}, which was made from its GGUF file, and run again"
+    return ADVICE
 
 
 @cache
@@ -221,7 +237,7 @@ def usable_device(device: str | None) -> str:
     """The device asked for, else the default one; InputError if there is none such here."""
     name = device or default_device()
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).item()  # the device "meta" holds no numbers
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"device {name!r} cannot be used ({reason}): give cpu or cuda") from error
@@ -247,7 +263,7 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Load a student's tokenizer alone; InputError if there is none that gives offsets."""
     source = source or locate_student(name)
-    with unreadable("student", name, ADVICE):
+    with unreadable("student", name, _advice(name, source)):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     if not tokenizer.is_fast:
         why = "its tokenizer gives no character offsets, which steps need"
@@ -273,4 +289,6 @@ def revision(source: str, config: Any) -> str:
     commit = getattr(config, "_commit_hash", None)
     if commit and not Path(source).is_dir():
         return commit
+    for path in sorted(Path(source).glob("*.safetensors")):
+        check_safetensors(path)
     return folder_digest(Path(source), _CONTENT)

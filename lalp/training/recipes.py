@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from transformers import SchedulerType
 
 from lalp.errors import InputError
-from lalp.files import read_data
+from lalp.files import check_file, read_data
 from lalp.settings import STRICT, parse_settings
 
 
@@ -24,7 +24,8 @@ def _from_text(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_from_text)]
-Count = Annotated[int, Field(ge=1)]
+# More can only be a mistake, and would fill the memory with the order of examples.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Schedule = Literal[*(kind.value for kind in SchedulerType)]
 
 
@@ -38,7 +39,9 @@ class Recipe:
     gradient_accumulation: Count  # forward passes per optimizer step
     schedule: Schedule  # of the learning rate: cosine, linear, constant, ...
     warmup_ratio: Annotated[Number, Field(ge=0, lt=1)]  # share of steps in which the rate rises
-    max_length: Annotated[int, Field(ge=2)]  # tokens per example; longer ones are cut
+    max_length: Annotated[
+        int, Field(ge=2, le=1_000_000_000)
+    ]  # tokens per example; longer ones are cut
     weight_decay: Annotated[Number, Field(ge=0)]  # AdamW's
     max_grad_norm: Annotated[Number, Field(ge=0)]  # gradients are scaled down to it; 0: never
     bf16: bool  # compute in bfloat16 on a GPU, with weights in float32; a CPU computes in float32
@@ -63,8 +66,9 @@ def load_recipe(name: str | Path, **changes: Any) -> Recipe:
         if path.suffix not in {".yaml", ".yml"}:
             known = ", ".join(RECIPES)
             raise InputError(f"recipe {str(path)!r} is not known: give {known}, or a .yaml file")
+        check_file(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"recipe {path}: cannot be read: {error}") from error
         recipe = parse_settings(text, f"recipe {path}", Recipe)

@@ -40,6 +40,8 @@ from lalp.training.job import Job, plan_job, trainer_config
 from lalp.training.log import load_log, write_tables
 from lalp.training.recipes import Recipe
 
+# Each takes a pass over the held-out responses.
+_MOST_EVALUATIONS = 10_000
 # Without `save_steps`, a checkpoint is written whenever this many seconds of work could be lost.
 SECONDS_PER_CHECKPOINT = 600
 
@@ -82,9 +84,13 @@ def train(
             else, or the loss is not finite.
     """
     check_count("evaluations", evaluations)
+    if evaluations > _MOST_EVALUATIONS:
+        raise InputError(f"evaluations is {evaluations}: give at most {_MOST_EVALUATIONS:,}")
     if save_steps is not None:
         check_count("save_steps", save_steps)
     out = Path(out).expanduser().resolve()
+    if not out.name:
+        raise InputError(f"{out}: cannot be trained into: give a folder of its own")
     config = trainer_config(out, recipe, seed, device)
     job = plan_job(data, student, recipe, config, held_out, evaluations, trust_remote_code)
     with open_folder(out, job.identity()) as (is_done, checkpoint):

@@ -39,6 +39,13 @@ def shorter_list(table: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, table.schema)
 
 
+def no_utf8(table: pa.Table) -> pa.Table:
+    raw = pa.array([b"\xff\xfe"] * len(table), pa.binary())
+    text = pa.StringArray.from_buffers(len(table), *raw.buffers()[1:])
+    place = table.schema.get_field_index("reason")
+    return table.set_column(place, table.schema.field(place), text)
+
+
 BYTES = {
     "truncated": lambda data, shard: data[:-100],
     "empty": lambda data, shard: b"",
@@ -52,6 +59,7 @@ TABLES = {
     "other columns": lambda table: table.drop_columns(["reason"]),
     "other types": other_types,
     "a shorter list": shorter_list,
+    "no UTF-8": no_utf8,
 }
 
 

@@ -46,3 +46,9 @@ def test_a_template_without_an_assistant(tokenizer):
     with pytest.raises(InputError, match=r"refuses an assistant's message \(no\)"):
         end_of_turn(copied)
     assert stop_token_ids(copied, CONFIG, None) == {7, tokenizer.eos_token_id}
+
+
+@pytest.mark.parametrize("eos", ["x", {"a": 1}, [1, "x"], 2.5])
+def test_an_end_that_is_no_token_id_is_refused(eos, tokenizer):
+    with pytest.raises(InputError, match=r"end token .* is no token id: mend eos_token_id"):
+        stop_token_ids(tokenizer, CONFIG, SimpleNamespace(eos_token_id=eos))

@@ -1,0 +1,92 @@
+"""Chat templates: small programs that come with a student, so they run under limits.
+
+A template may loop for ever or fill the memory, by mistake or to harm. Jinja's sandbox, in which
+transformers runs it, keeps it from files and from Python's own objects, but bounds neither.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, TemplateError
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from lalp.errors import reason
+
+SECONDS = 3.0  # that a template may take for one chat; sound ones take a thousandth
+_MEMORY = 1 << 30  # bytes that it may take meanwhile
+_LENGTH = 50_000_000  # characters that it may write
+
+# What a command line such as `f(**x)` may have before two stars; elsewhere they are a power.
+_BEFORE_KEYWORDS = "(", ","
+
+
+class _OutOfTime(BaseException):
+    """Not an Exception, which a template's own code or the library's could swallow."""
+
+
+def apply_template(
+    tokenizer: PreTrainedTokenizerBase, chat: Sequence[dict[str, str]], **options: Any
+) -> str:
+    """The text of a chat by the tokenizer's template; ``options`` are transformers'.
+
+    Raises:
+        ValueError: If the template refuses the chat, is broken, or exceeds a limit.
+    """
+    try:
+        _check_operators(tokenizer.get_chat_template())
+        with _limits():
+            text = tokenizer.apply_chat_template(list(chat), tokenize=False, **options)
+            text.encode("utf-8")  # a lone surrogate is no text
+    except _OutOfTime:
+        raise ValueError(f"it takes longer than {SECONDS:.0f} seconds") from None
+    except RecursionError:
+        raise ValueError("it calls itself, or is nested, without end") from None
+    except Exception as error:  # templates raise anything
+        raise ValueError(reason(error)) from error
+    if len(text) > _LENGTH:
+        raise ValueError(f"it writes {len(text):,} characters")
+    return text
+
+
+@lru_cache(maxsize=8)
+def _check_operators(template: str) -> None:
+    """Refuse powers: one such as 10 ** 10 ** 10 never ends, and nothing can interrupt it."""
+    before = ""
+    for _, kind, value in Environment().lex(template):
+        if kind == "operator" and value == "**" and before not in _BEFORE_KEYWORDS:
+            raise TemplateError("it computes a power")
+        if kind != "whitespace":
+            before = value
+
+
+@contextmanager
+def _limits() -> Iterator[None]:
+    """Bound the time (where this is the main thread) and the memory of what runs within."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most if soft < 0 else min(most, soft), hard))
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:  # signals reach no other thread
+        before = signal.signal(signal.SIGALRM, _stop)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        if is_main:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _stop(*_: Any) -> None:
+    raise _OutOfTime

@@ -1,0 +1,160 @@
+"""Sound inputs of every command: what the damages start from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+TEXTS = {
+    "What is 3 + 4?": ["We add. So the sum is 7.", "It is 8.", "Let us check: 3 + 4 = 7."],
+    "What is 2 + 5?": ["First, add. So 7. é 🙂", "It is 7.", "Then x = 7.\n\nYes."],
+    "What is 6 + 1?": ["The sum is 7.", "Add 1. Therefore 7.", "x = 7. So it is 7."],
+}
+RECORDS = [
+    {
+        "prompt_id": f"p{n}",
+        "prompt": asked,
+        "teacher": teacher,
+        "response": text,
+        "response_id": f"p{n}/{teacher}/0",
+        "answer": "7",
+        "correct": "7" in text,
+    }
+    for n, (asked, texts) in enumerate(TEXTS.items(), 1)
+    for teacher, text in zip(("Ada", "Bob", "Eve"), texts, strict=True)
+]
+RECIPE = {
+    "learning_rate": 1e-3,
+    "epochs": 1,
+    "batch_size": 2,
+    "gradient_accumulation": 1,
+    "schedule": "linear",
+    "warmup_ratio": 0.1,
+    "max_length": 64,
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "bf16": False,
+    "gradient_checkpointing": False,
+}
+
+
+def write_lines(path: Path, records: list[dict]) -> None:
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    path.write_text(text, encoding="utf-8")
+
+
+def tiny_student(folder: Path, seed: int = 0) -> None:
+    """A Llama of 40,000 random weights and a byte-level tokenizer, in a folder."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([text for texts in TEXTS.values() for text in texts], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>")
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        eos_token_id=3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def tiny_gguf(student: Path, path: Path) -> None:
+    """The student of a folder in llama.cpp's file format, unquantized."""
+    model = LlamaForCausalLM.from_pretrained(student, dtype=torch.float32)
+    config, described = model.config, json.loads((student / "tokenizer.json").read_text("utf-8"))
+    vocab = described["model"]["vocab"] | {t["content"]: t["id"] for t in described["added_tokens"]}
+    tokens = sorted(vocab, key=vocab.get)
+    tokens += [f"<{n}>" for n in range(len(tokens), config.vocab_size)]
+    values = {
+        "block_count": config.num_hidden_layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "head_count": config.num_attention_heads,
+        "head_count_kv": config.num_key_value_heads,
+        "rope_dimension_count": config.head_dim,
+        "layer_norm_rms_eps": config.rms_norm_eps,
+        "vocab_size": config.vocab_size,
+        **{"tokenizer_model": "gpt2", "tokenizer_pre": "gpt-2", "token_list": tokens},
+        "token_types": [3 if token.startswith("<|") else 1 for token in tokens],
+        "token_merges": [" ".join(pair) for pair in described["model"]["merges"]],
+        "eos_token_id": 3,
+        "chat_template": TEMPLATE,
+    }
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in values.items():
+        getattr(writer, f"add_{name}")(value)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, tensor in model.state_dict().items():
+        its_name = names.get_name(name.removesuffix(".weight"))
+        writer.add_tensor(f"{its_name}.weight", np.ascontiguousarray(tensor.numpy()))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def make_good(folder: Path, run: Callable[..., None], *, light: bool = False) -> None:
+    """Write every input into ``folder``; ``run`` runs one command line of lalp there.
+
+    ``light`` leaves out what only commands with a student read.
+    """
+    folder.mkdir(parents=True)
+    tiny_student(folder / "student")
+    write_lines(folder / "pool.jsonl", RECORDS)
+    pd.DataFrame(RECORDS).to_parquet(folder / "pool.parquet", index=False)
+    for name in ("more", "held"):
+        ids = {"prompt_id": name, "response_id": f"{name}/Zoe/0", "teacher": "Zoe"}
+        write_lines(folder / f"{name}.jsonl", [RECORDS[0] | ids | {"prompt": "What is 5 + 2?"}])
+    prompts = [{k: r[k] for k in ("prompt_id", "prompt", "answer")} for r in RECORDS[::3]]
+    write_lines(folder / "prompts.jsonl", prompts)
+    pd.DataFrame(prompts).to_parquet(folder / "prompts.parquet", index=False)
+    lines = [f"{key}: {json.dumps(value)}\n" for key, value in RECIPE.items()]
+    (folder / "recipe.yaml").write_text("".join(lines), encoding="utf-8")
+    (folder / "instruction.txt").write_text("Cut {solution} of {problem}.\n", encoding="utf-8")
+    (folder / "data").mkdir()
+    problems = [{"question": f"What is {n} + 1?", "answer": float(n + 1)} for n in range(4)]
+    write_lines(folder / "data" / "amc.jsonl", problems)
+    run("segment", "pool.jsonl", "--out", "steps.jsonl")
+    how = ("--student", "student", "--window", "2", "--quiet", "--tokens")
+    run("score", "pool.jsonl", *how, "--out", "scores.parquet")
+    how = ("--max-tokens", "4", "--quiet", "--workers", "1")
+    for name, seed in (("a", 0), ("b", 1)):
+        own = ("--preset", "table7-sampled", "--num-samples", "2", "--seed", seed)
+        bench = ("--benchmark", "prompts.jsonl", "--out", f"{name}.parquet")
+        run("eval", "--model", "student", *bench, *own, *how)
+    if light:
+        return
+    run("select", "scores.parquet", "--rule", "galp", "--out", "train.jsonl")
+    tiny_gguf(folder / "student", folder / "tiny.gguf")
+    # Scores of another student, to be put in the place of ours.
+    tiny_student(folder / "other", seed=1)
+    how = ("--student", "other", "--window", "2", "--quiet", "--tokens", "--store", "foreign")
+    run("score", "pool.jsonl", *how, "--out", "foreign.parquet")
