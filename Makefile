@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site bench arms world refresh clean distclean help setup
+.PHONY: all test lint unit notebooks-check lab site bench families arms world refresh clean distclean help setup
 .DEFAULT_GOAL := help
 
 PROFILE ?= cpu
@@ -102,6 +102,9 @@ site: | $(READY) ## static pages of the executed notebooks: build/site/index.htm
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring
+
+families: | $(READY) ## compare every model family that transformers builds with one pass per step (minutes)
+	$(PY) -m benchmarks.families
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
 	$(PY) -m lalp.paper.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
