@@ -1,7 +1,8 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site fuzz bench arms world refresh clean distclean help setup
+.PHONY: all test lint unit notebooks-check lab site fuzz bench families arms world refresh clean \
+  distclean help setup plan dryrun pipeline
 .DEFAULT_GOAL := help
 
 PROFILE ?= cpu
@@ -105,6 +106,9 @@ fuzz: | $(READY) ## 1,000 bad inputs over every command and kind of file, in min
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring
+
+families: | $(READY) ## compare every model family that transformers builds with one pass per step (minutes)
+	$(PY) -m benchmarks.families
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
 	$(PY) -m lalp.paper.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))

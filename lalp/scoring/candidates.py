@@ -22,6 +22,10 @@ from lalp.students.student import Student, keep_freed_memory
 CPU_BATCH_TOKENS = 2048
 GPU_BATCH_TOKENS = 16384
 
+# Why a score is NaN though all its tokens were read.
+_NOT_FINITE = "the student's predictions are not finite (NaN or infinite logits)"
+_IMPOSSIBLE = "a token has probability 0 under the student"
+
 
 @dataclass(frozen=True)
 class ResponseScores:
@@ -91,7 +95,7 @@ def _assemble(task: Task, plan: ResponsePlan, by_start: dict[int, TokenScores]) 
         tokens[column] = np.concatenate([*steps, np.empty(0, np.float32)])
         scores[column] = math.nan if column in reasons else local_average_log_prob(steps)
         if column not in reasons and not math.isfinite(scores[column]):
-            reasons[column] = "a token has probability 0 under the student"
+            reasons[column] = _NOT_FINITE if math.isnan(scores[column]) else _IMPOSSIBLE
             scores[column] = math.nan
     if GALP not in plan.contexts:
         reasons[GALP] = "not asked for"

@@ -56,7 +56,7 @@ def check_safetensors(path: Path) -> None:
         raise InputError(f"{path}: has {size:,} bytes where its header says {end:,}: it is damaged")
 
 
-def check_layers(config: Any) -> None:
+def check_num_layers(config: Any) -> None:
     """Refuse a number of layers that no model has: building them would take for ever."""
     layers = getattr(config.get_text_config(), "num_hidden_layers", None) or 0
     if not isinstance(layers, int) or not 0 <= layers <= MOST_LAYERS:

@@ -18,10 +18,11 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import student_gguf_path
 from lalp.errors import InputError
+from lalp.students.checks import check_causal, check_layers
 from lalp.students.gguf import ADVICE, PACKAGED_STUDENT, convert_gguf
 from lalp.students.heads import split_model
 from lalp.students.loading import (
-    check_layers,
+    check_num_layers,
     check_safetensors,
     find_folder,
     folder_digest,
@@ -107,7 +108,7 @@ class FoundStudent:
         return self.loaded.revision if self.loaded else revision(self.source, self.config)
 
     def load(self) -> Student:
-        """Read the weights; InputError if they cannot be read or some are missing."""
+        """Read the weights; InputError if they are not those of a causal language model."""
         if self.loaded is not None:
             return self.loaded
         if self.device.type == "cpu":
@@ -115,9 +116,10 @@ class FoundStudent:
         model = load_model(
             self.name, self.source, self.dtype, trust_remote_code=self.trust_remote_code
         )
-        return make_student(
-            model.to(self.device), self.tokenizer, name=self.name, revision=self.revision
-        )
+        with unreadable("student", self.name, ADVICE):
+            return make_student(
+                model.to(self.device), self.tokenizer, name=self.name, revision=self.revision
+            )
 
 
 def find_student(
@@ -146,7 +148,7 @@ def find_student(
     tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
     with unreadable("student", student, _advice(student, source)):
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-        check_layers(config)
+        check_num_layers(config)
     return FoundStudent(
         name=student,
         source=source,
@@ -174,8 +176,8 @@ def load_student(
         trust_remote_code: Run Python code that comes with the model; off unless asked for.
 
     Raises:
-        InputError: If nothing loads under that name, weights are missing, the tokenizer gives no
-            offsets, or the device cannot be used.
+        InputError: If nothing loads under that name, weights are missing or left over, predictions
+            depend on later tokens, the tokenizer gives no offsets, or the device cannot be used.
 
     Example:
         >>> load_student("./no-such-folder", device="cpu")  # "smollm2-135m" needs no download
@@ -189,7 +191,10 @@ def load_student(
 def load_model(
     name: str, source: str, dtype: torch.dtype, *, trust_remote_code: bool = False
 ) -> PreTrainedModel:
-    """Load a student's weights alone; InputError if they cannot be read or some are missing."""
+    """Load a student's weights alone.
+
+    InputError if they cannot be read, some are missing, or some of its layers are left over.
+    """
     with unreadable("student", name, _advice(name, source)):
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, trust_remote_code=trust_remote_code
@@ -200,6 +205,7 @@ def load_model(
             f"student {name!r} cannot be loaded: its files lack the weights "
             f"{min(info['missing_keys'])}: give the files of a causal language model"
         )
+    check_layers(model, info["unexpected_keys"], name)
     return model
 
 
@@ -252,8 +258,9 @@ def _default_dtype(device: str) -> torch.dtype:
 def make_student(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str, revision: str
 ) -> Student:
-    """Wrap a model that is already in memory."""
+    """Wrap a model that is already in memory; InputError if it sees later tokens."""
     model = model.eval()
+    check_causal(model, name)
     body, head = split_model(model)
     return Student(name, revision, model, tokenizer, body, head)
 

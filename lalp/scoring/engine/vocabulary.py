@@ -25,7 +25,8 @@ def read_targets(
     """Log-probability, rank (from 1) and entropy of targets, from bounded parts of their logits.
 
     ``features`` are those of the position before each target, from which ``head`` makes logits of
-    some columns (`Student.head`). Rank and entropy are NaN where no statistics are wanted.
+    some columns (`Student.head`). Rank and entropy are NaN where no statistics are wanted, and all
+    three where logits are NaN or plus infinity.
     """
     vocab = head(features[:1]).shape[-1]
     size = max(1, HEAD_LOGITS // min(vocab, HEAD_COLUMNS))
@@ -63,7 +64,9 @@ def _read_vocabulary(
         return [log_probs]
     above, moments = more
     shifts = peaks - log_norm
-    return [log_probs, 1 + above.sum(0), -(shifts.exp() * (moments + shifts * norms)).sum(0)]
+    # No logit is above NaN, which would be rank 1.
+    ranks = (1 + above.sum(0)).masked_fill(log_probs.isnan(), math.nan)
+    return [log_probs, ranks, -(shifts.exp() * (moments + shifts * norms)).sum(0)]
 
 
 def _read_block(

@@ -147,6 +147,25 @@ def test_a_token_of_probability_zero_is_nan_with_a_reason(llama):
     assert "probability 0" in scores.reasons["galp"]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["chosen", "another"])
+def test_logits_that_are_not_finite_give_no_score_and_no_rank(value, where, llama):
+    task = make_task([4, 3])
+    token = task.encoded.response_ids[5]
+    column = token if where == "chosen" else (token + 1) % 400
+
+    def head(features, columns=slice(None)):
+        logits = llama.head(features)
+        logits[:, column] = value
+        return logits[:, columns].clone()
+
+    (scores,) = score_candidates(replace(llama, head=head), [task], [parse_window("0")])
+    means = [scores.mean_rank, scores.mean_rank_100, scores.mean_entropy]
+    assert np.isnan([scores.galp, scores.lalp["lalp@0"], *means]).all()
+    assert set(scores.reasons) == {"galp", "lalp@0"}
+    assert all("not finite" in reason for reason in scores.reasons.values())
+
+
 @pytest.mark.parametrize("path", ["_feed_packed", "_feed_padded"])
 def test_out_of_memory_halves_the_batch_and_changes_nothing(path, llama, monkeypatch):
     student = llama if path == "_feed_packed" else unpacked(llama)

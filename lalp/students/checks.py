@@ -1,0 +1,71 @@
+"""What is refused when a student's weights have been read: scores of it would be wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from lalp.errors import InputError
+
+# Tokens whose predictions are compared, and as many behind them. Few, for the length of a text may
+# change positions (longrope) in a student that is read exactly.
+_TOKENS = 4
+# By what share of their spread predictions may move when later tokens change, and when none follow:
+# passes of unlike length round in unlike ways, and on a GPU also coarsely in float32. In half
+# precision, rounding sends some tokens of a mixture of experts to other experts (0.2 was seen).
+# What sees later tokens moves by 0.5 and more; by 0.01, while its weights are random and small.
+_FULL, _HALF = (1e-3, 0.02), (0.1, 0.4)
+# Masks and frequencies, which old versions of transformers wrote and every model computes anew.
+_COMPUTED = (
+    ".attn.bias", ".attention.bias", "masked_bias", "causal_mask", "inv_freq", "position_ids",
+)  # fmt: skip
+
+
+@torch.inference_mode()
+def check_causal(model: PreTrainedModel, name: str) -> None:
+    """InputError if predictions change with the tokens that come after them, or their number."""
+    vocab = model.get_input_embeddings().weight.shape[0]
+    # Away from both ends of the vocabulary, where special tokens are.
+    ids = (vocab // 4 + 7 * torch.arange(2 * _TOKENS, device=model.device)) % vocab
+    other = torch.where(torch.arange(2 * _TOKENS, device=model.device) < _TOKENS, ids, ids.flip(0))
+    first, changed, alone = (
+        model(input_ids=part[None], use_cache=False).logits[0, :_TOKENS].float()
+        for part in (ids, other, ids[:_TOKENS])
+    )
+    spread = (first - first.mean(-1, keepdim=True)).norm()
+    same, shorter = _FULL if model.dtype in (torch.float32, torch.float64) else _HALF
+    # Comparisons are false where logits are not finite: the scores say that themselves.
+    if (first - changed).norm() > same * spread:
+        what, advice = "later tokens", "use it as a decoder, without bidirectional attention"
+    elif (first - alone).norm() > shorter * spread:
+        what, advice = "how many tokens follow", "use another student"
+    else:
+        return
+    why = f"its predictions depend on {what}, so they give no probability of a text"
+    raise InputError(f"student {name!r} cannot be scored: {why}: {advice}")
+
+
+def check_layers(model: PreTrainedModel, unexpected: Collection[str], name: str) -> None:
+    """InputError if ``unexpected``, weights left over in the files, belong to the model's layers.
+
+    Weights of other parts may be left over: a vision tower, a pooler, or layers that predict
+    several tokens ahead, which the configuration counts.
+    """
+    lists = {path: part for path, part in model.named_modules() if isinstance(part, nn.ModuleList)}
+    ahead = getattr(model.config, "num_nextn_predict_layers", None) or 0
+    for weight in sorted(unexpected):
+        for number in re.finditer(r"(?<=\.)\d+(?=\.)", weight):
+            path = weight[: number.start() - 1]
+            # Files of a model without its head leave out the prefix.
+            layers = lists.get(path) or lists.get(f"{model.base_model_prefix}.{path}")
+            if not layers or weight.endswith(_COMPUTED):
+                continue
+            if 0 <= int(number[0]) - len(layers) < ahead:
+                continue
+            why = f"its configuration has no place for {weight}, which its files hold"
+            advice = "give the config.json that belongs to these weights"
+            raise InputError(f"student {name!r} cannot be loaded: {why}: {advice}")
