@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lalp.errors import InputError
 from lalp.sampling.settings import Sampling
+from lalp.students.encoding import opened_thought
 from lalp.students.student import Student
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def response_text(tokenizer: PreTrainedTokenizerBase, prompt_text: str, output: 
     """
     ids = output.token_ids[:-1] if output.ended else output.token_ids
     text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    begun = re.search(r"<think>\s*$", prompt_text)
-    return begun[0] + text if begun else text
+    return opened_thought(prompt_text) + text
 
 
 @torch.inference_mode()

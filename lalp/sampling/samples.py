@@ -29,7 +29,7 @@ from lalp.sampling.settings import SYSTEM_PROMPT, Sampling, sample_seed
 from lalp.sampling.vllm import DEFAULT_BATCH_SIZE, check_vllm, decode_with_vllm, load_vllm
 from lalp.shelf import read_records, write_records
 from lalp.stats import check_count
-from lalp.students.encoding import render_prompt, stop_token_ids
+from lalp.students.encoding import encode, render_prompt, stop_token_ids
 from lalp.students.student import FoundStudent, Student, find_student
 
 log = logging.getLogger("lalp")
@@ -225,7 +225,7 @@ def _plan(
     jobs, lowered = [], {}
     for prompt in prompts:
         text = render_prompt(tokenizer, with_system_prompt(prompt, system_prompt))
-        ids = tuple(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        ids = encode(tokenizer, text, "").prompt_ids
         room = max(0, positions - len(ids))
         for sampling in dict.fromkeys(samplings):
             limit = min(sampling.max_tokens, room)

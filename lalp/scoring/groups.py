@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +13,16 @@ from lalp.pools.pool import Pool, Prompt, Response
 from lalp.scoring.windows import TokenSpan
 from lalp.steps.sentences import Span
 from lalp.steps.splitters import Steps, split_pool
-from lalp.students.encoding import Encoded, assign_steps, encode, render_prompt
+from lalp.students.encoding import (
+    Encoded,
+    assign_steps,
+    control_token_note,
+    encode,
+    own_span,
+    render_prompt,
+)
+
+log = logging.getLogger("lalp")
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ def group_responses(
         InputError: If given steps do not fit the pool.
     """
     steps = split_pool(pool, splitter, tokenizer=tokenizer)
+    if note := control_token_note(tokenizer, pool.responses):
+        log.warning("%s", note)
     by_prompt: dict[str, list[Response]] = {}
     for response in sorted(pool.responses, key=lambda r: (r.text, list(steps[r.response_id]))):
         by_prompt.setdefault(response.prompt_id, []).append(response)
@@ -79,10 +91,15 @@ def group_responses(
 
 
 def make_tasks(group: PromptGroup, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Task]:
-    """Tokenize the responses of one prompt; ``limit`` is as in `Task`."""
+    """Tokenize the responses of one prompt; ``limit`` is as in `Task`.
+
+    A step that holds nothing but what the chat template writes itself (see `own_span`) is none.
+    """
     tasks = []
     for response, steps in zip(group.responses, group.steps, strict=True):
         encoded = encode(tokenizer, group.prompt_text, response.text)
-        spans = assign_steps(response.text, encoded.offsets, steps)
+        begin, end = own_span(tokenizer, group.prompt_text, response.text)
+        own = [step for step in steps if step[1] > begin and step[0] < end]
+        spans = assign_steps(response.text, encoded.offsets, own)
         tasks.append(Task(encoded, tuple(spans), limit))
     return tasks

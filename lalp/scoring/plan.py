@@ -41,6 +41,8 @@ def plan_response(task: Task, windows: Sequence[Window], *, galp: bool = True) -
 def _why_unscored(task: Task, column: str, contexts: Sequence[tuple[int, TokenSpan]]) -> str | None:
     """Why a score cannot be computed: the first step that stands in the way."""
     prompt = len(task.encoded.prompt_ids)
+    if task.encoded.lost:
+        return task.encoded.lost
     if not task.num_tokens:
         return "the response has no tokens"
     for k, (start, (begin, end)) in enumerate(contexts, 1):

@@ -79,7 +79,11 @@ def _shard_schema(key: ScoreKey) -> pa.Schema:
 
 
 def write_shard(path: Path, table: pa.Table, key: ScoreKey, group: PromptGroup) -> None:
-    """Write a shard; its mark says what it was computed for, and its pages have checksums."""
+    """Write a shard; its mark says what it was computed for, and its pages have checksums.
+
+    ValueError, and nothing written, if `read_shards` would not take it.
+    """
+    _check_table(table, key, group)
     table = table.replace_schema_metadata({"lalp": f"{key.digest}/{group.digest}"})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)
@@ -108,15 +112,22 @@ def _read_shard(path: Path, key: ScoreKey, group: PromptGroup) -> pa.Table:
         table = file.read()
         table.validate(full=True)  # or a text that is not UTF-8 would be found out late
         # A damaged page header can make Arrow return fewer values without an error.
-        if not table.num_rows == file.metadata.num_rows == len(group.responses):
+        if table.num_rows != file.metadata.num_rows:
             raise ValueError("it holds the wrong number of rows")
+    _check_table(table, key, group)
+    return table
+
+
+def _check_table(table: pa.Table, key: ScoreKey, group: PromptGroup) -> None:
+    """What is written and what is read have the same form; ValueError says what is wrong."""
+    if table.num_rows != len(group.responses):
+        raise ValueError("it holds the wrong number of rows")
     if not table.schema.equals(_shard_schema(key)):
         raise ValueError("it holds other columns")
     lists = [name for name in table.schema.names if pa.types.is_list(table.schema.field(name).type)]
     lengths = table["num_tokens"].to_pylist()
     if any(pc.list_value_length(table[name]).to_pylist() != lengths for name in lists):
         raise ValueError("it holds the wrong number of tokens")
-    return table
 
 
 # Read on import: an edit on disk changes nothing of what this process runs.

@@ -1,18 +1,34 @@
-"""From texts to tokens: render a prompt, encode it with a response, assign tokens to steps."""
+"""From texts to tokens: render a prompt, encode it with a response, assign tokens to steps.
+
+Here alone prompt and response meet: scoring, training, sampling and export take their tokens, or
+the part of the response that counts, from `encode` and `own_span`.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
-from lalp.pools.pool import Prompt
+from lalp.pools.pool import Message, Prompt, Response
 from lalp.students.templates import apply_template
 
 Span = tuple[int, int]
+
+# The end of a prompt that opens a thought, perhaps to close it at once: <think>, [THINK], ...
+_TAG = r"[<\[◁]\|?(?!end)[\w:]*think\w*\|?[>\]▷]"
+_CLOSING_TAG = r"[<\[◁](?:/|\|end_)[\w:]*think\w*\|?[>\]▷]"
+_THOUGHT = re.compile(rf"({_TAG})\s*({_CLOSING_TAG})?(\s*)\Z", re.IGNORECASE)
+
+_ANSWER = "end-of-turn-is-next"  # stands for an assistant's message
 
 
 @dataclass(frozen=True)
@@ -21,15 +37,18 @@ class Encoded:
 
     prompt_ids: tuple[int, ...]  # chat template with the generation prompt added
     response_ids: tuple[int, ...]  # the response's own tokens, no end-of-turn token
-    offsets: tuple[Span, ...]  # character span of each response token in the response text
+    # Character span of each response token in the response text. White space between tokens
+    # belongs to the later one, also where a tokenizer leaves it out of its spans.
+    offsets: tuple[Span, ...]
+    lost: str = ""  # why the tokens do not say what the response says; empty where they do
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     """The text before the response: chat template, generation prompt added.
 
     A tokenizer without a chat template (a base model) gets the messages' texts, each followed by
-    a blank line, after its beginning-of-sequence token if it uses one. A template that refuses
-    the prompt, for example its system message, is an `InputError`.
+    a blank line. A template that refuses the prompt, for example its system message, is an
+    `InputError`.
     """
     messages = [asdict(message) for message in prompt.messages]
     if tokenizer.chat_template:
@@ -39,43 +58,131 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
             why = f"the student's chat template refuses it ({error})"
             advice = "change its messages' roles, or take another student"
             raise InputError(f"prompt {prompt.prompt_id!r}: {why}: {advice}") from error
-    # Whether a tokenizer adds the token is no setting that all kinds share, so one text is tried.
-    first = tokenizer("a").input_ids[0]
-    start = tokenizer.bos_token if first == tokenizer.bos_token_id and tokenizer.bos_token else ""
-    return start + "".join(message["content"] + "\n\n" for message in messages)
+    return "".join(message["content"] + "\n\n" for message in messages)
+
+
+def opened_thought(prompt_text: str) -> str:
+    r"""The tag, with the space behind it, by which a prompt opens the response's thought.
+
+    Example:
+        >>> opened_thought("<|assistant|><think>\n"), opened_thought("<think></think>")
+        ('<think>\n', '')
+    """
+    found = _THOUGHT.search(prompt_text)
+    return found[0] if found and not found[2] else ""
+
+
+def own_span(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) -> Span:
+    """The part of a response that its own tokens stand for, as a character span.
+
+    What the chat template writes is left out. At the beginning, that is a tag that opens the
+    thought where the prompt ends in it already. At the end, that is the end of the turn.
+    """
+    begin, found = 0, _THOUGHT.search(prompt_text)
+    if found:
+        tags = [re.escape(tag) for tag in found.groups()[:2] if tag]
+        if again := re.match(r"\s*" + r"\s*".join(tags), response):
+            rest = response[again.end() :]
+            begin = again.end() + _num_shared(found[3], rest)
+    end = _control_of(tokenizer).ends.search(response, begin)
+    return begin, end.start() if end else len(response)
+
+
+def _num_shared(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) -> Encoded:
     """Tokenize prompt and response in one go, so that no window sees another tokenization.
 
-    A token belongs to the response if its first non-space character does.
+    A token belongs to the response if its first non-space character does. Text in the response
+    that spells out a control token is read as that token, as trainers do. What `own_span` leaves
+    out has no tokens. A base model's prompt begins with its beginning-of-sequence token, if the
+    tokenizer uses one. An empty response gives the tokens to sample behind.
+
+    Raises:
+        InputError: If the tokenizer fails on the text.
     """
-    text = prompt_text + response
+    control = _control_of(tokenizer)
+    begin, end = own_span(tokenizer, prompt_text, response)
+    text, boundary = prompt_text + response[begin:end], len(prompt_text)
     # Not verbose: whether a text exceeds the student's positions is for scoring to say.
-    tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    boundary, offsets = len(prompt_text), tokens["offset_mapping"]
+    options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
+    try:
+        tokens = tokenizer(text, **options)
+    except Exception as error:  # its libraries raise anything on a character without a token
+        piece, why = repr(response[:40]), f"the student's tokenizer fails on it ({error})"
+        raise InputError(f"response {piece}...: {why}: take another student") from error
+    offsets, lost = _close_gaps(text, tokens["offset_mapping"])
     in_response = (i for i, s in enumerate(offsets) if first_character(text, *s) >= boundary)
-    first = next(in_response, len(offsets))
+    first = next(in_response, len(offsets)) if text[boundary:] else len(offsets)
+    ids = tokens["input_ids"][first:]
+    if control.missing_bytes.intersection(text[boundary:].encode()):
+        lost += [i for i, c in enumerate(text) if control.missing_bytes.intersection(c.encode())]
+    pieces = [text[i] for i in sorted(set(lost)) if i >= boundary]
+    pieces += [
+        piece
+        for token, (start, stop) in zip(ids, offsets[first:], strict=True)
+        if token in control.unknown
+        and (piece := text[start:stop].strip() or text[start:stop]) != control.unknown[token]
+    ]
     return Encoded(
-        tuple(tokens["input_ids"][:first]),
-        tuple(tokens["input_ids"][first:]),
-        tuple((max(0, start - boundary), end - boundary) for start, end in offsets[first:]),
+        (*control.begins, *tokens["input_ids"][:first]),
+        tuple(ids),
+        tuple(
+            (max(0, start - boundary) + begin, stop - boundary + begin)
+            for start, stop in offsets[first:]
+        ),
+        _why_lost(pieces),
     )
+
+
+def _close_gaps(text: str, offsets: Sequence[Span]) -> tuple[list[Span], list[int]]:
+    """Spans without white space between them, and where other characters are in no token.
+
+    Tokenizers may trim white space off their spans: that of a token of spaces is then empty.
+    """
+    spans, lost, place = [], [], 0
+    for start, end in offsets:
+        if start > place:
+            gap = text[place:start].rstrip()
+            lost += [place + i for i, character in enumerate(gap) if not character.isspace()]
+            start = place + len(gap)
+        spans.append((start, end))
+        place = max(place, end)
+    lost += [i for i in range(place, len(text)) if not text[i].isspace()]
+    if spans and place < len(text) and not text[place:].strip():
+        spans[-1] = (spans[-1][0], len(text))
+    return spans, lost
+
+
+def _why_lost(pieces: Sequence[str]) -> str:
+    if not pieces:
+        return ""
+    piece = pieces[0]
+    point = f" (U+{ord(piece):04X})" if len(piece) == 1 else ""
+    more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
+    return f"the student's tokenizer has no token for {piece!r}{point}{more}"
 
 
 def assign_steps(text: str, offsets: Sequence[Span], steps: Sequence[Span]) -> list[Span]:
     """Token span of each step: a token belongs to the step of its first non-space character.
 
-    The spans partition the tokens; a step that no token begins in has an empty span.
+    The spans partition the tokens, if there is a step at all; a step that no token begins in has
+    an empty span.
 
     Example:
         >>> assign_steps("Add. Then x", [(0, 3), (3, 4), (4, 9), (9, 11)], [(0, 5), (5, 11)])
         [(0, 2), (2, 4)]
     """
     spans, token = [], 0
-    for _, end in steps:
+    for k, (_, end) in enumerate(steps, 1):
         first = token
-        while token < len(offsets) and first_character(text, *offsets[token]) < end:
+        while token < len(offsets) and (
+            k == len(steps) or first_character(text, *offsets[token]) < end
+        ):
             token += 1
         spans.append((first, token))
     return spans
@@ -93,9 +200,15 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     A tokenizer without a template, or whose template puts nothing there, ends with its
     end-of-sequence token; one that has none either is an `InputError`.
     """
-    suffix = _text_after_turn(tokenizer)
+    suffix = _around_answer(tokenizer)[1]
     if suffix.strip():
-        return tuple(tokenizer(suffix, add_special_tokens=False)["input_ids"])
+        # Behind a word, for some tokenizers put a space in front of every text.
+        word, whole = (
+            tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in (_ANSWER, _ANSWER + suffix)
+        )
+        alone = tokenizer(suffix, add_special_tokens=False)["input_ids"]
+        return tuple(whole[len(word) :] if whole[: len(word)] == word else alone)
     if tokenizer.eos_token_id is None:
         lacks = "has neither a chat template nor an end-of-sequence token"
         why = f"the student's tokenizer {lacks}: it could not learn to stop"
@@ -112,7 +225,7 @@ def stop_token_ids(
         eos = getattr(part, "eos_token_id", None)
         found += eos if isinstance(eos, list | tuple) else [eos]
     try:
-        suffix = _text_after_turn(tokenizer).lstrip()
+        suffix = _around_answer(tokenizer)[1].lstrip()
     except InputError:
         suffix = ""  # the model may still stop by its own tokens
     first = tokenizer(suffix, add_special_tokens=False)["input_ids"][:1]
@@ -125,15 +238,127 @@ def stop_token_ids(
     return frozenset(found)
 
 
-def _text_after_turn(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the chat template writes behind an assistant's message; empty without a template."""
+def _around_answer(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What the chat template writes before and behind an assistant's message; else nothing."""
     if not tokenizer.chat_template:
-        return ""
-    mark = "end-of-turn-is-next"
-    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": mark}]
+        return "", ""
+    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _ANSWER}]
     try:
         text = apply_template(tokenizer, chat)
     except ValueError as error:
         why = f"the student's chat template refuses an assistant's message ({error})"
         raise InputError(f"{why}: take another student") from error
-    return text.rpartition(mark)[2] if mark in text else ""
+    before, mark, behind = text.rpartition(_ANSWER)
+    return (before, behind) if mark else ("", "")
+
+
+# --- what a tokenizer does to texts -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Control:
+    """A tokenizer's tokens that are no text."""
+
+    begins: tuple[int, ...]  # what a base model's input begins with
+    ends: re.Pattern[str]  # the end of a turn, at the end of a response
+    spelled: re.Pattern[str]  # any control token
+    unknown: dict[int, str]  # the token that stands for whatever the vocabulary lacks
+    missing_bytes: frozenset[int]  # of a byte-level tokenizer
+
+
+def _control_of(tokenizer: PreTrainedTokenizerBase) -> _Control:
+    # A tokenizer may be changed: what is read here is kept under all that it is read from.
+    names = tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token
+    return _read_control(tokenizer, str(tokenizer.chat_template or ""), names, len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _read_control(
+    tokenizer: PreTrainedTokenizerBase, template: str, names: tuple[str | None, ...], size: int
+) -> _Control:
+    backend, vocab = tokenizer.backend_tokenizer, tokenizer.get_vocab()
+    # Whether a tokenizer adds the token is no setting that all kinds share, so one text is tried.
+    start = []
+    if not template and tokenizer.bos_token_id is not None:
+        with suppress(Exception):  # a closed vocabulary may refuse the text
+            start = tokenizer("a").input_ids[:1]
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    try:
+        suffix = _around_answer(tokenizer)[1].lstrip()
+    except InputError:
+        suffix = ""
+    ends = [t for t in special if t == tokenizer.eos_token or (t and suffix.startswith(t))]
+    unknown = {tokenizer.unk_token, getattr(backend.model, "unk_token", None)} - {None}
+    if not unknown and type(backend.model).__name__ == "Unigram":  # names it in its file alone
+        unknown_id = json.loads(backend.to_str())["model"]["unk_id"]
+        unknown |= {backend.id_to_token(unknown_id)} if unknown_id is not None else set()
+    is_byte_level = "ByteLevel" in f"{backend.pre_tokenizer} {backend.normalizer}"
+    symbols = bytes_to_unicode().items() if is_byte_level else ()
+    return _Control(
+        begins=tuple(i for i in start if i == tokenizer.bos_token_id),
+        ends=re.compile(rf"(?:{_any_of(ends)}\s*)+\Z"),
+        spelled=re.compile(_any_of(special)),
+        unknown={vocab[token]: token for token in unknown if token in vocab},
+        missing_bytes=frozenset(byte for byte, symbol in symbols if symbol not in vocab),
+    )
+
+
+def _any_of(texts: Sequence[str]) -> str:
+    """A pattern that matches any of the texts, and nothing if there are none."""
+    longest_first = sorted(filter(None, texts), key=len, reverse=True)
+    return f"(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})"
+
+
+def control_token_note(
+    tokenizer: PreTrainedTokenizerBase, responses: Sequence[Response]
+) -> str | None:
+    """What to tell a user whose responses spell out the student's control tokens."""
+    spelled = _control_of(tokenizer).spelled
+    found = {r.response_id: match[0] for r in responses if (match := spelled.search(r.text))}
+    if not found:
+        return None
+    name, token = next(iter(found.items()))
+    return (
+        f"{len(found)} of {len(responses)} responses spell out control tokens of the student "
+        f"({token!r} in {name!r}): at the end of a response, an end of turn is left out; all "
+        "others are read as these tokens, not as text"
+    )
+
+
+# Letters with marks, capitals, scripts, an emoji, and runs of white space.
+_PROBE = "Then  x² = 3;\n\n\t- É ﬁ e\u0301 我们 🙂 <end"
+
+
+def tokenizer_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What a user should know of a tokenizer: texts that it cannot read, and a template's quirks.
+
+    A vocabulary of whole words is not tried: it is closed by intent, and only responses tell.
+    """
+    notes = []
+    if type(tokenizer.backend_tokenizer.model).__name__ != "WordLevel":
+        plain = dict.fromkeys(["add_special_tokens", "verbose"], False)
+        try:
+            lost, ids = encode(tokenizer, "", _PROBE).lost, tokenizer(_PROBE, **plain).input_ids
+            read = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        except Exception:  # its libraries raise anything
+            lost, read = "the student's tokenizer fails on some characters", _PROBE
+        if lost:
+            notes.append(f"{lost}: responses with characters like these get no score")
+        elif tokenizer.backend_tokenizer.decoder and read.strip() != _PROBE:
+            notes.append(
+                f"its tokenizer changes texts before it reads them: {_PROBE!r} to {read!r}"
+            )
+    if not tokenizer.chat_template:
+        return notes
+    try:
+        before, _ = _around_answer(tokenizer)
+        asked = render_prompt(tokenizer, Prompt("probe", (Message("user", "Hello"),)))
+    except Exception:  # templates raise anything; whoever needs this one says so
+        return notes
+    if before and before != asked:
+        same = _num_shared(before, asked)
+        notes.append(
+            f"its chat template ends a prompt in {asked[same:]!r}, but writes {before[same:]!r} "
+            "there before an answer that is given: responses are read behind the former"
+        )
+    return notes

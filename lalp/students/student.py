@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from lalp.assets import student_gguf_path
 from lalp.errors import InputError
 from lalp.students.checks import check_causal, check_layers
+from lalp.students.encoding import tokenizer_notes
 from lalp.students.gguf import ADVICE, PACKAGED_STUDENT, convert_gguf
 from lalp.students.heads import split_model
 from lalp.students.loading import (
@@ -28,6 +30,9 @@ from lalp.students.loading import (
     folder_digest,
     unreadable,
 )
+
+log = logging.getLogger("lalp")
+_warn_once = cache(log.warning)
 
 # Files that decide what a student does.
 _CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
@@ -268,7 +273,10 @@ def make_student(
 def load_tokenizer(
     name: str, source: str | None = None, *, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """Load a student's tokenizer alone; InputError if there is none that gives offsets."""
+    """Load a student's tokenizer alone; InputError if there is none that gives offsets.
+
+    What a user should know of it (`tokenizer_notes`) is logged, once in a process.
+    """
     source = source or locate_student(name)
     with unreadable("student", name, _advice(name, source)):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
@@ -276,6 +284,8 @@ def load_tokenizer(
         why = "its tokenizer gives no character offsets, which steps need"
         advice = "use a model with a fast tokenizer (tokenizer.json)"
         raise InputError(f"student {name!r}: {why}: {advice}")
+    for note in tokenizer_notes(tokenizer):
+        _warn_once(f"student {name!r}: {note}")
     return tokenizer
 
 

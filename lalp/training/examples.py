@@ -115,9 +115,13 @@ def make_example(
     """Tokenize one response as LALP's scores do, and end it; all of its tokens are in the loss.
 
     The sequence has at most ``limit`` tokens and ends in those of
-    `lalp.students.encoding.end_of_turn`. InputError if cutting leaves no token in the loss.
+    `lalp.students.encoding.end_of_turn`. InputError if cutting leaves no token in the loss, or
+    the tokens do not say what the response says.
     """
     encoded = encode(tokenizer, render_prompt(tokenizer, prompt), response.text)
+    if encoded.lost:
+        advice = "leave the response out, or take another student"
+        raise InputError(f"response {response.response_id!r}: {encoded.lost}: {advice}")
     asked, completion = encoded.prompt_ids, (*encoded.response_ids, *end)
     kept_prompt, kept = cut_lengths(len(asked), len(completion), limit)
     is_cut = kept_prompt + kept < len(asked) + len(completion)

@@ -18,7 +18,7 @@ from lalp.pools.pool import Prompt, Response
 from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.windows import Window, parse_window
 from lalp.steps.splitters import check_splitter
-from lalp.students.encoding import end_of_turn
+from lalp.students.encoding import control_token_note, end_of_turn
 from lalp.students.student import FoundStudent, find_student, usable_device
 from lalp.training.examples import Example, HeldOut, TrainingData, load_examples, make_example
 from lalp.training.folder import unfinished, warn
@@ -82,6 +82,8 @@ def plan_job(
         raise InputError("no responses to train on")
     limit = min(recipe.max_length, found.max_positions)
     end = end_of_turn(found.tokenizer)
+    if note := control_token_note(found.tokenizer, [response for _, response in pairs]):
+        warn("%s", note)
     return Job(
         student=found,
         recipe=recipe,

@@ -17,9 +17,9 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
 from lalp.files import PACKAGE, read_data, write_text
-from lalp.pools.pool import Message, Pool, Prompt
+from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import write_training
-from lalp.students.encoding import end_of_turn, render_prompt
+from lalp.students.encoding import end_of_turn, opened_thought, own_span, render_prompt
 from lalp.students.student import find_student
 from lalp.training.examples import TrainingData, load_examples
 from lalp.training.recipes import Recipe
@@ -60,14 +60,18 @@ def export_llamafactory(
         ``template``, ``num_examples``, and ``num_different``: how many of their prompts
         LLaMA-Factory writes in another way than the student's chat template (None: not known).
     """
-    pairs = load_examples(data)
     found = find_student(student, trust_remote_code=trust_remote_code)
     tokenizer = found.tokenizer
+    pairs = [
+        (prompt, _as_written(tokenizer, prompt, response))
+        for prompt, response in load_examples(data)
+    ]
     name, default_system = _find_template(tokenizer, student, template)
     form, different = FORMATS.get(name), None
     if form is not None:
         different = sum(
-            _chat_text(form, default_system, tokenizer, prompt) != render_prompt(tokenizer, prompt)
+            _chat_text(form, default_system, tokenizer, prompt)
+            != _before_response(render_prompt(tokenizer, prompt))
             for prompt, _ in pairs
         )
     # As `lalp train` cuts.
@@ -121,11 +125,28 @@ def _default_system(tokenizer: PreTrainedTokenizerBase, form: Format) -> str | N
     opening, closing = map(re.escape, form.system.split("{}"))
     question = re.escape(form.user.format(prompt.messages[0].content))
     pattern = f"(?:{begin})?(?:{opening}(.*){closing})?{question}"
-    found = re.fullmatch(pattern, render_prompt(tokenizer, prompt), re.DOTALL)
+    text = _before_response(render_prompt(tokenizer, prompt))
+    found = re.fullmatch(pattern, text, re.DOTALL)
     ends = tokenizer(form.end, add_special_tokens=False)["input_ids"]
     if found is None or end_of_turn(tokenizer) != tuple(ends):
         return None
     return found[1] or ""
+
+
+def _as_written(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: Response) -> Response:
+    """The response as its text must be there: with the tag that opens its thought, without an end.
+
+    LLaMA-Factory's formats do not open a thought as a student's template may, and they all write
+    the end of the turn.
+    """
+    prompt_text = render_prompt(tokenizer, prompt)
+    begin, end = own_span(tokenizer, prompt_text, response.text)
+    return replace(response, text=opened_thought(prompt_text) + response.text[begin:end])
+
+
+def _before_response(prompt_text: str) -> str:
+    """A prompt's text without the tag that `_as_written` gives to the response."""
+    return prompt_text.removesuffix(opened_thought(prompt_text))
 
 
 def _chat_text(

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from lalp.errors import InputError
-from lalp.students.loading import check_layers, unreadable
+from lalp.students.loading import check_num_layers, unreadable
 from lalp.students.student import find_student, revision
 from tests.fuzz.hostile import STUDENT_DAMAGES
 
@@ -62,7 +62,7 @@ def test_a_header_of_weights_that_lies_is_refused(name, folder):
 def test_a_number_of_layers_that_no_model_has_is_refused(layers):
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(num_hidden_layers=layers))
     with pytest.raises(InputError, match=r"it has .* layers"):
-        check_layers(config)
+        check_num_layers(config)
 
 
 def test_a_fault_within_a_library_in_rust_is_bad_input():

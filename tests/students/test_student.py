@@ -325,8 +325,8 @@ def test_a_prompt_without_a_chat_template(tokenizer, prompt):
     two = Prompt("q", (Message("system", "Be brief."), Message("user", "3 * 4?")))
     assert render_prompt(base, two) == "Be brief.\n\n3 * 4?\n\n"
     beginning = with_beginning_token(tokenizer)
-    assert render_prompt(beginning, prompt) == "<s>What is 3 times 4?\n\n"
-    # Once, although the tokenizer would add it to every text.
+    assert render_prompt(beginning, prompt) == "What is 3 times 4?\n\n"
+    # Once, as an id.
     encoded = encode(beginning, render_prompt(beginning, prompt), "12")
     assert encoded.prompt_ids.count(beginning.bos_token_id) == 1
     assert beginning.bos_token_id not in encoded.response_ids

@@ -205,6 +205,16 @@ def test_prompts_that_would_be_written_differently_are_counted(make, tmp_path):
     assert exported(student, tmp_path)[0]["num_different"] == 1  # the one with a system message
 
 
+def test_a_thought_is_opened_once_and_a_turn_ended_once(make, tmp_path):
+    template = chatml("Think.").replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    texts = ["<think>\nWe add.</think>2.", "We add.</think>2.", "<think>\nWe add.</think>2.<|end|>"]
+    pairs = [pair(f"p{i}", text, ("user", "1 + 1?")) for i, text in enumerate(texts)]
+    result, settings = exported(make(template), tmp_path, pairs)
+    assert (settings["template"], result["num_different"]) == ("qwen", 0)
+    records = json.loads((tmp_path / "train.json").read_text())
+    assert {record["messages"][-1]["content"] for record in records} == {texts[0]}
+
+
 @pytest.mark.parametrize("template", [None, "own"])
 def test_a_student_of_another_format(template, make, llama, tmp_path):
     student = make(template and llama.tokenizer.chat_template)

@@ -277,9 +277,10 @@ def _encode(
     """Token ids, labels (-100 outside the answers), and the rows with a single right answer."""
     ids, labels = [], []
     for prompt, answer in lessons:
-        one = encode(tokenizer, render_prompt(tokenizer, prompt), answer + "<|end|>")
-        ids.append(torch.tensor(one.prompt_ids + one.response_ids))
-        labels.append(torch.tensor([-100] * len(one.prompt_ids) + [*one.response_ids]))
+        one = encode(tokenizer, render_prompt(tokenizer, prompt), answer)
+        said = [*one.response_ids, tokenizer.eos_token_id]
+        ids.append(torch.tensor([*one.prompt_ids, *said]))
+        labels.append(torch.tensor([-100] * len(one.prompt_ids) + said))
     # A prompt of MATH has two answers in turn: no model gives both greedily.
     names = [prompt.prompt_id for prompt, _ in lessons]
     certain = [row for row, name in enumerate(names) if names.count(name) == 1]
