@@ -33,6 +33,9 @@ _TOKEN = re.compile(
 _LATEX_BACKSLASH = re.compile(r'\\(?:(["\\/n]|u[0-9a-fA-F]{4}|[bfrt](?![a-zA-Z]))|)')
 _GAP = re.compile(r"\s+")
 _LINE_GAP = re.compile(r"\s*\n\s*")
+# Text that begins within a string of JSON: its first quote is one that ends a string.
+_WITHIN_STRING = re.compile(r'(?:\\.|[^"\\])*+"\s*(?:[,\]}]|\Z)', re.DOTALL)
+_CLOSING_THINK = re.compile(r"</think(?:ing)?>")
 # An answer that drops this many words at a sentence's beginning still means its beginning.
 _FEW_WORDS = 3
 # Words of a phrase that can anchor an alignment if both texts hold it once.
@@ -73,7 +76,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, strict=False)
 
 def _readings(answer: str) -> Iterator[list[str]]:
     """Lists of steps that the answer may mean, the most literal first."""
-    body = answer.rpartition("</think>")[2]
+    body = _without_thought(answer)
     for part in [*_FENCE.findall(body), body]:
         repaired = _LATEX_BACKSLASH.sub(lambda match: match[0] if match[1] else r"\\", part)
         openings = [match.start() for match in _OPENING.finditer(repaired)]
@@ -88,6 +91,21 @@ def _readings(answer: str) -> Iterator[list[str]]:
             yield _pieces(value)
         if openings:
             yield _pieces(_lenient(repaired[openings[0] :]))
+
+
+def _without_thought(answer: str) -> str:
+    """What follows the answer's own thought; a tag in a string of JSON is the solution's."""
+    begins_with_json = answer.lstrip().startswith(("{", "[", "`"))
+    # The last fifty tags will do, and keep hostile answers cheap.
+    for tag in reversed(list(_CLOSING_THINK.finditer(answer))[-50:]):
+        body = answer[tag.end() :]
+        if _WITHIN_STRING.match(body):
+            continue
+        # After a thought, an answer may lack steps: a draft within the thought is none. But where
+        # quotes are not escaped, or the answer is cut off, this may still be a string of JSON.
+        if _OPENING.search(body) or not (begins_with_json or '"' in body):
+            return body
+    return answer
 
 
 def _lenient(text: str) -> Any:
@@ -113,7 +131,10 @@ def _lenient(text: str) -> Any:
 
 def _pieces(value: Any) -> list[str]:
     """Each step's text: the entries of what lies within wrappers such as ``{"steps": ...}``."""
-    entries = _entries(value)
+    entries = _entries(value := _decoded(value))
+    named = [pair for pair in entries if pair[0].lower() == "steps" and isinstance(pair[1], list)]
+    if len(named) == 1:
+        value, entries = named[0][1], _entries(named[0][1])
     while len(inner := [pair for pair in entries if isinstance(pair[1], list)]) == 1:
         name, entry = inner[0]
         if isinstance(value, _Pairs):
@@ -124,6 +145,18 @@ def _pieces(value: Any) -> list[str]:
             break
         value, entries = entry, _entries(entry)
     return [" ".join(_strings(entry)) for _, entry in entries]
+
+
+def _decoded(value: Any) -> Any:
+    """The value that lies as a text of JSON within another one, alone or in wrappers."""
+    inner = value
+    while isinstance(inner, list) and len(entries := _entries(inner)) == 1:
+        inner = entries[0][1]
+    if not (isinstance(inner, str) and _OPENING.match(inner.lstrip())):
+        return value
+    with suppress(ValueError, RecursionError):
+        return _decoded(_DECODER.decode(inner.strip()))
+    return value
 
 
 def _entries(value: Any) -> list[tuple[str, Any]]:

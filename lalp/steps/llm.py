@@ -13,13 +13,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -31,6 +32,7 @@ from lalp.steps.sentences import Span, split_sentences
 
 # Imported where it is needed: it is an extra, and takes a second.
 if TYPE_CHECKING:
+    from httpx2 import Response as HttpResponse
     from openai import OpenAI
 
 # The only place that a key is read from; local servers need none.
@@ -40,7 +42,9 @@ _TEXTS = read_data("steps/instruction.yaml")
 INSTRUCTION: str = _TEXTS["instruction"]
 
 # Transport errors of a server that was reached: another request may succeed.
-_BROKEN_OFF = {"ReadError", "WriteError", "RemoteProtocolError"}
+_BROKEN_OFF = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError", "DecodingError"}
+# No answer is as long; a server that never stops must not fill the memory.
+_MAX_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ def split_with_llm(
     ``url`` is the server's base URL, such as ``http://localhost:8000/v1``. A key, if it asks for
     one, is read from the environment variable ``LALP_LLM_API_KEY``. ``instruction`` is the message
     to send: it holds ``{solution}``, and may hold ``{problem}``. ``concurrency`` counts requests
-    under way at once, ``max_retries`` further tries of each; ``timeout`` is in seconds. Answers are
-    kept in ``build/llm_steps``.
+    under way at once, ``max_retries`` further tries of each; ``timeout`` is in seconds, for a whole
+    answer and for each pause within it. Answers are kept in ``build/llm_steps``.
 
     Raises:
         InputError: If the extra ``llm`` is not installed, the instruction lacks ``{solution}``,
@@ -101,11 +105,7 @@ def split_with_llm(
     answers = {path: _read_answer(path) for path in questions}
     missing = {path: question for path, question in questions.items() if not answers[path]}
     if missing:
-        from openai import OpenAI
-
-        # A key is never taken from OPENAI_API_KEY: it would go to whatever server the URL names.
-        key = os.environ.get(API_KEY_VARIABLE) or "none"
-        client = OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=max_retries)
+        client = _connect(url, timeout, max_retries)
         answers |= _ask_missing(client, model, missing, concurrency)
     if answers and all(answer.lacking for answer in answers.values()):
         why, count = Counter(answer.lacking for answer in answers.values()).most_common(1)[0]
@@ -124,6 +124,50 @@ def split_with_llm(
         if why:
             fallbacks[name] = why
     return LlmSteps(steps, fallbacks)
+
+
+def _connect(url: str, timeout: float, max_retries: int) -> OpenAI:
+    """A client of the server at ``url``, whose answers must be whole after ``timeout`` seconds."""
+    from openai import DefaultHttpxClient, OpenAI
+
+    # A key is never taken from OPENAI_API_KEY: it would go to whatever server the URL names.
+    key = os.environ.get(API_KEY_VARIABLE, "").strip() or "none"
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"{url!r} is no server's URL: give one such as http://localhost:8000/v1")
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(f"{API_KEY_VARIABLE}: holds characters that no key has: set it anew")
+    limits = {"timeout": timeout, "max_retries": max_retries}
+    try:
+        http = DefaultHttpxClient(event_hooks={"response": [lambda reply: _limit(reply, timeout)]})
+        return OpenAI(base_url=url, api_key=key, http_client=http, **limits)
+    except Exception as error:  # of several kinds: a bad URL, or a bad proxy in the environment
+        raise InputError(f"{url}: no client can be made for it ({error}): mend the URL") from error
+
+
+def _limit(reply: HttpResponse, seconds: float) -> None:
+    """Break off a reply that lasts too long or is too large.
+
+    The client's own limit is for each pause between two bytes: a server that sends one at a time
+    would never reach it.
+    """
+    import httpx2
+
+    class Limited(httpx2.SyncByteStream):
+        def __iter__(self) -> Any:
+            size = 0
+            for chunk in stream:
+                size += len(chunk)
+                if time.monotonic() > deadline:
+                    raise httpx2.ReadTimeout("the answer takes too long", request=reply.request)
+                if size > _MAX_BYTES:
+                    raise httpx2.ReadError("the answer is too large", request=reply.request)
+                yield chunk
+
+        def close(self) -> None:
+            stream.close()
+
+    stream, deadline = reply.stream, time.monotonic() + seconds
+    reply.stream = Limited()
 
 
 def _fill(instruction: str, prompt: Prompt, response: Response) -> str:
@@ -188,20 +232,34 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer:
             f"{client.base_url} refuses the request ({reason}): check the URL, the "
             f"model's name {model!r}, and the key in {API_KEY_VARIABLE}"
         ) from error
-    except (openai.OpenAIError, ValueError):
+    except (openai.OpenAIError, ValueError, RecursionError):
         return _Answer(lacking="the server's answer is no chat completion")
     # The client accepts replies of any form, so every part of one may be missing.
     try:
         choice = completion.choices[0]
-        text, cut_off = choice.message.content, choice.finish_reason == "length"
+        text, cut_off = _text_of(choice.message.content), choice.finish_reason == "length"
     except (AttributeError, LookupError, TypeError):
         return _Answer(lacking="the server's answer is no chat completion")
-    if not isinstance(text, str) or not text.strip():
+    if not text.strip():
+        if cut_off:
+            return _Answer(lacking="the answer was cut off at the length limit within its thought")
+        # A server that splits off thoughts takes all for one if the model closes none.
+        names = ("reasoning_content", "reasoning")
+        thoughts = [_text_of(getattr(choice.message, name, None)) for name in names]
+        text = next(filter(str.strip, thoughts), "")
+    if not text:
         return _Answer(lacking="the answer is empty")
     record = {"model": model, "question": question, "answer": text, "cut_off": cut_off}
     # In ASCII, so that even half of a surrogate pair can be written.
     write_text(path, json.dumps(record, indent=1) + "\n")
     return _Answer(text, cut_off)
+
+
+def _text_of(value: Any) -> str:
+    """A message's text, whole or in parts (``[{"type": "text", "text": ...}]``), or nothing."""
+    parts = value if isinstance(value, list) else [{"text": value}]
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _read_answer(path: Path) -> _Answer | None:

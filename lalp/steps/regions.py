@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lalp.files import read_data
+from lalp.steps.fences import end_of_code, find_code_blocks
 
 # Words that decide where sentences end, by the kind of word.
 _LISTS = read_data("steps/words.yaml")
@@ -17,7 +18,7 @@ WORDS: dict[str, frozenset[str]] = {k: frozenset(words.split()) for k, words in 
 LINE_BREAK = re.compile(r"\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _GAP = re.compile(rf"(?:{LINE_BREAK.pattern})\s*")
 SPACE = re.compile(r"\s*")
-_FENCE = re.compile(r"(`{3,})[^`]*$|(~{3,})")
+_DELIMITER_ROW = re.compile(r"\|?(?:\s*:?-+:?\s*\|)+(?:\s*:?-+:?\s*)?")
 _BACKTICKS = re.compile(r"`+")
 # ``\\`` comes first: in ``\\[2pt]`` the bracket opens nothing.
 _DELIMITER = re.compile(r"\\\\|\\\$|\\[\[\]()]|\\(?:begin|end)\{([^{}\s]{1,40})\}|\[/?asy\]|\$")
@@ -28,6 +29,7 @@ _BRACKETS = {
 }
 # What stands between two dollars is prose if a sentence ends in it, or it goes on from one.
 _PROSE_IN_DOLLARS = re.compile(r"[a-z]{3}[.?!]\s+(?:[A-Z]|$)|^[.,;:?!]\s")
+_PROSE_IN_BRACKETS = re.compile(r"[a-z]{3}[.?!]\s+[A-Z][a-z]")
 _PROSE_IN_DOUBLE_DOLLARS = re.compile(r"[a-z]{3}[.:?!]\s")
 
 
@@ -35,7 +37,8 @@ _PROSE_IN_DOUBLE_DOLLARS = re.compile(r"[a-z]{3}[.:?!]\s")
 class Region:
     """Characters that stay together.
 
-    ``kind`` is ``block`` (of code), ``code``, ``display``, ``inline`` (math) or ``heading``.
+    ``kind`` is ``block`` (of code), ``code``, ``row`` (of a table), ``display``, ``inline`` (math)
+    or ``heading``.
     """
 
     start: int
@@ -54,10 +57,12 @@ class Gap:
 
 def protected_regions(text: str, gaps: list[Gap]) -> list[Region]:
     """Code and math of ``text``, disjoint and in order."""
-    blocks = _code_blocks(text)
-    # Nothing inline reaches across a blank line or a code block.
-    stops = sorted([gap.start for gap in gaps if gap.blank] + [block.start for block in blocks])
-    code = merge_regions(blocks + _code_spans(text, blocks, stops))
+    blocks = [Region(start, end, "block") for start, end in find_code_blocks(text)]
+    rows = _table_rows(text, blocks)
+    # Nothing inline reaches across a blank line, a code block or the border of a table's row.
+    borders = [block.start for block in blocks] + [edge for r in rows for edge in (r.start, r.end)]
+    stops = sorted([gap.start for gap in gaps if gap.blank] + borders)
+    code = merge_regions(blocks + rows + _code_spans(text, blocks, stops))
     tokens = _outside(_DELIMITER.finditer(text), code)
     bracketed = merge_regions(code + _bracketed(text, tokens, stops) + _environments(tokens))
     dollars = [m.start() for m in _outside(tokens, bracketed) if m.group() == "$"]
@@ -96,23 +101,24 @@ def _same_paragraph(stops: list[int], first: int, second: int) -> bool:
     return bisect_left(stops, first) == bisect_left(stops, second)
 
 
-def _code_blocks(text: str) -> list[Region]:
-    """Fenced code blocks; one that nothing closes reaches to the end of the text."""
-    blocks: list[Region] = []
-    position, opened, fence = 0, -1, ""
+def _table_rows(text: str, blocks: Sequence[Region]) -> list[Region]:
+    """Rows of Markdown's tables: a head, a line such as ``|---|:-:|`` and what follows it."""
+    rows: list[Region] = []
+    position, above, in_table = 0, None, False
     for line in text.splitlines(keepends=True):
-        stripped = line.strip()
-        start = position + line.index(stripped)
-        if opened < 0:
-            if match := _FENCE.match(stripped):
-                opened, fence = start, match[1] or match[2]
-        elif len(stripped) >= len(fence) and stripped == fence[0] * len(stripped):
-            blocks.append(Region(opened, start + len(stripped), "block"))
-            opened = -1
+        start, end = position + len(line) - len(line.lstrip()), position + len(line.rstrip())
         position += len(line)
-    if opened >= 0:
-        blocks.append(Region(opened, len(text.rstrip()), "block"))
-    return blocks
+        row = None
+        if "|" in line and region_at(blocks, start) is None:
+            row = Region(start, end, "row")
+            if above and _DELIMITER_ROW.fullmatch(line.strip()):
+                in_table = True
+                rows.append(above)
+        in_table = in_table and row is not None
+        if row and in_table:
+            rows.append(row)
+        above = None if in_table else row
+    return rows
 
 
 def _code_spans(text: str, blocks: list[Region], stops: list[int]) -> list[Region]:
@@ -143,7 +149,7 @@ def _code_spans(text: str, blocks: list[Region], stops: list[int]) -> list[Regio
 def _bracketed(text: str, tokens: list[re.Match[str]], stops: list[int]) -> list[Region]:
     r"""``\[..\]``, ``\(..\)`` and diagrams: a closer ends the nearest opener before it.
 
-    An unclosed bracket is text; an unclosed diagram was cut off with the end of the response.
+    An unclosed bracket is text; an unclosed diagram at the beginning of a line ends before prose.
     """
     regions: list[Region] = []
     opened: dict[str, int] = {}
@@ -153,10 +159,17 @@ def _bracketed(text: str, tokens: list[re.Match[str]], stops: list[int]) -> list
             opened[token.group()] = token.start()
         elif opener in opened:
             start = opened.pop(opener)
-            if kind != "inline" or _same_paragraph(stops, start, token.start()):
+            within = _same_paragraph(stops, start, token.start())
+            is_prose = not within and (
+                kind == "inline"
+                or (kind == "display" and _PROSE_IN_BRACKETS.search(text, start, token.start()))
+            )
+            if not is_prose:
                 regions.append(Region(start, token.end(), kind))
-    if "[asy]" in opened:
-        regions.append(Region(opened["[asy]"], len(text.rstrip()), "block"))
+    if (start := opened.get("[asy]", -1)) >= 0:
+        before = text[max(0, start - 40) : start].rstrip(" \t")
+        if not before or LINE_BREAK.match(before[-1]):
+            regions.append(Region(start, end_of_code(text, start), "block"))
     return regions
 
 

@@ -10,6 +10,7 @@ half of one, always drops the shallower of two valleys.) So there is no threshol
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,8 @@ from lalp.pools.pool import Pool
 from lalp.steps.sentences import Span, cut_at, split_sentences
 from lalp.students.embedder import PACKAGED_EMBEDDER, load_embeddings, normalize_rows
 
+log = logging.getLogger("lalp")
+
 WINDOW = 2  # sentences compared on each side of a gap
 MAX_SENTENCES = 8  # of one step; a longer one is cut again where its sentences are least similar
 
@@ -26,7 +29,8 @@ MAX_SENTENCES = 8  # of one step; a longer one is cut again where its sentences 
 def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, list[Span]]:
     """Cut every response of a pool into groups of sentences by their meaning.
 
-    All sentences of the pool are embedded at once, and their embeddings kept.
+    All sentences of the pool are embedded at once, and their embeddings kept. Of a sentence that is
+    longer than the embedder's input only the beginning counts; a warning says of how many.
 
     Raises:
         InputError: If the embedder (as in `load_embedder`) cannot be loaded.
@@ -34,8 +38,14 @@ def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, l
     sentences = [split_sentences(response.text) for response in pool.responses]
     pairs = list(zip(pool.responses, sentences, strict=True))
     texts = [response.text[a:b].strip() for response, spans in pairs for a, b in spans]
-    vectors = load_embeddings(embedder, texts).vectors
-    parts = np.split(vectors, np.cumsum([len(spans) for spans in sentences]))
+    embedded = load_embeddings(embedder, texts)
+    if cut := int((embedded.num_tokens > embedded.limit).sum()):
+        log.warning(
+            "%d of %d sentences are longer than the %d tokens that the embedder %s reads: only "
+            "their beginnings decide where steps end",
+            *(cut, len(texts), embedded.limit, embedder),
+        )
+    parts = np.split(embedded.vectors, np.cumsum([len(spans) for spans in sentences]))
     return {
         response.response_id: cut_at(response.text, [spans[k][0] for k in group_sentences(part)])
         for (response, spans), part in zip(pairs, parts, strict=False)

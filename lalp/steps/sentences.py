@@ -19,9 +19,13 @@ Where a person could choose otherwise, ``sentences`` does this:
   precedes them.
 - **Environments of prose** (proof, itemize, ...) are split like any other text; their ``\item``
   begins a step.
-- **Code blocks** (fenced, or diagrams in ``[asy]``) are steps of their own.
+- **Code blocks** (fenced, verbatim, or diagrams in ``[asy]``) are steps of their own. One that
+  nothing closes ends before the first line of prose.
+- **Rows of tables** are never split.
 - **A full stop before a lower-case word** ends a sentence unless it is a known abbreviation: in
   solutions, sentences often begin with a variable.
+- **Other scripts**: their own full stops and question marks end sentences, with or without a space
+  after them, but not between two digits.
 
 `regions` finds what must not be split; every boundary is then decided from the lines or words
 beside it. So the work is linear in the length of the text, but for sorting and binary searches.
@@ -50,15 +54,21 @@ from lalp.steps.regions import (
 
 Span = tuple[int, int]
 
-# Where sentences end.
-_WIDE_TERMINATORS = "。！？｡"
-_QUESTION_MARKS = frozenset("?؟۔।॥")
-_TERMINATOR = re.compile(rf"[.!…{''.join(sorted(_QUESTION_MARKS))}]+|[{_WIDE_TERMINATORS}]+")
-_CLOSERS = re.compile(r"(?:[\"'”’»›)\]}*_`」』）】》〉]|</\w+>)*")
+# Where sentences end. The full stops of Arabic, Hindi, Armenian, Ethiopic, Burmese and Khmer end
+# nothing but sentences; like the wide ones of Chinese and Japanese they need no space after them.
+_WIDE_TERMINATORS = "。！？｡．"
+_FULL_STOPS = "؟۔।॥։።፧။។៕"
+_QUESTION_MARKS = frozenset("?" + _FULL_STOPS)
+_TERMINATOR = re.compile(rf"[.!?…{_FULL_STOPS}]+|[{_WIDE_TERMINATORS}]+")
+# Marks of the direction of writing are seen by nobody.
+_CLOSERS = re.compile(r"(?:[\"'”’»›)\]}*_`」』）】》〉\u200e\u200f]|</\w+>)*")
+_IDEOGRAPH = re.compile(r"[\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+# In Japanese, words after a quotation say who said it: 「はい。」と答えた。
+_AFTER_QUOTATION = re.compile(r"と(?!ても|ころ|にかく|りあえず)|って|という|など")
 _CLOSING_BRACKETS = frozenset("\"'”’»)]}")
 _MATH_CLOSERS = re.compile(r"(?:\$|\\\)|\\\]|\}|\\end\{[^{}\s]{1,40}\}|\s)*+$")
 _OPENING = re.compile(r"[*_\"'“‘«(\[`<]*")
-_NO_SENTENCE_START = re.compile(r"[=>+/^&,;:)\]}×·÷≤≥≠≈≡→⇒⇔，、；：）」』】]|[-–—*<]\s")
+_NO_SENTENCE_START = re.compile(r"[=>+/^&,;:)\]}×·÷≤≥≠≈≡→⇒⇔，、；：）」』】]|[-–—*<|]\s")
 _LAST_WORD = re.compile(r"[^\s()\[\]{}\"'“”‘’*_$\\,;:~—–/|=+<>]*$")
 _LAST_LETTERS = re.compile(r"[^\W\d_]*$")
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]$")
@@ -72,11 +82,13 @@ _OPENS_LIST = re.compile(r"(?<!\bis)(?<!\bare):\s+\(?[1aAiI]$")
 _CLOSING_THINK = re.compile(r"</think(?:ing)?>\s*")
 
 # Lines and fragments.
-_LABELS, _CONNECTIVES, _PROMISING = (
-    "|".join(sorted(WORDS[name])) for name in ("labels", "connectives", "promising")
+_LABELS, _WIDE_LABELS, _CONNECTIVES, _PROMISING = (
+    "|".join(sorted(WORDS[name])) for name in ("labels", "wide_labels", "connectives", "promising")
 )
-_ENUMERATOR = r"\(?(?:\d{1,3}(?:[-–]\d{1,3})?|[ivx]{1,5}|[IVX]{1,5}|[A-Za-z])(?:\\?\.|\))"
-_LIST_ITEM = re.compile(rf"[•‣◦▪●○]|\\item\b|(?:[-*–—]|[*_]*{_ENUMERATOR}[*_]*)(?=\s|$)")
+_ENUMERATOR = r"[(（]?(?:\d{1,3}(?:[-–]\d{1,3})?|[ivx]{1,5}|[IVX]{1,5}|[A-Za-z])(?:\\?\.|[)）．।۔])"
+_LIST_ITEM = re.compile(
+    rf"[•‣◦▪●○]|\\item\b|\d{{1,3}}[．、]|(?:[-*–—]|[*_]*{_ENUMERATOR}[*_]*)(?=\s|$)"
+)
 _HEADING = re.compile(r"#{1,6}\s|\\(?:sub)*(?:section|paragraph)\*?\{[^{}]*\}$")
 _BOLD_LINE = re.compile(r"(?:\*\*(?!\s)[^*]+\*\*|__(?!\s)[^_]+__):?$")
 _LABEL = rf"(?:(?:Sub)?[Cc]ase|(?:Final )?[Aa]nswer|{_LABELS})(?![^\W_])"
@@ -85,7 +97,7 @@ _DECORATION = r"(?:[-*_#>•‣◦▪●○–—\s]|<\w+>|\\item\b|\\begin\{[^{
 _MARKER = re.compile(
     rf"{_DECORATION}(?:{_ENUMERATOR}{_DECORATION})*+"
     rf"(?:{_LABEL}(?:\s+(?:\d+(?:\.\d+)*|[IVX]+|[ivx]+|[A-Za-z])(?![^\W_]))?[.:)]*{_DECORATION})?"
-    r"[.:]*"
+    rf"(?:(?:{_WIDE_LABELS})\s*(?:\d{{1,3}}|[一二三四五六七八九十]{{1,3}})?步?(?![^\W_]))?[.:．。：]*"
 )
 _CONNECTIVE = re.compile(
     rf"(?:(?:that is|{_CONNECTIVES})\b,?\s*)*"
@@ -126,7 +138,7 @@ def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
         if region is not None:
             # A formula may hold the full stop of its sentence, before nothing but closing
             # delimiters: "$x = 5.$ Then". The limit keeps the work linear.
-            is_code, rest = region.kind in ("block", "code"), region.end - after
+            is_code, rest = region.kind in ("block", "code", "row"), region.end - after
             if mark.group() not in (".", "?") or is_code or rest > 80:
                 continue
             if not _MATH_CLOSERS.match(text[after : region.end]):
@@ -134,7 +146,7 @@ def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
             after = region.end
         closed = _CLOSERS.match(text, after).end()
         start = SPACE.match(text, closed).end()
-        if start == len(text) or (start == closed and mark.group()[0] not in _WIDE_TERMINATORS):
+        if start == len(text) or (start == closed and not _needs_no_space(text, mark, start)):
             continue
         goes_on = region is not None and _begins_with_small_word(text, start)
         if not goes_on and _ends_sentence(text, mark, text[after:closed], start):
@@ -142,10 +154,20 @@ def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
     return {start for start in starts if not would_cut(regions, start)}
 
 
+def _needs_no_space(text: str, mark: re.Match[str], start: int) -> bool:
+    """Whether the sign ``mark`` may end a sentence if the next one begins right after it."""
+    sign, before = mark.group()[0], text[max(0, mark.start() - 1) : mark.start()]
+    if sign == "．" or sign in _FULL_STOPS:
+        return not (before.isdigit() and text[start].isdigit())  # "３．１４"
+    return sign in _WIDE_TERMINATORS or _IDEOGRAPH.match(text, start) is not None
+
+
 def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> bool:
     """Whether the terminator ``mark`` ends a sentence, so that another begins at ``start``."""
     signs, before = mark.group(), text[max(0, mark.start() - 1) : mark.start()]
     if _NO_SENTENCE_START.match(text, start):
+        return False
+    if closers.endswith(("」", "』")) and _AFTER_QUOTATION.match(text, start):
         return False
     if signs[0] in _WIDE_TERMINATORS:
         operand = before.isascii() and (before.isalnum() or before == ")")
@@ -161,7 +183,8 @@ def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> 
     if not _QUESTION_MARKS.isdisjoint(signs):
         return True
     if "!" in signs:
-        return capitalized or signs.endswith(".") or _is_exclaimed(text, mark.start())
+        in_chinese = _IDEOGRAPH.match(before) is not None
+        return capitalized or signs[-1] == "." or in_chinese or _is_exclaimed(text, mark.start())
     if signs != ".":
         return capitalized
     return _full_stop_ends_sentence(text, mark.start(), start, capitalized)
@@ -207,7 +230,7 @@ def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: 
 
 
 def _split_lines(text: str, all_gaps: list[Gap], regions: list[Region]) -> list[_Line]:
-    """Lines of a text; a display also ends one where text goes on behind it."""
+    """Lines of a text; code blocks are lines, and displays end one where text goes on after."""
     gaps = [gap for gap in all_gaps if not would_cut(regions, gap.start)]
     displays = {region.start: region.end for region in regions if region.kind == "display"}
     for end in displays.values():
@@ -216,6 +239,14 @@ def _split_lines(text: str, all_gaps: list[Gap], regions: list[Region]) -> list[
             continue
         if not LINE_BREAK.search(text, end, following):
             gaps.append(Gap(end, following, blank=False))
+    begun = {gap.end for gap in gaps}
+    for block in (region for region in regions if region.kind == "block"):
+        following = SPACE.match(text, block.end).end()
+        if not LINE_BREAK.search(text, block.end, following):
+            gaps.append(Gap(block.end, following, blank=False))
+        if block.start not in begun:
+            gaps.append(Gap(block.start, block.start, blank=False))
+        begun.add(following)
     kinds = {region.start: region.kind for region in regions}
     display_ends = set(displays.values())
     body = len(text) - len(text.lstrip())

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import random
 import re
+import socket
+import struct
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,11 +187,16 @@ def body_of(reply: dict) -> bytes:
     body = reply.get("body")
     if name := reply.get("answer"):
         message = {"role": "assistant", "content": recorded(name)}
+        if (field := reply.get("field")) == "parts":
+            message["content"] = [{"type": "text", "text": part} for part in (recorded(name), "\n")]
+        elif field:
+            message |= {"content": None, field: recorded(name)}
         ending = "length" if name == "cut_off" else "stop"
         choice = {"index": 0, "message": message, "finish_reason": ending}
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "tiny"}
         body = head | {"choices": [choice]}
-    return (body if isinstance(body, str) else json.dumps(body)).encode()
+    data = body.encode("latin-1") if isinstance(body, str) else json.dumps(body).encode()
+    return data * reply.get("times", 1)
 
 
 @pytest.fixture
@@ -219,12 +228,23 @@ def server(monkeypatch) -> Iterator[SimpleNamespace]:
             if status == 0:
                 self.close_connection = True
                 return
+            if reply.get("reset"):  # closed without the wait that sends all: the peer gets a RST
+                linger = struct.pack("ii", 1, 0)
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                os.close(self.connection.detach())
+                self.close_connection = True
+                return
             self.send_response(status)
             headers = {"Content-Type": "application/json", "Content-Length": len(data)}
+            if "retry_date" in reply:
+                headers["Retry-After"] = formatdate(time.time() + reply["retry_date"], usegmt=True)
             for name, value in (headers | reply.get("headers", {})).items():
                 self.send_header(name, str(value))
             self.end_headers()
-            self.wfile.write(data)
+            for part in [data] if "pause" not in reply else map(bytes, zip(data, strict=True)):
+                self.wfile.write(part)
+                time.sleep(reply.get("pause", 0))
+            self.close_connection = True
 
         def log_message(self, *args):
             pass
@@ -286,9 +306,78 @@ def test_what_is_sent(ask, server, monkeypatch):
 
 
 def test_passing_failures_are_tried_again(ask, server):
-    cases = ("http_429_then_200", "http_503_then_200")
-    assert ask(*cases).fallbacks == {}
+    cases = ("http_429_then_200", "http_503_then_200", "http_429_alone", "http_429_with_nonsense")
+    cases += ("http_429_with_a_date", "reset_then_200")
+    result = ask(*cases)
+    assert result.fallbacks == {}
+    assert all(steps == FOUR_STEPS for steps in result.steps.values())
     assert sorted(server.asked) == sorted(2 * cases)
+
+
+LIES = {
+    "the connection broke off": ("reset", "longer_than_sent", "not_gzip", "flood"),
+    "no answer within the time limit": ("drip",),
+    "the server answered with HTTP 429": ("http_429_for_an_hour",),
+    "the answer was cut off at the length limit within its thought": ("thought_cut_off",),
+    "the answer is empty": ("content_is_a_number", "content_is_an_object"),
+    "the server's answer is no chat completion": (
+        *("html_as_json", "html_error", "invalid_utf8", "deep_body", "error_in_200"),
+        *("choices_are_an_object", "choice_is_null", "message_is_a_text"),
+    ),
+}
+
+
+def test_a_server_that_lies_gets_sentences_and_a_reason_and_is_asked_again(
+    ask, server, monkeypatch
+):
+    monkeypatch.setattr(llm, "_MAX_BYTES", 100_000)
+    told = {f"{case}/r": why for why, cases in LIES.items() for case in cases}
+    cases = [name.partition("/")[0] for name in told]
+    begin = time.perf_counter()
+    result = ask("valid", *cases, timeout=0.7, max_retries=0, concurrency=32)
+    assert time.perf_counter() - begin < 5
+    assert result.fallbacks == told
+    assert all(result.steps[name] == SENTENCES for name in told)
+    assert result.steps["valid/r"] == FOUR_STEPS
+    # Only what is missing is asked again.
+    server.asked.clear()
+    assert ask("valid", *cases, timeout=0.7, max_retries=0, concurrency=32) == result
+    assert sorted(server.asked) == sorted(cases)
+
+
+def test_answers_in_other_places_of_the_reply_are_found_and_kept(ask, server):
+    cases = ("in_reasoning_content", "in_reasoning", "in_parts")
+    result = ask(*cases)
+    assert result.fallbacks == {}
+    assert all(steps == FOUR_STEPS for steps in result.steps.values())
+    assert ask(*cases) == result
+    assert len(server.asked) == len(cases)
+
+
+@pytest.mark.parametrize("url", ["", "localhost", "http://[::1", "ftp://a.b", "http://a b/v1"])
+def test_a_url_that_is_none_is_one_clear_error(ask, server, url):
+    server.url = url
+    with pytest.raises(InputError) as caught:
+        ask("valid", max_retries=0)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_no_header_can_hold_is_refused(ask, server, monkeypatch):
+    monkeypatch.setenv("LALP_LLM_API_KEY", "k\u00e9y")
+    with pytest.raises(InputError, match="LALP_LLM_API_KEY"):
+        ask("valid")
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("start", ["", "Let me see.", "<think>Let me see."])
+def test_tags_of_a_reasoning_trace_are_data(start):
+    trace = f"<think>\n{SOLUTION}\n</think>\n\nSo the basket holds 20 apples."
+    spans = cut_at(trace, [0, *(trace.index(opening) for opening in OPENINGS[1:])])
+    told = json.dumps({"steps": pieces(trace, spans)})
+    own = f"{start} It has <think> and </think> in it.</think>" if start else ""
+    assert split_by_answer(trace, own + told) == (spans, None)
+    drafted = f"{own or 'Hm.'} {told}</think>I cannot."
+    assert split_by_answer(trace, drafted)[1] == "the answer holds no steps"
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,20 @@ def test_steps_are_runs_of_whole_sentences_of_their_own_response(texts):
         assert {a for a, _ in spans} <= {a for a, _ in split_sentences(text)}
 
 
+def test_what_the_embedder_truncates_is_counted_and_said(monkeypatch, caplog):
+    def embed(name: str, sentences: list[str]) -> Embedded:
+        lengths = np.array([len(sentence.split()) for sentence in sentences])
+        return Embedded(np.ones((len(sentences), 3), dtype=np.float32), lengths, 4)
+
+    monkeypatch.setattr(semantic, "load_embeddings", embed)
+    split_semantic(pool_of("It is even. Now four words here.", "Here are five words indeed."))
+    (record,) = caplog.records
+    assert "1 of 3 sentences are longer than the 4 tokens" in record.getMessage()
+    caplog.clear()
+    split_semantic(pool_of("It is even."))
+    assert not caplog.records
+
+
 TOPICS = """The bakery opens at six in the morning. Fresh bread and rolls are sold until noon. \
 In the afternoon the bakers sell cakes and sweet buns. \
 A prime number has no divisors but one and itself. \
