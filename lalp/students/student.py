@@ -54,8 +54,12 @@ class Student:
 
 
 def max_positions(config: Any) -> int:
-    """``max_position_embeddings`` of a model config; unlimited where a model has no positions."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    """``max_position_embeddings`` of a model config; unlimited where a model has no positions.
+
+    Some configurations say -1 for no limit.
+    """
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    return positions if positions > 0 else sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,16 @@ def _default_dtype(device: str) -> torch.dtype:
 def make_student(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str, revision: str
 ) -> Student:
-    """Wrap a model that is already in memory."""
+    """Wrap a model that is already in memory; InputError if its settings make no sense to it."""
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    # transformers takes it for a number of tokens; code that comes with a model may not.
+    if (
+        isinstance(window, int)
+        and window < 0
+        and type(model).__module__.startswith("transformers.")
+    ):
+        advice = "set it to null in config.json for a model without a window, else to its tokens"
+        raise InputError(f"student {name!r}: its sliding_window is {window}: {advice}")
     model = model.eval()
     body, head = split_model(model)
     return Student(name, revision, model, tokenizer, body, head)
