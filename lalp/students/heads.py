@@ -93,3 +93,21 @@ def take_logits(
 ) -> Float[Tensor, "n columns"]:
     """The head of a student whose body is the whole model: a copy in float32."""
     return logits[:, columns].to(torch.float32, copy=True)
+
+
+@torch.inference_mode()
+def leaves_tensors(model: PreTrainedModel, body: Callable[..., tuple[Tensor, Any]]) -> bool:
+    """Whether a pass changes tensors that the model keeps: its state is then in no cache."""
+    seen = []
+    for tokens in ([0, 1, 2, 3, 1], [3, 1, 2]):  # of unlike content and length
+        body(input_ids=torch.tensor([tokens], device=model.device), use_cache=True)
+        kept = {}
+        for place, part in enumerate(model.modules()):
+            for name, value in (vars(part) | part._buffers).items():
+                if isinstance(value, Tensor):
+                    kept[place, name] = value.clone()
+        seen.append(kept)
+    first, second = seen
+    return first.keys() != second.keys() or not all(
+        torch.equal(value, second[place]) for place, value in first.items()
+    )
