@@ -10,7 +10,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,37 +114,98 @@ def _decode_batch(
     stop_ids: frozenset[int],
     on_tokens: Callable[[int], Any],
 ) -> list[Output]:
-    tokens: list[list[int]] = [[] for _ in requests]
-    alive = list(range(len(requests)))
-    draws = [np.random.default_rng(request.seed) for request in requests]
-    reader = _Reader(student, [request.prompt_ids for request in requests])
-    while alive:
-        chosen = torch.empty(len(alive), dtype=torch.long, device=student.device)
-        for sampling in dict.fromkeys(requests[i].sampling for i in alive):
-            places = [place for place, i in enumerate(alive) if requests[i].sampling == sampling]
-            uniforms = [] if sampling.greedy else [draws[alive[k]].random() for k in places]
-            part = reader.logits if len(places) == len(alive) else reader.logits[places]
-            chosen[places] = choose_tokens(part, sampling, uniforms)
-        for i, token in zip(alive, chosen.tolist(), strict=True):
-            tokens[i].append(token)
-        on_tokens(len(alive))
-        on = [tokens[i][-1] not in stop_ids and len(tokens[i]) < requests[i].limit for i in alive]
-        if not all(on):
-            # The last rows fill the gaps of those that have ended, so that few rows are moved.
-            last = [place for place in range(sum(on), len(on)) if on[place]]
-            going = [place if on[place] else last.pop() for place in range(sum(on))]
-            alive = [alive[place] for place in going]
-            chosen = chosen[going]
-            reader.keep(going)
-        if alive:
-            reader.read(chosen)
-    return [Output(tuple(ids), ids[-1] in stop_ids) for ids in tokens]
+    _check_prompts(student, requests)
+    samples = [_Sample(request, np.random.default_rng(request.seed)) for request in requests]
+    readers: list[tuple[_Reader, list[_Sample]]] = []
+    unread = samples  # their texts so far, from the first token
+    while readers or unread:
+        for part in _alike(student, unread):
+            readers.append((_Reader(student, [sample.text for sample in part]), part))
+        running, readers, unread = readers, [], []
+        for reader, rows in running:
+            chosen = _choose_rows(reader.logits, rows)
+            for sample, token in zip(rows, chosen.tolist(), strict=True):
+                sample.tokens.append(token)
+            on_tokens(len(rows))
+            going_on = [not sample.is_done(stop_ids) for sample in rows]
+            # What one pass over a text that outgrows its reader gives is not in the reader's cache.
+            fits = [reader.can_hold(sample.length) for sample in rows]
+            unread += [s for s, on, fit in zip(rows, going_on, fits, strict=True) if on and not fit]
+            stays = [on and fit for on, fit in zip(going_on, fits, strict=True)]
+            if not all(stays):
+                # The last rows fill the gaps of those that leave, so that few rows are moved.
+                last = [place for place in range(sum(stays), len(stays)) if stays[place]]
+                kept = [place if stays[place] else last.pop() for place in range(sum(stays))]
+                rows, chosen = [rows[place] for place in kept], chosen[kept]
+                reader.keep(kept)
+            if rows:
+                reader.read(chosen)
+                readers.append((reader, rows))
+    return [Output(tuple(s.tokens), s.tokens[-1] in stop_ids) for s in samples]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A sample in progress."""
+
+    request: Request
+    numbers: np.random.Generator
+    tokens: list[int] = field(default_factory=list)
+
+    @property
+    def text(self) -> tuple[int, ...]:
+        """The prompt and the new tokens."""
+        return (*self.request.prompt_ids, *self.tokens)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and new ones."""
+        return len(self.request.prompt_ids) + len(self.tokens)
+
+    def is_done(self, stop_ids: frozenset[int]) -> bool:
+        return self.tokens[-1] in stop_ids or len(self.tokens) >= self.request.limit
+
+
+def _check_prompts(student: Student, requests: Sequence[Request]) -> None:
+    """InputError if a prompt cannot be read."""
+    name = student.name
+    for request in requests:
+        if not request.prompt_ids:
+            why = "a prompt has no tokens, so nothing predicts the first token"
+            raise InputError(f"{name} cannot sample: {why}: give the prompt a text")
+        if (beyond := max(request.prompt_ids)) >= student.vocabulary:
+            why = f"a prompt has token id {beyond}, the model has {student.vocabulary} token ids"
+            advice = "give it the tokenizer that it was trained with"
+            raise InputError(f"{name} cannot sample: {why}: {advice}")
+
+
+def _alike(student: Student, samples: Sequence[_Sample]) -> list[list[_Sample]]:
+    """Samples in groups: a pass over each text of a group gets the same rotary frequencies."""
+    groups: dict[tuple[int, ...], list[_Sample]] = {}
+    for sample in samples:
+        groups.setdefault(student.frequencies.of(sample.length), []).append(sample)
+    return list(groups.values())
+
+
+def _choose_rows(
+    logits: Float[Tensor, "batch vocab"], rows: Sequence[_Sample]
+) -> Int[Tensor, "batch"]:
+    """The next token of every row, by its own settings and random numbers."""
+    settings = [sample.request.sampling for sample in rows]
+    chosen = torch.empty(len(rows), dtype=torch.long, device=logits.device)
+    for sampling in dict.fromkeys(settings):
+        places = [place for place, own in enumerate(settings) if own == sampling]
+        uniforms = [] if sampling.greedy else [rows[place].numbers.random() for place in places]
+        part = logits if len(places) == len(rows) else logits[places]
+        chosen[places] = choose_tokens(part, sampling, uniforms)
+    return chosen
 
 
 class _Reader:
     """Rows in progress: the model's cache, and the logits that predict each row's next token.
 
     Prompts are padded on the left, so that the next token of every row stands at the same place.
+    A pass over each text must get the same rotary frequencies.
     """
 
     logits: Float[Tensor, "batch vocab"]
@@ -152,13 +213,15 @@ class _Reader:
     def __init__(self, student: Student, prompts: Sequence[tuple[int, ...]]) -> None:
         parameters = inspect.signature(student.model.forward).parameters
         names = [name for name in ("past_key_values", "cache_params") if name in parameters]
-        if not names or not student.model._supports_default_dynamic_cache():
+        plain = student.model._supports_default_dynamic_cache() and not student.keeps_state
+        if not names or not plain:
             advice = "sample from it with the vllm backend"
             raise InputError(f"{student.name} keeps its state in a form of its own: {advice}")
         self.student = student
         self.cache = DynamicCache(config=student.model.config)
         self.options: dict[str, Any] = {names[0]: self.cache, "use_cache": True}
         self.has_positions = "position_ids" in parameters
+        self.length = max(map(len, prompts))  # tokens of the longest text so far
         distinct = {prompt: row for row, prompt in enumerate(dict.fromkeys(prompts))}
         rows = [torch.tensor(prompt, device=student.device) for prompt in distinct]
         ids, self.mask = (
@@ -177,7 +240,13 @@ class _Reader:
     def read(self, tokens: Int[Tensor, "batch"]) -> None:
         """Read one more token of every row."""
         self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
+        self.length += 1
         self._feed(tokens[:, None])
+
+    def can_hold(self, length: int) -> bool:
+        """Whether a pass over that many tokens has the frequencies of what is read already."""
+        frequencies = self.student.frequencies
+        return frequencies.of(length) == frequencies.of(self.length)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; at first they may repeat."""
@@ -192,7 +261,8 @@ class _Reader:
             inputs["position_ids"] = positions[:, -ids.shape[1] :]
         # Families differ in what they take besides tokens and cache, for example in later steps.
         inputs = self.student.model.prepare_inputs_for_generation(ids, **inputs)
-        features, _ = self.student.body(**inputs)
+        with self.student.at_length(self.length):
+            features, _ = self.student.body(**inputs)
         self.logits = self.student.head(features[:, -1])
 
 

@@ -15,6 +15,7 @@ from lalp.scoring.equations import local_average_log_prob
 from lalp.scoring.groups import Task
 from lalp.scoring.plan import ResponsePlan, plan_response
 from lalp.scoring.windows import Window
+from lalp.students.rotary import Frequencies
 from lalp.students.student import Student, keep_freed_memory
 
 # Tokens fed per forward pass. With more, a CPU gains nothing and needs more memory. With fewer, a
@@ -25,6 +26,9 @@ GPU_BATCH_TOKENS = 16384
 # Why a score is NaN though all its tokens were read.
 _NOT_FINITE = "the student's predictions are not finite (NaN or infinite logits)"
 _IMPOSSIBLE = "a token has probability 0 under the student"
+
+# A row by its first response token and the rotary frequencies that its length gives.
+_RowName = tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ def score_candidates(
         keep_freed_memory()
     if max_batch_tokens is None:
         max_batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
-    plans = [plan_response(task, windows, galp=galp) for task in tasks]
+    frequencies = student.frequencies
+    limits = {"frequencies": frequencies, "vocabulary": student.vocabulary}
+    plans = [plan_response(task, windows, galp=galp, **limits) for task in tasks]
     # One prompt's tokens may differ: a tokenizer can merge its end with a response's beginning.
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for i, task in enumerate(tasks):
@@ -76,19 +82,28 @@ def score_candidates(
         jobs = [(tasks[i].encoded.response_ids, row) for i in members for row in plans[i].rows]
         read = iter(run_rows(student, prompt_ids, jobs, max_batch_tokens, **options))
         for i in members:
-            by_start = {row.start: next(read) for row in plans[i].rows}
-            results[i] = _assemble(tasks[i], plans[i], by_start)
+            rows = {
+                (row.start, frequencies.of(len(prompt_ids) + row.num_tokens)): next(read)
+                for row in plans[i].rows
+            }
+            results[i] = _assemble(tasks[i], plans[i], rows, frequencies)
     return [results[i] for i in range(len(tasks))]
 
 
-def _assemble(task: Task, plan: ResponsePlan, by_start: dict[int, TokenScores]) -> ResponseScores:
+def _assemble(
+    task: Task, plan: ResponsePlan, rows: dict[_RowName, TokenScores], frequencies: Frequencies
+) -> ResponseScores:
     """Average what the rows read into the scores of one response."""
+
+    def read(start: int, end: int) -> TokenScores:
+        return rows[start, frequencies.of(len(task.encoded.prompt_ids) + end - start)]
+
     reasons = dict(plan.reasons)
     scores, tokens = {GALP: math.nan}, {}
     for column, contexts in plan.contexts.items():
         steps = [
-            by_start[start][0, begin - start : end - start]
-            if task.is_readable(start, (begin, end))
+            read(start, end)[0, begin - start : end - start]
+            if plan.rows and task.is_readable(start, (begin, end))
             else np.full(end - begin, np.nan, np.float32)
             for start, (begin, end) in contexts
         ]
@@ -101,7 +116,7 @@ def _assemble(task: Task, plan: ResponsePlan, by_start: dict[int, TokenScores]) 
         reasons[GALP] = "not asked for"
     statistics = [math.nan] * 3
     if GALP in plan.contexts and GALP not in plan.reasons:
-        _, ranks, entropies = by_start[0]
+        _, ranks, entropies = read(0, task.num_tokens)
         values = (ranks, ranks.clip(max=100), entropies)
         statistics = [float(np.mean(array, dtype=np.float64)) for array in values]
     counts = task.num_tokens, len(task.step_spans)

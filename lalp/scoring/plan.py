@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from lalp.scoring.engine.rows import Row, plan_rows
 from lalp.scoring.equations import window_starts
 from lalp.scoring.groups import Task
 from lalp.scoring.windows import TokenSpan, Window
+from lalp.students.rotary import Frequencies
+
+_ONE_SET = Frequencies()
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,48 @@ class ResponsePlan:
     rows: list[Row]  # from which all other scores are read
 
 
-def plan_response(task: Task, windows: Sequence[Window], *, galp: bool = True) -> ResponsePlan:
-    """Plan the rows for one response; what does not fit the student's positions gets a reason."""
+def plan_response(
+    task: Task,
+    windows: Sequence[Window],
+    *,
+    galp: bool = True,
+    frequencies: Frequencies = _ONE_SET,
+    vocabulary: int = sys.maxsize,
+) -> ResponsePlan:
+    """Plan the rows for one response; what the student cannot read gets a reason.
+
+    ``frequencies`` and ``vocabulary`` are the student's. Steps that begin their context at the same
+    token share a row if passes of their lengths get the same rotary frequencies.
+    """
     contexts = {GALP: [(0, (0, task.num_tokens))]} if galp else {}
     for window in windows:
         starts = window_starts(window, task.step_spans)
         contexts[lalp_column(window)] = list(zip(starts, task.step_spans, strict=True))
+    if unreadable := _why_unreadable(task, vocabulary):
+        return ResponsePlan(contexts, dict.fromkeys(contexts, unreadable), [])
     reasons = {
         column: reason
         for column, steps in contexts.items()
         if (reason := _why_unscored(task, column, steps))
     }
-    pairs = [pair for steps in contexts.values() for pair in steps]
-    return ResponsePlan(contexts, reasons, plan_rows([p for p in pairs if task.is_readable(*p)]))
+    alike: dict[tuple[int, ...], list[tuple[int, TokenSpan]]] = {}
+    for start, span in (pair for steps in contexts.values() for pair in steps):
+        if task.is_readable(start, span):
+            length = len(task.encoded.prompt_ids) + span[1] - start
+            alike.setdefault(frequencies.of(length), []).append((start, span))
+    rows = [row for pairs in alike.values() for row in plan_rows(pairs)]
+    return ResponsePlan(contexts, reasons, rows)
+
+
+def _why_unreadable(task: Task, vocabulary: int) -> str | None:
+    """Why a student cannot read any of a response's tokens."""
+    if not task.encoded.prompt_ids:
+        return "the prompt has no tokens: nothing predicts the response's first token"
+    for whose in ("prompt", "response"):
+        beyond = max(getattr(task.encoded, f"{whose}_ids"), default=-1)
+        if beyond >= vocabulary:
+            return f"the {whose} has token id {beyond}, the student has {vocabulary} token ids"
+    return None
 
 
 def _why_unscored(task: Task, column: str, contexts: Sequence[tuple[int, TokenSpan]]) -> str | None:

@@ -48,15 +48,23 @@ def split_model(
         outputs = part(**inputs)
         return getattr(outputs, output), getattr(outputs, "past_key_values", None)
 
-    features = partial(run, model.base_model, "last_hidden_state")
     logits = partial(run, model, "logits")
     linear = model.get_output_embeddings()
     if type(linear) is not nn.Linear:
         return logits, take_logits
+    # Llama 4 says another name for its body than it has; its base is then the whole model.
+    body = model.base_model if model.base_model is not model else getattr(model, "model", model)
+    features = partial(run, body, "last_hidden_state")
     probe = torch.arange(4, device=model.device)[None]
     with torch.inference_mode():
         expected = logits(input_ids=probe)[0][0].float()
-        raw = linear(features(input_ids=probe)[0][0]).float()
+        try:
+            raw = linear(features(input_ids=probe)[0][0]).float()
+        except (AttributeError, RuntimeError, TypeError):
+            # Something stands between body and head, or the body is none.
+            return logits, take_logits
+    if raw.shape != expected.shape:
+        return logits, take_logits
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     scale = float((raw * expected).sum() / (raw * raw).sum())
     finishers = [lambda x: x, lambda x: x * scale]
@@ -85,3 +93,21 @@ def take_logits(
 ) -> Float[Tensor, "n columns"]:
     """The head of a student whose body is the whole model: a copy in float32."""
     return logits[:, columns].to(torch.float32, copy=True)
+
+
+@torch.inference_mode()
+def leaves_tensors(model: PreTrainedModel, body: Callable[..., tuple[Tensor, Any]]) -> bool:
+    """Whether a pass changes tensors that the model keeps: its state is then in no cache."""
+    seen = []
+    for tokens in ([0, 1, 2, 3, 1], [3, 1, 2]):  # of unlike content and length
+        body(input_ids=torch.tensor([tokens], device=model.device), use_cache=True)
+        kept = {}
+        for place, part in enumerate(model.modules()):
+            for name, value in (vars(part) | part._buffers).items():
+                if isinstance(value, Tensor):
+                    kept[place, name] = value.clone()
+        seen.append(kept)
+    first, second = seen
+    return first.keys() != second.keys() or not all(
+        torch.equal(value, second[place]) for place, value in first.items()
+    )

@@ -7,6 +7,7 @@ import ctypes
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from lalp.errors import InputError
 from lalp.students.checks import check_causal, check_layers
 from lalp.students.encoding import tokenizer_notes
 from lalp.students.gguf import ADVICE, PACKAGED_STUDENT, convert_gguf
-from lalp.students.heads import split_model
+from lalp.students.heads import leaves_tensors, split_model
 from lalp.students.loading import (
     check_num_layers,
     check_safetensors,
@@ -30,6 +31,7 @@ from lalp.students.loading import (
     folder_digest,
     unreadable,
 )
+from lalp.students.rotary import Frequencies, frequencies_for, read_frequencies
 
 log = logging.getLogger("lalp")
 _warn_once = cache(log.warning)
@@ -51,6 +53,8 @@ class Student:
     # Features ``[n, features]`` to logits ``[n, vocab]``, in memory of their own; with a slice or
     # indices of the vocabulary as second argument, to these columns.
     head: Callable[..., Tensor]
+    # Whether a pass with a cache leaves tensors in the model itself, as RecurrentGemma's does.
+    keeps_state: bool = False
     # What a scoring engine keeps for this student, such as weights laid out anew.
     laid_out: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -64,10 +68,31 @@ class Student:
         """Longest sequence that the model's positions allow."""
         return max_positions(self.model.config)
 
+    @cached_property
+    def vocabulary(self) -> int:
+        """Token ids below this are the model's; a tokenizer may give others."""
+        stated = getattr(self.model.config.get_text_config(), "vocab_size", None) or 0
+        weight = self.model.get_input_embeddings().weight
+        # Where processes share a model, a weight is a flat part of itself.
+        return max(stated, len(weight) if weight.ndim == 2 else 0) or sys.maxsize
+
+    @cached_property
+    def frequencies(self) -> Frequencies:
+        """How its rotary frequencies depend on the length of a pass; those of most do not."""
+        return read_frequencies(self.model.config)
+
+    def at_length(self, length: int) -> AbstractContextManager[None]:
+        """Meanwhile every pass is read as a part of one of ``length`` tokens."""
+        return frequencies_for(self.model, length) if self.frequencies else nullcontext()
+
 
 def max_positions(config: Any) -> int:
-    """``max_position_embeddings`` of a model config; unlimited where a model has no positions."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    """``max_position_embeddings`` of a model config; unlimited where a model has no positions.
+
+    Some configurations say -1 for no limit.
+    """
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    return positions if positions > 0 else sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -263,11 +288,17 @@ def _default_dtype(device: str) -> torch.dtype:
 def make_student(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str, revision: str
 ) -> Student:
-    """Wrap a model that is already in memory; InputError if it sees later tokens."""
+    """Wrap a model that is already in memory; InputError if it cannot be scored as it is."""
+    window = getattr(model.config.get_text_config(), "sliding_window", None) or 0
+    # transformers takes it for a number of tokens; code that comes with a model may not.
+    if window < 0 and type(model).__module__.startswith("transformers."):
+        advice = "set it to null in config.json for a model without a window, else to its tokens"
+        raise InputError(f"student {name!r}: its sliding_window is {window}: {advice}")
     model = model.eval()
     check_causal(model, name)
     body, head = split_model(model)
-    return Student(name, revision, model, tokenizer, body, head)
+    state = leaves_tensors(model, body)
+    return Student(name, revision, model, tokenizer, body, head, keeps_state=state)
 
 
 def load_tokenizer(

@@ -7,16 +7,22 @@ from collections import Counter
 from dataclasses import replace
 from unittest.mock import Mock, patch
 
+import lengths
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import build_student
+from conftest import TINY, build_student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampling.tiny import END, PROMPTS, WARM, greedy_ids, prompt_ids
 from scipy.stats import chisquare
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    RecurrentGemmaConfig,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from lalp.errors import InputError
 from lalp.sampling import decoding
@@ -74,6 +80,51 @@ def test_models_that_cannot_be_decoded_are_refused(llama, monkeypatch):
     monkeypatch.setattr(type(llama.model), "_supports_default_dynamic_cache", lambda self: False)
     with pytest.raises(InputError, match="vllm backend"):
         decode(llama, requests, frozenset())
+
+
+@torch.inference_mode()
+def passes_alone(student: Student, ids: tuple[int, ...], limit: int) -> tuple[int, ...]:
+    """Greedy tokens, each by one pass over the whole text before it."""
+    text = list(ids)
+    for _ in range(limit):
+        lengths.forget(student)
+        text.append(int(student.model(input_ids=torch.tensor([text])).logits[0, -1].argmax()))
+    return tuple(text[len(ids) :])
+
+
+@pytest.mark.parametrize("name", lengths.CONFIGS)
+def test_a_text_that_outgrows_its_frequencies_goes_on_as_one_pass_over_it_does(name):
+    student = lengths.build(lengths.CONFIGS[name]())
+    prompts = [tuple(range(5, 5 + n)) for n in (3, 18, 11, 30, 24, 18)]  # the limit is 24
+    limits = [30, 12, 24, 8, 5, 3]
+    requests = [Request(p, Sampling(), n, 0) for p, n in zip(prompts, limits, strict=True)]
+    outputs = decode(student, requests, frozenset())
+    for request, output in zip(requests, outputs, strict=True):
+        assert output.token_ids == passes_alone(student, request.prompt_ids, request.limit)
+
+
+def test_prompts_that_cannot_be_read_are_refused(llama):
+    stops: frozenset[int] = frozenset()
+    for ids, message in (
+        ((), "a prompt has no tokens"),
+        ((5, 400), "a prompt has token id 400, the model has 400 token ids"),
+    ):
+        with pytest.raises(InputError, match=message):
+            decode(llama, [Request((5,), Sampling(), 2, 0), Request(ids, Sampling(), 2, 0)], stops)
+
+
+def test_a_model_that_keeps_its_state_itself_is_refused():
+    names = {"vocab_size", "hidden_size", "intermediate_size", "num_attention_heads"}
+    sizes = {name: value for name, value in TINY.items() if name in names}
+    config = RecurrentGemmaConfig(
+        **sizes,
+        num_hidden_layers=2,
+        num_key_value_heads=2,
+        lru_width=32,
+        block_types=("recurrent", "attention"),
+    )
+    with pytest.raises(InputError, match="keeps its state in a form of its own"):
+        decode(lengths.build(config), [Request((5,), Sampling(), 2, 0)], frozenset())
 
 
 def test_when_memory_runs_out_the_batch_is_halved(llama, monkeypatch):

@@ -14,11 +14,20 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
-from conftest import CONFIGS, build_student, spans_of
+from conftest import CONFIGS, TINY, build_student, spans_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, processors
-from transformers import CTRLConfig, CTRLTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    CTRLConfig,
+    CTRLTokenizer,
+    Llama4TextConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    RemBertConfig,
+    XLNetConfig,
+)
 
 from lalp.errors import InputError
 from lalp.pools.pool import Message, Prompt
@@ -294,6 +303,13 @@ def test_the_revision_tells_contents_apart(llama, llama_folder, own_folder):
 def test_models_without_positions_have_no_limit():
     assert max_positions(CONFIGS["mamba"]()) > 10**12
     assert max_positions(CONFIGS["gpt2"]()) == 512
+    assert max_positions(XLNetConfig()) > 10**12  # it says -1
+    assert max_positions(LlamaConfig(max_position_embeddings=-1)) > 10**12
+
+
+def test_a_sliding_window_below_0_is_refused(tokenizer):
+    with pytest.raises(InputError, match="'mistral': its sliding_window is -1: set it to null"):
+        build_student("mistral", tokenizer, sliding_window=-1)
 
 
 # --- prompt and response ----------------------------------------------------------------------
@@ -431,6 +447,40 @@ def test_head_after_body_gives_the_logits(family, tokenizer):
     torch.testing.assert_close(student.head(features[0]), logits_of(student), rtol=0, atol=1e-5)
     if changes:  # the cap is felt
         assert student.model.get_output_embeddings()(features[0]).abs().max() > 2
+
+
+SPLIT = {
+    "llama4": (
+        lambda: Llama4TextConfig(
+            **TINY, head_dim=8, intermediate_size_mlp=64, num_local_experts=2, pad_token_id=0
+        ),
+        32,
+    ),
+    # A layer stands between its body and its head.
+    "rembert": (
+        lambda: RemBertConfig(
+            **{name: value for name, value in TINY.items() if name != "num_key_value_heads"},
+            input_embedding_size=16,
+            output_embedding_size=24,
+            is_decoder=True,
+        ),
+        400,
+    ),
+}
+
+
+@pytest.mark.parametrize("family", SPLIT)
+@torch.inference_mode()
+def test_a_body_under_another_name_and_a_layer_before_the_head(family, tokenizer):
+    make, features = SPLIT[family]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(make(), dtype=torch.float32)
+    student = make_student(model, tokenizer, name=family, revision="test")
+    read, _ = student.body(input_ids=IDS)
+    assert read.shape == (1, IDS.shape[1], features)
+    logits = logits_of(student)
+    difference = (student.head(read[0]) - logits).abs().max()
+    assert difference <= 3e-7 * logits.abs().max()
 
 
 class Doubled(torch.nn.Linear):

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lalp.scoring.engine.packed import Context, make_room, pack_body, read_packed, read_prompt
 from lalp.scoring.engine.rows import Row, batch_rows, spread_rows
@@ -93,15 +93,41 @@ def run_rows(
 ) -> list[TokenScores]:
     """Token scores of rows that share one prompt of at least a token, in the order of ``jobs``.
 
+    Each row is read as it would be alone: where a student's rotary frequencies depend on the length
+    of a pass, rows of unlike ones share neither a batch nor the prompt's keys.
+
     ``max_batch_tokens`` are padded tokens per forward pass. Without ``statistics`` no rank and no
     entropy is read. ``on_tokens`` is called with the number of tokens fed.
     """
-    if not jobs:
-        return []  # the prompt alone may exceed the student's positions
+    by_frequencies: dict[tuple[int, ...], list[int]] = {}
+    for job, (_, row) in enumerate(jobs):
+        length = row.num_tokens + len(prompt_ids)
+        by_frequencies.setdefault(student.frequencies.of(length), []).append(job)
+    results: list[TokenScores | None] = [None] * len(jobs)
+    for members in by_frequencies.values():
+        group = [jobs[job] for job in members]
+        with student.at_length(group[0][1].num_tokens + len(prompt_ids)):
+            read = _run_alike(student, prompt_ids, group, max_batch_tokens, statistics, on_tokens)
+        for job, scores in zip(members, read, strict=True):
+            results[job] = scores
+    return results
+
+
+def _run_alike(
+    student: Student,
+    prompt_ids: tuple[int, ...],
+    jobs: Sequence[_Job],
+    max_batch_tokens: int,
+    statistics: bool,
+    on_tokens: Callable[[int], None],
+) -> list[TokenScores]:
+    """Token scores of rows that get the same rotary frequencies."""
     prefix = _read_prompt(student, prompt_ids)
     on_tokens(len(prompt_ids))
     repeated = 0 if prefix.layers or prefix.context else len(prompt_ids)
-    workers = torch.get_num_threads() if student.device.type == "cpu" else 1
+    # Passes in threads would overwrite each other's state in a model that keeps it there.
+    alone = student.device.type != "cpu" or (not prefix.context and student.keeps_state)
+    workers = 1 if alone else torch.get_num_threads()
     rows = [row for _, row in jobs]
     long, batches = _plan_batches(prefix, rows, max_batch_tokens, workers)
 
@@ -174,12 +200,27 @@ def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
     if body := packed_body(student):
         context, last = read_prompt(body, ids)
         return _Prefix(prompt_ids, last, context=context)
+    if student.keeps_state:
+        features, _ = student.body(input_ids=ids[None], use_cache=False)
+        return _Prefix(prompt_ids, features[0, -1])
     features, cache = student.body(input_ids=ids[None], use_cache=True)
+    return _Prefix(prompt_ids, features[0, -1], _shareable_layers(cache, len(prompt_ids)))
+
+
+def _shareable_layers(cache: Any, length: int) -> list[DynamicLayer] | None:
+    """The layers of a cache that many rows can continue from the same point.
+
+    Only plain, ever-growing layers that hold all ``length`` tokens can: sliding windows drop keys,
+    and recurrent states are overwritten. A cache of a class of its own may hold more than layers.
+    """
     layers = getattr(cache, "layers", None)
-    # Only a plain, ever-growing layer can be continued by many rows from the same point: sliding
-    # windows drop keys and recurrent states are overwritten.
-    shareable = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
-    return _Prefix(prompt_ids, features[0, -1], layers if shareable else None)
+    if type(cache) is not DynamicCache or not layers:
+        return None
+    plain = all(
+        type(layer) is DynamicLayer and layer.is_initialized and layer.keys.shape[-2] == length
+        for layer in layers
+    )
+    return layers if plain else None
 
 
 def _read_batch(

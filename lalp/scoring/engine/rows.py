@@ -27,9 +27,14 @@ class Row:
     targets: tuple[TokenSpan, ...]
 
     @property
+    def num_tokens(self) -> int:
+        """Response tokens of the row."""
+        return self.end - self.start
+
+    @property
     def num_inputs(self) -> int:
         """Tokens fed to the model: the last target is predicted, never fed."""
-        return self.end - self.start - 1
+        return self.num_tokens - 1
 
     @property
     def num_targets(self) -> int:
