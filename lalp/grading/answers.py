@@ -128,8 +128,11 @@ def expression_end(text: str, start: int) -> int:
 def tidy(expression: str) -> str:
     """Strip punctuation around an expression, but no dots, and the modulus behind it."""
     expression = re.sub(r"\\equiv(?![A-Za-z])", "≡", expression.strip(" \t\n,;"))
+    if modulus := re.search(rf"{MODULUS}{_STOPS}$", expression):
+        # "3^5 = 1 mod 11" is a congruence too.
+        expression = re.sub(r"(?<![<>!:\\])=", "≡", expression[: modulus.start()])
     expression = re.sub(r"^([a-zA-Z]\s*)≡", r"\1=", expression)  # "k ≡ 4 (mod 9)" states k
-    return re.sub(rf"(?:{MODULUS})?{_STOPS}$", "", expression)
+    return re.sub(rf"{_STOPS}$", "", expression)
 
 
 def boxes(text: str) -> list[tuple[str, int, int]]:

@@ -137,7 +137,8 @@ def _decode_batch(
                 last = [place for place in range(sum(stays), len(stays)) if stays[place]]
                 kept = [place if stays[place] else last.pop() for place in range(sum(stays))]
                 rows, chosen = [rows[place] for place in kept], chosen[kept]
-                reader.keep(kept)
+                if rows:
+                    reader.keep(kept)
             if rows:
                 reader.read(chosen)
                 readers.append((reader, rows))
@@ -253,6 +254,7 @@ class _Reader:
         index = torch.tensor(rows, dtype=torch.long, device=self.student.device)
         self.cache.reorder_cache(index)
         self.mask, self.logits = self.mask[index], self.logits[index]
+        self.length = int(self.mask.sum(1).max())  # the longest may have left
 
     def _feed(self, ids: Int[Tensor, "batch pos"], **options: bool) -> None:
         inputs = self.options | options | {"attention_mask": self.mask}
@@ -261,6 +263,8 @@ class _Reader:
             inputs["position_ids"] = positions[:, -ids.shape[1] :]
         # Families differ in what they take besides tokens and cache, for example in later steps.
         inputs = self.student.model.prepare_inputs_for_generation(ids, **inputs)
+        # Phi-3 forgets the cache where its frequencies change, which no reader lives to see.
+        inputs |= self.options
         with self.student.at_length(self.length):
             features, _ = self.student.body(**inputs)
         self.logits = self.student.head(features[:, -1])

@@ -93,13 +93,19 @@ def group_responses(
 def make_tasks(group: PromptGroup, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Task]:
     """Tokenize the responses of one prompt; ``limit`` is as in `Task`.
 
-    A step that holds nothing but what the chat template writes itself (see `own_span`) is none.
+    A step that holds nothing but white space and what the chat template writes itself (see
+    `own_span`) is none.
     """
     tasks = []
     for response, steps in zip(group.responses, group.steps, strict=True):
         encoded = encode(tokenizer, group.prompt_text, response.text)
         begin, end = own_span(tokenizer, group.prompt_text, response.text)
-        own = [step for step in steps if step[1] > begin and step[0] < end]
+        own = [
+            (start, stop)
+            for start, stop in steps
+            if (begin <= start and stop <= end)
+            or response.text[max(start, begin) : min(stop, end)].strip()
+        ]
         spans = assign_steps(response.text, encoded.offsets, own)
         tasks.append(Task(encoded, tuple(spans), limit))
     return tasks

@@ -26,7 +26,7 @@ Span = tuple[int, int]
 # The end of a prompt that opens a thought, perhaps to close it at once: <think>, [THINK], ...
 _TAG = r"[<\[◁]\|?(?!end)[\w:]*think\w*\|?[>\]▷]"
 _CLOSING_TAG = r"[<\[◁](?:/|\|end_)[\w:]*think\w*\|?[>\]▷]"
-_THOUGHT = re.compile(rf"({_TAG})\s*({_CLOSING_TAG})?(\s*)\Z", re.IGNORECASE)
+_THOUGHT = re.compile(rf"({_TAG})(?:\s*({_CLOSING_TAG}))?(\s*)\Z", re.IGNORECASE)
 
 _ANSWER = "end-of-turn-is-next"  # stands for an assistant's message
 

@@ -119,7 +119,7 @@ def test_trimmed_spans_are_those_that_are_not_trimmed(text, prompt_text):
 @pytest.mark.parametrize("kind", ["trimmed", "some bytes", "no bytes", "words"])
 def test_a_shard_is_read_back_whatever_the_tokenizer_drops(kind, tmp_path, caplog):
     student = build_student("llama", KINDS[kind])
-    texts = ["We add.  Then x = 3.   ", "Then x² = 3. 🙂", "²", "   ", "We add."]
+    texts = ["We add.  Then x = 3.   ", "Then x² = 3. 🙂", "²", "Then 3.", "We add."]
     rows = [{"prompt_id": "p", "prompt": "3?", "teacher": "Ada", "response": t} for t in texts]
     options = {"with_tokens": True, "store": tmp_path, "progress": False}
     first = score(load_pool(rows), student, ["0"], **options)

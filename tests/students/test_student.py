@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -289,7 +290,8 @@ def test_the_revision_tells_contents_apart(llama, llama_folder, own_folder):
     seen = {of(own_folder)}
     weights, texts = "model.safetensors", ("chat_template.jinja", "modeling_own.py")
     for name in (weights, "tokenizer.json", "generation_config.json", *texts):
-        with (own_folder / name).open("ab") as file:
+        with (own_folder / name).open("rb+" if name == weights else "ab") as file:
+            file.seek(-1 if name == weights else 0, os.SEEK_END)  # weights keep their length
             file.write(b" ")
         seen.add(of(own_folder))
     (own_folder / "tokenizer_config.json").rename(own_folder / "renamed.json")

@@ -155,5 +155,6 @@ def _read_equation(masked: str, formulas: Sequence[str], counts: bool) -> Iterat
         span, rest = masked[start.end() : end], masked[end:]
         last = re.match(r"\s*(?:$|for (?:all|any|even|odd))", rest)
         first = start.end() == 0 and answers.AFTER.match(rest)
+        modulus = re.match(answers.MODULUS, rest)
         if re.search(r"=|≡|\\equiv", answers.unmask(span, formulas)) and (last or first):
-            yield span
+            yield span + (modulus[0] if modulus else "")
