@@ -37,8 +37,8 @@ class Encoded:
 
     prompt_ids: tuple[int, ...]  # chat template with the generation prompt added
     response_ids: tuple[int, ...]  # the response's own tokens, no end-of-turn token
-    # Character span of each response token in the response text. White space between tokens
-    # belongs to the later one, also where a tokenizer leaves it out of its spans.
+    # Character span of each response token in the response text; of a byte-level tokenizer
+    # without gaps, though it may trim its spans.
     offsets: tuple[Span, ...]
     lost: str = ""  # why the tokens do not say what the response says; empty where they do
 
@@ -115,7 +115,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
     except Exception as error:  # its libraries raise anything on a character without a token
         piece, why = repr(response[:40]), f"the student's tokenizer fails on it ({error})"
         raise InputError(f"response {piece}...: {why}: take another student") from error
-    offsets, lost = _close_gaps(text, tokens["offset_mapping"])
+    offsets, lost = _close_gaps(text, tokens["offset_mapping"], control.is_byte_level)
     in_response = (i for i, s in enumerate(offsets) if first_character(text, *s) >= boundary)
     first = next(in_response, len(offsets)) if text[boundary:] else len(offsets)
     ids = tokens["input_ids"][first:]
@@ -139,21 +139,24 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
     )
 
 
-def _close_gaps(text: str, offsets: Sequence[Span]) -> tuple[list[Span], list[int]]:
-    """Spans without white space between them, and where other characters are in no token.
+def _close_gaps(
+    text: str, offsets: Sequence[Span], is_byte_level: bool
+) -> tuple[list[Span], list[int]]:
+    """The tokens' spans, and where characters that are no white space are in none of them.
 
-    Tokenizers may trim white space off their spans: that of a token of spaces is then empty.
+    Byte-level tokenizers read all white space, and may trim it off their spans: that of a token of
+    spaces is then empty. Here such spans have it back.
     """
     spans, lost, place = [], [], 0
     for start, end in offsets:
         if start > place:
             gap = text[place:start].rstrip()
             lost += [place + i for i, character in enumerate(gap) if not character.isspace()]
-            start = place + len(gap)
+            start = place + len(gap) if is_byte_level else start
         spans.append((start, end))
         place = max(place, end)
     lost += [i for i in range(place, len(text)) if not text[i].isspace()]
-    if spans and place < len(text) and not text[place:].strip():
+    if is_byte_level and spans and place < len(text) and not text[place:].strip():
         spans[-1] = (spans[-1][0], len(text))
     return spans, lost
 
@@ -263,6 +266,7 @@ class _Control:
     ends: re.Pattern[str]  # the end of a turn, at the end of a response
     spelled: re.Pattern[str]  # any control token
     unknown: dict[int, str]  # the token that stands for whatever the vocabulary lacks
+    is_byte_level: bool
     missing_bytes: frozenset[int]  # of a byte-level tokenizer
 
 
@@ -299,6 +303,7 @@ def _read_control(
         ends=re.compile(rf"(?:{_any_of(ends)}\s*)+\Z"),
         spelled=re.compile(_any_of(special)),
         unknown={vocab[token]: token for token in unknown if token in vocab},
+        is_byte_level=is_byte_level,
         missing_bytes=frozenset(byte for byte, symbol in symbols if symbol not in vocab),
     )
 

@@ -146,8 +146,8 @@ class Case:
 
     @property
     def command(self) -> str:
-        """The command's name."""
-        return self.words[0] if self.words else ""
+        """The name of the command that it was made from; a damaged line may lack it."""
+        return self.base.split()[0]
 
     def prepare(self, seed: int) -> None:
         """Damage the file, in the current folder."""

@@ -334,14 +334,14 @@ def test_a_server_that_lies_gets_sentences_and_a_reason_and_is_asked_again(
     told = {f"{case}/r": why for why, cases in LIES.items() for case in cases}
     cases = [name.partition("/")[0] for name in told]
     begin = time.perf_counter()
-    result = ask("valid", *cases, timeout=0.7, max_retries=0, concurrency=32)
+    result = ask("valid", *cases, timeout=3, max_retries=0, concurrency=32)
     assert time.perf_counter() - begin < 5
     assert result.fallbacks == told
     assert all(result.steps[name] == SENTENCES for name in told)
     assert result.steps["valid/r"] == FOUR_STEPS
     # Only what is missing is asked again.
     server.asked.clear()
-    assert ask("valid", *cases, timeout=0.7, max_retries=0, concurrency=32) == result
+    assert ask("valid", *cases, timeout=3, max_retries=0, concurrency=32) == result
     assert sorted(server.asked) == sorted(cases)
 
 

@@ -100,7 +100,10 @@ def test_every_token_is_in_one_step_and_every_character_in_a_token(kind, text, p
     covered = {i for start, end in encoded.offsets for i in range(start, end)}
     first = encoded.offsets[0][0] if encoded.offsets else len(text)
     if not encoded.lost and encoded.offsets:
-        assert covered == set(range(first, len(text)))
+        # Only some vocabularies hold white space.
+        unread = {i for i in range(first, len(text)) if text[i].isspace()} - covered
+        assert covered | unread == set(range(first, len(text)))
+        assert not unread or kind not in ("byte-level", "trimmed")
     if kind in ("byte-level", "trimmed", "byte fallback"):
         assert not encoded.lost
     elif set("²🙂") & set(text):
