@@ -78,17 +78,18 @@ def _scores(results: pd.DataFrame) -> dict[str, _Scores]:
     if results.empty:
         raise InputError("the results hold no samples: evaluate a benchmark first")
     names, scores = results["benchmark"].unique(), {}
+    where = f"{results.attrs['path']}: " if "path" in results.attrs else ""
     for name in sorted(names, key=lambda name: [*BENCHMARKS, name].index(name)):
         mine = results[results["benchmark"] == name]
         twice = mine.loc[mine.duplicated(["prompt_id", "sample"]), "prompt_id"]
         if len(twice):
-            raise InputError(f"{name}: the same sample of {twice.iloc[0]!r} is there twice")
+            raise InputError(f"{where}{name}: the same sample of {twice.iloc[0]!r} is there twice")
         grouped = mine.groupby("prompt_id", sort=True)["correct"]
         counts = grouped.size()
         if counts.nunique() > 1:
             raise InputError(
-                f"{name}: {counts.idxmin()!r} has {counts.min()} samples and {counts.idxmax()!r} "
-                f"{counts.max()}: evaluate all problems with the same number"
+                f"{where}{name}: {counts.idxmin()!r} has {counts.min()} samples and "
+                f"{counts.idxmax()!r} {counts.max()}: evaluate all problems with the same number"
             )
         scores[name] = grouped.mean().to_numpy(float)
     return scores

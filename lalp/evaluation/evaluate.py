@@ -219,7 +219,7 @@ def write_results(results: pd.DataFrame, path: str | Path) -> None:
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
-    """Read a results table written by `write_results`; ``attrs["run"]`` says what was run.
+    """Read a results table written by `write_results`; ``attrs`` hold ``run`` and ``path``.
 
     InputError if the file is missing, damaged, or not a results table.
     """
@@ -237,4 +237,5 @@ def load_results(path: str | Path) -> pd.DataFrame:
     for name in ("correct", "truncated"):
         if not pd.api.types.is_bool_dtype(frame[name].dtype):
             raise InputError(f"{path}: column {name!r} must hold true and false, nothing else")
+    frame.attrs["path"] = str(path)
     return frame

@@ -339,7 +339,7 @@ def test_results_are_read_back(tmp_path):
     frame.attrs = {"run": {"model": "m", "sampling": {"seed": 0}}}
     write_results(frame, tmp_path / "new" / "r.parquet")
     back = load_results(tmp_path / "new" / "r.parquet")
-    assert back.attrs == frame.attrs
+    assert back.attrs == {**frame.attrs, "path": str(tmp_path / "new" / "r.parquet")}
     assert_frame_equal(accuracy_table(back), accuracy_table(frame))
     assert back["extracted"].isna().tolist() == frame["extracted"].isna().tolist()
     assert back["correct"].dtype == bool

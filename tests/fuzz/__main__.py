@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument(
         "--case", type=int, default=None, help="this one alone, and keep its folder"
     )
+    parser.add_argument("--light", action="store_true", help="only cases that load no student")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"))
     asked = parser.parse_args()
@@ -40,7 +41,8 @@ def main() -> int:
     shutil.rmtree(folder, ignore_errors=True)
     numbers = range(asked.n) if asked.case is None else [asked.case]
     start = time.monotonic()
-    results = work.run_all(seed, numbers, folder, asked.jobs, real_every=REAL_EVERY)
+    options = {"real_every": 0 if asked.light else REAL_EVERY, "light": asked.light}
+    results = work.run_all(seed, numbers, folder, asked.jobs, **options)
     report(results, seed, time.monotonic() - start)
     failed = [result for result in results if result.faults]
     return int(bool(failed))
