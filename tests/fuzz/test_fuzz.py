@@ -22,7 +22,7 @@ def test_forty_bad_inputs_are_refused_in_a_line_or_read_rightly(tmp_path):
     assert "40 of 40 as they should" in done.stdout and done.returncode == 0, done.stdout
     counts = [line.split()[-3:] for line in done.stdout.splitlines() if line.endswith(" -")]
     refused, read = (sum(int(row[i].replace("-", "0")) for row in counts) for i in (0, 1))
-    assert refused > 15 and read > 5
+    assert refused > 15 and read >= 5
 
 
 def test_cases_are_drawn_from_the_seed_alone_and_meet_every_command_and_kind():
