@@ -58,7 +58,7 @@ from lalp.scoring.groups import Task, group_responses, make_tasks
 from lalp.scoring.run import score
 from lalp.scoring.windows import parse_windows
 from lalp.students.heads import take_logits
-from lalp.students.student import Student
+from lalp.students.student import Student, load_tokenizer
 
 DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 WINDOWS = ("0", "1", "all")
@@ -253,7 +253,7 @@ def _judge(case: Case, work: Path) -> tuple[str, float, str]:
 @torch.inference_mode()
 def _expected_scores(folder: Path) -> tuple[pd.DataFrame, float]:
     """Scores by one forward pass per step, and by how much later tokens move a prediction."""
-    tokenizer = make_tokenizer()
+    tokenizer = load_tokenizer(str(folder))  # transformers has one of its own for some families
     model = FreshCopies(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
     student = Student("", "", model, tokenizer, body=model, head=take_logits)
     groups = group_responses(make_pool(), tokenizer)

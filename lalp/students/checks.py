@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Collection
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lalp.errors import InputError
@@ -28,9 +30,7 @@ _COMPUTED = (
 @torch.inference_mode()
 def check_causal(model: PreTrainedModel, name: str) -> None:
     """InputError if predictions change with the tokens that come after them, or their number."""
-    vocab = model.get_input_embeddings().weight.shape[0]
-    # Away from both ends of the vocabulary, where special tokens are.
-    ids = (vocab // 4 + 7 * torch.arange(2 * _TOKENS, device=model.device)) % vocab
+    ids = _probe(model)
     other = torch.where(torch.arange(2 * _TOKENS, device=model.device) < _TOKENS, ids, ids.flip(0))
     first, changed, alone = (
         model(input_ids=part[None], use_cache=False).logits[0, :_TOKENS].float()
@@ -47,6 +47,31 @@ def check_causal(model: PreTrainedModel, name: str) -> None:
         return
     why = f"its predictions depend on {what}, so they give no probability of a text"
     raise InputError(f"student {name!r} cannot be scored: {why}: {advice}")
+
+
+@torch.inference_mode()
+def check_positions(model: PreTrainedModel, name: str) -> None:
+    """InputError if a model counts positions from another number than 0, as RoBERTa does.
+
+    Rows that continue a prompt are told their positions.
+    """
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return
+    ids = _probe(model)[None]
+    plain, told = (
+        model(input_ids=ids, use_cache=False, **options).logits.float()
+        for options in ({}, {"position_ids": torch.arange(ids.shape[1], device=model.device)[None]})
+    )
+    same, _ = _FULL if model.dtype in (torch.float32, torch.float64) else _HALF
+    if (plain - told).norm() > same * (plain - plain.mean(-1, keepdim=True)).norm():
+        why = "it counts positions in a way of its own, not from 0 on"
+        raise InputError(f"student {name!r} cannot be scored: {why}: use another student")
+
+
+def _probe(model: PreTrainedModel) -> Int[Tensor, "pos"]:
+    """Token ids away from both ends of the vocabulary, where special tokens are."""
+    vocab = model.get_input_embeddings().weight.shape[0]
+    return (vocab // 4 + 7 * torch.arange(2 * _TOKENS, device=model.device)) % vocab
 
 
 def check_layers(model: PreTrainedModel, unexpected: Collection[str], name: str) -> None:

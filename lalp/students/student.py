@@ -19,8 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import student_gguf_path
-from lalp.errors import InputError
-from lalp.students.checks import check_causal, check_layers
+from lalp.errors import InputError, reason
+from lalp.students.checks import check_causal, check_layers, check_positions
 from lalp.students.encoding import tokenizer_notes
 from lalp.students.gguf import ADVICE, PACKAGED_STUDENT, convert_gguf
 from lalp.students.heads import leaves_tensors, split_model
@@ -275,8 +275,9 @@ def usable_device(device: str | None) -> str:
     try:
         torch.zeros(1, device=name).item()  # the device "meta" holds no numbers
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"device {name!r} cannot be used ({reason}): give cpu or cuda") from error
+        raise InputError(
+            f"device {name!r} cannot be used ({reason(error)}): give cpu or cuda"
+        ) from error
     return name
 
 
@@ -296,6 +297,7 @@ def make_student(
         raise InputError(f"student {name!r}: its sliding_window is {window}: {advice}")
     model = model.eval()
     check_causal(model, name)
+    check_positions(model, name)
     body, head = split_model(model)
     state = leaves_tensors(model, body)
     return Student(name, revision, model, tokenizer, body, head, keeps_state=state)

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from lalp.errors import InputError
-from lalp.students.checks import check_causal
+from lalp.students.checks import check_causal, check_positions
 from lalp.students.student import load_student
 
 ENCODER = {k: v for k, v in TINY.items() if k not in ("num_key_value_heads", "initializer_range")}
@@ -41,6 +41,17 @@ PROPHETNET = {
 def make(config: PreTrainedConfig, dtype: torch.dtype = torch.float32):
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+# --- positions --------------------------------------------------------------------------------
+
+
+def test_a_student_that_counts_positions_in_its_own_way_is_refused():
+    model = make(RobertaConfig(**ENCODER, is_decoder=True))
+    check_causal(model, "s")
+    with pytest.raises(InputError, match=r"'s' cannot be scored: it counts positions"):
+        check_positions(model, "s")
+    check_positions(make(BertConfig(**ENCODER, is_decoder=True)), "s")
 
 
 # --- later tokens -----------------------------------------------------------------------------
