@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     Cohere2Config,
@@ -26,6 +25,7 @@ from transformers import (
 
 from lalp.pools.pool import Message, Prompt
 from lalp.students.student import Student, make_student
+from tests.tiny import train_tokenizer
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
@@ -49,18 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer trained on three sentences."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    bpe.train_from_iterator(TRAINING_TEXT, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>")
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    return train_tokenizer(TRAINING_TEXT, 400, CHAT_TEMPLATE)
 
 
 TINY = {

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm import tqdm
 
-from lalp.errors import InputError
+from lalp.errors import InputError, reason
 from lalp.evaluation.sandbox import MIB, Limits, check_sandbox, run_program
 from lalp.evaluation.seccomp import SYSTEM_CALLS
 from lalp.files import digest, fingerprint, read_data
@@ -121,8 +121,7 @@ def from_hub(failure: str, advice: str) -> Iterator[None]:
         yield
     # Hub, cache, network and file formats each raise errors of their own.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
-        raise InputError(f"{failure} ({reason}). {advice}") from error
+        raise InputError(f"{failure} ({reason(error)}). {advice}") from error
 
 
 def _read_problems(path: Path) -> Iterator[Problem]:

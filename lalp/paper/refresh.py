@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 from typer import Argument
 
 from lalp.cli.options import run_main
-from lalp.errors import InputError
+from lalp.errors import InputError, reason
 from lalp.files import write_text
 from lalp.pools.pool import located
 
@@ -61,8 +61,8 @@ def read_notebook(path: Path) -> NotebookNode:
         notebook = nbformat.read(str(path), as_version=4)
         nbformat.validate(notebook)
     except Exception as error:  # what nbformat raises on broken files is anything
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path.name}: not a notebook that can be read: {reason}") from error
+        why = f"not a notebook that can be read: {reason(error)}"
+        raise InputError(f"{path.name}: {why}") from error
     return notebook
 
 

@@ -6,16 +6,14 @@ before. transformers reads a name that it does not know as GPT-2's rule, and the
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-import yaml
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from lalp.errors import InputError
+from lalp.files import read_data
 
-_DATA = yaml.safe_load(files(__package__).joinpath("pretokenizers.yaml").read_text("utf-8"))
+_DATA = read_data("students/pretokenizers.yaml")
 _PATTERNS: dict[str, str] = _DATA["patterns"]
 _SPLITS: dict[str, list[str]] = {
     name: split["patterns"] for split in _DATA["splits"] for name in split["names"]

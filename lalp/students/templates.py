@@ -25,7 +25,7 @@ SECONDS = 3.0  # that a template may take for one chat; sound ones take a thousa
 _MEMORY = 1 << 30  # bytes that it may take meanwhile
 _LENGTH = 50_000_000  # characters that it may write
 
-# What a command line such as `f(**x)` may have before two stars; elsewhere they are a power.
+# What stands before two stars in a call such as `f(**x)`; elsewhere they are a power.
 _BEFORE_KEYWORDS = "(", ","
 
 

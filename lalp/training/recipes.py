@@ -39,9 +39,8 @@ class Recipe:
     gradient_accumulation: Count  # forward passes per optimizer step
     schedule: Schedule  # of the learning rate: cosine, linear, constant, ...
     warmup_ratio: Annotated[Number, Field(ge=0, lt=1)]  # share of steps in which the rate rises
-    max_length: Annotated[
-        int, Field(ge=2, le=1_000_000_000)
-    ]  # tokens per example; longer ones are cut
+    # Tokens per example; longer ones are cut.
+    max_length: Annotated[int, Field(ge=2, le=1_000_000_000)]
     weight_decay: Annotated[Number, Field(ge=0)]  # AdamW's
     max_grad_norm: Annotated[Number, Field(ge=0)]  # gradients are scaled down to it; 0: never
     bf16: bool  # compute in bfloat16 on a GPU, with weights in float32; a CPU computes in float32

@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pandas as pd
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tests.tiny import train_tokenizer, write_gguf
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
@@ -57,18 +56,8 @@ def write_lines(path: Path, records: list[dict]) -> None:
 
 def tiny_student(folder: Path, seed: int = 0) -> None:
     """A Llama of 40,000 random weights and a byte-level tokenizer, in a folder."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator([text for texts in TEXTS.values() for text in texts], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>")
-    tokenizer.chat_template = TEMPLATE
+    texts = [text for texts in TEXTS.values() for text in texts]
+    tokenizer = train_tokenizer(texts, 300, TEMPLATE)
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=300,
@@ -88,37 +77,7 @@ def tiny_student(folder: Path, seed: int = 0) -> None:
 def tiny_gguf(student: Path, path: Path) -> None:
     """The student of a folder in llama.cpp's file format, unquantized."""
     model = LlamaForCausalLM.from_pretrained(student, dtype=torch.float32)
-    config, described = model.config, json.loads((student / "tokenizer.json").read_text("utf-8"))
-    vocab = described["model"]["vocab"] | {t["content"]: t["id"] for t in described["added_tokens"]}
-    tokens = sorted(vocab, key=vocab.get)
-    tokens += [f"<{n}>" for n in range(len(tokens), config.vocab_size)]
-    values = {
-        "block_count": config.num_hidden_layers,
-        "context_length": config.max_position_embeddings,
-        "embedding_length": config.hidden_size,
-        "feed_forward_length": config.intermediate_size,
-        "head_count": config.num_attention_heads,
-        "head_count_kv": config.num_key_value_heads,
-        "rope_dimension_count": config.head_dim,
-        "layer_norm_rms_eps": config.rms_norm_eps,
-        "vocab_size": config.vocab_size,
-        **{"tokenizer_model": "gpt2", "tokenizer_pre": "gpt-2", "token_list": tokens},
-        "token_types": [3 if token.startswith("<|") else 1 for token in tokens],
-        "token_merges": [" ".join(pair) for pair in described["model"]["merges"]],
-        "eos_token_id": 3,
-        "chat_template": TEMPLATE,
-    }
-    writer = gguf.GGUFWriter(path, "llama")
-    for name, value in values.items():
-        getattr(writer, f"add_{name}")(value)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    for name, tensor in model.state_dict().items():
-        its_name = names.get_name(name.removesuffix(".weight"))
-        writer.add_tensor(f"{its_name}.weight", np.ascontiguousarray(tensor.numpy()))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    write_gguf(model, PreTrainedTokenizerFast.from_pretrained(student), path)
 
 
 def make_good(folder: Path, run: Callable[..., None], *, light: bool = False) -> None:

@@ -10,9 +10,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-import gguf
 import huggingface_hub.constants
-import numpy as np
 import pytest
 import torch
 from conftest import CONFIGS, TINY, build_student, spans_of
@@ -51,6 +49,7 @@ from lalp.students.student import (
     usable_device,
 )
 from tests.scoring.arithmetic import assert_equals_separate_passes, make_task
+from tests.tiny import write_gguf
 
 IDS = torch.tensor([[5, 17, 250, 9, 33, 4, 399, 0, 120]])
 
@@ -172,50 +171,10 @@ def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
 # --- GGUF -------------------------------------------------------------------------------------
 
 
-def write_gguf(student: Student, path: Path) -> None:
-    """The student in llama.cpp's file format, unquantized."""
-    config, tokenizer = student.model.config, student.tokenizer
-    vocab = tokenizer.get_vocab()
-    tokens = [*sorted(vocab, key=vocab.get), *(f"<{i}>" for i in range(len(vocab), 400))]
-    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    values = {
-        "block_count": config.num_hidden_layers,
-        "context_length": config.max_position_embeddings,
-        "embedding_length": config.hidden_size,
-        "feed_forward_length": config.intermediate_size,
-        "head_count": config.num_attention_heads,
-        "head_count_kv": config.num_key_value_heads,
-        "rope_dimension_count": config.head_dim,
-        "layer_norm_rms_eps": config.rms_norm_eps,
-        "vocab_size": config.vocab_size,
-        **{"tokenizer_model": "gpt2", "tokenizer_pre": "gpt-2", "token_list": tokens},
-        "token_types": [3 if token.startswith("<|") else 1 for token in tokens],
-        "token_merges": [" ".join(pair) for pair in merges],
-        "eos_token_id": tokenizer.eos_token_id,
-        "chat_template": tokenizer.chat_template,
-    }
-    writer = gguf.GGUFWriter(path, "llama")
-    for name, value in values.items():
-        getattr(writer, f"add_{name}")(value)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    for name, tensor in student.model.state_dict().items():
-        array = tensor.numpy()
-        if "q_proj" in name or "k_proj" in name:
-            heads = array.shape[0] // config.head_dim
-            # llama.cpp pairs the rotated halves of a head element by element.
-            array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
-        its_name = names.get_name(name.removesuffix(".weight"))
-        writer.add_tensor(f"{its_name}.weight", np.ascontiguousarray(array))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
 @pytest.fixture
 def gguf_file(llama, tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
-    write_gguf(llama, tmp_path / "tiny.gguf")
+    write_gguf(llama.model, llama.tokenizer, tmp_path / "tiny.gguf")
     return tmp_path / "tiny.gguf"
 
 
