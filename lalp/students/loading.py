@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
 from lalp.errors import InputError, reason
 from lalp.files import check_file, check_regular, file_digest
+
+warn_once = cache(logging.getLogger("lalp").warning)
 
 # The deepest models have about two hundred.
 MOST_LAYERS = 10_000
 # Bytes; that of the safetensors library.
 _LONGEST_HEADER = 100_000_000
+# Where rules of splitting differ: digits, spaces, newlines, apostrophes, marks, scripts.
+_PROBE = "Then  x² = 3;\n\n\t- É ﬁ e\u0301 我们 🙂 I'LL don't 12345\n\n1.\n  2. of"
 
 
 def find_folder(what: str, name: str) -> Path | None:
@@ -61,6 +72,39 @@ def check_num_layers(config: Any) -> None:
     layers = getattr(config.get_text_config(), "num_hidden_layers", None) or 0
     if not isinstance(layers, int) or not 0 <= layers <= MOST_LAYERS:
         raise InputError(f"its configuration says that it has {layers!r} layers")
+
+
+def read_tokenizer(
+    name: str, source: str, *, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub id, which reads texts as its ``tokenizer.json`` says.
+
+    For some architectures transformers builds the tokenizer of the original model from the file's
+    vocabulary, whatever rules the file itself has; then the file's rules are taken, and it is said.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    path = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+    if path is None or not type(tokenizer).__module__.startswith("transformers."):
+        return tokenizer
+    own = Tokenizer.from_file(path)
+    own.no_padding()
+    own.no_truncation()
+    if not tokenizer.is_fast or _reads_alike(tokenizer.backend_tokenizer, own):
+        return tokenizer
+    warn_once(
+        f"student {name!r}: transformers would split texts as its {type(tokenizer).__name__} does, "
+        "which is not what its tokenizer.json says: the file's rules are taken"
+    )
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(source)
+    if not _reads_alike(tokenizer.backend_tokenizer, own):
+        raise InputError("transformers reads its tokenizer.json in another way than the file says")
+    return tokenizer
+
+
+def _reads_alike(one: Tokenizer, other: Tokenizer) -> bool:
+    """Whether two tokenizers cut a text of many kinds into the same tokens."""
+    first, second = (each.encode(_PROBE, add_special_tokens=False) for each in (one, other))
+    return (first.ids, first.offsets) == (second.ids, second.offsets)
 
 
 def folder_digest(folder: Path, suffixes: Collection[str], *, deep: bool = False) -> str:

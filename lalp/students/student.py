@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import student_gguf_path
@@ -29,12 +29,13 @@ from lalp.students.loading import (
     check_safetensors,
     find_folder,
     folder_digest,
+    read_tokenizer,
     unreadable,
+    warn_once,
 )
 from lalp.students.rotary import Frequencies, frequencies_for, read_frequencies
 
 log = logging.getLogger("lalp")
-_warn_once = cache(log.warning)
 
 # Files that decide what a student does.
 _CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
@@ -312,13 +313,13 @@ def load_tokenizer(
     """
     source = source or locate_student(name)
     with unreadable("student", name, _advice(name, source)):
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        tokenizer = read_tokenizer(name, source, trust_remote_code=trust_remote_code)
     if not tokenizer.is_fast:
         why = "its tokenizer gives no character offsets, which steps need"
         advice = "use a model with a fast tokenizer (tokenizer.json)"
         raise InputError(f"student {name!r}: {why}: {advice}")
     for note in tokenizer_notes(tokenizer):
-        _warn_once(f"student {name!r}: {note}")
+        warn_once(f"student {name!r}: {note}")
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -9,10 +10,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from lalp.errors import InputError
 from lalp.students.loading import check_num_layers, unreadable
-from lalp.students.student import find_student, revision
+from lalp.students.student import find_student, load_tokenizer, revision
 from tests.fuzz.hostile import STUDENT_DAMAGES
 
 DAMAGES = {damage.name: damage for damage in STUDENT_DAMAGES}
@@ -72,3 +75,16 @@ def test_a_fault_within_a_library_in_rust_is_bad_input():
             raise fault("index 3")
     with pytest.raises(KeyboardInterrupt), unreadable("student", "x", "Mend it"):
         raise KeyboardInterrupt
+
+
+def test_an_architecture_does_not_replace_the_rules_of_a_tokenizer_file(folder, caplog):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "qwen2"}))
+    rules = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    text = "Then  12345\n\n1. I'll"
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert theirs(text).input_ids != rules.encode(text).ids  # split as Qwen2's
+    ours = [load_tokenizer(str(folder)) for _ in range(2)]
+    assert [each(text).input_ids for each in ours] == [rules.encode(text).ids] * 2
+    assert ours[0].chat_template == theirs.chat_template
+    assert caplog.text.count("the file's rules are taken") == 1
