@@ -29,13 +29,21 @@ def reason(error: BaseException, width: int = 200) -> str:
     return one_line(lines[0].rstrip(".: "), width)
 
 
-def one_line(text: str, width: int = 1000) -> str:
-    r"""A text of at most ``width`` characters that any terminal can show; the rest is cut off.
+def one_line(text: str, width: int = 900) -> str:
+    r"""A text of at most ``width`` characters that any terminal can show.
+
+    Of a longer one the middle is left out: it begins with the place, and ends in advice.
 
     Example:
         >>> one_line("Two\nlines \x1b[31m", 20)
         'Two lines \\x1b[31m'
+        >>> one_line("a.jsonl, line 3: " + 2000 * "x" + ": rename it", 40)
+        'a.jsonl, line 3: xxxxxxx...x: rename it'
     """
-    text = " ".join(text[: 2 * width].splitlines())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= width else f"{text[: width - 3]}..."
+    pieces = [text] if len(text) <= 2 * width else [text[:width], text[-width:]]
+    shown = "".join(" ".join(piece.splitlines()) for piece in pieces)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    if len(shown) <= width:
+        return shown
+    end = width // 3
+    return f"{shown[: width - end - 3]}...{shown[-end:]}"

@@ -9,6 +9,7 @@ from typer import Argument, Option, Typer
 
 from lalp.cli import options, printing
 from lalp.cli.printing import print_result, say
+from lalp.pools.pool import located
 from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import save_pool
 
@@ -128,7 +129,9 @@ def compare(
     from lalp.evaluation.accuracy import compare_runs
     from lalp.evaluation.evaluate import load_results
 
-    table = compare_runs(load_results(a), load_results(b), seed=seed)
+    runs = load_results(a), load_results(b)
+    with located(f"{a} and {b}"):
+        table = compare_runs(*runs, seed=seed)
     print_result({"comparison": table}, as_json, printing.print_comparison)
 
 

@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from lalp.errors import InputError
+from lalp.pools.pool import located
 from lalp.sampling.settings import Sampling
 from lalp.students.encoding import opened_thought
 from lalp.students.student import Student
@@ -123,7 +124,8 @@ def _decode_batch(
             readers.append((_Reader(student, [sample.text for sample in part]), part))
         running, readers, unread = readers, [], []
         for reader, rows in running:
-            chosen = _choose_rows(reader.logits, rows)
+            with located(f"model {student.name!r}"):
+                chosen = _choose_rows(reader.logits, rows)
             for sample, token in zip(rows, chosen.tolist(), strict=True):
                 sample.tokens.append(token)
             on_tokens(len(rows))
@@ -319,7 +321,7 @@ def choose_tokens(
     """
     if not bool(torch.isfinite(logits.amax(-1)).all()):  # NaN is larger than all numbers here
         why = "its weights are damaged, or do not fit the number format they are loaded in"
-        raise InputError(f"the model's predictions are not numbers (NaN or infinite): {why}")
+        raise InputError(f"its predictions are not numbers (NaN or infinite): {why}")
     if sampling.greedy:
         return logits.argmax(-1)
     logits = logits / sampling.temperature

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
-from lalp.pools.pool import Pool
+from lalp.pools.pool import Pool, show
 from lalp.pools.reading import numbered_records
 from lalp.steps.sentences import SPLITTERS, Span, cut_at
 
@@ -118,15 +118,15 @@ def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:
         if not isinstance(spans, list):
             raise InputError(f"{where}: field 'steps' must be a list of [start, end]")
         if name not in texts:
-            raise InputError(f"{where}: response {name!r} is not in the pool: cut this pool")
+            raise InputError(f"{where}: response {show(name)} is not in the pool: cut this pool")
         if name in steps:
-            raise InputError(f"{where}: response {name!r} has steps in an earlier line already")
+            raise InputError(f"{where}: response {show(name)} has steps in an earlier line already")
         steps[name] = _checked_spans(spans, texts[name], where)
     missing = [name for name in texts if name not in steps]
     if missing:
         raise InputError(
             f"{path}: {len(missing)} of {len(texts)} responses have no steps, for example "
-            f"{missing[0]!r}: cut this pool with lalp segment"
+            f"{show(missing[0])}: cut this pool with lalp segment"
         )
     return steps
 
@@ -164,9 +164,9 @@ def _check_steps(pool: Pool, steps: Steps) -> dict[str, list[Span]]:
     if unmatched := texts.keys() ^ steps.keys():
         name = min(unmatched, key=str)
         problem = "has no steps" if name in texts else "has steps but is not in the pool"
-        raise InputError(f"the given steps do not fit the pool: response {name!r} {problem}")
+        raise InputError(f"the given steps do not fit the pool: response {show(name)} {problem}")
     return {
-        name: _checked_spans(steps[name], text, f"given steps of response {name!r}")
+        name: _checked_spans(steps[name], text, f"given steps of response {show(name)}")
         for name, text in texts.items()
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -72,6 +73,20 @@ def _probe(model: PreTrainedModel) -> Int[Tensor, "pos"]:
     """Token ids away from both ends of the vocabulary, where special tokens are."""
     vocab = model.get_input_embeddings().weight.shape[0]
     return (vocab // 4 + 7 * torch.arange(2 * _TOKENS, device=model.device)) % vocab
+
+
+def check_weights(model: PreTrainedModel, found: dict[str, Any], name: str) -> None:
+    """InputError if a model's files lack weights, or hold more layers than it has.
+
+    ``found`` is what transformers says of the files (``output_loading_info``); it goes on with
+    random weights.
+    """
+    if found["missing_keys"]:
+        raise InputError(
+            f"student {name!r} cannot be loaded: its files lack the weights "
+            f"{min(found['missing_keys'])}: give the files of a causal language model"
+        )
+    check_layers(model, found["unexpected_keys"], name)
 
 
 def check_layers(model: PreTrainedModel, unexpected: Collection[str], name: str) -> None:

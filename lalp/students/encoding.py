@@ -53,7 +53,10 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     messages = [asdict(message) for message in prompt.messages]
     if tokenizer.chat_template:
         try:
-            return apply_template(tokenizer, messages, add_generation_prompt=True)
+            text = apply_template(tokenizer, messages, add_generation_prompt=True)
+            if not text:
+                raise ValueError("it writes nothing")
+            return text
         except ValueError as error:
             why = f"the student's chat template refuses it ({error})"
             advice = "change its messages' roles, or take another student"

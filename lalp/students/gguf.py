@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.gguf.gguf_tokenizer_mapping import get_gguf_tokenizer
 
-from lalp.files import build_dir, file_digest
+from lalp.files import build_dir, check_file, file_digest
+from lalp.students.checks import check_weights
 from lalp.students.gguf_header import check_gguf
 from lalp.students.loading import MOST_LAYERS, check_folder, unreadable
 from lalp.students.pretokenizers import find_pre_tokenizer
@@ -30,6 +31,9 @@ def convert_gguf(gguf: Path) -> Path:
 
     Reading GGUF takes a quarter of a minute each time, and quantized files are not memory-mapped.
     """
+    with unreadable("student", str(gguf), ADVICE):
+        check_file(gguf)  # before all of it is read
+        check_gguf(gguf, MOST_LAYERS)
     name = f"{gguf.stem}-{file_digest(gguf)[:12]}-v{_CONVERSION_VERSION}"
     target = build_dir() / "students" / name
     if target.is_dir():
@@ -50,14 +54,15 @@ def convert_gguf(gguf: Path) -> Path:
 def _write_safetensors(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with unreadable("student", str(gguf), ADVICE):
-        check_gguf(gguf, MOST_LAYERS)
         tokenizer = AutoTokenizer.from_pretrained(**source)
         _, described, _ = get_gguf_tokenizer(str(gguf))
         if described["tokenizer_type"] == "gpt2":
             splitter = find_pre_tokenizer(described.get("pre_tokenizer_type"))
             if splitter is not None:
                 tokenizer.backend_tokenizer.pre_tokenizer = splitter
-        quantized = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        options = {"dtype": torch.float32, "output_loading_info": True}
+        quantized, found = AutoModelForCausalLM.from_pretrained(**source, **options)
+    check_weights(quantized, found, str(gguf))
     config = quantized.config
     # The weights are plain floats by now; transformers refuses to save what still says otherwise.
     del config.quantization_config

@@ -20,7 +20,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import student_gguf_path
 from lalp.errors import InputError, reason
-from lalp.students.checks import check_causal, check_layers, check_positions
+from lalp.students.checks import check_causal, check_positions, check_weights
 from lalp.students.encoding import tokenizer_notes
 from lalp.students.gguf import ADVICE, PACKAGED_STUDENT, convert_gguf
 from lalp.students.heads import leaves_tensors, split_model
@@ -230,13 +230,7 @@ def load_model(
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, output_loading_info=True, trust_remote_code=trust_remote_code
         )
-    if info["missing_keys"]:
-        # transformers would only warn, and go on with random weights.
-        raise InputError(
-            f"student {name!r} cannot be loaded: its files lack the weights "
-            f"{min(info['missing_keys'])}: give the files of a causal language model"
-        )
-    check_layers(model, info["unexpected_keys"], name)
+    check_weights(model, info, name)
     return model
 
 

@@ -349,7 +349,7 @@ _TABLE = [
         _frame(
             lambda frame, rng: frame.rename(
                 columns=dict(
-                    zip(frame.columns[:4], rng.sample(list(frame.columns[:4]), 4), strict=True)
+                    zip(first := frame.columns[:4], rng.sample([*first], len(first)), strict=True)
                 )
             )
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,6 @@ from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 
-from lalp.files import write_json
 from tests.fuzz.cases import COMMANDS, Case, draw_case
 from tests.fuzz.harness import Outcome, faults, run
 
@@ -150,7 +150,7 @@ def run_case(
     )
     if wrong:  # all that is needed to see it again
         again = {"seed": seed, "words": case.words, "expected": case.expected} | vars(result)
-        write_json(Path(f"{place}.json"), again)
+        Path(f"{place}.json").write_text(json.dumps(again, indent=1))
     return result
 
 

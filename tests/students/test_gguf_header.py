@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lalp.errors import InputError
+from lalp.students.gguf import convert_gguf
 from lalp.students.gguf_header import check_gguf
 from tests.fuzz.good import tiny_gguf, tiny_student
 from tests.fuzz.hostile import GGUF_DAMAGES
@@ -70,3 +71,25 @@ def test_a_file_that_was_cut_is_refused(share, sound, tmp_path):
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InputError):
         check_gguf(path, 10_000)
+
+
+def test_weights_that_a_file_lacks_are_not_made_up(sound, tmp_path, monkeypatch):
+    """transformers would go on with random ones."""
+    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(sound.read_bytes())
+    DAMAGES["no tensors"].apply(path, random.Random(0))
+    with pytest.raises(InputError, match=r"tiny\.gguf.*its files lack the weights"):
+        convert_gguf(path)
+    assert list(tmp_path.rglob("model.safetensors")) == []
+
+
+@pytest.mark.parametrize("begin", [b"", b"GGUF"])
+def test_a_terabyte_of_zeros_is_refused_before_it_is_read(begin, tmp_path):
+    with (tmp_path / "tiny.gguf").open("wb") as file:
+        file.write(begin)
+        file.truncate(1 << 40)
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"1,024\.0 GiB, more than the memory"):
+        convert_gguf(tmp_path / "tiny.gguf")
+    assert time.monotonic() - start < 20

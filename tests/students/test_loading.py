@@ -14,6 +14,8 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from lalp.errors import InputError
+from lalp.pools.pool import Message, Prompt
+from lalp.students.encoding import render_prompt
 from lalp.students.loading import check_num_layers, unreadable
 from lalp.students.student import find_student, load_tokenizer, revision
 from tests.fuzz.hostile import STUDENT_DAMAGES
@@ -88,3 +90,24 @@ def test_an_architecture_does_not_replace_the_rules_of_a_tokenizer_file(folder, 
     assert [each(text).input_ids for each in ours] == [rules.encode(text).ids] * 2
     assert ours[0].chat_template == theirs.chat_template
     assert caplog.text.count("the file's rules are taken") == 1
+
+
+def test_a_tokenizer_file_that_pads_without_end_pads_nothing(folder):
+    rules = json.loads((folder / "tokenizer.json").read_text())
+    padding = {"strategy": {"Fixed": 10**11}, "direction": "Right", "pad_to_multiple_of": None}
+    rules["padding"] = padding | {"pad_id": 0, "pad_type_id": 0, "pad_token": "<|end|>"}
+    (folder / "tokenizer.json").write_text(json.dumps(rules))
+    assert len(load_tokenizer(str(folder))("Two words.").input_ids) < 12
+
+
+def test_tokenizer_files_that_contradict_each_other_are_refused(folder):
+    DAMAGES["tokenizer: padding without end"].apply(folder, random.Random(0))  # its mark is "x"
+    with pytest.raises(InputError, match=r"do not read texts alike"):
+        load_tokenizer(str(folder))
+
+
+def test_a_chat_template_that_writes_nothing_is_refused(folder):
+    DAMAGES["template asks for globals"].apply(folder, random.Random(0))
+    prompt = Prompt("p", (Message("user", "Why?"),))
+    with pytest.raises(InputError, match=r"'p': the student's chat template .* writes nothing"):
+        render_prompt(load_tokenizer(str(folder)), prompt)
