@@ -66,7 +66,23 @@ def load_embedder(name: str = PACKAGED_EMBEDDER) -> SentenceTransformer:
     with unreadable("embedder", name, _ADVICE):
         from sentence_transformers import SentenceTransformer
 
-        return SentenceTransformer(source, trust_remote_code=False).eval()
+        embedder = SentenceTransformer(source, trust_remote_code=False).eval()
+        if name != PACKAGED_EMBEDDER:
+            _check_weights(embedder)
+        return embedder
+
+
+def _check_weights(embedder: SentenceTransformer) -> None:
+    """InputError if the files lack weights: transformers would go on with random ones."""
+    from transformers import AutoModel
+
+    body = getattr(embedder[0], "auto_model", None)
+    if body is None:  # a table of words, for example
+        return
+    _, found = AutoModel.from_pretrained(body.name_or_path, output_loading_info=True)
+    # Vectors are means of hidden states; many files leave out the layer behind them.
+    if missing := [key for key in found["missing_keys"] if not key.startswith("pooler.")]:
+        raise InputError(f"its files lack the weights {min(missing)}")
 
 
 def _locate(name: str) -> str:

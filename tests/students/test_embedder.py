@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -179,6 +180,19 @@ def test_what_is_no_embedder_is_refused(embedder_folder, tmp_path):
     next(folder.rglob("*.safetensors")).write_bytes(b"no weights")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_embedder(str(folder))
+
+
+def test_weights_that_its_files_lack_are_not_made_up(embedder_folder, tmp_path):
+    shutil.copytree(embedder_folder, tmp_path / "embedder")
+    (file,) = (tmp_path / "embedder").rglob("model.safetensors")
+    weights = load_file(file)
+    kept = {name: weights[name] for name in weights if not name.startswith("pooler.")}
+    save_file(kept, file, {"format": "pt"})
+    load_embedder(str(tmp_path / "embedder"))  # the mean of hidden states needs no pooler
+    del kept["encoder.layer.1.output.dense.weight"]
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(InputError, match=r"lack the weights encoder\.layer\.1\.output"):
+        load_embedder(str(tmp_path / "embedder"))
 
 
 def test_the_revision_follows_the_files_not_the_place(embedder_folder, tmp_path):
