@@ -258,7 +258,7 @@ def test_a_daemon_dies_with_its_program_without_the_filter_too(
     assert processes_called(mark) == []
     assert (result.outcome, result.status) == (outcome, status)
     assert result.stdout.startswith(b"daemon\nparent\n")
-    assert time.monotonic() - start < 5  # and not when the daemon closes its output
+    assert time.monotonic() - start < 10  # so it does not wait for the daemon
 
 
 @pytest.fixture
@@ -360,7 +360,7 @@ def test_a_gibibyte_of_output_is_cut(run: Runner, file: int, source: str):
     assert (result.outcome, result.status) == ("output limit", None)
     assert len((result.stdout, result.stderr)[file - 1]) == limits.output_bytes
     assert peak < 4 * limits.output_bytes
-    assert result.seconds < 2
+    assert result.seconds < 5
 
 
 @pytest.mark.parametrize(("size", "outcome"), [(1000, "ok"), (1001, "output limit")])
@@ -434,7 +434,7 @@ def test_neither_home_nor_environment_can_be_read(run: Runner, open_folder: Path
 
 
 def test_every_environment_is_the_sandbox_own(run: Runner, monkeypatch: pytest.MonkeyPatch):
-    """Also before the program starts, which a process shows as long as it lives."""
+    """/proc/PID/environ keeps what a process was started with, whatever it changes then."""
     monkeypatch.setenv("SECRET_TOKEN", "do-not-tell")
     seen = [json.loads(line) for line in run(PROGRAMS["environments"]).stdout.splitlines()]
     paths = [path for path, _ in seen]
