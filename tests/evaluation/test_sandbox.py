@@ -20,9 +20,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import timeit
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -88,7 +90,8 @@ def as_ordinary_user(*command: str) -> list[str]:
 def user_runner() -> Iterator[Runner]:
     command = as_ordinary_user(sys.executable, "-c", HELPER, str(ROOT), str(ORDINARY_UID))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    helper = subprocess.Popen(command, cwd="/", **pipes)
+    environment = os.environ | {"SECRET_TOKEN": "do-not-tell"}
+    helper = subprocess.Popen(command, cwd="/", env=environment, **pipes)
 
     def run(source: str, stdin: bytes = b"", limits: Limits | None = None) -> Run:
         pickle.dump((source, stdin, limits), helper.stdin)
@@ -157,6 +160,12 @@ def test_a_program_that_fails(source: str, status: int):
     assert (result.outcome, result.status) == ("runtime error", status)
 
 
+@pytest.mark.parametrize(("source", "outcome", "status"), PROGRAMS["ends"])
+def test_odd_ends(source: str, outcome: str, status: int):
+    result = run_program(PROGRAMS["signal_oneself"] + source)
+    assert (result.outcome, result.status, result.stdout) == (outcome, status, b"")
+
+
 def test_its_traceback_comes_with_it(run: Runner):
     result = run("def f():\n    return 1 / 0\nf()")
     assert (result.outcome, result.status) == ("runtime error", 1)
@@ -214,6 +223,42 @@ def test_it_sees_no_other_process(run: Runner):
     assert run(PROGRAMS["see_others"]).stdout == b"['1', '2'] []\n"
     # kill -1 may end itself, as bwrap is not its own.
     assert run(PROGRAMS["kill_others"]).stdout in (b"", b"1\n")
+
+
+@pytest.fixture
+def unfiltered(monkeypatch: pytest.MonkeyPatch):
+    """The sandbox without its filter of system calls."""
+    check_sandbox()
+    allow_all = b"\x06\x00\x00\x00\x00\x00\xff\x7f"
+    monkeypatch.setattr(sandbox, "seccomp_filter", lambda machine: allow_all)
+
+
+def test_no_daemon(run: Runner):
+    result = run(PROGRAMS["daemon"])
+    assert (result.outcome, result.status, result.stdout) == ("runtime error", 1, b"")
+    assert b"BlockingIOError" in result.stderr
+
+
+@pytest.mark.usefixtures("unfiltered")
+@pytest.mark.parametrize(
+    ("end", "outcome", "status"),
+    [
+        ("", "ok", 0),
+        ("os.kill(os.getpid(), 9)", "runtime error", 137),
+        ("time.sleep(20)", "time limit", None),
+        ("while True: print('x' * 9999)", "output limit", None),
+    ],
+)
+def test_a_daemon_dies_with_its_program_without_the_filter_too(
+    end: str, outcome: str, status: int | None
+):
+    mark = f"d-{secrets.token_hex(6)}"
+    start = time.monotonic()
+    result = run_program(marked(PROGRAMS["daemon"] + end, mark), limits=Limits(wall_seconds=2))
+    assert processes_called(mark) == []
+    assert (result.outcome, result.status) == (outcome, status)
+    assert result.stdout.startswith(b"daemon\nparent\n")
+    assert time.monotonic() - start < 10  # so it does not wait for the daemon
 
 
 @pytest.fixture
@@ -304,21 +349,39 @@ def test_very_many_files(run: Runner):
     assert run("for i in range(1000): open(str(i), 'w').close()").outcome == "ok"
 
 
+@pytest.mark.parametrize("source", PROGRAMS["huge_output"].values(), ids=PROGRAMS["huge_output"])
 @pytest.mark.parametrize("file", [1, 2])
-def test_huge_output_is_cut(run: Runner, file: int):
-    limits = Limits(output_bytes=MIB)
-    source = f"import os\nchunk = b'x' * 2**20\nfor _ in range(2**12): os.write({file}, chunk)"
-    before = psutil.Process().memory_info().rss
-    result = run(source, limits=limits)
+def test_a_gibibyte_of_output_is_cut(run: Runner, file: int, source: str):
+    limits = Limits(output_bytes=4 * MIB)
+    tracemalloc.start()
+    result = run(filled(source, FILE=file), limits=limits)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert (result.outcome, result.status) == ("output limit", None)
-    assert len((result.stdout, result.stderr)[file - 1]) == MIB
-    assert psutil.Process().memory_info().rss - before < 64 * MIB
+    assert len((result.stdout, result.stderr)[file - 1]) == limits.output_bytes
+    assert peak < 4 * limits.output_bytes
+    assert result.seconds < 5
 
 
 @pytest.mark.parametrize(("size", "outcome"), [(1000, "ok"), (1001, "output limit")])
 def test_output_at_the_limit(run: Runner, size: int, outcome: str):
     result = run(f"print('x' * {size}, end='')", limits=Limits(output_bytes=1000))
     assert (result.outcome, result.stdout) == (outcome, b"x" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("then", "outcome", "status", "output"),
+    [
+        # It puts SIGXCPU off, until SIGKILL comes from the kernel: its caller has not stopped it.
+        ("while True: pass", "time limit", 137, ""),
+        (PROGRAMS["take_all"] + PROGRAMS["thread_storm"], "ok", 0, "True\nTrue 63\nTrue 0\n16\n"),
+    ],
+    ids=["time", "all else"],
+)
+def test_limits_cannot_be_raised(run: Runner, then: str, outcome: str, status: int, output: str):
+    result = run(PROGRAMS["raise_limits"] + then, limits=Limits(wall_seconds=20, cpu_seconds=1))
+    assert (result.outcome, result.status) == (outcome, status)
+    assert result.stdout.decode() == "[]\n" + output
 
 
 # --- files and secrets ----------------------------------------------------------------------
@@ -340,16 +403,25 @@ def refused_actions(name: str) -> list[str]:
 def test_what_is_refused(run: Runner, name: str):
     allowed = ["open('a', 'w')", "call('getpid')"]
     actions = [*refused_actions(name), *allowed]
-    source = PROGRAMS["try_all"].replace("ACTIONS", repr(actions))
+    clone = SYSTEM_CALLS["clone"][platform.machine() == "aarch64"]
+    source = PROGRAMS["try_all"].replace("ACTIONS", repr(actions).replace("CLONE", str(clone)))
     assert run(source, b"some").stdout.decode().splitlines() == allowed
 
 
-def test_neither_home_nor_environment_can_be_read(run: Runner, tmp_path: Path, monkeypatch):
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user can reach and change, with a secret in it; `tmp_path` is closed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        (folder / "secret.txt").write_text("do-not-tell")
+        (folder / "secret.txt").chmod(0o666)
+        yield folder
+
+
+def test_neither_home_nor_environment_can_be_read(run: Runner, open_folder: Path, monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "do-not-tell")
-    secret = tmp_path / "secret.txt"
-    secret.write_text("do-not-tell")
-    secret.chmod(0o644)
-    places = {"SECRET": secret, "PROJECT_FILE": ROOT / "README.md"}
+    places = {"SECRET": open_folder / "secret.txt", "PROJECT_FILE": ROOT / "README.md"}
     places |= {"HOME": Path.home(), "PYTHON": sys.base_prefix}
     source = filled(PROGRAMS["spy"], **places)
     lines = run(source).stdout.decode().replace("'", '"').splitlines()
@@ -359,6 +431,35 @@ def test_neither_home_nor_environment_can_be_read(run: Runner, tmp_path: Path, m
     assert len(environment) == 10
     assert not {"home", "tmp", "var", "run", "sys", "work", "opt", "mnt"} & set(top)
     assert files == ["0", "1", "2", "3"]  # the last reads this folder
+
+
+def test_every_environment_is_the_sandbox_own(run: Runner, monkeypatch: pytest.MonkeyPatch):
+    """/proc/PID/environ keeps what a process was started with, whatever it changes then."""
+    monkeypatch.setenv("SECRET_TOKEN", "do-not-tell")
+    seen = [json.loads(line) for line in run(PROGRAMS["environments"]).stdout.splitlines()]
+    paths = [path for path, _ in seen]
+    assert paths.count("/proc/self/environ") == paths.count("/proc/2/task/2/environ") == 2
+    assert "/proc/2/task/3/environ" in paths
+    expected = {f"{name}={value}" for name, value in sandbox._ENVIRONMENT.items()}
+    for _, variables in seen:
+        others = set(variables) - expected
+        assert {variable.split("=")[0] for variable in others} == {"PWD", "LALP_GATE"}
+        assert expected < set(variables)
+        assert "do-not-tell" not in str(others)
+
+
+def test_no_link_leads_out(run: Runner, open_folder: Path, tmp_path: Path):
+    source = filled(PROGRAMS["links"], FOLDER=open_folder, PROJECT_FILE=ROOT / "README.md")
+    result = run(source)
+    assert (result.outcome, result.stdout) == ("ok", b"")
+    assert [path.name for path in open_folder.iterdir()] == ["secret.txt"]
+    assert (open_folder / "secret.txt").read_text() == "do-not-tell"
+    # Without a sandbox each of these links leads there, and everything can be done.
+    command = [sys.executable, "-c", source]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
+    actions, starts = zip(*(line.split(": ") for line in done.decode().splitlines()), strict=True)
+    assert len(set(actions)) == 11 and len(set(starts)) >= 7
+    assert list(open_folder.iterdir()) != []
 
 
 def test_no_capabilities(run: Runner):
@@ -405,10 +506,8 @@ def test_no_network(run: Runner, servers):
     assert all(map(received, listening))  # so they do listen
 
 
-def test_no_network_without_the_filter_either(servers, monkeypatch: pytest.MonkeyPatch):
-    check_sandbox()
-    allow_all = b"\x06\x00\x00\x00\x00\x00\xff\x7f"
-    monkeypatch.setattr(sandbox, "seccomp_filter", lambda machine: allow_all)
+@pytest.mark.usefixtures("unfiltered")
+def test_no_network_without_the_filter_either(servers):
     source, listening = servers
     assert b"sent" not in run_program(source).stdout.split()[:1]
     assert not any(map(received, listening))
