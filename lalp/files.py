@@ -35,6 +35,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     if ``path`` is a folder or a device, or its folder cannot be made.
     """
     given, path = path, Path(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # Arrow, for one, takes no such name
+        raise InputError(f"{given}: is not a name in UTF-8; give another path") from None
     if path.exists() and not path.is_file():
         raise InputError(f"{given}: exists and is not a regular file; give another path")
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, check_file, fingerprint, locked
+from lalp.files import atomic_path, check_file, fingerprint, locked, write_text
 from lalp.paper.arms import grid
 from lalp.scoring import shards
 
@@ -158,6 +158,11 @@ def test_atomic_path_refuses_folders_devices_and_files_as_folders(tmp_path):
 
 
 # --- What cannot be read to its end -----------------------------------------------------------
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not a name in UTF-8"):
+        write_text(tmp_path / "a\udcff.txt", "new")
 
 
 def test_pipes_and_devices_are_refused(tmp_path):

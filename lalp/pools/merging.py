@@ -49,7 +49,7 @@ def merge_pools(
     its answer, two kept responses share an id, or nothing is left.
 
     Args:
-        paths: Pools; an empty file holds no response and is passed over.
+        paths: Pools; an empty JSONL file holds no response and is passed over.
         only_correct: Keep responses that are known to be correct.
         per_teacher: Keep the first so many responses of each teacher to a prompt; all if None.
         min_teachers: Keep prompts that so many teachers have a kept response to.
@@ -57,9 +57,7 @@ def merge_pools(
     draft, left_out = Draft(), Counter[str]()
     kept: dict[str, list[tuple[str, Response]]] = {}
     counts = Counter[tuple[str, str]]()
-    # `lalp unsolved` and a sampling with nothing left to do write empty files.
-    empty = [path for path in paths if Path(path).is_file() and Path(path).stat().st_size == 0]
-    for path in dict.fromkeys(str(path) for path in paths if path not in empty):
+    for path in dict.fromkeys(str(path) for path in paths if not _is_empty(Path(path))):
         pool = load_pool(path)
         left_out.update(pool.left_out)
         for prompt in pool.prompts.values():
@@ -90,3 +88,8 @@ def merge_pools(
         reasons = ", ".join(f"{count} x {why}" for why, count in left_out.items())
         raise InputError(f"no response is left of {', '.join(map(str, paths))}: {reasons}")
     return Pool(draft.prompts, tuple(draft.responses), dict(left_out))
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file is as `lalp unsolved`, or sampling, writes one that holds nothing."""
+    return path.suffix != ".parquet" and path.is_file() and not path.stat().st_size

@@ -212,9 +212,11 @@ def read_frame(path: str | os.PathLike, what: str, advice: str) -> pd.DataFrame:
         raise InputError(f"{path}: is a folder, not a readable {what}: {advice}")
     try:
         frame = pd.read_parquet(path, page_checksum_verification=True)
-        for _, column in frame.items():
+        for name, column in frame.items():
             if isinstance(column.dtype, pd.StringDtype):  # pandas would find out late
                 pa.array(column.array).validate(full=True)
+            if isinstance(column.dtype, pd.CategoricalDtype):  # it counts and joins in its own way
+                frame[name] = column.astype(object)  # shares its values
         return frame
     # Arrow's errors, and whatever pandas stumbles over in the file's own notes for it.
     except (*_TABLE_ERRORS, pa.ArrowException, MemoryError) as error:

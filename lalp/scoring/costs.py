@@ -23,6 +23,8 @@ from lalp.students.loading import unreadable
 from lalp.students.student import find_student
 
 # Share of the matrix-multiply rate that whole forward passes reach (`make bench` measures it).
+# Beyond this width the rate stays, and the matrices would fill the memory.
+_WIDEST = 8192
 _EXPECTED_SHARE = 0.75
 
 
@@ -134,6 +136,7 @@ def count_weights(model: PreTrainedModel) -> ModelSize:
 
 def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0.5) -> float:
     """FLOP per second of a matrix product of the student's width, by the faster of two kernels."""
+    hidden = min(hidden, _WIDEST)
     rows, columns = 1024, 4 * hidden
     a = torch.randn(rows, hidden, device=device, dtype=dtype)
     b = torch.randn(columns, hidden, device=device, dtype=dtype)

@@ -18,7 +18,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
-from lalp.pools.pool import Message, Prompt, Response
+from lalp.pools.pool import Message, Prompt, Response, show
 from lalp.students.templates import apply_template
 
 Span = tuple[int, int]
@@ -119,7 +119,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
         piece, why = repr(response[:40]), f"the student's tokenizer fails on it ({error})"
         raise InputError(f"response {piece}...: {why}: take another student") from error
     offsets, lost = _close_gaps(text, tokens["offset_mapping"], control.is_byte_level)
-    in_response = (i for i, s in enumerate(offsets) if first_character(text, *s) >= boundary)
+    in_response = (
+        i
+        for i, (start, stop) in enumerate(offsets)
+        if stop >= boundary and first_character(text, start, stop) >= boundary
+    )
     first = next(in_response, len(offsets)) if text[boundary:] else len(offsets)
     ids = tokens["input_ids"][first:]
     if control.missing_bytes.intersection(text[boundary:].encode()):
@@ -354,7 +358,7 @@ def tokenizer_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
             notes.append(f"{lost}: responses with characters like these get no score")
         elif tokenizer.backend_tokenizer.decoder and read.strip() != _PROBE:
             notes.append(
-                f"its tokenizer changes texts before it reads them: {_PROBE!r} to {read!r}"
+                f"its tokenizer changes texts before it reads them: {_PROBE!r} to {show(read, 80)}"
             )
     if not tokenizer.chat_template:
         return notes

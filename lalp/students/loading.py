@@ -25,6 +25,8 @@ warn_once = cache(logging.getLogger("lalp").warning)
 MOST_LAYERS = 10_000
 # Bytes; that of the safetensors library.
 _LONGEST_HEADER = 100_000_000
+# Of a character at most; those of one byte each make four.
+_MOST_TOKENS = 16
 # Where rules of splitting differ: digits, spaces, newlines, apostrophes, marks, scripts.
 _PROBE = "Then  x² = 3;\n\n\t- É ﬁ e\u0301 我们 🙂 I'LL don't 12345\n\n1.\n  2. of"
 
@@ -86,11 +88,13 @@ def read_tokenizer(
     path = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
     if path is None or not type(tokenizer).__module__.startswith("transformers."):
         return tokenizer
-    own = Tokenizer.from_file(path)
-    if not tokenizer.is_fast or _reads_alike(tokenizer.backend_tokenizer, own):
+    own = _read_probe(Tokenizer.from_file(path))
+    if (number := len(own[0])) > _MOST_TOKENS * len(_PROBE):
+        raise InputError(f"its tokenizer makes {number:,} tokens of {len(_PROBE)} characters")
+    if not tokenizer.is_fast or _read_probe(tokenizer.backend_tokenizer) == own:
         return tokenizer
     plain = PreTrainedTokenizerFast.from_pretrained(source)
-    if not _reads_alike(plain.backend_tokenizer, own):
+    if _read_probe(plain.backend_tokenizer) != own:
         raise InputError("its tokenizer.json and tokenizer_config.json do not read texts alike")
     warn_once(
         f"student {name!r}: transformers would split texts as its {type(tokenizer).__name__} does, "
@@ -99,13 +103,12 @@ def read_tokenizer(
     return plain
 
 
-def _reads_alike(one: Tokenizer, other: Tokenizer) -> bool:
-    """Whether two tokenizers cut a text of many kinds into the same tokens."""
-    for each in (one, other):  # a file may ask for any padding
-        each.no_padding()
-        each.no_truncation()
-    first, second = (each.encode(_PROBE, add_special_tokens=False) for each in (one, other))
-    return (first.ids, first.offsets) == (second.ids, second.offsets)
+def _read_probe(tokenizer: Tokenizer) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids and offsets of a text of many kinds."""
+    tokenizer.no_padding()  # a file may ask for any
+    tokenizer.no_truncation()
+    read = tokenizer.encode(_PROBE, add_special_tokens=False)
+    return read.ids, read.offsets
 
 
 def folder_digest(folder: Path, suffixes: Collection[str], *, deep: bool = False) -> str:

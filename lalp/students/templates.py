@@ -23,7 +23,8 @@ from lalp.errors import reason
 
 SECONDS = 3.0  # that a template may take for one chat; sound ones take a thousandth
 _MEMORY = 1 << 30  # bytes that it may take meanwhile
-_LENGTH = 50_000_000  # characters that it may write
+# Characters that it may write of its own, as an introduction, and times those of the chat.
+_LENGTH, _TIMES = 200_000, 10
 
 # What stands before two stars in a call such as `f(**x)`; elsewhere they are a power.
 _BEFORE_KEYWORDS = "(", ","
@@ -52,8 +53,9 @@ def apply_template(
         raise ValueError("it calls itself, or is nested, without end") from None
     except Exception as error:  # templates raise anything
         raise ValueError(reason(error)) from error
-    if len(text) > _LENGTH:
-        raise ValueError(f"it writes {len(text):,} characters")
+    given = sum(len(message["content"]) for message in chat)
+    if len(text) > _LENGTH + _TIMES * given:
+        raise ValueError(f"it writes {len(text):,} characters for a chat of {given:,}")
     return text
 
 

@@ -345,6 +345,15 @@ def test_results_are_read_back(tmp_path):
     assert back["correct"].dtype == bool
 
 
+def test_results_with_a_column_of_categories_are_the_same(tmp_path):
+    frame = joined(results([[1, 0], [0, 1]]), singles(1, 3, "amc23"))
+    write_results(frame, tmp_path / "r.parquet")
+    table = pd.read_parquet(tmp_path / "r.parquet").astype({"benchmark": "category"})
+    table.to_parquet(tmp_path / "other.parquet")
+    one, other = (load_results(tmp_path / name) for name in ("r.parquet", "other.parquet"))
+    assert_frame_equal(accuracy_table(one), accuracy_table(other))
+
+
 def test_other_files_are_no_results(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_results(tmp_path / "none.parquet")

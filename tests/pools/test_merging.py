@@ -39,6 +39,12 @@ def test_merge_keeps_what_is_asked_for(tmp_path, options, kept, left_out):
     assert set(pool.prompts) == {response.prompt_id for response in pool.responses}
 
 
+def test_an_empty_file_of_a_table_is_no_pool(tmp_path):
+    (tmp_path / "a.parquet").touch()
+    with pytest.raises(InputError, match=r"a\.parquet: the file is empty"):
+        merging.merge_pools([tmp_path / "a.parquet"])
+
+
 def test_merge_refuses_what_disagrees(tmp_path):
     a = pool_of(tmp_path / "a.jsonl", [("p", "A", "1", True)])
     for response_id, answer, message in [

@@ -14,8 +14,6 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from lalp.errors import InputError
-from lalp.pools.pool import Message, Prompt
-from lalp.students.encoding import render_prompt
 from lalp.students.loading import check_num_layers, unreadable
 from lalp.students.student import find_student, load_tokenizer, revision
 from tests.fuzz.hostile import STUDENT_DAMAGES
@@ -106,8 +104,9 @@ def test_tokenizer_files_that_contradict_each_other_are_refused(folder):
         load_tokenizer(str(folder))
 
 
-def test_a_chat_template_that_writes_nothing_is_refused(folder):
-    DAMAGES["template asks for globals"].apply(folder, random.Random(0))
-    prompt = Prompt("p", (Message("user", "Why?"),))
-    with pytest.raises(InputError, match=r"'p': the student's chat template .* writes nothing"):
-        render_prompt(load_tokenizer(str(folder)), prompt)
+def test_a_tokenizer_that_makes_thousands_of_tokens_of_a_character_is_refused(folder):
+    rules = json.loads((folder / "tokenizer.json").read_text())
+    rules["normalizer"] = {"type": "Replace", "pattern": {"String": "e"}, "content": "ab" * 9999}
+    (folder / "tokenizer.json").write_text(json.dumps(rules))
+    with pytest.raises(InputError, match=r"its tokenizer makes [\d,]+ tokens of 58 characters"):
+        load_tokenizer(str(folder))
