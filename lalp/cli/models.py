@@ -29,6 +29,7 @@ _SAVE_STEPS = "Steps between checkpoints (one every ten minutes)."
 
 
 @app.command()
+@options.writes_out
 @options.with_sampling_options
 def sample(
     prompts: options.PromptsFile,
@@ -52,6 +53,7 @@ def sample(
 
 
 @app.command()
+@options.writes_out
 def train(
     data: options.TrainingFile,
     out: Annotated[Path, Option(help="Folder to write: weights, tokenizer, log.")],
@@ -94,6 +96,7 @@ def train(
 
 
 @app.command("eval")
+@options.writes_out
 @options.with_sampling_options
 def evaluate(
     model: options.ModelName,
@@ -140,6 +143,7 @@ app.add_typer(export, name="export")
 
 
 @export.command("llamafactory")
+@options.writes_out
 def export_llamafactory(
     data: options.TrainingFile,
     out: Annotated[Path, Option(help="Folder to write.")],
@@ -150,6 +154,7 @@ def export_llamafactory(
     trust_remote_code: options.TrustCode = False,
 ) -> None:
     """Write data and settings for LLaMA-Factory, the paper's trainer."""
+    options.check_training_out(out, "llamafactory")
     from lalp.training import llamafactory
     from lalp.training.recipes import load_recipe
 

@@ -6,9 +6,12 @@ import dataclasses
 import inspect
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import wraps
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +19,7 @@ from typer import Argument, Option, Typer
 
 from lalp.cli.printing import say
 from lalp.errors import InputError, one_line
-from lalp.pools.writing import TRAINING_FORMATS
+from lalp.pools.writing import FOLDER_FILES, JSON_LINES, TRAINING_FORMATS
 
 if TYPE_CHECKING:
     from lalp.sampling.settings import Sampling
@@ -46,6 +49,8 @@ Quiet = Annotated[bool, Option(help="No progress bar.")]
 # As far as the random numbers of numpy and torch go.
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="For everything random.")]
 TrustCode = Annotated[bool, Option(help="Run Python code that comes with the model.")]
+
+_Parents = Annotated[bool, Option("--parents", help="Make the folders of --out.")]
 
 # Sampling
 _SYSTEM = "System prompt; the paper's if not given, '' for none."
@@ -98,9 +103,55 @@ def with_sampling_options(command: Callable[..., None]) -> Callable[..., None]:
 
     # Typer reads a command's options off its signature.
     parameters = [*(own[name] for name in own if name != "how"), *shared.values()]
-    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    keyword_only = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in parameters]
     run_command.__signature__ = inspect.Signature(keyword_only)
     return run_command
+
+
+def writes_out(command: Callable[..., None]) -> Callable[..., None]:
+    """Guard a command that writes ``--out``, before anything is read, and when it is stopped.
+
+    An output that is one of the inputs is refused, for it would be lost; so is one in a folder that
+    does not exist, which a misspelt name asks for, unless ``--parents`` is given.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+
+    @wraps(command)
+    def run_command(*, parents: bool, **given: Any) -> None:
+        others = (value for name, value in given.items() if name != "out")
+        _check_place(given["out"], others, parents)
+        try:
+            command(**given)
+        except KeyboardInterrupt:
+            say("stopped: the same command goes on from what is finished")
+            sys.exit(128 + signal.SIGINT)
+
+    extra = Parameter("parents", Parameter.KEYWORD_ONLY, default=False, annotation=_Parents)
+    parameters = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in own.values()] + [extra]
+    run_command.__signature__ = inspect.Signature(parameters)
+    run_command.writes_out = True
+    return run_command
+
+
+def _check_place(out: Path | None, others: Iterable[Any], parents: bool) -> None:
+    """Refuse an output over an input, or in a folder that is not there."""
+    if out is None:
+        return
+    parent = out.absolute().parent
+    if not (parents or parent.exists()):
+        raise InputError(f"--out {out}: there is no folder {parent}: make it, or add --parents")
+    written = [out, *(out / name for name in FOLDER_FILES)]
+    for value in others:
+        for other in value if isinstance(value, list) else [value]:
+            if isinstance(other, str | Path) and any(_is_same(path, other) for path in written):
+                raise InputError(f"--out {out}: is read too, and would be lost: give another name")
+
+
+def _is_same(path: Path, other: str | Path) -> bool:
+    """Whether both are one file or folder; not where either is no path of any."""
+    with suppress(OSError, ValueError):
+        return path.samefile(other)
+    return False
 
 
 def check_out(out: Path, what: str, *suffixes: str) -> None:
@@ -108,6 +159,14 @@ def check_out(out: Path, what: str, *suffixes: str) -> None:
     if out.suffix not in suffixes or out.is_dir():
         names = " or ".join(suffixes)
         raise InputError(f"--out {out}: {what}: give a name in {names}, no folder")
+
+
+def check_training_out(out: Path, fmt: str) -> None:
+    """`check_out` for a training file: a folder for LLaMA-Factory, else JSONL."""
+    if fmt != "llamafactory":
+        check_out(out, f"training data as {fmt} is JSONL", *JSON_LINES)
+    elif out.is_file():
+        raise InputError(f"--out {out}: is a file; LLaMA-Factory's data need a folder")
 
 
 def run(app: Typer) -> None:

@@ -12,7 +12,7 @@ from lalp.cli.printing import print_pool, print_result, say
 from lalp.pools.merging import merge_pools, unsolved_prompts, write_prompts
 from lalp.pools.pool import pool_summary
 from lalp.pools.reading import load_pool, load_prompts
-from lalp.pools.writing import save_pool, write_training
+from lalp.pools.writing import JSON_LINES, save_pool, write_training
 
 app = Typer()
 
@@ -28,12 +28,14 @@ def check(pool: options.PoolFile, as_json: options.AsJson = False) -> None:
 
 
 @app.command()
+@options.writes_out
 def unsolved(
     prompts: Annotated[str, Argument(metavar="PROMPTS", help="As for lalp sample.")],
     pools: Annotated[list[str], Argument(metavar="POOL...", help="Responses to them.")],
     out: Annotated[Path, Option(help="JSONL to write; an empty file if all are solved.")],
 ) -> None:
     """Write the prompts that no response of the pools is known to solve, to sample them again."""
+    options.check_out(out, "prompts are written as JSONL", *JSON_LINES)
     asked = load_prompts(prompts)
     rest = unsolved_prompts(asked, [load_pool(pool) for pool in pools])
     write_prompts(rest, out)
@@ -41,6 +43,7 @@ def unsolved(
 
 
 @app.command()
+@options.writes_out
 def merge(
     pools: Annotated[list[str], Argument(metavar="POOL...", help="JSONL or Parquet.")],
     out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
@@ -51,6 +54,8 @@ def merge(
     as_json: options.AsJson = False,
 ) -> None:
     """Put several pools together into one, or into one training file."""
+    if fmt != "pool":
+        options.check_training_out(out, fmt)
     kept = {"only_correct": only_correct, "per_teacher": per_teacher, "min_teachers": min_teachers}
     pool = merge_pools(pools, **kept)
     if fmt == "pool":

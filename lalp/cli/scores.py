@@ -12,7 +12,7 @@ from lalp.cli import options
 from lalp.cli.printing import print_cost, print_result, print_selection, print_teachers, say
 from lalp.errors import InputError
 from lalp.pools.reading import load_pool
-from lalp.pools.writing import write_training
+from lalp.pools.writing import JSON_LINES, write_training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,7 @@ _SHOWN = "Local window; needed if the table holds several."
 
 
 @app.command()
+@options.writes_out
 def segment(
     pool: options.PoolFile,
     out: Annotated[Path, Option(help="JSONL to write: one response a line.")],
@@ -47,6 +48,7 @@ def segment(
     as_json: options.AsJson = False,
 ) -> None:
     """Cut every response into steps, as [start, end) character offsets."""
+    options.check_out(out, "steps are written as JSONL", *JSON_LINES)
     if splitter != "llm" and (llm_url or llm_model or llm_instruction):
         raise InputError(f"--llm options go with --splitter llm, not {splitter}: leave them out")
     if splitter == "llm" and not (llm_url and llm_model):
@@ -100,6 +102,7 @@ def plan(
 
 
 @app.command()
+@options.writes_out
 def score(
     pool: options.PoolFile,
     out: Annotated[Path, Option(help="Parquet to write: one row per response.")],
@@ -157,6 +160,7 @@ def teachers(
 
 
 @app.command()
+@options.writes_out
 def select(
     scores: options.ScoresFile,
     rule: Annotated[str, Option(help=_RULES)],
@@ -171,6 +175,7 @@ def select(
     as_json: options.AsJson = False,
 ) -> None:
     """Choose one response per prompt and write a training file."""
+    options.check_training_out(out, fmt)
     from lalp.scoring.table import load_scores, scored_pool
     from lalp.selection import matched, rules
 
@@ -196,6 +201,7 @@ def select(
 
 
 @app.command()
+@options.writes_out
 def show(
     scores: options.ScoresFile,
     response_id: Annotated[str, Option(help="The response to show.")],
@@ -203,6 +209,7 @@ def show(
     window: Annotated[str | None, Option(help=_SHOWN)] = None,
 ) -> None:
     """Draw one response as a heat map: what each token gains from context outside the window."""
+    options.check_out(out, "a heat map is an HTML page", ".html", ".htm")
     from lalp.scoring.heat_map import write_heat_map
     from lalp.scoring.table import load_scores
 

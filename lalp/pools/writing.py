@@ -19,6 +19,9 @@ from lalp.pools.reading import ROWS_PER_BATCH, is_parquet, parse_json
 from lalp.pools.records import build_pool
 
 TRAINING_FORMATS = ("messages", "prompt-completion", "llamafactory")
+JSON_LINES = (".jsonl", ".json-lines")
+# What the format llamafactory writes in its folder, and its export besides.
+FOLDER_FILES = ("train.json", "dataset_info.json", "train.yaml", "zero3.json")
 
 
 def save_pool(pool: Pool, path: str | os.PathLike) -> None:
@@ -150,6 +153,8 @@ def write_training(
         raise InputError(f"unknown training format {show(fmt)}: use {', '.join(TRAINING_FORMATS)}")
     chosen = _chosen_responses(pool, response_ids)
     path = Path(path)
+    if fmt != "llamafactory" and path.suffix not in JSON_LINES:
+        raise InputError(f"{path}: training data as {fmt} is JSONL: give a name in .jsonl")
     # LLaMA-Factory's file is refused before anything is written.
     info = _dataset_info(path, pool, chosen) if fmt == "llamafactory" else None
     records = []

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
 from lalp.pools.pool import Pool, Prompt, Response
 from lalp.pools.reading import load_pool, numbered_records
 from lalp.pools.records import build_pool
+from lalp.scoring.columns import GALP
 from lalp.students.encoding import encode, render_prompt
 
 IGNORED = -100  # the label of a token outside the loss
@@ -65,8 +69,17 @@ def load_examples(data: TrainingData) -> list[tuple[Prompt, Response]]:
     if path.suffix == ".jsonl" and path.is_file() and path.stat().st_size:
         pool = build_pool(_pool_records(path), str(path), "line")
     else:
+        _refuse_scores(path)
         pool = load_pool(path)  # or it says what is wrong with the file
     return [(pool.prompts[response.prompt_id], response) for response in pool.responses]
+
+
+def _refuse_scores(path: Path) -> None:
+    """InputError if the file is a table of scores, which holds all candidates."""
+    with suppress(pa.ArrowException, OSError):
+        if path.suffix == ".parquet" and GALP in pq.read_schema(path).names:
+            what = "is a score table with every candidate, not a training file"
+            raise InputError(f"{path}: {what}: choose among them with lalp select first")
 
 
 def _pool_records(path: Path) -> Iterator[tuple[int, Any]]:

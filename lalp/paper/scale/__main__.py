@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lalp.cli.options import AsJson, run
+from lalp.cli.options import AsJson, run, writes_out
 from lalp.cli.printing import print_result, say
 from lalp.errors import InputError
 from lalp.paper.scale.plan import Plan, load_plan, run_folder
@@ -96,6 +96,7 @@ def _print_report(report: Report, is_process: bool = False) -> None:
 
 
 @app.command()
+@writes_out
 def prompts(
     name: Annotated[str, typer.Argument(help="limo, math (levels 3-5) or code.")],
     out: Annotated[Path, typer.Option(help="JSONL to write, for lalp sample.")],
@@ -122,6 +123,7 @@ def prompts(
 
 
 @app.command("tables")
+@writes_out
 def tables_(
     profile: PlanName = "paper",
     root: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
