@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -119,6 +120,8 @@ def run(app: Typer) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # What torch says of a file of weights that it then refuses.
+    warnings.filterwarnings("ignore", module=r"torch\._weights_only_unpickler")
     try:
         app()
     except InputError as error:
