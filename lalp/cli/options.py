@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import wraps
@@ -178,6 +179,8 @@ def run(app: Typer) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # What torch says of a file of weights that it then refuses.
+    warnings.filterwarnings("ignore", module=r"torch\._weights_only_unpickler")
     try:
         app()
     except InputError as error:

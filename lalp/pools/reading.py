@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,20 @@ def _load_file(path: Path) -> Pool:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if size == 0:
         raise InputError(f"{path}: the file is empty")
-    if is_table:
-        return build_pool(parquet_records(path, REQUIRED_FIELDS), str(path), "row")
-    blank: Counter[str] = Counter()
-    return build_pool(numbered_records(path, "a pool", blank), str(path), "line", blank)
+    with _fits_memory(path):
+        if is_table:
+            return build_pool(parquet_records(path, REQUIRED_FIELDS), str(path), "row")
+        blank: Counter[str] = Counter()
+        return build_pool(numbered_records(path, "a pool", blank), str(path), "line", blank)
+
+
+@contextmanager
+def _fits_memory(path: Path) -> Iterator[None]:
+    """Say which file it is whose records fill the memory: a small one may hold very many."""
+    try:
+        yield
+    except MemoryError:
+        raise InputError(f"{path}: not enough memory to read it: cut it into several") from None
 
 
 def is_parquet(path: Path) -> bool:
@@ -86,7 +97,13 @@ def load_prompts(path: str | Path) -> list[Prompt]:
         raise InputError(f"{path}: no such file")
     is_table = path.suffix.lower() == ".parquet"
     unit = "row" if is_table else "line"
-    rows = list(parquet_records(path) if is_table else numbered_records(path, "a file of prompts"))
+    with _fits_memory(path):
+        records = parquet_records(path) if is_table else numbered_records(path, "a file of prompts")
+        return list(_prompts(path, list(records), unit).values())
+
+
+def _prompts(path: Path, rows: list[tuple[int, Any]], unit: str) -> Mapping[str, Prompt]:
+    """Prompts by id, from the rows of a file."""
     if not rows:
         raise InputError(f"{path}: no prompts")
     first: dict[str, int] = {}
@@ -98,7 +115,7 @@ def load_prompts(path: str | Path) -> list[Prompt]:
                 raise InputError(f"{path}, {unit} {number}: {taken}; give each prompt its own")
             # A prompt alone is given what a pool's record has besides: one check serves both.
             rows[place] = number, {"teacher": "none", "response": "none"} | row
-    return list(build_pool(rows, str(path), unit).prompts.values())
+    return build_pool(rows, str(path), unit).prompts
 
 
 # --- JSON lines --------------------------------------------------------------------------------

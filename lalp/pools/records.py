@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -202,10 +201,12 @@ def _plain(value: Any) -> Any:
     """Convert numpy, Arrow and date values to what JSON reads back as equal, or refuse."""
     match value:
         case str():
-            surrogate = re.search("[\ud800-\udfff]", value)
-            if surrogate:
-                which = f"U+{ord(surrogate[0]):04X} at character {surrogate.start() + 1}"
-                raise InputError(f"lone surrogate {which}, which UTF-8 cannot hold; replace it")
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                which = f"U+{ord(value[error.start]):04X} at character {error.start + 1}"
+                why = f"lone surrogate {which}, which UTF-8 cannot hold; replace it"
+                raise InputError(why) from None
             return str(value)  # subclasses (np.str_) become str
         case pa.Scalar():  # before Mapping: Arrow's struct scalar is both
             return _plain(value.as_py())

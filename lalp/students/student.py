@@ -72,10 +72,7 @@ class Student:
     @cached_property
     def vocabulary(self) -> int:
         """Token ids below this are the model's; a tokenizer may give others."""
-        stated = getattr(self.model.config.get_text_config(), "vocab_size", None) or 0
-        weight = self.model.get_input_embeddings().weight
-        # Where processes share a model, a weight is a flat part of itself.
-        return max(stated, len(weight) if weight.ndim == 2 else 0) or sys.maxsize
+        return vocabulary_size(self.model)
 
     @cached_property
     def frequencies(self) -> Frequencies:
@@ -85,6 +82,14 @@ class Student:
     def at_length(self, length: int) -> AbstractContextManager[None]:
         """Meanwhile every pass is read as a part of one of ``length`` tokens."""
         return frequencies_for(self.model, length) if self.frequencies else nullcontext()
+
+
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """As `Student.vocabulary`."""
+    stated = getattr(model.config.get_text_config(), "vocab_size", None) or 0
+    weight = model.get_input_embeddings().weight
+    # Where processes share a model, a weight is a flat part of itself.
+    return max(stated, len(weight) if weight.ndim == 2 else 0) or sys.maxsize
 
 
 def max_positions(config: Any) -> int:

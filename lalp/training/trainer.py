@@ -32,7 +32,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from lalp.errors import InputError
 from lalp.files import write_json
 from lalp.stats import check_count
-from lalp.students.student import load_model
+from lalp.students.student import load_model, vocabulary_size
 from lalp.training.examples import IGNORED, HeldOut, TrainingData, order_examples
 from lalp.training.folder import RUN_FILE, open_folder, seal_checkpoint, unfinished, warn
 from lalp.training.held_out import score_held_out
@@ -112,15 +112,18 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
         # Asks for deterministic kernels; an operation that has none warns, and is used.
         enable_full_determinism(job.config.seed, warn_only=True)
     student, tokenizer = job.student, job.student.tokenizer
+    # In float32, whatever the recipe computes in: AdamW's small steps would be lost in bfloat16.
+    trusted = {"trust_remote_code": student.trust_remote_code}
+    model = load_model(student.name, student.source, torch.float32, **trusted)
+    vocabulary = vocabulary_size(model)
+    _check_ids(job, vocabulary)
     ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    pad = next((i for i in ids if i is not None), 0)  # the model never sees it: any id will do
+    # It is masked: any id will do that the model has.
+    pad = next((i for i in ids if i is not None and i < vocabulary), 0)
     # The last one fills up steps: no token of it is in the loss.
     filler = {"input_ids": [pad, pad], "labels": [IGNORED, IGNORED]}
     rows = [{"input_ids": list(e.input_ids), "labels": e.labels} for e in job.examples] + [filler]
     order = [len(job.examples) if i is None else i for step in course.steps for i in step]
-    # In float32, whatever the recipe computes in: AdamW's small steps would be lost in bfloat16.
-    trusted = {"trust_remote_code": student.trust_remote_code}
-    model = load_model(student.name, student.source, torch.float32, **trusted)
     course.configs = copy.deepcopy((model.config, model.generation_config))
     trainer = _Trainer(
         model=model,
@@ -135,6 +138,15 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
     trainer.processing_class = None
     course.trainer = trainer
     return trainer
+
+
+def _check_ids(job: Job, vocabulary: int) -> None:
+    """InputError if an example has token ids that the model does not have."""
+    largest = max(max(example.input_ids) for example in job.examples)
+    if largest >= vocabulary:
+        why = f"its tokenizer gives token id {largest}, its model has {vocabulary} token ids"
+        advice = "give it the tokenizer that it was trained with"
+        raise InputError(f"student {job.student.name!r} cannot be trained: {why}: {advice}")
 
 
 class _Trainer(SFTTrainer):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -17,21 +19,36 @@ MEMORY = 3 << 29  # 1.5 GiB of address space
     ("size", "said"),
     [
         (4 << 30, "large.jsonl: has 4.0 GiB, more than the memory of 1.5 GiB: cut it into several"),
-        (5 << 28, "not enough memory: give a smaller file"),  # one line of 1.25 GiB
+        (5 << 28, "large.jsonl: not enough memory to read it"),  # one line of 1.25 GiB
     ],
 )
 def test_a_pool_larger_than_memory_ends_in_a_line(size, said, tmp_path):
     with (tmp_path / "large.jsonl").open("wb") as file:
         file.write(b'{"response": "')
         file.truncate(size)  # a hole: it takes no place on the disk
+    assert said in refusal("check", tmp_path / "large.jsonl")
+
+
+@pytest.mark.parametrize("command", ["check", "unsolved"])
+def test_a_small_table_that_fills_the_memory_is_named(command, tmp_path):
+    """100 kB, for its rows share a text of a megabyte; each row is a text of its own when read."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 3000), pa.array(["x" * 1_000_000]))
+    columns = {"prompt_id": pa.array(map(str, range(3000))), "prompt": texts}
+    columns |= {"teacher": pa.array(["Ada"] * 3000), "response": texts}
+    path = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table(columns), path)
+    more = [path, "--out", tmp_path / "out.jsonl"] if command == "unsolved" else []
+    assert "bomb.parquet: not enough memory to read it" in refusal(command, path, *more)
+
+
+def refusal(*words: str | Path) -> str:
+    """What a process with little memory says when it ends."""
     done = subprocess.run(
-        [sys.executable, "-m", "lalp.cli", "check", str(tmp_path / "large.jsonl")],
+        [sys.executable, "-m", "lalp.cli", *map(str, words)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
     )
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    return done.stderr

@@ -231,7 +231,7 @@ def outputs(case: Case) -> tuple[str, ...]:
     """Beginnings of the names that the command may write."""
     words = list(case.words)
     named = [b for a, b in pairwise(words) if a == "--out"]
-    names = [os.path.normpath(name) for name in named if name]
+    names = [os.path.normpath(name) for name in named]  # none is this folder
     stores = [b for a, b in pairwise(words) if a == "--store"]
     if "." in names:
         names += ["train.json", "dataset_info.json", "train.yaml", "zero3.json"]

@@ -9,6 +9,7 @@ import logging
 import math
 import re
 import runpy
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -36,7 +37,7 @@ from lalp.pools.writing import save_pool, write_training
 from lalp.scoring.run import score
 from lalp.students import student as students_student
 from lalp.students.encoding import encode, end_of_turn, render_prompt
-from lalp.students.student import load_student
+from lalp.students.student import load_student, load_tokenizer
 from lalp.training import job as training_job
 from lalp.training import trainer
 from lalp.training.examples import (
@@ -517,6 +518,18 @@ def test_examples_are_cut_to_the_recipe_and_to_the_students_positions(
     assert 0 < expected < 7
     assert read_json(tmp_path / "out/run.json")["num_cut"] == expected
     assert f"{expected} of 7 examples are longer than 70 tokens and were cut" in caplog.text
+
+
+def test_token_ids_that_the_model_has_not_are_refused_and_never_pad(student_folder, tmp_path):
+    folder = shutil.copytree(student_folder, tmp_path / "student")
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})  # without a row in the model, as many do
+    tokenizer.save_pretrained(folder)
+    assert len(run(str(folder), tmp_path / "padded")) > 0
+    tokenizer.add_tokens([*(f"<{i}>" for i in range(999)), "Then x"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(InputError, match=r"cannot be trained: its tokenizer gives token id \d+, "):
+        run(str(folder), tmp_path / "out")
 
 
 def test_a_loss_that_is_not_finite_stops(student_folder, tmp_path):
