@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -75,7 +76,8 @@ def test_check(lalp, pool_file):
 
 def test_segment(lalp, pool_file, tmp_path):
     out = tmp_path / "new" / "steps.jsonl"
-    done = lalp("segment", pool_file, "--out", out)
+    assert "there is no folder" in lalp("segment", pool_file, "--out", out).err
+    done = lalp("segment", pool_file, "--out", out, "--parents")
     assert (done.code, done.err) == (0, f"lalp: 9 responses cut into steps: {out}\n")
     lines = read_lines(out)
     ids = {"prompt_id": "p1", "response_id": "p1/Ada/0", "teacher": "Ada"}
@@ -139,7 +141,7 @@ def test_score_teachers_select_and_show_one_after_another(lalp, pool_file, model
     assert json.loads(done.out)["response_ids"] == list(expected)
     assert {r.response_id for r in load_pool(chosen).responses} == set(expected)
 
-    page = tmp_path / "new" / "page.html"
+    page = tmp_path / "page.html"
     done = lalp("show", out, "--response-id", "p1/Bob/0", "--window", 1, "--out", page)
     assert (done.code, done.err) == (0, f"lalp: heat map of p1/Bob/0: {page}\n")
     assert "(window 1)" in page.read_text(encoding="utf-8")
@@ -255,6 +257,7 @@ def workplace(tmp_path, monkeypatch, pool_file, scores_file, model) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("tiny").symlink_to(model)
     Path("folder").mkdir()
+    Path("link.jsonl").symlink_to("pool.jsonl")
     lines = pool_file.read_text().splitlines(keepends=True)
     Path("bad.jsonl").write_text(lines[0] + '{"prompt_id": "p1", \n' + lines[1])
     Path("mine.jsonl").write_bytes(jsonl({"problem": "What is 1 + 1?", "answer": 2}))
@@ -279,6 +282,55 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(lalp, workplace, co
     assert re.fullmatch("lalp: .+\n", done.err)
     assert REFUSALS[command] in done.err
     assert contents(workplace) == before  # no output, no half of one, nothing temporary
+
+
+# Every command that writes --out, with the inputs that it names.
+WRITING = [
+    "unsolved pool.jsonl more.jsonl",
+    "merge pool.jsonl more.jsonl",
+    "merge pool.jsonl more.jsonl --format messages",
+    "segment pool.jsonl",
+    "segment pool.jsonl --splitter steps.jsonl",
+    "score pool.jsonl --student tiny --splitter steps.jsonl",
+    "select scores.parquet --rule galp",
+    "select scores.parquet --rule galp --format llamafactory",
+    "show scores.parquet --response-id p1/Ada/0",
+    "sample pool.jsonl --model tiny",
+    "train train.jsonl --student tiny --recipe recipe.yaml --held-out pool.jsonl",
+    "eval --model tiny --benchmark mine.jsonl --data folder",
+    "export llamafactory train.jsonl --student tiny --recipe recipe.yaml",
+]
+
+
+def words_that_name_files(command: str) -> list[str]:
+    return [word for word in command.split() if Path(word).exists()]
+
+
+@pytest.mark.parametrize("command", WRITING)
+def test_no_command_writes_over_what_it_reads(lalp, workplace, command):
+    for name in ("more.jsonl", "train.jsonl", "recipe.yaml"):
+        Path(name).write_bytes(Path("pool.jsonl").read_bytes())
+    before, inputs = contents(workplace), words_that_name_files(command)
+    assert inputs
+    for name in inputs:
+        done = lalp(*command.split(), "--out", name)
+        assert (done.code, done.out) == (2, ""), name
+        assert f"--out {name}: is read too, and would be lost" in done.err
+    assert contents(workplace) == before
+
+
+def test_every_command_with_an_output_is_guarded():
+    from lalp.cli import models, pools, scores
+    from lalp.paper.scale.__main__ import app as plan
+
+    apps = [pools.app, scores.app, models.app, models.export, plan]
+    commands = [command.callback for each in apps for command in each.registered_commands]
+    writing = [each for each in commands if "out" in inspect.signature(each).parameters]
+    assert len(writing) >= 11
+    assert [each.__name__ for each in writing if not hasattr(each, "writes_out")] == []
+    named = {each.__name__ for each in writing}
+    tried = {command.split()[0].replace("eval", "evaluate") for command in WRITING} | {"prompts"}
+    assert named - {"tables_", "export_llamafactory"} <= tried
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ FAST = ("--max-tokens", "3", "--quiet", "--workers", "1")
 
 def test_eval_and_compare(lalp, model, data, tmp_path):
     names = ("--benchmark", "amc23", "--benchmark", tmp_path / "mine.jsonl", "--data", data)
-    out = tmp_path / "new" / "greedy.parquet"
+    out = tmp_path / "greedy.parquet"
     done = lalp("eval", "--model", model, *names, "--out", out, *FAST)
     assert done.code == 0, done.err
     assert done.err.endswith(f"lalp: 41 samples graded: {out}\n")
