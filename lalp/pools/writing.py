@@ -88,7 +88,7 @@ def _write_parquet(pool: Pool, path: Path) -> None:
     is_text = all(_is_text(prompt.messages) for prompt in pool.prompts.values())
     if not is_text:
         types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
-    extras = _extra_types(pool)
+    extras = extra_types(pool.responses)
     schema = pa.schema(types | extras)
     # Checksums, because Arrow reads some damaged pages without an error.
     options = {"compression": "zstd", "write_page_checksum": True}
@@ -104,10 +104,10 @@ def _write_parquet(pool: Pool, path: Path) -> None:
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
-def _extra_types(pool: Pool) -> dict[str, pa.DataType]:
+def extra_types(responses: Iterable[Response]) -> dict[str, pa.DataType]:
     """The Arrow type of each extra field, in order of first use: JSON where no plain type fits."""
     kinds: dict[str, type] = {}
-    for response in pool.responses:
+    for response in responses:
         for name, value in response.extra.items():
             # JSON has whole numbers of any size, Arrow's columns have 64 bits.
             fits = not isinstance(value, int) or -(2**63) <= value < 2**63

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
-from lalp.pools.pool import Pool, located, show
-from lalp.pools.reading import check_cells, load_pool, read_frame
+from lalp.pools.pool import Pool, Response, located, show
+from lalp.pools.reading import check_cells, load_pool, parse_json, read_frame
 from lalp.pools.records import is_missing
-from lalp.scoring.columns import COUNTS, GALP, STATISTICS, score_columns, token_column
+from lalp.pools.writing import extra_types
+from lalp.scoring.columns import (
+    COUNTS,
+    GALP,
+    STATISTICS,
+    column_window,
+    score_columns,
+    token_column,
+)
 
 _IDS = ("prompt_id", "response_id", "teacher")
+_TEXTS = ("prompt", "response", "answer", "correct")
+_EXTRA = "extra"
+_OWN = {*_IDS, *_TEXTS, *COUNTS, *STATISTICS, GALP, "reason", "token_spans", "token_steps", _EXTRA}
+_TOKENS = token_column("")
 
 
 def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
@@ -25,10 +42,37 @@ def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
     responses = [texts[response_id] for response_id in scores["response_id"]]
     prompts = [[asdict(m) for m in pool.prompts[r.prompt_id].messages] for r in responses]
     frame = scores.assign(prompt=prompts, response=[response.text for response in responses])
+    answers = [pool.prompts[response.prompt_id].answer for response in responses]
+    if any(answer is not None for answer in answers):
+        frame["answer"] = answers
+    frame = frame.assign(**_extra_columns(responses))
     # Parquet keeps the attributes: which student, splitter and key the scores belong to.
     frame.attrs = scores.attrs
     with atomic_path(path) as temporary:
         frame.to_parquet(temporary, index=False)
+
+
+def _is_own(name: str) -> bool:
+    """Whether a column is a score table's own, not a field that came with the pool."""
+    return name in _OWN or name.endswith(_TOKENS) or column_window(name) is not None
+
+
+def _extra_columns(responses: Sequence[Response]) -> dict[str, Any]:
+    """The pool's own fields: columns of their own where they have one plain type and a free name.
+
+    All others stand in one column, as the text of a JSON object, for a column cannot hold them.
+    """
+    dtypes = {pa.string(): "object", pa.bool_(): "boolean", pa.int64(): "Int64"}
+    types = extra_types(responses)
+    plain = [name for name, kind in types.items() if kind != pa.json_() and not _is_own(name)]
+    columns: dict[str, Any] = {
+        name: pd.array([r.extra.get(name) for r in responses], dtypes.get(types[name], "float64"))
+        for name in plain
+    }
+    if len(plain) < len(types):
+        rest = [{n: v for n, v in r.extra.items() if n not in columns} for r in responses]
+        columns[_EXTRA] = [json.dumps(each, ensure_ascii=False) if each else None for each in rest]
+    return columns
 
 
 def load_scores(path: str | Path) -> pd.DataFrame:
@@ -86,6 +130,18 @@ def scored_pool(scores: pd.DataFrame, where: str | Path) -> Pool:
     """
     if not {"prompt", "response"} <= set(scores.columns):
         raise InputError(f"{where}: the table holds no texts: write it with lalp score")
-    columns = ["prompt_id", "prompt", "teacher", "response", "response_id", "correct"]
+    columns = ["prompt_id", "prompt", "teacher", "response", "response_id", "answer", "correct"]
+    columns += [name for name in scores if not _is_own(name)]
+    pool = scores[[name for name in columns if name in scores]]
     with located(str(where)):
-        return load_pool(scores[[name for name in columns if name in scores]])
+        return load_pool(pool.assign(**_rest_of(scores)))
+
+
+def _rest_of(scores: pd.DataFrame) -> dict[str, list[Any]]:
+    """The fields that stand in one column, by name; None where a record has none."""
+    texts = scores.get(_EXTRA, pd.Series(None, index=scores.index))
+    advice = "write it with lalp score"
+    rest = [{} if is_missing(text) else parse_json(text, advice) for text in texts]
+    if not all(isinstance(each, dict) for each in rest):
+        raise InputError(f"column {_EXTRA!r} must hold JSON objects: {advice}")
+    return {name: [each.get(name) for each in rest] for name in dict.fromkeys(chain(*rest))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -9,10 +10,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lalp.errors import InputError
+from lalp.pools.reading import load_pool
 from lalp.scoring.heat_map import heat_map_page
-from lalp.scoring.table import load_scores, scored_pool
+from lalp.scoring.table import load_scores, scored_pool, write_scores
+
+# Fields of users' own, some under the names of a score table's columns.
+NAMES = ["level", "source", "galp", "lalp@9", "galp:tokens", "num_tokens", "extra", "reason", "é"]
+VALUES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
+VALUES = st.recursive(VALUES | st.text("aé\n", max_size=4), lambda v: st.lists(v, max_size=2))
+EXTRAS = st.dictionaries(st.sampled_from(NAMES), VALUES.filter(lambda v: v is not None), max_size=4)
 
 
 def sound(**changes: object) -> pd.DataFrame:
@@ -111,3 +123,35 @@ def test_texts_that_make_no_pool_are_refused_with_the_file(tmp_path):
         scored_pool(frame, "s.parquet")
     with pytest.raises(InputError, match="'token_spans' must hold"):
         heat_map_page(sound(token_spans=[[0, 1], [0]]), "a")
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(EXTRAS, min_size=2, max_size=2))
+def test_fields_and_answers_of_a_pool_travel_with_its_scores(tmp_path, extras):
+    base = {"prompt_id": "p", "prompt": "2 + 2?", "response": "x=4", "answer": "4"}
+    records = [
+        base | {"response_id": t[0].lower(), "teacher": t} | x
+        for t, x in zip(("Ada", "Bob"), extras, strict=True)
+    ]
+    pool = load_pool(records)
+    scores = sound().drop(columns=["prompt", "response", "correct"])
+    write_scores(scores, pool, tmp_path / "s.parquet")
+    loaded = load_scores(tmp_path / "s.parquet")
+    assert scored_pool(loaded, "s.parquet") == pool
+    assert loaded["galp"].tolist()[0] == -1.0
+
+
+def test_a_field_of_one_plain_type_is_a_column(tmp_path):
+    fields = [{"level": 3, "source": "web", "tags": ["a"]}, {"source": "book", "galp": 7}]
+    base = {"prompt_id": "p", "prompt": "2 + 2?", "response": "x=4"}
+    pool = load_pool(
+        base | {"response_id": i, "teacher": i} | x for i, x in zip("ab", fields, strict=True)
+    )
+    scores = sound().drop(columns=["prompt", "response", "correct"])
+    write_scores(scores, pool, tmp_path / "s.parquet")
+    loaded = load_scores(tmp_path / "s.parquet")
+    assert loaded["level"].tolist() == [3, pd.NA]
+    assert loaded["source"].tolist() == ["web", "book"]
+    assert [json.loads(text) for text in loaded["extra"]] == [{"tags": ["a"]}, {"galp": 7}]
