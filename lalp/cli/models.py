@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from typer import Argument, Option, Typer
 
 from lalp.cli import options, printing
 from lalp.cli.printing import print_result, say
+from lalp.origins import ORIGIN, origin
 from lalp.pools.pool import located
 from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import save_pool
@@ -47,7 +49,8 @@ def sample(
     name = teacher or Path(model).name
     asked, sampling = load_prompts(prompts), how.sampling(preset)
     pool, summary = sample_pool(asked, model, sampling, name, **how.keywords())
-    save_pool(pool, out)
+    settings = {"model": model, "teacher": name, **asdict(sampling), "system": how.system}
+    save_pool(pool, out, origin("sample", {"prompts": prompts}, **settings))
     print_result(summary, as_json, printing.print_sampling)
     say(f"{len(pool.responses)} responses written: {out}")
 
@@ -115,6 +118,8 @@ def evaluate(
 
     settings = {"folder": data, "allow_count": allow_count} | how.keywords()
     results = evaluation.evaluate(benchmarks, model, how.sampling(preset), **settings)
+    files = [benchmark for benchmark in benchmarks if Path(benchmark).is_file()]
+    results.attrs[ORIGIN] = origin("eval", {"benchmarks": files, "data": data}, model=model)
     evaluation.write_results(results, out)
     report = {"run": results.attrs["run"], "accuracy": accuracy_table(results, seed=how.seed)}
     print_result(report, as_json, printing.print_accuracy)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import wraps
 from inspect import Parameter
@@ -20,6 +20,7 @@ from typer import Argument, Option, Typer
 
 from lalp.cli.printing import say
 from lalp.errors import InputError, one_line
+from lalp.origins import SUFFIX, write_beside
 from lalp.pools.writing import FOLDER_FILES, JSON_LINES, TRAINING_FORMATS
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _check_place(out: Path | None, others: Iterable[Any], parents: bool) -> None
     parent = out.absolute().parent
     if not (parents or parent.exists()):
         raise InputError(f"--out {out}: there is no folder {parent}: make it, or add --parents")
-    written = [out, *(out / name for name in FOLDER_FILES)]
+    written = [out, Path(f"{out}{SUFFIX}"), *(out / name for name in FOLDER_FILES)]
     for value in others:
         for other in value if isinstance(value, list) else [value]:
             if isinstance(other, str | Path) and any(_is_same(path, other) for path in written):
@@ -160,6 +161,11 @@ def check_out(out: Path, what: str, *suffixes: str) -> None:
     if out.suffix not in suffixes or out.is_dir():
         names = " or ".join(suffixes)
         raise InputError(f"--out {out}: {what}: give a name in {names}, no folder")
+
+
+def say_origin(out: Path, fmt: str, facts: Mapping[str, Any]) -> None:
+    """Say beside a training file where it comes from."""
+    write_beside(out / "train.json" if fmt == "llamafactory" else out, facts)
 
 
 def check_training_out(out: Path, fmt: str) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 from typer import Argument, Option, Typer
 
 from lalp.cli import options
-from lalp.cli.printing import print_pool, print_result, say
+from lalp.cli.printing import print_origin, print_pool, print_result, say
+from lalp.origins import origin, read_origin, write_beside
 from lalp.pools.merging import merge_pools, unsolved_prompts, write_prompts
 from lalp.pools.pool import pool_summary
 from lalp.pools.reading import load_pool, load_prompts
@@ -39,6 +40,7 @@ def unsolved(
     asked = load_prompts(prompts)
     rest = unsolved_prompts(asked, [load_pool(pool) for pool in pools])
     write_prompts(rest, out)
+    write_beside(out, origin("unsolved", {"prompts": prompts, "pools": pools}))
     say(f"{len(rest)} of {len(asked)} prompts are not solved: {out}")
 
 
@@ -58,9 +60,20 @@ def merge(
         options.check_training_out(out, fmt)
     kept = {"only_correct": only_correct, "per_teacher": per_teacher, "min_teachers": min_teachers}
     pool = merge_pools(pools, **kept)
+    facts = origin("merge", {"pools": pools}, **kept)
     if fmt == "pool":
-        save_pool(pool, out)
+        save_pool(pool, out, facts)
     else:
         write_training(pool, [response.response_id for response in pool.responses], out, fmt)
+        options.say_origin(out, fmt, facts)
     print_result(pool_summary(pool), as_json, print_pool)
     say(f"{len(pool.responses)} responses written: {out}")
+
+
+@app.command()
+def describe(
+    path: Annotated[str, Argument(metavar="FILE", help="A file or folder that lalp wrote.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """Say where a file comes from: command, settings, inputs with their checksums."""
+    print_result(read_origin(path), as_json, print_origin)

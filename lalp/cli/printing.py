@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import yaml
 from pydantic_core import to_json
 from typer import echo
 
@@ -62,6 +63,11 @@ def print_pool(summary: Mapping[str, Any]) -> None:
     if summary["num_duplicate_texts"]:
         print_counts({"repeat another response's text": summary["num_duplicate_texts"]})
     print_counts(summary["left_out"], "left out: {}")
+
+
+def print_origin(facts: Mapping[str, Any]) -> None:
+    """What `lalp.origins.read_origin` found."""
+    echo(yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True, width=100), nl=False)
 
 
 def print_cost(cost: Mapping[str, Any]) -> None:

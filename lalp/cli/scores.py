@@ -11,6 +11,7 @@ from typer import Option, Typer
 from lalp.cli import options
 from lalp.cli.printing import print_cost, print_result, print_selection, print_teachers, say
 from lalp.errors import InputError
+from lalp.origins import ORIGIN, origin, write_beside
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import JSON_LINES, write_training
 
@@ -72,6 +73,9 @@ def segment(
             tokenizer = load_tokenizer(student)
         steps = split_pool(loaded, splitter, tokenizer=tokenizer)
     write_steps(out, loaded, steps, fallbacks)
+    settings = {"student": student} if chunk_size(splitter) else {"llm_model": llm_model}
+    inputs = {"pool": pool, "instruction": llm_instruction}
+    write_beside(out, origin("segment", inputs, splitter=splitter, **settings))
     result = {
         "num_responses": len(loaded.responses),
         "num_steps": sum(len(spans) for spans in steps.values()),
@@ -125,6 +129,9 @@ def score(
     settings = {"splitter": splitter, "with_tokens": tokens, "store": store, "device": device}
     settings |= {"trust_remote_code": trust_remote_code, "progress": not quiet}
     frame = run.score(loaded, student, windows or _WINDOWS, **settings)
+    inputs = {"pool": pool, "steps": splitter if Path(splitter).is_file() else None}
+    facts = {"student": student, "windows": windows or _WINDOWS, "splitter": splitter}
+    frame.attrs[ORIGIN] = origin("score", inputs, **facts)
     write_scores(frame, loaded, out)
     reasons = frame.set_index("response_id")["reason"].dropna()
     result = {"num_responses": len(frame), "unscored": reasons.to_dict(), **frame.attrs}
@@ -190,6 +197,9 @@ def select(
     if like is not None:
         chosen = matched.select_random_matched(candidates, chosen, seed=seed)
     write_training(scored_pool(frame, scores), list(chosen["response_id"]), out, fmt)
+    facts = {"rule": rule, "window": window, "like": like, "teacher": teacher, **settings}
+    made = origin("select", {"scores": scores}, **facts)
+    options.say_origin(out, fmt, made | {"scores": frame.attrs})
     result = {
         "num_selected": len(chosen),
         "teacher_mix": rules.teacher_mix(chosen).to_dict("index"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
+from lalp.origins import ORIGIN, write_beside
 from lalp.pools.pool import POOL_FIELDS, RESERVED_FIELDS, Message, Pool, Response, located, show
 from lalp.pools.reading import ROWS_PER_BATCH, is_parquet, parse_json
 from lalp.pools.records import build_pool
@@ -24,8 +25,10 @@ JSON_LINES = (".jsonl", ".json-lines")
 FOLDER_FILES = ("train.json", "dataset_info.json", "train.yaml", "zero3.json")
 
 
-def save_pool(pool: Pool, path: str | os.PathLike) -> None:
+def save_pool(pool: Pool, path: str | os.PathLike, origin: Mapping[str, Any] | None = None) -> None:
     """Write a pool as JSONL or Parquet (by suffix); ``load_pool`` reads back an equal pool.
+
+    ``origin`` says what made it (`lalp.origins`): in the Parquet file, or beside the JSONL file.
 
     ``left_out`` is not written. In Parquet, extra fields of one plain type become columns of that
     type, all others columns of Parquet's JSON type. InputError if the pool could not be read back;
@@ -42,9 +45,11 @@ def save_pool(pool: Pool, path: str | os.PathLike) -> None:
     records = enumerate((_record(pool, response) for response in pool.responses), 1)
     checked = build_pool(records, "pool to save", "response")
     if is_table:
-        _write_parquet(checked, path)
-    else:
-        write_json_lines((_record(checked, r) for r in checked.responses), path)
+        _write_parquet(checked, path, {ORIGIN: _json(origin)} if origin else {})
+        return
+    write_json_lines((_record(checked, r) for r in checked.responses), path)
+    if origin:
+        write_beside(path, origin)
 
 
 def _record(pool: Pool, response: Response) -> dict[str, Any]:
@@ -83,13 +88,13 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _write_parquet(pool: Pool, path: Path) -> None:
+def _write_parquet(pool: Pool, path: Path, metadata: Mapping[str, str]) -> None:
     types = dict.fromkeys(POOL_FIELDS, pa.string()) | {"correct": pa.bool_()}
     is_text = all(_is_text(prompt.messages) for prompt in pool.prompts.values())
     if not is_text:
         types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
     extras = extra_types(pool.responses)
-    schema = pa.schema(types | extras)
+    schema = pa.schema(types | extras, metadata=metadata)
     # Checksums, because Arrow reads some damaged pages without an error.
     options = {"compression": "zstd", "write_page_checksum": True}
     with atomic_path(path) as made, pq.ParquetWriter(made, schema, **options) as writer:

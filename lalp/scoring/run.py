@@ -97,6 +97,7 @@ def score(
     frame = _join(pool, groups, done)
     name = splitter if isinstance(splitter, str) else "given steps"
     frame.attrs = {"student": found.name, "splitter": name, "key": key.digest}
+    frame.attrs["scored_with"] = asdict(key) | {"windows": list(key.windows)}
     return frame
 
 

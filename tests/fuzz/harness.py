@@ -232,6 +232,7 @@ def outputs(case: Case) -> tuple[str, ...]:
     words = list(case.words)
     named = [b for a, b in pairwise(words) if a == "--out"]
     names = [os.path.normpath(name) for name in named]  # none is this folder
+    names += [f"{name}.origin.json" for name in list(names)]
     stores = [b for a, b in pairwise(words) if a == "--store"]
     if "." in names:
         names += ["train.json", "dataset_info.json", "train.yaml", "zero3.json"]

@@ -1,0 +1,89 @@
+"""Where a file comes from: which command made it, with what settings, of which inputs.
+
+A Parquet file says it in its own metadata. Beside a JSONL file stands a small one that says it,
+with a checksum, so that it is never read for another file of that name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lalp.errors import InputError, reason
+from lalp.files import check_file, file_digest, write_json
+
+SUFFIX = ".origin.json"
+ORIGIN = "origin"  # its key in the attributes of a data frame, and in a Parquet file's metadata
+
+
+def origin(command: str, inputs: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    """What made a file; inputs that are files are named with their sha256.
+
+    Example:
+        >>> origin("merge", {"pools": "none.jsonl"}, only_correct=True)["settings"]
+        {'only_correct': True}
+    """
+    paths = {
+        name: [_input(path) for path in (value if isinstance(value, list) else [value])]
+        for name, value in inputs.items()
+        if value is not None
+    }
+    return {"lalp": version("lalp"), "command": command, "inputs": paths, "settings": settings}
+
+
+def _input(path: str | Path) -> dict[str, str]:
+    found = {"path": str(path)}
+    return found | ({"sha256": file_digest(path)} if Path(path).is_file() else {})
+
+
+def write_beside(path: str | Path, facts: Mapping[str, Any]) -> None:
+    """Say in a file beside a JSONL file where that comes from."""
+    write_json(f"{path}{SUFFIX}", {"sha256": file_digest(path), **facts})
+
+
+def read_origin(path: str | Path) -> dict[str, Any]:
+    """What a file says of where it comes from.
+
+    InputError if there is no such file, it says nothing, or what stands beside it is not its own.
+    """
+    path = Path(path)
+    run = path / "run.json"  # of a trained student
+    if not (path.is_file() or run.is_file()):
+        raise InputError(f"{path}: no such file, nor a folder that lalp train wrote")
+    try:
+        if path.is_dir():
+            return json.loads(run.read_text(encoding="utf-8"))
+        return _in_table(path) if path.suffix == ".parquet" else _beside(path)
+    except (pa.ArrowException, OSError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        why = f"what is said of its origin is damaged ({reason(error)})"
+        raise InputError(f"{path}: {why}: write the file again") from error
+
+
+def _in_table(path: Path) -> dict[str, Any]:
+    check_file(path)
+    metadata = pq.read_schema(path).metadata or {}
+    attributes = json.loads(metadata.get(b"PANDAS_ATTRS", b"{}"))
+    if ORIGIN.encode() in metadata:
+        attributes |= {ORIGIN: json.loads(metadata[ORIGIN.encode()])}
+    if not attributes:
+        raise InputError(f"{path}: says nothing of its origin: give a file that lalp wrote")
+    return attributes
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    beside = Path(f"{path}{SUFFIX}")
+    if not beside.is_file():
+        why = f"nothing says where it comes from, there is no {beside.name}"
+        raise InputError(f"{path}: {why}: give a file that lalp wrote")
+    facts = json.loads(beside.read_text(encoding="utf-8"))
+    if facts.pop("sha256", None) != file_digest(path):
+        raise InputError(f"{path}: is not the file that {beside.name} describes: it has changed")
+    return facts
