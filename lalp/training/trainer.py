@@ -238,7 +238,8 @@ class _Course(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             found = f"the training loss is {logs['loss']} at step {state.global_step}"
-            raise InputError(f"{found}: lower the learning rate")
+            advice = "lower the learning rate, or look at the student's weights"
+            raise InputError(f"student {self.job.student.name!r}: {found}: {advice}")
         self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
         taken = [i for i in self.steps[state.global_step - 1] if i is not None]
         num_tokens = sum(self.job.examples[i].num_tokens for i in taken)
