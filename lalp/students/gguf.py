@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.integrations.gguf.gguf_tokenizer_mapping import get_gguf_tokenizer
 
-from lalp.files import build_dir, file_digest
+from lalp.files import atomic_folder, build_dir, file_digest
 from lalp.students.gguf_header import check_gguf
 from lalp.students.loading import MOST_LAYERS, check_folder, unreadable
 from lalp.students.pretokenizers import find_pre_tokenizer
@@ -35,19 +39,14 @@ def convert_gguf(gguf: Path) -> Path:
     if target.is_dir():
         check_folder(target)
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Errors are ignored, because the folder has another name when all went well.
-    with tempfile.TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as work:
-        _write_safetensors(gguf, Path(work))
-        try:
-            Path(work).rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process was faster, and wrote the same
-                raise
+    model, tokenizer = _read_gguf(gguf)
+    with atomic_folder(target) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return target
 
 
-def _write_safetensors(gguf: Path, folder: Path) -> None:
+def _read_gguf(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with unreadable("student", str(gguf), ADVICE):
         check_gguf(gguf, MOST_LAYERS)
@@ -66,5 +65,4 @@ def _write_safetensors(gguf: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantized.state_dict(), assign=True)
     model.tie_weights()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return model, tokenizer

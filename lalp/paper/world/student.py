@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lalp.files import write_json
+from lalp.files import write_json, writing
 from lalp.paper.world import problems as world
 from lalp.paper.world.problems import DIGITS, LABELS, PLACES, Problem, Teacher, Trace
 
@@ -334,9 +334,10 @@ def pretrain(school: Schooling, out: Path) -> None:
     model = make_model(len(tokenizer), school.seed)
     started = time.monotonic()
     losses = list(_steps(model, school, tokenizer))
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
     report = {"seconds": time.monotonic() - started, "loss": float(np.mean(losses[-50:]))}
     # Last, since it says that all else is there.
     write_json(out / "schooling.json", asdict(school) | report)
