@@ -5,12 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.gguf.gguf_tokenizer_mapping import get_gguf_tokenizer
 
 from lalp.files import atomic_folder, build_dir, file_digest
@@ -39,14 +34,12 @@ def convert_gguf(gguf: Path) -> Path:
     if target.is_dir():
         check_folder(target)
         return target
-    model, tokenizer = _read_gguf(gguf)
     with atomic_folder(target) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        _write_safetensors(gguf, folder)
     return target
 
 
-def _read_gguf(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _write_safetensors(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with unreadable("student", str(gguf), ADVICE):
         check_gguf(gguf, MOST_LAYERS)
@@ -65,4 +58,5 @@ def _read_gguf(gguf: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantized.state_dict(), assign=True)
     model.tie_weights()
-    return model, tokenizer
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
