@@ -73,7 +73,7 @@ LINES = (
     Line("segment (semantic)", "segment some.jsonl --splitter semantic --out out.jsonl",
          "build/embeddings/*"),
     Line("score (GGUF)", f"score some.jsonl --student tiny.gguf {_SCORE}", "build/students/*/*"),
-    Line("study (step world)", "", "build/worlds/*/schooling.json"),
+    Line("study (step world)", "", "build/worlds/*/reports/schooling.json"),
 )  # fmt: skip
 
 
@@ -278,7 +278,7 @@ def is_work_in_progress(name: str, files: dict[str, str]) -> bool:
     parent, _, _ = name.rpartition("/")
     is_student = fnmatchcase(parent, "build/worlds/student-*")
     return any(fnmatchcase(name, pattern) for pattern in _IN_PROGRESS) or (
-        is_student and f"{parent}/schooling.json" not in files
+        is_student and f"{parent}/reports/schooling.json" not in files
     )
 
 
