@@ -194,18 +194,39 @@ def watch(folder: Path, report: int, fatal: int | None) -> None:
     sys.addaudithook(see)
 
 
-def _become(line: Line, place: Path, report: int, fatal: int | None) -> None:
+def start(line: Line, place: Path, fatal: int | None = None, tag: str = "") -> tuple[int, int]:
+    """Fork a run in ``place``; its process, and a pipe with a byte for every change of a file.
+
+    What it says goes to the file that `said` reads.
+    """
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _become(line, place, sender, fatal, f"{place}{tag}.said")
+    os.close(sender)
+    os.set_blocking(receiver, False)
+    return child, receiver
+
+
+def said(place: Path, tag: str = "") -> str:
+    """What a run said last; nothing if it was killed before it could."""
+    path = Path(f"{place}{tag}.said")
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def _become(line: Line, place: Path, report: int, fatal: int | None, said: str) -> None:
     """Be the command, in a process group of its own; never returns."""
     code = 1
     try:
         os.setsid()
         os.chdir(place)
-        own = {"HOME": "home", "TMPDIR": "tmp"}
-        os.environ |= {name: f"{place}.{folder}" for name, folder in own.items()}
-        os.environ |= {"LALP_BUILD": f"{place}/build"}
-        said = os.open(f"{place}.said", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
+        for name, folder in {"HOME": f"{place}.home", "TMPDIR": f"{place}.tmp"}.items():
+            Path(folder).mkdir(exist_ok=True)
+            os.environ[name] = folder
+        os.environ["LALP_BUILD"] = f"{place}/build"
+        out = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
         watch(place, report, fatal)
         code = run_line(line)
         sys.stdout.flush()
@@ -218,33 +239,31 @@ def _become(line: Line, place: Path, report: int, fatal: int | None) -> None:
 
 def run(line: Line, place: Path, moment: Moment | None = None) -> Outcome:
     """Run a command in ``place``; at its moment, if it has one, kill it with all its processes."""
-    at_once = moment is not None and moment.change is not None and not moment.seconds
-    receiver, sender = os.pipe()
-    os.set_blocking(receiver, False)
-    start, changes = time.monotonic(), 0
-    due = start + (TIME_LIMIT if moment is None or moment.change else moment.seconds)
-    child = os.fork()
-    if child == 0:
-        _become(line, place, sender, moment.change if at_once else None)
-    os.close(sender)
+    aimed, later = (moment.change, moment.seconds) if moment else (None, TIME_LIMIT)
+    is_before = aimed is not None and not later  # then the run kills itself
+    began, changes = time.monotonic(), 0
+    child, receiver = start(line, place, aimed if is_before else None)
+    due = began + (later if aimed is None else TIME_LIMIT)
     done = 0
     while not done and time.monotonic() < due:
         time.sleep(0.0005)
         with suppress(BlockingIOError):
             changes += len(os.read(receiver, 1 << 16))
-        if moment and moment.change and not at_once and changes >= moment.change:
-            due = min(due, time.monotonic() + moment.seconds)
+        if aimed is not None and not is_before and changes >= aimed:
+            due, aimed = time.monotonic() + later, None
         done, status = os.waitpid(child, os.WNOHANG)
-    for kill in (os.killpg, os.kill) if not done else (os.killpg,):
-        with suppress(ProcessLookupError):  # it has no group yet, or has ended
-            kill(child, signal.SIGKILL)
+    try:
+        os.killpg(child, signal.SIGKILL)  # also what a killed run has left running
+    except ProcessLookupError:
+        if not done:  # it has no group yet
+            os.kill(child, signal.SIGKILL)
     if not done:
         _, status = os.waitpid(child, 0)
+    with suppress(BlockingIOError):
+        changes += len(os.read(receiver, 1 << 16))
     os.close(receiver)
-    seconds = time.monotonic() - start
-    said = Path(f"{place}.said")
-    text = said.read_text(encoding="utf-8", errors="replace") if said.exists() else ""
-    return Outcome(os.waitstatus_to_exitcode(status), changes, seconds, text)
+    code = os.waitstatus_to_exitcode(status)
+    return Outcome(code, changes, time.monotonic() - began, said(place))
 
 
 # --- Judging ------------------------------------------------------------------------------------
@@ -314,21 +333,27 @@ def draw_moments(seed: int, number: int, calm: Outcome) -> list[Moment]:
 _REPAIRS = ("scoring again", "sampling again", "grading anew", "embedding anew")
 
 
-def run_chain(chain: Chain, moments: Sequence[Moment], work: Path, final: dict[str, str]) -> None:
+def stamps(place: Path, line: Line) -> dict[str, tuple[int, int]]:
+    """Which files hold finished work, and what changes if one is written again."""
+    paths = {path: path.stat() for path in place.rglob("*") if path.is_file()}
+    names = {path.relative_to(place).as_posix(): stat for path, stat in paths.items()}
+    pattern = line.finished
+    return {n: (s.st_ino, s.st_mtime_ns) for n, s in names.items() if fnmatchcase(n, pattern)}
+
+
+def run_chain(chain: Chain, moments: Sequence[Moment], place: Path, final: dict[str, str]) -> None:
     """Kill and start a command again, then let it end, and judge what is there each time."""
-    place = work / "run"
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(work.parent / "inputs", place)
     for moment in [*moments, None]:
-        before = list(read_files(place))
-        chain.resumed += bool(chain.kills) and any(
-            fnmatchcase(name, chain.line.finished) for name in before
-        )
+        before = stamps(place, chain.line)
+        chain.resumed += bool(chain.kills and before)
         outcome = run(chain.line, place, moment)
+        after = stamps(place, chain.line)
+        again = [name for name in before if after.get(name, before[name]) != before[name]]
+        chain.faults += [f"{name} is made again" for name in again]
         chain.faults += [f"it says: {mark}" for mark in _REPAIRS if mark in outcome.said]
         if moment is None or outcome.code != -signal.SIGKILL:
             break
-        where = f"change {moment.change} +" if moment.change else ""
+        where = f"change {moment.change} + " if moment.change else ""
         chain.kills.append(f"{where}{moment.seconds:.3f} s")
         chain.faults += torn_files(read_files(place), final)
     if outcome.code:
@@ -336,39 +361,60 @@ def run_chain(chain: Chain, moments: Sequence[Moment], work: Path, final: dict[s
         chain.faults.append(f"it ended with {outcome.code} and said: {last[0][:300]}")
     else:
         chain.faults += differences(read_files(place), final)
-    if chain.faults:
-        shutil.rmtree(work / f"failed-{chain.number}", ignore_errors=True)
-        place.rename(work / f"failed-{chain.number}")
 
 
-def run_kills(
-    seed: int, most: int, folder: Path, lines: Sequence[Line] = LINES, case: int | None = None
-) -> list[Chain]:
-    """Run chains until so many kills have hit, or the one chain of a number."""
+@dataclass
+class Bench:
+    """Runs below a folder, and what each command does undisturbed."""
+
+    folder: Path
+    calm: dict[Line, tuple[Outcome, dict[str, str]]] = field(default_factory=dict)
+
+    def lay_out(self, line: Line, name: str = "run") -> Path:
+        """A fresh folder with the inputs, in which the command is run."""
+        place = self.folder / line.name.replace(" ", "-") / name
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(self.folder / "inputs", place)
+        return place
+
+    def undisturbed(self, line: Line) -> tuple[Outcome, dict[str, str]]:
+        """How the command ends if nothing happens, and the files that are there then."""
+        if line not in self.calm:
+            place = self.lay_out(line)
+            outcome = run(line, place)
+            if outcome.code:
+                raise AssertionError(f"{line.name}, undisturbed: {outcome.said}")
+            self.calm[line] = outcome, read_files(place)
+        return self.calm[line]
+
+    def chain(self, seed: int, number: int, line: Line, most: int) -> Chain:
+        """The chain of a number, of so many kills at most; its folder stays if it failed."""
+        outcome, final = self.undisturbed(line)
+        place, chain = self.lay_out(line), Chain(number, line)
+        run_chain(chain, draw_moments(seed, number, outcome)[:most], place, final)
+        if chain.faults:
+            place.rename(place.with_name(f"failed-{number}"))
+        return chain
+
+
+def make_bench(folder: Path) -> Bench:
+    """A bench in a fresh folder, with inputs; this process gets all that commands import."""
     import_commands(light=False)
     shutil.rmtree(folder, ignore_errors=True)
     _in_a_fork(make_inputs, folder / "inputs")
-    calm, final, chains = {}, {}, []
-    left, number = most, case or 0
-    while left > 0:
-        line = lines[number % len(lines)]
-        work = folder / line.name.replace(" ", "-")
-        if line not in calm:
-            place = work / "run"
-            shutil.copytree(folder / "inputs", place)
-            for name in ("home", "tmp"):
-                Path(f"{place}.{name}").mkdir()
-            calm[line] = run(line, place)
-            if calm[line].code:
-                raise AssertionError(f"{line.name}, undisturbed: {calm[line].said}")
-            final[line] = read_files(place)
-        chain = Chain(number, line)
-        moments = draw_moments(seed, number, calm[line])
-        run_chain(chain, moments[:left] if case is None else moments, work, final[line])
-        chains.append(chain)
-        left, number = left - len(chain.kills), number + 1
-        if case is not None:
-            break
+    return Bench(folder)
+
+
+def run_kills(
+    bench: Bench, seed: int, most: int, lines: Sequence[Line] = LINES, case: int | None = None
+) -> list[Chain]:
+    """Run chains of each command in turn until so many kills have hit, or only that of a number."""
+    if case is not None:
+        return [bench.chain(seed, case, lines[case % len(lines)], MOST_KILLS)]
+    chains = []
+    while (left := most - sum(len(chain.kills) for chain in chains)) > 0:
+        number = len(chains)
+        chains.append(bench.chain(seed, number, lines[number % len(lines)], left))
     return chains
 
 
@@ -411,9 +457,9 @@ def main() -> int:
     asked = parser.parse_args()
     seed = secrets.randbelow(10**6) if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
-    start = time.monotonic()
-    chains = run_kills(seed, asked.n, asked.folder.resolve(), case=asked.case)
-    report(chains, seed, time.monotonic() - start)
+    began = time.monotonic()
+    chains = run_kills(make_bench(asked.folder.resolve()), seed, asked.n, case=asked.case)
+    report(chains, seed, time.monotonic() - began)
     return int(any(chain.faults for chain in chains))
 
 

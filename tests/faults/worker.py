@@ -1,0 +1,119 @@
+"""What `test_faults.py` looks at: kills, a full disk, eight processes at once, read-only folders.
+
+``python -m tests.faults.worker all FOLDER`` makes its inputs in FOLDER and prints a report as JSON;
+``python -m tests.faults.worker read-only FOLDER`` then does so for folders that may not be written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import kills
+from benchmarks.kills import LINES, Bench, Line, differences, read_files, torn_files
+from tests.fuzz.work import import_commands
+
+BY_NAME = {line.name: line for line in LINES}
+KILLED = [BY_NAME[name] for name in ("score", "sample", "eval", "train")]
+# Free bytes of the full disk, in one run after another; then there is room.
+FULL = {"score": [60_000], "sample": [16_000], "segment": [60_000], "train": [60_000, 500_000]}
+CROWDED = [BY_NAME["sample"], BY_NAME["score (GGUF)"]]
+READ_ONLY = [BY_NAME[name] for name in ("score", "sample", "eval", "train", "segment")]
+
+
+def fill(disk: Path, free: int) -> Path:
+    """A file that leaves so many bytes of a disk free."""
+    path = disk / "fill.tmp"
+    with path.open("wb", buffering=0) as file:
+        status = os.statvfs(disk)
+        file.write(bytes(status.f_bavail * status.f_bsize - free))
+    return path
+
+
+def on_a_full_disk(bench: Bench, line: Line, disk: Path) -> dict[str, Any]:
+    """Run a command where the space does not suffice, then where it does."""
+    _, final = bench.undisturbed(line)
+    for path in disk.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(bench.folder / "inputs", disk, dirs_exist_ok=True)
+    runs = []
+    for free in FULL[line.name]:
+        filler = fill(disk, free)
+        outcome = kills.run(line, disk)
+        filler.unlink()
+        files = read_files(disk)
+        wrong = torn_files(files, final) + [name for name in files if name.endswith(".tmp")]
+        runs.append({"code": outcome.code, "said": outcome.said, "wrong": wrong})
+    end = kills.run(line, disk)
+    wrong = differences(read_files(disk), final)
+    return {"runs": runs, "end": {"code": end.code, "said": end.said, "wrong": wrong}}
+
+
+def eight_at_once(bench: Bench, line: Line) -> dict[str, Any]:
+    """Eight processes with one store, two of them for each output."""
+    _, final = bench.undisturbed(line)
+    place, (out,) = (
+        bench.lay_out(line, "crowded"),
+        (n for n in final if n.startswith("out.") and n in line.words),
+    )
+    outs = [out.replace("out", f"out{i % 4}") for i in range(8)]
+    started = [
+        kills.start(replace(line, words=line.words.replace(out, name)), place, tag=str(i))
+        for i, name in enumerate(outs)
+    ]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in started]
+    files = read_files(place)
+    tables = [files.pop(name, None) == final[out] for name in dict.fromkeys(outs)]
+    files[out] = final[out]  # the inputs hold an old one
+    said = [kills.said(place, str(i)) for i in range(8)]
+    return {"codes": codes, "tables": tables, "wrong": differences(files, final), "said": said}
+
+
+def prepare_read_only(bench: Bench) -> None:
+    """Folders and files that only root may write, in one where anybody may."""
+    for line in READ_ONLY:
+        place = bench.lay_out(line, "read-only")
+        for path in (place, *place.rglob("*")):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        place.parent.chmod(0o777)
+
+
+def in_read_only_folders(folder: Path) -> dict[str, Any]:
+    """Run commands whose outputs and stores lie where this user may not write."""
+    found = {}
+    for line in READ_ONLY:
+        place = folder / line.name / "read-only"
+        before = read_files(place)
+        outcome = kills.run(line, place)
+        wrong = [] if read_files(place) == before else ["files were changed"]
+        found[line.name] = {"code": outcome.code, "said": outcome.said, "wrong": wrong}
+    return found
+
+
+def main(what: str, folder: Path) -> dict[str, Any]:
+    """What happened, by kind of fault."""
+    if what == "read-only":
+        import_commands(light=False)
+        return {"user": os.geteuid(), "lines": in_read_only_folders(folder / "bench")}
+    bench, seed = kills.make_bench(folder / "bench"), int.from_bytes(os.urandom(2))
+    chains = kills.run_kills(bench, seed, 6, KILLED)
+    report: dict[str, Any] = {
+        "seed": seed,
+        "full": {},
+        "kills": [vars(c) | {"line": c.line.name} for c in chains],
+    }
+    if (folder / "full").is_mount():
+        for name in FULL:
+            report["full"][name] = on_a_full_disk(bench, BY_NAME[name], folder / "full")
+    report["crowded"] = {line.name: eight_at_once(bench, line) for line in CROWDED}
+    prepare_read_only(bench)
+    return report
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))
