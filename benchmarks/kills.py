@@ -138,7 +138,8 @@ def make_inputs(folder: Path) -> None:
     files |= {"prompts": prompts, "train": train, "held": held}
     for name, records in files.items():
         good.write_lines(folder / f"{name}.jsonl", records)
-    lines = [f"{key}: {json.dumps(value)}\n" for key, value in good.RECIPE.items()]
+    recipe = good.RECIPE | {"max_length": 256}  # nothing is cut
+    lines = [f"{key}: {json.dumps(value)}\n" for key, value in recipe.items()]
     (folder / "recipe.yaml").write_text("".join(lines), encoding="utf-8")
     for name in ("out.jsonl", "out.parquet"):
         (folder / name).write_bytes(OLD)

@@ -62,7 +62,7 @@ def check_refusal(run: dict[str, Any], why: str) -> None:
 def test_kills_at_random_moments_leave_no_trace(report):
     print(f"seed {report['seed']}")
     assert [chain["faults"] for chain in report["kills"] if chain["faults"]] == []
-    assert sum(len(chain["kills"]) for chain in report["kills"]) == 6
+    assert sum(len(chain["kills"]) for chain in report["kills"]) == 5
 
 
 @pytest.mark.parametrize("name", FULL)
