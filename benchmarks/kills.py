@@ -3,7 +3,7 @@
 ``make kills`` runs each command once undisturbed. Then it starts them in turn, kills the whole
 process group (SIGKILL) at drawn moments, up to four times in a row, and lets the last run end. Half
 of the moments are drawn from the run's whole time. The others are aimed at writing: at one of the
-run's changes of files, just before it or up to 30 ms later. What is judged:
+run's changes of files, just before it or 0.03 to 30 ms later. What is judged:
 
 - after each kill: every file is the old one or the final one, byte for byte;
 - at the end: all files are those of the undisturbed run, none is missing and none is left over;
@@ -22,6 +22,7 @@ import multiprocessing
 import os
 import random
 import secrets
+import select
 import shutil
 import signal
 import sys
@@ -247,7 +248,7 @@ def run(line: Line, place: Path, moment: Moment | None = None) -> Outcome:
     due = began + (later if aimed is None else TIME_LIMIT)
     done = 0
     while not done and time.monotonic() < due:
-        time.sleep(0.0005)
+        select.select([receiver], [], [], min(0.01, max(0, due - time.monotonic())))
         with suppress(BlockingIOError):
             changes += len(os.read(receiver, 1 << 16))
         if aimed is not None and not is_before and changes >= aimed:
@@ -316,7 +317,9 @@ def differences(files: dict[str, str], final: dict[str, str]) -> list[str]:
     """In what the end differs from that of the undisturbed run."""
     found = [f"{name} is missing" for name in final if name not in files]
     found += [f"{name} is left over" for name in files if name not in final]
-    return found + [f"{name} differs" for name in files if files[name] != final.get(name, "")]
+    return found + [
+        f"{name} differs" for name in files if files[name] != final.get(name, files[name])
+    ]
 
 
 def draw_moments(seed: int, number: int, calm: Outcome) -> list[Moment]:
@@ -325,7 +328,7 @@ def draw_moments(seed: int, number: int, calm: Outcome) -> list[Moment]:
     moments = []
     for _ in range(rng.randint(1, MOST_KILLS)):
         is_aimed, share = rng.random() < AIMED, rng.random()
-        later = rng.choice((0.0, rng.uniform(0, LATEST)))
+        later = rng.choice((0.0, LATEST * 1000 ** -rng.random()))
         change = 1 + int(share * calm.changes) if is_aimed else None
         moments.append(Moment(change, later if is_aimed else share * calm.seconds))
     return moments
