@@ -124,16 +124,16 @@ def make_inputs(folder: Path) -> None:
             "response": " ".join(f"We add {i} and {j * k}. So x = {i + j}." for j in range(3 + k)),
             "response_id": f"p{i}/{teacher}/0",
         }
-        for i in range(20)
+        for i in range(12)
         for k, teacher in enumerate(("Ada", "Bob", "Eve"))
     ]
-    prompts = [{k: r[k] for k in ("prompt_id", "prompt", "answer")} for r in pool[:36:3]]
+    prompts = [{k: r[k] for k in ("prompt_id", "prompt", "answer")} for r in pool[:24:3]]
     train = [
         {"messages": [{"role": "user", "content": r["prompt"]},
                       {"role": "assistant", "content": r["response"]}]}
-        for r in pool[:16]
+        for r in pool[:12]
     ]  # fmt: skip
-    large = [r | {"response_id": f"{i}/{r['response_id']}"} for i in range(30) for r in pool]
+    large = [r | {"response_id": f"{i}/{r['response_id']}"} for i in range(50) for r in pool]
     held = [record | {"prompt_id": f"h{record['prompt_id']}"} for record in pool[-3:]]
     files = {"pool": pool, "some": pool[:9], "large": large}
     files |= {"prompts": prompts, "train": train, "held": held}
@@ -405,7 +405,7 @@ def make_bench(folder: Path) -> Bench:
     """A bench in a fresh folder, with inputs; this process gets all that commands import."""
     import_commands(light=False)
     shutil.rmtree(folder, ignore_errors=True)
-    _in_a_fork(make_inputs, folder / "inputs")
+    in_a_fork(make_inputs, folder / "inputs")
     return Bench(folder)
 
 
@@ -422,7 +422,7 @@ def run_kills(
     return chains
 
 
-def _in_a_fork(function: Any, *arguments: Any) -> None:
+def in_a_fork(function: Any, *arguments: Any) -> None:
     """Run what starts threads in a process of its own: this one is forked again and again."""
     process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
     process.start()
