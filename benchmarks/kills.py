@@ -36,8 +36,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-os.environ |= {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+# What has threads must not be forked.
+os.environ |= {"OMP_NUM_THREADS": "1"} if __name__ == "__main__" else {}
 
 import pandas as pd
 
@@ -48,6 +48,11 @@ MOST_KILLS = 4  # of one chain of runs
 AIMED = 0.5  # share of kills aimed at a change of a file
 LATEST = 0.03  # seconds after it
 TIME_LIMIT = 300.0  # of one run, by the clock
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 OLD = b"what an earlier run wrote\n"
 _DRAW = "--max-tokens 24 --temperature 1 --num-samples 2 --batch-size 4 --workers 1 --quiet"
 _SCORE = "--window 1 --window 50% --tokens --quiet --store store --out out.parquet"
@@ -225,7 +230,7 @@ def _become(line: Line, place: Path, report: int, fatal: int | None, said: str) 
         for name, folder in {"HOME": f"{place}.home", "TMPDIR": f"{place}.tmp"}.items():
             Path(folder).mkdir(exist_ok=True)
             os.environ[name] = folder
-        os.environ["LALP_BUILD"] = f"{place}/build"
+        os.environ |= _ENVIRONMENT | {"LALP_BUILD": f"{place}/build"}
         out = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         os.dup2(out, 1)
         os.dup2(out, 2)
@@ -296,10 +301,10 @@ def is_work_in_progress(name: str, files: dict[str, str]) -> bool:
     That is a temporary file; one of a training's unfinished folder, whose checkpoints count once
     they have a manifest; one of an arm's folder, or of a student's before ``schooling.json``.
     """
-    parent, _, _ = name.rpartition("/")
-    is_student = fnmatchcase(parent, "build/worlds/student-*")
+    folder = Path(name).parent
+    is_student = folder.parent == Path("build/worlds")
     return any(fnmatchcase(name, pattern) for pattern in _IN_PROGRESS) or (
-        is_student and f"{parent}/reports/schooling.json" not in files
+        is_student and f"{folder}/reports/schooling.json" not in files
     )
 
 
