@@ -48,11 +48,7 @@ MOST_KILLS = 4  # of one chain of runs
 AIMED = 0.5  # share of kills aimed at a change of a file
 LATEST = 0.03  # seconds after it
 TIME_LIMIT = 300.0  # of one run, by the clock
-_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "TOKENIZERS_PARALLELISM": "false",
-}
+_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "0"}
 OLD = b"what an earlier run wrote\n"
 _DRAW = "--max-tokens 24 --temperature 1 --num-samples 2 --batch-size 4 --workers 1 --quiet"
 _SCORE = "--window 1 --window 50% --tokens --quiet --store store --out out.parquet"
@@ -78,7 +74,7 @@ LINES = (
     Line("segment", "segment large.jsonl --out out.jsonl"),
     Line("segment (semantic)", "segment some.jsonl --splitter semantic --out out.jsonl",
          "build/embeddings/*"),
-    Line("score (GGUF)", f"score some.jsonl --student tiny.gguf {_SCORE}", "build/students/*/*"),
+    Line("score (GGUF)", f"score some.jsonl --student tiny.gguf {_SCORE}", "build/students/*-v2/*"),
     Line("study (step world)", "", "build/worlds/*/reports/schooling.json"),
 )  # fmt: skip
 
