@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 # What has threads must not be forked.
-os.environ |= {"OMP_NUM_THREADS": "1"} if __name__ == "__main__" else {}
+os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"} if __name__ == "__main__" else {}
 
 import pandas as pd
 
