@@ -33,7 +33,11 @@ def report(tmp_path_factory) -> dict[str, Any]:
         can_mount = False
     command = [sys.executable, "-m", "tests.faults.worker", str(folder)]
     command = [*mount, *command] if can_mount else command
-    options = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "cwd": ROOT, "timeout": 500}
+    options = {
+        "env": os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+        "cwd": ROOT,
+        "timeout": 500,
+    }
     done = subprocess.run(command, capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
