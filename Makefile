@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site fuzz bench families arms world refresh clean \
+.PHONY: all test lint unit notebooks-check lab site fuzz kills bench families arms world refresh clean \
   distclean help setup plan dryrun pipeline
 .DEFAULT_GOAL := help
 
@@ -103,6 +103,9 @@ site: | $(READY) ## static pages of the executed notebooks: build/site/index.htm
 
 fuzz: | $(READY) ## 1,000 bad inputs over every command and kind of file, in minutes (SEED=7 N=1000 CASE=12)
 	$(PY) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) $(if $(CASE),--case $(CASE))
+
+kills: | $(READY) ## 100 kills at random moments; each run goes on to the same files (minutes; SEED=7 N=100 CASE=12)
+	$(PY) -m benchmarks.kills $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) $(if $(CASE),--case $(CASE))
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring

@@ -7,18 +7,20 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import resource
 import secrets
+import shutil
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lalp.errors import InputError
+from lalp.errors import InputError, reason
 
 PACKAGE = Path(__file__).parent
 """The folder of the package: its code, and the data beside it."""
@@ -31,31 +33,143 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place if the block succeeds.
 
     On any exception the temporary file is removed and ``path`` stays as it was, so a reader never
-    sees half a file. The parent folder is made if missing; symbolic links are followed. InputError
-    if ``path`` is a folder or a device, or its folder cannot be made.
+    sees half a file. The parent folder is made if missing; symbolic links are followed. What killed
+    processes left in that folder is removed. InputError if ``path`` is a folder or a device, or
+    cannot be written: a full disk, a missing right.
     """
-    given, path = path, Path(path)
+    target = _find_target(path)
+    with _temporary(path, target, is_folder=False) as made, writing(path, made, target):
+        yield made
+        made.replace(target)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """As `atomic_path`, for a new folder; if another process is faster, its folder stays."""
+    with _temporary(path, path, is_folder=True) as made, writing(path):
+        yield made
+        try:
+            made.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+
+
+@contextmanager
+def writing(place: str | os.PathLike, *files: Path) -> Iterator[None]:
+    """Turn whatever a full disk or a missing right makes a library raise into one InputError.
+
+    For blocks that write to ``place``. If ``files`` are given, an OSError that names another file
+    is left as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        named = getattr(error, "filename", None)
+        is_other = bool(files) and named is not None and Path(named) not in files
+        if is_other or (why := _why_unwritten(error)) is None:
+            raise
+        raise InputError(f"{place}: cannot be written: {why}") from error
+
+
+def _why_unwritten(error: Exception) -> str | None:
+    """What the system says of a write that failed; None of any other error."""
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno else reason(error)
+    if found := re.search(r"\(os error (\d+)\)", str(error)):  # as Rust's libraries say it
+        return os.strerror(int(found[1]))
+    return "torch says no more: is the disk full?" if "inline_container" in str(error) else None
+
+
+def _find_target(path: str | os.PathLike) -> Path:
+    """The file that a path stands for, its folder made; InputError if none can be there."""
+    target = Path(path)
     try:
         str(path).encode()
     except UnicodeEncodeError:  # Arrow, for one, takes no such name
-        raise InputError(f"{given}: is not a name in UTF-8; give another path") from None
-    if path.exists() and not path.is_file():
-        raise InputError(f"{given}: exists and is not a regular file; give another path")
+        raise InputError(f"{path}: is not a name in UTF-8; give another path") from None
+    with writing(path):
+        if target.exists() and not target.is_file():
+            raise InputError(f"{path}: exists and is not a regular file; give another path")
     try:
-        path = path.resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target = target.resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
     except RuntimeError:
-        raise InputError(f"{given}: is a link to itself; give another path") from None
+        raise InputError(f"{path}: is a link to itself; give another path") from None
     except OSError as error:
-        raise InputError(f"{given}: cannot make its folder: {error.strerror}") from error
-    # The name is cut, for the longest file names; .tmp keeps leftovers out of "*.parquet" globs.
-    temporary = path.with_name(f"{path.name[:40]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        raise InputError(f"{path}: cannot make its folder: {error.strerror}") from error
+    return target
+
+
+# The name of a temporary file ends with its machine and process: locks may not reach further.
+_HOST = re.sub(r"\W", "", os.uname().nodename)[:30]
+_LEFTOVER = re.compile(rf"\.{_HOST}-\d+-[0-9a-f]{{8}}\.tmp\Z")
+_SWEPT: set[Path] = set()  # folders that this process has seen to
+
+
+@contextmanager
+def _temporary(place: str | os.PathLike, target: Path, *, is_folder: bool) -> Iterator[Path]:
+    """A new file or folder beside ``target``; a lock on it says that its writer lives."""
+    with writing(place):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target.parent)
+        made, lock = _make_temporary(target, is_folder)
     try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        yield made
+    finally:
+        _remove(made)
+        os.close(lock)
+
+
+def _make_temporary(target: Path, is_folder: bool) -> tuple[Path, int]:
+    """Its path and its lock."""
+    while True:
+        # The name is cut, for the longest file names; .tmp keeps it out of "*.parquet" globs.
+        mark = f"{_HOST}-{os.getpid()}-{secrets.token_hex(4)}"
+        made = target.with_name(f"{target.name[:40]}.{mark}.tmp")
+        if is_folder:
+            made.mkdir()
+        flags = os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT | os.O_EXCL
+        try:
+            lock = os.open(made, flags, 0o666)
+        except FileNotFoundError:
+            if is_folder:
+                continue
+            raise
+        # Before it was locked, another process may have taken it for a leftover.
+        if _lock(lock) is not False and made.exists():
+            return made, lock
+        os.close(lock)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Once, remove the temporary files of killed processes: those that nobody has locked."""
+    if folder in _SWEPT:
+        return
+    _SWEPT.add(folder)
+    with suppress(OSError):
+        for path in [path for path in folder.iterdir() if _LEFTOVER.search(path.name)]:
+            with suppress(OSError):
+                lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+                if _lock(lock):
+                    _remove(path)
+                os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _lock(handle: int) -> bool | None:
+    """Whether an open file could be locked; None where the file system has no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -73,21 +187,18 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
     """Keep other processes out while the block runs; the lock ends with the process.
 
-    The file ``path`` stands for the lock and stays where it is. InputError if it cannot be made, or
-    (then with ``busy`` as its text) if another process holds the lock.
+    The file ``path`` stands for the lock and stays where it is. InputError if it cannot be made or
+    locked there, or (then with ``busy`` as its text) if another process holds the lock.
     """
     path = Path(path)
-    try:
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot be written: {error.strerror}") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise InputError(busy) from None
-    try:
+        if (is_locked := _lock(lock)) is None:
+            raise InputError(f"{path}: its file system has no locks: give a folder on another one")
+        if not is_locked:
+            raise InputError(busy)
         yield
     finally:
         os.close(lock)

@@ -1,13 +1,23 @@
 """Files written whole or not at all, locks, and fingerprints: what makes results stale."""
 
+import errno
+import fcntl
 import os
+import resource
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from lalp import files
 from lalp.errors import InputError
-from lalp.files import atomic_path, check_file, fingerprint, locked, write_text
+from lalp.files import atomic_folder, atomic_path, check_file, fingerprint, locked, write_text
 from lalp.paper.arms import grid
 from lalp.scoring import shards
 
@@ -136,6 +146,121 @@ def test_atomic_paths_of_one_target_differ(tmp_path):
         one.write_text("outer")
         two.write_text("inner")
     assert (tmp_path / "f").read_text() == "outer"
+
+
+@pytest.fixture
+def no_space() -> Iterator[None]:
+    """No file may grow beyond 1,000 bytes, which libraries meet as they meet a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+WRITERS = {
+    "text": lambda path: write_text(path, "x" * 2000),
+    "arrow": lambda path: _save(path, pd.DataFrame({"x": range(2000)}).to_parquet),
+    "safetensors": lambda path: _save(path, lambda made: save_file({"a": torch.ones(900)}, made)),
+    "torch": lambda path: _save(path, lambda made: torch.save(torch.ones(900), made)),
+}
+
+
+def _save(path: Path, save: Callable[[Path], None]) -> None:
+    with atomic_path(path) as made:
+        save(made)
+
+
+@pytest.mark.parametrize("library", WRITERS)
+def test_a_full_disk_is_one_error_and_the_old_file_stays(library, no_space, tmp_path):
+    path = tmp_path / "file.parquet"
+    path.write_text("before")
+    with pytest.raises(
+        InputError, match=r"file\.parquet: cannot be written: (File too large|torch)"
+    ):
+        WRITERS[library](path)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_errors_that_are_not_of_the_written_file_are_left_alone(tmp_path):
+    for error in (OSError(errno.ENOENT, "No such file", "other"), RuntimeError("no"), KeyError(3)):
+        with pytest.raises(type(error)) as raised, atomic_path(tmp_path / "file.txt"):
+            raise error
+        assert raised.value is error
+
+
+# --- What killed processes leave -----------------------------------------------------------------
+
+LEAVE = """
+import os, sys
+from lalp.files import atomic_folder, atomic_path
+with atomic_path(sys.argv[1]) as file, atomic_folder(file.with_name("folder")) as folder:
+    for path in (file, folder / "part"):
+        path.write_text("half")
+    print("ready", flush=True)
+    sys.stdin.read()
+    os._exit(9)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path):
+    command = [sys.executable, "-c", LEAVE, str(tmp_path / "file.txt")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, cwd=PACKAGE.parent)
+    assert process.stdout.readline() == b"ready\n"
+    written = sorted(tmp_path.iterdir())
+    assert len(written) == 2
+    foreign = [tmp_path / "my.tmp", tmp_path / "file.txt.otherhost-1-0123abcd.tmp"]
+    for path in foreign:
+        path.write_text("of others")
+
+    def write() -> list[Path]:
+        files._SWEPT.clear()  # as a fresh process
+        write_text(tmp_path / "file.txt", "whole")
+        return sorted(tmp_path.iterdir())
+
+    assert write() == sorted([*written, *foreign, tmp_path / "file.txt"])
+    process.communicate()
+    assert write() == sorted([*foreign, tmp_path / "file.txt"])
+
+
+def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    real, seen = files._lock, []
+
+    def lock(handle: int) -> bool | None:
+        if len(seen) < 2:  # another process has locked it, or has removed it
+            seen.extend(tmp_path.iterdir())
+            if len(seen) == 1:
+                return False
+            seen[1].unlink()
+        return real(handle)
+
+    monkeypatch.setattr(files, "_lock", lock)
+    with atomic_path(tmp_path / "file.txt") as made:
+        made.write_text("whole")
+        assert made not in seen
+    assert (tmp_path / "file.txt").read_text() == "whole"
+
+
+def test_a_file_system_without_locks_is_said_apart_from_a_taken_lock(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(InputError, match="lock: its file system has no locks"):
+        locked(tmp_path / "lock", "busy").__enter__()
+    write_text(tmp_path / "file.txt", "x")  # needs none
+    assert (tmp_path / "file.txt").read_text() == "x"
+
+
+def test_of_two_that_make_a_folder_the_first_wins(tmp_path):
+    path = tmp_path / "deep" / "folder"
+    with atomic_folder(path) as one:
+        (one / "file").write_text("slow")
+        with atomic_folder(path) as two:
+            (two / "file").write_text("fast")
+    assert [p.read_text() for p in path.iterdir()] == ["fast"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_atomic_path_follows_symbolic_links(tmp_path):

@@ -203,7 +203,7 @@ def run(app: Typer) -> None:
         say("not enough memory: give a smaller file or model, or a machine with more")
         sys.exit(2)
     except OSError as error:  # a full disk or a missing right is no fault of the program
-        say(f"{error.filename or 'file'}: {error.strerror or error}")
+        say(one_line(f"{error.filename or 'file'}: {error.strerror or error}"))
         sys.exit(2)
 
 

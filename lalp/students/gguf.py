@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.gguf.gguf_tokenizer_mapping import get_gguf_tokenizer
 
-from lalp.files import build_dir, check_file, file_digest
+from lalp.files import atomic_folder, build_dir, check_file, file_digest
 from lalp.students.checks import check_weights
 from lalp.students.gguf_header import check_gguf
 from lalp.students.loading import MOST_LAYERS, check_folder, unreadable
@@ -39,15 +38,8 @@ def convert_gguf(gguf: Path) -> Path:
     if target.is_dir():
         check_folder(target)
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Errors are ignored, because the folder has another name when all went well.
-    with tempfile.TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as work:
-        _write_safetensors(gguf, Path(work))
-        try:
-            Path(work).rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process was faster, and wrote the same
-                raise
+    with atomic_folder(target) as folder:
+        _write_safetensors(gguf, folder)
     return target
 
 

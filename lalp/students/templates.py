@@ -30,6 +30,10 @@ _LENGTH, _TIMES = 200_000, 10
 _BEFORE_KEYWORDS = "(", ","
 
 
+_slow: set[str] = set()
+"""Templates that have had their time."""
+
+
 class _OutOfTime(BaseException):
     """Not an Exception, which a template's own code or the library's could swallow."""
 
@@ -43,11 +47,15 @@ def apply_template(
         ValueError: If the template refuses the chat, is broken, or exceeds a limit.
     """
     try:
-        _check_operators(tokenizer.get_chat_template())
+        template = tokenizer.get_chat_template()
+        _check_operators(template)
+        if template in _slow:
+            raise _OutOfTime
         with _limits():
             text = tokenizer.apply_chat_template(list(chat), tokenize=False, **options)
             text.encode("utf-8")  # a lone surrogate is no text
     except _OutOfTime:
+        _slow.add(template)  # or each of many calls would take as long
         raise ValueError(f"it takes longer than {SECONDS:.0f} seconds") from None
     except RecursionError:
         raise ValueError("it calls itself, or is nested, without end") from None

@@ -30,7 +30,7 @@ from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from lalp.errors import InputError
-from lalp.files import write_json
+from lalp.files import write_json, writing
 from lalp.stats import check_count
 from lalp.students.student import load_model, vocabulary_size
 from lalp.training.examples import IGNORED, HeldOut, TrainingData, order_examples
@@ -152,7 +152,10 @@ def _check_ids(job: Job, vocabulary: int) -> None:
 class _Trainer(SFTTrainer):
     """TRL's trainer with a cheaper loss on a CPU, and without telemetry and model cards."""
 
-    _save_checkpoint = Trainer._save_checkpoint  # TRL's own writes a model card
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As transformers does it: TRL's own writes a model card."""
+        with writing(self.args.output_dir):
+            Trainer._save_checkpoint(self, model, trial)
 
     def _send_telemetry(self) -> None:
         """Nothing is sent anywhere."""
@@ -238,7 +241,8 @@ class _Course(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             found = f"the training loss is {logs['loss']} at step {state.global_step}"
-            raise InputError(f"{found}: lower the learning rate")
+            advice = "lower the learning rate, or look at the student's weights"
+            raise InputError(f"student {self.job.student.name!r}: {found}: {advice}")
         self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
         taken = [i for i in self.steps[state.global_step - 1] if i is not None]
         num_tokens = sum(self.job.examples[i].num_tokens for i in taken)
@@ -273,13 +277,14 @@ def _write_result(course: _Course, out: Path) -> None:
         return
     folder = unfinished(out) / "result"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     model = trainer.accelerator.unwrap_model(trainer.model)
     model.config, model.generation_config = course.configs
-    model.save_pretrained(folder, state_dict=weights)
-    job.student.tokenizer.save_pretrained(folder)
     history, steps_per_epoch = trainer.state.log_history, len(course.steps) / job.recipe.epochs
-    write_tables(folder, history, steps_per_epoch, job.tasks)
-    write_json(folder / RUN_FILE, {"run": job.identity()} | job.provenance())
-    folder.rename(out)
+    with writing(out):
+        folder.mkdir()
+        model.save_pretrained(folder, state_dict=weights)
+        job.student.tokenizer.save_pretrained(folder)
+        write_tables(folder, history, steps_per_epoch, job.tasks)
+        write_json(folder / RUN_FILE, {"run": job.identity()} | job.provenance())
+        folder.rename(out)
     shutil.rmtree(unfinished(out), ignore_errors=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 from benchmarks import families
 from benchmarks.families import Case, check_case, list_cases
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -47,3 +52,13 @@ def test_wrong_scores_and_tracebacks_are_found(cases, monkeypatch):
     for fault, verdict in ((shift, "wrong"), (withhold, "wrong"), (fail, "traceback")):
         monkeypatch.setattr(families, "score", fault)
         assert check_case(cases["llama"])["verdict"] == verdict
+
+
+def test_the_committed_table_is_whole_and_has_no_fault():
+    table = pd.read_csv(ROOT / "figures" / "families" / "families.csv", keep_default_na=False)
+    assert table["family"].tolist() == [case.name for case in list_cases()]
+    assert set(table["verdict"]) == {"exact", "refused", "cannot be built"}
+    exact = table["verdict"] == "exact"
+    assert exact.sum() >= 170
+    assert (table.loc[exact, "largest difference in nats"].astype(float) <= 1e-4).all()
+    assert (table.loc[~exact, "reason"] != "").all()

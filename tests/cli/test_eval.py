@@ -1,13 +1,9 @@
-"""`lalp eval` and `lalp compare`: end to end with tiny models, and a killed run."""
+"""`lalp eval` and `lalp compare`: end to end with tiny models."""
 
 from __future__ import annotations
 
 import json
-import random
 import re
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -77,26 +73,3 @@ def test_choices_are_graded_by_their_letter(lalp, model, data, tmp_path):
     done = lalp(*command, "--out", out, "--allow-count")
     assert done.code == 0, done.err
     assert load_results(out)["answer"].isin(list("ABCD")).all()
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_random_ends_with_the_same_table(start, model, data, tmp_path):
-    command = ["-m", "lalp.cli", "eval", "--model", model, "--benchmark", "amc23", "--data", data]
-    command += ["--preset", "table7-sampled", "--num-samples", 2, "--batch-size", 4, "--quiet"]
-    command += ["--max-tokens", 120, "--workers", 1]
-    calm, killed = tmp_path / "calm.parquet", tmp_path / "killed.parquet"
-
-    def begin(out: Path) -> subprocess.Popen:
-        return start(*command, "--out", out, "--store", out.with_suffix(""))
-
-    assert begin(calm).wait(timeout=120) == 0
-    for wanted in (1, 8, 15):  # of 20 files of samples
-        process = begin(killed)
-        while len(list(tmp_path.glob("killed/*/*.jsonl"))) < wanted and process.poll() is None:
-            time.sleep(0.002)
-        time.sleep(random.uniform(0, 0.2))
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-        assert not killed.exists()
-    assert begin(killed).wait(timeout=120) == 0
-    assert killed.read_bytes() == calm.read_bytes()

@@ -207,9 +207,8 @@ def _results(folder: Path, made: Mapping[str, str], out: str) -> str:
         if name.startswith((*_STORES, *_OWN)) or name.endswith("/"):
             continue
         path = folder / name
-        if path.suffix == ".parquet":
-            with path.open("rb") as file:  # Arrow takes no name that is not UTF-8
-                frame = pq.read_table(file).to_pandas()
+        if path.suffix == ".parquet" and path.stat().st_size:
+            frame = pq.read_table(path).to_pandas()
             frame = frame.reindex(columns=sorted(frame.columns))
             parts.append(f"{name} {pd.util.hash_pandas_object(frame.astype(str)).sum()}")
         elif path.name == "training_log.csv":

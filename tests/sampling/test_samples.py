@@ -1,16 +1,11 @@
-"""Sampling: settings, seeds, limits, the store, a kill, vLLM and the pool."""
+"""Sampling: settings, seeds, limits, the store, vLLM and the pool. `make kills` kills it."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
-import random
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import astuple, replace
 from pathlib import Path
 from shutil import copytree
@@ -268,37 +263,6 @@ def test_a_run_that_goes_on_draws_the_batches_of_the_first(run, tmp_path, drawn,
     drawn.clear()
     assert run(batch_size=3) == calm
     assert drawn == expected[2:]
-
-
-@pytest.mark.slow
-def test_killed_at_random_it_ends_with_the_same_pool_bit_for_bit(start, student_folder, tmp_path):
-    lines = [{"prompt_id": f"p{i}", "prompt": f"Add {i} to 7." * (1 + i % 3)} for i in range(20)]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    options = f"--model {student_folder} --num-samples 3 --temperature 1 --max-tokens 400"
-
-    def begin(store: Path) -> subprocess.Popen:
-        files = f"{tmp_path}/prompts.jsonl --store {store} --out {store}.jsonl"
-        return start(*f"-m lalp.cli sample {files} {options} --batch-size 5 --quiet".split())
-
-    calm, killed = tmp_path / "calm", tmp_path / "killed"
-    begin(calm).communicate(timeout=120)
-    assert len(shards(calm)) == 12
-    for wanted in (2, 5, 8):
-        process = begin(killed)
-        while len(shards(killed)) < wanted and process.poll() is None:
-            time.sleep(0.002)
-        time.sleep(random.uniform(0, 0.3))
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        assert wanted <= len(shards(killed)) < 12
-        assert not killed.with_suffix(".jsonl").exists()
-    before = {path: path.stat().st_mtime_ns for path in shards(killed)}
-    _, messages = begin(killed).communicate(timeout=120)
-    assert "sampling again" not in messages
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    for a, b in zip(*([*shards(x), x.with_suffix(".jsonl")] for x in (calm, killed)), strict=True):
-        assert a.read_bytes() == b.read_bytes()
 
 
 class SamplingParams(SimpleNamespace):

@@ -82,3 +82,13 @@ def test_keywords_are_no_power(templated):
     template = "{% set ns = dict(a='x') %}{% macro f() %}{{ kwargs.a }}{% endmacro %}{{ f(**ns) }}"
     assert render_prompt(templated(template), PROMPT) == "x"
     assert render_prompt(templated("**Think**, {{ messages[0].content }}"), PROMPT).startswith("**")
+
+
+def test_a_slow_template_has_its_time_once(templated, monkeypatch):
+    monkeypatch.setattr(templates, "SECONDS", 0.5)
+    slow = templated(LOOP * 3 + "{{ 'one more' }}" + "{% endfor %}" * 3)
+    start = time.monotonic()
+    for _ in range(50):
+        with pytest.raises(InputError, match="it takes longer than"):
+            render_prompt(slow, PROMPT)
+    assert time.monotonic() - start < 20

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lalp.files import write_json
+from lalp.files import write_json, writing
 from lalp.paper.world import problems as world
 from lalp.paper.world.problems import DIGITS, LABELS, PLACES, Problem, Teacher, Trace
 
@@ -41,6 +41,10 @@ _LEARNING_RATE = 2e-3
 _BATCH_TOKENS = 768
 # Documents drawn at once, so that a batch can hold documents of like length: little padding.
 _BLOCK = 256
+# How a student was trained. In a folder of its own: the student's identity is a hash over the JSON
+# files beside its weights, and how long something took does not belong to it.
+REPORTS = "reports"
+SCHOOLING = f"{REPORTS}/schooling.json"
 # A drill is known when the mean loss of so many steps is so low (nats per token).
 _STEPS_NOTED, _KNOWN = 30, 0.15
 # Moves of the problems that the student has seen solved whole.
@@ -324,22 +328,23 @@ def batches(
 
 
 def pretrain(school: Schooling, out: Path) -> None:
-    """Train a student from scratch, and write weights, tokenizer and ``schooling.json`` to ``out``.
+    """Train a student from scratch, and write weights, tokenizer and `SCHOOLING` to ``out``.
 
     A student that is there already is kept.
     """
-    if (out / "schooling.json").is_file():
+    if (out / SCHOOLING).is_file():
         return
     tokenizer = make_tokenizer()
     model = make_model(len(tokenizer), school.seed)
     started = time.monotonic()
     losses = list(_steps(model, school, tokenizer))
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
     report = {"seconds": time.monotonic() - started, "loss": float(np.mean(losses[-50:]))}
     # Last, since it says that all else is there.
-    write_json(out / "schooling.json", asdict(school) | report)
+    write_json(out / SCHOOLING, asdict(school) | report)
 
 
 def _steps(

@@ -30,7 +30,14 @@ from lalp.paper.world import problems as world
 from lalp.paper.world import settings
 from lalp.paper.world.problems import Problem, Teacher, find_answer, make_problems
 from lalp.paper.world.settings import RULES, RULES_BY_NAME, TEACHERS_BY_NAME, UNIT, Study
-from lalp.paper.world.student import MAX_POSITIONS, SHORT_MOVES, Schooling, pretrain
+from lalp.paper.world.student import (
+    MAX_POSITIONS,
+    REPORTS,
+    SCHOOLING,
+    SHORT_MOVES,
+    Schooling,
+    pretrain,
+)
 from lalp.pools.pool import Pool
 from lalp.pools.writing import save_pool
 from lalp.sampling.samples import generate
@@ -118,7 +125,7 @@ def gate(unit: Unit) -> dict[str, Any]:
         whole problems unsolved.
     """
     prompts = [problem.prompt for problem in unit.held_out.values()]
-    path = unit.student / f"gate-{digest([prompts, _GATE_CODE])}.json"
+    path = unit.student / REPORTS / f"gate-{digest([prompts, _GATE_CODE])}.json"
     if not path.is_file():
         pretrain(unit.schooling, unit.student)
         short = make_problems(unit.family, SHORT_MOVES, unit.study.held_out, (unit.seed, 3))
@@ -126,7 +133,7 @@ def gate(unit: Unit) -> dict[str, Any]:
             "short": float(np.mean(_solve(short, unit.student))),
             "whole": float(np.mean(_solve(unit.held_out, unit.student))),
             **copying(unit),
-            "seconds": json.loads((unit.student / "schooling.json").read_text("utf-8"))["seconds"],
+            "seconds": json.loads((unit.student / SCHOOLING).read_text("utf-8"))["seconds"],
         }
         write_json(path, report)
     report = json.loads(path.read_text(encoding="utf-8"))

@@ -23,9 +23,17 @@ from lalp.cli import app
 from lalp.paper.world import problems as world
 from lalp.paper.world import student as world_student
 from lalp.paper.world.problems import FAMILIES, LABELS, Problem, Teacher
-from lalp.paper.world.student import MAX_POSITIONS, Schooling, batches, documents, pretrain
+from lalp.paper.world.student import (
+    MAX_POSITIONS,
+    SCHOOLING,
+    Schooling,
+    batches,
+    documents,
+    pretrain,
+)
 from lalp.pools.writing import save_pool
 from lalp.students.encoding import assign_steps, encode, end_of_turn, render_prompt
+from lalp.students.student import revision
 from tests.paper.world.test_problems import FULL, VALUES, execute
 
 SCHOOL = Schooling(family="registers", copying=0.2, moves=(8, 12), tokens=4000, seed=3)
@@ -256,10 +264,11 @@ def test_the_loss_and_its_gradients_are_transformers_own(model):
 
 def files(folder: Path) -> dict[str, bytes]:
     """What is written, but for how long it took."""
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    report = json.loads(found["schooling.json"])
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    report = json.loads(found[SCHOOLING])
     assert report.pop("seconds") > 0
-    return found | {"schooling.json": json.dumps(report).encode()}
+    return found | {SCHOOLING: json.dumps(report).encode()}
 
 
 @pytest.fixture
@@ -272,7 +281,9 @@ def test_the_same_schooling_gives_the_same_weights(written, tmp_path, monkeypatc
     torch.manual_seed(99)  # what was drawn before does not matter
     pretrain(SCHOOL, tmp_path / "again")
     assert files(written) == files(tmp_path / "again")
-    report = json.loads((written / "schooling.json").read_text())
+    one, other = (revision(str(path), None) for path in (written, tmp_path / "again"))
+    assert one == other  # however long it took: stores are named after it
+    report = json.loads((written / SCHOOLING).read_text())
     assert report["family"] == "registers"
     assert 0 < report["loss"] < 2 * math.log(len(TOKENIZER))
     pretrain(replace(SCHOOL, seed=4), tmp_path / "other")
@@ -289,7 +300,7 @@ def test_one_that_was_cut_off_comes_to_the_same_weights(written, tmp_path, monke
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(world_student, name, cut_off)
             pretrain(SCHOOL, out)
-        assert not (out / "schooling.json").exists()
+        assert not (out / SCHOOLING).exists()
     (out / "model.safetensors").write_bytes(b"half a fi")
     pretrain(SCHOOL, out)
     assert files(written) == files(out)

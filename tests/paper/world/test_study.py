@@ -20,6 +20,7 @@ from lalp.paper.world import study
 from lalp.paper.world.measure import with_accuracy
 from lalp.paper.world.problems import Teacher, make_problems
 from lalp.paper.world.settings import RULES_BY_NAME, TEACHERS_BY_NAME, Study, load_study
+from lalp.paper.world.student import SCHOOLING
 from lalp.paper.world.study import Unit
 from lalp.pools.pool import Pool, Response
 from lalp.sampling.samples import Completion
@@ -87,8 +88,8 @@ def solved(monkeypatch) -> dict[str, float]:
     shares = {"short": 0.0, "whole": 0.0}
 
     def learn(schooling, out):
-        out.mkdir(parents=True)
-        (out / "schooling.json").write_text(json.dumps({"seconds": 2.5}))
+        (out / SCHOOLING).parent.mkdir(parents=True)
+        (out / SCHOOLING).write_text(json.dumps({"seconds": 2.5}))
 
     def answer(problems, model):
         lengths = {problem.num_moves for problem in problems.values()}
