@@ -80,7 +80,9 @@ def test_a_table_without_a_reason_to_worry_has_no_warning():
     table.attrs["student"] = "smollm2-135m"
     assert cautions(table, "galp", "lalp@1") == []
     table.attrs["student"] = "Qwen2.5-7B"
-    assert ["QwQ-32B and the student Qwen2.5-7B" in one for one in cautions(table, "galp")] == [True]
+    assert ["QwQ-32B and the student Qwen2.5-7B" in one for one in cautions(table, "galp")] == [
+        True
+    ]
     # Nobody is put before others where there is one teacher.
     alone = table[table["teacher"] == "QwQ-32B"]
     assert cautions(alone, "galp") == []
