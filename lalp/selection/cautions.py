@@ -17,6 +17,7 @@ from lalp.selection.variants import within_prompt_correlations
 FEW_PROMPTS = 30
 # Above, LALP sees nearly what GALP sees.
 WIDE_SHARE = 0.75
+_MOST_STEPS = 10_000
 
 
 def ranking_cautions(scores: pd.DataFrame, rankings: dict[str, pd.DataFrame]) -> list[str]:
@@ -86,9 +87,10 @@ def window_share(scores: pd.DataFrame, column: str) -> float:
     kept = before = 0.0
     counts = zip(*(score_values(scores, name).tolist() for name in COUNTS), strict=True)
     for tokens, steps in counts:
-        if not steps >= 2:  # or unknown
+        if not (steps >= 2 and tokens > 0):  # or unknown
             continue
-        preceding = np.arange(1, int(steps))
+        # Each number of preceding steps, or evenly spaced ones of very many.
+        preceding = np.linspace(1, steps - 1, min(int(steps) - 1, _MOST_STEPS))
         if parsed.kind == "tokens":
             seen = np.minimum(float(parsed.size) * steps / tokens, preceding)
         elif parsed.kind == "steps":
@@ -96,8 +98,8 @@ def window_share(scores: pd.DataFrame, column: str) -> float:
         else:
             share = 1.0 if parsed.kind == "all" else float(parsed.size)
             seen = np.ceil(np.round(share * preceding, 9))
-        kept += float(seen.sum()) * tokens / steps
-        before += float(preceding.sum()) * tokens / steps
+        kept += float(seen.mean()) * (steps - 1) * tokens / steps
+        before += float(preceding.mean()) * (steps - 1) * tokens / steps
     return kept / before if before else float("nan")
 
 
