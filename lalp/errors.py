@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Bad input from outside: the message says what is wrong, where, and what to do.
@@ -47,3 +50,20 @@ def one_line(text: str, width: int = 900) -> str:
         return shown
     end = width // 3
     return f"{shown[: width - end - 3]}...{shown[-end:]}"
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """What a misspelt name may stand for, and all names that there are: the end of a message.
+
+    Example:
+        >>> did_you_mean("glap", ["random", "galp", "rsr"])
+        "did you mean 'galp'? There are random, galp, rsr"
+        >>> did_you_mean("best", ["random", "galp"])
+        'there are random, galp'
+    """
+    names = [str(one) for one in known]
+    listed = f"there are {', '.join(names)}" if names else "there are none"
+    close = difflib.get_close_matches(str(name), names, n=2)
+    if not close:
+        return listed
+    return f"did you mean {' or '.join(map(repr, close))}? {listed[0].upper()}{listed[1:]}"

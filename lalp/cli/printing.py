@@ -94,28 +94,52 @@ def print_cost(cost: Mapping[str, Any]) -> None:
 def print_teachers(result: Mapping[str, Any]) -> None:
     """A ranking for each score, and how far they agree."""
     for column, table in result["rankings"].items():
-        echo(f"{column}, nats per token, {result['num_prompts'][column]} prompts in common")
+        num_prompts = result["num_prompts"][column]
+        echo(f"{column}, nats per token, {num_prompts} prompts in common")
         for row in table.itertuples():
-            echo(
-                f"  {row.rank}. {row.teacher:<24} {row.mean:8.4f}  "
-                f"[{row.low:.4f}, {row.high:.4f}]  first in {row.p_top:.0%} of resamples"
-            )
+            interval = f"[{row.low:.4f}, {row.high:.4f}]  first in {row.p_top:.0%} of resamples"
+            # An interval needs two prompts.
+            known = interval if num_prompts > 1 else "too few prompts for an interval"
+            echo(f"  {row.rank}. {row.teacher:<24} {row.mean:8.4f}  {known}")
         for reason, count in result["left_out"][column].items():
             echo(f"  left out: {count} {reason}")
-        if column in result["prompts_enough"]:
+        if column in result["first_place"]:
+            echo(f"  {_first_place(result['first_place'][column])}")
+        if column in result["prompts_enough"] and num_prompts > 1:
             # The same share as of the intervals above: 95 %.
             stable = result["prompts_enough"][column].query("order_share >= 0.95")
             echo(f"  {stable['num_prompts'].min()} prompts give this order in 95 % of draws")
     if result["kendall_tau"]:
         echo("Kendall tau with the order under galp")
         for column, tau in result["kendall_tau"]["galp"].items():
-            echo(f"  {tau:6.2f}  {column}")
+            # A number that is not equal to itself is NaN: all teachers tie.
+            echo(f"  {tau:6.2f}  {column}" if tau == tau else f"   (tie)  {column}")
+
+
+def _first_place(place: Mapping[str, Any]) -> str:
+    """How sure the first place is, in a line."""
+    if place["num_prompts"] < 2:
+        return f"{place['teacher']} is first here: too few prompts to say how sure that is"
+    first = f"{place['teacher']} is first with a probability of {_at_least(place['probability'])}"
+    if place["is_settled"]:
+        return f"{first}: settled"
+    if place["prompts_needed"] != place["prompts_needed"]:
+        return f"{first}: it ties with {place['rival']}"
+    needed = f"about {place['prompts_needed']:,.0f} prompts would settle it"
+    return f"{first}: {needed}, if the gap to {place['rival']} stays {place['gap']:.4f}"
+
+
+def _at_least(probability: float) -> str:
+    """A probability that is never printed as certain."""
+    return "over 0.999" if probability > 0.999 else f"{probability:.3f}"
 
 
 def print_selection(result: Mapping[str, Any]) -> None:
     """How many responses of each teacher a selection holds."""
     for teacher, row in result["teacher_mix"].items():
         echo(f"{row['count']:>8,.0f}  {row['percent']:5.1f} %  {teacher}")
+    if "num_tokens" in result:
+        echo(f"{result['num_tokens']:>8,}  response tokens")
     print_counts(result["left_out"], "left out: {}", indent="")
 
 

@@ -27,10 +27,19 @@ _COUNTS = "Whose tokens 32t counts (as for lalp score)."
 _LLM_URL = "Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
 _LLM_INSTRUCTION = "Text file with {solution} (and {problem}) to send instead."
 _RULES = (
-    "random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, lalp-tail, rsr."
+    "random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, lalp-tail, rsr, "
+    "galp-casl, lalp-casl."
 )
-_LIKE = "With --rule random: take as many responses per teacher as this rule."
+_LIKE = "With --rule random: take as many responses per teacher as this rule, in the same limits."
 _SKIP = "Leave out responses without a score instead of stopping."
+_TEACHER = "Choose among its responses only; repeatable."
+_WHERE = "Choose among responses that meet this: correct, 'level >= 4'; repeatable."
+_MIN_SCORE = "Leave out responses whose score is lower, in nats per token."
+_PER_PROMPT = "Responses of each prompt at most."
+_QUOTA = "Share of a teacher's responses in the selection; repeatable."
+_TOP = "Keep the best part: 20% of all that the rule chose, or 20%/teacher."
+_MAX_TOKENS = "Response tokens of the whole selection at most."
+_WEIGHTS = "Write a weight into each record, by the lead over the best response left out."
 _SHOWN = "Local window; needed if the table holds several."
 
 
@@ -151,19 +160,29 @@ def teachers(
 ) -> None:
     """Rank teachers by mean score over the same prompts, with intervals."""
     from lalp.scoring.table import load_scores
-    from lalp.selection.ranking import compare_rankings, prompts_enough, rank_teachers
+    from lalp.selection.cautions import ranking_cautions
+    from lalp.selection.ranking import (
+        compare_rankings,
+        first_place,
+        prompts_enough,
+        rank_teachers,
+    )
 
     frame = load_scores(scores)
     columns = _columns(frame, windows)
     rankings = {column: rank_teachers(frame, column, seed=seed) for column in columns}
-    result = {"rankings": rankings, "kendall_tau": {}, "prompts_enough": {}}
+    result = {"rankings": rankings, "kendall_tau": {}, "prompts_enough": {}, "first_place": {}}
     for name in ("num_prompts", "left_out"):
         result[name] = {column: table.attrs[name] for column, table in rankings.items()}
     # One teacher has no order to compare, nor one that more prompts could make stable.
     if frame["teacher"].nunique() > 1:
         result["kendall_tau"] = compare_rankings(frame, columns).to_dict()
         result["prompts_enough"] = {c: prompts_enough(frame, c, seed=seed) for c in columns}
+        result["first_place"] = {c: asdict(first_place(frame, c)) for c in columns}
+    result["warnings"] = ranking_cautions(frame, rankings)
     print_result(result, as_json, print_teachers)
+    for warning in result["warnings"]:
+        say(warning)
 
 
 @app.command()
@@ -175,37 +194,47 @@ def select(
     window: Annotated[str | None, Option(help="Window of lalp and hybrid rules.")] = None,
     fmt: Annotated[str, Option("--format", help=f"{options.FORMATS}.")] = "messages",
     like: Annotated[str | None, Option(help=_LIKE)] = None,
-    teacher: Annotated[str | None, Option(help="Choose among its responses only.")] = None,
+    teacher: Annotated[list[str] | None, Option(help=_TEACHER)] = None,
+    where: Annotated[list[str] | None, Option(metavar="CONDITION", help=_WHERE)] = None,
+    min_score: Annotated[float | None, Option(help=_MIN_SCORE)] = None,
+    per_prompt: Annotated[int, Option(min=1, metavar="K", help=_PER_PROMPT)] = 1,
+    quota: Annotated[list[str] | None, Option(metavar="TEACHER=SHARE", help=_QUOTA)] = None,
+    top: Annotated[str | None, Option(metavar="SHARE", help=_TOP)] = None,
+    max_tokens: Annotated[int | None, Option(min=1, metavar="N", help=_MAX_TOKENS)] = None,
+    weights: Annotated[bool, Option("--weights", help=_WEIGHTS)] = False,
     tie: Annotated[str, Option(help="Of equal scores: first, shortest or random.")] = "first",
     skip_unscored: Annotated[bool, Option(help=_SKIP)] = False,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Choose one response per prompt and write a training file."""
+    """Choose one response per prompt, or more and less, and write a training file."""
     options.check_training_out(out, fmt)
     from lalp.scoring.table import load_scores, scored_pool
-    from lalp.selection import matched, rules
+    from lalp.selection import limits, matched, rules
 
     frame = load_scores(scores)
     if like is not None and rule != "random":
         raise InputError(f"--like goes with --rule random, not with --rule {rule}: leave it out")
-    candidates = frame if teacher is None else rules.of_teacher(frame, teacher)
-    settings = {"seed": seed, "tie": tie, "skip_unscored": skip_unscored}
-    chosen = rules.select(candidates, like or rule, window, **settings)
-    left_out = chosen.attrs["left_out"]
+    settings = {"seed": seed, "tie": tie, "skip_unscored": skip_unscored, "weights": weights}
+    settings |= {"teachers": teacher or (), "where": where or (), "min_score": min_score}
+    settings |= {"per_prompt": per_prompt, "quota": limits.parse_quotas(quota or ())}
+    settings |= {"top": top, "max_tokens": max_tokens}
     # The control takes as many of each teacher as the rule that it is compared with.
-    if like is not None:
-        chosen = matched.select_random_matched(candidates, chosen, seed=seed)
-    write_training(scored_pool(frame, scores), list(chosen["response_id"]), out, fmt)
-    facts = {"rule": rule, "window": window, "like": like, "teacher": teacher, **settings}
+    choose = rules.select if like is None else matched.select_control
+    chosen = choose(frame, like or rule, window, **settings)
+    ids, counted = list(chosen["response_id"]), chosen["weight"] if weights else None
+    write_training(scored_pool(frame, scores), ids, out, fmt, weights=counted)
+    facts = {"rule": rule, "window": window, "like": like, **settings}
     made = origin("select", {"scores": scores}, **facts)
     options.say_origin(out, fmt, made | {"scores": frame.attrs})
     result = {
         "num_selected": len(chosen),
         "teacher_mix": rules.teacher_mix(chosen).to_dict("index"),
-        "left_out": left_out,
-        "response_ids": list(chosen["response_id"]),
+        "left_out": chosen.attrs["left_out"],
+        "response_ids": ids,
     }
+    if max_tokens is not None:
+        result["num_tokens"] = int(chosen["num_tokens"].sum())
     print_result(result, as_json, print_selection)
     say(f"{len(chosen)} responses written: {out}")
 

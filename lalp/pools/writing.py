@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,13 +128,18 @@ def extra_types(responses: Iterable[Response]) -> dict[str, pa.DataType]:
 
 
 def write_training(
-    pool: Pool, response_ids: Sequence[str], path: str | os.PathLike, fmt: str = "messages"
+    pool: Pool,
+    response_ids: Sequence[str],
+    path: str | os.PathLike,
+    fmt: str = "messages",
+    *,
+    weights: Sequence[float] | None = None,
 ) -> None:
     """Write the given responses, in the given order, as data to fine-tune on.
 
     Every record also holds ``prompt_id``, ``response_id`` and ``teacher``. InputError, and nothing
-    written, if an id is unknown or given twice, none is given, or the folder's
-    ``dataset_info.json`` cannot be extended.
+    written, if an id is unknown or given twice, none is given, a weight is no finite number from 0
+    on, or the folder's ``dataset_info.json`` cannot be extended.
 
     Args:
         pool: Holds the responses.
@@ -143,6 +149,8 @@ def write_training(
             too). ``prompt-completion``: TRL's conversational prompt-completion format.
             ``llamafactory``: LLaMA-Factory's ``train.json`` and its entry ``train`` in
             ``dataset_info.json``; other entries in that file stay.
+        weights: What each response should count: the record's ``weight``, for trainers that read
+            it. TRL, LLaMA-Factory and `lalp train` do not.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -157,13 +165,14 @@ def write_training(
     if fmt not in TRAINING_FORMATS:
         raise InputError(f"unknown training format {show(fmt)}: use {', '.join(TRAINING_FORMATS)}")
     chosen = _chosen_responses(pool, response_ids)
+    weighted = _weight_fields(chosen, weights)
     path = Path(path)
     if fmt != "llamafactory" and path.suffix not in JSON_LINES:
         raise InputError(f"{path}: training data as {fmt} is JSONL: give a name in .jsonl")
     # LLaMA-Factory's file is refused before anything is written.
     info = _dataset_info(path, pool, chosen) if fmt == "llamafactory" else None
     records = []
-    for response in chosen:
+    for response, weight in zip(chosen, weighted, strict=True):
         asked = chat(pool.prompts[response.prompt_id].messages)
         answered = chat([Message("assistant", response.text)])
         if fmt == "prompt-completion":
@@ -171,7 +180,7 @@ def write_training(
         else:
             record = {"messages": asked + answered}
         ids = ("prompt_id", "response_id", "teacher")
-        records.append(record | {name: getattr(response, name) for name in ids})
+        records.append(record | {name: getattr(response, name) for name in ids} | weight)
     if info is None:
         write_json_lines(records, path)
         return
@@ -198,6 +207,21 @@ def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]
             given = f"response id {show(response_id)} is given {count} times"
             raise InputError(f"{given}; give it once")
     return [by_id[response_id] for response_id in counts]
+
+
+def _weight_fields(
+    responses: Sequence[Response], weights: Sequence[float] | None
+) -> list[dict[str, float]]:
+    """What the record of each response says of its weight."""
+    if weights is None:
+        return [{} for _ in responses]
+    if len(weights) != len(responses):
+        raise InputError(f"{len(responses)} responses have {len(weights)} weights: give one each")
+    for response, weight in zip(responses, weights, strict=True):
+        if not 0 <= weight < math.inf:
+            which = f"response {show(response.response_id)} has the weight {weight}"
+            raise InputError(f"{which}: give a finite number from 0 on")
+    return [{"weight": float(weight)} for weight in weights]
 
 
 _LLAMAFACTORY_ENTRY = {

@@ -1,17 +1,93 @@
-"""Controls that match a selection in its teachers."""
+"""Controls that match a selection in its teachers, and in its limits."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
 from lalp.errors import InputError
-from lalp.selection.table import candidates, check_selection, draws, take, with_left_out
+from lalp.scoring.windows import Window
+from lalp.selection.exchange import Candidates, shuffle_chosen
+from lalp.selection.limits import Limits
+from lalp.selection.rules import Field, Tie, enter, select
+from lalp.selection.table import (
+    candidates,
+    check_selection,
+    draws,
+    num_tokens,
+    take,
+    with_left_out,
+)
 from lalp.stats import seeded_generator
 
 # Correlation with the start falls below 0.1 within about 10 moves on a pool of four teachers.
 _MOVES_PER_TEACHER = 100
+
+
+def select_control(
+    scores: pd.DataFrame,
+    rule: str,
+    window: str | int | Window | None = None,
+    *,
+    seed: int = 0,
+    tie: Tie = "first",
+    skip_unscored: bool = False,
+    weights: bool = False,
+    **limits: Any,
+) -> pd.DataFrame:
+    """The random control of what `select` chooses with the same arguments.
+
+    It takes exactly as many responses of each teacher, among those that the rule may choose from,
+    and within the same limits. It covers the same prompts by as many responses; but with ``quota``,
+    ``top`` or ``max_tokens``, which choose among prompts, it covers any. Without a limit it is
+    `select_random_matched`; with one that leaves a prompt several responses, or chooses among
+    prompts, all sets of responses that keep to this are equally likely. Weights are all 1.
+
+    Example:
+        >>> from lalp.selection.rules import teacher_mix
+        >>> from lalp.selection.table import example_scores
+        >>> teacher_mix(select_control(example_scores(), "lalp", per_prompt=2))["count"].tolist()
+        [2, 2]
+    """
+    asked = Limits(**limits)
+    settings = {"seed": seed, "tie": tie, "skip_unscored": skip_unscored}
+    like = select(scores, rule, window, **settings, **limits)
+    field = enter(scores, rule, window, limits=asked, **settings)
+    if asked.per_prompt == 1 and not asked.choose_prompts:
+        among = field.scores if asked.min_score is None else field.scores[field.keep]
+        control = select_random_matched(among, like, seed=seed)
+    else:
+        control = _exchange(field, like, asked, seed)
+    control.attrs["left_out"] = like.attrs["left_out"]
+    return control.assign(weight=1.0) if weights else control
+
+
+def _exchange(field: Field, like: pd.DataFrame, limits: Limits, seed: int) -> pd.DataFrame:
+    """A random set of the field's candidates that matches a selection from it."""
+    among = field.scores[field.keep].reset_index(drop=True)
+    taken = set(zip(like["prompt_id"], like["response_id"], strict=True))
+    # In the order of ids, so that the draw does not depend on that of the rows.
+    ids = among[["prompt_id", "response_id"]].astype(str)
+    rows = among.iloc[np.lexsort([ids["response_id"], ids["prompt_id"]])]
+    chosen = [pair in taken for pair in zip(rows["prompt_id"], rows["response_id"], strict=True)]
+    lengths = np.zeros(len(rows), dtype=np.int64)
+    if limits.max_tokens is not None:
+        lengths = num_tokens(rows)
+    prompts, teachers = (pd.factorize(rows[name])[0] for name in ("prompt_id", "teacher"))
+    drawn = shuffle_chosen(
+        Candidates(prompts, teachers, lengths),
+        np.array(chosen),
+        seeded_generator("exchange", seed),
+        per_prompt=limits.per_prompt if limits.choose_prompts else None,
+        max_tokens=limits.max_tokens,
+    )
+    keep = np.zeros(len(among), dtype=bool)
+    keep[rows.index[drawn]] = True
+    places = take(among, keep, [], count=limits.per_prompt)
+    return among.iloc[places].reset_index(drop=True)
 
 
 def select_random_matched(
@@ -51,7 +127,8 @@ def select_random_matched(
     assigned = np.full(len(prompts), -1)
     assigned[rows] = used[_assign_teachers(available[np.ix_(rows, used)], current, generator)]
     keep &= assigned[prompt_of] == teacher_of
-    chosen = take(scores, keep, [draws("matched", seed, scores)])
+    places = take(scores, keep, [draws("matched", seed, scores)])
+    chosen = scores.iloc[places].reset_index(drop=True)
     return with_left_out(scores, chosen, left_out, "prompts outside the matched selection")
 
 

@@ -15,6 +15,9 @@ from lalp.errors import InputError
 from lalp.selection.table import TIE_NATS, candidates, id_order, score_values
 from lalp.stats import Estimate, bootstrap_means, percentile_interval, subset_means, wilson_interval
 
+# Quantiles of the normal distribution: of a 95 % interval, and of a power of 80 %.
+_POWER_Z = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+
 
 def rank_teachers(
     scores: pd.DataFrame,
@@ -98,6 +101,62 @@ def teacher_differences(
     # One teacher has no pairs, and numpy then gives one axis only.
     pairs["low"], pairs["high"] = ends.reshape(2, -1)
     return shared.annotate(pairs.assign(resolved=pairs["low"] > TIE_NATS))
+
+
+@dataclass(frozen=True)
+class FirstPlace:
+    """Which teacher is first, and how sure that is.
+
+    ``probability`` is that it is first on other prompts like these, at least so much, from
+    Student's t of its paired differences. ``rival`` is the teacher that is hardest to tell from it,
+    and ``prompts_needed`` how many prompts would show that ``gap`` (nats) at 5 % with 80 % power,
+    if it and its spread stay; NaN where one prompt or a tie says nothing. ``is_settled`` if the
+    95 % interval of every difference is above 0.
+    """
+
+    teacher: str
+    probability: float
+    rival: str
+    gap: float
+    is_settled: bool
+    prompts_needed: float
+    num_prompts: int
+
+
+def first_place(scores: pd.DataFrame, column: str) -> FirstPlace:
+    """How sure the first place of a ranking is, and how many prompts would settle it.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> place = first_place(example_scores(), "galp")
+        >>> place.teacher, round(place.probability, 2), place.is_settled, place.prompts_needed
+        ('Bob', 0.9, False, 2.0)
+    """
+    shared = _shared_means(scores, [column], least_teachers=2)
+    values, number = shared.values[0], shared.num_prompts
+    first = int(np.argmin(_ranks(values.mean(axis=0))))
+    gaps = np.delete(values[:, [first]] - values, first, axis=1)
+    rivals = [teacher for teacher in shared.teachers if teacher != shared.teachers[first]]
+    mean = gaps.mean(axis=0)
+    mean = np.where(mean > TIE_NATS, mean, 0.0)
+    spread = gaps.std(axis=0, ddof=1) if number > 1 else np.full(len(rivals), np.nan)
+    spread = np.where(spread < TIE_NATS, 0.0, spread)
+    # In standard deviations: infinite where every prompt says the same, NaN where it is unknown.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effect = np.where(mean > 0, mean / spread, 0.0 * spread)
+        needed = np.maximum(2.0, np.ceil((_POWER_Z / effect) ** 2))
+    errors = stats.t.sf(effect * np.sqrt(number), max(1, number - 1))
+    hardest = int(np.argmin(np.where(np.isnan(effect), mean, effect)))
+    probability = float(max(0.0, 1 - errors.sum()))
+    return FirstPlace(
+        teacher=str(shared.teachers[first]),
+        probability=probability if number > 1 else float("nan"),
+        rival=str(rivals[hardest]),
+        gap=float(mean[hardest]),
+        is_settled=bool((errors < 0.025).all()),
+        prompts_needed=float(needed[hardest]) if np.isfinite(needed[hardest]) else float("nan"),
+        num_prompts=number,
+    )
 
 
 def compare_rankings(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -1,29 +1,41 @@
-"""Choose one response per prompt (paper, Sec. 4 and 7).
+"""Choose responses, one per prompt or within limits (paper, Sec. 4 and 7).
 
 A scores table has one row per response: ``prompt_id``, ``response_id``, ``teacher``, ``correct``
 (true, false, or null where nobody verified it), ``num_tokens``, ``galp``, one ``lalp@WINDOW`` per
 window, and ``reason`` (why a score is NaN). Scores are nats per token, higher = more natural.
 Responses known to be wrong are never candidates (Sec. 3.1). No choice or number depends on the
-order of the rows, and all randomness comes from ``seed``.
+order of the rows, and all randomness comes from ``seed``. What limits there are and in which order
+they are applied stands in `lalp.selection.limits`.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.scoring.columns import GALP, lalp_column
 from lalp.scoring.windows import Window
 from lalp.selection import table
-from lalp.selection.variants import LOWER_IS_BETTER, VARIANTS, add_variants, variant_column
+from lalp.selection.limits import Limits, cut
+from lalp.selection.variants import (
+    DEBIASED,
+    LOWER_IS_BETTER,
+    VARIANTS,
+    WINDOWED,
+    add_variants,
+    variant_column,
+)
+from lalp.selection.weights import margin_weights
 from lalp.stats import stable_hash
 
-RULES = ("random", "galp", "galp-middle", "galp-lowest", "lalp", "lalp-lowest", *VARIANTS)
+_OWN_RULES = ("random", "galp", "galp-middle", "galp-lowest", "lalp", "lalp-lowest")
+RULES = (*_OWN_RULES, *VARIANTS, *DEBIASED)
 THIRDS = ("highest", "middle", "lowest")
-_WINDOWED = frozenset({"lalp", "lalp-lowest", "hybrid", "lalp-tail"})
 Tie = Literal["first", "shortest", "random"]
 
 
@@ -35,10 +47,10 @@ def score_column(rule: str, window: str | int | Window | None = None) -> str | N
         ('lalp@25%', None)
     """
     if rule not in RULES:
-        raise InputError(f"there is no rule {rule!r}: choose one of {', '.join(RULES)}")
+        raise InputError(f"there is no rule {rule!r}: {did_you_mean(rule, RULES)}")
     if rule == "random":
         return None
-    if rule in VARIANTS:
+    if rule not in _OWN_RULES:
         return variant_column(rule, window)
     if rule.startswith(GALP):
         return GALP
@@ -53,8 +65,10 @@ def select(
     seed: int = 0,
     tie: Tie = "first",
     skip_unscored: bool = False,
+    weights: bool = False,
+    **limits: Any,
 ) -> pd.DataFrame:
-    """Choose one response per prompt by a rule (paper, Sec. 7.2, Table 3).
+    """Choose one response per prompt by a rule (paper, Sec. 7.2, Table 3), or within limits.
 
     A random choice (by rule or by tie) depends on the seed, the prompt and its candidates only.
 
@@ -63,43 +77,102 @@ def select(
         rule: One of ``RULES``: a random candidate, or the one of highest, lowest or middle score
             (of an even number, the upper middle). Scores of `lalp.selection.variants` that the
             table lacks are computed; of ``rsr`` the lowest is chosen.
-        window: Context window of ``lalp``, ``lalp-lowest``, ``hybrid`` and ``lalp-tail``; may be
-            left out if the table holds only one. The other rules ignore it.
+        window: Context window of ``lalp``, ``lalp-lowest``, ``hybrid``, ``lalp-tail`` and
+            ``lalp-casl``; may be left out if the table holds only one. The other rules ignore it.
         seed: For ``random``, as rule and as tie rule.
         tie: Which of equal scores to take: ``first`` (smallest response id, as text),
             ``shortest`` (fewest tokens, then smallest id) or ``random``.
         skip_unscored: Leave out candidates without a score instead of refusing.
+        weights: Add the column ``weight``: what each response of a prompt should count in training
+            (`lalp.selection.weights`). Limits that then leave out others do not change it.
+        **limits: Fields of `lalp.selection.limits.Limits`: ``where``, ``teachers``, ``min_score``,
+            ``per_prompt``, ``quota``, ``top``, ``max_tokens``.
 
     Returns:
-        The chosen rows, one per prompt, prompts in order of first appearance. ``attrs["left_out"]``
-        counts the responses and prompts left out, by reason.
+        The chosen rows, prompts in order of first appearance, the rows of one in the rule's order.
+        ``attrs["left_out"]`` counts the responses and prompts left out, by reason.
 
     Example:
         >>> from lalp.selection.table import example_scores
         >>> select(example_scores(), "lalp")["response_id"].tolist()
         ['p1', 'q1']
+        >>> select(example_scores(), "galp", where="num_tokens < 40", top="50%")["galp"].tolist()
+        [-0.4]
     """
+    asked = Limits(**limits)
+    field = enter(scores, rule, window, seed, tie, skip_unscored, asked)
+    if weights and (rule == "random" or field.is_middle):
+        raise InputError(f"rule {rule!r} has no best response to weight others by: leave it out")
+    how = {"count": asked.per_prompt, "middle": field.is_middle}
+    places = table.take(field.scores, field.keep, field.keys, **how)
+    chosen = field.scores.iloc[places].reset_index(drop=True)
+    if weights:
+        prompts = field.scores["prompt_id"]
+        chosen["weight"] = margin_weights(prompts, field.keep, field.keys[0], places)
+    chosen = table.with_left_out(field.whole, chosen, field.left_out, "prompts without a candidate")
+    if not asked.choose_prompts:
+        return chosen
+    keys = [key[places] for key in field.keys]
+    if rule == "random":
+        # The smallest of many draws is smaller: by it, prompts with many candidates came first.
+        keys = [table.draws("order", seed, chosen)]
+    order = table.best_first(chosen, keys, middle=field.is_middle)
+    kept, beyond = cut(chosen, order, asked)
+    counts = chosen.attrs["left_out"] | beyond
+    return table.with_counts(chosen[kept].reset_index(drop=True), counts)
+
+
+@dataclass(frozen=True)
+class Field:
+    """The responses that enter a choice."""
+
+    whole: pd.DataFrame  # rows of the teachers, whatever the conditions
+    scores: pd.DataFrame  # rows that meet the conditions too
+    keep: Bool[np.ndarray, " rows"]  # those of them that may be chosen
+    keys: list[np.ndarray]  # what orders them, smallest first
+    is_middle: bool  # whether the rule takes from the middle of that order
+    left_out: dict[str, int]
+
+
+def enter(
+    scores: pd.DataFrame,
+    rule: str,
+    window: str | int | Window | None,
+    seed: int,
+    tie: Tie,
+    skip_unscored: bool,
+    limits: Limits,
+) -> Field:
+    """Find out who may be chosen, and by which order; the first steps of `select`."""
     if tie not in get_args(Tie):
         raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
-    if window is None and rule in _WINDOWED:
-        window = table.only_window(scores)
+    whole, narrowed = limits.narrow(scores)
+    if window is None and rule in WINDOWED:
+        window = table.only_window(narrowed)
     column = score_column(rule, window)
-    if rule in VARIANTS and column not in scores.columns:
-        scores = add_variants(scores, [rule], window)
+    if limits.min_score is not None and (column is None or rule in LOWER_IS_BETTER):
+        raise InputError(f"min_score goes with a score of which more is better, not with {rule!r}")
+    if rule not in _OWN_RULES and rule in RULES and column not in narrowed.columns:
+        narrowed = add_variants(narrowed, [rule], window)
     columns = [] if column is None else [column]
-    keep, left_out = table.candidates(scores, columns, skip_unscored=skip_unscored)
+    keep, left_out = table.candidates(narrowed, columns, skip_unscored=skip_unscored)
+    if unmet := len(whole) - len(narrowed):
+        left_out = {"responses that do not meet the conditions": unmet} | left_out
     if column is None:
-        keys = [table.draws("rule", seed, scores)]
-    else:
-        values = table.score_values(scores, column)
-        # `take` chooses the smallest, and puts response ids behind all keys: no choice is open.
-        keys = [values if rule.endswith("lowest") or rule in LOWER_IS_BETTER else -values]
-        if tie == "random":
-            keys.append(table.draws("tie", seed, scores))
-        elif tie == "shortest":
-            keys.append(table.score_values(scores, "num_tokens"))
-    chosen = table.take(scores, keep, keys, middle=rule.endswith("middle"))
-    return table.with_left_out(scores, chosen, left_out, "prompts without a candidate")
+        keys = [table.draws("rule", seed, narrowed)]
+        return Field(whole, narrowed, keep, keys, False, left_out)
+    values = table.score_values(narrowed, column)
+    if limits.min_score is not None:
+        low = keep & (values < limits.min_score)
+        keep &= ~low
+        left_out |= {"responses below the least score": int(low.sum())} if low.any() else {}
+    # `take` chooses the smallest, and puts response ids behind all keys: no choice is open.
+    keys = [values if rule.endswith("lowest") or rule in LOWER_IS_BETTER else -values]
+    if tie == "random":
+        keys.append(table.draws("tie", seed, narrowed))
+    elif tie == "shortest":
+        keys.append(table.score_values(narrowed, "num_tokens"))
+    return Field(whole, narrowed, keep, keys, rule.endswith("middle"), left_out)
 
 
 def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
@@ -107,8 +180,8 @@ def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
     table.require_columns(scores, ["teacher"])
     rows = scores[scores["teacher"] == teacher].reset_index(drop=True)
     if rows.empty:
-        known = ", ".join(sorted(map(str, scores["teacher"].unique())))
-        raise InputError(f"teacher {teacher!r} has no response here: there are {known}")
+        advice = did_you_mean(teacher, sorted(map(str, scores["teacher"].unique())))
+        raise InputError(f"teacher {teacher!r} has no response here: {advice}")
     return rows
 
 

@@ -92,6 +92,16 @@ def score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"
     return np.where(np.isfinite(values), values, np.nan)
 
 
+def num_tokens(scores: pd.DataFrame) -> Int[np.ndarray, " rows"]:
+    """Response tokens of each row; one that lacks them is refused."""
+    lengths = score_values(scores, "num_tokens")
+    if (lacking := np.isnan(lengths)).any():
+        row = scores[lacking].iloc[0]
+        which = f"response {row['response_id']!r} of prompt {row['prompt_id']!r}"
+        raise InputError(f"{which} has no num_tokens, which max_tokens counts: score it again")
+    return lengths.astype(np.int64)
+
+
 def candidates(
     scores: pd.DataFrame, columns: Sequence[str], *, skip_unscored: bool
 ) -> tuple[Bool[np.ndarray, " rows"], dict[str, int]]:
@@ -140,24 +150,47 @@ def take(
     keep: Bool[np.ndarray, " rows"],
     keys: Sequence[np.ndarray],
     *,
+    count: int = 1,
     middle: bool = False,
-) -> pd.DataFrame:
-    """Per prompt, the kept row that is first, or in the middle, by ``keys``, then by id."""
+) -> Int[np.ndarray, " taken"]:
+    """Places of the kept rows that are first, or in the middle, of their prompt.
+
+    Rows of a prompt stand by ``keys``, then by id. Up to ``count`` are taken of each, prompts in
+    order of first appearance.
+    """
     prompts = pd.factorize(scores["prompt_id"])[0]
     order = np.lexsort([id_order(scores), *reversed(keys), prompts])
     order = order[keep[order]]
-    _, place, counts = np.unique(prompts[order], return_index=True, return_counts=True)
-    if middle:
-        place = place + (counts - 1) // 2
-    return scores.iloc[order[place]].reset_index(drop=True)
+    _, start, group, counts = np.unique(
+        prompts[order], return_index=True, return_inverse=True, return_counts=True
+    )
+    skipped = np.maximum(counts - count, 0) // 2 if middle else np.zeros_like(counts)
+    place = np.arange(len(order)) - (start + skipped)[group]
+    return order[(place >= 0) & (place < count)]
+
+
+def best_first(
+    scores: pd.DataFrame, keys: Sequence[np.ndarray], *, middle: bool = False
+) -> Int[np.ndarray, " rows"]:
+    """Places of all rows by ``keys``, then by ids; with ``middle`` from the middle outwards."""
+    prompts = pd.factorize(scores["prompt_id"].astype(str), sort=True)[0]
+    order = np.lexsort([prompts, id_order(scores), *reversed(keys)])
+    if not middle:
+        return order
+    distance = np.abs(np.arange(len(order)) - (len(order) - 1) // 2)
+    return order[np.argsort(distance, kind="stable")]
 
 
 def with_left_out(
     scores: pd.DataFrame, chosen: pd.DataFrame, left_out: dict[str, int], reason: str
 ) -> pd.DataFrame:
     """Attach the counts, ``reason`` being that of the prompts without a chosen response."""
-    prompts_left = int(scores["prompt_id"].nunique()) - len(chosen)
-    counts = left_out | ({reason: prompts_left} if prompts_left else {})
+    prompts_left = int(scores["prompt_id"].nunique()) - int(chosen["prompt_id"].nunique())
+    return with_counts(chosen, left_out | ({reason: prompts_left} if prompts_left else {}))
+
+
+def with_counts(chosen: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
+    """Attach what was left out, by reason; refuse an empty selection."""
     if chosen.empty:
         listed = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise InputError(f"no candidate is left to select from: {listed}")

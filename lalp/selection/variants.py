@@ -6,6 +6,10 @@
 - ``galp-tail`` and ``lalp-tail``: without the first token of each step. ASLEC (arXiv 2604.06834)
   finds that steps begin with unlikely tokens, which long steps dilute, so that mean
   log-probabilities favour long steps.
+- ``galp-casl`` and ``lalp-casl``: ASLEC's other remedy, a regression over the table of the score on
+  the mean of the first tokens, the mean of the others, and the share F of first tokens; its slope
+  times F is taken off the score. ASLEC's code fits it for each teacher, this for the whole table,
+  so that teachers stay comparable. For LALP all means are over steps that count alike.
 - ``rsr``: rank-surprisal ratio (arXiv 2601.14249), mean rank of the tokens, each at most 100, over
   their mean surprisal. Lower is better, unlike all others.
 """
@@ -17,15 +21,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy import stats
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.scoring.columns import GALP, lalp_column, token_column
 from lalp.scoring.windows import Window, parse_window
-from lalp.selection.table import require_columns
+from lalp.selection.table import require_columns, score_values
 from lalp.stats import mean_interval
 
 VARIANTS = ("hybrid", "galp-tail", "lalp-tail", "rsr")
+DEBIASED = ("galp-casl", "lalp-casl")
+# Rules that need a window.
+WINDOWED = frozenset({"lalp", "lalp-lowest", "hybrid", "lalp-tail", "lalp-casl"})
 # Those whose lowest value is chosen.
 LOWER_IS_BETTER = frozenset({"rsr"})
 
@@ -37,9 +45,10 @@ def variant_column(variant: str, window: str | int | Window | None = None) -> st
         >>> variant_column("hybrid", 4), variant_column("rsr")
         ('hybrid@4', 'rsr')
     """
-    if variant not in VARIANTS:
-        raise InputError(f"there is no score {variant!r}: choose one of {', '.join(VARIANTS)}")
-    if variant not in ("hybrid", "lalp-tail"):
+    if variant not in (*VARIANTS, *DEBIASED):
+        advice = did_you_mean(variant, (*VARIANTS, *DEBIASED))
+        raise InputError(f"there is no score {variant!r}: {advice}")
+    if variant not in WINDOWED:
         return variant
     if window is None:
         raise InputError(f"{variant} needs a window: name one, for example 4")
@@ -56,9 +65,10 @@ def add_variants(
     """A copy of the score table with a column for each variant, NaN where it has no value.
 
     Args:
-        scores: From `lalp.score`; the tail variants need its token columns (``with_tokens``).
-        variants: Any of ``VARIANTS``.
-        window: Context window of ``hybrid`` and ``lalp-tail``.
+        scores: From `lalp.score`; the tail and casl variants need its token columns
+            (``with_tokens``).
+        variants: Any of ``VARIANTS`` and ``DEBIASED``.
+        window: Context window of ``hybrid``, ``lalp-tail`` and ``lalp-casl``.
         weight: LALP's share of the hybrid, between 0 (GALP alone) and 1.
 
     Example:
@@ -81,6 +91,10 @@ def _variant_scores(scores: pd.DataFrame, variant: str, window: str, weight: flo
         return _tail_scores(scores, GALP, by_step=False)
     if variant == "lalp-tail":
         return _tail_scores(scores, lalp_column(window), by_step=True)
+    if variant == "galp-casl":
+        return _debiased_scores(scores, GALP, by_step=False)
+    if variant == "lalp-casl":
+        return _debiased_scores(scores, lalp_column(window), by_step=True)
     if not 0 <= weight <= 1:
         raise InputError(f"weight {weight} of the hybrid: give a number between 0 and 1")
     hybrid = 0.0
@@ -105,9 +119,50 @@ def _tail_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Series
         if later.any():
             tail = np.asarray(tokens.iloc[row], float)[later]
             # A step of one token has no tail, so it is not among the groups.
-            means = pd.Series(tail).groupby(steps[later]).mean() if by_step else tail
-            values[row] = means.mean()
+            values[row] = _mean(tail, steps[later], by_step=by_step)
     return pd.Series(values, index=scores.index)
+
+
+def _debiased_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Series:
+    """The score without what the share of first tokens explains of it; NaN where a part lacks."""
+    values = score_values(scores, name)
+    parts = np.column_stack([_token_parts(scores, name, by_step=by_step), values])
+    # In the order of ids, for the last bits of a fit depend on the order of the rows.
+    ids = scores[["prompt_id", "response_id"]].astype(str)
+    order = np.lexsort([ids["response_id"], ids["prompt_id"]])
+    known = order[np.isfinite(parts[order]).all(axis=1)]
+    if len(known) < _LEAST_TO_FIT:
+        found = f"the debiasing of {name} fits four numbers to {len(known)} scored responses"
+        raise InputError(f"{found}: give at least {_LEAST_TO_FIT}, or choose another rule")
+    centered = parts[known] - parts[known].mean(axis=0)
+    slopes = np.linalg.lstsq(centered[:, :3], centered[:, 3])[0]
+    debiased = values - slopes[2] * parts[:, 2]
+    return pd.Series(debiased.round(10), index=scores.index)
+
+
+# Three slopes and a constant need four, and one more to say anything about errors.
+_LEAST_TO_FIT = 5
+
+
+def _token_parts(
+    scores: pd.DataFrame, name: str, *, by_step: bool
+) -> Float[np.ndarray, "responses 3"]:
+    """Mean of the first tokens of steps, mean of the others, and the share of first tokens."""
+    tokens, token_steps = _column(scores, token_column(name)), _column(scores, "token_steps")
+    parts = np.full((len(scores), 3), np.nan)
+    for row in np.flatnonzero(np.isfinite(_column(scores, name))):
+        steps, values = np.asarray(token_steps.iloc[row]), np.asarray(tokens.iloc[row], float)
+        first = np.diff(steps, prepend=-1) != 0
+        if not first.all():
+            share = 1 / np.bincount(np.cumsum(first) - 1) if by_step else first
+            tail = _mean(values[~first], steps[~first], by_step=by_step)
+            parts[row] = values[first].mean(), tail, share.mean()
+    return parts
+
+
+def _mean(values: np.ndarray, steps: np.ndarray, *, by_step: bool) -> float:
+    """Mean of tokens, or of the steps' means."""
+    return float((pd.Series(values).groupby(steps).mean() if by_step else values).mean())
 
 
 def _column(scores: pd.DataFrame, name: str) -> pd.Series:

@@ -196,6 +196,28 @@ def test_teachers_of_one_teacher_or_one_prompt(lalp, tmp_path):
     assert one_prompt["rankings"]["galp"][0]["low"] is None  # NaN
 
 
+def test_teachers_says_how_sure_the_first_place_is(lalp, tmp_path):
+    frame = scores_frame()
+    frame.attrs["student"] = "Qwen/Qwen2.5-7B-Instruct"
+    frame["teacher"] = frame["teacher"].replace({"Bob": "QwQ-32B"})
+    frame["lalp@all"] = frame["galp"]
+    frame.to_parquet(tmp_path / "few.parquet")
+    done = lalp("teachers", tmp_path / "few.parquet")
+    assert "Ada is first with a probability of over 0.999: settled" in done.out
+    assert "lalp: only 3 prompts in common under galp, lalp@2, lalp@25%, lalp@all" in done.err
+    assert "lalp: QwQ-32B and the student Qwen/Qwen2.5-7B-Instruct come from one base" in done.err
+    assert "lalp: window all keeps about 100% of the preceding tokens" in done.err
+    assert "tau with GALP within prompts 1.00" in done.err
+    result = json.loads(lalp("teachers", tmp_path / "few.parquet", "--json").out)
+    assert result["first_place"]["galp"]["teacher"] == "Ada"
+    assert len(result["warnings"]) == len(done.err.splitlines())
+    frame[frame["prompt_id"] == "p1"].to_parquet(tmp_path / "one.parquet")
+    done = lalp("teachers", tmp_path / "one.parquet")
+    assert "too few prompts for an interval" in done.out
+    assert "Ada is first here: too few prompts to say how sure that is" in done.out
+    assert "nan" not in done.out
+
+
 @pytest.mark.parametrize("fmt", ["messages", "prompt-completion", "llamafactory"])
 def test_select_in_every_format(lalp, scores_file, tmp_path, fmt):
     out = tmp_path / "data"
@@ -229,6 +251,43 @@ def test_select_by_every_rule(lalp, scores_file, tmp_path, options, teacher):
     assert result["num_selected"] == len(result["response_ids"]) == 3
     assert result["teacher_mix"] == {teacher: {"count": 3, "percent": 100}}
     assert result["left_out"] == {}
+
+
+def test_select_within_limits(lalp, tmp_path):
+    path, out = tmp_path / "levels.parquet", tmp_path / "t.jsonl"
+    scores_frame(level=[1, 2, 3] * 3, num_tokens=[10, 20, 30] * 3).to_parquet(path, index=False)
+
+    def chosen(options: str) -> list[str]:
+        done = lalp("select", path, "--rule", "galp", "--out", out, "--json", *options.split())
+        assert done.code == 0, done.err
+        return [name[3:-2] for name in json.loads(done.out)["response_ids"]]
+
+    assert chosen("--teacher Bob --teacher Eve") == ["Bob"] * 3
+    assert chosen("--where level>=2 --where num_tokens<30") == ["Bob"] * 3
+    assert chosen("--per-prompt 2 --min-score -2.02") == ["Ada", "Bob", "Ada", "Ada"]
+    assert chosen("--per-prompt 3 --quota Ada=50%") == ["Ada", "Bob"] * 3
+    assert chosen("--top 20%") == ["Ada"]
+    assert chosen("--per-prompt 2 --top 20%/teacher") == ["Ada", "Bob"]
+    assert chosen("--per-prompt 3 --max-tokens 35") == ["Ada"] * 3
+    # Every limit holds for the control too.
+    limits = "--per-prompt 2 --top 40% --max-tokens 50 --teacher Ada --teacher Bob"
+    done = lalp("select", path, "--rule", "galp", "--out", out, *limits.split())
+    assert "      30  response tokens\n" in done.out
+    assert "responses beyond the top share" in done.out
+    control = ["--rule", "random", "--like", "galp", "--out", out, "--json", *limits.split()]
+    result = json.loads(lalp("select", path, *control).out)
+    assert result["teacher_mix"]["Ada"]["count"] == 3
+    assert result["num_tokens"] == 30
+
+
+def test_select_writes_weights(lalp, scores_file, tmp_path):
+    out = tmp_path / "t.jsonl"
+    options = ["--rule", "galp", "--per-prompt", 2, "--weights", "--out", out]
+    assert lalp("select", scores_file, *options).code == 0
+    records = read_lines(out)
+    # The third of each prompt scores one less than the second and two less than the first.
+    assert [record["weight"] for record in records] == pytest.approx([4 / 3, 2 / 3] * 3, abs=0.01)
+    assert len(load_pool(out).responses) == 6
 
 
 def test_the_seed_and_the_rule_for_ties_decide_among_equal_scores(lalp, tmp_path):

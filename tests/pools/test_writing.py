@@ -223,3 +223,27 @@ def test_what_cannot_be_written_is_refused(tmp_path, fragment, name, fmt):
         save_pool(two_prompt_pool(), tmp_path / "pool.csv")
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("fmt", TRAINING_FORMATS)
+def test_weights_stand_in_the_records(tmp_path, fmt):
+    path = tmp_path / "out"
+    write_training(two_prompt_pool(), ["b1", "a2"], path, fmt, weights=[1.5, 0])
+    is_folder = fmt == "llamafactory"
+    records = json.loads((path / "train.json").read_text()) if is_folder else read_lines(path)
+    assert [(record["response_id"], record["weight"]) for record in records] == [
+        ("b1", 1.5),
+        ("a2", 0.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("weights", "fragment"),
+    [([1.0], "2 responses have 1 weights"), *(([1, w], "'a2' has") for w in (-1, 1e999, "nan"))],
+)
+def test_weights_that_cannot_be_are_refused(tmp_path, weights, fragment):
+    with refused(fragment):
+        write_training(
+            two_prompt_pool(), ["b1", "a2"], tmp_path / "out", weights=[float(w) for w in weights]
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
+from lalp.selection import variants
 from lalp.selection.rules import select
 from lalp.selection.variants import (
+    DEBIASED,
     VARIANTS,
     add_variants,
     variant_column,
@@ -122,3 +124,75 @@ def test_correlations_do_not_depend_on_the_order_of_rows(order):
         within_prompt_correlations(table, names),
         within_prompt_correlations(table.iloc[order], names),
     )
+
+
+def casl_table(gamma: float) -> pd.DataFrame:
+    """Responses whose score falls by ``gamma`` for each unit of the share of first tokens.
+
+    First tokens are -8 + noise, others -1 + noise; the share is 1/2, 1/3, 1/4, ...
+    """
+    generator = np.random.default_rng(0)
+    rows = []
+    for number in range(12):
+        length, noise = 2 + number % 4, generator.normal(0, 0.1, 2)
+        tokens = [-8 + noise[0], *[-1 + noise[1]] * (length - 1)] * 3
+        rows.append((tokens, np.repeat([0, 1, 2], length)))
+    table = tokens_table(*rows)
+    share = 1 / (2 + np.arange(12) % 4)
+    first = np.array([tokens[0] for tokens in table["galp:tokens"]])
+    tail = np.array([tokens[1] for tokens in table["galp:tokens"]])
+    score = 0.5 * first + 2 * tail + gamma * share
+    return table.assign(**{"galp": score, "lalp@4": score})
+
+
+@pytest.mark.parametrize("rule", ["galp-casl", "lalp-casl@4"])
+def test_casl_finds_the_slope_and_takes_it_off(rule):
+    table = casl_table(-7.0)
+    added = add_variants(table, [rule.partition("@")[0]], "4")[rule]
+    share = 1 / (2 + np.arange(12) % 4)
+    assert list(added) == pytest.approx(list(table["galp"] + 7 * share))
+
+
+def test_casl_takes_the_preference_for_long_steps_away():
+    # GALP of these texts grows with the length of steps by nothing but dilution.
+    table = casl_table(0.0)
+    table["galp"] = [np.mean(tokens) for tokens in table["galp:tokens"]]
+    lengths = table["num_tokens"] / 3
+    before = np.corrcoef(table["galp"], lengths)[0, 1]
+    after = np.corrcoef(add_variants(table, ["galp-casl"])["galp-casl"], lengths)[0, 1]
+    assert before > 0.9
+    assert abs(after) < 0.5
+
+
+def test_casl_weights_steps_alike_for_lalp_and_leaves_unscored_responses_out():
+    table = casl_table(-7.0)
+    long = [*[-1.0] * 9, -4.0, -2.0]  # steps of 9 and of 2 tokens
+    table.at[0, "lalp@4:tokens"], table.at[0, "token_steps"] = np.array(long), [0] * 9 + [1] * 2
+    table.loc[1, "lalp@4"] = math.nan
+    parts = variants._token_parts(table, "lalp@4", by_step=True)
+    # First tokens -1 and -4; the others' steps -1 and -2; one of 9 and one of 2.
+    assert list(parts[0]) == pytest.approx([-2.5, -1.5, (1 / 9 + 1 / 2) / 2])
+    by_token = variants._token_parts(table, "lalp@4", by_step=False)
+    assert list(by_token[0]) == pytest.approx([-2.5, (-8 - 2) / 9, 2 / 11])
+    added = add_variants(table, ["lalp-casl"], 4)["lalp-casl@4"]
+    assert added.isna().tolist() == [False, True] + [False] * 10
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_the_casl_rules_choice_does_not_depend_on_the_order_of_rows(random):
+    table = casl_table(-3.0).assign(prompt_id=list("aabbccddeeff"))
+    rows = random.sample(range(12), 12)
+    for rule in DEBIASED:
+        chosen, shuffled = select(table, rule, "4"), select(table.iloc[rows], rule, "4")
+        assert sorted(chosen["response_id"]) == sorted(shuffled["response_id"])
+
+
+def test_casl_needs_enough_responses_and_their_tokens():
+    table = casl_table(-7.0)
+    with pytest.raises(InputError, match=r"fits four numbers to 4 scored.*at least 5"):
+        add_variants(table[:4], ["galp-casl"])
+    with pytest.raises(InputError, match="score the pool with tokens"):
+        select(table.drop(columns="galp:tokens"), "galp-casl")
+    with pytest.raises(InputError, match=r"no score 'galp-cals': did you mean 'galp-casl'"):
+        add_variants(table, ["galp-cals"])
