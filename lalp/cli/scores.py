@@ -211,6 +211,7 @@ def select(
     options.check_training_out(out, fmt)
     from lalp.scoring.table import load_scores, scored_pool
     from lalp.selection import limits, matched, rules
+    from lalp.selection.table import only_window
 
     frame = load_scores(scores)
     if like is not None and rule != "random":
@@ -223,7 +224,13 @@ def select(
     choose = rules.select if like is None else matched.select_control
     chosen = choose(frame, like or rule, window, **settings)
     ids, counted = list(chosen["response_id"]), chosen["weight"] if weights else None
-    write_training(scored_pool(frame, scores), ids, out, fmt, weights=counted)
+    by = {"rule": [f"{rule}, like {like}" if like else rule] * len(ids)}
+    if rule != "random":
+        windowed = rule.startswith(("lalp", "hybrid")) and window is None
+        column = rules.score_column(rule, only_window(frame) if windowed else window)
+        by |= {"score": [float(score) for score in chosen[column]]}
+    settings_of_file = {"weights": counted, "chosen_by": by}
+    write_training(scored_pool(frame, scores), ids, out, fmt, **settings_of_file)
     facts = {"rule": rule, "window": window, "like": like, **settings}
     made = origin("select", {"scores": scores}, **facts)
     options.say_origin(out, fmt, made | {"scores": frame.attrs})

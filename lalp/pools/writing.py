@@ -134,12 +134,15 @@ def write_training(
     fmt: str = "messages",
     *,
     weights: Sequence[float] | None = None,
+    chosen_by: Mapping[str, Sequence[Any]] | None = None,
 ) -> None:
     """Write the given responses, in the given order, as data to fine-tune on.
 
-    Every record also holds ``prompt_id``, ``response_id`` and ``teacher``. InputError, and nothing
-    written, if an id is unknown or given twice, none is given, a weight is no finite number from 0
-    on, or the folder's ``dataset_info.json`` cannot be extended.
+    Every record also holds ``prompt_id``, ``response_id`` and ``teacher``, what is known of
+    ``answer`` and ``correct``, and the pool's own fields; those that are no plain values of one
+    type, or have the name of another field, as JSON in ``extra``. InputError, and nothing written,
+    if an id is unknown or given twice, none is given, a weight is no finite number from 0 on, or
+    the folder's ``dataset_info.json`` cannot be extended.
 
     Args:
         pool: Holds the responses.
@@ -151,6 +154,7 @@ def write_training(
             ``dataset_info.json``; other entries in that file stay.
         weights: What each response should count: the record's ``weight``, for trainers that read
             it. TRL, LLaMA-Factory and `lalp train` do not.
+        chosen_by: More fields, with a value for each response: the rule that chose it, its score.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -165,14 +169,14 @@ def write_training(
     if fmt not in TRAINING_FORMATS:
         raise InputError(f"unknown training format {show(fmt)}: use {', '.join(TRAINING_FORMATS)}")
     chosen = _chosen_responses(pool, response_ids)
-    weighted = _weight_fields(chosen, weights)
+    by_response = _more_fields(pool, chosen, weights, chosen_by or {})
     path = Path(path)
     if fmt != "llamafactory" and path.suffix not in JSON_LINES:
         raise InputError(f"{path}: training data as {fmt} is JSONL: give a name in .jsonl")
     # LLaMA-Factory's file is refused before anything is written.
     info = _dataset_info(path, pool, chosen) if fmt == "llamafactory" else None
     records = []
-    for response, weight in zip(chosen, weighted, strict=True):
+    for response, more in zip(chosen, by_response, strict=True):
         asked = chat(pool.prompts[response.prompt_id].messages)
         answered = chat([Message("assistant", response.text)])
         if fmt == "prompt-completion":
@@ -180,7 +184,7 @@ def write_training(
         else:
             record = {"messages": asked + answered}
         ids = ("prompt_id", "response_id", "teacher")
-        records.append(record | {name: getattr(response, name) for name in ids} | weight)
+        records.append(record | {name: getattr(response, name) for name in ids} | more)
     if info is None:
         write_json_lines(records, path)
         return
@@ -207,6 +211,34 @@ def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]
             given = f"response id {show(response_id)} is given {count} times"
             raise InputError(f"{given}; give it once")
     return [by_id[response_id] for response_id in counts]
+
+
+# Names in a training record that no field of the pool's own may take.
+_TAKEN = {*RESERVED_FIELDS, "completion", "weight", "rule", "score", "extra"}
+
+
+def _more_fields(
+    pool: Pool,
+    responses: Sequence[Response],
+    weights: Sequence[float] | None,
+    chosen_by: Mapping[str, Sequence[Any]],
+) -> list[dict[str, Any]]:
+    """What each record holds besides its texts and ids."""
+    types = extra_types(responses)
+    plain = {n for n, kind in types.items() if kind != pa.json_() and n not in _TAKEN}
+    fields = []
+    for place, (response, weight) in enumerate(
+        zip(responses, _weight_fields(responses, weights), strict=True)
+    ):
+        known = {"answer": pool.prompts[response.prompt_id].answer, "correct": response.correct}
+        own = {name: value for name, value in response.extra.items() if name in plain}
+        rest = {name: value for name, value in response.extra.items() if name not in plain}
+        more = known | own | ({"extra": _json(rest)} if rest else {})
+        more |= {name: values[place] for name, values in chosen_by.items()}
+        fields.append({name: value for name, value in more.items() if value is not None} | weight)
+    # Every record has the same fields: readers of JSON take them from the first ones.
+    names = dict.fromkeys(name for record in fields for name in record)
+    return [{name: record.get(name) for name in names} for record in fields]
 
 
 def _weight_fields(

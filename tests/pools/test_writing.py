@@ -141,8 +141,10 @@ def test_pool_that_could_not_be_read_back_is_not_written(tmp_path, suffix, pool,
 # --- Training files ----------------------------------------------------------------------------
 
 
-B1 = {"prompt_id": "b", "response_id": "b1", "teacher": "cyd"}
-A2 = {"prompt_id": "a", "response_id": "a2", "teacher": "bob"}
+B1 = {"prompt_id": "b", "response_id": "b1", "teacher": "cyd", "answer": None, "correct": None}
+B1 |= {"extra": '{"tags": ["x", 1, null]}'}
+A2 = {"prompt_id": "a", "response_id": "a2", "teacher": "bob", "answer": "yes", "correct": False}
+A2 |= {"extra": None}
 ASKED = [{"role": "user", "content": "Add ½ and ¼."}]
 ANSWERED = [{"role": "assistant", "content": "¾\n\nDone."}]
 YES = [{"role": "assistant", "content": "Yes."}]
@@ -211,7 +213,7 @@ BAD_IDS = {"'zz' is not in the pool": ["a1", "zz"], "'a1' is given 2": ["a1", "a
     [
         *((fragment, "out", fmt) for fragment in BAD_IDS for fmt in TRAINING_FORMATS),
         ("'alpaca': use messages, prompt-completion, llamafactory", "out", "alpaca"),
-        ("not a regular file", ".", "messages"),
+        ("training data as messages is JSONL", ".", "messages"),
         ("file/dataset_info.json: cannot make its folder", "file", "llamafactory"),
     ],
 )
