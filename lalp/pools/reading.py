@@ -1,22 +1,26 @@
-"""Read pools and prompts from JSONL, Parquet or a data frame; errors name line and field."""
+"""Read pools and prompts, JSON lines and Parquet; errors name line and field."""
 
 from __future__ import annotations
 
 import codecs
+import gzip
+import io
 import json
 import os
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.errors import InputError, reason
-from lalp.files import check_file
-from lalp.pools.pool import REQUIRED_FIELDS, Pool, Prompt, located, show
+from lalp.files import check_file, memory_limit
+from lalp.pools.pool import Pool, Prompt, show
 from lalp.pools.records import build_pool, is_missing
 
 # Parquet rows that are Python values at once: tens of MB for long traces.
@@ -26,49 +30,38 @@ ROWS_PER_BATCH = 1024
 def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, Any]]) -> Pool:
     """Read a pool and check every record; `lalp.pools.pool` lists the fields.
 
+    What is laid out in another known way (`layouts.yaml`) is read as well, and the layout's name is
+    logged; `lalp.pools.importing.import_pool` takes a mapping, a teacher's name, and bad rows.
+
     In a table (Parquet, DataFrame) a null cell means that the record lacks the field. Numbers and
     booleans given as ``answer`` are taken as text; a blank answer counts as absent. ``left_out``
-    counts a JSONL file's blank lines. InputError at the first record that cannot be used, with its
-    file, line and field.
+    counts a file's blank lines. InputError at the first record that cannot be used, with its file,
+    line and field.
 
     Args:
-        source: A ``.jsonl``, ``.json-lines`` or ``.parquet`` file, a DataFrame, or records.
+        source: A file (JSON lines, ``.json``, ``.csv``, ``.tsv``, ``.parquet``, each also ``.gz``
+            or ``.zst``), a folder, a data set of the hub as ``OWNER/NAME:SPLIT``, a DataFrame, or
+            records.
 
     Example:
         >>> record = {"prompt_id": "p", "prompt": "2 + 2?", "teacher": "Ada", "response": "4."}
         >>> load_pool([record, record | {"teacher": "Bob"}]).responses[1].response_id
         'p/Bob/0'
     """
-    if isinstance(source, str | os.PathLike):
-        return _load_file(Path(source))
-    if isinstance(source, pd.DataFrame):
-        return build_pool(_frame_records(source), "DataFrame", "row")
-    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
-        return build_pool(enumerate(source, 1), "records", "row")
-    kind = type(source).__name__
-    readable = "a path, a DataFrame, or a sequence of records"
-    raise InputError(f"cannot read a pool from {kind}: give {readable}")
+    from lalp.pools.importing import import_pool  # it is made of what stands below
 
-
-def _load_file(path: Path) -> Pool:
-    try:
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder; give one .jsonl or .parquet file")
-        if not path.exists():
-            raise InputError(f"{path}: no such file")
-        is_table, size = is_parquet(path), path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if size == 0:
-        raise InputError(f"{path}: the file is empty")
-    if is_table:
-        return build_pool(parquet_records(path, REQUIRED_FIELDS), str(path), "row")
-    blank: Counter[str] = Counter()
-    return build_pool(numbered_records(path, "a pool", blank), str(path), "line", blank)
+    if isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    is_known = isinstance(source, str | pd.DataFrame | Iterable)
+    if not is_known or isinstance(source, Mapping | bytes):
+        kind = type(source).__name__
+        readable = "a path, a DataFrame, or a sequence of records"
+        raise InputError(f"cannot read a pool from {kind}: give {readable}")
+    return import_pool([source])
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a pool's name is that of a Parquet file, not of JSONL; others are refused."""
+    """Whether a pool to write is a Parquet file, by its name, and not JSONL; others are refused."""
     suffix = path.suffix.lower()
     if suffix not in (".jsonl", ".json-lines", ".parquet"):
         known = ".jsonl, .json-lines or .parquet"
@@ -101,35 +94,106 @@ def load_prompts(path: str | Path) -> list[Prompt]:
     return list(build_pool(rows, str(path), unit).prompts.values())
 
 
+# --- Packed files ------------------------------------------------------------------------------
+
+JSON_LINES = (".jsonl", ".json-lines", ".ndjson")
+_PACKED = (".gz", ".zst")
+
+
+def kind_of(path: Path) -> str:
+    """A file's suffix, in small letters and without that of how it is packed.
+
+    Example:
+        >>> kind_of(Path("pool.jsonl.gz")), kind_of(Path("POOL.CSV"))
+        ('.jsonl', '.csv')
+    """
+    name = path.name.lower()
+    for suffix in _PACKED:
+        name = name.removesuffix(suffix)
+    return Path(name).suffix
+
+
+def open_packed(path: Path) -> IO[bytes]:
+    """Open a file to read its bytes, unpacked where its name says that it is packed."""
+    match path.suffix.lower():
+        case ".gz":
+            return io.BufferedReader(_Limited(gzip.open(path, "rb"), path))
+        case ".zst":
+            return io.BufferedReader(_Limited(pa.input_stream(path, compression="zstd"), path))
+    return path.open("rb")
+
+
+class _Limited(io.RawIOBase):
+    """An unpacked file that ends in an error where it is larger than memory."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path, self._size, self._limit = file, path, 0, memory_limit()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(buffer)
+        self._size += count
+        if self._size > self._limit:
+            raise InputError(f"{self._path}: holds more than the memory: cut it into several files")
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a file is read, or unpacked, into an `InputError`."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or reason(error)
+        raise InputError(f"{path}: cannot be read: {why}") from error
+
+
 # --- JSON lines --------------------------------------------------------------------------------
+
+OnBad = Callable[[str, InputError, Any], None]
+"""Is told the place of what cannot be read, what is wrong with it, and what stands there."""
 
 
 def numbered_records(
-    path: Path, what: str, left_out: Counter[str] | None = None
+    path: Path,
+    what: str,
+    left_out: Counter[str] | None = None,
+    on_bad: OnBad | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (1-based line number, parsed value) of a JSONL file, one line in memory at a time.
 
     ``what`` says in messages what the file is ("a pool"); ``left_out`` counts blank lines. A file
-    that cannot be read, or a line that is not strict JSON, is an `InputError` with its number.
+    that cannot be read, or a line that is not strict JSON, is an `InputError` with its number; with
+    ``on_bad`` such a line is told and passed over.
     """
     offset = 0
     check_file(path)
-    try:
-        with path.open("rb") as file:
-            # Bytes split at line feeds only: text mode would also have to guess an encoding.
-            for number, raw in enumerate(file, 1):
-                with located(f"{path}, line {number}"):
-                    text = _decode_line(raw.rstrip(b"\r\n"), offset)
-                    is_blank = not text.strip()
-                    advice = f"{what} has one JSON object on each line"
-                    value = None if is_blank else parse_json(text, advice)
+    with read_errors(path), open_packed(path) as file:
+        # Bytes split at line feeds only: text mode would also have to guess an encoding.
+        for number, raw in enumerate(file, 1):
+            place, value = f"line {number}", None
+            try:
+                text = _decode_line(raw.rstrip(b"\r\n"), offset)
+                is_blank = not text.strip()
+                advice = f"{what} has one JSON object on each line"
+                value = None if is_blank else parse_json(text, advice)
+            except InputError as error:
+                if on_bad is None:
+                    raise InputError(f"{path}, {place}: {error}") from None
+                on_bad(place, error, raw.decode("utf-8", "backslashreplace").strip())
+                continue
+            finally:
                 offset += len(raw)
-                if not is_blank:
-                    yield number, value
-                elif left_out is not None:
-                    left_out["blank line"] += 1
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+            if not is_blank:
+                yield number, value
+            elif left_out is not None:
+                left_out["blank line"] += 1
 
 
 def _decode_line(raw: bytes, offset: int) -> str:
@@ -154,7 +218,7 @@ def parse_json(text: str, advice: str) -> Any:
         lalp.errors.InputError: invalid JSON: NaN is not JSON (write null for a missing...
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_fields)
+        return json.loads(text, **_STRICT)
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
         reason = reason.replace(" at line 1, column", " at column")  # most texts are one line
@@ -163,6 +227,11 @@ def parse_json(text: str, advice: str) -> Any:
     except ValueError as error:
         reason = str(error)
     raise InputError(f"invalid JSON: {reason}; {advice}")
+
+
+def json_decoder() -> json.JSONDecoder:
+    """A decoder of strict JSON, as in `parse_json`."""
+    return json.JSONDecoder(**_STRICT)
 
 
 def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -177,20 +246,25 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON (write null for a missing number)")
 
 
+_STRICT = {"parse_constant": _refuse_constant, "object_pairs_hook": _unique_fields}
+
+
 # --- Tables ------------------------------------------------------------------------------------
 
 
-def parquet_records(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+def parquet_records(
+    path: Path, check: Callable[[str, Sequence[Any]], None] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (1-based row number, the row without its null cells), one batch in memory at a time.
 
-    The columns ``needed`` must be there, unless there is ``messages``. JSON cells are parsed. A
-    file or a cell that cannot be read is an `InputError` with row and field.
+    ``check`` is called with the file's name and its columns. JSON cells are parsed. A file or a
+    cell that cannot be read is an `InputError` with row and field.
     """
     number = 0
     check_file(path)
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _check_columns(str(path), file.schema_arrow.names, needed)
+        with pq.ParquetFile(_whole(path), page_checksum_verification=True) as file:
+            (check or check_columns)(str(path), file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
                 for cells in zip(*batch.columns, strict=True):
                     number += 1
@@ -200,6 +274,14 @@ def parquet_records(path: Path, needed: Sequence[str] = ()) -> Iterator[tuple[in
                 raise OSError(f"{number} of {file.metadata.num_rows} rows can be read")
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: broken or not a Parquet file: {reason(error)!r}") from error
+
+
+def _whole(path: Path) -> Path | pa.BufferReader:
+    """The file, or all that it holds where it is packed: Parquet is not read from its start."""
+    if path.suffix.lower() not in _PACKED:
+        return path
+    with read_errors(path), open_packed(path) as file:
+        return pa.BufferReader(file.read())
 
 
 def read_frame(path: str | os.PathLike, what: str, advice: str) -> pd.DataFrame:
@@ -259,23 +341,11 @@ def _row(schema: pa.Schema, cells: Iterable[pa.Scalar], place: str) -> dict[str,
     return row
 
 
-def _frame_records(frame: pd.DataFrame) -> Iterator[tuple[int, dict[str, Any]]]:
-    names = list(frame.columns)
-    _check_columns("DataFrame", names, REQUIRED_FIELDS)
-    for number, cells in enumerate(frame.itertuples(index=False, name=None), 1):
-        row = zip(names, cells, strict=True)
-        yield number, {name: cell for name, cell in row if not is_missing(cell)}
-
-
-def _check_columns(source: str, names: Sequence[Any], needed: Sequence[str]) -> None:
-    """Check a table's columns once, before its rows."""
+def check_columns(source: str, names: Sequence[Any]) -> None:
+    """Refuse a table that names a column twice, or with something else than text."""
     for name, count in Counter(names).items():
         if not isinstance(name, str):
             raise InputError(f"{source}: column name {show(name)} is not text; rename the column")
         if count > 1:
             named = f"{count} columns are named {show(name)}"
             raise InputError(f"{source}: {named}; rename or drop them")
-    lacking = ", ".join(repr(name) for name in needed if name not in names)
-    if lacking and "messages" not in names:
-        advice = f"a pool needs {', '.join(needed)}, or messages"
-        raise InputError(f"{source}: no column {lacking} among {show(list(names), 200)}; {advice}")
