@@ -43,13 +43,13 @@ class Layout:
     messages: str | None = None
     response: str | None = None
     thought: tuple[str, ...] = ()
-    teacher: str = "teacher"
+    teacher: str | None = "teacher"
     teacher_name: str | None = None
-    answer: str = "answer"
+    answer: str | None = "answer"
     answer_as: str | None = None
     correct: tuple[str, ...] = ("correct",)
-    prompt_id: str = "prompt_id"
-    response_id: str = "response_id"
+    prompt_id: str | None = "prompt_id"
+    response_id: str | None = "response_id"
     each: tuple[str, ...] = ()
     repeats: tuple[str, ...] = ()
     responses: tuple[Layout, ...] = ()
@@ -212,8 +212,21 @@ def parse_mapping(given: Sequence[str]) -> dict[str, str]:
 
 
 def map_layout(mapping: Mapping[str, str], record: Mapping[str, Any]) -> Layout:
-    """The layout that a mapping by hand makes: alone, or on top of the one that is recognised."""
+    """The layout that a mapping by hand makes: alone, or on top of the one that is recognised.
+
+    It stands alone if it names prompt and response, or the messages.
+
+    Example:
+        >>> map_layout({"prompt": "task", "response": "trace"}, {"task": "2 + 2?"}).response
+        'trace'
+    """
     changes = {t: (p,) if t in ("thought", "correct") else p for t, p in mapping.items()}
+    # A field that is mapped by hand is no longer what its name says.
+    for target in ("teacher", "answer", "prompt_id", "response_id"):
+        if target not in mapping and target in mapping.values():
+            changes[target] = None
+    if "correct" not in mapping and "correct" in mapping.values():
+        changes["correct"] = ()
     if "messages" in mapping:
         return Layout("the given mapping", needs=(mapping["messages"],), **changes)
     asked = {"prompt", "response"} & mapping.keys()
@@ -397,8 +410,10 @@ def _answers(part: Layout, record: Mapping[str, Any], optional: bool) -> list[An
 def _flat(value: Any, name: str, *, missing: bool = False) -> Iterable[Any]:
     """The texts of a field: one, a list of them, or lists of lists; messages become their texts."""
     if isinstance(value, list):
-        for item in value:
-            yield from _flat(item, name, missing=missing)
+        for number, item in enumerate(value, 1):
+            with located(f"item {number}"):
+                texts = list(_flat(item, name, missing=missing))
+            yield from texts
     elif isinstance(value, Mapping):
         with located(f"field '{name}'"):
             yield _spoken(value)
@@ -550,15 +565,17 @@ def _text(value: Any, name: str | None, *, blank: bool = False) -> str:
 # --- Paths -------------------------------------------------------------------------------------
 
 
-def value_at(record: Any, path: str) -> Any:
+def value_at(record: Any, path: str | None) -> Any:
     """The value of a field; a dot goes into an object, or into each object of a list.
 
-    A field whose own name has dots comes first.
+    A field whose own name has dots comes first. No path has no value.
 
     Example:
         >>> value_at({"a": {"b": [{"c": 1}, {"c": 2}]}}, "a.b.c")
         [1, 2]
     """
+    if path is None:
+        return None
     if isinstance(record, Mapping):
         if path in record:
             return record[path]

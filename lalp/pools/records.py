@@ -137,8 +137,12 @@ def _parse_record(
 ) -> tuple[Prompt, Response]:
     """Prompt and response of a record; ``counts`` numbers each teacher's responses to a prompt."""
     needed = record.get("messages") is None and default_teacher is None
-    prompt_id = _text(record, "prompt_id", needed=needed)
-    teacher = _text(record, "teacher", needed=needed) or default_teacher or "unknown"
+    for name in ("prompt_id", "teacher") if needed else ():
+        if record.get(name) is None:
+            state = "null" if name in record else "missing"
+            raise InputError(f"field '{name}' is {state}; lalp import FILE --out POOL fills it in")
+    prompt_id = _text(record, "prompt_id", needed=False)
+    teacher = _text(record, "teacher", needed=False) or default_teacher or "unknown"
     messages, text = _prompt_and_response(record)
     if prompt_id is None:
         # 64 bits of SHA-256 over the messages: the same prompt has the same id in every file.

@@ -56,7 +56,8 @@ def join_marked(text: str) -> str:
     if parts is None or any(_MARKS.search(part) for part in parts.groups()):
         found = " ".join(_MARKS.findall(text)[:6])
         raise InputError(f"marks are not those of one thought and one solution, but {found}")
-    return join_thought(*parts.groups())
+    thought, solution = parts.groups()
+    return join_thought(thought, solution.strip())
 
 
 def has_thought(turn: Any) -> bool:
