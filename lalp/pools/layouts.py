@@ -42,6 +42,7 @@ class Layout:
     system: str | None = None
     messages: str | None = None
     response: str | None = None
+    many: bool = False
     thought: tuple[str, ...] = ()
     teacher: str | None = "teacher"
     teacher_name: str | None = None
@@ -308,8 +309,6 @@ def _records(
 ) -> list[dict[str, Any]]:
     answer, own = _reference(layout, record)
     rest = without(record, (path for path in layout.paths if path != layout.answer or own))
-    if isinstance(rest.get("correct"), bool):
-        del rest["correct"]
     teachers = _aligned(record, layout.teacher, len(answers))
     extras = [_own_items(layout, rest, number, len(answers)) for number in range(len(answers))]
     chat = [{"role": turn.role, "content": turn.content} for turn in prompt]
@@ -390,19 +389,24 @@ def _answers(part: Layout, record: Mapping[str, Any], optional: bool) -> list[An
         return []
     if len(thoughts) > 1:
         raise InputError(f"fields {' and '.join(thoughts)} each hold a thought; keep one")
+    if part.many and not isinstance(value, list):
+        raise InputError(f"field '{part.response}' must be a list of texts, not {show(value)}")
     texts = list(_flat(value, part.response))
+    if not texts:
+        raise InputError(f"field '{part.response}' holds no response")
     for path, given in thoughts.items():
         if len(given) != len(texts):
             counts = f"{len(given)} thoughts, but there are {len(texts)} responses"
             raise InputError(f"field '{path}' holds {counts}")
     pairs = next(iter(thoughts.values()), [None] * len(texts))
     verdicts = _verdicts(part, record, len(texts))
+    turns = value if isinstance(value, list) else [value]  # where they are a server's messages
     answers = []
     for number, (text, thought) in enumerate(zip(texts, pairs, strict=True)):
         where = f"field '{part.response}'" + (f", item {number + 1}" if len(texts) > 1 else "")
         with located(where):
             joined = join_thought(thought, join_marked(text))
-        is_joined = joined != text
+        is_joined = joined != text or (len(turns) == len(texts) and has_thought(turns[number]))
         answers.append(Answer(joined, text, is_joined, part.teacher_name, verdicts[number]))
     return answers
 
@@ -434,10 +438,14 @@ def _spoken(turn: Mapping[str, Any]) -> str:
 
 def _verdicts(layout: Layout, record: Mapping[str, Any], count: int) -> list[bool | None]:
     """For each response: true if a verdict says so, false if those that speak say so, or None."""
-    columns = [_aligned(record, path, count) for path in layout.correct]
-    if count > 1:  # a value for all of them is no verdict on each
-        lists = [isinstance(value_at(record, path), list) for path in layout.correct]
-        columns = [column for column, is_list in zip(columns, lists, strict=True) if is_list]
+    columns = []
+    for path in layout.correct:
+        value = value_at(record, path)
+        if count > 1 and isinstance(value, bool | str):
+            raise InputError(f"field '{path}' is one verdict, but there are {count} responses")
+        # A number for all of them is the share that is right: no verdict on each.
+        if count == 1 or isinstance(value, list):
+            columns.append(_aligned(record, path, count))
     rows = []
     for number in range(count):
         known = [_verdict(column[number], layout) for column in columns]
@@ -479,6 +487,8 @@ def _own_items(layout: Layout, rest: Mapping[str, Any], number: int, count: int)
         value = value_at(rest, path)
         if isinstance(value, list):
             own = _put(own, path, _aligned(rest, path, count)[number], number)
+    if isinstance(own.get("correct"), bool):
+        del own["correct"]  # it is the record's own
     return own
 
 
