@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 KINDS = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
 # NAME/NAME:SPLIT or NAME/NAME:CONFIG:SPLIT
-_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?:([\w.\[\]%-]+)")
+_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?:([\w.-]+(?:\[[\d:%]+\])?)")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\b")
 _TRUTH = {"true": True, "false": False}
 
