@@ -24,8 +24,8 @@ from lalp.pools.layouts import (
     show_names,
     value_at,
 )
+from lalp.pools.lines import JSON_LINES, kind_of
 from lalp.pools.pool import Pool, located, show
-from lalp.pools.reading import JSON_LINES, kind_of
 from lalp.pools.records import PoolBuilder, plain_record
 from lalp.pools.sources import open_source
 from lalp.pools.turns import has_thought

@@ -19,19 +19,18 @@ import pandas as pd
 from lalp.errors import InputError, reason
 from lalp.files import check_file
 from lalp.pools.layouts import fits_columns, read_chat_json, suggest
-from lalp.pools.pool import REQUIRED_FIELDS, located, show
-from lalp.pools.reading import (
+from lalp.pools.lines import (
     JSON_LINES,
     OnBad,
-    check_columns,
     json_decoder,
     kind_of,
     numbered_records,
     open_packed,
-    parquet_records,
     read_errors,
 )
+from lalp.pools.pool import REQUIRED_FIELDS, located, show
 from lalp.pools.records import is_missing
+from lalp.pools.tables import check_columns, parquet_records
 
 if TYPE_CHECKING:
     from datasets import Dataset

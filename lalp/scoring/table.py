@@ -12,8 +12,9 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.pool import Pool, located, show
-from lalp.pools.reading import check_cells, load_pool, read_frame
+from lalp.pools.reading import load_pool
 from lalp.pools.records import is_missing
+from lalp.pools.tables import check_cells, read_frame
 from lalp.scoring.columns import COUNTS, GALP, STATISTICS, score_columns, token_column
 
 _IDS = ("prompt_id", "response_id", "teacher")
