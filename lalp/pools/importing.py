@@ -15,12 +15,12 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.files import digest
+from lalp.pools.converting import read_record
 from lalp.pools.layouts import (
     PLAIN,
     Layout,
     find_layout,
     map_layout,
-    read_record,
     show_names,
     value_at,
 )

@@ -24,8 +24,8 @@ is put before its content: ``<think>``, the thought, ``</think>``, an empty line
 is done in `lalp.pools.turns.join_thought` and nowhere else. Other parts must be texts; a line break
 stands between two.
 
-Records of other layouts become such records: `layouts.yaml` lists them, `lalp.pools.layouts` reads
-them. What a layout does not use is kept in ``Response.extra``; a field with one of the names above
+Records of other layouts become such records: `layouts.yaml` lists them, `lalp.pools.converting`
+reads them. What a layout does not use is kept in ``Response.extra``; a field with one of the names above
 is ``original_NAME`` there. What would be lost, or would have to be guessed, is refused.
 """
 
