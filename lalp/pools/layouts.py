@@ -160,7 +160,7 @@ def suggest(record: Mapping[str, Any]) -> str:
         >>> suggest({"question": "2 + 2?", "model_output": "4", "gold": 4})
         'lalp import FILE --map prompt=question --map response=model_output --map answer=gold'
     """
-    chat = next((name for name, value in record.items() if is_chat(value)), None)
+    chat = next((name for name, value in record.items() if _is_chat(value)), None)
     if chat and chat != "prompt":
         chosen = {"messages": chat}
     else:
@@ -175,7 +175,7 @@ def suggest(record: Mapping[str, Any]) -> str:
     return " ".join(["lalp import FILE", *options])
 
 
-def is_chat(value: Any) -> bool:
+def _is_chat(value: Any) -> bool:
     is_list = isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value)
     return bool(is_list and {"role", "from"} & value[0].keys())
 
@@ -251,7 +251,7 @@ def read_chat_json(text: str) -> Any:
         value = json.loads(text)
     except ValueError:
         return text
-    return value if is_chat(value) else text
+    return value if _is_chat(value) else text
 
 
 # --- Paths -------------------------------------------------------------------------------------
