@@ -25,8 +25,8 @@ is done in `lalp.pools.turns.join_thought` and nowhere else. Other parts must be
 stands between two.
 
 Records of other layouts become such records: `layouts.yaml` lists them, `lalp.pools.converting`
-reads them. What a layout does not use is kept in ``Response.extra``; a field with one of the names above
-is ``original_NAME`` there. What would be lost, or would have to be guessed, is refused.
+reads them. What a layout does not use is kept in ``Response.extra``; a field with one of the names
+above is ``original_NAME`` there. What would be lost, or would have to be guessed, is refused.
 """
 
 from __future__ import annotations
