@@ -1,7 +1,11 @@
-"""Commands on pools: check, unsolved, merge."""
+"""Commands on pools: import, check, unsolved, merge."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +13,14 @@ from typer import Argument, Option, Typer
 
 from lalp.cli import options
 from lalp.cli.printing import print_origin, print_pool, print_result, say
+from lalp.errors import InputError
+from lalp.files import atomic_path
 from lalp.origins import origin, read_origin, write_beside
+from lalp.pools.importing import Reject, import_pool
+from lalp.pools.layouts import TARGETS, parse_mapping
 from lalp.pools.merging import merge_pools, unsolved_prompts, write_prompts
 from lalp.pools.pool import pool_summary
-from lalp.pools.reading import load_pool, load_prompts
+from lalp.pools.reading import is_parquet, load_pool, load_prompts
 from lalp.pools.writing import JSON_LINES, save_pool, write_training
 
 app = Typer()
@@ -20,6 +28,69 @@ app = Typer()
 _CORRECT = "Keep responses known to be correct."
 _FIRST = "Keep the first N of each teacher to a prompt."
 _TEACHERS = "Keep prompts with kept responses of so many teachers."
+
+
+_FILES = "Files, folders, or OWNER/NAME:SPLIT of the hub; a batch's requests beside its output."
+_MAP = f"TARGET=FIELD, repeatable; a dot goes into an object. Targets: {', '.join(TARGETS)}."
+_TEACHER = "Who wrote responses that name nobody (unknown)."
+_BAD_ROWS = "strict ends at the first row that cannot be used; skip leaves it out."
+_REJECTS = "JSONL for the rows that skip leaves out, each with its reason."
+
+
+class BadRows(StrEnum):
+    """What becomes of rows that cannot be used."""
+
+    STRICT = "strict"
+    SKIP = "skip"
+
+
+@app.command("import")
+@options.writes_out
+def import_(
+    files: Annotated[list[str], Argument(metavar="FILE...", help=_FILES)],
+    out: Annotated[Path, Option(help="Pool to write, JSONL or Parquet.")],
+    mapping: Annotated[list[str] | None, Option("--map", metavar="T=FIELD", help=_MAP)] = None,
+    teacher: Annotated[str, Option(help=_TEACHER)] = "unknown",
+    bad_rows: Annotated[BadRows, Option(help=_BAD_ROWS)] = BadRows.STRICT,
+    rejects: Annotated[Path | None, Option(help=_REJECTS)] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Read what you hold, in any known layout, and write it as a pool."""
+    is_parquet(out)  # or it is refused, before anything is read
+    _check_paths(files, out, rejects, bad_rows)
+    if not teacher.strip():
+        raise InputError("--teacher is empty; give a name")
+    left_out: list[Reject] = []
+    on_reject = left_out.append if rejects else None
+    chosen = parse_mapping(mapping or [])
+    pool = import_pool(files, mapping=chosen, teacher=teacher, on_reject=on_reject)
+    # Both are written before either takes its place.
+    with atomic_path(rejects) if rejects else nullcontext() as made:
+        if made:
+            made.write_text("".join(map(_reject_line, left_out)), encoding="utf-8")
+        facts = {"mapping": chosen, "teacher": teacher, "bad_rows": bad_rows.value}
+        save_pool(pool, out, origin("import", {"files": files}, **facts))
+    print_result(pool_summary(pool), as_json, print_pool)
+    say(f"{len(pool.responses)} responses written: {out}")
+    if left_out:
+        say(f"{len(left_out)} rows left out, with their reasons: {rejects}")
+
+
+def _check_paths(files: Sequence[str], out: Path, rejects: Path | None, bad_rows: BadRows) -> None:
+    if (bad_rows is BadRows.SKIP) != (rejects is not None):
+        raise InputError("--bad-rows skip and --rejects FILE go together; give both or neither")
+    made = [path.resolve() for path in (out, rejects) if path]
+    if len(set(made)) < len(made):
+        raise InputError(f"--rejects {rejects}: is --out as well; give another name")
+    for file in files:
+        if rejects and Path(file).resolve() == rejects.resolve():
+            raise InputError(f"{file}: is to be read and to be written; give another name")
+
+
+def _reject_line(reject: Reject) -> str:
+    # What is no JSON is shown as Python shows it: the row is bad, and may be so for that.
+    told = {"file": reject.source, "place": reject.place, "reason": reject.reason}
+    return json.dumps(told | {"record": reject.record}, default=repr) + "\n"
 
 
 @app.command()

@@ -21,8 +21,10 @@ from lalp.errors import InputError
 from lalp.evaluation import livecodebench
 from lalp.files import digest, read_data
 from lalp.grading.answers import extract_answer
+from lalp.pools.lines import numbered_records
 from lalp.pools.pool import Message, Prompt, located
-from lalp.pools.reading import load_prompts, numbered_records, parquet_records
+from lalp.pools.reading import load_prompts
+from lalp.pools.tables import parquet_records
 
 SUFFIXES = (".jsonl", ".parquet")
 LETTERS = ("A", "B", "C", "D")

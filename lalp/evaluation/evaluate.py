@@ -24,7 +24,7 @@ from lalp.evaluation.benchmarks import (
 from lalp.files import atomic_path, build_dir
 from lalp.grading.workers import grading_key
 from lalp.pools.pool import Prompt
-from lalp.pools.reading import check_cells, read_frame
+from lalp.pools.tables import check_cells, read_frame
 from lalp.sampling.settings import SYSTEM_PROMPT, Sampling
 
 if TYPE_CHECKING:

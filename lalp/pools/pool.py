@@ -1,7 +1,7 @@
 """Prompts, responses and the pool that holds them.
 
 A pool is a set of prompts, each with several responses by several teachers (paper, Sec. 3.1).
-On disk it is JSONL or Parquet, one response a record:
+On disk it is JSONL, Parquet, ``.json``, CSV or TSV, one response a record:
 
 ========================  ========================================================================
 ``prompt_id``             text; names the prompt
@@ -18,6 +18,15 @@ any other field           kept in ``Response.extra``
 Hugging Face ``messages`` records are read too: the last message is the assistant's and is the
 response, what precedes it is the prompt. Such a record may lack ``prompt_id`` (default: a hash of
 the prompt's messages) and ``teacher`` (default: ``unknown``).
+
+What a message holds in ``reasoning_content``, ``reasoning``, ``thinking`` or a part of that type
+is put before its content: ``<think>``, the thought, ``</think>``, an empty line, the content. That
+is done in `lalp.pools.turns.join_thought` and nowhere else. Other parts must be texts; a line break
+stands between two.
+
+Records of other layouts become such records: `layouts.yaml` lists them, `lalp.pools.converting`
+reads them. What a layout does not use is kept in ``Response.extra``; a field with one of the names
+above is ``original_NAME`` there. What would be lost, or would have to be guessed, is refused.
 """
 
 from __future__ import annotations

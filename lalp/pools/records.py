@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date, time
 from typing import Any
@@ -17,8 +18,7 @@ import pyarrow as pa
 
 from lalp.errors import InputError
 from lalp.pools.pool import RESERVED_FIELDS, Message, Pool, Prompt, Response, located, show
-
-_ROLES = ("system", "user", "assistant")
+from lalp.pools.turns import read_turn
 
 
 @dataclass
@@ -32,34 +32,87 @@ class Draft:
     responses: list[Response] = field(default_factory=list)
     places: dict[tuple[str, str], str] = field(default_factory=dict)
 
+    def check(self, prompt: Prompt, response: Response, place: str) -> None:
+        """Refuse what `add_prompt` or `add_response` would refuse, and add nothing."""
+        if prompt.prompt_id in self.prompts:
+            self._check_prompt(prompt)
+        self._check_response(response, place)
+
     def add_prompt(self, prompt: Prompt, place: str) -> None:
         """Add a prompt, or the answer to one that was added without; refuse another one."""
-        prompt_id = prompt.prompt_id
-        known = self.prompts.setdefault(prompt_id, prompt)
-        first = self.places.setdefault(("prompt", prompt_id), place)
+        known = self.prompts.setdefault(prompt.prompt_id, prompt)
+        self.places.setdefault(("prompt", prompt.prompt_id), place)
+        self._check_prompt(prompt)
+        # Records without the answer may come before the one that knows it.
+        if prompt.answer is not None:
+            self.places.setdefault(("answer", prompt.prompt_id), place)
+            if known.answer is None:
+                self.prompts[prompt.prompt_id] = prompt
+
+    def _check_prompt(self, prompt: Prompt) -> None:
+        prompt_id, known = prompt.prompt_id, self.prompts[prompt.prompt_id]
+        first = self.places["prompt", prompt_id]
         if prompt.messages != known.messages:
             same = f"that of {first}, which has the same prompt_id {show(prompt_id)}"
             advice = "give different prompts different ids"
             raise InputError(f"the prompt differs from {same}; {advice}")
-        # Records without the answer may come before the one that knows it.
-        if prompt.answer is None:
+        if prompt.answer is None or known.answer is None:
             return
-        first = self.places.setdefault(("answer", prompt_id), place)
-        if known.answer is None:
-            self.prompts[prompt_id] = prompt
-        elif prompt.answer.strip() != known.answer.strip():
+        if prompt.answer.strip() != known.answer.strip():
+            first = self.places["answer", prompt_id]
             both = f"is {show(prompt.answer)}, but {show(known.answer)} in {first}"
             place = f"for the same prompt_id {show(prompt_id)}"
             raise InputError(f"field 'answer' {both} {place}; a prompt has one reference answer")
 
     def add_response(self, response: Response, place: str) -> None:
         """Add a response; refuse an id that another place has taken."""
-        first = self.places.setdefault(("response", response.response_id), place)
+        self._check_response(response, place)
+        self.places.setdefault(("response", response.response_id), place)
+        self.responses.append(response)
+
+    def _check_response(self, response: Response, place: str) -> None:
+        first = self.places.get(("response", response.response_id), place)
         if first != place:
             taken = f"{show(response.response_id)} is already taken by {first}"
             advice = "give every response its own (where none is given, it is prompt_id/teacher/n)"
             raise InputError(f"field 'response_id': {taken}; {advice}")
-        self.responses.append(response)
+
+
+class PoolBuilder:
+    """Puts a pool together, what one place of a source holds after another."""
+
+    def __init__(self) -> None:
+        self.draft = Draft()
+        self._counts = Counter[tuple[str, str]]()
+
+    def add(
+        self, records: Sequence[dict[str, Any]], place: str, teacher: str | None = None
+    ) -> None:
+        """Add some records of one place: all of them, or none where one is refused.
+
+        ``teacher`` stands where a record names none. Without it such a record is refused, and so
+        is one without ``prompt_id``, unless it is of ``messages``; with it that is a hash of the
+        prompt.
+        """
+        pairs: list[tuple[Prompt, Response]] = []
+        try:
+            for number, record in enumerate(records, 1):
+                with located(f"response {number}") if len(records) > 1 else nullcontext():
+                    pairs.append(_parse_record(record, self._counts, teacher))
+            for prompt, response in pairs:
+                self.draft.check(prompt, response, place)
+        except InputError:
+            self._counts.subtract((r.prompt_id, r.teacher) for _, r in pairs)
+            raise
+        for prompt, response in pairs:
+            self.draft.add_prompt(prompt, place)
+            self.draft.add_response(response, place)
+
+    def finish(self, source: str, left_out: Mapping[str, int] | None = None) -> Pool:
+        """The pool; InputError with ``source`` if it is empty."""
+        if not self.draft.responses:
+            raise InputError(f"{source}: no records; a pool needs at least one response")
+        return Pool(self.draft.prompts, tuple(self.draft.responses), dict(left_out or {}))
 
 
 def build_pool(
@@ -69,26 +122,26 @@ def build_pool(
     left_out: Mapping[str, int] | None = None,
 ) -> Pool:
     """Check numbered records and join them; errors name ``source``, ``unit`` and the number."""
-    draft, counts = Draft(), Counter[tuple[str, str]]()
+    builder = PoolBuilder()
     # One record at a time, from a generator: a pool of long traces is held in memory once.
     for number, record in records:
         place = f"{unit} {number}"
         with located(f"{source}, {place}"):
-            prompt, response = _parse_record(_plain_record(record), counts)
-            draft.add_prompt(prompt, place)
-            draft.add_response(response, place)
-    if not draft.responses:
-        raise InputError(f"{source}: no records; a pool needs at least one response")
-    return Pool(draft.prompts, tuple(draft.responses), dict(left_out or {}))
+            builder.add([plain_record(record)], place)
+    return builder.finish(source, left_out)
 
 
 def _parse_record(
-    record: dict[str, Any], counts: Counter[tuple[str, str]]
+    record: dict[str, Any], counts: Counter[tuple[str, str]], default_teacher: str | None
 ) -> tuple[Prompt, Response]:
     """Prompt and response of a record; ``counts`` numbers each teacher's responses to a prompt."""
-    needed = record.get("messages") is None
-    prompt_id = _text(record, "prompt_id", needed=needed)
-    teacher = _text(record, "teacher", needed=needed) or "unknown"
+    needed = record.get("messages") is None and default_teacher is None
+    for name in ("prompt_id", "teacher") if needed else ():
+        if record.get(name) is None:
+            state = "null" if name in record else "missing"
+            raise InputError(f"field '{name}' is {state}; lalp import FILE --out POOL fills it in")
+    prompt_id = _text(record, "prompt_id", needed=False)
+    teacher = _text(record, "teacher", needed=False) or default_teacher or "unknown"
     messages, text = _prompt_and_response(record)
     if prompt_id is None:
         # 64 bits of SHA-256 over the messages: the same prompt has the same id in every file.
@@ -98,29 +151,25 @@ def _parse_record(
     if correct is not None and not isinstance(correct, bool):
         raise InputError(f"field 'correct' must be true, false or null, not {show(correct)}")
     made_up = f"{prompt_id}/{teacher}/{counts[prompt_id, teacher]}"
-    # Records with an id of their own count too: a made-up id tells the response's place among all.
-    counts[prompt_id, teacher] += 1
     response_id = _text(record, "response_id", needed=False) or made_up
     extra = {name: value for name, value in record.items() if name not in RESERVED_FIELDS}
-    return (
-        Prompt(prompt_id, messages, _answer_text(record.get("answer"))),
-        Response(response_id, prompt_id, teacher, text, correct, extra),
-    )
+    prompt = Prompt(prompt_id, messages, _answer_text(record.get("answer")))
+    # Records with an id of their own count too: a made-up id tells the response's place among all.
+    counts[prompt_id, teacher] += 1
+    return prompt, Response(response_id, prompt_id, teacher, text, correct, extra)
 
 
 # --- Fields ------------------------------------------------------------------------------------
 
 
-def _text(
-    record: Mapping[str, Any], name: str, *, needed: bool = True, blank: bool = False
-) -> str | None:
+def _text(record: Mapping[str, Any], name: str, *, needed: bool = True) -> str | None:
     """A field that is text; None where it is neither there nor needed."""
     value = record.get(name)
     if value is None and needed:
         raise InputError(f"field '{name}' is {'null' if name in record else 'missing'}")
     if not isinstance(value, str | None):
         raise InputError(f"field '{name}' must be text, not {show(value)}")
-    if not (value is None or blank or value.strip()):
+    if not (value is None or value.strip()):
         raise InputError(f"field '{name}' is empty" + (" (only whitespace)" if value else ""))
     return value
 
@@ -153,17 +202,7 @@ def _messages(record: Mapping[str, Any], name: str) -> list[Message]:
     messages = []
     for number, item in enumerate(record[name], 1):
         with located(f"field '{name}', message {number}"):
-            if not isinstance(item, dict):
-                raise InputError(f"must be an object with role and content, not {show(item)}")
-            role = _text(item, "role")
-            if role not in _ROLES:
-                raise InputError(f"role must be {', '.join(_ROLES)}, not {show(role)}")
-            # An empty system message is meant: some templates add a default one without it.
-            content = _text(item, "content", blank=role == "system")
-            for key, value in item.items():
-                if key not in ("role", "content") and value is not None:
-                    raise InputError(f"'{key}' is not supported; remove it or set it to null")
-            messages.append(Message(role, content))
+            messages.append(read_turn(item))
     return messages
 
 
@@ -181,7 +220,7 @@ def _answer_text(value: Any) -> str | None:
 # --- Values ------------------------------------------------------------------------------------
 
 
-def _plain_record(record: Any) -> dict[str, Any]:
+def plain_record(record: Any) -> dict[str, Any]:
     """Turn a record into plain Python values that JSON and UTF-8 can hold."""
     if not isinstance(record, Mapping):
         raise InputError(f"must be an object with fields, not {show(record)}")

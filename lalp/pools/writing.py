@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.origins import ORIGIN, write_beside
+from lalp.pools.lines import parse_json
 from lalp.pools.pool import POOL_FIELDS, RESERVED_FIELDS, Message, Pool, Response, located, show
-from lalp.pools.reading import ROWS_PER_BATCH, is_parquet, parse_json
+from lalp.pools.reading import is_parquet
 from lalp.pools.records import build_pool
+from lalp.pools.tables import ROWS_PER_BATCH
 
 TRAINING_FORMATS = ("messages", "prompt-completion", "llamafactory")
 JSON_LINES = (".jsonl", ".json-lines")

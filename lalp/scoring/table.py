@@ -16,9 +16,11 @@ import pyarrow as pa
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
+from lalp.pools.lines import parse_json
 from lalp.pools.pool import Pool, Response, located, show
-from lalp.pools.reading import check_cells, load_pool, parse_json, read_frame
+from lalp.pools.reading import load_pool
 from lalp.pools.records import is_missing
+from lalp.pools.tables import check_cells, read_frame
 from lalp.pools.writing import extra_types
 from lalp.scoring.columns import (
     COUNTS,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
+from lalp.pools.lines import numbered_records
 from lalp.pools.pool import Pool, show
-from lalp.pools.reading import numbered_records
 from lalp.steps.sentences import SPLITTERS, Span, cut_at
 
 # Imported where they are needed: torch and transformers take seconds, sentences do not.

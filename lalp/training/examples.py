@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
+from lalp.pools.lines import numbered_records
 from lalp.pools.pool import Pool, Prompt, Response
-from lalp.pools.reading import load_pool, numbered_records
+from lalp.pools.reading import load_pool
 from lalp.pools.records import build_pool
 from lalp.scoring.columns import GALP
 from lalp.students.encoding import encode, render_prompt

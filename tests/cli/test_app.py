@@ -345,6 +345,8 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(lalp, workplace, co
 
 # Every command that writes --out, with the inputs that it names.
 WRITING = [
+    "import pool.jsonl more.jsonl",
+    "import pool.jsonl --bad-rows skip --rejects more.jsonl",
     "unsolved pool.jsonl more.jsonl",
     "merge pool.jsonl more.jsonl",
     "merge pool.jsonl more.jsonl --format messages",
@@ -388,7 +390,10 @@ def test_every_command_with_an_output_is_guarded():
     assert len(writing) >= 11
     assert [each.__name__ for each in writing if not hasattr(each, "writes_out")] == []
     named = {each.__name__ for each in writing}
-    tried = {command.split()[0].replace("eval", "evaluate") for command in WRITING} | {"prompts"}
+    tried = {
+        command.split()[0].replace("eval", "evaluate").replace("import", "import_")
+        for command in WRITING
+    } | {"prompts"}
     assert named - {"tables_", "export_llamafactory"} <= tried
 
 

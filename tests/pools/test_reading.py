@@ -265,7 +265,7 @@ BYTE = "not UTF-8 text: byte 0xe9 at offset"
             for encoding in ("utf-16", "utf-16-be", "utf-32")
         ),
         ("pool.jsonl", b"PAR1\x15\x04\x15\xff\x00", ["line 1", "NUL"]),
-        ("pool.csv", b"a,b", [".jsonl", ".json-lines", ".parquet", "'.csv'"]),
+        ("pool.txt", b"a,b", [".jsonl", ".json-lines", ".parquet", "'.txt'"]),
         ("pool.parquet", jsonl(GOOD), ["not a Parquet file"]),
         ("pool.parquet", b"PAR1" + bytes(100) + b"PAR1", ["broken"]),
     ],

@@ -229,9 +229,9 @@ def test_what_cannot_be_written_is_refused(tmp_path, fragment, name, fmt):
 
 @pytest.mark.parametrize("fmt", TRAINING_FORMATS)
 def test_weights_stand_in_the_records(tmp_path, fmt):
-    path = tmp_path / "out"
-    write_training(two_prompt_pool(), ["b1", "a2"], path, fmt, weights=[1.5, 0])
     is_folder = fmt == "llamafactory"
+    path = tmp_path / ("out" if is_folder else "out.jsonl")
+    write_training(two_prompt_pool(), ["b1", "a2"], path, fmt, weights=[1.5, 0])
     records = json.loads((path / "train.json").read_text()) if is_folder else read_lines(path)
     assert [(record["response_id"], record["weight"]) for record in records] == [
         ("b1", 1.5),

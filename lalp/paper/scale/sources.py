@@ -18,8 +18,8 @@ from lalp.evaluation.benchmarks import load_benchmark
 from lalp.evaluation.livecodebench import from_hub
 from lalp.files import read_data
 from lalp.grading.answers import extract_answer
+from lalp.pools.lines import numbered_records
 from lalp.pools.pool import Message, Pool, Prompt
-from lalp.pools.reading import numbered_records
 from lalp.sampling.settings import SYSTEM_PROMPT
 
 log = logging.getLogger("lalp")

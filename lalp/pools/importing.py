@@ -1,0 +1,278 @@
+"""Read sources of any known layout into one pool, and tell what was left out and why."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lalp.errors import InputError
+from lalp.files import digest
+from lalp.pools.converting import read_record
+from lalp.pools.layouts import (
+    PLAIN,
+    Layout,
+    find_layout,
+    map_layout,
+    show_names,
+    value_at,
+)
+from lalp.pools.lines import JSON_LINES, kind_of
+from lalp.pools.pool import Pool, located, show
+from lalp.pools.records import PoolBuilder, plain_record
+from lalp.pools.sources import open_source
+from lalp.pools.turns import has_thought
+
+log = logging.getLogger("lalp")
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that was left out: its source, its place there, why, and what it holds."""
+
+    source: str
+    place: str
+    reason: str
+    record: Any
+
+
+def import_pool(
+    sources: Sequence[Any],
+    *,
+    mapping: Mapping[str, str] | None = None,
+    teacher: str | None = None,
+    on_reject: Callable[[Reject], None] | None = None,
+) -> Pool:
+    """One pool of several sources, each of its own layout, which is logged.
+
+    ``left_out`` counts blank lines, bad rows, and requests of a batch without an output. InputError
+    at the first row that cannot be used, or where a mapped field is in no record.
+
+    Args:
+        sources: What `load_pool` reads; the requests of a batch go with its output.
+        mapping: The field of each target that is not found by a layout.
+        teacher: Who wrote responses that name nobody. With a name a pool's own records may lack
+            ``teacher`` and ``prompt_id``, too; without one they may not, and others get "unknown".
+        on_reject: Is told of each row that cannot be used, which then is left out.
+    """
+    requests, outputs = _requests(sources)
+    reader = _Reader(dict(mapping or {}), teacher, on_reject, requests, len(sources) > 1)
+    for source in outputs:
+        reader.read(source)
+    return reader.finish(", ".join(map(_name, sources)))
+
+
+@dataclass
+class _Told:
+    """What a source is read as: the layout of its first row, and how much it holds."""
+
+    layouts: Counter[str] = field(default_factory=Counter)
+    num_responses: int = 0
+    num_thoughts: int = 0
+    first: Layout | None = None
+    is_known: bool = False
+
+    def log(self, name: str) -> None:
+        """Say how the source is laid out; nothing if as a pool's own, without thoughts."""
+        if self.first is None and not self.num_thoughts:
+            return
+        layout = "messages with thoughts" if self.first is None else self.first.name
+        counts = f"{self.layouts.total()} records, {self.num_responses} responses"
+        joined = f", {self.num_thoughts} thoughts joined to their answers in <think> marks"
+        log.warning(
+            "%s: read as %s: %s", name, layout, counts + (joined if self.num_thoughts else "")
+        )
+
+
+@dataclass
+class _Reader:
+    mapping: dict[str, str]
+    teacher: str | None
+    on_reject: Callable[[Reject], None] | None
+    requests: Mapping[str, Any]
+    several: bool
+    builder: PoolBuilder = field(default_factory=PoolBuilder)
+    left_out: Counter[str] = field(default_factory=Counter)
+    mapped: set[str] = field(default_factory=set)  # targets whose field some record has
+    answered: set[str] = field(default_factory=set)  # requests of a batch
+    fields: str = ""  # the first record's
+
+    def read(self, given: Any) -> None:
+        """Add all records of a source, and say how they are laid out."""
+        name, told = _name(given), _Told()
+
+        def on_bad(place: str, error: InputError, record: Any) -> None:
+            self.left_out["bad row"] += 1
+            self.on_reject(Reject(name, place, str(error), record))
+
+        tell = on_bad if self.on_reject else None
+        source = open_source(given, tell, any_columns=bool(self.mapping))
+        for place, raw in _grouped(source.records):
+            try:
+                with located(f"{name}, {place}"):
+                    self._add(raw, f"{name}, {place}" if self.several else place, told)
+            except InputError as error:
+                if tell is None:
+                    raise
+                tell(place, InputError(str(error).removeprefix(f"{name}, {place}: ")), raw)
+        self.left_out.update(source.left_out)
+        told.log(name)
+
+    def _add(self, raw: Any, place: str, told: _Told) -> None:
+        record = plain_record(raw)
+        self.fields = self.fields or show_names(record)
+        layout = self._layout(record, told)
+        if layout is None:
+            turns = record.get("messages") or record.get("prompt")
+            records, thoughts = [record], 0
+            if isinstance(turns, list):
+                thoughts = sum(map(has_thought, turns))
+            teacher = self.teacher
+        else:
+            records, thoughts = read_record(layout, self._with_request(layout, record))
+            teacher = self.teacher or "unknown"
+        self.builder.add(records, place, teacher)
+        if not told.is_known:
+            told.first, told.is_known = layout, True
+        told.layouts[layout.name if layout else "a pool's own"] += 1
+        told.num_responses += len(records)
+        told.num_thoughts += thoughts
+
+    def _layout(self, record: dict[str, Any], told: _Told) -> Layout | None:
+        """How a record is laid out: as the first one of its source, or it is refused."""
+        if self.mapping:
+            for target, path in self.mapping.items():
+                if value_at(record, path) is not None:
+                    self.mapped.add(target)
+            return map_layout(self.mapping, record)
+        is_own = told.is_known and told.first is None
+        if is_own and record.get("messages") is None:
+            return None  # refused for what it lacks, if it lacks anything
+        found = find_layout(record)
+        if found is None and told.first is PLAIN and record.get("messages") is None:
+            return PLAIN
+        if told.is_known and found is not told.first:
+            names = [one.name if one else "a pool's own" for one in (found, told.first)]
+            both = f"laid out as {names[0]}, but the first one as {names[1]}"
+            raise InputError(f"{both}; put them into files of their own")
+        return found
+
+    def _with_request(self, layout: Layout, record: dict[str, Any]) -> dict[str, Any]:
+        """A batch's output with the request that it answers, if there are requests."""
+        if layout.prompt_as != "batch" or not self.requests:
+            return record
+        custom_id = record.get("custom_id")
+        if custom_id not in self.requests:
+            raise InputError(f"no request has the custom_id {show(custom_id)}")
+        self.answered.add(custom_id)
+        return record | {"request": self.requests[custom_id]}
+
+    def finish(self, names: str) -> Pool:
+        """The pool, if every mapped field was somewhere."""
+        for target, path in self.mapping.items():
+            if target not in self.mapped and self.fields:
+                found = f"no record has that field; the first one's are {self.fields}"
+                raise InputError(f"{names}: --map {target}={path}: {found}")
+        if missing := len(self.requests.keys() - self.answered):
+            self.left_out["request without an output"] += missing
+        return self.builder.finish(names, self.left_out)
+
+
+def _name(source: Any) -> str:
+    """What messages call a source."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return "DataFrame" if isinstance(source, pd.DataFrame) else "records"
+
+
+# --- Rows that belong together -----------------------------------------------------------------
+
+
+def _grouped(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The rows; those that say the same under several filters as one (lm-evaluation-harness)."""
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is None:
+        return
+    rows = chain([first], rows)
+    layout = _group_layout(first[1])
+    if layout is None:
+        yield from rows
+        return
+    groups: dict[str, list[tuple[str, Any]]] = {}
+    for place, row in rows:
+        if not isinstance(row, Mapping) or layout.by not in row:
+            groups[place] = [(place, row)]
+            continue
+        key = digest([value_at(row, path) for path in layout.group])
+        others = groups.setdefault(key, [])
+        if any(row[layout.by] == other[layout.by] for _, other in others):
+            groups[place] = [(place, row)]  # said twice, not under two filters
+        else:
+            others.append((place, row))
+    for group in groups.values():
+        yield group[0][0], _merged([row for _, row in group], layout.by)
+
+
+def _group_layout(row: Any) -> Layout | None:
+    try:
+        layout = find_layout(row) if isinstance(row, Mapping) else None
+    except InputError:
+        return None
+    return layout if layout and layout.group else None
+
+
+def _merged(rows: Sequence[Any], by: str) -> Any:
+    """One row of several: fields that differ hold each one's value, by the field ``by``."""
+    if len(rows) == 1:
+        return rows[0]
+    merged = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        same = all(value == values[0] for value in values)
+        merged[name] = values[0] if same else {str(row[by]): row.get(name) for row in rows}
+    return merged | {by: [row[by] for row in rows]}
+
+
+# --- Batches -----------------------------------------------------------------------------------
+
+
+def _requests(sources: Sequence[Any]) -> tuple[dict[str, Any], list[Any]]:
+    """The requests of batches among some sources, by their ids; and the other sources."""
+    requests: dict[str, Any] = {}
+    others = []
+    for source in sources:
+        if len(sources) == 1 or not _holds_requests(source):
+            others.append(source)
+            continue
+        for place, row in open_source(source).records:
+            with located(f"{_name(source)}, {place}"):
+                row = plain_record(row)
+                if not _is_request(row):
+                    raise InputError("is no request of a batch, as the first line is")
+                if row["custom_id"] in requests:
+                    raise InputError(f"the custom_id {show(row['custom_id'])} is given twice")
+                requests[row["custom_id"]] = row
+    return requests, others
+
+
+def _holds_requests(source: Any) -> bool:
+    is_path = isinstance(source, str | os.PathLike)
+    if not is_path or kind_of(Path(source)) not in JSON_LINES or not Path(source).is_file():
+        return False
+    try:
+        first = next(iter(open_source(source).records), None)
+    except InputError:
+        return False  # and told when the source is read
+    return first is not None and _is_request(first[1])
+
+
+def _is_request(row: Any) -> bool:
+    return isinstance(row, Mapping) and row.keys() >= {"custom_id", "method", "url", "body"}
