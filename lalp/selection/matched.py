@@ -67,7 +67,8 @@ def select_control(
 
 def _exchange(field: Field, like: pd.DataFrame, limits: Limits, seed: int) -> pd.DataFrame:
     """A random set of the field's candidates that matches a selection from it."""
-    among = field.scores[field.keep].reset_index(drop=True)
+    candidate_places = np.flatnonzero(field.keep)
+    among = field.scores.iloc[candidate_places].reset_index(drop=True)
     taken = set(zip(like["prompt_id"], like["response_id"], strict=True))
     # In the order of ids, so that the draw does not depend on that of the rows.
     ids = among[["prompt_id", "response_id"]].astype(str)
@@ -84,10 +85,11 @@ def _exchange(field: Field, like: pd.DataFrame, limits: Limits, seed: int) -> pd
         per_prompt=limits.per_prompt if limits.choose_prompts else None,
         max_tokens=limits.max_tokens,
     )
-    keep = np.zeros(len(among), dtype=bool)
-    keep[rows.index[drawn]] = True
-    places = take(among, keep, [], count=limits.per_prompt)
-    return among.iloc[places].reset_index(drop=True)
+    keep = np.zeros(len(field.scores), dtype=bool)
+    keep[candidate_places[rows.index[drawn]]] = True
+    # Of the whole table: prompts stand in the order that the selection has them in.
+    places = take(field.scores, keep, [], count=limits.per_prompt)
+    return field.scores.iloc[places].reset_index(drop=True)
 
 
 def select_random_matched(

@@ -93,7 +93,7 @@ def test_few_prompts_and_wide_windows_are_told():
     table = table.assign(**{"lalp@9": table["galp"] - 1, "lalp@0": table["galp"], "num_steps": 4})
     few, wide = cautions(table, "galp", "lalp@9", "lalp@0")
     assert few.startswith("only 2 prompts in common under galp, lalp@9, lalp@0, fewer than 30")
-    assert wide.startswith("window 9 keeps about 100% of the preceding tokens: lalp@9 is nearly")
+    assert wide.startswith("window 9 keeps about 100% of the preceding tokens: lalp@9 sees nearly")
     assert wide.endswith("(Kendall tau with GALP within prompts 1.00)")
 
 
