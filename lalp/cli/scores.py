@@ -11,6 +11,7 @@ from typer import Option, Typer
 from lalp.cli import options
 from lalp.cli.printing import print_cost, print_result, print_selection, print_teachers, say
 from lalp.errors import InputError
+from lalp.pools.pool import located
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import write_training
 
@@ -144,8 +145,9 @@ def teachers(
     from lalp.selection.ranking import compare_rankings, prompts_enough, rank_teachers
 
     frame = load_scores(scores)
-    columns = _columns(frame, windows)
-    rankings = {column: rank_teachers(frame, column, seed=seed) for column in columns}
+    with located(scores):
+        columns = _columns(frame, windows)
+        rankings = {column: rank_teachers(frame, column, seed=seed) for column in columns}
     result = {"rankings": rankings, "kendall_tau": {}, "prompts_enough": {}}
     for name in ("num_prompts", "left_out"):
         result[name] = {column: table.attrs[name] for column, table in rankings.items()}
@@ -177,13 +179,14 @@ def select(
     frame = load_scores(scores)
     if like is not None and rule != "random":
         raise InputError(f"--like goes with --rule random, not with --rule {rule}: leave it out")
-    candidates = frame if teacher is None else rules.of_teacher(frame, teacher)
     settings = {"seed": seed, "tie": tie, "skip_unscored": skip_unscored}
-    chosen = rules.select(candidates, like or rule, window, **settings)
-    left_out = chosen.attrs["left_out"]
-    # The control takes as many of each teacher as the rule that it is compared with.
-    if like is not None:
-        chosen = matched.select_random_matched(candidates, chosen, seed=seed)
+    with located(scores):
+        candidates = frame if teacher is None else rules.of_teacher(frame, teacher)
+        chosen = rules.select(candidates, like or rule, window, **settings)
+        left_out = chosen.attrs["left_out"]
+        # The control takes as many of each teacher as the rule that it is compared with.
+        if like is not None:
+            chosen = matched.select_random_matched(candidates, chosen, seed=seed)
     write_training(scored_pool(frame, scores), list(chosen["response_id"]), out, fmt)
     result = {
         "num_selected": len(chosen),
