@@ -12,6 +12,7 @@ from lalp.cli import options
 from lalp.cli.printing import print_cost, print_result, print_selection, print_teachers, say
 from lalp.errors import InputError
 from lalp.origins import ORIGIN, origin, write_beside
+from lalp.pools.pool import located
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import JSON_LINES, write_training
 
@@ -169,8 +170,9 @@ def teachers(
     )
 
     frame = load_scores(scores)
-    columns = _columns(frame, windows)
-    rankings = {column: rank_teachers(frame, column, seed=seed) for column in columns}
+    with located(scores):
+        columns = _columns(frame, windows)
+        rankings = {column: rank_teachers(frame, column, seed=seed) for column in columns}
     result = {"rankings": rankings, "kendall_tau": {}, "prompts_enough": {}, "first_place": {}}
     for name in ("num_prompts", "left_out"):
         result[name] = {column: table.attrs[name] for column, table in rankings.items()}
@@ -222,7 +224,8 @@ def select(
     settings |= {"top": top, "max_tokens": max_tokens}
     # The control takes as many of each teacher as the rule that it is compared with.
     choose = rules.select if like is None else matched.select_control
-    chosen = choose(frame, like or rule, window, **settings)
+    with located(scores):
+        chosen = choose(frame, like or rule, window, **settings)
     ids, counted = list(chosen["response_id"]), chosen["weight"] if weights else None
     by = {"rule": [f"{rule}, like {like}" if like else rule] * len(ids)}
     if rule != "random":

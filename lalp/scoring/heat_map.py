@@ -138,9 +138,10 @@ def _token_scores(
     if not isinstance(text, str):
         raise InputError(f"{where}: the response is no text, but {show(text)}")
     if not len(global_) == len(local) == len(spans) == len(steps):
-        raise InputError("the token columns differ in length: score the response again")
+        raise InputError(f"{where}: the token columns differ in length: score the response again")
     if any(not 0 <= start <= end <= len(text) for start, end in spans):
-        raise InputError("the token spans exceed the text: it is not the text that was scored")
+        why = "the token spans exceed the text: it is not the text that was scored"
+        raise InputError(f"{where}: {why}")
     return global_, local
 
 
