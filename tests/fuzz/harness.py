@@ -202,7 +202,7 @@ def _results(folder: Path, made: Mapping[str, str], out: str) -> str:
             printed.pop("left_out", None)  # blank lines are counted
             printed.pop("run", None)
             out = json.dumps(printed, sort_keys=True)
-    parts.append(out)
+    parts.append(re.sub(r"(?m)^ *\d+  left out: blank line\n", "", out))
     for name in made:
         if name.startswith((*_STORES, *_OWN)) or name.endswith("/"):
             continue

@@ -112,7 +112,7 @@ LISTED = b"[" + jsonl(GOOD) + b"," + jsonl(GOOD)
         ("p.csv", b"prompt,response\nq,\n", ["line 2", "--map prompt=prompt --map response="]),
         ("p.csv", b"problem,generations\nq,\"['a', 'b']\"\n", ["line 2", "must be a list"]),
         ("p.txt", b"hello", ["a pool is .jsonl", ".parquet, each also .gz or .zst, not '.txt'"]),
-        ("p.gz", gzip.compress(b"hello"), ["not ''"]),
+        ("p.gz", gzip.compress(b"hello", mtime=0), ["not ''"]),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, fragments):
