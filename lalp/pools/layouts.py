@@ -143,7 +143,7 @@ def _unclear(record: Mapping[str, Any], held: frozenset[str], best: Sequence[Lay
         return f"{found}: they fit the layouts {both}; say which: {suggest(record)}"
     if len(holders) > 1:
         several = f"{', '.join(holders)} may each hold responses or thoughts"
-        return f"{found}; {several}: say which: {suggest(record)}"
+        return f"{several}: say which: {suggest(record)}"
     return f"{found}; a pool needs prompt and response, or messages: {suggest(record)}"
 
 

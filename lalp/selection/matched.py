@@ -59,6 +59,10 @@ def select_control(
     if asked.per_prompt == 1 and not asked.choose_prompts:
         among = field.scores if asked.min_score is None else field.scores[field.keep]
         control = select_random_matched(among, like, seed=seed)
+        # Rows below the least score are gone: prompts may begin in another order.
+        places = {prompt_id: place for place, prompt_id in enumerate(like["prompt_id"])}
+        order = control["prompt_id"].map(places).argsort(kind="stable")
+        control = control.iloc[order].reset_index(drop=True)
     else:
         control = _exchange(field, like, asked, seed)
     control.attrs["left_out"] = like.attrs["left_out"]

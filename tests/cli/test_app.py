@@ -118,7 +118,7 @@ def test_plan_for_people(lalp, pool_file, model):
 
 
 def test_score_teachers_select_and_show_one_after_another(lalp, pool_file, model, tmp_path):
-    out, chosen = tmp_path / "run" / "scores.parquet", tmp_path / "train.jsonl"
+    out, chosen = tmp_path / "scores.parquet", tmp_path / "train.jsonl"
     options = ["--student", model, "--window", 1, "--window", "25%", "--out", out]
     done = lalp("score", pool_file, *options, "--tokens", "--quiet", "--store", tmp_path / "store")
     assert done.code == 0
@@ -220,17 +220,18 @@ def test_teachers_says_how_sure_the_first_place_is(lalp, tmp_path):
 
 @pytest.mark.parametrize("fmt", ["messages", "prompt-completion", "llamafactory"])
 def test_select_in_every_format(lalp, scores_file, tmp_path, fmt):
-    out = tmp_path / "data"
+    is_folder = fmt == "llamafactory"
+    out = tmp_path / ("data" if is_folder else "data.jsonl")
     options = ["--rule", "lalp", "--window", 2, "--out", out, "--format", fmt]
     done = lalp("select", scores_file, *options)
     assert done.out.split() == ["3", "100.0", "%", "Eve"]
     assert done.err == f"lalp: 3 responses written: {out}\n"
-    is_folder = fmt == "llamafactory"
     records = json.loads((out / "train.json").read_text()) if is_folder else read_lines(out)
     chosen = [record for record in RECORDS if record["teacher"] == "Eve"]
     for record, source in zip(records, chosen, strict=True):
         turns = record.get("messages") or record["prompt"] + record["completion"]
         assert [turn["content"] for turn in turns] == [source["prompt"], source["response"]]
+        assert (record["rule"], record["score"]) == ("lalp", -1.0)
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ from lalp.selection.rules import (
     teacher_mix,
     within_tokens,
 )
-from lalp.selection.variants import VARIANTS
+from lalp.selection.variants import DEBIASED, VARIANTS
 from tests.selection.score_tables import NAN, chosen_ids, means_table, scores_table, steady, tables
 
 # Those that need nothing but GALP and LALP columns, and no spread over the pool.
-BASIC = tuple(rule for rule in RULES if rule not in VARIANTS)
+BASIC = tuple(rule for rule in RULES if rule not in (*VARIANTS, *DEBIASED))
 
 
 @pytest.mark.parametrize(
