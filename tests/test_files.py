@@ -229,7 +229,7 @@ def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_again(tmp_path
 
     def lock(handle: int) -> bool | None:
         if len(seen) < 2:  # another process has locked it, or has removed it
-            seen.extend(tmp_path.iterdir())
+            seen.extend(path for path in tmp_path.iterdir() if path not in seen)
             if len(seen) == 1:
                 return False
             seen[1].unlink()

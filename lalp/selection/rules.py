@@ -147,6 +147,11 @@ def enter(
     if tie not in get_args(Tie):
         raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
     whole, narrowed = limits.narrow(scores)
+    if len(narrowed) < len(scores):
+        # Prompts stand in the order of the whole table, whatever rows of theirs are left.
+        places = {prompt: place for place, prompt in enumerate(scores["prompt_id"].unique())}
+        order = narrowed["prompt_id"].map(places).argsort(kind="stable")
+        narrowed = narrowed.iloc[order].reset_index(drop=True)
     if window is None and rule in WINDOWED:
         window = table.only_window(narrowed)
     column = score_column(rule, window)

@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import kills
 from benchmarks.kills import LINES, Bench, Line, differences, read_files, torn_files
+from lalp.origins import SUFFIX
 
 BY_NAME = {line.name: line for line in LINES}
 KILLED = [BY_NAME[name] for name in ("score", "sample", "eval")]
@@ -70,7 +71,9 @@ def eight_at_once(bench: Bench, line: Line) -> dict[str, Any]:
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in started]
     files = read_files(place)
     tables = [files.pop(name, None) == final[out] for name in dict.fromkeys(outs)]
-    files[out] = final[out]  # the inputs hold an old one
+    for name in outs:
+        files.pop(f"{name}{SUFFIX}", None)  # each names its own output
+    files |= {name: final[name] for name in (out, f"{out}{SUFFIX}") if name in final}
     said = [kills.said(place, str(i)) for i in range(8)]
     return {"codes": codes, "tables": tables, "wrong": differences(files, final), "said": said}
 

@@ -336,14 +336,13 @@ def test_a_written_table_reads_back_with_its_texts(with_tokens, llama, tmp_path)
     path = tmp_path / "new" / "scores.parquet"
     write_scores(scores, CHAT_POOL, path)
     loaded = load_scores(path)
-    assert list(loaded.columns) == [*scores.columns, "prompt", "response"]
+    assert list(loaded.columns) == [*scores.columns, "prompt", "response", "answer"]
     assert_frame_equal(loaded[scores.columns], scores, check_exact=True)
     assert loaded.attrs == scores.attrs
     assert list(path.parent.iterdir()) == [path]
     carried = scored_pool(loaded, path)
     assert carried.responses == CHAT_POOL.responses
-    for name, prompt in CHAT_POOL.prompts.items():
-        assert carried.prompts[name].messages == prompt.messages
+    assert carried.prompts == CHAT_POOL.prompts
     # A subset of the rows carries its own texts.
     assert scored_pool(loaded.iloc[1:], "x").responses == CHAT_POOL.responses[1:]
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lalp.errors import InputError
@@ -48,7 +48,7 @@ def chosen_within(table: pd.DataFrame, rule: str, seed: int, limits: dict) -> pd
         return None
 
 
-@steady
+@settings(steady, max_examples=40)
 @given(
     table=tables(),
     rule=st.sampled_from(BASIC),

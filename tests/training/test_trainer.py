@@ -197,11 +197,7 @@ def test_training_files_are_read(fmt, tmp_path):
     pairs = [PAIRS[1], (system, Response("r0", "p0", "Ada", "It is 2.", True))]
     pool = Pool({p.prompt_id: p for p, _ in pairs}, tuple(r for _, r in pairs))
     write_training(pool, ["r1", "r0"], tmp_path / "train.jsonl", fmt)
-    # Neither format keeps the reference or the verdict.
-    assert load_examples(tmp_path / "train.jsonl") == [
-        (replace(prompt, answer=None), replace(response, correct=None))
-        for prompt, response in pairs
-    ]
+    assert load_examples(tmp_path / "train.jsonl") == pairs
 
 
 def chat(**changes: object) -> str:
