@@ -187,6 +187,7 @@ def run(app: Typer) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # What torch says of a file of weights that it then refuses.
     warnings.filterwarnings("ignore", module=r"torch\._weights_only_unpickler")
+    warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
     try:
         app()
     except InputError as error:

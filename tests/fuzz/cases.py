@@ -170,6 +170,8 @@ def draw_case(seed: int, number: int, *, light: bool = False) -> Case:
     file, kind = rng.choice(sorted(files.items()))
     damage: Damage = rng.choice(DAMAGES[kind])
     is_part = kind == "student" and words[0] in _READ_A_PART
+    # An empty file of lines is a pool without responses, as `lalp unsolved` writes one.
+    is_part = is_part or (words[0] == "merge" and damage.name == "empty")
     expected = "any" if is_part else damage.expected
     return Case(number, words, file, kind, damage.name, expected, line)
 

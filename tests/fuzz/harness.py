@@ -214,7 +214,7 @@ def _results(folder: Path, made: Mapping[str, str], out: str) -> str:
         elif path.name == "training_log.csv":
             log = pd.read_csv(path)
             parts.append(log.drop(columns=[c for c in log if "seconds" in c]).to_csv())
-        elif name.startswith("trained"):  # its files name the data's
+        elif name.startswith("trained") or name.endswith(".origin.json"):  # they name the data's
             parts.append(name)
         elif path.name == "train.yaml":  # it names the student's folder
             parts.append(f"{name} {path.read_text().replace(str(folder), '')}")
