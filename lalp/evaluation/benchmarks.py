@@ -24,6 +24,7 @@ from lalp.grading.answers import extract_answer
 from lalp.pools.lines import numbered_records
 from lalp.pools.pool import Message, Prompt, located
 from lalp.pools.reading import load_prompts
+from lalp.pools.records import plain_record
 from lalp.pools.tables import parquet_records
 
 SUFFIXES = (".jsonl", ".parquet")
@@ -218,10 +219,9 @@ def read_problems(
     """Prompts of numbered records; errors name the source, the record and its field."""
     prompts: list[Prompt] = []
     seen: dict[Any, int] = {}
-    for number, record in records:
+    for number, raw in records:
         with located(f"{source}, {unit} {number}"):
-            if not isinstance(record, Mapping):
-                raise InputError("must be an object with fields")
+            record = plain_record(raw)
             _check_id(record, seen, number, unit)
             content, answer = _problem(record, benchmark)
         prompt_id = f"{benchmark.name}/{len(prompts) + 1:04d}"
