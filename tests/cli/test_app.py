@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import build_student
 
+from lalp.cli import models, pools, scores
 from lalp.pools.pool import pool_summary
 from lalp.pools.reading import load_pool
 from lalp.scoring.table import load_scores
@@ -381,8 +382,17 @@ def test_no_command_writes_over_what_it_reads(lalp, workplace, command):
     assert contents(workplace) == before
 
 
+def test_who_interrupts_hears_that_the_same_command_goes_on(lalp, pool_file, tmp_path, monkeypatch):
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pools, "merge_pools", stop)
+    done = lalp("merge", pool_file, "--out", tmp_path / "out.jsonl")
+    assert (done.code, done.out) == (130, "")
+    assert done.err == "lalp: stopped: the same command goes on from what is finished\n"
+
+
 def test_every_command_with_an_output_is_guarded():
-    from lalp.cli import models, pools, scores
     from lalp.paper.scale.__main__ import app as plan
 
     apps = [pools.app, scores.app, models.app, models.export, plan]
