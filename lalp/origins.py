@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.errors import InputError, reason
-from lalp.files import check_file, file_digest, write_json
+from lalp.files import check_file, check_regular, file_digest, write_json
 
 SUFFIX = ".origin.json"
+_MOST = 1 << 26  # bytes
 ORIGIN = "origin"  # its key in the attributes of a data frame, and in a Parquet file's metadata
 
 
@@ -56,15 +57,21 @@ def read_origin(path: str | Path) -> dict[str, Any]:
     run = path / "run.json"  # of a trained student
     if not (path.is_file() or run.is_file()):
         raise InputError(f"{path}: no such file, nor a folder that lalp train wrote")
+    place = Path(f"{path}{SUFFIX}")
+    if path.is_dir():
+        place = run
+    elif path.suffix == ".parquet":
+        place = path
     try:
-        if path.is_dir():
-            return json.loads(run.read_text(encoding="utf-8"))
-        return _in_table(path) if path.suffix == ".parquet" else _beside(path)
+        if place != path:
+            facts = _facts(place, path)
+            return facts if place == run else _of_same_file(facts, path, place)
+        return _in_table(path)
     except (pa.ArrowException, OSError, ValueError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        why = f"what is said of its origin is damaged ({reason(error)})"
-        raise InputError(f"{path}: {why}: write the file again") from error
+        why = f"what it says of an origin is damaged ({reason(error)})"
+        raise InputError(f"{place}: {why}: write {path.name} again") from error
 
 
 def _in_table(path: Path) -> dict[str, Any]:
@@ -78,12 +85,17 @@ def _in_table(path: Path) -> dict[str, Any]:
     return attributes
 
 
-def _beside(path: Path) -> dict[str, Any]:
-    beside = Path(f"{path}{SUFFIX}")
-    if not beside.is_file():
-        why = f"nothing says where it comes from, there is no {beside.name}"
+def _facts(place: Path, path: Path) -> dict[str, Any]:
+    if not place.exists():
+        why = f"nothing says where it comes from, there is no {place.name}"
         raise InputError(f"{path}: {why}: give a file that lalp wrote")
-    facts = json.loads(beside.read_text(encoding="utf-8"))
+    check_regular(place)
+    if place.stat().st_size > _MOST:
+        raise InputError(f"{place}: is larger than what lalp writes of an origin: write it again")
+    return json.loads(place.read_text(encoding="utf-8"))
+
+
+def _of_same_file(facts: dict[str, Any], path: Path, place: Path) -> dict[str, Any]:
     if facts.pop("sha256", None) != file_digest(path):
-        raise InputError(f"{path}: is not the file that {beside.name} describes: it has changed")
+        raise InputError(f"{path}: is not the file that {place.name} describes: it has changed")
     return facts

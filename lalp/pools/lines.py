@@ -31,7 +31,9 @@ def fits_memory(name: Any) -> Iterator[None]:
 
 # --- Packed files ------------------------------------------------------------------------------
 
+ROW_LIMIT = 1 << 28  # bytes of a record; a longer one is no trace, and a small file may hold it
 JSON_LINES = (".jsonl", ".json-lines", ".ndjson")
+_CHUNK = 1 << 20  # bytes of a packed file that are unpacked at once
 PACKED = (".gz", ".zst")
 
 
@@ -52,10 +54,27 @@ def open_packed(path: Path) -> IO[bytes]:
     """Open a file to read its bytes, unpacked where its name says that it is packed."""
     match path.suffix.lower():
         case ".gz":
-            return io.BufferedReader(_Limited(gzip.open(path, "rb"), path))
+            return io.BufferedReader(_Limited(gzip.open(path, "rb"), path), _CHUNK)
         case ".zst":
-            return io.BufferedReader(_Limited(pa.input_stream(path, compression="zstd"), path))
+            return io.BufferedReader(
+                _Limited(pa.input_stream(path, compression="zstd"), path), _CHUNK
+            )
     return path.open("rb")
+
+
+def limited_lines(file: IO[Any], path: Path) -> Iterator[Any]:
+    """Yield the lines of an open file; one that no record can be is an `InputError`."""
+    number = 0
+    while line := file.readline(ROW_LIMIT):
+        number += 1
+        if len(line) == ROW_LIMIT and line[-1:] not in (b"\n", "\n", "\r"):
+            raise InputError(f"{path}, line {number}: {too_long()}")
+        yield line
+
+
+def too_long() -> InputError:
+    """What is said of a record that is none."""
+    return InputError(f"is longer than {ROW_LIMIT >> 20} MiB, which no record is; mend the file")
 
 
 class _Limited(io.RawIOBase):
@@ -111,7 +130,7 @@ def numbered_records(
     check_file(path)
     with read_errors(path), open_packed(path) as file:
         # Bytes split at line feeds only: text mode would also have to guess an encoding.
-        for number, raw in enumerate(file, 1):
+        for number, raw in enumerate(limited_lines(file, path), 1):
             place, value = f"line {number}", None
             try:
                 text = _decode_line(raw.rstrip(b"\r\n"), offset)

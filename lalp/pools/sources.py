@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lalp.errors import InputError, reason
-from lalp.files import check_file
+from lalp.files import check_file, check_regular
+from lalp.pools.json_list import json_items
 from lalp.pools.layouts import fits_columns, read_chat_json, suggest
 from lalp.pools.lines import (
     JSON_LINES,
+    ROW_LIMIT,
     OnBad,
-    json_decoder,
     kind_of,
+    limited_lines,
     numbered_records,
     open_packed,
     read_errors,
 )
-from lalp.pools.pool import REQUIRED_FIELDS, located, show
+from lalp.pools.pool import REQUIRED_FIELDS, show
 from lalp.pools.records import is_missing
 from lalp.pools.tables import check_columns, parquet_records
 
@@ -120,46 +120,14 @@ def _json_items(
     path: Path, left_out: Counter[str], on_bad: OnBad | None
 ) -> Iterator[tuple[str, Any]]:
     """The items of a JSON list, one at a time; or the lines of a file that is JSON lines."""
-    check_file(path)
+    check_regular(path)
     with read_errors(path), open_packed(path) as file:
-        try:
-            text = file.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            place = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
-            raise InputError(f"{path}: not UTF-8 text: {place}; save it as UTF-8") from None
-    end = _blank(text, 0)
-    if text[end : end + 1] != "[":
-        what = "a .json file holds a list of objects, or JSON lines:"
-        rows = numbered_records(path, f"{what} then it", left_out, on_bad)
-        yield from ((f"line {number}", row) for number, row in rows)
-        return
-    decoder, number, mark = json_decoder(), 0, ","
-    end = _blank(text, end + 1)
-    if text[end : end + 1] == "]":
-        mark, end = "]", end + 1
-    while mark == ",":
-        number += 1
-        with located(f"{path}, item {number}"):
-            try:
-                value, end = decoder.raw_decode(text, _blank(text, end))
-            except json.JSONDecodeError as error:
-                place = f"{error.msg} at line {error.lineno}, column {error.colno}"
-                raise InputError(f"invalid JSON: {place}; mend the file") from None
-            except RecursionError:
-                raise InputError("invalid JSON: nested too deeply; mend the file") from None
-            except ValueError as error:
-                raise InputError(f"invalid JSON: {error}; mend the file") from None
-        yield f"item {number}", value
-        end = _blank(text, end)
-        mark, end = text[end : end + 1], end + 1
-    if mark != "]" or text[end:].strip():
-        line = text.count("\n", 0, end) + 1
-        raise InputError(f"{path}: invalid JSON after item {number}, at line {line}; mend the file")
-
-
-def _blank(text: str, start: int) -> int:
-    """Where the white space that begins at ``start`` ends."""
-    return re.compile(r"[ \t\r\n]*").match(text, start).end()
+        if items := json_items(file, path):
+            yield from ((f"item {number}", value) for number, value in items)
+            return
+    what = "a .json file holds a list of objects, or JSON lines:"
+    rows = numbered_records(path, f"{what} then it", left_out, on_bad)
+    yield from ((f"line {number}", row) for number, row in rows)
 
 
 def _cells(
@@ -167,10 +135,10 @@ def _cells(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a table in text: an empty cell is absent, a chat may stand as JSON."""
     check_file(path)
-    csv.field_size_limit(sys.maxsize)  # a trace is longer than the module's limit
+    csv.field_size_limit(ROW_LIMIT)  # a trace is longer than the module's own
     with read_errors(path), open_packed(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-        reader = csv.reader(text, delimiter=mark, strict=True)
+        reader = csv.reader(limited_lines(text, path), delimiter=mark, strict=True)
         names, line = None, 1
         while True:
             place = f"line {line}"

@@ -60,6 +60,20 @@ COMMANDS: list[tuple[str, dict[str, str], int]] = [
         {"build/embeddings": "arrays"},
         2,
     ),
+    ("import chats.jsonl --out out.jsonl --json", {"chats.jsonl": "foreign"}, 6),
+    (
+        "import many.jsonl --map prompt=problem --map response=generations --bad-rows skip "
+        "--rejects rejects.jsonl --out out.parquet --json",
+        {"many.jsonl": "skipped"},
+        6,
+    ),
+    ("import sheet.csv --teacher Ada --out out.jsonl --json", {"sheet.csv": "sheet"}, 4),
+    ("import packed.jsonl.gz list.json --out out.jsonl", {"packed.jsonl.gz": "packed"}, 3),
+    ("import list.json --out out.jsonl", {"list.json": "list"}, 3),
+    ("import shards --out out.parquet --json", {"shards/2.parquet": "table"}, 3),
+    ("check many.jsonl --json", {"many.jsonl": "foreign"}, 3),
+    ("describe scores.parquet --json", {"scores.parquet": "table"}, 3),
+    ("describe lines.jsonl", {"lines.jsonl.origin.json": "origin"}, 3),
     ("plan pool.jsonl --student student --json", {"student": "student", "pool.jsonl": "pool"}, 4),
     ("plan pool.jsonl --student tiny.gguf --json", {"tiny.gguf": "gguf"}, 5),
     (
@@ -89,6 +103,18 @@ COMMANDS: list[tuple[str, dict[str, str], int]] = [
     (
         "select scores.parquet --rule random --like hybrid --window 2 --format llamafactory "
         "--out lf --json",
+        {"scores.parquet": "table"},
+        3,
+    ),
+    (
+        "select scores.parquet --rule lalp --window 2 --where correct --per-prompt 2 --top 80% "
+        "--quota Ada=40% --max-tokens 60 --weights --out out.jsonl --json",
+        {"scores.parquet": "table"},
+        5,
+    ),
+    (
+        "select scores.parquet --rule galp-casl --teacher Ada --teacher Bob --min-score -9 "
+        "--tie shortest --format prompt-completion --out out.jsonl --json",
         {"scores.parquet": "table"},
         3,
     ),
@@ -172,6 +198,9 @@ def draw_case(seed: int, number: int, *, light: bool = False) -> Case:
     is_part = kind == "student" and words[0] in _READ_A_PART
     # An empty file of lines is a pool without responses, as `lalp unsolved` writes one.
     is_part = is_part or (words[0] == "merge" and damage.name == "empty")
+    is_part = is_part or words[0] == "describe"  # reads what is written beside the rows
+    # One of several shards.
+    is_part = is_part or (words[0] == "import" and damage.name in ("no rows", "missing"))
     expected = "any" if is_part else damage.expected
     return Case(number, words, file, kind, damage.name, expected, line)
 
@@ -204,6 +233,54 @@ _OUTS = [
     *("no/such/folder/out.jsonl", "no/out.parquet", "x" * 300 + ".jsonl", "\udcff.parquet"),
     *("out", "out.csv", "out.JSONL", "/sys/out.parquet", "o\nut.jsonl", "out.jsonl/"),
 ]
+# What is read in a small language of its own.
+_SPOKEN = {
+    "--where": [
+        *(
+            "correct",
+            "not correct",
+            "level >= 4",
+            "teacher = Ada",
+            "teacher == 'Ada",
+            "correct and",
+        ),
+        *(
+            "__import__('os').system('touch PWNED')",
+            "prompt_id in ('p1',)",
+            "answer >= 7",
+            ">=",
+            "a b",
+        ),
+        *(
+            "(" * 5000 + "correct" + ")" * 5000,
+            "teacher != \x1b[31m",
+            "galp > nan",
+            "correct == true",
+        ),
+    ],
+    "--map": [
+        *("prompt=problem", "prompt=", "=x", "prompt", "prompt=prompt", "a=b", "prompt=no.such"),
+        *(
+            "response=" + "a." * 5000 + "a",
+            "messages=generations",
+            "thought=.",
+            "prompt==",
+            "answer=*",
+        ),
+    ],
+    "--quota": [
+        "Ada=50%",
+        "Ada=0.5",
+        "Ada=150%",
+        "Zoe=5%",
+        "Ada=",
+        "=5%",
+        "Ada",
+        "Ada=nan",
+        "Ada=-1",
+    ],
+    "--top": ["20%", "20%/teacher", "0%", "100.1%", "1/teacher", "%/teacher", "20%/prompt", "-20%"],
+}
 
 
 @cache
@@ -237,7 +314,7 @@ def _bad_line(rng: random.Random, number: int, words: tuple[str, ...], line: str
     elif is_flag:
         made += [name] * (2 if way == "twice" else 1)
     else:
-        values = _OUTS if name == "--out" else _TEXTS
+        values = _OUTS if name in ("--out", "--rejects") else _SPOKEN.get(name, []) + _TEXTS
         made += [name, rng.choice(values)] * (2 if way == "twice" else 1)
     shown = f"{way} {name}" if way in ("value", "twice") else way
     return Case(number, tuple(made), "", "command line", shown, "any", line)

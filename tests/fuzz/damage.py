@@ -7,6 +7,7 @@ cut in half).
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
@@ -177,6 +178,18 @@ def _line(make: Callable[[str, Rng], str]) -> Callable[[Path, Rng], None]:
     return apply
 
 
+def _nested(change: Callable[[list[Any], Rng], Any]) -> Callable[[Path, Rng], None]:
+    """Change one of the lists of one record."""
+
+    def apply(records: list[Any], rng: Rng) -> list[Any]:
+        record = rng.choice(records)
+        name = rng.choice(sorted(n for n, value in record.items() if isinstance(value, list)))
+        record[name] = change(record[name], rng)
+        return records
+
+    return _records(apply)
+
+
 def _shuffled_keys(records: list[Any], rng: Rng) -> list[Any]:
     return [dict(rng.sample(sorted(record.items()), len(record))) for record in records]
 
@@ -260,6 +273,44 @@ _POOL = [
                 for r in records
             ]
         ),
+    ),
+]
+
+# Of layouts that are not a pool's own: any field may be one that is needed, or not.
+_FOREIGN = [
+    *(Damage(f"text {v}", "any", _field(v, raw, None)) for v, raw in _VALUES.items()),
+    Damage("a turn lost", "any", _nested(lambda values, rng: values[:-1])),
+    Damage("a turn twice", "any", _nested(lambda values, rng: [*values, values[-1]])),
+    Damage("turns turned round", "any", _nested(lambda values, rng: values[::-1])),
+    Damage("no turns", "any", _nested(lambda values, rng: [])),
+    Damage("a turn that is null", "any", _nested(lambda values, rng: [None, *values])),
+    Damage("turns in an object", "any", _nested(lambda values, rng: {"0": values})),
+    Damage("turns as a text", "any", _nested(lambda values, rng: json.dumps(values))),
+    Damage("10,000 turns", "any", _nested(lambda values, rng: values * 5000)),
+]
+_SHEET = [
+    Damage("a quote that stays open", "any", _bytes(lambda d, rng: d.replace(b"\n", b'\n"', 1))),
+    Damage("a cell more", "refused", _line(lambda line, rng: line + ",x")),
+    Damage("semicolons", "refused", _bytes(lambda data, rng: data.replace(b",", b";"))),
+    Damage("no header", "refused", _bytes(lambda data, rng: data.partition(b"\n")[2])),
+    Damage(
+        "a header twice", "refused", _bytes(lambda d, rng: d.replace(b"prompt", b"response", 1))
+    ),
+    Damage(
+        "a cell of 3 million characters", "any", _bytes(lambda d, rng: d + b"a," + b"x" * 3_000_000)
+    ),
+    Damage("CRLF", "same", _bytes(lambda data, rng: data.replace(b"\n", b"\r\n"))),
+    Damage("a byte order mark", "same", _bytes(lambda data, rng: b"\xef\xbb\xbf" + data)),
+]
+_PACKED = [
+    Damage("packed twice", "refused", _bytes(lambda data, rng: gzip.compress(data))),
+    Damage("not packed", "refused", _bytes(lambda data, rng: gzip.decompress(data))),
+    Damage("two members", "any", _bytes(lambda data, rng: data + gzip.compress(b"{}\n"))),
+    Damage("garbage at the end", "any", _bytes(lambda data, rng: data + rng.randbytes(100))),
+    Damage(
+        "4 GB of zeros packed",
+        "refused",
+        _bytes(lambda d, rng: gzip.compress(b"\0" * (1 << 24)) * 256),
     ),
 ]
 
@@ -559,6 +610,14 @@ _CONVERTED = [
     if d.name != "missing"
 ]
 
+
+def _may(damage: Damage) -> Damage:
+    """What is refused elsewhere, and may be left out here."""
+    return Damage(
+        damage.name, "any" if damage.expected == "refused" else damage.expected, damage.apply
+    )
+
+
 DAMAGES: dict[str, list[Damage]] = {
     "pool": [*ANY_FILE, *_TEXT, *_RECORDS, *_POOL, _BLANK],
     "prompts": [*ANY_FILE, *_TEXT, *_RECORDS, _BLANK],
@@ -566,6 +625,13 @@ DAMAGES: dict[str, list[Damage]] = {
     "training": [*ANY_FILE, *_TEXT, *_RECORDS, _BLANK, _EXTRA],
     "problems": [*ANY_FILE, *_TEXT, *_RECORDS],
     "table": [*ANY_FILE, *_TABLE],
+    "foreign": [*ANY_FILE, *_TEXT, *_RECORDS, *_FOREIGN, _BLANK],
+    # Of a file that is read row by row, and whose bad rows are left out.
+    "skipped": [*ANY_FILE, *(_may(d) for d in (*_TEXT, *_RECORDS)), *_FOREIGN, _BLANK],
+    "sheet": [*ANY_FILE, *_TEXT, *_SHEET],
+    "packed": [*ANY_FILE, *_PACKED],
+    "list": [*ANY_FILE, *_TEXT],
+    "origin": [*ANY_FILE, *_TEXT],
     "recipe": [*ANY_FILE, *_TEXT, *_YAML],
     "instruction": [*ANY_FILE, *_TEXT[:4], *_INSTRUCTION],
     "student": [

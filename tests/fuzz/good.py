@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,36 @@ def tiny_gguf(student: Path, path: Path) -> None:
     write_gguf(model, PreTrainedTokenizerFast.from_pretrained(student), path)
 
 
+def make_foreign(folder: Path) -> None:
+    """The records in layouts that others write."""
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": record["prompt"]},
+                {"role": "assistant", "reasoning_content": "So.", "content": record["response"]},
+            ],
+            "model": record["teacher"],
+            "source": {"name": "mine", "level": 3},
+        }
+        for record in RECORDS
+    ]
+    write_lines(folder / "chats.jsonl", chats)
+    many = [
+        {"problem": asked, "generations": texts, "correctness_math_verify": [True, False, True]}
+        for asked, texts in TEXTS.items()
+    ]
+    write_lines(folder / "many.jsonl", many)
+    frame = pd.DataFrame(RECORDS)
+    frame[["prompt", "response"]].to_csv(folder / "sheet.csv", index=False)
+    (folder / "packed.jsonl.gz").write_bytes(gzip.compress((folder / "pool.jsonl").read_bytes()))
+    listed = [{"instruction": r["prompt"], "output": r["response"], "input": ""} for r in RECORDS]
+    (folder / "list.json").write_text(json.dumps(listed, ensure_ascii=False), encoding="utf-8")
+    (folder / "shards").mkdir()
+    for number in range(3):
+        part = frame[3 * number : 3 * number + 3]
+        part.to_parquet(folder / "shards" / f"{number}.parquet", index=False)
+
+
 def make_good(folder: Path, run: Callable[..., None], *, light: bool = False) -> None:
     """Write every input into ``folder``; ``run`` runs one command line of lalp there.
 
@@ -92,6 +123,7 @@ def make_good(folder: Path, run: Callable[..., None], *, light: bool = False) ->
     for name in ("more", "held"):
         ids = {"prompt_id": name, "response_id": f"{name}/Zoe/0", "teacher": "Zoe"}
         write_lines(folder / f"{name}.jsonl", [RECORDS[0] | ids | {"prompt": "What is 5 + 2?"}])
+    make_foreign(folder)
     prompts = [{k: r[k] for k in ("prompt_id", "prompt", "answer")} for r in RECORDS[::3]]
     write_lines(folder / "prompts.jsonl", prompts)
     pd.DataFrame(prompts).to_parquet(folder / "prompts.parquet", index=False)
@@ -104,6 +136,7 @@ def make_good(folder: Path, run: Callable[..., None], *, light: bool = False) ->
     run("segment", "pool.jsonl", "--out", "steps.jsonl")
     how = ("--student", "student", "--window", "2", "--quiet", "--tokens")
     run("score", "pool.jsonl", *how, "--out", "scores.parquet")
+    run("select", "scores.parquet", "--rule", "galp", "--out", "lines.jsonl")
     how = ("--max-tokens", "4", "--quiet", "--workers", "1")
     for name, seed in (("a", 0), ("b", 1)):
         own = ("--preset", "table7-sampled", "--num-samples", "2", "--seed", seed)

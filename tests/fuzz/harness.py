@@ -183,7 +183,7 @@ def _lay_out(case: Case, good: Path, folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     words = {word.partition("/")[0] for word in case.base.split()}
     for path in good.iterdir():
-        if path.name in words:
+        if path.name.removesuffix(".origin.json") in words:
             copy = shutil.copytree if path.is_dir() else shutil.copy
             copy(path, folder / path.name)
     if case.file.startswith("build/"):
@@ -229,7 +229,7 @@ def _results(folder: Path, made: Mapping[str, str], out: str) -> str:
 def outputs(case: Case) -> tuple[str, ...]:
     """Beginnings of the names that the command may write."""
     words = list(case.words)
-    named = [b for a, b in pairwise(words) if a == "--out"]
+    named = [b for a, b in pairwise(words) if a in ("--out", "--rejects")]
     names = [os.path.normpath(name) for name in named]  # none is this folder
     names += [f"{name}.origin.json" for name in list(names)]
     stores = [b for a, b in pairwise(words) if a == "--store"]
