@@ -39,6 +39,8 @@ _WINDOWS = "Steps (4), share (25%), tokens (256t), or all; repeatable."
 Windows = Annotated[list[str] | None, Option("--window", help=_WINDOWS)]
 SPLITTERS = "sentences, paragraphs, semantic, 32t (that many student tokens), or a file of steps"
 Splitter = Annotated[str, Option(help=f"How responses are cut into steps: {SPLITTERS}.")]
+_THINKING = "join, as the student's template does; only the thought; or drop it."
+Thinking = Annotated[str, Option(help=_THINKING)]
 _RECIPES = "paper, paper-32b, terciles, or a .yaml file of the same keys."
 RecipeName = Annotated[str, Option(help=_RECIPES)]
 FORMATS = ", ".join(TRAINING_FORMATS)

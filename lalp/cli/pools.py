@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from lalp.pools.writing import JSON_LINES, save_pool, write_training
 
 app = Typer()
 
+_READER = "Show what this student reads: the rendered text, tokens, what exceeds its positions."
 _CORRECT = "Keep responses known to be correct."
 _FIRST = "Keep the first N of each teacher to a prompt."
 _TEACHERS = "Keep prompts with kept responses of so many teachers."
@@ -94,9 +96,22 @@ def _reject_line(reject: Reject) -> str:
 
 
 @app.command()
-def check(pool: options.PoolFile, as_json: options.AsJson = False) -> None:
-    """Read a pool and say what it holds."""
-    print_result(pool_summary(load_pool(pool)), as_json, print_pool)
+def check(
+    pool: options.PoolFile,
+    student: Annotated[str | None, Option(help=_READER)] = None,
+    thinking: options.Thinking = "join",
+    trust_remote_code: options.TrustCode = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Read a pool and say what it holds; with a student also what that reads of it."""
+    loaded = load_pool(pool)
+    result = pool_summary(loaded)
+    if student is not None:
+        from lalp.scoring.preview import preview_pool  # needs torch, which takes seconds
+
+        settings = {"thinking": thinking, "trust_remote_code": trust_remote_code}
+        result["preview"] = asdict(preview_pool(loaded, student, **settings))
+    print_result(result, as_json, print_pool)
 
 
 @app.command()

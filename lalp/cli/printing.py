@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import yaml
@@ -63,6 +63,34 @@ def print_pool(summary: Mapping[str, Any]) -> None:
     if summary["num_duplicate_texts"]:
         print_counts({"repeat another response's text": summary["num_duplicate_texts"]})
     print_counts(summary["left_out"], "left out: {}")
+    if "preview" in summary:
+        _print_preview(summary["preview"])
+
+
+def _print_preview(shown: Mapping[str, Any]) -> None:
+    """What a student reads of a pool; line breaks in texts are shown as Python writes them."""
+    template = "chat template" if shown["has_template"] else "no chat template: a base model"
+    echo(f"{shown['student']}: {shown['positions']:,} positions, {template}")
+    for name in ("prompt_tokens", "response_tokens"):
+        spread = ", ".join(f"{key} {count:,}" for key, count in shown[name].items())
+        echo(f"  {name.replace('_', ' ')}: {spread}")
+    echo(f"  exceed its positions: {_some(shown['too_long'])}")
+    if shown["unreadable"]:
+        echo(f"  cannot be read in full: {_some(shown['unreadable'])}")
+    echo(f"  {shown['response_id']} as it is read:")
+    echo(f"    before the prompt  {shown['system']!r}")
+    echo(f"    end of the prompt  {shown['prompt_end']!r}")
+    echo(f"    response           {shown['response_start']!r}")
+    if shown["response_end"] != shown["response_start"]:
+        echo(f"    ...                {shown['response_end']!r}")
+    echo(f"    end of the turn    {shown['end_of_turn']!r}")
+    before, between = shown["thought"]
+    echo(f"  thoughts are joined as {before!r} thought {between!r} answer")
+
+
+def _some(names: Collection[str]) -> str:
+    """How many, and the first of them."""
+    return f"{len(names):,}" + (f", for example {next(iter(names))}" if names else "")
 
 
 def print_origin(facts: Mapping[str, Any]) -> None:

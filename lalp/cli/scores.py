@@ -24,7 +24,7 @@ app = Typer()
 
 # Four sentences, as in the paper's first version: later ones do not say which window they took.
 _WINDOWS = ["4"]
-_COUNTS = "Whose tokens 32t counts (as for lalp score)."
+_COUNTS = "Whose tokens 32t counts, and whose template joins thoughts (as for lalp score)."
 _LLM_URL = "Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
 _LLM_INSTRUCTION = "Text file with {solution} (and {problem}) to send instead."
 _RULES = (
@@ -50,7 +50,8 @@ def segment(
     pool: options.PoolFile,
     out: Annotated[Path, Option(help="JSONL to write: one response a line.")],
     splitter: Annotated[str, Option(help=f"{options.SPLITTERS}; also llm.")] = "sentences",
-    student: Annotated[str, Option(help=_COUNTS)] = "smollm2-135m",
+    student: Annotated[str | None, Option(help=_COUNTS)] = None,
+    thinking: options.Thinking = "join",
     llm_url: Annotated[str | None, Option(help=_LLM_URL)] = None,
     llm_model: Annotated[str | None, Option(help="The model's name there.")] = None,
     llm_instruction: Annotated[str | None, Option(metavar="FILE", help=_LLM_INSTRUCTION)] = None,
@@ -64,9 +65,17 @@ def segment(
         raise InputError(f"--llm options go with --splitter llm, not {splitter}: leave them out")
     if splitter == "llm" and not (llm_url and llm_model):
         raise InputError("--splitter llm needs --llm-url and --llm-model: whom to ask")
-    loaded = load_pool(pool)
+    loaded, tokenizer = load_pool(pool), None
     from lalp.steps.splitters import chunk_size, count_reasons, split_pool, write_steps
 
+    if student is None and chunk_size(splitter):
+        student = "smollm2-135m"
+    if student or thinking != "join":  # only these need torch
+        from lalp.students.student import load_tokenizer
+        from lalp.students.thinking import shape_thinking
+
+        tokenizer = load_tokenizer(student) if student else None
+        loaded = shape_thinking(loaded, thinking, tokenizer)
     fallbacks: dict[str, str] = {}
     if splitter == "llm":
         from lalp.steps.llm import INSTRUCTION, load_instruction, split_with_llm
@@ -76,16 +85,12 @@ def segment(
         cut = split_with_llm(loaded, llm_url, llm_model, instruction=instruction, **limits)
         steps, fallbacks = cut.steps, cut.fallbacks
     else:
-        tokenizer = None
-        if chunk_size(splitter):  # only these need torch
-            from lalp.students.student import load_tokenizer
-
-            tokenizer = load_tokenizer(student)
         steps = split_pool(loaded, splitter, tokenizer=tokenizer)
     write_steps(out, loaded, steps, fallbacks)
-    settings = {"student": student} if chunk_size(splitter) else {"llm_model": llm_model}
+    settings = {"splitter": splitter, "student": student, "thinking": thinking}
+    settings |= {"llm_model": llm_model} if splitter == "llm" else {}
     inputs = {"pool": pool, "instruction": llm_instruction}
-    write_beside(out, origin("segment", inputs, splitter=splitter, **settings))
+    write_beside(out, origin("segment", inputs, **settings))
     result = {
         "num_responses": len(loaded.responses),
         "num_steps": sum(len(spans) for spans in steps.values()),
@@ -103,6 +108,7 @@ def plan(
     student: options.StudentName = "smollm2-135m",
     windows: options.Windows = None,
     splitter: options.Splitter = "sentences",
+    thinking: options.Thinking = "join",
     trust_remote_code: options.TrustCode = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -110,7 +116,8 @@ def plan(
     loaded = load_pool(pool)
     from lalp.scoring.costs import plan_scoring
 
-    settings = {"splitter": splitter, "trust_remote_code": trust_remote_code}
+    settings = {"splitter": splitter, "thinking": thinking}
+    settings |= {"trust_remote_code": trust_remote_code}
     cost = asdict(plan_scoring(loaded, student, windows or _WINDOWS, **settings))
     print_result(cost, as_json, print_cost)
 
@@ -123,6 +130,7 @@ def score(
     student: options.StudentName = "smollm2-135m",
     windows: options.Windows = None,
     splitter: options.Splitter = "sentences",
+    thinking: options.Thinking = "join",
     tokens: Annotated[bool, Option(help="Keep per-token log-probabilities.")] = False,
     store: Annotated[Path | None, Option(help="Where scores are kept (build/scores).")] = None,
     device: options.Device = None,
@@ -138,9 +146,11 @@ def score(
 
     settings = {"splitter": splitter, "with_tokens": tokens, "store": store, "device": device}
     settings |= {"trust_remote_code": trust_remote_code, "progress": not quiet}
+    settings |= {"thinking": thinking}
     frame = run.score(loaded, student, windows or _WINDOWS, **settings)
     inputs = {"pool": pool, "steps": splitter if Path(splitter).is_file() else None}
     facts = {"student": student, "windows": windows or _WINDOWS, "splitter": splitter}
+    facts |= {"thinking": thinking}
     frame.attrs[ORIGIN] = origin("score", inputs, **facts)
     write_scores(frame, loaded, out)
     reasons = frame.set_index("response_id")["reason"].dropna()

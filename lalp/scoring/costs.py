@@ -65,6 +65,7 @@ def plan_scoring(
     windows: Sequence[str | int | Window],
     *,
     splitter: str | Steps = "sentences",
+    thinking: str = "join",
     trust_remote_code: bool = False,
 ) -> ScoringCost:
     """Estimate what `lalp.score` will cost; reads the tokenizer and the config, no weights.
@@ -79,7 +80,7 @@ def plan_scoring(
         size = measure_model(found.config, trust_remote_code=trust_remote_code)
     groups = [
         make_tasks(group, found.tokenizer, found.max_positions)
-        for group in group_responses(pool, found.tokenizer, splitter)
+        for group in group_responses(pool, found.tokenizer, splitter, thinking)
     ]
     tasks = [task for group in groups for task in group]
     rows = [(task, row) for task in tasks for row in plan_response(task, parsed).rows]

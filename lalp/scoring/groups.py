@@ -21,6 +21,7 @@ from lalp.students.encoding import (
     own_span,
     render_prompt,
 )
+from lalp.students.thinking import shape_thinking
 
 log = logging.getLogger("lalp")
 
@@ -63,16 +64,21 @@ class Task:
 
 
 def group_responses(
-    pool: Pool, tokenizer: PreTrainedTokenizerBase, splitter: str | Steps = "sentences"
+    pool: Pool,
+    tokenizer: PreTrainedTokenizerBase,
+    splitter: str | Steps = "sentences",
+    thinking: str = "join",
 ) -> list[PromptGroup]:
     """Responses by prompt, cut into steps as `lalp.score` does it.
 
     Prompts are in the pool's order. Responses to one are in that of their texts, so that the same
-    candidates have the same scores, whatever their order in the pool.
+    candidates have the same scores, whatever their order in the pool. Thoughts are joined, kept
+    alone or dropped first, as in `shape_thinking`: given steps are those of the texts then.
 
     Raises:
         InputError: If given steps do not fit the pool.
     """
+    pool = shape_thinking(pool, thinking, tokenizer)
     steps = split_pool(pool, splitter, tokenizer=tokenizer)
     if note := control_token_note(tokenizer, pool.responses):
         log.warning("%s", note)

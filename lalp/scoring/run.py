@@ -38,6 +38,7 @@ def score(
     windows: Sequence[str | int | Window] = ("4",),
     *,
     splitter: str | Steps = "sentences",
+    thinking: str = "join",
     with_tokens: bool = False,
     store: str | Path | None = None,
     device: str | None = None,
@@ -53,6 +54,8 @@ def score(
         splitter: How responses are cut into steps: ``sentences``, ``paragraphs``, ``semantic``,
             ``32t`` (chunks of that many tokens), a steps file, or a mapping of response ids to
             character spans.
+        thinking: ``join``: a thought and an answer are joined as the student's chat template joins
+            them; ``only``: the thought alone, with its tags; ``drop``: the answer alone.
         with_tokens: Also keep per-token log-probabilities, character spans and steps.
         store: Folder of the shards; ``build/scores`` if not given.
         device: As in `load_student`.
@@ -62,7 +65,8 @@ def score(
     Returns:
         One row per response in the pool's order: ids, ``num_tokens``, ``num_steps``,
         ``mean_rank``, ``mean_rank_100``, ``mean_entropy``, ``galp``, ``lalp@W`` for each window
-        (nats, higher is more natural) and ``reason``, which says why a score is NaN.
+        (nats, higher is more natural) and ``reason``, which says why a score is NaN; and
+        ``response``, the texts that were scored, where they are not the pool's own.
 
     Raises:
         InputError: If the student, a window or the splitter is not understood, or given steps do
@@ -87,7 +91,7 @@ def score(
         code=CODE,
     )
     folder = Path(store or build_dir() / "scores") / key.digest
-    groups = group_responses(pool, found.tokenizer, splitter)
+    groups = group_responses(pool, found.tokenizer, splitter, thinking)
     done = read_shards(folder, key, groups)
     # By digest, for two prompts may hold the same texts: they are scored once.
     missing = {group.digest: group for group in groups if group.digest not in done}
@@ -97,7 +101,8 @@ def score(
     frame = _join(pool, groups, done)
     name = splitter if isinstance(splitter, str) else "given steps"
     frame.attrs = {"student": found.name, "splitter": name, "key": key.digest}
-    frame.attrs["scored_with"] = asdict(key) | {"windows": list(key.windows)}
+    facts = {"windows": list(key.windows), "thinking": thinking}
+    frame.attrs["scored_with"] = asdict(key) | facts
     return frame
 
 
@@ -141,4 +146,8 @@ def _join(pool: Pool, groups: Sequence[PromptGroup], done: Mapping[str, pa.Table
     scores = pa.concat_tables(done[group.digest] for group in groups).to_pandas()
     frame = pd.concat([ids, scores], axis=1).set_index("response_id", drop=False)
     order = [response.response_id for response in pool.responses]
-    return frame.loc[order].reset_index(drop=True)
+    frame = frame.loc[order].reset_index(drop=True)
+    scored = {response.response_id: response.text for response in responses}
+    texts = [scored[name] for name in order]
+    own = [response.text for response in pool.responses]
+    return frame if texts == own else frame.assign(response=texts)

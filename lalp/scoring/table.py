@@ -43,7 +43,9 @@ def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
     texts = {response.response_id: response for response in pool.responses}
     responses = [texts[response_id] for response_id in scores["response_id"]]
     prompts = [[asdict(m) for m in pool.prompts[r.prompt_id].messages] for r in responses]
-    frame = scores.assign(prompt=prompts, response=[response.text for response in responses])
+    # Where a thought was joined as the student joins it, the text that was scored is another one.
+    scored = scores.get("response", [response.text for response in responses])
+    frame = scores.assign(prompt=prompts, response=scored)
     answers = [pool.prompts[response.prompt_id].answer for response in responses]
     if any(answer is not None for answer in answers):
         frame["answer"] = answers

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -24,9 +24,9 @@ from lalp.students.templates import apply_template
 Span = tuple[int, int]
 
 # The end of a prompt that opens a thought, perhaps to close it at once: <think>, [THINK], ...
-_TAG = r"[<\[◁]\|?(?!end)[\w:]*think\w*\|?[>\]▷]"
-_CLOSING_TAG = r"[<\[◁](?:/|\|end_)[\w:]*think\w*\|?[>\]▷]"
-_THOUGHT = re.compile(rf"({_TAG})(?:\s*({_CLOSING_TAG}))?(\s*)\Z", re.IGNORECASE)
+TAG = r"[<\[◁]\|?(?!end)[\w:]*think\w*\|?[>\]▷]"
+CLOSING_TAG = r"[<\[◁](?:/|\|end_)[\w:]*think\w*\|?[>\]▷]"
+_THOUGHT = re.compile(rf"({TAG})(?:\s*({CLOSING_TAG}))?(\s*)\Z", re.IGNORECASE)
 
 _ANSWER = "end-of-turn-is-next"  # stands for an assistant's message
 
@@ -103,7 +103,9 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
     A token belongs to the response if its first non-space character does. Text in the response
     that spells out a control token is read as that token, as trainers do. What `own_span` leaves
     out has no tokens. A base model's prompt begins with its beginning-of-sequence token, if the
-    tokenizer uses one. An empty response gives the tokens to sample behind.
+    tokenizer uses one. An empty response gives the tokens to sample behind: those that the prompt
+    has before a response that begins with a letter, as most do, where white space at its end would
+    be other tokens alone.
 
     Raises:
         InputError: If the tokenizer fails on the text.
@@ -111,10 +113,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
     control = _control_of(tokenizer)
     begin, end = own_span(tokenizer, prompt_text, response)
     text, boundary = prompt_text + response[begin:end], len(prompt_text)
+    is_asked = boundary == len(text) and prompt_text[-1:].isspace()
     # Not verbose: whether a text exceeds the student's positions is for scoring to say.
     options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
     try:
         tokens = tokenizer(text, **options)
+        if is_asked:
+            tokens = _before_letter(tokenizer(f"{text}a", **options), boundary) or tokens
     except Exception as error:  # its libraries raise anything on a character without a token
         piece, why = repr(response[:40]), f"the student's tokenizer fails on it ({error})"
         raise InputError(f"response {piece}...: {why}: take another student") from error
@@ -144,6 +149,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
         ),
         _why_lost(pieces),
     )
+
+
+def _before_letter(tokens: Mapping[str, Any], boundary: int) -> dict[str, Any] | None:
+    """The tokens of a text before the letter behind it; None if one token holds parts of both."""
+    spans = tokens["offset_mapping"]
+    if not spans or spans[-1] != (boundary, boundary + 1):
+        return None
+    return {name: tokens[name][:-1] for name in ("input_ids", "offset_mapping")}
 
 
 def _close_gaps(

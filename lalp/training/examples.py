@@ -21,6 +21,7 @@ from lalp.pools.reading import load_pool
 from lalp.pools.records import build_pool
 from lalp.scoring.columns import GALP
 from lalp.students.encoding import encode, render_prompt
+from lalp.students.thinking import join_as_student
 
 IGNORED = -100  # the label of a token outside the loss
 
@@ -132,7 +133,8 @@ def make_example(
     `lalp.students.encoding.end_of_turn`. InputError if cutting leaves no token in the loss, or
     the tokens do not say what the response says.
     """
-    encoded = encode(tokenizer, render_prompt(tokenizer, prompt), response.text)
+    text = join_as_student(tokenizer, response.text)
+    encoded = encode(tokenizer, render_prompt(tokenizer, prompt), text)
     if encoded.lost:
         advice = "leave the response out, or take another student"
         raise InputError(f"response {response.response_id!r}: {encoded.lost}: {advice}")

@@ -21,6 +21,7 @@ from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import write_training
 from lalp.students.encoding import end_of_turn, opened_thought, own_span, render_prompt
 from lalp.students.student import find_student
+from lalp.students.thinking import join_as_student
 from lalp.training.examples import TrainingData, load_examples
 from lalp.training.recipes import Recipe
 
@@ -140,8 +141,9 @@ def _as_written(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: Re
     the end of the turn.
     """
     prompt_text = render_prompt(tokenizer, prompt)
-    begin, end = own_span(tokenizer, prompt_text, response.text)
-    return replace(response, text=opened_thought(prompt_text) + response.text[begin:end])
+    text = join_as_student(tokenizer, response.text)
+    begin, end = own_span(tokenizer, prompt_text, text)
+    return replace(response, text=opened_thought(prompt_text) + text[begin:end])
 
 
 def _before_response(prompt_text: str) -> str:

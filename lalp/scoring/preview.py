@@ -1,0 +1,91 @@
+"""What a student reads of a pool: shown before hours are spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lalp.pools.pool import Pool
+from lalp.scoring.groups import Task, group_responses, make_tasks
+from lalp.students.encoding import end_of_turn, own_span
+from lalp.students.student import find_student
+from lalp.students.thinking import thought_form
+
+_SHOWN = 160  # characters of each end
+_QUANTILES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """How a student reads a pool: one response rendered, and all of them counted."""
+
+    student: str
+    has_template: bool
+    positions: int  # the longest sequence that the student can read
+    system: str  # what stands before the first message that is no system message
+    response_id: str  # the response that is shown
+    prompt_end: str  # what stands right before the response's first token
+    response_start: str
+    response_end: str
+    end_of_turn: str  # what is trained on behind it
+    thought: tuple[str, str]  # what stands before a thought, and between it and the answer
+    prompt_tokens: dict[str, int]  # min, median, p95, max
+    response_tokens: dict[str, int]
+    too_long: tuple[str, ...]  # responses that exceed the positions together with their prompt
+    unreadable: dict[str, str]  # responses that the tokenizer loses something of, with what
+
+
+def preview_pool(
+    pool: Pool, student: str, *, thinking: str = "join", trust_remote_code: bool = False
+) -> Preview:
+    """Render and count a pool as the student would read it; no weights are loaded.
+
+    Raises:
+        InputError: If the student cannot be read, or its template refuses a prompt.
+
+    Example:
+        >>> preview_pool(load_pool("pool.jsonl"), "smollm2-135m").too_long  # doctest: +SKIP
+        ()
+    """
+    found = find_student(student, trust_remote_code=trust_remote_code)
+    tokenizer = found.tokenizer
+    groups = group_responses(pool, tokenizer, thinking=thinking)
+    tasks = {
+        response.response_id: task
+        for group in groups
+        for response, task in zip(
+            group.responses, make_tasks(group, tokenizer, found.max_positions), strict=True
+        )
+    }
+    group = groups[0]
+    response = group.responses[0]
+    begin, end = own_span(tokenizer, group.prompt_text, response.text)
+    text, form = response.text[begin:end], thought_form(tokenizer)
+    first = next(m for m in group.prompt.messages if m.role != "system")
+    return Preview(
+        student=found.name,
+        has_template=bool(tokenizer.chat_template),
+        positions=found.max_positions,
+        system=group.prompt_text.partition(first.content)[0],
+        response_id=response.response_id,
+        prompt_end=group.prompt_text[-_SHOWN:],
+        response_start=text[:_SHOWN],
+        response_end=text[-_SHOWN:],
+        end_of_turn=tokenizer.decode(end_of_turn(tokenizer)),
+        thought=(form.before, form.between),
+        prompt_tokens=_spread([len(task.encoded.prompt_ids) for task in tasks.values()]),
+        response_tokens=_spread([task.num_tokens for task in tasks.values()]),
+        too_long=tuple(name for name, task in tasks.items() if _is_too_long(task)),
+        unreadable={name: t.encoded.lost for name, t in tasks.items() if t.encoded.lost},
+    )
+
+
+def _is_too_long(task: Task) -> bool:
+    return not task.fits(0, task.num_tokens)
+
+
+def _spread(counts: Sequence[int]) -> dict[str, int]:
+    values = np.quantile(counts, list(_QUANTILES.values()), method="higher")
+    return dict(zip(_QUANTILES, map(int, values), strict=True))

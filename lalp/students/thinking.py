@@ -1,0 +1,144 @@
+r"""Thoughts in responses: joined as the student's own template joins them, kept alone, or dropped.
+
+A pool holds a thought and an answer in one text, in the form of `lalp.pools.turns.join_thought`.
+A student whose template joins them in another way, with other tags or other white space, is given
+that form: it is what the student was trained on, and what its trainers will write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from lalp.errors import InputError
+from lalp.pools.pool import Message, Pool, Prompt
+from lalp.pools.turns import THOUGHT_KEYS, join_thought
+from lalp.students.encoding import CLOSING_TAG, TAG, opened_thought, render_prompt
+from lalp.students.templates import apply_template
+
+THINKING = ("join", "only", "drop")
+
+_THOUGHT, _ANSWER = "what-was-thought", "what-was-answered"
+_ENDED = re.compile(rf"\s*(?:{TAG})?.*{CLOSING_TAG}", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ThoughtForm:
+    r"""What a template writes before a thought, and between it and the answer."""
+
+    before: str
+    between: str
+
+    def join(self, thought: str, answer: str) -> str:
+        r"""A response of a thought and an answer.
+
+        Example:
+            >>> ThoughtForm("[THINK]", "[/THINK]").join("2 + 2 is 4.", "It is 4.")
+            '[THINK]2 + 2 is 4.[/THINK]It is 4.'
+        """
+        return f"{self.before}{thought}{self.between}{answer}"
+
+
+# What a pool holds, and what a student gets whose template knows nothing of thoughts.
+PLAIN = ThoughtForm(*join_thought(_THOUGHT, _ANSWER).removesuffix(_ANSWER).split(_THOUGHT))
+_JOINED = re.compile(f"{re.escape(PLAIN.before)}(.*){re.escape(PLAIN.between)}(.*)", re.DOTALL)
+
+
+def thought_form(tokenizer: PreTrainedTokenizerBase) -> ThoughtForm:
+    """How the student's chat template joins thought and answer; `PLAIN` if it joins none."""
+    if not tokenizer.chat_template:
+        return PLAIN
+    return _read_form(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(maxsize=8)
+def _read_form(tokenizer: PreTrainedTokenizerBase, template: str) -> ThoughtForm:
+    try:
+        asked = render_prompt(tokenizer, Prompt("probe", (Message("user", "Hello"),)))
+    except InputError:
+        return PLAIN  # whoever renders a prompt says so
+    # The tag that a prompt ends in is the beginning of the form: the response has it, too.
+    asked = asked.removesuffix(opened_thought(asked))
+    for text in _tries(tokenizer):
+        pattern = rf"{re.escape(asked)}(.*){_THOUGHT}(.*){_ANSWER}.*"
+        if found := re.fullmatch(pattern, text, re.DOTALL):
+            return ThoughtForm(*found.groups())
+    return PLAIN
+
+
+def _answered(tokenizer: PreTrainedTokenizerBase, content: Any, **fields: str) -> str:
+    answer = {"role": "assistant", "content": content, **fields}
+    return apply_template(tokenizer, [{"role": "user", "content": "Hello"}, answer])
+
+
+def _tries(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """A chat with a thought, written in each of the ways that templates read one."""
+    for name in THOUGHT_KEYS:
+        with suppress(ValueError):
+            yield _answered(tokenizer, _ANSWER, **{name: _THOUGHT})
+    parts = [{"type": "thinking", "thinking": _THOUGHT}, {"type": "text", "text": _ANSWER}]
+    with suppress(ValueError):
+        # A template that knows no parts may write their Python or JSON.
+        if _answered(tokenizer, parts[1:]) == _answered(tokenizer, _ANSWER):
+            yield _answered(tokenizer, parts)
+
+
+def join_as_student(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """A response whose thought is joined in the pool's form, in the student's; else unchanged."""
+    form = thought_form(tokenizer)
+    found = None if form == PLAIN else _JOINED.fullmatch(text)
+    return form.join(*found.groups()) if found else text
+
+
+def shape_thinking(
+    pool: Pool, thinking: str = "join", tokenizer: PreTrainedTokenizerBase | None = None
+) -> Pool:
+    """The pool with its thoughts joined as the student's template joins them, alone, or dropped.
+
+    Args:
+        pool: Its responses hold a thought before ``</think>`` or a tag like it, or none.
+        thinking: ``join``; ``only``: the thought with its tags; ``drop``: what comes behind it.
+        tokenizer: The student's; needed for ``join``.
+
+    Raises:
+        InputError: If ``thinking`` is another word, or nothing is left of a response.
+
+    Example:
+        >>> from lalp.pools.pool import Response
+        >>> prompt = Prompt("p", (Message("user", "2 + 2?"),))
+        >>> response = Response("r", "p", "Ada", "<think>Two more.</think> 4")
+        >>> shape_thinking(Pool({"p": prompt}, (response,)), "drop").responses[0].text
+        '4'
+    """
+    if thinking not in THINKING:
+        raise InputError(f"thinking is {', '.join(THINKING)}, not {thinking!r}")
+    changes: dict[str, Callable[[str], str]] = {"only": _thought_of, "drop": _answer_of}
+    if thinking == "join":
+        if tokenizer is None or thought_form(tokenizer) == PLAIN:
+            return pool
+        changes["join"] = lambda text: join_as_student(tokenizer, text)
+    responses = []
+    for response in pool.responses:
+        text = changes[thinking](response.text)
+        if not text.strip():
+            lacks = "thought" if thinking == "only" else "answer behind its thought"
+            advice = "leave it out, or take another --thinking"
+            raise InputError(f"response {response.response_id!r} has no {lacks}: {advice}")
+        responses.append(replace(response, text=text))
+    return replace(pool, responses=tuple(responses))
+
+
+def _thought_of(text: str) -> str:
+    found = _ENDED.match(text)
+    return found[0] if found else ""
+
+
+def _answer_of(text: str) -> str:
+    found = _ENDED.match(text)
+    return text[found.end() :].lstrip() if found else text
