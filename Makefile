@@ -109,6 +109,7 @@ kills: | $(READY) ## 100 kills at random moments; each run goes on to the same f
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring
+	$(PY) -m benchmarks.sandbox
 
 families: | $(READY) ## compare every model family that transformers builds with one pass per step (minutes)
 	$(PY) -m benchmarks.families

@@ -1,1 +1,1 @@
-"""Speed and memory beside peers (`scoring`); notebooks made clean (`refresh`), static (`site`)."""
+"""Speed and memory beside peers (`scoring`), kills, model families, what the sandbox costs."""
