@@ -228,7 +228,8 @@ def _results(folder: Path, made: Mapping[str, str], out: str) -> str:
 
 def outputs(case: Case) -> tuple[str, ...]:
     """Beginnings of the names that the command may write."""
-    words = list(case.words)
+    # `--out=` and `--out ''` are this folder.
+    words = [part for word in case.words for part in word.replace("--out=", "--out ").split(" ", 1)]
     named = [b for a, b in pairwise(words) if a in ("--out", "--rejects")]
     names = [os.path.normpath(name) for name in named]  # none is this folder
     names += [f"{name}.origin.json" for name in list(names)]
