@@ -86,14 +86,14 @@ def segment(
         steps, fallbacks = cut.steps, cut.fallbacks
     else:
         steps = split_pool(loaded, splitter, tokenizer=tokenizer)
-    write_steps(out, loaded, steps, fallbacks)
+    num_steps = write_steps(out, loaded, steps, fallbacks)
     settings = {"splitter": splitter, "student": student, "thinking": thinking}
     settings |= {"llm_model": llm_model} if splitter == "llm" else {}
     inputs = {"pool": pool, "instruction": llm_instruction}
     write_beside(out, origin("segment", inputs, **settings))
     result = {
         "num_responses": len(loaded.responses),
-        "num_steps": sum(len(spans) for spans in steps.values()),
+        "num_steps": num_steps,
         "fallbacks": fallbacks,
     }
     print_result(result, as_json)
@@ -143,11 +143,15 @@ def score(
     loaded = load_pool(pool)
     from lalp.scoring import run
     from lalp.scoring.table import write_scores
+    from lalp.students.student import find_student
+    from lalp.students.thinking import shape_thinking
 
-    settings = {"splitter": splitter, "with_tokens": tokens, "store": store, "device": device}
-    settings |= {"trust_remote_code": trust_remote_code, "progress": not quiet}
-    settings |= {"thinking": thinking}
-    frame = run.score(loaded, student, windows or _WINDOWS, **settings)
+    settings = {"splitter": splitter, "with_tokens": tokens, "store": store}
+    settings |= {"progress": not quiet}
+    found = find_student(student, device=device, trust_remote_code=trust_remote_code)
+    loaded = shape_thinking(loaded, thinking, found.tokenizer)
+    frame = run.score(loaded, found, windows or _WINDOWS, **settings)
+    frame.attrs["scored_with"]["thinking"] = thinking
     inputs = {"pool": pool, "steps": splitter if Path(splitter).is_file() else None}
     facts = {"student": student, "windows": windows or _WINDOWS, "splitter": splitter}
     facts |= {"thinking": thinking}

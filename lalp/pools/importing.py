@@ -32,6 +32,9 @@ from lalp.pools.turns import has_thought
 
 log = logging.getLogger("lalp")
 
+# A small packed file or table may hold texts without end. Traces pack to a tenth or so.
+_TIMES, _LEAST = 200, 1 << 30
+
 
 @dataclass(frozen=True)
 class Reject:
@@ -112,7 +115,8 @@ class _Reader:
             self.left_out["bad row"] += 1
             self.on_reject(Reject(name, place, str(error), record))
 
-        tell = on_bad if self.on_reject else None
+        tell, before = on_bad if self.on_reject else None, self.builder.size
+        most = max(_LEAST, _TIMES * _num_bytes(given))
         source = open_source(given, tell, any_columns=bool(self.mapping))
         for place, raw in _grouped(source.records):
             try:
@@ -122,6 +126,9 @@ class _Reader:
                 if tell is None:
                     raise
                 tell(place, InputError(str(error).removeprefix(f"{name}, {place}: ")), raw)
+            if self.builder.size - before > most:
+                why = f"holds more than {_TIMES} times as much as its own size"
+                raise InputError(f"{name}: {why}: no traces do; make the file again")
         self.left_out.update(source.left_out)
         told.log(name)
 
@@ -190,6 +197,15 @@ def _name(source: Any) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return "DataFrame" if isinstance(source, pd.DataFrame) else "records"
+
+
+def _num_bytes(source: Any) -> int:
+    """The size of a source on disk; 0 of what is in memory or comes from the hub."""
+    path = Path(source) if isinstance(source, str | os.PathLike) else None
+    if path is None or not path.exists():
+        return 0
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
 
 
 # --- Rows that belong together -----------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from lalp.errors import InputError, reason
-from lalp.files import check_file, memory_limit
+from lalp.files import check_regular
 from lalp.pools.pool import show
 
 
@@ -54,11 +54,9 @@ def open_packed(path: Path) -> IO[bytes]:
     """Open a file to read its bytes, unpacked where its name says that it is packed."""
     match path.suffix.lower():
         case ".gz":
-            return io.BufferedReader(_Limited(gzip.open(path, "rb"), path), _CHUNK)
+            return gzip.open(path, "rb")
         case ".zst":
-            return io.BufferedReader(
-                _Limited(pa.input_stream(path, compression="zstd"), path), _CHUNK
-            )
+            return io.BufferedReader(pa.input_stream(path, compression="zstd"), _CHUNK)
     return path.open("rb")
 
 
@@ -75,27 +73,6 @@ def limited_lines(file: IO[Any], path: Path) -> Iterator[Any]:
 def too_long() -> InputError:
     """What is said of a record that is none."""
     return InputError(f"is longer than {ROW_LIMIT >> 20} MiB, which no record is; mend the file")
-
-
-class _Limited(io.RawIOBase):
-    """An unpacked file that ends in an error where it is larger than memory."""
-
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self._file, self._path, self._size, self._limit = file, path, 0, memory_limit()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count = self._file.readinto(buffer)
-        self._size += count
-        if self._size > self._limit:
-            raise InputError(f"{self._path}: holds more than the memory: cut it into several files")
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 @contextmanager
@@ -127,7 +104,7 @@ def numbered_records(
     ``on_bad`` such a line is told and passed over.
     """
     offset = 0
-    check_file(path)
+    check_regular(path)
     with read_errors(path), open_packed(path) as file:
         # Bytes split at line feeds only: text mode would also have to guess an encoding.
         for number, raw in enumerate(limited_lines(file, path), 1):

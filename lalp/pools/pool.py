@@ -32,9 +32,10 @@ above is ``original_NAME`` there. What would be lost, or would have to be guesse
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from lalp.errors import InputError
@@ -85,7 +86,9 @@ class Pool:
     """
 
     prompts: Mapping[str, Prompt]
-    responses: tuple[Response, ...]
+    responses: Sequence[
+        Response
+    ]  # a tuple; of a pool larger than memory, read as they are asked for
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -95,15 +98,19 @@ def pool_summary(pool: Pool) -> dict[str, Any]:
     ``num_duplicate_texts`` counts responses whose exact text another response to the same prompt
     already has; the keys of ``prompts_by_num_teachers`` are numbers as text.
     """
-    pairs = {(response.prompt_id, response.teacher) for response in pool.responses}
+    pairs, texts = set[tuple[str, str]](), set[bytes]()
+    teachers, marks = Counter[str](), Counter[bool | None]()
+    for response in pool.responses:  # one at a time: the pool may be larger than memory
+        pairs.add((response.prompt_id, response.teacher))
+        texts.add(_mark(response))
+        teachers[response.teacher] += 1
+        marks[response.correct] += 1
     num_teachers = Counter(prompt_id for prompt_id, _ in pairs)
     by_number = Counter(num_teachers[prompt_id] for prompt_id in pool.prompts)
-    marks = Counter(response.correct for response in pool.responses)
-    texts = {(response.prompt_id, response.text) for response in pool.responses}
     return {
         "num_prompts": len(pool.prompts),
         "num_responses": len(pool.responses),
-        "responses_by_teacher": dict(sorted(Counter(r.teacher for r in pool.responses).items())),
+        "responses_by_teacher": dict(sorted(teachers.items())),
         "prompts_by_num_teachers": {str(n): by_number[n] for n in sorted(by_number)},
         "num_correct": marks[True],
         "num_incorrect": marks[False],
@@ -112,6 +119,12 @@ def pool_summary(pool: Pool) -> dict[str, Any]:
         "num_duplicate_texts": len(pool.responses) - len(texts),
         "left_out": dict(pool.left_out),
     }
+
+
+def _mark(response: Response) -> bytes:
+    """What two responses have alike that are the same text to the same prompt."""
+    asked, text = (part.encode() for part in (response.prompt_id, response.text))
+    return sha256(sha256(asked).digest() + text).digest()
 
 
 @contextmanager

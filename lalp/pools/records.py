@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import pickle
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date, time
@@ -17,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lalp.errors import InputError
+from lalp.pools import spool
 from lalp.pools.pool import RESERVED_FIELDS, Message, Pool, Prompt, Response, located, show
 from lalp.pools.turns import read_turn
 
@@ -28,8 +30,8 @@ class Draft:
     It keeps the place (line or file) where each thing stood first, so that a conflict names both.
     """
 
-    prompts: dict[str, Prompt] = field(default_factory=dict)
-    responses: list[Response] = field(default_factory=list)
+    prompts: MutableMapping[str, Prompt] = field(default_factory=dict)
+    responses: Any = field(default_factory=list)  # or what has `append`, too
     places: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def check(self, prompt: Prompt, response: Response, place: str) -> None:
@@ -79,10 +81,14 @@ class Draft:
 
 
 class PoolBuilder:
-    """Puts a pool together, what one place of a source holds after another."""
+    """Puts a pool together, what one place of a source holds after another.
+
+    What is more than `lalp.pools.spool.LIMIT` goes to a temporary file.
+    """
 
     def __init__(self) -> None:
         self.draft = Draft()
+        self.size = 0  # bytes of what was added
         self._counts = Counter[tuple[str, str]]()
 
     def add(
@@ -107,12 +113,18 @@ class PoolBuilder:
         for prompt, response in pairs:
             self.draft.add_prompt(prompt, place)
             self.draft.add_response(response, place)
+            self.size += len(pickle.dumps((prompt, response)))
+        if self.size > spool.LIMIT and isinstance(self.draft.responses, list):
+            self.draft.responses = spool.SpooledResponses(self.draft.responses)
+            self.draft.prompts = spool.SpooledPrompts(self.draft.prompts.values())
 
     def finish(self, source: str, left_out: Mapping[str, int] | None = None) -> Pool:
         """The pool; InputError with ``source`` if it is empty."""
-        if not self.draft.responses:
+        if not len(self.draft.responses):
             raise InputError(f"{source}: no records; a pool needs at least one response")
-        return Pool(self.draft.prompts, tuple(self.draft.responses), dict(left_out or {}))
+        found = self.draft.responses
+        responses = tuple(found) if isinstance(found, list) else found
+        return Pool(self.draft.prompts, responses, dict(left_out or {}))
 
 
 def build_pool(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lalp.errors import InputError, reason
-from lalp.files import check_file, check_regular
+from lalp.files import check_regular
 from lalp.pools.json_list import json_items
 from lalp.pools.layouts import fits_columns, read_chat_json, suggest
 from lalp.pools.lines import (
@@ -134,7 +134,7 @@ def _cells(
     path: Path, mark: str, left_out: Counter[str], on_bad: OnBad | None, check: Any
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a table in text: an empty cell is absent, a chat may stand as JSON."""
-    check_file(path)
+    check_regular(path)
     csv.field_size_limit(ROW_LIMIT)  # a trace is longer than the module's own
     with read_errors(path), open_packed(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.errors import InputError, reason
-from lalp.files import check_file
+from lalp.files import check_file, check_regular, memory_limit
 from lalp.pools.lines import PACKED, open_packed, parse_json, read_errors
 from lalp.pools.pool import show
 from lalp.pools.records import is_missing
@@ -31,9 +31,11 @@ def parquet_records(
     cell that cannot be read is an `InputError` with row and field.
     """
     number = 0
-    check_file(path)
+    check_regular(path)
+    # Without a buffer, a whole row group is read at once.
+    options = {"page_checksum_verification": True, "buffer_size": 1 << 20}
     try:
-        with pq.ParquetFile(_whole(path), page_checksum_verification=True) as file:
+        with pq.ParquetFile(_whole(path), **options) as file:
             (check or check_columns)(str(path), file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
                 for cells in zip(*batch.columns, strict=True):
@@ -50,8 +52,13 @@ def _whole(path: Path) -> Path | pa.BufferReader:
     """The file, or all that it holds where it is packed: Parquet is not read from its start."""
     if path.suffix.lower() not in PACKED:
         return path
+    most = memory_limit() // 4
     with read_errors(path), open_packed(path) as file:
-        return pa.BufferReader(file.read())
+        data = file.read(most + 1)
+    if len(data) > most:
+        size = f"holds more than {most / 2**30:,.1f} GiB"
+        raise InputError(f"{path}: {size}, and a table is unpacked in memory: unpack it first")
+    return pa.BufferReader(data)
 
 
 def read_frame(path: str | os.PathLike, what: str, advice: str) -> pd.DataFrame:

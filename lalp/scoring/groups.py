@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.files import digest
 from lalp.pools.pool import Pool, Prompt, Response
+from lalp.pools.spool import is_spooled, response_facts
 from lalp.scoring.windows import TokenSpan
 from lalp.steps.sentences import Span
 from lalp.steps.splitters import Steps, split_pool
@@ -68,7 +70,7 @@ def group_responses(
     tokenizer: PreTrainedTokenizerBase,
     splitter: str | Steps = "sentences",
     thinking: str = "join",
-) -> list[PromptGroup]:
+) -> Sequence[PromptGroup]:
     """Responses by prompt, cut into steps as `lalp.score` does it.
 
     Prompts are in the pool's order. Responses to one are in that of their texts, so that the same
@@ -82,18 +84,35 @@ def group_responses(
     steps = split_pool(pool, splitter, tokenizer=tokenizer)
     if note := control_token_note(tokenizer, pool.responses):
         log.warning("%s", note)
-    by_prompt: dict[str, list[Response]] = {}
-    for response in sorted(pool.responses, key=lambda r: (r.text, list(steps[r.response_id]))):
-        by_prompt.setdefault(response.prompt_id, []).append(response)
-    return [
-        PromptGroup(
-            prompt=pool.prompts[prompt_id],
-            prompt_text=render_prompt(tokenizer, pool.prompts[prompt_id]),
-            responses=tuple(by_prompt[prompt_id]),
-            steps=tuple(tuple(steps[response.response_id]) for response in by_prompt[prompt_id]),
+    groups = _Groups(pool, steps, tokenizer)
+    return groups if is_spooled(pool.responses) else list(groups)
+
+
+class _Groups(Sequence[PromptGroup]):
+    """The groups of a pool, each put together when it is asked for."""
+
+    def __init__(self, pool: Pool, steps: Steps, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._pool, self._steps, self._tokenizer = pool, steps, tokenizer
+        members: dict[str, list[int]] = {}
+        for place, (_, prompt_id, *_) in enumerate(response_facts(pool.responses)):
+            members.setdefault(prompt_id, []).append(place)
+        self._members = list(members.items())
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, number: int) -> PromptGroup:
+        prompt_id, places = self._members[number]
+        responses = (self._pool.responses[place] for place in places)
+        cut = [(response, tuple(self._steps[response.response_id])) for response in responses]
+        cut.sort(key=lambda pair: (pair[0].text, pair[1]))
+        prompt = self._pool.prompts[prompt_id]
+        return PromptGroup(
+            prompt=prompt,
+            prompt_text=render_prompt(self._tokenizer, prompt),
+            responses=tuple(response for response, _ in cut),
+            steps=tuple(steps for _, steps in cut),
         )
-        for prompt_id in dict.fromkeys(response.prompt_id for response in pool.responses)
-    ]
 
 
 def make_tasks(group: PromptGroup, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Task]:

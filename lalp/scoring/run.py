@@ -9,8 +9,8 @@ with another.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from lalp.files import build_dir, digest, write_text
 from lalp.pools.pool import Pool
+from lalp.pools.spool import is_spooled, response_facts
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.groups import PromptGroup, group_responses, make_tasks
-from lalp.scoring.shards import CODE, ScoreKey, read_shards, shard_table, write_shard
+from lalp.scoring.shards import CODE, ScoreKey, read_shard, shard_table, write_shard
 from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
 from lalp.students.gguf import PACKAGED_STUDENT
@@ -30,11 +31,12 @@ from lalp.students.student import FoundStudent, Student, find_student
 
 # What computes the numbers, besides this project.
 _LIBRARIES = ("torch", "transformers", "tokenizers")
+_TABLES = 500  # that are held one by one
 
 
 def score(
     pool: Pool,
-    student: str | Student = PACKAGED_STUDENT,
+    student: str | Student | FoundStudent = PACKAGED_STUDENT,
     windows: Sequence[str | int | Window] = ("4",),
     *,
     splitter: str | Steps = "sentences",
@@ -66,7 +68,8 @@ def score(
         One row per response in the pool's order: ids, ``num_tokens``, ``num_steps``,
         ``mean_rank``, ``mean_rank_100``, ``mean_entropy``, ``galp``, ``lalp@W`` for each window
         (nats, higher is more natural) and ``reason``, which says why a score is NaN; and
-        ``response``, the texts that were scored, where they are not the pool's own.
+        ``response``, the texts that were scored, where they are not the pool's own. (Of a pool
+        that is larger than memory they are left out: use `shape_thinking` first.)
 
     Raises:
         InputError: If the student, a window or the splitter is not understood, or given steps do
@@ -92,13 +95,27 @@ def score(
     )
     folder = Path(store or build_dir() / "scores") / key.digest
     groups = group_responses(pool, found.tokenizer, splitter, thinking)
-    done = read_shards(folder, key, groups)
+    done = _Done([], {}, [])
     # By digest, for two prompts may hold the same texts: they are scored once.
-    missing = {group.digest: group for group in groups if group.digest not in done}
+    missing: dict[str, int] = {}
+    left = 0
+    for number, group in enumerate(groups):
+        done.members.append((group.digest, [r.response_id for r in group.responses]))
+        if group.digest in done.starts or group.digest in missing:
+            continue
+        if (table := read_shard(folder, key, group)) is not None:
+            done.add(group.digest, table)
+        else:
+            missing[group.digest] = number
+            left += _num_characters(group)
     if missing:
         write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
-        done |= _score_missing(list(missing.values()), found, parsed, key, folder, progress)
-    frame = _join(pool, groups, done)
+        work = (groups[number] for number in missing.values())
+        for group, table in _score_missing(work, left, found, parsed, key, folder, progress):
+            done.add(group.digest, table)
+    frame = done.join(pool)
+    if not is_spooled(pool.responses):
+        frame = _with_texts(frame, pool, groups)
     name = splitter if isinstance(splitter, str) else "given steps"
     frame.attrs = {"student": found.name, "splitter": name, "key": key.digest}
     facts = {"windows": list(key.windows), "thinking": thinking}
@@ -106,17 +123,57 @@ def score(
     return frame
 
 
+@dataclass
+class _Done:
+    """Scores so far: tables, where each group's rows begin in them, and who is in a group."""
+
+    tables: list[pa.Table]
+    starts: dict[str, int]
+    members: list[tuple[str, list[str]]]
+    num_rows: int = 0
+
+    def add(self, group_digest: str, table: pa.Table) -> None:
+        """Keep the rows of a group."""
+        self.starts[group_digest] = self.num_rows
+        self.num_rows += table.num_rows
+        self.tables.append(table)
+        if len(self.tables) >= _TABLES:  # a small table takes as much memory as a hundred rows
+            self.tables = [pa.concat_tables(self.tables).combine_chunks()]
+
+    def join(self, pool: Pool) -> pd.DataFrame:
+        """Ids next to scores, in the pool's order."""
+        rows = {
+            response_id: self.starts[group_digest] + place
+            for group_digest, ids in self.members
+            for place, response_id in enumerate(ids)
+        }
+        names = ["response_id", "prompt_id", "teacher", "correct"]
+        ids = pd.DataFrame(response_facts(pool.responses), columns=names)
+        ids["correct"] = ids["correct"].astype("boolean")
+        taken = pa.concat_tables(self.tables).take(pa.array(rows[i] for i in ids["response_id"]))
+        order = ["prompt_id", "response_id", "teacher", "correct"]
+        return pd.concat([ids[order], taken.to_pandas()], axis=1)
+
+
+def _with_texts(frame: pd.DataFrame, pool: Pool, groups: Sequence[PromptGroup]) -> pd.DataFrame:
+    """The frame with the texts that were scored, where they are not the pool's own."""
+    scored = {r.response_id: r.text for group in groups for r in group.responses}
+    texts = [scored[response_id] for response_id in frame["response_id"]]
+    own = [response.text for response in pool.responses]
+    return frame if texts == own else frame.assign(response=texts)
+
+
 def _score_missing(
-    groups: Sequence[PromptGroup],
+    groups: Iterable[PromptGroup],
+    left: int,
     found: FoundStudent,
     windows: Sequence[Window],
     key: ScoreKey,
     folder: Path,
     progress: bool,
-) -> dict[str, pa.Table]:
-    """Score prompts one after another; each is on disk before the next begins."""
-    student, tables = found.load(), {}
-    read, left = 0, sum(_num_characters(group) for group in groups)
+) -> Iterator[tuple[PromptGroup, pa.Table]]:
+    """Score prompts of ``left`` characters one after another; each is on disk before the next."""
+    student, read = found.load(), 0
     # Where not silenced here, tqdm still heeds TQDM_DISABLE.
     options = {} if progress else {"disable": True}
     with tqdm(unit="tok", unit_scale=True, **options) as bar:
@@ -125,29 +182,12 @@ def _score_missing(
             scores = score_candidates(student, tasks, windows, on_tokens=bar.update)
             table = shard_table(tasks, scores, key)
             write_shard(folder / f"{group.digest}.parquet", table, key, group)
-            tables[group.digest] = table
+            yield group, table
             # Tokenizing all prompts before the first would take as long again, and hold them all:
             # the tokens to come are estimated by what the characters so far have cost.
             read, left = read + _num_characters(group), left - _num_characters(group)
             bar.total = bar.n + round(bar.n * left / read)
-    return tables
 
 
 def _num_characters(group: PromptGroup) -> int:
     return len(group.prompt_text) + sum(len(response.text) for response in group.responses)
-
-
-def _join(pool: Pool, groups: Sequence[PromptGroup], done: Mapping[str, pa.Table]) -> pd.DataFrame:
-    """Put ids next to scores, in the pool's order."""
-    responses = [response for group in groups for response in group.responses]
-    names = ["prompt_id", "response_id", "teacher", "correct"]
-    ids = pd.DataFrame([[getattr(r, name) for name in names] for r in responses], columns=names)
-    ids["correct"] = ids["correct"].astype("boolean")
-    scores = pa.concat_tables(done[group.digest] for group in groups).to_pandas()
-    frame = pd.concat([ids, scores], axis=1).set_index("response_id", drop=False)
-    order = [response.response_id for response in pool.responses]
-    frame = frame.loc[order].reset_index(drop=True)
-    scored = {response.response_id: response.text for response in responses}
-    texts = [scored[name] for name in order]
-    own = [response.text for response in pool.responses]
-    return frame if texts == own else frame.assign(response=texts)

@@ -81,7 +81,7 @@ def _shard_schema(key: ScoreKey) -> pa.Schema:
 def write_shard(path: Path, table: pa.Table, key: ScoreKey, group: PromptGroup) -> None:
     """Write a shard; its mark says what it was computed for, and its pages have checksums.
 
-    ValueError, and nothing written, if `read_shards` would not take it.
+    ValueError, and nothing written, if `read_shard` would not take it.
     """
     _check_table(table, key, group)
     table = table.replace_schema_metadata({"lalp": f"{key.digest}/{group.digest}"})
@@ -89,19 +89,17 @@ def write_shard(path: Path, table: pa.Table, key: ScoreKey, group: PromptGroup) 
         pq.write_table(table, temporary, write_page_checksum=True)
 
 
-def read_shards(folder: Path, key: ScoreKey, groups: Sequence[PromptGroup]) -> dict[str, pa.Table]:
-    """Finished shards by group digest; one that is damaged or not ours is reported and left out."""
-    done = {}
-    for group in groups:
-        path = folder / f"{group.digest}.parquet"
-        if path.exists():
-            try:
-                check_file(path)
-                done[group.digest] = _read_shard(path, key, group)
-            except (pa.ArrowException, OSError, ValueError) as error:
-                why = reason(error)
-                log.warning("scoring again: shard %s cannot be used (%s)", path.name, why)
-    return done
+def read_shard(folder: Path, key: ScoreKey, group: PromptGroup) -> pa.Table | None:
+    """The finished shard of a group; one that is damaged or not ours is reported and is none."""
+    path = folder / f"{group.digest}.parquet"
+    if not path.exists():
+        return None
+    try:
+        check_file(path)
+        return _read_shard(path, key, group)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        log.warning("scoring again: shard %s cannot be used (%s)", path.name, reason(error))
+        return None
 
 
 def _read_shard(path: Path, key: ScoreKey, group: PromptGroup) -> pa.Table:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
@@ -20,7 +22,8 @@ from lalp.pools.lines import parse_json
 from lalp.pools.pool import Pool, Response, located, show
 from lalp.pools.reading import load_pool
 from lalp.pools.records import is_missing
-from lalp.pools.tables import check_cells, read_frame
+from lalp.pools.spool import response_facts
+from lalp.pools.tables import ROWS_PER_BATCH, check_cells, read_frame
 from lalp.pools.writing import extra_types
 from lalp.scoring.columns import (
     COUNTS,
@@ -39,21 +42,67 @@ _TOKENS = token_column("")
 
 
 def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
-    """Write a score table as Parquet, with the texts, so that a selection needs nothing else."""
-    texts = {response.response_id: response for response in pool.responses}
-    responses = [texts[response_id] for response_id in scores["response_id"]]
-    prompts = [[asdict(m) for m in pool.prompts[r.prompt_id].messages] for r in responses]
+    """Write a score table as Parquet, with the texts, so that a selection needs nothing else.
+
+    Some rows at a time: the texts of a pool that is larger than memory are never held.
+    """
+    places = {facts[0]: place for place, facts in enumerate(response_facts(pool.responses))}
+    order = [places[response_id] for response_id in scores["response_id"]]
+    types = extra_types(pool.responses)
+    has_answers = any(prompt.answer is not None for prompt in pool.prompts.values())
+    schema = None
+    with atomic_path(path) as temporary, ExitStack() as stack:
+        for start in range(0, max(1, len(order)), ROWS_PER_BATCH):
+            rows = scores.iloc[start : start + ROWS_PER_BATCH]
+            responses = [pool.responses[place] for place in order[start : start + ROWS_PER_BATCH]]
+            frame = _with_texts(rows, responses, pool, types)
+            frame = frame if has_answers else frame.drop(columns="answer")
+            if schema is None:
+                schema = _schema(scores, frame)
+                writer = stack.enter_context(pq.ParquetWriter(temporary, schema))
+            writer.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
+
+
+def _with_texts(
+    scores: pd.DataFrame,
+    responses: Sequence[Response],
+    pool: Pool,
+    types: Mapping[str, pa.DataType],
+) -> pd.DataFrame:
+    """Some rows with the texts and fields of their responses."""
+    asked = [pool.prompts[response.prompt_id] for response in responses]
     # Where a thought was joined as the student joins it, the text that was scored is another one.
     scored = scores.get("response", [response.text for response in responses])
-    frame = scores.assign(prompt=prompts, response=scored)
-    answers = [pool.prompts[response.prompt_id].answer for response in responses]
-    if any(answer is not None for answer in answers):
-        frame["answer"] = answers
-    frame = frame.assign(**_extra_columns(responses))
+    prompts = [[asdict(message) for message in prompt.messages] for prompt in asked]
+    return scores.assign(
+        prompt=prompts,
+        response=scored,
+        answer=[prompt.answer for prompt in asked],
+        **_extra_columns(responses, types),
+    )
+
+
+def _schema(scores: pd.DataFrame, first: pd.DataFrame) -> pa.Schema:
+    """The columns of a table whose first rows are given, and what Parquet says of them.
+
+    Arrow reads a column's type off its rows: those of the scores off all, where some lack a value.
+    """
+    texts = {
+        "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
+        "response": pa.large_string(),
+        "answer": pa.large_string(),
+    }
+    known = pa.Schema.from_pandas(scores, preserve_index=False)
+    made = pa.Schema.from_pandas(first, preserve_index=False)
+    fields = []
+    for field in made:
+        kind = texts.get(field.name)
+        kind = known.field(field.name).type if field.name in scores and not kind else kind
+        kind = kind or (pa.large_string() if pa.types.is_null(field.type) else field.type)
+        fields.append(pa.field(field.name, kind))
     # Parquet keeps the attributes: which student, splitter and key the scores belong to.
-    frame.attrs = scores.attrs
-    with atomic_path(path) as temporary:
-        frame.to_parquet(temporary, index=False)
+    attributes = {"PANDAS_ATTRS": json.dumps(scores.attrs)}
+    return pa.schema(fields, metadata=made.metadata | attributes)
 
 
 def _is_own(name: str) -> bool:
@@ -61,13 +110,14 @@ def _is_own(name: str) -> bool:
     return name in _OWN or name.endswith(_TOKENS) or column_window(name) is not None
 
 
-def _extra_columns(responses: Sequence[Response]) -> dict[str, Any]:
+def _extra_columns(
+    responses: Sequence[Response], types: Mapping[str, pa.DataType]
+) -> dict[str, Any]:
     """The pool's own fields: columns of their own where they have one plain type and a free name.
 
     All others stand in one column, as the text of a JSON object, for a column cannot hold them.
     """
     dtypes = {pa.string(): "object", pa.bool_(): "boolean", pa.int64(): "Int64"}
-    types = extra_types(responses)
     plain = [name for name, kind in types.items() if kind != pa.json_() and not _is_own(name)]
     columns: dict[str, Any] = {
         name: pd.array([r.extra.get(name) for r in responses], dtypes.get(types[name], "float64"))

@@ -11,14 +11,16 @@ import json
 import operator
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
 from lalp.pools.lines import numbered_records
-from lalp.pools.pool import Pool, show
+from lalp.pools.pool import Pool, Response, show
+from lalp.pools.spool import is_spooled, response_facts
 from lalp.steps.sentences import SPLITTERS, Span, cut_at
 
 # Imported where they are needed: torch and transformers take seconds, sentences do not.
@@ -60,7 +62,7 @@ def split_pool(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     embedder: str = "all-minilm-l6-v2",
-) -> dict[str, list[Span]]:
+) -> Mapping[str, list[Span]]:
     """Cut every response of a pool into steps: character spans by response id.
 
     Only ``32t`` needs the student's tokenizer, only ``semantic`` an embedder (see `load_embedder`).
@@ -72,7 +74,8 @@ def split_pool(
     if isinstance(splitter, Mapping):
         return _check_steps(pool, splitter)
     if splitter in SPLITTERS:
-        return {r.response_id: SPLITTERS[splitter](r.text) for r in pool.responses}
+        split = SPLITTERS[splitter]
+        return _split_each(pool, lambda response: split(response.text))
     if splitter == "semantic":
         from lalp.steps.semantic import split_semantic
 
@@ -84,12 +87,43 @@ def split_pool(
         raise InputError(f"splitter '{size}t' counts tokens: give the student's tokenizer")
     from lalp.students.encoding import encode, render_prompt
 
-    prompts = {name: render_prompt(tokenizer, prompt) for name, prompt in pool.prompts.items()}
-    steps = {}
-    for response in pool.responses:
-        encoded = encode(tokenizer, prompts[response.prompt_id], response.text)
-        steps[response.response_id] = chunk_tokens(response.text, encoded.offsets, size)
-    return steps
+    @lru_cache(maxsize=256)  # responses to one prompt stand near each other
+    def render(prompt_id: str) -> str:
+        return render_prompt(tokenizer, pool.prompts[prompt_id])
+
+    def split_response(response: Response) -> list[Span]:
+        encoded = encode(tokenizer, render(response.prompt_id), response.text)
+        return chunk_tokens(response.text, encoded.offsets, size)
+
+    return _split_each(pool, split_response)
+
+
+def _split_each(pool: Pool, split: Callable[[Response], list[Span]]) -> Mapping[str, list[Span]]:
+    if is_spooled(pool.responses):
+        return _SpooledSteps(pool, split)
+    return {response.response_id: split(response) for response in pool.responses}
+
+
+class _SpooledSteps(Mapping[str, list[Span]]):
+    """The steps of a pool that is larger than memory, each response's when they are asked for."""
+
+    def __init__(self, pool: Pool, split: Callable[[Response], list[Span]]) -> None:
+        self._responses, self._split = pool.responses, split
+        self._places = _places(pool)
+
+    def __getitem__(self, response_id: str) -> list[Span]:
+        return self._split(self._responses[self._places[response_id]])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _places(pool: Pool) -> dict[str, int]:
+    """Where each response stands in the pool."""
+    return {facts[0]: place for place, facts in enumerate(response_facts(pool.responses))}
 
 
 def chunk_tokens(text: str, offsets: Sequence[Span], size: int) -> list[Span]:
@@ -106,7 +140,7 @@ def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:
     Raises:
         InputError: If it does not hold the steps of each response once, as a partition of its text.
     """
-    texts = {response.response_id: response.text for response in pool.responses}
+    places = _places(pool)
     steps: dict[str, list[Span]] = {}
     for number, record in numbered_records(Path(path), "a steps file"):
         where = f"{path}, line {number}"
@@ -117,15 +151,15 @@ def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:
             raise InputError(f"{where}: field 'response_id' must be a text")
         if not isinstance(spans, list):
             raise InputError(f"{where}: field 'steps' must be a list of [start, end]")
-        if name not in texts:
+        if name not in places:
             raise InputError(f"{where}: response {show(name)} is not in the pool: cut this pool")
         if name in steps:
             raise InputError(f"{where}: response {show(name)} has steps in an earlier line already")
-        steps[name] = _checked_spans(spans, texts[name], where)
-    missing = [name for name in texts if name not in steps]
+        steps[name] = _checked_spans(spans, pool.responses[places[name]].text, where)
+    missing = [name for name in places if name not in steps]
     if missing:
         raise InputError(
-            f"{path}: {len(missing)} of {len(texts)} responses have no steps, for example "
+            f"{path}: {len(missing)} of {len(places)} responses have no steps, for example "
             f"{show(missing[0])}: cut this pool with lalp segment"
         )
     return steps
@@ -133,22 +167,26 @@ def load_steps(path: str | Path, pool: Pool) -> dict[str, list[Span]]:
 
 def write_steps(
     path: str | Path, pool: Pool, steps: Steps, fallbacks: Mapping[str, str] | None = None
-) -> None:
-    """Write steps as JSONL: ``prompt_id``, ``response_id``, ``teacher``, ``steps``.
+) -> int:
+    """Write steps as JSONL: ``prompt_id``, ``response_id``, ``teacher``, ``steps``; count them.
 
     ``fallbacks`` says by response id why its steps are sentences, for the field ``fallback``.
     """
+    num_steps = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for response in pool.responses:
+            spans = steps[response.response_id]
+            num_steps += len(spans)
             record = {
                 "prompt_id": response.prompt_id,
                 "response_id": response.response_id,
                 "teacher": response.teacher,
-                "steps": [list(span) for span in steps[response.response_id]],
+                "steps": [list(span) for span in spans],
             }
             if fallbacks and response.response_id in fallbacks:
                 record["fallback"] = fallbacks[response.response_id]
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return num_steps
 
 
 def count_reasons(fallbacks: Mapping[str, str]) -> dict[str, int]:
@@ -160,14 +198,18 @@ def count_reasons(fallbacks: Mapping[str, str]) -> dict[str, int]:
 
 def _check_steps(pool: Pool, steps: Steps) -> dict[str, list[Span]]:
     """Given steps as plain lists, if they are exactly those of the pool's responses."""
-    texts = {response.response_id: response.text for response in pool.responses}
-    if unmatched := texts.keys() ^ steps.keys():
+    places = _places(pool)
+    if unmatched := places.keys() ^ steps.keys():
         name = min(unmatched, key=str)
-        problem = "has no steps" if name in texts else "has steps but is not in the pool"
+        problem = "has no steps" if name in places else "has steps but is not in the pool"
         raise InputError(f"the given steps do not fit the pool: response {show(name)} {problem}")
     return {
-        name: _checked_spans(steps[name], text, f"given steps of response {show(name)}")
-        for name, text in texts.items()
+        response.response_id: _checked_spans(
+            steps[response.response_id],
+            response.text,
+            f"given steps of response {show(response.response_id)}",
+        )
+        for response in pool.responses
     }
 
 

@@ -159,7 +159,7 @@ class FoundStudent:
 
 
 def find_student(
-    student: str | Student,
+    student: str | Student | FoundStudent,
     *,
     device: str | None = None,
     dtype: torch.dtype | None = None,
@@ -167,8 +167,10 @@ def find_student(
 ) -> FoundStudent:
     """Read a student's configuration and tokenizer; arguments and errors as in `load_student`.
 
-    A loaded student is taken as it is.
+    A student that is loaded or found is taken as it is.
     """
+    if isinstance(student, FoundStudent):
+        return student
     if isinstance(student, Student):
         return FoundStudent(
             name=student.name,

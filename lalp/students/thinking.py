@@ -17,7 +17,8 @@ from typing import Any
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
-from lalp.pools.pool import Message, Pool, Prompt
+from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.spool import change_responses
 from lalp.pools.turns import THOUGHT_KEYS, join_thought
 from lalp.students.encoding import CLOSING_TAG, TAG, opened_thought, render_prompt
 from lalp.students.templates import apply_template
@@ -110,7 +111,6 @@ def shape_thinking(
         InputError: If ``thinking`` is another word, or nothing is left of a response.
 
     Example:
-        >>> from lalp.pools.pool import Response
         >>> prompt = Prompt("p", (Message("user", "2 + 2?"),))
         >>> response = Response("r", "p", "Ada", "<think>Two more.</think> 4")
         >>> shape_thinking(Pool({"p": prompt}, (response,)), "drop").responses[0].text
@@ -123,15 +123,16 @@ def shape_thinking(
         if tokenizer is None or thought_form(tokenizer) == PLAIN:
             return pool
         changes["join"] = lambda text: join_as_student(tokenizer, text)
-    responses = []
-    for response in pool.responses:
+
+    def change(response: Response) -> Response:
         text = changes[thinking](response.text)
         if not text.strip():
             lacks = "thought" if thinking == "only" else "answer behind its thought"
             advice = "leave it out, or take another --thinking"
             raise InputError(f"response {response.response_id!r} has no {lacks}: {advice}")
-        responses.append(replace(response, text=text))
-    return replace(pool, responses=tuple(responses))
+        return replace(response, text=text)
+
+    return replace(pool, responses=change_responses(pool.responses, change))
 
 
 def _thought_of(text: str) -> str:

@@ -59,6 +59,7 @@ def test_scores_and_a_training_file_name_student_rule_and_inputs(lalp, told, poo
     facts = told(scores)
     assert facts["origin"]["inputs"] == {"pool": [named(pool)]}
     settings = {"student": str(model), "windows": ["2"], "splitter": "sentences"}
+    settings |= {"thinking": "join"}
     assert facts["origin"]["settings"] == settings
     assert set(READ) <= facts["scored_with"].keys()
     rule = ["--rule", "lalp", "--window", "2", "--seed", "3"]

@@ -105,10 +105,10 @@ def test_no_damage_ever_becomes_a_score(kind, done, pool, tokenizer, tmp_path):
         else:
             del damaged[generator.randrange(len(data)) :]
         path.write_bytes(damaged)
-        read = scoring_shards.read_shards(tmp_path, key, [group])
-        noticed += not read
-        if read:
-            found = read[group.digest].replace_schema_metadata(None)
+        read = scoring_shards.read_shard(tmp_path, key, group)
+        noticed += read is None
+        if read is not None:
+            found = read.replace_schema_metadata(None)
             assert found.equals(whole.replace_schema_metadata(None))
     assert noticed > 150
 
