@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lalp.sampling.settings import Sampling
 
 # Files to read
-PoolFile = Annotated[str, Argument(metavar="POOL", help="JSONL or Parquet, one response a line.")]
+PoolFile = Annotated[str, Argument(metavar="POOL", help="Responses, as for lalp import.")]
 ScoresFile = Annotated[str, Argument(metavar="SCORES", help="Table written by lalp score.")]
 _PROMPTS = "JSONL or Parquet of prompt_id, prompt and (to verify) answer; or a pool."
 PromptsFile = Annotated[str, Argument(metavar="PROMPTS", help=_PROMPTS)]
