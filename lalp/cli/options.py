@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option, Typer
 
-from lalp.cli.printing import say
+from lalp.cli.printing import is_main_process, say
 from lalp.errors import InputError, one_line
 from lalp.origins import SUFFIX, write_beside
 from lalp.pools.writing import FOLDER_FILES, JSON_LINES, TRAINING_FORMATS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Files to read
 PoolFile = Annotated[str, Argument(metavar="POOL", help="Responses, as for lalp import.")]
 ScoresFile = Annotated[str, Argument(metavar="SCORES", help="Table written by lalp score.")]
-_PROMPTS = "JSONL or Parquet of prompt_id, prompt and (to verify) answer; or a pool."
+_PROMPTS = "Records of prompt and (to verify) answer, or a pool; files as for lalp import."
 PromptsFile = Annotated[str, Argument(metavar="PROMPTS", help=_PROMPTS)]
 TrainingFile = Annotated[str, Argument(metavar="DATA", help="JSONL written by lalp select.")]
 
@@ -182,6 +182,8 @@ def run(app: Typer) -> None:
     """Run a command line: bad input is one line on standard error and exit code 2."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("lalp: %(message)s"))
+    # Of several processes, each would say the same of what all of them read.
+    handler.addFilter(lambda _: is_main_process())
     logging.getLogger("lalp").addHandler(handler)
     # Bars for reading local weights, and a line for every retry of the hub, say nothing new.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

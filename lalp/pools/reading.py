@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.pools.importing import import_pool
-from lalp.pools.lines import fits_memory, numbered_records
-from lalp.pools.pool import Pool, Prompt
-from lalp.pools.records import build_pool
-from lalp.pools.tables import parquet_records
+from lalp.pools.layouts import fits_columns
+from lalp.pools.lines import fits_memory
+from lalp.pools.pool import Pool, Prompt, located, show
+from lalp.pools.records import PoolBuilder, plain_record
+from lalp.pools.sources import open_source
 
 
 def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, Any]]) -> Pool:
@@ -59,32 +61,52 @@ def is_parquet(path: Path) -> bool:
     return suffix == ".parquet"
 
 
+# What a prompt that stands alone is called; who asks has no response yet.
+_ASKED = ("prompt", "problem", "question", "instruction")
+
+
 def load_prompts(path: str | Path) -> list[Prompt]:
-    """Read prompts: JSONL or Parquet with ``prompt_id``, ``prompt`` and optionally ``answer``.
+    """Read prompts from any kind of file: ``prompt`` and optionally ``prompt_id`` and ``answer``.
 
-    The prompts of a pool file are read too, each once. Errors are those of `load_pool`.
+    ``problem``, ``question`` or ``instruction`` is read as ``prompt``; without a ``prompt_id`` it
+    is a hash of the prompt. The prompts of a pool, in any layout, are read too, each once. Errors
+    are those of `load_pool`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    is_table = path.suffix.lower() == ".parquet"
-    unit = "row" if is_table else "line"
     with fits_memory(path):
-        records = parquet_records(path) if is_table else numbered_records(path, "a file of prompts")
-        return list(_prompts(path, list(records), unit).values())
+        source = open_source(str(path), any_columns=True)
+        rows = iter(source.records)
+        first = next(rows, None)
+        if first is None:
+            raise InputError(f"{path}: no prompts")
+        if _asked(first[1]) is None:
+            return list(import_pool([str(path)]).prompts.values())
+        builder, taken = PoolBuilder(), dict[str, str]()
+        for place, row in chain([first], rows):
+            with located(f"{path}, {place}"):
+                _add_prompt(builder, row, place, taken)
+        return list(builder.draft.prompts.values())
 
 
-def _prompts(path: Path, rows: list[tuple[int, Any]], unit: str) -> Mapping[str, Prompt]:
-    """Prompts by id, from the rows of a file."""
-    if not rows:
-        raise InputError(f"{path}: no prompts")
-    first: dict[str, int] = {}
-    for place, (number, row) in enumerate(rows):
-        if isinstance(row, dict) and not {"response", "messages"} & row.keys():
-            prompt_id = row.get("prompt_id")
-            if isinstance(prompt_id, str) and first.setdefault(prompt_id, number) != number:
-                taken = f"prompt_id {prompt_id!r} is already taken by {unit} {first[prompt_id]}"
-                raise InputError(f"{path}, {unit} {number}: {taken}; give each prompt its own")
-            # A prompt alone is given what a pool's record has besides: one check serves both.
-            rows[place] = number, {"teacher": "none", "response": "none"} | row
-    return build_pool(rows, str(path), unit).prompts
+def _asked(row: Any) -> str | None:
+    """The field of a row that is a prompt without a response; None of other rows."""
+    if not isinstance(row, Mapping) or fits_columns(row) or row.get("response") is not None:
+        return None
+    return next((name for name in _ASKED if row.get(name) is not None), None)
+
+
+def _add_prompt(builder: PoolBuilder, row: Any, place: str, taken: dict[str, str]) -> None:
+    record = plain_record(row)
+    name = _asked(record)
+    if name is None and record.get("response") is None:
+        lacking = ", ".join(map(repr, _ASKED))
+        raise InputError(f"there is no {lacking} among {show(list(record), 120)}; name the prompt")
+    if name is None:
+        builder.add([record], place)
+        return
+    prompt_id = record.get("prompt_id")
+    if isinstance(prompt_id, str) and taken.setdefault(prompt_id, place) != place:
+        known = f"prompt_id {prompt_id!r} is already taken by {taken[prompt_id]}"
+        raise InputError(f"{known}; give each prompt its own")
+    # A prompt alone is given what a pool's record has besides: one check serves both.
+    record |= {"prompt": record[name], "response": "none", "response_id": place}
+    builder.add([record], place, teacher="none")

@@ -402,6 +402,18 @@ def test_the_prompts_of_a_pool(tmp_path):
     assert [prompt.messages for prompt in load_prompts(path)] == [READ[1].messages]
 
 
+def test_prompts_of_other_files_and_layouts(tmp_path):
+    asked = (Message("user", "3 + 4?"),)
+    rows = b"question,answer\n3 + 4?,7\n"
+    (prompt,) = load_prompts(write(tmp_path / "p.csv", rows))
+    assert (prompt.messages, prompt.answer) == (asked, "7")
+    (same,) = load_prompts(write(tmp_path / "p.json", b'[{"prompt": "3 + 4?", "answer": 7}]'))
+    assert same == prompt  # named by a hash of it
+    record = {"question": "3 + 4?", "solution": "We add.", "answer": "7"}
+    (limo,) = load_prompts(write(tmp_path / "limo.jsonl", jsonl(record)))
+    assert limo == prompt
+
+
 OTHER = [PROMPTS[0] | {"teacher": "A", "response": "7", "answer": n} for n in (7, 8)]
 
 
@@ -409,12 +421,18 @@ OTHER = [PROMPTS[0] | {"teacher": "A", "response": "7", "answer": n} for n in (7
     ("name", "content", "said"),
     [
         ("p.jsonl", jsonl(*[PROMPTS[0]] * 2), "line 2: prompt_id 'a' is already taken by line 1"),
-        ("p.jsonl", jsonl({"prompt": "Why?"}), "p.jsonl, line 1: field 'prompt_id' is missing"),
+        (
+            "p.jsonl",
+            jsonl({"asked": "Why?"}),
+            "p.jsonl, line 1: the fields are asked; a pool needs",
+        ),
+        ("p.jsonl", jsonl(PROMPTS[0], {"asked": 1}), "line 2: there is no 'prompt', 'problem', "),
         ("p.jsonl", jsonl(PROMPTS[0], [1]), "line 2: must be an object"),
         ("p.jsonl", jsonl(*OTHER), "line 2: field 'answer' is '8', but '7' in line 1 for the same"),
-        ("p.jsonl", b"", "no prompts"),
+        ("p.jsonl", b"", "the file is empty"),
+        ("p.jsonl", b"\n", "no prompts"),
         ("p.parquet", b"PAR1 no", "broken or not a Parquet file"),
-        ("p.csv", b"prompt_id,prompt", "p.csv, line 1: invalid JSON"),
+        ("p.csv", b"prompt_id,prompt", "p.csv: no prompts"),
     ],
 )
 def test_prompts_that_cannot_be_used(tmp_path, name, content, said):
