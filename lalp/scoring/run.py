@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from lalp.files import build_dir, digest, write_text
+from lalp.files import cache_dir, digest, in_use, write_text
 from lalp.pools.pool import Pool
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.groups import PromptGroup, group_responses, make_tasks
@@ -54,7 +54,7 @@ def score(
             ``32t`` (chunks of that many tokens), a steps file, or a mapping of response ids to
             character spans.
         with_tokens: Also keep per-token log-probabilities, character spans and steps.
-        store: Folder of the shards; ``build/scores`` if not given.
+        store: Folder of the shards; ``scores`` of `cache_dir` if not given.
         device: As in `load_student`.
         trust_remote_code: As in `load_student`.
         progress: Show tokens per second and an estimate of the time left.
@@ -86,14 +86,15 @@ def score(
         versions=", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
         code=CODE,
     )
-    folder = Path(store or build_dir() / "scores") / key.digest
+    folder = Path(store or cache_dir() / "scores") / key.digest
     groups = group_responses(pool, found.tokenizer, splitter)
     done = read_shards(folder, key, groups)
     # By digest, for two prompts may hold the same texts: they are scored once.
     missing = {group.digest: group for group in groups if group.digest not in done}
     if missing:
-        write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
-        done |= _score_missing(list(missing.values()), found, parsed, key, folder, progress)
+        with in_use(folder):
+            write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
+            done |= _score_missing(list(missing.values()), found, parsed, key, folder, progress)
     frame = _join(pool, groups, done)
     name = splitter if isinstance(splitter, str) else "given steps"
     frame.attrs = {"student": found.name, "splitter": name, "key": key.digest}
