@@ -80,7 +80,7 @@ def _entries(kind: str) -> Iterator[Path]:
         return
     for path in sorted(folder.iterdir()):
         is_own = KINDS[kind].fullmatch(path.name) or LEFTOVER.search(path.name)
-        if is_own and not path.is_symlink():
+        if is_own and not path.is_symlink() and (path.is_dir() or path.is_file()):
             yield path
 
 

@@ -15,6 +15,7 @@ TABLE = pd.DataFrame({"teacher": ["A", "B"], "nats": [-1.5, 12345.6], "hole": [N
 @pytest.fixture
 def save(tmp_path, monkeypatch):
     """Save a figure of a table; returns whether its picture and its table were written."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
 
     def call(table: pd.DataFrame, profile: str = "cpu") -> tuple[bool, bool]:

@@ -49,6 +49,7 @@ def said(claim: str, verdict: str = "holds", where: str = "") -> Verdict:
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project of three notebooks and the one that collects."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     (tmp_path / "notebooks").mkdir()
     for name, heading in {
