@@ -2,7 +2,7 @@
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all test lint unit notebooks-check lab site fuzz kills bench families arms world refresh clean \
-  distclean help setup plan dryrun pipeline
+  distclean help setup plan dryrun pipeline torch-range
 .DEFAULT_GOAL := help
 
 PROFILE ?= cpu
@@ -38,6 +38,8 @@ FIGURES_10_variants := score_correlations step_length
 figures_of = $(FIGURES_$(1):%=$(DRAWN)/%.png)
 FIGURES := $(foreach name,$(NOTEBOOKS),$(call figures_of,$(name)))
 
+# What the tool and the replication keep stays in the checkout: make clean removes it.
+export LALP_CACHE := $(CURDIR)/$(BUILD)
 export HF_HUB_DISABLE_PROGRESS_BARS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -110,6 +112,18 @@ kills: | $(READY) ## 100 kills at random moments; each run goes on to the same f
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring
 	$(PY) -m benchmarks.sandbox
+
+# The lowest torch that pyproject.toml takes, and the highest there was a wheel of.
+TORCHES := 2.6.0 2.14.1
+
+torch-range: ## test the tool alone with both ends of torch's range, each in its own environment (gigabytes)
+	for version in $(TORCHES); do \
+	  folder=$(BUILD)/torch-$$version; \
+	  $(PYTHON) -m venv $$folder && \
+	  $$folder/bin/python -m pip install --quiet torch==$$version . hypothesis psutil pytest && \
+	  $$folder/bin/python -m pytest -p no:cacheprovider tests/scoring tests/selection tests/students \
+	    --ignore tests/students/test_embedder.py || exit 1; \
+	done
 
 families: | $(READY) ## compare every model family that transformers builds with one pass per step (minutes)
 	$(PY) -m benchmarks.families

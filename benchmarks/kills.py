@@ -226,7 +226,7 @@ def _become(line: Line, place: Path, report: int, fatal: int | None, said: str) 
         for name, folder in {"HOME": f"{place}.home", "TMPDIR": f"{place}.tmp"}.items():
             Path(folder).mkdir(exist_ok=True)
             os.environ[name] = folder
-        os.environ |= _ENVIRONMENT | {"LALP_BUILD": f"{place}/build"}
+        os.environ |= _ENVIRONMENT | {"LALP_CACHE": f"{place}/build"}
         out = os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         os.dup2(out, 1)
         os.dup2(out, 2)

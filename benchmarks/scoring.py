@@ -36,7 +36,7 @@ import pandas as pd
 import torch
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, build_dir
+from lalp.files import atomic_path, cache_dir
 from lalp.paper.champ.champ import champ_pool, pick_candidates
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.columns import lalp_column
@@ -270,7 +270,7 @@ def load_tasks(student: str, responses: int) -> tuple[list[Task], Task]:
     The long one strings real responses together, with their real steps; it makes no sense, which
     does not matter to memory.
     """
-    pool, _ = champ_pool(build_dir() / "champ")
+    pool, _ = champ_pool(cache_dir() / "champ")
     found = find_student(student)
     tokenizer, limit = found.tokenizer, found.max_positions
     picked, every = (
@@ -358,7 +358,7 @@ def run_child(
 
 def start_child(job: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     """This module again, with the job on its standard input."""
-    environment = {"OMP_NUM_THREADS": str(job["threads"]), "LALP_BUILD": str(build_dir())}
+    environment = {"OMP_NUM_THREADS": str(job["threads"]), "LALP_CACHE": str(cache_dir())}
     return subprocess.run(
         [sys.executable, "-m", "benchmarks.scoring", "--child"],
         input=json.dumps(job),
@@ -493,7 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=1, help="times each method runs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--student", default="smollm2-135m", help="as in `lalp score`")
-    parser.add_argument("--out", type=Path, default=build_dir() / "bench" / "scoring.json")
+    parser.add_argument("--out", type=Path, default=cache_dir() / "bench" / "scoring.json")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:

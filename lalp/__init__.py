@@ -7,6 +7,8 @@ A replication of "The Signal is in the Steps: Local Scoring for Reasoning Data S
 from importlib import import_module
 from typing import Any
 
+from lalp.extras import require
+
 __version__ = "0.1.0"
 
 # Where each public name is defined.
@@ -32,6 +34,8 @@ __all__ = [*_HOMES]
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use: `lalp check` need not wait for torch."""
+    if _HOMES.get(name) == "selection.plots":
+        require("plots", f"lalp.{name}")
     if name in _HOMES:
         return getattr(import_module(f"lalp.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'lalp' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Files that are never half written, digests, and the folder for what is computed."""
+"""Files that are never half written, digests, and the folder of caches."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import re
 import resource
 import secrets
 import shutil
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from platformdirs import user_cache_path
 
 from lalp.errors import InputError, reason
 
@@ -103,7 +104,7 @@ def _find_target(path: str | os.PathLike) -> Path:
 
 # The name of a temporary file ends with its machine and process: locks may not reach further.
 _HOST = re.sub(r"\W", "", os.uname().nodename)[:30]
-_LEFTOVER = re.compile(rf"\.{_HOST}-\d+-[0-9a-f]{{8}}\.tmp\Z")
+LEFTOVER = re.compile(rf"\.{_HOST}-\d+-[0-9a-f]{{8}}\.tmp\Z")
 _SWEPT: set[Path] = set()  # folders that this process has seen to
 
 
@@ -148,7 +149,7 @@ def _remove_leftovers(folder: Path) -> None:
         return
     _SWEPT.add(folder)
     with suppress(OSError):
-        for path in [path for path in folder.iterdir() if _LEFTOVER.search(path.name)]:
+        for path in [path for path in folder.iterdir() if LEFTOVER.search(path.name)]:
             with suppress(OSError):
                 lock = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
                 if _lock(lock):
@@ -204,6 +205,52 @@ def locked(path: str | os.PathLike, busy: str) -> Iterator[None]:
         os.close(lock)
 
 
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep `lalp cache --clear` of other processes from a folder while the block runs.
+
+    The folder is made if missing. Any number of processes may use it at once.
+    """
+    lock = _share(folder)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _share(folder: Path) -> int:
+    """A lock on a folder that others may hold too, as an open file."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):  # some file systems have no locks
+        fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
+use_until_exit = cache(_share)
+"""As `in_use`, for the life of this process."""
+
+
+def remove_unused(path: Path) -> bool:
+    """Remove a file or folder unless a process has locked it, as it does what it writes or uses.
+
+    Links are not followed: one within a folder is removed, not what it leads to. A link is no file
+    or folder here, so nothing happens. InputError if something cannot be removed.
+    """
+    if path.is_symlink() or not path.exists():
+        return False
+    with writing(path):
+        lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            if _lock(lock) is False:
+                return False
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        finally:
+            os.close(lock)
+    return True
+
+
 # --- Reading -----------------------------------------------------------------------------------
 
 
@@ -256,18 +303,14 @@ def file_digest(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def build_dir() -> Path:
-    """The folder for everything computed; it need not exist yet.
+def cache_dir() -> Path:
+    """The folder for what need not be computed twice; it need not exist yet.
 
-    ``LALP_BUILD`` if set; else ``build`` in the nearest folder, from the current one upwards, whose
-    ``pyproject.toml`` names the project lalp (so notebooks and the command agree wherever in a
-    checkout they run); else ``build`` in the current folder. Always absolute.
+    ``LALP_CACHE`` if set; else ``lalp`` in the folder that this system keeps for a user's caches.
+    Always absolute. The replication sets ``LALP_CACHE`` to its own ``build``.
     """
-    if chosen := os.environ.get("LALP_BUILD"):
-        return Path(chosen).expanduser().resolve()
-    here = Path.cwd()
-    root = next((folder for folder in (here, *here.parents) if _is_project(folder)), here)
-    return root / "build"
+    chosen = os.environ.get("LALP_CACHE")
+    return (Path(chosen).expanduser() if chosen else user_cache_path("lalp")).resolve()
 
 
 def read_data(path: str) -> Any:
@@ -306,13 +349,3 @@ def _code(path: Path) -> str:
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
     return ast.dump(tree)
-
-
-def _is_project(folder: Path) -> bool:
-    """Whether the folder's ``pyproject.toml`` is this project's."""
-    try:
-        with (folder / "pyproject.toml").open("rb") as file:
-            project = tomllib.load(file).get("project", {})
-    except (OSError, ValueError):
-        return False
-    return isinstance(project, dict) and project.get("name") == "lalp"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,8 @@ TRAINING_TEXT = [
 ]
 
 torch.set_num_threads(2)
+# What tests of the real student compute is kept for the next run, and never in the user's folders.
+os.environ.setdefault("LALP_CACHE", str(Path(__file__).parents[1] / "build"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

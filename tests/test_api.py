@@ -33,7 +33,7 @@ def test_names_are_imported_when_they_are_used():
 
 
 def test_every_name_from_a_pool_to_figures(llama_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     pool = lalp.load_pool(RECORDS)
     assert isinstance(pool, lalp.Pool)
     with pytest.raises(lalp.InputError, match="no records"):

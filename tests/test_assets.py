@@ -1,4 +1,4 @@
-"""Packaged files and the build folder."""
+"""Packaged files."""
 
 import sys
 from importlib.machinery import ModuleSpec
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lalp import assets, files
+from lalp import assets
 from lalp.errors import InputError
 
 FINDERS = [assets.student_gguf_path, assets.embedder_path]
@@ -63,32 +63,3 @@ def test_installed_package_is_found_and_not_imported(package, finder, name):
     path = finder()
     assert path.exists() and path.name == name
     assert package not in sys.modules
-
-
-def test_build_dir_from_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "elsewhere"))
-    assert files.build_dir() == tmp_path / "elsewhere"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LALP_BUILD", "here")
-    assert files.build_dir() == tmp_path / "here"
-
-
-@pytest.mark.parametrize("below", ["", "notebooks", "notebooks/deeper"])
-def test_build_dir_is_the_same_anywhere_in_a_checkout(monkeypatch, tmp_path, below):
-    monkeypatch.delenv("LALP_BUILD", raising=False)
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "lalp"\n')
-    (tmp_path / below).mkdir(parents=True, exist_ok=True)
-    monkeypatch.chdir(tmp_path / below)
-    assert files.build_dir() == tmp_path / "build"
-
-
-@pytest.mark.parametrize(
-    "pyproject", ['[project]\nname = "other"\n', "not [toml", 'project = "lalp"\n', None]
-)
-def test_build_dir_outside_a_checkout(monkeypatch, tmp_path, pyproject):
-    monkeypatch.delenv("LALP_BUILD", raising=False)
-    if pyproject is not None:
-        (tmp_path / "pyproject.toml").write_text(pyproject)
-    (tmp_path / "inner").mkdir()
-    monkeypatch.chdir(tmp_path / "inner")
-    assert files.build_dir() == tmp_path / "inner" / "build"

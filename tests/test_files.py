@@ -315,3 +315,52 @@ def test_a_link_to_itself_is_refused(tmp_path):
         atomic_path(tmp_path / "loop"),
     ):
         pass
+
+
+# --- the folder of caches -----------------------------------------------------------------------
+
+
+def test_caches_are_where_the_user_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "elsewhere"))
+    assert files.cache_dir() == tmp_path / "elsewhere"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LALP_CACHE", "here")
+    assert files.cache_dir() == tmp_path / "here"
+
+
+def test_else_caches_are_in_the_users_folder_and_never_in_the_current_one(monkeypatch, tmp_path):
+    monkeypatch.delenv("LALP_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "lalp"\n')
+    monkeypatch.chdir(tmp_path)
+    assert files.cache_dir() == tmp_path / "caches" / "lalp"
+
+
+def test_what_is_in_use_is_not_removed(tmp_path):
+    folder = tmp_path / "run"
+    with files.in_use(folder), files.in_use(folder):
+        (folder / "shard").write_text("1")
+        assert not files.remove_unused(folder)
+        assert (folder / "shard").exists()
+    assert files.remove_unused(folder)
+    assert not folder.exists()
+    assert not files.remove_unused(folder)
+
+
+def test_what_is_being_written_is_not_removed(tmp_path):
+    with files.atomic_path(tmp_path / "made") as temporary:
+        temporary.write_text("half")
+        assert not files.remove_unused(temporary)
+        assert temporary.read_text() == "half"
+    assert files.remove_unused(tmp_path / "made")
+
+
+def test_links_are_neither_removed_nor_followed(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis").write_text("all of it")
+    (tmp_path / "cached").mkdir()
+    (tmp_path / "cached" / "link").symlink_to(tmp_path / "mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    assert not files.remove_unused(tmp_path / "link")
+    assert files.remove_unused(tmp_path / "cached")
+    assert (tmp_path / "mine" / "thesis").read_text() == "all of it"

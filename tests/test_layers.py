@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the ground up: a room imports from those before it, and from itself.
 LAYERS = (
-    *("errors", "files", "settings", "stats", "shelf", "origins", "assets"),
+    *("errors", "extras", "files", "settings", "stats", "shelf", "origins", "assets", "caches"),
     *("pools", "students", "steps", "grading", "scoring", "selection", "sampling", "training"),
     *("evaluation", "cli", "paper"),
 )

@@ -10,6 +10,7 @@ from typer import Argument, Option, Typer
 
 from lalp.cli import options, printing
 from lalp.cli.printing import print_result, say
+from lalp.extras import require
 from lalp.origins import ORIGIN, origin
 from lalp.pools.pool import located
 from lalp.pools.reading import load_pool, load_prompts
@@ -79,6 +80,7 @@ def train(
     as_json: options.AsJson = False,
 ) -> None:
     """Fine-tune a student, also under accelerate launch; a killed run goes on."""
+    require("train", "lalp train")
     # Before torch is imported, so that a wrong file is refused at once.
     pool = load_pool(held_out) if held_out else None
     from lalp.training import trainer

@@ -58,7 +58,7 @@ _Parents = Annotated[bool, Option("--parents", help="Make the folders of --out."
 
 # Sampling
 _SYSTEM = "System prompt; the paper's if not given, '' for none."
-_STORE = "Where finished samples are kept (build/samples)."
+_STORE = "Where finished samples are kept (see lalp cache)."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,23 +100,28 @@ def print_origin(facts: Mapping[str, Any]) -> None:
 
 def print_cost(cost: Mapping[str, Any]) -> None:
     """What `plan_scoring` expects."""
-    seconds = cost["seconds"]
-    if seconds < 90:
-        duration = f"{seconds:.0f} s"
-    else:
-        duration = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
     text = (
         "{num_responses:,} responses, {num_steps:,} steps, {response_tokens:,} response tokens\n"
         "{fed_tokens:,} tokens to feed, {target_tokens:,} to predict, longest row {longest_row:,}\n"
         "{tflop:,.2f} TFLOP ({gain:.1f} times fewer than one pass per step and window)\n"
-        "about {duration} on this machine ({device}, {dtype})\n"
+        "{low} to {high} on this machine ({device}, {dtype}), loading the student not counted:\n"
+        "  {basis}\n"
         "about {gib:.1f} GiB of memory at most"
     )
+    if cost["planned_prompts"] < cost["num_prompts"]:
+        text = "estimated from {planned_prompts:,} of {num_prompts:,} prompts\n" + text
     gain = cost["flops_per_step_loop"] / max(cost["flops"], 1.0)
     tflop, gib = cost["flops"] / 1e12, cost["memory_bytes"] / 2**30
-    echo(text.format(**cost, gain=gain, tflop=tflop, duration=duration, gib=gib))
+    low, high = _duration(cost["seconds_low"]), _duration(cost["seconds_high"])
+    echo(text.format(**cost, gain=gain, tflop=tflop, low=low, high=high, gib=gib))
     if cost["too_long"]:
         echo(f"{cost['too_long']} responses exceed the student's positions: no GALP")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_teachers(result: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ app = Typer()
 # Four sentences, as in the paper's first version: later ones do not say which window they took.
 _WINDOWS = ["4"]
 _COUNTS = "Whose tokens 32t counts, and whose template joins thoughts (as for lalp score)."
+_MEASURE = "Load the student and score a few prompts, for a narrower range of time."
 _LLM_URL = "Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
 _LLM_INSTRUCTION = "Text file with {solution} (and {problem}) to send instead."
 _RULES = (
@@ -109,14 +110,15 @@ def plan(
     windows: options.Windows = None,
     splitter: options.Splitter = "sentences",
     thinking: options.Thinking = "join",
+    measure: Annotated[bool, Option("--measure", help=_MEASURE)] = False,
     trust_remote_code: options.TrustCode = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Estimate tokens, FLOPs, time and memory of scoring, before anything runs."""
     loaded = load_pool(pool)
-    from lalp.scoring.costs import plan_scoring
+    from lalp.scoring.estimate import plan_scoring
 
-    settings = {"splitter": splitter, "thinking": thinking}
+    settings = {"splitter": splitter, "thinking": thinking, "measure": measure}
     settings |= {"trust_remote_code": trust_remote_code}
     cost = asdict(plan_scoring(loaded, student, windows or _WINDOWS, **settings))
     print_result(cost, as_json, print_cost)
@@ -132,7 +134,7 @@ def score(
     splitter: options.Splitter = "sentences",
     thinking: options.Thinking = "join",
     tokens: Annotated[bool, Option(help="Keep per-token log-probabilities.")] = False,
-    store: Annotated[Path | None, Option(help="Where scores are kept (build/scores).")] = None,
+    store: Annotated[Path | None, Option(help="Where scores are kept (see lalp cache).")] = None,
     device: options.Device = None,
     trust_remote_code: options.TrustCode = False,
     quiet: options.Quiet = False,

@@ -19,6 +19,7 @@ from typing import Any
 
 from lalp.errors import InputError
 from lalp.evaluation import livecodebench
+from lalp.extras import require
 from lalp.files import digest, read_data
 from lalp.grading.answers import extract_answer
 from lalp.pools.lines import numbered_records
@@ -190,6 +191,7 @@ def _file_records(path: Path) -> tuple[str, _Records]:
 
 def _hub_records(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
     """Download the records, or take them from the hub's cache on this machine."""
+    require("datasets", benchmark.name)
     from datasets import load_dataset
 
     place = benchmark.hub_id or benchmark.url

@@ -21,7 +21,8 @@ from lalp.evaluation.benchmarks import (
     load_programs,
     problem_digest,
 )
-from lalp.files import atomic_path, build_dir
+from lalp.extras import is_installed, require
+from lalp.files import atomic_path, cache_dir
 from lalp.grading.workers import grading_key
 from lalp.pools.pool import Prompt
 from lalp.pools.tables import check_cells, read_frame
@@ -117,7 +118,7 @@ def evaluate(
     ``names``, ``folder`` and ``allow_count`` are as in `load_benchmark`; ``model``, ``sampling``
     and the other ``options`` as in `generate`. Without a ``system_prompt`` it is the paper's, where
     a prompt has no system message; an empty one is none. Programs are asked for in LiveCodeBench's
-    own words alone. ``store`` is the folder of finished samples, else ``build/samples``.
+    own words alone. ``store`` is the folder of finished samples, else ``samples`` of `cache_dir`.
     InputError if a benchmark or the model cannot be loaded, or a benchmark is named twice.
 
     Returns:
@@ -127,10 +128,11 @@ def evaluate(
 
     if not names:
         raise InputError("no benchmark named")
+    require("eval", "grading answers")  # before they are drawn
     (name, count), *_ = Counter(names).most_common()
     if count > 1:
         raise InputError(f"benchmark {name!r} is named twice")
-    store = Path(store or build_dir() / "samples")
+    store = Path(store or cache_dir() / "samples")
     sets = [_load_set(name, folder, allow_count) for name in names]
     completions: dict[str, list[Completion]] = {}
     # One call of the model for all sets of a kind: it is loaded once, and its batches are full.
@@ -194,8 +196,9 @@ def _run_record(
     from lalp.students.student import find_student
 
     found = find_student(model, trust_remote_code=bool(options.get("trust_remote_code")))
-    packages = ("lalp", "torch", "transformers", "vllm", "datasets")
     backend = options.get("backend", "transformers")
+    optional = ("datasets", "vllm") if backend == "vllm" else ("datasets",)
+    packages = ("lalp", "torch", "transformers", *filter(is_installed, optional))
     return {
         "model": found.name,
         "revision": found.revision,
@@ -207,7 +210,7 @@ def _run_record(
             for each in sets
         },
         "grader": grading_key(),
-        "versions": {p: version(p) for p in packages if p != "vllm" or backend == "vllm"},
+        "versions": {package: version(package) for package in packages},
     }
 
 

@@ -21,6 +21,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from lalp.extras import require
 from lalp.files import digest, fingerprint
 from lalp.grading.answers import extract_answer, letter_or_text, without_percent
 from lalp.grading.equivalence import UnreadableError, equivalent, number, rounds_to, same_expression
@@ -76,6 +77,7 @@ def grade_answers(
         >>> [grade.outcome for grade in grade_answers(answers)]
         ['correct', 'wrong']
     """
+    require("eval", "grading")
     rows = read_records(cache, grading_key(), "grading anew") if cache else []
     known = {mark: (Grade(*grade), limit) for mark, grade, limit in rows}
     marks = {answer: digest(answer, 32) for answer in dict.fromkeys(answers)}

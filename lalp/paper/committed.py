@@ -18,7 +18,8 @@ from typer import Option
 
 from lalp.cli.options import run_main
 from lalp.errors import InputError
-from lalp.files import build_dir, write_json, write_text
+from lalp.files import cache_dir, write_json, write_text
+from lalp.paper import root_dir
 
 _Results = TypeVar("_Results")
 _PROVENANCE = "provenance.json"
@@ -57,7 +58,7 @@ def load_results(
 
 
 def _folder(run: str) -> Path:
-    return build_dir().parent / "figures" / run
+    return root_dir() / "figures" / run
 
 
 def _tables_of(results: Any) -> list[str]:
@@ -95,12 +96,12 @@ def table_moves(before: str, after: str) -> dict[str, str]:
 
 def note_moves(name: str, moves: Mapping[str, str], profile: str) -> None:
     """Keep what moved in a figure's table for the list at the end of the run."""
-    write_json(build_dir() / profile / "moved" / f"{name}.json", moves)
+    write_json(cache_dir() / profile / "moved" / f"{name}.json", moves)
 
 
 def main(profile: Annotated[str, Option(help="The run to ask.")] = "cpu") -> None:
     """List what moved in committed tables, once."""
-    for path in sorted((build_dir() / profile / "moved").glob("*.json")):
+    for path in sorted((cache_dir() / profile / "moved").glob("*.json")):
         print(f"figures/{path.stem}.csv has moved:")
         for column, how in json.loads(path.read_text(encoding="utf-8")).items():
             print(f"  {column}: {how}")

@@ -10,7 +10,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lalp.files import atomic_path, build_dir, write_text
+from lalp.files import atomic_path, cache_dir, write_text
+from lalp.paper import root_dir
 from lalp.paper.committed import note_moves, table_moves
 from lalp.selection.plots import FULL_WIDTH as FULL_WIDTH
 from lalp.selection.plots import HALF_WIDTH as HALF_WIDTH
@@ -31,7 +32,7 @@ def use_style() -> None:
 
 def figures_dir(profile: str) -> Path:
     """Where a profile's figures go: the default one's are committed, others stay in ``build``."""
-    return build_dir().parent / "figures" if profile == "cpu" else build_dir() / profile / "figures"
+    return root_dir() / "figures" if profile == "cpu" else cache_dir() / profile / "figures"
 
 
 def save_figure(fig: Figure, name: str, data: pd.DataFrame, profile: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import pkgutil
 import re
 import xml.etree.ElementTree as ET
@@ -35,8 +36,9 @@ from typer import Option
 from lalp import paper
 from lalp.cli.options import run_main
 from lalp.errors import InputError
-from lalp.files import build_dir, write_text
+from lalp.files import cache_dir, write_text
 from lalp.paper import figures as paper_figures
+from lalp.paper import root_dir
 from lalp.paper.refresh import read_notebook, tagged_cells
 from lalp.paper.verdicts import VERDICTS
 from lalp.pools.pool import located
@@ -298,14 +300,14 @@ def _math_font(formulas: str) -> bytes:
 
 def main(profile: Annotated[str, Option(help="The run to show.")] = "cpu") -> None:
     """Write the executed notebooks as static pages."""
-    root, figures = build_dir().parent, paper_figures.figures_dir(profile)
+    root, figures = root_dir(), paper_figures.figures_dir(profile)
     notebooks = choose_notebooks(root, profile)
-    pages = build_site(notebooks, figures, build_dir() / "site")
+    pages = build_site(notebooks, figures, cache_dir() / "site")
     for path in notebooks:
         print(path.relative_to(root).as_posix())
     if not (figures / "overview.png").is_file():
         print("no overview yet: 09_paper_vs_run has not run")
-    print(f"{len(pages)} pages; open {pages[0].relative_to(root).as_posix()}")
+    print(f"{len(pages)} pages; open {os.path.relpath(pages[0], root)}")
 
 
 if __name__ == "__main__":

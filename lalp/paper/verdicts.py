@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from lalp.errors import InputError
-from lalp.files import build_dir, write_text
+from lalp.files import cache_dir, write_text
+from lalp.paper import root_dir
 from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
 VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scale", "not run")
@@ -103,7 +104,7 @@ def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> p
 
 
 def _verdict_file(notebook: str, profile: str) -> Path:
-    return build_dir() / profile / "verdicts" / f"{notebook}.json"
+    return cache_dir() / profile / "verdicts" / f"{notebook}.json"
 
 
 def collect_verdicts(profile: str) -> pd.DataFrame:
@@ -141,7 +142,7 @@ def missing_verdicts(profile: str) -> pd.DataFrame:
 def _sections() -> dict[str, str]:
     """Title of every notebook but the one that collects what the others say."""
     found = {}
-    for path in sorted((build_dir().parent / "notebooks").glob("[0-9]*.ipynb")):
+    for path in sorted((root_dir() / "notebooks").glob("[0-9]*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         # The heading without its number.
         heading = re.match(r"#\s*(?:\d+\s+)?(.+)", "".join(cells[0]["source"])) if cells else None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lalp.errors import InputError, reason
+from lalp.extras import require
 from lalp.files import check_regular
 from lalp.pools.json_list import json_items
 from lalp.pools.layouts import fits_columns, read_chat_json, suggest
@@ -213,21 +214,20 @@ def _shard_records(shards: Sequence[Path], check: Any) -> Iterator[tuple[str, di
 
 
 def _from_disk(folder: Path) -> Dataset:
-    load = _library(str(folder)).load_from_disk
-    return _loaded(partial(load, str(folder)), f"{folder}: is not what save_to_disk writes")
+    require("datasets", str(folder))
+    from datasets import load_from_disk
+
+    return _loaded(
+        partial(load_from_disk, str(folder)), f"{folder}: is not what save_to_disk writes"
+    )
 
 
 def _from_hub(name: str, hub_id: str, config: str | None, split: str) -> Dataset:
-    load = partial(_library(name).load_dataset, hub_id, config, split=split)
+    require("datasets", name)
+    from datasets import load_dataset
+
+    load = partial(load_dataset, hub_id, config, split=split)
     return _loaded(load, f"{name}: cannot be loaded from the hub")
-
-
-def _library(name: str) -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise InputError(f"{name}: needs datasets: pip install 'lalp[datasets]'") from None
-    return datasets
 
 
 def _loaded(load: Any, failure: str) -> Dataset:

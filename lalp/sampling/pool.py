@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from lalp.errors import InputError
-from lalp.files import build_dir
+from lalp.extras import require
+from lalp.files import cache_dir
 from lalp.grading.answers import final_part
 from lalp.grading.workers import Answer, grade_answers
 from lalp.pools.pool import Pool, Prompt, Response
@@ -126,7 +127,8 @@ def sample_pool(
     Returns:
         The pool, and counts and shares as in `sampling_summary`.
     """
-    store = Path(store or build_dir() / "samples")
+    require("eval", "grading samples")  # before they are drawn
+    store = Path(store or cache_dir() / "samples")
     asked = paper_prompts(prompts) if system_prompt is None else prompts
     completions = generate(
         asked, model, sampling, system_prompt=system_prompt or None, store=store, **options

@@ -22,11 +22,12 @@ from tqdm import tqdm
 from transformers import GenerationConfig
 
 from lalp.errors import InputError
-from lalp.files import build_dir, digest, fingerprint, write_json
+from lalp.extras import require
+from lalp.files import cache_dir, digest, fingerprint, in_use, write_json
 from lalp.pools.pool import Message, Prompt
 from lalp.sampling.decoding import Output, Request, decode, default_batch_size, response_text
 from lalp.sampling.settings import SYSTEM_PROMPT, Sampling, sample_seed
-from lalp.sampling.vllm import DEFAULT_BATCH_SIZE, check_vllm, decode_with_vllm, load_vllm
+from lalp.sampling.vllm import DEFAULT_BATCH_SIZE, decode_with_vllm, load_vllm
 from lalp.shelf import read_records, write_records
 from lalp.stats import check_count
 from lalp.students.encoding import encode, render_prompt, stop_token_ids
@@ -84,7 +85,7 @@ def generate(
         backend: ``transformers`` (CPU or GPU) or ``vllm`` (GPU; the extra ``vllm``). The model's
             own sampling settings, such as a repetition penalty, are read by neither.
         system_prompt: Put in front of every prompt; `SYSTEM_PROMPT` is the paper's.
-        store: Folder of finished samples; ``build/samples`` if not given.
+        store: Folder of finished samples; ``samples`` of `cache_dir` if not given.
         batch_size: Samples that are drawn at once and stored together. If not given, as many as
             fit into memory, 64 at most on a CPU, 128 on a GPU (1,024 with vLLM).
         device: As in `load_student`; not for vLLM.
@@ -100,7 +101,7 @@ def generate(
     _check(prompts, backend, batch_size, tensor_parallel)
     source = _find_model(model, backend, device, trust_remote_code)
     jobs = _plan(prompts, source, samplings, system_prompt)
-    folder = Path(store or build_dir() / "samples") / digest(source.key)
+    folder = Path(store or cache_dir() / "samples") / digest(source.key)
     wanted = {job.digest for job in jobs}
     done = {
         mark: Completion(**fields)
@@ -119,8 +120,9 @@ def generate(
         else:
             student = source.model.load()
             draw, size = partial(decode, student), default_batch_size(student, longest)
-        write_json(folder / "key.json", source.key)
-        done |= _draw_jobs(missing, batch_size or size, draw, source, folder, progress)
+        with in_use(folder):
+            write_json(folder / "key.json", source.key)
+            done |= _draw_jobs(missing, batch_size or size, draw, source, folder, progress)
     by_sampling = [
         [done[job.digest] for job in jobs if job.request.sampling == own] for own in samplings
     ]
@@ -153,7 +155,7 @@ def _check(
     if backend not in BACKENDS:
         raise InputError(f"unknown backend {backend!r}: use {' or '.join(BACKENDS)}")
     if backend == "vllm":
-        check_vllm()
+        require("vllm", "backend vllm")
     elif tensor_parallel != 1:
         raise InputError("tensor_parallel goes with the vllm backend: leave it out")
     if batch_size is not None:

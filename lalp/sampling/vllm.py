@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from lalp.errors import InputError
@@ -17,15 +16,6 @@ DEFAULT_BATCH_SIZE = 1024
 
 # What vLLM accepts; it would raise smaller temperatures to the first, and refuse larger ones.
 _TEMPERATURES = (0.01, 2.0)
-
-
-def check_vllm() -> None:
-    """Raise InputError if vLLM is not installed."""
-    if find_spec("vllm") is None:
-        raise InputError(
-            "backend vllm: vLLM is not installed; run pip install 'lalp[vllm]' on a machine with a "
-            "GPU, or take the transformers backend"
-        )
 
 
 def load_vllm(source: str, longest: int, tensor_parallel: int, trust_remote_code: bool) -> LLM:

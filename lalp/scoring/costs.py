@@ -1,4 +1,4 @@
-"""What scoring a pool will cost, before anything runs: tokens, FLOPs, time and memory."""
+"""What forward passes cost: a model's size, the FLOPs of a plan, the rate of this machine."""
 
 from __future__ import annotations
 
@@ -10,22 +10,15 @@ import torch
 from torch.utils.benchmark import Timer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lalp.pools.pool import Pool
 from lalp.scoring.candidates import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 from lalp.scoring.engine.vocabulary import HEAD_LOGITS
-from lalp.scoring.groups import Task, group_responses, make_tasks
+from lalp.scoring.groups import Task
 from lalp.scoring.plan import plan_response
-from lalp.scoring.windows import Window, parse_windows
-from lalp.steps.splitters import Steps, check_splitter
-from lalp.students.gguf import ADVICE
+from lalp.scoring.windows import Window
 from lalp.students.heads import project
-from lalp.students.loading import unreadable
-from lalp.students.student import find_student
 
-# Share of the matrix-multiply rate that whole forward passes reach (`make bench` measures it).
 # Beyond this width the rate stays, and the matrices would fill the memory.
 _WIDEST = 8192
-_EXPECTED_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -38,74 +31,6 @@ class ModelSize:
     attention: int  # numbers multiplied per pair of positions: layers x heads x head size
     cache: int  # numbers kept per token: keys and values of all layers
     hidden: int
-
-
-@dataclass(frozen=True)
-class ScoringCost:
-    """Cost of scoring a pool under a list of windows; time and memory are estimates."""
-
-    num_responses: int
-    num_steps: int
-    response_tokens: int
-    fed_tokens: int  # that pass through the model's body
-    target_tokens: int  # that pass through its head
-    flops: float  # of the body, attention and head
-    flops_per_step_loop: float  # the same for one forward pass per step and window
-    seconds: float  # on this machine
-    memory_bytes: int  # peak: weights, the longest row's cache, activations and logits
-    longest_row: int  # tokens of the longest forward row, prompt included
-    too_long: int  # responses that do not fit the student's positions as a whole
-    device: str
-    dtype: str
-
-
-def plan_scoring(
-    pool: Pool,
-    student: str,
-    windows: Sequence[str | int | Window],
-    *,
-    splitter: str | Steps = "sentences",
-    thinking: str = "join",
-    trust_remote_code: bool = False,
-) -> ScoringCost:
-    """Estimate what `lalp.score` will cost; reads the tokenizer and the config, no weights.
-
-    Raises:
-        InputError: If the student, a window or the splitter is not understood.
-    """
-    parsed = parse_windows(windows)
-    check_splitter(splitter)
-    found = find_student(student, trust_remote_code=trust_remote_code)
-    with unreadable("student", found.name, ADVICE):
-        size = measure_model(found.config, trust_remote_code=trust_remote_code)
-    groups = [
-        make_tasks(group, found.tokenizer, found.max_positions)
-        for group in group_responses(pool, found.tokenizer, splitter, thinking)
-    ]
-    tasks = [task for group in groups for task in group]
-    rows = [(task, row) for task in tasks for row in plan_response(task, parsed).rows]
-    device, dtype = found.device.type, found.dtype
-    flops = sum(plan_flops(size, group, parsed) for group in groups)
-    lengths = (len(task.encoded.prompt_ids) + row.end - row.start for task, row in rows)
-    longest = max(lengths, default=0)
-    weights_and_cache = dtype.itemsize * (size.total + size.cache * longest)
-    return ScoringCost(
-        num_responses=len(tasks),
-        num_steps=sum(len(task.step_spans) for task in tasks),
-        response_tokens=sum(task.num_tokens for task in tasks),
-        # Each prompt is fed once, for all of its responses.
-        fed_tokens=sum(len(group[0].encoded.prompt_ids) for group in groups)
-        + sum(row.num_inputs for _, row in rows),
-        target_tokens=sum(row.num_targets for _, row in rows),
-        flops=flops,
-        flops_per_step_loop=sum(loop_flops(size, task, parsed) for task in tasks),
-        seconds=flops / (matmul_rate(device, dtype, size.hidden) * _EXPECTED_SHARE),
-        memory_bytes=weights_and_cache + _working_bytes(size, device, dtype),
-        longest_row=longest,
-        too_long=sum(not task.fits(0, task.num_tokens) for task in tasks),
-        device=device,
-        dtype=str(dtype).removeprefix("torch."),
-    )
 
 
 def measure_model(config: Any, *, trust_remote_code: bool = False) -> ModelSize:
@@ -181,7 +106,7 @@ def loop_flops(size: ModelSize, task: Task, windows: Sequence[Window]) -> float:
     return flops
 
 
-def _working_bytes(size: ModelSize, device: str, dtype: torch.dtype) -> int:
+def working_bytes(size: ModelSize, device: str, dtype: torch.dtype) -> int:
     """Memory for one batch of each worker: what a layer computes, and logits with two copies."""
     on_cpu = torch.device(device).type == "cpu"
     workers = torch.get_num_threads() if on_cpu else 1

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from lalp.files import build_dir, digest, write_text
+from lalp.files import cache_dir, digest, in_use, write_text
 from lalp.pools.pool import Pool
 from lalp.pools.spool import is_spooled, response_facts
 from lalp.scoring.candidates import score_candidates
@@ -59,7 +59,7 @@ def score(
         thinking: ``join``: a thought and an answer are joined as the student's chat template joins
             them; ``only``: the thought alone, with its tags; ``drop``: the answer alone.
         with_tokens: Also keep per-token log-probabilities, character spans and steps.
-        store: Folder of the shards; ``build/scores`` if not given.
+        store: Folder of the shards; ``scores`` of `cache_dir` if not given.
         device: As in `load_student`.
         trust_remote_code: As in `load_student`.
         progress: Show tokens per second and an estimate of the time left.
@@ -93,7 +93,7 @@ def score(
         versions=", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
         code=CODE,
     )
-    folder = Path(store or build_dir() / "scores") / key.digest
+    folder = Path(store or cache_dir() / "scores") / key.digest
     groups = group_responses(pool, found.tokenizer, splitter, thinking)
     done = _Done([], {}, [])
     # By digest, for two prompts may hold the same texts: they are scored once.
@@ -109,10 +109,11 @@ def score(
             missing[group.digest] = number
             left += _num_characters(group)
     if missing:
-        write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
-        work = (groups[number] for number in missing.values())
-        for group, table in _score_missing(work, left, found, parsed, key, folder, progress):
-            done.add(group.digest, table)
+        with in_use(folder):
+            write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
+            work = (groups[number] for number in missing.values())
+            for group, table in _score_missing(work, left, found, parsed, key, folder, progress):
+                done.add(group.digest, table)
     frame = done.join(pool)
     if not is_spooled(pool.responses):
         frame = _with_texts(frame, pool, groups)

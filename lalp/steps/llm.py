@@ -5,7 +5,7 @@ the boundaries are taken: the answer's words are aligned to the words of the ori
 neither rewording nor broken LaTeX ever enters a step. Where too little of the text is found again,
 the response is cut into sentences instead, and the reason is kept.
 
-Every answer is kept under ``build/`` as soon as it is there: a killed run goes on where it stopped.
+Every answer is kept (`cache_dir`) as soon as it is there: a killed run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from lalp.errors import InputError
-from lalp.files import build_dir, check_file, digest, read_data, write_text
+from lalp.extras import require
+from lalp.files import cache_dir, check_file, digest, read_data, write_text
 from lalp.pools.pool import Pool, Prompt, Response
 from lalp.steps.alignment import split_by_answer
 from lalp.steps.sentences import Span, split_sentences
@@ -81,7 +81,7 @@ def split_with_llm(
     one, is read from the environment variable ``LALP_LLM_API_KEY``. ``instruction`` is the message
     to send: it holds ``{solution}``, and may hold ``{problem}``. ``concurrency`` counts requests
     under way at once, ``max_retries`` further tries of each; ``timeout`` is in seconds, for a whole
-    answer and for each pause within it. Answers are kept in ``build/llm_steps``.
+    answer and for each pause within it. Answers are kept in ``llm_steps`` of `cache_dir`.
 
     Raises:
         InputError: If the extra ``llm`` is not installed, the instruction lacks ``{solution}``,
@@ -91,16 +91,13 @@ def split_with_llm(
         raise InputError(
             "the instruction lacks {solution}, where each response is to stand: add it"
         )
-    if find_spec("openai") is None:
-        raise InputError(
-            "the llm splitter needs the package openai: install it with pip install 'lalp[llm]'"
-        )
+    require("llm", "splitter llm")
     # Equal texts under the same problem have one question, and so one place.
     places, questions = {}, {}
     for response in pool.responses:
         if response.text.strip():
             question = _fill(instruction, pool.prompts[response.prompt_id], response)
-            path = build_dir() / "llm_steps" / f"{digest([model, question], 32)}.json"
+            path = cache_dir() / "llm_steps" / f"{digest([model, question], 32)}.json"
             places[response.response_id], questions[path] = path, question
     answers = {path: _read_answer(path) for path in questions}
     missing = {path: question for path, question in questions.items() if not answers[path]}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lalp.errors import InputError
+from lalp.extras import require
 from lalp.files import atomic_path
 from lalp.pools.lines import numbered_records
 from lalp.pools.pool import Pool, Response, show
@@ -42,12 +43,19 @@ def check_splitter(splitter: str | Steps) -> None:
             "splitter 'llm' asks a server: run `lalp segment --splitter llm --llm-url URL "
             "--llm-model NAME --out steps.jsonl` first, then give steps.jsonl as the splitter"
         )
+    if splitter == "semantic":
+        require("semantic", "splitter semantic")
     known = {*SPLITTERS, "semantic"}
-    if not (splitter in known or chunk_size(splitter) or splitter.endswith(_FILE_SUFFIX)):
+    if not (splitter in known or chunk_size(splitter) or is_steps_file(splitter)):
         raise InputError(
             f"unknown step splitter {splitter!r}: use one of {', '.join(sorted(known))}, a number "
             "of tokens such as 32t, or a steps file (.jsonl) written by lalp segment"
         )
+
+
+def is_steps_file(splitter: str) -> bool:
+    """Whether a splitter names a file of given steps."""
+    return splitter.endswith(_FILE_SUFFIX)
 
 
 def chunk_size(splitter: str) -> int | None:

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 from lalp.assets import embedder_path
 from lalp.errors import InputError, reason
-from lalp.files import atomic_path, build_dir, check_file, digest, fingerprint
+from lalp.files import atomic_path, cache_dir, check_file, digest, fingerprint
 from lalp.students.loading import find_folder, folder_digest, unreadable
 
 # Imported where it is needed: it takes seconds, and what is kept on disk does without it.
@@ -182,11 +182,11 @@ def load_embeddings(
     """Embed texts as `embed_texts` does, or read from ``folder`` what was embedded before.
 
     ``name`` is that of `load_embedder`, which is called only where something is left to embed;
-    ``folder`` is ``build/embeddings`` if not given.
+    ``folder`` is ``embeddings`` of `cache_dir` if not given.
     """
     # The texts' order is part of the key, so that nothing needs to be looked up one by one.
     key = digest([_CODE, embedder_revision(name), chunk_mean, list(texts)], length=32)
-    path = (folder or build_dir() / "embeddings") / f"{key}.npz"
+    path = (folder or cache_dir() / "embeddings") / f"{key}.npz"
     try:
         check_file(path)
         with np.load(path, allow_pickle=False) as arrays:

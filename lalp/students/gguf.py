@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.gguf.gguf_tokenizer_mapping import get_gguf_tokenizer
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from lalp.files import atomic_folder, build_dir, check_file, file_digest
+from lalp.files import atomic_folder, cache_dir, check_file, file_digest, use_until_exit
 from lalp.students.checks import check_weights
 from lalp.students.gguf_header import check_gguf
 from lalp.students.loading import MOST_LAYERS, check_folder, unreadable
 from lalp.students.pretokenizers import find_pre_tokenizer
+
+log = logging.getLogger("lalp")
 
 PACKAGED_STUDENT = "smollm2-135m"
 # What to do about a student that cannot be loaded.
@@ -30,28 +35,47 @@ def convert_gguf(gguf: Path) -> Path:
 
     Reading GGUF takes a quarter of a minute each time, and quantized files are not memory-mapped.
     """
+    target = converted_folder(gguf)
+    if target.is_dir():
+        check_folder(target)
+    else:
+        with atomic_folder(target) as folder:
+            _write_safetensors(gguf, folder)
+        size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
+        log.warning("%s is kept as %.0f MiB in %s (see lalp cache)", gguf.name, size, target)
+    use_until_exit(target)
+    return target
+
+
+def converted_folder(gguf: Path) -> Path:
+    """Where `convert_gguf` keeps what it makes of a GGUF file, whose header is checked."""
     with unreadable("student", str(gguf), ADVICE):
         check_file(gguf)  # before all of it is read
         check_gguf(gguf, MOST_LAYERS)
     name = f"{gguf.stem}-{file_digest(gguf)[:12]}-v{_CONVERSION_VERSION}"
-    target = build_dir() / "students" / name
-    if target.is_dir():
-        check_folder(target)
-        return target
-    with atomic_folder(target) as folder:
-        _write_safetensors(gguf, folder)
-    return target
+    return cache_dir() / "students" / name
+
+
+def read_gguf_config(gguf: Path) -> Any:
+    """The configuration that a GGUF file's header describes."""
+    return AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+
+
+def read_gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer that a GGUF file's header describes."""
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    _, described, _ = get_gguf_tokenizer(str(gguf))
+    if described["tokenizer_type"] == "gpt2":
+        splitter = find_pre_tokenizer(described.get("pre_tokenizer_type"))
+        if splitter is not None:
+            tokenizer.backend_tokenizer.pre_tokenizer = splitter
+    return tokenizer
 
 
 def _write_safetensors(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with unreadable("student", str(gguf), ADVICE):
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        _, described, _ = get_gguf_tokenizer(str(gguf))
-        if described["tokenizer_type"] == "gpt2":
-            splitter = find_pre_tokenizer(described.get("pre_tokenizer_type"))
-            if splitter is not None:
-                tokenizer.backend_tokenizer.pre_tokenizer = splitter
+        tokenizer = read_gguf_tokenizer(gguf)
         options = {"dtype": torch.float32, "output_loading_info": True}
         quantized, found = AutoModelForCausalLM.from_pretrained(**source, **options)
     check_weights(quantized, found, str(gguf))

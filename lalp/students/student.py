@@ -22,7 +22,14 @@ from lalp.assets import student_gguf_path
 from lalp.errors import InputError, reason
 from lalp.students.checks import check_causal, check_positions, check_weights
 from lalp.students.encoding import tokenizer_notes
-from lalp.students.gguf import ADVICE, PACKAGED_STUDENT, convert_gguf
+from lalp.students.gguf import (
+    ADVICE,
+    PACKAGED_STUDENT,
+    convert_gguf,
+    converted_folder,
+    read_gguf_config,
+    read_gguf_tokenizer,
+)
 from lalp.students.heads import leaves_tensors, split_model
 from lalp.students.loading import (
     check_num_layers,
@@ -164,10 +171,13 @@ def find_student(
     device: str | None = None,
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
+    convert: bool = True,
 ) -> FoundStudent:
     """Read a student's configuration and tokenizer; arguments and errors as in `load_student`.
 
-    A student that is loaded or found is taken as it is.
+    A student that is loaded or found is taken as it is. Unless told to ``convert``, a GGUF file
+    that was not converted before is not now: its header is read alone, and its weights cannot be
+    loaded.
     """
     if isinstance(student, FoundStudent):
         return student
@@ -182,10 +192,14 @@ def find_student(
             loaded=student,
         )
     device = usable_device(device)
-    source = locate_student(student)
-    tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
+    gguf = None if convert else _unconverted(student)
+    source = str(gguf or locate_student(student))
     with unreadable("student", student, _advice(student, source)):
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        if gguf:
+            tokenizer, config = read_gguf_tokenizer(gguf), read_gguf_config(gguf)
+        else:
+            tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
         check_num_layers(config)
     return FoundStudent(
         name=student,
@@ -326,14 +340,27 @@ def load_tokenizer(
 
 def locate_student(name: str) -> str:
     """Folder or hub id to load ``name`` from; a GGUF file is converted to safetensors once."""
-    if name == PACKAGED_STUDENT:
-        return str(convert_gguf(student_gguf_path()))
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise InputError(f"student {name!r}: no such GGUF file: check the path")
-        return str(convert_gguf(path))
+    if gguf := _gguf_file(name):
+        return str(convert_gguf(gguf))
     return str(find_folder("student", name) or name)
+
+
+def _gguf_file(name: str) -> Path | None:
+    """The GGUF file that a student's name means, if it means one."""
+    if name == PACKAGED_STUDENT:
+        return student_gguf_path()
+    path = Path(name).expanduser()
+    if path.suffix != ".gguf":
+        return None
+    if not path.is_file():
+        raise InputError(f"student {name!r}: no such GGUF file: check the path")
+    return path
+
+
+def _unconverted(name: str) -> Path | None:
+    """The GGUF file that a name means, unless it was converted before."""
+    gguf = _gguf_file(name)
+    return gguf if gguf and not converted_folder(gguf).is_dir() else None
 
 
 def revision(source: str, config: Any) -> str:

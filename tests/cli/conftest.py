@@ -34,7 +34,7 @@ def lalp(monkeypatch, capsys, tmp_path) -> Callable[..., Outcome]:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         monkeypatch.setenv(name, os.environ.get(name, "error"))
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["lalp", *map(str, arguments)])

@@ -70,7 +70,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    own = {"HOME": folder / "home", "TMPDIR": folder / "tmp", "LALP_BUILD": folder / "build"}
+    own = {"HOME": folder / "home", "TMPDIR": folder / "tmp", "LALP_CACHE": folder / "build"}
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     return {name: str(path) for name, path in own.items()} | quiet | {"COLUMNS": "120"}
 

@@ -102,7 +102,7 @@ def _make_inputs(folder: Path, light: bool) -> None:
     from tests.fuzz.good import make_good
 
     good = folder / "good"
-    os.environ["LALP_BUILD"] = str(good / "build")
+    os.environ["LALP_CACHE"] = str(good / "build")
 
     def lalp(*words: object) -> None:
         os.chdir(good)

@@ -15,7 +15,8 @@ TABLE = pd.DataFrame({"teacher": ["A", "B"], "nats": [-1.5, 12345.6], "hole": [N
 @pytest.fixture
 def save(tmp_path, monkeypatch):
     """Save a figure of a table; returns whether its picture and its table were written."""
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
 
     def call(table: pd.DataFrame, profile: str = "cpu") -> tuple[bool, bool]:
         folder = tmp_path / ("figures" if profile == "cpu" else f"build/{profile}/figures")

@@ -49,7 +49,8 @@ def said(claim: str, verdict: str = "holds", where: str = "") -> Verdict:
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project of three notebooks and the one that collects."""
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     (tmp_path / "notebooks").mkdir()
     for name, heading in {
         "00_pool": "# 00 The pool\n\n**Question.** Which?",

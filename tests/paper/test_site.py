@@ -237,7 +237,8 @@ def test_the_newer_copy_counts_and_other_profiles_have_only_their_own(tmp_path):
 
 
 def test_the_command_says_what_it_made(pair, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     with pytest.raises(InputError, match="no executed notebooks of profile 'cpu'"):
         main()
     shutil.copytree(pair[0].parent, tmp_path / "notebooks", ignore=lambda *_: ["notebooks"])

@@ -316,7 +316,6 @@ def vllm(monkeypatch) -> list[FakeLLM]:
 
 def test_without_vllm_it_is_said_how_to_get_it(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    monkeypatch.setattr("lalp.sampling.vllm.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'lalp\[vllm\]'"):
         run(backend="vllm", student="smollm2-135m")
 

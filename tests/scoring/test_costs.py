@@ -1,50 +1,24 @@
-"""The estimate of cost: tokens against what scoring feeds, FLOPs and weights by hand."""
+"""What forward passes cost: FLOPs and weights by hand."""
 
 from __future__ import annotations
-
-import json
-from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
 from conftest import CONFIGS, build_student
 
 from lalp.scoring import costs
-from lalp.scoring.candidates import score_candidates
 from lalp.scoring.costs import (
     ModelSize,
     count_weights,
     matmul_rate,
     measure_model,
     plan_flops,
-    plan_scoring,
     row_flops,
 )
-from lalp.scoring.groups import group_responses, make_tasks
 from lalp.scoring.windows import parse_window
-from tests.scoring.arithmetic import RESPONSES, make_pool, make_task
+from tests.scoring.arithmetic import make_task
 
-WINDOWS = ["0", "2", "25%", "8t", "all"]
-RATE = 1e9  # FLOP per second
 SIZE = ModelSize(body=1000, head=100, total=1200, attention=10, cache=8, hidden=2)
-
-
-@pytest.fixture
-def known_rate(monkeypatch):
-    monkeypatch.setattr(costs, "matmul_rate", lambda *args: RATE)
-
-
-@pytest.fixture
-def save(tokenizer, tmp_path):
-    """Saves a tiny student of a family; gives its folder."""
-
-    def save_student(family: str, **changes: object) -> str:
-        build_student(family, tokenizer, **changes).model.save_pretrained(tmp_path)
-        tokenizer.save_pretrained(tmp_path)
-        return str(tmp_path)
-
-    return save_student
 
 
 def test_weights_of_a_tiny_llama_by_hand(llama):
@@ -109,44 +83,6 @@ def test_flops_of_the_loop_by_hand(steps, limit, windows, lengths):
     passes = sum(2 * 1000 * n + 4 * 10 * n * (n + 1) / 2 + 2 * 100 * n for n in lengths)
     task = make_task(steps, limit=limit)
     assert costs.loop_flops(SIZE, task, [parse_window(w) for w in windows]) == passes
-
-
-def test_the_plan_counts_what_scoring_feeds_and_needs(llama, student_folder, pool, known_rate):
-    cost = plan_scoring(pool, student_folder, WINDOWS)
-    fed, windows = [], [parse_window(window) for window in WINDOWS]
-    groups = [make_tasks(g, llama.tokenizer, 512) for g in group_responses(pool, llama.tokenizer)]
-    scores = [s for g in groups for s in score_candidates(llama, g, windows, on_tokens=fed.append)]
-    assert cost.fed_tokens == sum(fed)
-    assert cost.response_tokens == sum(one.num_tokens for one in scores)
-    assert cost.num_steps == sum(one.num_steps for one in scores)
-    assert (cost.num_responses, cost.too_long) == (len(RESPONSES), 0)
-    # Every response token is a target of GALP's row at least.
-    assert cost.target_tokens >= cost.response_tokens
-    rows = (len(task.encoded.prompt_ids) + task.num_tokens for tasks in groups for task in tasks)
-    assert cost.longest_row == max(rows)
-    assert cost.flops < cost.flops_per_step_loop
-    # Slower than the rate of a bare matrix product, but not by an order of magnitude.
-    assert cost.flops / RATE < cost.seconds < 5 * cost.flops / RATE
-    assert cost.memory_bytes > sum(p.numel() * p.element_size() for p in llama.model.parameters())
-    assert (cost.device, cost.dtype) == ("cuda", "bfloat16") or cost.dtype == "float32"
-    assert json.loads(json.dumps(asdict(cost))) == asdict(cost)
-
-
-def test_what_is_too_long_is_counted_and_not_planned(save, known_rate):
-    pool = make_pool([("sum", "Ada", "So the sum is 7. " * 10), ("sum", "Bob", "It is 7.")])
-    cost = plan_scoring(pool, save("llama", max_position_embeddings=60), ["0"])
-    assert cost.too_long == 1
-    assert cost.longest_row <= 60
-
-
-def test_a_recurrent_model_can_be_planned_and_no_weights_are_read(
-    save, pool, known_rate, monkeypatch
-):
-    folder = Path(save("mamba"))
-    (folder / "model.safetensors").unlink()
-    # A revision reads every byte of a folder, which takes minutes for a large student.
-    monkeypatch.setattr("lalp.students.student.folder_digest", lambda *a: pytest.fail("read"))
-    assert plan_scoring(pool, str(folder), ["1"]).flops > 0
 
 
 def test_the_measured_rate_is_that_of_a_matrix_product():

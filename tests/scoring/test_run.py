@@ -19,7 +19,7 @@ from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.scoring import groups
 from lalp.scoring import run as scoring_run
 from lalp.scoring import shards as scoring_shards
-from lalp.scoring.costs import plan_scoring
+from lalp.scoring.estimate import plan_scoring
 from lalp.scoring.run import score
 from lalp.scoring.table import load_scores, scored_pool, write_scores
 from lalp.scoring.windows import parse_window

@@ -272,7 +272,7 @@ def pool_of(*cases: str) -> Pool:
 @pytest.fixture
 def ask(server, tmp_path, monkeypatch):
     """Split a pool, or one of these cases, by the server's answers."""
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path))
 
     def run(*cases: str, pool: Pool | None = None, model: str = "tiny", **options: object):
         options = {"timeout": 20.0} | options
@@ -474,7 +474,7 @@ def test_requests_run_side_by_side_but_no_more_than_asked_for(ask, server, monke
 def test_the_command_says_how_often_and_why_sentences_had_to_do(
     server, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     pool, out, instruction = (tmp_path / name for name in ("pool.jsonl", "steps.jsonl", "i.txt"))
     save_pool(pool_of("valid", "summary", "wrong_order", "empty"), pool)
     instruction.write_text("Cut this! {problem} {solution}")
@@ -516,6 +516,6 @@ def test_an_instruction_that_is_no_use_is_refused(ask, tmp_path):
 
 
 def test_without_the_extra_the_error_says_what_to_install(ask, monkeypatch):
-    monkeypatch.setattr(llm, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(InputError, match=r"pip install 'lalp\[llm\]'"):
         ask("valid")

@@ -124,7 +124,7 @@ The football match ended with a penalty shootout."""
 
 @pytest.mark.slow
 def test_obvious_topics_are_told_apart_and_embedded_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path))
     pool = pool_of(TOPICS, "Just one sentence.", TOPICS.replace(" ", "\n"))
     steps = split_semantic(pool)
     begins = [TOPICS[a:b][:8] for a, b in steps["r0"]]

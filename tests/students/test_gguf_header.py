@@ -75,7 +75,7 @@ def test_a_file_that_was_cut_is_refused(share, sound, tmp_path):
 
 def test_weights_that_a_file_lacks_are_not_made_up(sound, tmp_path, monkeypatch):
     """transformers would go on with random ones."""
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     path = tmp_path / "tiny.gguf"
     path.write_bytes(sound.read_bytes())
     DAMAGES["no tensors"].apply(path, random.Random(0))

@@ -173,7 +173,7 @@ def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):
 
 @pytest.fixture
 def gguf_file(llama, tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     write_gguf(llama.model, llama.tokenizer, tmp_path / "tiny.gguf")
     return tmp_path / "tiny.gguf"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lalp.files import build_dir
+from lalp.files import cache_dir
 from lalp.paper.champ.champ import pick_candidates, reference_expressions
 from lalp.paper.champ.pool import profile_pool, profile_scores
 from lalp.paper.profiles import SFT_GROUPS, Profile
@@ -165,7 +165,7 @@ def plan_grid(profile: Profile, seed: int) -> Grid:
         profile.student,
         recipe,
         HeldOut(held_out, profile.splitter, profile.main_window),
-        build_dir() / "arms",
+        cache_dir() / "arms",
         profile.sft_workers,
         _pick_problems(rest, profile, seed),
         samplings=(

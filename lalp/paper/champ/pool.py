@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lalp.files import build_dir
+from lalp.files import cache_dir
+from lalp.paper import root_dir
 from lalp.paper.champ.champ import champ_pool, pick_candidates, teacher_accuracy
 from lalp.paper.profiles import Profile
 from lalp.pools.pool import Pool
@@ -17,8 +18,8 @@ from lalp.students.student import find_student
 def profile_pool(profile: Profile) -> tuple[Pool, pd.DataFrame | None]:
     """The profile's pool; for CHAMP also every graded attempt."""
     if profile.pool == "champ":
-        return champ_pool(build_dir() / "champ")
-    return load_pool(build_dir().parent / profile.pool), None
+        return champ_pool(cache_dir() / "champ")
+    return load_pool(root_dir() / profile.pool), None
 
 
 def profile_accuracy(graded: pd.DataFrame | None) -> pd.DataFrame:

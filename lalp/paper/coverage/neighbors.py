@@ -24,7 +24,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from lalp.errors import InputError
-from lalp.files import build_dir, write_text
+from lalp.files import cache_dir, write_text
 from lalp.paper.coverage.texts import Level, excerpt
 from lalp.stats import chunks
 
@@ -223,7 +223,7 @@ def save_neighbors(
     levels: Mapping[str, Level], neighbors: Mapping[str, pd.DataFrame], profile: str
 ) -> Path:
     """Write every held-out text with its nearest training text, a pair a line (Sec. C.8)."""
-    path = build_dir() / profile / "coverage_neighbours.jsonl"
+    path = cache_dir() / profile / "coverage_neighbours.jsonl"
     fields = ["prompt_id", "response_id", "teacher", "place", "text"]
     lines = []
     for name, found in neighbors.items():

@@ -16,7 +16,7 @@ from pydantic import dataclasses as records
 
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS
-from lalp.files import PACKAGE, build_dir, read_data
+from lalp.files import PACKAGE, cache_dir, read_data
 from lalp.paper.scale.models import ModelFacts, find_gpu, find_model
 from lalp.paper.tables import BENCHMARKS as MATH_COLUMNS
 from lalp.paper.tables import DEEPSEEK, GEMMA, QWEN3, QWEN72B, QWQ, STUDENT_32B, TABLES
@@ -256,7 +256,7 @@ def accelerate_file(name: str) -> str:
 
 def run_folder(kind: str, profile: str) -> str:
     """Folder of a plan's outputs, below the build folder; relative where it can be."""
-    return _relative(build_dir() / kind / profile)
+    return _relative(cache_dir() / kind / profile)
 
 
 def _relative(path: Path) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lalp.files import build_dir, digest, fingerprint, write_json
+from lalp.files import cache_dir, digest, fingerprint, write_json
 from lalp.paper.committed import load_results as load_committed
 from lalp.paper.workers import run_side_by_side
 from lalp.paper.world import problems as world
@@ -91,7 +91,7 @@ class Unit:
     @property
     def student(self) -> Path:
         """Folder of the student before fine-tuning."""
-        return build_dir() / "worlds" / f"student-{digest([self.schooling, _STUDENT_CODE])}"
+        return cache_dir() / "worlds" / f"student-{digest([self.schooling, _STUDENT_CODE])}"
 
     @property
     def moves(self) -> range:

@@ -230,7 +230,8 @@ def test_what_each_comparison_is_measured_against():
 
 
 def test_results_are_read_back_as_they_were_saved(tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     with pytest.raises(InputError, match="run make arms PROFILE=standard"):
         load_results("standard")
     before = ALIKE.answers.assign(group="", arm="before training", seed=-1)

@@ -152,7 +152,7 @@ PROBLEMS = (
 
 @pytest.fixture
 def grid(tiny, tmp_path, monkeypatch) -> Grid:
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     held_out = HeldOut(make_pool(2, "A", first=20), "sentences", "4")
     setup = Setup(tiny, RECIPE, held_out, tmp_path / "arms", 2, PROBLEMS, (GREEDY,))
     pool = make_pool(3)

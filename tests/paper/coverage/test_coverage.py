@@ -446,7 +446,7 @@ def test_categories_are_taken_where_every_prompt_has_one():
 
 
 def test_neighbours_are_written_whole_and_shown_short(tmp_path, monkeypatch):
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path))
     rows = [(f"p{i}", "A", f"text {i} " + "word " * 30) for i in range(10)]
     level = level_of(rows, random_units(3, 10))
     found = neighbors.find_neighbors(level, hold_out(level.items, folds_of(10, 5)))
@@ -467,7 +467,7 @@ def test_neighbours_are_written_whole_and_shown_short(tmp_path, monkeypatch):
 def test_levels_of_a_pool_with_the_packaged_embedder(tmp_path, monkeypatch):
     from lalp.paper.profiles import load_profile
 
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path))
     profile, pool = load_profile("smoke"), small_pool("c0", "c1")
     spans = texts.cut_pool(profile, pool, 0)
     levels = texts.embed_levels(profile.embedder, pool, spans)

@@ -53,7 +53,7 @@ def test_a_command_in_this_process_is_as_one_of_its_own(tmp_path):
 def test_a_dry_run_of_one_table_in_small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     some = dataclasses.replace(load_plan("gpu"), tables=["3", "8"], controls=False)
     options = {"plan": some, "processes": ("train",)}
     fresh = []

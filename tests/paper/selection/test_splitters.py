@@ -118,7 +118,7 @@ def test_each_splitter_is_scored_for_the_same_first_prompts(llama, tmp_path, mon
     def score(pool, name, *rest, **options):
         return run.score(pool, llama, *rest, **options)
 
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path))
     monkeypatch.setattr(splitters, "load_tokenizer", lambda name: llama.tokenizer)
     monkeypatch.setattr(splitters, "score", score)
     scores = run.score(pool, llama, ["0", "4", "all"], with_tokens=True, progress=False)

@@ -13,7 +13,8 @@ from lalp.paper.world.student import make_model, make_tokenizer
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch) -> Iterator[None]:
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

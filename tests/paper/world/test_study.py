@@ -189,7 +189,7 @@ EVERYTHING = replace(
 def scored(tmp_path_factory, model) -> Iterator[tuple[Unit, object, dict[str, pd.DataFrame]]]:
     """A unit with everything, and its scores."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LALP_BUILD", str(tmp_path_factory.mktemp("build")))
+        patch.setenv("LALP_CACHE", str(tmp_path_factory.mktemp("build")))
         unit = make_unit(EVERYTHING)
         model.save_pretrained(unit.student)
         world_student.make_tokenizer().save_pretrained(unit.student)
@@ -379,7 +379,7 @@ def run_map(folder: Path) -> study.WorldResults:
     """Everything in one process of one thread, with few documents."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LALP_BUILD", str(folder))
+        patch.setenv("LALP_CACHE", str(folder))
         patch.setattr(study, "run_side_by_side", one_after_another)
         patch.setattr(world_student, "_BLOCK", 8)
         return study.run_world(MAP)
@@ -391,7 +391,7 @@ def test_a_killed_run_goes_on_in_workers_to_the_tables_of_one_process(monkeypatc
     expected, killed = run_map(tmp_path / "calm"), tmp_path / "killed"
     # At work on its arms; tests/faults and `make kills` kill a study at random moments.
     kill_once_there(killed, "arms/*.json", run_map, killed)
-    monkeypatch.setenv("LALP_BUILD", str(killed))
+    monkeypatch.setenv("LALP_CACHE", str(killed))
     with monkeypatch.context() as patch:
         patch.setattr(study, "run_side_by_side", units_side_by_side)
         same_tables(study.run_world(MAP), expected)
