@@ -95,8 +95,12 @@ def _reject_line(reject: Reject) -> str:
 
 @app.command()
 def check(pool: options.PoolFile, as_json: options.AsJson = False) -> None:
-    """Read a pool and say what it holds."""
-    print_result(pool_summary(load_pool(pool)), as_json, print_pool)
+    """Read a pool and say what it holds, and how its responses fall into sentences."""
+    from lalp.steps.summary import step_summary
+
+    loaded = load_pool(pool)
+    summary = pool_summary(loaded) | {"steps": step_summary(loaded)}
+    print_result(summary, as_json, print_pool)
 
 
 @app.command()
