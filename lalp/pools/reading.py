@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lalp.errors import InputError
+from lalp.files import not_found
 from lalp.pools.importing import import_pool
 from lalp.pools.lines import fits_memory, numbered_records
 from lalp.pools.pool import Pool, Prompt
@@ -66,7 +67,7 @@ def load_prompts(path: str | Path) -> list[Prompt]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: {not_found(path)}")
     is_table = path.suffix.lower() == ".parquet"
     unit = "row" if is_table else "line"
     with fits_memory(path):

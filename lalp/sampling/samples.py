@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.files import build_dir, digest, fingerprint, write_json
 from lalp.pools.pool import Message, Prompt
 from lalp.sampling.decoding import Output, Request, decode, default_batch_size, response_text
@@ -151,7 +151,7 @@ def _check(
     prompts: Sequence[Prompt], backend: str, batch_size: int | None, tensor_parallel: int
 ) -> None:
     if backend not in BACKENDS:
-        raise InputError(f"unknown backend {backend!r}: use {' or '.join(BACKENDS)}")
+        raise InputError(f"unknown backend {backend!r}: {did_you_mean(backend, BACKENDS)}")
     if backend == "vllm":
         check_vllm()
     elif tensor_parallel != 1:

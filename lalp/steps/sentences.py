@@ -40,7 +40,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.steps.regions import (
     LINE_BREAK,
     SPACE,
@@ -437,6 +437,6 @@ SPLITTERS: Mapping[str, Callable[[str], list[Span]]] = {
 def split_steps(text: str, splitter: str = "sentences") -> list[Span]:
     """Split a response into steps with the splitter of that name."""
     if splitter not in SPLITTERS:
-        known = ", ".join(sorted(SPLITTERS))
-        raise InputError(f"unknown step splitter {splitter!r}: use one of {known}")
+        known = did_you_mean(splitter, sorted(SPLITTERS))
+        raise InputError(f"unknown step splitter {splitter!r}: {known}")
     return SPLITTERS[splitter](text)

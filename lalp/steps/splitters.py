@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.files import atomic_path
 from lalp.pools.lines import numbered_records
 from lalp.pools.pool import Pool, show
@@ -42,10 +42,9 @@ def check_splitter(splitter: str | Steps) -> None:
         )
     known = {*SPLITTERS, "semantic"}
     if not (splitter in known or chunk_size(splitter) or splitter.endswith(_FILE_SUFFIX)):
-        raise InputError(
-            f"unknown step splitter {splitter!r}: use one of {', '.join(sorted(known))}, a number "
-            "of tokens such as 32t, or a steps file (.jsonl) written by lalp segment"
-        )
+        listed = did_you_mean(splitter, sorted(known))
+        more = "numbers of tokens such as 32t, and steps files (.jsonl) written by lalp segment"
+        raise InputError(f"unknown step splitter {splitter!r}: {listed}, {more}")
 
 
 def chunk_size(splitter: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -341,7 +342,10 @@ def test_the_seed_and_the_rule_for_ties_decide_among_equal_scores(lalp, tmp_path
 
 # --- bad input --------------------------------------------------------------------------------
 
-REFUSALS = yaml.safe_load(Path(__file__).with_name("refusals.yaml").read_text(encoding="utf-8"))
+REFUSALS, MISTAKES = (
+    yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    for name in ("refusals.yaml", "mistakes.yaml")
+)
 
 
 @pytest.fixture
@@ -355,12 +359,36 @@ def workplace(tmp_path, monkeypatch, pool_file, scores_file, model) -> Path:
     Path("bad.jsonl").write_text(lines[0] + '{"prompt_id": "p1", \n' + lines[1])
     Path("mine.jsonl").write_bytes(jsonl({"problem": "What is 1 + 1?", "answer": 2}))
     Path("steps.jsonl").write_text('{"response_id": "p1/Bob/0", "steps": [[0, 1]]}\n')
+    make_mistaken_files(RECORDS[0], RECORDS[1])
+    Path("base").mkdir()  # the student, but for its chat template
+    for file in Path(model).iterdir():
+        if file.suffix != ".jinja":
+            Path("base", file.name).symlink_to(file)
     frame = scores_frame()
+    frame.assign(correct=None).to_parquet("unverified.parquet")
     frame.drop(columns="galp").to_parquet("other.parquet")
     frame.drop(columns=["prompt", "response"]).to_parquet("bare.parquet")
     frame.loc[3, "galp"], frame["lalp@2"] = float("nan"), float("nan")
     frame.to_parquet("nan.parquet")
     return tmp_path
+
+
+def make_mistaken_files(first: dict, second: dict) -> None:
+    """Files as newcomers write them."""
+    Path("empty.jsonl").touch()
+    Path("field.jsonl").write_bytes(jsonl(without(first, "response") | {"respnse": "7"}))
+    Path("nobody.jsonl").write_bytes(jsonl(without(first, "teacher")))
+    Path("twice.jsonl").write_bytes(jsonl(*(r | {"response_id": "r"} for r in (first, second))))
+    Path("prompts.jsonl").write_bytes(jsonl(first, second | {"prompt": "What else?"}))
+    Path("asked.jsonl").write_bytes(jsonl({"prompt_id": "p1", "prompt": "What is 1 + 1?"}))
+    Path("odd.csv").write_text("question,text,gold\nWhat is 1 + 1?,It is 2.,2\n")
+    turns = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
+    Path("train.jsonl").write_bytes(jsonl({"messages": turns}))
+    Path("recipe.yaml").write_text("epohcs: 3\n")
+
+
+def without(record: dict, name: str) -> dict:
+    return {key: value for key, value in record.items() if key != name}
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -375,6 +403,21 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(lalp, workplace, co
     assert re.fullmatch("lalp: .+\n", done.err)
     assert REFUSALS[command] in done.err
     assert contents(workplace) == before  # no output, no half of one, nothing temporary
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake["mistake"])
+def test_common_mistakes_are_told_with_what_where_and_what_to_do(lalp, workplace, mistake):
+    before = contents(workplace)
+    done = lalp(*shlex.split(mistake["command"]))
+    assert (done.code, done.out) == (2, "")
+    assert "Traceback" not in done.err
+    said = " ".join(re.sub("[─│╭╮╰╯]", " ", done.err).split())  # typer draws a box
+    assert [part for part in ("what", "where", "do") if mistake[part] not in said] == []
+    assert contents(workplace) == before
+
+
+def test_thirty_mistakes_are_known():
+    assert len({mistake["mistake"] for mistake in MISTAKES}) == len(MISTAKES) >= 30
 
 
 # Every command that writes --out, with the inputs that it names.
@@ -474,7 +517,10 @@ def test_a_damaged_shard_is_reported_to_people(lalp, pool_file, model, tmp_path)
 
 def test_a_process_ends_with_code_2_and_one_line(start, tmp_path):
     process = start("-m", "lalp.cli", "check", tmp_path / "none.jsonl")
-    assert process.communicate() == ("", f"lalp: {tmp_path}/none.jsonl: no such file\n")
+    assert process.communicate() == (
+        "",
+        f"lalp: {tmp_path}/none.jsonl: no such file: check the path\n",
+    )
     assert process.returncode == 2
 
 
