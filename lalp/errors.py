@@ -15,7 +15,7 @@ class InputError(ValueError):
         ...     lalp.load_pool("none.jsonl")
         ... except lalp.InputError as error:
         ...     print(error)
-        none.jsonl: no such file
+        none.jsonl: no such file: check the path
     """
 
 
@@ -63,7 +63,32 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     """
     names = [str(one) for one in known]
     listed = f"there are {', '.join(names)}" if names else "there are none"
-    close = difflib.get_close_matches(str(name), names, n=2)
-    if not close:
-        return listed
-    return f"did you mean {' or '.join(map(repr, close))}? {listed[0].upper()}{listed[1:]}"
+    close = likeliest(name, names)
+    return f"{close} {listed[0].upper()}{listed[1:]}" if close else listed
+
+
+def likeliest(name: object, known: Iterable[object]) -> str:
+    """The question what a misspelt name may stand for; nothing where no name is near.
+
+    Example:
+        >>> likeliest("pol.jsonl", ["pool.jsonl", "scores.parquet"]), likeliest("best", ["galp"])
+        ("did you mean 'pool.jsonl'?", '')
+    """
+    close = close_names(name, known)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def close_names(
+    name: object, known: Iterable[object], n: int = 2, cutoff: float = 0.6
+) -> list[str]:
+    """At most ``n`` names that are spelt nearly like one, the nearest first.
+
+    Example:
+        >>> close_names("GLAP", ["lalp", "rsr", "galp"], n=1)
+        ['galp']
+    """
+    names: dict[str, str] = {}
+    for one in map(str, known):
+        names.setdefault(one.casefold(), one)
+    near = difflib.get_close_matches(str(name).casefold(), names, n, cutoff)
+    return [names[one] for one in near]

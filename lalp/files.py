@@ -21,10 +21,29 @@ from typing import Any
 import yaml
 from platformdirs import user_cache_path
 
-from lalp.errors import InputError, reason
+from lalp.errors import InputError, close_names, reason
 
 PACKAGE = Path(__file__).parent
 """The folder of the package: its code, and the data beside it."""
+
+# --- Finding -----------------------------------------------------------------------------------
+
+
+def not_found(path: str | os.PathLike, what: str = "file", advice: str = "check the path") -> str:
+    """What to say of a path where nothing is: what is beside it under nearly that name, or advice.
+
+    Example:
+        >>> not_found("none.jsonl", advice="make one with lalp score")
+        'no such file: make one with lalp score'
+    """
+    path, names = Path(path), []
+    with suppress(OSError, ValueError):
+        names = sorted(each.name for each in path.parent.iterdir() if each.name[0] != ".")
+    # Endings are left out: all files of a folder may share one.
+    stems = close_names(path.stem, [Path(name).stem for name in names], 1, 0.7)
+    near = close_names(path.name, [name for name in names if Path(name).stem in stems], 1, 0)
+    return f"no such {what}: " + (f"did you mean {path.parent / near[0]}?" if near else advice)
+
 
 # --- Writing -----------------------------------------------------------------------------------
 

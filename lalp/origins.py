@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.errors import InputError, reason
-from lalp.files import check_file, check_regular, file_digest, write_json
+from lalp.files import check_file, check_regular, file_digest, not_found, write_json
 
 SUFFIX = ".origin.json"
 _MOST = 1 << 26  # bytes
@@ -56,7 +56,8 @@ def read_origin(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     run = path / "run.json"  # of a trained student
     if not (path.is_file() or run.is_file()):
-        raise InputError(f"{path}: no such file, nor a folder that lalp train wrote")
+        advice = "give one that lalp wrote"
+        raise InputError(f"{path}: {not_found(path, 'file, nor a folder of lalp train', advice)}")
     place = Path(f"{path}{SUFFIX}")
     if path.is_dir():
         place = run

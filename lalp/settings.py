@@ -9,12 +9,14 @@ from typing import TypeVar
 import yaml
 from pydantic import ConfigDict, ValidationError
 
-from lalp.errors import InputError, reason
+from lalp.errors import InputError, did_you_mean, reason
 
 # For records of settings: @dataclass(frozen=True, config=STRICT) of pydantic.dataclasses.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Record = TypeVar("Record")
+
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
 # What is shown of a value: a file of ten lines can hold one of a billion parts.
 _SHORT = Repr()
@@ -59,13 +61,14 @@ def parse_settings(text: str, where: str, record: type[Record]) -> Record:
 
 def _first_fault(error: ValidationError, lines: dict[str, int], record: type) -> str:
     """Line, key and what is wrong with it, of the first thing that does not fit."""
-    fault = error.errors()[0]
+    # A misspelt key is missing too, under its right name: the wrong one says more.
+    fault = min(error.errors(), key=lambda each: each["type"] not in _UNKNOWN_KEY)
     path = [part for part in fault["loc"] if part != record.__name__]
     key = str(path[0]) if path else ""
     place = f", line {lines[key]}" if key in lines else ""
-    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = ", ".join(field.name for field in fields(record))
-        return f"{place}: unknown key {key!r}: known are {known}"
+    if fault["type"] in _UNKNOWN_KEY:
+        known = did_you_mean(key, [field.name for field in fields(record)])
+        return f"{place}: unknown key {key!r}: {known}"
     if fault["type"] in ("missing", "missing_argument"):
         return f": key {key!r} is missing: add it"
     if fault["type"] == "value_error":  # raised by a validator of ours, in words of its own

@@ -104,8 +104,10 @@ def check(
     as_json: options.AsJson = False,
 ) -> None:
     """Read a pool and say what it holds; with a student also what that reads of it."""
+    from lalp.steps.summary import step_summary
+
     loaded = load_pool(pool)
-    result = pool_summary(loaded)
+    result = pool_summary(loaded) | {"steps": step_summary(loaded)}
     if student is not None:
         from lalp.scoring.preview import preview_pool  # needs torch, which takes seconds
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -63,6 +64,9 @@ def print_pool(summary: Mapping[str, Any]) -> None:
     if summary["num_duplicate_texts"]:
         print_counts({"repeat another response's text": summary["num_duplicate_texts"]})
     print_counts(summary["left_out"], "left out: {}")
+    if "steps" in summary:
+        is_part = summary["steps"]["num_responses"] < summary["num_responses"]
+        _print_step_summary(summary["steps"], is_part=is_part)
     if "preview" in summary:
         _print_preview(summary["preview"])
 
@@ -91,6 +95,48 @@ def _print_preview(shown: Mapping[str, Any]) -> None:
 def _some(names: Collection[str]) -> str:
     """How many, and the first of them."""
     return f"{len(names):,}" + (f", for example {next(iter(names))}" if names else "")
+
+
+def _print_step_summary(steps: Mapping[str, Any], *, is_part: bool) -> None:
+    """What `step_summary` counts."""
+    drawn = ", drawn at random" if is_part else ""
+    echo(f"steps (sentences) of {steps['num_responses']:,} responses{drawn}")
+    for name, what in (("steps_per_response", "steps"), ("characters_per_step", "characters")):
+        found = "{median:>8,}  {what} at the median, {p5:,} to {p95:,} in 9 of 10, {max:,} at most"
+        place = "a response" if what == "steps" else "a step"
+        echo(f"  {found.format(**steps[name], what=f'{what} of {place}')}")
+    if steps["num_one_step"]:
+        share = steps["num_one_step"] / steps["num_responses"]
+        print_counts({f"one step only ({share:.1%}): LALP is GALP there": steps["num_one_step"]})
+    unknown = "in {}, where only lines end a step: cut with --splitter llm or 32t instead"
+    print_counts(steps["unknown_scripts"], unknown)
+
+
+def print_steps(response_id: str, text: str, spans: Sequence[tuple[int, int]]) -> None:
+    r"""The steps of a response, numbered; what a terminal would obey is escaped.
+
+    Example:
+        >>> print_steps("p/A/0", "We add:\n3 + 4. So 7.", [(0, 15), (15, 20)])
+        p/A/0
+          1  We add:
+             3 + 4.
+          2  So 7.
+        <BLANKLINE>
+    """
+    echo(_visible(response_id))
+    width = len(str(len(spans)))
+    for number, (start, end) in enumerate(spans, 1):
+        lines = map(_visible, text[start:end].strip().splitlines())
+        echo(f"  {number:>{width}}  " + f"\n{'':{width + 4}}".join(lines))
+    echo()
+
+
+def _visible(line: str) -> str:
+    """A line without characters that a terminal obeys."""
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c
+        for c in line.expandtabs(4)
+    )
 
 
 def print_origin(facts: Mapping[str, Any]) -> None:

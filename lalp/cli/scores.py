@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option, Typer
 
 from lalp.cli import options
-from lalp.cli.printing import print_cost, print_result, print_selection, print_teachers, say
+from lalp.cli.printing import (
+    print_cost,
+    print_result,
+    print_selection,
+    print_steps,
+    print_teachers,
+    say,
+)
 from lalp.errors import InputError
 from lalp.origins import ORIGIN, origin, write_beside
 from lalp.pools.pool import located
@@ -18,6 +25,10 @@ from lalp.pools.writing import JSON_LINES, write_training
 
 if TYPE_CHECKING:
     import pandas as pd
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    from lalp.pools.pool import Pool
+    from lalp.steps.splitters import Steps
 
 # What needs torch is imported where it is used: that takes seconds, `lalp check` should not.
 app = Typer()
@@ -42,6 +53,7 @@ _QUOTA = "Share of a teacher's responses in the selection; repeatable."
 _TOP = "Keep the best part: 20% of all that the rule chose, or 20%/teacher."
 _MAX_TOKENS = "Response tokens of the whole selection at most."
 _WEIGHTS = "Write a weight into each record, by the lead over the best response left out."
+_TEXT = "Print the steps of each response, numbered; --out is optional then."
 _SHOWN = "Local window; needed if the table holds several."
 
 
@@ -49,7 +61,8 @@ _SHOWN = "Local window; needed if the table holds several."
 @options.writes_out
 def segment(
     pool: options.PoolFile,
-    out: Annotated[Path, Option(help="JSONL to write: one response a line.")],
+    out: Annotated[Path | None, Option(help="JSONL to write: one response a line.")] = None,
+    text: Annotated[bool, Option("--text", help=_TEXT)] = False,
     splitter: Annotated[str, Option(help=f"{options.SPLITTERS}; also llm.")] = "sentences",
     student: Annotated[str | None, Option(help=_COUNTS)] = None,
     thinking: options.Thinking = "join",
@@ -60,14 +73,15 @@ def segment(
     llm_timeout: Annotated[float, Option(min=0.1, help="Seconds for one answer.")] = 600,
     as_json: options.AsJson = False,
 ) -> None:
-    """Cut every response into steps, as [start, end) character offsets."""
-    options.check_out(out, "steps are written as JSONL", *JSON_LINES)
+    """Cut every response into steps: write their [start, end) character offsets, or print them."""
+    _check_segment(out, text, as_json)
     if splitter != "llm" and (llm_url or llm_model or llm_instruction):
         raise InputError(f"--llm options go with --splitter llm, not {splitter}: leave them out")
     if splitter == "llm" and not (llm_url and llm_model):
         raise InputError("--splitter llm needs --llm-url and --llm-model: whom to ask")
     loaded, tokenizer = load_pool(pool), None
-    from lalp.steps.splitters import chunk_size, count_reasons, split_pool, write_steps
+    from lalp.steps.sentences import SPLITTERS
+    from lalp.steps.splitters import chunk_size, count_reasons, write_steps
 
     if student is None and chunk_size(splitter):
         student = "smollm2-135m"
@@ -77,30 +91,59 @@ def segment(
 
         tokenizer = load_tokenizer(student) if student else None
         loaded = shape_thinking(loaded, thinking, tokenizer)
-    fallbacks: dict[str, str] = {}
-    if splitter == "llm":
-        from lalp.steps.llm import INSTRUCTION, load_instruction, split_with_llm
-
-        instruction = load_instruction(llm_instruction) if llm_instruction else INSTRUCTION
-        limits = {"concurrency": llm_concurrency, "timeout": llm_timeout}
-        cut = split_with_llm(loaded, llm_url, llm_model, instruction=instruction, **limits)
-        steps, fallbacks = cut.steps, cut.fallbacks
-    else:
-        steps = split_pool(loaded, splitter, tokenizer=tokenizer)
-    num_steps = write_steps(out, loaded, steps, fallbacks)
-    settings = {"splitter": splitter, "student": student, "thinking": thinking}
-    settings |= {"llm_model": llm_model} if splitter == "llm" else {}
-    inputs = {"pool": pool, "instruction": llm_instruction}
-    write_beside(out, origin("segment", inputs, **settings))
+    if out is None and splitter in SPLITTERS:
+        # One by one: of a large pool, the first can be read at once.
+        for response in loaded.responses:
+            print_steps(response.response_id, response.text, SPLITTERS[splitter](response.text))
+        return
+    llm = {"instruction": llm_instruction, "concurrency": llm_concurrency, "timeout": llm_timeout}
+    llm |= {"url": llm_url, "model": llm_model}
+    steps, fallbacks = _cut(loaded, splitter, tokenizer, llm)
+    if out is not None:
+        num_steps = write_steps(out, loaded, steps, fallbacks)
+        settings = {"splitter": splitter, "student": student, "thinking": thinking}
+        settings |= {"llm_model": llm_model} if splitter == "llm" else {}
+        inputs = {"pool": pool, "instruction": llm_instruction}
+        write_beside(out, origin("segment", inputs, **settings))
+        say(f"{len(loaded.responses)} responses cut into steps: {out}")
+    for reason, count in count_reasons(fallbacks).items():
+        say(f"{count} of them into sentences: {reason}")
+    if text:
+        for response in loaded.responses:
+            print_steps(response.response_id, response.text, steps[response.response_id])
+        return
     result = {
         "num_responses": len(loaded.responses),
         "num_steps": num_steps,
         "fallbacks": fallbacks,
     }
     print_result(result, as_json)
-    say(f"{len(loaded.responses)} responses cut into steps: {out}")
-    for reason, count in count_reasons(fallbacks).items():
-        say(f"{count} of them into sentences: {reason}")
+
+
+def _cut(
+    pool: Pool, splitter: str, tokenizer: PreTrainedTokenizerBase | None, llm: dict[str, Any]
+) -> tuple[Steps, dict[str, str]]:
+    """The steps of every response, and by its id why those of some had to be sentences."""
+    if splitter == "llm":
+        from lalp.steps.llm import INSTRUCTION, load_instruction, split_with_llm
+
+        own = llm["instruction"]
+        llm = llm | {"instruction": load_instruction(own) if own else INSTRUCTION}
+        cut = split_with_llm(pool, **llm)
+        return cut.steps, cut.fallbacks
+    from lalp.steps.splitters import split_pool
+
+    return split_pool(pool, splitter, tokenizer=tokenizer), {}
+
+
+def _check_segment(out: Path | None, text: bool, as_json: bool) -> None:
+    """Refuse steps that go nowhere, or two kinds of them on standard output."""
+    if out is not None:
+        options.check_out(out, "steps are written as JSONL", *JSON_LINES)
+    elif not text:
+        raise InputError("the steps go nowhere: give --text to read them, --out FILE to keep them")
+    if text and as_json:
+        raise InputError("--text and --json both print: give one of them")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lalp.errors import InputError
+from lalp.errors import InputError, likeliest
 from lalp.evaluation import livecodebench
 from lalp.extras import require
 from lalp.files import digest, read_data
@@ -128,7 +128,10 @@ def find_benchmark(name: str) -> Benchmark:
     path = Path(name)
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         known, kinds = ", ".join(BENCHMARKS), " or ".join(SUFFIXES)
-        raise InputError(f"benchmark {name!r} is neither a known name ({known}) nor a {kinds} file")
+        files = sorted(str(one) for kind in SUFFIXES for one in path.parent.glob(f"*{kind}"))
+        advice = likeliest(name, [*BENCHMARKS, *files]) or "give one of them"
+        wrong = f"is neither a known name ({known}) nor a {kinds} file"
+        raise InputError(f"benchmark {name!r} {wrong}: {advice}")
     if path.stem in BENCHMARKS:
         wrong = f"a file of your own cannot be called like the benchmark {path.stem!r}"
         advice = f"rename it, or give --benchmark {path.stem} --data {path.parent}"

@@ -226,8 +226,6 @@ def load_results(path: str | Path) -> pd.DataFrame:
 
     InputError if the file is missing, damaged, or not a results table.
     """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file: make one with lalp eval")
     frame = read_frame(path, "results table", "make one with lalp eval")
     if missing := [column for column in COLUMNS if column not in frame]:
         what = f"not a results table, column {missing[0]!r} is missing"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lalp.errors import InputError
-from lalp.pools.layouts import DATA, Layout, read_chat_json, show_names, value_at, without
+from lalp.pools.layouts import DATA, Layout, name_fields, read_chat_json, value_at, without
 from lalp.pools.pool import RESERVED_FIELDS, Message, located, show
 from lalp.pools.turns import has_thought, join_marked, join_thought, read_turn
 
@@ -41,7 +41,7 @@ def read_record(layout: Layout, record: Mapping[str, Any]) -> tuple[list[dict[st
     """
     for path in layout.needs:
         if value_at(record, path) is None:
-            known = f"the fields are {show_names(record)}"
+            known = name_fields(path, record)
             raise InputError(f"field '{path}' is missing or null; {layout.name} needs it; {known}")
     if layout.messages:
         *prompt, last = read_chat(value_at(record, layout.messages), layout.messages)

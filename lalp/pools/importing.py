@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from lalp.errors import InputError
+from lalp.errors import InputError, likeliest
 from lalp.files import digest
 from lalp.pools.converting import read_record
 from lalp.pools.layouts import (
@@ -185,7 +185,9 @@ class _Reader:
         """The pool, if every mapped field was somewhere."""
         for target, path in self.mapping.items():
             if target not in self.mapped and self.fields:
+                close = likeliest(path, self.fields.split(", "))
                 found = f"no record has that field; the first one's are {self.fields}"
+                found = f"{found}: {close or 'name one of them'}"
                 raise InputError(f"{names}: --map {target}={path}: {found}")
         if missing := len(self.requests.keys() - self.answered):
             self.left_out["request without an output"] += missing

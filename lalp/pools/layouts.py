@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lalp.errors import InputError
+from lalp.errors import InputError, close_names, likeliest
 from lalp.files import read_data
 from lalp.pools.pool import POOL_FIELDS
 
@@ -153,6 +152,18 @@ def show_names(names: Iterable[str], width: int = 120) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
+def name_fields(name: str, names: Iterable[str]) -> str:
+    """The fields that a record has, those first that a field which it lacks may be misspelt for.
+
+    Example:
+        >>> name_fields("response", ["prompt", "respnse"])
+        "did you mean 'respnse'? The fields are prompt, respnse"
+    """
+    names = list(names)
+    listed, close = f"fields are {show_names(names)}", likeliest(name, names)
+    return f"{close} The {listed}" if close else f"the {listed}"
+
+
 def suggest(record: Mapping[str, Any]) -> str:
     """The likeliest mapping for a record, as options of `lalp import`.
 
@@ -167,7 +178,7 @@ def suggest(record: Mapping[str, Any]) -> str:
         chosen = {}
         for target, known in DATA["likely"].items():
             rest = [name for name in record if name not in chosen.values()]
-            close = difflib.get_close_matches(target, rest, 1, 0.75)
+            close = close_names(target, rest, 1, 0.75)
             likely = [name for name in known if name in rest] or close
             if likely or target != "answer":
                 chosen[target] = likely[0] if likely else "FIELD"
@@ -194,8 +205,10 @@ def parse_mapping(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         target, sign, path = text.partition("=")
         if not (sign and path and target in TARGETS):
-            known = ", ".join(TARGETS)
-            raise InputError(f"--map {text}: give TARGET=FIELD; targets are {known}")
+            is_turned = path in TARGETS
+            advice = f"did you mean {path}={target}?" if is_turned else likeliest(target, TARGETS)
+            known = f"{advice} Targets are" if advice else "targets are"
+            raise InputError(f"--map {text}: give TARGET=FIELD; {known} {', '.join(TARGETS)}")
         if target in mapping:
             raise InputError(f"--map {text}: {target} is given twice; a target has one field")
         mapping[target] = path

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from lalp.errors import InputError, reason
-from lalp.files import check_regular
+from lalp.files import check_regular, not_found
 from lalp.pools.pool import show
 
 
@@ -80,6 +80,8 @@ def read_errors(path: Path) -> Iterator[None]:
     """Turn what goes wrong while a file is read, or unpacked, into an `InputError`."""
     try:
         yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: {not_found(path)}") from None
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or reason(error)
         raise InputError(f"{path}: cannot be read: {why}") from error

@@ -86,7 +86,8 @@ def merge_pools(
                 draft.add_response(response, path)
     if not draft.responses:
         reasons = ", ".join(f"{count} x {why}" for why, count in left_out.items())
-        raise InputError(f"no response is left of {', '.join(map(str, paths))}: {reasons}")
+        named = ", ".join(map(str, paths))
+        raise InputError(f"no response is left of {named}: {reasons}: ask for less")
     return Pool(draft.prompts, tuple(draft.responses), dict(left_out))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lalp.errors import InputError
+from lalp.errors import InputError, likeliest
 from lalp.pools import spool
 from lalp.pools.pool import RESERVED_FIELDS, Message, Pool, Prompt, Response, located, show
 from lalp.pools.turns import read_turn
@@ -150,8 +150,8 @@ def _parse_record(
     needed = record.get("messages") is None and default_teacher is None
     for name in ("prompt_id", "teacher") if needed else ():
         if record.get(name) is None:
-            state = "null" if name in record else "missing"
-            raise InputError(f"field '{name}' is {state}; lalp import FILE --out POOL fills it in")
+            advice = "lalp import FILE --out POOL fills it in"
+            raise InputError(f"{_lacks(record, name)}; {advice}")
     prompt_id = _text(record, "prompt_id", needed=False)
     teacher = _text(record, "teacher", needed=False) or default_teacher or "unknown"
     messages, text = _prompt_and_response(record)
@@ -178,12 +178,22 @@ def _text(record: Mapping[str, Any], name: str, *, needed: bool = True) -> str |
     """A field that is text; None where it is neither there nor needed."""
     value = record.get(name)
     if value is None and needed:
-        raise InputError(f"field '{name}' is {'null' if name in record else 'missing'}")
+        raise InputError(_lacks(record, name))
     if not isinstance(value, str | None):
         raise InputError(f"field '{name}' must be text, not {show(value)}")
     if not (value is None or value.strip()):
-        raise InputError(f"field '{name}' is empty" + (" (only whitespace)" if value else ""))
+        what = f"field '{name}' is empty" + (" (only whitespace)" if value else "")
+        raise InputError(f"{what}; lalp import --bad-rows skip leaves such rows out")
     return value
+
+
+def _lacks(record: Mapping[str, Any], name: str) -> str:
+    """That a field is missing or null, and which other one may be meant."""
+    if name in record:
+        return f"field '{name}' is null"
+    others = [other for other in record if other not in RESERVED_FIELDS]
+    meant = f": {close} Rename it" if (close := likeliest(name, others)) else ""
+    return f"field '{name}' is missing{meant}"
 
 
 def _prompt_and_response(record: Mapping[str, Any]) -> tuple[tuple[Message, ...], str]:

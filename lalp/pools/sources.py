@@ -16,7 +16,7 @@ import pandas as pd
 
 from lalp.errors import InputError, reason
 from lalp.extras import require
-from lalp.files import check_regular
+from lalp.files import check_regular, not_found
 from lalp.pools.json_list import json_items
 from lalp.pools.layouts import fits_columns, read_chat_json, suggest
 from lalp.pools.lines import (
@@ -72,7 +72,7 @@ def open_source(source: Any, on_bad: OnBad | None = None, *, any_columns: bool =
         if not path.exists():
             if place := _HUB.fullmatch(name):
                 return Source(name, _set_records(_from_hub(name, *place.groups()), name, check))
-            raise InputError(f"{name}: no such file")
+            raise InputError(f"{name}: {not_found(path)}")
         size = path.stat().st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -81,7 +81,7 @@ def open_source(source: Any, on_bad: OnBad | None = None, *, any_columns: bool =
         known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}, each also .gz or .zst"
         raise InputError(f"{path}: a pool is {known}, not '{kind}'; convert or rename the file")
     if size == 0:
-        raise InputError(f"{path}: the file is empty")
+        raise InputError(f"{path}: the file is empty; a pool needs at least one response")
     if kind == ".parquet":
         return Source(name, ((f"row {n}", row) for n, row in parquet_records(path, check)))
     left_out: Counter[str] = Counter()

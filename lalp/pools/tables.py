@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lalp.errors import InputError, reason
-from lalp.files import check_file, check_regular, memory_limit
+from lalp.files import check_file, check_regular, memory_limit, not_found
 from lalp.pools.lines import PACKED, open_packed, parse_json, read_errors
 from lalp.pools.pool import show
 from lalp.pools.records import is_missing
@@ -67,6 +67,8 @@ def read_frame(path: str | os.PathLike, what: str, advice: str) -> pd.DataFrame:
     ``what`` says in messages what the file is ("score table"); ``advice`` ends them.
     """
     check_file(path)
+    if not Path(path).exists():
+        raise InputError(f"{path}: {not_found(path, advice=advice)}")
     if Path(path).is_dir():
         raise InputError(f"{path}: is a folder, not a readable {what}: {advice}")
     try:
@@ -79,7 +81,8 @@ def read_frame(path: str | os.PathLike, what: str, advice: str) -> pd.DataFrame:
         return frame
     # Arrow's errors, and whatever pandas stumbles over in the file's own notes for it.
     except (*_TABLE_ERRORS, pa.ArrowException, MemoryError) as error:
-        raise InputError(f"{path}: not a readable {what} ({reason(error)}): {advice}") from error
+        why = "it is no Parquet file" if "magic bytes" in str(error) else reason(error)
+        raise InputError(f"{path}: not a readable {what} ({why}): {advice}") from error
 
 
 _TABLE_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)

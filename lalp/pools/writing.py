@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.files import atomic_path
 from lalp.origins import ORIGIN, write_beside
 from lalp.pools.lines import parse_json
@@ -169,7 +169,8 @@ def write_training(
         [{'role': 'assistant', 'content': 'Four.'}]
     """
     if fmt not in TRAINING_FORMATS:
-        raise InputError(f"unknown training format {show(fmt)}: use {', '.join(TRAINING_FORMATS)}")
+        known = did_you_mean(fmt, TRAINING_FORMATS)
+        raise InputError(f"unknown training format {show(fmt)}: {known}")
     chosen = _chosen_responses(pool, response_ids)
     by_response = _more_fields(pool, chosen, weights, chosen_by or {})
     path = Path(path)

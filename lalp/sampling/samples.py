@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.extras import require
 from lalp.files import cache_dir, digest, fingerprint, in_use, write_json
 from lalp.pools.pool import Message, Prompt
@@ -153,7 +153,7 @@ def _check(
     prompts: Sequence[Prompt], backend: str, batch_size: int | None, tensor_parallel: int
 ) -> None:
     if backend not in BACKENDS:
-        raise InputError(f"unknown backend {backend!r}: use {' or '.join(BACKENDS)}")
+        raise InputError(f"unknown backend {backend!r}: {did_you_mean(backend, BACKENDS)}")
     if backend == "vllm":
         require("vllm", "backend vllm")
     elif tensor_parallel != 1:

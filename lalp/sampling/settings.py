@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.files import read_data
 
 # The paper's, in front of every prompt (Sec. 3.1).
@@ -65,7 +65,7 @@ def choose_sampling(preset: str | None, seed: int, changes: Mapping[str, Any]) -
         Sampling(num_samples=2, temperature=0.6, top_p=0.95, top_k=0, max_tokens=32768, seed=3)
     """
     if preset is not None and preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}: use {', '.join(PRESETS)}")
+        raise InputError(f"unknown preset {preset!r}: {did_you_mean(preset, PRESETS)}")
     known = {name: value for name, value in changes.items() if value is not None}
     return replace(PRESETS[preset] if preset else Sampling(), seed=seed, **known)
 

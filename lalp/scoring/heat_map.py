@@ -7,7 +7,6 @@ the viewer's theme.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from lalp.errors import InputError
+from lalp.errors import InputError, close_names
 from lalp.files import atomic_path
 from lalp.pools.pool import show
 from lalp.scoring.columns import GALP, lalp_column, token_column, windows_of
@@ -230,7 +229,7 @@ def heat_map_page(
     found = table[table["response_id"] == response_id]
     if found.empty:
         known = [str(name) for name in table["response_id"]]
-        close = difflib.get_close_matches(response_id, known, n=3, cutoff=0.5) or known[:3]
+        close = close_names(response_id, known, n=3, cutoff=0.5) or known[:3]
         raise InputError(
             f"{where}: no response {response_id!r}: did you mean "
             f"{' or '.join(repr(name) for name in close) or 'another table'}?"

@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Literal
 
-from lalp.errors import InputError
+from lalp.errors import InputError, likeliest
 
 TokenSpan = tuple[int, int]
 
@@ -58,9 +58,11 @@ def parse_window(window: str | int | Window) -> Window:
         return Window("fraction", number / 100)
     if match and match["unit"] != "%" and number.denominator == 1:
         return Window("tokens" if match["unit"] else "steps", number)
+    meant = "did you mean 'all'? Give" if likeliest(text, ["all"]) else "give"
     raise InputError(
-        f"window {text!r} is not understood: give a number of steps (0, 4), a share of the "
-        "preceding steps (25%, at most 100%), a number of tokens (256t), or all"
+        f"window {text!r} is not understood: {meant} a number of steps (0, 4), a share of the "
+        "preceding steps (25%, at most 100%), a number of tokens (256t), or all; for several, "
+        "repeat --window"
     )
 
 

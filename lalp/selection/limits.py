@@ -151,7 +151,9 @@ class Limits:
             met &= holds(scores, condition)
         if len(scores) and not met.any():
             asked = " and ".join(map(str, self.conditions))
-            raise InputError(f"no response meets the condition '{asked}': ask for less")
+            empty = [one.field for one in self.conditions if scores[one.field].isna().all()]
+            advice = f"nothing is known of {empty[0]!r}: leave it out" if empty else "ask for less"
+            raise InputError(f"no response meets the condition '{asked}': {advice}")
         return scores, scores if met.all() else scores[met].reset_index(drop=True)
 
 

@@ -145,7 +145,7 @@ def enter(
 ) -> Field:
     """Find out who may be chosen, and by which order; the first steps of `select`."""
     if tie not in get_args(Tie):
-        raise InputError(f"there is no tie rule {tie!r}: choose {', '.join(get_args(Tie))}")
+        raise InputError(f"there is no tie rule {tie!r}: {did_you_mean(tie, get_args(Tie))}")
     whole, narrowed = limits.narrow(scores)
     if len(narrowed) < len(scores):
         # Prompts stand in the order of the whole table, whatever rows of theirs are left.

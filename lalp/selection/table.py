@@ -84,7 +84,7 @@ def only_window(scores: pd.DataFrame) -> str:
 def score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"]:
     """A score column as floats; whatever is not a finite number counts as unscored (NaN)."""
     known = ", ".join(score_columns(scores)) or "no score columns"
-    require_columns(scores, [column], f"there are {known}")
+    require_columns(scores, [column], f"there are {known}: take one, or score the pool anew")
     try:
         values = pd.to_numeric(scores[column]).to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError) as error:
@@ -193,6 +193,6 @@ def with_counts(chosen: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
     """Attach what was left out, by reason; refuse an empty selection."""
     if chosen.empty:
         listed = ", ".join(f"{count} {name}" for name, count in counts.items())
-        raise InputError(f"no candidate is left to select from: {listed}")
+        raise InputError(f"no candidate is left to select from: {listed}: ask for less")
     chosen.attrs["left_out"] = counts
     return chosen

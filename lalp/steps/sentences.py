@@ -25,7 +25,9 @@ Where a person could choose otherwise, ``sentences`` does this:
 - **A full stop before a lower-case word** ends a sentence unless it is a known abbreviation: in
   solutions, sentences often begin with a variable.
 - **Other scripts**: their own full stops and question marks end sentences, with or without a space
-  after them, but not between two digits.
+  after them, but not between two digits. So do ``?`` and ``!`` after a letter of Chinese or
+  Japanese. After a number, ``！`` ends a sentence where the next words can open one, ``5！种`` is a
+  factorial; an ASCII ``!`` does so before words such as 所以 only.
 
 `regions` finds what must not be split; every boundary is then decided from the lines or words
 beside it. So the work is linear in the length of the text, but for sorting and binary searches.
@@ -38,7 +40,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.steps.regions import (
     LINE_BREAK,
     SPACE,
@@ -63,6 +65,16 @@ _TERMINATOR = re.compile(rf"[.!?…{_FULL_STOPS}]+|[{_WIDE_TERMINATORS}]+")
 # Marks of the direction of writing are seen by nobody.
 _CLOSERS = re.compile(r"(?:[\"'”’»›)\]}*_`」』）】》〉\u200e\u200f]|</\w+>)*")
 _IDEOGRAPH = re.compile(r"[\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+# Letters that are neither capitals nor small, with the marks that belong to them: of Hebrew,
+# Arabic, India, Southeast Asia, Georgia, Ethiopia and Korea. None is a factorial's operand.
+_UNCASED = re.compile(
+    rf"{_IDEOGRAPH.pattern}|[\u0591-\u109f\u10d0-\u10ff\u1100-\u137f\u1780-\u17d3\uac00-\ud7a3]"
+)
+_WIDE_OPENING = re.compile(r"[“‘「『《【$\\]|[^\W_]")
+_WIDE_OPENER, _AFTER_FACTORIAL = (
+    re.compile("|".join(sorted(WORDS[name]))) for name in ("wide_openers", "after_factorial")
+)
+_IN_ADDRESS = re.compile(r"\w://[^\s，。；、！？（）「」『』《》]*$")
 # In Japanese, words after a quotation say who said it: 「はい。」と答えた。
 _AFTER_QUOTATION = re.compile(r"と(?!ても|ころ|にかく|りあえず)|って|という|など")
 _CLOSING_BRACKETS = frozenset("\"'”’»)]}")
@@ -159,7 +171,15 @@ def _needs_no_space(text: str, mark: re.Match[str], start: int) -> bool:
     sign, before = mark.group()[0], text[max(0, mark.start() - 1) : mark.start()]
     if sign == "．" or sign in _FULL_STOPS:
         return not (before.isdigit() and text[start].isdigit())  # "３．１４"
-    return sign in _WIDE_TERMINATORS or _IDEOGRAPH.match(text, start) is not None
+    if sign in _WIDE_TERMINATORS:
+        return True
+    after_letter = _IDEOGRAPH.match(before)
+    # "对吗?x = 5", but not "文件.txt".
+    is_asked = sign in "?!" and after_letter and _WIDE_OPENING.match(text, start)
+    if not (is_asked or _IDEOGRAPH.match(text, start)):
+        return False
+    tail = text[max(0, mark.start() - 200) : mark.start()]
+    return not (after_letter and _IN_ADDRESS.search(tail))
 
 
 def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> bool:
@@ -170,21 +190,21 @@ def _ends_sentence(text: str, mark: re.Match[str], closers: str, start: int) -> 
     if closers.endswith(("」", "』")) and _AFTER_QUOTATION.match(text, start):
         return False
     if signs[0] in _WIDE_TERMINATORS:
-        operand = before.isascii() and (before.isalnum() or before == ")")
-        return signs != "！" or not operand or _is_exclaimed(text, mark.start())
+        return signs != "！" or _is_exclaimed(text, mark.start()) or _opens_after(text, mark, start)
     # A word like "Then" or "I" begins there, possibly in quotes or bold.
     word = _OPENING.match(text, start).end()
     first, second = text[word : word + 1], text[word + 1 : word + 2]
     capitalized = first.isupper() and (second.islower() or (first == "I" and second in " '’"))
-    if not before or before.isspace():
+    if not before or (before.isspace() and signs[0] not in _FULL_STOPS):
         return capitalized
     if not _CLOSING_BRACKETS.isdisjoint(closers) and _begins_with_small_word(text, start):
         return False
     if not _QUESTION_MARKS.isdisjoint(signs):
         return True
     if "!" in signs:
-        in_chinese = _IDEOGRAPH.match(before) is not None
-        return capitalized or signs[-1] == "." or in_chinese or _is_exclaimed(text, mark.start())
+        if capitalized or signs[-1] == "." or _is_exclaimed(text, mark.start()):
+            return True
+        return signs == "!" and _WIDE_OPENER.match(text, word) is not None
     if signs != ".":
         return capitalized
     return _full_stop_ends_sentence(text, mark.start(), start, capitalized)
@@ -198,9 +218,20 @@ def _begins_with_small_word(text: str, position: int) -> bool:
 def _is_exclaimed(text: str, position: int) -> bool:
     """Whether the ``!`` at ``position`` follows a word rather than a factorial's operand."""
     tail = text[max(0, position - 30) : position]
+    if _UNCASED.match(tail[-1:]) and not tail[-1:].isdigit():
+        return True
     word = _LAST_LETTERS.search(tail).group()
     in_formula = tail.removesuffix(word).endswith(("\\", "_", "^", "$"))
     return not in_formula and (len(word) > 2 or word.lower() in WORDS["two_letter_words"])
+
+
+def _opens_after(text: str, mark: re.Match[str], start: int) -> bool:
+    """Whether a sentence can open at ``start``, after the ``！`` of what may be a factorial."""
+    before = text[max(0, mark.start() - 1) : mark.start()]
+    is_operand = before.isdigit() or (before.isascii() and before.isalpha()) or before == ")"
+    if not is_operand:
+        return True
+    return bool(_WIDE_OPENER.match(text, start)) or not _AFTER_FACTORIAL.match(text, start)
 
 
 def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: bool) -> bool:
@@ -406,6 +437,6 @@ SPLITTERS: Mapping[str, Callable[[str], list[Span]]] = {
 def split_steps(text: str, splitter: str = "sentences") -> list[Span]:
     """Split a response into steps with the splitter of that name."""
     if splitter not in SPLITTERS:
-        known = ", ".join(sorted(SPLITTERS))
-        raise InputError(f"unknown step splitter {splitter!r}: use one of {known}")
+        known = did_you_mean(splitter, sorted(SPLITTERS))
+        raise InputError(f"unknown step splitter {splitter!r}: {known}")
     return SPLITTERS[splitter](text)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lalp.errors import InputError
+from lalp.errors import InputError, did_you_mean
 from lalp.extras import require
 from lalp.files import atomic_path
 from lalp.pools.lines import numbered_records
@@ -47,10 +47,9 @@ def check_splitter(splitter: str | Steps) -> None:
         require("semantic", "splitter semantic")
     known = {*SPLITTERS, "semantic"}
     if not (splitter in known or chunk_size(splitter) or is_steps_file(splitter)):
-        raise InputError(
-            f"unknown step splitter {splitter!r}: use one of {', '.join(sorted(known))}, a number "
-            "of tokens such as 32t, or a steps file (.jsonl) written by lalp segment"
-        )
+        listed = did_you_mean(splitter, sorted(known))
+        more = "numbers of tokens such as 32t, and steps files (.jsonl) written by lalp segment"
+        raise InputError(f"unknown step splitter {splitter!r}: {listed}, {more}")
 
 
 def is_steps_file(splitter: str) -> bool:

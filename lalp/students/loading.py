@@ -17,7 +17,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from lalp.errors import InputError, reason
-from lalp.files import check_file, check_regular, file_digest
+from lalp.files import check_file, check_regular, file_digest, not_found
 
 warn_once = cache(logging.getLogger("lalp").warning)
 
@@ -41,7 +41,8 @@ def find_folder(what: str, name: str) -> Path | None:
         check_folder(path)
         return path
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise InputError(f"{what} {name!r}: no such folder: check the path, or give a hub id")
+        advice = "check the path, or give a hub id"
+        raise InputError(f"{what} {name!r}: {not_found(path, 'folder', advice)}")
     return None
 
 

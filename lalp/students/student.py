@@ -7,7 +7,7 @@ import ctypes
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,7 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import student_gguf_path
-from lalp.errors import InputError, reason
+from lalp.errors import InputError, likeliest, reason
+from lalp.files import not_found
 from lalp.students.checks import check_causal, check_positions, check_weights
 from lalp.students.encoding import tokenizer_notes
 from lalp.students.gguf import (
@@ -44,6 +45,8 @@ from lalp.students.rotary import Frequencies, frequencies_for, read_frequencies
 
 log = logging.getLogger("lalp")
 
+# One of them is in a model's folder; the second in that of an adapter.
+_CONFIGURATIONS = ("config.json", "adapter_config.json")
 # Files that decide what a student does.
 _CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
 
@@ -259,7 +262,12 @@ def _advice(name: str, source: str) -> str:
     """What to do about a student that cannot be loaded from a folder or the hub."""
     if source != str(Path(name).expanduser()) and Path(source).is_dir():
         return f"Delete {source}, which was made from its GGUF file, and run again"
-    return ADVICE
+    beside = []
+    if not Path(name).expanduser().exists():
+        with suppress(OSError):
+            beside = sorted(each.name for each in Path().iterdir() if each.is_dir())
+    meant = likeliest(name, [PACKAGED_STUDENT, *beside])
+    return f"{meant[:1].upper()}{meant[1:]} {ADVICE}" if meant else ADVICE
 
 
 @cache
@@ -342,7 +350,11 @@ def locate_student(name: str) -> str:
     """Folder or hub id to load ``name`` from; a GGUF file is converted to safetensors once."""
     if gguf := _gguf_file(name):
         return str(convert_gguf(gguf))
-    return str(find_folder("student", name) or name)
+    folder = find_folder("student", name)
+    if folder and not any((folder / file).is_file() for file in _CONFIGURATIONS):
+        advice = "give the folder that save_pretrained, or lalp train, wrote"
+        raise InputError(f"student {name!r}: the folder holds no model (config.json): {advice}")
+    return str(folder or name)
 
 
 def _gguf_file(name: str) -> Path | None:
@@ -353,7 +365,7 @@ def _gguf_file(name: str) -> Path | None:
     if path.suffix != ".gguf":
         return None
     if not path.is_file():
-        raise InputError(f"student {name!r}: no such GGUF file: check the path")
+        raise InputError(f"student {name!r}: {not_found(path, 'GGUF file')}")
     return path
 
 

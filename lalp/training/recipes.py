@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from transformers import SchedulerType
 
-from lalp.errors import InputError
-from lalp.files import check_file, read_data
+from lalp.errors import InputError, did_you_mean
+from lalp.files import check_file, not_found, read_data
 from lalp.settings import STRICT, parse_settings
 
 
@@ -63,11 +63,13 @@ def load_recipe(name: str | Path, **changes: Any) -> Recipe:
     recipe, path = RECIPES.get(str(name)), Path(name)
     if recipe is None:
         if path.suffix not in {".yaml", ".yml"}:
-            known = ", ".join(RECIPES)
-            raise InputError(f"recipe {str(path)!r} is not known: give {known}, or a .yaml file")
+            known = did_you_mean(path, RECIPES)
+            raise InputError(f"recipe {str(path)!r} is not known: {known}; or give a .yaml file")
         check_file(path)
         try:
             text = path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            raise InputError(f"recipe {path}: {not_found(path)}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"recipe {path}: cannot be read: {error}") from error
         recipe = parse_settings(text, f"recipe {path}", Recipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from lalp.pools.pool import pool_summary
 from lalp.pools.reading import load_pool
 from lalp.scoring.table import load_scores
 from lalp.steps.sentences import split_steps
+from lalp.steps.summary import step_summary
 from tests.pools.builders import jsonl, read_lines
 
 TEXTS = {
@@ -64,7 +66,8 @@ def test_check(lalp, pool_file):
         file.write("\n")
     done = lalp("check", pool_file, "--json")
     assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out) == pool_summary(load_pool(pool_file))
+    pool = load_pool(pool_file)
+    assert json.loads(done.out) == pool_summary(pool) | {"steps": step_summary(pool)}
     assert lalp("check", pool_file).out.splitlines() == [
         "3 prompts, 9 responses",
         *("         3  Ada", "         3  Bob", "         3  Eve"),
@@ -72,7 +75,20 @@ def test_check(lalp, pool_file):
         *("         0  correct", "         0  incorrect", "         9  unverified"),
         "         3  prompts with a reference answer",
         "         1  left out: blank line",
+        "steps (sentences) of 9 responses",
+        "         2  steps of a response at the median, 1 to 2 in 9 of 10, 2 at most",
+        "         8  characters of a step at the median, 1 to 24 in 9 of 10, 24 at most",
+        "         4  one step only (44.4%): LALP is GALP there",
     ]
+
+
+def test_check_names_scripts_whose_sentences_are_not_known(lalp, tmp_path):
+    thai = RECORDS[0] | {"response": "ดังนั้น เราได้ x = 5"}
+    (tmp_path / "thai.jsonl").write_bytes(jsonl(thai))
+    said = (
+        "         1  in Thai, where only lines end a step: cut with --splitter llm or 32t instead"
+    )
+    assert said in lalp("check", tmp_path / "thai.jsonl").out.splitlines()
 
 
 def test_segment(lalp, pool_file, tmp_path):
@@ -86,6 +102,23 @@ def test_segment(lalp, pool_file, tmp_path):
     assert [len(line["steps"]) for line in lines] == [
         len(split_steps(record["response"], "sentences")) for record in RECORDS
     ]
+
+
+def test_segment_prints_steps_to_read(lalp, pool_file, tmp_path):
+    hostile = RECORDS[0] | {"response": "We \x1b[31madd:\n\t3 + 4. So 7.\n\nYes."}
+    pool_file.write_bytes(jsonl(*RECORDS[1:3], hostile))
+    done = lalp("segment", pool_file, "--text")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.split("\n\n")[1:] == [
+        "p1/Eve/0\n  1  Let us check: 3 + 4 = 7.",
+        "p1/Ada/0\n  1  We \\x1b[31madd:\n  2  3 + 4.\n  3  So 7.\n  4  Yes.",
+        "",
+    ]
+    out = tmp_path / "steps.jsonl"
+    both = lalp("segment", pool_file, "--text", "--out", out)
+    assert (both.out, len(read_lines(out))) == (done.out, 3)
+    chunks = lalp("segment", pool_file, "--text", "--splitter", "paragraphs").out
+    assert "\n  1  We \\x1b[31madd:\n         3 + 4. So 7.\n  2  Yes.\n" in chunks
 
 
 def test_segment_by_tokens_then_plan_and_score_with_the_file(lalp, pool_file, model, tmp_path):
@@ -309,7 +342,10 @@ def test_the_seed_and_the_rule_for_ties_decide_among_equal_scores(lalp, tmp_path
 
 # --- bad input --------------------------------------------------------------------------------
 
-REFUSALS = yaml.safe_load(Path(__file__).with_name("refusals.yaml").read_text(encoding="utf-8"))
+REFUSALS, MISTAKES = (
+    yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    for name in ("refusals.yaml", "mistakes.yaml")
+)
 
 
 @pytest.fixture
@@ -323,12 +359,36 @@ def workplace(tmp_path, monkeypatch, pool_file, scores_file, model) -> Path:
     Path("bad.jsonl").write_text(lines[0] + '{"prompt_id": "p1", \n' + lines[1])
     Path("mine.jsonl").write_bytes(jsonl({"problem": "What is 1 + 1?", "answer": 2}))
     Path("steps.jsonl").write_text('{"response_id": "p1/Bob/0", "steps": [[0, 1]]}\n')
+    make_mistaken_files(RECORDS[0], RECORDS[1])
+    Path("base").mkdir()  # the student, but for its chat template
+    for file in Path(model).iterdir():
+        if file.suffix != ".jinja":
+            Path("base", file.name).symlink_to(file)
     frame = scores_frame()
+    frame.assign(correct=None).to_parquet("unverified.parquet")
     frame.drop(columns="galp").to_parquet("other.parquet")
     frame.drop(columns=["prompt", "response"]).to_parquet("bare.parquet")
     frame.loc[3, "galp"], frame["lalp@2"] = float("nan"), float("nan")
     frame.to_parquet("nan.parquet")
     return tmp_path
+
+
+def make_mistaken_files(first: dict, second: dict) -> None:
+    """Files as newcomers write them."""
+    Path("empty.jsonl").touch()
+    Path("field.jsonl").write_bytes(jsonl(without(first, "response") | {"respnse": "7"}))
+    Path("nobody.jsonl").write_bytes(jsonl(without(first, "teacher")))
+    Path("twice.jsonl").write_bytes(jsonl(*(r | {"response_id": "r"} for r in (first, second))))
+    Path("prompts.jsonl").write_bytes(jsonl(first, second | {"prompt": "What else?"}))
+    Path("asked.jsonl").write_bytes(jsonl({"prompt_id": "p1", "prompt": "What is 1 + 1?"}))
+    Path("odd.csv").write_text("question,text,gold\nWhat is 1 + 1?,It is 2.,2\n")
+    turns = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
+    Path("train.jsonl").write_bytes(jsonl({"messages": turns}))
+    Path("recipe.yaml").write_text("epohcs: 3\n")
+
+
+def without(record: dict, name: str) -> dict:
+    return {key: value for key, value in record.items() if key != name}
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -343,6 +403,21 @@ def test_bad_input_is_refused_in_one_line_and_writes_nothing(lalp, workplace, co
     assert re.fullmatch("lalp: .+\n", done.err)
     assert REFUSALS[command] in done.err
     assert contents(workplace) == before  # no output, no half of one, nothing temporary
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake["mistake"])
+def test_common_mistakes_are_told_with_what_where_and_what_to_do(lalp, workplace, mistake):
+    before = contents(workplace)
+    done = lalp(*shlex.split(mistake["command"]))
+    assert (done.code, done.out) == (2, "")
+    assert "Traceback" not in done.err
+    said = " ".join(re.sub("[─│╭╮╰╯]", " ", done.err).split())  # typer draws a box
+    assert [part for part in ("what", "where", "do") if mistake[part] not in said] == []
+    assert contents(workplace) == before
+
+
+def test_thirty_mistakes_are_known():
+    assert len({mistake["mistake"] for mistake in MISTAKES}) == len(MISTAKES) >= 30
 
 
 # Every command that writes --out, with the inputs that it names.
@@ -410,7 +485,7 @@ def test_every_command_with_an_output_is_guarded():
 
 @pytest.mark.parametrize(
     "command",
-    ["check", "chekc pool.jsonl", "check pool.jsonl --nonsense", "segment pool.jsonl"],
+    ["check", "chekc pool.jsonl", "check pool.jsonl --nonsense", "score pool.jsonl"],
 )
 def test_wrong_usage_is_code_2(lalp, workplace, command):
     done = lalp(*command.split())
@@ -442,8 +517,21 @@ def test_a_damaged_shard_is_reported_to_people(lalp, pool_file, model, tmp_path)
 
 def test_a_process_ends_with_code_2_and_one_line(start, tmp_path):
     process = start("-m", "lalp.cli", "check", tmp_path / "none.jsonl")
-    assert process.communicate() == ("", f"lalp: {tmp_path}/none.jsonl: no such file\n")
+    assert process.communicate() == (
+        "",
+        f"lalp: {tmp_path}/none.jsonl: no such file: check the path\n",
+    )
     assert process.returncode == 2
+
+
+def test_who_reads_only_the_first_steps_sees_no_traceback(start, tmp_path):
+    many = [RECORDS[0] | {"prompt_id": f"q{n}", "response": "So it is. " * 2000} for n in range(20)]
+    (tmp_path / "pool.jsonl").write_bytes(jsonl(*many))
+    process = start("-m", "lalp.cli", "segment", tmp_path / "pool.jsonl", "--text")
+    assert process.stdout.readline() == "q0/Ada/0\n"
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.wait()
 
 
 def test_check_does_not_wait_for_torch(start, pool_file):
