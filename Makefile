@@ -21,6 +21,8 @@ NOTEBOOKS := $(patsubst notebooks/%.ipynb,%,$(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(NOTEBOOKS:%=$(OUT)/%.ipynb)
 # It collects what all others found.
 LAST := 09_paper_vs_run
+# It is about a reader's own pool: it has no profile and no verdicts, and draws no committed figure.
+OWN := 11_your_pool
 # The default profile draws the committed figures; the others draw into their own build folder.
 DRAWN := $(if $(filter cpu,$(PROFILE)),figures,$(BUILD)/$(PROFILE)/figures)
 # Every figure has one notebook that draws it.
@@ -54,14 +56,18 @@ all: $(EXECUTED) $(FIGURES) ## run every notebook whose inputs changed, and draw
 $(OUT)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(READY)
 	@mkdir -p $(@D)/unfinished
 	TQDM_DISABLE=1 $(PY) -m papermill --log-level WARNING --no-progress-bar -k python3 \
-	  --cwd notebooks -p PROFILE $(PROFILE) $< $(@D)/unfinished/$(@F)
+	  --cwd notebooks $(PARAMETERS) $< $(@D)/unfinished/$(@F)
 	@mv $(@D)/unfinished/$(@F) $@
+
+$(EXECUTED): PARAMETERS = -p PROFILE $(PROFILE)
+$(OUT)/$(OWN).ipynb: PARAMETERS :=
+$(OUT)/$(OWN).ipynb: lalp/report/pool.jsonl
 
 # Notebooks that read what an earlier one wrote: the graded pool, its scores, all verdicts.
 $(OUT)/01_coverage.ipynb $(OUT)/04_selection.ipynb: $(OUT)/00_pool.ipynb
 $(patsubst %,$(OUT)/%.ipynb,02_token_attribution 03_self_conditioning 05_sft 10_variants): $(OUT)/04_selection.ipynb
 $(OUT)/06_eval.ipynb: $(OUT)/05_sft.ipynb
-$(OUT)/$(LAST).ipynb: $(filter-out %/$(LAST).ipynb,$(EXECUTED))
+$(OUT)/$(LAST).ipynb: $(filter-out $(OUT)/$(LAST).ipynb $(OUT)/$(OWN).ipynb,$(EXECUTED))
 
 # A figure is drawn by its notebook; one that was deleted is drawn again.
 define redraw
@@ -146,6 +152,8 @@ pipeline: | $(READY) ## the same pipeline for real: GPUs, days (PROFILE=paper or
 refresh: $(EXECUTED) ## put the executed notebooks (default profile) into notebooks/, without noise
 	@test "$(PROFILE)" = cpu || { echo "only PROFILE=cpu is committed"; exit 2; }
 	$(PY) -m lalp.paper.refresh $(OUT) notebooks
+	$(PY) -m nbconvert --log-level WARN --to notebook --ClearOutputPreprocessor.enabled=True notebooks/$(OWN).ipynb \
+	  --output-dir lalp/report --output your_pool.ipynb
 	touch $(EXECUTED)
 
 clean: ## remove what notebooks and scoring computed

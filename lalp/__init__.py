@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "InputError": "errors",
     "Pool": "pools.pool",
+    "describe_scores": "selection.table",
     "load_pool": "pools.reading",
     "load_scores": "scoring.table",
     "load_student": "students.student",

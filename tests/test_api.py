@@ -43,6 +43,8 @@ def test_every_name_from_a_pool_to_figures(llama_folder, tmp_path, monkeypatch):
     write_scores(scores, pool, tmp_path / "scores.parquet")
     table = lalp.load_scores(tmp_path / "scores.parquet")
 
+    assert lalp.describe_scores(table)["responses"].tolist() == [2, 2]
+
     rankings = {name: lalp.rank_teachers(table, name) for name in ("lalp@0", "lalp@1", "galp")}
     means = lalp.means_by_window(rankings)
     assert means["window"].unique().tolist() == ["0", "1", "GALP"]

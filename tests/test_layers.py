@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     *("errors", "extras", "files", "settings", "stats", "shelf", "origins", "assets", "caches"),
     *("pools", "students", "steps", "grading", "scoring", "selection", "sampling", "training"),
-    *("evaluation", "cli", "paper"),
+    *("evaluation", "report", "cli", "paper"),
 )
 # Nothing of these may be named where the tool is: they belong to the replication.
 PAPER_ONLY = ("champ_dataset", "champ_pool", "load_profile")

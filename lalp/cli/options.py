@@ -35,8 +35,8 @@ TrainingFile = Annotated[str, Argument(metavar="DATA", help="JSONL written by la
 
 # Scoring and training
 StudentName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-135m (packaged).")]
-_WINDOWS = "Steps (4), share (25%), tokens (256t), or all; repeatable."
-Windows = Annotated[list[str] | None, Option("--window", help=_WINDOWS)]
+WINDOWS_HELP = "Steps (4), share (25%), tokens (256t), or all; repeatable."
+Windows = Annotated[list[str] | None, Option("--window", help=WINDOWS_HELP)]
 SPLITTERS = "sentences, paragraphs, semantic, 32t (that many student tokens), or a file of steps"
 Splitter = Annotated[str, Option(help=f"How responses are cut into steps: {SPLITTERS}.")]
 _THINKING = "join, as the student's template does; only the thought; or drop it."

@@ -172,6 +172,8 @@ def _duration(seconds: float) -> str:
 
 def print_teachers(result: Mapping[str, Any]) -> None:
     """A ranking for each score, and how far they agree."""
+    from lalp.selection.ranking import FirstPlace  # not above: `lalp check` need not wait for scipy
+
     for column, table in result["rankings"].items():
         num_prompts = result["num_prompts"][column]
         echo(f"{column}, nats per token, {num_prompts} prompts in common")
@@ -183,7 +185,7 @@ def print_teachers(result: Mapping[str, Any]) -> None:
         for reason, count in result["left_out"][column].items():
             echo(f"  left out: {count} {reason}")
         if column in result["first_place"]:
-            echo(f"  {_first_place(result['first_place'][column])}")
+            echo(f"  {FirstPlace(**result['first_place'][column])}")
         if column in result["prompts_enough"] and num_prompts > 1:
             # The same share as of the intervals above: 95 %.
             stable = result["prompts_enough"][column].query("order_share >= 0.95")
@@ -193,24 +195,6 @@ def print_teachers(result: Mapping[str, Any]) -> None:
         for column, tau in result["kendall_tau"]["galp"].items():
             # A number that is not equal to itself is NaN: all teachers tie.
             echo(f"  {tau:6.2f}  {column}" if tau == tau else f"   (tie)  {column}")
-
-
-def _first_place(place: Mapping[str, Any]) -> str:
-    """How sure the first place is, in a line."""
-    if place["num_prompts"] < 2:
-        return f"{place['teacher']} is first here: too few prompts to say how sure that is"
-    first = f"{place['teacher']} is first with a probability of {_at_least(place['probability'])}"
-    if place["is_settled"]:
-        return f"{first}: settled"
-    if place["prompts_needed"] != place["prompts_needed"]:
-        return f"{first}: it ties with {place['rival']}"
-    needed = f"about {place['prompts_needed']:,.0f} prompts would settle it"
-    return f"{first}: {needed}, if the gap to {place['rival']} stays {place['gap']:.4f}"
-
-
-def _at_least(probability: float) -> str:
-    """A probability that is never printed as certain."""
-    return "over 0.999" if probability > 0.999 else f"{probability:.3f}"
 
 
 def print_selection(result: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Commands on steps and scores: segment, plan, score, teachers, select, show."""
+"""Commands on steps and scores: segment, plan, score, teachers, select, show, report."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ _TOP = "Keep the best part: 20% of all that the rule chose, or 20%/teacher."
 _MAX_TOKENS = "Response tokens of the whole selection at most."
 _WEIGHTS = "Write a weight into each record, by the lead over the best response left out."
 _TEXT = "Print the steps of each response, numbered; --out is optional then."
+_FIRST_WINDOW = f"{options.WINDOWS_HELP} The first one selects."
 _SHOWN = "Local window; needed if the table holds several."
 
 
@@ -323,6 +324,23 @@ def show(
 
     write_heat_map(load_scores(scores), response_id, out, window, where=scores)
     say(f"heat map of {response_id}: {out}")
+
+
+@app.command()
+@options.writes_out
+def report(
+    pool: options.PoolFile,
+    out: Annotated[Path, Option(help="HTML page to write.")] = Path("report.html"),
+    student: options.StudentName = "smollm2-135m",
+    windows: Annotated[list[str] | None, Option("--window", help=_FIRST_WINDOW)] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Check, score, rank, select and draw a pool, by a notebook, on one HTML page."""
+    options.check_out(out, "a report is an HTML page", ".html", ".htm")
+    from lalp.report.page import write_report
+
+    number = write_report(pool, out, student, windows or _WINDOWS, progress=not quiet)
+    say(f"report of {number} responses: {out}")
 
 
 def _columns(frame: pd.DataFrame, windows: list[str] | None) -> list[str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,17 +15,7 @@ from lalp.selection.plots import FULL_WIDTH as FULL_WIDTH
 from lalp.selection.plots import HALF_WIDTH as HALF_WIDTH
 from lalp.selection.plots import score_label as score_label
 from lalp.selection.plots import teacher_colors as teacher_colors
-
-
-def use_style() -> None:
-    """Set the project's figure style: legible at README width, safe for colour-blind readers."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
-    plt.rcParams.update(
-        {"figure.dpi": 110, "savefig.dpi": 160, "figure.constrained_layout.use": True}
-    )
-    # A backend starts with the first figure. If that is drawn within `plt.rc_context`, leaving it
-    # would undo what the start sets: notebooks would show none of the later figures.
-    plt.switch_backend(plt.get_backend())
+from lalp.selection.plots import use_style as use_style
 
 
 def figures_dir(profile: str) -> Path:

@@ -140,14 +140,15 @@ def missing_verdicts(profile: str) -> pd.DataFrame:
 
 
 def _sections() -> dict[str, str]:
-    """Title of every notebook but the one that collects what the others say."""
+    """Title of every notebook but the one that collects, and the one on a reader's own pool."""
     found = {}
     for path in sorted((root_dir() / "notebooks").glob("[0-9]*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         # The heading without its number.
         heading = re.match(r"#\s*(?:\d+\s+)?(.+)", "".join(cells[0]["source"])) if cells else None
         found[path.stem] = heading[1].strip() if heading else path.stem
-    found.pop("09_paper_vs_run", None)
+    for name in ("09_paper_vs_run", "11_your_pool"):
+        found.pop(name, None)
     return found
 
 

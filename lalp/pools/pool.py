@@ -36,13 +36,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from html import escape
 from typing import Any
+
+import pandas as pd
 
 from lalp.errors import InputError
 
 REQUIRED_FIELDS = ("prompt_id", "prompt", "teacher", "response")
 POOL_FIELDS = (*REQUIRED_FIELDS, "response_id", "answer", "correct")
 RESERVED_FIELDS = (*POOL_FIELDS, "messages")
+_MARKS = {"correct": True, "incorrect": False, "unverified": None}
+_MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,50 @@ class Pool:
         >>> pool = Pool({"p": prompt}, (Response("r", "p", "Ada", "It is 4.", correct=True),))
         >>> [response.text for response in pool.responses]
         ['It is 4.']
+        >>> pool
+        <Pool: 1 prompt, 1 response, 1 teacher: Ada>
     """
 
     prompts: Mapping[str, Prompt]
-    responses: Sequence[
-        Response
-    ]  # a tuple; of a pool larger than memory, read as they are asked for
+    responses: Sequence[Response]  # a tuple, or of a pool larger than memory read when asked for
     left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        # A pool may hold a million texts: they are not what a notebook should print.
+        teachers = sorted({response.teacher for response in self.responses})
+        sizes = {"prompt": self.prompts, "response": self.responses, "teacher": teachers}
+        counts = [f"{len(all_):,} {name}{'s' * (len(all_) != 1)}" for name, all_ in sizes.items()]
+        names = ", ".join([*teachers[:_MOST_NAMES], *["..."] * (len(teachers) > _MOST_NAMES)])
+        return f"<Pool: {', '.join(counts)}{names and ': '}{names}>"
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: the line above, and a row for each teacher."""
+        table = teacher_counts(self).rename_axis(index=None, columns="teacher")
+        shown = table.to_html(border=0, float_format="{:,.0f}".format)
+        return f"<p>{escape(repr(self)[1:-1])}</p>\n{shown}"
+
+
+def teacher_counts(pool: Pool) -> pd.DataFrame:
+    """A row for each teacher: prompts, responses, verdicts, and the mean length of a response.
+
+    Example:
+        >>> prompt = Prompt("p", (Message("user", "What is 2 + 2?"),))
+        >>> pool = Pool({"p": prompt}, (Response("r", "p", "Ada", "It is 4.", correct=True),))
+        >>> teacher_counts(pool).loc["Ada", ["responses", "correct", "mean characters"]].tolist()
+        [1.0, 1.0, 8.0]
+    """
+    rows = [(r.teacher, r.prompt_id, r.correct, len(r.text)) for r in pool.responses]
+    frame = pd.DataFrame(rows, columns=["teacher", "prompt", "correct", "length"])
+    by_teacher = frame.groupby("teacher")
+    marks = {name: frame["correct"].isin([mark]) for name, mark in _MARKS.items()}
+    return pd.DataFrame(
+        {
+            "prompts": by_teacher["prompt"].nunique(),
+            "responses": by_teacher.size(),
+            **{name: is_so.groupby(frame["teacher"]).sum() for name, is_so in marks.items()},
+            "mean characters": by_teacher["length"].mean(),
+        }
+    )
 
 
 def pool_summary(pool: Pool) -> dict[str, Any]:

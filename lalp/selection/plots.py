@@ -15,6 +15,17 @@ from lalp.scoring.columns import GALP, column_window
 FULL_WIDTH, HALF_WIDTH = 9.0, 5.5
 
 
+def use_style() -> None:
+    """Set the project's figure style: legible at README width, safe for colour-blind readers."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams.update(
+        {"figure.dpi": 110, "savefig.dpi": 160, "figure.constrained_layout.use": True}
+    )
+    # A backend starts with the first figure. If that is drawn within `plt.rc_context`, leaving it
+    # would undo what the start sets: notebooks would show none of the later figures.
+    plt.switch_backend(plt.get_backend())
+
+
 def teacher_colors(teachers: Iterable[str]) -> dict[str, tuple[float, float, float]]:
     """One colour per teacher, the same in every figure: by order of name."""
     names = sorted(teachers)
@@ -53,7 +64,9 @@ def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
     with plt.rc_context({"figure.constrained_layout.use": False}):
         grid = sns.JointGrid(frame, x="galp", y=column, hue="teacher", palette=colors, height=5.5)
     grid.plot_joint(sns.scatterplot, s=22, alpha=0.8)
-    grid.plot_marginals(sns.kdeplot, fill=True, alpha=0.15, common_norm=False)
+    # Of a teacher with one response there is no density: that is plain to see.
+    shape = {"common_norm": False, "warn_singular": False}
+    grid.plot_marginals(sns.kdeplot, fill=True, alpha=0.15, **shape)
     low = min(frame["galp"].min(), frame[column].min()) - 0.1
     high = max(frame["galp"].max(), frame[column].max()) + 0.1
     grid.ax_joint.plot([low, high], [low, high], color="0.5", lw=1, ls="--", zorder=0)

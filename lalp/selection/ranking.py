@@ -122,6 +122,19 @@ class FirstPlace:
     prompts_needed: float
     num_prompts: int
 
+    def __str__(self) -> str:
+        if self.num_prompts < 2:
+            return f"{self.teacher} is first here: too few prompts to say how sure that is"
+        # Never printed as certain.
+        sure = "over 0.999" if self.probability > 0.999 else f"{self.probability:.3f}"
+        first = f"{self.teacher} is first with a probability of {sure}"
+        if self.is_settled:
+            return f"{first}: settled"
+        if np.isnan(self.prompts_needed):
+            return f"{first}: it ties with {self.rival}"
+        needed = f"about {self.prompts_needed:,.0f} prompts would settle it"
+        return f"{first}: {needed}, if the gap to {self.rival} stays {self.gap:.4f}"
+
 
 def first_place(scores: pd.DataFrame, column: str) -> FirstPlace:
     """How sure the first place of a ranking is, and how many prompts would settle it.

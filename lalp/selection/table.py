@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from lalp.errors import InputError
-from lalp.scoring.columns import score_columns, windows_of
+from lalp.scoring.columns import COUNTS, score_columns, windows_of
 from lalp.stats import stable_hash
 
 # Sums over prompts in another order differ by about 1e-14 nats: smaller gaps than this are ties.
@@ -35,6 +35,33 @@ def example_scores() -> pd.DataFrame:
         ("q", "q2", "Bob", True, 10, -0.7, -0.9),
     ]
     return pd.DataFrame(rows, columns=[*_IDS, "correct", "num_tokens", "galp", "lalp@4"])
+
+
+def describe_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """A score table in a row for each teacher: counts, and means over its scored responses.
+
+    A score table is a plain DataFrame, which a notebook shows row by row; this is the short form.
+    ``unscored`` counts responses that lack a score. A mean is NaN where a teacher has none.
+
+    Example:
+        >>> describe_scores(example_scores())
+                 responses  incorrect  unscored  num_tokens  galp  lalp@4
+        teacher
+        Ada              2          0         0        35.0 -0.70   -0.90
+        Bob              2          0         0        15.0 -0.55   -1.05
+    """
+    require_columns(scores, ["teacher"])
+    columns = score_columns(scores)
+    known = [name for name in COUNTS if name in scores] + columns
+    values = pd.DataFrame({name: score_values(scores, name) for name in known})
+    flags = {
+        "responses": np.ones(len(scores), dtype=int),
+        "incorrect": _incorrect(scores).astype(int),
+        "unscored": values[columns].isna().any(axis=1).astype(int),
+    }
+    teachers = scores["teacher"].to_numpy()
+    counts = pd.DataFrame(flags).groupby(teachers).sum()
+    return counts.join(values.groupby(teachers).mean()).rename_axis("teacher")
 
 
 def require_columns(frame: pd.DataFrame, names: Sequence[str], advice: str = "") -> None:
@@ -102,6 +129,16 @@ def num_tokens(scores: pd.DataFrame) -> Int[np.ndarray, " rows"]:
     return lengths.astype(np.int64)
 
 
+def _incorrect(scores: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
+    """Which responses are known to be wrong; those that nobody verified are not."""
+    require_columns(scores, ["correct"])
+    try:
+        correct = scores["correct"].astype("boolean")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"column 'correct' must hold true, false or null: {error}") from error
+    return correct.eq(False).to_numpy(dtype=bool, na_value=False)
+
+
 def candidates(
     scores: pd.DataFrame, columns: Sequence[str], *, skip_unscored: bool
 ) -> tuple[Bool[np.ndarray, " rows"], dict[str, int]]:
@@ -110,11 +147,7 @@ def candidates(
     Rows that nobody verified are not wrong. The table is checked first.
     """
     _check_table(scores)
-    try:
-        correct = scores["correct"].astype("boolean")
-    except (TypeError, ValueError) as error:
-        raise InputError(f"column 'correct' must hold true, false or null: {error}") from error
-    wrong = correct.eq(False).to_numpy(dtype=bool, na_value=False)
+    wrong = _incorrect(scores)
     unscored = np.zeros(len(scores), dtype=bool)
     for column in columns:
         missing = ~wrong & np.isnan(score_values(scores, column))

@@ -433,6 +433,7 @@ WRITING = [
     "select scores.parquet --rule galp",
     "select scores.parquet --rule galp --format llamafactory",
     "show scores.parquet --response-id p1/Ada/0",
+    "report pool.jsonl --student tiny",
     "sample pool.jsonl --model tiny",
     "train train.jsonl --student tiny --recipe recipe.yaml --held-out pool.jsonl",
     "eval --model tiny --benchmark mine.jsonl --data folder",
@@ -496,7 +497,7 @@ def test_wrong_usage_is_code_2(lalp, workplace, command):
 def test_help_names_every_command(lalp):
     named = lalp("--help").out
     commands = "check unsolved merge segment plan score teachers select show sample train eval"
-    for command in [*commands.split(), "compare", "export"]:
+    for command in [*commands.split(), "report", "compare", "export"]:
         assert command in named
         assert lalp(command, "--help").code == 0
 

@@ -48,7 +48,7 @@ def said(claim: str, verdict: str = "holds", where: str = "") -> Verdict:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project of three notebooks and the one that collects."""
+    """A project of three notebooks, the one that collects, and the one on a reader's own pool."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     (tmp_path / "notebooks").mkdir()
@@ -57,6 +57,7 @@ def project(tmp_path, monkeypatch):
         "01_coverage": "# 01 Coverage of steps",
         "04_selection": "No heading",
         "09_paper_vs_run": "# 09 The paper",
+        "11_your_pool": "# 11 Your pool",
     }.items():
         cells = [{"cell_type": "markdown", "source": heading.splitlines(keepends=True)}]
         path = tmp_path / "notebooks" / f"{name}.ipynb"

@@ -1,0 +1,1 @@
+"""What one's own pool says under a student, as a notebook and as a page."""
