@@ -33,7 +33,7 @@ def show(source: str, names: dict) -> str:
 @pytest.fixture
 def run(tmp_path, monkeypatch, llama_folder, capsys) -> Callable[..., tuple[str, int]]:
     """Run the notebook on records; everything that it says, and how many figures it draws."""
-    monkeypatch.setenv("LALP_BUILD", str(tmp_path / "build"))
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path / "build"))
     monkeypatch.setattr(student, "default_device", lambda: "cpu")
 
     def call(records: Sequence[dict], windows: Sequence[str] = ("1", "4")) -> tuple[str, int]:
