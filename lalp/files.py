@@ -242,8 +242,9 @@ def _share(folder: Path) -> int:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY)
-    with suppress(OSError):  # some file systems have no locks
-        fcntl.flock(lock, fcntl.LOCK_SH)
+    # Not where the file system has no locks, nor while the folder is being removed.
+    with suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     return lock
 
 

@@ -80,7 +80,7 @@ def train(
     as_json: options.AsJson = False,
 ) -> None:
     """Fine-tune a student, also under accelerate launch; a killed run goes on."""
-    require("train", "lalp train")
+    require("train", "train")
     # Before torch is imported, so that a wrong file is refused at once.
     pool = load_pool(held_out) if held_out else None
     from lalp.training import trainer

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import shlex
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -497,9 +498,14 @@ def test_wrong_usage_is_code_2(lalp, workplace, command):
 def test_help_names_every_command(lalp):
     named = lalp("--help").out
     commands = "check unsolved merge segment plan score teachers select show sample train eval"
-    for command in [*commands.split(), "report", "compare", "export"]:
+    for command in [*commands.split(), "report", "compare", "export", "cache"]:
         assert command in named
         assert lalp(command, "--help").code == 0
+
+
+def test_the_version(lalp):
+    done = lalp("--version")
+    assert (done.code, done.out, done.err) == (0, f"lalp {version('lalp')}\n", "")
 
 
 def test_a_damaged_shard_is_reported_to_people(lalp, pool_file, model, tmp_path):

@@ -69,10 +69,3 @@ def test_a_misspelt_kind_is_one_line(lalp):
     done = lalp("cache", "--clear", "score")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("lalp: no kind of cache is called 'score': did you mean 'scores'?")
-
-
-def test_the_version(lalp):
-    import lalp as package
-
-    done = lalp("--version")
-    assert (done.code, done.out, done.err) == (0, f"lalp {package.__version__}\n", "")

@@ -195,7 +195,7 @@ def draw_case(seed: int, number: int, *, light: bool = False) -> Case:
         return _bad_line(rng, number, words, line)
     file, kind = rng.choice(sorted(files.items()))
     damage: Damage = rng.choice(DAMAGES[kind])
-    is_part = kind == "student" and words[0] in _READ_A_PART
+    is_part = kind in ("student", "gguf") and words[0] in _READ_A_PART
     # An empty file of lines is a pool without responses, as `lalp unsolved` writes one.
     is_part = is_part or (words[0] == "merge" and damage.name == "empty")
     is_part = is_part or words[0] == "describe"  # reads what is written beside the rows
@@ -205,7 +205,7 @@ def draw_case(seed: int, number: int, *, light: bool = False) -> Case:
     return Case(number, words, file, kind, damage.name, expected, line)
 
 
-# Of a student: no weights, or nothing but the tokenizer, or no template.
+# Of a student or its GGUF file: no weights, or nothing but the tokenizer, or no template.
 _READ_A_PART = {"plan", "segment", "export"}
 _HEAVY = {"semantic", "student", "tiny.gguf", "trained", "llm"}
 

@@ -50,7 +50,7 @@ def import_commands(light: bool) -> None:
     import openai  # noqa: F401
     import sentence_transformers  # noqa: F401
 
-    import lalp.scoring.costs
+    import lalp.scoring.estimate
     import lalp.steps.llm
     import lalp.training.llamafactory
     import lalp.training.trainer  # noqa: F401
