@@ -205,8 +205,8 @@ def parse_mapping(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         target, sign, path = text.partition("=")
         if not (sign and path and target in TARGETS):
-            is_turned = path in TARGETS
-            advice = f"did you mean {path}={target}?" if is_turned else likeliest(target, TARGETS)
+            close = likeliest(target, TARGETS) if path else ""
+            advice = f"did you mean {path}={target}?" if path in TARGETS else close
             known = f"{advice} Targets are" if advice else "targets are"
             raise InputError(f"--map {text}: give TARGET=FIELD; {known} {', '.join(TARGETS)}")
         if target in mapping:

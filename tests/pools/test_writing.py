@@ -212,7 +212,7 @@ BAD_IDS = {"'zz' is not in the pool": ["a1", "zz"], "'a1' is given 2": ["a1", "a
     ("fragment", "name", "fmt"),
     [
         *((fragment, "out", fmt) for fragment in BAD_IDS for fmt in TRAINING_FORMATS),
-        ("'alpaca': use messages, prompt-completion, llamafactory", "out", "alpaca"),
+        ("'alpaca': there are messages, prompt-completion, llamafactory", "out", "alpaca"),
         ("training data as messages is JSONL", ".", "messages"),
         ("file/dataset_info.json: cannot make its folder", "file", "llamafactory"),
     ],

@@ -156,7 +156,7 @@ def test_a_system_prompt_goes_in_front_but_not_of_another(run, drawn, llama):
 
 BAD_CALLS = {
     "'p0' is given 2 times": {"prompts": [PROMPTS[0], PROMPTS[0]]},
-    "unknown backend 'jax': use transformers or vllm": {"backend": "jax"},
+    "unknown backend 'jax': there are transformers, vllm": {"backend": "jax"},
     "batch_size is 0": {"batch_size": 0},
     "vllm backend": {"tensor_parallel": 2},
     "no such folder": {"student": "./nowhere"},

@@ -155,7 +155,7 @@ def test_a_recipe_from_a_file(tmp_path):
     [
         (("epochs: 15", "epochs: 1.5"), "line 2: key 'epochs' should be a valid integer, not 1.5"),
         (("epochs: 15", "epochs: 0"), "key 'epochs' should be greater than or equal to 1, not 0"),
-        (("epochs: 15", "epochs: 15\nrounds: 15"), "unknown key 'rounds': known are learning_rate"),
+        (("epochs: 15", "epochs: 15\nrounds: 15"), "unknown key 'rounds': there are learning_rate"),
         (("epochs: 15", ""), "key 'epochs' is missing"),
         (("5.0e-06", "fast"), "key 'learning_rate' should be a valid number, not 'fast'"),
         (("5.0e-06", "0"), "key 'learning_rate' should be greater than 0, not 0"),
@@ -175,7 +175,9 @@ def test_a_recipe_that_does_not_fit(change, message, tmp_path):
 
 
 def test_a_recipe_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="'papr' is not known: give paper, paper-32b, terciles"):
+    with pytest.raises(
+        InputError, match="'papr' is not known: did you mean 'paper' or 'paper-32b'"
+    ):
         load_recipe("papr")
     with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
         load_recipe(tmp_path / "none.yaml")

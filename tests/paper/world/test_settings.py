@@ -43,7 +43,11 @@ def test_every_file_is_a_study():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("seeds: 5\n", "seeds: 5\nseed: 2\n", "unknown key 'seed': known are families, copying"),
+        (
+            "seeds: 5\n",
+            "seeds: 5\nseed: 2\n",
+            "unknown key 'seed': did you mean 'seeds'? There are families, copying",
+        ),
         ("seeds: 5\n", "seeds: 2.0\n", "line 4: key 'seeds' should be a valid integer, not 2.0"),
         ("[0.0, 0.2]", "[0.0, 1.0]", "key 'copying', item 2, should be less than 1, not 1.0"),
         ("[0.0, 0.2]", "[]", "key 'copying' List should have at least 1 item"),
