@@ -54,7 +54,7 @@ _TOP = "Keep the best part: 20% of all that the rule chose, or 20%/teacher."
 _MAX_TOKENS = "Response tokens of the whole selection at most."
 _WEIGHTS = "Write a weight into each record, by the lead over the best response left out."
 _TEXT = "Print the steps of each response, numbered; --out is optional then."
-_FIRST_WINDOW = f"{options.WINDOWS_HELP} The first one selects."
+_FIRST_WINDOW = f"{options.WINDOWS_HELP} Selection takes the first."
 _SHOWN = "Local window; needed if the table holds several."
 
 

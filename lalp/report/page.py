@@ -6,6 +6,7 @@ stands beside this file without outputs; ``notebooks/11_your_pool.ipynb`` is the
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from lalp.errors import InputError
+from lalp.errors import InputError, one_line
 from lalp.files import write_text
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def write_report(
     scores = score(pool, student, windows, progress=progress)
     draw_response(pool, scores, student, windows[0])
     parameters = {"POOL": pool_file, "STUDENT": student, "WINDOWS": list(windows)}
-    title = f"Report of {Path(pool_file).name}"
+    # A name of a file may hold what no page can.
+    title = one_line(f"Report of {Path(pool_file).name}")
     write_text(out, to_page(run_notebook(parameters), title, parameters))
     return len(pool.responses)
 
@@ -80,6 +82,9 @@ def run_notebook(parameters: Mapping[str, Any]) -> NotebookNode:
     from papermill.execute import execute_notebook
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    # Of a kernel that was ended these two tell in a traceback; the caller says it in one line.
+    for name in ("papermill", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     options = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": _KERNEL}
     try:
         # Nothing is written: papermill returns what it executed.
@@ -108,8 +113,10 @@ def to_page(notebook: NotebookNode, title: str, parameters: Mapping[str, Any]) -
         exclude_anchor_links=True,
     )
     body, _ = exporter.from_notebook_node(notebook)
+    texts = {name: v if isinstance(v, str) else ", ".join(v) for name, v in parameters.items()}
+    settings = {name: one_line(text) for name, text in texts.items()}
     template = _TEMPLATES.get_template("page.html.j2")
-    return template.render(title=title, parameters=parameters, body=body)
+    return template.render(title=title, settings=settings, body=body)
 
 
 def _tidy_outputs(cell: NotebookNode) -> None:

@@ -12,6 +12,7 @@ from lalp.errors import InputError
 from lalp.selection.matched import select_random_matched
 from lalp.selection.ranking import compare_rankings, prompts_enough, rank_teachers
 from lalp.selection.rules import score_column, select
+from lalp.selection.table import describe_scores
 from tests.selection.score_tables import NAN, chosen_ids, scores_table
 
 
@@ -126,3 +127,18 @@ def test_categories_and_nullable_floats_are_read_like_plain_columns(pool):
     assert chosen_ids(chosen) == chosen_ids(select(pool, "galp"))
     control = select_random_matched(other, chosen)
     assert chosen_ids(control) == chosen_ids(select_random_matched(pool, select(pool, "galp")))
+
+
+def test_a_short_form_counts_what_is_wrong_or_unscored(pool):
+    table = describe_scores(pool.assign(galp=pool["galp"].where(pool["response_id"] != "qA")))
+    assert table[["responses", "incorrect", "unscored"]].to_dict("index") == {
+        "A": {"responses": 4, "incorrect": 0, "unscored": 1},
+        "B": {"responses": 3, "incorrect": 1, "unscored": 0},
+        "C": {"responses": 2, "incorrect": 0, "unscored": 0},
+    }
+    assert table.loc["A", "galp"] == pytest.approx(-0.8 / 3)
+    assert table.loc["C", ["num_tokens", "num_steps", "lalp@4"]].tolist() == [10, 2, -1.25]
+    nothing = describe_scores(pool.assign(galp=NAN))
+    assert nothing["galp"].isna().all() and nothing["unscored"].sum() == len(pool)
+    with pytest.raises(InputError, match="no column 'teacher'"):
+        describe_scores(pool.drop(columns="teacher"))
