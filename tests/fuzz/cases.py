@@ -21,6 +21,11 @@ COMMANDS: list[tuple[str, dict[str, str], int]] = [
     ("check pool.jsonl --json", {"pool.jsonl": "pool"}, 8),
     ("check pool.parquet --json", {"pool.parquet": "table"}, 4),
     (
+        "check pool.jsonl --student student --json",
+        {"pool.jsonl": "pool", "student": "student"},
+        3,
+    ),
+    (
         "unsolved prompts.jsonl pool.jsonl --out out.jsonl",
         {"prompts.jsonl": "prompts", "pool.jsonl": "pool"},
         5,
@@ -39,6 +44,7 @@ COMMANDS: list[tuple[str, dict[str, str], int]] = [
     ("merge pool.parquet more.jsonl --out out.jsonl", {"pool.parquet": "table"}, 3),
     ("merge pool.jsonl --format llamafactory --out lf --json", {"pool.jsonl": "pool"}, 2),
     ("segment pool.jsonl --out out.jsonl --json", {"pool.jsonl": "pool"}, 4),
+    ("segment pool.jsonl --text", {"pool.jsonl": "pool"}, 2),
     (
         "segment pool.jsonl --splitter steps.jsonl --out out.jsonl --json",
         {"steps.jsonl": "steps"},
@@ -82,6 +88,7 @@ COMMANDS: list[tuple[str, dict[str, str], int]] = [
         14,
     ),
     (f"score pool.parquet {_SCORE}", {"pool.parquet": "table"}, 3),
+    (f"score chats.jsonl --thinking drop {_SCORE}", {"chats.jsonl": "foreign"}, 3),
     (f"score pool.jsonl --splitter steps.jsonl {_SCORE}", {"steps.jsonl": "steps"}, 3),
     (
         "score pool.jsonl --student tiny.gguf --window 2 --quiet --out out.parquet",
