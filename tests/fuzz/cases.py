@@ -213,7 +213,7 @@ def draw_case(seed: int, number: int, *, light: bool = False) -> Case:
 
 
 # Of a student or its GGUF file: no weights, or nothing but the tokenizer, or no template.
-_READ_A_PART = {"plan", "segment", "export"}
+_READ_A_PART = {"check", "plan", "segment", "export"}
 _HEAVY = {"semantic", "student", "tiny.gguf", "trained", "llm"}
 
 # --- Command lines -----------------------------------------------------------------------------
