@@ -84,7 +84,7 @@ def close_names(
     """At most ``n`` names that are spelt nearly like one, the nearest first.
 
     Example:
-        >>> close_names("GLAP", ["lalp", "rsr", "galp"], n=1)
+        >>> close_names("GLAP", ["random", "rsr", "galp"])
         ['galp']
     """
     names: dict[str, str] = {}

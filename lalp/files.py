@@ -89,7 +89,12 @@ def writing(place: str | os.PathLike, *files: Path) -> Iterator[None]:
         is_other = bool(files) and named is not None and Path(named) not in files
         if is_other or (why := _why_unwritten(error)) is None:
             raise
-        raise InputError(f"{place}: cannot be written: {why}") from error
+        advice = "; make its folder, or give another" if _lacks_folder(error) else ""
+        raise InputError(f"{place}: cannot be written: {why}{advice}") from error
+
+
+def _lacks_folder(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError | FileExistsError | NotADirectoryError)
 
 
 def _why_unwritten(error: Exception) -> str | None:

@@ -104,6 +104,7 @@ def to_page(notebook: NotebookNode, title: str, parameters: Mapping[str, Any]) -
     first = notebook.cells[0]
     first.source = re.sub(r"\A# .*\n", "", first.source)
     for cell in notebook.cells:
+        cell.metadata.pop("tags", None)  # or the page has a class for each
         if cell.cell_type == "code":
             _tidy_outputs(cell)
     exporter = HTMLExporter(

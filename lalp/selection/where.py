@@ -130,7 +130,8 @@ def holds(scores: pd.DataFrame, condition: Condition) -> Bool[np.ndarray, " rows
         what = "other things than numbers, or than texts"
         raise InputError(f"condition '{condition}': the field holds {what}: use another field")
     if kind in _TEXTS and sign in ("==", "!="):
-        return _compare(column.astype(object), sign, value)
+        # As an object: numpy drops NULs at the end of its own texts.
+        return _compare(column.astype(object), sign, np.asarray(value, dtype=object))
     return _compare(_numbers(column, condition), sign, _number(value, condition))
 
 

@@ -56,7 +56,7 @@ MALFORMED = "x -1 +4 1.5 4.5t 101% 100.001% -5% % t 1e2 4steps All nan 1_000 0x4
 
 @pytest.mark.parametrize("text", [*MALFORMED.split(), "", "25 %", "4 t", "1" * 99, None, True, 2.5])
 def test_other_forms_are_refused(text):
-    with pytest.raises(InputError, match="not understood: give a number of steps"):
+    with pytest.raises(InputError, match=r"not understood: .*[gG]ive a number of steps"):
         parse_window(text)
 
 

@@ -122,6 +122,11 @@ def test_any_text_is_read_or_refused(text):
     assert conditions and all(isinstance(one, Condition) for one in conditions)
 
 
+def test_a_nul_at_the_end_of_a_text_counts():
+    frame = pd.DataFrame({"source": ["mine\0", "mine"]})
+    assert met(frame, "source == 'mine\0'") == [0] and met(frame, "source != 'mine'") == [0]
+
+
 WORD = st.text(st.characters(exclude_characters="\"'"), min_size=1, max_size=8)
 
 

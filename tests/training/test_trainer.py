@@ -179,7 +179,7 @@ def test_a_recipe_that_is_not_there(tmp_path):
         InputError, match="'papr' is not known: did you mean 'paper' or 'paper-32b'"
     ):
         load_recipe("papr")
-    with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
         load_recipe(tmp_path / "none.yaml")
 
 

@@ -96,7 +96,7 @@ def test_prompts_of_the_hub_run_no_code(monkeypatch):
         ("limo", '{"question": " "}', "limo, record 1: field 'question' is missing or empty"),
         ("limo", '{"question": "q"}', "field 'answer' is missing or empty"),
         ("gsm8k", "{}", "no prompts 'gsm8k': choose limo, math, code"),
-        ("code", "{}", "leetcode.jsonl: cannot be read"),
+        ("code", "{}", "leetcode.jsonl: no such file"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, name, line, message):
