@@ -19,6 +19,7 @@ from lalp.students.heads import project
 
 # Beyond this width the rate stays, and the matrices would fill the memory.
 _WIDEST = 8192
+_PRODUCT = 10**10  # FLOPs of one product that is timed on a processor
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ def count_weights(model: PreTrainedModel) -> ModelSize:
 def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0.5) -> float:
     """FLOP per second of a matrix product of the student's width, by the faster of two kernels."""
     hidden = min(hidden, _WIDEST)
-    rows, columns = 1024, 4 * hidden
+    columns = min(4 * hidden, _WIDEST)
+    # A card needs many rows to reach its rate; a processor would take a minute for wide ones.
+    most = _PRODUCT // (2 * hidden * columns)
+    rows = 1024 if device.startswith("cuda") else max(64, min(1024, most))
     a = torch.randn(rows, hidden, device=device, dtype=dtype)
     b = torch.randn(columns, hidden, device=device, dtype=dtype)
     times = []
