@@ -354,7 +354,9 @@ def test_files_that_are_no_score_table_are_refused(done, tmp_path):
     pd.DataFrame({"prompt_id": ["a"], "teacher": ["t"], "response_id": ["r"]}).to_parquet(table)
     write_scores(frame, make_pool(), other)
     other.write_bytes(other.read_bytes()[:-200])
-    for path in (text, other, tmp_path / "none.parquet"):
+    with pytest.raises(InputError, match=r"none\.parquet: no such file: make one with lalp score"):
+        load_scores(tmp_path / "none.parquet")
+    for path in (text, other):
         with pytest.raises(InputError, match=f"{path.name}: not a readable score table") as caught:
             load_scores(path)
         assert "\n" not in str(caught.value)
