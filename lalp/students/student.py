@@ -45,8 +45,6 @@ from lalp.students.rotary import Frequencies, frequencies_for, read_frequencies
 
 log = logging.getLogger("lalp")
 
-# One of them is in a model's folder; the second in that of an adapter.
-_CONFIGURATIONS = ("config.json", "adapter_config.json")
 # Files that decide what a student does.
 _CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
 
@@ -351,9 +349,9 @@ def locate_student(name: str) -> str:
     if gguf := _gguf_file(name):
         return str(convert_gguf(gguf))
     folder = find_folder("student", name)
-    if folder and not any((folder / file).is_file() for file in _CONFIGURATIONS):
+    if folder and not any(folder.glob("*.json")):  # config.json, or those of a tokenizer alone
         advice = "give the folder that save_pretrained, or lalp train, wrote"
-        raise InputError(f"student {name!r}: the folder holds no model (config.json): {advice}")
+        raise InputError(f"student {name!r}: the folder holds no config.json: {advice}")
     return str(folder or name)
 
 
