@@ -107,6 +107,7 @@ def to_page(notebook: NotebookNode, title: str, parameters: Mapping[str, Any]) -
         cell.metadata.pop("tags", None)  # or the page has a class for each
         if cell.cell_type == "code":
             _tidy_outputs(cell)
+    notebook.cells = [c for c in notebook.cells if c.cell_type != "code" or c.outputs]
     exporter = HTMLExporter(
         template_name="basic",
         exclude_input=True,
