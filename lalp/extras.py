@@ -9,7 +9,7 @@ from lalp.errors import InputError
 # The modules of each extra that are imported by name, the one that lacks first; pyproject.toml has
 # the same extras with the versions.
 EXTRAS = {
-    "train": ("trl", "accelerate", "datasets"),
+    "train": ("trl", "datasets"),
     "eval": ("math_verify",),
     "semantic": ("sentence_transformers",),
     "plots": ("seaborn",),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations.gguf.gguf_tokenizer_mapping import get_gguf_tokenizer
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.files import atomic_folder, cache_dir, check_file, file_digest, use_until_exit
@@ -56,14 +57,17 @@ def converted_folder(gguf: Path) -> Path:
     return cache_dir() / "students" / name
 
 
-def read_gguf_config(gguf: Path) -> Any:
-    """The configuration that a GGUF file's header describes."""
-    return AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+def read_gguf_header(gguf: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Configuration and tokenizer of a GGUF file, for plans: no weights are read."""
+    config = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # transformers parses the header once more, for ten seconds, to find out what is known by now.
+    is_known = TOKENIZER_MAPPING_NAMES.get(config.model_type) is not None
+    return config, _read_tokenizer(gguf, config.model_type if is_known else None)
 
 
-def read_gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer that a GGUF file's header describes."""
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+def _read_tokenizer(gguf: Path, model_type: str | None = None) -> PreTrainedTokenizerBase:
+    source = {"gguf_file": gguf.name, "tokenizer_type": model_type}
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
     _, described, _ = get_gguf_tokenizer(str(gguf))
     if described["tokenizer_type"] == "gpt2":
         splitter = find_pre_tokenizer(described.get("pre_tokenizer_type"))
@@ -75,7 +79,7 @@ def read_gguf_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:
 def _write_safetensors(gguf: Path, folder: Path) -> None:
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with unreadable("student", str(gguf), ADVICE):
-        tokenizer = read_gguf_tokenizer(gguf)
+        tokenizer = _read_tokenizer(gguf)
         options = {"dtype": torch.float32, "output_loading_info": True}
         quantized, found = AutoModelForCausalLM.from_pretrained(**source, **options)
     check_weights(quantized, found, str(gguf))

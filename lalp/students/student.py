@@ -27,8 +27,7 @@ from lalp.students.gguf import (
     PACKAGED_STUDENT,
     convert_gguf,
     converted_folder,
-    read_gguf_config,
-    read_gguf_tokenizer,
+    read_gguf_header,
 )
 from lalp.students.heads import leaves_tensors, split_model
 from lalp.students.loading import (
@@ -193,7 +192,7 @@ def find_student(
     source = str(gguf or locate_student(student))
     with unreadable("student", student, _advice(student, source)):
         if gguf:
-            tokenizer, config = read_gguf_tokenizer(gguf), read_gguf_config(gguf)
+            config, tokenizer = read_gguf_header(gguf)
         else:
             tokenizer = load_tokenizer(student, source, trust_remote_code=trust_remote_code)
             config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from lalp.extras import EXTRAS
 from tests.cli.test_app import RECORDS
 from tests.pools.builders import jsonl
+from tests.tiny import write_gguf
 
 ROOT = Path(__file__).parents[2]
 # Runs command lines in one process in which some packages cannot be found.
@@ -69,8 +70,9 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def test_the_tool_alone_scores_ranks_and_selects(folder, model):
-    student = ["--student", model]
+def test_the_tool_alone_scores_ranks_and_selects(folder, model, llama):
+    student, gguf = ["--student", model], ["--student", "tiny.gguf"]
+    write_gguf(llama.model, llama.tokenizer, folder / "tiny.gguf")
     lines = [
         ["check", "pool.jsonl"],
         ["import", "pool.jsonl", "--out", "imported.jsonl"],
@@ -83,6 +85,8 @@ def test_the_tool_alone_scores_ranks_and_selects(folder, model):
         ["show", "scores.parquet", "--response-id", "p1/Ada/0", "--out", "heat.html"],
         ["describe", "scores.parquet"],
         ["export", "llamafactory", "train.jsonl", *student, "--out", "lf", "--template", "qwen"],
+        ["plan", "pool.jsonl", *gguf],
+        ["score", "pool.jsonl", *gguf, "--quiet", "--out", "by_gguf.parquet"],
         ["cache"],
     ]
     done = run_without(sorted(modules_of_extras()), lines, folder)
