@@ -17,7 +17,15 @@ from safetensors.torch import save_file
 
 from lalp import files
 from lalp.errors import InputError
-from lalp.files import atomic_folder, atomic_path, check_file, fingerprint, locked, write_text
+from lalp.files import (
+    atomic_folder,
+    atomic_path,
+    check_file,
+    fingerprint,
+    locked,
+    not_found,
+    write_text,
+)
 from lalp.paper.arms import grid
 from lalp.scoring import shards
 
@@ -315,6 +323,15 @@ def test_a_link_to_itself_is_refused(tmp_path):
         atomic_path(tmp_path / "loop"),
     ):
         pass
+
+
+def test_a_path_that_leads_nowhere_names_what_is_beside_it(tmp_path):
+    for name in ("pool.jsonl", "pool.parquet", "two.jsonl", ".pol.jsonl"):
+        (tmp_path / name).touch()
+    assert not_found(tmp_path / "pol.jsonl") == f"no such file: did you mean {tmp_path}/pool.jsonl?"
+    # An ending that all share makes no name alike.
+    assert not_found(tmp_path / "scores.jsonl") == "no such file: check the path"
+    assert not_found(tmp_path / "none" / "pool.jsonl", advice="make one").endswith(": make one")
 
 
 # --- the folder of caches -----------------------------------------------------------------------
