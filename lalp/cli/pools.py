@@ -35,6 +35,7 @@ _TEACHERS = "Keep prompts with kept responses of so many teachers."
 _FILES = "Files, folders, or OWNER/NAME:SPLIT of the hub; a batch's requests beside its output."
 _MAP = f"TARGET=FIELD, repeatable; a dot goes into an object. Targets: {', '.join(TARGETS)}."
 _TEACHER = "Who wrote responses that name nobody (unknown)."
+_ALL_TURNS = "Score all the assistant's turns of a chat, not the last alone (always with tools)."
 _BAD_ROWS = "strict ends at the first row that cannot be used; skip leaves it out."
 _REJECTS = "JSONL for the rows that skip leaves out, each with its reason."
 
@@ -53,6 +54,7 @@ def import_(
     out: Annotated[Path, Option(help="Pool to write, JSONL or Parquet.")],
     mapping: Annotated[list[str] | None, Option("--map", metavar="T=FIELD", help=_MAP)] = None,
     teacher: Annotated[str, Option(help=_TEACHER)] = "unknown",
+    all_turns: Annotated[bool, Option("--all-turns", help=_ALL_TURNS)] = False,
     bad_rows: Annotated[BadRows, Option(help=_BAD_ROWS)] = BadRows.STRICT,
     rejects: Annotated[Path | None, Option(help=_REJECTS)] = None,
     as_json: options.AsJson = False,
@@ -65,12 +67,13 @@ def import_(
     left_out: list[Reject] = []
     on_reject = left_out.append if rejects else None
     chosen = parse_mapping(mapping or [])
-    pool = import_pool(files, mapping=chosen, teacher=teacher, on_reject=on_reject)
+    settings = {"teacher": teacher, "all_turns": all_turns}
+    pool = import_pool(files, mapping=chosen, on_reject=on_reject, **settings)
     # Both are written before either takes its place.
     with atomic_path(rejects) if rejects else nullcontext() as made:
         if made:
             made.write_text("".join(map(_reject_line, left_out)), encoding="utf-8")
-        facts = {"mapping": chosen, "teacher": teacher, "bad_rows": bad_rows.value}
+        facts = {"mapping": chosen, "bad_rows": bad_rows.value} | settings
         save_pool(pool, out, origin("import", {"files": files}, **facts))
     print_result(pool_summary(pool), as_json, print_pool)
     say(f"{len(pool.responses)} responses written: {out}")

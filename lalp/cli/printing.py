@@ -61,6 +61,8 @@ def print_pool(summary: Mapping[str, Any]) -> None:
     print_counts(summary["prompts_by_num_teachers"], "prompts with responses by {} teacher(s)")
     print_counts({mark: summary[f"num_{mark}"] for mark in ("correct", "incorrect", "unverified")})
     print_counts({"prompts with a reference answer": summary["num_prompts_with_answer"]})
+    if summary["num_multi_turn"]:
+        print_counts({"responses of several assistant's turns": summary["num_multi_turn"]})
     if summary["num_duplicate_texts"]:
         print_counts({"repeat another response's text": summary["num_duplicate_texts"]})
     print_counts(summary["left_out"], "left out: {}")

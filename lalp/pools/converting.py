@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lalp.errors import InputError
+from lalp.pools.conversation import check_response_turns, first_answer, has_tools
 from lalp.pools.layouts import DATA, Layout, name_fields, read_chat_json, value_at, without
-from lalp.pools.pool import RESERVED_FIELDS, Message, located, show
-from lalp.pools.turns import has_thought, join_marked, join_thought, read_turn
+from lalp.pools.pool import RESERVED_FIELDS, Message, Turn, located, show
+from lalp.pools.turns import (
+    as_message,
+    has_thought,
+    join_marked,
+    join_thought,
+    read_any_turn,
+    read_turn,
+)
 
 _SPEAKERS = {name: role for role, names in DATA["speakers"].items() for name in names}
 _VERDICTS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -24,13 +32,16 @@ _RENDERED = re.compile(
 # --- Reading a record --------------------------------------------------------------------------
 
 
-def read_record(layout: Layout, record: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
+def read_record(
+    layout: Layout, record: Mapping[str, Any], *, all_turns: bool = False
+) -> tuple[list[dict[str, Any]], int]:
     """A pool's own records of one that is laid out in another way, and how many thoughts it has.
 
-    One record for each response; the thoughts are joined to their answers.
+    One record for each response; the thoughts are joined to their answers. With ``all_turns`` all
+    the assistant's turns of a chat are its response, as they are where a tool takes part.
 
     InputError where something would be lost or guessed: a list that is not as long as that of the
-    responses, a chat that says something else, a turn of a tool.
+    responses, a chat that says something else, a turn of a tool in a prompt.
 
     Example:
         >>> from lalp.pools.layouts import LAYOUTS
@@ -44,13 +55,9 @@ def read_record(layout: Layout, record: Mapping[str, Any]) -> tuple[list[dict[st
             known = name_fields(path, record)
             raise InputError(f"field '{path}' is missing or null; {layout.name} needs it; {known}")
     if layout.messages:
-        *prompt, last = read_chat(value_at(record, layout.messages), layout.messages)
-        if last.role != "assistant":
-            raise InputError(f"field '{layout.messages}' must end with the assistant's turn")
+        prompt, said, is_joined = _chat_parts(layout, record, all_turns)
         (verdict,) = _verdicts(layout, record, 1)
-        text = join_marked(last.content)
-        is_joined = text != last.content or has_thought(value_at(record, layout.messages)[-1])
-        answers = [Answer(text, last.content, is_joined, correct=verdict)]
+        answers = [Answer(said, "", is_joined, correct=verdict)]
     else:
         prompt = _prompt(layout, record)
         parts, optional = layout.responses or (layout,), bool(layout.responses)
@@ -62,11 +69,32 @@ def read_record(layout: Layout, record: Mapping[str, Any]) -> tuple[list[dict[st
     return _records(layout, record, prompt, answers), sum(one.is_joined for one in answers)
 
 
+def _chat_parts(
+    layout: Layout, record: Mapping[str, Any], all_turns: bool
+) -> tuple[list[Message], str | list[Turn], bool]:
+    """Prompt and response of a chat, and whether a thought of the response was joined.
+
+    The response is the last turn, or all from the assistant's first on.
+    """
+    name = layout.messages
+    given = _listed(value_at(record, name), name)
+    turns, joined = _read_turns(given, name)
+    begin = first_answer(turns)
+    if not all_turns and not has_tools(turns[begin:]):
+        begin = len(turns) - 1
+    with located(f"field '{name}'"):
+        check_response_turns(turns[begin:] or turns[-1:])
+        prompt, said = [as_message(turn) for turn in turns[:begin]], turns[begin:]
+    is_joined = any(joined[begin:]) or any(map(has_thought, given[begin:]))
+    is_text = len(said) == 1 and not has_tools(said)
+    return prompt, said[0]["content"] if is_text else said, is_joined
+
+
 @dataclass(frozen=True)
 class Answer:
     """One response as it is read: with its thought, and what is its own among a list's."""
 
-    text: str
+    text: str | Sequence[Turn]  # or several turns
     raw: str  # as it stands, without the thought
     is_joined: bool = False
     teacher: str | None = None
@@ -119,6 +147,26 @@ def _prompt(layout: Layout, record: Mapping[str, Any]) -> list[Message]:
 
 def read_chat(value: Any, name: str) -> list[Message]:
     """The turns of a chat: a list of objects, or one that stands as JSON in a text."""
+    turns, _ = _read_turns(_listed(value, name), name)
+    with located(f"field '{name}'"):
+        return [as_message(turn) for turn in turns]
+
+
+def _read_turns(given: Sequence[Any], name: str) -> tuple[list[Turn], list[bool]]:
+    """The turns of a chat, those of tools as well; and of which marks of a thought gave way."""
+    turns, joined = [], []
+    for number, item in enumerate(given, 1):
+        with located(f"field '{name}', message {number}"):
+            turn = read_any_turn(item, _SPEAKERS)
+            said = turn["content"]
+            text = join_marked(said) if turn["role"] == "assistant" else said
+            turns.append(turn | {"content": text})
+            joined.append(text != said)
+    return turns, joined
+
+
+def _listed(value: Any, name: str) -> list[Any]:
+    """The turns of a chat as they are given, perhaps as JSON in a text."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -126,13 +174,7 @@ def read_chat(value: Any, name: str) -> list[Message]:
             raise InputError(f"field '{name}' is not JSON: {error}") from None
     if not isinstance(value, list) or not value:
         raise InputError(f"field '{name}' must be a list of messages, not {show(value)}")
-    turns = []
-    for number, item in enumerate(value, 1):
-        with located(f"field '{name}', message {number}"):
-            turn = read_turn(item, _SPEAKERS)
-            is_answer = turn.role == "assistant" and number < len(value)
-            turns.append(replace(turn, content=join_marked(turn.content)) if is_answer else turn)
-    return turns
+    return value
 
 
 def _system(layout: Layout, record: Mapping[str, Any], prompt: Sequence[Message]) -> list[Message]:

@@ -52,6 +52,7 @@ def import_pool(
     mapping: Mapping[str, str] | None = None,
     teacher: str | None = None,
     on_reject: Callable[[Reject], None] | None = None,
+    all_turns: bool = False,
 ) -> Pool:
     """One pool of several sources, each of its own layout, which is logged.
 
@@ -64,9 +65,12 @@ def import_pool(
         teacher: Who wrote responses that name nobody. With a name a pool's own records may lack
             ``teacher`` and ``prompt_id``, too; without one they may not, and others get "unknown".
         on_reject: Is told of each row that cannot be used, which then is left out.
+        all_turns: All the assistant's turns of a chat are its response, not the last one alone.
+            Where a tool takes part, that is always so.
     """
     requests, outputs = _requests(sources)
-    reader = _Reader(dict(mapping or {}), teacher, on_reject, requests, len(sources) > 1)
+    several = len(sources) > 1
+    reader = _Reader(dict(mapping or {}), teacher, on_reject, requests, several, all_turns)
     for source in outputs:
         reader.read(source)
     return reader.finish(", ".join(map(_name, sources)))
@@ -79,19 +83,29 @@ class _Told:
     layouts: Counter[str] = field(default_factory=Counter)
     num_responses: int = 0
     num_thoughts: int = 0
+    num_several: int = 0  # responses of several turns
+    num_earlier: int = 0  # chats with an assistant's turn in the prompt
     first: Layout | None = None
     is_known: bool = False
 
     def log(self, name: str) -> None:
         """Say how the source is laid out; nothing if as a pool's own, without thoughts."""
-        if self.first is None and not self.num_thoughts:
+        if self.num_earlier:
+            log.warning(
+                "%s: of %d chats with several turns of the assistant, only the last is scored and "
+                "trained on: lalp import --all-turns takes all",
+                *(name, self.num_earlier),
+            )
+        if self.first is None and not (self.num_thoughts or self.num_several):
             return
-        layout = "messages with thoughts" if self.first is None else self.first.name
+        own = "messages with thoughts" if self.num_thoughts else "a pool's own"
+        layout = own if self.first is None else self.first.name
         counts = f"{self.layouts.total()} records, {self.num_responses} responses"
-        joined = f", {self.num_thoughts} thoughts joined to their answers in <think> marks"
-        log.warning(
-            "%s: read as %s: %s", name, layout, counts + (joined if self.num_thoughts else "")
-        )
+        if self.num_several:
+            counts += f", {self.num_several} of several turns"
+        if self.num_thoughts:
+            counts += f", {self.num_thoughts} thoughts joined to their answers in <think> marks"
+        log.warning("%s: read as %s: %s", name, layout, counts)
 
 
 @dataclass
@@ -101,6 +115,7 @@ class _Reader:
     on_reject: Callable[[Reject], None] | None
     requests: Mapping[str, Any]
     several: bool
+    all_turns: bool
     builder: PoolBuilder = field(default_factory=PoolBuilder)
     left_out: Counter[str] = field(default_factory=Counter)
     mapped: set[str] = field(default_factory=set)  # targets whose field some record has
@@ -138,19 +153,24 @@ class _Reader:
         layout = self._layout(record, told)
         if layout is None:
             turns = record.get("messages") or record.get("prompt")
-            records, thoughts = [record], 0
+            records, thoughts = [self._with_turns(record)], 0
             if isinstance(turns, list):
                 thoughts = sum(map(has_thought, turns))
             teacher = self.teacher
         else:
-            records, thoughts = read_record(layout, self._with_request(layout, record))
+            asked = self._with_request(layout, record)
+            records, thoughts = read_record(layout, asked, all_turns=self.all_turns)
             teacher = self.teacher or "unknown"
-        self.builder.add(records, place, teacher)
+        pairs = self.builder.add(records, place, teacher)
         if not told.is_known:
             told.first, told.is_known = layout, True
         told.layouts[layout.name if layout else "a pool's own"] += 1
         told.num_responses += len(records)
         told.num_thoughts += thoughts
+        told.num_several += sum(bool(response.given) for _, response in pairs)
+        if layout.messages if layout else record.get("messages") is not None:
+            roles = (message.role for prompt, _ in pairs for message in prompt.messages)
+            told.num_earlier += "assistant" in roles
 
     def _layout(self, record: dict[str, Any], told: _Told) -> Layout | None:
         """How a record is laid out: as the first one of its source, or it is refused."""
@@ -180,6 +200,15 @@ class _Reader:
             raise InputError(f"no request has the custom_id {show(custom_id)}")
         self.answered.add(custom_id)
         return record | {"request": self.requests[custom_id]}
+
+    def _with_turns(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A record of messages that says where its response begins, if all turns are to be it."""
+        turns = record.get("messages")
+        if not (self.all_turns and isinstance(turns, list)) or "num_prompt_turns" in record:
+            return record
+        roles = [turn.get("role") if isinstance(turn, Mapping) else None for turn in turns]
+        begin = roles.index("assistant") if "assistant" in roles else 0
+        return record | {"num_prompt_turns": begin} if begin else record
 
     def finish(self, names: str) -> Pool:
         """The pool, if every mapped field was somewhere."""

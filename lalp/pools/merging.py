@@ -18,6 +18,7 @@ def write_prompts(prompts: Sequence[Prompt], path: str | Path) -> None:
     records = [
         {"prompt_id": prompt.prompt_id, "prompt": chat(prompt.messages)}
         | ({} if prompt.answer is None else {"answer": prompt.answer})
+        | ({"tools": list(prompt.tools)} if prompt.tools else {})
         for prompt in prompts
     ]
     write_json_lines(records, path)

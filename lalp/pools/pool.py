@@ -8,16 +8,20 @@ On disk it is JSONL, Parquet, ``.json``, CSV or TSV, one response a record:
 ``prompt``                text (one user message), or a list of ``{"role", "content"}`` messages
                           that ends with the user's; roles ``system``, ``user``, ``assistant``
 ``teacher``               text; who wrote the response
-``response``              text
+``response``              text, or a list of turns that begins and ends with the assistant's: these
+                          are scored and trained on, and a user's or tool's between them condition
 ``response_id``           optional text; default ``prompt_id/teacher/n``, n counting from 0
 ``answer``                optional text or number: the reference answer, one for each prompt
 ``correct``               optional true, false or null
+``tools``                 optional list of JSON schemas: what the prompt offers the assistant
 any other field           kept in ``Response.extra``
 ========================  ========================================================================
 
 Hugging Face ``messages`` records are read too: the last message is the assistant's and is the
-response, what precedes it is the prompt. Such a record may lack ``prompt_id`` (default: a hash of
-the prompt's messages) and ``teacher`` (default: ``unknown``).
+response, what precedes it is the prompt. Where a tool is called or speaks, all from the first of
+the assistant's turns on is the response; ``num_prompt_turns`` says where else it begins. Such a
+record may lack ``prompt_id`` (default: a hash of the prompt's messages) and ``teacher`` (default:
+``unknown``).
 
 What a message holds in ``reasoning_content``, ``reasoning``, ``thinking`` or a part of that type
 is put before its content: ``<think>``, the thought, ``</think>``, an empty line, the content. That
@@ -45,9 +49,13 @@ from lalp.errors import InputError
 
 REQUIRED_FIELDS = ("prompt_id", "prompt", "teacher", "response")
 POOL_FIELDS = (*REQUIRED_FIELDS, "response_id", "answer", "correct")
-RESERVED_FIELDS = (*POOL_FIELDS, "messages")
+RESERVED_FIELDS = (*POOL_FIELDS, "messages", "num_prompt_turns")
 _MARKS = {"correct": True, "incorrect": False, "unverified": None}
 _MOST_NAMES = 8
+
+
+# A turn as chat templates take it: role, content, and perhaps tool_calls, name, tool_call_id.
+Turn = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,16 +68,25 @@ class Message:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question: the chat that precedes the response, and its reference answer if known."""
+    """A question: the chat that precedes the response, and its reference answer if known.
+
+    ``tools`` are JSON schemas of what the assistant may call.
+    """
 
     prompt_id: str
     messages: tuple[Message, ...]
     answer: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
 class Response:
-    """One reasoning trace by one teacher; ``correct`` is None where nobody verified it."""
+    """One reasoning trace by one teacher; ``correct`` is None where nobody verified it.
+
+    Of an agent's trace, or a chat, ``turns`` holds several turns: the assistant's, which are scored
+    and trained on, and those between, which condition. ``text`` is all of them then, and ``given``
+    the character spans of what conditions, with the marks around it.
+    """
 
     response_id: str
     prompt_id: str
@@ -77,6 +94,14 @@ class Response:
     text: str
     correct: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    turns: tuple[Turn, ...] = ()
+    given: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """Character spans of the text that the assistant wrote: one, or one for each turn."""
+        bounds = [0, *(place for span in self.given for place in span), len(self.text)]
+        return list(zip(bounds[::2], bounds[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -138,15 +163,18 @@ def pool_summary(pool: Pool) -> dict[str, Any]:
     """Counts that tell what a pool holds, as plain values for JSON.
 
     ``num_duplicate_texts`` counts responses whose exact text another response to the same prompt
-    already has; the keys of ``prompts_by_num_teachers`` are numbers as text.
+    already has, ``num_multi_turn`` those of several assistant's turns; the keys of
+    ``prompts_by_num_teachers`` are numbers as text.
     """
     pairs, texts = set[tuple[str, str]](), set[bytes]()
     teachers, marks = Counter[str](), Counter[bool | None]()
+    num_several = 0
     for response in pool.responses:  # one at a time: the pool may be larger than memory
         pairs.add((response.prompt_id, response.teacher))
         texts.add(_mark(response))
         teachers[response.teacher] += 1
         marks[response.correct] += 1
+        num_several += bool(response.given)
     num_teachers = Counter(prompt_id for prompt_id, _ in pairs)
     by_number = Counter(num_teachers[prompt_id] for prompt_id in pool.prompts)
     return {
@@ -159,6 +187,7 @@ def pool_summary(pool: Pool) -> dict[str, Any]:
         "num_unverified": marks[None],
         "num_prompts_with_answer": sum(p.answer is not None for p in pool.prompts.values()),
         "num_duplicate_texts": len(pool.responses) - len(texts),
+        "num_multi_turn": num_several,
         "left_out": dict(pool.left_out),
     }
 

@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from lalp.errors import InputError, likeliest
 from lalp.pools import spool
-from lalp.pools.pool import RESERVED_FIELDS, Message, Pool, Prompt, Response, located, show
-from lalp.pools.turns import read_turn
+from lalp.pools.conversation import check_response_turns, first_answer, has_tools, join_turns
+from lalp.pools.pool import RESERVED_FIELDS, Message, Pool, Prompt, Response, Turn, located, show
+from lalp.pools.turns import as_message, read_any_turn, read_tools
 
 
 @dataclass
@@ -54,10 +55,11 @@ class Draft:
     def _check_prompt(self, prompt: Prompt) -> None:
         prompt_id, known = prompt.prompt_id, self.prompts[prompt.prompt_id]
         first = self.places["prompt", prompt_id]
-        if prompt.messages != known.messages:
+        if (prompt.messages, prompt.tools) != (known.messages, known.tools):
             same = f"that of {first}, which has the same prompt_id {show(prompt_id)}"
             advice = "give different prompts different ids"
-            raise InputError(f"the prompt differs from {same}; {advice}")
+            what = "the prompt differs" if prompt.messages != known.messages else "tools differ"
+            raise InputError(f"{what} from {same}; {advice}")
         if prompt.answer is None or known.answer is None:
             return
         if prompt.answer.strip() != known.answer.strip():
@@ -93,7 +95,7 @@ class PoolBuilder:
 
     def add(
         self, records: Sequence[dict[str, Any]], place: str, teacher: str | None = None
-    ) -> None:
+    ) -> list[tuple[Prompt, Response]]:
         """Add some records of one place: all of them, or none where one is refused.
 
         ``teacher`` stands where a record names none. Without it such a record is refused, and so
@@ -117,6 +119,7 @@ class PoolBuilder:
         if self.size > spool.LIMIT and isinstance(self.draft.responses, list):
             self.draft.responses = spool.SpooledResponses(self.draft.responses)
             self.draft.prompts = spool.SpooledPrompts(self.draft.prompts.values())
+        return pairs
 
     def finish(self, source: str, left_out: Mapping[str, int] | None = None) -> Pool:
         """The pool; InputError with ``source`` if it is empty."""
@@ -154,21 +157,26 @@ def _parse_record(
             raise InputError(f"{_lacks(record, name)}; {advice}")
     prompt_id = _text(record, "prompt_id", needed=False)
     teacher = _text(record, "teacher", needed=False) or default_teacher or "unknown"
-    messages, text = _prompt_and_response(record)
+    messages, turns = _prompt_and_response(record)
+    tools = read_tools(record.get("tools"))
     if prompt_id is None:
         # 64 bits of SHA-256 over the messages: the same prompt has the same id in every file.
-        content = json.dumps([[message.role, message.content] for message in messages])
+        said = [[message.role, message.content] for message in messages]
+        content = json.dumps([*said, *tools])
         prompt_id = hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
     correct = record.get("correct")
     if correct is not None and not isinstance(correct, bool):
         raise InputError(f"field 'correct' must be true, false or null, not {show(correct)}")
     made_up = f"{prompt_id}/{teacher}/{counts[prompt_id, teacher]}"
     response_id = _text(record, "response_id", needed=False) or made_up
-    extra = {name: value for name, value in record.items() if name not in RESERVED_FIELDS}
-    prompt = Prompt(prompt_id, messages, _answer_text(record.get("answer")))
+    own = {*RESERVED_FIELDS, "tools"} if tools else RESERVED_FIELDS
+    extra = {name: value for name, value in record.items() if name not in own}
+    prompt = Prompt(prompt_id, messages, _answer_text(record.get("answer")), tools)
     # Records with an id of their own count too: a made-up id tells the response's place among all.
     counts[prompt_id, teacher] += 1
-    return prompt, Response(response_id, prompt_id, teacher, text, correct, extra)
+    text, given = join_turns(turns)
+    several = () if len(turns) == 1 and not has_tools(turns) else tuple(turns)
+    return prompt, Response(response_id, prompt_id, teacher, text, correct, extra, several, given)
 
 
 # --- Fields ------------------------------------------------------------------------------------
@@ -196,36 +204,67 @@ def _lacks(record: Mapping[str, Any], name: str) -> str:
     return f"field '{name}' is missing{meant}"
 
 
-def _prompt_and_response(record: Mapping[str, Any]) -> tuple[tuple[Message, ...], str]:
-    """The messages before the response, and the response: of either kind of record."""
+def _prompt_and_response(record: Mapping[str, Any]) -> tuple[tuple[Message, ...], list[Turn]]:
+    """The messages before the response, and its turns: of either kind of record."""
     if record.get("messages") is None:
         if isinstance(record.get("prompt"), list):
-            prompt = _messages(record, "prompt")
+            prompt = _turns(record, "prompt")
         else:
-            prompt = [Message("user", _text(record, "prompt"))]
-        text, place = _text(record, "response"), "field 'prompt'"
+            prompt = [_turn("user", _text(record, "prompt"))]
+        if isinstance(record.get("response"), list):
+            response = _turns(record, "response")
+        else:
+            response = [_turn("assistant", _text(record, "response"))]
+        place = "prompt"
     else:
-        place = "field 'messages': what precedes the response"
         twice = [name for name in ("prompt", "response") if record.get(name) is not None]
         if twice:
             raise InputError(f"fields 'messages' and '{twice[0]}' are both given; keep only one")
-        *prompt, last = _messages(record, "messages") or [Message("", "")]
-        if last.role != "assistant":
+        turns = _turns(record, "messages")
+        if not turns or turns[-1]["role"] != "assistant":
             raise InputError("field 'messages' must end with the assistant's (the response)")
-        text = last.content
-    if not prompt or prompt[-1].role != "user":
-        raise InputError(f"{place} must end with a user message")
-    return tuple(prompt), text
+        begin = _num_prompt_turns(record, turns)
+        prompt, response, place = turns[:begin], turns[begin:], "messages"
+    with located(f"field '{'response' if place == 'prompt' else place}'"):
+        check_response_turns(response)
+    messages = []
+    for number, turn in enumerate(prompt, 1):
+        with located(f"field '{place}', message {number}"):
+            messages.append(as_message(turn))
+    if not messages or messages[-1].role != "user":
+        what = f"field '{place}'" + ("" if place == "prompt" else ": what precedes the response")
+        raise InputError(f"{what} must end with a user message")
+    return tuple(messages), response
 
 
-def _messages(record: Mapping[str, Any], name: str) -> list[Message]:
+def _turn(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def _num_prompt_turns(record: Mapping[str, Any], turns: Sequence[Turn]) -> int:
+    """How many of a chat's turns are the prompt: all but the last, unless tools take part in it."""
+    given = record.get("num_prompt_turns")
+    if given is None:
+        begin = first_answer(turns)
+        return begin if has_tools(turns[begin:]) else len(turns) - 1
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)  # tables turn whole numbers into floats where some are missing
+    if not isinstance(given, int) or isinstance(given, bool) or not 0 < given < len(turns):
+        known = f"must be a number of turns from 1 to {len(turns) - 1}, not {show(given)}"
+        raise InputError(f"field 'num_prompt_turns' {known}")
+    return given
+
+
+def _turns(record: Mapping[str, Any], name: str) -> list[Turn]:
     if not isinstance(record[name], list):
         raise InputError(f"field '{name}' must be a list of messages, not {show(record[name])}")
-    messages = []
+    turns = []
     for number, item in enumerate(record[name], 1):
         with located(f"field '{name}', message {number}"):
-            messages.append(read_turn(item))
-    return messages
+            turns.append(read_any_turn(item))
+    if not turns and name == "response":
+        raise InputError("field 'response' is empty: it must hold the assistant's turn")
+    return turns
 
 
 def _answer_text(value: Any) -> str | None:

@@ -62,7 +62,8 @@ class SpooledResponses(Sequence[Response]):
         own = (response.response_id, response.prompt_id, response.teacher)
         # Equal names are one text in memory.
         self._known.append((*(self._names.setdefault(n, n) for n in own), response.correct))
-        self._places.append(self._file.add((response.text, response.extra)))
+        parts = (response.text, response.extra, response.turns, response.given)
+        self._places.append(self._file.add(parts))
 
     def __len__(self) -> int:
         return len(self._places)
@@ -75,8 +76,8 @@ class SpooledResponses(Sequence[Response]):
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
         response_id, prompt_id, teacher, correct = self._known[index(place)]
-        text, extra = self._file.read(self._places[place])
-        return Response(response_id, prompt_id, teacher, text, correct, extra)
+        text, *rest = self._file.read(self._places[place])
+        return Response(response_id, prompt_id, teacher, text, correct, *rest)
 
     def facts(self) -> Iterator[Facts]:
         """What `response_facts` yields; no text is read."""

@@ -1,16 +1,19 @@
-"""One turn of a chat as a message: its parts, and what was thought before it was said."""
+"""One turn of a chat: its parts, what was thought before it was said, what a tool is asked."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lalp.errors import InputError
-from lalp.pools.pool import Message, show
+from lalp.pools.pool import Message, Turn, located, show
 
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
-ROLES = {role: role for role in ("system", "user", "assistant")}
+ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
+# What only turns of tools have, and those that call one.
+_CALL_KEYS, _TOOL_KEYS = ("tool_calls", "function_call"), ("name", "tool_call_id")
 
 _MARKS = re.compile(r"<\|(?:begin|end)_of_(?:thought|solution)\|>")
 _MARKED = re.compile(
@@ -20,10 +23,11 @@ _MARKED = re.compile(
 )
 
 
-def join_thought(thought: str | None, answer: str) -> str:
+def join_thought(thought: str | None, answer: str, *, alone: bool = False) -> str:
     r"""A response of what was thought and what was answered; the answer alone without a thought.
 
-    White space around the thought and before the answer gives way to the form's own.
+    White space around the thought and before the answer gives way to the form's own. ``alone``
+    says that there may be no answer, as before a tool's call.
 
     Example:
         >>> join_thought("2 + 2 is 4.", "It is 4.")
@@ -35,7 +39,7 @@ def join_thought(thought: str | None, answer: str) -> str:
         if "<think>" in text or "</think>" in text:
             advice = "is in the answer already; leave the field of the thought out"
             raise InputError(f"{what} holds <think> marks: the thought {advice}")
-    if not answer.strip():
+    if not (alone or answer.strip()):
         raise InputError("a thought without an answer: the response is empty")
     return f"<think>\n{thought.strip()}\n</think>\n\n{answer.lstrip()}"
 
@@ -78,6 +82,24 @@ def read_turn(turn: Any, speakers: Mapping[str, str] = ROLES) -> Message:
     ``speakers`` gives the role of each name. InputError for what a message cannot hold: a tool's
     turn or call, an image, any other key.
     """
+    return as_message(read_any_turn(turn, speakers))
+
+
+def as_message(turn: Turn) -> Message:
+    """A turn as a message; InputError if it is a tool's, or calls one."""
+    if turn["role"] == "tool" or "tool_calls" in turn:
+        what = "is a tool's" if turn["role"] == "tool" else "calls a tool"
+        advice = "only behind the first assistant's turn of 'messages' it can be read"
+        raise InputError(f"the turn {what}: {advice}")
+    return Message(turn["role"], turn["content"])
+
+
+def read_any_turn(turn: Any, speakers: Mapping[str, str] = ROLES) -> dict[str, Any]:
+    """A turn as chat templates take it: role, content, and what it asks of a tool.
+
+    As `read_turn`, but a tool's turn and calls are read, too: ``tool_calls`` have their arguments
+    as an object, and a tool's turn may have ``name`` and ``tool_call_id``.
+    """
     if not isinstance(turn, Mapping):
         raise InputError(f"must be an object with role and content, not {show(turn)}")
     keys = ("from", "value") if "from" in turn and "role" not in turn else ("role", "content")
@@ -86,22 +108,101 @@ def read_turn(turn: Any, speakers: Mapping[str, str] = ROLES) -> Message:
         known = ", ".join(speakers)
         raise InputError(f"{keys[0]} must be {known}, not {show(name)}")
     role = speakers[name]
+    if name == "function_call":  # ShareGPT's: the turn is nothing but the call
+        turn = {keys[0]: name, "tool_calls": turn.get(keys[1])}
+    more = _tool_parts(turn, role)
     thoughts = _thoughts(turn)
-    if isinstance(turn.get(keys[1]), list):
-        content, more = _parts(turn[keys[1]])
-        turn, thoughts = turn | {keys[1]: content}, thoughts + more
+    content = turn.get(keys[1])
+    if isinstance(content, list):
+        text, found = _parts(content)
+        turn, thoughts = turn | {keys[1]: text}, thoughts + found
+    elif role == "tool" and isinstance(content, Mapping):
+        turn = turn | {keys[1]: json.dumps(content, ensure_ascii=False)}
+    elif content is None and "tool_calls" in more:
+        turn = turn | {keys[1]: ""}
     for key, value in turn.items():
-        if key not in (*keys, *THOUGHT_KEYS) and value is not None:
+        known = (*keys, *THOUGHT_KEYS, *_CALL_KEYS, *(_TOOL_KEYS if role == "tool" else ()))
+        if key not in known and value is not None:
             raise InputError(f"'{key}' is not supported; remove it or set it to null")
-    # An empty system message is meant: some templates add a default one without it.
-    text = _text(turn, keys[1], blank=role == "system")
-    if not thoughts:
-        return Message(role, text)
-    if role != "assistant":
+    # An empty system message is meant: some templates add a default one without it. Tools may
+    # find nothing, and who calls one need not speak.
+    calls = "tool_calls" in more
+    text = _text(turn, keys[1], blank=role in ("system", "tool") or calls)
+    if thoughts and role != "assistant":
         raise InputError(f"a {role} turn holds a thought; remove it")
     if len(set(thoughts)) > 1:
         raise InputError("two fields hold different thoughts; keep one")
-    return Message(role, join_thought(thoughts[0], text))
+    if thoughts:
+        text = join_thought(thoughts[0], text, alone=calls)
+    return {"role": role, "content": text} | more
+
+
+def _tool_parts(turn: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """What a turn holds of tools: the calls of an assistant's, whose answer a tool's is."""
+    given = [turn[key] for key in _CALL_KEYS if turn.get(key) not in (None, [], {}, "")]
+    if given and role != "assistant":
+        raise InputError(f"a {role} turn calls a tool; only the assistant can")
+    if len(given) > 1:
+        raise InputError("'tool_calls' and 'function_call' are both given; keep one")
+    if given:
+        return {"tool_calls": read_calls(given[0])}
+    if role != "tool":
+        return {}
+    return {key: _text(turn, key) for key in _TOOL_KEYS if turn.get(key) not in (None, "")}
+
+
+def read_calls(value: Any) -> list[dict[str, Any]]:
+    r"""Calls of tools as chat templates take them, of OpenAI's form, their short form or JSON.
+
+    Example:
+        >>> read_calls('{"name": "add", "arguments": "{\\"a\\": 3}"}')
+        [{'type': 'function', 'function': {'name': 'add', 'arguments': {'a': 3}}}]
+    """
+    if isinstance(value, str):
+        value = _json(value, "a tool's call")
+    calls = []
+    for number, call in enumerate(value if isinstance(value, list) else [value], 1):
+        with located(f"tool call {number}"):
+            function = call.get("function", call) if isinstance(call, Mapping) else call
+            if not isinstance(function, Mapping):
+                raise InputError(f"must be an object with name and arguments, not {show(function)}")
+            asked = function.get("arguments", function.get("parameters"))
+            if isinstance(asked, str) and asked.strip():
+                asked = _json(asked, "field 'arguments'")
+            read = {"name": _text(function, "name"), "arguments": asked or {}}
+            rest = call if function is not call else {}
+            more = {
+                k: v for k, v in rest.items() if k not in ("type", "function") and v is not None
+            }
+            calls.append(more | {"type": "function", "function": read})
+    return calls
+
+
+def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+    """Tools that a prompt offers, as JSON schemas or a JSON text of them; none if it is no such.
+
+    Example:
+        >>> [tool["name"] for tool in read_tools('[{"name": "add", "parameters": {}}]')]
+        ['add']
+        >>> read_tools("a calculator")
+        ()
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return ()
+    if not isinstance(value, list):
+        return ()
+    named = (isinstance(one, Mapping) and ("function" in one or "name" in one) for one in value)
+    return tuple(value) if all(named) else ()
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{what} is not JSON: {error}") from None
 
 
 def _thoughts(turn: Mapping[str, Any]) -> list[str]:

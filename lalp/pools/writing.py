@@ -66,9 +66,11 @@ def _record(pool: Pool, response: Response) -> dict[str, Any]:
             own = f"the extra field {show(name)} has the name of a record's own field"
             raise InputError(f"{which}: {own}; rename it")
     asked = prompt.messages[0].content if _is_text(prompt.messages) else chat(prompt.messages)
-    values = (response.prompt_id, asked, response.teacher, response.text, response.response_id)
-    record = zip(POOL_FIELDS, (*values, prompt.answer, response.correct), strict=True)
-    return {name: value for name, value in record if value is not None} | response.extra
+    said = list(response.turns) or response.text
+    values = (response.prompt_id, asked, response.teacher, said, response.response_id)
+    record = dict(zip(POOL_FIELDS, (*values, prompt.answer, response.correct), strict=True))
+    record |= {"tools": list(prompt.tools) or None}
+    return {name: value for name, value in record.items() if value is not None} | response.extra
 
 
 def _is_text(messages: Iterable[Message]) -> bool:
@@ -97,7 +99,12 @@ def _write_parquet(pool: Pool, path: Path, metadata: Mapping[str, str]) -> None:
     if not is_text:
         types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
     extras = extra_types(pool.responses)
+    # A response of several turns is no text, and tools are objects of any kind: JSON holds both.
+    as_json = {"response": any(response.turns for response in pool.responses)}
+    as_json |= {"tools": any(prompt.tools for prompt in pool.prompts.values())}
+    types |= {name: pa.json_() for name, is_json in as_json.items() if is_json}
     schema = pa.schema(types | extras, metadata=metadata)
+    in_json = [name for name in schema.names if schema.field(name).type == pa.json_()]
     # Checksums, because Arrow reads some damaged pages without an error.
     options = {"compression": "zstd", "write_page_checksum": True}
     with atomic_path(path) as made, pq.ParquetWriter(made, schema, **options) as writer:
@@ -107,8 +114,7 @@ def _write_parquet(pool: Pool, path: Path, metadata: Mapping[str, str]) -> None:
                 row = _record(pool, response)
                 if not is_text:
                     row["prompt"] = chat(pool.prompts[response.prompt_id].messages)
-                as_json = [name for name in response.extra if extras[name] == pa.json_()]
-                rows.append(row | {name: _json(row[name]) for name in as_json})
+                rows.append(row | {name: _json(row[name]) for name in in_json if name in row})
             writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
@@ -180,12 +186,16 @@ def write_training(
     info = _dataset_info(path, pool, chosen) if fmt == "llamafactory" else None
     records = []
     for response, more in zip(chosen, by_response, strict=True):
-        asked = chat(pool.prompts[response.prompt_id].messages)
-        answered = chat([Message("assistant", response.text)])
+        prompt = pool.prompts[response.prompt_id]
+        asked = chat(prompt.messages)
+        answered = list(response.turns) or chat([Message("assistant", response.text)])
         if fmt == "prompt-completion":
             record = {"prompt": asked, "completion": answered}
         else:
             record = {"messages": asked + answered}
+            # Or a reader could not know which of the assistant's turns are to be learned.
+            record |= {"num_prompt_turns": len(asked)} if response.turns else {}
+        record |= {"tools": list(prompt.tools)} if prompt.tools else {}
         ids = ("prompt_id", "response_id", "teacher")
         records.append(record | {name: getattr(response, name) for name in ids} | more)
     if info is None:
@@ -217,7 +227,7 @@ def _chosen_responses(pool: Pool, response_ids: Sequence[str]) -> list[Response]
 
 
 # Names in a training record that no field of the pool's own may take.
-_TAKEN = {*RESERVED_FIELDS, "completion", "weight", "rule", "score", "extra"}
+_TAKEN = {*RESERVED_FIELDS, "tools", "completion", "weight", "rule", "score", "extra"}
 
 
 def _more_fields(
@@ -270,7 +280,12 @@ _LLAMAFACTORY_ENTRY = {
 def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> dict[str, Any]:
     """The folder's ``dataset_info.json`` with this project's entry added."""
     for response in responses:
-        roles = [message.role for message in pool.prompts[response.prompt_id].messages]
+        prompt = pool.prompts[response.prompt_id]
+        if response.turns or prompt.tools:
+            what = f"response {show(response.response_id)} has several turns, or tools"
+            advice = "train with lalp train, or write messages for a trainer that reads tools"
+            raise InputError(f"{what}; LLaMA-Factory writes them in forms of its own: {advice}")
+        roles = [message.role for message in prompt.messages]
         turns = roles[1:] if roles[:1] == ["system"] else roles
         # LLaMA-Factory skips other chats with no more than a warning.
         if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:

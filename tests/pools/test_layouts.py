@@ -37,8 +37,9 @@ def expected(data):
 def got(pool):
     for one in pool.responses:
         prompt = pool.prompts[one.prompt_id]
-        values = [one.text, one.teacher, one.correct, dict(one.extra)]
-        yield [chat(prompt.messages), prompt.answer, *values]
+        said = list(one.turns) or one.text
+        more = dict(one.extra) | ({"tools": list(prompt.tools)} if prompt.tools else {})
+        yield [chat(prompt.messages), prompt.answer, said, one.teacher, one.correct, more]
 
 
 def read(data, tmp_path):
@@ -46,7 +47,7 @@ def read(data, tmp_path):
     paths = [write(tmp_path / "rows.jsonl", jsonl(*data["rows"]))]
     if "requests" in data:
         paths.append(write(tmp_path / "requests.jsonl", jsonl(*data["requests"])))
-    return import_pool([str(path) for path in paths])
+    return import_pool([str(path) for path in paths], all_turns=data.get("all_turns", False))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -59,12 +60,14 @@ def test_a_layout_is_read_in_full_and_named(tmp_path, caplog, name):
     if "layout" not in data:  # a pool's own
         assert said == []
         return
-    (line,) = said
+    *hints, line = said
+    assert ["--all-turns" in hint for hint in hints] == [True] * bool(data.get("earlier"))
     counts = f"records, {len(data['responses'])} responses"
     assert line.startswith(f"{tmp_path}/rows.jsonl: read as {data['layout']}: ")
     assert counts in line
     thoughts = f"{data.get('thoughts', 0)} thoughts joined"
     assert (thoughts in line) == ("thoughts" in data) == ("joined" in line)
+    assert ("of several turns" in line) == any(one.given for one in pool.responses)
 
 
 def test_every_layout_has_a_file():
@@ -79,6 +82,8 @@ def leaves(value):
         return {leaf for item in value for leaf in leaves(item)}
     if not isinstance(value, str):
         return {json.dumps(value)} - {"null"}
+    if value.startswith("{"):  # what a tool is asked may be JSON in a text
+        return leaves(json.loads(value))
     for mark in ("begin_of_thought", "end_of_thought", "begin_of_solution", "end_of_solution"):
         value = value.replace(f"<|{mark}|>", "\0")
     return {part.strip() for part in value.split("\0") if part.strip()}
@@ -90,6 +95,7 @@ def test_nothing_of_a_row_is_lost(tmp_path, name):
     save_pool(pool, tmp_path / "pool.jsonl")
     kept = (tmp_path / "pool.jsonl").read_text(encoding="utf-8")
     roles = {"role", "user", "assistant", "system", "human", "gpt", "text", "thinking"}
+    roles |= {"function_call", "observation"}
     for leaf in leaves(FILES[name]["rows"]) - roles:
         # Numbers and marks stand as they are; of texts what JSON makes of them.
         assert json.dumps(leaf, ensure_ascii=False).strip('"') in kept, leaf
@@ -100,12 +106,14 @@ def test_nothing_of_a_row_is_lost(tmp_path, name):
 def test_the_same_from_every_kind_of_source(tmp_path, name):
     data = FILES[name]
     whole = write(tmp_path / "rows.json", json.dumps(data["rows"], indent=1).encode())
-    assert list(got(load_pool(whole))) == list(expected(data))
-    assert list(got(load_pool(data["rows"]))) == list(expected(data))
+    options = {"all_turns": data.get("all_turns", False)}
+    assert list(got(import_pool([whole], **options))) == list(expected(data))
+    assert list(got(import_pool([data["rows"]], **options))) == list(expected(data))
     if len(data["rows"]) == 1:  # rows of a table share their types
         frame = pd.DataFrame(data["rows"])
         frame.to_parquet(tmp_path / "rows.parquet")
-        for pool in (load_pool(frame), load_pool(tmp_path / "rows.parquet")):
+        for source in (frame, tmp_path / "rows.parquet"):
+            pool = import_pool([source], **options)
             texts = [one[:5] for one in got(pool)]  # nulls in objects come back otherwise
             assert texts == [one[:5] for one in expected(data)]
 
@@ -160,8 +168,11 @@ REFUSED = {
         {"messages": [USER | {"content": [{"type": "image_url"}]}, REPLY]},
         "part 1 of the content is no text but 'image_url'",
     ),
-    "a tool's turn": ({"conversations": [USER, REPLY, TOOL, REPLY]}, "message 3", "from must be"),
-    "a call": ({"conversations": [USER, REPLY | {"tool_calls": [1]}]}, "'tool_calls' is not"),
+    "a tool's turn": ({"conversations": [USER, TOOL, REPLY]}, "the turn is a tool's"),
+    "a call": (
+        {"conversations": [USER, REPLY | {"tool_calls": [1]}]},
+        "message 2: tool call 1: must be an object with name and arguments",
+    ),
     "the last turn asks": ({"conversations": [USER, REPLY, USER]}, "must end with the assistant"),
     "two systems": (
         {"system": "a", "conversations": [{"from": "system", "value": "b"}, *CHAT]},
@@ -237,7 +248,8 @@ def test_any_two_data_sets_in_one_record_are_read_in_full_or_refused(data):
     finally:
         logging.getLogger("lalp").setLevel(logging.NOTSET)
     kept = json.dumps([list(got(pool)), [one.response_id for one in pool.responses]])
-    for leaf in leaves(record) - {"user", "assistant", "system", "human", "gpt", "text"}:
+    roles = {"user", "assistant", "system", "human", "gpt", "text", "function_call", "observation"}
+    for leaf in leaves(record) - roles:
         assert json.dumps(leaf).strip('"') in kept, (leaf, record)
 
 

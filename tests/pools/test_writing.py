@@ -29,6 +29,7 @@ def test_pool_summary_counts():
         "num_unverified": 1,
         "num_prompts_with_answer": 1,
         "num_duplicate_texts": 1,
+        "num_multi_turn": 0,
         "left_out": {"blank line": 2},
     }
     # Equal texts under different prompts are no duplicates.
