@@ -37,7 +37,9 @@ TrainingFile = Annotated[str, Argument(metavar="DATA", help="JSONL written by la
 StudentName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-135m (packaged).")]
 WINDOWS_HELP = "Steps (4), share (25%), tokens (256t), or all; repeatable."
 Windows = Annotated[list[str] | None, Option("--window", help=WINDOWS_HELP)]
-SPLITTERS = "sentences, paragraphs, semantic, 32t (that many student tokens), or a file of steps"
+SPLITTERS = (
+    "sentences, paragraphs, semantic, turns, 32t (that many student tokens), or a file of steps"
+)
 Splitter = Annotated[str, Option(help=f"How responses are cut into steps: {SPLITTERS}.")]
 _THINKING = "join, as the student's template does; only the thought; or drop it."
 Thinking = Annotated[str, Option(help=_THINKING)]

@@ -81,8 +81,13 @@ def segment(
     if splitter == "llm" and not (llm_url and llm_model):
         raise InputError("--splitter llm needs --llm-url and --llm-model: whom to ask")
     loaded, tokenizer = load_pool(pool), None
-    from lalp.steps.sentences import SPLITTERS
-    from lalp.steps.splitters import chunk_size, count_reasons, write_steps
+    from lalp.steps.splitters import (
+        BY_TEXT,
+        chunk_size,
+        count_reasons,
+        split_response,
+        write_steps,
+    )
 
     if student is None and chunk_size(splitter):
         student = "smollm2-135m"
@@ -92,10 +97,10 @@ def segment(
 
         tokenizer = load_tokenizer(student) if student else None
         loaded = shape_thinking(loaded, thinking, tokenizer)
-    if out is None and splitter in SPLITTERS:
+    if out is None and splitter in BY_TEXT:
         # One by one: of a large pool, the first can be read at once.
         for response in loaded.responses:
-            print_steps(response.response_id, response.text, SPLITTERS[splitter](response.text))
+            print_steps(response.response_id, response.text, split_response(response, splitter))
         return
     llm = {"instruction": llm_instruction, "concurrency": llm_concurrency, "timeout": llm_timeout}
     llm |= {"url": llm_url, "model": llm_model}

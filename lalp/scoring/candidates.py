@@ -102,9 +102,9 @@ def _assemble(
     scores, tokens = {GALP: math.nan}, {}
     for column, contexts in plan.contexts.items():
         steps = [
-            read(start, end)[0, begin - start : end - start]
+            read(start, end)[0, begin - start : end - start][task.is_own[begin:end]]
             if plan.rows and task.is_readable(start, (begin, end))
-            else np.full(end - begin, np.nan, np.float32)
+            else np.full(task.is_own[begin:end].sum(), np.nan, np.float32)
             for start, (begin, end) in contexts
         ]
         tokens[column] = np.concatenate([*steps, np.empty(0, np.float32)])
@@ -116,8 +116,9 @@ def _assemble(
         reasons[GALP] = "not asked for"
     statistics = [math.nan] * 3
     if GALP in plan.contexts and GALP not in plan.reasons:
-        _, ranks, entropies = read(0, task.num_tokens)
+        begin, end = plan.contexts[GALP][0][1]
+        _, ranks, entropies = read(0, end)[:, begin:end][:, task.is_own[begin:end]]
         values = (ranks, ranks.clip(max=100), entropies)
         statistics = [float(np.mean(array, dtype=np.float64)) for array in values]
-    counts = task.num_tokens, len(task.step_spans)
+    counts = task.num_scored, len(task.step_spans)
     return ResponseScores(*counts, scores.pop(GALP), scores, *statistics, reasons, tokens)

@@ -109,5 +109,5 @@ def score_per_step(student: Student, task: Task, window: Window) -> float:
         tokens = torch.tensor([[*task.encoded.prompt_ids, *ids[start:end]]], device=student.device)
         log_probs = student.model(input_ids=tokens).logits[0, :-1].float().log_softmax(-1)
         token_log_probs = log_probs.gather(1, tokens[0, 1:, None])[:, 0]
-        steps.append(token_log_probs[begin - end :].cpu().numpy())
+        steps.append(token_log_probs[begin - end :].cpu().numpy()[task.is_own[begin:end]])
     return local_average_log_prob(steps)

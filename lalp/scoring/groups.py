@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from jaxtyping import Bool
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.files import digest
@@ -20,6 +22,7 @@ from lalp.students.encoding import (
     assign_steps,
     control_token_note,
     encode,
+    given_tokens,
     own_span,
     render_prompt,
 )
@@ -39,8 +42,10 @@ class PromptGroup:
 
     @cached_property
     def digest(self) -> str:
-        """Short hash of the prompt, the responses' texts and their steps."""
-        return digest([self.prompt_text, [r.text for r in self.responses], self.steps])
+        """Short hash of the prompt, the responses' texts, what conditions in them, their steps."""
+        parts = [self.prompt_text, [r.text for r in self.responses], self.steps]
+        given = [response.given for response in self.responses]
+        return digest([*parts, given] if any(given) else parts)
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,30 @@ class Task:
     encoded: Encoded
     step_spans: tuple[TokenSpan, ...]  # a span is empty where no token begins in its step
     limit: int  # longest sequence, prompt included, that the student can read
+    # Places of the tokens that are read but not scored: what stands between the assistant's turns.
+    given: tuple[int, ...] = ()
 
     @property
     def num_tokens(self) -> int:
-        """Response tokens ``T``."""
+        """All tokens behind the prompt's."""
         return len(self.encoded.response_ids)
+
+    @cached_property
+    def is_own(self) -> Bool[np.ndarray, " tokens"]:
+        """Which tokens are scored: the assistant's."""
+        is_own = np.ones(self.num_tokens, dtype=bool)
+        is_own[list(self.given)] = False
+        return is_own
+
+    @property
+    def num_scored(self) -> int:
+        """Response tokens ``T`` of the paper."""
+        return self.num_tokens - len(self.given)
+
+    def own_span(self, span: TokenSpan) -> TokenSpan:
+        """A span without the given tokens at its ends; empty at its end if there are no others."""
+        places = np.flatnonzero(self.is_own[slice(*span)]) + span[0]
+        return (int(places[0]), int(places[-1]) + 1) if len(places) else (span[1], span[1])
 
     def fits(self, start: int, end: int) -> bool:
         """Whether prompt and response tokens ``[start, end)`` fit the student's positions."""
@@ -118,8 +142,8 @@ class _Groups(Sequence[PromptGroup]):
 def make_tasks(group: PromptGroup, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Task]:
     """Tokenize the responses of one prompt; ``limit`` is as in `Task`.
 
-    A step that holds nothing but white space and what the chat template writes itself (see
-    `own_span`) is none.
+    A step that holds nothing but white space, what the chat template writes itself (see
+    `own_span`), and what stands between the assistant's turns, is none.
     """
     tasks = []
     for response, steps in zip(group.responses, group.steps, strict=True):
@@ -128,9 +152,13 @@ def make_tasks(group: PromptGroup, tokenizer: PreTrainedTokenizerBase, limit: in
         own = [
             (start, stop)
             for start, stop in steps
-            if (begin <= start and stop <= end)
-            or response.text[max(start, begin) : min(stop, end)].strip()
+            if (begin <= start and stop <= end and not response.given)
+            or any(
+                response.text[max(start, begin, first) : min(stop, end, last)].strip()
+                for first, last in response.parts
+            )
         ]
         spans = assign_steps(response.text, encoded.offsets, own)
-        tasks.append(Task(encoded, tuple(spans), limit))
+        given = tuple(given_tokens(encoded, response).tolist())
+        tasks.append(Task(encoded, tuple(spans), limit, given))
     return tasks

@@ -31,6 +31,7 @@ _HIGHER, _LOWER = "213,94,0", "0,114,178"
 _LEVELS = 4
 _STRONGEST = 0.6
 _NARROWEST_SCALE = 0.5
+_GIVEN = "opacity:0.6;font-style:italic"
 _UNSCORED = "border-bottom:2px dotted gray"
 
 
@@ -54,7 +55,7 @@ class _Piece:
     text: str
     step: int
     # Indices of the tokens that it stands for: several where tokens share a character, none for
-    # white space that no token holds.
+    # white space that no token holds, and for what is read between two turns.
     tokens: tuple[int, ...] = ()
     label: str = ""  # the token's text, with the white space that is shown before its step
 
@@ -162,7 +163,9 @@ def _pieces(text: str, spans: Sequence[Sequence[int]], steps: Sequence[int]) -> 
             # White space stays before the step's number, so that no line ends in a number.
             begin = max(begin, first_character(text, int(start), int(end)))
         if begin > done:
-            pieces.append(_Piece(text[done:begin], step))
+            # What stands between two turns is read with the step that follows.
+            gap = text[done:begin]
+            pieces.append(_Piece(gap, int(own_step) if gap.strip() else step))
         done, step = begin, int(own_step)
         if end > done:
             pieces.append(_Piece(text[done:end], step, (token,), text[start:end]))
@@ -188,7 +191,7 @@ def _shade(level: int) -> str:
 def _token(piece: _Piece, global_: np.ndarray, local: np.ndarray, scale: float) -> tuple[str, str]:
     """What hovering over a piece shows, and its shade; nothing for white space between tokens."""
     if not piece.tokens:
-        return "", ""
+        return ("read, not scored", _GIVEN) if piece.text.strip() else ("", "")
     # Log-probabilities of tokens that share a character add up to that of the character.
     chosen = list(piece.tokens)
     total, near = float(global_[chosen].sum()), float(local[chosen].sum())

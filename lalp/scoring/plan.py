@@ -21,7 +21,7 @@ class ResponsePlan:
     """How one response is scored under GALP and every window."""
 
     # For each score column and step: the first response token that the step sees, and the span of
-    # its own tokens. To GALP the whole response is one step.
+    # its own tokens (some within may be given ones). To GALP the whole response is one step.
     contexts: dict[str, list[tuple[int, TokenSpan]]]
     reasons: dict[str, str]  # why a score cannot be computed, by column
     rows: list[Row]  # from which all other scores are read
@@ -40,10 +40,11 @@ def plan_response(
     ``frequencies`` and ``vocabulary`` are the student's. Steps that begin their context at the same
     token share a row if passes of their lengths get the same rotary frequencies.
     """
-    contexts = {GALP: [(0, (0, task.num_tokens))]} if galp else {}
+    contexts = {GALP: [(0, task.own_span((0, task.num_tokens)))]} if galp else {}
+    own_spans = [task.own_span(span) for span in task.step_spans] if task.given else task.step_spans
     for window in windows:
         starts = window_starts(window, task.step_spans)
-        contexts[lalp_column(window)] = list(zip(starts, task.step_spans, strict=True))
+        contexts[lalp_column(window)] = list(zip(starts, own_spans, strict=True))
     if unreadable := _why_unreadable(task, vocabulary):
         return ResponsePlan(contexts, dict.fromkeys(contexts, unreadable), [])
     reasons = {
@@ -76,7 +77,7 @@ def _why_unscored(task: Task, column: str, contexts: Sequence[tuple[int, TokenSp
     prompt = len(task.encoded.prompt_ids)
     if task.encoded.lost:
         return task.encoded.lost
-    if not task.num_tokens:
+    if not task.num_scored:
         return "the response has no tokens"
     for k, (start, (begin, end)) in enumerate(contexts, 1):
         if begin == end:

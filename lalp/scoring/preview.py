@@ -32,7 +32,7 @@ class Preview:
     end_of_turn: str  # what is trained on behind it
     thought: tuple[str, str]  # what stands before a thought, and between it and the answer
     prompt_tokens: dict[str, int]  # min, median, p95, max
-    response_tokens: dict[str, int]
+    response_tokens: dict[str, int]  # those of the assistant's turns
     too_long: tuple[str, ...]  # responses that exceed the positions together with their prompt
     unreadable: dict[str, str]  # responses that the tokenizer loses something of, with what
 
@@ -76,7 +76,7 @@ def preview_pool(
         end_of_turn=tokenizer.decode(end_of_turn(tokenizer)),
         thought=(form.before, form.between),
         prompt_tokens=_spread([len(task.encoded.prompt_ids) for task in tasks.values()]),
-        response_tokens=_spread([task.num_tokens for task in tasks.values()]),
+        response_tokens=_spread([task.num_scored for task in tasks.values()]),
         too_long=tuple(name for name, task in tasks.items() if _is_too_long(task)),
         unreadable={name: t.encoded.lost for name, t in tasks.items() if t.encoded.lost},
     )

@@ -19,6 +19,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from lalp.files import cache_dir, digest, in_use, write_text
+from lalp.pools.conversation import turns_text
 from lalp.pools.pool import Pool
 from lalp.pools.spool import is_spooled, response_facts
 from lalp.scoring.candidates import score_candidates
@@ -54,8 +55,8 @@ def score(
         student: ``smollm2-135m``, a folder, a GGUF file, a hub id, or a loaded student.
         windows: For example ``["0", "4", "25%", "256t", "all"]``.
         splitter: How responses are cut into steps: ``sentences``, ``paragraphs``, ``semantic``,
-            ``32t`` (chunks of that many tokens), a steps file, or a mapping of response ids to
-            character spans.
+            ``turns``, ``32t`` (chunks of that many tokens), a steps file, or a mapping of response
+            ids to character spans.
         thinking: ``join``: a thought and an answer are joined as the student's chat template joins
             them; ``only``: the thought alone, with its tags; ``drop``: the answer alone.
         with_tokens: Also keep per-token log-probabilities, character spans and steps.
@@ -68,8 +69,9 @@ def score(
         One row per response in the pool's order: ids, ``num_tokens``, ``num_steps``,
         ``mean_rank``, ``mean_rank_100``, ``mean_entropy``, ``galp``, ``lalp@W`` for each window
         (nats, higher is more natural) and ``reason``, which says why a score is NaN; and
-        ``response``, the texts that were scored, where they are not the pool's own. (Of a pool
-        that is larger than memory they are left out: use `shape_thinking` first.)
+        ``response``, the texts that were scored, where they are not the pool's own, with ``turns``
+        in JSON. (Of a pool that is larger than memory they are left out: use `shape_thinking`
+        first.) Of several turns the assistant's alone are scored and counted.
 
     Raises:
         InputError: If the student, a window or the splitter is not understood, or given steps do
@@ -158,10 +160,12 @@ class _Done:
 
 def _with_texts(frame: pd.DataFrame, pool: Pool, groups: Sequence[PromptGroup]) -> pd.DataFrame:
     """The frame with the texts that were scored, where they are not the pool's own."""
-    scored = {r.response_id: r.text for group in groups for r in group.responses}
-    texts = [scored[response_id] for response_id in frame["response_id"]]
-    own = [response.text for response in pool.responses]
-    return frame if texts == own else frame.assign(response=texts)
+    scored = {r.response_id: r for group in groups for r in group.responses}
+    texts = [scored[response_id].text for response_id in frame["response_id"]]
+    if texts == [response.text for response in pool.responses]:
+        return frame
+    turns = [turns_text(scored[response_id]) for response_id in frame["response_id"]]
+    return frame.assign(response=texts, **({"turns": turns} if any(turns) else {}))
 
 
 def _score_missing(

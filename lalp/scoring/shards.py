@@ -58,8 +58,9 @@ def shard_table(tasks: Sequence[Task], scores: Sequence[ResponseScores], key: Sc
         row |= result.lalp
         row["reason"] = "; ".join(f"{name}: {why}" for name, why in result.reasons.items()) or None
         if key.with_tokens:
-            lengths = [end - start for start, end in task.step_spans]
-            row["token_spans"] = [list(span) for span in task.encoded.offsets]
+            lengths = [task.is_own[start:end].sum() for start, end in task.step_spans]
+            offsets = zip(task.encoded.offsets, task.is_own, strict=True)
+            row["token_spans"] = [list(span) for span, is_own in offsets if is_own]
             row["token_steps"] = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
             row |= {token_column(name): v for name, v in result.token_log_probs.items()}
         rows.append(row)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from lalp.errors import InputError
 from lalp.files import atomic_path
+from lalp.pools.conversation import turns_text
 from lalp.pools.lines import parse_json
 from lalp.pools.pool import Pool, Response, located, show
 from lalp.pools.reading import load_pool
@@ -35,7 +36,7 @@ from lalp.scoring.columns import (
 )
 
 _IDS = ("prompt_id", "response_id", "teacher")
-_TEXTS = ("prompt", "response", "answer", "correct")
+_TEXTS = ("prompt", "response", "answer", "correct", "turns", "tools")
 _EXTRA = "extra"
 _OWN = {*_IDS, *_TEXTS, *COUNTS, *STATISTICS, GALP, "reason", "token_spans", "token_steps", _EXTRA}
 _TOKENS = token_column("")
@@ -49,14 +50,19 @@ def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
     places = {facts[0]: place for place, facts in enumerate(response_facts(pool.responses))}
     order = [places[response_id] for response_id in scores["response_id"]]
     types = extra_types(pool.responses)
-    has_answers = any(prompt.answer is not None for prompt in pool.prompts.values())
+    has_answers = has_tools = False
+    for prompt in pool.prompts.values():
+        has_answers, has_tools = has_answers or prompt.answer is not None, has_tools or prompt.tools
+    lacking = [] if has_answers else ["answer"]
+    lacking += [] if has_tools else ["tools"]
+    lacking += [] if any(response.turns for response in pool.responses) else ["turns"]
     schema = None
     with atomic_path(path) as temporary, ExitStack() as stack:
         for start in range(0, max(1, len(order)), ROWS_PER_BATCH):
             rows = scores.iloc[start : start + ROWS_PER_BATCH]
             responses = [pool.responses[place] for place in order[start : start + ROWS_PER_BATCH]]
             frame = _with_texts(rows, responses, pool, types)
-            frame = frame if has_answers else frame.drop(columns="answer")
+            frame = frame.drop(columns=lacking)
             if schema is None:
                 schema = _schema(scores, frame)
                 writer = stack.enter_context(pq.ParquetWriter(temporary, schema))
@@ -73,11 +79,15 @@ def _with_texts(
     asked = [pool.prompts[response.prompt_id] for response in responses]
     # Where a thought was joined as the student joins it, the text that was scored is another one.
     scored = scores.get("response", [response.text for response in responses])
+    turns = scores.get("turns", [turns_text(response) for response in responses])
+    tools = [json.dumps(p.tools, ensure_ascii=False) if p.tools else None for p in asked]
     prompts = [[asdict(message) for message in prompt.messages] for prompt in asked]
     return scores.assign(
         prompt=prompts,
         response=scored,
         answer=[prompt.answer for prompt in asked],
+        turns=turns,
+        tools=tools,
         **_extra_columns(responses, types),
     )
 
@@ -91,6 +101,8 @@ def _schema(scores: pd.DataFrame, first: pd.DataFrame) -> pa.Schema:
         "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
         "response": pa.large_string(),
         "answer": pa.large_string(),
+        "turns": pa.large_string(),
+        "tools": pa.large_string(),
     }
     known = pa.Schema.from_pandas(scores, preserve_index=False)
     made = pa.Schema.from_pandas(first, preserve_index=False)
@@ -185,8 +197,12 @@ def scored_pool(scores: pd.DataFrame, where: str | Path) -> Pool:
     if not {"prompt", "response"} <= set(scores.columns):
         raise InputError(f"{where}: the table holds no texts: write it with lalp score")
     columns = ["prompt_id", "prompt", "teacher", "response", "response_id", "answer", "correct"]
-    columns += [name for name in scores if not _is_own(name)]
+    columns += ["tools", *(name for name in scores if not _is_own(name))]
     pool = scores[[name for name in columns if name in scores]]
+    if "turns" in scores:  # the response's text is the student's form of them
+        texts, advice = zip(scores["response"], scores["turns"], strict=True), "write it anew"
+        said = [t if is_missing(turns) else parse_json(turns, advice) for t, turns in texts]
+        pool = pool.assign(response=said)
     with located(str(where)):
         return load_pool(pool.assign(**_rest_of(scores)))
 

@@ -29,6 +29,7 @@ from lalp.files import cache_dir, check_file, digest, read_data, write_text
 from lalp.pools.pool import Pool, Prompt, Response
 from lalp.steps.alignment import split_by_answer
 from lalp.steps.sentences import Span, split_sentences
+from lalp.steps.splitters import part_turns
 
 # Imported where it is needed: it is an extra, and takes a second.
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def split_with_llm(
             steps[name] = split_sentences(response.text)
         else:
             steps[name], why = split_by_answer(response.text, answer.text, answer.cut_off)
+        steps[name] = part_turns(response, steps[name])
         if why:
             fallbacks[name] = why
     return LlmSteps(steps, fallbacks)

@@ -1,8 +1,8 @@
 """Splitters by name for a whole pool, and the files that hold given steps.
 
-A splitter is one of: ``sentences``, ``paragraphs`` and ``semantic``; ``32t``, chunks of that many
-student tokens; a steps file, as `lalp segment` writes it; or the steps themselves, as a mapping of
-response ids to spans.
+A splitter is one of: ``sentences``, ``paragraphs`` and ``semantic``; ``turns``, where the assistant
+has several; ``32t``, chunks of that many student tokens; a steps file, as `lalp segment` writes it;
+or the steps themselves, as a mapping of response ids to spans.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 Steps = Mapping[str, Sequence[Span]]
 
+# Those that need nothing but a text; of one turn, it is one step.
+BY_TEXT: Mapping[str, Callable[[str], list[Span]]] = {
+    **SPLITTERS,
+    "turns": lambda text: [(0, len(text))] if text else [],
+}
+
 _CHUNKS = re.compile(r"([1-9]\d{0,6})t", re.ASCII)
 _FILE_SUFFIX = ".jsonl"
 
@@ -45,7 +51,7 @@ def check_splitter(splitter: str | Steps) -> None:
         )
     if splitter == "semantic":
         require("semantic", "splitter semantic")
-    known = {*SPLITTERS, "semantic"}
+    known = {*SPLITTERS, "semantic", "turns"}
     if not (splitter in known or chunk_size(splitter) or is_steps_file(splitter)):
         listed = did_you_mean(splitter, sorted(known))
         more = "numbers of tokens such as 32t, and steps files (.jsonl) written by lalp segment"
@@ -80,29 +86,65 @@ def split_pool(
     check_splitter(splitter)
     if isinstance(splitter, Mapping):
         return _check_steps(pool, splitter)
-    if splitter in SPLITTERS:
-        split = SPLITTERS[splitter]
-        return _split_each(pool, lambda response: split(response.text))
+    if splitter in BY_TEXT:
+        return _split_each(pool, lambda response: split_response(response, splitter))
     if splitter == "semantic":
         from lalp.steps.semantic import split_semantic
 
-        return split_semantic(pool, embedder)
+        steps = split_semantic(pool, embedder)
+        by_id = ((r.response_id, part_turns(r, steps[r.response_id])) for r in pool.responses)
+        return dict(by_id)
     size = chunk_size(splitter)
     if size is None:
         return load_steps(splitter, pool)
     if tokenizer is None:
         raise InputError(f"splitter '{size}t' counts tokens: give the student's tokenizer")
-    from lalp.students.encoding import encode, render_prompt
+    from lalp.students.encoding import encode, given_tokens, render_prompt
 
     @lru_cache(maxsize=256)  # responses to one prompt stand near each other
     def render(prompt_id: str) -> str:
         return render_prompt(tokenizer, pool.prompts[prompt_id])
 
-    def split_response(response: Response) -> list[Span]:
+    def split_tokens(response: Response) -> list[Span]:
         encoded = encode(tokenizer, render(response.prompt_id), response.text)
-        return chunk_tokens(response.text, encoded.offsets, size)
+        if not response.given:
+            return chunk_tokens(response.text, encoded.offsets, size)
+        given, starts = set(given_tokens(encoded, response).tolist()), list[int]()
+        own = [span for place, span in enumerate(encoded.offsets) if place not in given]
+        for begin, end in response.parts:
+            starts += [start for start, _ in own if begin <= start < end][::size]
+        return part_turns(response, cut_at(response.text, starts))
 
-    return _split_each(pool, split_response)
+    return _split_each(pool, split_tokens)
+
+
+def split_response(response: Response, splitter: str) -> list[Span]:
+    r"""Steps of a response by ``sentences``, ``paragraphs`` or ``turns``.
+
+    Each of the assistant's turns is cut alone. What stands before one belongs to its first step,
+    which so reads what it answers, whatever the window.
+
+    Example:
+        >>> text = "Go. On.\n\nWhy?\n\nSo. It is."
+        >>> response = Response("r", "p", "Ada", text, given=((7, 15),))
+        >>> [text[a:b] for a, b in split_response(response, "turns")]
+        ['Go. On.', '\n\nWhy?\n\nSo. It is.']
+    """
+    spans: list[Span] = []
+    for begin, end in response.parts:
+        cut = BY_TEXT[splitter](response.text[begin:end])
+        for number, (first, last) in enumerate(cut):
+            place = begin + first if number else spans[-1][1] if spans else 0
+            spans.append((place, begin + last))
+    return spans
+
+
+def part_turns(response: Response, spans: Sequence[Span]) -> list[Span]:
+    """Steps that reach into no other of the assistant's turns, as `split_response` has them."""
+    starts = {start for start, _ in spans}
+    for begin, end in response.given:
+        starts = {start for start in starts if not begin < start <= end} | {begin}
+    return cut_at(response.text, starts) if response.given else list(spans)
 
 
 def _split_each(pool: Pool, split: Callable[[Response], list[Span]]) -> Mapping[str, list[Span]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lalp.pools.pool import Pool
 from lalp.steps.regions import WORDS
-from lalp.steps.sentences import split_sentences
+from lalp.steps.splitters import split_response
 
 # A thousand take seconds, all responses of a large pool many minutes.
 _MOST_RESPONSES = 1000
@@ -26,7 +26,7 @@ def step_summary(pool: Pool) -> dict[str, Any]:
 
     Of a large pool 1,000 responses are looked at, drawn at random but always the same.
     ``unknown_scripts`` counts responses with at least a tenth of their letters in a script whose
-    sentences `split_sentences` does not know: there, only lines are steps.
+    sentences `lalp.steps.sentences` does not know: there, only lines are steps.
 
     Example:
         >>> from lalp import load_pool
@@ -37,8 +37,9 @@ def step_summary(pool: Pool) -> dict[str, Any]:
     places = range(len(pool.responses))
     if len(places) > _MOST_RESPONSES:
         places = random.Random(0).sample(places, _MOST_RESPONSES)
-    texts = [pool.responses[place].text for place in places]
-    cut = [(text, split_sentences(text)) for text in texts]
+    responses = [pool.responses[place] for place in places]
+    texts = [response.text for response in responses]
+    cut = [(response.text, split_response(response, "sentences")) for response in responses]
     counts = [len(spans) for _, spans in cut]
     scripts = Counter(script for text in texts for script in unknown_scripts(text))
     return {

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -44,7 +46,7 @@ class Encoded:
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
-    """The text before the response: chat template, generation prompt added.
+    """The text before the response: chat template, tools that it offers, generation prompt added.
 
     A tokenizer without a chat template (a base model) gets the messages' texts, each followed by
     a blank line. A template that refuses the prompt, for example its system message, is an
@@ -53,7 +55,8 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     messages = [asdict(message) for message in prompt.messages]
     if tokenizer.chat_template:
         try:
-            text = apply_template(tokenizer, messages, add_generation_prompt=True)
+            offered = {"tools": list(prompt.tools)} if prompt.tools else {}
+            text = apply_template(tokenizer, messages, add_generation_prompt=True, **offered)
             if not text:
                 raise ValueError("it writes nothing")
             return text
@@ -211,6 +214,18 @@ def assign_steps(text: str, offsets: Sequence[Span], steps: Sequence[Span]) -> l
     return spans
 
 
+def given_tokens(encoded: Encoded, response: Response) -> Int[np.ndarray, " given"]:
+    """Places of the response's tokens that condition alone: what stands between its turns.
+
+    A token belongs where its first character stands that is no white space.
+    """
+    if not response.given:
+        return np.empty(0, dtype=np.int64)
+    starts = np.array([first_character(response.text, *span) for span in encoded.offsets])
+    between = [(begin <= starts) & (starts < end) for begin, end in response.given]
+    return np.flatnonzero(np.any(between, axis=0))
+
+
 def first_character(text: str, start: int, end: int) -> int:
     """Where a token's first character stands that is no white space; ``start`` if it has none."""
     piece = text[start:end]
@@ -223,7 +238,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     A tokenizer without a template, or whose template puts nothing there, ends with its
     end-of-sequence token; one that has none either is an `InputError`.
     """
-    suffix = _around_answer(tokenizer)[1]
+    suffix = around_answer(tokenizer)[1]
     if suffix.strip():
         # Behind a word, for some tokenizers put a space in front of every text.
         word, whole = (
@@ -248,7 +263,7 @@ def stop_token_ids(
         eos = getattr(part, "eos_token_id", None)
         found += eos if isinstance(eos, list | tuple) else [eos]
     try:
-        suffix = _around_answer(tokenizer)[1].lstrip()
+        suffix = around_answer(tokenizer)[1].lstrip()
     except InputError:
         suffix = ""  # the model may still stop by its own tokens
     first = tokenizer(suffix, add_special_tokens=False)["input_ids"][:1]
@@ -261,7 +276,7 @@ def stop_token_ids(
     return frozenset(found)
 
 
-def _around_answer(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+def around_answer(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     """What the chat template writes before and behind an assistant's message; else nothing."""
     if not tokenizer.chat_template:
         return "", ""
@@ -273,6 +288,15 @@ def _around_answer(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
         raise InputError(f"{why}: take another student") from error
     before, mark, behind = text.rpartition(_ANSWER)
     return (before, behind) if mark else ("", "")
+
+
+def without_end(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """A text without what the chat template ends a turn with: that, or another control token."""
+    ending = around_answer(tokenizer)[1]
+    if ending and text.endswith(ending):
+        return text.removesuffix(ending)
+    spelled = _control_of(tokenizer).spelled.pattern
+    return re.sub(rf"{spelled}\s*\Z", "", text)
 
 
 # --- what a tokenizer does to texts -----------------------------------------------------------
@@ -308,7 +332,7 @@ def _read_control(
             start = tokenizer("a").input_ids[:1]
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     try:
-        suffix = _around_answer(tokenizer)[1].lstrip()
+        suffix = around_answer(tokenizer)[1].lstrip()
     except InputError:
         suffix = ""
     ends = [t for t in special if t == tokenizer.eos_token or (t and suffix.startswith(t))]
@@ -376,7 +400,7 @@ def tokenizer_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     if not tokenizer.chat_template:
         return notes
     try:
-        before, _ = _around_answer(tokenizer)
+        before, _ = around_answer(tokenizer)
         asked = render_prompt(tokenizer, Prompt("probe", (Message("user", "Hello"),)))
     except Exception:  # templates raise anything; whoever needs this one says so
         return notes

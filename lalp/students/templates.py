@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +39,7 @@ class _OutOfTime(BaseException):
 
 
 def apply_template(
-    tokenizer: PreTrainedTokenizerBase, chat: Sequence[dict[str, str]], **options: Any
+    tokenizer: PreTrainedTokenizerBase, chat: Sequence[Mapping[str, Any]], **options: Any
 ) -> str:
     """The text of a chat by the tokenizer's template; ``options`` are transformers'.
 
@@ -52,7 +52,8 @@ def apply_template(
         if template in _slow:
             raise _OutOfTime
         with _limits():
-            text = tokenizer.apply_chat_template(list(chat), tokenize=False, **options)
+            turns = [dict(turn) for turn in chat]
+            text = tokenizer.apply_chat_template(turns, tokenize=False, **options)
             text.encode("utf-8")  # a lone surrogate is no text
     except _OutOfTime:
         _slow.add(template)  # or each of many calls would take as long
@@ -61,7 +62,7 @@ def apply_template(
         raise ValueError("it calls itself, or is nested, without end") from None
     except Exception as error:  # templates raise anything
         raise ValueError(reason(error)) from error
-    given = sum(len(message["content"]) for message in chat)
+    given = sum(len(str(part)) for part in (*chat, *options.get("tools", ())))
     if len(text) > _LENGTH + _TIMES * given:
         raise ValueError(f"it writes {len(text):,} characters for a chat of {given:,}")
     return text

@@ -8,7 +8,7 @@ that form: it is what the student was trained on, and what its trainers will wri
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,11 +17,13 @@ from typing import Any
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import InputError
-from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.pools.conversation import join_turns
+from lalp.pools.pool import Message, Pool, Prompt, Response, located
 from lalp.pools.spool import change_responses
 from lalp.pools.turns import THOUGHT_KEYS, join_thought
 from lalp.students.encoding import CLOSING_TAG, TAG, opened_thought, render_prompt
 from lalp.students.templates import apply_template
+from lalp.students.turns import write_turns
 
 THINKING = ("join", "only", "drop")
 
@@ -118,21 +120,46 @@ def shape_thinking(
     """
     if thinking not in THINKING:
         raise InputError(f"thinking is {', '.join(THINKING)}, not {thinking!r}")
-    changes: dict[str, Callable[[str], str]] = {"only": _thought_of, "drop": _answer_of}
-    if thinking == "join":
-        if tokenizer is None or thought_form(tokenizer) == PLAIN:
-            return pool
-        changes["join"] = lambda text: join_as_student(tokenizer, text)
+    if thinking == "join" and tokenizer is None:
+        return pool
 
     def change(response: Response) -> Response:
-        text = changes[thinking](response.text)
-        if not text.strip():
-            lacks = "thought" if thinking == "only" else "answer behind its thought"
-            advice = "leave it out, or take another --thinking"
-            raise InputError(f"response {response.response_id!r} has no {lacks}: {advice}")
-        return replace(response, text=text)
+        return shape_response(response, thinking, tokenizer)
 
     return replace(pool, responses=change_responses(pool.responses, change))
+
+
+def shape_response(
+    response: Response, thinking: str = "join", tokenizer: PreTrainedTokenizerBase | None = None
+) -> Response:
+    """One response as `shape_thinking` makes it: what the student is scored and trained on."""
+
+    def change(text: str) -> str:
+        if thinking == "join":
+            return join_as_student(tokenizer, text) if tokenizer else text
+        return _thought_of(text) if thinking == "only" else _answer_of(text)
+
+    which = f"response {response.response_id!r}"
+    if response.turns and thinking == "only":
+        why = "has several turns, whose thoughts alone are no text"
+        raise InputError(f"{which} {why}: leave it out, or take another --thinking")
+    turns = [
+        turn | {"content": change(turn["content"])} if turn["role"] == "assistant" else turn
+        for turn in response.turns or [{"role": "assistant", "content": response.text}]
+    ]
+    if not all(
+        turn["content"].strip() or turn["role"] == "tool" or "tool_calls" in turn for turn in turns
+    ):
+        lacks = "thought" if thinking == "only" else "answer behind its thought"
+        raise InputError(f"{which} has no {lacks}: leave it out, or take another --thinking")
+    if not response.turns:
+        text = turns[0]["content"]
+        return response if text == response.text else replace(response, text=text)
+    with located(which):
+        text, given = write_turns(tokenizer, turns) if tokenizer else join_turns(turns)
+    # What is kept are the turns without the student's form: another student has its own.
+    kept = response.turns if thinking == "join" else tuple(turns)
+    return replace(response, text=text, given=given, turns=kept)
 
 
 def _thought_of(text: str) -> str:

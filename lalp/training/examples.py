@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from lalp.pools.pool import Pool, Prompt, Response
 from lalp.pools.reading import load_pool
 from lalp.pools.records import build_pool
 from lalp.scoring.columns import GALP
-from lalp.students.encoding import encode, render_prompt
-from lalp.students.thinking import join_as_student
+from lalp.students.encoding import Encoded, encode, given_tokens, render_prompt
+from lalp.students.thinking import shape_response
 
 IGNORED = -100  # the label of a token outside the loss
 
@@ -49,16 +50,21 @@ class Example:
     input_ids: tuple[int, ...]  # prompt, response and end of turn, cut to the recipe's length
     num_prompt: int  # how many of them are the prompt's; the others are in the loss
     cut: bool  # whether tokens were left out
+    # Places out of the loss among them: what users and tools say between the assistant's turns.
+    given: tuple[int, ...] = ()
 
     @property
     def num_tokens(self) -> int:
         """Tokens in the loss: one without a token before it cannot be predicted."""
-        return len(self.input_ids) - max(1, self.num_prompt)
+        return len(self.input_ids) - max(1, self.num_prompt) - len(self.given)
 
     @property
     def labels(self) -> list[int]:
-        """The ids in the loss, -100 before them."""
-        return [IGNORED] * self.num_prompt + list(self.input_ids[self.num_prompt :])
+        """The ids in the loss, -100 in place of all others."""
+        labels = [IGNORED] * self.num_prompt + list(self.input_ids[self.num_prompt :])
+        for place in self.given:
+            labels[place] = IGNORED
+        return labels
 
 
 def load_examples(data: TrainingData) -> list[tuple[Prompt, Response]]:
@@ -94,7 +100,7 @@ def _pool_records(path: Path) -> Iterator[tuple[int, Any]]:
             if not (isinstance(prompt, list) and isinstance(completion, list)):
                 wrong = "'prompt' and 'completion' must be lists of messages"
                 raise InputError(f"{path}, line {number}: {wrong}")
-            record["messages"] = [*prompt, *completion]
+            record |= {"messages": [*prompt, *completion], "num_prompt_turns": len(prompt)}
         yield number, record
 
 
@@ -129,24 +135,45 @@ def make_example(
 ) -> Example:
     """Tokenize one response as LALP's scores do, and end it; all of its tokens are in the loss.
 
-    The sequence has at most ``limit`` tokens and ends in those of
-    `lalp.students.encoding.end_of_turn`. InputError if cutting leaves no token in the loss, or
-    the tokens do not say what the response says.
+    Of several turns, the assistant's are, each with its end. The sequence has at most ``limit``
+    tokens and ends in those of `lalp.students.encoding.end_of_turn`. InputError if cutting leaves
+    no token in the loss, or the tokens do not say what the response says.
     """
-    text = join_as_student(tokenizer, response.text)
-    encoded = encode(tokenizer, render_prompt(tokenizer, prompt), text)
+    response = shape_response(response, "join", tokenizer)
+    encoded = encode(tokenizer, render_prompt(tokenizer, prompt), response.text)
     if encoded.lost:
         advice = "leave the response out, or take another student"
         raise InputError(f"response {response.response_id!r}: {encoded.lost}: {advice}")
     asked, completion = encoded.prompt_ids, (*encoded.response_ids, *end)
     kept_prompt, kept = cut_lengths(len(asked), len(completion), limit)
     is_cut = kept_prompt + kept < len(asked) + len(completion)
-    example = Example((*asked[:kept_prompt], *completion[:kept]), kept_prompt, is_cut)
+    given = (place for place in _given_places(tokenizer, encoded, response, end) if place < kept)
+    given = tuple(kept_prompt + place for place in given)
+    example = Example((*asked[:kept_prompt], *completion[:kept]), kept_prompt, is_cut, given)
     if kept < 1 or example.num_tokens < 1:
         lost = f"its prompt has {len(asked)} tokens, so that nothing of the response is left"
         advice = "raise max_length or leave the response out"
         raise InputError(f"response {response.response_id!r}: {lost} within {limit}: {advice}")
     return example
+
+
+def _given_places(
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Encoded,
+    response: Response,
+    end: tuple[int, ...],
+) -> list[int]:
+    """Places of the response tokens that condition alone: how each turn ends is learned, too."""
+    ids, given = encoded.response_ids, given_tokens(encoded, response)
+    runs = np.split(given, np.flatnonzero(np.diff(given) > 1) + 1)
+    places = []
+    for run in runs if len(given) else ():
+        token = tokenizer.added_tokens_decoder.get(ids[run[0]])
+        same = [a == b for a, b in zip(ids[run[0] : run[-1] + 1], end, strict=False)]
+        # A turn that calls a tool may end in another control token than an answer.
+        learned = max(sum(accumulate(same, min)), int(token is not None and token.special))
+        places += run[learned:].tolist()
+    return places
 
 
 def order_examples(

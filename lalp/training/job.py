@@ -41,7 +41,7 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """What decides the result: runs that agree in it are the same run."""
         return {
-            "data": digest([[e.input_ids, e.num_prompt] for e in self.examples]),
+            "data": digest([[e.input_ids, e.num_prompt, *e.given] for e in self.examples]),
             "student": self.student.revision,
             "recipe": asdict(self.recipe),
             "seed": self.config.seed,
