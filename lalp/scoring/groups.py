@@ -148,17 +148,25 @@ def make_tasks(group: PromptGroup, tokenizer: PreTrainedTokenizerBase, limit: in
     tasks = []
     for response, steps in zip(group.responses, group.steps, strict=True):
         encoded = encode(tokenizer, group.prompt_text, response.text)
-        begin, end = own_span(tokenizer, group.prompt_text, response.text)
-        own = [
-            (start, stop)
-            for start, stop in steps
-            if (begin <= start and stop <= end and not response.given)
-            or any(
-                response.text[max(start, begin, first) : min(stop, end, last)].strip()
-                for first, last in response.parts
-            )
-        ]
+        own = _own_steps(response, steps, own_span(tokenizer, group.prompt_text, response.text))
         spans = assign_steps(response.text, encoded.offsets, own)
         given = tuple(given_tokens(encoded, response).tolist())
         tasks.append(Task(encoded, tuple(spans), limit, given))
     return tasks
+
+
+def _own_steps(response: Response, steps: Sequence[Span], own_span: Span) -> list[Span]:
+    """The steps that hold something of the response's own."""
+    text, (begin, end) = response.text, own_span
+    if not response.given:
+        return [
+            (start, stop)
+            for start, stop in steps
+            if (begin <= start and stop <= end) or text[max(start, begin) : min(stop, end)].strip()
+        ]
+    is_own = np.zeros(len(text) + 1, dtype=np.int64)
+    for first, last in response.parts:
+        is_own[first + 1 : last + 1] = [not character.isspace() for character in text[first:last]]
+    is_own[: begin + 1] = is_own[end + 1 :] = 0
+    before = is_own.cumsum()  # own characters before each place
+    return [(start, stop) for start, stop in steps if before[stop] > before[start]]

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import operator
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +112,10 @@ def split_pool(
         if not response.given:
             return chunk_tokens(response.text, encoded.offsets, size)
         given, starts = set(given_tokens(encoded, response).tolist()), list[int]()
+        ends = [end for _, end in response.given]
         own = [span for place, span in enumerate(encoded.offsets) if place not in given]
-        for begin, end in response.parts:
-            starts += [start for start, _ in own if begin <= start < end][::size]
+        for _, part in groupby(own, key=lambda span: bisect_right(ends, span[0])):
+            starts += [start for start, _ in part][::size]
         return part_turns(response, cut_at(response.text, starts))
 
     return _split_each(pool, split_tokens)
@@ -141,10 +144,13 @@ def split_response(response: Response, splitter: str) -> list[Span]:
 
 def part_turns(response: Response, spans: Sequence[Span]) -> list[Span]:
     """Steps that reach into no other of the assistant's turns, as `split_response` has them."""
-    starts = {start for start, _ in spans}
-    for begin, end in response.given:
-        starts = {start for start in starts if not begin < start <= end} | {begin}
-    return cut_at(response.text, starts) if response.given else list(spans)
+    if not response.given:
+        return list(spans)
+    begins, ends = zip(*response.given, strict=True)
+    # The last span that conditions and begins before a step does.
+    before = ((start, bisect_left(begins, start) - 1) for start, _ in spans)
+    starts = {start for start, number in before if number < 0 or start > ends[number]}
+    return cut_at(response.text, starts | set(begins))
 
 
 def _split_each(pool: Pool, split: Callable[[Response], list[Span]]) -> Mapping[str, list[Span]]:

@@ -221,9 +221,10 @@ def given_tokens(encoded: Encoded, response: Response) -> Int[np.ndarray, " give
     """
     if not response.given:
         return np.empty(0, dtype=np.int64)
-    starts = np.array([first_character(response.text, *span) for span in encoded.offsets])
-    between = [(begin <= starts) & (starts < end) for begin, end in response.given]
-    return np.flatnonzero(np.any(between, axis=0))
+    starts = [first_character(response.text, *span) for span in encoded.offsets]
+    begins, ends = np.array(response.given).T
+    number = np.searchsorted(begins, starts, side="right") - 1  # of the last one that has begun
+    return np.flatnonzero((number >= 0) & (starts < ends[number]))
 
 
 def first_character(text: str, start: int, end: int) -> int:

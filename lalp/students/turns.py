@@ -35,10 +35,10 @@ def write_turns(
     """
     if not tokenizer.chat_template:
         return join_turns(turns)
-    text, given = "", list[tuple[int, int]]()
+    text, between, given = "", "", list[tuple[int, int]]()
     for number, (turn, heard) in enumerate(_exchanges(turns), 1):
+        begin, end = own_span(tokenizer, between, turn["content"])
         calls, between = _behind(tokenizer, turn, heard)
-        begin, end = own_span(tokenizer, text, turn["content"])
         said = turn["content"][begin:end] + calls
         if not said.strip():
             raise InputError(f"the assistant's turn {number} of the response is empty")

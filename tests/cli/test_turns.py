@@ -79,7 +79,7 @@ def test_earlier_turns_are_prompt_unless_all_are_asked_for(lalp, tmp_path):
     assert done.code == 0 and "--all-turns" not in done.err
     (response,) = load_pool(pool).responses
     assert [turn["content"] for turn in response.turns] == ["Hello.", "3 + 4?", "7"]
-    assert "Hello.\n\n3 + 4?\n\n7" == response.text
+    assert response.text == "Hello.\n\n3 + 4?\n\n7"
     assert json.loads(pool.read_text())["prompt"] == "Hi."
 
 

@@ -95,6 +95,21 @@ def make_foreign(folder: Path) -> None:
         for record in RECORDS
     ]
     write_lines(folder / "chats.jsonl", chats)
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": '{"a": 3}'}}
+    traces = [
+        {
+            "messages": [
+                {"role": "user", "content": record["prompt"]},
+                {"role": "assistant", "content": "We add.", "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c", "content": "7"},
+                {"role": "assistant", "content": record["response"]},
+            ],
+            "tools": [{"type": "function", "function": {"name": "add", "parameters": {}}}],
+            "teacher": record["teacher"],
+        }
+        for record in RECORDS
+    ]
+    write_lines(folder / "traces.jsonl", traces)
     many = [
         {"problem": asked, "generations": texts, "correctness_math_verify": [True, False, True]}
         for asked, texts in TEXTS.items()
