@@ -11,7 +11,7 @@ from lalp.errors import InputError
 from lalp.files import PACKAGE
 from lalp.settings import STRICT, parse_settings
 
-PROFILES = ("smoke", "cpu", "standard", "gpu", "paper")
+PROFILES = ("smoke", "cpu", "full", "standard", "gpu", "paper")
 # Comparisons of fine-tuned students: selection rules, the same on equal numbers of tokens, thirds
 # of one teacher's responses (Table 1), LALP's windows (Fig. 9), one teacher each (Table 2).
 SftGroup = Literal["rules", "equal tokens", "thirds", "windows", "teachers"]
@@ -25,6 +25,7 @@ class Profile:
 
     student: str
     pool: str  # ``champ`` (packaged) or a pool file, relative to the project's root
+    results: str  # Folder of ``figures/`` with committed scores; empty: all is scored
     splitter: str
     windows: Texts
     main_window: str  # The one of ``windows`` that stands for LALP where one is needed

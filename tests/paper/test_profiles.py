@@ -39,7 +39,7 @@ def test_a_good_profile_is_read():
     [
         ("student: s", "student: s\ncolour: red", "unknown key 'colour'"),
         ("student: s\n", "", "key 'student' is missing"),
-        ("num_prompts: 3", "num_prompts: three", "line 6: key 'num_prompts' should be a valid"),
+        ("num_prompts: 3", "num_prompts: three", "line 7: key 'num_prompts' should be a valid"),
         ("num_prompts: 3", "num_prompts: true", "key 'num_prompts' should be a valid integer"),
         ("num_prompts: 3", "num_prompts: 0", "key 'num_prompts' should be greater than 0"),
         ("['0', '4']", "[0, 4]", "key 'windows', item 1, should be a valid string"),
@@ -58,5 +58,5 @@ def test_bad_profiles_name_the_key(old, new, message):
 
 
 def test_an_unknown_profile_lists_those_that_exist():
-    with pytest.raises(InputError, match="smoke, cpu, standard, gpu, paper"):
+    with pytest.raises(InputError, match="smoke, cpu, full, standard, gpu, paper"):
         load_profile("huge")

@@ -8,6 +8,7 @@ from lalp.files import cache_dir
 from lalp.paper import root_dir
 from lalp.paper.champ.champ import champ_pool, pick_candidates, teacher_accuracy
 from lalp.paper.profiles import Profile
+from lalp.paper.scores import scores_of
 from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
 from lalp.scoring.groups import group_responses, make_tasks
@@ -30,7 +31,7 @@ def profile_accuracy(graded: pd.DataFrame | None) -> pd.DataFrame:
 def profile_scores(
     profile: Profile, pool: Pool, *, sweep: bool = False, seed: int = 0
 ) -> pd.DataFrame:
-    """Scores of the profile's candidates, from the store where they are done.
+    """Scores of the profile's candidates: committed ones, or from the store, or computed.
 
     The main ones hold per-token log-probabilities as well. ``sweep`` takes the windows and prompts
     of Fig. 3 instead; its prompts are the first of the main ones. ``seed`` chooses the prompts.
@@ -39,8 +40,10 @@ def profile_scores(
     candidates = pick_candidates(pool, num_prompts, profile.responses_per_teacher, seed)
     windows = profile.sweep_windows if sweep else profile.windows
     # Token columns for the main windows: other notebooks look at single tokens.
-    return score(
-        candidates, profile.student, windows, splitter=profile.splitter, with_tokens=not sweep
+    how = {"splitter": profile.splitter, "with_tokens": not sweep}
+    part = "sweep" if sweep else "scores"
+    return scores_of(
+        profile, part, candidates, lambda: score(candidates, profile.student, windows, **how)
     )
 
 

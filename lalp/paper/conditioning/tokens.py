@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from lalp.paper.conditioning.items import prompt_text
 from lalp.paper.estimates import bootstrap, prompt_sums, ratio, resample, split_groups
 from lalp.paper.profiles import Profile
+from lalp.paper.scores import scores_of
 from lalp.paper.tokens import token_rows
 from lalp.pools.pool import Pool, Response
 from lalp.scoring.columns import GALP, lalp_column
@@ -319,7 +320,10 @@ def shuffled_tokens(
     steps = split_pool(written, profile.splitter, **models)
     moved, moved_steps = shuffle_steps(written, steps, seed)
     window = profile.main_window
-    again = score(moved, profile.student, [window], splitter=moved_steps, with_tokens=True)
+    how = {"splitter": moved_steps, "with_tokens": True}
+    again = scores_of(
+        profile, "shuffled", moved, lambda: score(moved, profile.student, [window], **how)
+    )
     parts = [
         token_frame(chosen, written, window).assign(order="as written"),
         token_frame(again, moved, window).assign(order="shuffled"),

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from lalp.paper.champ.champ import pick_candidates
 from lalp.paper.profiles import Profile
+from lalp.paper.scores import scores_of
 from lalp.pools.pool import Pool
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.equations import local_average_log_prob
@@ -83,12 +84,24 @@ def splitter_scores(
         local = scores[scores["prompt_id"].isin(few.prompts)]
         # The main splitter's windows are scored already.
         if splitter != profile.splitter:
-            chosen = {name: steps[name] for name in local["response_id"]}
-            local = score(few, profile.student, windows, splitter=chosen)
+            local = scores_under(profile, few, splitter, steps, windows)
         local = local.set_index("response_id").reindex(scores["response_id"])
         for window in windows:
             frame[splitter_column(splitter, window)] = local[f"lalp@{window}"].to_numpy()
     return frame
+
+
+def scores_under(
+    profile: Profile, few: Pool, splitter: str, steps: Steps, windows: Sequence[str]
+) -> pd.DataFrame:
+    """Scores of a pool's responses under the steps of another splitter."""
+    chosen = {response.response_id: steps[response.response_id] for response in few.responses}
+    return scores_of(
+        profile,
+        f"splitter_{splitter}",
+        few,
+        lambda: score(few, profile.student, windows, splitter=chosen),
+    )
 
 
 def splitter_windows(profile: Profile) -> list[str]:

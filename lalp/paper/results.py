@@ -1,0 +1,113 @@
+"""Compute committed results anew, whole: `make results NAME=champ`.
+
+A killed run goes on where it stopped. What is written are numbers, in ``figures/NAME/``, with what
+made them in ``provenance.json``; notebooks read them, and check a sample live.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Annotated
+
+from typer import Option
+
+from lalp.cli.options import run_main
+from lalp.errors import InputError, did_you_mean
+from lalp.files import fingerprint, write_json
+from lalp.paper import root_dir
+from lalp.paper.champ.champ import pick_candidates
+from lalp.paper.champ.pool import profile_pool, profile_scores
+from lalp.paper.conditioning.tokens import shuffled_tokens
+from lalp.paper.profiles import Profile, load_profile
+from lalp.paper.provenance import commit, describe_run
+from lalp.paper.scores import keeping, scores_of
+from lalp.paper.selection.splitters import splitter_scores
+from lalp.scoring.run import score
+from lalp.students.student import find_student
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+# The packages of `lalp` whose code decides the numbers.
+_CODE = ("scoring", "steps", "students", "paper.champ")
+
+
+def champ_scores(profile: Profile) -> None:
+    """All windows, and every token, of the prompts that all teachers solved."""
+    profile_scores(profile, profile_pool(profile)[0])
+
+
+def champ_sweep(profile: Profile) -> None:
+    """The windows of Fig. 3."""
+    profile_scores(profile, profile_pool(profile)[0], sweep=True)
+
+
+def champ_shuffled(profile: Profile) -> None:
+    """Responses with their steps shuffled, one of each prompt."""
+    pool, _ = profile_pool(profile)
+    shuffled_tokens(profile, pool, profile_scores(profile, pool))
+
+
+def champ_splitters(profile: Profile) -> None:
+    """Other steps of the same responses."""
+    pool, _ = profile_pool(profile)
+    splitter_scores(profile, pool, profile_scores(profile, pool))
+
+
+def champ_pairs(profile: Profile) -> None:
+    """One response of every teacher to every prompt that two teachers solved."""
+    _score_more(profile, "pairs", profile.coverage_prompts, 1)
+
+
+def champ_all(profile: Profile) -> None:
+    """Every verified response."""
+    _score_more(profile, "all", 10**6, 10**6)
+
+
+def _score_more(profile: Profile, part: str, num_prompts: int, per_teacher: int) -> None:
+    """GALP and the main window of more of the pool's responses, without their tokens."""
+    candidates = pick_candidates(profile_pool(profile)[0], num_prompts, per_teacher)
+    windows, how = [profile.main_window], {"splitter": profile.splitter}
+    scores_of(profile, part, candidates, lambda: score(candidates, profile.student, windows, **how))
+
+
+PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
+    "champ": {
+        "scores": champ_scores,
+        "sweep": champ_sweep,
+        "shuffled": champ_shuffled,
+        "splitter": champ_splitters,
+        "pairs": champ_pairs,
+        "all": champ_all,
+    }
+}
+
+
+def main(
+    name: Annotated[str, Option(help=f"One of {', '.join(PARTS)}.")] = "champ",
+    part: Annotated[str | None, Option(help="One part alone.")] = None,
+) -> None:
+    """Compute one folder of results, or one part of it, and write what made it."""
+    if name not in PARTS:
+        raise InputError(f"no results are called {name!r}: {did_you_mean(name, list(PARTS))}")
+    if part is not None and part not in PARTS[name]:
+        raise InputError(f"{name} has no part {part!r}: {did_you_mean(part, list(PARTS[name]))}")
+    profile = load_profile("cpu")
+    path = root_dir() / "figures" / name / "provenance.json"
+    made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for each in [part] if part else PARTS[name]:
+        started, at = time.monotonic(), commit()
+        code = {package: fingerprint(package) for package in _CODE}
+        with keeping(each):
+            PARTS[name][each](profile)
+        facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
+        student = find_student(profile.student).revision
+        made[each] = {"profile": asdict(profile), "student": student, "code": code}
+        made[each] |= facts | {"commit": at}
+        write_json(path, made)
+        print(f"{name}: {each} written")
+
+
+if __name__ == "__main__":
+    run_main(main)
