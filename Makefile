@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site fuzz kills bench families arms world refresh clean \
+.PHONY: all test lint unit notebooks-check lab site fuzz kills bench families results arms world refresh clean \
   distclean help setup plan dryrun pipeline torch-range
 .DEFAULT_GOAL := help
 
@@ -133,6 +133,9 @@ torch-range: ## test the tool alone with both ends of torch's range, each in its
 
 families: | $(READY) ## compare every model family that transformers builds with one pass per step (minutes)
 	$(PY) -m benchmarks.families
+
+results: | $(READY) ## compute committed scores anew, whole (NAME=champ: hours; PART=scores)
+	$(PY) -m lalp.paper.results $(if $(NAME),--name $(NAME)) $(if $(PART),--part $(PART))
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
 	$(PY) -m lalp.paper.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))

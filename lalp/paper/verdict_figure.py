@@ -26,9 +26,10 @@ _VERDICT_COLUMNS = {"section": 0.1, "mark": 1.85, "verdict": 2.0, "claim": 3.1, 
 
 
 def plot_verdicts(verdicts: pd.DataFrame, max_rows: int = 28) -> Figure:
-    """Claims with their verdicts, grouped by section.
+    """Claims with their verdicts, grouped by section, and how many of each kind there are.
 
-    ``verdicts`` have ``section``, ``claim``, ``verdict`` and ``where``; their order stays. Where
+    ``verdicts`` have ``section``, ``claim``, ``verdict`` and ``where``, and may have ``kind`` and
+    ``after_look``, whose rules are marked by an asterisk; their order stays. Where
     there are more than ``max_rows``, each section shows as many of its first claims as there is
     room for, those that were tested before the others, and counts the rest.
     """
@@ -36,21 +37,35 @@ def plot_verdicts(verdicts: pd.DataFrame, max_rows: int = 28) -> Figure:
     fits = [k for k in range(1, len(verdicts) + 1) if counts.clip(upper=k).sum() <= max_rows]
     most = max(fits, default=1)
     blocks = [_verdict_lines(b, most) for _, b in verdicts.groupby("section", sort=False)]
-    height = 0.75 + sum(block["height"].sum() + 0.12 for block in blocks)
+    titles = _count_lines(verdicts)
+    head = 0.75 + 0.18 * (len(titles) - 1)
+    height = head + sum(block["height"].sum() + 0.12 for block in blocks)
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, height))
     axis.set(xlim=(0, FULL_WIDTH), ylim=(height, 0))
     axis.set_axis_off()
-    title = f"{len(verdicts)} claims: {_count_verdicts(verdicts)}"
-    axis.text(0.1, 0.2, title, va="center", size=10, weight="bold")
+    for number, title in enumerate(titles):
+        weight = {} if number else {"weight": "bold"}
+        axis.text(0.1, 0.2 + 0.18 * number, title, va="center", size=10 - bool(number), **weight)
     headings = {"section": "notebook", "where": "in the paper"}
     for column in ("section", "verdict", "claim", "where"):
         label = headings.get(column, column)
-        axis.text(_VERDICT_COLUMNS[column], 0.48, label, va="center", size=8.5, color="0.4")
-    top = 0.62
+        axis.text(_VERDICT_COLUMNS[column], head - 0.27, label, va="center", size=8.5, color="0.4")
+    top = head - 0.13
     for block in blocks:
         top = _draw_verdict_block(axis, block, top)
     axis.plot([0.1, FULL_WIDTH - 0.1], [top, top], color="0.8", lw=0.8)
     return fig
+
+
+def _count_lines(verdicts: pd.DataFrame) -> list[str]:
+    """How many claims have which verdict: all, and those of each kind where there are several."""
+    lines = [f"{len(verdicts)} claims: {_count_verdicts(verdicts)}"]
+    if "kind" in verdicts and verdicts["kind"].nunique() > 1:
+        kinds = verdicts.groupby("kind", sort=False)
+        lines += [f"{kind}, {len(own)}: {_count_verdicts(own)}" for kind, own in kinds]
+    if "after_look" in verdicts and verdicts["after_look"].any():
+        lines.append("* the rule was set after a first look at the numbers")
+    return lines
 
 
 def _count_verdicts(verdicts: pd.DataFrame) -> str:
@@ -67,7 +82,9 @@ def _verdict_lines(block: pd.DataFrame, most: int) -> pd.DataFrame:
     cited = shown["claim"].str.extract(_CITED_AT_END)
     where = shown["where"].where(shown["where"] != "", cited["where"].fillna(""))
     more = f"and {len(rest)} more: {_count_verdicts(rest)}" if len(rest) else ""
+    marks = shown.get("after_look", pd.Series(False, index=shown.index))
     rows = shown.assign(
+        star=marks.map({True: "*", False: ""}),
         claim=[_break_lines(claim, 4.4) for claim in cited["claim"]],
         where=[_break_lines(text, 1.1) for text in where],
         section=_break_lines(shown["section"].iloc[0], 1.6, "bold"),
@@ -107,7 +124,7 @@ def _draw_verdict_block(axis: Axes, block: pd.DataFrame, top: float) -> float:
     for row in block.itertuples():
         marker, color, label = _VERDICT_MARKS[row.verdict]
         axis.scatter(_VERDICT_COLUMNS["mark"], top + 0.1, marker=marker, color=color, s=34)
-        _draw_lines(axis, _VERDICT_COLUMNS["verdict"], top, label, color=color)
+        _draw_lines(axis, _VERDICT_COLUMNS["verdict"], top, label + row.star, color=color)
         _draw_lines(axis, _VERDICT_COLUMNS["claim"], top, row.claim)
         _draw_lines(axis, _VERDICT_COLUMNS["where"], top, row.where, color="0.4")
         top += row.height

@@ -15,6 +15,9 @@ from lalp.files import cache_dir, write_text
 from lalp.paper import root_dir
 from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
+# What a claim is tested on: what holds by algebra, or in a world made for it, says nothing of texts
+# that people train on.
+KINDS = ("real text", "made-up text", "made-up world", "algebra")
 VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scale", "not run")
 _PAPER_ITEMS: dict[str, ReferenceFigure] = {
     **{f"Table {number}": table for number, table in TABLES.items()},
@@ -58,8 +61,17 @@ class Verdict:
     verdict: str  # One of `VERDICTS`
     why: str  # What the verdict rests on, or why there is none
     where: str = ""  # The paper's tables and figures, for example `Table 2, Fig. 1`
+    kind: str = "real text"  # One of `KINDS`
+    after_look: bool = False  # Whether its rule was set after a first look at the numbers
+    needs: str = ""  # Of a claim that is not resolved: what would resolve it
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InputError(
+                f"{self.kind!r} is no kind of {self.claim!r}: choose {', '.join(KINDS)}"
+            )
+        if self.needs and self.verdict != "not resolved":
+            raise InputError(f"{self.claim!r} is resolved and needs nothing: leave `needs` out")
         if self.verdict not in VERDICTS:
             raise InputError(
                 f"{self.verdict!r} is no verdict on {self.claim!r}: choose one of "
@@ -100,7 +112,7 @@ def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> p
     table = verdict_table(verdicts)
     text = table.to_json(orient="records", indent=1)
     write_text(_verdict_file(notebook, profile), text)
-    return table.drop(columns="where")
+    return table.drop(columns=["where", "kind", "after_look"])
 
 
 def _verdict_file(notebook: str, profile: str) -> Path:
@@ -152,11 +164,11 @@ def _sections() -> dict[str, str]:
     return found
 
 
-def count_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Claims of each section by verdict, and of all sections together."""
-    sections = verdicts["section"].unique()
-    counts = pd.crosstab(verdicts["section"], verdicts["verdict"])
-    counts = counts.reindex(index=sections, columns=list(VERDICTS), fill_value=0).astype(int)
+def count_verdicts(verdicts: pd.DataFrame, by: str = "section") -> pd.DataFrame:
+    """Claims of each section, or of each ``kind``, by verdict, and of all together."""
+    groups = verdicts[by].unique() if by == "section" else [*KINDS]
+    counts = pd.crosstab(verdicts[by], verdicts["verdict"])
+    counts = counts.reindex(index=groups, columns=list(VERDICTS), fill_value=0).astype(int)
     counts.loc["all"] = counts.sum()
     return counts.rename_axis(index=None, columns=None)
 

@@ -129,6 +129,26 @@ def test_counts_per_section_and_in_all():
     assert counts.sum().sum() == 8
 
 
+def test_counts_by_kind_tell_algebra_from_real_text():
+    table = table_of(*(("S", f"claim {n}", "holds", "") for n in range(3)))
+    table["kind"] = ["real text", "algebra", "algebra"]
+    counts = paper_verdicts.count_verdicts(table, by="kind")
+    assert counts.index.tolist() == [*paper_verdicts.KINDS, "all"]
+    assert counts["holds"].tolist() == [1, 0, 0, 2, 3]
+    table["after_look"] = [False, True, False]
+    drawn = texts(plot_verdicts(table))
+    plt.close("all")
+    assert {"real text, 1: holds 1", "algebra, 2: holds 2", "holds*"} <= set(drawn)
+
+
+def test_a_verdict_of_no_kind_or_that_needs_nothing_is_refused():
+    told = ("claim", "paper's", "0.5", "holds", "because")
+    with pytest.raises(InputError, match="'text' is no kind of 'claim'"):
+        Verdict(*told, kind="text")
+    with pytest.raises(InputError, match="'claim' is resolved and needs nothing"):
+        Verdict(*told, needs="20 prompts")
+
+
 def test_every_table_and_figure_has_a_row_and_those_not_tested_a_reason():
     items = paper_verdicts.paper_items(table_of())
     expected = [f"Table {n}" for n in range(1, 20)] + [f"Fig. {n}" for n in range(1, 11)]
