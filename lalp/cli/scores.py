@@ -160,6 +160,7 @@ def plan(
     splitter: options.Splitter = "sentences",
     thinking: options.Thinking = "join",
     measure: Annotated[bool, Option("--measure", help=_MEASURE)] = False,
+    dtype: options.DType = None,
     trust_remote_code: options.TrustCode = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -168,7 +169,7 @@ def plan(
     from lalp.scoring.estimate import plan_scoring
 
     settings = {"splitter": splitter, "thinking": thinking, "measure": measure}
-    settings |= {"trust_remote_code": trust_remote_code}
+    settings |= {"dtype": dtype, "trust_remote_code": trust_remote_code}
     cost = asdict(plan_scoring(loaded, student, windows or _WINDOWS, **settings))
     print_result(cost, as_json, print_cost)
 
@@ -185,6 +186,7 @@ def score(
     tokens: Annotated[bool, Option(help="Keep per-token log-probabilities.")] = False,
     store: Annotated[Path | None, Option(help="Where scores are kept (see lalp cache).")] = None,
     device: options.Device = None,
+    dtype: options.DType = None,
     trust_remote_code: options.TrustCode = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -194,12 +196,14 @@ def score(
     loaded = load_pool(pool)
     from lalp.scoring import run
     from lalp.scoring.table import write_scores
-    from lalp.students.student import find_student
+    from lalp.students.student import find_student, parse_dtype
     from lalp.students.thinking import shape_thinking
 
+    precision = parse_dtype(dtype) if dtype else None
     settings = {"splitter": splitter, "with_tokens": tokens, "store": store}
     settings |= {"progress": not quiet}
-    found = find_student(student, device=device, trust_remote_code=trust_remote_code)
+    options_ = {"device": device, "dtype": precision, "trust_remote_code": trust_remote_code}
+    found = find_student(student, **options_)
     loaded = shape_thinking(loaded, thinking, found.tokenizer)
     frame = run.score(loaded, found, windows or _WINDOWS, **settings)
     frame.attrs["scored_with"]["thinking"] = thinking

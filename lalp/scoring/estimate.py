@@ -26,7 +26,7 @@ from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter, is_steps_file, split_pool
 from lalp.students.gguf import ADVICE
 from lalp.students.loading import unreadable
-from lalp.students.student import FoundStudent, find_student
+from lalp.students.student import FoundStudent, find_student, parse_dtype
 from lalp.students.thinking import shape_thinking
 
 # Of a larger pool, prompts with about so many characters of responses are planned: seconds.
@@ -100,6 +100,7 @@ def plan_scoring(
     *,
     splitter: str | Steps = "sentences",
     thinking: str = "join",
+    dtype: str | None = None,
     trust_remote_code: bool = False,
     measure: bool = False,
 ) -> ScoringCost:
@@ -113,7 +114,8 @@ def plan_scoring(
     """
     parsed = parse_windows(windows)
     check_splitter(splitter)
-    found = find_student(student, trust_remote_code=trust_remote_code, convert=measure)
+    options = {"trust_remote_code": trust_remote_code, "convert": measure}
+    found = find_student(student, dtype=parse_dtype(dtype) if dtype else None, **options)
     with unreadable("student", found.name, ADVICE):
         size = measure_model(found.config, trust_remote_code=trust_remote_code)
     pool = shape_thinking(pool, thinking, found.tokenizer)

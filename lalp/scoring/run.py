@@ -28,7 +28,7 @@ from lalp.scoring.shards import CODE, ScoreKey, read_shard, shard_table, write_s
 from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
 from lalp.students.gguf import PACKAGED_STUDENT
-from lalp.students.student import FoundStudent, Student, find_student
+from lalp.students.student import FoundStudent, Student, find_student, parse_dtype
 
 # What computes the numbers, besides this project.
 _LIBRARIES = ("torch", "transformers", "tokenizers")
@@ -45,6 +45,7 @@ def score(
     with_tokens: bool = False,
     store: str | Path | None = None,
     device: str | None = None,
+    dtype: str | None = None,
     trust_remote_code: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -62,6 +63,8 @@ def score(
         with_tokens: Also keep per-token log-probabilities, character spans and steps.
         store: Folder of the shards; ``scores`` of `cache_dir` if not given.
         device: As in `load_student`.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; the first on a CPU and the second on a GPU
+            if not given. What another one costs, `benchmarks.precision` measures.
         trust_remote_code: As in `load_student`.
         progress: Show tokens per second and an estimate of the time left.
 
@@ -82,7 +85,8 @@ def score(
     """
     parsed = parse_windows(windows)
     check_splitter(splitter)
-    found = find_student(student, device=device, trust_remote_code=trust_remote_code)
+    options = {"device": device, "dtype": parse_dtype(dtype) if dtype else None}
+    found = find_student(student, trust_remote_code=trust_remote_code, **options)
     key = ScoreKey(
         student=found.revision,
         tokenizer=digest(found.tokenizer.backend_tokenizer.to_str()),

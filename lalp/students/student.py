@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.assets import student_gguf_path
-from lalp.errors import InputError, likeliest, reason
+from lalp.errors import InputError, did_you_mean, likeliest, reason
 from lalp.files import not_found
 from lalp.students.checks import check_causal, check_positions, check_weights
 from lalp.students.encoding import tokenizer_notes
@@ -179,6 +179,13 @@ def find_student(
     that was not converted before is not now: its header is read alone, and its weights cannot be
     loaded.
     """
+    if isinstance(student, FoundStudent | Student):
+        own = student.dtype if isinstance(student, FoundStudent) else student.model.dtype
+        if dtype not in (None, own):
+            loaded = (
+                f"student {student.name!r} is there in {str(own).removeprefix('torch.')} already"
+            )
+            raise InputError(f"{loaded}: give its name, to read it in another dtype")
     if isinstance(student, FoundStudent):
         return student
     if isinstance(student, Student):
@@ -300,6 +307,21 @@ def usable_device(device: str | None) -> str:
             f"device {name!r} cannot be used ({reason(error)}): give cpu or cuda"
         ) from error
     return name
+
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """The precision of a student's weights by its name, as `DTYPES` lists them.
+
+    Example:
+        >>> parse_dtype("bfloat16")
+        torch.bfloat16
+    """
+    if name not in DTYPES:
+        raise InputError(f"dtype {name!r} is not known: {did_you_mean(name, DTYPES)}")
+    return getattr(torch, name)
 
 
 def _default_dtype(device: str) -> torch.dtype:
