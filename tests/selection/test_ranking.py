@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lalp import stats as lalp_stats
+from lalp.cli.printing import print_teachers
 from lalp.errors import InputError
 from lalp.selection import ranking as selection_ranking
 from lalp.selection.ranking import (
@@ -427,3 +428,15 @@ def test_all_prompts_are_no_evidence_that_fewer_suffice(noisy):
     # From which size on: not where the share is reached by chance and lost again.
     columns = {"num_prompts": [1, 2, 5, 9], "new_top_share": [0.96, 0.9, 0.95, 0.97]}
     assert fewest_prompts(pd.DataFrame(columns)) == 5
+
+
+def test_the_command_asks_how_many_new_prompts_name_the_first_teacher(capsys):
+    rankings = {"galp": rank_teachers(means_table({"A": [-1.0] * 8, "B": [-2.0] * 8}), "galp")}
+    shares = {"num_prompts": [1, 2, 5], "new_top_share": [0.9, 0.96, 0.97]}
+    result = {"rankings": rankings, "num_prompts": {"galp": 8}, "left_out": {"galp": {}}}
+    result |= {"first_place": {}, "kendall_tau": {}}
+    said = "prompts like these name the same first teacher in 95 % of draws"
+    print_teachers(result | {"prompts_enough": {"galp": pd.DataFrame(shares)}})
+    assert f"  2 {said}\n" in capsys.readouterr().out
+    print_teachers(result | {"prompts_enough": {"galp": pd.DataFrame(shares)[:1]}})
+    assert f"  no number up to 8 of {said}\n" in capsys.readouterr().out
