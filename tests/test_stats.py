@@ -1,4 +1,4 @@
-"""Intervals, by hand and by scipy."""
+"""Intervals, tests and numbers of units, by hand and by scipy."""
 
 from __future__ import annotations
 
@@ -9,12 +9,43 @@ import pytest
 from scipy import stats
 
 from lalp import stats as lalp_stats
-from lalp.stats import mean_interval, percentile_interval, t_interval, wilson_interval
+from lalp.errors import InputError
+from lalp.stats import (
+    FEW_UNITS,
+    LEAST_RESAMPLED,
+    Estimate,
+    bca_interval,
+    bootstrap_interval,
+    holm,
+    hotelling_test,
+    mean_interval,
+    means_interval,
+    needed_text,
+    percentile_interval,
+    t_interval,
+    trials_needed,
+    units_needed,
+    what_resolves,
+    wilson_interval,
+)
 
 
-def test_two_values_give_the_ends():
-    # A resample of two is (a, a), (a, b) or (b, b): a quarter of all means is each end.
-    assert mean_interval(np.array([-1.0, 3.0]), 1000, 0) == (-1, 3)
+@pytest.mark.parametrize("size", [2, 18, FEW_UNITS - 1])
+def test_few_values_have_students_t_interval(size):
+    values = np.random.default_rng(size).normal(2, 1, size)
+    expected = stats.ttest_1samp(values, 0).confidence_interval()
+    assert mean_interval(values, 100, 0) == pytest.approx((expected.low, expected.high))
+    found = means_interval(values[:, None], np.zeros((9, 1)))
+    assert found[:, 0] == pytest.approx([expected.low, expected.high])
+
+
+def test_many_values_have_a_percentile_interval():
+    values = np.random.default_rng(0).normal(size=(FEW_UNITS, 2))
+    draws = np.random.default_rng(1).normal(size=(500, 2))
+    expected = np.quantile(draws, [0.025, 0.975], axis=0)
+    assert means_interval(values, draws) == pytest.approx(expected)
+    without = np.zeros((FEW_UNITS, 2))
+    assert bootstrap_interval(np.zeros(2), draws, without) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("values", [[], [2.0]])
@@ -30,7 +61,7 @@ def test_it_comes_near_the_normal_interval():
 
 
 def test_the_same_seed_draws_the_same_units():
-    values = np.random.default_rng(2).normal(size=30)
+    values = np.random.default_rng(2).normal(size=60)
     assert np.array(mean_interval(values + 5, 500, 3)) - 5 == pytest.approx(
         mean_interval(values, 500, 3)
     )
@@ -38,7 +69,7 @@ def test_the_same_seed_draws_the_same_units():
 
 
 def test_batches_change_nothing(monkeypatch):
-    values = np.random.default_rng(5).normal(size=20)
+    values = np.random.default_rng(5).normal(size=60)
     whole = mean_interval(values, 300, 0)
     monkeypatch.setattr(lalp_stats, "_BATCH_NUMBERS", 100)
     assert mean_interval(values, 300, 0) == pytest.approx(whole)
@@ -71,3 +102,264 @@ def test_undefined_resamples_do_not_count_and_one_unit_has_no_interval():
     draws = np.array([[1.0], [math.nan], [3.0]])
     assert percentile_interval(draws, 2, level=0.5).tolist() == [[1.5], [2.5]]
     assert np.isnan(percentile_interval(draws, 1)).all()
+
+
+# --- statistics that are no plain means -----------------------------------------------------------
+
+
+def resampled_ratio(
+    pairs: np.ndarray, num_resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A ratio of sums ``[units, 2, ...]``, that of resamples, and that without each unit."""
+    number = len(pairs)
+    times = np.random.default_rng(seed).multinomial(number, [1 / number] * number, num_resamples)
+    sums = [pairs.sum(axis=0), np.tensordot(times.astype(float), pairs, 1)]
+    without = pairs.sum(axis=0) - pairs
+    return sums[0][0] / sums[0][1], sums[1][:, 0] / sums[1][:, 1], without[:, 0] / without[:, 1]
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_bca_is_scipys(level):
+    pairs = np.random.default_rng(3).lognormal(size=(18, 2))
+    found = bca_interval(*resampled_ratio(pairs, 20_000, 0), level)
+    expected = stats.bootstrap(
+        tuple(pairs.T),
+        lambda a, b, axis=-1: a.sum(axis) / b.sum(axis),
+        paired=True,
+        confidence_level=level,
+        n_resamples=20_000,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert found == pytest.approx([expected.low, expected.high], abs=0.04)
+
+
+def test_bca_of_the_same_draws_is_scipys_formula_to_the_last_digits():
+    values = np.random.default_rng(4).lognormal(size=12)
+    oracle = stats.bootstrap((values,), np.mean, n_resamples=999, rng=np.random.default_rng(2))
+    draws, without = oracle.bootstrap_distribution, (values.sum() - values) / 11
+    found = bca_interval(values.mean(), draws, without)
+    assert found == pytest.approx(list(oracle.confidence_interval))
+    # Several columns at once, one of them with draws that do not count.
+    twice = np.stack([draws, draws], axis=1)
+    twice = np.vstack([twice, [[math.nan, draws.mean()]] * 3])
+    both = bca_interval(np.full(2, values.mean()), twice, np.stack([without, without], axis=1))
+    assert both[:, 0] == pytest.approx(found)
+
+
+def covered(ends: np.ndarray, truth: float) -> float:
+    return float(((ends[0] <= truth) & (truth <= ends[1])).mean())
+
+
+def test_intervals_of_few_units_hold_the_truth_more_often_than_percentiles():
+    # Means of 18 lognormal values; 2,000 of them at once.
+    values = np.random.default_rng(5).lognormal(0, 0.5, (18, 2000))
+    pairs = np.stack([values, np.ones_like(values)], axis=1)
+    found, truth = resampled_ratio(pairs, 1000, 1), math.exp(0.5**2 / 2)
+    percentiles = covered(percentile_interval(found[1], 18), truth)
+    assert 0.89 < percentiles < 0.925
+    assert covered(bootstrap_interval(*found), truth) > percentiles + 0.015
+    assert covered(means_interval(values, found[1]), truth) > percentiles + 0.015
+    # Of four units, resamples take few values: Student's t with the jackknife's error does better.
+    few = resampled_ratio(pairs[:4], 300, 1)
+    assert covered(percentile_interval(few[1], 4), truth) < 0.8
+    assert covered(bootstrap_interval(*few), truth) > 0.9
+
+
+def test_means_of_very_few_units_have_students_t_interval_either_way():
+    values = np.array([1.0, 2.0, 4.0, 7.0, 1.5])
+    assert len(values) < LEAST_RESAMPLED
+    found = bootstrap_interval(values.mean(), np.zeros(9), (values.sum() - values) / 4)
+    assert found == pytest.approx(mean_interval(values, 9, 0))
+
+
+DRAWS = np.random.default_rng(6).normal(size=400)
+WITHOUT = np.random.default_rng(7).normal(0, 0.1, 12)
+WIDER = stats.t.ppf(0.975, 11) * math.sqrt(12 / 11)
+
+
+@pytest.mark.parametrize(
+    ("value", "draws", "without", "expected"),
+    [
+        # Nothing varies, but for rounding errors.
+        (0.3, np.full(400, 0.3) + 1e-17, np.full(12, 0.3), (0.3, 0.3)),
+        # No draw lies below the value: percentiles, at the widened level (0.3 % on each side).
+        (-9.0, DRAWS, WITHOUT, np.quantile(DRAWS, stats.norm.cdf([-WIDER, WIDER]))),
+        # A statistic that is not defined: for all units, in each draw, without some unit.
+        (math.nan, DRAWS, WITHOUT, (math.nan, math.nan)),
+        (math.inf, DRAWS, WITHOUT, (math.nan, math.nan)),
+        (0.0, np.full(400, math.nan), WITHOUT, (math.nan, math.nan)),
+        (0.0, DRAWS, np.array([*WITHOUT[:-1], math.nan]), (math.nan, math.nan)),
+        # One unit, or none.
+        (0.0, DRAWS, WITHOUT[:1], (math.nan, math.nan)),
+        (0.0, DRAWS[:0], WITHOUT[:0], (math.nan, math.nan)),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_degenerate_statistics(value, draws, without, expected):
+    found = bootstrap_interval(np.array(value), draws, without)
+    assert found == pytest.approx(list(expected), nan_ok=True)
+
+
+def test_ties_count_half():
+    # A share that most draws repeat: the bias is 0 by symmetry, so the ends are symmetric as well.
+    draws = np.array([0.0] * 10 + [1 / 3] * 80 + [2 / 3] * 10)
+    noise = np.random.default_rng(8).choice([-1e-16, 0.0, 1e-16], 100)
+    found = bca_interval(np.array(1 / 3), draws + noise, np.full(12, 1 / 3))
+    assert found == pytest.approx([0, 2 / 3])
+
+
+def test_undefined_draws_do_not_count():
+    some = np.where(np.arange(400) % 7 == 0, math.inf, DRAWS)
+    found = bootstrap_interval(np.array(0.0), some, WITHOUT)
+    expected = bootstrap_interval(np.array(0.0), DRAWS[np.arange(400) % 7 > 0], WITHOUT)
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("interval", [bca_interval, bootstrap_interval])
+def test_levels_are_shares(interval):
+    with pytest.raises(InputError, match=r"level is 95: give a share between 0 and 1"):
+        interval(np.array(0.0), DRAWS, WITHOUT, 95)
+
+
+# --- tests, and how many units they take ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("p_values", "expected"),
+    [
+        ([0.01, 0.02, 0.03], [0.03, 0.04, 0.04]),
+        ([0.9, 0.5], [1, 1]),
+        ([math.nan, 0.04, 0.001], [math.nan, 0.04, 0.002]),
+        ([0.2], [0.2]),
+        ([math.nan], [math.nan]),
+        ([], []),
+    ],
+)
+def test_holms_correction_by_hand(p_values, expected):
+    assert holm(p_values) == pytest.approx(expected, nan_ok=True)
+
+
+def test_hotelling_by_the_inverse_of_the_covariance():
+    values = np.random.default_rng(1).normal(0.4, 1, (15, 3)) @ [[1, 0, 0.5], [0, 2, 0], [0, 1, 1]]
+    t_squared = 15 * values.mean(axis=0) @ np.linalg.inv(np.cov(values.T)) @ values.mean(axis=0)
+    f, p = hotelling_test(values)
+    assert f == pytest.approx(t_squared * 12 / (14 * 3))
+    assert p == pytest.approx(stats.f.sf(f, 3, 12))
+    # Any other way to write the same columns gives the same.
+    assert hotelling_test(values @ [[2, 1, 0], [0, 1, 0], [1, 1, 1]]) == pytest.approx((f, p))
+
+
+def test_hotelling_rejects_as_often_as_it_should():
+    made = np.random.default_rng(2).normal(size=(2000, 9, 3)) @ np.array(
+        [[1, 1, 0], [0, 1, 0], [0, 0, 3]]
+    )
+    p_values = np.array([hotelling_test(values)[1] for values in made])
+    assert (p_values < 0.05).mean() == pytest.approx(0.05, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.zeros((5, 2)), (0, 1)),
+        (np.ones((5, 2)), (math.inf, 0)),
+        (np.zeros((2, 2)), (math.nan, math.nan)),  # no more units than columns
+        (np.full((5, 1), math.nan), (math.nan, math.nan)),
+        # A column that is a multiple of the other adds nothing.
+        (np.outer([1.0, 2.0, 3.0], [1, 2]), (12, stats.f.sf(12, 1, 2))),
+    ],
+)
+def test_hotelling_where_units_hardly_differ(values, expected):
+    assert hotelling_test(values) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("effect", [0.2, 0.5, 1.3, 4.0])
+def test_units_needed_are_the_fewest_with_that_power(effect):
+    needed = int(units_needed(effect))
+    assert units_needed(-effect) == needed
+
+    def power(size: int) -> float:
+        center, critical = effect * math.sqrt(size), stats.t.isf(0.025, size - 1)
+        noncentral = stats.nct(size - 1, center)
+        return noncentral.sf(critical) + noncentral.cdf(-critical)
+
+    assert power(needed) >= 0.8
+    assert needed == 2 or power(needed - 1) < 0.8
+
+
+def test_units_needed_by_simulation():
+    needed = int(units_needed(0.8, power=0.9))
+    made = np.random.default_rng(3).normal(0.8, 1, (20_000, needed))
+    found = (stats.ttest_1samp(made, 0, axis=1).pvalue < 0.05).mean()
+    assert found == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0], math.nan),
+        ([], math.nan),
+        ([1.0, -1.0], math.nan),
+        ([0.0, 0.0], math.nan),
+        ([2.0, 2.0], 2),
+        (math.inf, 2),
+        (0.5, 34),  # as G*Power and statsmodels say
+        (math.nan, math.nan),
+        (1e-3, math.ceil((2.801585 / 1e-3) ** 2)),
+    ],
+)
+def test_units_needed_at_the_edges(values, expected):
+    assert units_needed(values) == pytest.approx(expected, rel=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize(("share", "against"), [(0.7, 0.5), (0.95, 0.9), (0.2, 0.9), (1.0, 0.9)])
+def test_trials_needed_by_wilsons_intervals(share, against):
+    needed = int(trials_needed(share, against))
+
+    def power(trials: int) -> float:
+        ends = [wilson_interval(k / trials, trials) for k in range(trials + 1)]
+        excluded = [low > against or high < against for low, high in ends]
+        return float(stats.binom.pmf(np.arange(trials + 1), trials, share)[excluded].sum())
+
+    assert all(power(trials) >= 0.8 for trials in range(needed, needed + 20))
+    assert needed == 1 or power(needed - 1) < 0.8
+
+
+def test_equal_shares_are_never_told_apart_and_near_ones_late():
+    assert math.isnan(trials_needed(0.5, 0.5)) and math.isnan(trials_needed(math.nan, 0.5))
+    expected = (1.959964 * 0.5 + 0.841621 * math.sqrt(0.501 * 0.499)) ** 2 / 0.001**2
+    assert trials_needed(0.501, 0.5) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([0.3, -0.1, 0.3, -0.1] * 2, "38 prompts"),
+        ([0.3, 0.2, 0.3, 0.2], "already resolved"),
+        ([0.01, -0.3, 0.3, 0.0], "76,000 prompts: alike at this precision"),
+        ([1.0, -1.0], "no number of prompts: no difference"),
+        ([1.0], "not known: no interval over 1 prompts"),
+        (Estimate(0.2, math.nan, math.nan, 9), "not known: no interval over 9 prompts"),
+        (Estimate(-0.2, -0.4, -0.1, 9), "already resolved"),
+        (Estimate(0.2, 0.2, 0.2, 9), "already resolved"),
+        (Estimate(0.0, 0.0, 0.0, 9), "no number of prompts: no difference"),
+    ],
+)
+def test_what_resolves_in_words(found, expected):
+    assert what_resolves(found) == expected
+
+
+def test_what_resolves_an_estimate_is_what_resolves_its_values():
+    values = np.random.default_rng(9).normal(0.2, 1, 20)
+    assert what_resolves(t_interval(values)) == needed_text(units_needed(values))
+    assert what_resolves(t_interval(values + 1), "seeds", against=1) == needed_text(
+        units_needed(values), "seeds"
+    )
+
+
+@pytest.mark.parametrize(
+    ("needed", "expected"),
+    [(2.0, "2 items"), (99.0, "99 items"), (101.0, "110 items"), (1000.0, "1,000 items"),
+     (1001.0, "1,100 items: alike at this precision")],
+)  # fmt: skip
+def test_planned_numbers_have_two_digits(needed, expected):
+    assert needed_text(needed, "items") == expected

@@ -174,7 +174,8 @@ def _duration(seconds: float) -> str:
 
 def print_teachers(result: Mapping[str, Any]) -> None:
     """A ranking for each score, and how far they agree."""
-    from lalp.selection.ranking import FirstPlace  # not above: `lalp check` need not wait for scipy
+    # Not above: `lalp check` need not wait for scipy.
+    from lalp.selection.ranking import FirstPlace, fewest_prompts
 
     for column, table in result["rankings"].items():
         num_prompts = result["num_prompts"][column]
@@ -189,9 +190,10 @@ def print_teachers(result: Mapping[str, Any]) -> None:
         if column in result["first_place"]:
             echo(f"  {FirstPlace(**result['first_place'][column])}")
         if column in result["prompts_enough"] and num_prompts > 1:
-            # The same share as of the intervals above: 95 %.
-            stable = result["prompts_enough"][column].query("order_share >= 0.95")
-            echo(f"  {stable['num_prompts'].min()} prompts give this order in 95 % of draws")
+            fewest = fewest_prompts(result["prompts_enough"][column])
+            # A number that is not equal to itself is NaN: no size suffices.
+            some = f"{fewest:,.0f}" if fewest == fewest else f"no number up to {num_prompts:,} of"
+            echo(f"  {some} prompts like these name the same first teacher in 95 % of draws")
     if result["kendall_tau"]:
         echo("Kendall tau with the order under galp")
         for column, tau in result["kendall_tau"]["galp"].items():

@@ -1,4 +1,4 @@
-"""Statistics of sums over responses, with bootstrap intervals over prompts."""
+"""Statistics of sums over responses, with their intervals over prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lalp.stats import Estimate, percentile_interval
+from lalp.stats import Estimate, bootstrap_interval
 
 
 def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"]:
@@ -40,15 +40,20 @@ def bootstrap(
     statistic: Callable[[np.ndarray], np.ndarray],
     **resampling: int,
 ) -> list[Estimate]:
-    """Statistics of the sums over prompts, with their intervals over resampled prompts.
+    """Statistics of the sums over prompts, with the interval of `bootstrap_interval` for each.
 
-    One prompt has no interval: its ends are NaN, and so resolve nothing.
+    Prompts whose sums are all 0 (those without a row of the group) are no units, and do not count.
+    A statistic that rests on one prompt has no interval: its ends are NaN, and so resolve nothing.
+
+    Example:
+        >>> sums = np.array([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]])  # numerators, denominators
+        >>> print(*bootstrap(sums, ratio, num_resamples=10))
+        0.67 [-0.92, 2.25]
     """
     values, draws = resample(sums, statistic, **resampling)
-    # A statistic that a resample does not define must not count: its ends are of the others.
-    defined = np.where(np.isfinite(draws), draws, np.nan)
-    ends = np.where(np.isnan(values), np.nan, percentile_interval(defined, len(sums)))
-    return [Estimate(*map(float, e), len(sums)) for e in zip(values, *ends, strict=True)]
+    jackknife = leave_one_out(sums[(sums != 0).any(axis=1)], statistic)
+    ends = bootstrap_interval(values, draws, jackknife)
+    return [Estimate(*map(float, e), len(jackknife)) for e in zip(values, *ends, strict=True)]
 
 
 def resample(
@@ -66,6 +71,23 @@ def resample(
         draws = generator.multinomial(len(sums), shares, size=num_resamples).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         return statistic(sums.sum(axis=0)), statistic(draws @ sums)
+
+
+def leave_one_out(
+    sums: Float[np.ndarray, "prompts sums"], statistic: Callable[[np.ndarray], np.ndarray]
+) -> Float[np.ndarray, "prompts statistics"]:
+    """Statistics of the sums over all prompts but one, for each of them.
+
+    Example:
+        >>> leave_one_out(np.array([[1.0, 2.0], [3.0, 4.0]]), ratio).ravel()
+        array([0.75, 0.5 ])
+    """
+    # Sums before and after each prompt. A difference to the total would leave rounding errors where
+    # no other prompt has anything, and a ratio of these would pass for a number.
+    before, after = np.zeros_like(sums), np.zeros_like(sums)
+    before[1:], after[:-1] = sums[:-1].cumsum(axis=0), sums[:0:-1].cumsum(axis=0)[::-1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return statistic(before + after)
 
 
 def group_means(

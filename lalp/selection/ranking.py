@@ -9,14 +9,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy import stats
+from scipy import linalg, stats
 
 from lalp.errors import InputError
 from lalp.selection.table import TIE_NATS, candidates, id_order, score_values
-from lalp.stats import Estimate, bootstrap_means, percentile_interval, subset_means, wilson_interval
-
-# Quantiles of the normal distribution: of a 95 % interval, and of a power of 80 %.
-_POWER_Z = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+from lalp.stats import (
+    Estimate,
+    bootstrap_means,
+    holm,
+    hotelling_test,
+    means_interval,
+    needed_text,
+    percentile_interval,
+    seeded_generator,
+    subset_means,
+    t_interval,
+    units_needed,
+    wilson_interval,
+)
 
 
 def rank_teachers(
@@ -30,9 +40,10 @@ def rank_teachers(
     """Mean score per teacher over the same prompts, highest first (paper, Fig. 1 and Table 2).
 
     Only prompts where every teacher has a scored candidate count, and all of them equally: the
-    responses of one teacher to one prompt are averaged first. Intervals are percentile bootstraps
-    over prompts, too narrow below about 30 of them. Those of two teachers can overlap although
-    their order is clear, since hard prompts are hard for both: see `teacher_differences`.
+    responses of one teacher to one prompt are averaged first. Intervals are those of
+    `lalp.stats.means_interval`: Student's t below 50 prompts, else a bootstrap over prompts. Those
+    of two teachers can overlap although their order is clear, since hard prompts are hard for both:
+    see `teacher_differences`.
 
     Returns:
         One row per teacher: ``teacher``, ``mean``, ``low``, ``high`` (nats), ``rank`` (1 = highest;
@@ -50,7 +61,7 @@ def rank_teachers(
     shared = _shared_means(scores, [column])
     means = shared.values[0].mean(axis=0)
     resampled = bootstrap_means(shared.values, num_resamples, seed)[:, 0]
-    low, high = percentile_interval(resampled, shared.num_prompts, level)
+    low, high = means_interval(shared.values[0], resampled, level)
     is_top = resampled >= resampled.max(axis=1, keepdims=True) - TIE_NATS
     # Teachers that tie divide a resample.
     top_shares = (is_top / is_top.sum(axis=1, keepdims=True)).mean(axis=0)
@@ -72,35 +83,59 @@ def teacher_differences(
 ) -> pd.DataFrame:
     """Difference of means for each pair of teachers: which part of a ranking is resolved.
 
-    The bootstrap is paired, so what makes a prompt easy or hard for both teachers cancels. The
-    level holds for each pair, not for all pairs at once.
+    Differences are paired, so what makes a prompt easy or hard for both teachers cancels. Intervals
+    hold for each pair by itself. ``p_holm`` and ``resolved`` hold for all pairs together: the
+    chance that any pair of teachers without a difference is called resolved is at most 5 % (1 -
+    ``level``).
 
     Returns:
         One row per pair, in order of rank: ``higher``, ``lower``, ``difference`` (nats, at least
-        0), ``low``, ``high``, and ``resolved`` (the interval excludes 0). Empty for one teacher.
-        ``attrs`` as for `rank_teachers`.
+        0), ``low``, ``high`` (as in `rank_teachers`), ``p`` (of a paired t test, two-sided),
+        ``p_holm`` (with Holm's correction for the number of pairs) and ``resolved`` (``p_holm`` is
+        below 1 - ``level``). Empty for one teacher. ``attrs`` as for `rank_teachers`.
 
     Example:
         >>> from lalp.selection.table import example_scores
         >>> pairs = teacher_differences(example_scores(), "galp")
-        >>> pairs[["higher", "lower", "difference", "resolved"]].round(2)
-          higher lower  difference  resolved
-        0    Bob   Ada        0.15      True
+        >>> pairs[["higher", "lower", "difference", "p_holm", "resolved"]].round(2)
+          higher lower  difference  p_holm  resolved
+        0    Bob   Ada        0.15     0.2     False
     """
     shared = _shared_means(scores, [column])
-    means = shared.values[0].mean(axis=0)
+    values = shared.values[0]
+    means = values.mean(axis=0)
     order = np.argsort(_ranks(means), kind="stable")
     higher, lower = (order[side] for side in np.triu_indices(len(order), 1))
+    gaps = values[:, higher] - values[:, lower]
     resampled = bootstrap_means(shared.values, num_resamples, seed)[:, 0]
-    gaps = resampled[:, higher] - resampled[:, lower]
-    ends = percentile_interval(gaps, shared.num_prompts, level)
+    ends = means_interval(gaps, resampled[:, higher] - resampled[:, lower], level)
     names = np.asarray(shared.teachers, dtype=object)
     pairs = pd.DataFrame({"higher": names[higher], "lower": names[lower]})
     # Teachers that tie stand by name, and may differ by a rounding error below 0.
     pairs["difference"] = np.maximum(means[higher] - means[lower], 0.0)
     # One teacher has no pairs, and numpy then gives one axis only.
     pairs["low"], pairs["high"] = ends.reshape(2, -1)
-    return shared.annotate(pairs.assign(resolved=pairs["low"] > TIE_NATS))
+    pairs["p"] = 2 * _t_tail(np.abs(_effects(gaps)), shared.num_prompts)
+    pairs["p_holm"] = holm(pairs["p"].to_numpy())
+    return shared.annotate(pairs.assign(resolved=pairs["p_holm"] < 1 - level))
+
+
+def _effects(gaps: Float[np.ndarray, "prompts pairs"]) -> Float[np.ndarray, " pairs"]:
+    """Means in standard deviations.
+
+    Infinite where every prompt says the same, 0 for a tie, NaN with one prompt.
+    """
+    mean = gaps.mean(axis=0)
+    mean = np.where(np.abs(mean) > TIE_NATS, mean, 0.0)
+    spread = gaps.std(axis=0, ddof=1) if len(gaps) > 1 else np.full(len(mean), np.nan)
+    spread = np.where(spread < TIE_NATS, 0.0, spread)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(mean != 0, mean / spread, 0.0 * spread)
+
+
+def _t_tail(effects: Float[np.ndarray, " pairs"], num_prompts: int) -> Float[np.ndarray, " pairs"]:
+    """How likely a mean so high above 0 is where the true one is 0 (Student's t)."""
+    return stats.t.sf(effects * np.sqrt(num_prompts), max(1, num_prompts - 1))
 
 
 @dataclass(frozen=True)
@@ -109,9 +144,10 @@ class FirstPlace:
 
     ``probability`` is that it is first on other prompts like these, at least so much, from
     Student's t of its paired differences. ``rival`` is the teacher that is hardest to tell from it,
-    and ``prompts_needed`` how many prompts would show that ``gap`` (nats) at 5 % with 80 % power,
-    if it and its spread stay; NaN where one prompt or a tie says nothing. ``is_settled`` if the
-    95 % interval of every difference is above 0.
+    and ``prompts_needed`` how many prompts would show that ``gap`` (nats) at 5 % with 80 % power
+    (`lalp.stats.units_needed`), if it and its spread stay; NaN where one prompt or a tie says
+    nothing. ``is_settled`` if the 95 % interval of every difference is above 0. That takes no
+    correction for the number of rivals, since each of them must be beaten.
     """
 
     teacher: str
@@ -132,8 +168,9 @@ class FirstPlace:
             return f"{first}: settled"
         if np.isnan(self.prompts_needed):
             return f"{first}: it ties with {self.rival}"
-        needed = f"about {self.prompts_needed:,.0f} prompts would settle it"
-        return f"{first}: {needed}, if the gap to {self.rival} stays {self.gap:.4f}"
+        number, _, alike = needed_text(self.prompts_needed).partition(": ")
+        gap = f"if the gap to {self.rival} stays {self.gap:.4f}"
+        return f"{first}: about {number} would settle it, {gap}" + (f": {alike}" if alike else "")
 
 
 def first_place(scores: pd.DataFrame, column: str) -> FirstPlace:
@@ -143,23 +180,16 @@ def first_place(scores: pd.DataFrame, column: str) -> FirstPlace:
         >>> from lalp.selection.table import example_scores
         >>> place = first_place(example_scores(), "galp")
         >>> place.teacher, round(place.probability, 2), place.is_settled, place.prompts_needed
-        ('Bob', 0.9, False, 2.0)
+        ('Bob', 0.9, False, 5.0)
     """
     shared = _shared_means(scores, [column], least_teachers=2)
     values, number = shared.values[0], shared.num_prompts
     first = int(np.argmin(_ranks(values.mean(axis=0))))
     gaps = np.delete(values[:, [first]] - values, first, axis=1)
     rivals = [teacher for teacher in shared.teachers if teacher != shared.teachers[first]]
-    mean = gaps.mean(axis=0)
-    mean = np.where(mean > TIE_NATS, mean, 0.0)
-    spread = gaps.std(axis=0, ddof=1) if number > 1 else np.full(len(rivals), np.nan)
-    spread = np.where(spread < TIE_NATS, 0.0, spread)
-    # In standard deviations: infinite where every prompt says the same, NaN where it is unknown.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        effect = np.where(mean > 0, mean / spread, 0.0 * spread)
-        needed = np.maximum(2.0, np.ceil((_POWER_Z / effect) ** 2))
-    errors = stats.t.sf(effect * np.sqrt(number), max(1, number - 1))
-    hardest = int(np.argmin(np.where(np.isnan(effect), mean, effect)))
+    mean, effects = np.maximum(gaps.mean(axis=0), 0.0), _effects(gaps)
+    errors = _t_tail(effects, number)
+    hardest = int(np.argmin(np.where(np.isnan(effects), mean, effects)))
     probability = float(max(0.0, 1 - errors.sum()))
     return FirstPlace(
         teacher=str(shared.teachers[first]),
@@ -167,7 +197,7 @@ def first_place(scores: pd.DataFrame, column: str) -> FirstPlace:
         rival=str(rivals[hardest]),
         gap=float(mean[hardest]),
         is_settled=bool((errors < 0.025).all()),
-        prompts_needed=float(needed[hardest]) if np.isfinite(needed[hardest]) else float("nan"),
+        prompts_needed=units_needed(float(effects[hardest])),
         num_prompts=number,
     )
 
@@ -207,8 +237,17 @@ def tau_interval(
 ) -> Estimate:
     """Kendall tau between the teacher rankings under two columns, with a bootstrap interval.
 
+    A description, not a test: among a few teachers tau takes a few values, and it counts swaps of
+    teachers that are hardly apart as much as others. Whether two scores space teachers differently
+    `teacher_interaction` tests. The interval is the percentile bootstrap at any number of prompts.
+
     Both rankings are resampled with the same prompts. A resample in which all teachers tie under
-    one column counts as tau 0. With few teachers tau takes few values, and so do its bounds.
+    one column counts as tau 0.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> print(tau_interval(example_scores(), "galp", "lalp@4"))
+        -1.00 [-1.00, -1.00]
     """
     shared = _shared_means(scores, [column_a, column_b], least_teachers=2)
     means = shared.values.mean(axis=1)
@@ -219,6 +258,117 @@ def tau_interval(
     return Estimate(float(tau), float(low), float(high), shared.num_prompts)
 
 
+@dataclass(frozen=True)
+class Interaction:
+    """Whether two scores space the teachers differently, from `teacher_interaction`.
+
+    ``statistic`` is F, with `degrees` of freedom. The largest contrast is the pair whose gap
+    differs most between the scores: ``higher`` is ahead of ``lower`` by ``contrast`` more under
+    ``score_a`` than under ``score_b``, in nats or in standard deviations. Its interval is Student's
+    t, at 95 % for all pairs of teachers together (Bonferroni).
+    """
+
+    score_a: str
+    score_b: str
+    is_standardized: bool
+    num_teachers: int
+    num_prompts: int
+    statistic: float
+    p: float
+    higher: str
+    lower: str
+    contrast: Estimate
+
+    @property
+    def degrees(self) -> tuple[int, int]:
+        """Degrees of freedom of F."""
+        return self.num_teachers - 1, self.num_prompts - self.num_teachers + 1
+
+    def __str__(self) -> str:
+        pair = f"{self.score_a} and {self.score_b}"
+        if np.isnan(self.p):
+            fewest = f"{self.num_teachers} teachers take at least {self.num_teachers}"
+            return f"{pair}: {self.num_prompts} prompts are too few to compare spacings, {fewest}"
+        found = "space" if self.p < 0.05 else "are not shown to space"
+        said = f"{pair} {found} {self.num_teachers} teachers differently"
+        sure = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        test = f"F({self.degrees[0]}, {self.degrees[1]}) = {self.statistic:.2f}, {sure}"
+        unit = "standard deviations" if self.is_standardized else "nats"
+        most = f"{self.higher} over {self.lower} by {self.contrast:.3f} {unit} more"
+        return f"{said}: {test}, {self.num_prompts} prompts; most: {most} under {self.score_a}"
+
+
+def teacher_interaction(
+    scores: pd.DataFrame, column_a: str, column_b: str, *, standardized: bool = False
+) -> Interaction:
+    """Test whether two scores space the teachers differently: a teacher-by-score interaction.
+
+    For each prompt that all teachers share, the difference of the two scores is taken by teacher,
+    and its mean over teachers subtracted. Hotelling's T-squared asks whether these have mean 0 for
+    every teacher, that is, whether all gaps between teachers are the same under both scores.
+
+    - In nats (as it is): are the gaps equal in size? A score that stretches the other's gaps and
+      keeps their order is different.
+    - ``standardized``: each score is divided by its pooled within-prompt standard deviation over
+      teachers first. Are the gaps alike up to a common factor? This is the question about scores of
+      different scales. That the two factors are estimated is allowed for, to first order.
+
+    Neither says that the orders differ. They do if, beyond that, some pair of teachers stands one
+    way under one score and the other way under the other: see `teacher_differences` for both. Less
+    must not be better under one score only: turn its sign first.
+
+    Returns:
+        The test, NaN where there are fewer prompts than teachers, and the largest contrast.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> print(teacher_interaction(example_scores(), "lalp@4", "galp"))
+        lalp@4 and galp space 2 teachers differently: F(1, 1) = inf, p < 0.001, 2 prompts; most:
+        Ada over Bob by 0.300 [0.300, 0.300] nats more under lalp@4
+    """
+    shared = _shared_means(scores, [column_a, column_b], least_teachers=2)
+    centered = shared.values - shared.values.mean(axis=-1, keepdims=True)
+    if standardized:
+        centered = np.stack([_standardize(values) for values in centered])
+    shifts = centered[0] - centered[1]
+    number, size = shifts.shape
+    # Contrasts of length 1, at right angles to each other and to the mean over teachers.
+    statistic, p = hotelling_test(_without_rounding(shifts @ linalg.helmert(size).T))
+    first, second = np.triu_indices(size, 1)
+    means = shifts.mean(axis=0)
+    most = int(np.argmax(np.abs(means[first] - means[second])))
+    higher, lower = first[most], second[most]
+    if means[higher] < means[lower]:
+        higher, lower = lower, higher
+    gap = _without_rounding(shifts[:, higher] - shifts[:, lower])
+    names = map(str, (shared.teachers[higher], shared.teachers[lower]))
+    contrast = t_interval(gap, 1 - 0.05 / len(first))
+    about = (column_a, column_b, standardized, size, number)
+    return Interaction(*about, statistic, p, *names, contrast)
+
+
+def _standardize(
+    centered: Float[np.ndarray, "prompts teachers"],
+) -> Float[np.ndarray, "prompts teachers"]:
+    """Deviations from a prompt's mean in pooled standard deviations, whose own error is in them.
+
+    A prompt that raises the standard deviation lowers all standardized means a little. Its share of
+    that is added to its values, so that these have the means of the plain ones, and vary as the
+    means do from sample to sample.
+    """
+    variances = (centered**2).sum(axis=1) / (centered.shape[1] - 1)
+    pooled = variances.mean()
+    if pooled < TIE_NATS**2:
+        return np.zeros_like(centered)
+    lowered = (variances[:, None] / pooled - 1) / 2 * centered.mean(axis=0)
+    return (centered - lowered) / np.sqrt(pooled)
+
+
+def _without_rounding(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """What differs by less than a tie, made equal: its last bits are no spread."""
+    return np.round(values, 12)
+
+
 def prompts_enough(
     scores: pd.DataFrame,
     column: str,
@@ -227,25 +377,37 @@ def prompts_enough(
     num_draws: int = 500,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How often fewer prompts give the teacher order of all shared prompts (paper, Sec. 7.1).
+    """How often fewer prompts name the first teacher, and give the whole order (paper, Sec. 7.1).
 
-    At the full number every share is 1 by construction: this tells how many prompts suffice to find
-    this pool's order. Whether it would hold for other prompts, `teacher_differences` tells.
-    ``num_draws`` random subsets are drawn of each size, whatever the other ``sizes`` are; without
-    any these are 1, 2, 5, 10, 20, 50, ... and all prompts.
+    Two questions, and two kinds of draws of each size:
+
+    - ``new_top_share``: how often do n new prompts name the pool's first teacher? This is what a
+      user asks, who scores n prompts to choose a teacher. Prompts are drawn with replacement, as
+      if the pool were all there is, and may be more than it has. The pool's first teacher counts as
+      the true one, which flatters as long as `first_place` is not settled.
+    - ``order_share``, ``top_share`` and ``mean_tau``: how often does a subset of these prompts
+      agree with all of them? Subsets are parts of what they are compared with: the larger, the more
+      of the agreement is due to that, and at the full number it is 1 by construction. They tell
+      when adding prompts of this pool stops changing its result, and nothing of other prompts.
+
+    ``num_draws`` samples are drawn of each size, whatever the other ``sizes`` are; without any
+    these are 1, 2, 5, 10, 20, 50, ... and all prompts. Intervals say how far the share of these
+    draws may be off, not how far other prompts would move it.
 
     Returns:
         One row per size: ``num_prompts``, ``order_share`` (the full order is found exactly),
         ``top_share`` (the top teacher is), both with a 95 % Wilson interval (``order_low``,
-        ``order_high``, ``top_low``, ``top_high``), and ``mean_tau`` (Kendall tau with the full
-        order; 0 for a draw in which all teachers tie). ``attrs`` as for `rank_teachers`.
+        ``order_high``, ``top_low``, ``top_high``), ``mean_tau`` (Kendall tau with the full
+        order; 0 for a draw in which all teachers tie), and ``new_top_share`` with ``new_top_low``
+        and ``new_top_high``. ``attrs`` as for `rank_teachers`. `fewest_prompts` reads the table.
 
     Example:
         >>> from lalp.selection.table import example_scores
-        >>> prompts_enough(example_scores(), "galp")[["num_prompts", "order_share", "mean_tau"]]
-           num_prompts  order_share  mean_tau
-        0            1          1.0       1.0
-        1            2          1.0       1.0
+        >>> curve = prompts_enough(example_scores(), "galp")
+        >>> curve[["num_prompts", "order_share", "mean_tau", "new_top_share"]]
+           num_prompts  order_share  mean_tau  new_top_share
+        0            1          1.0       1.0            1.0
+        1            2          1.0       1.0            1.0
     """
     shared = _shared_means(scores, [column], least_teachers=2)
     sizes = _check_sizes(sizes, shared.num_prompts)
@@ -253,10 +415,12 @@ def prompts_enough(
     full = _pair_signs(means)
     signs = _pair_signs(subset_means(shared.values[0], sizes, num_draws, seed))
     same = signs == full
+    new = _pair_signs(_means_of_new(shared.values[0], sizes, num_draws, seed)) == full
     # A draw finds the top teacher if the pairs that the top is part of stand as in the full order.
     first, second = np.triu_indices(len(means), 1)
     is_top = _ranks(means) == 1
-    found = {"order": same, "top": same[..., is_top[first] | is_top[second]]}
+    of_top = is_top[first] | is_top[second]
+    found = {"order": same, "top": same[..., of_top], "new_top": new[..., of_top]}
     curve = pd.DataFrame({"num_prompts": sizes})
     for name, pairs in found.items():
         shares = pairs.all(axis=-1).sum(axis=1) / num_draws
@@ -264,6 +428,50 @@ def prompts_enough(
         ends = [wilson_interval(share, num_draws) for share in shares]
         curve[[f"{name}_low", f"{name}_high"]] = ends
     return shared.annotate(curve.assign(mean_tau=_taus(signs, full).mean(axis=1)))
+
+
+def _means_of_new(
+    values: Float[np.ndarray, "prompts teachers"],
+    sizes: Int[np.ndarray, " sizes"],
+    num_draws: int,
+    seed: int,
+) -> Float[np.ndarray, "sizes draws teachers"]:
+    """Teacher means over prompts drawn with replacement, for each size."""
+    shares = np.full(len(values), 1 / len(values))
+    # A generator for each size, so that none depends on the sizes asked for.
+    times = (
+        seeded_generator(f"new prompts {size}", seed).multinomial(size, shares, num_draws)
+        for size in sizes.tolist()
+    )
+    return np.stack([drawn @ values / drawn[:1].sum() for drawn in times])
+
+
+def fewest_prompts(
+    curve: pd.DataFrame, column: str = "new_top_share", share: float = 0.95
+) -> float:
+    """Fewest prompts of a table of `prompts_enough` from which on a share is reached.
+
+    NaN if none does. All prompts of the pool do not count for shares of subsets, which are then 1
+    by construction.
+
+    Example:
+        >>> curve = pd.DataFrame({"num_prompts": [5, 10, 20], "order_share": [0.5, 0.9, 1.0]})
+        >>> fewest_prompts(curve, "order_share", 0.9)
+        10.0
+        >>> fewest_prompts(curve, "order_share")
+        nan
+    """
+    if not column.startswith("new"):
+        curve = curve[
+            curve["num_prompts"] < curve.attrs.get("num_prompts", curve["num_prompts"].max())
+        ]
+    lacking = curve.loc[curve[column] < share, "num_prompts"].max()
+    enough = (
+        curve["num_prompts"]
+        if np.isnan(lacking)
+        else curve["num_prompts"][curve["num_prompts"] > lacking]
+    )
+    return float(enough.min())
 
 
 def _check_sizes(sizes: Sequence[int] | None, num_prompts: int) -> Int[np.ndarray, " sizes"]:

@@ -182,7 +182,8 @@ def within_prompt_correlations(
     ``tokens_per_step`` is the mean number of tokens of a step.
 
     Returns:
-        One row per pair: ``score``, ``other``, ``tau``, ``low``, ``high`` (95 %), ``num_prompts``.
+        One row per pair: ``score``, ``other``, ``tau``, its interval ``low`` to ``high`` over
+        prompts (95 %, that of `lalp.stats.mean_interval` within -1 and 1), ``num_prompts``.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -202,5 +203,6 @@ def within_prompt_correlations(
         taus = [stats.kendalltau(a, b).statistic if len(a) > 1 else np.nan for a, b in pairs]
         known = np.array(taus)[~np.isnan(taus)]
         tau = float(np.nanmean(taus)) if len(known) else np.nan
-        table.append((first, second, tau, *mean_interval(known, num_resamples, seed), len(known)))
+        ends = np.clip(mean_interval(known, num_resamples, seed), -1, 1)
+        table.append((first, second, tau, *ends, len(known)))
     return pd.DataFrame(table, columns=["score", "other", "tau", "low", "high", "num_prompts"])

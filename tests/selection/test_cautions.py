@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -14,6 +13,7 @@ from lalp.scoring.windows import parse_window
 from lalp.selection.cautions import ranking_cautions, window_share
 from lalp.selection.families import family, relatives
 from lalp.selection.ranking import first_place, rank_teachers
+from lalp.stats import units_needed
 from tests.selection.score_tables import means_table
 
 
@@ -102,13 +102,15 @@ def test_the_first_place_by_hand():
     gaps = [0.3, -0.1, 0.3, -0.1] * 5
     table = means_table({"A": [-1.0] * 20, "B": [-1.0 - gap for gap in gaps], "C": [-9.0] * 20})
     place = first_place(table, "galp")
-    spread = float(np.std(gaps, ddof=1))
     assert (place.teacher, place.rival, place.num_prompts) == ("A", "B", 20)
     assert place.gap == pytest.approx(0.1)
     expected = stats.ttest_1samp(gaps, 0, alternative="greater").pvalue
     assert place.probability == pytest.approx(1 - expected)
     assert place.is_settled == (expected < 0.025)
-    assert place.prompts_needed == math.ceil((2.8016 * spread / 0.1) ** 2)
+    assert place.prompts_needed == units_needed(gaps)
+    assert str(place).endswith("a probability of 0.979: settled")
+    less = first_place(table[table["prompt_id"].isin([f"p{i}" for i in range(8)])], "galp")
+    assert str(less).endswith("about 38 prompts would settle it, if the gap to B stays 0.1000")
 
 
 def test_a_first_place_that_nothing_can_be_said_of():
@@ -119,5 +121,9 @@ def test_a_first_place_that_nothing_can_be_said_of():
     assert tie.probability == 0.5 and not tie.is_settled and math.isnan(tie.prompts_needed)
     same = first_place(means_table({"A": [-1.0] * 3, "B": [-1.0] * 3}), "galp")
     assert same.probability == 0.5 and not same.is_settled and math.isnan(same.prompts_needed)
+    near = [-1.0 + gap for gap in (0.01, -0.3, 0.3, 0.0)]
+    alike = first_place(means_table({"A": near, "B": [-1.0] * 4}), "galp")
+    assert str(alike).endswith("about 76,000 prompts would settle it, if the gap to B stays 0.0025"
+                               ": alike at this precision")  # fmt: skip
     sure = first_place(means_table({"A": [-1.0] * 3, "B": [-2.0] * 3}), "galp")
     assert (sure.probability, sure.is_settled, sure.prompts_needed) == (1.0, True, 2.0)

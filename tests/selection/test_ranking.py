@@ -13,14 +13,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lalp import stats as lalp_stats
+from lalp.cli.printing import print_teachers
 from lalp.errors import InputError
 from lalp.selection import ranking as selection_ranking
 from lalp.selection.ranking import (
     compare_rankings,
+    fewest_prompts,
     prompts_enough,
     rank_teachers,
     tau_interval,
     teacher_differences,
+    teacher_interaction,
 )
 from tests.selection.score_tables import NAN, means_table, scores_table, steady
 
@@ -48,12 +51,13 @@ def graded() -> pd.DataFrame:
 
 def test_teachers_are_ranked_by_their_mean_over_shared_prompts(graded):
     ranking = rank_teachers(graded, "galp")
-    columns = ["teacher", "rank", "num_responses", "mean", "low", "high"]
-    assert ranking[columns].values.tolist() == [
-        ["A", 1, 3, -1.0, -1.5, -0.5],
-        ["B", 2, 2, -1.5, -2.0, -1.0],
-        ["C", 3, 2, -2.0, -3.0, -1.0],
-    ]
+    columns = ["teacher", "rank", "num_responses", "mean"]
+    expected = [["A", 1, 3, -1.0], ["B", 2, 2, -1.5], ["C", 3, 2, -2.0]]
+    assert ranking[columns].values.tolist() == expected
+    # Two prompts: Student's t of -1.5 and -0.5, of -1 and -2, of -3 and -1.
+    reach = stats.t.ppf(0.975, 1) * np.array([0.5, 0.5, 1])
+    assert list(ranking["high"] - ranking["mean"]) == pytest.approx(list(reach))
+    assert list(ranking["mean"] - ranking["low"]) == pytest.approx(list(reach))
     assert ranking.attrs == {
         "num_prompts": 2,
         "prompts_by_teacher": {"A": 4, "B": 3, "C": 3},
@@ -101,6 +105,7 @@ def test_no_shared_prompt_is_explained(graded):
     [
         lambda table: compare_rankings(table, ["galp"]),
         lambda table: tau_interval(table, "galp", "galp"),
+        lambda table: teacher_interaction(table, "galp", "galp"),
         lambda table: prompts_enough(table, "galp"),
     ],
 )
@@ -172,6 +177,10 @@ def test_a_paired_difference_resolves_what_overlapping_intervals_hide(noisy):
         lambda table: compare_rankings(table, ["galp", "lalp@8"]),
         lambda table: prompts_enough(table, "galp", num_draws=100),
         lambda table: pd.DataFrame([tau_interval(table, "galp", "lalp@8", num_resamples=200)]),
+        lambda table: pd.DataFrame([teacher_interaction(table, "galp", "lalp@8")]),
+        lambda table: pd.DataFrame(
+            [teacher_interaction(table, "galp", "lalp@8", standardized=True)]
+        ),
     ],
 )
 def test_analyses_repeat_bit_for_bit_whatever_the_row_order(noisy, analyse, monkeypatch):
@@ -183,6 +192,143 @@ def test_analyses_repeat_bit_for_bit_whatever_the_row_order(noisy, analyse, monk
     assert once.attrs == again.attrs
     monkeypatch.setattr(lalp_stats, "_BATCH_NUMBERS", 1000)
     pd.testing.assert_frame_equal(once, analyse(table), rtol=1e-12)
+
+
+def test_differences_of_few_prompts_have_students_t_and_holms_correction(noisy):
+    few = noisy[noisy["prompt_id"].isin([f"p{i}" for i in range(18)])]
+    found = teacher_differences(few, "galp")
+    values = dict(zip("ABC", by_teacher(few).T, strict=True))
+    tests = [stats.ttest_rel(values[row.higher], values[row.lower]) for row in found.itertuples()]
+    ends = [test.confidence_interval() for test in tests]
+    assert found["p"].tolist() == pytest.approx([test.pvalue for test in tests])
+    assert found["low"].tolist() == pytest.approx([one.low for one in ends])
+    assert found["high"].tolist() == pytest.approx([one.high for one in ends])
+    by_size = sorted(range(3), key=lambda pair: found["p"][pair])
+    expected, last = dict.fromkeys(by_size), 0.0
+    for times, pair in zip((3, 2, 1), by_size, strict=True):
+        last = expected[pair] = min(1.0, max(last, times * found["p"][pair]))
+    assert found["p_holm"].tolist() == pytest.approx([expected[pair] for pair in range(3)])
+    assert found["resolved"].tolist() == (found["p_holm"] < 0.05).tolist()
+    strict_ = teacher_differences(few, "galp", level=1 - found["p_holm"].min() / 2)
+    assert not strict_["resolved"].any()
+
+
+def test_pairs_that_every_prompt_orders_alike_are_resolved_and_ties_are_not():
+    table = means_table({"A": [-1, -2, -3], "B": [-2, -3, -4], "C": [-2, -3, -4]})
+    found = teacher_differences(table, "galp")
+    assert found[["p", "p_holm"]].values.tolist() == [[0, 0], [0, 0], [1, 1]]
+    assert found["resolved"].tolist() == [True, True, False]
+
+
+# --- teachers by scores ---------------------------------------------------------------------------
+
+
+def spaced(local_gaps: list[float], num_prompts: int = 20, seed: int = 0) -> pd.DataFrame:
+    """Teachers A, B, C, equal under GALP; their gaps under LALP, with noise in both."""
+    generator = np.random.default_rng(seed)
+    ease, own = generator.normal(size=(2, num_prompts, 1)) * [[[1.0]], [[0.3]]]
+    galp, local = generator.normal(0, 0.1, (2, num_prompts, 3)) - 2 + ease
+    local += own + np.array(local_gaps)
+    table = means_table(dict(zip("ABC", galp.T.tolist(), strict=True)))
+    return table.assign(**{"lalp@4": local.T.ravel()})
+
+
+def by_formula(table: pd.DataFrame) -> tuple[float, float]:
+    """Hotelling's F and p by other contrasts: each teacher minus the first."""
+    gaps = by_teacher(table, "lalp@4") - by_teacher(table)
+    contrasts = gaps[:, 1:] - gaps[:, :1]
+    number, size = contrasts.shape
+    mean, covariance = contrasts.mean(axis=0), np.cov(contrasts.T).reshape(size, size)
+    t_squared = number * mean @ np.linalg.inv(covariance) @ mean
+    f = t_squared * (number - size) / ((number - 1) * size)
+    return f, float(stats.f.sf(f, size, number - size))
+
+
+def test_an_interaction_is_hotellings_test_of_the_gaps():
+    table = spaced([0.0, 0.05, 0.1])
+    found = teacher_interaction(table, "lalp@4", "galp")
+    assert (found.statistic, found.p) == pytest.approx(by_formula(table))
+    assert (found.degrees, found.num_prompts) == ((2, 18), 20)
+    assert (found.higher, found.lower) == ("C", "A")
+    shift = by_teacher(table, "lalp@4") - by_teacher(table)
+    gap = shift[:, 2] - shift[:, 0]
+    expected = stats.ttest_1samp(gap, 0).confidence_interval(1 - 0.05 / 3)
+    ends = (found.contrast.low, found.contrast.high)
+    assert (found.contrast.value, *ends) == pytest.approx((gap.mean(), *expected))
+    turned = teacher_interaction(table, "galp", "lalp@4")
+    assert (turned.p, turned.higher) == (pytest.approx(found.p), "A")
+    assert turned.contrast.value == pytest.approx(found.contrast.value)
+
+
+def test_of_two_teachers_it_is_the_paired_t_test():
+    table = spaced([0.0, 0.05, 0.0]).query("teacher != 'C'")
+    gaps = by_teacher(table, "lalp@4") - by_teacher(table)
+    found = teacher_interaction(table, "galp", "lalp@4")
+    expected = stats.ttest_rel(gaps[:, 0], gaps[:, 1])
+    assert (found.statistic, found.p) == pytest.approx((expected.statistic**2, expected.pvalue))
+
+
+def test_what_is_hard_for_all_teachers_under_one_score_does_not_count():
+    table = spaced([0.0, 0.05, 0.1])
+    shifted = table.assign(galp=table["galp"] + table["prompt_id"].str[1:].astype(int) % 7)
+    found, moved = (teacher_interaction(one, "galp", "lalp@4") for one in (table, shifted))
+    assert moved.p == pytest.approx(found.p)
+    assert moved.contrast.value == pytest.approx(found.contrast.value)
+
+
+def test_a_score_that_stretches_all_gaps_differs_in_nats_only():
+    table = spaced([0.0, 0.0, 0.0])
+    table["galp"] += table["teacher"].map({"A": 0.0, "B": 0.3, "C": 0.6})
+    generator = np.random.default_rng(1)
+    table["lalp@4"] = 3 * table["galp"] + generator.normal(0, 0.1, len(table))
+    nats = teacher_interaction(table, "galp", "lalp@4")
+    alike = teacher_interaction(table, "galp", "lalp@4", standardized=True)
+    assert nats.p < 0.001 and alike.p > 0.05
+    table["lalp@4"] = -table["lalp@4"]
+    assert teacher_interaction(table, "galp", "lalp@4", standardized=True).p < 0.001
+
+
+@pytest.mark.parametrize("standardized", [False, True])
+def test_equal_spacings_are_called_different_in_one_of_twenty_cases(standardized):
+    found = []
+    for seed in range(300):
+        table = spaced([0.0, 0.0, 0.0], 12, seed)
+        gaps = table["teacher"].map({"A": 0.0, "B": 0.2, "C": 0.3})
+        scale = 4 if standardized else 1
+        table = table.assign(galp=scale * (table["galp"] + gaps), local=table["lalp@4"] + gaps)
+        table = table.assign(**{"lalp@4": table["local"]})
+        one = teacher_interaction(table, "galp", "lalp@4", standardized=standardized)
+        found.append(one.p < 0.05)
+    assert np.mean(found) == pytest.approx(0.05, abs=0.035)
+
+
+def test_an_interaction_in_words():
+    said = str(teacher_interaction(spaced([0.0, 0.0, 2.0]), "lalp@4", "galp"))
+    assert said.startswith("lalp@4 and galp space 3 teachers differently: F(2, 18) = ")
+    assert "p < 0.001, 20 prompts; most: C over" in said and said.endswith("nats more under lalp@4")
+    few = str(teacher_interaction(spaced([0, 0, 0], 2), "galp", "lalp@4"))
+    assert few == (
+        "galp and lalp@4: 2 prompts are too few to compare spacings, 3 teachers take at least 3"
+    )
+    assert "nan" not in str(teacher_interaction(spaced([0, 0, 0], 3), "galp", "lalp@4"))
+    plain = str(teacher_interaction(spaced([0, 0, 0]), "galp", "lalp@4", standardized=True))
+    assert "are not shown to space 3 teachers differently" in plain
+    assert "standard deviations more" in plain
+
+
+@pytest.mark.parametrize("standardized", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_scores_that_are_the_same_or_always_differ(standardized):
+    table = spaced([0.0, 0.1, 0.2]).assign(**{"lalp@8": lambda t: t["galp"] - 0.1})
+    same = teacher_interaction(table, "galp", "lalp@8", standardized=standardized)
+    assert (same.statistic, same.p) == (0, 1)
+    flat = means_table({"A": [-1.0] * 5, "B": [-2.0] * 5, "C": [-1.5] * 5})
+    flat["lalp@4"] = -1.0
+    sure = teacher_interaction(flat, "galp", "lalp@4", standardized=standardized)
+    assert (sure.statistic, sure.p, sure.higher, sure.lower) == (math.inf, 0, "A", "B")
+
+
+# --- taus -----------------------------------------------------------------------------------------
 
 
 def test_kendall_tau_by_hand():
@@ -256,3 +402,41 @@ def test_what_is_found_at_one_size_does_not_depend_on_the_others(noisy):
     among = prompts_enough(noisy, "galp", [50, 20, 20, 3])
     assert list(among["num_prompts"]) == [3, 20, 50]
     pd.testing.assert_frame_equal(alone, among[1:2].reset_index(drop=True))
+
+
+def test_new_prompts_are_drawn_with_replacement_from_all():
+    scores = {"T": [-1, -1, -4, -1, -2], "B": [-2, -3, -1, -2, -2], "A": [-3, -2, -2, -4, -5]}
+    values = np.array(list(scores.values()), dtype=float).T
+    curve = prompts_enough(means_table(scores), "galp", [1, 2, 3, 5], num_draws=8000)
+    for row in curve.itertuples():
+        draws = itertools.product(range(5), repeat=row.num_prompts)
+        means = (values[list(rows)].mean(axis=0) for rows in draws)
+        top = np.mean([a > max(b, c) for a, b, c in means])
+        assert row.new_top_share == pytest.approx(top, abs=0.02)
+        assert row.new_top_low <= row.new_top_share <= row.new_top_high
+    # At the full number a subset agrees by construction, new prompts need not.
+    assert curve["top_share"].iloc[-1] == 1 and curve["new_top_share"].iloc[-1] < 0.95
+
+
+def test_all_prompts_are_no_evidence_that_fewer_suffice(noisy):
+    curve = prompts_enough(noisy, "galp", [10, 20, 60], num_draws=200)
+    assert curve["order_share"].iloc[-1] == 1
+    assert math.isnan(fewest_prompts(curve, "order_share"))
+    # A table that leaves out the full number has nothing to leave out.
+    clear = prompts_enough(means_table({"A": [-1.0] * 8, "B": [-2.0] * 8}), "galp", [2, 4])
+    assert fewest_prompts(clear, "order_share") == fewest_prompts(clear) == 2
+    # From which size on: not where the share is reached by chance and lost again.
+    columns = {"num_prompts": [1, 2, 5, 9], "new_top_share": [0.96, 0.9, 0.95, 0.97]}
+    assert fewest_prompts(pd.DataFrame(columns)) == 5
+
+
+def test_the_command_asks_how_many_new_prompts_name_the_first_teacher(capsys):
+    rankings = {"galp": rank_teachers(means_table({"A": [-1.0] * 8, "B": [-2.0] * 8}), "galp")}
+    shares = {"num_prompts": [1, 2, 5], "new_top_share": [0.9, 0.96, 0.97]}
+    result = {"rankings": rankings, "num_prompts": {"galp": 8}, "left_out": {"galp": {}}}
+    result |= {"first_place": {}, "kendall_tau": {}}
+    said = "prompts like these name the same first teacher in 95 % of draws"
+    print_teachers(result | {"prompts_enough": {"galp": pd.DataFrame(shares)}})
+    assert f"  2 {said}\n" in capsys.readouterr().out
+    print_teachers(result | {"prompts_enough": {"galp": pd.DataFrame(shares)[:1]}})
+    assert f"  no number up to 8 of {said}\n" in capsys.readouterr().out

@@ -4,10 +4,11 @@ An arm is one training set; ``group`` names the comparison that it belongs to. A
 and seed see the same prompts in the same order, so optimizer steps can be paired between them. All
 measures are taken on the same held-out responses and problems, so these can be paired too.
 
-Tables begin with ``group``, ``arm`` and ``seed``; ``low`` and ``high`` are the ends of bootstrap
-intervals, which draw the same units for every arm: ``draws`` are the ``num_resamples`` and ``seed``
-of `lalp.stats.mean_interval`. Differences are those of each arm of a group to the arm ``against``;
-where the group lacks one, an InputError says so. NLL is in nats per token.
+Tables begin with ``group``, ``arm`` and ``seed``; ``low`` and ``high`` are the ends of intervals
+over units, prompts or problems: Student's t below 50 of them, else a bootstrap that draws the same
+units for every arm (``draws``: the ``num_resamples`` and ``seed`` of `lalp.stats.mean_interval`).
+Differences are those of each arm of a group to the arm ``against``; where the group lacks one, an
+InputError says so. NLL is in nats per token.
 """
 
 from __future__ import annotations
@@ -152,8 +153,9 @@ def accuracy_by_arm(answers: pd.DataFrame, **draws: int) -> pd.DataFrame:
     """Share of correct answers per arm: one greedy answer, and the mean over samples (Table 3).
 
     Problems are the unit: a problem's answers by all seeds and samples are averaged first. Where
-    that leaves nothing to resample (all right, or all wrong), the interval is Wilson's. ``answers``
-    are those of `lalp.paper.arms.grid.evaluate_arms`; ``truncated`` is the share of cut-off ones.
+    that gives every problem 0 or 1, the interval is Wilson's; else that of the mean, within 0 and
+    1. ``answers`` are those of `lalp.paper.arms.grid.evaluate_arms`; ``truncated`` is the share of
+    cut-off ones.
     """
     kinds = np.where(answers["temperature"] == 0, "greedy", "sampled")
     answers = answers.assign(answers=kinds, correct=answers["correct"].astype(float))
@@ -163,7 +165,7 @@ def accuracy_by_arm(answers: pd.DataFrame, **draws: int) -> pd.DataFrame:
         if set(shares) <= {0.0, 1.0}:
             ends = wilson_interval(float(shares.mean()), len(shares))
         else:
-            ends = mean_interval(shares, **draws)
+            ends = np.clip(mean_interval(shares, **draws), 0, 1)
         means = frame["truncated"].mean(), frame["num_tokens"].mean()
         rows.append((*keys, shares.mean(), *ends, *means, len(shares), len(frame)))
     columns = ["group", "arm", "answers", "accuracy", "low", "high", "truncated", "mean_tokens"]
@@ -182,9 +184,9 @@ def accuracy_differences(
     answers = answers.assign(correct=answers["correct"].astype(float))
     for arm, gaps in _minus(answers, group, against, "prompt_id", "correct"):
         if np.ptp(gaps) > 0:
-            low, high = mean_interval(gaps.to_numpy(), **draws)
+            low, high = np.clip(mean_interval(gaps.to_numpy(), **draws), -1, 1)
         else:
-            # A bootstrap of equal values would claim certainty.
+            # An interval of equal values would claim certainty.
             _, reach = wilson_interval(0.0, len(gaps))
             low, high = max(-1.0, gaps.iloc[0] - reach), min(1.0, gaps.iloc[0] + reach)
         rows.append((arm, gaps.mean(), low, high, int((gaps != 0).sum()), len(gaps)))

@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float, Int
 from lalp.errors import InputError
 from lalp.paper.attribution.labels import label_spans, label_token_alone, label_tokens
 from lalp.paper.attribution.lexicon import CATEGORIES, KINDS, READINGS, SINGLE_TOKENS
-from lalp.paper.estimates import resample
+from lalp.paper.estimates import leave_one_out, resample
 from lalp.paper.tokens import token_rows
 from lalp.scoring.columns import lalp_column
-from lalp.stats import Estimate, percentile_interval
+from lalp.stats import Estimate, bootstrap_interval
 
 REASONING_BEARING = "math + reasoning"
 _GROUPS = {**{name: (name,) for name in CATEGORIES}, REASONING_BEARING: ("math", "reasoning")}
@@ -71,11 +71,15 @@ def frequent_members(texts: Iterable[str], num_members: int = 12) -> pd.DataFram
 
 @dataclass(frozen=True)
 class ShareDraws:
-    """Category shares under some scores, and in each resample of prompts, the same for all."""
+    """Category shares under some scores: of all, of resampled prompts, and without each prompt.
+
+    Resamples are the same for all scores and categories.
+    """
 
     scores: tuple[str, ...]
     shares: Float[np.ndarray, "scores categories"]
     draws: Float[np.ndarray, "resamples scores categories"]
+    without: Float[np.ndarray, "prompts scores categories"]
     num_prompts: int
 
 
@@ -124,7 +128,8 @@ def draw_shares(
 
     # Scores share the draws of prompts, so that differences between them are paired.
     found = resample(np.hstack(sums), to_shares, num_resamples, seed)
-    return ShareDraws(tuple(columns), *found, len(names))
+    without = leave_one_out(np.hstack(sums), to_shares)
+    return ShareDraws(tuple(columns), *found, without, len(names))
 
 
 def _token_categories(tokens: pd.DataFrame, reading: str) -> Int[np.ndarray, " tokens"]:
@@ -173,14 +178,15 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
 
     Takes what `draw_shares` takes. ``count`` is the share of tokens, the baseline; ``ratio`` is
     share over baseline: for ``mass`` the category's mean probability relative to that of all
-    tokens. One prompt has no interval.
+    tokens. Intervals are those of `bootstrap_interval`: what rests on one prompt has none.
     """
     found = draw_shares(tokens, columns, **options)
     base = draw_shares(tokens, columns, **{**options, "measure": "count"})
-    low, high = 100 * percentile_interval(found.draws, found.num_prompts)
+    low, high = 100 * bootstrap_interval(found.shares, found.draws, found.without)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios, ratio_draws = found.shares / base.shares, found.draws / base.draws
-    ratio_low, ratio_high = percentile_interval(ratio_draws, found.num_prompts)
+        ratios_without = found.without / base.without
+    ratio_low, ratio_high = bootstrap_interval(ratios, ratio_draws, ratios_without)
     numbers = {"count": 100 * base.shares, "share": 100 * found.shares, "low": low, "high": high}
     numbers |= {"ratio": ratios, "ratio_low": ratio_low, "ratio_high": ratio_high}
     rows = pd.DataFrame(itertools.product(found.scores, CATEGORIES), columns=["score", "category"])
@@ -212,9 +218,11 @@ def share_contrast(found: ShareDraws, scores: Sequence[float], **categories: flo
     """
     weights = [categories.get(name, 0.0) for name in CATEGORIES]
     # Scores come first: one and the same score twice cancels out to exactly 0.
-    draws = np.asarray(scores) @ found.draws @ weights
-    low, high = percentile_interval(draws, found.num_prompts)
-    value = np.asarray(scores) @ found.shares @ weights
+    value, draws, without = (
+        np.asarray(scores) @ shares @ weights
+        for shares in (found.shares, found.draws, found.without)
+    )
+    low, high = bootstrap_interval(value, draws, without)
     return Estimate(float(value), float(low), float(high), found.num_prompts)
 
 

@@ -49,12 +49,16 @@ def prompt_means(
 
 
 def mean_interval(values: pd.Series, num_resamples: int, seed: int) -> Estimate:
-    """Mean of one number per prompt, and its percentile interval under a bootstrap of prompts.
+    """Mean of one number per prompt, and the interval of `lalp.stats.mean_interval` over prompts.
 
-    The same seed draws the same prompts, so intervals of several columns go together.
+    Below 50 prompts that is Student's t, else a bootstrap: the same seed draws the same prompts, so
+    intervals of several columns go together.
+
+    Example:
+        >>> print(mean_interval(pd.Series([0.1, 0.2, 0.3, 0.2, 0.1, 0.3]), 100, 0))
+        0.20 [0.11, 0.29]
     """
     ends = (math.nan, math.nan)
-    # A percentile bootstrap of so few is far too narrow.
     if len(values) >= LEAST_PROMPTS:
         ends = stats.mean_interval(values.to_numpy(dtype=float), num_resamples, seed)
     return Estimate(float(values.mean()), *ends, len(values))

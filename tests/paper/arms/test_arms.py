@@ -86,12 +86,15 @@ def test_held_out_changes_and_differences_by_hand():
     changes = measure.held_out_changes(nll, **DRAWS).set_index(["arm", "measure"])
     assert changes.loc[("galp", "global NLL"), "change"] == -1
     assert changes.loc[("galp", "local NLL"), "change"] == -1
-    assert changes.loc[("galp", "local NLL"), ["low", "high"]].tolist() == [-2, 0]
+    # Changes of 0 and -2: Student's t with one degree of freedom, the standard error is 1.
+    reach = stats.t.ppf(0.975, 1)
+    ends = [-1 - reach, -1 + reach]
+    assert changes.loc[("galp", "local NLL"), ["low", "high"]].tolist() == pytest.approx(ends)
     assert changes.loc[("lalp", "global NLL"), ["low", "high"]].tolist() == [0, 0]
     found = measure.held_out_differences(nll, "rules", "galp", **DRAWS).set_index("measure")
     assert found.loc["global NLL", "difference"] == 1
     assert found.loc["local NLL", "difference"] == -1
-    assert found.loc["local NLL", ["low", "high"]].tolist() == [-2, 0]
+    assert found.loc["local NLL", ["low", "high"]].tolist() == pytest.approx(ends)
 
 
 def test_several_responses_of_a_prompt_count_as_one_unit():
@@ -127,7 +130,15 @@ def test_accuracy_differences_are_paired_by_problem():
     (row,) = measure.accuracy_differences(answers, "rules", "galp", **DRAWS).to_dict("records")
     assert row["difference"] == pytest.approx(0)
     assert (row["num_differ"], row["num_problems"]) == (2, 3)
-    assert (row["low"], row["high"]) == (-0.5, 0.5)
+    # Gaps of 0.5, 0 and -0.5; twice the standard error would reach beyond what is possible.
+    assert (row["low"], row["high"]) == (-1, 1)
+
+
+def test_accuracy_over_samples_has_students_t_interval_within_0_and_1():
+    answers = answers_of({"lalp": [[True, False], [True, True], [True, True], [True, True]]})
+    (row,) = measure.accuracy_by_arm(answers, **DRAWS).to_dict("records")
+    expected = stats.ttest_1samp([0.5, 1, 1, 1], 0).confidence_interval()
+    assert (row["low"], row["high"]) == (pytest.approx(expected.low), 1)
 
 
 def test_students_that_never_differ_may_differ_on_problems_not_asked():

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from lalp.errors import InputError
 from lalp.paper import figures as paper_figures
@@ -24,6 +25,7 @@ from lalp.paper.attribution.lexicon import CATEGORIES, EXAMPLES, KINDS, READINGS
 from lalp.paper.attribution.shares import draw_shares, share_table, shift_table, sweep_shares
 from lalp.paper.profiles import load_profile
 from lalp.paper.tables import TABLES
+from lalp.stats import FEW_UNITS
 from lalp.students.student import load_tokenizer
 from tests.paper.verdict_cells import run_verdict_cells
 
@@ -303,7 +305,8 @@ def test_a_response_without_low_tokens_adds_nothing():
     # The pool's lowest token is in p2B; in resamples of p1 alone there is none.
     assert shares_of(measure="low in pool", weighting="response") == [0, 0, 1, 0]
     table = share_table(TOKENS, ["galp"], measure="low in pool", num_resamples=50)
-    assert table.set_index("category").loc["reasoning", ["low", "high"]].tolist() == [100, 100]
+    # All of it rests on one prompt, which says nothing of others.
+    assert table[["low", "high"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 20, 30, 31, 70])
@@ -335,8 +338,21 @@ def test_share_table_by_hand():
     assert list(table["share"]) == pytest.approx([40, 40, 10, 10])
     # Mean probability over that of all: 0.8 / 0.4.
     assert table.loc["discourse", "ratio"] == pytest.approx(2)
-    # Resamples hold p1 twice, p2 twice, or both.
-    assert table.loc["reasoning", "low"] == 0 and table.loc["reasoning", "high"] == 50
+    # Without p1 it would be 50 %, without p2 nothing: so one standard error is 25.
+    half = stats.t.ppf(0.975, 1) * 25
+    assert list(table.loc["reasoning", ["low", "high"]]) == pytest.approx([10 - half, 10 + half])
+
+
+def test_shares_of_many_prompts_have_percentile_intervals_and_of_few_wider_ones():
+    options = {"num_resamples": 400, "seed": 0}
+    for num_prompts in (10, 60):
+        tokens = random_tokens(5, num_prompts)
+        found = draw_shares(tokens, ["galp"], **options)
+        percentiles = 100 * np.quantile(found.draws[:, 0], [0.025, 0.975], axis=0)
+        widths = share_table(tokens, ["galp"], **options).eval("high - low").to_numpy()
+        few = num_prompts < FEW_UNITS
+        wider = widths / (percentiles[1] - percentiles[0])
+        assert (wider > 1.05).all() if few else wider == pytest.approx(1)
 
 
 def test_shift_table_by_hand():

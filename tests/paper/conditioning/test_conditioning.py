@@ -140,8 +140,10 @@ def test_curves_pool_the_tokens_of_a_bin():
     assert gap.loc[("A", 0.75), "mean"] == pytest.approx((2 + 3 + 5) / 3)
     assert gap.loc[("all", 0.25), "num_tokens"] == 4
     assert gap.loc[("all", 0.75), "mean"] == pytest.approx((2 + 3 + 5 + 8) / 4)
-    # Resamples of p and q alone span all that is possible.
-    assert gap.loc[("A", 0.25), ["low", "high"]].tolist() == pytest.approx([0.5, 4])
+    # Without p the mean is 4, without q 0.5: one standard error is half of what lies between.
+    half = stats.t.ppf(0.975, 1) * 1.75
+    ends = [5 / 3 - half, 5 / 3 + half]
+    assert gap.loc[("A", 0.25), ["low", "high"]].tolist() == pytest.approx(ends)
 
 
 def test_an_empty_bin_has_no_mean_and_one_prompt_no_interval():
@@ -166,11 +168,26 @@ def test_trends_agree_with_numpy():
 
 
 def test_intervals_agree_with_scipy():
-    values = np.random.default_rng(2).normal(size=30)
+    values = np.random.default_rng(2).normal(size=60)
     tokens = made_tokens({(f"p{i:02}", "A"): [v, v] for i, v in enumerate(values)})
     mean = position_trends(tokens, "teacher", num_resamples=9000, seed=3).iloc[0]["mean"]
     oracle = stats.bootstrap((values,), np.mean, method="percentile", rng=4).confidence_interval
     assert (mean.low, mean.high) == pytest.approx((oracle.low, oracle.high), abs=0.03)
+
+
+def test_prompts_without_a_token_of_a_group_are_no_units_of_it():
+    rows = {(f"p{i}", "AB"[i > 2]): [float(i), i + 1.0] for i in range(60)}
+    tokens = made_tokens(rows | {("p60", "C"): [1.0, 1.0]})
+    mean = position_trends(tokens, "teacher", **FEW).query("quantity == 'gap'")
+    units = mean.set_index("teacher")["mean"].map(lambda one: one.num_units)
+    assert units.to_dict() == {"all": 61, "A": 3, "B": 57, "C": 1}
+    # Three prompts: Student's t of their means 0.5, 1.5 and 2.5.
+    of_three = mean.set_index("teacher").loc["A", "mean"]
+    assert (of_three.low, of_three.high) == pytest.approx(
+        stats.t.interval(0.95, 2, 1.5, 1 / np.sqrt(3))
+    )
+    # One prompt says nothing of others, however many there are of other teachers.
+    assert math.isnan(mean.set_index("teacher").loc["C", "mean"].low)
 
 
 def test_differences_are_paired_and_change_sign():
