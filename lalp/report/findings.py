@@ -20,6 +20,7 @@ from lalp.scoring.columns import GALP, lalp_column, score_columns
 from lalp.selection.cautions import ranking_cautions
 from lalp.selection.plots import means_by_window, score_label
 from lalp.selection.ranking import (
+    fewest_prompts,
     first_place,
     prompts_enough,
     rank_teachers,
@@ -167,8 +168,10 @@ def _how_sure(scores: pd.DataFrame, column: str) -> str:
     text = f"{score_label(column)}: {place}."
     if place.num_prompts < 2:
         return text
-    stable = prompts_enough(scores, column).query("order_share >= 0.95")["num_prompts"].min()
-    return f"{text} {stable:,} prompts give this order in 95 % of draws."
+    fewest = fewest_prompts(prompts_enough(scores, column))
+    # A number that is not equal to itself is NaN: no size suffices.
+    some = f"{fewest:,.0f}" if fewest == fewest else f"No number up to {place.num_prompts:,} of"
+    return f"{text} {some} prompts like these name the same first teacher in 95 % of draws."
 
 
 def ranking_table(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -177,7 +180,7 @@ def ranking_table(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Example:
         >>> from lalp.selection.table import example_scores
         >>> ranking_table(rank(example_scores()).rankings).iloc[0].tolist()
-        ['GALP', '1', 'Bob', '-0.550', '[-0.700, -0.400]', '100 %']
+        ['GALP', '1', 'Bob', '-0.550', '[-2.456, 1.356]', '100 %']
     """
     rows = []
     for column, table in rankings.items():
@@ -209,7 +212,7 @@ def difference_table(scores: pd.DataFrame, column: str) -> pd.DataFrame:
     Example:
         >>> from lalp.selection.table import example_scores
         >>> difference_table(example_scores(), "galp").iloc[0].tolist()
-        ['Bob', 'Ada', '0.150', '[0.100, 0.200]', 'yes']
+        ['Bob', 'Ada', '0.150', '[-0.485, 0.785]', 'no']
     """
     pairs = teacher_differences(scores, column)
     is_known = pairs.attrs["num_prompts"] > 1

@@ -13,7 +13,7 @@ from lalp.selection.families import family, relatives
 from lalp.selection.table import score_values
 from lalp.selection.variants import within_prompt_correlations
 
-# Below, percentile intervals are too narrow: they hold the truth in 91 % of cases at 12 prompts.
+# Below, means are uncertain, and their intervals (Student's t) rest on scores that lie evenly.
 FEW_PROMPTS = 30
 # Above, LALP sees nearly what GALP sees.
 WIDE_SHARE = 0.75
@@ -41,7 +41,7 @@ def _few_prompts(numbers: dict[str, int]) -> list[str]:
     counted = " or ".join(map(str, sorted(set(few.values()))))
     return [
         f"only {counted} prompts in common under {', '.join(few)}, fewer than {FEW_PROMPTS}: "
-        "intervals are too narrow, and other prompts may give another order"
+        "other prompts may give another order"
     ]
 
 

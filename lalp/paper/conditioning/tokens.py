@@ -2,8 +2,8 @@
 
 ``gap_t = log p(y_t | x, y_<t) - log p(y_t | x, window)``, in nats. A token of the first steps has a
 gap of exactly 0, because its window drops nothing (``dropped`` is False): part of any growth with
-position is this definition. All intervals are percentile bootstraps over prompts; ``resampling``
-stands for the options of `estimates.bootstrap`.
+position is this definition. All intervals are over prompts, those of `estimates.bootstrap`, whose
+options ``resampling`` stands for.
 """
 
 from __future__ import annotations
