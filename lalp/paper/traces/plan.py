@@ -97,9 +97,10 @@ def _in_drawn_order(pool: Pool, data_set: str, size: int) -> Iterator[list[str]]
 
 
 def part_pool(profile: Profile, pool: Pool, part: str) -> Pool:
-    """The problems and responses of one of `PARTS`.
+    """The problems and responses of one of `PARTS`, all correct and within the student's positions.
 
-    The sweep holds the main teachers alone. ``left_out`` is empty: `problem_table` has it all.
+    The sweep holds the main teachers alone. What is left out of a part is not counted here:
+    `problem_table` shows it.
     """
     data_set = part if part in DATA_SETS else DATA_SETS[0]
     drawn = draw_problems(profile, pool, data_set)
@@ -155,7 +156,8 @@ def problem_table(profile: Profile, pool: Pool) -> pd.DataFrame:
     rows = [(r.extra["data_set"], r.prompt_id, r.teacher, r.correct is True) for r in traces]
     table = pd.DataFrame(rows, columns=["data_set", "prompt_id", "teacher", "correct"])
     counts = count_tokens(profile, pool, traces)
-    table[["num_tokens", "fits"]] = counts[["num_tokens", "fits"]].to_numpy()
+    for name in ("num_tokens", "fits"):
+        table[name] = counts[name].to_numpy()
     by_problem = table.groupby("prompt_id")
     is_whole = by_problem["teacher"].transform("size") == len(MAIN_TEACHERS)
     for name, column in (("all_solved", "correct"), ("all_fit", "fits")):
