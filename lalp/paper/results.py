@@ -26,7 +26,13 @@ from lalp.paper.provenance import commit, describe_run
 from lalp.paper.scores import keeping, scores_of
 from lalp.paper.selection.splitters import splitter_scores
 from lalp.paper.traces import load_traces
-from lalp.paper.traces.plan import problem_table, traces_profile, traces_scores
+from lalp.paper.traces.plan import (
+    CONTROLS,
+    control_scores,
+    problem_table,
+    traces_profile,
+    traces_scores,
+)
 from lalp.scoring.run import score
 from lalp.students.student import find_student
 
@@ -82,18 +88,25 @@ def traces_problems(profile: Profile) -> None:
 
 
 def traces_gsm8k(profile: Profile) -> None:
-    """All windows on the problems of GSM8K."""
-    traces_scores(profile, load_traces(), "gsm8k")
+    """All windows on the problems of GSM8K, and the controls on the same tokens."""
+    _score_traces(profile, "gsm8k")
 
 
 def traces_math(profile: Profile) -> None:
-    """All windows on the problems of MATH."""
-    traces_scores(profile, load_traces(), "math")
+    """All windows on the problems of MATH, and the controls on the same tokens."""
+    _score_traces(profile, "math")
 
 
 def traces_sweep(profile: Profile) -> None:
     """The fractions of Fig. 3 on some problems of GSM8K."""
     traces_scores(profile, load_traces(), "sweep")
+
+
+def _score_traces(profile: Profile, part: str) -> None:
+    pool = load_traces()
+    traces_scores(profile, pool, part)
+    for control in CONTROLS:
+        control_scores(profile, pool, part, control)
 
 
 # What each folder of results is computed by.

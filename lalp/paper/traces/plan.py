@@ -18,6 +18,7 @@ from lalp.files import read_data
 from lalp.paper import root_dir
 from lalp.paper.profiles import Profile, load_profile
 from lalp.paper.scores import scores_of
+from lalp.paper.traces.controls import cut_scores, unmarked_scores
 from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS, solved_by
 from lalp.pools.pool import Pool, Response
 from lalp.scoring.run import score
@@ -28,6 +29,7 @@ from lalp.students.student import find_student
 from lalp.students.thinking import join_as_student
 
 PLAN = read_data("paper/traces/plan.yaml")
+CONTROLS = ("cut", "unmarked")
 PARTS = (*DATA_SETS, "sweep")
 """The parts of the run: all windows on either data set, and the fractions of Fig. 3."""
 
@@ -135,8 +137,26 @@ def traces_scores(profile: Profile, pool: Pool, part: str) -> pd.DataFrame:
     return scores_of(profile, part, part_pool(profile, pool, part), compute)
 
 
+def control_scores(profile: Profile, pool: Pool, part: str, control: str) -> pd.DataFrame:
+    """Scores of a part's tokens under a control of `lalp.paper.traces.controls`: cut or unmarked.
+
+    They are committed beside the part's, and computed from its tokens.
+    """
+    scored = part_pool(profile, pool, part)
+
+    def compute() -> pd.DataFrame:
+        scores = token_scores(profile, pool, part)
+        if control == "cut":
+            return cut_scores(scores)
+        return unmarked_scores(scores, {r.response_id: r.text for r in scored.responses})
+
+    return scores_of(profile, f"{part}_{control}", scored, compute)
+
+
 def committed_scores(part: str) -> pd.DataFrame:
     """A part's committed scores where the traces themselves are not at hand; nothing is checked.
+
+    ``part`` may be a control's: ``gsm8k_cut``.
 
     Raises:
         InputError: If they were not computed yet.
