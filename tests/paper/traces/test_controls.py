@@ -7,6 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lalp.paper.traces.controls import cut_scores, unmarked_scores, whole_steps
+from lalp.pools.pool import Message, Pool, Prompt, Response
+from lalp.scoring.columns import score_columns
+from lalp.scoring.run import score
+from lalp.steps.splitters import split_pool
 
 TEXTS = {"p/A": "<think>\nA. B.\n</think>\n\nC.", "p/B": "<think>\nA.\n</think>\n\nC."}
 # Spans of ``<think>``, a line break, sentences, and ``</think>`` in the first text.
@@ -81,3 +85,28 @@ def test_a_cut_keeps_whole_steps_and_as_many_as_fit(sizes, most):
     ends = np.cumsum(sizes)
     assert kept.sum() == max([0, *ends[ends <= most]])
     assert kept[: kept.sum()].all()
+
+
+def test_a_cut_text_that_is_scored_anew_has_the_same_scores(llama, tmp_path):
+    """The claim that the cut rests on: no token depends on what follows it."""
+    text = "<think>\nWe add x. Then y is 4.\n</think>\n\nSo the sum is 7. It is 7."
+    short = "<think>\nx is 3.\n</think>\n\nSo y is 4."
+    prompt = Prompt("p", (Message("user", "x + y?"),))
+    responses = [Response(f"p/{name}", "p", name, t) for name, t in (("A", text), ("B", short))]
+    pool = Pool({"p": prompt}, tuple(responses))
+    how = {"windows": ["0", "1", "all"], "store": tmp_path, "progress": False}
+    scores = score(pool, llama, with_tokens=True, **how)
+    cut = cut_scores(scores, ["A", "B"]).set_index("teacher").loc["A"]
+    row = scores.set_index("teacher").loc["A"]
+    assert 0 < cut["num_tokens"] < row["num_tokens"]
+    end = row["token_spans"][cut["num_tokens"] - 1][1]
+    steps = split_pool(pool, "sentences")["p/A"][: cut["num_steps"]]
+    left = Response("p/A", "p", "A", text[:end])
+    given_steps = {"p/A": [(start, min(stop, end)) for start, stop in steps]}
+    again = score(Pool({"p": prompt}, (left,)), llama, splitter=given_steps, **how).iloc[0]
+    for name in score_columns(scores):
+        assert cut[name] == pytest.approx(again[name], abs=1e-4), name
+    # All tokens of both give the table's own scores.
+    plain = unmarked_scores(scores, dict.fromkeys(["p/A", "p/B"], ""))
+    for name in score_columns(scores):
+        assert plain[name].tolist() == pytest.approx(scores[name].tolist(), abs=1e-5), name
