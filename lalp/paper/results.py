@@ -16,7 +16,7 @@ from typer import Option
 
 from lalp.cli.options import run_main
 from lalp.errors import InputError, did_you_mean
-from lalp.files import fingerprint, write_json
+from lalp.files import fingerprint, write_json, write_text
 from lalp.paper import root_dir
 from lalp.paper.champ.champ import pick_candidates
 from lalp.paper.champ.pool import profile_pool, profile_scores
@@ -25,12 +25,20 @@ from lalp.paper.profiles import Profile, load_profile
 from lalp.paper.provenance import commit, describe_run
 from lalp.paper.scores import keeping, scores_of
 from lalp.paper.selection.splitters import splitter_scores
+from lalp.paper.traces import load_traces
+from lalp.paper.traces.plan import (
+    CONTROLS,
+    control_scores,
+    problem_table,
+    traces_profile,
+    traces_scores,
+)
 from lalp.scoring.run import score
 from lalp.students.student import find_student
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
-# The packages of `lalp` whose code decides the numbers.
-_CODE = ("scoring", "steps", "students", "paper.champ")
+# The packages of `lalp` whose code decides the numbers, beside the pool's own.
+_CODE = ("scoring", "steps", "students", "grading")
 
 
 def champ_scores(profile: Profile) -> None:
@@ -72,6 +80,40 @@ def _score_more(profile: Profile, part: str, num_prompts: int, per_teacher: int)
     scores_of(profile, part, candidates, lambda: score(candidates, profile.student, windows, **how))
 
 
+def traces_problems(profile: Profile) -> None:
+    """Lengths of the main teachers' traces, and which problems are scored: no scores."""
+    table = problem_table(profile, load_traces())
+    path = root_dir() / "figures" / profile.results / "problems.csv"
+    write_text(path, table.to_csv(index=False))
+
+
+def traces_gsm8k(profile: Profile) -> None:
+    """All windows on the problems of GSM8K, and the controls on the same tokens."""
+    _score_traces(profile, "gsm8k")
+
+
+def traces_math(profile: Profile) -> None:
+    """All windows on the problems of MATH, and the controls on the same tokens."""
+    _score_traces(profile, "math")
+
+
+def traces_sweep(profile: Profile) -> None:
+    """The fractions of Fig. 3 on some problems of GSM8K."""
+    traces_scores(profile, load_traces(), "sweep")
+
+
+def _score_traces(profile: Profile, part: str) -> None:
+    pool = load_traces()
+    traces_scores(profile, pool, part)
+    for control in CONTROLS:
+        control_scores(profile, pool, part, control)
+
+
+# What each folder of results is computed by.
+PROFILES: Mapping[str, Callable[[], Profile]] = {
+    "champ": lambda: load_profile("cpu"),
+    "traces": traces_profile,
+}
 PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
     "champ": {
         "scores": champ_scores,
@@ -80,7 +122,13 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "splitter": champ_splitters,
         "pairs": champ_pairs,
         "all": champ_all,
-    }
+    },
+    "traces": {
+        "problems": traces_problems,
+        "gsm8k": traces_gsm8k,
+        "math": traces_math,
+        "sweep": traces_sweep,
+    },
 }
 
 
@@ -93,12 +141,12 @@ def main(
         raise InputError(f"no results are called {name!r}: {did_you_mean(name, list(PARTS))}")
     if part is not None and part not in PARTS[name]:
         raise InputError(f"{name} has no part {part!r}: {did_you_mean(part, list(PARTS[name]))}")
-    profile = load_profile("cpu")
+    profile = PROFILES[name]()
     path = root_dir() / "figures" / name / "provenance.json"
     made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for each in [part] if part else PARTS[name]:
         started, at = time.monotonic(), commit()
-        code = {package: fingerprint(package) for package in _CODE}
+        code = {package: fingerprint(package) for package in (*_CODE, f"paper.{name}")}
         with keeping(each):
             PARTS[name][each](profile)
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
