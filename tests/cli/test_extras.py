@@ -19,44 +19,61 @@ from tests.pools.builders import jsonl
 from tests.tiny import write_gguf
 
 ROOT = Path(__file__).parents[2]
-# Runs command lines in one process in which some packages cannot be found.
+# Runs command lines, each part of them in a fork in which some packages cannot be found. What more
+# than one part imports (torch, for seconds) is imported before.
 RUN = """
-import contextlib, io, json, sys
+import contextlib, io, json, os, sys
 
-hidden, lines = json.load(sys.stdin)
+parts = json.load(sys.stdin)
 
 class Hiding:
-    def __init__(self, finder):
-        self.finder = finder
+    def __init__(self, finder, hidden):
+        self.finder, self.hidden = finder, hidden
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] not in hidden:
+        if name.partition(".")[0] not in self.hidden:
             return self.finder.find_spec(name, path, target)
     def __getattr__(self, name):
         return getattr(self.finder, name)
 
-sys.meta_path[:] = map(Hiding, sys.meta_path)
-from lalp.cli.app import main
+def run(hidden, lines):
+    assert not {name.partition(".")[0] for name in sys.modules} & set(hidden)
+    sys.meta_path[:] = [Hiding(finder, hidden) for finder in sys.meta_path]
+    from lalp.cli.app import main
 
-for words in lines:
-    sys.argv, err, code = ["lalp", *words], io.StringIO(), 0
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-    print(json.dumps([code, err.getvalue()]), flush=True)
+    for words in lines:
+        sys.argv, err, code = ["lalp", *words], io.StringIO(), 0
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code or 0
+        print(json.dumps([code, err.getvalue()]), flush=True)
+
+if len(parts) == 1:
+    run(*parts[0])
+else:
+    import lalp.cli.app
+    import lalp.students.student
+
+    for part in parts:
+        if not (child := os.fork()):
+            run(*part)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
 """
 
 
-def run_without(hidden: list[str], lines: list[list[str]], folder: Path) -> list[tuple[int, str]]:
-    """Exit code and standard error of each command line."""
+def run_without(
+    parts: list[tuple[list[str], list[list[str]]]], folder: Path
+) -> list[tuple[int, str]]:
+    """Exit code and standard error of each command line, of parts that hide packages."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "LALP_CACHE": str(folder / "cache")}
     environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", RUN],
         cwd=folder,
         env=environment,
-        input=json.dumps([hidden, lines]),
+        input=json.dumps(parts),
         capture_output=True,
         text=True,
     )
@@ -89,43 +106,47 @@ def test_the_tool_alone_scores_ranks_and_selects(folder, model, llama):
         ["score", "pool.jsonl", *gguf, "--quiet", "--out", "by_gguf.parquet"],
         ["cache"],
     ]
-    done = run_without(sorted(modules_of_extras()), lines, folder)
+    done = run_without([(sorted(modules_of_extras()), lines)], folder)
     assert [(words, out) for words, out in zip(lines, done, strict=True) if out[0]] == []
     assert (folder / "heat.html").is_file()
 
 
 REFUSALS = {
-    "train pool.jsonl --student {model} --out trained": "train",
-    "sample pool.jsonl --model {model} --out new.jsonl": "eval",
-    "sample pool.jsonl --model {model} --out new.jsonl --backend vllm": "vllm",
-    "eval --model {model} --benchmark pool.jsonl --out a.parquet": "eval",
-    "segment pool.jsonl --splitter semantic --out steps.jsonl": "semantic",
-    "score pool.jsonl --splitter semantic --student {model} --out a.parquet": "semantic",
-    "plan pool.jsonl --splitter semantic --student {model}": "semantic",
-    "segment pool.jsonl --splitter llm --llm-url http://x --llm-model y --out s.jsonl": "llm",
-    "import some/one:train --out new.jsonl": "datasets",
-    "check some/one:train": "datasets",
+    "train": ["train pool.jsonl --student {model} --out trained"],
+    "eval": [
+        "sample pool.jsonl --model {model} --out new.jsonl",
+        "eval --model {model} --benchmark pool.jsonl --out a.parquet",
+    ],
+    "vllm": ["sample pool.jsonl --model {model} --out new.jsonl --backend vllm"],
+    "semantic": [
+        "segment pool.jsonl --splitter semantic --out steps.jsonl",
+        "score pool.jsonl --splitter semantic --student {model} --out a.parquet",
+        "plan pool.jsonl --splitter semantic --student {model}",
+    ],
+    "llm": ["segment pool.jsonl --splitter llm --llm-url http://x --llm-model y --out s.jsonl"],
+    "datasets": [
+        "import some/one:train --out new.jsonl",
+        "check some/one:train",
+        "eval --model {model} --benchmark math500 --out a.parquet",
+    ],
 }
 
 
 def test_each_command_says_in_one_line_which_extra_it_lacks(folder, model):
     before = sorted(folder.iterdir())
-    for extra in sorted(set(REFUSALS.values())):
-        texts = [text for text, needed in REFUSALS.items() if needed == extra]
-        lines = [text.format(model=model).split() for text in texts]
-        for text, (code, err) in zip(
-            texts, run_without([*EXTRAS[extra]], lines, folder), strict=True
-        ):
+    parts = [
+        ([*EXTRAS[extra]], [text.format(model=model).split() for text in REFUSALS[extra]])
+        for extra in REFUSALS
+    ]
+    found = iter(run_without(parts, folder))
+    for extra, texts in REFUSALS.items():
+        needs = rf"lalp: [^\n]+: needs {EXTRAS[extra][0]}: pip install 'lalp\[{extra}\]'\n"
+        for text in texts:
+            code, err = next(found)
             assert (text, code) == (text, 2)
-            needs = rf"lalp: [^\n]+: needs {EXTRAS[extra][0]}: pip install 'lalp\[{extra}\]'\n"
             assert re.fullmatch(needs, err), (text, err)
+    assert next(found, None) is None
     assert sorted(folder.iterdir()) == before
-
-
-def test_benchmarks_of_the_hub_need_datasets(folder, model):
-    line = ["eval", "--model", model, "--benchmark", "math500", "--out", "a.parquet"]
-    ((code, err),) = run_without(["datasets"], [line], folder)
-    assert (code, err) == (2, "lalp: math500: needs datasets: pip install 'lalp[datasets]'\n")
 
 
 def test_plots_from_python_say_it_too(monkeypatch):

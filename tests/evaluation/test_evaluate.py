@@ -72,10 +72,25 @@ def wilson(num_correct: int, count: int) -> tuple[float, float]:
 # --- grading -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", [*ANSWERS["answers"], *ANSWERS["percentages"]])
-def test_outcomes(case):
-    answer, text, outcome, *question = case
-    row = grade("b", [make_prompt(answer, *question)], [make_completion(text)]).iloc[0]
+CASES = [*ANSWERS["answers"], *ANSWERS["percentages"]]
+
+
+@pytest.fixture(scope="module")
+def graded() -> pd.DataFrame:
+    """Every case of the file, graded by one worker: it takes longer to start than to grade."""
+    names = [f"b/{number}" for number in range(len(CASES))]
+    prompts = [
+        make_prompt(answer, *question, name=name)
+        for name, (answer, _, _, *question) in zip(names, CASES, strict=True)
+    ]
+    texts = [text for _, text, *_ in CASES]
+    return grade("b", prompts, list(map(make_completion, texts, names)))
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_outcomes(number, graded):
+    row, outcome = graded.iloc[number], CASES[number][2]
+    assert row["prompt_id"] == f"b/{number}"
     assert (row["outcome"], row["correct"]) == (outcome, outcome == "correct")
 
 

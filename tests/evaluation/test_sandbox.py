@@ -274,7 +274,7 @@ def left() -> Iterator[Callable[[], list[psutil.Process]]]:
     assert set_subreaper(0, 0, 0, 0) == 0
 
 
-@pytest.mark.parametrize("delay", [*(n / 1000 for n in range(0, 50, 2)), 0.3])
+@pytest.mark.parametrize("delay", [*(n / 1000 for n in range(0, 50, 6)), 0.3])
 def test_nothing_outlives_a_killed_caller(delay: float, left: Callable[[], list[psutil.Process]]):
     """Killed at any moment of the sandbox's start, and while the program runs."""
     check_sandbox()

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import pad, scaled_dot_product_attention, silu
 from transformers import PreTrainedModel
 
-from lalp.students.heads import project
+from lalp.students.heads import project, spare_rows
 
 # Families whose blocks are: RMSNorm, attention with rotary embeddings, RMSNorm, gated SiLU.
 _FAMILIES = frozenset({"llama", "mistral", "qwen2"})
@@ -144,23 +144,28 @@ def _read_tile(
     rows = list(zip([0, *ends[:-1]], ends, strict=True))
     wanted = torch.cat([start + places for (start, _), (_, places) in zip(rows, tile, strict=True)])
     positions = torch.cat([torch.arange(len(ids)) for ids, _ in tile]) + context.length
-    hidden = body.embed_tokens.weight[torch.cat([ids for ids, _ in tile])]
-    cos, sin = (angles[0, :, None] for angles in body.rotary_emb(hidden, positions[None]))
+    # Tokens behind the last row, which nobody attends to.
+    num_tokens, spare = ends[-1], spare_rows(ends[-1])
+    hidden = body.embed_tokens.weight[pad(torch.cat([ids for ids, _ in tile]), (0, spare))]
+    angles = body.rotary_emb(hidden, positions[None])
+    cos, sin = (pad(each[0, :, None], (0, 0, 0, 0, 0, spare)) for each in angles)
     for layer, states in zip(body.layers, context.states, strict=True):
         attention, mlp = layer.self_attn, layer.mlp
         normed = _normalize(hidden, layer.input_layernorm)
         heads = _make_heads(attention, normed, cos, sin)
         mixed = hidden.new_empty(heads[0].transpose(0, 1).shape)
+        mixed[num_tokens:] = 0
         for row in rows:
             _attend(heads, states, context.length, row, mask, attention.scaling, mixed)
         mixed = mixed.flatten(1)
         if layer is body.layers[-1]:  # nothing reads the other positions any more
-            hidden, mixed = hidden[wanted], mixed[wanted]
+            kept = pad(wanted, (0, spare_rows(len(wanted))))
+            hidden, mixed = hidden[kept], mixed[kept]
         hidden += _apply(attention.o_proj, mixed)
         normed = _normalize(hidden, layer.post_attention_layernorm)
         gated = silu(_apply(mlp.gate_proj, normed), inplace=True)
         hidden += _apply(mlp.down_proj, gated.mul_(_apply(mlp.up_proj, normed)))
-    return body.norm(hidden)
+    return body.norm(hidden[: len(wanted)])
 
 
 def _normalize(hidden: Float[Tensor, "pos hidden"], norm: nn.Module) -> Float[Tensor, "pos hidden"]:

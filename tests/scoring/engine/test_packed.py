@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from lalp.scoring.engine import packed
 from lalp.scoring.engine.forward import packed_body
 from lalp.scoring.engine.packed import make_room, pack_body, read_packed
+from lalp.students import heads
 
 PACKED = ("llama", "mistral", "qwen2")
 PROMPT = torch.tensor([5, 17, 250, 9, 33])
@@ -67,6 +68,30 @@ def test_wanted_positions_are_read_in_order(data, lengths, llama):
         patch.setattr(packed, "QUERIES", data.draw(st.integers(1, 8)))
         got = read_rows(llama, rows, wanted)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_products_have_few_shapes_and_the_numbers_that_they_would_have_alone(llama, monkeypatch):
+    """oneDNN keeps a kernel for each shape, and of a large pool every number of tokens comes up."""
+    real, sides = heads.project, set()
+
+    def note(states, weight, bias=None):
+        sides.update((len(states), len(weight)))
+        return real(states, weight, bias)
+
+    def read() -> list[torch.Tensor]:
+        features = [read_rows(llama, random_rows([n, 2])) for n in range(0, 90, 7)]
+        return [*features, *(llama.head(f, torch.arange(len(f))) for f in features)]
+
+    for module in (packed, heads):
+        monkeypatch.setattr(module, "project", note)
+    filled = read()
+    assert sides <= {32, 16, 64, 128, 1}  # of weights, and of products
+    monkeypatch.setattr(heads, "spare_columns", lambda count: 0)
+    for module in (packed, heads):
+        monkeypatch.setattr(module, "spare_rows", lambda count: 0)
+    alone = read()
+    assert len(sides) > 12
+    assert all(map(torch.equal, filled, alone))
 
 
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
