@@ -95,7 +95,7 @@ def require_agreement(checks: Sequence[Mapping[str, Any]], command: str) -> pd.D
         raise InputError(
             f"committed results do not come out again: {row['what']}: {row['agree']} of"
             f" {row['values']} agree, the largest difference is {row['largest']:.3g}, at most"
-            f" {row['at most']:g} is expected: run {command}"
+            f" {row['at most']:g} is expected; if the code was meant to change, run {command}"
         )
     return table
 
