@@ -199,8 +199,8 @@ def _answer(run: _Run) -> None:
 class ArmResults:
     """What came out of a grid of arms; the tables of `arm_table`, `train_arms`, `evaluate_arms`.
 
-    ``answers`` is empty if none were asked for. ``provenance`` holds profile, commit, hours and
-    versions of a committed run, and nothing for this one.
+    ``answers`` is empty if none were asked for. ``provenance`` holds profile, day, commit, hours
+    and versions of a committed run, and nothing for a live one.
     """
 
     arms: pd.DataFrame
@@ -230,8 +230,10 @@ def run_in_turns(grid: Grid) -> ArmResults:
 
 
 def load_results(name: str) -> ArmResults:
-    """The committed results of a longer run, by its profile's name; InputError if none."""
-    return load_committed(ArmResults, f"arms_{name}", f"make arms PROFILE={name}")
+    """The committed results of a run, by its profile's name; InputError if none."""
+    # Answers that look like numbers are texts all the same.
+    texts = ("extracted",)
+    return load_committed(ArmResults, f"arms_{name}", f"make arms PROFILE={name}", texts)
 
 
 def profile_results(
