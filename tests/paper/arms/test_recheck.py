@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
@@ -104,3 +104,9 @@ def test_a_profile_without_committed_results_runs_its_own_arms(monkeypatch):
     monkeypatch.setattr(arms_grid, "profile_scores", lambda *args, seed: ("scores", seed))
     assert profile_results(load_profile("cpu"), 7)[1] is shown
     assert plans[1:] == [(load_profile("standard"), 3, ("scores", 3))]
+
+
+def test_the_default_profile_tells_what_its_committed_arms_were_trained_with():
+    cpu, made = (asdict(load_profile(name)) for name in ("cpu", arms_grid.COMMITTED))
+    names = [name for name in cpu if name.startswith(("sft_", "held_out_", "eval_"))]
+    assert {name: cpu[name] for name in names} == {name: made[name] for name in names}
