@@ -25,6 +25,10 @@ MADE = yaml.safe_load((Path(__file__).parent / "data" / "study.yaml").read_text(
 UNIT = {"pool": "p", "family": "registers", "copying": 0.1, "seed": 0}
 
 
+PROVENANCE = {"profile": "standard", "date": "2026-11-23", "cores": 2, "machine": "x86_64"}
+PROVENANCE |= {"hours_since_last_start": 2.5}
+
+
 def study_tables(
     seeds: int = 5,
     problems: int = 300,
@@ -63,7 +67,7 @@ def study_tables(
                      for i, gap in enumerate(curve)]  # fmt: skip
     arms = pd.DataFrame(arms, columns=[*unit, *_arm("", "", 0, 1, 0, rng)])
     tables = (pd.DataFrame(rows) for rows in (students, arms, means, gaps))
-    return WorldResults(*tables, provenance={"profile": "standard"})
+    return WorldResults(*tables, provenance=PROVENANCE)
 
 
 def _student(unit: dict, rng: np.random.Generator) -> dict:
