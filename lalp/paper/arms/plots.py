@@ -25,7 +25,7 @@ def plot_training_loss(log: pd.DataFrame, title: str) -> Figure:
         axis.plot(by_seed.index, by_seed, color=style["color"], lw=0.7, alpha=0.4)
         axis.plot(by_seed.index, by_seed.mean(axis=1), label=name, lw=2, ms=4, **style)
     axis.set(xlabel="optimizer step", ylabel="training loss\n(nats per response token)")
-    axis.set_title(title, fontsize="medium")
+    axis.set_title(title, fontsize="small")
     axis.locator_params(axis="x", integer=True)
     legend_above(fig, axis, len(names))
     return fig
