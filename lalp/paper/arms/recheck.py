@@ -17,7 +17,7 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.paper.arms.grid import BEFORE, COMMITTED, ArmResults, run_grid
-from lalp.paper.arms.plan import RULES, Grid
+from lalp.paper.arms.plan import RULES, Grid, arm_table
 from lalp.paper.rechecks import SAME_NATS, compare, require_agreement
 from lalp.scoring.columns import score_columns
 
@@ -46,11 +46,13 @@ def one_arm(grid: Grid, seed: int, *, group: str = RULES, num_problems: int = 2)
 
 
 def check_training(grid: Grid, committed: ArmResults, seed: int) -> pd.DataFrame:
-    """Train one arm of a committed grid again; a row per check (`compare`).
+    """Select every arm's responses again, and train one arm again; a row per check (`compare`).
 
     InputError if the responses are others, or something differs by more than its bar.
     """
     now = run_grid(one_arm(grid, seed), answers=False)
+    # A selection takes no training, so all of them are compared.
+    now = replace(now, arms=arm_table(grid.arms, grid.scores))
     return require_agreement(training_checks(committed, now), _COMMAND)
 
 
@@ -65,7 +67,7 @@ def check_answers(grid: Grid, committed: ArmResults, seed: int) -> pd.DataFrame:
 
 
 def training_checks(committed: ArmResults, now: ArmResults) -> list[dict[str, Any]]:
-    """What `compare` says on selection, losses and held-out scores of the arms trained now."""
+    """What `compare` says on selections, losses and held-out scores made now."""
     scores = score_columns(now.arms)
     counts = [name for name in now.arms if name not in {*_ARM, *scores}]
     first, later = (now.log[now.log["step"].eq(1) == early] for early in (True, False))
