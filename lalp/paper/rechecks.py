@@ -35,7 +35,8 @@ def compare(
         now: Rows made live.
         keys: Columns that name a row in both tables.
         columns: Numbers or texts to compare; a missing value must be missing in both.
-        at_most: The bar: how far two numbers may lie apart. Texts must be the same.
+        at_most: The bar: how far two numbers may lie apart. Texts must be the same. Infinite where
+            nothing is demanded.
 
     Returns:
         ``what``, ``values`` (how many were compared), ``agree`` (how many lie within the bar),
@@ -60,7 +61,8 @@ def compare(
         )
     known = known.loc[made.index]
     gaps = np.concatenate([_gaps(known[name], made[name]) for name in columns])
-    near = int((gaps <= at_most).sum())
+    # Without a bar, what is the same agrees.
+    near = int((gaps <= (at_most if np.isfinite(at_most) else 0.0)).sum())
     largest = float(gaps.max(initial=0.0))
     return {
         "what": what,
