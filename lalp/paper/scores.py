@@ -23,6 +23,7 @@ from lalp.errors import InputError
 from lalp.files import atomic_path, digest
 from lalp.paper import root_dir
 from lalp.paper.profiles import Profile
+from lalp.paper.rechecks import SAME_NATS
 from lalp.pools.pool import Pool
 from lalp.scoring.columns import score_columns
 from lalp.scoring.run import score
@@ -31,8 +32,6 @@ from lalp.steps.splitters import Steps
 
 log = logging.getLogger("lalp")
 
-# The same response on another machine may be this far off, in nats.
-SAME_NATS = 1e-4
 _TEXTS = b"lalp texts"
 _keeping: ContextVar[str] = ContextVar("keeping", default="")
 

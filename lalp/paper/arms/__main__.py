@@ -2,13 +2,14 @@
 
 ``python -m lalp.paper.arms --profile standard`` trains and evaluates every arm of a profile, goes
 on where it stopped, and writes ``figures/arms_standard/*.csv`` and ``provenance.json``, which
-`05_sft` and `06_eval` lay beside their own small run.
+`05_sft` and `06_eval` show, and check by training one arm again.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated
 
 from typer import Option
@@ -31,7 +32,8 @@ def main(
     started = time.monotonic()
     results = run_in_turns(plan_grid(load_profile(profile), seed))
     made = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-    made = {"profile": profile, "seed": seed} | made
+    today = datetime.now(UTC).date().isoformat()
+    made = {"profile": profile, "seed": seed, "date": today} | made
     save_results(replace(results, provenance=made), f"arms_{profile}")
     print(f"{len(results.arms)} arms in arms_{profile}")
 

@@ -18,8 +18,10 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.files import atomic_path, digest, fingerprint
-from lalp.paper.arms.plan import Arm, Grid, Setup, arm_table
+from lalp.paper.arms.plan import Arm, Grid, Setup, arm_table, plan_grid
+from lalp.paper.champ.pool import profile_pool, profile_scores
 from lalp.paper.committed import load_results as load_committed
+from lalp.paper.profiles import Profile, load_profile
 from lalp.paper.workers import run_side_by_side
 from lalp.pools.pool import Prompt, Response
 from lalp.sampling.pool import grade_completions
@@ -31,6 +33,8 @@ from lalp.training.log import load_held_out, load_log
 from lalp.training.trainer import train
 
 BEFORE = "before training"
+# The profile whose results are committed: `make arms`.
+COMMITTED = "standard"
 _WEIGHTS = "model.safetensors"
 # Whose code decides what a student learns and how its held-out scores come out.
 ARM_CODE_PARTS = ("training", "steps", "scoring", "students")
@@ -195,8 +199,8 @@ def _answer(run: _Run) -> None:
 class ArmResults:
     """What came out of a grid of arms; the tables of `arm_table`, `train_arms`, `evaluate_arms`.
 
-    ``answers`` is empty if none were asked for. ``provenance`` holds profile, commit, hours and
-    versions of a committed run, and nothing for this one.
+    ``answers`` is empty if none were asked for. ``provenance`` holds profile, day, commit, hours
+    and versions of a committed run, and nothing for a live one.
     """
 
     arms: pd.DataFrame
@@ -226,5 +230,25 @@ def run_in_turns(grid: Grid) -> ArmResults:
 
 
 def load_results(name: str) -> ArmResults:
-    """The committed results of a longer run, by its profile's name; InputError if none."""
-    return load_committed(ArmResults, f"arms_{name}", f"make arms PROFILE={name}")
+    """The committed results of a run, by its profile's name; InputError if none."""
+    # Answers that look like numbers are texts all the same.
+    texts = ("extracted",)
+    return load_committed(ArmResults, f"arms_{name}", f"make arms PROFILE={name}", texts)
+
+
+def profile_results(
+    profile: Profile, seed: int, *, answers: bool = True
+) -> tuple[Grid, ArmResults]:
+    """What a profile's notebooks show, and the grid that it comes from.
+
+    A profile that reads committed results shows those of the longer run `COMMITTED`, whose
+    responses are chosen again from the profile's scores; all others train and evaluate their own
+    arms. ``seed`` chooses the prompts of the latter.
+    """
+    if not profile.results:
+        planned = plan_grid(profile, seed)
+        return planned, run_grid(planned, answers=answers)
+    results = load_results(COMMITTED)
+    made = results.provenance["seed"]
+    scores = profile_scores(profile, profile_pool(profile)[0], seed=made)
+    return plan_grid(load_profile(COMMITTED), made, scores), results

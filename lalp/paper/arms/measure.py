@@ -20,6 +20,7 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.paper.arms.grid import ArmResults
+from lalp.paper.rechecks import describe_made
 from lalp.stats import Estimate, mean_interval, wilson_interval
 
 MEASURES = {"galp": "global NLL", "lalp": "local NLL"}
@@ -27,9 +28,9 @@ _ARM = ["group", "arm", "seed"]
 
 
 def describe_scale(results: ArmResults) -> str:
-    """Prompts, seeds and profile of a longer run, in words."""
+    """The run, its prompts and seeds, in words."""
     prompts, seeds = results.arms["num_examples"].max(), results.arms["seed"].nunique()
-    return f"longer run: {prompts} prompts, {seeds} seeds, {results.provenance['profile']} profile"
+    return f"{describe_made(results.provenance)}: {prompts} prompts, {seeds} seeds"
 
 
 def baselines(arms: pd.DataFrame) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lalp.errors import InputError
 from lalp.files import cache_dir
 from lalp.paper.champ.champ import pick_candidates, reference_expressions
 from lalp.paper.champ.pool import profile_pool, profile_scores
@@ -133,15 +134,21 @@ def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
 # --- a profile's grid --------------------------------------------------------------------------
 
 
-def plan_grid(profile: Profile, seed: int) -> Grid:
+def plan_grid(profile: Profile, seed: int, scores: pd.DataFrame | None = None) -> Grid:
     """The profile's arms: trained on the first of its scored prompts, measured on other ones.
 
-    ``seed`` is for the choice of prompts; arms take the seeds from 0 on.
+    ``seed`` is for the choice of prompts; arms take the seeds from 0 on. ``scores`` of these
+    prompts, and perhaps of others, may be given; else they are the profile's own. InputError if
+    they lack a candidate.
     """
     pool, _ = profile_pool(profile)
-    scores = profile_scores(profile, pool, seed=seed)
+    if scores is None:
+        scores = profile_scores(profile, pool, seed=seed)
     train = pick_candidates(pool, profile.sft_prompts, profile.responses_per_teacher, seed)
-    scores = scores[scores["prompt_id"].isin(train.prompts)].reset_index(drop=True)
+    candidates = [response.response_id for response in train.responses]
+    if lacking := set(candidates) - set(scores["response_id"]):
+        raise InputError(f"no score of candidate {min(lacking)!r}: give scores of all candidates")
+    scores = scores[scores["response_id"].isin(candidates)].reset_index(drop=True)
     used = pick_candidates(pool, profile.num_prompts, 1, seed).prompts
     rest = replace(
         pool,

@@ -11,35 +11,33 @@ from lalp.paper.conditioning.plots import MARKERS
 from lalp.paper.figures import FULL_WIDTH, legend_above
 
 
-def plot_training_loss(logs: dict[str, pd.DataFrame]) -> Figure:
-    """Training loss by optimizer step, a panel per run, a line per rule (paper, Fig. 6).
+def plot_training_loss(log: pd.DataFrame, title: str) -> Figure:
+    """Training loss by optimizer step, a line per rule (paper, Fig. 6).
 
-    ``logs`` are by the titles of the panels. Thin lines are single seeds, thick ones their mean.
+    Thin lines are single seeds, thick ones their mean.
     """
-    fig, axes = plt.subplots(1, len(logs), figsize=(FULL_WIDTH, 3.7), squeeze=False)
-    names = list(dict.fromkeys(name for log in logs.values() for name in log["arm"]))
+    fig, axis = plt.subplots(figsize=(FULL_WIDTH, 3.9))
+    names = list(log["arm"].unique())
     palette = sns.color_palette("colorblind", max(len(names), 1))
-    for axis, (title, log) in zip(axes[0], logs.items(), strict=True):
-        for name, rows in log[log["loss"].notna()].groupby("arm", sort=False):
-            by_seed = rows.pivot_table(index="step", columns="seed", values="loss")
-            place = names.index(name)
-            style = {"color": palette[place], "marker": MARKERS[place % len(MARKERS)]}
-            axis.plot(by_seed.index, by_seed, color=style["color"], lw=0.7, alpha=0.4)
-            axis.plot(by_seed.index, by_seed.mean(axis=1), label=name, lw=2, ms=4, **style)
-        axis.set(xlabel="optimizer step", ylabel="")
-        axis.set_title(title, fontsize="medium")
-        axis.locator_params(axis="x", integer=True)
-    axes[0, 0].set_ylabel("training loss\n(nats per response token)")
-    legend_above(fig, axes[0, -1], len(names))
+    for place, (name, rows) in enumerate(log[log["loss"].notna()].groupby("arm", sort=False)):
+        by_seed = rows.pivot_table(index="step", columns="seed", values="loss")
+        style = {"color": palette[place], "marker": MARKERS[place % len(MARKERS)]}
+        axis.plot(by_seed.index, by_seed, color=style["color"], lw=0.7, alpha=0.4)
+        axis.plot(by_seed.index, by_seed.mean(axis=1), label=name, lw=2, ms=4, **style)
+    axis.set(xlabel="optimizer step", ylabel="training loss\n(nats per response token)")
+    axis.set_title(title, fontsize="small")
+    axis.locator_params(axis="x", integer=True)
+    legend_above(fig, axis, len(names))
     return fig
 
 
-def plot_arms(table: pd.DataFrame, xlabel: str, line: float | None = None) -> Figure:
+def plot_arms(table: pd.DataFrame, xlabel: str, title: str, line: float | None = None) -> Figure:
     """One value with its interval per arm, a panel per measure, arms in blocks by comparison.
 
     Args:
         table: ``group``, ``arm``, ``measure``, ``value``, ``low``, ``high``.
         xlabel: What the values are.
+        title: The run that they are of.
         line: Where to draw a dashed line, for example at no change.
     """
     measures = list(dict.fromkeys(table["measure"]))
@@ -71,4 +69,5 @@ def plot_arms(table: pd.DataFrame, xlabel: str, line: float | None = None) -> Fi
             first.text(-0.02, y, group, transform=first.get_yaxis_transform(), **style)
     first.set_ylim(len(lines) - 0.4, -0.6)
     fig.supxlabel(xlabel, fontsize="medium")
+    fig.suptitle(title, fontsize="medium")
     return fig

@@ -2,14 +2,15 @@
 
 ``python -m lalp.paper.world --profile standard`` pre-trains students, trains and evaluates every
 arm of the study, and writes ``figures/world_standard/*.csv`` and ``provenance.json``. A killed run
-goes on where it stopped. `08_step_world` shows these results beside its own small run; the study
-``long`` gives the map.
+goes on where it stopped. `08_step_world` shows the results of ``standard`` and the map of ``long``,
+and runs one student of the small study ``cpu`` again.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pandas as pd
@@ -37,6 +38,7 @@ def main(
     values = load_study(profile)
     results = study.run_world(values)
     facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
+    facts = {"date": datetime.now(UTC).date().isoformat()} | facts
     facts = {"profile": profile} | _what_was_run(values, results.students) | facts | made
     save_results(replace(results, provenance=facts), f"world_{profile}")
     print(f"{len(results.arms)} arms of {len(results.students)} students in world_{profile}")

@@ -9,13 +9,14 @@ seeds (95 %). With two seeds that is about nine times as wide as the two lie apa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
+from lalp.paper.rechecks import describe_made
 from lalp.paper.tables import TABLES
 from lalp.paper.world.settings import (
     CONTROL,
@@ -415,16 +416,7 @@ def map_means(arms: pd.DataFrame, by: Sequence[str] = ("family", "copying")) -> 
     return over_seeds(by_student, by, "difference")
 
 
-# --- several runs, and their numbers in words -------------------------------------------------
-
-
-def by_run(
-    results: Mapping[str, WorldResults], analysis: Callable[[WorldResults], pd.DataFrame]
-) -> pd.DataFrame:
-    """One analysis of several runs below each other, with a column ``run``; empty ones drop out."""
-    tables = {name: analysis(run) for name, run in results.items() if not run.arms.empty}
-    found = [table.assign(run=name) for name, table in tables.items() if not table.empty]
-    return pd.concat(found, ignore_index=True) if found else next(iter(tables.values()))
+# --- runs, and their numbers in words ---------------------------------------------------------
 
 
 def student_table(students: pd.DataFrame) -> pd.DataFrame:
@@ -438,17 +430,16 @@ def student_table(students: pd.DataFrame) -> pd.DataFrame:
 
 def study_values(results: Mapping[str, WorldResults]) -> pd.DataFrame:
     """Every value of the studies that committed runs were made with, a column per run."""
-    facts = ("commit", "hours_since_last_start", "cores")
+    facts = ("date", "commit", "hours_since_last_start", "cores")
     made = {name: run.provenance for name, run in results.items()}
     values = {name: {key: run[key] for key in facts} | run["values"] for name, run in made.items()}
     return pd.DataFrame(values).map(lambda value: str(value).strip("[]"))
 
 
 def describe_scale(results: WorldResults) -> str:
-    """Seeds, problems and study of a longer run, in words."""
+    """The run, its seeds and problems, in words."""
     seeds, problems = results.arms["seed"].nunique(), results.arms["num_problems"].max()
-    name = results.provenance["profile"]
-    return f"longer run: {seeds} seeds, {problems:.0f} held-out problems, {name} profile"
+    return f"{describe_made(results.provenance)}: {seeds} seeds, {problems:.0f} held-out problems"
 
 
 def describe(table: pd.DataFrame, label: Sequence[str] = (), digits: int = 3) -> str:
@@ -462,14 +453,6 @@ def describe(table: pd.DataFrame, label: Sequence[str] = (), digits: int = 3) ->
         interval = "(no interval)" if pd.isna(row["low"]) else f"[{low}, {high}]"
         texts.append(f"{name} {value} {interval}".strip())
     return "; ".join(texts)
-
-
-def describe_both(
-    longer: pd.DataFrame, live: pd.DataFrame, label: Sequence[str] = (), digits: int = 3
-) -> str:
-    """The longer run's differences in words, and this run's if it has them."""
-    text = f"longer run: {describe(longer, label, digits)}"
-    return text + (f"; this run: {describe(live, label, digits)}" if not live.empty else "")
 
 
 def describe_signs(differences: pd.DataFrame) -> str:

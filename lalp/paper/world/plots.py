@@ -1,14 +1,12 @@
-"""Figures of step world: one a claim, the committed longer run beside the live one.
+"""Figures of step world: one a claim, with intervals over seeds.
 
-The arguments are tables of `lalp.paper.world.measure`, with a column ``run`` (`measure.by_run`).
-The first run in a table, the longer one, is drawn solid and with its intervals over seeds. The
-other one has few seeds: its markers are hollow, and its intervals, which would reach over the whole
-axis, are only in the tables.
+The arguments are tables of `lalp.paper.world.measure`, and the run that they are of in words, which
+stands above the figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -32,30 +30,22 @@ _ZERO = {"color": "0.35", "lw": 1.2, "ls": "--", "zorder": 1.5}
 # --- what all figures share ------------------------------------------------------------------
 
 
-def _runs(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, bool]]:
-    """Name and rows of each run, and whether it is drawn solid."""
-    for place, (name, rows) in enumerate(table.groupby("run", sort=False)):
-        yield str(name), rows, place == 0
-
-
 def _draw(
-    axis: Axes, rows: pd.DataFrame, x: Any, y: Any, spread: str, solid: bool, *,
+    axis: Axes, rows: pd.DataFrame, x: Any, y: Any, spread: str, *,
     color: Any, label: str | None = None, line: bool = False, **style: Any,
 ) -> None:  # fmt: skip
-    """Markers, joined by a ``line`` if wanted, and for the solid run their intervals and label.
+    """Markers with their intervals, joined by a ``line`` if wanted.
 
     ``spread`` is ``x`` or ``y``, the direction of the intervals ``low`` to ``high`` of the rows, or
     ``band``, which shades what lies between them.
     """
-    if solid and spread == "band":
+    if spread == "band":
         axis.fill_between(x, rows["low"], rows["high"], color=color, alpha=0.2, lw=0)
-    elif solid:
+    else:
         draw, places = (axis.hlines, y) if spread == "x" else (axis.vlines, x)
         draw(places, rows["low"], rows["high"], color=color, lw=2)
-    style = {"ls": ("-" if solid else ":") if line else "", "ms": 6} | style
-    face = color if solid else "white"
-    label = label if solid else None
-    axis.plot(x, y, **style, color=color, mfc=face, mec=color, zorder=3, label=label)
+    style = {"ls": "-" if line else "", "ms": 6} | style
+    axis.plot(x, y, **style, color=color, zorder=3, label=label)
 
 
 def _draw_rows(
@@ -63,10 +53,8 @@ def _draw_rows(
 ) -> None:
     """A row for each name in a column, from top to bottom, beside a line at 0."""
     names = list(table[key].unique()) if names is None else names
-    for _, rows, solid in _runs(table):
-        # The second run is a little lower.
-        y = [names.index(name) + (0 if solid else 0.25) for name in rows[key]]
-        _draw(axis, rows, rows[column], y, "x", solid, color="0.2", marker="o")
+    y = [names.index(name) for name in table[key]]
+    _draw(axis, table, table[column], y, "x", color="0.2", marker="o")
     _label_rows(axis, [name.replace(" minus ", "\nminus ") for name in names])
     axis.axvline(0, **_ZERO)
 
@@ -77,18 +65,14 @@ def _label_rows(axis: Axes, labels: Sequence[str]) -> None:
     axis.grid(axis="y", visible=False)
 
 
-def _run_legend(fig: Figure, table: pd.DataFrame, axis: Axes, *, ncols: int = 4) -> None:
-    """Legend of an axis above the figure, and which markers are which run's."""
+def _legend(fig: Figure, axis: Axes, run: str, *, ncols: int = 4) -> None:
+    """Legend of an axis above the figure, and which run it shows."""
     handles, labels = axis.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
-    for name, rows, solid in _runs(table):
-        face = "0.3" if solid else "white"
-        (marker,) = axis.plot([], [], "o", color="0.3", mfc=face, mec="0.3")
-        seeds = int(rows["num_seeds"].max()) if "num_seeds" in rows else 0
-        named[f"{name} ({seeds} seeds)" if seeds else name] = marker
     fig.legend(
-        list(named.values()), list(named), loc="outside upper center", ncols=ncols, fontsize="small"
-    )
+        list(named.values()), list(named), loc="outside upper center", ncols=ncols,
+        fontsize="small", title=run, title_fontsize="small",
+    )  # fmt: skip
 
 
 def _styles(colors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -103,37 +87,33 @@ def _draw_points(
 ) -> None:  # fmt: skip
     """Accuracy against a score or a loss, with both intervals (`measure.beside_accuracy`)."""
     ends = [f"{column.removeprefix('last_')}_{end}" for end in ("low", "high")]
-    for _, rows, solid in _runs(table):
-        for name, own in rows.groupby(key, sort=False):
-            style, accuracy = styles[name], own["accuracy"]
-            if solid:
-                axis.hlines(accuracy, *(own[end] for end in ends), color=style["color"], lw=lw)
-            _draw(axis, own, own[column], accuracy, "y", solid, label=name, **style)
+    for name, own in table.groupby(key, sort=False):
+        style, accuracy = styles[name], own["accuracy"]
+        axis.hlines(accuracy, *(own[end] for end in ends), color=style["color"], lw=lw)
+        _draw(axis, own, own[column], accuracy, "y", label=name, **style)
 
 
 # --- claims ----------------------------------------------------------------------------------
 
 
-def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figure:
+def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str) -> Figure:
     """Accuracy by ``third`` of a ``teacher``, and `third_differences` (Table 1)."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.8))
     teachers = accuracy["teacher"].unique()
     styles = _styles(teacher_colors(teachers))
-    for _, rows, solid in _runs(accuracy):
-        for place, teacher in enumerate(teachers):
-            own = rows[rows["teacher"] == teacher].set_index("third").reindex(_THIRDS)
-            x = np.arange(3) + 0.12 * (place - (len(teachers) - 1) / 2)
-            _draw(left, own, x, own["accuracy"], "y", solid, line=True, lw=1, label=teacher,
-                  **styles[teacher])  # fmt: skip
+    for place, teacher in enumerate(teachers):
+        own = accuracy[accuracy["teacher"] == teacher].set_index("third").reindex(_THIRDS)
+        x = np.arange(3) + 0.12 * (place - (len(teachers) - 1) / 2)
+        _draw(left, own, x, own["accuracy"], "y", line=True, lw=1, label=teacher, **styles[teacher])
     left.set_xticks(range(3), _THIRDS)
     left.set(xlabel="third by GALP", ylabel="accuracy", ylim=(0, None))
     _draw_rows(right, differences, "teacher", "difference")
     right.set_xlabel("accuracy, highest minus lowest third")
-    _run_legend(fig, accuracy, left, ncols=5)
+    _legend(fig, left, run, ncols=5)
     return fig
 
 
-def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
+def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame, run: str) -> Figure:
     """Mean scores `beside_accuracy` by teacher, and `ranking_means` (Fig. 1, Table 2)."""
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 3.9), width_ratios=[1, 1, 1.05])
     styles = _styles(teacher_colors(points["teacher"].unique()))
@@ -150,11 +130,11 @@ def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame) -> Figure:
     labels += (", " + ranking["split"]).where(ranking["split"] != "true", "")
     _draw_rows(axes[2], ranking.assign(label=labels), "label", "tau")
     axes[2].set(xlabel="Kendall tau with accuracy", xlim=(-1.08, 1.08))
-    _run_legend(fig, points, axes[0], ncols=5)
+    _legend(fig, axes[0], run, ncols=5)
     return fig
 
 
-def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figure:
+def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str) -> Figure:
     """Accuracy of the rules and of their controls, and `arm_differences` to these (Table 3)."""
     names = [name for name in accuracy["arm"].unique() if not name.startswith(CONTROL)]
     first = [name for name in (BEFORE, "random") if name in names]
@@ -165,27 +145,25 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame) -> Figur
     blue, orange = sns.color_palette("colorblind")[:2]
     panels = ((left, accuracy, "accuracy", "arm"), (right, differences, "difference", "against"))
     for axis, table, column, key in panels:
-        for _, rows, solid in _runs(table):
-            control = rows[key].str.startswith(CONTROL)
-            # Of the differences, those to GALP are not drawn.
-            plain = ~control if key == "arm" else rows[key] == "random"
-            for label, own, color, marker, shift in (
-                ("chosen by the rule", rows[plain], blue, "o", -0.13),
-                ("random, same teacher mix", rows[control], orange, "s", 0.17),
-            ):
-                y = [order.index(name.removeprefix(CONTROL)) + shift for name in own["arm"]]
-                _draw(axis, own, own[column], y, "x", solid, color=color, marker=marker,
-                      label=label)  # fmt: skip
+        control = table[key].str.startswith(CONTROL)
+        # Of the differences, those to GALP are not drawn.
+        plain = ~control if key == "arm" else table[key] == "random"
+        for label, own, color, marker, shift in (
+            ("chosen by the rule", table[plain], blue, "o", -0.13),
+            ("random, same teacher mix", table[control], orange, "s", 0.17),
+        ):
+            y = [order.index(name.removeprefix(CONTROL)) + shift for name in own["arm"]]
+            _draw(axis, own, own[column], y, "x", color=color, marker=marker, label=label)
     left.set(xlabel="accuracy", xlim=(0, None))
     right.axvline(0, **_ZERO)
     right.set_xlabel("accuracy minus that of\nrandom (circle), of its control (square)")
     _label_rows(left, order)
     right.grid(axis="y", visible=False)
-    _run_legend(fig, accuracy, left)
+    _legend(fig, left, run)
     return fig
 
 
-def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame) -> Figure:
+def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame, run: str) -> Figure:
     """Mean ``tau`` and accuracy by ``window`` of LALP, and of GALP (Fig. 3, Fig. 9)."""
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.7))
     blue, orange = sns.color_palette("colorblind")[:2]
@@ -194,11 +172,11 @@ def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame) -> Figure:
         sizes = {w: np.inf if w == "all" else float(w) for w in set(table["window"]) - {GALP}}
         windows = sorted(sizes, key=sizes.get)
         places = {window: i for i, window in enumerate([*windows, GALP])}
-        for _, rows, solid in _runs(table.assign(place=table["window"].map(places))):
-            for name, color, marker in (("LALP", blue, "o"), ("GALP", orange, "s")):
-                own = rows[(rows["window"] == GALP) == (name == "GALP")].sort_values("place")
-                _draw(axis, own, own["place"], own[column], "y", solid, line=True, label=name,
-                      color=color, marker=marker)  # fmt: skip
+        rows = table.assign(place=table["window"].map(places))
+        for name, color, marker in (("LALP", blue, "o"), ("GALP", orange, "s")):
+            own = rows[(rows["window"] == GALP) == (name == "GALP")].sort_values("place")
+            _draw(axis, own, own["place"], own[column], "y", line=True, label=name, color=color,
+                  marker=marker)  # fmt: skip
         labels = ["full\nprefix" if w == "all" else w for w in windows]
         axis.set_xticks(range(len(places)), [*labels, "GALP"])
         axis.grid(axis="x", visible=False)
@@ -206,18 +184,17 @@ def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame) -> Figure:
     axes[0].set(ylabel="Kendall tau of teachers' order\nwith accuracy", ylim=(-1.05, 1.05))
     axes[0].axhline(0, **_ZERO)
     axes[1].set(ylabel="accuracy of the student\ntrained on the selection", ylim=(0, None))
-    _run_legend(fig, accuracy, axes[1])
+    _legend(fig, axes[1], run)
     return fig
 
 
-def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
+def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame, run: str) -> Figure:
     """Mean ``gap`` by ``teacher`` and ``bin`` against position, and `gap_trends` (Fig. 5)."""
     fig, axes = plt.subplots(1, 4, figsize=(FULL_WIDTH, 3.9), width_ratios=[1.9, 1, 1, 1])
     styles = _styles(teacher_colors(curves["teacher"].unique()))
-    for _, rows, solid in _runs(curves):
-        for teacher, own in rows.groupby("teacher", sort=True):
-            _draw(axes[0], own, 10 * own["bin"] + 5, own["gap"], "band", solid, line=True, lw=1.5,
-                  ms=5, label=teacher, **styles[teacher])  # fmt: skip
+    for teacher, own in curves.groupby("teacher", sort=True):
+        _draw(axes[0], own, 10 * own["bin"] + 5, own["gap"], "band", line=True, lw=1.5, ms=5,
+              label=teacher, **styles[teacher])  # fmt: skip
     axes[0].axhline(0, **_ZERO)
     axes[0].set(
         xlabel="position in the solution (%)", ylabel="gap: global - local\n(nats per token)"
@@ -235,11 +212,11 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame) -> Figure:
         axis.set_xlabel("nats per token")
     for axis in axes[2:]:
         axis.tick_params(labelleft=False)
-    _run_legend(fig, curves, axes[0], ncols=3)
+    _legend(fig, axes[0], run)
     return fig
 
 
-def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame) -> Figure:
+def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame, run: str) -> Figure:
     """Losses `beside_accuracy` by rule, and differences to GALP by ``measure`` (Fig. 6)."""
     fig, (left, *right) = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.3), width_ratios=[2, 1, 1])
     points = points[~points["arm"].str.startswith(CONTROL)]
@@ -254,7 +231,7 @@ def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame) -> Figure
         axis.set_xlabel(measure)
         axis.locator_params(axis="x", nbins=3)
     right[1].tick_params(labelleft=False)
-    _run_legend(fig, points, left, ncols=5)
+    _legend(fig, left, run, ncols=5)
     return fig
 
 

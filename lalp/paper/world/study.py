@@ -426,7 +426,18 @@ def run_world(study: Study) -> WorldResults:
 
     The tables are those of `find_students` and `run_unit`.
     """
-    students = find_students(study)
+    return _run_units(study, find_students(study))
+
+
+def run_seed(study: Study, seed: int) -> WorldResults:
+    """As `run_world`, of one seed's students alone."""
+    kinds = product(study.families, study.copying)
+    units = [Unit(study, "", *kind, seed, (), ()) for kind in kinds]
+    run_side_by_side(gate, units, study.workers, "students", threads=1)
+    return _run_units(study, pd.DataFrame([gate(unit) for unit in units]))
+
+
+def _run_units(study: Study, students: pd.DataFrame) -> WorldResults:
     units = plan_units(study, students)
     run_side_by_side(_score_unit, units, study.workers, "scores", threads=1)
     parts = [(unit, part) for part in range(_PARTS) for unit in units]

@@ -160,6 +160,10 @@ NAMES = {
 }
 
 
+MADE = {"profile": "standard", "date": "2026-11-29", "cores": 2, "machine": "x86_64"}
+MADE |= {"hours_since_last_start": 1.5}
+
+
 def results_of(
     loss: dict[str, tuple[float, float]],
     local: dict[str, float],
@@ -184,7 +188,7 @@ def results_of(
             answer = {"temperature": 0.0, "truncated": False, "num_tokens": 5}
             answers.append(row | answer | {"correct": i < solved.get(name, 0)})
     tables = [pd.DataFrame(rows) for rows in (arms_, log, held_out, answers)]
-    return ArmResults(*tables, provenance={"profile": "standard"})
+    return ArmResults(*tables, provenance=MADE)
 
 
 AS_PAPER = results_of(
@@ -212,10 +216,10 @@ def said(notebook: str, results: ArmResults) -> list[str]:
     found = verdict_cells_table(
         notebook,
         results=results,
-        longer=results,
+        run=measure.describe_scale(results),
         profile=load_profile("smoke"),
         options=options,
-        found=measure.accuracy_by_arm(results.answers, **options),
+        accuracy=measure.accuracy_by_arm(results.answers, **options),
     )
     assert all(cited_items(where) for where in found["where"])
     return found["verdict"].tolist()

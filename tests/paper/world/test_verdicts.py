@@ -24,11 +24,6 @@ def study() -> WorldResults:
 
 
 @pytest.fixture(scope="module")
-def live() -> WorldResults:
-    return study_tables(2, 150, ("rules",), ("random", "galp", "lalp", "lalp-lowest"))
-
-
-@pytest.fixture(scope="module")
 def no_arms() -> WorldResults:
     empty = {name: pd.DataFrame(columns=columns) for name, columns in _EMPTY.items()}
     return WorldResults(study_tables(1).students, **empty, provenance={})
@@ -37,8 +32,9 @@ def no_arms() -> WorldResults:
 MAP = map_tables(1, 60)  # too little to decide anything
 
 
-def say(live: WorldResults, longer: WorldResults, long_map: WorldResults = MAP) -> pd.DataFrame:
-    return verdict_cells_table("08_step_world", live=live, longer=longer, long_map=long_map)
+def say(results: WorldResults, long_map: WorldResults = MAP) -> pd.DataFrame:
+    run = measure.describe_scale(results)
+    return verdict_cells_table("08_step_world", results=results, long_map=long_map, run=run)
 
 
 def verdicts(*runs: WorldResults) -> dict[str, str]:
@@ -52,8 +48,8 @@ def of(found: dict[str, str], words: str) -> str:
     return verdict
 
 
-def test_what_the_tables_were_made_to_hold_is_found(live, study):
-    found = verdicts(live, study, map_tables(5))
+def test_what_the_tables_were_made_to_hold_is_found(study):
+    found = verdicts(study, map_tables(5))
     for words in ("highest GALP give", "LALP orders teachers better", "than data selected by GALP",
                   "least accurate", "grows with position", "teachers who restate",
                   "more of GALP's selection"):  # fmt: skip
@@ -62,48 +58,48 @@ def test_what_the_tables_were_made_to_hold_is_found(live, study):
     assert of(found, "over all leaps") == "does not hold"
 
 
-def test_what_happens_in_the_last_tenth_alone_is_told_apart(live, study):
+def test_what_happens_in_the_last_tenth_alone_is_told_apart(study):
     gaps = study.gaps.copy()
     gaps.loc[gaps["bin"] == gaps["bin"].max(), "gap"] -= 10
-    found = verdicts(live, replace(study, gaps=gaps))
+    found = verdicts(replace(study, gaps=gaps))
     text = "the self-conditioning gap grows with position"
     assert found[text] == "does not hold"
     assert found[f"{text}, the last tenth left out"] == "holds"
 
 
-def test_a_difference_turned_round_turns_the_verdict(live, study):
+def test_a_difference_turned_round_turns_the_verdict(study):
     arms = study.arms.replace({"arm": {"galp": "lalp", "lalp": "galp"}})
     # One teacher below 0 refutes the claim on each teacher.
     own, ends = arms["group"] == "thirds: careful", {"highest": "lowest", "lowest": "highest"}
     arms.loc[own, "arm"] = arms.loc[own, "arm"].replace(ends)
     gaps = study.gaps.assign(gap=-study.gaps["gap"])
-    found = verdicts(live, replace(study, arms=arms, gaps=gaps))
+    found = verdicts(replace(study, arms=arms, gaps=gaps))
     for words in ("than data selected by GALP", "highest GALP give", "grows with position"):
         assert of(found, words) == "does not hold"
 
 
-def test_students_who_solve_nothing_test_nothing(live, study):
+def test_students_who_solve_nothing_test_nothing(study):
     arms = study.arms.assign(num_solved=0, solved="0" * 300)
-    found = verdicts(live, replace(study, arms=arms))
+    found = verdicts(replace(study, arms=arms))
     assert of(found, "than data selected by GALP") == "not testable at this scale"
     assert of(found, "LALP orders teachers better") == "not testable at this scale"
     # The gap needs no accuracy.
     assert of(found, "grows with position") == "holds"
 
 
-def test_too_few_seeds_or_arms_decide_nothing(live):
-    assert set(verdicts(live, study_tables(2)).values()) == {"not resolved"}
-    found = verdicts(live, study_tables(3, 100, ("rules",), ("random", "galp")))
+def test_too_few_seeds_or_arms_decide_nothing():
+    assert set(verdicts(study_tables(2)).values()) == {"not resolved"}
+    found = verdicts(study_tables(3, 100, ("rules",), ("random", "galp")))
     for words in ("highest GALP give", "than data selected by GALP", "small window selects"):
         assert of(found, words) == "not resolved"
 
 
-def test_a_live_run_without_students_changes_no_verdict(live, study, no_arms):
-    assert verdicts(no_arms, study) == verdicts(live, study)
+def test_a_run_without_accepted_students_decides_nothing(no_arms):
+    assert "holds" not in verdicts(no_arms).values()
 
 
-def test_every_number_has_its_interval_and_every_item_exists(live, study):
-    for verdict in say(live, study, map_tables(3)).itertuples():
+def test_every_number_has_its_interval_and_every_item_exists(study):
+    for verdict in say(study, map_tables(3)).itertuples():
         cited_items(verdict.where)
         assert "[" in verdict.run and "nan" not in verdict.run
         assert verdict.claim.startswith("Step world: ")
@@ -135,12 +131,6 @@ def test_missing_and_broken_results_name_the_command(study, tmp_path):
         load_results("standard")
 
 
-def test_runs_stand_below_each_other_and_empty_ones_drop_out(live, study, no_arms):
-    runs = {"longer run": study, "no arms": no_arms, "this run": live}
-    table = measure.by_run(runs, lambda run: run.students)
-    assert table["run"].value_counts().to_dict() == {"longer run": 5, "this run": 2}
-
-
 def test_make_world_writes_results_with_what_made_them(study, monkeypatch, capsys):
     monkeypatch.setattr(__main__.study, "run_world", lambda _: replace(study, provenance={}))
     __main__.main("standard")
@@ -149,5 +139,13 @@ def test_make_world_writes_results_with_what_made_them(study, monkeypatch, capsy
     assert made["values"] == asdict(load_study("standard"))
     assert made["seeds"][0]["accepted"] == [0, 1, 2, 3, 4] and made["seeds"][0]["rejected"] == []
     assert {teacher["name"] for teacher in made["teachers"]} == set(TEACHERS_BY_NAME)
-    assert {"commit", "hours_since_last_start", "cores", "packages", "code", "rules"} <= set(made)
+    assert {
+        "date",
+        "commit",
+        "hours_since_last_start",
+        "cores",
+        "packages",
+        "code",
+        "rules",
+    } <= set(made)
     assert made["code"]["paper.world"] != made["code"]["students"]
