@@ -40,6 +40,7 @@ def run(tmp_path, monkeypatch, llama_folder, capsys) -> Callable[..., tuple[str,
         path = tmp_path / "pool.jsonl"
         path.write_bytes(jsonl(*records))
         names, shown = {}, []
+        plt.close("all")  # what another test of this process left open
         with plt.rc_context():
             for cell in CODE:
                 shown.append(show(cell.source, names))
