@@ -1,7 +1,7 @@
 """Scores that take hours: committed as numbers, read by notebooks, checked live on a sample.
 
 A profile whose ``results`` name a folder of ``figures/`` reads what `make results` wrote there, if
-it belongs to the same texts; other profiles, and other texts, are scored. No text of anybody's is
+it belongs to the same texts, student and steps; all else is scored. No text of anybody's is
 in these tables.
 """
 
@@ -42,12 +42,13 @@ def scores_of(
     """The committed scores of a pool, ``figures/RESULTS/PART.parquet``, or else computed ones."""
     path = root_dir() / "figures" / profile.results / f"{part}.parquet" if profile.results else None
     kept = _keeping.get()
+    made_for = _digest(profile, pool)
     if path and kept and (part == kept or part.startswith(f"{kept}_")):
-        _write(path, pool, compute())
+        _write(path, made_for, compute())
     elif path is None or not path.is_file():
         return compute()
-    elif (pq.read_schema(path).metadata or {}).get(_TEXTS) != _digest(pool):
-        log.warning("%s are scores of other texts: these are scored now", path.name)
+    elif (pq.read_schema(path).metadata or {}).get(_TEXTS) != made_for:
+        log.warning("%s: of other texts, another student or steps: scored now", path.name)
         return compute()
     return load_scores(path)
 
@@ -62,10 +63,10 @@ def keeping(part: str) -> Iterator[None]:
         _keeping.reset(token)
 
 
-def _write(path: Path, pool: Pool, frame: pd.DataFrame) -> None:
+def _write(path: Path, made_for: bytes, frame: pd.DataFrame) -> None:
     own = frame.drop(columns=["response", "turns"], errors="ignore")
     table = pa.Table.from_pandas(own, preserve_index=False)
-    table = table.replace_schema_metadata((table.schema.metadata or {}) | {_TEXTS: _digest(pool)})
+    table = table.replace_schema_metadata((table.schema.metadata or {}) | {_TEXTS: made_for})
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as made:
         pq.write_table(table, made, compression="zstd", compression_level=19)
@@ -114,7 +115,8 @@ def _gap(now: np.ndarray | float, before: np.ndarray | float) -> float:
     return float(np.nan_to_num(np.abs(one - other)).max(initial=0.0))
 
 
-def _digest(pool: Pool) -> bytes:
+def _digest(profile: Profile, pool: Pool) -> bytes:
+    """What decides a table, but the windows, whose columns a reader would miss, and the code."""
     texts = [(r.response_id, r.prompt_id, r.text) for r in pool.responses]
     asked = [(name, [m.content for m in p.messages]) for name, p in pool.prompts.items()]
-    return digest([asked, texts]).encode()
+    return digest([profile.student, profile.splitter, asked, texts]).encode()
