@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -191,8 +192,8 @@ def print_teachers(result: Mapping[str, Any]) -> None:
             echo(f"  {FirstPlace(**result['first_place'][column])}")
         if column in result["prompts_enough"] and num_prompts > 1:
             fewest = fewest_prompts(result["prompts_enough"][column])
-            # A number that is not equal to itself is NaN: no size suffices.
-            some = f"{fewest:,.0f}" if fewest == fewest else f"no number up to {num_prompts:,} of"
+            none = f"no number up to {num_prompts:,} of"
+            some = none if math.isnan(fewest) else f"{fewest:,.0f}"
             echo(f"  {some} prompts like these name the same first teacher in 95 % of draws")
     if result["kendall_tau"]:
         echo("Kendall tau with the order under galp")

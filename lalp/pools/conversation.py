@@ -70,7 +70,7 @@ def join_turns(turns: Sequence[Turn]) -> tuple[str, tuple[tuple[int, int], ...]]
     r"""A response of several turns as one text, and the spans of it that condition alone.
 
     This is the form of a pool, and of students without a chat template; others get their own
-    (`lalp.students.conversation`).
+    (`lalp.students.turns`).
 
     Example:
         >>> said = [{"role": "assistant", "content": text} for text in ("Hm.", "7")]

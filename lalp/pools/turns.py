@@ -109,7 +109,8 @@ def read_any_turn(turn: Any, speakers: Mapping[str, str] = ROLES) -> dict[str, A
         raise InputError(f"{keys[0]} must be {known}, not {show(name)}")
     role = speakers[name]
     if name == "function_call":  # ShareGPT's: the turn is nothing but the call
-        turn = {keys[0]: name, "tool_calls": turn.get(keys[1])}
+        rest = {key: value for key, value in turn.items() if key != keys[1]}
+        turn = rest | {"tool_calls": turn.get(keys[1])}
     more = _tool_parts(turn, role)
     thoughts = _thoughts(turn)
     content = turn.get(keys[1])
@@ -169,11 +170,11 @@ def read_calls(value: Any) -> list[dict[str, Any]]:
             asked = function.get("arguments", function.get("parameters"))
             if isinstance(asked, str) and asked.strip():
                 asked = _json(asked, "field 'arguments'")
+            taken = ("name", "arguments", "parameters")
             read = {"name": _text(function, "name"), "arguments": asked or {}}
+            read |= {k: v for k, v in function.items() if k not in taken and v is not None}
             rest = call if function is not call else {}
-            more = {
-                k: v for k, v in rest.items() if k not in ("type", "function") and v is not None
-            }
+            more = {k: v for k, v in rest.items() if k != "type" and v is not None}
             calls.append(more | {"type": "function", "function": read})
     return calls
 

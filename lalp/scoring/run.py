@@ -64,7 +64,7 @@ def score(
         store: Folder of the shards; ``scores`` of `cache_dir` if not given.
         device: As in `load_student`.
         dtype: ``float32``, ``bfloat16`` or ``float16``; the first on a CPU and the second on a GPU
-            if not given. What another one costs, `benchmarks.precision` measures.
+            if not given.
         trust_remote_code: As in `load_student`.
         progress: Show tokens per second and an estimate of the time left.
 

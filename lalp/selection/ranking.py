@@ -462,16 +462,11 @@ def fewest_prompts(
         nan
     """
     if not column.startswith("new"):
-        curve = curve[
-            curve["num_prompts"] < curve.attrs.get("num_prompts", curve["num_prompts"].max())
-        ]
+        all_of_them = curve.attrs.get("num_prompts", curve["num_prompts"].max())
+        curve = curve[curve["num_prompts"] < all_of_them]
     lacking = curve.loc[curve[column] < share, "num_prompts"].max()
-    enough = (
-        curve["num_prompts"]
-        if np.isnan(lacking)
-        else curve["num_prompts"][curve["num_prompts"] > lacking]
-    )
-    return float(enough.min())
+    sizes = curve["num_prompts"]
+    return float((sizes if np.isnan(lacking) else sizes[sizes > lacking]).min())
 
 
 def _check_sizes(sizes: Sequence[int] | None, num_prompts: int) -> Int[np.ndarray, " sizes"]:
