@@ -61,7 +61,7 @@ def _row(teacher: int, generation: int, problem: int) -> dict[str, list[dict[str
     """One trace; longer, and in other words, for each teacher and generation."""
     first, second = problem + 2, 3 * problem + 1
     openings = _WORDS["openings"]
-    count = 2 + (teacher + generation) % 4
+    count = 4 + (teacher + generation) % 3
     said = [
         _WORDS["sentence"].format(
             openings[(teacher + n * generation) % len(openings)], first, second

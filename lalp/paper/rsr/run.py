@@ -106,7 +106,11 @@ def write_results(plan: Plan, out: Path) -> pd.DataFrame:
     """
     teachers = teacher_scores(pd.read_csv(out / "sets.csv"))
     found = correlate(teachers, num_resamples=plan.num_resamples, seed=plan.seed)
-    known = write_published(plan, out)
+    write_published(plan, out)
+    # Of the same students, so that the means over students are of the same ones.
+    own = published_scores()
+    own = own[own["student"].isin(teachers["student"])]
+    known = correlate(own, num_resamples=plan.num_resamples, seed=plan.seed)
     write_text(out / "correlations.csv", _csv(found))
     write_text(out / "agreement.csv", _csv(agreement(teachers)))
     use_style()

@@ -39,7 +39,7 @@ def load_sets(plan: Plan, folder: str | Path | None = None) -> tuple[Pool, dict[
     given = folder or os.environ.get("RSR")
     if given and not Path(given).is_dir():
         advice = f"give the folder of {plan.repository}, or leave RSR empty to fetch it"
-        raise InputError(f"{not_found(given, 'folder', advice)}")
+        raise InputError(f"{given}: {not_found(given, 'folder', advice)}")
     names = _list_folder(Path(given)) if given else _list_hub(plan)
     records, digests = [], {}
     for (teacher, generation), name in find_sets(

@@ -42,6 +42,8 @@ def test_every_set_has_every_score(root):
     assert set(sets["student"]) == {STUDENT}
     galp, rsr = (sets.query("score == @name")["value"] for name in ("galp", "rsr"))
     assert (galp < 0).all() and (rsr > 0).all()
+    narrow, wide = (sets.query("score == @name")["value"] for name in ("lalp@0", "lalp@all"))
+    assert (narrow.to_numpy() != wide.to_numpy()).all()
 
 
 def test_every_score_is_correlated_and_drawn(root):
