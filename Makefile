@@ -137,7 +137,8 @@ families: | $(READY) ## compare every model family that transformers builds with
 	$(PY) -m benchmarks.families
 
 results: | $(READY) ## compute committed scores anew, whole (NAME=champ: hours; PART=scores; ADD=1: what is missing)
-	$(PY) -m lalp.paper.results $(if $(NAME),--name $(NAME)) $(if $(PART),--part $(PART)) $(if $(ADD),--add)
+	$(PY) -m lalp.paper.results $(if $(NAME),--name $(NAME)) $(if $(PART),--part $(PART)) $(if $(ADD),--add) \
+	  $(if $(STUDENT),--student $(STUDENT))
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
 	$(PY) -m lalp.paper.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
