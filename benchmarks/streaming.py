@@ -49,6 +49,8 @@ finally:
     lines = dict(line.split(":") for line in open("/proc/self/status"))
     print(*(lines[name].split()[0] for name in ("VmPeak", "VmHWM")), file=sys.stderr)
 """
+# One arena: how many threads took one of 64 MiB would hide what the command takes.
+_ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "1"}
 _HOW = "--student student --window 0 --quiet --out out.parquet"
 COMMANDS = {
     "check": "check POOL",
@@ -119,7 +121,7 @@ def run(words: list[str], folder: Path, limit: int | None = None) -> Peaks:
         cwd=folder,
         capture_output=True,
         text=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path.cwd())},
+        env=os.environ | _ENVIRONMENT | {"PYTHONPATH": str(Path.cwd())},
         preexec_fn=set_limit,
     )
     if done.returncode:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain
@@ -40,6 +40,8 @@ _TEXTS = ("prompt", "response", "answer", "correct", "turns", "tools")
 _EXTRA = "extra"
 _OWN = {*_IDS, *_TEXTS, *COUNTS, *STATISTICS, GALP, "reason", "token_spans", "token_steps", _EXTRA}
 _TOKENS = token_column("")
+# Texts of a batch of rows: while it is written, they are held as rows, in Arrow and in Parquet.
+_BATCH_CHARACTERS = 4 << 20
 
 
 def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
@@ -58,15 +60,31 @@ def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
     lacking += [] if any(response.turns for response in pool.responses) else ["turns"]
     schema = None
     with atomic_path(path) as temporary, ExitStack() as stack:
-        for start in range(0, max(1, len(order)), ROWS_PER_BATCH):
-            rows = scores.iloc[start : start + ROWS_PER_BATCH]
-            responses = [pool.responses[place] for place in order[start : start + ROWS_PER_BATCH]]
+        for start, responses in _batches(pool, order):
+            rows = scores.iloc[start : start + len(responses)]
             frame = _with_texts(rows, responses, pool, types)
             frame = frame.drop(columns=lacking)
             if schema is None:
                 schema = _schema(scores, frame)
                 writer = stack.enter_context(pq.ParquetWriter(temporary, schema))
             writer.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
+
+
+def _batches(pool: Pool, order: Sequence[int]) -> Iterator[tuple[int, list[Response]]]:
+    """The responses at some places, in batches of bounded size, with each batch's first row.
+
+    An empty pool has one batch, since a file has a schema.
+    """
+    start, characters, batch = 0, 0, list[Response]()
+    for number, place in enumerate(order):
+        response = pool.responses[place]
+        batch.append(response)
+        characters += len(response.text)
+        if characters >= _BATCH_CHARACTERS or len(batch) == ROWS_PER_BATCH:
+            yield start, batch
+            start, characters, batch = number + 1, 0, []
+    if batch or not order:
+        yield start, batch
 
 
 def _with_texts(

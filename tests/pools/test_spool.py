@@ -6,6 +6,7 @@ import tempfile
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from lalp.errors import InputError
@@ -100,12 +101,14 @@ def test_scores_are_the_same(both, llama, tmp_path, splitter):
     assert held.attrs["student"] == "llama"
 
 
-def test_a_table_is_written_some_rows_at_a_time(both, llama, tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit", ["ROWS_PER_BATCH", "_BATCH_CHARACTERS"])
+def test_a_table_is_written_some_rows_at_a_time(both, llama, tmp_path, monkeypatch, limit):
     frame = score(both[1], llama, ["1"], store=tmp_path / "store", progress=False)
     write_scores(frame, both[1], tmp_path / "at_once.parquet")
     # The first rows have no answer, and fields of one kind only.
-    monkeypatch.setattr("lalp.scoring.table.ROWS_PER_BATCH", 1)
+    monkeypatch.setattr(f"lalp.scoring.table.{limit}", 1)
     write_scores(frame, both[1], tmp_path / "one_by_one.parquet")
+    assert pq.ParquetFile(tmp_path / "one_by_one.parquet").num_row_groups == len(frame)
     tables = [load_scores(tmp_path / f"{name}.parquet") for name in ("at_once", "one_by_one")]
     pd.testing.assert_frame_equal(*tables)
     assert tables[0]["answer"].dropna().tolist() == ["7"] * 4
