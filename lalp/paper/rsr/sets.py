@@ -41,13 +41,12 @@ def load_sets(plan: Plan, folder: str | Path | None = None) -> tuple[Pool, dict[
         advice = f"give the folder of {plan.repository}, or leave RSR empty to fetch it"
         raise InputError(f"{given}: {not_found(given, 'folder', advice)}")
     names = _list_folder(Path(given)) if given else _list_hub(plan)
-    records, digests = [], {}
-    for (teacher, generation), name in find_sets(
-        plan, names, str(given or plan.repository)
-    ).items():
+    records, digests, code = [], {}, fingerprint("pools", "paper.rsr.sets")
+    for which, name in find_sets(plan, names, str(given or plan.repository)).items():
         path = Path(given) / name if given else _fetch(plan, name)
         digests[name] = file_digest(path)
-        records += _drawn(plan, path, digests[name], (teacher, generation))
+        key = digest([digests[name], which, plan.num_responses, plan.seed, code])
+        records += _drawn(plan, path, key, which)
     return load_pool(records), digests
 
 
@@ -103,20 +102,13 @@ def _fetch(plan: Plan, name: str) -> Path:
         raise InputError(f"{name}: cannot be fetched ({reason(error)}): {_OFFLINE}") from error
 
 
-def _drawn(plan: Plan, path: Path, sha256: str, name: SetName) -> list[dict[str, Any]]:
+def _drawn(plan: Plan, path: Path, key: str, name: SetName) -> list[dict[str, Any]]:
     """The records that are drawn of a set, from the cache or by reading its file."""
-    decided_by = [
-        sha256,
-        name,
-        plan.num_responses,
-        plan.seed,
-        fingerprint("pools", "paper.rsr.sets"),
-    ]
-    kept = cache_dir() / "rsr" / f"{digest(decided_by)}.jsonl"
-    if records := read_records(kept, digest(decided_by), "drawing again"):
-        return records
-    records = _draw(plan, path, name)
-    write_records(kept, digest(decided_by), records)
+    kept = cache_dir() / "rsr" / f"{key}.jsonl"
+    records = read_records(kept, key, "drawing again")
+    if not records:
+        records = _draw(plan, path, name)
+        write_records(kept, key, records)
     return records
 
 
