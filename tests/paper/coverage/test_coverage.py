@@ -60,7 +60,7 @@ def folds_of(num_prompts: int, num_folds: int) -> dict[str, int]:
 def test_blocked_search_equals_the_plain_product(num_queries, num_candidates, seed, block):
     queries, candidates = random_units(seed, num_queries), random_units(seed + 1, num_candidates)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lalp.stats._BATCH_NUMBERS", block)
+        patch.setattr("lalp.stats.draws._BATCH_NUMBERS", block)
         cosines, places = neighbors.nearest_neighbors(queries, candidates)
         expected = expected_nearest(queries, candidates, [1, ALL])
     plain = queries @ candidates.T
