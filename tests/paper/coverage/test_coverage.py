@@ -395,6 +395,7 @@ def categories_of(*differences: tuple[float, float, float]) -> pd.DataFrame:
     rows = [*differences, *[(0.0, -0.1, 0.1)] * 2]
     return pd.DataFrame(
         {"label": label, "candidates": c, "difference": d, "low": low, "high": high}
+        | {"num_prompts": 50}
         for c in (ALL_CANDIDATES, EQUAL_NUMBERS)
         for label, (d, low, high) in zip(labels, rows, strict=True)
     )
