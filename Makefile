@@ -37,6 +37,8 @@ FIGURES_07_theory := learned_conditionals learned_weights gap_by_distance gap_by
 FIGURES_08_step_world := world_thirds world_teachers world_rules world_windows world_gaps world_losses world_copying world_map
 FIGURES_09_paper_vs_run := overview
 FIGURES_10_variants := score_correlations step_length
+FIGURES_12_long_traces := traces_lengths traces_orders traces_enough traces_mix traces_correlations
+FIGURES_13_long_traces_tokens := traces_category_mass traces_words traces_conditioning traces_gap_sizes
 figures_of = $(FIGURES_$(1):%=$(DRAWN)/%.png)
 FIGURES := $(foreach name,$(NOTEBOOKS),$(call figures_of,$(name)))
 
@@ -134,8 +136,8 @@ torch-range: ## test the tool alone with both ends of torch's range, each in its
 families: | $(READY) ## compare every model family that transformers builds with one pass per step (minutes)
 	$(PY) -m benchmarks.families
 
-results: | $(READY) ## compute committed scores anew, whole (NAME=champ: hours; PART=scores)
-	$(PY) -m lalp.paper.results $(if $(NAME),--name $(NAME)) $(if $(PART),--part $(PART))
+results: | $(READY) ## compute committed scores anew, whole (NAME=champ: hours; PART=scores; ADD=1: what is missing)
+	$(PY) -m lalp.paper.results $(if $(NAME),--name $(NAME)) $(if $(PART),--part $(PART)) $(if $(ADD),--add)
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
 	$(PY) -m lalp.paper.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))

@@ -24,17 +24,22 @@ from lalp.paper.conditioning.tokens import shuffled_tokens
 from lalp.paper.profiles import Profile, load_profile
 from lalp.paper.provenance import commit, describe_run
 from lalp.paper.scores import keeping, scores_of
-from lalp.paper.selection.splitters import splitter_scores
+from lalp.paper.selection.splitters import scores_under, splitter_scores
 from lalp.paper.traces import load_traces
 from lalp.paper.traces.plan import (
     CONTROLS,
     control_scores,
+    part_pool,
     problem_table,
+    token_scores,
     traces_profile,
     traces_scores,
 )
+from lalp.paper.traces.pool import DATA_SETS
+from lalp.paper.traces.tokens import token_tables
 from lalp.scoring.run import score
-from lalp.students.student import find_student
+from lalp.steps.splitters import split_pool
+from lalp.students.student import find_student, load_tokenizer
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 # The packages of `lalp` whose code decides the numbers, beside the pool's own.
@@ -77,7 +82,7 @@ def _score_more(profile: Profile, part: str, num_prompts: int, per_teacher: int)
     """GALP and the main window of more of the pool's responses, without their tokens."""
     candidates = pick_candidates(profile_pool(profile)[0], num_prompts, per_teacher)
     windows, how = [profile.main_window], {"splitter": profile.splitter}
-    scores_of(profile, part, candidates, lambda: score(candidates, profile.student, windows, **how))
+    scores_of(profile, part, candidates, lambda some: score(some, profile.student, windows, **how))
 
 
 def traces_problems(profile: Profile) -> None:
@@ -100,6 +105,25 @@ def traces_math(profile: Profile) -> None:
 def traces_sweep(profile: Profile) -> None:
     """The fractions of Fig. 3 on some problems of GSM8K."""
     traces_scores(profile, load_traces(), "sweep")
+
+
+def traces_tokens(profile: Profile) -> None:
+    """Tables of all that takes single tokens, from the same scores."""
+    pool = load_traces()
+    parts = {name: part_pool(profile, pool, name) for name in DATA_SETS}
+    scores = {name: token_scores(profile, own, name) for name, own in parts.items()}
+    for name, table in token_tables(profile, pool, scores).items():
+        path = root_dir() / "figures" / profile.results / f"{name}.csv"
+        write_text(path, table.to_csv(index=False, float_format="%.8g"))
+
+
+def traces_splitter(profile: Profile) -> None:
+    """Other steps under the main window, on the problems of the sweep."""
+    few = part_pool(profile, load_traces(), "sweep")
+    tokenizer = load_tokenizer(profile.student)
+    for splitter in profile.splitters:
+        steps = split_pool(few, splitter, tokenizer=tokenizer, embedder=profile.embedder)
+        scores_under(profile, few, splitter, steps, [profile.main_window])
 
 
 def _score_traces(profile: Profile, part: str) -> None:
@@ -127,6 +151,8 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "problems": traces_problems,
         "gsm8k": traces_gsm8k,
         "math": traces_math,
+        "tokens": traces_tokens,
+        "splitter": traces_splitter,
         "sweep": traces_sweep,
     },
 }
@@ -135,8 +161,12 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
 def main(
     name: Annotated[str, Option(help=f"One of {', '.join(PARTS)}.")] = "champ",
     part: Annotated[str | None, Option(help="One part alone.")] = None,
+    add: Annotated[bool, Option("--add", help="Only prompts that are not committed yet.")] = False,
 ) -> None:
-    """Compute one folder of results, or one part of it, and write what made it."""
+    """Compute one folder of results, or one part of it, and write what made it.
+
+    A part is written after every few prompts. With ``--add`` the committed ones stay.
+    """
     if name not in PARTS:
         raise InputError(f"no results are called {name!r}: {did_you_mean(name, list(PARTS))}")
     if part is not None and part not in PARTS[name]:
@@ -147,12 +177,13 @@ def main(
     for each in [part] if part else PARTS[name]:
         started, at = time.monotonic(), commit()
         code = {package: fingerprint(package) for package in (*_CODE, f"paper.{name}")}
-        with keeping(each):
+        before = [made[each]] if add and each in made else []
+        with keeping(each, adds=add):
             PARTS[name][each](profile)
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
         student = find_student(profile.student).revision
         made[each] = {"profile": asdict(profile), "student": student, "code": code}
-        made[each] |= facts | {"commit": at}
+        made[each] |= facts | {"commit": at} | ({"added_to": before} if before else {})
         write_json(path, made)
         print(f"{name}: {each} written")
 

@@ -160,6 +160,7 @@ def test_tables_are_committed_without_tokens_and_read_again(profile, scored, tmp
         committed_scores("gsm8k")
     with scores.keeping("gsm8k"):
         first = traces_scores(profile, pool, "gsm8k")
+    assert len(first) == 4 * 5
     assert scored == [(profile.windows, {"splitter": "sentences", "with_tokens": True})]
     path = tmp_path / "figures" / "traces" / "gsm8k.parquet"
     assert pq.read_schema(path).names == ["prompt_id", "response_id", "teacher", "galp", "lalp@4"]
@@ -167,14 +168,15 @@ def test_tables_are_committed_without_tokens_and_read_again(profile, scored, tmp
     pd.testing.assert_frame_equal(committed_scores("gsm8k"), first)
     assert len(scored) == 1
     # Other texts are scored, whatever is committed.
-    traces_scores(profile, made_pool(long=("gsm8k/2/Qwen2.5-32B-Instruct",)), "gsm8k")
+    other = made_pool(long=tuple(f"gsm8k/{i}/Qwen2.5-32B-Instruct" for i in range(8)))
+    traces_scores(profile, other, "gsm8k")
     traces_scores(profile, pool, "sweep")
     assert [how["with_tokens"] for _, how in scored] == [True, True, False]
     assert scored[-1][0] == profile.sweep_windows
 
 
 def test_the_run_is_part_of_the_results():
-    assert set(results.PARTS["traces"]) == {"problems", *plan.PARTS}
+    assert set(results.PARTS["traces"]) == {"problems", *plan.PARTS, "tokens", "splitter"}
     profile = results.PROFILES["traces"]()
     assert (profile.pool, profile.results) == ("traces", "traces")
     assert (profile.windows, profile.main_window) == (["0", "1", "2", "4", "all"], "4")
