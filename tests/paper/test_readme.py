@@ -380,6 +380,8 @@ def test_the_map_by_scaffolding(map_gains):
 def test_the_map_over_its_cells_and_kinds(map_gains):
     cells = rows("world_map.csv")
     assert len(cells) == 108 and not any(float(cell["high"]) < 0 for cell in cells)
+    assert sum(float(cell["low"]) > 0 for cell in cells) == 9
+    assert min(float(cell["p_holm"]) for cell in cells) > 0.05
     by_student = map_gains.groupby(["family", "copying", "seed"])["lalp"].mean()
     kinds = [own.to_numpy() for _, own in by_student.groupby(["family", "copying"])]
     means = [own.mean() for own in kinds]
