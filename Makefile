@@ -137,7 +137,8 @@ families: | $(READY) ## compare every model family that transformers builds with
 	$(PY) -m benchmarks.families
 
 results: | $(READY) ## compute committed scores anew, whole (NAME=champ: hours; PART=scores; ADD=1: what is missing)
-	$(PY) -m lalp.paper.results $(if $(NAME),--name $(NAME)) $(if $(PART),--part $(PART)) $(if $(ADD),--add)
+	$(PY) -m lalp.paper.results $(if $(NAME),--name $(NAME)) $(if $(PART),--part $(PART)) $(if $(ADD),--add) \
+	  $(if $(STUDENT),--student $(STUDENT))
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
 	$(PY) -m lalp.paper.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
@@ -145,14 +146,17 @@ arms: | $(READY) ## train and evaluate more students (an hour), and keep the res
 world: | $(READY) ## step world over more seeds, or its map, and keep the results (PROFILE=standard, long: hours)
 	$(PY) -m lalp.paper.world --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
 
-plan: | $(READY) ## what every stage of the paper's pipeline costs and runs (PROFILE=paper or gpu)
-	$(PY) -m lalp.paper.scale plan --profile $(PROFILE)
+# The plan of a profile: rsr has commands of its own.
+planned = $(if $(filter rsr,$(PROFILE)),lalp.paper.rsr $(1),lalp.paper.scale $(1) --profile $(PROFILE))
 
-dryrun: | $(READY) ## the same pipeline in small, every stage, in minutes on a CPU (PROFILE=paper or gpu)
-	$(PY) -m lalp.paper.scale dryrun --profile $(PROFILE)
+plan: | $(READY) ## what every stage of the paper's pipeline costs and runs (PROFILE=paper, gpu or rsr)
+	$(PY) -m $(call planned,plan)
 
-pipeline: | $(READY) ## the same pipeline for real: GPUs, days (PROFILE=paper or gpu)
-	$(PY) -m lalp.paper.scale run --profile $(PROFILE)
+dryrun: | $(READY) ## the same pipeline in small, every stage, in minutes on a CPU (PROFILE=paper, gpu or rsr)
+	$(PY) -m $(call planned,dryrun)
+
+pipeline: | $(READY) ## the same pipeline for real: GPUs, hours to days (PROFILE=paper, gpu or rsr)
+	$(PY) -m $(call planned,run)
 
 refresh: $(EXECUTED) ## put the executed notebooks (default profile) into notebooks/, without noise
 	@test "$(PROFILE)" = cpu || { echo "only PROFILE=cpu is committed"; exit 2; }

@@ -31,6 +31,8 @@ from lalp.paper.traces.plan import (
     control_scores,
     part_pool,
     problem_table,
+    second_profile,
+    second_scores,
     token_scores,
     traces_profile,
     traces_scores,
@@ -107,6 +109,11 @@ def traces_sweep(profile: Profile) -> None:
     traces_scores(profile, load_traces(), "sweep")
 
 
+def second_student(profile: Profile) -> None:
+    """Some of the long traces under a student of another size and family."""
+    second_scores(profile, load_traces())
+
+
 def traces_tokens(profile: Profile) -> None:
     """Tables of all that takes single tokens, from the same scores."""
     pool = load_traces()
@@ -137,6 +144,7 @@ def _score_traces(profile: Profile, part: str) -> None:
 PROFILES: Mapping[str, Callable[[], Profile]] = {
     "champ": lambda: load_profile("cpu"),
     "traces": traces_profile,
+    "second": second_profile,
 }
 PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
     "champ": {
@@ -155,6 +163,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "splitter": traces_splitter,
         "sweep": traces_sweep,
     },
+    "second": {"second": second_student},
 }
 
 
@@ -162,6 +171,9 @@ def main(
     name: Annotated[str, Option(help=f"One of {', '.join(PARTS)}.")] = "champ",
     part: Annotated[str | None, Option(help="One part alone.")] = None,
     add: Annotated[bool, Option("--add", help="Only prompts that are not committed yet.")] = False,
+    student: Annotated[
+        str, Option(help="Folder or GGUF file of the profile's student, if not where it is named.")
+    ] = "",
 ) -> None:
     """Compute one folder of results, or one part of it, and write what made it.
 
@@ -172,17 +184,17 @@ def main(
     if part is not None and part not in PARTS[name]:
         raise InputError(f"{name} has no part {part!r}: {did_you_mean(part, list(PARTS[name]))}")
     profile = PROFILES[name]()
-    path = root_dir() / "figures" / name / "provenance.json"
+    path = root_dir() / "figures" / profile.results / "provenance.json"
     made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for each in [part] if part else PARTS[name]:
         started, at = time.monotonic(), commit()
-        code = {package: fingerprint(package) for package in (*_CODE, f"paper.{name}")}
+        code = {package: fingerprint(package) for package in (*_CODE, f"paper.{profile.results}")}
         before = [made[each]] if add and each in made else []
-        with keeping(each, adds=add):
+        with keeping(each, adds=add, student=student):
             PARTS[name][each](profile)
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-        student = find_student(profile.student).revision
-        made[each] = {"profile": asdict(profile), "student": student, "code": code}
+        revision = find_student(student or profile.student).revision
+        made[each] = {"profile": asdict(profile), "student": revision, "code": code}
         made[each] |= facts | {"commit": at} | ({"added_to": before} if before else {})
         write_json(path, made)
         print(f"{name}: {each} written")

@@ -43,6 +43,7 @@ class Kept:
 
     part: str = ""
     adds: bool = False
+    student: str = ""  # where the profile's student is on this machine, if not where its name says
 
     def holds(self, part: str) -> bool:
         """Whether a table belongs to the part, or to what its name begins."""
@@ -92,16 +93,22 @@ def _complete(
 
 
 @contextmanager
-def keeping(part: str, *, adds: bool = False) -> Iterator[None]:
+def keeping(part: str, *, adds: bool = False, student: str = "") -> Iterator[None]:
     """Meanwhile `scores_of` computes a part (with what its name begins), and writes it.
 
     With ``adds`` it computes the prompts that the committed table lacks, and adds them to it.
+    ``student`` says where the profile's student is, for `scoring_student`.
     """
-    token = _keeping.set(Kept(part, adds))
+    token = _keeping.set(Kept(part, adds, student))
     try:
         yield
     finally:
         _keeping.reset(token)
+
+
+def scoring_student(profile: Profile) -> str:
+    """The student that scores: the profile's, or the folder or file that is given for it."""
+    return _keeping.get().student or profile.student
 
 
 @dataclass(frozen=True)

@@ -412,3 +412,25 @@ def test_families_of_students():
     assert f"(largest difference {largest:.0e} nats)".replace("e-0", "e-") in README
     assert f"{counts['refused']} are refused with a reason" in README
     assert f"{counts['cannot be built']} cannot be built so small" in README
+
+
+# --- what others published ----------------------------------------------------------------------
+
+
+def test_what_published_scores_foresee():
+    found = {
+        row["score"]: row
+        for row in rows("rsr/published.csv")
+        if row["student"] == "mean over students" and row["measure"] == "spearman"
+    }
+
+    def shown(row: dict[str, str], *names: str) -> str:
+        value, low, high = (float(row[name]) for name in names)
+        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+    ends = "correlation", "low", "high"
+    over = "over_galp", "over_galp_low", "over_galp_high"
+    assert f"GALP's rank correlation with accuracy is {shown(found['galp'], *ends)} over" in README
+    assert (
+        f"RSR is {shown(found['rsr'], *ends)}, which is {shown(found['rsr'], *over)} more" in README
+    )

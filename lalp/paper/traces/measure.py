@@ -24,6 +24,7 @@ from lalp.selection.ranking import teacher_differences, teacher_interaction
 from lalp.selection.rules import select
 from lalp.stats import Estimate, holm, mean_interval, what_resolves
 
+QWEN_BASED = list(MAIN_TEACHERS[1:])
 QUARTER = 200 / 817
 """The paper's share of prompts that gave the order of all (Sec. 7.1)."""
 
@@ -178,6 +179,28 @@ def first_is_resolved(scores: pd.DataFrame, column: str) -> bool:
     """Whether the first teacher is resolved from each other one, in the family of all pairs."""
     pairs = teacher_differences(scores, column, num_resamples=1)
     return bool(pairs.loc[pairs["higher"] == pairs["higher"].iloc[0], "resolved"].all())
+
+
+def student_table(
+    first: pd.DataFrame, second: pd.DataFrame, columns: Sequence[str], **resampling: int
+) -> pd.DataFrame:
+    """The teachers' orders under two students, on the problems that both scored.
+
+    A row per score: both orders, the pairs that ``turn`` between the students, and the ``family``
+    gap under each: the mean of the three teachers based on Qwen2.5 minus DeepSeek-R1's, in nats.
+    """
+    both = first[first["prompt_id"].isin(second["prompt_id"])]
+    rows = []
+    for column in columns:
+        row = {"score": column}
+        for name, scores in (("first", both), ("second", second)):
+            grid = problem_means(scores, column)
+            gaps = grid[QWEN_BASED].mean(axis=1) - grid[MAIN_TEACHERS[0]]
+            ends = mean_interval(gaps.to_numpy(), **resampling)
+            row[f"{name}: order"] = mean_order(scores, column)
+            row[f"{name}: family gap"] = Estimate(float(gaps.mean()), *ends, len(gaps))
+        rows.append(row | {"turns": compare_pairs(both, column, column, second)})
+    return pd.DataFrame(rows)
 
 
 def closest_pair(scores: pd.DataFrame, column: str) -> str:

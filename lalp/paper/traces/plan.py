@@ -18,7 +18,7 @@ from lalp.errors import InputError
 from lalp.files import read_data
 from lalp.paper import root_dir
 from lalp.paper.profiles import Profile, load_profile
-from lalp.paper.scores import recheck, scores_of
+from lalp.paper.scores import recheck, scores_of, scoring_student
 from lalp.paper.traces.controls import cut_scores, unmarked_scores
 from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS, load_traces, solved_by
 from lalp.pools.pool import Pool, Response
@@ -46,6 +46,14 @@ def traces_profile() -> Profile:
         splitters=PLAN["splitters"],
         splitter_prompts=PLAN["sweep_problems"],
     )
+
+
+def second_profile() -> Profile:
+    """The profile of the second student's run."""
+    second = PLAN["second"]
+    problems = sum(second["problems"].values())
+    own = {"student": second["student"], "windows": second["windows"], "num_prompts": problems}
+    return replace(traces_profile(), **own)
 
 
 def count_tokens(profile: Profile, pool: Pool, responses: Sequence[Response]) -> pd.DataFrame:
@@ -154,6 +162,23 @@ def control_scores(profile: Profile, pool: Pool, part: str, control: str) -> pd.
         return unmarked_scores(scores, {r.response_id: r.text for r in some.responses})
 
     return scores_of(profile, f"{part}_{control}", scored, compute)
+
+
+def second_scores(profile: Profile, pool: Pool) -> pd.DataFrame:
+    """GALP and the main window under the second student, of the problems that the plan gives it.
+
+    They are the first of those that the first student scored, and all fit it as well.
+    """
+    first, wanted = traces_profile(), PLAN["second"]["problems"]
+    drawn = [n for d in DATA_SETS for n in draw_problems(first, pool, d)[: wanted[d]]]
+    kept = [r for r in pool.responses if r.prompt_id in drawn and r.teacher in MAIN_TEACHERS]
+    few = Pool({name: pool.prompts[name] for name in drawn}, tuple(kept))
+
+    def compute(some: Pool) -> pd.DataFrame:
+        how = {"splitter": profile.splitter, "dtype": PLAN["second"]["dtype"]}
+        return score(some, scoring_student(profile), profile.windows, **how)
+
+    return scores_of(profile, "second", few, compute)
 
 
 def committed_scores(part: str) -> pd.DataFrame:

@@ -42,6 +42,8 @@ def plot_lengths(problems: pd.DataFrame, limit: int) -> Figure:
         number = own.loc[own["drawn"] > 0, "prompt_id"].nunique()
         of_all = own["prompt_id"].nunique()
         axis.set(xscale="log", xlabel="tokens", ylabel="")
+        axis.set_xticks([300, 1000, 3000, 10_000], ["300", "1,000", "3,000", "10,000"])
+        axis.xaxis.minorticks_off()
         axis.set_title(f"{DATA_LABELS[data_set]}: {number} of {of_all} problems", fontsize="medium")
         axis.get_legend().remove()
     legend_above(fig, axes[0][0], 3)

@@ -165,3 +165,16 @@ def test_controls_of_length_take_a_verdict_back(verdict, controls, expected):
 def test_teachers_of_similar_length():
     kept = measure.similar_length(made(UP, UP, 2))
     assert set(kept["teacher"]) == set(SIMILAR_LENGTH)
+
+
+def test_two_students_by_hand():
+    second = made(DOWN, UP, 4, noise=0)
+    table = measure.student_table(
+        made(UP, UP), second, ["galp", "lalp@4"], num_resamples=20, seed=0
+    )
+    rows = table.set_index("score")
+    assert rows.loc["galp", "second: order"] == " > ".join(reversed(MAIN_TEACHERS))
+    assert rows.loc["galp", "second: family gap"].value == pytest.approx(-2 + 4)
+    assert rows.loc["lalp@4", "second: family gap"].value == pytest.approx(-3 + 1)
+    assert rows.loc["galp", "first: family gap"].num_units == 4
+    assert len(rows.loc["galp", "turns"].turned) == 6

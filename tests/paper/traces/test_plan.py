@@ -175,6 +175,40 @@ def test_tables_are_committed_without_tokens_and_read_again(profile, scored, tmp
     assert scored[-1][0] == profile.sweep_windows
 
 
+def test_a_second_student_scores_the_first_of_the_same_problems(
+    profile, scored, monkeypatch, tmp_path
+):
+    wanted = plan.PLAN["second"] | {"problems": {"gsm8k": 2, "math": 1}}
+    monkeypatch.setitem(plan.PLAN, "second", wanted)
+    own, pool = plan.second_profile(), made_pool()
+    assert (own.student, own.num_prompts, own.results) == (wanted["student"], 3, "traces")
+    monkeypatch.setattr(
+        plan,
+        "score",
+        lambda some, student, windows, **how: pd.DataFrame(
+            {
+                "prompt_id": [r.prompt_id for r in some.responses],
+                "response_id": [r.response_id for r in some.responses],
+                "teacher": [r.teacher for r in some.responses],
+                "galp": -1.0,
+                "by": student,
+                "windows": ",".join(windows),
+                "dtype": how["dtype"],
+            }
+        ),
+    )
+    with scores.keeping("second", student="a/folder"):
+        found = plan.second_scores(own, pool)
+    drawn = [n for d, k in wanted["problems"].items() for n in draw_problems(profile, pool, d)[:k]]
+    assert found["prompt_id"].unique().tolist() == [n for n in pool.prompts if n in drawn]
+    assert set(found["teacher"]) == set(MAIN_TEACHERS)
+    assert found[["by", "windows", "dtype"]].drop_duplicates().values.tolist() == [
+        ["a/folder", "4", "bfloat16"]
+    ]
+    # It belongs to the student by its name, wherever that was.
+    pd.testing.assert_frame_equal(plan.second_scores(own, pool), found)
+
+
 def test_the_run_is_part_of_the_results():
     assert set(results.PARTS["traces"]) == {"problems", *plan.PARTS, "tokens", "splitter"}
     profile = results.PROFILES["traces"]()
