@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lalp import stats as lalp_stats
 from lalp.errors import InputError
 from lalp.stats import (
     FEW_UNITS,
@@ -16,16 +15,22 @@ from lalp.stats import (
     Estimate,
     bca_interval,
     bootstrap_interval,
+    draws,
     holm,
+    holm_signs,
     hotelling_test,
     mean_interval,
+    mean_of_means_interval,
     means_interval,
     needed_text,
+    p_value,
+    paired_shares_interval,
     percentile_interval,
     t_interval,
     trials_needed,
     units_needed,
     what_resolves,
+    what_resolves_all,
     wilson_interval,
 )
 
@@ -71,7 +76,7 @@ def test_the_same_seed_draws_the_same_units():
 def test_batches_change_nothing(monkeypatch):
     values = np.random.default_rng(5).normal(size=60)
     whole = mean_interval(values, 300, 0)
-    monkeypatch.setattr(lalp_stats, "_BATCH_NUMBERS", 100)
+    monkeypatch.setattr(draws, "_BATCH_NUMBERS", 100)
     assert mean_interval(values, 300, 0) == pytest.approx(whole)
 
 
@@ -96,6 +101,51 @@ def test_wilsons_interval_is_scipys(successes, trials):
     expected = stats.binomtest(successes, trials).proportion_ci(method="wilson")
     found = wilson_interval(successes / trials, trials)
     assert found == pytest.approx((expected.low, expected.high))
+
+
+def test_a_mean_of_means_has_welchs_interval():
+    one, other = (np.random.default_rng(i).normal(i, 1 + i, 9 + 4 * i) for i in (0, 1))
+    # Half the sum of two means: Welch's test of their sum.
+    expected = stats.ttest_ind(one, -other, equal_var=False).confidence_interval()
+    found = mean_of_means_interval([one, other], 9, 0)
+    assert found == pytest.approx((expected.low / 2, expected.high / 2))
+    assert mean_of_means_interval([one], 9, 0) == pytest.approx(mean_interval(one, 9, 0))
+    # A stratum in which nothing varies adds nothing.
+    constant = mean_of_means_interval([one, np.ones(5)], 9, 0)
+    assert np.ptp(constant) == pytest.approx(np.ptp(mean_interval(one, 9, 0)) / 2)
+    assert mean_of_means_interval([np.ones(5), np.ones(2) * 3], 9, 0) == (2, 2)
+    assert all(math.isnan(end) for end in mean_of_means_interval([one, np.ones(1)], 9, 0))
+    many = [np.random.default_rng(i).normal(i, 1, FEW_UNITS) for i in (0, 1)]
+    expected = np.mean(many), 1.96 * math.sqrt(sum(v.var() for v in many) / FEW_UNITS) / 2
+    low, high = mean_of_means_interval(many, 4000, 0)
+    assert (low + high) / 2 == pytest.approx(expected[0], abs=0.02)
+    assert (high - low) / 2 == pytest.approx(expected[1], rel=0.05)
+
+
+def test_a_difference_of_paired_shares_by_hand():
+    first, second = np.array([1.0] * 6 + [0] * 4), np.array([1.0] * 3 + [0] * 6 + [1])
+    # Both, the first alone, the second alone, neither: 3, 3, 1, 3, and a half more in each.
+    alike = (3.5 * 3.5 - 3.5 * 1.5) / math.sqrt(7 * 5 * 5 * 7)
+    (low, high), (low2, high2) = wilson_interval(0.6, 10), wilson_interval(0.4, 10)
+    below, above = (0.6 - low, high2 - 0.4), (high - 0.6, 0.4 - low2)
+    ends = [math.sqrt(a**2 + b**2 - 2 * alike * a * b) for a, b in (below, above)]
+    found = paired_shares_interval(first, second)
+    assert found == pytest.approx((0.2 - ends[0], 0.2 + ends[1]))
+    back = paired_shares_interval(second, first)
+    assert found == pytest.approx((-back[1], -back[0]))
+    # What always agrees is not known to agree for certain.
+    assert np.ptp(paired_shares_interval(first, first)) > 0.3
+    assert all(math.isnan(end) for end in paired_shares_interval(first[:0], first[:0]))
+
+
+def test_paired_shares_of_few_problems_hold_the_truth():
+    generator, held = np.random.default_rng(9), 0
+    for _ in range(600):
+        # Of four kinds of problems, each model solves three: on half of them they agree.
+        kinds = generator.integers(4, size=12)
+        low, high = paired_shares_interval((kinds > 0).astype(float), (kinds < 3).astype(float))
+        held += low <= 0 <= high
+    assert held / 600 > 0.93
 
 
 def test_undefined_resamples_do_not_count_and_one_unit_has_no_interval():
@@ -239,6 +289,28 @@ def test_holms_correction_by_hand(p_values, expected):
     assert holm(p_values) == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.parametrize("values", [[0.3, -0.1, 0.5, 0.2], [-2.0, -2.5], [0.0, 0.0]])
+def test_p_values_are_those_behind_the_interval(values):
+    expected = stats.ttest_1samp(values, 0).pvalue if any(values) else 1.0
+    assert p_value(t_interval(values)) == pytest.approx(expected)
+    assert p_value(Estimate(0.1, math.nan, math.nan, 20)) != p_value(t_interval(values))
+
+
+def test_a_p_value_below_005_goes_with_an_interval_that_excludes():
+    # Of an interval that leans to one side, the half that reaches for the other number decides.
+    assert p_value(Estimate(1.0, 0.0, 9.0, 12)) == pytest.approx(0.05)
+    assert p_value(Estimate(1.0, -7.0, 2.0, 12), against=2.0) == pytest.approx(0.05)
+    assert math.isnan(p_value(Estimate(1.0, 0.5, 1.5)))
+
+
+def test_holm_keeps_the_signs_that_stand_for_the_whole_family():
+    sure, close = Estimate(-1.0, -1.2, -0.8, 20), Estimate(1.0, 0.01, 1.99, 20)
+    assert holm_signs([close]) == [1]
+    assert holm_signs([sure, close, Estimate(0.0, -1, 1, 20)]) == [-1, 0, 0]
+    assert holm_signs([Estimate(1.0, math.nan, math.nan, 1), sure]) == [0, -1]
+    assert holm_signs([]) == []
+
+
 def test_hotelling_by_the_inverse_of_the_covariance():
     values = np.random.default_rng(1).normal(0.4, 1, (15, 3)) @ [[1, 0, 0.5], [0, 2, 0], [0, 1, 1]]
     t_squared = 15 * values.mean(axis=0) @ np.linalg.inv(np.cov(values.T)) @ values.mean(axis=0)
@@ -363,3 +435,16 @@ def test_what_resolves_an_estimate_is_what_resolves_its_values():
 )  # fmt: skip
 def test_planned_numbers_have_two_digits(needed, expected):
     assert needed_text(needed, "items") == expected
+
+
+def test_of_several_numbers_the_hardest_says_what_resolves_all():
+    found = [
+        t_interval(values) for values in ([0.3, -0.1, 0.3, -0.1], [1.0, 1.1], [0.2, -0.1, 0.1])
+    ]
+    assert what_resolves_all(found[:2]) == what_resolves(found[0]) == "44 prompts"
+    assert what_resolves_all(found, "seeds") == "44 seeds"
+    assert what_resolves_all(found[1:2]) == what_resolves_all([]) == "already resolved"
+    tie = Estimate(0.0, -1.0, 1.0, 9)
+    assert what_resolves_all([*found, tie]) == "no number of prompts: no difference"
+    unknown = Estimate(0.1, math.nan, math.nan, 1)
+    assert what_resolves_all([found[0], unknown]) == "not known: no interval over 1 prompts"

@@ -1,8 +1,9 @@
 """Accuracy with intervals, and paired comparisons of two models.
 
 Accuracy is pass@1: with one sample a problem the share of correct answers, with k samples the mean
-over samples (paper, Table 18). Intervals are 95 %: Wilson's for one sample a problem, else a
-bootstrap over problems, since samples of one problem go together.
+over samples (paper, Table 18). Intervals are 95 %: Wilson's for one sample a problem, else over
+problems, since samples of one problem go together: Student's t where a benchmark has fewer than
+`FEW_UNITS` problems, else a bootstrap.
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ from scipy import stats
 
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import AVERAGED, BENCHMARKS
-from lalp.stats import wilson_interval
+from lalp.stats import FEW_UNITS, mean_of_means_interval, units_needed, wilson_interval
 
 AVG = "AVG"
 _Scores = Float[np.ndarray, "problems"]  # share of correct samples of each problem
 _NUM_RESAMPLES = 2000
 _MEANS = ["no_answer", "truncated", "num_tokens"]
-# Quantiles of the normal distribution: of 95 % intervals, and of a power of 80 %.
-_Z, _POWER_Z = stats.norm.ppf(0.975), stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
 
 
 def accuracy_table(
@@ -40,9 +39,9 @@ def accuracy_table(
     Returns:
         One row per benchmark, in the paper's order: ``benchmark``, ``title``, ``num_problems``,
         ``num_samples`` of each problem (0 where they differ), ``accuracy``, ``low``, ``high``,
-        ``interval`` (``wilson`` or ``bootstrap``), and as shares of all samples ``no_answer`` and
-        ``truncated``, then ``mean_tokens``. Where a bootstrap would have no width, because all
-        problems have the same result, it is ``wilson`` over problems instead.
+        ``interval`` (``wilson``, ``t`` or ``bootstrap``), and as shares of all samples
+        ``no_answer`` and ``truncated``, then ``mean_tokens``. Where all problems have the same
+        result, the others would have no width, and it is ``wilson`` over problems.
     """
     scores = _scores(results)
     no_answer = results["outcome"].isin(["no answer", "no code"])
@@ -56,8 +55,9 @@ def accuracy_table(
         low, high = _interval(vectors, (0.0, 1.0), num_resamples, seed)
         if is_single := len(members) == 1 and row["num_samples"] == 1:
             low, high = wilson_interval(row["accuracy"], len(vectors[0]))
-        is_wilson = is_single or (len(members) == 1 and np.ptp(vectors[0]) == 0)
-        row |= {"low": low, "high": high, "interval": "wilson" if is_wilson else "bootstrap"}
+        is_wilson = is_single or not any(np.ptp(values) for values in vectors)
+        drawn = "bootstrap" if min(map(len, vectors)) >= FEW_UNITS else "t"
+        row |= {"low": low, "high": high, "interval": "wilson" if is_wilson else drawn}
         means = pd.DataFrame([samples[member][_MEANS].mean() for member in members]).mean()
         rows.append(row | means.to_dict())
     return pd.DataFrame(rows).rename(columns={"num_tokens": "mean_tokens"})
@@ -107,27 +107,16 @@ def _interval(
     vectors: Sequence[_Scores], bounds: tuple[float, float], num_resamples: int, seed: int
 ) -> tuple[float, float]:
     """Interval of the unweighted mean of means; problems are drawn within each benchmark."""
-    if all(np.ptp(values) == 0 for values in vectors):
-        # No bootstrap has a width. Wilson bounds the share of problems that may be otherwise by
-        # z^2 / (n + z^2): of 0 correct answers to n problems that is Wilson's interval itself.
-        # The squares of the benchmarks' half-widths add up.
-        centers = np.array([values[0] for values in vectors])
-        slack = np.array([_Z**2 / (len(values) + _Z**2) for values in vectors])
-        ends = np.clip([centers - slack, centers + slack], *bounds)
-        below, above = (math.hypot(*side) / len(vectors) for side in ends - centers)
-        return float(centers.mean() - below), float(centers.mean() + above)
-    if any(len(values) < 2 for values in vectors):
-        return math.nan, math.nan
-    interval = stats.bootstrap(
-        tuple(vectors),
-        lambda *samples, axis: np.mean([sample.mean(axis=axis) for sample in samples], axis=0),
-        vectorized=True,
-        n_resamples=num_resamples,
-        batch=max(1, 2**22 // max(map(len, vectors))),  # bounds its memory
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    if any(np.ptp(values) for values in vectors):
+        low, high = mean_of_means_interval(vectors, num_resamples, seed)
+        return max(bounds[0], low), min(bounds[1], high)
+    # Where nothing varies, a resample says nothing. As many problems may be otherwise as Wilson's
+    # interval of no success allows; the squares of the benchmarks' half-widths add up.
+    centers = np.array([values[0] for values in vectors])
+    slack = np.array([wilson_interval(0.0, len(values))[1] for values in vectors])
+    ends = np.clip([centers - slack, centers + slack], *bounds)
+    below, above = (math.hypot(*side) / len(vectors) for side in ends - centers)
+    return float(centers.mean() - below), float(centers.mean() + above)
 
 
 def paper_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -155,15 +144,14 @@ def compare_runs(
 ) -> pd.DataFrame:
     """How much more accurate run B is than run A, paired by problem.
 
-    Their numbers of samples may differ, their problems may not (InputError). The bootstrap draws
-    problems, for AVG within each benchmark.
+    Their numbers of samples may differ, their problems may not (InputError).
 
     Returns:
         One row per benchmark and AVG: ``accuracy_a``, ``accuracy_b``, ``difference`` (B - A) with
         its 95 % interval ``low``, ``high``; with one sample a problem ``only_a`` and ``only_b``,
         the problems that one run alone solves, and ``p_value`` of McNemar's exact test; and
         ``problems_needed``: how many such problems would show a difference of this size at 5 %
-        with a chance of 80 %.
+        with a chance of 80 % (`lalp.stats.units_needed`).
     """
     _check_same_problems(a, b)
     scores_a, scores_b = _scores(a), _scores(b)
@@ -179,7 +167,7 @@ def compare_runs(
         row |= {"difference": mean_b - mean_a, "low": low, "high": high}
         row |= dict.fromkeys(("only_a", "only_b", "p_value", "problems_needed"), math.nan)
         if len(members) == 1:
-            row["problems_needed"] = problems_needed(differences[0])
+            row["problems_needed"] = units_needed(differences[0])
             # McNemar's test is of single answers: a fair coin for each problem that one run solves.
             if not any(frame.loc[frame["benchmark"] == name, "sample"].any() for frame in (a, b)):
                 only_a, only_b = (int((sign * differences[0] > 0).sum()) for sign in (-1, 1))
@@ -204,18 +192,3 @@ def _check_same_problems(a: pd.DataFrame, b: pd.DataFrame) -> None:
     state = "has another text or answer in the other" if shared else "is in one run only"
     differ = f"the runs differ in their problems: {prompt_id!r} of {name} {state}"
     raise InputError(f"{differ}: evaluate both runs on the same file")
-
-
-def problems_needed(difference: _Scores) -> float:
-    """Problems like these that show their mean difference at 5 %, two-sided, with 80 % power.
-
-    ``(1.96 + 0.84)^2 var / mean^2``; NaN if the mean is 0 or nothing varies.
-
-    Example:
-        >>> problems_needed(np.array([1.0, 0.0, 0.0, 0.0]))
-        32.0
-    """
-    mean = float(difference.mean())
-    if mean == 0 or np.ptp(difference) == 0:
-        return math.nan
-    return float(math.ceil(_POWER_Z**2 * difference.var(ddof=1) / mean**2))

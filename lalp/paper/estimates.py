@@ -17,6 +17,14 @@ def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"
     return numerator / denominator
 
 
+def row_estimates(table: pd.DataFrame, value: str, units: str) -> list[Estimate]:
+    """A table's numbers with their ends ``low`` and ``high``, and their units, row by row."""
+    return [
+        Estimate(*map(float, ends), int(number))
+        for *ends, number in table[[value, "low", "high", units]].itertuples(index=False)
+    ]
+
+
 def split_groups(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """``all`` rows, then those of each value of a column."""
     yield "all", frame

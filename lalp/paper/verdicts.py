@@ -63,19 +63,24 @@ class Verdict:
     where: str = ""  # The paper's tables and figures, for example `Table 2, Fig. 1`
     kind: str = "real text"  # One of `KINDS`
     after_look: bool = False  # Whether its rule was set after a first look at the numbers
-    needs: str = ""  # Of a claim that is not resolved: what would resolve it
+    needs: str = ""  # What would resolve it; kept only of a claim that is not resolved
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(
                 f"{self.kind!r} is no kind of {self.claim!r}: choose {', '.join(KINDS)}"
             )
-        if self.needs and self.verdict != "not resolved":
-            raise InputError(f"{self.claim!r} is resolved and needs nothing: leave `needs` out")
         if self.verdict not in VERDICTS:
             raise InputError(
                 f"{self.verdict!r} is no verdict on {self.claim!r}: choose one of "
                 f"{', '.join(VERDICTS)}"
+            )
+        if self.verdict != "not resolved":
+            # So that a notebook may say it before it knows the verdict.
+            object.__setattr__(self, "needs", "")
+        elif not self.needs and self.kind != "algebra":
+            raise InputError(
+                f"{self.claim!r} is not resolved: say in `needs` what would resolve it"
             )
 
 

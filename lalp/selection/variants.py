@@ -192,17 +192,30 @@ def within_prompt_correlations(
            tau  num_prompts
         0 -1.0            2
     """
-    values = scores.assign(tokens_per_step=scores["num_tokens"] / scores["num_steps"])
-    signs = {name: -1 if name in LOWER_IS_BETTER else 1 for name in columns}
-    signed = {name: sign * _column(values, name) for name, sign in signs.items()}
-    groups = [rows for _, rows in values.groupby("prompt_id", sort=True).indices.items()]
     table = []
     for first, second in itertools.combinations(columns, 2):
-        pairs = [(signed[first].iloc[rows], signed[second].iloc[rows]) for rows in groups]
-        # scipy warns of a single candidate; a missing score gives NaN by itself.
-        taus = [stats.kendalltau(a, b).statistic if len(a) > 1 else np.nan for a, b in pairs]
-        known = np.array(taus)[~np.isnan(taus)]
-        tau = float(np.nanmean(taus)) if len(known) else np.nan
+        known = prompt_taus(scores, first, second).dropna().to_numpy()
+        tau = float(known.mean()) if len(known) else np.nan
         ends = np.clip(mean_interval(known, num_resamples, seed), -1, 1)
         table.append((first, second, tau, *ends, len(known)))
     return pd.DataFrame(table, columns=["score", "other", "tau", "low", "high", "num_prompts"])
+
+
+def prompt_taus(scores: pd.DataFrame, first: str, second: str) -> pd.Series:
+    """Kendall tau (b) of two scores by prompt, as in `within_prompt_correlations`; NaN for none.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> prompt_taus(example_scores().assign(num_steps=2), "galp", "lalp@4").to_dict()
+        {'p': -1.0, 'q': -1.0}
+    """
+    values = scores.assign(tokens_per_step=scores["num_tokens"] / scores["num_steps"])
+    one, other = (
+        _column(values, name) * (-1 if name in LOWER_IS_BETTER else 1) for name in (first, second)
+    )
+    taus = {}
+    for prompt, rows in values.groupby("prompt_id", sort=True).indices.items():
+        pair = one.iloc[rows], other.iloc[rows]
+        # scipy warns of a single candidate; a missing score gives NaN by itself.
+        taus[prompt] = stats.kendalltau(*pair).statistic if len(rows) > 1 else np.nan
+    return pd.Series(taus, dtype=float)

@@ -26,6 +26,7 @@ from lalp.pools.pool import Message, Prompt
 from lalp.sampling import samples
 from lalp.sampling.samples import Completion
 from lalp.sampling.settings import Sampling
+from lalp.stats import units_needed
 from tests.evaluation.test_benchmarks import SHARED, needs_shared
 from tests.evaluation.test_livecodebench import cases, record, write
 
@@ -162,6 +163,14 @@ def test_one_sample_a_problem_has_wilsons_interval(case):
     assert row["interval"] == "wilson"
 
 
+@pytest.mark.parametrize(("count", "kind"), [(30, "t"), (60, "bootstrap")])
+def test_the_table_says_which_interval_a_mean_over_samples_has(count, kind):
+    row = accuracy_table(results([[1, 0], [1, 1]] * (count // 2))).iloc[0]
+    assert row["interval"] == kind
+    pair = joined(*(results([[1, 0], [1, 1]] * 15, name) for name in ("amc23", "aime25")))
+    assert accuracy_table(pair).iloc[-1]["interval"] == "t"
+
+
 def test_the_mean_over_samples_has_a_bootstrap_interval_over_problems():
     generator = np.random.default_rng(0)
     shares = generator.beta(1, 1, 400)
@@ -197,9 +206,10 @@ def test_avg_is_the_unweighted_mean_and_leaves_out_gpqa_and_code():
     average = table.iloc[-1]
     assert average["accuracy"] == pytest.approx((0.3 + 0.1 + 0.5) / 3)
     assert average["num_problems"] == 520
-    # By hand: the variances p (1 - p) / n of the three means, over 3 squared.
-    half = Z / 3 * math.sqrt(0.21 / 500 + 0.09 / 10 + 0.25 / 10)
-    assert average["high"] - average["low"] == pytest.approx(2 * half, rel=0.1)
+    # By hand: the variances p (1 - p) / (n - 1) of the three means, over 3 squared; Welch's degrees
+    # of freedom are (420.8 + 10,000 + 27,778)^2 / (420.8^2 / 499 + (10,000^2 + 27,778^2) / 9) = 15.
+    half = 2.131 / 3 * math.sqrt(0.21 / 499 + 0.09 / 9 + 0.25 / 9)
+    assert average["high"] - average["low"] == pytest.approx(2 * half, rel=1e-3)
     assert average["low"] < average["accuracy"] < average["high"]
     # One benchmark of its own has none.
     alone = accuracy_table(joined(singles(1, 3), singles(1, 3, "gpqa_diamond")))
@@ -280,9 +290,9 @@ def test_a_comparison_by_hand():
     # Of 8 problems that one run alone solves, 7 or more on one side: 2 (1 + 8) / 2^8.
     assert row["p_value"] == pytest.approx(18 / 256)
     # Differences: -1 once, 1 seven times, 0 twelve times; mean 0.3, variance (8 - 20 * 0.09) / 19.
-    assert row["problems_needed"] == math.ceil((Z + 0.8416212335729143) ** 2 * (6.2 / 19) / 0.09)
-    half = Z * math.sqrt(6.2 / 19 / 20)
-    assert (row["low"], row["high"]) == pytest.approx((0.3 - half, 0.3 + half), abs=0.06)
+    assert row["problems_needed"] == units_needed(0.3 / math.sqrt(6.2 / 19))
+    half = 2.0930 * math.sqrt(6.2 / 19 / 20)  # Student's t of 20 problems
+    assert (row["low"], row["high"]) == pytest.approx((0.3 - half, 0.3 + half), abs=1e-4)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=40), st.integers())

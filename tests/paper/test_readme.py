@@ -1,19 +1,26 @@
-"""Numbers in README, computed again from the committed tables with plain numpy."""
+"""Numbers in README, computed again from the committed tables with plain numpy.
+
+What takes more than that (bootstraps, the mass of categories) is compared with the tables that the
+notebooks commit.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 ROOT = Path(__file__).parents[2]
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 # Student's t, two-sided 95 %, from a printed table.
-T = {5: 2.7764, 20: 2.0930}
+T = {5: 2.7764, 10: 2.2622, 12: 2.2010, 20: 2.0930}
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -28,9 +35,21 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     return array.mean(), array.mean() - half, array.mean() + half
 
 
-def text(values: list[float], sign: str = "") -> str:
-    mean, low, high = (round(value + 1e-9, 2) for value in interval(values))
-    return f"{mean:{sign}.2f} [{low:.2f}, {high:.2f}]".replace("-0.00", "0.00")
+def text(values: list[float], sign: str = "", digits: int = 2) -> str:
+    return written(interval(values), sign, digits)
+
+
+def written(ends: tuple[float, ...], sign: str = "", digits: int = 2) -> str:
+    """A mean and its interval as README writes them."""
+    mean, low, high = (round(float(value) + 1e-9, digits) for value in ends)
+    shown = f"{mean:{sign}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return re.sub(r"-(0\.0+)\b(?!\d)", r"\1", shown)
+
+
+def row(name: str, value: str, **wanted: str) -> tuple[float, ...]:
+    """A number and its ends in the one row of a table that has these values."""
+    (found,) = [one for one in rows(name) if all(one[key] == v for key, v in wanted.items())]
+    return tuple(float(found[column]) for column in (value, "low", "high"))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +108,313 @@ def test_the_map_over_its_students():
     # Nine pairs of teachers for each student.
     means = [sum(values) / 9 for values in gains.values()]
     assert f"over the 20 students together it is {text(means)}" in README
+
+
+# --- real text ----------------------------------------------------------------------------------
+
+
+def test_coverage():
+    table, steps = "coverage_controls.csv", "steps - responses"
+    for label, candidates in (
+        (steps, "all candidates"),
+        (steps, "equal numbers"),
+        ("steps - random chunks", "all candidates"),
+    ):
+        found = row(table, "difference", label=label, candidates=candidates)
+        assert written(found, digits=3) in README
+    for limit, words in (("inf", "by"), ("0.5", "it is"), ("0.4", "nearer, by")):
+        candidates = {"label": steps, "candidates": "equal numbers"}
+        names = next(csv.reader((ROOT / "figures/coverage_similarity.csv").open(encoding="utf-8")))
+        mean, *ends = row(
+            "coverage_similarity.csv", "difference", **candidates, **{names[-1]: limit}
+        )
+        ends = [mean, *ends] if limit == "0.4" else [-mean, *(-end for end in reversed(ends))]
+        assert f"{words} {written(ends, digits=3)}" in README
+
+
+def test_attribution():
+    mass = {
+        (one["score"], one["category"]): [float(one[c]) for c in ("share", "low", "high", "count")]
+        for one in rows("category_mass.csv")
+    }
+    assert f"Not discourse ({mass['galp', 'discourse'][0]:.1f} % [" in README
+    share, low, high, count = mass["galp", "math"]
+    assert f"{share:.1f} % [{low:.1f}, {high:.1f}] of the mass, and {count:.1f} %" in README
+    for category, unit in (("math + reasoning", " points"), ("reasoning", "")):
+        here = {"teacher": "all", "window": "4", "of": "mass", "category": category}
+        shown = written(row("category_shifts.csv", "shift", **here))
+        assert shown.replace(" [", f"{unit} [") in README
+
+
+CLAIMS = {one["claim"]: one for one in rows("overview.csv")}
+
+
+@pytest.mark.parametrize(
+    ("claim", "column", "said", "in_readme"),
+    [
+        ("The gap between global", "run", "all 0.07 [0.04, 0.10]", "by 0.07 nats [0.04, 0.10]"),
+        ("The gap between global", "why", "resolved for 2 of 4 teachers", "two of four teachers"),
+        ("The gap comes from", "run", "carry 52 % [49, 55] of the gap", "52 % [49, 55] of it"),
+        ("Accumulated text", "run", "difference 0.11 [0.06, 0.16]", "(by 0.11 [0.06, 0.16])"),
+        ("At the end of a response", "run", "0.14 [0.12, 0.16]", "0.14 nats [0.12, 0.16]"),
+        ("Local scoring does not", "run", "phrases 0.39 [0.29, 0.49]", "by 0.39 [0.29, 0.49]"),
+        ("LALP and GALP order", "run", "p = 0.002", "(interaction, p = 0.002)"),
+        ("LALP and GALP order", "run", "0.080 [0.021, 0.139]", "0.08 nats [0.02, 0.14] more"),
+        ("LALP and GALP order", "needs", "500 prompts", "some 500 prompts would settle both"),
+        ("As the window grows", "run", "5% 0.81, 10% 0.64, 25% 0.40", "from 0.8 standard devia"),
+        ("As the window grows", "needs", "45 prompts", "45 prompts would resolve the first"),
+        ("A quarter of the prompts", "run", "first in 83% of draws", "first in 83 % of draws"),
+        ("A quarter of the prompts", "needs", "500 prompts", "some 500 prompts would settle it"),
+        ("LALP takes its responses", "why", "8 of 100 responses", "8 of 100 responses change"),
+        ("LALP takes its responses", "why", "probability 0.54", "0.54 by chance alone"),
+        ("LALP takes its responses", "needs", "180 prompts", "180 prompts would resolve it"),
+        ("GALP's margin is diluted", "run", "1.00 [0.99, 1.01]", "is 1.00 [0.99, 1.01] of GALP's"),
+    ],
+)
+def test_what_a_verdict_says(claim, column, said, in_readme):
+    (found,) = [one for name, one in CLAIMS.items() if name.startswith(claim)]
+    assert said in found[column]
+    assert in_readme in README
+
+
+@pytest.fixture(scope="module")
+def champ() -> pd.DataFrame:
+    return pd.read_parquet(ROOT / "figures" / "champ" / "scores.parquet")
+
+
+def test_scores_of_champ(champ):
+    by_prompt = champ.groupby("prompt_id")["teacher"].nunique()
+    assert by_prompt.value_counts().to_dict() == {4: 61, 3: 1}
+    counts = len(champ), champ["num_tokens"].mean(), champ["num_steps"].mean()
+    assert "({} in all, {:.0f} tokens and {:.0f} steps on average".format(*counts) in README
+    means = champ["lalp@4"].mean(), champ["galp"].mean()
+    above = (champ["lalp@4"] > champ["galp"]).mean()
+    shown = "LALP {:.2f}, GALP {:.2f} on average; above for {:.0%}".format(*means, above)
+    assert shown.replace("4%", "4 %") in README
+    assert f"so does this run, for {100 * (1 - above):.0f} % of responses" in README
+
+
+def test_orders_of_teachers_and_the_pairs_that_holm_keeps(champ):
+    shared = champ[champ.groupby("prompt_id")["teacher"].transform("nunique") == 4]
+    kept = {}
+    for column in ("galp", "lalp@4"):
+        table = shared.pivot(index="prompt_id", columns="teacher", values=column)
+        order = list(table.mean().sort_values(ascending=False).index)
+        shown = " > ".join(order).replace(" Medium", "")
+        assert re.search(rf"{column[:4].upper()}(, w = 4)?: {re.escape(shown)}", README)
+        pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
+        p = np.array([stats.ttest_rel(table[a], table[b]).pvalue for a, b in pairs])
+        steps = np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1)) < 0.05
+        kept[column] = {pairs[i] for i, keep in zip(np.argsort(p), steps, strict=True) if keep}
+    palm, turbo = "PaLM 2 Medium", "GPT-4 Turbo"
+    assert kept["lalp@4"] == {(palm, "GPT-4")}
+    assert kept["galp"] == {("GPT-3.5", "GPT-4"), (palm, "GPT-4"), ("GPT-3.5", turbo)}
+    places = [
+        shared.groupby("teacher")[f"lalp@{w}"].mean().rank(ascending=False)["GPT-4"]
+        for w in ("0", "1", "2", "4", "all")
+    ]
+    assert places == [1, 3, 4, 4, 4]
+
+
+def test_first_tokens_and_later_scores(champ):
+    starts = [np.diff(np.asarray(s), prepend=-1) != 0 for s in champ["token_steps"]]
+    first = np.concatenate(starts)
+    tokens = np.concatenate([np.asarray(t, float) for t in champ["galp:tokens"]])
+    means = [np.nanmean(tokens[rows_]) for rows_ in (first, ~first)]
+    assert "({:.2f} nats against {:.2f})".format(*means) in README
+    tails = []
+    for steps, local, start in zip(
+        champ["token_steps"], champ["lalp@4:tokens"], starts, strict=True
+    ):
+        own = pd.Series(np.asarray(local, float)[~start]).groupby(np.asarray(steps)[~start])
+        tails.append(own.mean().mean())
+    table = champ.assign(tail=tails, rsr=-champ["mean_rank_100"] / -champ["galp"])
+    chosen = {c: table.groupby("prompt_id")[c].idxmax() for c in ("lalp@4", "tail", "rsr")}
+    same = {name: (found == chosen["lalp@4"]).mean() for name, found in chosen.items()}
+    assert f"(LALP's: {100 * (1 - same['tail']):.0f} %)" in README
+    ends = stats.binomtest(round(62 * same["rsr"]), 62).proportion_ci(method="wilson")
+    assert f"{100 * same['rsr']:.0f} % [{100 * ends.low:.0f}, {100 * ends.high:.0f}]" in README
+
+
+def test_how_often_teachers_are_right_by_themselves():
+    cells = json.loads((ROOT / "notebooks/04_selection.ipynb").read_text("utf-8"))["cells"]
+    (shown,) = ["".join(c["outputs"][0]["data"]["text/plain"]) for c in cells if c["id"] == "04-16"]
+    found = re.findall(r"(GPT-4|GPT-4 Turbo|PaLM 2 Medium) +([\d.]+) +([\d.]+) +([\d.]+)", shown)
+    assert len(found) == 3
+    for _, *numbers in found:
+        share, low, high = (100 * float(number) for number in numbers)
+        assert f"{share:.1f} % [{low:.1f}, {high:.1f}]" in README
+
+
+# --- fine-tuned students --------------------------------------------------------------------------
+
+
+def test_training_losses():
+    log = pd.DataFrame(rows("arms_standard/log.csv")).query("group == 'rules' and loss != ''")
+    log = log.astype({"loss": float, "epoch": float})
+    log["epoch"] = np.ceil(log["epoch"].round(6)).clip(lower=1)
+    epochs = log.groupby(["arm", "seed", "epoch"])["loss"].mean().unstack("epoch")
+    first, falls = epochs[1].groupby("arm").mean(), (epochs[1] - epochs[2]).unstack("seed")
+    losses = "({galp:.2f} nats, LALP's {lalp:.2f}, random {random:.2f})".format_map(first)
+    assert losses in README
+    assert (falls.loc["galp"] < falls.loc[["lalp", "random"]].min()).all()
+    shown = "(by {galp:.2f}; LALP's {lalp:.2f}, random {random:.2f})"
+    assert shown.format_map(falls.mean(axis=1)) in README
+
+
+def test_held_out_nll_with_holms_correction():
+    table = pd.DataFrame(rows("arms_standard/held_out.csv")).query("group == 'rules'")
+    table = table.astype({"step": int, "lalp": float})
+    last = table["step"] == table.groupby(["arm", "seed"])["step"].transform("max")
+    nll = -table[last].groupby(["arm", "prompt_id"])["lalp"].mean().unstack("arm")
+    assert (
+        f"(local NLL {text(nll['lalp'] - nll['galp'], digits=3)}".replace(" [", " nats [") in README
+    )
+    assert f"by {text(nll['galp'] - nll['random'], digits=3)} more than GALP's" in README
+    assert f"by {text(nll['lalp'] - nll['random'], digits=3)} more than LALP's" in README
+    others = nll.columns.drop("random")
+    p = [stats.ttest_rel(nll[arm], nll["random"]).pvalue for arm in others]
+    assert min(p) * len(p) > 0.05  # by Holm none is resolved
+
+
+def test_problems_that_small_students_solve():
+    answers = rows("arms_standard/answers.csv")
+    solved = {one["prompt_id"] for one in answers if one["correct"] == "True"}
+    arms = rows("arms_standard/arms.csv")
+    students = {tuple(v for k, v in one.items() if k not in ("group", "arm")) for one in arms}
+    assert (len(solved), len({one["prompt_id"] for one in answers}), len(students)) == (2, 8, 28)
+    assert "two of 8 held-out problems were ever solved, by any of 28 students" in README
+
+
+# --- more of step world ---------------------------------------------------------------------------
+
+
+def test_teachers_that_rules_take_and_what_they_teach(world):
+    shares: dict[str, list[tuple[float, float]]] = {}
+    losses: dict[str, dict[str, float]] = {}
+    for one in rows("world_standard/arms.csv"):
+        if one["group"] == "rules":
+            # Empty where a rule takes none.
+            own = tuple(float(one[f"share of {t}"] or 0) for t in ("steady", "careful"))
+            shares.setdefault(one["arm"], []).append(own)
+            losses.setdefault(one["arm"], {})[one["seed"]] = float(one["last_loss"])
+    (steady, restating), (_, galp) = (np.mean(shares[rule], axis=0) for rule in ("lalp", "galp"))
+    assert f"LALP takes {100 * steady:.0f} % from the steady teacher" in README
+    assert f"GALP takes {100 * galp:.0f} % from the teacher who restates" in README
+    assert f"from the teacher who restates, LALP {100 * restating:.0f} %" in README
+    gap = world["teachers: steady"] - world["teachers: careful"]
+    assert f"the steady teacher's is better by {text(gap)}" in README
+    gap = [losses["lalp"][seed] - losses["galp"][seed] for seed in losses["lalp"]]
+    assert f"by {text(gap, digits=3)}".replace(" [", " nats [") in README
+    before = world[": before training"].mean()
+    assert f"and {100 * before:.0f} % of those of 8 to 12 moves" in README
+
+
+def test_comparisons_of_lalps_selection_by_holm(world):
+    lalp = world["rules: lalp"]
+    others = ("rules: galp", "rules: random", "rules: random like lalp")
+    p = sorted(stats.ttest_rel(lalp, world[name]).pvalue for name in others)
+    corrected = np.maximum.accumulate(np.array(p) * [3, 2, 1])
+    assert p[0] == stats.ttest_rel(lalp, world["rules: galp"]).pvalue
+    assert f"(p = {corrected[0]:.3f} by Holm's" in README
+
+
+def test_thirds_by_galp(world):
+    teachers = ("steady", "careful", "leaper", "fluent leaper")
+    gaps = [world[f"thirds: {t}: highest"] - world[f"thirds: {t}: lowest"] for t in teachers]
+    assert f"(+{text(np.mean(gaps, axis=0))} from lowest to highest)" in README
+
+
+def test_the_gap_up_to_the_ninth_tenth():
+    gaps = {
+        (g["teacher"], g["seed"], g["bin"]): float(g["gap"])
+        for g in rows("world_standard/gaps.csv")
+    }
+    seeds, teachers = (sorted({key[i] for key in gaps}) for i in (1, 0))
+    rises = {
+        (teacher, last): [gaps[teacher, s, last] - gaps[teacher, s, "0"] for s in seeds]
+        for teacher in teachers
+        for last in ("8", "9")
+    }
+    careful, fluent = (text(rises[name, "8"]) for name in ("careful", "fluent leaper"))
+    assert f"(by {careful} up to".replace(" [", " nats per token [") in README
+    assert f"{fluent} of the fluent leaper's" in README
+    steady, leaper = (text(rises[name, "8"]) for name in ("steady", "leaper"))
+    assert f"(steady {steady}, leaper {leaper})" in README
+    mean = np.mean([rises[name, "9"] for name in teachers], axis=0)
+    assert f"growth is not resolved ({text(mean)})" in README
+
+
+@pytest.fixture(scope="module")
+def map_gains() -> pd.DataFrame:
+    """LALP's gain over GALP on the map, for each way to split, cell and student."""
+    arms = pd.DataFrame(rows("world_long/arms.csv"))
+    arms["accuracy"] = arms["num_solved"].astype(int) / arms["num_problems"].astype(int)
+    unit = ["family", "copying", "seed", "pool"]
+    wide = arms[arms["arm"] != ""].pivot_table(index=unit, columns="arm", values="accuracy")
+    rules = ["lalp", "lalp sentences", "lalp paragraphs"]
+    gains = wide[rules].sub(wide["galp"], axis=0).reset_index()
+    return gains.assign(scaffolding=gains["pool"].str.extract(r"scaffolding (\S+)$"))
+
+
+def test_the_map_by_scaffolding(map_gains):
+    keys = ["scaffolding", "family", "copying", "seed"]
+    by_student = map_gains.groupby(keys)[["lalp", "lalp sentences", "lalp paragraphs"]].mean()
+    most = by_student.loc["1.0"]
+    assert f"before half of them): by {text(most['lalp'])}" in README
+    assert f"registers by {text(most['lalp']['registers'])}" in README
+    assert f"paths by {text(most['lalp']['paths'])}" in README
+    for some in ("0.0", "0.5"):
+        assert f"no difference ({text(by_student.loc[some, 'lalp'])} each)" in README
+    assert f"sentences gain {text(most['lalp sentences'])}" in README
+    assert f"of paragraphs' {text(most['lalp paragraphs'])} nothing stands" in README
+    p = [
+        stats.ttest_1samp(by_student.loc[some, rule], 0).pvalue
+        for some in ("0.0", "0.5", "1.0")
+        for rule in by_student
+    ]
+    kept = np.maximum.accumulate(np.sort(p) * np.arange(9, 0, -1)) < 0.05
+    assert kept.sum() == 2  # true steps and sentences, where scaffolding is heaviest
+
+
+def test_the_map_over_its_cells_and_kinds(map_gains):
+    cells = rows("world_map.csv")
+    assert len(cells) == 108 and not any(float(cell["high"]) < 0 for cell in cells)
+    assert sum(float(cell["low"]) > 0 for cell in cells) == 9
+    assert min(float(cell["p_holm"]) for cell in cells) > 0.05
+    by_student = map_gains.groupby(["family", "copying", "seed"])["lalp"].mean()
+    kinds = [own.to_numpy() for _, own in by_student.groupby(["family", "copying"])]
+    means = [own.mean() for own in kinds]
+    assert f"gain is {min(means):.2f} to {max(means):.2f} for four kinds" in README
+    assert sum(interval(own)[1] > 0 for own in kinds) == 1
+    assert 4 * min(stats.ttest_1samp(own, 0).pvalue for own in kinds) > 0.05
+
+
+def test_slopes_on_copying():
+    table = pd.DataFrame(rows("world_copying.csv"))
+    table = table.astype({"copying_far": float, "accuracy": float, "share": float})
+    for effect, sign in (("share", 1), ("accuracy", -1)):
+        for _, own in table.groupby("family"):
+            fit = stats.linregress(own["copying_far"], sign * own[effect])
+            reach = 2.3060 * fit.stderr  # t of 8 degrees of freedom
+            assert written((fit.slope, fit.slope - reach, fit.slope + reach)) in README
+
+
+# --- the tool -----------------------------------------------------------------------------------
+
+
+def test_families_of_students():
+    verdicts = [one["verdict"] for one in rows("families/families.csv")]
+    exact = [one for one in rows("families/families.csv") if one["verdict"] == "exact"]
+    largest = max(float(one["largest difference in nats"]) for one in exact)
+    counts = {name: verdicts.count(name) for name in ("exact", "refused", "cannot be built")}
+    assert f"of {len(verdicts)}, {counts['exact']} agree" in README
+    assert f"(largest difference {largest:.0e} nats)".replace("e-0", "e-") in README
+    assert f"{counts['refused']} are refused with a reason" in README
+    assert f"{counts['cannot be built']} cannot be built so small" in README
+
+
+# --- what others published ----------------------------------------------------------------------
 
 
 def test_what_published_scores_foresee():

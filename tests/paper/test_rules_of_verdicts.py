@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -15,6 +17,7 @@ from lalp.paper.figures import FULL_WIDTH, use_style
 from lalp.paper.tables import FIGURES, TABLES
 from lalp.paper.verdict_figure import plot_verdicts
 from lalp.paper.verdicts import VERDICTS, Verdict, cited_items, save_verdicts
+from tests.paper.verdict_cells import NOTEBOOKS
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,9 @@ def test_what_the_paper_does_not_have_is_refused(where):
 
 
 def said(claim: str, verdict: str = "holds", where: str = "") -> Verdict:
-    return Verdict(claim, "paper's", "0.5 [0.4, 0.6]", verdict, "because", where)
+    return Verdict(
+        claim, "paper's", "0.5 [0.4, 0.6]", verdict, "because", where, needs="20 prompts"
+    )
 
 
 @pytest.fixture
@@ -141,12 +146,36 @@ def test_counts_by_kind_tell_algebra_from_real_text():
     assert {"real text, 1: holds 1", "algebra, 2: holds 2", "holds*"} <= set(drawn)
 
 
-def test_a_verdict_of_no_kind_or_that_needs_nothing_is_refused():
-    told = ("claim", "paper's", "0.5", "holds", "because")
+def test_a_verdict_of_no_kind_is_refused():
     with pytest.raises(InputError, match="'text' is no kind of 'claim'"):
-        Verdict(*told, kind="text")
-    with pytest.raises(InputError, match="'claim' is resolved and needs nothing"):
-        Verdict(*told, needs="20 prompts")
+        Verdict("claim", "paper's", "0.5", "holds", "because", kind="text")
+
+
+def test_what_is_not_resolved_says_what_would_resolve_it_and_nothing_else_does():
+    told = ("claim", "paper's", "0.5")
+    assert Verdict(*told, "not resolved", "because", needs="20 prompts").needs == "20 prompts"
+    assert Verdict(*told, "holds", "because", needs="20 prompts").needs == ""
+    with pytest.raises(InputError, match="'claim' is not resolved: say in `needs`"):
+        Verdict(*told, "not resolved", "because")
+    # Algebra is not sampled.
+    assert Verdict(*told, "not resolved", "because", kind="algebra").needs == ""
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), ids=lambda p: p.stem)
+def test_no_verdict_of_a_notebook_is_left_open_without_a_way_on(path):
+    for html in shown_verdicts(path):
+        heads = re.findall(r"<th>([a-z]+)</th>", html)
+        for line in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL):
+            cells = dict(zip(heads, re.findall(r"<td>(.*?)</td>", line, re.DOTALL), strict=False))
+            if cells.get("verdict") == "not resolved":
+                assert cells["needs"], cells["claim"]
+
+
+def shown_verdicts(path: Path) -> list[str]:
+    """The tables that a committed notebook shows of its verdicts, as HTML."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [o for c in cells if "save_verdicts(" in "".join(c["source"]) for o in c["outputs"]]
+    return ["".join(output["data"]["text/html"]) for output in outputs if "data" in output]
 
 
 def test_every_table_and_figure_has_a_row_and_those_not_tested_a_reason():

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lalp import stats as lalp_stats
 from lalp.cli.printing import print_teachers
 from lalp.errors import InputError
 from lalp.selection import ranking as selection_ranking
@@ -25,6 +24,7 @@ from lalp.selection.ranking import (
     teacher_differences,
     teacher_interaction,
 )
+from lalp.stats import draws
 from tests.selection.score_tables import NAN, means_table, scores_table, steady
 
 
@@ -190,7 +190,7 @@ def test_analyses_repeat_bit_for_bit_whatever_the_row_order(noisy, analyse, monk
     again = analyse(table.sample(frac=1, random_state=5))
     pd.testing.assert_frame_equal(once, again, check_exact=True)
     assert once.attrs == again.attrs
-    monkeypatch.setattr(lalp_stats, "_BATCH_NUMBERS", 1000)
+    monkeypatch.setattr(draws, "_BATCH_NUMBERS", 1000)
     pd.testing.assert_frame_equal(once, analyse(table), rtol=1e-12)
 
 

@@ -5,8 +5,9 @@ and seed see the same prompts in the same order, so optimizer steps can be paire
 measures are taken on the same held-out responses and problems, so these can be paired too.
 
 Tables begin with ``group``, ``arm`` and ``seed``; ``low`` and ``high`` are the ends of intervals
-over units, prompts or problems: Student's t below 50 of them, else a bootstrap that draws the same
-units for every arm (``draws``: the ``num_resamples`` and ``seed`` of `lalp.stats.mean_interval`).
+over units. Of nats these are prompts: Student's t below 50 of them, else a bootstrap that draws the
+same for every arm (``draws``: the ``num_resamples`` and ``seed`` of `lalp.stats.mean_interval`). Of
+accuracies they are problems: Wilson's.
 Differences are those of each arm of a group to the arm ``against``; where the group lacks one, an
 InputError says so. NLL is in nats per token.
 """
@@ -21,7 +22,14 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.paper.arms.grid import ArmResults
 from lalp.paper.rechecks import describe_made
-from lalp.stats import Estimate, mean_interval, wilson_interval
+from lalp.stats import (
+    Estimate,
+    holm,
+    mean_interval,
+    p_value,
+    paired_shares_interval,
+    wilson_interval,
+)
 
 MEASURES = {"galp": "global NLL", "lalp": "local NLL"}
 _ARM = ["group", "arm", "seed"]
@@ -45,16 +53,16 @@ def baselines(arms: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _minus(
+def _beside(
     table: pd.DataFrame, group: str, against: str, unit: str | Sequence[str], values: str
-) -> Iterator[tuple[str, pd.Series]]:
-    """Name of each other arm of a group, and its values minus those of one arm, unit by unit."""
+) -> Iterator[tuple[str, pd.Series, pd.Series]]:
+    """Name of each other arm of a group, and its values beside those of one arm, unit by unit."""
     rows = table[table["group"] == group]
     if against not in set(rows["arm"]):
         raise InputError(f"comparison {group!r} has no arm {against!r} to compare with")
     wide = rows.pivot_table(index=unit, columns="arm", values=values, sort=False)
     for arm in wide.columns.drop(against):
-        yield arm, wide[arm] - wide[against]
+        yield arm, wide[arm], wide[against]
 
 
 def _mean_of_units(values: pd.Series, draws: Mapping[str, int]) -> tuple[float, float, float, int]:
@@ -95,8 +103,8 @@ def loss_differences(log: pd.DataFrame, group: str, against: str, **draws: int) 
     steps = _numbered_epochs(log).query("epoch == 1")
     rows = [
         (arm, seed, *_mean_of_units(values, draws))
-        for arm, gaps in _minus(steps, group, against, ["seed", "step"], "loss")
-        for seed, values in gaps.groupby("seed")
+        for arm, own, other in _beside(steps, group, against, ["seed", "step"], "loss")
+        for seed, values in (own - other).groupby("seed")
     ]
     return pd.DataFrame(rows, columns=["arm", "seed", "difference", "low", "high", "num_steps"])
 
@@ -136,61 +144,57 @@ def held_out_changes(nll: pd.DataFrame, **draws: int) -> pd.DataFrame:
 def held_out_differences(nll: pd.DataFrame, group: str, against: str, **draws: int) -> pd.DataFrame:
     """Differences in NLL on the same held-out responses (`held_out_nll`).
 
-    Below 0, the arm's student finds them more natural.
+    Below 0, the arm's student finds them more natural. ``p_holm`` holds for all arms of one measure
+    together.
     """
-    rows = [
-        (arm, measure, *_mean_of_units(gaps, draws))
-        for measure in MEASURES.values()
-        for arm, gaps in _minus(nll, group, against, "prompt_id", measure)
-    ]
-    columns = ["arm", "measure", "difference", "low", "high", "num_prompts"]
+    rows = []
+    for measure in MEASURES.values():
+        pairs = _beside(nll, group, against, "prompt_id", measure)
+        means = {arm: _mean_of_units(own - other, draws) for arm, own, other in pairs}
+        p_values = holm([p_value(Estimate(*mean)) for mean in means.values()])
+        rows += [
+            (arm, measure, *mean[:3], p, mean[3])
+            for (arm, mean), p in zip(means.items(), p_values, strict=True)
+        ]
+    columns = ["arm", "measure", "difference", "low", "high", "p_holm", "num_prompts"]
     return pd.DataFrame(rows, columns=columns)
 
 
 # --- accuracy ----------------------------------------------------------------------------------
 
 
-def accuracy_by_arm(answers: pd.DataFrame, **draws: int) -> pd.DataFrame:
+def accuracy_by_arm(answers: pd.DataFrame) -> pd.DataFrame:
     """Share of correct answers per arm: one greedy answer, and the mean over samples (Table 3).
 
-    Problems are the unit: a problem's answers by all seeds and samples are averaged first. Where
-    that gives every problem 0 or 1, the interval is Wilson's; else that of the mean, within 0 and
-    1. ``answers`` are those of `lalp.paper.arms.grid.evaluate_arms`; ``truncated`` is the share of
-    cut-off ones.
+    Problems are the unit: a problem's answers by all seeds and samples are averaged first. Every
+    interval is Wilson's, with problems as trials. That is as wide as if each problem were solved
+    always or never, so too wide where samples differ; but it has a width where nothing is solved,
+    and one kind for all arms makes them comparable. ``answers`` are those of
+    `lalp.paper.arms.grid.evaluate_arms`; ``truncated`` is the share of cut-off ones.
     """
     kinds = np.where(answers["temperature"] == 0, "greedy", "sampled")
     answers = answers.assign(answers=kinds, correct=answers["correct"].astype(float))
     rows = []
     for keys, frame in answers.groupby(["group", "arm", "answers"], sort=False):
         shares = frame.groupby("prompt_id")["correct"].mean().to_numpy()
-        if set(shares) <= {0.0, 1.0}:
-            ends = wilson_interval(float(shares.mean()), len(shares))
-        else:
-            ends = np.clip(mean_interval(shares, **draws), 0, 1)
+        ends = wilson_interval(float(shares.mean()), len(shares))
         means = frame["truncated"].mean(), frame["num_tokens"].mean()
         rows.append((*keys, shares.mean(), *ends, *means, len(shares), len(frame)))
     columns = ["group", "arm", "answers", "accuracy", "low", "high", "truncated", "mean_tokens"]
     return pd.DataFrame(rows, columns=[*columns, "num_problems", "num_answers"])
 
 
-def accuracy_differences(
-    answers: pd.DataFrame, group: str, against: str, **draws: int
-) -> pd.DataFrame:
+def accuracy_differences(answers: pd.DataFrame, group: str, against: str) -> pd.DataFrame:
     """Differences in accuracy on the same problems, over all answers (as in `accuracy_by_arm`).
 
-    Where all problems differ alike, the interval reaches as far as Wilson's of no success does.
-    ``num_differ`` counts problems on which the two have another share of correct answers.
+    Intervals are those of `paired_shares_interval`, which go with Wilson's. ``num_differ`` counts
+    problems on which the two have another share of correct answers.
     """
     rows = []
     answers = answers.assign(correct=answers["correct"].astype(float))
-    for arm, gaps in _minus(answers, group, against, "prompt_id", "correct"):
-        if np.ptp(gaps) > 0:
-            low, high = np.clip(mean_interval(gaps.to_numpy(), **draws), -1, 1)
-        else:
-            # An interval of equal values would claim certainty.
-            _, reach = wilson_interval(0.0, len(gaps))
-            low, high = max(-1.0, gaps.iloc[0] - reach), min(1.0, gaps.iloc[0] + reach)
-        rows.append((arm, gaps.mean(), low, high, int((gaps != 0).sum()), len(gaps)))
+    for arm, own, other in _beside(answers, group, against, "prompt_id", "correct"):
+        ends = paired_shares_interval(own.to_numpy(), other.to_numpy())
+        rows.append((arm, (own - other).mean(), *ends, int((own != other).sum()), len(own)))
     columns = ["arm", "difference", "low", "high", "num_differ", "num_problems"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -200,7 +204,7 @@ def arm_gap(
 ) -> Estimate:
     """Difference of two arms in ``accuracy`` (over problems) or a measure of NLL (over prompts)."""
     if measure == "accuracy":
-        table = accuracy_differences(results.answers, group, against, **draws)
+        table = accuracy_differences(results.answers, group, against)
     else:
         table = held_out_differences(held_out_nll(results.held_out), group, against, **draws)
         table = table[table["measure"] == measure]

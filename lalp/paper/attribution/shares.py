@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float, Int
 from lalp.errors import InputError
 from lalp.paper.attribution.labels import label_spans, label_token_alone, label_tokens
 from lalp.paper.attribution.lexicon import CATEGORIES, KINDS, READINGS, SINGLE_TOKENS
-from lalp.paper.estimates import leave_one_out, resample
+from lalp.paper.estimates import leave_one_out, resample, row_estimates
 from lalp.paper.tokens import token_rows
 from lalp.scoring.columns import lalp_column
-from lalp.stats import Estimate, bootstrap_interval
+from lalp.stats import Estimate, bootstrap_interval, what_resolves_all
 
 REASONING_BEARING = "math + reasoning"
 _GROUPS = {**{name: (name,) for name in CATEGORIES}, REASONING_BEARING: ("math", "reasoning")}
@@ -29,6 +29,8 @@ Measure = Literal["mass", "count", "low", "low in pool"]
 _LOW_SHARE = 0.1
 # Shares summed in another order differ by about 1e-16: no smaller shift is one.
 _ROUNDING = 1e-12
+# What a quantity is held against; 0 where it has none.
+_THRESHOLDS = MappingProxyType({"ratio": 1.0})
 
 
 def token_table(
@@ -251,7 +253,7 @@ def compare_settings(tokens: pd.DataFrame, local: str, **resampling: int) -> pd.
     A row per setting and quantity (see ``QUANTITIES``); the first setting is the default one.
     ``tokens`` are all, or those without doubt.
     """
-    names = ["tokens", "reading", "weighting", "quantity", "value", "low", "high"]
+    names = ["tokens", "reading", "weighting", "quantity", "value", "low", "high", "num_prompts"]
     subsets = {"all": tokens, "without doubt": tokens[tokens["doubt"] == ""]}
     rows = []
     for setting in itertools.product(subsets, [*READINGS, SINGLE_TOKENS], get_args(Weighting)):
@@ -259,7 +261,10 @@ def compare_settings(tokens: pd.DataFrame, local: str, **resampling: int) -> pd.
         options = resampling | {"reading": reading, "weighting": weighting}
         if len(subsets[subset]):
             found = _quantities(subsets[subset], local, **options)
-            rows += [(*setting, name, one.value, one.low, one.high) for name, one in found.items()]
+            rows += [
+                (*setting, name, one.value, one.low, one.high, one.num_units)
+                for name, one in found.items()
+            ]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -293,7 +298,7 @@ def _quantities(tokens: pd.DataFrame, local: str, **options: Any) -> dict[str, E
 
 
 def summarize_settings(
-    settings: pd.DataFrame, thresholds: Mapping[str, float] = MappingProxyType({"ratio": 1.0})
+    settings: pd.DataFrame, thresholds: Mapping[str, float] = _THRESHOLDS
 ) -> pd.DataFrame:
     """One row per quantity: its default value, its range, and how many settings resolve it.
 
@@ -307,6 +312,23 @@ def summarize_settings(
     values, counts = groups["value"], groups[["above", "below"]].sum()
     table = table.assign(smallest=values.min(), largest=values.max())
     return table.join(counts).assign(settings=groups.size())
+
+
+def what_settles(
+    settings: pd.DataFrame, *quantities: str, thresholds: Mapping[str, float] = _THRESHOLDS
+) -> str:
+    """What would resolve quantities in every setting, in words: the prompts that the hardest asks.
+
+    No number of prompts does where settings lie on both sides of the threshold.
+    """
+    rows = settings[settings["quantity"].isin(quantities)]
+    limits = rows["quantity"].map(dict(thresholds)).fillna(0.0)
+    gaps = rows[["value", "low", "high"]].sub(limits, axis=0)
+    above, below = (gaps["value"] > _ROUNDING).sum(), (gaps["value"] < -_ROUNDING).sum()
+    if above and below:
+        return f"no number of prompts: {above} settings lie above and {below} below"
+    gaps["num_prompts"] = rows["num_prompts"]
+    return what_resolves_all(row_estimates(gaps, "value", "num_prompts"))
 
 
 def in_points(row: pd.Series) -> str:

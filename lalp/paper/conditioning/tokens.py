@@ -28,7 +28,8 @@ from lalp.scoring.columns import GALP, lalp_column
 from lalp.scoring.equations import self_conditioning_gap, window_starts
 from lalp.scoring.run import score
 from lalp.scoring.windows import parse_window
-from lalp.stats import Estimate
+from lalp.selection.ranking import first_place
+from lalp.stats import Estimate, needed_text
 from lalp.steps.sentences import Span
 from lalp.steps.splitters import split_pool
 from lalp.students.encoding import first_character
@@ -217,6 +218,16 @@ def top_agreement(
     means = (pd.Series(values[start : start + size], index=teachers) for start in (0, size))
     gaps, galps = (mean.sort_values(ascending=False) for mean in means)
     return gaps, galps, float("nan") if len(sums) < 2 else float(draws[:, -1].mean())
+
+
+def top_needs(tokens: pd.DataFrame, scores: pd.DataFrame) -> str:
+    """Prompts that would settle which teacher has the largest gap and which the highest GALP."""
+    keys = ["prompt_id", "response_id", "teacher"]
+    gaps = tokens.groupby(keys, observed=True)["gap"].mean().reset_index()
+    gaps[keys] = gaps[keys].astype(str)
+    tables = {"gap": gaps, GALP: scores}
+    places = [first_place(table.assign(correct=True), name) for name, table in tables.items()]
+    return f"{needed_text(max(place.prompts_needed for place in places))}, for both first places"
 
 
 def rising_bins(curves: pd.DataFrame) -> tuple[int, int]:

@@ -12,9 +12,11 @@ from lalp.selection.rules import select
 from lalp.selection.variants import (
     LOWER_IS_BETTER,
     VARIANTS,
+    prompt_taus,
     variant_column,
     within_prompt_correlations,
 )
+from lalp.stats import Estimate, mean_interval
 
 
 def variant_rules(scores: pd.DataFrame, profile: Profile) -> dict[str, str]:
@@ -68,3 +70,17 @@ def variant_orders(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataF
         order = " > ".join(ranking["teacher"])
         rows.append((column, order, ranking["p_top"][0], tau.value, tau.low, tau.high))
     return pd.DataFrame(rows, columns=["score", "order", "p_top", "tau with LALP", "low", "high"])
+
+
+def context_minus_weighting(table: pd.DataFrame, profile: Profile, seed: int) -> Estimate:
+    """Which change moves the candidates of a prompt more: LALP's context, or its equal weights.
+
+    Full-prefix LALP's tau with LALP (another context) minus its tau with GALP (other weights),
+    prompt by prompt. Below 0, the context does.
+    """
+    context, weighting = (
+        prompt_taus(table, name, "lalp@all") for name in (lalp_column(profile.main_window), "galp")
+    )
+    gaps = (context - weighting).dropna().to_numpy()
+    ends = mean_interval(gaps, profile.num_resamples, seed)
+    return Estimate(float(gaps.mean()) if len(gaps) else np.nan, *ends, len(gaps))

@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
+from lalp.paper.estimates import row_estimates
 from lalp.paper.rechecks import describe_made
 from lalp.paper.tables import TABLES
 from lalp.paper.world.settings import (
@@ -30,7 +31,7 @@ from lalp.paper.world.settings import (
 )
 from lalp.paper.world.study import WorldResults
 from lalp.scoring.columns import GALP, column_window
-from lalp.stats import t_interval
+from lalp.stats import holm, p_value, t_interval
 
 # Scores that lie closer than this order nothing (nats per token).
 TIE = 0.01
@@ -59,6 +60,20 @@ def over_seeds(
         rows.append((*keys, mean.value, *np.clip((mean.low, mean.high), *bounds), mean.num_units))
     found = pd.DataFrame(rows, columns=[*by, column, "low", "high", "num_seeds"])
     return found.astype(table.dtypes[list(by)].to_dict())
+
+
+def corrected(differences: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Differences over seeds with ``p_holm``, Holm's correction over each family of rows.
+
+    A family are all rows, or those with the same values ``by``.
+    """
+    p_values = pd.Series(
+        [p_value(one) for one in row_estimates(differences, "difference", "num_seeds")],
+        index=differences.index,
+        dtype=float,
+    )
+    keys = [differences[name] for name in by] or [pd.Series(0, index=differences.index)]
+    return differences.assign(p_holm=p_values.groupby(keys).transform(holm))
 
 
 def with_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
@@ -139,13 +154,19 @@ def _problem_interval(both: pd.DataFrame) -> tuple[float, float]:
 
 
 def rule_differences(arms: pd.DataFrame) -> pd.DataFrame:
-    """`arm_differences` of each rule to random, its control of the same teacher mix, and GALP."""
+    """`arm_differences` of each rule to random, its control of the same teacher mix, and GALP.
+
+    Each of the three is a family of its own for ``p_holm``.
+    """
     names = arms.loc[arms["group"] == RULES, "arm"].unique()
     rules = [name for name in names if not name.startswith(CONTROL)]
-    pairs = [(RULES, name, "random") for name in rules if name != "random"]
-    pairs += [(RULES, name, CONTROL + name) for name in rules]
-    pairs += [(RULES, name, "galp") for name in rules if name.startswith("lalp")]
-    return arm_differences(arms, pairs)
+    families = (
+        [(RULES, name, "random") for name in rules if name != "random"],
+        [(RULES, name, CONTROL + name) for name in rules],
+        [(RULES, name, "galp") for name in rules if name.startswith("lalp")],
+    )
+    tables = [corrected(arm_differences(arms, pairs)) for pairs in families]
+    return pd.concat(tables, ignore_index=True)
 
 
 def third_accuracy(arms: pd.DataFrame) -> pd.DataFrame:
@@ -389,10 +410,14 @@ def _with_cell(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def map_differences(arms: pd.DataFrame) -> pd.DataFrame:
-    """`arm_differences` of LALP to GALP in every cell of the map, by ``split``."""
+    """`arm_differences` of LALP to GALP in every cell of the map, by ``split``.
+
+    ``p_holm`` holds for all cells of one split together.
+    """
     table = _with_cell(arm_differences(arms, [(RULES, rule, "galp") for rule in SPLITS]))
+    table = corrected(table, ["split"])
     columns = ["family", "copying", "leap", "scaffolding", "split", "difference", "low", "high",
-               "num_seeds", "num_above", "problems_low", "problems_high"]  # fmt: skip
+               "p_holm", "num_seeds", "num_above", "problems_low", "problems_high"]  # fmt: skip
     return table[columns].sort_values(columns[:4], kind="stable", ignore_index=True)
 
 

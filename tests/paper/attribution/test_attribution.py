@@ -25,7 +25,7 @@ from lalp.paper.attribution.lexicon import CATEGORIES, EXAMPLES, KINDS, READINGS
 from lalp.paper.attribution.shares import draw_shares, share_table, shift_table, sweep_shares
 from lalp.paper.profiles import load_profile
 from lalp.paper.tables import TABLES
-from lalp.stats import FEW_UNITS
+from lalp.stats import FEW_UNITS, Estimate, what_resolves
 from lalp.students.student import load_tokenizer
 from tests.paper.verdict_cells import run_verdict_cells
 
@@ -475,6 +475,22 @@ def test_settings_are_counted_against_their_threshold():
     assert found.loc["q", ["value", "smallest", "largest"]].tolist() == [0.2, 0.1, 0.2]
     assert found.loc["ratio", ["above", "below"]].tolist() == [0, 1]
     assert shares.summarize_settings(table, {"q": 0.25}).loc["q", "above"] == 0
+
+
+def test_what_would_settle_a_quantity_in_every_setting():
+    rows = [
+        ("q", 0.2, 0.1, 0.3),
+        ("q", 0.1, -0.1, 0.3),
+        ("p", -0.1, -0.3, 0.1),
+        ("ratio", 0.9, 0.8, 1.0),
+    ]
+    table = pd.DataFrame(rows, columns=["quantity", "value", "low", "high"]).assign(num_prompts=20)
+    # The hardest setting asks: 0.1 with an interval of 0.2 on each side.
+    assert shares.what_settles(table, "q") == what_resolves(Estimate(0.1, -0.1, 0.3, 20))
+    both = "no number of prompts: 2 settings lie above and 1 below"
+    assert shares.what_settles(table, "q", "p") == both
+    assert shares.what_settles(table, "ratio") == what_resolves(Estimate(-0.1, -0.2, 0, 20))
+    assert "1 below" in shares.what_settles(table, "q", thresholds={"q": 0.15})
 
 
 VERDICTS = ["lead", "ratio", "fall", "gain", "size", "transitions", "low", "low first"]

@@ -60,7 +60,7 @@ def folds_of(num_prompts: int, num_folds: int) -> dict[str, int]:
 def test_blocked_search_equals_the_plain_product(num_queries, num_candidates, seed, block):
     queries, candidates = random_units(seed, num_queries), random_units(seed + 1, num_candidates)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lalp.stats._BATCH_NUMBERS", block)
+        patch.setattr("lalp.stats.draws._BATCH_NUMBERS", block)
         cosines, places = neighbors.nearest_neighbors(queries, candidates)
         expected = expected_nearest(queries, candidates, [1, ALL])
     plain = queries @ candidates.T
@@ -395,6 +395,7 @@ def categories_of(*differences: tuple[float, float, float]) -> pd.DataFrame:
     rows = [*differences, *[(0.0, -0.1, 0.1)] * 2]
     return pd.DataFrame(
         {"label": label, "candidates": c, "difference": d, "low": low, "high": high}
+        | {"num_prompts": 50}
         for c in (ALL_CANDIDATES, EQUAL_NUMBERS)
         for label, (d, low, high) in zip(labels, rows, strict=True)
     )

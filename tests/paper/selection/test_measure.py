@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from lalp.paper.profiles import load_profile
 from lalp.paper.selection import measure
 from lalp.paper.selection.splitters import compare_splitters
-from lalp.paper.selection.variants import first_token_table
+from lalp.paper.selection.variants import context_minus_weighting, first_token_table
 from lalp.selection.ranking import prompts_enough, rank_teachers
 from tests.paper.selection.test_splitters import frame_of, profile_of
 from tests.paper.verdict_cells import run_verdict_cells
@@ -103,3 +104,19 @@ def test_orders_and_means_of_the_teachers_are_shown_as_text():
         ["galp", "A > B", "-0.250, -1.000"],
         ["lalp@4", "B > A", "-1.000, -0.250"],
     ]
+
+
+def test_context_and_weighting_are_compared_prompt_by_prompt():
+    rows = pd.DataFrame(
+        [
+            # The full prefix orders three candidates as LALP does, and once in four as GALP.
+            {"prompt_id": f"p{i}", "galp": g, "lalp@4": -g, "lalp@all": -g if i else g}
+            | {"num_tokens": 10, "num_steps": 2}
+            for i in range(4)
+            for g in (-1.0, -2.0, -3.0)
+        ]
+    )
+    found = context_minus_weighting(rows, load_profile("smoke"), 0)
+    # Differences of taus: 2, 2, 2 and -2; Student's t of three degrees of freedom.
+    assert (found.value, found.num_units) == (1.0, 4)
+    assert found.high == pytest.approx(1 + 3.1824 * 1.0, abs=1e-3)

@@ -18,6 +18,7 @@ from scipy import stats
 
 from lalp.paper.world import measure
 from lalp.paper.world.study import WorldResults
+from lalp.stats import Estimate, holm, p_value
 from tests.paper.verdict_cells import NOTEBOOKS
 
 # Accuracies, mean scores and gaps of made-up studies.
@@ -150,6 +151,23 @@ def test_differences_are_paired_by_seed():
     assert measure.arm_differences(arms, [("rules", "a", "c")]).empty
     blind = measure.arm_differences(arms.assign(solved=np.nan), [("rules", "a", "b")]).iloc[0]
     assert np.isnan(blind["problems_low"]) and blind["difference"] == pytest.approx(0.25)
+
+
+def test_families_of_comparisons_carry_holms_correction():
+    table = measure.rule_differences(study_tables(4, 60).arms)
+    for against in ("random", "galp"):
+        own = table[table["against"] == against]
+        p_values = [
+            p_value(Estimate(*one))
+            for one in own[["difference", "low", "high", "num_seeds"]].values
+        ]
+        assert own["p_holm"].tolist() == pytest.approx(list(holm(p_values)))
+    cells = measure.map_differences(map_tables(3, 20).arms)
+    assert (cells["p_holm"] >= 0).all() and len(cells) == 2 * 2 * 9 * 3
+    # The map's cells are corrected for one split at a time.
+    one = measure.corrected(cells[cells["split"] == "sentences"])
+    assert one["p_holm"].tolist() == cells.loc[one.index, "p_holm"].tolist()
+    assert measure.corrected(cells.iloc[:0]).empty
 
 
 def test_the_bootstrap_over_problems_is_that_of_scipy():

@@ -1,0 +1,66 @@
+"""Intervals, tests, and the random numbers behind them: one place for all statistics."""
+
+from lalp.stats.draws import (
+    MOST_THINGS,
+    bootstrap_means,
+    check_count,
+    chunks,
+    seeded_generator,
+    stable_hash,
+    subset_means,
+)
+from lalp.stats.intervals import (
+    FEW_UNITS,
+    LEAST_RESAMPLED,
+    Estimate,
+    bca_interval,
+    bootstrap_interval,
+    mean_interval,
+    mean_of_means_interval,
+    means_interval,
+    paired_shares_interval,
+    percentile_interval,
+    t_interval,
+    wilson_interval,
+)
+from lalp.stats.planning import (
+    ALIKE_UNITS,
+    needed_text,
+    trials_needed,
+    units_needed,
+    what_resolves,
+    what_resolves_all,
+)
+from lalp.stats.significance import holm, holm_signs, hotelling_test, p_value
+
+__all__ = [
+    "ALIKE_UNITS",
+    "FEW_UNITS",
+    "LEAST_RESAMPLED",
+    "MOST_THINGS",
+    "Estimate",
+    "bca_interval",
+    "bootstrap_interval",
+    "bootstrap_means",
+    "check_count",
+    "chunks",
+    "holm",
+    "holm_signs",
+    "hotelling_test",
+    "mean_interval",
+    "mean_of_means_interval",
+    "means_interval",
+    "needed_text",
+    "p_value",
+    "paired_shares_interval",
+    "percentile_interval",
+    "seeded_generator",
+    "stable_hash",
+    "subset_means",
+    "t_interval",
+    "trials_needed",
+    "units_needed",
+    "what_resolves",
+    "what_resolves_all",
+    "wilson_interval",
+]
