@@ -29,6 +29,7 @@ from lalp.sampling.samples import Completion, generate
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.run import score
 from lalp.students.student import find_student, load_student
+from lalp.training.job import training_dtype
 from lalp.training.log import load_held_out, load_log
 from lalp.training.trainer import train
 
@@ -77,7 +78,7 @@ def _plan_runs(grid: Grid) -> dict[Arm, _Run]:
     by_id = {response.response_id: response for response in grid.pool.responses}
     # With examples and seed, everything that decides the result.
     shared = [setup.recipe, setup.held_out, fingerprint(*ARM_CODE_PARTS)]
-    shared.append(_student_revision(setup.student))
+    shared += [_student_revision(setup.student), training_dtype(setup.recipe)]
     for arm in grid.arms:
         if unknown := [i for i in arm.response_ids if i not in by_id]:
             raise InputError(
@@ -199,8 +200,9 @@ def _answer(run: _Run) -> None:
 class ArmResults:
     """What came out of a grid of arms; the tables of `arm_table`, `train_arms`, `evaluate_arms`.
 
-    ``answers`` is empty if none were asked for. ``provenance`` holds profile, day, commit, hours
-    and versions of a committed run, and nothing for a live one.
+    ``answers`` is empty if none were asked for. ``provenance`` holds profile, day, commit, hours,
+    versions and what training was computed in (``dtype``) of a committed run, and nothing for a
+    live one.
     """
 
     arms: pd.DataFrame
@@ -243,7 +245,7 @@ def profile_results(
 
     A profile that reads committed results shows those of the longer run `COMMITTED`, whose
     responses are chosen again from the profile's scores; all others train and evaluate their own
-    arms. ``seed`` chooses the prompts of the latter.
+    arms. ``seed`` chooses the prompts of the latter. What was trained in float32 is again.
     """
     if not profile.results:
         planned = plan_grid(profile, seed)
@@ -251,4 +253,5 @@ def profile_results(
     results = load_results(COMMITTED)
     made = results.provenance["seed"]
     scores = profile_scores(profile, profile_pool(profile)[0], seed=made)
-    return plan_grid(load_profile(COMMITTED), made, scores), results
+    bf16 = results.provenance["dtype"] == "bfloat16"
+    return plan_grid(load_profile(COMMITTED), made, scores, bf16=bf16), results
