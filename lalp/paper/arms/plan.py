@@ -46,11 +46,12 @@ class Setup:
 
     student: str
     recipe: Recipe
-    held_out: HeldOut  # Responses that NLL is measured on
+    held_out: HeldOut | None  # Responses that NLL is measured on, if any
     folder: Path  # Of the runs, which have one folder each
     workers: int  # Students trained at the same time, at most one per core
     problems: tuple[Prompt, ...]  # Held out too, with reference answers
     samplings: tuple[Sampling, ...]  # Every problem is answered once for each of them
+    rows: int | None = None  # Answers drawn at once; None: as `lalp.sampling.samples.generate` does
 
 
 @dataclass(frozen=True)
