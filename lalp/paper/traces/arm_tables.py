@@ -77,11 +77,13 @@ def graded_answers(grid: Grid, done: Mapping[Arm, Run]) -> pd.DataFrame:
     frames = []
     for arm, run in done.items():
         frame = labelled(arm, pd.read_parquet(run.answers))
-        told = [("gsm8k", gold[row.prompt_id], row.text) for row in frame.itertuples()]
+        whole = frame[~frame["truncated"]]
+        pairs = zip(whole["prompt_id"], whole["text"], strict=True)
+        told = [("gsm8k", gold[name], text) for name, text in pairs]
         # Kept, for this is done again after each arm.
         grades = grade_texts(told, cache_dir() / "traces" / "arm_grades.jsonl")
-        right = pd.Series([grade is True for grade in grades], index=frame.index)
-        frames.append(frame.assign(correct=right & ~frame["truncated"])[names])
+        right = whole.index[[grade is True for grade in grades]]
+        frames.append(frame.assign(correct=frame.index.isin(right))[names])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=names)
 
 

@@ -179,6 +179,7 @@ def finish_run(run: Run, deadline: float) -> None:
     if run.examples and not (run.model / WEIGHTS).is_file():
         train_run(run)
         gc.collect()  # the trainer, which refers to itself, holds weights and AdamW's moments
+        torch.use_deterministic_algorithms(False)  # training asks for them, and they are slower
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     answer_run(run)
@@ -208,7 +209,8 @@ def main(
     profile = arms_profile(scale, student)
     found = find_student(profile.student)
     clock = Clock(minutes, SCALES[scale]["minutes"])
-    print(f"{profile.student} on {found.device_name}, {minutes:g} minutes", flush=True)
+    stages = ", ".join(f"{name} {long:g}" for name, long in clock.planned.items())
+    print(f"{profile.student} on {found.device_name}; {minutes:g} minutes: {stages}", flush=True)
     with clock.stage("pool"):
         pool = load_traces()
     with clock.stage("scores"):

@@ -16,13 +16,14 @@ from scipy import stats
 
 from lalp.errors import InputError
 from lalp.paper.arms.grid import BEFORE
+from lalp.paper.arms.plan import Arm
 from lalp.paper.committed import load_results
 from lalp.paper.traces import arms, plan
-from lalp.paper.traces.arm_tables import TraceArms, solved_table
+from lalp.paper.traces.arm_tables import TraceArms, graded_answers, solved_table
 from lalp.paper.traces.arms import SCALES, arms_profile, draw_problems, finish_run
 from lalp.paper.traces.files import FACTS, Records, read_files
 from lalp.paper.traces.pool import MAIN_TEACHERS, build_pool
-from lalp.pools.pool import Pool
+from lalp.pools.pool import Message, Pool, Prompt
 from tests.paper.traces.test_plan import made_pool, mark
 from tests.paper.traces.test_pool import REAL
 from tests.tiny import train_tokenizer
@@ -135,6 +136,26 @@ def test_shares_and_paired_differences_by_hand():
     assert found["lalp", 1]["difference"] == -1
     assert found[BEFORE, -1]["difference"] == -0.5
     assert found["lalp", 0]["answer_tokens"] == 11.5
+
+
+def test_answers_are_graded_as_traces_are_and_wrong_if_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setenv("LALP_CACHE", str(tmp_path))
+    texts = {
+        "So it is \\boxed{1250}.": True,
+        "<think>\nIs it 7?\n</think>\n\nThat makes 1,250 dollars.": True,
+        "<think>\nIt is 1250.": False,  # a thought without an answer
+        "It is 1251.": False,
+        "It is 1,250.": False,  # and then it was cut off
+    }
+    problems = [Prompt(f"p{i}", (Message("user", "How many?"),), "1,250") for i in range(5)]
+    columns = {"prompt_id": [p.prompt_id for p in problems], "text": list(texts), "num_tokens": 9}
+    run = SimpleNamespace(answers=tmp_path / "answers.parquet")
+    pd.DataFrame(columns).assign(truncated=[False] * 4 + [True]).to_parquet(run.answers)
+    grid = SimpleNamespace(setup=SimpleNamespace(problems=problems))
+    found = graded_answers(grid, {Arm("rules", "lalp", 0, ()): run})
+    assert found["correct"].tolist() == list(texts.values())
+    assert "text" not in found and set(found["arm"]) == {"lalp"}
+    assert graded_answers(grid, {}).empty
 
 
 def test_before_the_random_arm_is_done_there_are_no_differences():
