@@ -37,6 +37,8 @@ FIGURES_07_theory := learned_conditionals learned_weights gap_by_distance gap_by
 FIGURES_08_step_world := world_thirds world_teachers world_rules world_windows world_gaps world_losses world_copying world_map
 FIGURES_09_paper_vs_run := overview
 FIGURES_10_variants := score_correlations step_length
+FIGURES_12_long_traces := traces_lengths traces_orders traces_enough traces_mix traces_correlations
+FIGURES_13_long_traces_tokens := traces_category_mass traces_words traces_conditioning traces_gap_sizes
 figures_of = $(FIGURES_$(1):%=$(DRAWN)/%.png)
 FIGURES := $(foreach name,$(NOTEBOOKS),$(call figures_of,$(name)))
 
@@ -134,8 +136,9 @@ torch-range: ## test the tool alone with both ends of torch's range, each in its
 families: | $(READY) ## compare every model family that transformers builds with one pass per step (minutes)
 	$(PY) -m benchmarks.families
 
-results: | $(READY) ## compute committed scores anew, whole (NAME=champ: hours; PART=scores)
-	$(PY) -m lalp.paper.results $(if $(NAME),--name $(NAME)) $(if $(PART),--part $(PART))
+results: | $(READY) ## compute committed scores anew, whole (NAME=champ: hours; PART=scores; ADD=1: what is missing)
+	$(PY) -m lalp.paper.results $(if $(NAME),--name $(NAME)) $(if $(PART),--part $(PART)) $(if $(ADD),--add) \
+	  $(if $(STUDENT),--student $(STUDENT))
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
 	$(PY) -m lalp.paper.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
@@ -147,14 +150,17 @@ traces-arms: | $(READY) ## fine-tune a student on long traces: 12 minutes on a l
 world: | $(READY) ## step world over more seeds, or its map, and keep the results (PROFILE=standard, long: hours)
 	$(PY) -m lalp.paper.world --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
 
-plan: | $(READY) ## what every stage of the paper's pipeline costs and runs (PROFILE=paper or gpu)
-	$(PY) -m lalp.paper.scale plan --profile $(PROFILE)
+# The plan of a profile: rsr has commands of its own.
+planned = $(if $(filter rsr,$(PROFILE)),lalp.paper.rsr $(1),lalp.paper.scale $(1) --profile $(PROFILE))
 
-dryrun: | $(READY) ## the same pipeline in small, every stage, in minutes on a CPU (PROFILE=paper or gpu)
-	$(PY) -m lalp.paper.scale dryrun --profile $(PROFILE)
+plan: | $(READY) ## what every stage of the paper's pipeline costs and runs (PROFILE=paper, gpu or rsr)
+	$(PY) -m $(call planned,plan)
 
-pipeline: | $(READY) ## the same pipeline for real: GPUs, days (PROFILE=paper or gpu)
-	$(PY) -m lalp.paper.scale run --profile $(PROFILE)
+dryrun: | $(READY) ## the same pipeline in small, every stage, in minutes on a CPU (PROFILE=paper, gpu or rsr)
+	$(PY) -m $(call planned,dryrun)
+
+pipeline: | $(READY) ## the same pipeline for real: GPUs, hours to days (PROFILE=paper, gpu or rsr)
+	$(PY) -m $(call planned,run)
 
 refresh: $(EXECUTED) ## put the executed notebooks (default profile) into notebooks/, without noise
 	@test "$(PROFILE)" = cpu || { echo "only PROFILE=cpu is committed"; exit 2; }

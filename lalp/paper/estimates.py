@@ -38,6 +38,8 @@ def prompt_sums(
 def bootstrap(
     sums: Float[np.ndarray, "prompts sums"],
     statistic: Callable[[np.ndarray], np.ndarray],
+    *,
+    level: float = 0.95,
     **resampling: int,
 ) -> list[Estimate]:
     """Statistics of the sums over prompts, with the interval of `bootstrap_interval` for each.
@@ -52,7 +54,7 @@ def bootstrap(
     """
     values, draws = resample(sums, statistic, **resampling)
     jackknife = leave_one_out(sums[(sums != 0).any(axis=1)], statistic)
-    ends = bootstrap_interval(values, draws, jackknife)
+    ends = bootstrap_interval(values, draws, jackknife, level)
     return [Estimate(*map(float, e), len(jackknife)) for e in zip(values, *ends, strict=True)]
 
 

@@ -25,17 +25,24 @@ from lalp.paper.profiles import Profile, load_profile
 from lalp.paper.provenance import commit, describe_run
 from lalp.paper.scores import keeping, scores_of
 from lalp.paper.selection.precision import bfloat16_scores
-from lalp.paper.selection.splitters import splitter_scores
+from lalp.paper.selection.splitters import scores_under, splitter_scores
 from lalp.paper.traces import load_traces
 from lalp.paper.traces.plan import (
     CONTROLS,
     control_scores,
+    part_pool,
     problem_table,
+    second_profile,
+    second_scores,
+    token_scores,
     traces_profile,
     traces_scores,
 )
+from lalp.paper.traces.pool import DATA_SETS
+from lalp.paper.traces.tokens import token_tables
 from lalp.scoring.run import score
-from lalp.students.student import find_student
+from lalp.steps.splitters import split_pool
+from lalp.students.student import find_student, load_tokenizer
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 # The packages of `lalp` whose code decides the numbers, beside the pool's own.
@@ -83,7 +90,7 @@ def _score_more(profile: Profile, part: str, num_prompts: int, per_teacher: int)
     """GALP and the main window of more of the pool's responses, without their tokens."""
     candidates = pick_candidates(profile_pool(profile)[0], num_prompts, per_teacher)
     windows, how = [profile.main_window], {"splitter": profile.splitter}
-    scores_of(profile, part, candidates, lambda: score(candidates, profile.student, windows, **how))
+    scores_of(profile, part, candidates, lambda some: score(some, profile.student, windows, **how))
 
 
 def traces_problems(profile: Profile) -> None:
@@ -108,6 +115,30 @@ def traces_sweep(profile: Profile) -> None:
     traces_scores(profile, load_traces(), "sweep")
 
 
+def second_student(profile: Profile) -> None:
+    """Some of the long traces under a student of another size and family."""
+    second_scores(profile, load_traces())
+
+
+def traces_tokens(profile: Profile) -> None:
+    """Tables of all that takes single tokens, from the same scores."""
+    pool = load_traces()
+    parts = {name: part_pool(profile, pool, name) for name in DATA_SETS}
+    scores = {name: token_scores(profile, own, name) for name, own in parts.items()}
+    for name, table in token_tables(profile, pool, scores).items():
+        path = root_dir() / "figures" / profile.results / f"{name}.csv"
+        write_text(path, table.to_csv(index=False, float_format="%.8g"))
+
+
+def traces_splitter(profile: Profile) -> None:
+    """Other steps under the main window, on the problems of the sweep."""
+    few = part_pool(profile, load_traces(), "sweep")
+    tokenizer = load_tokenizer(profile.student)
+    for splitter in profile.splitters:
+        steps = split_pool(few, splitter, tokenizer=tokenizer, embedder=profile.embedder)
+        scores_under(profile, few, splitter, steps, [profile.main_window])
+
+
 def _score_traces(profile: Profile, part: str) -> None:
     pool = load_traces()
     traces_scores(profile, pool, part)
@@ -119,6 +150,7 @@ def _score_traces(profile: Profile, part: str) -> None:
 PROFILES: Mapping[str, Callable[[], Profile]] = {
     "champ": lambda: load_profile("cpu"),
     "traces": traces_profile,
+    "second": second_profile,
 }
 PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
     "champ": {
@@ -134,32 +166,43 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "problems": traces_problems,
         "gsm8k": traces_gsm8k,
         "math": traces_math,
+        "tokens": traces_tokens,
+        "splitter": traces_splitter,
         "sweep": traces_sweep,
     },
+    "second": {"second": second_student},
 }
 
 
 def main(
     name: Annotated[str, Option(help=f"One of {', '.join(PARTS)}.")] = "champ",
     part: Annotated[str | None, Option(help="One part alone.")] = None,
+    add: Annotated[bool, Option("--add", help="Only prompts that are not committed yet.")] = False,
+    student: Annotated[
+        str, Option(help="Folder or GGUF file of the profile's student, if not where it is named.")
+    ] = "",
 ) -> None:
-    """Compute one folder of results, or one part of it, and write what made it."""
+    """Compute one folder of results, or one part of it, and write what made it.
+
+    A part is written after every few prompts. With ``--add`` the committed ones stay.
+    """
     if name not in PARTS:
         raise InputError(f"no results are called {name!r}: {did_you_mean(name, list(PARTS))}")
     if part is not None and part not in PARTS[name]:
         raise InputError(f"{name} has no part {part!r}: {did_you_mean(part, list(PARTS[name]))}")
     profile = PROFILES[name]()
-    path = root_dir() / "figures" / name / "provenance.json"
+    path = root_dir() / "figures" / profile.results / "provenance.json"
     made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for each in [part] if part else PARTS[name]:
         started, at = time.monotonic(), commit()
-        code = {package: fingerprint(package) for package in (*_CODE, f"paper.{name}")}
-        with keeping(each):
+        code = {package: fingerprint(package) for package in (*_CODE, f"paper.{profile.results}")}
+        before = [made[each]] if add and each in made else []
+        with keeping(each, adds=add, student=student):
             PARTS[name][each](profile)
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-        student = find_student(profile.student).revision
-        made[each] = {"profile": asdict(profile), "student": student, "code": code}
-        made[each] |= facts | {"commit": at}
+        revision = find_student(student or profile.student).revision
+        made[each] = {"profile": asdict(profile), "student": revision, "code": code}
+        made[each] |= facts | {"commit": at} | ({"added_to": before} if before else {})
         write_json(path, made)
         print(f"{name}: {each} written")
 

@@ -7,11 +7,12 @@ in these tables.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,43 +34,133 @@ from lalp.steps.splitters import Steps
 log = logging.getLogger("lalp")
 
 _TEXTS = b"lalp texts"
-_keeping: ContextVar[str] = ContextVar("keeping", default="")
+_BATCH = 5  # prompts that are scored before the table is written again
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which part is being written, if any, and whether to what is committed already."""
+
+    part: str = ""
+    adds: bool = False
+    student: str = ""  # where the profile's student is on this machine, if not where its name says
+
+    def holds(self, part: str) -> bool:
+        """Whether a table belongs to the part, or to what its name begins."""
+        return bool(self.part) and (part == self.part or part.startswith(f"{self.part}_"))
+
+
+_NOTHING = Kept()
+_keeping: ContextVar[Kept] = ContextVar("keeping", default=_NOTHING)
 
 
 def scores_of(
-    profile: Profile, part: str, pool: Pool, compute: Callable[[], pd.DataFrame]
+    profile: Profile, part: str, pool: Pool, compute: Callable[[Pool], pd.DataFrame]
 ) -> pd.DataFrame:
-    """The committed scores of a pool, ``figures/RESULTS/PART.parquet``, or else computed ones."""
+    """Scores of a pool: the committed ones, ``figures/RESULTS/PART.parquet``, or else computed.
+
+    ``compute`` scores some of the pool's prompts, none of which may depend on the others: those
+    that the table lacks. It is asked for all of them where there is no table.
+    """
     path = root_dir() / "figures" / profile.results / f"{part}.parquet" if profile.results else None
-    kept = _keeping.get()
-    made_for = _digest(profile, pool)
-    if path and kept and (part == kept or part.startswith(f"{kept}_")):
-        _write(path, made_for, compute())
-    elif path is None or not path.is_file():
-        return compute()
-    elif (pq.read_schema(path).metadata or {}).get(_TEXTS) != made_for:
-        log.warning("%s: of other texts, another student or steps: scored now", path.name)
-        return compute()
+    if path is None:
+        return compute(pool)
+    kept, made_for = _keeping.get(), _digests(profile, pool)
+    if not kept.holds(part):
+        return _complete(path, pool, made_for, compute)
+    have = _committed(path, made_for) if kept.adds else _Rows()
+    lacking = [name for name in made_for if name not in have.prompts]
+    for start in range(0, len(lacking), _BATCH):
+        batch = lacking[start : start + _BATCH]
+        have = have.joined(compute(_only(pool, batch)), batch, path.name)
+        _write(path, have.ordered(pool), {name: made_for[name] for name in have.prompts})
     return load_scores(path)
 
 
+def _complete(
+    path: Path, pool: Pool, made_for: Mapping[str, str], compute: Callable[[Pool], pd.DataFrame]
+) -> pd.DataFrame:
+    """A committed table's rows of a pool, and computed ones of prompts that it lacks."""
+    if not path.is_file():
+        return compute(pool)
+    have = _committed(path, made_for)
+    lacking = [name for name in made_for if name not in have.prompts]
+    if lacking:
+        what = "of other texts, another student or steps, or not scored yet: scored now"
+        log.warning("%s: %d of %d prompts are %s", path.name, len(lacking), len(made_for), what)
+        have = have.joined(compute(_only(pool, lacking)), lacking, path.name)
+    return have.ordered(pool)
+
+
 @contextmanager
-def keeping(part: str) -> Iterator[None]:
-    """Meanwhile `scores_of` computes a part (with what its name begins), and writes it."""
-    token = _keeping.set(part)
+def keeping(part: str, *, adds: bool = False, student: str = "") -> Iterator[None]:
+    """Meanwhile `scores_of` computes a part (with what its name begins), and writes it.
+
+    With ``adds`` it computes the prompts that the committed table lacks, and adds them to it.
+    ``student`` says where the profile's student is, for `scoring_student`.
+    """
+    token = _keeping.set(Kept(part, adds, student))
     try:
         yield
     finally:
         _keeping.reset(token)
 
 
-def _write(path: Path, made_for: bytes, frame: pd.DataFrame) -> None:
-    own = frame.drop(columns=["response", "turns"], errors="ignore")
-    table = pa.Table.from_pandas(own, preserve_index=False)
-    table = table.replace_schema_metadata((table.schema.metadata or {}) | {_TEXTS: made_for})
+def scoring_student(profile: Profile) -> str:
+    """The student that scores: the profile's, or the folder or file that is given for it."""
+    return _keeping.get().student or profile.student
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a table, and the prompts that they are of."""
+
+    frame: pd.DataFrame = field(default_factory=pd.DataFrame)
+    prompts: tuple[str, ...] = ()
+
+    def joined(self, frame: pd.DataFrame, prompts: Sequence[str], name: str) -> _Rows:
+        """With more rows. InputError if they have other columns."""
+        own = frame.drop(columns=["response", "turns"], errors="ignore")
+        other = set(own) ^ set(self.frame)
+        if self.prompts and other:
+            raise InputError(
+                f"{name} and its new rows differ in {', '.join(sorted(other))}: "
+                "compute the whole part again, without adding to it"
+            )
+        frames = [self.frame, own] if self.prompts else [own]
+        return _Rows(pd.concat(frames, ignore_index=True), (*self.prompts, *prompts))
+
+    def ordered(self, pool: Pool) -> pd.DataFrame:
+        """The rows in the order of a pool's responses."""
+        place = {response.response_id: i for i, response in enumerate(pool.responses)}
+        order = self.frame["response_id"].map(place).argsort(kind="stable")
+        return self.frame.iloc[order].reset_index(drop=True)
+
+
+def _committed(path: Path, made_for: Mapping[str, str]) -> _Rows:
+    """A table's rows of prompts whose texts, student and steps are still the same."""
+    if not path.is_file():
+        return _Rows()
+    of_prompts = json.loads((pq.read_schema(path).metadata or {}).get(_TEXTS, b"{}"))
+    same = tuple(name for name, made in made_for.items() if of_prompts.get(name) == made)
+    frame = load_scores(path)
+    return _Rows(frame[frame["prompt_id"].isin(same)].reset_index(drop=True), same)
+
+
+def _only(pool: Pool, names: Sequence[str]) -> Pool:
+    """Some of a pool's prompts, with their responses."""
+    kept = tuple(r for r in pool.responses if r.prompt_id in set(names))
+    return replace(pool, prompts={name: pool.prompts[name] for name in names}, responses=kept)
+
+
+def _write(path: Path, frame: pd.DataFrame, made_for: Mapping[str, str]) -> None:
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    said = (table.schema.metadata or {}) | {_TEXTS: json.dumps(made_for).encode()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as made:
-        pq.write_table(table, made, compression="zstd", compression_level=19)
+        pq.write_table(
+            table.replace_schema_metadata(said), made, compression="zstd", compression_level=19
+        )
 
 
 def recheck(
@@ -115,8 +206,16 @@ def _gap(now: np.ndarray | float, before: np.ndarray | float) -> float:
     return float(np.nan_to_num(np.abs(one - other)).max(initial=0.0))
 
 
-def _digest(profile: Profile, pool: Pool) -> bytes:
-    """What decides a table, but the windows, whose columns a reader would miss, and the code."""
-    texts = [(r.response_id, r.prompt_id, r.text) for r in pool.responses]
-    asked = [(name, [m.content for m in p.messages]) for name, p in pool.prompts.items()]
-    return digest([profile.student, profile.splitter, asked, texts]).encode()
+def _digests(profile: Profile, pool: Pool) -> dict[str, str]:
+    """What decides each prompt's rows, but the code, and the windows, which are columns.
+
+    Prompts without a response have no rows, and are left out.
+    """
+    texts: dict[str, list[tuple[str, str]]] = {}
+    for response in pool.responses:
+        texts.setdefault(response.prompt_id, []).append((response.response_id, response.text))
+    asked = {name: [message.content for message in pool.prompts[name].messages] for name in texts}
+    return {
+        name: digest([profile.student, profile.splitter, asked[name], own], 16)
+        for name, own in texts.items()
+    }

@@ -89,3 +89,22 @@ def test_the_map_over_its_students():
     # Nine pairs of teachers for each student.
     means = [sum(values) / 9 for values in gains.values()]
     assert f"over the 20 students together it is {text(means)}" in README
+
+
+def test_what_published_scores_foresee():
+    found = {
+        row["score"]: row
+        for row in rows("rsr/published.csv")
+        if row["student"] == "mean over students" and row["measure"] == "spearman"
+    }
+
+    def shown(row: dict[str, str], *names: str) -> str:
+        value, low, high = (float(row[name]) for name in names)
+        return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+    ends = "correlation", "low", "high"
+    over = "over_galp", "over_galp_low", "over_galp_high"
+    assert f"GALP's rank correlation with accuracy is {shown(found['galp'], *ends)} over" in README
+    assert (
+        f"RSR is {shown(found['rsr'], *ends)}, which is {shown(found['rsr'], *over)} more" in README
+    )

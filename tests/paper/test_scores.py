@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from lalp.errors import InputError
@@ -27,45 +28,102 @@ def profile(student_folder, tmp_path, monkeypatch):
     return replace(load_profile("smoke"), student=student_folder, results="mine")
 
 
-def compute(profile, pool):
+def compute(profile):
     how = {"with_tokens": True, "device": "cpu", "progress": False}
-    return lambda: score(pool, profile.student, ["1"], splitter=profile.splitter, **how)
+    return lambda some: score(some, profile.student, ["1"], splitter=profile.splitter, **how)
 
 
-def refuse():
-    raise AssertionError("it is computed")
+def refuse(some):
+    raise AssertionError(f"computed: {', '.join(some.prompts)}")
+
+
+def committed(tmp_path, part="scores"):
+    return (tmp_path / f"figures/mine/{part}.parquet").read_bytes()
 
 
 def test_what_is_kept_is_read_for_the_same_texts_student_and_steps_alone(profile, tmp_path):
     pool = load_pool(RECORDS)
     with keeping("scores"):
-        kept = scores_of(profile, "scores", pool, compute(profile, pool))
-    text = (tmp_path / "figures/mine/scores.parquet").read_bytes()
-    assert "response" not in kept and b"We add" not in text
-    read = scores_of(profile, "scores", pool, refuse)
-    assert read["lalp@1"].tolist() == kept["lalp@1"].tolist()
+        kept = scores_of(profile, "scores", pool, compute(profile))
+    assert "response" not in kept and b"We add" not in committed(tmp_path)
+    pd.testing.assert_frame_equal(scores_of(profile, "scores", pool, refuse), kept)
+    part = scores_of(profile, "scores", load_pool(RECORDS[2:]), refuse)
+    assert part["lalp@1"].tolist() == kept["lalp@1"].tolist()[2:]
     others = [
-        (profile, load_pool(RECORDS[:2])),
-        (replace(profile, student="another"), pool),
-        (replace(profile, splitter="paragraphs"), pool),
-        (replace(profile, results=""), pool),
+        (profile, load_pool([RECORDS[0] | {"response": "We add. 7."}, *RECORDS[1:]]), "3 \\+ 4"),
+        (replace(profile, student="another"), pool, "3 \\+ 4, 5 \\+ 6"),
+        (replace(profile, splitter="paragraphs"), pool, "3 \\+ 4, 5 \\+ 6"),
+        (replace(profile, results=""), pool, "3 \\+ 4, 5 \\+ 6"),
     ]
-    for other, texts in others:
-        with pytest.raises(AssertionError, match="it is computed"):
+    for other, texts, lacking in others:
+        with pytest.raises(AssertionError, match=f"^computed: {lacking}$"):
             scores_of(other, "scores", texts, refuse)
+
+
+def test_prompts_that_a_table_lacks_are_scored_and_stand_in_their_place(profile, tmp_path, caplog):
+    pool, few = load_pool(RECORDS), load_pool(RECORDS[2:])
+    with keeping("scores"):
+        scores_of(profile, "scores", few, compute(profile))
+    before, asked = committed(tmp_path), []
+
+    def count(some):
+        asked.extend(some.prompts)
+        return compute(profile)(some)
+
+    found = scores_of(profile, "scores", pool, count)
+    assert asked == ["3 + 4"] and "1 of 2 prompts" in caplog.text
+    assert found["response_id"].tolist() == [r.response_id for r in pool.responses]
+    assert committed(tmp_path) == before
+    with keeping("scores", adds=True):
+        added = scores_of(profile, "scores", pool, count)
+    assert asked == ["3 + 4", "3 + 4"]
+    with keeping("scores"):
+        whole = scores_of(profile, "scores", pool, count)
+    assert asked == ["3 + 4", "3 + 4", "3 + 4", "5 + 6"]
+    pd.testing.assert_frame_equal(added, whole)
+
+
+def test_a_run_that_is_cut_off_leaves_whole_prompts_to_add_to(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_scores, "_BATCH", 1)
+    pool = load_pool(RECORDS)
+
+    def stop(some):
+        if "5 + 6" in some.prompts:
+            raise KeyboardInterrupt
+        return compute(profile)(some)
+
+    with pytest.raises(KeyboardInterrupt), keeping("scores"):
+        scores_of(profile, "scores", pool, stop)
+    part = scores_of(profile, "scores", load_pool(RECORDS[:2]), refuse)
+    assert part["prompt_id"].tolist() == ["3 + 4", "3 + 4"]
+    with pytest.raises(AssertionError, match=r"^computed: 5 \+ 6$"), keeping("scores", adds=True):
+        scores_of(profile, "scores", pool, refuse)
+
+
+def test_rows_of_other_windows_are_not_added(profile):
+    pool = load_pool(RECORDS)
+    with keeping("scores"):
+        scores_of(profile, "scores", load_pool(RECORDS[2:]), compute(profile))
+
+    def wider(some):
+        how = {"with_tokens": True, "device": "cpu", "progress": False}
+        return score(some, profile.student, ["1", "2"], splitter=profile.splitter, **how)
+
+    with pytest.raises(InputError, match=r"differ in lalp@2, lalp@2:tokens: compute the whole"):
+        scores_of(profile, "scores", pool, wider)
 
 
 def test_a_part_is_kept_with_what_its_name_begins_and_nothing_else(profile, tmp_path):
     pool = load_pool(RECORDS)
     with keeping("splitter"):
         for part in ("scores", "splitter_32t"):
-            scores_of(profile, part, pool, compute(profile, pool))
+            scores_of(profile, part, pool, compute(profile))
     assert [path.stem for path in tmp_path.glob("figures/mine/*")] == ["splitter_32t"]
 
 
 def test_a_recheck_sees_a_score_and_a_token_that_are_off(profile):
     pool = load_pool(RECORDS)
-    frame = compute(profile, pool)()
+    frame = compute(profile)(pool)
     checked = recheck(profile, pool, frame, ["1"], num_responses=2)
     assert len(checked) == 2 and checked["largest"].max() < 1e-6
     with pytest.raises(InputError, match=r"off by 0\.01 nats: run make results again"):

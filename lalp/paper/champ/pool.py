@@ -43,7 +43,7 @@ def profile_scores(
     how = {"splitter": profile.splitter, "with_tokens": not sweep}
     part = "sweep" if sweep else "scores"
     return scores_of(
-        profile, part, candidates, lambda: score(candidates, profile.student, windows, **how)
+        profile, part, candidates, lambda some: score(some, profile.student, windows, **how)
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from itertools import pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from lalp.paper.estimates import group_means
 from lalp.pools.pool import Pool, Response
@@ -91,8 +93,10 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
     """
     texts = {response.response_id: response for response in pool.responses}
     rows: list[tuple[Any, ...]] = []
-    for response_id, own in tokens.groupby("response_id", observed=True, sort=False):
+    for response_id, frame in tokens.groupby("response_id", observed=True, sort=False):
         response = texts[response_id]
+        # Arrays: a response has a thousand items, and looks at a table's rows are slow.
+        own = {name: frame[name].to_numpy() for name in _TOKEN_VALUES}
         prompt = prompt_text(pool, response.prompt_id)
         numbers = {number.replace(",", "") for number in _NUMBER.findall(prompt)}
         words = f" {' '.join(_LETTERS.findall(prompt)).casefold()} "
@@ -106,6 +110,7 @@ def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
 
 
 _ITEM_VALUES = ["global", "local", "p_global", "p_local"]
+_TOKEN_VALUES = ("start", "window_start", "token", "position", "global", "local")
 
 
 def prompt_text(pool: Pool, prompt_id: str) -> str:
@@ -113,22 +118,22 @@ def prompt_text(pool: Pool, prompt_id: str) -> str:
     return "\n".join(message.content for message in pool.prompts[prompt_id].messages)
 
 
-def _occurrences(item: Item, own: pd.DataFrame, response: Response) -> list[tuple[Any, ...]]:
-    starts = own["start"].to_numpy()
+def _occurrences(
+    item: Item, own: Mapping[str, np.ndarray], response: Response
+) -> list[tuple[Any, ...]]:
     about = (item.kind, item.text, item.size, len(item.spans))
     ids = (response.prompt_id, response.response_id, response.teacher, *about)
     rows: list[tuple[Any, ...]] = []
     before = -1
     for occurrence, (start, end) in enumerate(item.spans, 1):
-        first, last = np.searchsorted(starts, [start, end])
+        first, last = np.searchsorted(own["start"], [start, end])
         if first == last:
             return []
-        part = own.iloc[first:last]
-        previous = "in the window" if before >= part["window_start"].iloc[0] else "dropped"
-        place = (occurrence, part["position"].iloc[0], "none" if before < 0 else previous)
-        scores = part[["global", "local"]]
-        rows.append((*ids, *place, *scores.mean(), *np.exp(scores.sum())))
-        before = part["token"].iloc[0]
+        previous = "in the window" if before >= own["window_start"][first] else "dropped"
+        place = (occurrence, own["position"][first], "none" if before < 0 else previous)
+        scores = np.stack([own["global"][first:last], own["local"][first:last]])
+        rows.append((*ids, *place, *scores.mean(axis=1), *np.exp(scores.sum(axis=1))))
+        before = own["token"][first]
     return rows
 
 
@@ -145,11 +150,25 @@ def match_controls(items: pd.DataFrame) -> pd.DataFrame:
         means = np.nan
         if len(alike):
             # Text gets likelier with position, so that a control must stand at a like place.
-            distances = np.abs(rows["position"].to_numpy()[:, None] - alike["position"].to_numpy())
-            nearest = np.argsort(distances, axis=1, kind="stable")[:, :_NUM_CONTROLS]
+            alike = alike.sort_values("position", kind="stable")
+            nearest = _nearest(rows["position"].to_numpy(), alike["position"].to_numpy())
             means = alike[_ITEM_VALUES].to_numpy()[nearest].mean(axis=1)
         controls.loc[rows.index, _ITEM_VALUES] = means
     return controls
+
+
+def _nearest(
+    positions: Float[np.ndarray, " items"], sorted_: Float[np.ndarray, " singles"]
+) -> Int[np.ndarray, "items controls"]:
+    """Places of the nearest few of sorted positions; of two as near, the earlier one."""
+    number = min(_NUM_CONTROLS, len(sorted_))
+    # They stand next to each other: only as many before and behind a position can be among them.
+    begins = np.searchsorted(sorted_, positions)[:, None] + np.arange(-number, number)
+    inside = (begins >= 0) & (begins < len(sorted_))
+    places = begins.clip(0, len(sorted_) - 1)
+    distances = np.where(inside, np.abs(sorted_[places] - positions[:, None]), np.inf)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :number]
+    return np.take_along_axis(places, order, axis=1)
 
 
 def occurrence_table(items: pd.DataFrame, **resampling: int) -> pd.DataFrame:

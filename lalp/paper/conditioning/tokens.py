@@ -131,7 +131,9 @@ def position_curves(
     return pd.DataFrame(rows, columns=columns)
 
 
-def position_trends(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.DataFrame:
+def position_trends(
+    tokens: pd.DataFrame, by: str, *, level: float = 0.95, **resampling: int
+) -> pd.DataFrame:
     """Does a quantity grow with relative position? Its slope, and the last tenth minus the first.
 
     A row per quantity and value of ``by``, first ``all`` together: ``slope`` (least squares over
@@ -143,7 +145,7 @@ def position_trends(tokens: pd.DataFrame, by: str, **resampling: int) -> pd.Data
     for group, own in split_groups(tokens, by):
         for quantity in QUANTITIES:
             moments = _moments(own, prompts, quantity)
-            estimates = bootstrap(moments, _trend, **resampling)
+            estimates = bootstrap(moments, _trend, level=level, **resampling)
             counts = (int((moments[:, 0] > 0).sum()), int(moments[:, 0].sum()))
             rows.append((group, quantity, *counts, *estimates))
     return pd.DataFrame(rows, columns=[by, "quantity", "num_prompts", "num_tokens", *_TREND])
@@ -320,10 +322,14 @@ def shuffled_tokens(
     steps = split_pool(written, profile.splitter, **models)
     moved, moved_steps = shuffle_steps(written, steps, seed)
     window = profile.main_window
-    how = {"splitter": moved_steps, "with_tokens": True}
-    again = scores_of(
-        profile, "shuffled", moved, lambda: score(moved, profile.student, [window], **how)
-    )
+
+    def compute(some: Pool) -> pd.DataFrame:
+        cut = {
+            response.response_id: moved_steps[response.response_id] for response in some.responses
+        }
+        return score(some, profile.student, [window], splitter=cut, with_tokens=True)
+
+    again = scores_of(profile, "shuffled", moved, compute)
     parts = [
         token_frame(chosen, written, window).assign(order="as written"),
         token_frame(again, moved, window).assign(order="shuffled"),

@@ -177,13 +177,13 @@ def make_toys(plan: Plan, stages: Sequence[Stage], root: str | Path) -> None:
     if (name := EVALUATED_ONLY[0]) in students:
         students.remove(name)
         lessons[name] = _benchmark_lessons(data)
-    tokenizer = _make_tokenizer()
+    tokenizer = make_tokenizer()
     for number, (name, taught) in enumerate(lessons.items()):
         steps = _teach(name, number, taught, tokenizer, toys / "models" / name)
         who, what = ("teacher", "prompts") if name in teachers else ("model", "benchmarks")
         say(f"tiny {who} in the place of {name}: answers the toy {what} after {steps} steps")
     for number, name in enumerate(students):
-        for part in (_make_model(name, number, 32), tokenizer):
+        for part in (make_model(name, number, 32), tokenizer):
             part.save_pretrained(toys / "models" / name)
     say(f"tiny students with random weights in the place of {', '.join(students)}")
     mark.write_text(made_by)
@@ -213,7 +213,8 @@ def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
     return [(with_system_prompt(p, SYSTEM_PROMPT), f"\\boxed{{{p.answer}}}.") for p in prompts]
 
 
-def _make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of all tiny models."""
     bpe = Tokenizer(models.BPE())
     # Digits one by one: numbers are then not single tokens that a tiny model would have to know.
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -232,7 +233,7 @@ def _make_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _make_model(name: str, seed: int, hidden: int) -> PreTrainedModel:
+def make_model(name: str, seed: int, hidden: int) -> PreTrainedModel:
     """A random model of the family that ``name`` belongs to."""
     size = {"hidden_size": hidden, "intermediate_size": 2 * hidden, **_TOYS["model"]}
     family, vocab = find_model(name).family, _TOKENIZER["vocab"]
@@ -250,7 +251,7 @@ def _teach(
     folder: Path,
 ) -> int:
     """Train a tiny model until it gives its lessons, and save it; returns the steps it took."""
-    model = _make_model(name, 100 + number, 64)
+    model = make_model(name, 100 + number, 64)
     ids, labels, certain = _encode(lessons, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _MAX_STEPS)

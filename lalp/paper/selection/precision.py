@@ -29,7 +29,7 @@ def bfloat16_scores(profile: Profile, pool: Pool, seed: int = 0) -> pd.DataFrame
     """
     candidates = pick_candidates(pool, profile.num_prompts, profile.responses_per_teacher, seed)
 
-    def compute(some: Pool = candidates) -> pd.DataFrame:
+    def compute(some: Pool) -> pd.DataFrame:
         how = {"splitter": profile.splitter, "dtype": "bfloat16"}
         return score(some, profile.student, [profile.main_window], **how)
 

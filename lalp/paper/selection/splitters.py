@@ -95,13 +95,12 @@ def scores_under(
     profile: Profile, few: Pool, splitter: str, steps: Steps, windows: Sequence[str]
 ) -> pd.DataFrame:
     """Scores of a pool's responses under the steps of another splitter."""
-    chosen = {response.response_id: steps[response.response_id] for response in few.responses}
-    return scores_of(
-        profile,
-        f"splitter_{splitter}",
-        few,
-        lambda: score(few, profile.student, windows, splitter=chosen),
-    )
+
+    def compute(some: Pool) -> pd.DataFrame:
+        chosen = {response.response_id: steps[response.response_id] for response in some.responses}
+        return score(some, profile.student, windows, splitter=chosen)
+
+    return scores_of(profile, f"splitter_{splitter}", few, compute)
 
 
 def splitter_windows(profile: Profile) -> list[str]:

@@ -18,7 +18,7 @@ from lalp.paper.traces.pool import MAIN_TEACHERS
 from lalp.scoring.columns import GALP, score_columns, token_column
 from lalp.scoring.equations import average_log_prob, local_average_log_prob
 
-_MARK = re.compile(r"</?think>")
+MARK = re.compile(r"</?think>")
 _IDS = ("prompt_id", "response_id", "teacher", "correct")
 
 
@@ -48,7 +48,7 @@ def unmarked_scores(scores: pd.DataFrame, texts: Mapping[str, str]) -> pd.DataFr
     for row in _rows(scores):
         spans = np.array([tuple(span) for span in row["token_spans"]], dtype=int).reshape(-1, 2)
         is_kept = np.ones(len(spans), dtype=bool)
-        for mark in _MARK.finditer(texts[row["response_id"]]):
+        for mark in MARK.finditer(texts[row["response_id"]]):
             is_kept &= (spans[:, 1] <= mark.start()) | (spans[:, 0] >= mark.end())
         rows.append(_score_tokens(row, is_kept))
     return pd.DataFrame(rows)

@@ -8,6 +8,7 @@ those responses to the same problems are scored that are correct and fit.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -17,9 +18,9 @@ from lalp.errors import InputError
 from lalp.files import read_data
 from lalp.paper import root_dir
 from lalp.paper.profiles import Profile, load_profile
-from lalp.paper.scores import scores_of
+from lalp.paper.scores import recheck, scores_of, scoring_student
 from lalp.paper.traces.controls import cut_scores, unmarked_scores
-from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS, solved_by
+from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS, load_traces, solved_by
 from lalp.pools.pool import Pool, Response
 from lalp.scoring.run import score
 from lalp.scoring.table import load_scores
@@ -42,7 +43,17 @@ def traces_profile() -> Profile:
         results="traces",
         num_prompts=sum(PLAN["problems"].values()),
         sweep_prompts=PLAN["sweep_problems"],
+        splitters=PLAN["splitters"],
+        splitter_prompts=PLAN["sweep_problems"],
     )
+
+
+def second_profile() -> Profile:
+    """The profile of the second student's run."""
+    second = PLAN["second"]
+    problems = sum(second["problems"].values())
+    own = {"student": second["student"], "windows": second["windows"], "num_prompts": problems}
+    return replace(traces_profile(), **own)
 
 
 def count_tokens(profile: Profile, pool: Pool, responses: Sequence[Response]) -> pd.DataFrame:
@@ -117,10 +128,10 @@ def part_pool(profile: Profile, pool: Pool, part: str) -> Pool:
 
 
 def token_scores(profile: Profile, pool: Pool, part: str) -> pd.DataFrame:
-    """Scores of a part with every token's, from the store or computed: too many to commit."""
+    """Scores of a part's pool with every token's, from the store or computed anew."""
     windows = profile.sweep_windows if part == "sweep" else profile.windows
     how = {"splitter": profile.splitter, "with_tokens": part != "sweep"}
-    return score(part_pool(profile, pool, part), profile.student, windows, **how)
+    return score(pool, profile.student, windows, **how)
 
 
 def traces_scores(profile: Profile, pool: Pool, part: str) -> pd.DataFrame:
@@ -129,8 +140,8 @@ def traces_scores(profile: Profile, pool: Pool, part: str) -> pd.DataFrame:
     Main teachers and controls stand in one table: a comparison takes those that it needs.
     """
 
-    def compute() -> pd.DataFrame:
-        scores = token_scores(profile, pool, part)
+    def compute(some: Pool) -> pd.DataFrame:
+        scores = token_scores(profile, some, part)
         tokens = [name for name in scores if name.startswith("token_") or name.endswith(":tokens")]
         return scores.drop(columns=tokens)
 
@@ -144,13 +155,30 @@ def control_scores(profile: Profile, pool: Pool, part: str, control: str) -> pd.
     """
     scored = part_pool(profile, pool, part)
 
-    def compute() -> pd.DataFrame:
-        scores = token_scores(profile, pool, part)
+    def compute(some: Pool) -> pd.DataFrame:
+        scores = token_scores(profile, some, part)
         if control == "cut":
             return cut_scores(scores)
-        return unmarked_scores(scores, {r.response_id: r.text for r in scored.responses})
+        return unmarked_scores(scores, {r.response_id: r.text for r in some.responses})
 
     return scores_of(profile, f"{part}_{control}", scored, compute)
+
+
+def second_scores(profile: Profile, pool: Pool) -> pd.DataFrame:
+    """GALP and the main window under the second student, of the problems that the plan gives it.
+
+    They are the first of those that the first student scored, and all fit it as well.
+    """
+    first, wanted = traces_profile(), PLAN["second"]["problems"]
+    drawn = [n for d in DATA_SETS for n in draw_problems(first, pool, d)[: wanted[d]]]
+    kept = [r for r in pool.responses if r.prompt_id in drawn and r.teacher in MAIN_TEACHERS]
+    few = Pool({name: pool.prompts[name] for name in drawn}, tuple(kept))
+
+    def compute(some: Pool) -> pd.DataFrame:
+        how = {"splitter": profile.splitter, "dtype": PLAN["second"]["dtype"]}
+        return score(some, scoring_student(profile), profile.windows, **how)
+
+    return scores_of(profile, "second", few, compute)
 
 
 def committed_scores(part: str) -> pd.DataFrame:
@@ -162,6 +190,19 @@ def committed_scores(part: str) -> pd.DataFrame:
         InputError: If they were not computed yet.
     """
     return load_scores(root_dir() / "figures" / "traces" / f"{part}.parquet")
+
+
+def recheck_traces(profile: Profile, part: str, seed: int) -> str:
+    """Scores three committed responses of a part again, where the traces are at hand, and says so.
+
+    InputError if a score is off by more than 1e-4 nats.
+    """
+    if "TRACES" not in os.environ:
+        return "TRACES names no folder: no response was scored again"
+    scored = part_pool(profile, load_traces(), part)
+    checked = recheck(profile, scored, committed_scores(part), profile.windows, seed=seed)
+    largest = checked["largest"].max()
+    return f"{len(checked)} responses scored again: largest difference {largest:.0e} nats"
 
 
 def problem_table(profile: Profile, pool: Pool) -> pd.DataFrame:

@@ -83,6 +83,10 @@ def test_memory_of_training_by_hand():
         (LLAMA, "LlamaConfig", 14_336),
         ("Qwen3-32B", "Qwen3Config", 25_600),
         ("Qwen3-8B", "Qwen3Config", 12_288),
+        ("Qwen3-14B-Base", "Qwen3Config", 17_408),
+        ("Llama-3.1-8B", "LlamaConfig", 14_336),
+        ("Qwen3-4B-Base", "Qwen3Config", 9_728),
+        ("Qwen2.5-3B", "Qwen2Config", 11_008),
     ],
 )
 def test_weights_are_those_of_the_architecture(name, config, intermediate):

@@ -160,6 +160,7 @@ def test_tables_are_committed_without_tokens_and_read_again(profile, scored, tmp
         committed_scores("gsm8k")
     with scores.keeping("gsm8k"):
         first = traces_scores(profile, pool, "gsm8k")
+    assert len(first) == 4 * 5
     assert scored == [(profile.windows, {"splitter": "sentences", "with_tokens": True})]
     path = tmp_path / "figures" / "traces" / "gsm8k.parquet"
     assert pq.read_schema(path).names == ["prompt_id", "response_id", "teacher", "galp", "lalp@4"]
@@ -167,14 +168,49 @@ def test_tables_are_committed_without_tokens_and_read_again(profile, scored, tmp
     pd.testing.assert_frame_equal(committed_scores("gsm8k"), first)
     assert len(scored) == 1
     # Other texts are scored, whatever is committed.
-    traces_scores(profile, made_pool(long=("gsm8k/2/Qwen2.5-32B-Instruct",)), "gsm8k")
+    other = made_pool(long=tuple(f"gsm8k/{i}/Qwen2.5-32B-Instruct" for i in range(8)))
+    traces_scores(profile, other, "gsm8k")
     traces_scores(profile, pool, "sweep")
     assert [how["with_tokens"] for _, how in scored] == [True, True, False]
     assert scored[-1][0] == profile.sweep_windows
 
 
+def test_a_second_student_scores_the_first_of_the_same_problems(
+    profile, scored, monkeypatch, tmp_path
+):
+    wanted = plan.PLAN["second"] | {"problems": {"gsm8k": 2, "math": 1}}
+    monkeypatch.setitem(plan.PLAN, "second", wanted)
+    own, pool = plan.second_profile(), made_pool()
+    assert (own.student, own.num_prompts, own.results) == (wanted["student"], 3, "traces")
+    monkeypatch.setattr(
+        plan,
+        "score",
+        lambda some, student, windows, **how: pd.DataFrame(
+            {
+                "prompt_id": [r.prompt_id for r in some.responses],
+                "response_id": [r.response_id for r in some.responses],
+                "teacher": [r.teacher for r in some.responses],
+                "galp": -1.0,
+                "by": student,
+                "windows": ",".join(windows),
+                "dtype": how["dtype"],
+            }
+        ),
+    )
+    with scores.keeping("second", student="a/folder"):
+        found = plan.second_scores(own, pool)
+    drawn = [n for d, k in wanted["problems"].items() for n in draw_problems(profile, pool, d)[:k]]
+    assert found["prompt_id"].unique().tolist() == [n for n in pool.prompts if n in drawn]
+    assert set(found["teacher"]) == set(MAIN_TEACHERS)
+    assert found[["by", "windows", "dtype"]].drop_duplicates().values.tolist() == [
+        ["a/folder", "4", "bfloat16"]
+    ]
+    # It belongs to the student by its name, wherever that was.
+    pd.testing.assert_frame_equal(plan.second_scores(own, pool), found)
+
+
 def test_the_run_is_part_of_the_results():
-    assert set(results.PARTS["traces"]) == {"problems", *plan.PARTS}
+    assert set(results.PARTS["traces"]) == {"problems", *plan.PARTS, "tokens", "splitter"}
     profile = results.PROFILES["traces"]()
     assert (profile.pool, profile.results) == ("traces", "traces")
     assert (profile.windows, profile.main_window) == (["0", "1", "2", "4", "all"], "4")

@@ -1,0 +1,119 @@
+"""The whole plan in small, with one tiny student, and its command lines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lalp.errors import InputError
+from lalp.paper.rsr.dryrun import dry_run, shrink
+from lalp.paper.rsr.plan import PLAN
+from lalp.paper.rsr.run import keep_sets, run_plan, write_published
+from lalp.paper.rsr.scores import score_columns
+
+ROOT = Path(__file__).parents[3]
+STUDENT = "Qwen-2.5-3B"
+TABLES = ("sets", "correlations", "agreement", "published")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("rsr")
+        patch.setenv("LALP_CACHE", str(folder / "cache"))
+        dry_run(PLAN, folder, students=[STUDENT], say=lambda text: None)
+        yield folder
+
+
+def table(root: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(root / "results" / f"{name}.csv")
+
+
+def test_every_set_has_every_score(root):
+    sets = table(root, "sets")
+    assert len(sets) == 33 * len(score_columns(PLAN))
+    assert sets["value"].notna().all() and (sets["num_unscored"] == 0).all()
+    assert set(sets["student"]) == {STUDENT}
+    galp, rsr = (sets.query("score == @name")["value"] for name in ("galp", "rsr"))
+    assert (galp < 0).all() and (rsr > 0).all()
+    narrow, wide = (sets.query("score == @name")["value"] for name in ("lalp@0", "lalp@all"))
+    assert (narrow.to_numpy() != wide.to_numpy()).all()
+
+
+def test_every_score_is_correlated_and_drawn(root):
+    found = table(root, "correlations")
+    assert list(found["score"].unique()) == score_columns(PLAN)
+    assert found["correlation"].between(-1, 1).all() and (found["num_teachers"] == 11).all()
+    assert (found["low"] <= found["high"]).all() and (found["p_holm"] >= found["p"]).all()
+    assert table(root, "agreement")["score"].tolist() == ["galp", "rsr"]
+    assert (root / "results" / "correlations.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_made_it_is_told(root):
+    (made,) = json.loads((root / "results" / "provenance.json").read_text()).values()
+    assert made["scored_with"]["dtype"] == "torch.float32"
+    assert len(made["files"]) == 33 and made["plan"]["revision"] == PLAN.revision
+    assert {"commit", "cores", "packages", "code", "model"} <= made.keys()
+
+
+def test_a_second_run_scores_nothing_and_writes_the_same(root, monkeypatch):
+    monkeypatch.setenv("LALP_CACHE", str(root / "cache"))
+    monkeypatch.setattr("lalp.students.student.FoundStudent.load", None)
+    before = [(root / "results" / f"{name}.csv").read_bytes() for name in TABLES]
+    dry_run(PLAN, root, students=[STUDENT], say=lambda text: None)
+    assert [(root / "results" / f"{name}.csv").read_bytes() for name in TABLES] == before
+
+
+def test_students_of_another_plan_do_not_stay(root, tmp_path):
+    sets = table(root, "sets")
+    one, other = (sets.assign(student=name) for name in ("Qwen-3-14B", STUDENT))
+    keep_sets(PLAN, tmp_path, one, {"Qwen-3-14B": {"plan": asdict(PLAN)}})
+    keep_sets(PLAN, tmp_path, other, {STUDENT: {"plan": asdict(PLAN)}})
+    assert list(pd.read_csv(tmp_path / "sets.csv")["student"].unique()) == ["Qwen-3-14B", STUDENT]
+    more = replace(PLAN, num_responses=200)
+    keep_sets(more, tmp_path, other, {STUDENT: {"plan": asdict(more)}})
+    assert list(pd.read_csv(tmp_path / "sets.csv")["student"].unique()) == [STUDENT]
+
+
+def test_an_unknown_student_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(InputError, match="no student is called 'Qwen-2\\.5-3': did you mean"):
+        run_plan(shrink(PLAN), tmp_path, students=["Qwen-2.5-3"])
+
+
+def test_the_published_table_needs_no_student(tmp_path):
+    found = write_published(shrink(PLAN), tmp_path)
+    assert list(found["score"].unique()) == ["galp", "rsr", "rsr (200)"]
+    assert len(pd.read_csv(tmp_path / "published.csv")) == len(found) == 3 * 6 * 2
+
+
+def test_a_missing_folder_is_one_line_and_exit_code_2(tmp_path):
+    command = [sys.executable, "-m", "lalp.paper.rsr", "run"]
+    done = subprocess.run(
+        command,
+        env={"RSR": "nowhere", "PYTHONPATH": str(ROOT), "LALP_CACHE": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "lalp: nowhere: no such folder: give the folder of Umean/RSR_data"
+    )
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("profile", "command"),
+    [("rsr", "-m lalp.paper.rsr plan"), ("gpu", "-m lalp.paper.scale plan --profile gpu")],
+)
+def test_make_chooses_the_plan_by_its_profile(profile, command):
+    words = ["make", "--dry-run", "plan", f"PROFILE={profile}"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith(command)
