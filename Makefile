@@ -1,8 +1,8 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site fuzz kills bench families results arms world refresh clean \
-  distclean help setup plan dryrun pipeline torch-range
+.PHONY: all test lint unit notebooks-check lab site fuzz kills bench families results arms traces-arms world refresh \
+  clean distclean help setup plan dryrun pipeline torch-range
 .DEFAULT_GOAL := help
 
 PROFILE ?= cpu
@@ -142,6 +142,10 @@ results: | $(READY) ## compute committed scores anew, whole (NAME=champ: hours; 
 
 arms: | $(READY) ## train and evaluate more students (an hour), and keep the results (PROFILE=standard)
 	$(PY) -m lalp.paper.arms --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
+
+traces-arms: | $(READY) ## fine-tune a student on long traces: 12 minutes on a large GPU (STUDENT=... TRACES=...; SMALL=1)
+	$(PY) -m lalp.paper.traces.arms $(if $(STUDENT),--student $(STUDENT)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(SMALL),--small)
 
 world: | $(READY) ## step world over more seeds, or its map, and keep the results (PROFILE=standard, long: hours)
 	$(PY) -m lalp.paper.world --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))

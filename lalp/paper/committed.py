@@ -28,8 +28,11 @@ _PROVENANCE = "provenance.json"
 _SAME = {"atol": 1e-4, "rtol": 1e-5}
 
 
-def save_results(results: Any, run: str) -> None:
-    """Write a run's results, a dataclass of tables, and last their ``provenance``."""
+def save_results(results: Any, run: str | Path) -> None:
+    """Write a run's results, a dataclass of tables, and last their ``provenance``.
+
+    ``run`` is a folder of ``figures/``, or the whole path of another one.
+    """
     folder = _folder(run)
     for name in _tables_of(results):
         table = getattr(results, name)
@@ -57,7 +60,7 @@ def load_results(
     return kind(**tables, provenance=provenance)
 
 
-def _folder(run: str) -> Path:
+def _folder(run: str | Path) -> Path:
     return root_dir() / "figures" / run
 
 

@@ -24,6 +24,7 @@ from lalp.paper.conditioning.tokens import shuffled_tokens
 from lalp.paper.profiles import Profile, load_profile
 from lalp.paper.provenance import commit, describe_run
 from lalp.paper.scores import keeping, scores_of
+from lalp.paper.selection.precision import bfloat16_scores
 from lalp.paper.selection.splitters import scores_under, splitter_scores
 from lalp.paper.traces import load_traces
 from lalp.paper.traces.plan import (
@@ -68,6 +69,11 @@ def champ_splitters(profile: Profile) -> None:
     """Other steps of the same responses."""
     pool, _ = profile_pool(profile)
     splitter_scores(profile, pool, profile_scores(profile, pool))
+
+
+def champ_bfloat16(profile: Profile) -> None:
+    """The main window again in bfloat16, to lay beside float32."""
+    bfloat16_scores(profile, profile_pool(profile)[0])
 
 
 def champ_pairs(profile: Profile) -> None:
@@ -152,6 +158,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "sweep": champ_sweep,
         "shuffled": champ_shuffled,
         "splitter": champ_splitters,
+        "bfloat16": champ_bfloat16,
         "pairs": champ_pairs,
         "all": champ_all,
     },

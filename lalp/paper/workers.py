@@ -18,10 +18,11 @@ def run_side_by_side(
     workers: int,
     label: str,
     threads: int | None = None,
+    after: Callable[[], None] = lambda: None,
 ) -> None:
     """Run jobs in fresh processes, on their share of the cores if no number of threads is given.
 
-    The first error stops all.
+    ``after`` is called here whenever a job has ended. The first error stops all.
     """
     if not jobs:
         return
@@ -35,6 +36,7 @@ def run_side_by_side(
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc=label):
                 future.result()
+                after()
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise

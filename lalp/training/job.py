@@ -49,6 +49,7 @@ class Job:
             "evaluations": self.evaluations if self.tasks else None,
             "processes": self.config.world_size,
             "device": self.config.device.type,
+            "dtype": "bfloat16" if self.config.bf16 else "float32",
             "code": _CODE,
         }
 
@@ -61,7 +62,6 @@ class Job:
             "num_cut": sum(example.cut for example in self.examples),
             "num_held_out": len(self.tasks),
             "window": self.window and str(self.window),
-            "dtype": "bfloat16" if self.config.bf16 else "float32",
             "versions": {name: version(name) for name in ("lalp", "torch", "transformers", "trl")},
         }
 
@@ -117,11 +117,12 @@ def _held_out_tasks(
 def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> SFTConfig:
     """What the trainer is told; making it also joins the processes that accelerate launched."""
     on_cpu = _is_cpu(device)
+    bf16 = training_dtype(recipe, device) == "bfloat16"
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     config = SFTConfig(
         output_dir=str(unfinished(out)),
         use_cpu=on_cpu,
-        bf16=recipe.bf16 and not on_cpu,
+        bf16=bf16,
         seed=seed,
         learning_rate=recipe.learning_rate,
         per_device_train_batch_size=recipe.batch_size,
@@ -150,6 +151,24 @@ def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> 
     # The recipe's word counts, not that of accelerate's configuration file.
     config.mixed_precision = "bf16" if config.bf16 else "no"
     return config
+
+
+def training_dtype(recipe: Recipe, device: str | None = None) -> str:
+    """What a recipe is computed in: ``bfloat16`` if it asks for it and the device is made for it.
+
+    On a CPU without matrix units for bfloat16 it is ``float32``. Weights are float32 either way.
+    """
+    is_made_for_it = not _is_cpu(device) or has_bfloat16_units()
+    return "bfloat16" if recipe.bf16 and is_made_for_it else "float32"
+
+
+def has_bfloat16_units() -> bool:
+    """Whether this CPU multiplies matrices in bfloat16 (AMX), several times as fast as in float32.
+
+    Instructions for bfloat16 vectors do not count. An older torch does not tell: then it has none.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16"))
 
 
 def _is_cpu(device: str | None) -> bool:

@@ -43,7 +43,8 @@ class Recipe:
     max_length: Annotated[int, Field(ge=2, le=1_000_000_000)]
     weight_decay: Annotated[Number, Field(ge=0)]  # AdamW's
     max_grad_norm: Annotated[Number, Field(ge=0)]  # gradients are scaled down to it; 0: never
-    bf16: bool  # compute in bfloat16 on a GPU, with weights in float32; a CPU computes in float32
+    # Compute in bfloat16, with weights in float32; a CPU without matrix units for it takes float32.
+    bf16: bool
     gradient_checkpointing: bool  # compute activations twice to save memory
 
 

@@ -48,6 +48,7 @@ from lalp.training.examples import (
     make_example,
     order_examples,
 )
+from lalp.training.job import trainer_config, training_dtype
 from lalp.training.log import load_held_out, load_log
 from lalp.training.recipes import RECIPES, Recipe, load_recipe
 from lalp.training.trainer import train
@@ -62,6 +63,7 @@ RECIPE = replace(
     warmup_ratio=0.3,
     max_length=256,
     weight_decay=0.1,
+    bf16=False,  # some CPUs would
     gradient_checkpointing=False,
 )
 # Seven examples in steps of four: an epoch's last step is not full.
@@ -497,9 +499,57 @@ def test_the_folder_is_a_student(done, student_folder):
 def test_provenance(done):
     about = read_json(done[1] / "run.json")
     expected = {"num_examples": 7, "num_cut": 0, "num_held_out": 6, "window": "1"}
-    assert about.items() >= (expected | {"dtype": "float32"}).items()
-    assert about["run"].items() >= {"recipe": asdict(RECIPE), "seed": 0, "processes": 1}.items()
+    assert about.items() >= expected.items()
+    expected = {"recipe": asdict(RECIPE), "seed": 0, "processes": 1, "dtype": "float32"}
+    assert about["run"].items() >= expected.items()
     assert about["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    ("asked", "capabilities", "expected"),
+    [
+        (True, {"amx_bf16": True}, "bfloat16"),
+        (True, {"amx_bf16": False, "avx512_bf16": True}, "float32"),
+        (True, {}, "float32"),  # another kind of CPU
+        (False, {"amx_bf16": True}, "float32"),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_if_it_has_matrix_units_for_it(
+    asked, capabilities, expected, monkeypatch, tmp_path
+):
+    told = lambda: capabilities  # noqa: E731
+    monkeypatch.setattr(training_job.torch.cpu, "get_capabilities", told, raising=False)
+    recipe = replace(RECIPE, bf16=asked)
+    assert training_dtype(recipe, "cpu") == expected
+    config = trainer_config(tmp_path / "out", recipe, 0, "cpu")
+    is_half = expected == "bfloat16"
+    assert (config.bf16, config.mixed_precision) == (is_half, "bf16" if is_half else "no")
+
+
+def test_a_torch_that_does_not_tell_what_the_cpu_has_means_float32(monkeypatch):
+    monkeypatch.delattr(training_job.torch.cpu, "get_capabilities", raising=False)
+    assert training_dtype(replace(RECIPE, bf16=True), "cpu") == "float32"
+
+
+def test_training_in_bfloat16_is_near_float32_and_another_run(
+    done, student_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training_job, "has_bfloat16_units", lambda: True)
+    recipe, out = replace(RECIPE, bf16=True), tmp_path / "out"
+    how = {"held_out": HELD_OUT, "device": "cpu"}
+    found, exact = run(student_folder, out, recipe, **how), done[0]
+    losses, expected = (log["loss"].dropna().to_numpy() for log in (found, exact))
+    assert 0 < np.abs(losses - expected).max() < 0.02
+    # Held-out responses are scored in float32, by weights that are kept in float32.
+    first, last = (np.abs((found - exact)[name].dropna()) for name in ("global_nll", "local_nll"))
+    assert first.iloc[0] == last.iloc[0] == 0
+    assert max(first.max(), last.max()) < 0.02
+    weights = load_file(out / "model.safetensors").values()
+    assert {each.dtype for each in weights} == {torch.float32}
+    assert read_json(out / "run.json")["run"]["dtype"] == "bfloat16"
+    monkeypatch.setattr(training_job, "has_bfloat16_units", lambda: False)
+    with pytest.raises(InputError, match=r"holds another run \(another dtype\)"):
+        run(student_folder, out, recipe, **how)
 
 
 @pytest.mark.parametrize(("max_length", "n_positions"), [(70, 512), (256, 70)])

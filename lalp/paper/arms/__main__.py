@@ -20,6 +20,7 @@ from lalp.paper.arms.plan import plan_grid
 from lalp.paper.committed import save_results
 from lalp.paper.profiles import PROFILES, load_profile
 from lalp.paper.provenance import describe_run
+from lalp.training.job import training_dtype
 
 _PACKAGES = ("torch", "transformers", "trl", "accelerate", "math-verify")
 
@@ -30,10 +31,11 @@ def main(
 ) -> None:
     """Train and evaluate a profile's arms and keep their results."""
     started = time.monotonic()
-    results = run_in_turns(plan_grid(load_profile(profile), seed))
+    grid = plan_grid(load_profile(profile), seed)
+    results = run_in_turns(grid)
     made = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-    today = datetime.now(UTC).date().isoformat()
-    made = {"profile": profile, "seed": seed, "date": today} | made
+    today, dtype = datetime.now(UTC).date().isoformat(), training_dtype(grid.setup.recipe)
+    made = {"profile": profile, "seed": seed, "date": today, "dtype": dtype} | made
     save_results(replace(results, provenance=made), f"arms_{profile}")
     print(f"{len(results.arms)} arms in arms_{profile}")
 

@@ -29,13 +29,15 @@ from lalp.sampling.samples import Completion, generate
 from lalp.scoring.columns import lalp_column
 from lalp.scoring.run import score
 from lalp.students.student import find_student, load_student
+from lalp.training.job import training_dtype
 from lalp.training.log import load_held_out, load_log
 from lalp.training.trainer import train
 
 BEFORE = "before training"
 # The profile whose results are committed: `make arms`.
 COMMITTED = "standard"
-_WEIGHTS = "model.safetensors"
+# A trained student's largest file, which is deleted once it has answered.
+WEIGHTS = "model.safetensors"
 # Whose code decides what a student learns and how its held-out scores come out.
 ARM_CODE_PARTS = ("training", "steps", "scoring", "students")
 
@@ -45,14 +47,15 @@ def _student_revision(name: str) -> str:
     return find_student(name).revision
 
 
-def _labelled(arm: Arm, table: pd.DataFrame) -> pd.DataFrame:
+def labelled(arm: Arm, table: pd.DataFrame) -> pd.DataFrame:
+    """An arm's table behind the columns ``group``, ``arm`` and ``seed``."""
     key = {"group": arm.group, "arm": arm.name, "seed": arm.seed}
     return pd.concat([pd.DataFrame(key, table.index), table], axis=1)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """Everything a worker needs to train one student and to have it answer the problems."""
+class Run:
+    """One arm's student: all that a worker needs to train it and to have it answer the problems."""
 
     folder: Path  # Its own, for the student and the answers
     examples: tuple[tuple[Prompt, Response], ...]  # None for the student before training
@@ -61,6 +64,7 @@ class _Run:
 
     @property
     def model(self) -> Path:
+        """The trained student's folder."""
         return self.folder / "model"
 
     @property
@@ -71,13 +75,16 @@ class _Run:
         return self.folder / f"answers-{digest(key)}.parquet"
 
 
-def _plan_runs(grid: Grid) -> dict[Arm, _Run]:
-    """One run per arm; arms with the same responses and seed share it."""
+def plan_runs(grid: Grid) -> dict[Arm, Run]:
+    """One run per arm; arms with the same responses and seed share it.
+
+    InputError if an arm names a response that the pool lacks.
+    """
     setup, runs = grid.setup, {}
     by_id = {response.response_id: response for response in grid.pool.responses}
     # With examples and seed, everything that decides the result.
     shared = [setup.recipe, setup.held_out, fingerprint(*ARM_CODE_PARTS)]
-    shared.append(_student_revision(setup.student))
+    shared += [_student_revision(setup.student), training_dtype(setup.recipe)]
     for arm in grid.arms:
         if unknown := [i for i in arm.response_ids if i not in by_id]:
             raise InputError(
@@ -87,8 +94,14 @@ def _plan_runs(grid: Grid) -> dict[Arm, _Run]:
         responses = [by_id[i] for i in arm.response_ids]
         examples = tuple((grid.pool.prompts[r.prompt_id], r) for r in responses)
         folder = setup.folder / digest([examples, arm.seed, *shared])
-        runs[arm] = _Run(folder, examples, arm.seed, setup)
+        runs[arm] = Run(folder, examples, arm.seed, setup)
     return runs
+
+
+def untrained_run(setup: Setup) -> dict[Arm, Run]:
+    """The run of the student before training, which answers alone."""
+    folder = setup.folder / f"before-{_student_revision(setup.student)[:16]}"
+    return {Arm("", BEFORE, -1, ()): Run(folder, (), -1, setup)}
 
 
 # --- training ----------------------------------------------------------------------------------
@@ -105,13 +118,13 @@ def train_arms(grid: Grid, *, with_weights: bool = True) -> dict[str, pd.DataFra
         one row per arm, measured step (0 is before training) and held-out response, with ``galp``
         and ``lalp`` in nats. Both begin with ``group``, ``arm`` and ``seed``.
     """
-    runs, setup = _plan_runs(grid), grid.setup
-    needed = _WEIGHTS if with_weights else "run.json"
+    runs, setup = plan_runs(grid), grid.setup
+    needed = WEIGHTS if with_weights else "run.json"
     distinct = {run.folder: run for run in runs.values()}.values()
     missing = [run for run in distinct if not (run.model / needed).is_file()]
     # Long ones first, so that no worker is left alone with one at the end.
     missing.sort(key=lambda run: -sum(len(response.text) for _, response in run.examples))
-    run_side_by_side(_train, missing, setup.workers, "training")
+    run_side_by_side(train_run, missing, setup.workers, "training")
     # Before training, all arms are the same student.
     window, splitter = setup.held_out.window, setup.held_out.splitter
     before = score(setup.held_out.pool, setup.student, [window], splitter=splitter, progress=False)
@@ -119,14 +132,15 @@ def train_arms(grid: Grid, *, with_weights: bool = True) -> dict[str, pd.DataFra
     before = before[["step", "prompt_id", "response_id", "galp", "lalp", "reason"]]
     log, held_out = [], []
     for arm, run in runs.items():
-        log.append(_labelled(arm, load_log(run.model)))
+        log.append(labelled(arm, load_log(run.model)))
         measured = pd.concat([before, load_held_out(run.model)], ignore_index=True)
-        held_out.append(_labelled(arm, measured))
+        held_out.append(labelled(arm, measured))
     tables = {"log": log, "held_out": held_out}
     return {name: pd.concat(found, ignore_index=True) for name, found in tables.items()}
 
 
-def _train(run: _Run) -> None:
+def train_run(run: Run) -> None:
+    """Train a run's student, also where it was trained and its weights were deleted."""
     if run.model.is_dir():  # a finished run whose weights were deleted
         shutil.rmtree(run.model)
     train(
@@ -155,22 +169,21 @@ def evaluate_arms(grid: Grid) -> pd.DataFrame:
         training" and -1 for the untrained student), ``temperature`` and the columns of
         `grade_completions` without the text.
     """
-    runs, setup = _plan_runs(grid), grid.setup
+    runs, setup = plan_runs(grid), grid.setup
     trained = {prompt.prompt_id for run in runs.values() for prompt, _ in run.examples}
     for problem in setup.problems:
         if problem.prompt_id in trained:
             raise InputError(f"problem {problem.prompt_id!r} is trained on: evaluate on others")
         if problem.answer is None:
             raise InputError(f"problem {problem.prompt_id!r} has no reference answer: leave it out")
-    folder = setup.folder / f"before-{_student_revision(setup.student)[:16]}"
-    runs = {Arm("", BEFORE, -1, ()): _Run(folder, (), -1, setup)} | runs
+    runs = untrained_run(setup) | runs
     distinct = {run.folder: run for run in runs.values()}.values()
     missing = [run for run in distinct if not run.answers.is_file()]
     for run in missing:
-        if run.examples and not (run.model / _WEIGHTS).is_file():
+        if run.examples and not (run.model / WEIGHTS).is_file():
             raise InputError(f"{run.model} holds no trained student: train the arms first")
-    run_side_by_side(_answer, missing, setup.workers, "answering")
-    found = [_labelled(arm, pd.read_parquet(run.answers)) for arm, run in runs.items()]
+    run_side_by_side(answer_run, missing, setup.workers, "answering")
+    found = [labelled(arm, pd.read_parquet(run.answers)) for arm, run in runs.items()]
     answers = pd.concat(found, ignore_index=True)
     names = ["prompt_id", "sample", "text", "num_tokens", "truncated"]
     # Students often answer alike: each different text is graded once.
@@ -179,11 +192,13 @@ def evaluate_arms(grid: Grid) -> pd.DataFrame:
     return answers.merge(graded, on=names, how="left").drop(columns="text")
 
 
-def _answer(run: _Run) -> None:
+def answer_run(run: Run) -> None:
+    """Have a run's student answer all problems, and keep its answers."""
     problems, samplings = run.setup.problems, run.setup.samplings
     student = load_student(str(run.model) if run.examples else run.setup.student)
     store = run.folder / "samples"
-    drawn = generate(problems, student, list(samplings), store=store, progress=False)
+    how = {"batch_size": run.setup.rows, "store": store, "progress": False}
+    drawn = generate(problems, student, list(samplings), **how)
     frames = [
         pd.DataFrame([asdict(c) for c in completions]).assign(temperature=sampling.temperature)
         for sampling, completions in zip(samplings, drawn, strict=True)
@@ -199,8 +214,9 @@ def _answer(run: _Run) -> None:
 class ArmResults:
     """What came out of a grid of arms; the tables of `arm_table`, `train_arms`, `evaluate_arms`.
 
-    ``answers`` is empty if none were asked for. ``provenance`` holds profile, day, commit, hours
-    and versions of a committed run, and nothing for a live one.
+    ``answers`` is empty if none were asked for. ``provenance`` holds profile, day, commit, hours,
+    versions and what training was computed in (``dtype``) of a committed run, and nothing for a
+    live one.
     """
 
     arms: pd.DataFrame
@@ -221,11 +237,11 @@ def run_in_turns(grid: Grid) -> ArmResults:
     """As `run_grid`, a few arms at a time, so that their weights fit on the disk."""
     some = 2 * grid.setup.workers
     for start in range(0, len(grid.arms), some):
-        runs = _plan_runs(replace(grid, arms=grid.arms[start : start + some]))
+        runs = plan_runs(replace(grid, arms=grid.arms[start : start + some]))
         if missing := tuple(arm for arm, run in runs.items() if not run.answers.is_file()):
             run_grid(replace(grid, arms=missing))
         for run in runs.values():
-            (run.model / _WEIGHTS).unlink(missing_ok=True)
+            (run.model / WEIGHTS).unlink(missing_ok=True)
     return run_grid(grid, with_weights=False)
 
 
@@ -243,7 +259,7 @@ def profile_results(
 
     A profile that reads committed results shows those of the longer run `COMMITTED`, whose
     responses are chosen again from the profile's scores; all others train and evaluate their own
-    arms. ``seed`` chooses the prompts of the latter.
+    arms. ``seed`` chooses the prompts of the latter. What was trained in float32 is again.
     """
     if not profile.results:
         planned = plan_grid(profile, seed)
@@ -251,4 +267,5 @@ def profile_results(
     results = load_results(COMMITTED)
     made = results.provenance["seed"]
     scores = profile_scores(profile, profile_pool(profile)[0], seed=made)
-    return plan_grid(load_profile(COMMITTED), made, scores), results
+    bf16 = results.provenance["dtype"] == "bfloat16"
+    return plan_grid(load_profile(COMMITTED), made, scores, bf16=bf16), results

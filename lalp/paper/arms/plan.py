@@ -46,11 +46,12 @@ class Setup:
 
     student: str
     recipe: Recipe
-    held_out: HeldOut  # Responses that NLL is measured on
+    held_out: HeldOut | None  # Responses that NLL is measured on, if any
     folder: Path  # Of the runs, which have one folder each
     workers: int  # Students trained at the same time, at most one per core
     problems: tuple[Prompt, ...]  # Held out too, with reference answers
     samplings: tuple[Sampling, ...]  # Every problem is answered once for each of them
+    rows: int | None = None  # Answers drawn at once; None: as `lalp.sampling.samples.generate` does
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,14 @@ def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
 # --- a profile's grid --------------------------------------------------------------------------
 
 
-def plan_grid(profile: Profile, seed: int, scores: pd.DataFrame | None = None) -> Grid:
+def plan_grid(
+    profile: Profile, seed: int, scores: pd.DataFrame | None = None, *, bf16: bool = True
+) -> Grid:
     """The profile's arms: trained on the first of its scored prompts, measured on other ones.
 
     ``seed`` is for the choice of prompts; arms take the seeds from 0 on. ``scores`` of these
-    prompts, and perhaps of others, may be given; else they are the profile's own. InputError if
-    they lack a candidate.
+    prompts, and perhaps of others, may be given; else they are the profile's own. Without ``bf16``
+    training is computed in float32 everywhere. InputError if scores lack a candidate.
     """
     pool, _ = profile_pool(profile)
     if scores is None:
@@ -156,21 +159,10 @@ def plan_grid(profile: Profile, seed: int, scores: pd.DataFrame | None = None) -
         responses=tuple(r for r in pool.responses if r.prompt_id not in used),
     )
     held_out = _pick_held_out(rest, profile.held_out_prompts, profile.held_out_teachers, seed)
-    # The paper's recipe with the profile's rate and size, in float32.
-    recipe = replace(
-        RECIPES["paper"],
-        learning_rate=profile.sft_learning_rate,
-        epochs=profile.sft_epochs,
-        batch_size=profile.sft_batch,
-        gradient_accumulation=1,
-        max_length=4096,
-        bf16=False,
-        gradient_checkpointing=False,
-    )
     limit = profile.eval_max_tokens
     setup = Setup(
         profile.student,
-        recipe,
+        replace(profile_recipe(profile), bf16=bf16),
         HeldOut(held_out, profile.splitter, profile.main_window),
         cache_dir() / "arms",
         profile.sft_workers,
@@ -181,6 +173,19 @@ def plan_grid(profile: Profile, seed: int, scores: pd.DataFrame | None = None) -
         ),
     )
     return Grid(tuple(plan_arms(scores, profile)), pool, scores, setup)
+
+
+def profile_recipe(profile: Profile) -> Recipe:
+    """The paper's recipe with the profile's rate and size."""
+    return replace(
+        RECIPES["paper"],
+        learning_rate=profile.sft_learning_rate,
+        epochs=profile.sft_epochs,
+        batch_size=profile.sft_batch,
+        gradient_accumulation=1,
+        max_length=4096,
+        gradient_checkpointing=False,
+    )
 
 
 def _pick_held_out(pool: Pool, num_prompts: int, num_teachers: int, seed: int) -> Pool:

@@ -3,7 +3,8 @@
 Everything is as it was in the committed run: responses, their order, recipe, held-out responses,
 problems, sampling. What comes before the first update of the weights must agree to `SAME_NATS`, on
 any machine. Each update then carries rounding on to the next, so a trained student's losses and
-scores have a wider bar, `TRAINED_NATS`, and its answers are counted, not demanded.
+scores have a wider bar, `TRAINED_NATS`, and its answers are counted, not demanded. What was trained
+in bfloat16 is counted alone: its rounding is coarser, and a CPU that lacks it trains in float32.
 """
 
 from __future__ import annotations
@@ -74,14 +75,16 @@ def training_checks(committed: ArmResults, now: ArmResults) -> list[dict[str, An
     before, after = (now.held_out[now.held_out["step"].eq(0) == early] for early in (True, False))
     step, held_out = [*_ARM, "step"], [*_ARM, "step", "response_id"]
     log, nats = committed.log, ["galp", "lalp"]
+    exact = committed.provenance["dtype"] == "float32"
+    first_bar, trained_bar = (SAME_NATS, TRAINED_NATS) if exact else (np.inf, np.inf)
     return [
         compare("selection: counts", committed.arms, now.arms, _ARM, counts),
         compare("selection: mean scores", committed.arms, now.arms, _ARM, scores, SAME_NATS),
         compare("tokens of each step", log, now.log, step, ["num_tokens"]),
         compare("held out, before", committed.held_out, before, held_out, nats, SAME_NATS),
-        compare("loss, first step", log, first, step, ["loss"], SAME_NATS),
-        compare("loss, later steps", log, later, step, ["loss"], TRAINED_NATS),
-        compare("held out, after", committed.held_out, after, held_out, nats, TRAINED_NATS),
+        compare("loss, first step", log, first, step, ["loss"], first_bar),
+        compare("loss, later steps", log, later, step, ["loss"], trained_bar),
+        compare("held out, after", committed.held_out, after, held_out, nats, trained_bar),
     ]
 
 

@@ -58,6 +58,7 @@ RECIPE = replace(
     epochs=2,
     gradient_accumulation=1,
     max_length=256,
+    bf16=False,
     gradient_checkpointing=False,
 )
 

@@ -23,7 +23,7 @@ SEEDS = range(20)
 def committed(grid, tmp_path, monkeypatch) -> arms_grid.ArmResults:
     """All arms' results, written to files and read again."""
     monkeypatch.chdir(tmp_path)
-    save_results(run_grid(grid), "arms_standard")
+    save_results(replace(run_grid(grid), provenance={"dtype": "float32"}), "arms_standard")
     return load_results("standard")
 
 
@@ -51,6 +51,11 @@ def test_the_same_run_agrees_and_another_one_stops(grid, committed):
         other = replace(committed, **{name: changed})
         with pytest.raises(InputError, match=f"{what}.*run make arms PROFILE=standard"):
             recheck.check_training(grid, other, 0)
+        # Trained in bfloat16, losses and what comes after them are counted alone.
+        half = replace(other, provenance={"dtype": "bfloat16"})
+        if what.startswith("loss") or what.endswith("after"):
+            found = recheck.check_training(grid, half, 0).set_index("what").loc[what]
+            assert found["agree"] == 0 and found["largest"] > 0
     other = replace(committed, answers=committed.answers.assign(num_tokens=99))
     with pytest.raises(InputError, match="untrained student: num_tokens"):
         recheck.check_answers(grid, other, 0)
@@ -88,8 +93,8 @@ def test_trained_answers_are_counted_and_untrained_ones_demanded():
 def test_a_profile_without_committed_results_runs_its_own_arms(monkeypatch):
     plans = []
 
-    def plan(profile, seed, *scores):
-        plans.append((profile, seed, *scores))
+    def plan(profile, seed, *scores, **how):
+        plans.append((profile, seed, *scores, *how.values()))
         return Grid((), None, None, None)
 
     monkeypatch.setattr(arms_grid, "plan_grid", plan)
@@ -98,12 +103,13 @@ def test_a_profile_without_committed_results_runs_its_own_arms(monkeypatch):
     assert profile_results(smoke, 7, answers=False)[1] == "run, False"
     assert plans == [(smoke, 7)]
     # Committed ones: the longer run's plan, with the profile's scores.
-    shown = arms_grid.ArmResults(*[pd.DataFrame()] * 4, provenance={"seed": 3})
+    made = {"seed": 3, "dtype": "float32"}
+    shown = arms_grid.ArmResults(*[pd.DataFrame()] * 4, provenance=made)
     monkeypatch.setattr(arms_grid, "load_results", lambda name: shown)
     monkeypatch.setattr(arms_grid, "profile_pool", lambda profile: ("pool", None))
     monkeypatch.setattr(arms_grid, "profile_scores", lambda *args, seed: ("scores", seed))
     assert profile_results(load_profile("cpu"), 7)[1] is shown
-    assert plans[1:] == [(load_profile("standard"), 3, ("scores", 3))]
+    assert plans[1:] == [(load_profile("standard"), 3, ("scores", 3), False)]
 
 
 def test_the_default_profile_tells_what_its_committed_arms_were_trained_with():
