@@ -434,3 +434,36 @@ def test_what_published_scores_foresee():
     assert (
         f"RSR is {shown(found['rsr'], *ends)}, which is {shown(found['rsr'], *over)} more" in README
     )
+
+
+def test_long_traces_of_gsm8k():
+    names = ["DeepSeek-R1", "QwQ-32B", "s1.1-32B", "R1-Distill-Qwen-32B"]
+    scores = pd.read_parquet(ROOT / "figures" / "traces" / "gsm8k.parquet")
+    scores = scores[scores["teacher"].isin(names)]
+    assert f"({scores['num_tokens'].mean():,.0f} tokens on average; MiP-Overthinking" in README
+    grids = {
+        c: scores.pivot(index="prompt_id", columns="teacher", values=c) for c in ("galp", "lalp@4")
+    }
+    assert {len(grid) for grid in grids.values()} == {100}
+    signs = []
+    for grid in grids.values():
+        order = grid.mean().sort_values(ascending=False).index
+        assert (order[0], order[-1]) == ("R1-Distill-Qwen-32B", "QwQ-32B")
+        found = {}
+        for a in names:
+            for b in names[names.index(a) + 1 :]:
+                t = stats.ttest_rel(grid[a], grid[b])
+                found[a, b] = (t.pvalue, np.sign(t.statistic))
+        # Holm: the smallest p counts six times, the next one five times.
+        ordered = sorted(found, key=lambda pair: found[pair][0])
+        kept = [pair for k, pair in enumerate(ordered) if found[pair][0] * (6 - k) < 0.05]
+        assert set(names) - {"QwQ-32B", "R1-Distill-Qwen-32B"} == set(ordered[5]) and len(kept) == 5
+        signs.append({pair: found[pair][1] for pair in kept})
+    assert signs[0] == signs[1]
+    shares = [(grid.idxmax(axis=1) == "R1-Distill-Qwen-32B").mean() for grid in grids.values()]
+    assert f"for {shares[0]:.0%} of problems under GALP".replace("%", " %") in README
+    assert f"and for {shares[1]:.0%} under LALP at w = 4".replace("%", " %") in README
+    gaps = (grids["galp"] - grids["lalp@4"]).mean(axis=1).to_numpy()
+    draws = np.random.default_rng(0).integers(0, 100, (2000, 100))
+    ends = (gaps.mean(), *np.quantile(gaps[draws].mean(axis=1), [0.025, 0.975]))
+    assert f"LALP lies {ends[0]:.2f} nats [{ends[1]:.2f}, {ends[2]:.2f}] below GALP" in README
