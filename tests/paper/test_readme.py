@@ -467,3 +467,24 @@ def test_long_traces_of_gsm8k():
     draws = np.random.default_rng(0).integers(0, 100, (2000, 100))
     ends = (gaps.mean(), *np.quantile(gaps[draws].mean(axis=1), [0.025, 0.975]))
     assert f"LALP lies {ends[0]:.2f} nats [{ends[1]:.2f}, {ends[2]:.2f}] below GALP" in README
+
+
+def test_bfloat16_beside_float32():
+    tables = {}
+    for name in ("scores", "bfloat16"):
+        path = ROOT / "figures" / "champ" / f"{name}.parquet"
+        columns = ["prompt_id", "response_id", "teacher", "lalp@4"]
+        tables[name] = pd.read_parquet(path, columns=columns).set_index("response_id")
+    exact, near = tables["scores"], tables["bfloat16"].loc[tables["scores"].index]
+    moves = (exact["lalp@4"] - near["lalp@4"]).abs()
+    said = f"moves by {moves.mean():.3f} nats on average and {moves.max():.3f} at most"
+    assert said in README
+    chosen = [one.groupby("prompt_id")["lalp@4"].idxmax() for one in (exact, near)]
+    assert f"for {(chosen[0] != chosen[1]).sum()} of {len(chosen[0])} prompts another" in README
+    # On the prompts that all teachers solved.
+    grids = [
+        one.reset_index().pivot(index="prompt_id", columns="teacher", values="lalp@4").dropna()
+        for one in (exact, near)
+    ]
+    orders = [list(grid.mean().sort_values().index) for grid in grids]
+    assert orders[0] == orders[1]
