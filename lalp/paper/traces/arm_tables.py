@@ -19,7 +19,6 @@ from lalp.training.log import load_log
 AGAINST = "random"
 _ARM = ["arm", "seed"]
 _GROUP = "traces"  # All arms are compared with each other
-_DRAWS = {"num_resamples": 2000, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def solved_table(answers: pd.DataFrame) -> pd.DataFrame:
 def _difference(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, float]:
     """An arm's accuracy minus that of the random arm, on the same problems."""
     both = pd.concat([own, base]).assign(group=_GROUP)
-    (row,) = accuracy_differences(both, _GROUP, AGAINST, **_DRAWS).to_dict("records")
+    (row,) = accuracy_differences(both, _GROUP, AGAINST).to_dict("records")
     names = {"low": "difference_low", "high": "difference_high"}
     kept = ("difference", "low", "high", "num_differ")
     return {names.get(name, name): row[name] for name in kept}

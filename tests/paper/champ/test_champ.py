@@ -346,9 +346,8 @@ def test_picking_loses_nothing_silently(num_prompts, per_teacher, seed):
 @pytest.mark.parametrize(
     ("medians", "expected"),
     [
-        ([400, 700], ["holds", "not testable at this scale"]),
-        ([400, 600], ["does not hold", "not testable at this scale"]),
-        ([13_000, 20_000], ["holds", "holds"]),
+        ([400, 700], ["holds"]),
+        ([400, 600], ["does not hold"]),
     ],
 )
 def test_verdicts_on_the_pool(medians, expected):
@@ -356,7 +355,6 @@ def test_verdicts_on_the_pool(medians, expected):
     found = run_verdict_cells("00_pool", lengths=lengths, medians=lengths.set_index("teacher"))
     assert [verdict.verdict for verdict in found] == expected
     assert found[0].run == f"median tokens per response {medians[0]} to {medians[1]}"
-    assert found[1].run == f"{medians[1]} tokens at most"
 
 
 @pytest.mark.skipif(find_spec("champ_dataset") is None, reason="champ_dataset is not installed")

@@ -128,9 +128,18 @@ def test_shares_and_paired_differences_by_hand():
     lalp = found["lalp", 0]
     assert (lalp["solved"], lalp["n"], lalp["accuracy"]) == (3, 4, 0.75)
     assert (lalp["low"], lalp["high"]) == pytest.approx(tuple(wilson))
-    # 0, -1, 1, 1: a mean of a quarter, and twice the standard error beyond it.
+    # 0, -1, 1, 1: a mean of a quarter. Newcombe's interval takes Wilson's of both, and their
+    # correlation: of four problems one is solved by both, two by the first, one by the second,
+    # and half a problem more in each corner of that table.
     assert (lalp["difference"], lalp["num_differ"]) == (0.25, 3)
-    assert lalp["difference_low"] == -1 and lalp["difference_high"] == 1
+    other = stats.binomtest(2, 4).proportion_ci(method="wilson")
+    phi = (1.5 * 0.5 - 2.5 * 1.5) / math.sqrt(4 * 2 * 3 * 3)
+    for end, one, two in (
+        ("low", 0.75 - wilson.low, other.high - 0.5),
+        ("high", wilson.high - 0.75, 0.5 - other.low),
+    ):
+        half = math.sqrt(one**2 - 2 * phi * one * two + two**2)
+        assert abs(lalp[f"difference_{end}"] - 0.25) == pytest.approx(min(half, 1.25))
     assert math.isnan(found["random", 0]["difference"])
     assert found["random", 0]["truncated"] == 0.25
     assert found["lalp", 1]["difference"] == -1
