@@ -215,7 +215,9 @@ class _Reader:
 
     def __init__(self, student: Student, prompts: Sequence[tuple[int, ...]]) -> None:
         parameters = inspect.signature(student.model.forward).parameters
-        names = [name for name in ("past_key_values", "cache_params") if name in parameters]
+        # transformers 5.24 calls it ``cache`` everywhere.
+        known = ("cache", "past_key_values", "cache_params")
+        names = [name for name in known if name in parameters]
         plain = student.model._supports_default_dynamic_cache() and not student.keeps_state
         if not names or not plain:
             advice = "sample from it with the vllm backend"
