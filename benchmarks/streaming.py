@@ -3,7 +3,7 @@
 The tool holds 64 MiB of a pool in memory before its texts go to a file. Here it holds 1 MiB, so
 that a small pool tells as much as one of gigabytes. Each command first reads a pool of 1,000
 responses, which tells what Python, its libraries and a full batch of rows take. Then it reads the
-large one under a limit of address space: as much, and a third of what the large pool has more.
+large one under a limit of address space: as much, and a quarter of what the large pool has more.
 
 Printed are both peaks, of address space, which the limit holds, and of memory, and what each
 response adds to them: ids, scores, and where its text lies. Libraries ask for address space that
@@ -144,7 +144,7 @@ def main() -> None:
         sizes = [(folder / f"{name}.jsonl").stat().st_size for name in ("small", "large")]
         more = sizes[1] - sizes[0]
         print(f"{num_small:,} responses, {sizes[0] >> 20} MiB; {num_large:,}, {sizes[1] >> 20} MiB")
-        print(f"limit: the small pool's address space, and {more // 3 >> 20} MiB")
+        print(f"limit: the small pool's address space, and {more // 4 >> 20} MiB")
         print(f"{'':<20} {'address space':^31} {'memory':^31}")
         columns = f"{'small':>9} {'large':>9} {'a response':>11} "
         print(f"{'command':<20} {columns * 2} {'seconds':>8}")
@@ -152,7 +152,7 @@ def main() -> None:
             line = COMMANDS[command].split()
             small = run([w.replace("POOL", "small.jsonl") for w in line], folder)
             words = [w.replace("POOL", "large.jsonl") for w in line]
-            large = run(words, folder, small.space + more // 3)
+            large = run(words, folder, small.space + more // 4)
             text = "".join(
                 f" {a / 2**20:>5,.0f} MiB {b / 2**20:>5,.0f} MiB"
                 f" {(b - a) / max(1, num_large - num_small):>9,.0f} B "

@@ -91,9 +91,10 @@ def test_products_have_few_shapes_and_the_numbers_that_they_would_have_alone(lla
         monkeypatch.setattr(module, "spare_rows", lambda count: 0)
     alone = read()
     assert len(sides) > 12
-    # Bit for bit with the torch that is locked; older ones add in another order.
+    # torch 2.6 adds in another order for another shape; the locked one may not.
+    off = 0.0 if torch.__version__.startswith("2.13.") else 1e-5
     for one, other in zip(filled, alone, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(one, other, rtol=off, atol=off)
 
 
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
