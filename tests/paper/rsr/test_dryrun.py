@@ -114,6 +114,6 @@ def test_a_missing_folder_is_one_line_and_exit_code_2(tmp_path):
     [("rsr", "-m lalp.paper.rsr plan"), ("gpu", "-m lalp.paper.scale plan --profile gpu")],
 )
 def test_make_chooses_the_plan_by_its_profile(profile, command):
-    words = ["make", "--dry-run", "plan", f"PROFILE={profile}"]
+    words = ["make", "--dry-run", "--no-print-directory", "plan", f"PROFILE={profile}"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith(command)
