@@ -159,8 +159,8 @@ plan: | $(READY) ## what every stage of the paper's pipeline costs and runs (PRO
 dryrun: | $(READY) ## the same pipeline in small, every stage, in minutes on a CPU (PROFILE=paper, gpu or rsr)
 	$(PY) -m $(call planned,dryrun)
 
-pipeline: | $(READY) ## the same pipeline for real: GPUs, hours to days (PROFILE=paper, gpu or rsr)
-	$(PY) -m $(call planned,run)
+pipeline: | $(READY) ## the same for real: GPUs, hours to days (PROFILE=paper, gpu or rsr; ON=slurm; STAGE='train-*'; ARGS=-n)
+	$(PY) -m $(call planned,run) $(if $(ON),--on $(ON)) $(if $(STAGE),--stage '$(STAGE)') $(if $(ARGS),-- $(ARGS))
 
 refresh: $(EXECUTED) ## put the executed notebooks (default profile) into notebooks/, without noise
 	@test "$(PROFILE)" = cpu || { echo "only PROFILE=cpu is committed"; exit 2; }

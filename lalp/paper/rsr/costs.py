@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lalp.paper.models import ASSUMED, find_gpu, find_model, score_flops
 from lalp.paper.rsr.plan import Plan
 from lalp.paper.rsr.published import published
-from lalp.paper.scale.costs import score_flops
-from lalp.paper.scale.models import ASSUMED, find_gpu, find_model
 
 
 def plan_costs(plan: Plan) -> pd.DataFrame:

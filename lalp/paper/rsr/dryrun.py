@@ -79,9 +79,11 @@ def _row(teacher: int, generation: int, problem: int) -> dict[str, list[dict[str
 
 def make_students(plan: Plan, folder: Path, students: Sequence[str]) -> None:
     """Tiny students with random weights, of the families of the real ones."""
-    from lalp.paper.scale.dryrun import make_model, make_tokenizer  # waits for torch
+    from lalp.paper.tiny import make_model, make_tokenizer  # waits for torch
 
+    texts = [_WORDS[name] for name in ("system", "problem", "sentence", "answer")]
+    tokenizer = make_tokenizer([*texts, *_WORDS["openings"]])
     for place, student in enumerate(students):
         name = plan.students[student]
-        for part in (make_model(name, place, 32), make_tokenizer()):
+        for part in (make_model(name, place, 32), tokenizer):
             part.save_pretrained(folder / name)

@@ -15,6 +15,7 @@ import pandas as pd
 from lalp.errors import InputError, did_you_mean
 from lalp.files import atomic_path, fingerprint, write_json, write_text
 from lalp.paper.figures import use_style
+from lalp.paper.models import find_model
 from lalp.paper.provenance import commit, describe_run
 from lalp.paper.rsr.correlate import correlate
 from lalp.paper.rsr.plan import Plan
@@ -22,7 +23,6 @@ from lalp.paper.rsr.plots import plot_correlations
 from lalp.paper.rsr.published import agreement, published_scores
 from lalp.paper.rsr.scores import score_responses, set_scores, teacher_scores
 from lalp.paper.rsr.sets import load_sets
-from lalp.paper.scale.models import find_model
 from lalp.pools.pool import Pool
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy")

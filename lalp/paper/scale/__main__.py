@@ -6,20 +6,25 @@ Stages of the pipeline call two of these commands themselves: ``prompts`` and ``
 from __future__ import annotations
 
 import time
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lalp.cli.options import AsJson, run, writes_out
 from lalp.cli.printing import print_result, say
 from lalp.errors import InputError
-from lalp.paper.scale.plan import Plan, load_plan, run_folder
-from lalp.paper.scale.run import Report, adopt_stage, choose_stages, run_stages
+from lalp.extras import require
+from lalp.files import PACKAGE
+from lalp.paper.scale.plan import load_plan, run_folder
 from lalp.paper.scale.sources import load_source, published_pool
-from lalp.paper.scale.stages import Place, Stage, make_stages
+from lalp.paper.scale.stages import Stages
 from lalp.pools.merging import write_prompts
 from lalp.pools.writing import save_pool
+
+if TYPE_CHECKING:
+    from lalp.paper.scale.workflow import Stage
 
 app = typer.Typer(
     add_completion=False,
@@ -27,18 +32,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The paper's experiment from sampling to its tables: what it costs, in small, for real.",
 )
-PlanName = Annotated[str, typer.Option("--profile", help="paper or gpu.")]
+PlanName = Annotated[str, typer.Option("--profile", help="paper, gpu, or a .yaml file.")]
 StagePatterns = Annotated[
     list[str] | None,
     typer.Option("--stage", help="A name, a pattern like 'train-*', or a kind; repeatable."),
 ]
 
 
-def _chosen(profile: str, patterns: list[str] | None) -> tuple[Plan, str, list[Stage]]:
-    """The plan of a profile, the folder of its run, and the stages that the patterns choose."""
-    plan, root = load_plan(profile), run_folder("pipeline", profile)
-    stages = make_stages(plan, Place(root), profile)
-    return plan, root, choose_stages(stages, patterns or [])
+def _listed(profile: str, patterns: list[str] | None) -> list[Stage]:
+    """The stages of a plan with a name or kind that fits a pattern; all without one."""
+    from lalp.paper.scale.workflow import list_stages  # waits for snakemake
+
+    stages = list_stages(profile, run_folder("pipeline", profile))
+    for pattern in patterns or []:
+        if not any(_fits(stage, pattern) for stage in stages):
+            kinds = ", ".join(dict.fromkeys(stage.kind for stage in stages))
+            raise InputError(
+                f"no stage is called {pattern!r}: give a name that `plan` prints, a "
+                f"pattern like 'train-*', or a kind ({kinds})"
+            )
+    return [s for s in stages if not patterns or any(_fits(s, pattern) for pattern in patterns)]
+
+
+def _fits(stage: Stage, pattern: str) -> bool:
+    return stage.kind == pattern or fnmatchcase(stage.name, pattern)
 
 
 @app.command("plan")
@@ -46,53 +63,60 @@ def plan_(
     profile: PlanName = "paper", stage: StagePatterns = None, as_json: AsJson = False
 ) -> None:
     """Say of every stage what it computes, needs and runs, before anything runs."""
+    require("scale", "a plan of the paper's scale")
     from lalp.paper.scale.costs import add_up, as_record, plan_costs, plan_text  # waits for torch
 
-    plan, _, stages = _chosen(profile, stage)
-    costs = plan_costs(plan, stages)
+    plan = load_plan(profile)
+    costs = plan_costs(Stages(plan), _listed(profile, stage))
     result = {"stages": [as_record(cost) for cost in costs], "totals": add_up(costs)}
     print_result(result, as_json, lambda _: typer.echo(plan_text(costs)))
+    if not as_json:
+        typer.echo(f"Commands run in {run_folder('pipeline', profile)}, where their files lie.")
 
 
 @app.command("run")
 def run_(
     profile: PlanName = "paper",
     stage: StagePatterns = None,
-    adopt: Annotated[
-        bool, typer.Option("--adopt", help="Take outputs made elsewhere; needs --stage.")
-    ] = False,
+    on: Annotated[
+        str, typer.Option(help="slurm, kubernetes, or the folder of a profile of snakemake.")
+    ] = "",
+    options: Annotated[
+        list[str] | None, typer.Argument(help="Options of snakemake, behind --.")
+    ] = None,
 ) -> None:
     """Run the stages that are not done yet; a second run goes on where one stopped."""
-    _, root, stages = _chosen(profile, stage)
-    if not adopt:
-        run_stages(stages, root, on_report=_print_report)
-        return
-    if not stage:
-        raise InputError("--adopt takes the outputs of named stages: add --stage")
-    for each in stages:
-        _print_report(adopt_stage(each, root))
+    require("scale", "the paper's scale")
+    from lalp.paper.scale.workflow import run_stages
+
+    plan, words = load_plan(profile), list(options or [])
+    if on:
+        ours = PACKAGE / "paper/scale" / on
+        words += ["--profile", str(ours if ours.is_dir() else Path(on).absolute())]
+    else:
+        words += ["--resources", f"gpu={plan.gpus}"]
+    if stage:
+        words += ["--", *(path for each in _listed(profile, stage) for path in each.outputs)]
+    run_stages(profile, run_folder("pipeline", profile), *words, on_done=_print_stage)
 
 
 @app.command("dryrun")
 def dryrun_(profile: PlanName = "paper") -> None:
     """Run every stage in small, with tiny models and toy problems, on the CPU."""
+    require("scale", "a dry run of the paper's scale")
     from lalp.paper.scale.dryrun import dry_run
 
     began = time.monotonic()
-    typer.echo(f"{'stage':<68} {'seconds':>8} {'run as':<7}  outputs checked")
-    reports = dry_run(profile, run_folder("dryrun", profile), app, on_report=_print_report)
-    typer.echo(f"{len(reports)} stages passed in {time.monotonic() - began:.0f} s")
+    stages = dry_run(profile, run_folder("dryrun", profile), on_done=_print_stage)
+    typer.echo(f"{len(stages)} stages ran in {time.monotonic() - began:.0f} s; all are done")
     typer.echo(
         "Unlike the real run: toy problems, tiny models, transformers instead of vLLM, two CPU "
-        "processes over gloo, and one process for all but the first stage of each kind."
+        "processes over gloo, and forks of one process for all but the first stage of each kind."
     )
 
 
-def _print_report(report: Report, is_process: bool = False) -> None:
-    how = "process" if is_process else ""
-    seconds = "before" if report.state == "done before" else f"{report.seconds:.1f}"
-    outputs = "; ".join(report.outputs) + ("  (nothing to do)" if "nothing" in report.state else "")
-    typer.echo(f"{report.stage.name:<68} {seconds:>8} {how:<7}  {outputs}")
+def _print_stage(stage: Stage, seconds: float) -> None:
+    typer.echo(f"{stage.name:<68} {seconds:>8.1f} s")
 
 
 @app.command()

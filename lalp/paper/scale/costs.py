@@ -1,35 +1,44 @@
 """What a plan costs before anything runs: tokens, GPU hours, memory and disk of every stage.
 
-The formulas are here; facts and assumptions lie beside `lalp.paper.scale.models`.
+Facts, assumptions and formulas are those of `lalp.paper.models`.
 """
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from lalp.evaluation.benchmarks import BENCHMARKS
-from lalp.paper.scale.models import ASSUMED, STATE_BYTES, Gpu, ModelFacts, find_gpu, find_model
-from lalp.paper.scale.plan import Plan
-from lalp.paper.scale.stages import Stage
-from lalp.scoring.costs import ModelSize, row_flops
-from lalp.scoring.engine.rows import plan_rows
-from lalp.scoring.equations import window_starts
-from lalp.scoring.windows import parse_windows
+from lalp.paper.models import (
+    ASSUMED,
+    STATE_BYTES,
+    ModelFacts,
+    decode_rate,
+    find_gpu,
+    find_model,
+    model_size,
+    score_flops,
+    train_bytes,
+    train_flops,
+)
+from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Plan
+from lalp.paper.scale.stages import ORDER, Stages, group_teachers
+from lalp.scoring.costs import row_flops
 from lalp.training.recipes import load_recipe
+
+if TYPE_CHECKING:
+    from lalp.paper.scale.workflow import Stage
 
 
 @dataclass(frozen=True)
 class StageCost:
     """Estimates for one stage."""
 
-    stage: Stage
+    stage: Stage | None = None  # as Snakemake lists it
+    tables: tuple[str, ...] = ()  # the paper's that need it; "control" is this project's own
     model: str = ""
     node: str = "CPU"  # or the GPUs that it occupies, such as "4x A100-80GB"
     gpus: int = 0
@@ -45,94 +54,40 @@ class StageCost:
     notes: tuple[str, ...] = ()  # what stands in the way, or must be known
 
 
-# --- formulas ------------------------------------------------------------------------------------
-
-
-def model_size(model: ModelFacts) -> ModelSize:
-    """What a forward pass costs, from the facts."""
-    head = model.vocab * model.hidden
-    return ModelSize(
-        body=model.weights_per_token - (1 if model.tied else 2) * head,
-        head=head,
-        total=model.params,
-        attention=model.layers * model.heads * model.head_size,
-        cache=model.cache_per_token,
-        hidden=model.hidden,
-    )
-
-
-def train_flops(model: ModelFacts, tokens: int) -> float:
-    """FLOPs of one example: forward, forward again (recomputed activations), twice that back."""
-    return 4 * row_flops(model_size(model), 0, tokens, tokens)
-
-
-@lru_cache
-def score_flops(
-    model: ModelFacts, prompt: int, response: int, windows: tuple[str, ...]
-) -> tuple[float, int]:
-    """FLOPs and fed tokens of scoring one response by GALP and LALP at every window.
-
-    Its steps have ``step_tokens`` tokens each; the rows are those of the scoring plan itself.
-    """
-    spans = list(pairwise([*range(0, response, ASSUMED.step_tokens), response]))
-    contexts = [(0, (0, response))]
-    for window in parse_windows(windows):
-        contexts += zip(window_starts(window, spans), spans, strict=True)
-    rows = plan_rows(contexts)
-    size = model_size(model)
-    flops = sum(row_flops(size, prompt, row.num_inputs, row.num_targets) for row in rows)
-    return flops, sum(row.num_inputs for row in rows)
-
-
-def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response: float) -> float:
-    """Tokens per second of all sequences together, the GPUs sharing one copy of the model.
-
-    Every step reads the weights once and the cache of every running sequence. As many run as their
-    cache has room, with half their response on average. 0 where the weights do not fit.
-    """
-    cache = 2 * model.cache_per_token * (prompt + response / 2)
-    room = ASSUMED.memory_share * gpus * gpu.memory - model.weights
-    sequences = min(ASSUMED.max_sequences, int(room / cache))
-    if sequences < 1:
-        return 0.0
-    reading = (model.weights + sequences * cache) / (gpus * gpu.bandwidth)
-    computing = sequences * 2 * model.weights_per_token / (gpus * gpu.flops)
-    return sequences / max(
-        reading / ASSUMED.decode_bandwidth_share, computing / ASSUMED.decode_flops_share
-    )
-
-
-def train_bytes(
-    model: ModelFacts, gpus: int, tokens: int, *, offload: bool = False
-) -> tuple[float, float]:
-    """Peak bytes on each GPU and on the host under ZeRO-3.
-
-    Weights, gradients and optimizer states are cut into one share per GPU; with ``offload`` the
-    optimizer's are on the host. Activations of the ``tokens`` of one forward pass on one GPU: the
-    input of every layer, one layer whole, a tile of logits.
-    """
-    states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes
-    optimizer = ASSUMED.optimizer_bytes * model.params
-    layer = model.hidden * (ASSUMED.checkpoint_bytes * model.layers + ASSUMED.layer_bytes)
-    logits = ASSUMED.logit_bytes * model.vocab * min(tokens, ASSUMED.logit_tokens)
-    activations = tokens * layer + logits
-    # Two layers' weights are put together at a time.
-    gathered = 2 * ASSUMED.weight_bytes * model.params / model.layers
-    on_gpu = (states * model.params + (0 if offload else optimizer)) / gpus
-    return on_gpu + activations + gathered, optimizer if offload else 0.0
-
-
 # --- stages --------------------------------------------------------------------------------------
 
 
-def plan_costs(plan: Plan, stages: Sequence[Stage]) -> list[StageCost]:
-    """Costs of all stages, in order."""
+def stage_cost(stages: Stages, kind: str, wildcards: Mapping[str, str]) -> StageCost:
+    """Costs of one stage: a rule with values for its wildcards."""
+    find_cost = _COSTS.get(kind, lambda stages, **wildcards: {})
+    return StageCost(**find_cost(stages, **wildcards))
+
+
+def plan_costs(stages: Stages, listed: Sequence[Stage]) -> list[StageCost]:
+    """Costs of listed stages, by kind, and those that the first tables need first."""
     found = []
-    for stage in stages:
-        find_cost = _COSTS.get(stage.kind, lambda plan, stage: {})
-        known = {"prompts": stage.work.prompts} | find_cost(plan, stage)
-        found.append(StageCost(stage, **known))
-    return found
+    for stage in listed:
+        needs = stages.needs_of(stage.wildcards)
+        tables = tuple(dict.fromkeys(table for need in needs for table in need.tables))
+        cost = stage_cost(stages, stage.kind, stage.wildcards)
+        found.append(replace(cost, stage=stage, tables=tables))
+    order = {kind: place for place, kinds in enumerate(ORDER) for kind in kinds.split()}
+    # A stable order: what is sampled in turns stays behind what it reads.
+    return sorted(found, key=lambda c: (order[c.stage.kind], stages.place(c.stage.wildcards)))
+
+
+def stage_resources(stages: Stages, kind: str, wildcards: Mapping[str, str]) -> dict[str, int]:
+    """What a scheduler sets aside for a stage: GPUs, MB of the host's memory, minutes.
+
+    A dry run needs no GPU, and a model that fits nowhere has no estimated time.
+    """
+    if stages.toys:
+        return {"gpu": 0, "mem_mb": 2000, "runtime": 10}
+    cost = stage_cost(stages, kind, wildcards)
+    hours = ASSUMED.hours_margin * cost.gpu_hours / max(cost.gpus, 1)
+    memory = ASSUMED.host_bytes_per_gpu * max(cost.gpus, 1) + cost.host_bytes
+    minutes = 60 * ASSUMED.longest_hours if math.isnan(hours) else 60 * (1 + hours)
+    return {"gpu": cost.gpus, "mem_mb": math.ceil(memory / 1e6), "runtime": math.ceil(minutes)}
 
 
 def _on(model: ModelFacts, gpu: str, gpus: int, hours: float, **numbers: Any) -> dict[str, Any]:
@@ -141,23 +96,42 @@ def _on(model: ModelFacts, gpu: str, gpus: int, hours: float, **numbers: Any) ->
     return where | numbers
 
 
-def _answer_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
-    """Cost of sampling from a teacher, or of a student's answers to benchmarks."""
-    work, model, limit = stage.work, plan.model(stage.work.model), ASSUMED.answer_limit
+def _sample_cost(stages: Stages, pool: str, teacher: str, preset: str) -> dict[str, Any]:
+    presets, count = stages.presets(pool, teacher), stages.plan.prompts(pool)
+    if preset != next(iter(presets)):
+        count = max(1, round((1 - ASSUMED.greedy_solved) * count))
+    jobs = [(count, ASSUMED.prompt_tokens[pool], ASSUMED.response_tokens[pool][teacher])]
+    limit = ASSUMED.answer_limit if pool == "math" else ASSUMED.response_limit
+    return _answer_cost(stages.plan, teacher, jobs, presets[preset], limit)
+
+
+def _eval_cost(stages: Stages, arm: str, decoding: str) -> dict[str, Any]:
+    one, _ = stages.arms[arm]
+    names = [COLUMNS[column] for column in stages.columns[one][decoding]]
     lengths, other = ASSUMED.prompt_tokens, ASSUMED.prompt_tokens_other
-    jobs = [
-        (BENCHMARKS[name].size, lengths.get(name, other), work.answer_tokens)
-        for name in work.benchmarks
-    ]
-    if stage.kind == "sample":
-        response = ASSUMED.response_tokens[work.data][work.model]
-        jobs = [(work.prompts, lengths[work.data], response)]
-        limit = limit if work.data == "math" else ASSUMED.response_limit
+    answer = _answer_tokens(one)
+    jobs = [(BENCHMARKS[name].size, lengths.get(name, other), answer) for name in names]
+    samples = 8 if decoding == "sampled" else 1
+    return _answer_cost(stages.plan, one.student, jobs, samples, ASSUMED.answer_limit)
+
+
+def _answer_tokens(arm: Arm) -> int:
+    if arm.pool == "math":
+        return ASSUMED.response_tokens["math"][arm.teacher]
+    brief = not arm.pool and arm.student.endswith(("Instruct", "7B"))
+    return ASSUMED.answer_tokens_original if brief else ASSUMED.answer_tokens_long
+
+
+def _answer_cost(
+    plan: Plan, writer: str, jobs: list[tuple[int, int, int]], samples: int, limit: int
+) -> dict[str, Any]:
+    """Cost of some answers to each of so many prompts, with tokens of a prompt and of an answer."""
+    model = plan.model(writer)
     name, gpus, notes = _node(plan, model, limit)
     gpu, size = find_gpu(name), model_size(model)
     seconds = flops = read = written = 0.0
     for count, prompt, response in jobs:
-        number = count * work.samples
+        number = count * samples
         rate = decode_rate(model, gpu, gpus, prompt, response)
         # Samples of one prompt share its cache.
         reading = count * row_flops(size, 0, prompt, 1)
@@ -191,7 +165,7 @@ def _node(plan: Plan, model: ModelFacts, limit: int) -> tuple[str, int, tuple[st
         if model.name == "DeepSeek-R1":
             notes[0] += (
                 ", or ask an OpenAI-compatible server and put its responses there as a pool "
-                "(then: --adopt), or take the LIMO data set's own (published: [DeepSeek-R1])"
+                "(then: --touch), or take the LIMO data set's own (published: [DeepSeek-R1])"
             )
     if model.positions < limit:
         notes.append(
@@ -201,12 +175,21 @@ def _node(plan: Plan, model: ModelFacts, limit: int) -> tuple[str, int, tuple[st
     return *(here if fits else there), tuple(notes)
 
 
-def _score_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
-    work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
-    prompt = ASSUMED.prompt_tokens[work.data]
-    number = work.prompts * work.samples
-    responses = [ASSUMED.response_tokens[work.data][writer] for writer in work.writers]
-    each = [score_flops(model, prompt, response, work.windows) for response in responses]
+def _responses(stages: Stages, group: str) -> tuple[float, list[int]]:
+    """Responses of each teacher of a group, and the tokens of one by each."""
+    pool, teachers = group_teachers(group)
+    number = stages.plan.prompts(pool) * ASSUMED.kept_samples[pool]
+    return number, [ASSUMED.response_tokens[pool][teacher] for teacher in teachers]
+
+
+def _score_cost(stages: Stages, group: str, student: str) -> dict[str, Any]:
+    plan, (number, responses) = stages.plan, _responses(stages, group)
+    model, gpu = plan.model(student), find_gpu(plan.gpu)
+    prompt, windows = (
+        ASSUMED.prompt_tokens[group_teachers(group)[0]],
+        stages.windows(group, student),
+    )
+    each = [score_flops(model, prompt, response, windows) for response in responses]
     flops = sum(number * flops for flops, _ in each)
     longest = prompt + ASSUMED.longest * max(responses)
     memory = model.weights + 2 * model.cache_per_token * longest
@@ -215,7 +198,7 @@ def _score_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
         notes = (f"{model.name}: scoring takes {_size(memory)}, too much for one {plan.gpu}",)
     return _on(
         *(model, plan.gpu, 1, flops / (ASSUMED.score_share * gpu.flops) / 3600),
-        prompts=round(number * len(work.writers)),
+        prompts=round(number * len(responses)),
         tokens_in=sum(number * fed for _, fed in each),
         flops=flops,
         gpu_bytes=memory,
@@ -224,22 +207,21 @@ def _score_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     )
 
 
-def _segment_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
+def _segment_cost(stages: Stages, group: str) -> dict[str, Any]:
     """Sentences cost nothing; a language model reads every response and writes it again."""
-    work = stage.work
-    number = work.prompts * work.samples
-    tokens = sum(number * ASSUMED.response_tokens[work.data][writer] for writer in work.writers)
+    plan, (number, responses) = stages.plan, _responses(stages, group)
+    tokens = number * sum(responses)
     if plan.splitter != "llm":
-        return {"tokens_in": tokens}
+        return {"prompts": plan.prompts(group_teachers(group)[0]), "tokens_in": tokens}
     # The paper's splitter stands for whatever model the server runs.
     model, gpu = find_model("GLM-4.5-Air"), find_gpu(plan.big_gpu)
-    mean = tokens / (number * len(work.writers))
+    mean = tokens / (number * len(responses))
     rate = decode_rate(model, gpu, plan.big_gpus, mean, mean)
     hours = tokens / rate * plan.big_gpus / 3600 if rate else math.nan
     assumed = f"{plan.big_gpus}x {plan.big_gpu} assumed"
     return _on(
         *(model, plan.big_gpu, plan.big_gpus, hours),
-        prompts=round(number * len(work.writers)),
+        prompts=round(number * len(responses)),
         tokens_in=tokens,
         tokens_out=tokens,
         gpu_bytes=ASSUMED.memory_share * gpu.memory,
@@ -247,13 +229,19 @@ def _segment_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     )
 
 
-def _train_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
-    work, model, gpu = stage.work, plan.model(stage.work.model), find_gpu(plan.gpu)
-    recipe = load_recipe(work.recipe)
+def _train_cost(stages: Stages, arm: str) -> dict[str, Any]:
+    plan, (one, _) = stages.plan, stages.arms[arm]
+    model, gpu, recipe = (
+        plan.model(one.student),
+        find_gpu(plan.gpu),
+        load_recipe(plan.recipe_of(one)),
+    )
     longest = min(recipe.max_length, model.positions)
-    prompt, responses = ASSUMED.prompt_tokens[work.data], ASSUMED.response_tokens[work.data]
-    lengths = [min(prompt + responses[writer], longest) for writer in work.writers]
-    number = work.prompts * work.samples
+    prompt, responses = ASSUMED.prompt_tokens[one.pool], ASSUMED.response_tokens[one.pool]
+    writers = (one.teacher,) if one.teacher else TEACHERS[one.pool]
+    lengths = [min(prompt + responses[writer], longest) for writer in writers]
+    # One response per prompt by some writer, or one by each.
+    number = plan.prompts(one.pool) * (1.0 if one.rule == "all" else 1 / len(writers))
     flops = sum(number * recipe.epochs * train_flops(model, length) for length in lengths)
     offload = not model.trains_on(plan.gpu, plan.gpus)
     share = ASSUMED.offload_share if offload else ASSUMED.train_share
@@ -295,8 +283,9 @@ def _train_notes(
 
 
 _COSTS = {
-    **dict.fromkeys(("sample", "eval"), _answer_cost),
-    **{"segment": _segment_cost, "score": _score_cost, "train": _train_cost},
+    "prompts": lambda stages, pool: {"prompts": stages.plan.prompts(pool)},
+    **{"sample": _sample_cost, "segment": _segment_cost, "score": _score_cost},
+    **{"train": _train_cost, "eval": _eval_cost},
 }
 
 
@@ -329,10 +318,9 @@ def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
 
 def as_record(cost: StageCost) -> dict[str, Any]:
     """One stage of the plan as plain values."""
-    stage, numbers = cost.stage, {**vars(cost)}
-    del numbers["stage"]
-    record = {"name": stage.name, "tables": stage.tables, "kind": stage.kind, **numbers}
-    return record | {"inputs": stage.inputs, "outputs": stage.outputs, "command": [stage.command]}
+    stage = cost.stage
+    record = {"name": stage.name, "kind": stage.kind, **vars(cost)} | {"stage": None}
+    return record | {"inputs": stage.inputs, "outputs": stage.outputs, "command": stage.command}
 
 
 def plan_text(costs: Sequence[StageCost]) -> str:
@@ -344,15 +332,14 @@ def plan_text(costs: Sequence[StageCost]) -> str:
     lines = [
         f"TOTAL of {total['stages']} stages",
         f"  GPU hours {total['gpu_hours']:,.0f} ({by_kind}); by node {by_node}",
-        f"  {total['hours'] / 24:,.1f} days if stages follow each other; those on one GPU can run "
-        "side by side (--stage)",
+        f"  {total['hours'] / 24:,.1f} days if stages follow each other; what does not read each "
+        "other's outputs runs side by side where there are GPUs",
         f"  tokens read {_count(total['tokens_in'])}, written {_count(total['tokens_out'])}, "
         f"{total['flops']:.1e} FLOP",
         f"  disk {_size(total['disk_bytes'])}, at most {_size(total['scratch_bytes'])} more while "
         "a student trains; largest memory of the host "
         f"{_size(total['largest_host_bytes'])} beside the usual",
-        "Estimates: nothing of this was measured here. Assumptions: "
-        "lalp/paper/scale/assumptions.yaml.",
+        "Estimates: nothing of this was measured here. Assumptions: lalp/paper/assumptions.yaml.",
     ]
     return "\n".join([*blocks, *lines, *(f"NOTE {note}" for note in total["notes"])])
 
@@ -368,9 +355,8 @@ def _stage_text(cost: StageCost) -> str:
         (cost.disk_bytes, f"{_size(cost.disk_bytes)} of disk"),
     ]
     said = ", ".join(text for number, text in parts if number)
-    head = f"{stage.name}  [{', '.join(stage.tables)}]  {cost.node}"
-    command = shlex.join(stage.command) + (f" > {stage.stdout}" if stage.stdout else "")
-    return f"{head}\n  {said or 'no GPU, little of anything'}\n  $ {command}\n"
+    head = f"{stage.name}  [{', '.join(cost.tables)}]  {cost.node}"
+    return f"{head}\n  {said or 'no GPU, little of anything'}\n  $ {stage.command}\n"
 
 
 def _count(number: float) -> str:

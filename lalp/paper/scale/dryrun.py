@@ -1,88 +1,60 @@
 """The whole plan in small: every stage, on toy problems, with tiny models, in minutes.
 
-`shrink` changes a plan's settings and place and nothing else: a dry run takes the same code and the
-same command lines as the real one. ``toys.yaml`` holds its data, words and settings. Teachers must
+`shrink` changes a plan's settings and nothing else: a dry run takes the same rules and the same
+command lines as the real one. ``toys.yaml`` holds its data, words and settings. Teachers must
 solve problems, or there would be nothing to select from: each is trained for seconds on answers to
 the toy prompts, in words of its own, until it gives them. Students have random weights. The first
 model that is only evaluated is taught the toy benchmarks, and must solve all of them: if it does
 not, they are read or graded wrongly.
-
-Starting a process and importing torch takes longer than most toy stages. So the first stage of each
-kind runs as the real one does, and the others call the same commands inside this process.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import shutil
-import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
-import torch
 import yaml
-from jaxtyping import Int
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-from typer import Typer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from lalp.cli.app import app as tool
 from lalp.cli.printing import say
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS, load_benchmark
 from lalp.evaluation.evaluate import load_results
 from lalp.files import digest, fingerprint, read_data
-from lalp.paper.scale.models import find_model
-from lalp.paper.scale.plan import EVALUATED_ONLY, Arm, Plan, load_plan
-from lalp.paper.scale.run import Report, call_process, is_done, run_stages
+from lalp.paper.scale.forks import forking
+from lalp.paper.scale.plan import EVALUATED_ONLY, TEACHERS, Arm, Plan, load_plan
 from lalp.paper.scale.sources import load_source
-from lalp.paper.scale.stages import KINDS, Place, Stage, arm_file, make_stages
+from lalp.paper.scale.stages import Stages, arm_file
+from lalp.paper.scale.workflow import Stage, run_stages
+from lalp.paper.tiny import make_model, make_tokenizer, teach
 from lalp.pools.pool import Prompt
 from lalp.sampling.samples import SYSTEM_PROMPT, with_system_prompt
-from lalp.students.encoding import encode, render_prompt
 
-_MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
 _TOYS = read_data("paper/scale/toys.yaml")
-_PROMPTS, _TOKENIZER = _TOYS["prompts"], _TOYS["tokenizer"]
+_PROMPTS = _TOYS["prompts"]
 
 
 def dry_run(
     profile: str,
-    root: str,
-    commands: Typer,
-    *,
-    plan: Plan | None = None,
-    processes: Collection[str] = KINDS,
-    on_report: Callable[[Report, bool], object] = lambda report, fresh: None,
-) -> list[Report]:
+    root: str | Path,
+    *words: str,
+    on_done: Callable[[Stage, float], object] = lambda stage, seconds: None,
+) -> list[Stage]:
     """Run every stage of a plan in small; a second run goes on where one stopped.
 
-    The folder ``root`` is emptied when the code has changed. ``commands`` are the replication's
-    own. Of the kinds ``processes`` the first stage runs as a process of its own; ``on_report`` is
-    told after every stage whether it did. ``plan`` replaces the settings of the profile's file.
+    The folder ``root`` is emptied when the code or the plan has changed. ``words`` are further
+    options of Snakemake. Returns the stages that ran.
     """
-    small, place = shrink(plan or load_plan(profile), root)
-    stages = make_stages(small, place, profile)
-    left = set(processes)
-    reports = []
-    with _one_thread():
-        make_toys(small, stages, root)
-        for stage in stages:
-            fresh = stage.kind in left and not is_done(stage, root)
-            left.discard(stage.kind)
-            call = call_process if fresh else partial(call_here, commands)
-            (report,) = run_stages([stage], root, call=call)
-            on_report(report, fresh)
-            reports.append(report)
+    small = shrink(load_plan(profile))
+    make_toys(small, root)
+    with forking(Path(root) / "toys/programs"):
+        stages = run_stages(f"{root}/toys/plan.yaml", root, *words, toys="toys", on_done=on_done)
     name = EVALUATED_ONLY[0]
-    path = Path(arm_file(root, "results", Arm(name)))
+    path = Path(root, arm_file("results", Arm(name)))
     wrong = load_results(path).query("not correct") if path.exists() else ()
     if len(wrong):
         row = wrong.iloc[0]
@@ -90,84 +62,46 @@ def dry_run(
             f"dry run: {name} was taught the answer {row['answer']!r} to {row['prompt_id']}, which "
             f"was graded {row['outcome']} (read: {row['extracted']!r})"
         )
-    return reports
+    return stages
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other cost tiny models more than they compute."""
-    threads, name = torch.get_num_threads(), "OMP_NUM_THREADS"
-    before = os.environ.get(name)
-    torch.set_num_threads(1)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        os.environ.pop(name)
-        os.environ |= {} if before is None else {name: before}
-
-
-def call_here(commands: Typer, words: Sequence[str], stdout: Path | None, log: Path) -> int:
-    """Run a command line inside this process: ``accelerate launch`` without its processes."""
-    words = words[words.index("-m") + 1 :] if "-m" in words else words
-    app = commands if words[0] == "lalp.paper.scale" else tool
-    logger = logging.getLogger("lalp")
-    with log.open("a", encoding="utf-8") as said, redirect_stderr(said):
-        handler = logging.StreamHandler(said)
-        logger.addHandler(handler)
-        out = stdout.open("w", encoding="utf-8") if stdout else nullcontext(said)
-        try:
-            with out as file, redirect_stdout(file):
-                app(list(words[1:]), standalone_mode=False)
-        except InputError as error:
-            said.write(f"lalp: {error}\n")
-            return 2
-        except Exception:
-            traceback.print_exc(file=said)
-            return 1
-        finally:
-            logger.removeHandler(handler)
-    return 0
-
-
-def shrink(plan: Plan, root: str) -> tuple[Plan, Place]:
+def shrink(plan: Plan) -> Plan:
     """The same plan with toy data, tiny models and two CPU processes for training."""
-    toys = f"{root}/toys"
     recipes = ("recipe", "large_recipe", "short_recipe")
     changes = {"seeds": plan.seeds[:1], "backend": "transformers", "gpus": 2}
     changes |= {f"{pool}_prompts": count for pool, count in _PROMPTS.items()}
-    changes |= dict.fromkeys(recipes, f"{toys}/recipe.yaml")
-    changes |= dict.fromkeys(("accelerate", "big_accelerate"), f"{toys}/two_processes.yaml")
-    small = replace(plan, **changes)
-    options = {name: tuple(words) for name, words in _TOYS["options"].items()}
-    return small, Place(root, f"{toys}/models", f"{toys}/data", options)
+    changes |= dict.fromkeys(recipes, "toys/recipe.yaml")
+    changes |= dict.fromkeys(("accelerate", "big_accelerate"), "toys/two_processes.yaml")
+    return replace(plan, **changes)
 
 
-def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
+def models_needed(stages: Stages) -> tuple[list[str], list[str]]:
     """Names of the models that sample, and of all others that run."""
-    kinds: dict[str, set[str]] = {}
-    for stage in stages:
-        if stage.work.model:
-            kinds.setdefault(plan.model(stage.work.model).name, set()).add(stage.kind)
-    teachers = [name for name, found in kinds.items() if "sample" in found]
-    return teachers, [name for name in kinds if name not in teachers]
+    plan, arms = stages.plan, [arm for arm, _ in stages.arms.values()]
+    pairs = [
+        (pool, each) for pool in {a.pool: 0 for a in arms if a.pool} for each in TEACHERS[pool]
+    ]
+    sampled = [name for pool, name in pairs if "published" not in stages.presets(pool, name)]
+    teachers = dict.fromkeys(plan.model(name).name for name in sampled)
+    students = dict.fromkeys(plan.model(arm.student).name for arm in arms)
+    return list(teachers), [name for name in students if name not in teachers]
 
 
-def make_toys(plan: Plan, stages: Sequence[Stage], root: str | Path) -> None:
-    """Write the toy data and models, once; another version of the code begins anew.
+def make_toys(plan: Plan, root: str | Path) -> None:
+    """Write the toy data and models, once; another version of the code or plan begins anew.
 
-    Nothing else may be in ``root``. Plan and stages are those in the place of `shrink`.
+    Nothing else may be in ``root``. The plan is one of `shrink`.
     """
     toys = Path(root) / "toys"
-    mark, (teachers, students) = toys / "made", models_needed(plan, stages)
+    mark, (teachers, students) = toys / "made", models_needed(Stages(plan))
     # Of the whole package: after any change of the code, a dry run must try everything again.
-    made_by = digest([fingerprint("."), _TOYS, (teachers, students)])
+    made_by = digest([fingerprint("."), _TOYS, asdict(plan)])
     if mark.is_file() and mark.read_text() == made_by:
         return
     shutil.rmtree(root, ignore_errors=True)
     data = toys / "data"
     data.mkdir(parents=True)
+    (toys / "plan.yaml").write_text(yaml.safe_dump(asdict(plan)), encoding="utf-8")
     for name, records in _TOYS["data"].items():
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (data / f"{name}.jsonl").write_text(lines, encoding="utf-8")
@@ -177,16 +111,23 @@ def make_toys(plan: Plan, stages: Sequence[Stage], root: str | Path) -> None:
     if (name := EVALUATED_ONLY[0]) in students:
         students.remove(name)
         lessons[name] = _benchmark_lessons(data)
-    tokenizer = make_tokenizer()
+    texts = [SYSTEM_PROMPT, *chain(*_TOYS["styles"]), *_TOYS["code_styles"], *_TOYS["questions"]]
+    tokenizer = make_tokenizer(texts)
     for number, (name, taught) in enumerate(lessons.items()):
-        steps = _teach(name, number, taught, tokenizer, toys / "models" / name)
+        model = make_model(name, 100 + number, 64)
+        steps = teach(model, tokenizer, taught)
+        _save(toys / "models" / name, model, tokenizer)
         who, what = ("teacher", "prompts") if name in teachers else ("model", "benchmarks")
         say(f"tiny {who} in the place of {name}: answers the toy {what} after {steps} steps")
     for number, name in enumerate(students):
-        for part in (make_model(name, number, 32), tokenizer):
-            part.save_pretrained(toys / "models" / name)
+        _save(toys / "models" / name, make_model(name, number, 32), tokenizer)
     say(f"tiny students with random weights in the place of {', '.join(students)}")
     mark.write_text(made_by)
+
+
+def _save(folder: Path, *parts: PreTrainedModel | PreTrainedTokenizerFast) -> None:
+    for part in parts:
+        part.save_pretrained(folder)
 
 
 def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
@@ -211,80 +152,3 @@ def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
     names = [name for name, benchmark in BENCHMARKS.items() if benchmark.grader != "code"]
     prompts = [p for name in names for p in load_benchmark(name, data, allow_count=True)]
     return [(with_system_prompt(p, SYSTEM_PROMPT), f"\\boxed{{{p.answer}}}.") for p in prompts]
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of all tiny models."""
-    bpe = Tokenizer(models.BPE())
-    # Digits one by one: numbers are then not single tokens that a tiny model would have to know.
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=_TOKENIZER["vocab"],
-        special_tokens=_TOKENIZER["special"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    styles = [*chain(*_TOYS["styles"]), *_TOYS["code_styles"]]
-    bpe.train_from_iterator([SYSTEM_PROMPT, *styles, *_TOKENIZER["questions"]], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>")
-    tokenizer.chat_template = _TOKENIZER["chat_template"]
-    return tokenizer
-
-
-def make_model(name: str, seed: int, hidden: int) -> PreTrainedModel:
-    """A random model of the family that ``name`` belongs to."""
-    size = {"hidden_size": hidden, "intermediate_size": 2 * hidden, **_TOYS["model"]}
-    family, vocab = find_model(name).family, _TOKENIZER["vocab"]
-    config = AutoConfig.for_model(family, vocab_size=vocab, **size)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-
-
-def _teach(
-    name: str,
-    number: int,
-    lessons: Sequence[tuple[Prompt, str]],
-    tokenizer: PreTrainedTokenizerFast,
-    folder: Path,
-) -> int:
-    """Train a tiny model until it gives its lessons, and save it; returns the steps it took."""
-    model = make_model(name, 100 + number, 64)
-    ids, labels, certain = _encode(lessons, tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _MAX_STEPS)
-    for step in range(1, _MAX_STEPS + 1):
-        logits = model(input_ids=ids).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        right = (logits.argmax(-1) == labels[:, 1:]) | (labels[:, 1:] < 0)
-        # A low loss as well: a token that is barely the likeliest may not be after rounding.
-        sure = loss < 0.08 and bool(right[certain].all())
-        if step % _STEPS_BETWEEN_CHECKS == 0 and sure:
-            for part in (model.eval(), tokenizer):
-                part.save_pretrained(folder)
-            return step
-    raise InputError(f"dry run: the tiny teacher in the place of {name} did not learn its answers")
-
-
-def _encode(
-    lessons: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerFast
-) -> tuple[Int[torch.Tensor, "rows width"], Int[torch.Tensor, "rows width"], list[int]]:
-    """Token ids, labels (-100 outside the answers), and the rows with a single right answer."""
-    ids, labels = [], []
-    for prompt, answer in lessons:
-        one = encode(tokenizer, render_prompt(tokenizer, prompt), answer)
-        said = [*one.response_ids, tokenizer.eos_token_id]
-        ids.append(torch.tensor([*one.prompt_ids, *said]))
-        labels.append(torch.tensor([-100] * len(one.prompt_ids) + said))
-    # A prompt of MATH has two answers in turn: no model gives both greedily.
-    names = [prompt.prompt_id for prompt, _ in lessons]
-    certain = [row for row, name in enumerate(names) if names.count(name) == 1]
-    padding = {"batch_first": True, "padding_value": tokenizer.eos_token_id}
-    padded = pad_sequence(ids, **padding), pad_sequence(labels, **padding | {"padding_value": -100})
-    return *padded, certain

@@ -6,6 +6,7 @@ need; the rows are those of `lalp.paper.tables`. `lalp.paper.scale.stages` makes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pydantic import dataclasses as records
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS
 from lalp.files import PACKAGE, cache_dir, read_data
-from lalp.paper.scale.models import ModelFacts, find_gpu, find_model
+from lalp.paper.models import ModelFacts, find_gpu, find_model
 from lalp.paper.tables import BENCHMARKS as MATH_COLUMNS
 from lalp.paper.tables import DEEPSEEK, GEMMA, QWEN3, QWEN72B, QWQ, STUDENT_32B, TABLES
 from lalp.scoring.windows import parse_windows
@@ -142,14 +143,14 @@ class Plan:
 
 
 def load_plan(name: str) -> Plan:
-    """Load one of the plans that come with the project; an `InputError` if there is none."""
-    if name not in PLANS:
+    """Load a plan that comes with the project, or a YAML file; an `InputError` if there is none."""
+    path = Path(name) if name.endswith(".yaml") else PACKAGE / f"paper/scale/plans/{name}.yaml"
+    if not path.is_file():
         raise InputError(
-            f"there is no plan for profile {name!r}: choose {' or '.join(PLANS)} (the smaller "
-            "profiles are run by the notebooks: make all)"
+            f"there is no plan for profile {name!r}: choose {' or '.join(PLANS)}, or give a .yaml "
+            "file (the smaller profiles are run by the notebooks: make all)"
         )
-    text = (PACKAGE / f"paper/scale/plans/{name}.yaml").read_text("utf-8")
-    return parse_settings(text, f"plan {name!r}", Plan)
+    return parse_settings(path.read_text("utf-8"), f"plan {name!r}", Plan)
 
 
 # --- arms: rows of tables ----------------------------------------------------------------------
@@ -251,13 +252,10 @@ def accelerate_file(name: str) -> str:
     if name not in files:
         known = ", ".join(sorted(files))
         raise InputError(f"there is no configuration {name!r} for accelerate: choose {known}")
-    return _relative(files[name])
+    # Relative, so that a checkout that moves changes no command.
+    return os.path.relpath(files[name])
 
 
 def run_folder(kind: str, profile: str) -> str:
-    """Folder of a plan's outputs, below the build folder; relative where it can be."""
-    return _relative(cache_dir() / kind / profile)
-
-
-def _relative(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    """Folder of a plan's outputs, below the build folder."""
+    return str(cache_dir() / kind / Path(profile).stem)

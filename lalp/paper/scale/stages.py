@@ -1,212 +1,26 @@
-"""Stages of a plan: command lines with the files they read and write, in the order they run.
+"""What the rules of the ``Snakefile`` take from a plan: files and options of every stage.
 
-``stages.yaml`` says how each kind of stage looks; this module says which ones a plan needs. Nothing
-is run or read here. Inside the files, teachers are named after the models that ran.
+A stage is a rule with values for its wildcards. Which stages a plan needs, and in which order they
+run, is Snakemake's to find out. File names hold the paper's names of models, even where another
+model stands in; inside the files, teachers are named after the models that ran.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import product
-from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from lalp.files import read_data
-from lalp.paper.scale.models import ASSUMED
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, accelerate_file, plan_needs
 
-_FORMS = read_data("paper/scale/stages.yaml")
-KINDS = tuple(dict.fromkeys(form.get("kind", key) for key, form in _FORMS["stages"].items()))
-_Key = TypeVar("_Key", bound=Hashable)
+# How rules are listed; those of one place take turns.
+ORDER = ("prompts", "published sample unsolved", "merge", "segment", "score", "teachers")
+ORDER += ("select put_together", "train", "eval", "tables")
 
-
-@dataclass(frozen=True)
-class Work:
-    """What a stage computes, for its costs; models are named as in the paper."""
-
-    data: str = ""  # limo, math or code: what the prompts are
-    prompts: int = 0
-    samples: float = 1  # per prompt, and per writer where there are writers
-    model: str = ""  # samples, scores, learns or answers
-    writers: tuple[str, ...] = ()  # models whose responses are read
-    windows: tuple[str, ...] = ()
-    recipe: str = ""
-    benchmarks: tuple[str, ...] = ()
-    answer_tokens: int = 0  # of one answer to a benchmark
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One unit of work: it is done or not done as a whole."""
-
-    name: str  # unique, and good as a file name
-    kind: str  # one of KINDS
-    tables: tuple[str, ...]  # the paper's that need it; "control" is this project's own
-    command: tuple[str, ...]  # the first word is the program
-    inputs: tuple[str, ...] = ()  # files and folders: outputs of earlier stages
-    outputs: tuple[str, ...] = ()
-    work: Work = field(default_factory=Work)
-    stdout: str = ""  # one of the outputs: what the last command prints
-    unless_empty: str = ""  # one of the inputs: if that file is empty, so are the outputs
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a plan runs; a dry run is the same plan in another place."""
-
-    root: str  # folder of all outputs
-    models: str = ""  # folder with one model folder per name, instead of the hub
-    data: str = ""  # folder with the data sets as files, instead of the hub
-    # Further options by `lalp` command or preset; they come last, so they win.
-    options: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-def make_stages(plan: Plan, place: Place, profile: str) -> tuple[Stage, ...]:
-    """All stages of the plan that ``profile`` names, each behind those whose outputs it reads."""
-    run = _Run(plan, place, plan_needs(plan))
-    families = (_pools, _scores, _selections, _trainings, _evaluations)
-    stages = [stage for family in families for stage in family(run)]
-    read = [path for stage in stages if stage.kind in ("score", "eval") for path in stage.outputs]
-    read += [stage.stdout for stage in stages if stage.kind == "select" and stage.stdout]
-    tables = tuple(plan.tables)
-    return (*stages, run.stage("tables", tables, profile=profile, parts=tuple(read)))
-
-
-# --- where results lie: also read by lalp.paper.scale.tables --------------------------------------
-
-
-@dataclass(frozen=True)
-class Group:
-    """Responses that are scored together: a pool, or one teacher's responses in it."""
-
-    pool: str
-    teachers: tuple[str, ...]
-
-    @property
-    def values(self) -> dict[str, str]:
-        """What names its files."""
-        name = self.pool if len(self.teachers) > 1 else f"{self.pool}_{self.teachers[0]}"
-        return {"group": name, "pool": self.pool}
-
-
-def arm_group(arm: Arm) -> Group:
-    """The responses that an arm chooses from: thirds need one teacher's only."""
-    return Group(arm.pool, (arm.teacher,) if arm.pool == "math" else TEACHERS[arm.pool])
-
-
-def arm_file(root: str, name: str, arm: Arm, seed: int = 0, decoding: str = "greedy") -> str:
-    """Where the file ``name`` of ``stages.yaml`` of an arm lies, such as its ``results``."""
-    return _Values(_arm_values(arm, seed), root=root, decoding=decoding)[name]
-
-
-def _arm_values(arm: Arm, seed: int) -> dict[str, Any]:
-    seeded = f"{arm.name}-s{seed}"
-    # Where chance has a part in a choice, each seed has its own. An original student has no seed.
-    choice = seeded if arm.rule in ("random", "control", "all") else arm.name
-    values = {"arm": seeded if arm.pool else arm.name, "choice": choice, "seed": seed}
-    return values | {"student": arm.student} | (arm_group(arm).values if arm.pool else {})
-
-
-class _Values(dict[str, Any]):
-    """Values for the forms of stages; the name of a file stands for its path."""
-
-    def __missing__(self, name: str) -> str:
-        return str(PurePosixPath(self["root"], _FORMS["files"][name].format_map(self)))
-
-    def words(self, form: str) -> tuple[str, ...]:
-        """The words of a form. Filled one by one: a folder's name may hold spaces."""
-        words: list[str] = []
-        for word in form.split():
-            value = self.get(word[1:-1])
-            words += value if isinstance(value, tuple) else [word.format_map(self)]
-        return tuple(words)
-
-
-# --- what all command lines depend on ------------------------------------------------------------
-
-
-def _joined(pairs: Iterable[tuple[_Key, Iterable[str]]]) -> dict[_Key, tuple[str, ...]]:
-    """Keys in order of first appearance, each with all its tables once."""
-    joined: dict[_Key, dict[str, None]] = {}
-    for key, tables in pairs:
-        joined.setdefault(key, {}).update(dict.fromkeys(tables))
-    return {key: tuple(tables) for key, tables in joined.items()}
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A plan in its place."""
-
-    plan: Plan
-    place: Place
-    needs: list[Need]
-
-    @property
-    def chosen(self) -> list[Need]:
-        """Arms whose training data must be chosen."""
-        return [need for need in self.needs if need.arm.pool]
-
-    @property
-    def groups(self) -> dict[Group, tuple[str, ...]]:
-        """Groups of responses with the tables that need them."""
-        return _joined((arm_group(need.arm), need.tables) for need in self.chosen)
-
-    def file(self, name: str, **values: Any) -> str:
-        return _Values(values, root=self.place.root)[name]
-
-    def stage(
-        self,
-        key: str,
-        tables: tuple[str, ...],
-        work: Work | None = None,
-        launcher: tuple[str, ...] = ("lalp",),
-        **values: Any,
-    ) -> Stage:
-        """The stage that a form of ``stages.yaml`` describes, with the place's further options."""
-        form, data = _FORMS["stages"][key], self.place.data
-        shared = {"root": self.place.root, "data": ("--data", data) if data else ()}
-        filled = _Values(shared | values)
-        words = filled.words(form["command"])
-        words += tuple(o for word in words for o in self.place.options.get(word, ()))
-        # Two commands are the replication's, all others the tool's.
-        own = words[0] in ("prompts", "tables")
-        program = ("python", "-m", "lalp.paper.scale") if own else launcher
-        return Stage(
-            form["name"].format_map(filled),
-            form.get("kind", key),
-            tables,
-            (*program, *words),
-            filled.words(form.get("inputs", "")),
-            filled.words(form["outputs"]),
-            work or Work(),
-            *(form.get(name, "").format_map(filled) for name in ("stdout", "unless_empty")),
-        )
-
-    def model(self, name: str) -> str:
-        """Where the model that runs in the place of ``name`` is loaded from."""
-        facts, folder = self.plan.model(name), self.place.models
-        return str(PurePosixPath(folder, facts.name)) if folder else facts.hub_id
-
-    def served(self, name: str) -> tuple[str, ...]:
-        """Options of a model that answers: backend, and the GPUs that share it."""
-        plan = self.plan
-        if plan.backend != "vllm":
-            return ("--backend", plan.backend)
-        small = plan.model(name).fits(plan.gpu, plan.gpus)
-        gpus = plan.gpus if small else plan.big_gpus
-        return ("--backend", "vllm", "--tensor-parallel", str(gpus))
-
-    def reading(self, group: Group, model: str = "", windows: tuple[str, ...] = ()) -> Work:
-        """Work of a stage that reads all responses of a group."""
-        count, kept = self.plan.prompts(group.pool), ASSUMED.kept_samples[group.pool]
-        return Work(group.pool, count, kept, model, group.teachers, windows)
-
-
-# --- prompts, samples, pools, steps ---------------------------------------------------------------
-
-# Presets and samples per prompt; each preset takes the prompts that the one before did not solve.
-# LIMO: one greedy answer, 16 more where that was wrong (Table 5).
+# Presets and samples per prompt; the second takes the prompts that the first did not solve. LIMO:
+# one greedy answer, 16 more where that was wrong (Table 5).
 _PRESETS = {
     "limo": {"table5-greedy": 1, "table5-sampled": 16},
     "math": {"c9-sampled": 16},
@@ -214,154 +28,219 @@ _PRESETS = {
 }
 
 
-def _presets(plan: Plan, pool: str, teacher: str) -> dict[str, int]:
-    published = pool == "limo" and teacher in plan.published
-    return {"published": 1} if published else _PRESETS[pool]
+# --- where results lie: also read by lalp.paper.scale.tables -------------------------------------
 
 
-def _pools(run: _Run) -> Iterator[Stage]:
-    plan, groups = run.plan, run.groups.items()
-    for pool, tables in _joined((group.pool, tables) for group, tables in groups).items():
-        count = plan.prompts(pool)
-        yield run.stage("prompts", tables, Work(pool, count), pool=pool, count=count)
-    writers = (((g.pool, teacher), tables) for g, tables in groups for teacher in g.teachers)
-    for (pool, teacher), tables in _joined(writers).items():
-        yield from _attempts(run, pool, teacher, tables)
-    for group, tables in groups:
-        parts = tuple(
-            run.file("samples", pool=group.pool, teacher=teacher, preset=preset)
-            for teacher in group.teachers
-            for preset in _presets(plan, group.pool, teacher)
-        )
-        # Answers to programming prompts are not verified: the prompts come without tests.
-        kept = () if group.pool == "code" else ("--only-correct",)
-        if len(group.teachers) > 1:
-            # Every arm is then trained on the same prompts, and no teacher has more than one try.
-            kept += ("--per-teacher", "1", "--min-teachers", str(plan.min_teachers))
-        yield run.stage("merge", tables, parts=parts, kept=kept, **group.values)
-    splitter: tuple[str, ...] = ("--splitter", plan.splitter)
-    if plan.splitter == "llm":
-        splitter += ("--llm-url", plan.llm_url, "--llm-model", plan.llm_model)
-    for group, tables in groups:
-        work = run.reading(group)
-        yield run.stage("segment", tables, work, splitter=splitter, **group.values)
+def arm_group(arm: Arm) -> str:
+    """Names the responses that are scored together: a pool, or one teacher's in it."""
+    return f"{arm.pool}_{arm.teacher}" if arm.pool == "math" else arm.pool
 
 
-def _attempts(run: _Run, pool: str, teacher: str, tables: tuple[str, ...]) -> Iterator[Stage]:
-    """Sample with one preset after another, each on the prompts that are not solved yet."""
-    asked, rest, count = run.file("prompts", pool=pool), "", run.plan.prompts(pool)
-    # Prompts of mathematics hold their system message; programs are asked for without one.
-    served = {"served": run.served(teacher), "system": ("--system", "") if pool == "code" else ()}
-    served |= {"model": run.model(teacher), "writer": run.plan.model(teacher).name}
-    presets = _presets(run.plan, pool, teacher)
-    for place, (preset, samples) in enumerate(presets.items(), 1):
-        values = {"pool": pool, "teacher": teacher, "preset": preset, "asked": asked}
-        if preset == "published":
-            yield run.stage("published", tables, count=count, **values)
-            return
-        work = Work(pool, count, samples, teacher, (teacher,))
-        yield run.stage("sample", tables, work, rest=rest, **values, **served)
-        if place < len(presets):
-            yield run.stage("unsolved", tables, **values)
-            asked = rest = run.file("unsolved", **values)
-            count = max(1, round((1 - ASSUMED.greedy_solved) * count))
+def group_teachers(group: str) -> tuple[str, tuple[str, ...]]:
+    """Pool and teachers of a group of responses: thirds need one teacher's only."""
+    pool, _, teacher = group.partition("_")
+    return pool, (teacher,) if teacher else TEACHERS[pool]
 
 
-# --- scores, choices -----------------------------------------------------------------------------
+def arm_file(name: str, arm: Arm, seed: int = 0, decoding: str = "greedy") -> str:
+    """Where a file of an arm lies in a run's folder: scores, selected, mix, trained or results."""
+    # An original student has no seed.
+    seeded = f"{arm.name}-s{seed}" if arm.pool else arm.name
+    # Where chance has a part in a choice, each seed has its own.
+    choice = seeded if arm.rule in ("random", "control", "all") else arm.name
+    return {
+        "selected": f"selected/{choice}.jsonl",
+        "mix": f"selected/{choice}.json",  # what `lalp select --json` says of it
+        "trained": f"models/{seeded}",
+        "results": f"results/{seeded}_{decoding}.parquet",
+        "scores": f"scores/{arm_group(arm)}_{arm.student}.parquet" if arm.pool else "",
+    }[name]
 
 
-def _scores(run: _Run) -> Iterator[Stage]:
-    plan = run.plan
-    pairs = (((arm_group(n.arm), n.arm.student), n.tables) for n in run.chosen)
-    scored = _joined(pairs).items()
-    for (group, student), tables in scored:
-        windows: tuple[str, ...] = (plan.main_window,)
-        if group.pool == "math":
-            # Thirds are by GALP alone, and a score table has some window: the cheapest.
-            windows = ("0",)
-        elif group.pool == "limo" and student == plan.window_student:
-            windows = tuple(dict.fromkeys([plan.main_window, *plan.sweep_windows]))
-        options = tuple(word for window in windows for word in ("--window", window))
-        values = {"student": student, "model": run.model(student), "windows": options}
-        work = run.reading(group, student, windows)
-        yield run.stage("score", tables, work, **values, **group.values)
-    for (group, student), tables in scored:
-        if group.pool == "limo":
-            yield run.stage("teachers", tables, student=student, **group.values)
+def _name(path: str) -> str:
+    return path.partition("/")[2].removesuffix(".jsonl")
 
 
-def _parts(arm: Arm) -> tuple[Arm, ...]:
+def arm_parts(arm: Arm) -> tuple[Arm, ...]:
     """Choices that an arm puts together."""
     teachers = TEACHERS[arm.pool] if arm.rule == "all" else ()
     return tuple(Arm(arm.student, arm.pool, "random", teacher) for teacher in teachers)
 
 
-def _selections(run: _Run) -> Iterable[Stage]:
-    plan, root = run.plan, run.place.root
-    wanted = _joined(
-        ((arm, seed), need.tables)
-        for need in run.chosen
-        for seed in plan.seeds
-        for arm in (*_parts(need.arm), need.arm)
-    )
-    stages = {}
-    for (arm, seed), tables in wanted.items():
-        values = _arm_values(arm, seed)
-        parts = tuple(arm_file(root, "selected", part, seed) for part in _parts(arm))
-        rule = "random --like lalp" if arm.rule == "control" else arm.rule
-        window = ("--window", arm.window or plan.main_window) if "lalp" in rule else ()
-        teacher = plan.teacher_name(arm.pool, arm.teacher) if arm.teacher else ""
-        values |= {"rule": tuple(rule.split()), "window": window, "parts": parts}
-        values["by_teacher"] = ("--teacher", teacher) if teacher else ()
-        stage = run.stage("put_together" if parts else "select", tables, **values)
-        # Most choices are the same for every seed.
-        stages[stage.name] = stage
-    return stages.values()
+# --- what the rules ask ---------------------------------------------------------------------------
 
 
-# --- training and evaluation ---------------------------------------------------------------------
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a plan; ``toys`` is the folder of a dry run's data and models."""
 
+    plan: Plan
+    toys: str = ""
 
-def _trainings(run: _Run) -> Iterator[Stage]:
-    plan = run.plan
-    for need, seed in ((n, seed) for n in run.chosen if n.columns for seed in plan.seeds):
-        arm, recipe = need.arm, plan.recipe_of(need.arm)
-        writers = (arm.teacher,) if arm.teacher else TEACHERS[arm.pool]
-        # One response per prompt by some writer, or one by each.
-        samples = 1.0 if arm.rule == "all" else 1 / len(writers)
-        count = plan.prompts(arm.pool)
-        work = Work(arm.pool, count, samples, arm.student, writers, recipe=recipe)
-        values = {"model": run.model(arm.student), "recipe": recipe} | _arm_values(arm, seed)
-        yield run.stage("train", need.tables, work, _launcher(plan, arm.student), **values)
+    @cached_property
+    def needs(self) -> list[Need]:
+        """Every arm with what it is needed for."""
+        return plan_needs(self.plan)
 
+    @cached_property
+    def arms(self) -> dict[str, tuple[Arm, int]]:
+        """Arm and seed of every student, by its name in files."""
+        return {
+            _name(arm_file("trained", need.arm, seed)): (need.arm, seed)
+            for need in self.needs
+            for seed in (self.plan.seeds if need.arm.pool else self.plan.seeds[:1])
+        }
 
-def _launcher(plan: Plan, student: str) -> tuple[str, ...]:
-    small = plan.model(student).trains_on(plan.gpu, plan.gpus)
-    if small and plan.gpus == 1:
-        return ("lalp",)
-    config = accelerate_file(plan.accelerate if small else plan.big_accelerate)
-    words = ("accelerate", "launch", "--config_file", config)
-    return (*words, "--num_processes", str(plan.gpus), "-m", "lalp.cli")
+    @cached_property
+    def columns(self) -> dict[Arm, dict[str, tuple[str, ...]]]:
+        """What each arm is evaluated on, by decoding."""
+        return {need.arm: need.columns for need in self.needs}
 
+    @cached_property
+    def choices(self) -> dict[str, tuple[Arm, int]]:
+        """Arm and seed of every choice of training data, by its name in files."""
+        found: dict[str, tuple[Arm, int]] = {}
+        for whole, seed in self.arms.values():
+            for arm in (*arm_parts(whole), whole) if whole.pool else ():
+                found.setdefault(_name(arm_file("selected", arm, seed)), (arm, seed))
+        return found
 
-def _evaluations(run: _Run) -> Iterator[Stage]:
-    for need in run.needs:
-        arm = need.arm
-        # An original student has nothing that a seed could change.
-        seeds = run.plan.seeds if arm.pool else run.plan.seeds[:1]
-        for (decoding, columns), seed in product(need.columns.items(), seeds):
-            trained = (arm_file(run.place.root, "trained", arm, seed),) if arm.pool else ()
-            values = {"model": trained[0] if trained else run.model(arm.student), "parts": trained}
-            names = tuple(COLUMNS[column] for column in columns)
-            values["benchmarks"] = tuple(w for name in names for w in ("--benchmark", name))
-            values |= {"decoding": decoding, "served": run.served(arm.student)}
-            samples, length = 8 if decoding == "sampled" else 1, _answer_tokens(arm)
-            work = Work(samples=samples, model=arm.student, benchmarks=names, answer_tokens=length)
-            yield run.stage("eval", need.tables, work, **values, **_arm_values(arm, seed))
+    def leaves(self) -> list[str]:
+        """All files that the tables read or people want: Snakemake finds what they take."""
+        found: dict[str, None] = {}
+        for arm, seed in self.choices.values():
+            found[arm_file("scores", arm)] = None
+            found[arm_file("selected", arm, seed)] = None
+            if arm.pool == "limo":
+                found[f"teachers/{arm_group(arm)}_{arm.student}.json"] = None
+        for arm, seed in self.arms.values():
+            for decoding in self.columns[arm]:
+                found[arm_file("results", arm, seed, decoding)] = None
+        return list(found)
 
+    def needs_of(self, wildcards: Mapping[str, str]) -> list[Need]:
+        """The needs that a stage with such values serves."""
+        return [need for need in self.needs if self._serves(need.arm, wildcards)]
 
-def _answer_tokens(arm: Arm) -> int:
-    if arm.pool == "math":
-        return ASSUMED.response_tokens["math"][arm.teacher]
-    brief = not arm.pool and arm.student.endswith(("Instruct", "7B"))
-    return ASSUMED.answer_tokens_original if brief else ASSUMED.answer_tokens_long
+    def place(self, wildcards: Mapping[str, str]) -> int:
+        """Place of the first need that a stage serves, to list stages in that order."""
+        return self.needs.index(self.needs_of(wildcards)[0])
+
+    def _serves(self, arm: Arm, wildcards: Mapping[str, str]) -> bool:
+        if name := wildcards.get("arm"):
+            return self.arms[name][0] == arm
+        if not arm.pool:
+            return not wildcards
+        if name := wildcards.get("choice"):
+            return self.choices[name][0] in (arm, *arm_parts(arm))
+        own = {"pool": arm.pool, "group": arm_group(arm), "student": arm.student}
+        _, teachers = group_teachers(own["group"])
+        same = all(wildcards.get(name, value) == value for name, value in own.items())
+        return same and wildcards.get("teacher", teachers[0]) in teachers
+
+    # --- models and data
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Options of commands that read data sets."""
+        return ("--data", f"{self.toys}/data") if self.toys else ()
+
+    def more(self, *names: str) -> tuple[str, ...]:
+        """Further options of a dry run by command or preset; they come last, so they win."""
+        options = read_data("paper/scale/toys.yaml")["options"] if self.toys else {}
+        return tuple(word for name in names for word in options.get(name, ()))
+
+    def model(self, name: str) -> str:
+        """Where the model that runs in the place of ``name`` is loaded from."""
+        facts = self.plan.model(name)
+        return f"{self.toys}/models/{facts.name}" if self.toys else facts.hub_id
+
+    def served(self, name: str) -> tuple[str, ...]:
+        """Options of a model that answers: backend, and the GPUs that share it."""
+        plan = self.plan
+        if plan.backend != "vllm":
+            return ("--backend", plan.backend)
+        small = plan.model(name).fits(plan.gpu, plan.gpus)
+        return (
+            "--backend",
+            "vllm",
+            "--tensor-parallel",
+            str(plan.gpus if small else plan.big_gpus),
+        )
+
+    # --- prompts, samples, pools, steps
+
+    def presets(self, pool: str, teacher: str) -> dict[str, int]:
+        """Samples per prompt by preset."""
+        published = pool == "limo" and teacher in self.plan.published
+        return {"published": 1} if published else _PRESETS[pool]
+
+    def asked(self, wildcards: Any) -> str:
+        """The prompts that a preset is given: all, or what the one before it did not solve."""
+        pool, teacher = wildcards.pool, wildcards.teacher
+        first = wildcards.preset == next(iter(self.presets(pool, teacher)))
+        return f"prompts/{pool}.jsonl" if first else f"prompts/{pool}_{teacher}_unsolved.jsonl"
+
+    def samples(self, group: str) -> list[str]:
+        """Files of a group's samples."""
+        pool, teachers = group_teachers(group)
+        return [
+            f"samples/{pool}_{teacher}_{preset}.jsonl"
+            for teacher in teachers
+            for preset in self.presets(pool, teacher)
+        ]
+
+    def kept(self, group: str) -> tuple[str, ...]:
+        """Options that say which responses are merged."""
+        pool, teachers = group_teachers(group)
+        # Answers to programming prompts are not verified: the prompts come without tests.
+        kept = () if pool == "code" else ("--only-correct",)
+        if len(teachers) > 1:
+            # Every arm is then trained on the same prompts, and no teacher has more than one try.
+            kept += ("--per-teacher", "1", "--min-teachers", str(self.plan.min_teachers))
+        return kept
+
+    @property
+    def splitter(self) -> tuple[str, ...]:
+        """Options that say how responses are cut into steps."""
+        plan = self.plan
+        server = ("--llm-url", plan.llm_url, "--llm-model", plan.llm_model)
+        return ("--splitter", plan.splitter, *(server if plan.splitter == "llm" else ()))
+
+    # --- scores, choices
+
+    def windows(self, group: str, student: str) -> tuple[str, ...]:
+        """Windows that a student's scores of a group have."""
+        plan, (pool, _) = self.plan, group_teachers(group)
+        if pool == "math":
+            # Thirds are by GALP alone, and a score table has some window: the cheapest.
+            return ("0",)
+        sweep = plan.sweep_windows if pool == "limo" and student == plan.window_student else ()
+        return tuple(dict.fromkeys([plan.main_window, *sweep]))
+
+    def choice(self, name: str) -> tuple[str, ...]:
+        """Options of `lalp select` for a choice."""
+        plan, (arm, seed) = self.plan, self.choices[name]
+        rule = ("random", "--like", "lalp") if arm.rule == "control" else (arm.rule,)
+        window = ("--window", arm.window or plan.main_window) if "lalp" in " ".join(rule) else ()
+        teacher = ("--teacher", plan.teacher_name(arm.pool, arm.teacher)) if arm.teacher else ()
+        return ("--rule", *rule, *window, *teacher, "--skip-unscored", "--seed", str(seed))
+
+    # --- training and evaluation
+
+    def launcher(self, name: str) -> tuple[str, ...]:
+        """Words before ``train``: one process, or several by accelerate."""
+        plan, model = self.plan, self.plan.model(self.arms[name][0].student)
+        small = model.trains_on(plan.gpu, plan.gpus)
+        if small and plan.gpus == 1:
+            return ("lalp",)
+        config = accelerate_file(plan.accelerate if small else plan.big_accelerate)
+        words = ("accelerate", "launch", "--config_file", config)
+        return (*words, "--num_processes", str(plan.gpus), "-m", "lalp.cli")
+
+    def benchmarks(self, name: str, decoding: str) -> tuple[str, ...]:
+        """Options of `lalp eval` for an arm."""
+        arm, seed = self.arms[name]
+        names = [COLUMNS[column] for column in self.columns[arm][decoding]]
+        words = tuple(word for each in names for word in ("--benchmark", each))
+        return (*words, *self.data, *self.served(arm.student), "--seed", str(seed))

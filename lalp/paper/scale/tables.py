@@ -88,7 +88,7 @@ def _table(plan: Plan, root: str, number: str) -> TableBeside:
 def _accuracies(plan: Plan, root: str, arm: Arm, decoding: str) -> dict[str, float]:
     """Accuracy by benchmark, AVG, and LiveCodeBench by difficulty: means over all and seeds."""
     seeds = plan.seeds if arm.pool else plan.seeds[:1]
-    paths = [Path(arm_file(root, "results", arm, seed, decoding)) for seed in seeds]
+    paths = [Path(root, arm_file("results", arm, seed, decoding)) for seed in seeds]
     results = {str(path): load_results(path) for path in paths if path.exists()}
     if not results:
         return {}
@@ -100,7 +100,7 @@ def _accuracies(plan: Plan, root: str, arm: Arm, decoding: str) -> dict[str, flo
 
 def _mean_scores(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
     """Mean GALP and LALP of a teacher's responses, over the prompts that all teachers solved."""
-    path = Path(arm_file(root, "scores", arm))
+    path = Path(root, arm_file("scores", arm))
     if not path.exists():
         return {}
     frame, teacher = load_scores(path), plan.teacher_name(arm.pool, arm.teacher)
@@ -113,7 +113,7 @@ def _mean_scores(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
 
 def _teacher_mix(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
     """Percent of an arm's selection by teacher, under the paper's names; mean over seeds."""
-    paths = [Path(arm_file(root, "mix", arm, seed)) for seed in plan.seeds]
+    paths = [Path(root, arm_file("mix", arm, seed)) for seed in plan.seeds]
     mixes = [json.loads(p.read_text("utf-8"))["teacher_mix"] for p in paths if p.exists()]
     shares = {}
     for name in TABLES["8"].frame.columns if mixes else []:

@@ -36,8 +36,8 @@ def lalp(monkeypatch, capsys, tmp_path):
     [
         ("lalp.paper.scale plan --profile cpu", "no plan for profile 'cpu'"),
         ("lalp.paper.scale plan --stage nothing", "no stage is called 'nothing'"),
-        ("lalp.paper.scale run --adopt", "--adopt takes the outputs of named stages"),
-        ("lalp.paper.scale run --stage merge-limo", "stage merge-limo reads"),
+        ("lalp.paper.scale plan --profile none.yaml", "no plan for profile 'none.yaml'"),
+        ("lalp.paper.scale run --stage nothing", "no stage is called 'nothing'"),
         ("lalp.paper.scale tables --root nowhere", "nowhere: holds no results"),
         ("lalp.paper.scale prompts math --responses-by A --out x.jsonl", "goes with limo"),
         ("lalp merge none.jsonl --out x.jsonl", "none.jsonl: no such file"),
@@ -77,7 +77,7 @@ def test_plan_and_tables_are_printed_for_people_and_for_programs(lalp):
     plan = json.loads(out)
     assert (code, err, {stage["kind"] for stage in plan["stages"]}) == (0, "", {"train"})
     assert plan["totals"]["stages"] == len(plan["stages"]) == 14
-    mix = Path(arm_file("run", "mix", Arm(B7, "limo", "lalp")))
+    mix = Path("run", arm_file("mix", Arm(B7, "limo", "lalp")))
     mix.parent.mkdir(parents=True)
     mix.write_text(json.dumps({"teacher_mix": {"QwQ-32B": {"percent": 75.0}}}))
     code, out, _ = lalp("lalp.paper.scale tables --root run")

@@ -30,7 +30,7 @@ def write_result(
     ]
     frame = pd.DataFrame(rows, columns=["benchmark", "prompt_id", "correct", "outcome"])
     frame = frame.assign(sample=0, problem="h", truncated=False, num_tokens=5, **more)
-    path = Path(arm_file(str(root), "results", arm, seed, decoding))
+    path = Path(root, arm_file("results", arm, seed, decoding))
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = frame.assign(answer="1", extracted="1").reindex(columns=list(COLUMNS))
     write_results(frame, path)
@@ -92,7 +92,7 @@ def test_scores_and_mixes_stand_under_the_papers_names(paper, tmp_path):
     scores = pd.DataFrame({"prompt_id": "p", "response_id": teachers, "teacher": teachers})
     scores = scores.assign(correct=True, num_tokens=3, num_steps=1, reason=None)
     scores = scores.assign(galp=[-1.0, -2.0, -3.0], **{"lalp@4": [-3.0, -2.0, -1.0]})
-    scored, mixed = (Path(arm_file(str(tmp_path), name, arm)) for name in ("scores", "mix"))
+    scored, mixed = (tmp_path / arm_file(name, arm) for name in ("scores", "mix"))
     for path in (scored, mixed):
         path.parent.mkdir(parents=True)
     write_scores(scores, pool, scored)

@@ -1,0 +1,172 @@
+"""What plans count with: facts about models and GPUs, what is assumed, and formulas of costs.
+
+Facts and assumptions are in ``facts.yaml`` and ``assumptions.yaml``. Nothing is downloaded: a plan
+is made before there is a network or a GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from types import SimpleNamespace
+
+from lalp.errors import InputError
+from lalp.files import read_data
+from lalp.scoring.costs import ModelSize, row_flops
+from lalp.scoring.engine.rows import plan_rows
+from lalp.scoring.equations import window_starts
+from lalp.scoring.windows import parse_windows
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One model, from its ``config.json`` and model card."""
+
+    name: str  # as in the paper's tables
+    hub_id: str
+    family: str  # qwen2 or llama: what a dry run builds in its place
+    params: int  # all weights; tied ones once
+    layers: int
+    hidden: int  # features per token
+    heads: int
+    kv_heads: int  # heads of keys and values
+    head_size: int
+    vocab: int
+    positions: int  # longest sequence without any change of the configuration
+    active: int = 0  # weights that one token passes through, where not all do
+    cache: int = 0  # numbers kept per token, where not two per layer, head of keys and feature
+    weight_bytes: int = 2  # per published weight
+    tied: bool = False  # embeddings and head are the same weights
+
+    @property
+    def weights_per_token(self) -> int:
+        """Weights that one token passes through."""
+        return self.active or self.params
+
+    @property
+    def cache_per_token(self) -> int:
+        """Numbers kept per token: keys and values of all layers."""
+        return self.cache or 2 * self.layers * self.kv_heads * self.head_size
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the published weights."""
+        return self.params * self.weight_bytes
+
+    def fits(self, gpu: str, gpus: int) -> bool:
+        """Whether its weights leave a tenth of the GPUs' usable memory for its cache."""
+        return self.weights <= 0.9 * ASSUMED.memory_share * gpus * find_gpu(gpu).memory
+
+    def trains_on(self, gpu: str, gpus: int) -> bool:
+        """Whether weights, gradients and optimizer states leave a quarter of the GPUs' memory."""
+        return self.params * STATE_BYTES <= 0.75 * gpus * find_gpu(gpu).memory
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU, from its data sheet: dense bf16 FLOP and memory bytes per second, bytes it holds."""
+
+    flops: float
+    bandwidth: float
+    memory: float
+
+
+_FACTS = read_data("paper/facts.yaml")
+MODELS = {name: ModelFacts(name, **facts) for name, facts in _FACTS["models"].items()}
+GPUS = {name: Gpu(**facts) for name, facts in _FACTS["gpus"].items()}
+# Lengths, shares, speeds and bytes: the file says where each comes from.
+ASSUMED = SimpleNamespace(**read_data("paper/assumptions.yaml"))
+# What training keeps of every weight.
+STATE_BYTES = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
+
+
+def find_model(name: str) -> ModelFacts:
+    """Facts of a model by its name in the paper; an `InputError` if there are none."""
+    if name not in MODELS:
+        raise InputError(f"there are no facts about model {name!r}: known are {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def find_gpu(name: str) -> Gpu:
+    """Facts of a GPU; an `InputError` if there are none."""
+    if name not in GPUS:
+        raise InputError(f"there are no facts about GPU {name!r}: known are {', '.join(GPUS)}")
+    return GPUS[name]
+
+
+# --- formulas ------------------------------------------------------------------------------------
+
+
+def model_size(model: ModelFacts) -> ModelSize:
+    """What a forward pass costs, from the facts."""
+    head = model.vocab * model.hidden
+    return ModelSize(
+        body=model.weights_per_token - (1 if model.tied else 2) * head,
+        head=head,
+        total=model.params,
+        attention=model.layers * model.heads * model.head_size,
+        cache=model.cache_per_token,
+        hidden=model.hidden,
+    )
+
+
+def train_flops(model: ModelFacts, tokens: int) -> float:
+    """FLOPs of one example: forward, forward again (recomputed activations), twice that back."""
+    return 4 * row_flops(model_size(model), 0, tokens, tokens)
+
+
+@lru_cache
+def score_flops(
+    model: ModelFacts, prompt: int, response: int, windows: tuple[str, ...]
+) -> tuple[float, int]:
+    """FLOPs and fed tokens of scoring one response by GALP and LALP at every window.
+
+    Its steps have ``step_tokens`` tokens each; the rows are those of the scoring plan itself.
+    """
+    spans = list(pairwise([*range(0, response, ASSUMED.step_tokens), response]))
+    contexts = [(0, (0, response))]
+    for window in parse_windows(windows):
+        contexts += zip(window_starts(window, spans), spans, strict=True)
+    rows = plan_rows(contexts)
+    size = model_size(model)
+    flops = sum(row_flops(size, prompt, row.num_inputs, row.num_targets) for row in rows)
+    return flops, sum(row.num_inputs for row in rows)
+
+
+def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response: float) -> float:
+    """Tokens per second of all sequences together, the GPUs sharing one copy of the model.
+
+    Every step reads the weights once and the cache of every running sequence. As many run as their
+    cache has room, with half their response on average. 0 where the weights do not fit.
+    """
+    cache = 2 * model.cache_per_token * (prompt + response / 2)
+    room = ASSUMED.memory_share * gpus * gpu.memory - model.weights
+    sequences = min(ASSUMED.max_sequences, int(room / cache))
+    if sequences < 1:
+        return 0.0
+    reading = (model.weights + sequences * cache) / (gpus * gpu.bandwidth)
+    computing = sequences * 2 * model.weights_per_token / (gpus * gpu.flops)
+    return sequences / max(
+        reading / ASSUMED.decode_bandwidth_share, computing / ASSUMED.decode_flops_share
+    )
+
+
+def train_bytes(
+    model: ModelFacts, gpus: int, tokens: int, *, offload: bool = False
+) -> tuple[float, float]:
+    """Peak bytes on each GPU and on the host under ZeRO-3.
+
+    Weights, gradients and optimizer states are cut into one share per GPU; with ``offload`` the
+    optimizer's are on the host. Activations of the ``tokens`` of one forward pass on one GPU: the
+    input of every layer, one layer whole, a tile of logits.
+    """
+    states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes
+    optimizer = ASSUMED.optimizer_bytes * model.params
+    layer = model.hidden * (ASSUMED.checkpoint_bytes * model.layers + ASSUMED.layer_bytes)
+    logits = ASSUMED.logit_bytes * model.vocab * min(tokens, ASSUMED.logit_tokens)
+    activations = tokens * layer + logits
+    # Two layers' weights are put together at a time.
+    gathered = 2 * ASSUMED.weight_bytes * model.params / model.layers
+    on_gpu = (states * model.params + (0 if offload else optimizer)) / gpus
+    return on_gpu + activations + gathered, optimizer if offload else 0.0
