@@ -31,7 +31,7 @@ def test_the_interval_of_moved_by_hand():
     before = pd.DataFrame({"prompt_id": list("pqrs"), "teacher": list("AAAA")})
     after = before.assign(teacher=list("BBAA"))
     found = measure.moved_interval(before, after, 20_000, seed=0)
-    # Two of four move, so that the values are 100, 100, 0, 0: Student's t with 3 degrees of freedom.
+    # Two of four move: the values are 100, 100, 0, 0. Student's t with 3 degrees of freedom.
     reach = 3.182446 * np.std([100, 100, 0, 0], ddof=1) / 2
     assert found.number.value == 50
     assert (found.number.low, found.number.high) == pytest.approx((50 - reach, 50 + reach))
