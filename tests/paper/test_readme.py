@@ -165,14 +165,21 @@ CLAIMS = {one["claim"]: one for one in rows("overview.csv")}
         ("As the window grows", "needs", "45 prompts", "45 prompts would resolve the first"),
         ("A quarter of the prompts", "run", "first in 83% of draws", "first in 83 % of draws"),
         ("A quarter of the prompts", "needs", "500 prompts", "some 500 prompts would settle it"),
-        ("LALP takes its responses", "why", "8 of 100 responses", "8 of 100 responses change"),
+        (
+            "LALP takes its responses",
+            "why",
+            "8.06 [3.23, 19.35] of 100 responses",
+            "8 of 100 responses [3, 19] change",
+        ),
         ("LALP takes its responses", "why", "probability 0.54", "0.54 by chance alone"),
         ("LALP takes its responses", "needs", "180 prompts", "180 prompts would resolve it"),
         ("GALP's margin is diluted", "run", "1.00 [0.99, 1.01]", "is 1.00 [0.99, 1.01] of GALP's"),
     ],
 )
 def test_what_a_verdict_says(claim, column, said, in_readme):
-    (found,) = [one for name, one in CLAIMS.items() if name.startswith(claim)]
+    # Long traces have claims of their own, which begin alike.
+    short = {name: one for name, one in CLAIMS.items() if "on long traces" not in name}
+    (found,) = [one for name, one in short.items() if name.startswith(claim)]
     assert said in found[column]
     assert in_readme in README
 
