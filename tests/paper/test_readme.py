@@ -497,6 +497,60 @@ def test_long_traces_and_what_is_chosen():
     assert f"LALP lies {ends[0]:.2f} nats [{ends[1]:.2f}, {ends[2]:.2f}] below GALP" in text
 
 
+@pytest.mark.parametrize(
+    ("claim", "column", "said", "in_readme"),
+    [
+        (
+            "LALP takes its responses",
+            "run",
+            "MATH: 2 [1, 6] of 100",
+            "and 2 of 100 responses [1, 6]",
+        ),
+        ("LALP takes its responses", "verdict", "does not hold", "That claim does not hold here"),
+        ("LALP takes its responses", "why", "as under every control of length", "nor under any"),
+        ("A quarter of the problems finds", "run", "MATH: 100% of subsets of 32", "in every draw"),
+        ("The gap grows with", "verdict", "holds", "grows with position for every teacher"),
+        (
+            "The gap grows with",
+            "run",
+            "GSM8K: not resolved",
+            "on those of GSM8K alone not resolved",
+        ),
+    ],
+)
+def test_what_a_verdict_says_of_long_traces(claim, column, said, in_readme):
+    own = {name: one for name, one in CLAIMS.items() if "on long traces" in name}
+    (found,) = [one for name, one in own.items() if name.startswith(claim)]
+    assert said in found[column]
+    assert in_readme in README.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("teachers", "said"),
+    [
+        (TRACED, "(interaction, p below 0.001)"),
+        (TRACED[:3], "of similar length that is not resolved (p = 0.10)"),
+    ],
+)
+def test_how_long_traces_interact(teachers, said):
+    """Hotelling's T-squared on LALP minus GALP, less its mean over a problem's teachers."""
+    parts = {"gsm8k": traced("gsm8k"), "math": traced("math"), "both": traced("both")}
+    p = {}
+    for name, grids in parts.items():
+        gaps = (grids["lalp@4"] - grids["galp"])[teachers]
+        shifts = gaps.sub(gaps.mean(axis=1), axis=0).to_numpy()[:, 1:]
+        n, k = shifts.shape
+        mean = shifts.mean(axis=0)
+        squared = n * mean @ np.linalg.solve(np.cov(shifts, rowvar=False), mean)
+        p[name] = stats.f.sf(squared * (n - k) / (k * (n - 1)), k, n - k)
+    ordered = sorted(p, key=p.get)
+    # Holm over the three, each at least as large as the one before.
+    corrected = np.maximum.accumulate([p[name] * (3 - i) for i, name in enumerate(ordered)])
+    whole = dict(zip(ordered, corrected, strict=True))["both"]
+    assert whole < 0.001 if "below" in said else f"(p = {whole:.2f})" in said
+    assert said in README.replace("\n", " ")
+
+
 def test_long_traces_token_by_token():
     folder = ROOT / "figures" / "traces"
     text = README.replace("\n", " ")
