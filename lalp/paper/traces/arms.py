@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
+import pandas as pd
 import torch
 from typer import Option
 
@@ -43,6 +44,8 @@ from lalp.training.job import training_dtype
 
 SCALES = read_data("paper/traces/arms.yaml")
 DATA_SET = DATA_SETS[0]
+# Of a card's memory, for all workers together; the rest is for what CUDA itself keeps in each.
+_CARD_SHARE = 0.95
 _PACKAGES = ("torch", "transformers", "trl", "accelerate", "math-verify")
 
 
@@ -92,7 +95,7 @@ def plan_traces_grid(profile: Profile, pool: Pool, scale: str) -> Grid:
             r for r in pool.responses if r.prompt_id in set(trained) and r.teacher in MAIN_TEACHERS
         ),
     )
-    scores = score(candidates, profile.student, [profile.main_window], splitter=profile.splitter)
+    scores = score_traces(profile, candidates)
     recipe = replace(
         profile_recipe(profile),
         # A step's traces come by length, so each half is padded to its own longest.
@@ -111,6 +114,32 @@ def plan_traces_grid(profile: Profile, pool: Pool, scale: str) -> Grid:
         rows=len(held_out),
     )
     return Grid(tuple(plan_arms(scores, profile)), candidates, scores, setup)
+
+
+def score_traces(profile: Profile, pool: Pool) -> pd.DataFrame:
+    """Scores of a pool, from the store; what it lacks is computed by all workers side by side."""
+    workers = min(profile.sft_workers, len(pool.prompts))
+    if workers > 1:  # one alone leaves the card idle between its small batches
+        parts = [_every(pool, workers, first) for first in range(workers)]
+        run_side_by_side(partial(_score_part, profile), parts, workers, "scores")
+    return _score(profile, pool)
+
+
+def _every(pool: Pool, step: int, first: int) -> Pool:
+    """Every so many of a pool's prompts, with their responses."""
+    names = list(pool.prompts)[first::step]
+    responses = [r for r in pool.responses if r.prompt_id in set(names)]
+    return Pool({name: pool.prompts[name] for name in names}, tuple(responses))
+
+
+def _score_part(profile: Profile, pool: Pool) -> None:
+    share_card(profile.sft_workers)
+    _score(profile, pool, progress=False)
+
+
+def _score(profile: Profile, pool: Pool, **options: bool) -> pd.DataFrame:
+    how = {"splitter": profile.splitter} | options
+    return score(pool, profile.student, [profile.main_window], **how)
 
 
 def ordered_runs(grid: Grid) -> dict[Arm, Run]:
@@ -172,6 +201,7 @@ def finish_run(run: Run, deadline: float) -> None:
     Nothing is begun if an arm as long as the longest so far would end after the ``deadline``, in
     seconds of the monotonic clock.
     """
+    share_card(run.setup.workers)
     began = time.monotonic()
     known = [json.loads(p.read_text()) for p in run.setup.folder.glob("*/seconds.json")]
     if began + max(known, default=0.0) > deadline:
@@ -185,6 +215,18 @@ def finish_run(run: Run, deadline: float) -> None:
     answer_run(run)
     write_json(run.folder / "seconds.json", round(time.monotonic() - began, 1))
     (run.model / WEIGHTS).unlink(missing_ok=True)
+
+
+def share_card(workers: int) -> None:
+    """Prepare this process to be one of some workers that share a card.
+
+    It takes no more than its share of memory: what torch keeps of freed tensors no other process
+    could use. Attention is not left to cuDNN, which torch prefers on large cards: it builds a
+    kernel for every new length, and so for every token of a batch of answers.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(_CARD_SHARE / workers)
 
 
 def check_device(is_small: bool) -> None:
@@ -207,6 +249,7 @@ def main(
     scale = "small" if small else "full"
     check_device(small)
     profile = arms_profile(scale, student)
+    share_card(1)
     found = find_student(profile.student)
     clock = Clock(minutes, SCALES[scale]["minutes"])
     stages = ", ".join(f"{name} {long:g}" for name, long in clock.planned.items())

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 from conftest import CHAT_TEMPLATE, build_student
 from scipy import stats
 
@@ -20,7 +21,7 @@ from lalp.paper.arms.plan import Arm
 from lalp.paper.committed import load_results
 from lalp.paper.traces import arms, plan
 from lalp.paper.traces.arm_tables import TraceArms, graded_answers, solved_table
-from lalp.paper.traces.arms import SCALES, arms_profile, draw_problems, finish_run
+from lalp.paper.traces.arms import SCALES, arms_profile, draw_problems, finish_run, score_traces
 from lalp.paper.traces.files import FACTS, Records, read_files
 from lalp.paper.traces.pool import MAIN_TEACHERS, build_pool
 from lalp.pools.pool import Message, Pool, Prompt
@@ -80,6 +81,41 @@ def test_without_a_gpu_the_run_is_refused(monkeypatch):
     arms.check_device(is_small=False)
 
 
+def test_workers_score_a_share_each_and_the_scores_are_the_same(monkeypatch, profile):
+    pool, parts = made_pool(), []
+    monkeypatch.setattr(arms, "share_card", lambda workers: None)
+    monkeypatch.setattr(arms, "score", lambda some, *rest, **how: parts.append(some))
+
+    def run(job, shares, workers, label):
+        assert workers == len(shares) == 3
+        for share in shares:
+            job(share)
+
+    monkeypatch.setattr(arms, "run_side_by_side", run)
+    score_traces(replace(profile, sft_workers=3), pool)
+    *shares, whole = parts
+    assert whole is pool
+    assert sorted(name for share in shares for name in share.prompts) == sorted(pool.prompts)
+    for share in shares:
+        assert {r.prompt_id for r in share.responses} == set(share.prompts)
+    assert sum(len(share.responses) for share in shares) == len(pool.responses)
+    parts.clear()
+    score_traces(replace(profile, sft_workers=1), pool)
+    assert parts == [pool]
+
+
+def test_a_worker_takes_its_share_of_the_card_and_leaves_attention_to_no_cudnn(monkeypatch):
+    shares, was = [], torch.backends.cuda.cudnn_sdp_enabled()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    try:
+        arms.share_card(5)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was)
+    assert shares == [pytest.approx(0.19)]
+
+
 # --- time --------------------------------------------------------------------------------------
 
 
@@ -95,7 +131,7 @@ def test_an_arm_is_begun_if_one_as_long_as_the_longest_would_end_in_time(
     monkeypatch.setattr(arms, "answer_run", lambda run: done.append("answered"))
     own = tmp_path / "own"
     (own / "model").mkdir(parents=True)
-    setup = SimpleNamespace(folder=tmp_path)
+    setup = SimpleNamespace(folder=tmp_path, workers=1)
     run = SimpleNamespace(folder=own, model=own / "model", examples=("one",), setup=setup)
     finish_run(run, time.monotonic() + left)
     assert done == (["trained", "answered"] if is_begun else [])
