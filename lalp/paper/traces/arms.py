@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
-import pandas as pd
 import torch
 from typer import Option
 
@@ -95,7 +94,7 @@ def plan_traces_grid(profile: Profile, pool: Pool, scale: str) -> Grid:
             r for r in pool.responses if r.prompt_id in set(trained) and r.teacher in MAIN_TEACHERS
         ),
     )
-    scores = score_traces(profile, candidates)
+    scores = score(candidates, profile.student, [profile.main_window], splitter=profile.splitter)
     recipe = replace(
         profile_recipe(profile),
         # A step's traces come by length, so each half is padded to its own longest.
@@ -114,32 +113,6 @@ def plan_traces_grid(profile: Profile, pool: Pool, scale: str) -> Grid:
         rows=len(held_out),
     )
     return Grid(tuple(plan_arms(scores, profile)), candidates, scores, setup)
-
-
-def score_traces(profile: Profile, pool: Pool) -> pd.DataFrame:
-    """Scores of a pool, from the store; what it lacks is computed by all workers side by side."""
-    workers = min(profile.sft_workers, len(pool.prompts))
-    if workers > 1:  # one alone leaves the card idle between its small batches
-        parts = [_every(pool, workers, first) for first in range(workers)]
-        run_side_by_side(partial(_score_part, profile), parts, workers, "scores")
-    return _score(profile, pool)
-
-
-def _every(pool: Pool, step: int, first: int) -> Pool:
-    """Every so many of a pool's prompts, with their responses."""
-    names = list(pool.prompts)[first::step]
-    responses = [r for r in pool.responses if r.prompt_id in set(names)]
-    return Pool({name: pool.prompts[name] for name in names}, tuple(responses))
-
-
-def _score_part(profile: Profile, pool: Pool) -> None:
-    share_card(profile.sft_workers)
-    _score(profile, pool, progress=False)
-
-
-def _score(profile: Profile, pool: Pool, **options: bool) -> pd.DataFrame:
-    how = {"splitter": profile.splitter} | options
-    return score(pool, profile.student, [profile.main_window], **how)
 
 
 def ordered_runs(grid: Grid) -> dict[Arm, Run]:

@@ -21,7 +21,7 @@ from lalp.paper.arms.plan import Arm
 from lalp.paper.committed import load_results
 from lalp.paper.traces import arms, plan
 from lalp.paper.traces.arm_tables import TraceArms, graded_answers, solved_table
-from lalp.paper.traces.arms import SCALES, arms_profile, draw_problems, finish_run, score_traces
+from lalp.paper.traces.arms import SCALES, arms_profile, draw_problems, finish_run
 from lalp.paper.traces.files import FACTS, Records, read_files
 from lalp.paper.traces.pool import MAIN_TEACHERS, build_pool
 from lalp.pools.pool import Message, Pool, Prompt
@@ -79,29 +79,6 @@ def test_without_a_gpu_the_run_is_refused(monkeypatch):
     arms.check_device(is_small=True)
     monkeypatch.setattr(arms, "default_device", lambda: "cuda")
     arms.check_device(is_small=False)
-
-
-def test_workers_score_a_share_each_and_the_scores_are_the_same(monkeypatch, profile):
-    pool, parts = made_pool(), []
-    monkeypatch.setattr(arms, "share_card", lambda workers: None)
-    monkeypatch.setattr(arms, "score", lambda some, *rest, **how: parts.append(some))
-
-    def run(job, shares, workers, label):
-        assert workers == len(shares) == 3
-        for share in shares:
-            job(share)
-
-    monkeypatch.setattr(arms, "run_side_by_side", run)
-    score_traces(replace(profile, sft_workers=3), pool)
-    *shares, whole = parts
-    assert whole is pool
-    assert sorted(name for share in shares for name in share.prompts) == sorted(pool.prompts)
-    for share in shares:
-        assert {r.prompt_id for r in share.responses} == set(share.prompts)
-    assert sum(len(share.responses) for share in shares) == len(pool.responses)
-    parts.clear()
-    score_traces(replace(profile, sft_workers=1), pool)
-    assert parts == [pool]
 
 
 def test_a_worker_takes_its_share_of_the_card_and_leaves_attention_to_no_cudnn(monkeypatch):
