@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from lalp.scoring.columns import GALP
-from lalp.scoring.engine.forward import TokenScores, run_jobs
+from lalp.scoring.engine.forward import run_jobs
 from lalp.scoring.engine.packing import Job
+from lalp.scoring.engine.rows import TokenScores
 from lalp.scoring.engine.sequences import find_packing
 from lalp.scoring.equations import local_average_log_prob
 from lalp.scoring.groups import Task

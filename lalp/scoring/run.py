@@ -120,7 +120,11 @@ def score(
     if missing:
         with in_use(folder):
             write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
-            work = (groups[number] for number in missing.values())
+            order = list(missing.values())
+            if found.device.type == "cuda":
+                # It reads many prompts together: the same ones, whatever the pool's order.
+                order = [missing[name] for name in sorted(missing)]
+            work = (groups[number] for number in order)
             for group, table in _score_missing(work, left, found, parsed, key, folder, progress):
                 done.add(group.digest, table)
     frame = done.join(pool)

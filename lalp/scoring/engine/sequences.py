@@ -9,7 +9,7 @@ mask counts in positions. `find_packing` reads a few rows both ways and leaves o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +20,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 
-from lalp.scoring.engine.packing import BLOCK, Job, PackedSequence, num_packed, pack_sequence
-from lalp.scoring.engine.rows import Row
+from lalp.scoring.engine.packing import (
+    BLOCK,
+    Job,
+    PackedSequence,
+    num_packed,
+    pack_sequence,
+    plan_sequences,
+)
+from lalp.scoring.engine.rows import Row, TokenScores
+from lalp.scoring.engine.vocabulary import read_rows_of_targets
 from lalp.students.heads import take_logits
 from lalp.students.student import Student
 
@@ -85,6 +93,87 @@ def _fitting_tokens(config: Any, dtype: torch.dtype) -> int:
     each = (3 * inner + 6 * hidden) * dtype.itemsize
     tokens = _ACTIVATION_BYTES // each // _SHORTEST * _SHORTEST
     return min(max(tokens, _SHORTEST), _LONGEST)
+
+
+@torch.inference_mode()
+def run_packed(
+    student: Student,
+    packing: Packing,
+    prompt_ids: Sequence[tuple[int, ...]],
+    jobs: Sequence[Job],
+    max_tokens: int,
+    *,
+    statistics: bool,
+    on_tokens: Callable[[int], object],
+) -> list[TokenScores]:
+    """Token scores of rows in packed sequences, one sequence after another.
+
+    The device reads one while the next is laid out here. When its memory runs out, a sequence is
+    read in halves.
+    """
+    results = [np.full((3, job.row.num_tokens), np.nan, np.float32) for job in jobs]
+    queue = plan_sequences([len(ids) for ids in prompt_ids], jobs, max_tokens)[::-1]
+    running: _Running | None = None
+    with flex_kernel(student) if packing.in_blocks else nullcontext():
+        while queue:
+            members = queue.pop()
+            some = [jobs[place] for place in members]
+            length = packing.padded(num_packed(prompt_ids, some))
+            sequence = pack_sequence(prompt_ids, some, length)
+            try:
+                values = _launch(student, packing, sequence, some, statistics)
+            except torch.OutOfMemoryError:
+                if len(members) == 1:
+                    raise
+                half = len(members) // 2
+                queue += [members[half:], members[:half]]
+                values = None
+            if values is None:
+                # Outside the handler, so that the failed pass's tensors are gone.
+                torch.cuda.empty_cache()
+                continue
+            if running:
+                running.collect(results)
+            running = _Running(members, sequence, values)
+            on_tokens(num_packed(prompt_ids, some))
+    if running:
+        running.collect(results)
+    return results
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A sequence that the device may still be reading."""
+
+    members: list[int]  # places of its jobs
+    sequence: PackedSequence
+    values: tuple[Float[Tensor, "3 targets"], Int[np.ndarray, " targets"]]  # and their order
+
+    def collect(self, results: list[TokenScores]) -> None:
+        """Wait for the values, and write them where they belong."""
+        values, order = self.values
+        read = np.empty(values.shape, np.float32)
+        read[:, order] = values.cpu().numpy()
+        ends = np.flatnonzero(np.diff(self.sequence.jobs, append=-1)) + 1
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            place = self.members[self.sequence.jobs[begin]]
+            results[place][:, self.sequence.columns[begin:end]] = read[:, begin:end]
+
+
+def _launch(
+    student: Student,
+    packing: Packing,
+    sequence: PackedSequence,
+    jobs: Sequence[Job],
+    statistics: bool,
+) -> tuple[Float[Tensor, "3 targets"], Int[np.ndarray, " targets"]]:
+    """Have the device read a sequence: the values of its targets, and the order they come in."""
+    whole = np.array([statistics and job.row.start == 0 for job in jobs])[sequence.jobs]
+    order = np.argsort(~whole, kind="stable")
+    features = read_sequence(student, packing, sequence, order)
+    targets = send(sequence.targets[order], student.device)
+    values = read_rows_of_targets(student.head, features, targets, int(whole.sum()))
+    return values, order
 
 
 def read_sequence(

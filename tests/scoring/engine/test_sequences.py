@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from lalp.scoring.candidates import score_candidates
-from lalp.scoring.engine import forward, sequences, vocabulary
+from lalp.scoring.engine import sequences, vocabulary
 from lalp.scoring.engine.packing import (
     BLOCK,
     Job,
@@ -215,7 +215,7 @@ def test_a_sequence_is_filled_up_to_one_of_few_lengths():
 def test_running_out_of_memory_halves_a_sequence_and_changes_nothing(llama, monkeypatch):
     student, tasks = packed(llama), tasks_of_two_prompts()
     calm = score_candidates(student, tasks, WINDOWS)
-    real, refused = forward._launch, []
+    real, refused = sequences._launch, []
 
     def launch(student, packing, sequence, jobs, statistics):
         if len(jobs) > 2:
@@ -223,12 +223,12 @@ def test_running_out_of_memory_halves_a_sequence_and_changes_nothing(llama, monk
             raise torch.OutOfMemoryError("out of memory")
         return real(student, packing, sequence, jobs, statistics)
 
-    monkeypatch.setattr(forward, "_launch", launch)
+    monkeypatch.setattr(sequences, "_launch", launch)
     tight = score_candidates(student, tasks, WINDOWS)
     assert refused
     for one, other in zip(tight, calm, strict=True):
         assert one.lalp == pytest.approx(other.lalp, abs=1e-5)
-    monkeypatch.setattr(forward, "_launch", Mock(side_effect=torch.OutOfMemoryError("none")))
+    monkeypatch.setattr(sequences, "_launch", Mock(side_effect=torch.OutOfMemoryError("none")))
     with pytest.raises(torch.OutOfMemoryError):
         score_candidates(student, tasks, WINDOWS)
 
