@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option, Typer
+from typer import Argument, Exit, Option, Typer
 
 from lalp.cli import options
 from lalp.cli.printing import (
     print_cost,
     print_result,
     print_selection,
+    print_selftest,
     print_steps,
     print_teachers,
     say,
@@ -54,6 +55,7 @@ _TOP = "Keep the best part: 20% of all that the rule chose, or 20%/teacher."
 _MAX_TOKENS = "Response tokens of the whole selection at most."
 _WEIGHTS = "Write a weight into each record, by the lead over the best response left out."
 _TEXT = "Print the steps of each response, numbered; --out is optional then."
+_TESTED = "A few prompts, each with several responses; the example pool's if not given."
 _FIRST_WINDOW = f"{options.WINDOWS_HELP} Selection takes the first."
 _SHOWN = "Local window; needed if the table holds several."
 
@@ -195,6 +197,7 @@ def score(
     options.check_out(out, "scores are written as Parquet", ".parquet")
     loaded = load_pool(pool)
     from lalp.scoring import run
+    from lalp.scoring.selftest import known_selftest
     from lalp.scoring.table import write_scores
     from lalp.students.student import find_student, parse_dtype
     from lalp.students.thinking import shape_thinking
@@ -207,6 +210,8 @@ def score(
     loaded = shape_thinking(loaded, thinking, found.tokenizer)
     frame = run.score(loaded, found, windows or _WINDOWS, **settings)
     frame.attrs["scored_with"]["thinking"] = thinking
+    if tested := known_selftest(frame.attrs["scored_with"]):
+        frame.attrs["scored_with"]["selftest"] = tested
     inputs = {"pool": pool, "steps": splitter if Path(splitter).is_file() else None}
     facts = {"student": student, "windows": windows or _WINDOWS, "splitter": splitter}
     facts |= {"thinking": thinking}
@@ -219,6 +224,34 @@ def score(
     if len(reasons):
         example = f"{reasons.index[0]}: {reasons.iloc[0]}"
         say(f"{len(reasons)} of them lack a score, for example {example}")
+
+
+@app.command()
+def selftest(
+    pool: Annotated[str, Argument(metavar="[POOL]", help=_TESTED, show_default=False)] = "",
+    student: options.StudentName = "smollm2-135m",
+    windows: options.Windows = None,
+    splitter: options.Splitter = "sentences",
+    device: options.Device = None,
+    dtype: options.DType = None,
+    trust_remote_code: options.TrustCode = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure what order, batches, kernels and dtypes do to scores and choices on this machine.
+
+    Exit code 1 if scores in float32 move by more than they may.
+    """
+    from lalp.report.page import EXAMPLE_POOL
+    from lalp.scoring.selftest import first_prompts, selftest
+
+    loaded = load_pool(pool) if pool else first_prompts(load_pool(str(EXAMPLE_POOL)), 4)
+    settings = {"splitter": splitter, "device": device, "dtype": dtype}
+    settings |= {"trust_remote_code": trust_remote_code}
+    found = selftest(loaded, student, windows or ["1", "4"], **settings)
+    print_result({"facts": found.facts, "changes": found.table}, as_json, print_selftest)
+    if not found.holds:
+        say("scores move by more than they may: please report this table, with the student's name")
+        raise Exit(1)
 
 
 @app.command()
