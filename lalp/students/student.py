@@ -71,6 +71,13 @@ class Student:
         """Where inputs go."""
         return self.model.device
 
+    @cached_property
+    def head_device(self) -> torch.device:
+        """Where the head is, which may be another GPU than the inputs'."""
+        head = self.model.get_output_embeddings()
+        weight = getattr(head, "weight", None)
+        return self.device if weight is None or weight.is_meta else weight.device
+
     @property
     def max_positions(self) -> int:
         """Longest sequence that the model's positions allow."""
@@ -120,6 +127,7 @@ class FoundStudent:
     dtype: torch.dtype
     trust_remote_code: bool = False
     loaded: Student | None = None  # where its weights are in memory already
+    is_spread: bool = False  # its layers over all GPUs, the first of which is ``device``
 
     @property
     def max_positions(self) -> int:
@@ -130,7 +138,8 @@ class FoundStudent:
     def device_name(self) -> str:
         """``cpu``, or the name of the card."""
         if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
+            name = torch.cuda.get_device_name(self.device)
+            return f"{torch.cuda.device_count()} x {name}" if self.is_spread else name
         return self.device.type
 
     @property
@@ -156,13 +165,16 @@ class FoundStudent:
             return self.loaded
         if self.device.type == "cpu":
             keep_freed_memory()
+        spread = {"device_map": "auto"} if self.is_spread else {}
         model = load_model(
-            self.name, self.source, self.dtype, trust_remote_code=self.trust_remote_code
+            self.name, self.source, self.dtype, trust_remote_code=self.trust_remote_code, **spread
         )
+        if self.is_spread:
+            check_spread(model, self.name)
+        else:
+            model = model.to(self.device)
         with unreadable("student", self.name, ADVICE):
-            return make_student(
-                model.to(self.device), self.tokenizer, name=self.name, revision=self.revision
-            )
+            return make_student(model, self.tokenizer, name=self.name, revision=self.revision)
 
 
 def find_student(
@@ -198,7 +210,9 @@ def find_student(
             dtype=student.model.dtype,
             loaded=student,
         )
-    device = usable_device(device)
+    # One GPU, or none, holds all layers anyway.
+    is_spread = device == "auto" and torch.cuda.device_count() > 1
+    device = usable_device(None if device == "auto" else device)
     gguf = None if convert else _unconverted(student)
     source = str(gguf or locate_student(student))
     with unreadable("student", student, _advice(student, source)):
@@ -216,6 +230,7 @@ def find_student(
         device=torch.device(device),
         dtype=dtype or _default_dtype(device),
         trust_remote_code=trust_remote_code,
+        is_spread=is_spread,
     )
 
 
@@ -230,7 +245,8 @@ def load_student(
 
     Args:
         name: ``smollm2-135m`` (packaged), a ``.gguf`` file, a local folder, or a hub id.
-        device: Defaults to a GPU where there is one.
+        device: ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` spreads the layers over all GPUs.
+            Defaults to a GPU where there is one.
         dtype: Defaults to float32 on the CPU and bfloat16 on a GPU.
         trust_remote_code: Run Python code that comes with the model; off unless asked for.
 
@@ -247,16 +263,35 @@ def load_student(
     return find_student(name, **options).load()
 
 
+def check_spread(model: PreTrainedModel, name: str) -> None:
+    """InputError if accelerate left some of a model's layers outside the GPUs' memory."""
+    devices = {str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()}
+    if (outside := sorted(devices & {"cpu", "disk"})) and torch.cuda.is_available():
+        raise InputError(
+            f"student {name!r}: the GPUs do not hold all of its layers, some would lie on "
+            f"{' and '.join(outside)}: take more GPUs, or --dtype bfloat16"
+        )
+
+
 def load_model(
-    name: str, source: str, dtype: torch.dtype, *, trust_remote_code: bool = False
+    name: str,
+    source: str,
+    dtype: torch.dtype,
+    *,
+    trust_remote_code: bool = False,
+    device_map: str | None = None,
 ) -> PreTrainedModel:
-    """Load a student's weights alone.
+    """Load a student's weights alone; with ``device_map``, over several devices by accelerate.
 
     InputError if they cannot be read, some are missing, or some of its layers are left over.
     """
     with unreadable("student", name, _advice(name, source)):
         model, info = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, trust_remote_code=trust_remote_code
+            source,
+            dtype=dtype,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+            device_map=device_map,
         )
     check_weights(model, info, name)
     return model
