@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site fuzz kills bench families results arms traces-arms world refresh \
+.PHONY: all test lint unit notebooks-check lab site fuzz kills bench bench-gpu families results arms traces-arms world refresh \
   clean distclean help setup plan dryrun pipeline torch-range
 .DEFAULT_GOAL := help
 
@@ -120,6 +120,9 @@ kills: | $(READY) ## 100 kills at random moments; each run goes on to the same f
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring
 	$(PY) -m benchmarks.sandbox
+
+bench-gpu: | $(READY) ## speed, memory and exactness of scoring on one GPU, random weights (eight minutes)
+	$(PY) -m benchmarks.gpu
 
 # The lowest torch that pyproject.toml takes, and the highest there was a wheel of.
 TORCHES := 2.6.0 2.14.1
