@@ -106,8 +106,10 @@ notebooks-check: | $(READY)
 lab: | $(READY) ## open JupyterLab
 	$(VENV)/bin/jupyter lab notebooks
 
-site: | $(READY) ## static pages of the executed notebooks: build/site/index.html
-	$(PY) -m lalp.paper.site --profile $(PROFILE)
+# What was read stays in doctrees/, the pages are written anew: none outlives its source.
+site: | $(READY) ## the site, with the docs, the notebooks and the reference: build/site/index.html
+	rm -rf $(BUILD)/site
+	$(PY) -m sphinx -W --keep-going -q -c docs -d $(BUILD)/doctrees . $(BUILD)/site
 
 fuzz: | $(READY) ## 1,000 bad inputs over every command and kind of file, in minutes (SEED=7 N=1000 CASE=12)
 	$(PY) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) $(if $(CASE),--case $(CASE))
