@@ -131,8 +131,20 @@ def _figure(image: nodes.image, name: str, docname: str) -> nodes.figure:
     return nodes.figure("", image.deepcopy(), caption)
 
 
+def name_pictures(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Give the figures of a page ids, which HTML asks for.
+
+    Only now: a figure that has one before gets a number, and the notebook's figure has it already.
+    """
+    for figure in doctree.findall(nodes.figure):
+        if not figure["ids"]:
+            image = next(figure.findall(nodes.image))
+            figure["ids"] = [f"shown-{PurePosixPath(image['uri']).stem}"]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
     # Before Sphinx collects images, so that it finds them in their figures.
     app.connect("doctree-read", frame_pictures, priority=100)
+    app.connect("doctree-resolved", name_pictures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -15,6 +15,8 @@ from lalp.paper.site.figures import Drawn, drawn_figures, imported_modules, word
 
 # How JupyterLab folds a part of a cell, and how MyST-NB does.
 _FOLDED = {"source_hidden": "hide-input", "outputs_hidden": "hide-output"}
+# The source, which is not shown, of a cell that goes on with another: MyST-NB skips empty ones.
+_SAME = "# the same cell"
 
 
 def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -52,7 +54,7 @@ def _with_words(cell: NotebookNode, figures: list[Drawn]) -> list[NotebookNode]:
     cells = [cell]
     for number, part in enumerate(parts[1:], 1):
         about = {"id": f"{cell.id}-{number}", "metadata": {"tags": ["remove-input"]}}
-        cells.append(nbformat.v4.new_code_cell(outputs=part, **about))
+        cells.append(nbformat.v4.new_code_cell(_SAME, outputs=part, **about))
     cell.outputs = parts[0] if parts else []
     pictured = [one for one in cells if any(map(_is_picture, one.outputs))]
     for one, drawn in zip(pictured, figures, strict=False):
