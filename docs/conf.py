@@ -49,6 +49,8 @@ default_role = "py:obj"
 add_module_names = False
 autodoc_default_options = {"member-order": "bysource", "show-inheritance": False}
 autodoc_typehints_format = "short"
+# As they are written: what Python makes of a default may be no Python.
+autodoc_preserve_defaults = True
 maximum_signature_line_length = 90
 python_use_unqualified_type_names = True
 autosummary_generate = False
@@ -66,6 +68,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 templates_path = ["_templates"]
 # The pages lie in folders, as their sources do: the first page leads there.
