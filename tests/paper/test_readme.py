@@ -436,37 +436,79 @@ def test_what_published_scores_foresee():
     )
 
 
-def test_long_traces_of_gsm8k():
-    names = ["DeepSeek-R1", "QwQ-32B", "s1.1-32B", "R1-Distill-Qwen-32B"]
-    scores = pd.read_parquet(ROOT / "figures" / "traces" / "gsm8k.parquet")
-    scores = scores[scores["teacher"].isin(names)]
-    assert f"({scores['num_tokens'].mean():,.0f} tokens on average; MiP-Overthinking" in README
-    grids = {
-        c: scores.pivot(index="prompt_id", columns="teacher", values=c) for c in ("galp", "lalp@4")
-    }
-    assert {len(grid) for grid in grids.values()} == {100}
+TRACED = ["DeepSeek-R1", "QwQ-32B", "s1.1-32B", "R1-Distill-Qwen-32B"]
+
+
+def traced(name: str) -> dict[str, pd.DataFrame]:
+    """Scores of long traces by teacher, a row per problem, under GALP and LALP at w = 4."""
+    names = ("gsm8k", "math") if name == "both" else (name,)
+    parts = [pd.read_parquet(ROOT / "figures" / "traces" / f"{one}.parquet") for one in names]
+    scores = pd.concat(parts)
+    scores = scores[scores["teacher"].isin(TRACED)]
+    columns = ("galp", "lalp@4", "num_tokens")
+    return {c: scores.pivot(index="prompt_id", columns="teacher", values=c) for c in columns}
+
+
+@pytest.mark.parametrize(("name", "problems"), [("gsm8k", 100), ("math", 30), ("both", 130)])
+def test_long_traces_resolve_the_same_pairs_under_both_scores(name, problems):
+    grids = traced(name)
     signs = []
-    for grid in grids.values():
+    for grid in (grids["galp"], grids["lalp@4"]):
+        assert len(grid) == problems
         order = grid.mean().sort_values(ascending=False).index
         assert (order[0], order[-1]) == ("R1-Distill-Qwen-32B", "QwQ-32B")
         found = {}
-        for a in names:
-            for b in names[names.index(a) + 1 :]:
+        for a in TRACED:
+            for b in TRACED[TRACED.index(a) + 1 :]:
                 t = stats.ttest_rel(grid[a], grid[b])
                 found[a, b] = (t.pvalue, np.sign(t.statistic))
         # Holm: the smallest p counts six times, the next one five times.
         ordered = sorted(found, key=lambda pair: found[pair][0])
         kept = [pair for k, pair in enumerate(ordered) if found[pair][0] * (6 - k) < 0.05]
-        assert set(names) - {"QwQ-32B", "R1-Distill-Qwen-32B"} == set(ordered[5]) and len(kept) == 5
+        assert {"DeepSeek-R1", "s1.1-32B"} == set(ordered[5]) and len(kept) == 5
         signs.append({pair: found[pair][1] for pair in kept})
     assert signs[0] == signs[1]
-    shares = [(grid.idxmax(axis=1) == "R1-Distill-Qwen-32B").mean() for grid in grids.values()]
-    assert f"for {shares[0]:.0%} of problems under GALP".replace("%", " %") in README
-    assert f"and for {shares[1]:.0%} under LALP at w = 4".replace("%", " %") in README
+
+
+def test_long_traces_and_what_is_chosen():
+    lengths = [traced(name)["num_tokens"].to_numpy().mean() for name in ("gsm8k", "math")]
+    assert (
+        f"(traces of {lengths[0]:,.0f} tokens on average) and 30 of MATH ({lengths[1]:,.0f})"
+        in (README.replace("\n", " "))
+    )
+    grids = traced("both")
+    chosen = [grids[name].idxmax(axis=1) for name in ("galp", "lalp@4")]
+    first = [(each == "R1-Distill-Qwen-32B").mean() for each in chosen]
+    text = README.replace("\n", " ").replace(" %", "%")
+    assert f"for {first[0]:.0%} of problems under GALP and for {first[1]:.0%} under LALP" in text
+    shares = [each.value_counts(normalize=True).reindex(TRACED, fill_value=0) for each in chosen]
     gaps = (grids["galp"] - grids["lalp@4"]).mean(axis=1).to_numpy()
-    draws = np.random.default_rng(0).integers(0, 100, (2000, 100))
+    draws = np.random.default_rng(0).integers(0, len(gaps), (2000, len(gaps)))
+    moved = 50 * (shares[0] - shares[1]).abs().sum()
+    assert f"and {moved:.0f} of 100 responses [" in text
     ends = (gaps.mean(), *np.quantile(gaps[draws].mean(axis=1), [0.025, 0.975]))
-    assert f"LALP lies {ends[0]:.2f} nats [{ends[1]:.2f}, {ends[2]:.2f}] below GALP" in README
+    assert f"LALP lies {ends[0]:.2f} nats [{ends[1]:.2f}, {ends[2]:.2f}] below GALP" in text
+
+
+def test_long_traces_token_by_token():
+    folder = ROOT / "figures" / "traces"
+    text = README.replace("\n", " ")
+    words = pd.read_csv(folder / "words.csv").set_index(["data", "teacher", "word", "score"])
+    wait = words.loc[("pooled", "all", "wait", "galp")]
+    assert (
+        f'"wait" is {wait["tokens"]:.2f} % of the tokens and {wait["mass"]:.2f} % of GALP' in text
+    )
+    seen = pd.read_csv(folder / "seen.csv").set_index(["data", "what", "seen"])
+    kept = seen.loc[("pooled", "word", "before the window only")]
+    ends = [kept[f"gap_percent{end}"] for end in ("", "_low", "_high")]
+    assert f"({ends[0]:.0f} % [{ends[1]:.0f}, {ends[2]:.0f}]) sits on tokens whose word" in text
+    trends = pd.read_csv(folder / "trends.csv")
+    rows = trends[(trends["data"] == "pooled") & (trends["quantity"] == "gap")]
+    rows = rows[(rows["teacher"] == "all") & (rows["level"] == 0.95)].set_index("tokens")
+    last = [rows.loc["all", f"last{end}"] for end in ("", "_low", "_high")]
+    assert text.count(f"{last[0]:.2f} nats [{last[1]:.2f}, {last[2]:.2f}]") == 2
+    slope = [rows.loc["dropped", f"slope{end}"] for end in ("", "_low", "_high")]
+    assert f"by {slope[0]:.2f} nats [{slope[1]:.2f}, {slope[2]:.2f}] where the window" in text
 
 
 def test_bfloat16_beside_float32():
