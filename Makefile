@@ -27,7 +27,7 @@ OWN := 11_your_pool
 DRAWN := $(if $(filter cpu,$(PROFILE)),figures,$(BUILD)/$(PROFILE)/figures)
 # Every figure has one notebook that draws it.
 FIGURES_00_pool := pool
-FIGURES_01_coverage := coverage coverage_candidates coverage_categories coverage_controls coverage_similarity
+FIGURES_01_coverage := coverage coverage_candidates coverage_categories coverage_controls coverage_similarity coverage_traces
 FIGURES_02_token_attribution := token_categories category_mass low_probability_tokens category_shifts
 FIGURES_03_self_conditioning := self_conditioning self_conditioning_controls occurrences
 FIGURES_04_selection := scores teacher_means window_sweep prompts_enough teacher_mix splitter_sensitivity

@@ -511,6 +511,18 @@ def test_long_traces_token_by_token():
     assert f"by {slope[0]:.2f} nats [{slope[1]:.2f}, {slope[2]:.2f}] where the window" in text
 
 
+def test_coverage_of_long_traces():
+    table = pd.read_csv(ROOT / "figures" / "traces" / "coverage.csv")
+    rows = table[table["label"] == "steps - responses"].set_index(["data", "candidates"])
+    found = {
+        key: "{:.3f} [{:.3f}, {:.3f}]".format(*rows.loc[key, ["difference", "low", "high"]])
+        for key in rows.index
+    }
+    many, same = "all candidates", "equal numbers"
+    assert f"(GSM8K {found['gsm8k', many]}, MATH {found['math', many]})" in README
+    assert f"farther ({found['gsm8k', same]}, {found['math', same]})" in README
+
+
 def test_bfloat16_beside_float32():
     tables = {}
     for name in ("scores", "bfloat16"):
