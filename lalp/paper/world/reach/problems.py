@@ -43,8 +43,9 @@ class ReachProblem(Problem):
 
     @property
     def answer(self) -> str:
-        """The last ``reach`` values: of a reach of 4 ``3 7 1 0``."""
-        return " ".join(self.values[-self.reach :])
+        """The last ``reach`` registers as a list has them: ``c 4 , d 8 , e 8 , f 2`` of reach 4."""
+        pairs = zip(LABELS, self.values, strict=False)
+        return " , ".join(map(" ".join, list(pairs)[-self.reach :]))
 
     def operand(self, place: int) -> int:
         """The register that the move to ``place`` reads: the first one if none is so far back.

@@ -2,8 +2,10 @@
 
 Model, tokenizer, drills and optimizer are those of `lalp.paper.world.student`. Only parts of
 solutions and short whole ones follow the reach. A part that begins in the middle is told the
-registers that are still read, in a list which is not in the loss. So the student can learn to fetch
-an operand from several moves back, and has still never seen a long solution whole.
+registers that are still read, in a list which is not in the loss. So before fine-tuning the student
+can do every move whose operand stands in a list, in the prompt or in the step before: it has
+learned locally, as the paper's theory assumes. To fetch an operand from a step further back is left
+to fine-tuning, like the length of whole solutions.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from lalp.paper.world import student as base
 from lalp.paper.world.problems import Teacher, Trace
 from lalp.paper.world.reach import problems as world
 from lalp.paper.world.reach.problems import ReachProblem
-from lalp.paper.world.student import SCHOOLING, Schooling, make_model, make_tokenizer
+from lalp.paper.world.student import SCHOOLING, SHORT_MOVES, Schooling, make_model, make_tokenizer
 
 # A style of its own for each solution that is read, as in `lalp.paper.world.student`.
 _KNOBS = {"scaffolding": 0.8, "restating": 0.8, "checking": 0.6}
@@ -38,18 +40,6 @@ class ReachSchooling(Schooling):
     reach: int
 
 
-def short_moves(reach: int) -> tuple[int, ...]:
-    """Moves of the problems that the student sees solved whole: up to three, more at reach 4.
-
-    There two of up to six moves read a register that was not told.
-
-    Example:
-        >>> short_moves(1), short_moves(4)
-        ((1, 2, 3), (4, 5, 6))
-    """
-    return tuple(range(reach, reach + 3))
-
-
 def _solve(problem: ReachProblem, rng: np.random.Generator, start: int = 0) -> Trace:
     """A solution in a style drawn anew: with or without scaffolding, lists and checks."""
     has = rng.random(len(_KNOBS)) < 0.5
@@ -58,16 +48,17 @@ def _solve(problem: ReachProblem, rng: np.random.Generator, start: int = 0) -> T
 
 
 def _part(school: ReachSchooling, rng: np.random.Generator) -> list[base._Piece]:
-    """Some steps to read, and one to three more to predict; the answer if they are the last.
+    """One or two steps to read, and one or two more to predict; the answer if they are the last.
 
-    So many steps may be read that an operand stands in one of them at every reach.
+    A part has four steps at most, so that its operands stand in the prompt, in the list that it is
+    told, or in the step before: nothing shows how to fetch one from a step further back.
     """
     low, high = school.moves
     problem = world.make_problem(school.reach, int(rng.integers(low, high + 1)), rng)
     start = int(rng.integers(0, problem.num_moves - 2))
     trace = _solve(problem, rng, start)
-    read = min(int(rng.integers(1, 4 + school.reach)), len(trace.steps) - 1)
-    stop = read + int(rng.integers(1, 4))
+    read = int(rng.integers(1, 3))
+    stop = read + int(rng.integers(1, 3))
     end = [trace.answer, base._END] if stop >= len(trace.steps) else []
     told = [world.write_values(problem, world.shown_before(problem, start))] if start else []
     pieces = [(problem.prompt, False), (" ".join([*told, *trace.steps[:read]]), False)]
@@ -76,8 +67,8 @@ def _part(school: ReachSchooling, rng: np.random.Generator) -> list[base._Piece]
 
 def _short(school: ReachSchooling, rng: np.random.Generator) -> list[base._Piece]:
     """A problem of few moves with its whole solution."""
-    lengths = short_moves(school.reach)
-    problem = world.make_problem(school.reach, lengths[rng.integers(len(lengths))], rng)
+    moves = SHORT_MOVES[rng.integers(len(SHORT_MOVES))]
+    problem = world.make_problem(school.reach, moves, rng)
     return [(problem.prompt, False), (f"{_solve(problem, rng).text} {base._END}", True)]
 
 

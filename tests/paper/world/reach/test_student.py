@@ -15,8 +15,8 @@ from lalp.paper.world import student as base
 from lalp.paper.world.problems import LABELS
 from lalp.paper.world.reach import student
 from lalp.paper.world.reach.problems import REACHES, ReachProblem, make_problem
-from lalp.paper.world.reach.student import ReachSchooling, short_moves
-from lalp.paper.world.student import SCHOOLING, Schooling, make_tokenizer
+from lalp.paper.world.reach.student import ReachSchooling
+from lalp.paper.world.student import SCHOOLING, SHORT_MOVES, Schooling, make_tokenizer
 
 SCHOOL = ReachSchooling("registers", 0.2, (8, 12), 1000, 0, 4)
 
@@ -35,8 +35,8 @@ def made(monkeypatch) -> list[ReachProblem]:
 
 
 @pytest.mark.parametrize("reach", REACHES)
-def test_parts_tell_every_operand_that_they_ask_for(reach, made):
-    school, ends, far = replace(SCHOOL, reach=reach), 0, 0
+def test_parts_ask_for_no_operand_from_further_than_one_step_back(reach, made):
+    school, ends, lists = replace(SCHOOL, reach=reach), 0, 0
     for seed in range(300):
         (prompt, one), (told, two), (asked, three) = student._part(
             school, np.random.default_rng(seed)
@@ -44,19 +44,17 @@ def test_parts_tell_every_operand_that_they_ask_for(reach, made):
         assert (one, two, three) == (False, False, True)
         problem = made[-1]
         assert prompt == problem.prompt
-        known = set(re.findall(r"([a-m]) \d(?= ,|$)", told.split(".")[0])) | {"a"}
-        known |= set(re.findall(r"([a-m]) [+*]\d", told))
-        moves = re.findall(r"(?<!check )([a-m]) [+*]\d", asked)
-        assert 1 <= len(moves) <= 3
-        for label in moves:
+        listed = set(re.findall(r"([a-m]) \d(?= ,|$)", told.split(".")[0]))
+        before, moves = (re.findall(r"(?<!check )([a-m]) [+*]\d", text) for text in (told, asked))
+        assert 1 <= len(before) <= 2 and 1 <= len(moves) <= 2
+        for place, label in enumerate(moves):
             operand = LABELS[problem.operand(LABELS.index(label))]
-            assert operand in known
-            far += f"{operand} " not in told.split(".")[0] and operand != "a"
-            known.add(label)
+            assert operand in listed | {"a", [*before, *moves][len(before) + place - 1]}
+            lists += operand in listed
         ends += asked.endswith("<end>")
         assert asked.endswith("<end>") == ("boxed" in asked)
     assert 0 < ends < 300
-    assert far > 100  # operands that stand in a move and in no list before
+    assert (lists > 100) == (reach == 4)
 
 
 @pytest.mark.parametrize("reach", REACHES)
@@ -69,7 +67,7 @@ def test_short_solutions_are_whole(reach, made):
         student.world.read_trace(made[-1], text.removesuffix(" <end>"))
         assert scored and prompt == made[-1].prompt
         lengths.add(made[-1].num_moves)
-    assert lengths == set(short_moves(reach))
+    assert lengths == set(SHORT_MOVES)
 
 
 def test_only_parts_and_short_solutions_differ_from_the_first_world():
