@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -18,7 +18,7 @@ from lalp.errors import InputError
 from lalp.paper.committed import save_results
 from lalp.paper.world import student as world_student
 from lalp.paper.world import study as first_study
-from lalp.paper.world.reach import settings, study
+from lalp.paper.world.reach import __main__, settings, study
 from lalp.paper.world.reach.recheck import check_reach
 from lalp.paper.world.reach.settings import ARMS, CONTRASTS, TABLE, TEACHERS, load_study
 from lalp.paper.world.reach.study import ReachUnit
@@ -227,3 +227,24 @@ def test_results_come_back_from_files():
     assert again.provenance == made.provenance
     with pytest.raises(InputError, match="run make world PROFILE=reach-small"):
         study.load_results("reach-small")
+
+
+def test_make_world_writes_results_with_what_was_set_down(monkeypatch, capsys):
+    students = pd.DataFrame({"reach": [1, 4], "seed": [0, 0], "short": [0.9, 0.5],
+                             "accepted": [True, False]})  # fmt: skip
+    arms = pd.DataFrame({"reach": [1], "seed": [0], "arm": ["galp"], "num_solved": [2],
+                         "num_problems": [3], "solved": ["011"]})  # fmt: skip
+    means = pd.DataFrame({"reach": [1], "seed": [0], "teacher": ["steady"]})
+    found = study.ReachResults(students, arms, means, {})
+    asked = []
+    monkeypatch.setattr(__main__, "run_reach", lambda values: asked.append(values) or found)
+    __main__.main("reach", workers=1)
+    assert "1 arms of 2 students in world_reach" in capsys.readouterr().out
+    assert asked == [replace(load_study("reach"), workers=1)]
+    made = study.load_results().provenance
+    # The number of workers changes no number, so what was set down stands there.
+    assert made["values"] == asdict(load_study("reach"))
+    assert made["preregistered"]["predictions"] == settings.PREREGISTERED["predictions"]
+    assert made["seeds"] == [{"reach": 1, "accepted": [0], "rejected": []},
+                             {"reach": 4, "accepted": [], "rejected": [0]}]  # fmt: skip
+    assert {"date", "commit", "hours_since_last_start", "packages", "code"} <= set(made)
