@@ -151,8 +151,8 @@ traces-arms: | $(READY) ## fine-tune a student on long traces: 12 minutes on a l
 	$(PY) -m lalp.paper.traces.arms $(if $(STUDENT),--student $(STUDENT)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	  $(if $(SMALL),--small)
 
-world: | $(READY) ## step world over more seeds, or its map, and keep the results (PROFILE=standard, long: hours)
-	$(PY) -m lalp.paper.world --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
+world: | $(READY) ## step world over more seeds, and keep the results (PROFILE=standard; long, controls, reach: hours)
+	$(PY) -m lalp.paper.world$(if $(filter reach%,$(PROFILE)),.reach) --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
 
 # The plan of a profile: rsr has commands of its own.
 planned = $(if $(filter rsr,$(PROFILE)),lalp.paper.rsr $(1),lalp.paper.scale $(1) --profile $(PROFILE))
