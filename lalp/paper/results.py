@@ -217,8 +217,9 @@ def main(
         with keeping(each, adds=add, student=student):
             PARTS[name][each](profile)
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-        revision = find_student(student or profile.student).revision
-        made[each] = {"profile": asdict(profile), "student": revision, "code": code}
+        found = find_student(student or profile.student)
+        made[each] = {"profile": asdict(profile), "student": found.revision, "code": code}
+        made[each] |= {"device": found.device_name}
         made[each] |= facts | {"commit": at} | ({"added_to": before} if before else {})
         write_json(path, made)
         print(f"{name}: {each} written")

@@ -165,14 +165,21 @@ CLAIMS = {one["claim"]: one for one in rows("overview.csv")}
         ("As the window grows", "needs", "45 prompts", "45 prompts would resolve the first"),
         ("A quarter of the prompts", "run", "first in 83% of draws", "first in 83 % of draws"),
         ("A quarter of the prompts", "needs", "500 prompts", "some 500 prompts would settle it"),
-        ("LALP takes its responses", "why", "8 of 100 responses", "8 of 100 responses change"),
+        (
+            "LALP takes its responses",
+            "why",
+            "8.06 [3.23, 19.35] of 100 responses",
+            "8 of 100 responses [3, 19] change",
+        ),
         ("LALP takes its responses", "why", "probability 0.54", "0.54 by chance alone"),
         ("LALP takes its responses", "needs", "180 prompts", "180 prompts would resolve it"),
         ("GALP's margin is diluted", "run", "1.00 [0.99, 1.01]", "is 1.00 [0.99, 1.01] of GALP's"),
     ],
 )
 def test_what_a_verdict_says(claim, column, said, in_readme):
-    (found,) = [one for name, one in CLAIMS.items() if name.startswith(claim)]
+    # Long traces have claims of their own, which begin alike.
+    short = {name: one for name, one in CLAIMS.items() if "on long traces" not in name}
+    (found,) = [one for name, one in short.items() if name.startswith(claim)]
     assert said in found[column]
     assert in_readme in README
 
@@ -488,6 +495,60 @@ def test_long_traces_and_what_is_chosen():
     assert f"and {moved:.0f} of 100 responses [" in text
     ends = (gaps.mean(), *np.quantile(gaps[draws].mean(axis=1), [0.025, 0.975]))
     assert f"LALP lies {ends[0]:.2f} nats [{ends[1]:.2f}, {ends[2]:.2f}] below GALP" in text
+
+
+@pytest.mark.parametrize(
+    ("claim", "column", "said", "in_readme"),
+    [
+        (
+            "LALP takes its responses",
+            "run",
+            "MATH: 2 [1, 6] of 100",
+            "and 2 of 100 responses [1, 6]",
+        ),
+        ("LALP takes its responses", "verdict", "does not hold", "That claim does not hold here"),
+        ("LALP takes its responses", "why", "as under every control of length", "nor under any"),
+        ("A quarter of the problems finds", "run", "MATH: 100% of subsets of 32", "in every draw"),
+        ("The gap grows with", "verdict", "holds", "grows with position for every teacher"),
+        (
+            "The gap grows with",
+            "run",
+            "GSM8K: not resolved",
+            "on those of GSM8K alone not resolved",
+        ),
+    ],
+)
+def test_what_a_verdict_says_of_long_traces(claim, column, said, in_readme):
+    own = {name: one for name, one in CLAIMS.items() if "on long traces" in name}
+    (found,) = [one for name, one in own.items() if name.startswith(claim)]
+    assert said in found[column]
+    assert in_readme in README.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("teachers", "said"),
+    [
+        (TRACED, "(interaction, p below 0.001)"),
+        (TRACED[:3], "of similar length that is not resolved (p = 0.10)"),
+    ],
+)
+def test_how_long_traces_interact(teachers, said):
+    """Hotelling's T-squared on LALP minus GALP, less its mean over a problem's teachers."""
+    parts = {"gsm8k": traced("gsm8k"), "math": traced("math"), "both": traced("both")}
+    p = {}
+    for name, grids in parts.items():
+        gaps = (grids["lalp@4"] - grids["galp"])[teachers]
+        shifts = gaps.sub(gaps.mean(axis=1), axis=0).to_numpy()[:, 1:]
+        n, k = shifts.shape
+        mean = shifts.mean(axis=0)
+        squared = n * mean @ np.linalg.solve(np.cov(shifts, rowvar=False), mean)
+        p[name] = stats.f.sf(squared * (n - k) / (k * (n - 1)), k, n - k)
+    ordered = sorted(p, key=p.get)
+    # Holm over the three, each at least as large as the one before.
+    corrected = np.maximum.accumulate([p[name] * (3 - i) for i, name in enumerate(ordered)])
+    whole = dict(zip(ordered, corrected, strict=True))["both"]
+    assert whole < 0.001 if "below" in said else f"(p = {whole:.2f})" in said
+    assert said in README.replace("\n", " ")
 
 
 def test_long_traces_token_by_token():
