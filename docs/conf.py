@@ -40,14 +40,12 @@ myst_heading_anchors = 3
 # The paper has figures of its own, so those of the site are called otherwise.
 numfig = True
 numfig_format = {"figure": "Picture %s"}
-# The pages on scale are named before they are there; tests see that every other page is.
-suppress_warnings = ["toc.not_readable"]
 
 # --- reference ----------------------------------------------------------------------------------
 
 default_role = "py:obj"
 add_module_names = False
-autodoc_default_options = {"member-order": "bysource", "show-inheritance": False}
+autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints_format = "short"
 # As they are written: what Python makes of a default may be no Python.
 autodoc_preserve_defaults = True

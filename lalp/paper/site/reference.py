@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from docutils import nodes
+from sphinx.addnodes import desc_annotation
 from sphinx.application import Sphinx
 from typer.cli import get_docs_for_click
 
@@ -20,6 +22,11 @@ from lalp.errors import InputError
 from lalp.files import digest, fingerprint
 
 _MARK = re.compile(r"<!-- modules of ([\w.]+)(?:, first ([\w. ]+?))? -->")
+# What Python shows of a dataclass's `field(default_factory=...)` and of typer's annotations.
+_FACTORY = "<factory>"
+_ANNOTATED = re.compile(r"~\w+(?:\.\w+)*\.Annotated\[([^<>]+), <[^<>]+>\]")
+# What is longer is a table, and read in its source.
+_LONGEST_VALUE = 100
 _PACKAGES = Path(__file__).parents[3]
 
 
@@ -66,9 +73,26 @@ def command_text() -> str:
     return text.partition("\n")[2]
 
 
+def readable_signature(app: Sphinx, *about: Any) -> tuple[str, str] | None:
+    """A signature that is Python: Sphinx shows any other as it stands, with its own marks."""
+    signature, returned = about[-2:]
+    if signature is None:
+        return None
+    return _ANNOTATED.sub(r"\1", signature).replace(_FACTORY, "..."), returned
+
+
+def shorten_values(app: Sphinx, doctree: nodes.document) -> None:
+    """Leave out the values of constants that would fill a page."""
+    for note in doctree.findall(desc_annotation):
+        if note.astext().startswith(" = ") and len(note.astext()) > _LONGEST_VALUE:
+            note.children = [nodes.Text(" = ...")]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
     app.connect("source-read", read_source)
+    app.connect("autodoc-process-signature", readable_signature)
+    app.connect("doctree-read", shorten_values)
     # Pages are read anew where a module came or went, or what the site adds to Sphinx changed.
     modules = [path.as_posix() for path in sorted(_PACKAGES.joinpath("lalp").rglob("*.py"))]
     app.add_config_value("lalp_code", digest([modules, fingerprint("paper.site")]), "env")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -117,6 +119,17 @@ def test_every_figure_of_a_notebook_names_its_code_and_its_numbers(site, path):
     assert len(captions) == shown
     assert all("Picture " in c and "../docs/api/" in c and "plot_" in c for c in captions)
     assert sum(".csv" in c for c in captions) == saved
+
+
+def test_signatures_of_the_reference_are_python_of_a_readable_length(site):
+    unreadable = []
+    for path in sorted((site / "docs" / "api").glob("*.html")):
+        for html in re.findall(r'<dt class="sig .*?</dt>', path.read_text("utf-8"), re.DOTALL):
+            line = unescape(re.sub(r"<[^>]+>", "", html)).strip()
+            # Sphinx shows what it cannot read as it stands, with its marks for short names.
+            if "~" in line or "<" in line or len(line) > 1000:
+                unreadable.append((path.name, line))
+    assert unreadable == []
 
 
 def test_the_first_page_is_found_at_the_root(site):

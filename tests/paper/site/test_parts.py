@@ -6,13 +6,22 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from sphinx.addnodes import desc_annotation
 
 from lalp.errors import InputError
 from lalp.paper.refresh import count_figures
 from lalp.paper.site.figures import drawn_figures, figure_words, imported_modules, words_of
 from lalp.paper.site.notebooks import prepare
-from lalp.paper.site.reference import command_text, modules_of, package_text
+from lalp.paper.site.reference import (
+    command_text,
+    modules_of,
+    package_text,
+    readable_signature,
+    shorten_values,
+)
 
 ROOT = Path(__file__).parents[3]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -133,6 +142,26 @@ def test_every_package_has_its_place_in_the_reference():
         if f"modules of {name}," not in pages
     ]
     assert missing == []
+
+
+def test_a_signature_that_is_no_python_becomes_python():
+    def read(signature):
+        return readable_signature(None, "class", "x.X", None, {}, signature, "int")
+
+    assert read("(a: ~typing.Any = <factory>)") == ("(a: ~typing.Any = ...)", "int")
+    annotated = "~pathlib.Annotated[~pathlib.Path, <typer.models.ArgumentInfo object at 0x7f86>]"
+    assert read(f"(a: {annotated}, b: int)") == ("(a: ~pathlib.Path, b: int)", "int")
+    assert read("(a: int = 1)") == ("(a: int = 1)", "int")
+    assert read(None) is None  # Sphinx's own: a module, or a property
+
+
+def test_a_long_value_is_left_out_and_a_short_one_stays():
+    page = new_document("page")
+    for value in (" = 7", " = {" + "1: 2, " * 50 + "}", ": dict[str, " + "x" * 200 + "]"):
+        page += desc_annotation("", "", nodes.Text(value))
+    shorten_values(None, page)
+    texts = [note.astext() for note in page.children]
+    assert texts[:2] == [" = 7", " = ..."] and len(texts[2]) > 200  # a type is no value
 
 
 def test_every_page_is_in_a_table_of_contents():
