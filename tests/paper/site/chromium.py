@@ -18,10 +18,12 @@ _FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--mute-audio"),
     *("--disable-background-networking", "--disable-extensions", "--remote-debugging-port=0"),
 )
-# Drawn, and with its formulas, of which the last may come after the page is loaded.
+# Drawn, with its formulas, of which the last may come after the page is loaded, and in its last
+# colours: the theme lets buttons fade from one to the next.
 _SETTLED = """(async () => {
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+  await Promise.allSettled(document.getAnimations().map(one => one.finished));
 })()"""
 
 
