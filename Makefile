@@ -108,8 +108,10 @@ notebooks-check: | $(READY)
 lab: | $(READY) ## open JupyterLab
 	$(VENV)/bin/jupyter lab notebooks
 
-site: | $(READY) ## static pages of the executed notebooks: build/site/index.html
-	$(PY) -m lalp.paper.site --profile $(PROFILE)
+# What was read stays in doctrees/, the pages are written anew: none outlives its source.
+site: | $(READY) ## the site, with the docs, the notebooks and the reference: build/site/index.html
+	rm -rf $(BUILD)/site
+	$(PY) -m sphinx -W --keep-going -q -c docs -d $(BUILD)/doctrees . $(BUILD)/site
 
 fuzz: | $(READY) ## 1,000 bad inputs over every command and kind of file, in minutes (SEED=7 N=1000 CASE=12)
 	$(PY) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) $(if $(CASE),--case $(CASE))
@@ -152,8 +154,8 @@ traces-arms: | $(READY) ## fine-tune a student on long traces: 12 minutes on a l
 	$(PY) -m lalp.paper.traces.arms $(if $(STUDENT),--student $(STUDENT)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	  $(if $(SMALL),--small)
 
-world: | $(READY) ## step world over more seeds, or its map, and keep the results (PROFILE=standard, long: hours)
-	$(PY) -m lalp.paper.world --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
+world: | $(READY) ## step world over more seeds, and keep the results (PROFILE=standard; long, controls, reach: hours)
+	$(PY) -m lalp.paper.world$(if $(filter reach%,$(PROFILE)),.reach) --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
 
 # The plan of a profile: rsr has commands of its own.
 planned = $(if $(filter rsr,$(PROFILE)),lalp.paper.rsr $(1),lalp.paper.scale $(1) --profile $(PROFILE))

@@ -1,12 +1,14 @@
-"""Controls that match a selection in its teachers, and in its limits."""
+"""Controls that match a selection in its teachers, and in its limits; and the best such choice."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
+from scipy.optimize import linear_sum_assignment
 
 from lalp.errors import InputError
 from lalp.scoring.windows import Window
@@ -18,6 +20,7 @@ from lalp.selection.table import (
     check_selection,
     draws,
     num_tokens,
+    score_values,
     take,
     with_left_out,
 )
@@ -116,6 +119,74 @@ def select_random_matched(
         True
     """
     keep, left_out = candidates(scores, [], skip_unscored=False)
+    grid = _read_grid(scores, keep, like)
+    used, current = np.unique(grid.current, return_inverse=True)
+    generator = seeded_generator("assignment", seed)
+    available = grid.available[np.ix_(grid.rows, used)]
+    assigned = used[_assign_teachers(available, current, generator)]
+    keep &= grid.holds(assigned)
+    places = take(scores, keep, [draws("matched", seed, scores)])
+    chosen = scores.iloc[places].reset_index(drop=True)
+    return with_left_out(scores, chosen, left_out, "prompts outside the matched selection")
+
+
+def select_best_matched(scores: pd.DataFrame, like: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The selection with the teacher mix of another one that has the highest mean of a score.
+
+    Covers the prompts of ``like`` and takes exactly as many responses of each teacher. Which prompt
+    goes to which teacher is the assignment of the highest sum, found exactly. With a selection's
+    own score it is that selection, which is the best of all mixes; with another rule's score it
+    tells the choice of samples from the mix of teachers. If several assignments have the highest
+    sum, it is one of them, whatever the order of the rows.
+
+    Example:
+        >>> from lalp.selection.rules import select
+        >>> from lalp.selection.table import example_scores
+        >>> random = select(example_scores(), "random", seed=1)
+        >>> list(random["teacher"]), list(select(example_scores(), "galp")["teacher"])
+        (['Ada', 'Bob'], ['Bob', 'Bob'])
+        >>> list(select_best_matched(example_scores(), random, "galp")["teacher"])
+        ['Ada', 'Bob']
+    """
+    keep, left_out = candidates(scores, [column], skip_unscored=False)
+    grid = _read_grid(scores, keep, like)
+    values = np.where(keep, score_values(scores, column), -np.inf)
+    best = np.full(grid.available.shape, -np.inf)
+    np.maximum.at(best, (grid.prompt_of, grid.teacher_of), values)
+    places_of = np.sort(grid.current)  # a place for each response that a teacher has to give
+    gains = best[grid.rows][:, places_of]
+    # What a teacher lacks costs more than all that could be won elsewhere.
+    known = gains[np.isfinite(gains)]
+    lacking = known.min() - len(gains) * (np.ptp(known) + 1)
+    order, columns = linear_sum_assignment(np.where(np.isfinite(gains), gains, lacking), True)
+    assigned = np.empty(len(gains), dtype=int)
+    assigned[order] = places_of[columns]
+    keep &= grid.holds(assigned)
+    chosen = scores.iloc[take(scores, keep, [-values])].reset_index(drop=True)
+    return with_left_out(scores, chosen, left_out, "prompts outside the matched selection")
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Candidates by prompt and teacher, and the teachers of the selection to match."""
+
+    prompt_of: Int[np.ndarray, " candidates"]
+    teacher_of: Int[np.ndarray, " candidates"]
+    available: Bool[np.ndarray, "prompts teachers"]
+    rows: Int[np.ndarray, " chosen"]  # the prompts to cover, in order
+    current: Int[np.ndarray, " chosen"]  # the teacher that each of them has there
+
+    def holds(self, assigned: Int[np.ndarray, " chosen"]) -> Bool[np.ndarray, " candidates"]:
+        """Which responses are by the teacher that their prompt is assigned to."""
+        teachers = np.full(len(self.available), -1)
+        teachers[self.rows] = assigned
+        return teachers[self.prompt_of] == self.teacher_of
+
+
+def _read_grid(
+    scores: pd.DataFrame, keep: Bool[np.ndarray, " candidates"], like: pd.DataFrame
+) -> _Grid:
+    """Refuse a selection that was not made from these candidates."""
     check_selection(like)
     prompt_of, prompts = pd.factorize(scores["prompt_id"], sort=True)
     teacher_of, teachers = pd.factorize(scores["teacher"], sort=True)
@@ -127,15 +198,8 @@ def select_random_matched(
         which = f"{lost['teacher'].iloc[0]!r} for prompt {lost['prompt_id'].iloc[0]!r}"
         found = f"the scores hold no candidate of {which}, which the selection to match has"
         raise InputError(f"{found}: give the table that it was selected from")
-    rows, current = rows[np.argsort(rows)], current[np.argsort(rows)]
-    used, current = np.unique(current, return_inverse=True)
-    generator = seeded_generator("assignment", seed)
-    assigned = np.full(len(prompts), -1)
-    assigned[rows] = used[_assign_teachers(available[np.ix_(rows, used)], current, generator)]
-    keep &= assigned[prompt_of] == teacher_of
-    places = take(scores, keep, [draws("matched", seed, scores)])
-    chosen = scores.iloc[places].reset_index(drop=True)
-    return with_left_out(scores, chosen, left_out, "prompts outside the matched selection")
+    order = np.argsort(rows)
+    return _Grid(prompt_of, teacher_of, available, rows[order], current[order])
 
 
 def _assign_teachers(

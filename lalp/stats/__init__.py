@@ -25,7 +25,9 @@ from lalp.stats.intervals import (
 )
 from lalp.stats.planning import (
     ALIKE_UNITS,
+    detectable,
     needed_text,
+    power_of,
     trials_needed,
     units_needed,
     what_resolves,
@@ -44,6 +46,7 @@ __all__ = [
     "bootstrap_means",
     "check_count",
     "chunks",
+    "detectable",
     "holm",
     "holm_signs",
     "hotelling_test",
@@ -54,6 +57,7 @@ __all__ = [
     "p_value",
     "paired_shares_interval",
     "percentile_interval",
+    "power_of",
     "seeded_generator",
     "stable_hash",
     "subset_means",

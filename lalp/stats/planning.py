@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from lalp.stats.intervals import Estimate, check_level, t_interval, t_quantile
 from lalp.stats.significance import standard_error
@@ -59,6 +59,46 @@ def _effect(values: Sequence[float]) -> float:
         return math.nan
     mean, spread = float(known.mean()), float(known.std(ddof=1))
     return mean / spread if spread else math.copysign(math.inf, mean) if mean else 0.0
+
+
+def power_of(difference: float, spread: float, num_units: int, level: float = 0.05) -> float:
+    """How likely a paired t test over so many units finds a mean difference.
+
+    ``spread`` is the standard deviation of the differences. NaN for fewer than two units.
+
+    Example:
+        >>> round(power_of(0.08, 0.08, 12), 2)
+        0.88
+    """
+    check_level(level)
+    if num_units < 2 or math.isnan(spread):
+        return math.nan
+    if not spread:
+        return float(difference != 0)
+    return _t_power(abs(difference) / spread, num_units, level)
+
+
+def detectable(spread: float, num_units: int, *, power: float = 0.8, level: float = 0.05) -> float:
+    """The mean difference that a paired t test over so many units finds with the given power.
+
+    NaN for fewer than two units, and for very few at a strict level, where it would be huge.
+
+    Example:
+        >>> round(detectable(0.08, 12), 3)
+        0.071
+    """
+    check_level(power)
+    check_level(level)
+    if num_units < 2 or math.isnan(spread):
+        return math.nan
+    # The noncentral t is not known (NaN) far out, so the bracket grows from below.
+    high = 0.01
+    while (found := _t_power(high, num_units, level)) < power:
+        high *= 2
+    if math.isnan(found):
+        return math.nan
+    found = optimize.brentq(lambda effect: _t_power(effect, num_units, level) - power, 0, high)
+    return spread * float(found)
 
 
 def _t_power(effect: float, num_units: int, level: float) -> float:

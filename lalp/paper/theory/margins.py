@@ -15,8 +15,8 @@ def galp_margin_bound(
 ) -> Numbers:
     """The least ``GALP(y-) - GALP(y+)`` (Theorem A.3): ``((T - |L|) eps - |L| Delta) / T``.
 
-    Of the T tokens of either response, |L| bear logic. A logic token favours the right response by
-    at most delta, any other token the wrong one by at least eps, in nats.
+    Of the T tokens of either response, ``|L|`` bear logic. A logic token favours the right response
+    by at most delta, any other token the wrong one by at least eps, in nats.
     """
     check_at_least(1, num_tokens=num_tokens)
     check_at_least(0, num_logic=num_logic, eps=eps, delta=delta)
@@ -26,7 +26,7 @@ def galp_margin_bound(
 
 
 def fluency_boundary(eps: Numbers, delta: Numbers) -> Numbers:
-    """The share |L|/T below which A.3 says that GALP is wrong: ``eps / (eps + Delta)``."""
+    """The share ``|L|/T`` below which A.3 says that GALP is wrong: ``eps / (eps + Delta)``."""
     check_at_least(0, eps=eps, delta=delta)
     if (np.asarray(eps) + delta == 0).any():
         raise InputError("eps and delta are both 0: there is no boundary; make one positive")

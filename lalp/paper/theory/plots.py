@@ -117,7 +117,7 @@ def plot_gap_by_window(gaps: dict[str, pd.DataFrame]) -> Figure:
 
 
 def plot_fluency_trap(instances: pd.DataFrame) -> Figure:
-    """Where GALP prefers the wrong response, and A.3's boundary |L|/T = eps / (eps + Delta).
+    """Where GALP prefers the wrong response, and A.3's boundary ``|L|/T = eps / (eps + Delta)``.
 
     The points are the pairs of `check_fluency_trap`.
     """

@@ -441,6 +441,30 @@ def map_means(arms: pd.DataFrame, by: Sequence[str] = ("family", "copying")) -> 
     return over_seeds(by_student, by, "difference")
 
 
+COMPOSITION = ("LALP minus GALP", "composition", "sample choice")
+
+
+def composition_effects(
+    arms: pd.DataFrame, by: Sequence[str] = ("family", "copying")
+) -> pd.DataFrame:
+    """LALP minus GALP, and what of it the teacher mix and the choice of samples make.
+
+    The composition is the difference of their random controls, which have their teacher mixes; the
+    sample choice is what is left: what LALP gains over its control minus what GALP gains over its
+    own. Means over pools by student first, then over students, by ``by`` and ``contrast``, with
+    ``p_holm`` over the three contrasts.
+    """
+    rules = _with_cell(with_accuracy(arms[arms["group"] == RULES]))
+    keys = list(dict.fromkeys([*_STUDENT, *by]))
+    wide = rules.pivot_table(index=[*keys, "pool"], columns="arm", values="accuracy")
+    total = wide["lalp"] - wide["galp"]
+    mix = wide[f"{CONTROL}lalp"] - wide[f"{CONTROL}galp"]
+    parts = pd.DataFrame(dict(zip(COMPOSITION, (total, mix, total - mix), strict=True)))
+    students = parts.groupby(keys, sort=False).mean().reset_index()
+    long = students.melt(keys, list(COMPOSITION), "contrast", "difference")
+    return corrected(over_seeds(long, [*by, "contrast"], "difference"), list(by))
+
+
 # --- runs, and their numbers in words ---------------------------------------------------------
 
 

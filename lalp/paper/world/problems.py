@@ -4,7 +4,7 @@ Two families of problems, each a chain of moves from one value to the next:
 
 - ``registers``: arithmetic modulo 10. ``a = 6 ; b +1 ; c *9 :`` asks for c, which is 3. Each
   operation changes the register before it. A move needs its operation, which the prompt gives, and
-  a fact such as 7 *9 = 3, which the student has to know.
+  a fact such as ``7 *9 = 3``, which the student has to know.
 - ``paths``: following arrows. ``ant fox ; ... ; a is ant ; find b c :`` asks where two moves
   from ant lead. A move needs the arrow that leaves the present place; there is nothing to know.
 

@@ -13,7 +13,7 @@ from lalp.paper.world.problems import FAMILIES, LABELS, WORLD, Teacher
 from lalp.scoring.windows import parse_windows
 from lalp.settings import STRICT, parse_settings
 
-STUDIES = ("smoke", "cpu", "standard", "long")
+STUDIES = ("smoke", "cpu", "standard", "long", "controls")
 # Comparisons of arms: one teacher each (Table 2), thirds of one teacher's traces by GALP (Table 1),
 # selection rules (Table 3), windows of LALP on true steps (Fig. 3 and 9).
 TEACHERS, THIRDS, RULES, WINDOWS = GROUPS = ("teachers", "thirds", "rules", "windows")

@@ -374,3 +374,29 @@ def test_what_stands_beside_what(drawn):
     # GALP beside all windows, and no scores of other splits.
     assert set(drawn["windows"]["taus"]["window"]) == {"galp", *MADE["windows"]}
     assert set(drawn["windows"]["saved"]["window"]) == {"galp", *MADE["windows"]}
+
+
+def test_composition_and_sample_choice_of_the_map_by_hand():
+    solved = {"galp": 50, "lalp": 80, "random like galp": 40, "random like lalp": 75}
+    rows = [
+        {"pool": f"leap {leap}, scaffolding 1.0", "family": "registers", "copying": 0.0}
+        | {"seed": seed, "group": "rules", "arm": arm, "num_problems": 100}
+        | {"num_solved": number + (20 * seed + 10 * (leap == 0.6)) * (arm == "lalp")}
+        for leap, seed, (arm, number) in product((0.1, 0.6), (0, 1, 2), solved.items())
+    ]
+    table = measure.composition_effects(pd.DataFrame(rows)).set_index("contrast")
+    assert list(table.index) == list(measure.COMPOSITION)
+    # LALP minus GALP is 0.30 and 0.40 for seed 0, and 0.2 more for each seed after it.
+    gains = np.array([0.35, 0.55, 0.75])
+    interval = stats.ttest_1samp(gains, 0).confidence_interval()
+    row = table.loc["LALP minus GALP"]
+    assert (row["difference"], row["num_seeds"]) == (pytest.approx(0.55), 3)
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+    assert table.loc["composition", "difference"] == pytest.approx(0.35)
+    assert table.loc["sample choice", "difference"] == pytest.approx(0.2)
+    p_values = [p_value(Estimate(r.difference, r.low, r.high, 3)) for r in table.itertuples()]
+    assert table["p_holm"].to_numpy() == pytest.approx(holm(p_values), nan_ok=True)
+    by_leap = measure.composition_effects(pd.DataFrame(rows), ["leap"]).set_index(
+        ["leap", "contrast"]
+    )
+    assert by_leap.loc[(0.6, "LALP minus GALP"), "difference"] == pytest.approx(0.6)

@@ -8,9 +8,9 @@
   const worst = {};
   for (const e of document.querySelectorAll("body *")) {
     if (![...e.childNodes].some(n => n.nodeType == 3 && n.data.trim())) continue;
-    if (e.closest(".anchor-link, style") || !e.getClientRects().length) continue;
-    // What notebooks draw in HTML has colours of its own; tables have the page's.
-    if (e.closest(".output_html") && !e.closest("table.dataframe")) continue;
+    if (e.closest(".headerlink, .visually-hidden, style, script, mjx-assistive-mml") || !e.getClientRects().length) continue;
+    // Heat maps shade by their own colours.
+    if (e.closest(".lalp-heat-map")) continue;
     const [a, b] = [light(getComputedStyle(e).color), light(ground(e))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     const name = e.tagName + "." + e.className;
