@@ -15,11 +15,12 @@ import pandas as pd
 from jaxtyping import Float
 
 from lalp.paper.estimates import bootstrap
+from lalp.paper.profiles import Profile
 from lalp.paper.selection.measure import moved_interval
 from lalp.paper.selection.splitters import splitter_column
 from lalp.paper.traces.plan import CONTROLS, committed_scores
 from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS, SIMILAR_LENGTH
-from lalp.scoring.columns import GALP
+from lalp.scoring.columns import GALP, lalp_column
 from lalp.selection.ranking import teacher_differences, teacher_interaction
 from lalp.selection.rules import select
 from lalp.stats import Estimate, holm, mean_interval, what_resolves
@@ -136,6 +137,14 @@ def problem_means(scores: pd.DataFrame, column: str) -> pd.DataFrame:
     return scores.pivot_table(column, "prompt_id", "teacher", "mean").dropna()
 
 
+def around_problems(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The scores less the mean of their problem's teachers: what makes a problem hard is gone."""
+    centered = scores.copy()
+    for column in columns:
+        centered[column] -= scores["prompt_id"].map(problem_means(scores, column).mean(axis=1))
+    return centered
+
+
 def _said(*, holds: bool, fails: bool) -> str:
     return "holds" if holds else "does not hold" if fails else "not resolved"
 
@@ -238,6 +247,26 @@ def moved_table(
         for row in table.itertuples()
     ]
     return table
+
+
+def with_main_window(resplit: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """Scores under other steps with those under the main window beside them, where there are any.
+
+    The columns are those of `lalp.paper.selection.splitters.splitter_scores`.
+    """
+    window = profile.main_window
+    parts = {name: committed_scores(f"splitter_{name}") for name in profile.splitters}
+    few = set(next(iter(parts.values()))["response_id"])
+    main = committed_scores(DATA_SETS[0])
+    parts[profile.splitter] = main[main["response_id"].isin(few)]
+    return resplit.assign(
+        **{
+            splitter_column(name, window): resplit["response_id"].map(
+                part.set_index("response_id")[lalp_column(window)]
+            )
+            for name, part in parts.items()
+        }
+    )
 
 
 def splitter_turns(frame: pd.DataFrame, names: Sequence[str], window: str) -> dict[str, Turns]:
