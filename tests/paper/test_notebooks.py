@@ -21,4 +21,6 @@ def test_set_up_and_versions_are_folded_and_nothing_else_is(path):
         hidden = cells[i].metadata["jupyter"]
         assert hidden["source_hidden"]
         assert hidden.get("outputs_hidden", False) == bool(cells[i].outputs)
-    assert any("use_style()" in cells[i].source or "import" in cells[i].source for i in folded)
+    assert cells[1].metadata["tags"] == ["parameters"]
+    assert "use_style()" in cells[2].source
+    assert "from importlib.metadata import version" in cells[3].source
