@@ -13,6 +13,7 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import cache_dir, write_text
 from lalp.paper import root_dir
+from lalp.paper.show import ShownTable, show_verdicts
 from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
 # What a claim is tested on: what holds by algebra, or in a world made for it, says nothing of texts
@@ -112,12 +113,12 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(list(verdicts), columns=[field.name for field in fields(Verdict)])
 
 
-def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> pd.DataFrame:
-    """Keep the verdicts of a notebook, such as ``01_coverage``; returns them as a table."""
+def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> ShownTable:
+    """Keep the verdicts of a notebook, such as ``01_coverage``; returns them as it shows them."""
     table = verdict_table(verdicts)
     text = table.to_json(orient="records", indent=1)
     write_text(_verdict_file(notebook, profile), text)
-    return table.drop(columns=["where", "kind", "after_look"])
+    return show_verdicts(table)
 
 
 def _verdict_file(notebook: str, profile: str) -> Path:
