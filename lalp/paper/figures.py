@@ -13,6 +13,7 @@ from lalp.paper import root_dir
 from lalp.paper.committed import note_moves, table_moves
 from lalp.selection.plots import FULL_WIDTH as FULL_WIDTH
 from lalp.selection.plots import HALF_WIDTH as HALF_WIDTH
+from lalp.selection.plots import SCORE_COLORS as SCORE_COLORS
 from lalp.selection.plots import score_label as score_label
 from lalp.selection.plots import teacher_colors as teacher_colors
 from lalp.selection.plots import use_style as use_style
