@@ -50,6 +50,8 @@ _VERDICT_STYLES = {
     "not testable at this scale": ("■", "#e4e4e4", "#3a3a3a"),
     "not run": ("–", "#e4e4e4", "#3a3a3a"),
 }
+# A cell that names a notebook leads to it.
+_NOTEBOOK = re.compile(r"\d\d_[a-z_]+")
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,22 +73,69 @@ class ShownTable:
 
     def _table(self, cells: pd.DataFrame) -> str:
         head = "".join(self._cell("th", name, name) for name in cells.columns)
-        rows = (
-            "".join(self._cell("td", name, text) for name, text in row.items())
-            for _, row in cells.iterrows()
-        )
-        body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+        body = "\n".join(self._row(row) for _, row in cells.iterrows())
         inside = f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody>"
         return f'<table class="dataframe">{inside}</table>'
+
+    def _row(self, row: pd.Series) -> str:
+        return f"<tr>{''.join(self._cell('td', name, text) for name, text in row.items())}</tr>"
 
     def _cell(self, tag: str, column: str, text: str) -> str:
         side = "right" if column in self.numeric else "left"
         written = html.escape(text)
         if tag == "td" and text.rstrip("*") in _VERDICT_STYLES:
             mark, ground, ink = _VERDICT_STYLES[text.rstrip("*")]
-            style = f"background-color: {ground}; color: {ink}; padding: 1px 6px"
+            style = (
+                f"background-color: {ground}; color: {ink}; padding: 1px 6px; white-space: nowrap"
+            )
             written = f'<span style="{style}">{mark} {written}</span>'
-        return f'<{tag} style="text-align: {side}; vertical-align: top">{written}</{tag}>'
+        if tag == "td" and _NOTEBOOK.fullmatch(text):
+            written = f'<a href="{text}.ipynb">{written}</a>'
+        # A column of sentences is not squeezed by the others.
+        wide = "; min-width: 11em" if tag == "td" and len(text) > 60 else ""
+        return f'<{tag} style="text-align: {side}; vertical-align: top{wide}">{written}</{tag}>'
+
+
+@dataclass(frozen=True, repr=False)
+class FilteredTable(ShownTable):
+    """A table whose rows can be narrowed by the values of some columns, without JavaScript.
+
+    Where style sheets are left out, all rows are shown.
+    """
+
+    by: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        filters, rules = "", []
+        for column in self.by:
+            counts = self.cells[column].str.rstrip("*").value_counts(sort=False)
+            filters += f'<fieldset style="border: 0; padding: 0"><b>{html.escape(column)}</b> '
+            filters += _radio(column, f"all ({len(self.cells)})", "all", checked=True)
+            for value, count in counts.items():
+                filters += _radio(column, f"{value} ({count})", _key(column, value))
+                chosen = f".lalp-claims:has(#{_key(column, value)}:checked)"
+                rules.append(f"{chosen} tbody tr:not(.{_key(column, value)}) {{ display: none }}")
+            filters += "</fieldset>"
+        box = '<div tabindex="0" style="max-height: 40rem; overflow: auto">'
+        style = f"<style>{' '.join(rules)}</style>"
+        return (
+            f'{style}<div class="lalp-claims">{filters}{box}{self._table(self.cells)}</div></div>'
+        )
+
+    def _row(self, row: pd.Series) -> str:
+        keys = " ".join(_key(column, row[column].rstrip("*")) for column in self.by)
+        return super()._row(row).replace("<tr>", f'<tr class="{keys}">', 1)
+
+
+def _key(column: str, value: str) -> str:
+    return "-".join(["is", *column.split(), *value.split()])
+
+
+def _radio(column: str, label: str, key: str, checked: bool = False) -> str:
+    name = f"{key}-{column}".replace(" ", "-") if key == "all" else key
+    state = " checked" if checked else ""
+    radio = f'<input type="radio" name="{html.escape(column)}" id="{name}"{state}>'
+    return f'{radio} <label for="{name}">{html.escape(label)}</label> '
 
 
 def show_table(
@@ -127,6 +176,19 @@ def show_table(
         if pd.api.types.is_numeric_dtype(table[column]) and table[column].dtype != bool:
             numeric.add(name)
     return ShownTable(pd.DataFrame(cells), frozenset(numeric))
+
+
+def filter_verdicts(verdicts: pd.DataFrame) -> FilteredTable:
+    """Claims of all notebooks, which a reader can narrow by verdict and by what they rest on.
+
+    ``verdicts`` are of `lalp.paper.verdicts.collect_verdicts`.
+    """
+    shown = show_verdicts(verdicts)
+    kinds = verdicts["kind"].tolist()
+    cells = shown.cells.assign(**{"tested on": kinds, "notebook": verdicts["notebook"].tolist()})
+    places = ["verdict", "claim", "paper", "here", "tested on", "notebook", "why"]
+    numbered = cells[places].set_axis(verdicts.index).reset_index(names="no.").astype(str)
+    return FilteredTable(numbered, frozenset(), ("verdict", "tested on"))
 
 
 def show_verdicts(verdicts: pd.DataFrame) -> ShownTable:

@@ -186,17 +186,19 @@ def paper_items(verdicts: pd.DataFrame, missing: Collection[str] = ()) -> pd.Dat
     empty; the notebooks of ``missing`` have said nothing.
 
     Returns:
-        One row per table and figure: what it ``shows``, the numbers of the ``claims`` that speak
-        on it, ``this run`` (tested, tested in part, or not) and ``why``.
+        One row per table and figure: what it ``shows``, the ``notebook`` on it, the numbers of the
+        ``claims`` that speak on it, ``this run`` (tested, tested in part, or not) and ``why``.
     """
     cited = [cited_items(v.where or v.claim) for v in verdicts.itertuples()]
     rows = {}
     for name, item in _PAPER_ITEMS.items():
-        speaking = verdicts["verdict"][[name in names for names in cited]]
+        own = verdicts.loc[[name in names for names in cited]]
+        speaking = own["verdict"]
         claims = {v: ", ".join(map(str, speaking.index[speaking == v])) for v in VERDICTS}
-        state, why = _item_state(item, set(speaking), set(missing))
+        state, why = _item_state(item, own, set(missing))
         rows[name] = {
             "shows": item.title,
+            "notebook": item.notebook,
             "claims": "; ".join(f"{v}: {numbers}" for v, numbers in claims.items() if numbers),
             "this run": state,
             "why": why,
@@ -204,13 +206,20 @@ def paper_items(verdicts: pd.DataFrame, missing: Collection[str] = ()) -> pd.Dat
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _item_state(item: ReferenceFigure, said: set[str], missing: Collection[str]) -> tuple[str, str]:
+def _item_state(
+    item: ReferenceFigure, own: pd.DataFrame, missing: Collection[str]
+) -> tuple[str, str]:
     """Whether this run has tested a table or figure, and why not."""
-    if not said.isdisjoint({"holds", "does not hold", "not resolved"}):
+    tested = own[own["verdict"].isin(["holds", "does not hold", "not resolved"])]
+    if len(tested):
+        if "kind" in tested and set(tested["kind"]) == {"made-up world"}:
+            return "in a made-up world only", item.not_run
         return "tested in part" if item.not_run else "tested", item.not_run
+    if item.not_run.startswith("a list of settings"):
+        return "settings only", item.not_run
     if item.notebook in missing:
         return "not run yet", f"{item.notebook} has not run"
-    if "not testable at this scale" in said:
+    if "not testable at this scale" in set(own["verdict"]):
         return "not testable at this scale", item.not_run
     return "not run at this scale", item.not_run or f"no claim of {item.notebook} names it"
 

@@ -180,7 +180,9 @@ def test_every_table_and_figure_has_a_row_and_those_not_tested_a_reason():
     items = paper_verdicts.paper_items(table_of())
     expected = [f"Table {n}" for n in range(1, 20)] + [f"Fig. {n}" for n in range(1, 11)]
     assert items.index.tolist() == expected
-    assert set(items["this run"]) == {"not run at this scale"}
+    settings = items["this run"] == "settings only"
+    assert items.index[settings].tolist() == ["Table 5", "Table 6", "Table 7"]
+    assert set(items["this run"][~settings]) == {"not run at this scale"}
     assert (items["why"] != "").all()
     assert (items["claims"] == "").all()
     assert items.loc["Table 19", "shows"] == TABLES["19"].title
@@ -197,7 +199,10 @@ def test_rows_follow_from_the_verdicts():
         ("S", "mass", "does not hold", "Table 4"),
     )
     items = paper_verdicts.paper_items(table, missing=pd.Series(["01_coverage"]))
-    rows = {name: tuple(row) for name, row in items.drop(columns="shows").iterrows()}
+    rows = {name: tuple(row) for name, row in items.drop(columns=["shows", "notebook"]).iterrows()}
+    table["kind"] = ["made-up world", "made-up world", *["real text"] * 4]
+    made_up = paper_verdicts.paper_items(table)["this run"]
+    assert made_up["Table 2"] == "in a made-up world only" and made_up["Table 4"] == "tested"
     claims, state, why = rows["Table 2"]
     assert (claims, state) == ("holds: 2; not resolved: 1", "tested in part")
     assert "accuracies" in why  # they are not run

@@ -8,8 +8,16 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
-from lalp.paper.show import MOST_ROWS, in_words, show_table, show_verdicts, write_number
+from lalp.paper.show import (
+    MOST_ROWS,
+    filter_verdicts,
+    in_words,
+    show_table,
+    show_verdicts,
+    write_number,
+)
 from lalp.paper.verdicts import Verdict, verdict_table
 from tests.paper.test_notebooks import NOTEBOOKS
 
@@ -68,6 +76,34 @@ def test_a_verdict_has_a_mark_a_word_and_an_asterisk_for_a_later_rule():
     assert shown.cells["verdict"].tolist() == ["holds*", "not resolved"]
     assert shown.cells["why"].tolist() == ["n = 3", "n = 3; would be resolved by 40 prompts"]
     assert "● holds*</span>" in shown._repr_html_()
+
+
+def test_claims_are_narrowed_by_verdict_and_by_kind_without_javascript():
+    said = [
+        Verdict("A", "0.5", "0.4", "holds", "n = 3", kind="algebra"),
+        Verdict("B", "0.5", "0.4", "holds", "n = 3", after_look=True),
+        Verdict("C", "0.5", "0.4", "not run", "n = 3"),
+    ]
+    verdicts = verdict_table(said).assign(notebook="00_pool").set_axis([1, 2, 3])
+    page = BeautifulSoup(filter_verdicts(verdicts)._repr_html_(), "html.parser")
+    labels = [label.text for label in page.find_all("label")]
+    assert labels == [
+        "all (3)",
+        "holds (2)",
+        "not run (1)",
+        "all (3)",
+        "algebra (1)",
+        "real text (2)",
+    ]
+    chosen = page.find_all("input", checked=True)
+    assert [one["id"] for one in chosen] == ["all-verdict", "all-tested-on"]
+    rows = [row["class"] for row in page.tbody.find_all("tr")]
+    assert rows[1] == ["is-verdict-holds", "is-tested-on-real-text"]
+    ids = {one["id"] for one in page.find_all("input")}
+    assert {key for row in rows for key in row} <= ids
+    rule = ".lalp-claims:has(#is-verdict-holds:checked) tbody tr:not(.is-verdict-holds)"
+    assert rule + " { display: none }" in page.style.text and "script" not in str(page)
+    assert page.find("a")["href"] == "00_pool.ipynb"
 
 
 @pytest.mark.parametrize("value", [0.0, 0.004, -0.0049, 2e-7, 1.5, -12345.678, float("inf")])
