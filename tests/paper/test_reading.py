@@ -58,7 +58,7 @@ def test_the_first_cell_says_what_was_found_and_its_numbers_are_those_of_a_verdi
         found = re.match(r"\*\*([^*]+)\*\*", sentence)
         if found and found[1] in VERDICTS:
             of_kind = own[own["verdict"] == VERDICTS[found[1]]]
-            told = of_kind["claim"] + " " + of_kind["run"] + " " + of_kind["why"]
+            told = of_kind[["claim", "paper", "run", "why"]].agg(" ".join, axis=1)
         else:
             told = pd.Series([outputs(path)])
         assert any(numbers(sentence) <= numbers(text) for text in told), sentence
