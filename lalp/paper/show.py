@@ -18,6 +18,7 @@ import pandas as pd
 
 from lalp.scoring.columns import column_window
 from lalp.selection.plots import score_label
+from lalp.stats import Estimate
 
 MOST_ROWS = 12
 """So many rows are seen at once; the others are behind "more"."""
@@ -173,7 +174,10 @@ def show_table(
         while name in cells:  # Two columns of one name stay two columns
             name += " "
         cells[name] = written
-        if pd.api.types.is_numeric_dtype(table[column]) and table[column].dtype != bool:
+        estimates = table[column].map(lambda value: isinstance(value, Estimate)).all()
+        if estimates or (
+            pd.api.types.is_numeric_dtype(table[column]) and table[column].dtype != bool
+        ):
             numeric.add(name)
     return ShownTable(pd.DataFrame(cells), frozenset(numeric))
 
@@ -276,6 +280,8 @@ def _write(value: Any, decimals: int) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return in_words(value)
+    if isinstance(value, Estimate):  # z: no minus before a rounded 0
+        return "" if pd.isna(value.value) else f"{value:z.{decimals}f}"
     if not pd.api.types.is_scalar(value) or not (pd.isna(value) or isinstance(value, Number)):
         return str(value)
     if pd.isna(value):

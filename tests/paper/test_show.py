@@ -19,6 +19,7 @@ from lalp.paper.show import (
     write_number,
 )
 from lalp.paper.verdicts import Verdict, verdict_table
+from lalp.stats import Estimate
 from tests.paper.test_notebooks import NOTEBOOKS
 
 
@@ -28,6 +29,13 @@ def test_an_interval_stands_in_the_cell_of_its_value():
     named = pd.DataFrame({"tau_high": [1.0], "tau": [0.5], "tau_low": [-1.0], "n": [3]})
     assert show_table(named).cells.loc[0].tolist() == ["0.50 [-1.00, 1.00]", "3"]
     assert show_table(named).cells.columns.tolist() == ["Kendall tau", "n"]
+
+
+def test_an_estimate_has_its_interval_and_is_empty_without_a_value():
+    found = [Estimate(-0.001, -0.014, 0.5), Estimate(np.nan, np.nan, np.nan)]
+    shown = show_table(pd.DataFrame({"slope": found, "of": ["a", "b"]}))
+    assert shown.cells["slope"].tolist() == ["0.00 [-0.01, 0.50]", ""]
+    assert shown.numeric == {"slope"}
 
 
 def test_missing_values_are_empty_cells_and_counts_stay_whole():
