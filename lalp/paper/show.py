@@ -28,14 +28,18 @@ WORDS = {
     "32t": "chunks of 32 tokens",
     "casl": "CASL",
     "galp": "GALP",
+    "galp-lowest": "lowest GALP",
     "galp-tail": "GALP, tails",
     "high": "to",
     "lalp": "LALP",
+    "lalp full prefix": "LALP, full prefix",
+    "lalp paragraphs": "LALP, paragraphs",
+    "lalp sentences": "LALP, sentences",
     "lalp-lowest": "lowest LALP",
+    "lalp-tail": "LALP, tails",
     "low": "from",
     "p_holm": "p (Holm)",
     "p_top": "p (first place)",
-    "random like lalp": "random, LALP's teachers",
     "random, mix of galp": "random, GALP's teachers",
     "random, mix of lalp": "random, LALP's teachers",
     "response_id": "response",
@@ -223,6 +227,8 @@ def in_words(name: str) -> str:
     """
     if name in WORDS:
         return WORDS[name]
+    if name.startswith("random like "):
+        return f"random, same teachers as {in_words(name.removeprefix('random like '))}"
     if window := column_window(name):
         return "LALP, full prefix" if window == "all" else score_label(name)
     plain = re.fullmatch(r"(?:num_)?([a-z]+(?:_[a-z]+)*)", name)

@@ -128,6 +128,7 @@ def test_numbers_have_few_digits_and_keep_their_size(value):
         ("lalp@all", "LALP, full prefix"),
         ("lalp@4", "LALP, w = 4"),
         ("mean_tokens", "mean tokens"),
+        ("random like lalp-tail", "random, same teachers as LALP, tails"),
         ("R1-Distill-Qwen-32B", "R1-Distill-Qwen-32B"),
         ("P_Inequality_43", "P_Inequality_43"),
         ("", ""),
