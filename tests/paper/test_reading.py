@@ -76,5 +76,9 @@ def test_after_every_figure_a_sentence_says_what_it_shows(path):
 
 @every_notebook
 def test_a_notebook_leads_on_by_links(path):
+    if path.stem == "11_your_pool":
+        pytest.skip(
+            "it is also run on a reader's own pool, outside the checkout: no link holds there"
+        )
     cells = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
     assert len(re.findall(r"\]\([^)]+\)", "\n".join(cells))) >= 3

@@ -288,7 +288,7 @@ def test_first_tokens_and_later_scores(champ):
 def test_how_often_teachers_are_right_by_themselves():
     cells = json.loads((ROOT / "notebooks/04_selection.ipynb").read_text("utf-8"))["cells"]
     (shown,) = ["".join(c["outputs"][0]["data"]["text/plain"]) for c in cells if c["id"] == "04-16"]
-    found = re.findall(r"(GPT-4|GPT-4 Turbo|PaLM 2 Medium) +([\d.]+) +([\d.]+) +([\d.]+)", shown)
+    found = re.findall(r"(GPT-4|GPT-4 Turbo|PaLM 2 Medium) +([\d.]+) \[([\d.]+), ([\d.]+)\]", shown)
     assert len(found) == 3
     for _, *numbers in found:
         share, low, high = (100 * float(number) for number in numbers)
@@ -591,6 +591,14 @@ def test_how_long_traces_interact(teachers, said):
     whole = dict(zip(ordered, corrected, strict=True))["both"]
     assert whole < 0.001 if "below" in said else f"(p = {whole:.2f})" in said
     assert said in TEXT.replace("\n", " ")
+
+
+def test_the_sweep_of_long_traces():
+    (found,) = [one for name, one in CLAIMS.items() if "window grows" in name and "long" in name]
+    assert found["verdict"] == "not resolved"
+    assert "at 5%: 0 of 6 pairs turn, 4 stay" in found["run"]
+    assert "nats: 5% 0.07, 10% 0.04, 25% 0.01" in found["run"]
+    assert "from 0.07 nats at 5 % to 0.01 at 25 %; but at 5 % 0 of 6 pairs turn and 4 stay" in TEXT
 
 
 def test_long_traces_token_by_token():

@@ -356,8 +356,8 @@ def drawn() -> dict[str, dict]:
 
 def test_the_notebook_draws_every_figure(drawn):
     numbers = {name: len(space["figure"].axes) for name, space in drawn.items()}
-    assert numbers == {"drawing": 8, "thirds": 2, "teachers": 3, "rules": 2, "windows": 2, "gaps": 4,
-                       "losses": 3, "copying": 2, "map": 13}  # fmt: skip
+    drawn_once = {"drawing": 8, "thirds": 2, "teachers": 3, "rules": 2, "windows": 2, "gaps": 4}
+    assert numbers == drawn_once | {"losses": 3, "copying": 2, "map": 13}
     # The run stands above every claim's figure.
     others = ("drawing", "copying", "map")
     drawn_of = [space["figure"] for name, space in drawn.items() if name not in others]
