@@ -32,6 +32,7 @@ WORDS = {
     "high": "to",
     "lalp": "LALP",
     "lalp-lowest": "lowest LALP",
+    "lalp-tail": "LALP, tails",
     "low": "from",
     "p_holm": "p (Holm)",
     "p_top": "p (first place)",
@@ -163,6 +164,8 @@ def in_words(name: str) -> str:
         return WORDS[name]
     if window := column_window(name):
         return "LALP, full prefix" if window == "all" else score_label(name)
+    if of_window := re.fullmatch(r"([a-z-]+)@(\d+%?|all)", name):
+        return f"{WORDS.get(of_window[1], of_window[1])}, w = {of_window[2]}"
     plain = re.fullmatch(r"(?:num_)?([a-z]+(?:_[a-z]+)*)", name)
     return plain[1].replace("_", " ") if plain else name
 
