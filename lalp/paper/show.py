@@ -231,6 +231,8 @@ def in_words(name: str) -> str:
         return f"random, same teachers as {in_words(name.removeprefix('random like '))}"
     if window := column_window(name):
         return "LALP, full prefix" if window == "all" else score_label(name)
+    if of_window := re.fullmatch(r"([a-z-]+)@(\d+%?|all)", name):
+        return f"{WORDS.get(of_window[1], of_window[1])}, w = {of_window[2]}"
     plain = re.fullmatch(r"(?:num_)?([a-z]+(?:_[a-z]+)*)", name)
     return plain[1].replace("_", " ") if plain else name
 

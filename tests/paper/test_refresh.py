@@ -228,7 +228,7 @@ def test_committed_notebooks_are_short_and_define_rules_only(committed):
     heading = "## Paper / this run / verdict"
     titles = [cell.source.startswith(heading) for cell in committed.cells]
     # Below it, each claim has a cell of its own.
-    assert (titles.index(True) if any(titles) else len(titles)) <= 40
+    assert (titles.index(True) if any(titles) else len(titles)) <= 34
     section = 0
     for cell in committed.cells:
         section += cell.source.startswith(heading)
