@@ -15,10 +15,10 @@ from scipy.optimize import isotonic_regression
 from lalp.files import atomic_path, cache_dir, write_text
 from lalp.paper import root_dir
 from lalp.paper.committed import note_moves, table_moves
+from lalp.scoring.columns import SCORE_COLORS as SCORE_COLORS
+from lalp.scoring.columns import score_label as score_label
 from lalp.selection.plots import FULL_WIDTH as FULL_WIDTH
 from lalp.selection.plots import HALF_WIDTH as HALF_WIDTH
-from lalp.selection.plots import SCORE_COLORS as SCORE_COLORS
-from lalp.selection.plots import score_label as score_label
 from lalp.selection.plots import teacher_colors as teacher_colors
 from lalp.selection.plots import use_style as use_style
 

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lalp.scoring.columns import column_window
-from lalp.selection.plots import score_label
+from lalp.scoring.columns import column_window, score_label
 from lalp.stats import Estimate
 
 MOST_ROWS = 12
@@ -229,8 +228,8 @@ def in_words(name: str) -> str:
         return WORDS[name]
     if name.startswith("random like "):
         return f"random, same teachers as {in_words(name.removeprefix('random like '))}"
-    if window := column_window(name):
-        return "LALP, full prefix" if window == "all" else score_label(name)
+    if column_window(name):
+        return score_label(name)
     if of_window := re.fullmatch(r"([a-z-]+)@(\d+%?|all)", name):
         return f"{WORDS.get(of_window[1], of_window[1])}, w = {of_window[2]}"
     plain = re.fullmatch(r"(?:num_)?([a-z]+(?:_[a-z]+)*)", name)

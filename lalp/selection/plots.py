@@ -9,14 +9,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lalp.scoring.columns import GALP, column_window
+from lalp.scoring.columns import column_window, score_label
 
 # Widths of a README column and of half of it, in inches.
 FULL_WIDTH, HALF_WIDTH = 9.0, 5.5
-
-
-# One colour for each score, in every figure; no teacher has either.
-SCORE_COLORS = {"galp": "#4d4d4d", "lalp": "#7b3294"}
 
 
 def use_style() -> None:
@@ -34,11 +30,6 @@ def teacher_colors(teachers: Iterable[str]) -> dict[str, tuple[float, float, flo
     """One colour per teacher, the same in every figure: by order of name."""
     names = sorted(teachers)
     return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
-
-
-def score_label(column: str) -> str:
-    """A score column as a figure names it: ``GALP``, or ``LALP, w = 4``."""
-    return "GALP" if column == GALP else f"LALP, w = {column_window(column)}"
 
 
 def means_by_window(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, SCORE_COLORS
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, SCORE_COLORS, score_label
 from lalp.paper.show import in_words
 from lalp.selection.plots import plot_scores as plot_scores
 from lalp.selection.plots import plot_teacher_means as plot_teacher_means
 from lalp.selection.plots import plot_window_sweep as plot_window_sweep
-from lalp.selection.plots import score_label, teacher_colors
+from lalp.selection.plots import teacher_colors
 
 
 def plot_pool(frame: pd.DataFrame) -> Figure:

@@ -232,7 +232,7 @@ def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame, run: str) -
     axes[0].set_ylabel("accuracy of its student")
     axes[1].sharey(axes[0])
     axes[1].tick_params(labelleft=False)
-    labels = ranking["score"].map(score_label).str.replace("w = all", "full prefix")
+    labels = ranking["score"].map(score_label)
     # All else is on true steps.
     labels += (", " + ranking["split"]).where(ranking["split"] != "true", "")
     _draw_rows(axes[2], ranking.assign(label=labels), "label", "tau")
