@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
@@ -19,8 +20,13 @@ def use_style() -> None:
     """Set the project's figure style: legible at README width, safe for colour-blind readers."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update(
-        {"figure.dpi": 110, "savefig.dpi": 160, "figure.constrained_layout.use": True}
+        {"figure.dpi": 110, "savefig.dpi": 220, "figure.constrained_layout.use": True}
     )
+    # In a notebook: twice the pixels, shown at the same size.
+    if "ipykernel" in sys.modules:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("retina")
     # A backend starts with the first figure. If that is drawn within `plt.rc_context`, leaving it
     # would undo what the start sets: notebooks would show none of the later figures.
     plt.switch_backend(plt.get_backend())

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, spread
+from lalp.paper.figures import FULL_WIDTH, SCORE_COLORS, spread
 from lalp.paper.show import in_words
 
 
@@ -25,10 +25,11 @@ def plot_training_loss(log: pd.DataFrame, title: str) -> Figure:
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 3.9))
     names = list(log["arm"].unique())
     palette = sns.color_palette("colorblind", max(len(names), 1))
+    colors = {name: SCORE_COLORS.get(name, c) for name, c in zip(names, palette, strict=False)}
     ends = {}
     for place, (name, rows) in enumerate(log[log["loss"].notna()].groupby("arm", sort=False)):
         by_seed = rows.pivot_table(index="step", columns="seed", values="loss")
-        style = {"color": palette[place], "marker": MARKERS[place % len(MARKERS)]}
+        style = {"color": colors[name], "marker": MARKERS[place % len(MARKERS)]}
         axis.plot(by_seed.index, by_seed, color=style["color"], lw=0.7, alpha=0.4)
         mean = by_seed.mean(axis=1)
         axis.plot(by_seed.index, mean, label=name, lw=2, ms=4, **style)
@@ -82,7 +83,7 @@ def plot_arms(table: pd.DataFrame, xlabel: str, title: str, line: float | None =
         axis.grid(axis="y", visible=False)
         axis.locator_params(axis="x", nbins=5)
     first = axes[0, 0]
-    ticks = {y: arm for y, (_, arm) in enumerate(lines) if arm}
+    ticks = {y: in_words(arm) for y, (_, arm) in enumerate(lines) if arm}
     first.set_yticks(list(ticks), list(ticks.values()), fontsize="small")
     style = {"ha": "right", "va": "center", "fontsize": "small", "weight": "bold"}
     for y, (group, arm) in enumerate(lines):

@@ -20,7 +20,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, legend_above, score_label, spread, teacher_colors
+from lalp.paper.figures import (
+    FULL_WIDTH,
+    SCORE_COLORS,
+    legend_above,
+    score_label,
+    spread,
+    teacher_colors,
+)
 from lalp.paper.show import in_words
 from lalp.paper.world.problems import WORLD, Problem, Trace
 from lalp.paper.world.settings import BEFORE, CONTROL
@@ -264,7 +271,7 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str
     left.set(xlabel="accuracy", xlim=(0, None))
     right.axvline(0, **_ZERO)
     right.set_xlabel("accuracy minus that of\nrandom (circle), of its control (square)")
-    _label_rows(left, order)
+    _label_rows(left, [in_words(name) for name in order])
     right.grid(axis="y", visible=False)
     _legend(fig, left, run)
     return fig
@@ -273,14 +280,14 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str
 def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame, run: str) -> Figure:
     """Mean ``tau`` and accuracy by ``window`` of LALP, and of GALP (Fig. 3, Fig. 9)."""
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.7))
-    blue, orange = sns.color_palette("colorblind")[:2]
     for axis, table, column in ((axes[0], taus, "tau"), (axes[1], accuracy, "accuracy")):
         # Numbers by size, then the full prefix, which holds all.
         sizes = {w: np.inf if w == "all" else float(w) for w in set(table["window"]) - {GALP}}
         windows = sorted(sizes, key=sizes.get)
         places = {window: i for i, window in enumerate([*windows, GALP])}
         rows = table.assign(place=table["window"].map(places))
-        for name, color, marker in (("LALP", blue, "o"), ("GALP", orange, "s")):
+        for name, marker in (("LALP", "o"), ("GALP", "s")):
+            color = SCORE_COLORS[name.lower()]
             own = rows[(rows["window"] == GALP) == (name == "GALP")].sort_values("place")
             _draw(axis, own, own["place"], own[column], "y", line=True, label=name, color=color,
                   marker=marker)  # fmt: skip
@@ -329,7 +336,8 @@ def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame, run: str)
     points = points[~points["arm"].str.startswith(CONTROL)]
     names = list(points["arm"].unique())
     dark = sns.husl_palette(len(names), l=0.5)
-    styles = _styles(dict(zip(names, dark, strict=True)))
+    colors = {name: SCORE_COLORS.get(name, c) for name, c in zip(names, dark, strict=True)}
+    styles = _styles(colors)
     _draw_points(left, points, "arm", "last_loss", styles, lw=1)
     left.set(xlabel="training loss at the end\n(nats per token)", ylabel="accuracy", ylim=(0, None))
     _label_points(left, points.set_index("arm"), "last_loss", "accuracy", styles)
