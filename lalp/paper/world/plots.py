@@ -29,6 +29,7 @@ from lalp.paper.figures import (
     teacher_colors,
 )
 from lalp.paper.show import in_words
+from lalp.paper.tables import TABLES
 from lalp.paper.world.problems import WORLD, Problem, Trace
 from lalp.paper.world.settings import BEFORE, CONTROL
 from lalp.scoring.columns import GALP, lalp_column
@@ -74,6 +75,11 @@ def _label_rows(axis: Axes, labels: Sequence[str]) -> None:
     axis.set_yticks(range(len(labels)), labels, fontsize="small")
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
+
+
+def _mark_paper(axis: Axes, values: Sequence[float], places: Sequence[float]) -> None:
+    """The paper's numbers: hollow marks."""
+    axis.plot(values, places, "D", mfc="none", mec="0.2", mew=1.4, ms=7, label="paper (hollow)")
 
 
 def _legend(fig: Figure, axis: Axes, run: str, *, ncols: int = 4) -> None:
@@ -221,7 +227,11 @@ def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame, run: st
         _draw(left, own, x, own["accuracy"], "y", line=True, lw=1, label=teacher, **styles[teacher])
     left.set_xticks(range(3), _THIRDS)
     left.set(xlabel="third by GALP", ylabel="accuracy", ylim=(0, None))
-    _draw_rows(right, differences, "teacher", "difference")
+    # The paper's teachers are others: a row for each of them, below.
+    paper = TABLES["1"].frame.droplevel("student")
+    gains = paper["highest"] - paper["lowest"]
+    _draw_rows(right, differences, "teacher", "difference", [*teachers, *gains.index])
+    _mark_paper(right, gains, range(len(teachers), len(teachers) + len(gains)))
     right.set_xlabel("accuracy, highest minus lowest third")
     _legend(fig, left, run, ncols=5)
     return fig
@@ -268,9 +278,16 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str
         ):
             y = [order.index(name.removeprefix(CONTROL)) + shift for name in own["arm"]]
             _draw(axis, own, own[column], y, "x", color=color, marker=marker, label=label)
+    for _, table in TABLES["3"].frame["AVG"].groupby("student"):
+        gains = table.droplevel("student") - table.droplevel("student")["random"]
+        own = gains[gains.index.isin(order) & (gains.index != "random")]
+        _mark_paper(right, own, [order.index(name) for name in own.index])
     left.set(xlabel="accuracy", xlim=(0, None))
     right.axvline(0, **_ZERO)
-    right.set_xlabel("accuracy minus that of\nrandom (circle), of its control (square)")
+    right.set_xlabel(
+        "accuracy minus that of\nrandom (circle), of its control (square)\n"
+        "hollow: the paper's two students, minus random"
+    )
     _label_rows(left, [in_words(name) for name in order])
     right.grid(axis="y", visible=False)
     _legend(fig, left, run)
