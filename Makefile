@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site fuzz kills bench bench-gpu families results arms traces-arms world refresh \
+.PHONY: all run test lint unit notebooks-check lab site fuzz kills bench bench-gpu families results arms traces-arms world refresh \
   clean distclean help setup plan dryrun pipeline torch-range
 .DEFAULT_GOAL := help
 
@@ -51,8 +51,12 @@ export TOKENIZERS_PARALLELISM := false
 # An inherited MPLBACKEND=Agg would leave notebooks without inline figures.
 unexport MPLBACKEND
 
-all: $(EXECUTED) $(FIGURES) ## run every notebook whose inputs changed, and draw the figures (PROFILE=cpu)
+# Two at a time: much of a notebook is one thread, resampling or drawing.
+all: ## run every notebook whose inputs changed, and draw the figures (PROFILE=cpu)
+	@$(MAKE) --no-print-directory --jobs=2 run
 	@$(PY) -m lalp.paper.committed --profile $(PROFILE)
+
+run: $(EXECUTED) $(FIGURES)
 
 # Under another name until it has run whole: papermill writes while it runs, and may be killed.
 $(OUT)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(READY)
@@ -71,10 +75,12 @@ $(patsubst %,$(OUT)/%.ipynb,02_token_attribution 03_self_conditioning 05_sft 10_
 $(OUT)/06_eval.ipynb: $(OUT)/05_sft.ipynb
 $(OUT)/$(LAST).ipynb: $(filter-out $(OUT)/$(LAST).ipynb $(OUT)/$(OWN).ipynb,$(EXECUTED))
 
-# A figure is drawn by its notebook; one that was deleted is drawn again.
+# A figure is drawn by its notebook; where one was deleted, the notebook runs again, once.
 define redraw
-$(call figures_of,$(1)): $(OUT)/$(1).ipynb
-	@test -e $$@ || { rm $$< && $$(MAKE) --no-print-directory $$<; }
+.PHONY: drawn-$(1)
+drawn-$(1): $(OUT)/$(1).ipynb
+	@ls $(call figures_of,$(1)) > /dev/null 2>&1 || { rm $$< && $$(MAKE) --no-print-directory $$<; }
+$(call figures_of,$(1)): drawn-$(1) ;
 
 endef
 $(foreach name,$(NOTEBOOKS),$(if $(FIGURES_$(name)),$(eval $(call redraw,$(name)))))

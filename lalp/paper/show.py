@@ -55,6 +55,10 @@ _VERDICT_STYLES = {
     "not testable at this scale": ("■", "#e4e4e4", "#3a3a3a"),
     "not run": ("–", "#e4e4e4", "#3a3a3a"),
 }
+# Scores and rules in a sentence; not modules, files and commands.
+_SCORE = re.compile(
+    r"\b(random like |random, mix of )?(galp|lalp|rsr)(-lowest|-tail)?(@(\d+%?|all))?(?![\w./@-])"
+)
 # A cell that names a notebook leads to it.
 _NOTEBOOK = re.compile(r"\d\d_[a-z_]+")
 
@@ -270,6 +274,16 @@ def in_words(name: str) -> str:
         return f"{WORDS.get(of_window[1], of_window[1])}, w = {of_window[2]}"
     plain = re.fullmatch(r"(?:num_)?([a-z]+(?:_[a-z]+)*)", name)
     return plain[1].replace("_", " ") if plain else name
+
+
+def name_scores(text: str) -> str:
+    """A sentence in which scores and rules have the names that a reader knows.
+
+    Example:
+        >>> name_scores("random like lalp minus galp +0.10, lalp@4 minus lalp-lowest +0.20")
+        'random, same teachers as LALP minus GALP +0.10, LALP, w = 4 minus lowest LALP +0.20'
+    """
+    return _SCORE.sub(lambda found: in_words(found[0]), text)
 
 
 def _with_index(frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import cache_dir, write_text
 from lalp.paper import root_dir
-from lalp.paper.show import ShownTable, show_verdicts
+from lalp.paper.show import ShownTable, name_scores, show_verdicts
 from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
 # What a claim is tested on: what holds by algebra, or in a world made for it, says nothing of texts
@@ -109,8 +109,9 @@ def decide(*, holds: bool, fails: bool, testable: bool = True) -> str:
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Verdicts as a table, one row each, in the given order."""
-    return pd.DataFrame(list(verdicts), columns=[field.name for field in fields(Verdict)])
+    """Verdicts as a table, one row each, in the given order, with the names that a reader knows."""
+    table = pd.DataFrame(list(verdicts), columns=[field.name for field in fields(Verdict)])
+    return table.assign(run=table["run"].map(name_scores))
 
 
 def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> ShownTable:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lalp.paper.estimates import bootstrap
 from lalp.selection.matched import select_random_matched
 from lalp.selection.rules import agreement, select, teacher_mix
-from lalp.stats import Estimate
+from lalp.stats import Estimate, wilson_interval
 
 
 def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -51,7 +51,11 @@ def agreement_table(selections: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def moved(mix: pd.DataFrame) -> float:
-    """Percent of responses that change their teacher at least between GALP and LALP in a mix."""
+    """Points by which the teachers' shares of a selection shift from GALP to LALP, in a mix.
+
+    So many of 100 responses change their teacher at least: of those that change, some cancel out.
+    `changed_teachers` counts them all.
+    """
     return float((mix.loc["galp"] - mix.loc["lalp"]).abs().sum() / 2)
 
 
@@ -75,10 +79,26 @@ def chance_of_moving(
 
 @dataclass(frozen=True)
 class Moved:
-    """How many of 100 responses change their teacher at least, and how likely by chance."""
+    """By how many points the teachers' shares shift, and how likely so much is by chance."""
 
     number: Estimate
     chance: float
+
+
+def changed_teachers(galp: pd.DataFrame, lalp: pd.DataFrame) -> Estimate:
+    """Percent of prompts for which two selections take another teacher, with Wilson's interval.
+
+    Example:
+        >>> from lalp.selection.rules import select
+        >>> from lalp.selection.table import example_scores
+        >>> galp, lalp = (select(example_scores(), rule) for rule in ("galp", "lalp"))
+        >>> print(f"{changed_teachers(galp, lalp):.0f}")  # Bob's become Ada's, both of them
+        100 [34, 100]
+    """
+    both = galp[["prompt_id", "teacher"]].merge(lalp[["prompt_id", "teacher"]], on="prompt_id")
+    share = float((both["teacher_x"] != both["teacher_y"]).mean())
+    low, high = wilson_interval(share, len(both))
+    return Estimate(100 * share, 100 * low, 100 * high, len(both))
 
 
 def moved_interval(galp: pd.DataFrame, lalp: pd.DataFrame, num_resamples: int, seed: int) -> Moved:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from lalp.paper.estimates import bootstrap
 from lalp.paper.profiles import Profile
-from lalp.paper.selection.measure import moved_interval
+from lalp.paper.selection.measure import changed_teachers, moved_interval
 from lalp.paper.selection.splitters import splitter_column
 from lalp.paper.traces.plan import CONTROLS, committed_scores
 from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS, SIMILAR_LENGTH
@@ -233,14 +233,18 @@ def quarter_of(num_problems: int) -> int:
 def moved_table(
     frames: Mapping[str, pd.DataFrame], column: str, num_resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Claim `other`: `moved_interval` of each frame, with ``p_holm`` and ``verdict``."""
+    """Claim `other`: `moved_interval` of each frame, with ``p_holm`` and ``verdict``.
+
+    ``changed`` is `changed_teachers`, which enters no verdict: the paper prints shares alone.
+    """
     window = column.partition("@")[2]
-    found = {}
+    rows = []
     for name, scores in frames.items():
         galp, lalp = select(scores, "galp"), select(scores, "lalp", window)
-        found[name] = moved_interval(galp, lalp, num_resamples, seed)
-    rows = [(n, one.number.num_units, one.number, one.chance) for n, one in found.items()]
-    table = pd.DataFrame(rows, columns=["data", "num_problems", "moved", "p"])
+        shift = moved_interval(galp, lalp, num_resamples, seed)
+        changed = changed_teachers(galp, lalp)
+        rows.append((name, changed.num_units, shift.number, changed, shift.chance))
+    table = pd.DataFrame(rows, columns=["data", "num_problems", "moved", "changed", "p"])
     table["p_holm"] = holm(table["p"].to_numpy())
     table["verdict"] = [
         _said(holds=row.p_holm < 0.05, fails=row.p_holm >= 0.05 and row.moved.high < 10)
@@ -318,9 +322,12 @@ def with_controls(verdict: str, controls: Mapping[str, str]) -> tuple[str, str]:
     Example:
         >>> with_controls("holds", {"similar length": "not resolved", "cut": "holds"})
         ('holds', 'not shown beyond length (similar length)')
+        >>> with_controls("does not hold", {"similar length": "not resolved"})
+        ('does not hold', 'under similar length: not resolved')
     """
     if verdict != "holds":
-        return verdict, ""
+        other = [f"under {name}: {said}" for name, said in controls.items() if said != verdict]
+        return verdict, "; ".join(other)
     ruling = {name: controls[name] for name in ("similar length", "cut") if name in controls}
     against = [name for name, said in ruling.items() if said == "does not hold"]
     if against:
