@@ -230,8 +230,9 @@ def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame, run: st
     # The paper's teachers are others: a row for each of them, below.
     paper = TABLES["1"].frame.droplevel("student")
     gains = paper["highest"] - paper["lowest"]
-    _draw_rows(right, differences, "teacher", "difference", [*teachers, *gains.index])
-    _mark_paper(right, gains, range(len(teachers), len(teachers) + len(gains)))
+    rows = list(differences["teacher"].unique())
+    _draw_rows(right, differences, "teacher", "difference", [*rows, *gains.index])
+    _mark_paper(right, gains, range(len(rows), len(rows) + len(gains)))
     right.set_xlabel("accuracy, highest minus lowest third")
     _legend(fig, left, run, ncols=5)
     return fig
