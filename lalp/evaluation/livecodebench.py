@@ -82,7 +82,7 @@ _Job = tuple[Problem, str]  # a program to be run on a problem's tests
 
 
 def load_problems(path: str | Path | None = None) -> list[Problem]:
-    """Read problems in LiveCodeBench's own format; private tests may be plain JSON, too.
+    """Read problems in LiveCodeBench's own format; private tests may also be plain JSON.
 
     ``path`` is a JSON Lines file; ``test.jsonl`` is read together with a ``test2.jsonl`` beside it.
     Without a path release v2 is taken from the hub (2 GB). InputError if a file cannot be used.
@@ -492,7 +492,7 @@ def accuracy_by_difficulty(results: pd.DataFrame) -> pd.DataFrame:
     for name in DIFFICULTIES:
         chosen = results[results["difficulty"] == name]
         means = chosen.groupby("prompt_id")["correct"].mean()
-        accuracy = float(means.mean())  # NaN where there is none
+        accuracy = float(means.mean())  # NaN if there is none
         interval = wilson_interval(accuracy, len(means))
         rows.append((name, len(means), len(chosen), accuracy, *interval))
     columns = ["difficulty", "num_problems", "num_samples", "accuracy", "low", "high"]

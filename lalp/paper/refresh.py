@@ -69,7 +69,7 @@ def read_notebook(path: Path) -> NotebookNode:
 def clean_notebook(notebook: NotebookNode) -> NotebookNode:
     """Clean an executed notebook in place; cell ids, sources and tags stay.
 
-    Execution counts are renumbered 1 to n, since the injected parameters took one number.
+    Execution counts are renumbered 1 to n, because the injected parameters took one number.
     InputError if a cell must not be committed; it names the cell.
     """
     notebook.metadata = NotebookNode(

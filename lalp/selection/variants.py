@@ -124,7 +124,7 @@ def _tail_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Series
 
 
 def _debiased_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Series:
-    """The score without what the share of first tokens explains of it; NaN where a part lacks."""
+    """The score without what the share of first tokens explains of it; NaN if a part lacks."""
     values = score_values(scores, name)
     parts = np.column_stack([_token_parts(scores, name, by_step=by_step), values])
     # In order of ids, because the last bits of a fit depend on the order of the rows.

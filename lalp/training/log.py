@@ -67,7 +67,7 @@ def write_tables(
     keys = [(prompt_id, response_id) for response_id, (prompt_id, _) in tasks.items()]
     for entry in history:
         if "held_out" in entry:
-            # Means over the responses that have a score; NaN where none has.
+            # Means over the responses that have a score; NaN if none has.
             galp, lalp = pd.DataFrame(entry["held_out"])[[0, 1]].astype(float).mean()
             pairs = zip(keys, entry["held_out"], strict=True)
             scored += [(entry["step"], *key, *scores) for key, scores in pairs]

@@ -77,7 +77,7 @@ def train(
         One row per optimizer step, and one for step 0 if something is held out: ``step``,
         ``epoch``, ``loss`` (nats per token), ``learning_rate``, ``grad_norm`` (before clipping),
         ``num_tokens`` (in the loss), ``global_nll`` and ``local_nll`` (-GALP and -LALP, means over
-        held-out responses, nats per token; NaN where not measured), ``seconds``.
+        held-out responses, nats per token; NaN if not measured), ``seconds``.
 
     Raises:
         InputError: If data, student, recipe or device cannot be used, ``out`` holds something

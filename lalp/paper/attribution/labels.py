@@ -89,7 +89,7 @@ _LEXEME = re.compile(
     r"|(?P<symbol>\.{2,}|\*+|#+|`+|_+|\S)",
     re.DOTALL,
 )
-# Letters that usually stand together as factors or points: abc, xyz.
+# Letters that usually occur together as factors or points: abc, xyz.
 _PRODUCT = re.compile(r"[a-e]{3,5}|[i-n]{3}|[p-t]{3}|[u-z]{3,4}")
 _OPERATORS = frozenset("=+<>^/|~·×÷−±∓√∛∞°′″∠△⊥∥⊙∴∵%")
 # Signs that join letters to a formula.
@@ -153,7 +153,7 @@ class _Lexer:
         return spans
 
     def touches(self, i: int) -> bool:
-        """Whether nothing stands between piece ``i`` and the next one; False for no piece."""
+        """Whether nothing is between piece ``i`` and the next one; False for no piece."""
         return 0 <= i < len(self.gaps) and not self.gaps[i]
 
     def neighbours(self, i: int) -> tuple[int | None, int | None]:

@@ -27,7 +27,7 @@ _GROUPS = {**{name: (name,) for name in CATEGORIES}, REASONING_BEARING: ("math",
 Weighting = Literal["token", "response", "step"]
 Measure = Literal["mass", "count", "low", "low in pool"]
 _LOW_SHARE = 0.1
-# Shares summed in another order differ by about 1e-16: a smaller shift is none.
+# Shares summed in another order differ by about 1e-16: a smaller shift does not count.
 _ROUNDING = 1e-12
 # The threshold of a quantity; 0 if it has none.
 _THRESHOLDS = MappingProxyType({"ratio": 1.0})

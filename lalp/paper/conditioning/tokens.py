@@ -115,7 +115,7 @@ def position_curves(
     """Mean gap, global and local log-probability per bin of relative position (Fig. 5).
 
     Each value of the column ``by`` gets a curve, and so do ``all`` tokens together. Tokens of a bin
-    are pooled over responses. Nats per token, at the middle of the bin; NaN where a bin is empty.
+    are pooled over responses. Nats per token, at the middle of the bin; NaN if a bin is empty.
     """
     bins = np.minimum((tokens["position"] * num_bins).astype(int), num_bins - 1)
     prompts = sorted(set(tokens["prompt_id"]))

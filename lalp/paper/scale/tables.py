@@ -70,7 +70,7 @@ def _table(plan: Plan, root: str, number: str) -> TableBeside:
             values = _teacher_mix(plan, root, arm) if arm.pool else {}
         else:
             values = _accuracies(plan, root, arm, source.decoding)
-        if source.scores and arm.teacher:  # scores before training stand in a teacher's row
+        if source.scores and arm.teacher:  # scores before training are in a teacher's row
             values |= _mean_scores(plan, root, arm)
         if number == "1":  # its columns are thirds
             found.loc[row[:2], row[2]] = values.get(AVG, math.nan)
