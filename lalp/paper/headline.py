@@ -1,4 +1,4 @@
-"""The lead picture: what the paper's main claim comes to, in a made-up world and on real text."""
+"""The lead picture: the result for the paper's main claim, in a made-up world and on real text."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def headline_table(
 
 
 def plot_headline(table: pd.DataFrame) -> Figure:
-    """The lead picture, of `headline_table`: marks with intervals; the paper's are hollow."""
+    """The lead picture of `headline_table`: marks with intervals; the paper's marks are hollow."""
     fig, axes = plt.subplots(
         1, 3, figsize=(FULL_WIDTH, 3.1), gridspec_kw={"width_ratios": [1.25, 0.9, 1.1]}
     )

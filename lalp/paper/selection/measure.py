@@ -1,4 +1,4 @@
-"""What notebook 04 measures: every rule's selection, and how far two of them lie apart."""
+"""Measures of notebook 04: every rule's selection, and the distance between two of them."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ def moved(mix: pd.DataFrame) -> float:
 def chance_of_moving(
     galp: pd.DataFrame, lalp: pd.DataFrame, num_resamples: int, seed: int
 ) -> float:
-    """How often two rules of equal taste would differ in mix as much as these (permutation test).
+    """How often two equivalent rules would differ in mix as much as these (permutation test).
 
-    Which rule made which of the two choices for a prompt is drawn anew, prompt by prompt.
+    For each prompt, the test draws anew which rule made which of the two choices.
     """
     teachers = sorted({*galp["teacher"], *lalp["teacher"]})
-    # Only prompts for which both have chosen can change sides.
+    # Only prompts with a choice by both rules can change sides.
     both = galp[["prompt_id", "teacher"]].merge(lalp[["prompt_id", "teacher"]], on="prompt_id")
     codes = [pd.Categorical(both[f"teacher_{s}"], categories=teachers).codes for s in "xy"]
     shift = np.eye(len(teachers))[codes[0]] - np.eye(len(teachers))[codes[1]]
     signs = np.random.default_rng(seed).choice([-1, 1], size=(num_resamples, len(shift), 1))
     by_chance = np.abs((shift * signs).sum(axis=1)).sum(axis=1)
-    # Sums of ones are exact, so that a draw as extreme as what was seen counts.
+    # Sums of ones are exact, so a draw as extreme as the observed one counts.
     return float((by_chance >= np.abs(shift.sum(axis=0)).sum()).mean())
 
 
