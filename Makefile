@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run test lint unit notebooks-check lab site fuzz kills bench bench-gpu families results arms traces-arms world refresh \
+.PHONY: all test lint unit notebooks-check lab site fuzz kills bench bench-gpu families results arms traces-arms world refresh \
   clean distclean help setup plan dryrun pipeline torch-range
 .DEFAULT_GOAL := help
 
@@ -51,12 +51,8 @@ export TOKENIZERS_PARALLELISM := false
 # An inherited MPLBACKEND=Agg would leave notebooks without inline figures.
 unexport MPLBACKEND
 
-# Two at a time: much of a notebook is one thread, resampling or drawing.
-all: ## run every notebook whose inputs changed, and draw the figures (PROFILE=cpu)
-	@$(MAKE) --no-print-directory --jobs=2 run
+all: $(EXECUTED) $(FIGURES) ## run every notebook whose inputs changed, and draw the figures (PROFILE=cpu)
 	@$(PY) -m lalp.paper.committed --profile $(PROFILE)
-
-run: $(EXECUTED) $(FIGURES)
 
 # Under another name until it has run whole: papermill writes while it runs, and may be killed.
 $(OUT)/%.ipynb: notebooks/%.ipynb $(SOURCES) | $(READY)

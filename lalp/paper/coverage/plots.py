@@ -33,7 +33,7 @@ def plot_coverage(
     # With another embedder, levels differ; only their order can be compared.
     for label, cosine in PAPER_COSINES.items():
         left.axvline(cosine, color="0.35", lw=1, ls=":")
-        style = {"rotation": 90, "ha": "right", "va": "top", "fontsize": "x-small", "color": "0.25"}
+        style = {"rotation": 90, "ha": "left", "va": "top", "fontsize": "x-small", "color": "0.25"}
         left.text(cosine, 0.98, f"paper, {label}", transform=left.get_xaxis_transform(), **style)
     left.set(xlabel="cosine to the nearest training text", ylabel="density", xlim=(0, 1))
     left.set_title("(a) held-out texts; vertical lines: means", fontsize="medium")
