@@ -173,7 +173,9 @@ def test_the_pooled_verdict_counts_unless_the_data_sets_contradict_each_other():
             "may be due to length (cut)",
         ),
         ("holds", {"cut": "not resolved"}, "not shown beyond length (cut)"),
-        ("does not hold", {"cut": "holds"}, ""),
+        ("does not hold", {"cut": "holds"}, "under cut: holds"),
+        ("does not hold", {"cut": "does not hold"}, ""),
+        ("not resolved", {"cut": "holds", "unmarked": "not resolved"}, "under cut: holds"),
     ],
 )
 def test_controls_of_length_take_a_verdict_back(verdict, controls, expected):
