@@ -199,4 +199,10 @@ def test_two_students_by_hand():
     assert rows.loc["galp", "second: family gap"].value == pytest.approx(-2 + 4)
     assert rows.loc["lalp@4", "second: family gap"].value == pytest.approx(-3 + 1)
     assert rows.loc["galp", "first: family gap"].num_units == 4
+    for score in ("galp", "lalp@4"):
+        first, second, difference = (
+            rows.loc[score, f"{name}: family gap"].value
+            for name in ("first", "second", "second minus first")
+        )
+        assert difference == pytest.approx(second - first)
     assert len(rows.loc["galp", "turns"].turned) == 6
