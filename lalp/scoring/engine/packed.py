@@ -25,8 +25,8 @@ from lalp.students.heads import project, spare_rows
 _FAMILIES = frozenset({"llama", "mistral", "qwen2"})
 # Their frequencies do not depend on the length of the sequence.
 _STATIC_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
-# Of each, how far the result may be from the model's own, relative to its norm. In float16 a CPU
-# multiplies no faster, so that models stay as they are.
+# How far the result of each may be from the model's own, relative to its norm. Models in other
+# dtypes stay as they are.
 _DTYPES = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 # Tokens per pass: a product reads its weights from memory once for all of them.
 TILE = 2048
