@@ -22,6 +22,7 @@ from lalp.paper import root_dir
 from lalp.paper.champ.champ import pick_candidates
 from lalp.paper.champ.pool import profile_pool, profile_scores
 from lalp.paper.conditioning.tokens import shuffled_tokens
+from lalp.paper.coverage.results import save_coverage
 from lalp.paper.profiles import Profile, load_profile
 from lalp.paper.provenance import commit, describe_run
 from lalp.paper.scores import keeping, scores_of
@@ -77,6 +78,12 @@ def champ_splitters(profile: Profile) -> None:
 def champ_bfloat16(profile: Profile) -> None:
     """The main window again in bfloat16, to compare with float32."""
     bfloat16_scores(profile, profile_pool(profile)[0])
+
+
+def champ_coverage(profile: Profile) -> None:
+    """Nearest neighbours of all texts that 01 compares."""
+    chosen = pick_candidates(profile_pool(profile)[0], profile.coverage_prompts, 1)
+    save_coverage(profile, chosen, 0)
 
 
 def champ_pairs(profile: Profile) -> None:
@@ -175,6 +182,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "shuffled": champ_shuffled,
         "splitter": champ_splitters,
         "bfloat16": champ_bfloat16,
+        "coverage": champ_coverage,
         "pairs": champ_pairs,
         "all": champ_all,
     },
