@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site fuzz kills bench families results arms traces-arms world refresh \
+.PHONY: all test lint unit notebooks-check lab site fuzz kills bench bench-gpu families results arms traces-arms world refresh \
   clean distclean help setup plan dryrun pipeline torch-range
 .DEFAULT_GOAL := help
 
@@ -27,16 +27,18 @@ OWN := 11_your_pool
 DRAWN := $(if $(filter cpu,$(PROFILE)),figures,$(BUILD)/$(PROFILE)/figures)
 # Every figure has one notebook that draws it.
 FIGURES_00_pool := pool
-FIGURES_01_coverage := coverage coverage_candidates coverage_categories coverage_controls coverage_similarity
+FIGURES_01_coverage := coverage coverage_candidates coverage_categories coverage_controls coverage_similarity coverage_traces
 FIGURES_02_token_attribution := token_categories category_mass low_probability_tokens category_shifts
 FIGURES_03_self_conditioning := self_conditioning self_conditioning_controls occurrences
 FIGURES_04_selection := scores teacher_means window_sweep prompts_enough teacher_mix splitter_sensitivity
 FIGURES_05_sft := training_loss held_out_nll
 FIGURES_06_eval := accuracy arm_measures
 FIGURES_07_theory := learned_conditionals learned_weights gap_by_distance gap_by_window fluency_trap fatal_step
-FIGURES_08_step_world := world_thirds world_teachers world_rules world_windows world_gaps world_losses world_copying world_map
-FIGURES_09_paper_vs_run := overview
+FIGURES_08_step_world := world_drawing world_thirds world_teachers world_rules world_windows world_gaps world_losses world_copying world_map
+FIGURES_09_paper_vs_run := headline overview
 FIGURES_10_variants := score_correlations step_length
+FIGURES_12_long_traces := traces_lengths traces_orders traces_sweep traces_enough traces_mix traces_correlations
+FIGURES_13_long_traces_tokens := traces_category_mass traces_words traces_conditioning traces_gap_sizes
 figures_of = $(FIGURES_$(1):%=$(DRAWN)/%.png)
 FIGURES := $(foreach name,$(NOTEBOOKS),$(call figures_of,$(name)))
 
@@ -69,10 +71,12 @@ $(patsubst %,$(OUT)/%.ipynb,02_token_attribution 03_self_conditioning 05_sft 10_
 $(OUT)/06_eval.ipynb: $(OUT)/05_sft.ipynb
 $(OUT)/$(LAST).ipynb: $(filter-out $(OUT)/$(LAST).ipynb $(OUT)/$(OWN).ipynb,$(EXECUTED))
 
-# A figure is drawn by its notebook; one that was deleted is drawn again.
+# A figure is drawn by its notebook; where one was deleted, the notebook runs again, once.
 define redraw
-$(call figures_of,$(1)): $(OUT)/$(1).ipynb
-	@test -e $$@ || { rm $$< && $$(MAKE) --no-print-directory $$<; }
+.PHONY: drawn-$(1)
+drawn-$(1): $(OUT)/$(1).ipynb
+	@ls $(call figures_of,$(1)) > /dev/null 2>&1 || { rm $$< && $$(MAKE) --no-print-directory $$<; }
+$(call figures_of,$(1)): drawn-$(1) ;
 
 endef
 $(foreach name,$(NOTEBOOKS),$(if $(FIGURES_$(name)),$(eval $(call redraw,$(name)))))
@@ -106,8 +110,10 @@ notebooks-check: | $(READY)
 lab: | $(READY) ## open JupyterLab
 	$(VENV)/bin/jupyter lab notebooks
 
-site: | $(READY) ## static pages of the executed notebooks: build/site/index.html
-	$(PY) -m lalp.paper.site --profile $(PROFILE)
+# What was read stays in doctrees/, the pages are written anew: none outlives its source.
+site: | $(READY) ## the site, with the docs, the notebooks and the reference: build/site/index.html
+	rm -rf $(BUILD)/site
+	$(PY) -m sphinx -W --keep-going -q -c docs -d $(BUILD)/doctrees . $(BUILD)/site
 
 fuzz: | $(READY) ## 1,000 bad inputs over every command and kind of file, in minutes (SEED=7 N=1000 CASE=12)
 	$(PY) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) $(if $(CASE),--case $(CASE))
@@ -118,6 +124,9 @@ kills: | $(READY) ## 100 kills at random moments; each run goes on to the same f
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring
 	$(PY) -m benchmarks.sandbox
+
+bench-gpu: | $(READY) ## speed, memory and exactness of scoring on one GPU, random weights (eight minutes)
+	$(PY) -m benchmarks.gpu
 
 # The lowest torch that pyproject.toml takes, and the highest there was a wheel of.
 TORCHES := 2.6.0 2.14.1
@@ -147,8 +156,8 @@ traces-arms: | $(READY) ## fine-tune a student on long traces: 12 minutes on a l
 	$(PY) -m lalp.paper.traces.arms $(if $(STUDENT),--student $(STUDENT)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	  $(if $(SMALL),--small)
 
-world: | $(READY) ## step world over more seeds, or its map, and keep the results (PROFILE=standard, long: hours)
-	$(PY) -m lalp.paper.world --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
+world: | $(READY) ## step world over more seeds, and keep the results (PROFILE=standard; long, controls, reach: hours)
+	$(PY) -m lalp.paper.world$(if $(filter reach%,$(PROFILE)),.reach) --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
 
 # The plan of a profile: rsr has commands of its own.
 planned = $(if $(filter rsr,$(PROFILE)),lalp.paper.rsr $(1),lalp.paper.scale $(1) --profile $(PROFILE))

@@ -22,6 +22,7 @@ KINDS = {
     "samples": re.compile(rf"{_RUN}|grades(-\w+)?\.jsonl"),
     "students": re.compile(r".+-[0-9a-f]{12}-v\d+"),  # converted from GGUF
     "embeddings": re.compile(rf"{_TEXTS}\.npz"),
+    "selftests": re.compile(rf"{_RUN}\.json"),
     "llm_steps": re.compile(rf"{_TEXTS}\.json"),
 }
 """Folders of the cache, and how what they keep is named."""

@@ -18,6 +18,7 @@ ENTRIES = {
     "samples": f"{RUN}/one.jsonl",
     "students": f"Tiny-{RUN[:12]}-v2/model.safetensors",
     "embeddings": f"{TEXTS}.npz",
+    "selftests": f"{RUN}.json",
     "llm_steps": f"{TEXTS}.json",
 }
 OTHERS = ["scores/thesis/one.parquet", "samples/samples.csv", "students/ada/grades", "cpu/verdict"]
@@ -57,7 +58,9 @@ def test_every_kind_is_listed_with_its_number_size_and_last_use(folder):
 
 def test_an_empty_or_missing_folder_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_CACHE", str(tmp_path / "none"))
-    assert [(one.number, one.size, one.last_use) for one in list_caches()] == [(0, 0, None)] * 5
+    assert [(one.number, one.size, one.last_use) for one in list_caches()] == [(0, 0, None)] * len(
+        KINDS
+    )
     gone, left = clear_caches()
     assert (sum(one.number for one in gone), left) == (0, [])
     assert not (tmp_path / "none").exists()

@@ -15,6 +15,7 @@ from lalp.stats import (
     Estimate,
     bca_interval,
     bootstrap_interval,
+    detectable,
     draws,
     holm,
     holm_signs,
@@ -26,6 +27,7 @@ from lalp.stats import (
     p_value,
     paired_shares_interval,
     percentile_interval,
+    power_of,
     t_interval,
     trials_needed,
     units_needed,
@@ -381,6 +383,39 @@ def test_units_needed_by_simulation():
 )
 def test_units_needed_at_the_edges(values, expected):
     assert units_needed(values) == pytest.approx(expected, rel=1e-5, nan_ok=True)
+
+
+def test_power_is_what_a_simulation_finds():
+    made = np.random.default_rng(4).normal(0.08, 0.1, (20_000, 12))
+    for level in (0.05, 0.05 / 3):
+        found = (stats.ttest_1samp(made, 0, axis=1).pvalue < level).mean()
+        assert power_of(-0.08, 0.1, 12, level) == pytest.approx(found, abs=0.01)
+
+
+@pytest.mark.parametrize("units", [5, 12, 60])
+@pytest.mark.parametrize("level", [0.05, 0.05 / 13])
+def test_what_is_detectable_has_the_power_asked_for(units, level):
+    difference = detectable(0.1, units, power=0.7, level=level)
+    assert power_of(difference, 0.1, units, level) == pytest.approx(0.7)
+
+
+def test_power_rises_with_the_difference_also_where_scipy_lacks_a_tail():
+    level = 0.05 / 13
+    found = [power_of(difference, 0.1, 5, level) for difference in np.linspace(0, 0.8, 401)]
+    assert not np.isnan(found).any()
+    assert found[0] == pytest.approx(level)
+    assert (np.diff(found) > -1e-12).all()
+
+
+def test_power_at_the_edges():
+    assert math.isnan(power_of(0.1, 0.1, 1)) and math.isnan(detectable(0.1, 1))
+    assert math.isnan(power_of(0.1, math.nan, 5)) and math.isnan(detectable(math.nan, 5))
+    assert (power_of(0.1, 0.0, 5), power_of(0.0, 0.0, 5), detectable(0.0, 5)) == (1, 0, 0)
+    assert power_of(0.0, 0.1, 5) == pytest.approx(0.05)
+    # Two units: the statistic is about the difference over |z| / sqrt(2), z normal.
+    critical, middle = stats.t.ppf(0.995, 1), stats.norm.ppf(0.9)
+    found = detectable(0.1, 2, level=0.01)
+    assert found == pytest.approx(0.1 * critical * middle / math.sqrt(2), rel=1e-3)
 
 
 @pytest.mark.parametrize(("share", "against"), [(0.7, 0.5), (0.95, 0.9), (0.2, 0.9), (1.0, 0.9)])

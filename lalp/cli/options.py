@@ -52,7 +52,7 @@ ModelName = Annotated[str, Option(help="Hub id, folder, GGUF file, or smollm2-13
 AsJson = Annotated[bool, Option("--json", help="Print JSON for programs.")]
 _DTYPE = "float32 (the default on a CPU), bfloat16 (on a GPU) or float16."
 DType = Annotated[str | None, Option("--dtype", help=_DTYPE)]
-Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, ...")]
+Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, or auto: layers over all GPUs.")]
 Quiet = Annotated[bool, Option(help="No progress bar.")]
 # As far as the random numbers of numpy and torch go.
 Seed = Annotated[int, Option(min=0, max=2**32 - 1, help="For everything random.")]

@@ -173,6 +173,21 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def print_selftest(result: Mapping[str, Any]) -> None:
+    """What `lalp.scoring.selftest.selftest` found."""
+    facts = result["facts"]
+    dtype = facts["dtype"].removeprefix("torch.")
+    echo(f"{dtype} on {facts['device']}, attention by {facts['attention']}")
+    echo(f"{'nats: largest':>35} {'mean':>8} {'equal':>6} {'choices':>10} {'places':>6}")
+    for row in result["changes"].itertuples():
+        over = "  above its limit" if row.largest > row.limit else ""
+        choices = f"{row.choices} of {row.prompts}"
+        echo(
+            f"{row.change:<28.28} {row.largest:6.0e} {row.mean:8.0e} {row.same:6.0%} {choices:>10} "
+            f"{row.places:>6}{over}"
+        )
+
+
 def print_teachers(result: Mapping[str, Any]) -> None:
     """A ranking for each score, and how far they agree."""
     # Not above: `lalp check` need not wait for scipy.

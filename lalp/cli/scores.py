@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option, Typer
+from typer import Argument, Exit, Option, Typer
 
 from lalp.cli import options
 from lalp.cli.printing import (
     print_cost,
     print_result,
     print_selection,
+    print_selftest,
     print_steps,
     print_teachers,
     say,
@@ -54,8 +55,12 @@ _TOP = "Keep the best part: 20% of all that the rule chose, or 20%/teacher."
 _MAX_TOKENS = "Response tokens of the whole selection at most."
 _WEIGHTS = "Write a weight into each record, by the lead over the best response left out."
 _TEXT = "Print the steps of each response, numbered; --out is optional then."
+_TESTED = "A few prompts, each with several responses; the example pool's if not given."
 _FIRST_WINDOW = f"{options.WINDOWS_HELP} Selection takes the first."
-_SHOWN = "Local window; needed if the table holds several."
+_SHOWN = "Local window; repeatable with --prompt, which takes all of a table if not given."
+_SHOWN_FILE = "Table written by lalp score --tokens; with --prompt also a pool, which is scored."
+_SHOWN_PROMPT = "Show all responses to this prompt side by side, and the choices of both scores."
+_SHOWN_STUDENT = "Who scores a pool."
 
 
 @app.command()
@@ -195,6 +200,7 @@ def score(
     options.check_out(out, "scores are written as Parquet", ".parquet")
     loaded = load_pool(pool)
     from lalp.scoring import run
+    from lalp.scoring.selftest import known_selftest
     from lalp.scoring.table import write_scores
     from lalp.students.student import find_student, parse_dtype
     from lalp.students.thinking import shape_thinking
@@ -207,6 +213,8 @@ def score(
     loaded = shape_thinking(loaded, thinking, found.tokenizer)
     frame = run.score(loaded, found, windows or _WINDOWS, **settings)
     frame.attrs["scored_with"]["thinking"] = thinking
+    if tested := known_selftest(frame.attrs["scored_with"]):
+        frame.attrs["scored_with"]["selftest"] = tested
     inputs = {"pool": pool, "steps": splitter if Path(splitter).is_file() else None}
     facts = {"student": student, "windows": windows or _WINDOWS, "splitter": splitter}
     facts |= {"thinking": thinking}
@@ -219,6 +227,34 @@ def score(
     if len(reasons):
         example = f"{reasons.index[0]}: {reasons.iloc[0]}"
         say(f"{len(reasons)} of them lack a score, for example {example}")
+
+
+@app.command()
+def selftest(
+    pool: Annotated[str | None, Argument(metavar="[POOL]", help=_TESTED)] = None,
+    student: options.StudentName = "smollm2-135m",
+    windows: options.Windows = None,
+    splitter: options.Splitter = "sentences",
+    device: options.Device = None,
+    dtype: options.DType = None,
+    trust_remote_code: options.TrustCode = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure what order, batches, kernels and dtypes do to scores and choices on this machine.
+
+    Exit code 1 if scores in float32 move by more than they may.
+    """
+    from lalp.report.page import EXAMPLE_POOL
+    from lalp.scoring.selftest import first_prompts, selftest
+
+    loaded = load_pool(pool) if pool else first_prompts(load_pool(str(EXAMPLE_POOL)), 4)
+    settings = {"splitter": splitter, "device": device, "dtype": dtype}
+    settings |= {"trust_remote_code": trust_remote_code}
+    found = selftest(loaded, student, windows or ["1", "4"], **settings)
+    print_result({"facts": found.facts, "changes": found.table}, as_json, print_selftest)
+    if not found.holds:
+        say("scores move by more than they may: please report this table, with the student's name")
+        raise Exit(1)
 
 
 @app.command()
@@ -321,17 +357,34 @@ def select(
 @app.command()
 @options.writes_out
 def show(
-    scores: options.ScoresFile,
-    response_id: Annotated[str, Option(help="The response to show.")],
+    file: Annotated[str, Argument(metavar="SCORES|POOL", help=_SHOWN_FILE)],
     out: Annotated[Path, Option(help="HTML page to write.")],
-    window: Annotated[str | None, Option(help=_SHOWN)] = None,
+    response_id: Annotated[str | None, Option(help="Show this response.")] = None,
+    prompt: Annotated[str | None, Option(help=_SHOWN_PROMPT)] = None,
+    windows: Annotated[list[str] | None, Option("--window", help=_SHOWN)] = None,
+    student: Annotated[str, Option(help=_SHOWN_STUDENT)] = "smollm2-135m",
 ) -> None:
-    """Draw one response as a heat map: what each token gains from context outside the window."""
+    """Draw responses as heat maps: what each token gains from context outside the window."""
     options.check_out(out, "a heat map is an HTML page", ".html", ".htm")
-    from lalp.scoring.heat_map import write_heat_map
-    from lalp.scoring.table import load_scores
+    if (response_id is None) == (prompt is None):
+        raise InputError("give --response-id or --prompt: one response, or all of one prompt")
+    from lalp.scoring.table import holds_scores, load_scores
 
-    write_heat_map(load_scores(scores), response_id, out, window, where=scores)
+    if prompt is not None:
+        from lalp.report.side_by_side import WINDOWS, score_prompt, write_side_by_side
+
+        if holds_scores(file):
+            scores = load_scores(file)
+        else:
+            scores = score_prompt(load_pool(file), prompt, student, windows or WINDOWS, where=file)
+        write_side_by_side(scores, prompt, out, windows, where=file)
+        say(f"{(scores['prompt_id'] == prompt).sum()} responses to {prompt}: {out}")
+        return
+    if windows and len(windows) > 1:
+        raise InputError("--response-id shows one window: give --window once, or --prompt")
+    from lalp.scoring.heat_map import write_heat_map
+
+    write_heat_map(load_scores(file), response_id, out, *windows or (), where=file)
     say(f"heat map of {response_id}: {out}")
 
 

@@ -1,7 +1,7 @@
-"""Compute committed results anew, whole: `make results NAME=champ`.
+"""Compute all committed results of a name again: `make results NAME=champ`.
 
-A killed run goes on where it stopped. What is written are numbers, in ``figures/NAME/``, with what
-made them in ``provenance.json``; notebooks read them, and check a sample live.
+A killed run continues where it stopped. Numbers are written to ``figures/NAME/`` with their origin
+in ``provenance.json``; notebooks read them and check a sample live.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Annotated
 
+import pandas as pd
 from typer import Option
 
 from lalp.cli.options import run_main
@@ -19,14 +20,16 @@ from lalp.errors import InputError, did_you_mean
 from lalp.files import fingerprint, write_json, write_text
 from lalp.paper import root_dir
 from lalp.paper.champ.champ import pick_candidates
-from lalp.paper.champ.pool import profile_pool, profile_scores
+from lalp.paper.champ.pool import profile_pool, profile_scores, verified_scores
 from lalp.paper.conditioning.tokens import shuffled_tokens
+from lalp.paper.coverage.results import save_coverage
 from lalp.paper.profiles import Profile, load_profile
 from lalp.paper.provenance import commit, describe_run
-from lalp.paper.scores import keeping, scores_of
+from lalp.paper.scores import keeping
 from lalp.paper.selection.precision import bfloat16_scores
 from lalp.paper.selection.splitters import scores_under, splitter_scores
 from lalp.paper.traces import load_traces
+from lalp.paper.traces.coverage import coverage_tables
 from lalp.paper.traces.plan import (
     CONTROLS,
     control_scores,
@@ -40,12 +43,12 @@ from lalp.paper.traces.plan import (
 )
 from lalp.paper.traces.pool import DATA_SETS
 from lalp.paper.traces.tokens import token_tables
-from lalp.scoring.run import score
+from lalp.pools.pool import Pool
 from lalp.steps.splitters import split_pool
 from lalp.students.student import find_student, load_tokenizer
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
-# The packages of `lalp` whose code decides the numbers, beside the pool's own.
+_PACKAGES = ("torch", "transformers", "tokenizers", "sentence-transformers", "numpy")
+# The packages of `lalp` whose code decides the numbers, besides the pool's own.
 _CODE = ("scoring", "steps", "students", "grading")
 
 
@@ -72,29 +75,28 @@ def champ_splitters(profile: Profile) -> None:
 
 
 def champ_bfloat16(profile: Profile) -> None:
-    """The main window again in bfloat16, to lay beside float32."""
+    """The main window again in bfloat16, to compare with float32."""
     bfloat16_scores(profile, profile_pool(profile)[0])
+
+
+def champ_coverage(profile: Profile) -> None:
+    """Nearest neighbours of all texts that 01 compares."""
+    chosen = pick_candidates(profile_pool(profile)[0], profile.coverage_prompts, 1)
+    save_coverage(profile, chosen, 0)
 
 
 def champ_pairs(profile: Profile) -> None:
     """One response of every teacher to every prompt that two teachers solved."""
-    _score_more(profile, "pairs", profile.coverage_prompts, 1)
+    verified_scores(profile, profile_pool(profile)[0], "pairs")
 
 
 def champ_all(profile: Profile) -> None:
-    """Every verified response."""
-    _score_more(profile, "all", 10**6, 10**6)
-
-
-def _score_more(profile: Profile, part: str, num_prompts: int, per_teacher: int) -> None:
-    """GALP and the main window of more of the pool's responses, without their tokens."""
-    candidates = pick_candidates(profile_pool(profile)[0], num_prompts, per_teacher)
-    windows, how = [profile.main_window], {"splitter": profile.splitter}
-    scores_of(profile, part, candidates, lambda some: score(some, profile.student, windows, **how))
+    """Every verified response, under GALP and the main window."""
+    verified_scores(profile, profile_pool(profile)[0], "all")
 
 
 def traces_problems(profile: Profile) -> None:
-    """Lengths of the main teachers' traces, and which problems are scored: no scores."""
+    """Lengths of the main teachers' traces, and the scored problems: no scores."""
     table = problem_table(profile, load_traces())
     path = root_dir() / "figures" / profile.results / "problems.csv"
     write_text(path, table.to_csv(index=False))
@@ -121,13 +123,20 @@ def second_student(profile: Profile) -> None:
 
 
 def traces_tokens(profile: Profile) -> None:
-    """Tables of all that takes single tokens, from the same scores."""
+    """Tables of all measures of single tokens, from the same scores."""
     pool = load_traces()
     parts = {name: part_pool(profile, pool, name) for name in DATA_SETS}
     scores = {name: token_scores(profile, own, name) for name, own in parts.items()}
-    for name, table in token_tables(profile, pool, scores).items():
-        path = root_dir() / "figures" / profile.results / f"{name}.csv"
-        write_text(path, table.to_csv(index=False, float_format="%.8g"))
+    _write_tables(profile, token_tables(profile, pool, scores))
+
+
+def traces_coverage(profile: Profile) -> None:
+    """Nearest neighbours of the problems' traces, of their steps, and of chunks."""
+    pool = load_traces()
+    parts = [part_pool(profile, pool, name) for name in DATA_SETS]
+    prompts = {name: prompt for part in parts for name, prompt in part.prompts.items()}
+    whole = Pool(prompts, tuple(response for part in parts for response in part.responses))
+    _write_tables(profile, coverage_tables(profile, whole))
 
 
 def traces_splitter(profile: Profile) -> None:
@@ -139,6 +148,12 @@ def traces_splitter(profile: Profile) -> None:
         scores_under(profile, few, splitter, steps, [profile.main_window])
 
 
+def _write_tables(profile: Profile, tables: Mapping[str, pd.DataFrame]) -> None:
+    for name, table in tables.items():
+        path = root_dir() / "figures" / profile.results / f"{name}.csv"
+        write_text(path, table.to_csv(index=False, float_format="%.8g"))
+
+
 def _score_traces(profile: Profile, part: str) -> None:
     pool = load_traces()
     traces_scores(profile, pool, part)
@@ -146,7 +161,7 @@ def _score_traces(profile: Profile, part: str) -> None:
         control_scores(profile, pool, part, control)
 
 
-# What each folder of results is computed by.
+# The function that computes each folder of results.
 PROFILES: Mapping[str, Callable[[], Profile]] = {
     "champ": lambda: load_profile("cpu"),
     "traces": traces_profile,
@@ -159,6 +174,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "shuffled": champ_shuffled,
         "splitter": champ_splitters,
         "bfloat16": champ_bfloat16,
+        "coverage": champ_coverage,
         "pairs": champ_pairs,
         "all": champ_all,
     },
@@ -167,6 +183,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "gsm8k": traces_gsm8k,
         "math": traces_math,
         "tokens": traces_tokens,
+        "coverage": traces_coverage,
         "splitter": traces_splitter,
         "sweep": traces_sweep,
     },
@@ -182,7 +199,7 @@ def main(
         str, Option(help="Folder or GGUF file of the profile's student, if not where it is named.")
     ] = "",
 ) -> None:
-    """Compute one folder of results, or one part of it, and write what made it.
+    """Compute one folder of results, or one part of it, and write its origin.
 
     A part is written after every few prompts. With ``--add`` the committed ones stay.
     """
@@ -195,13 +212,15 @@ def main(
     made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for each in [part] if part else PARTS[name]:
         started, at = time.monotonic(), commit()
-        code = {package: fingerprint(package) for package in (*_CODE, f"paper.{profile.results}")}
+        own = (f"paper.{profile.results}", *(["paper.coverage"] if each == "coverage" else []))
+        code = {package: fingerprint(package) for package in (*_CODE, *own)}
         before = [made[each]] if add and each in made else []
         with keeping(each, adds=add, student=student):
             PARTS[name][each](profile)
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-        revision = find_student(student or profile.student).revision
-        made[each] = {"profile": asdict(profile), "student": revision, "code": code}
+        found = find_student(student or profile.student)
+        made[each] = {"profile": asdict(profile), "student": found.revision, "code": code}
+        made[each] |= {"device": found.device_name}
         made[each] |= facts | {"commit": at} | ({"added_to": before} if before else {})
         write_json(path, made)
         print(f"{name}: {each} written")

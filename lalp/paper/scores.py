@@ -1,8 +1,8 @@
-"""Scores that take hours: committed as numbers, read by notebooks, checked live on a sample.
+"""Scores that take hours: numbers are committed, notebooks read them, and a sample is checked live.
 
-A profile whose ``results`` name a folder of ``figures/`` reads what `make results` wrote there, if
-it belongs to the same texts, student and steps; all else is scored. No text of anybody's is
-in these tables.
+A profile whose ``results`` name a folder of ``figures/`` reads the results of `make results` there,
+if they belong to the same texts, student and steps; all else is scored. These tables hold nobody's
+texts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, digest
+from lalp.files import digest
 from lalp.paper import root_dir
+from lalp.paper.committed import made_of, write_table
 from lalp.paper.profiles import Profile
 from lalp.paper.rechecks import SAME_NATS
 from lalp.pools.pool import Pool
@@ -33,20 +32,19 @@ from lalp.steps.splitters import Steps
 
 log = logging.getLogger("lalp")
 
-_TEXTS = b"lalp texts"
 _BATCH = 5  # prompts that are scored before the table is written again
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Which part is being written, if any, and whether to what is committed already."""
+    """Which part is being written, if any, and whether it is added to the committed one."""
 
     part: str = ""
     adds: bool = False
-    student: str = ""  # where the profile's student is on this machine, if not where its name says
+    student: str = ""  # place of the profile's student on this machine, if its name does not say it
 
     def holds(self, part: str) -> bool:
-        """Whether a table belongs to the part, or to what its name begins."""
+        """Whether a table is the part itself, or its name begins with the part's."""
         return bool(self.part) and (part == self.part or part.startswith(f"{self.part}_"))
 
 
@@ -57,10 +55,10 @@ _keeping: ContextVar[Kept] = ContextVar("keeping", default=_NOTHING)
 def scores_of(
     profile: Profile, part: str, pool: Pool, compute: Callable[[Pool], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Scores of a pool: the committed ones, ``figures/RESULTS/PART.parquet``, or else computed.
+    """Scores of a pool: the committed ones in ``figures/RESULTS/PART.parquet``, or computed ones.
 
-    ``compute`` scores some of the pool's prompts, none of which may depend on the others: those
-    that the table lacks. It is asked for all of them where there is no table.
+    ``compute`` scores the prompts that the table lacks, or all of them if there is no table. The
+    scores of a prompt must not depend on other prompts.
     """
     path = root_dir() / "figures" / profile.results / f"{part}.parquet" if profile.results else None
     if path is None:
@@ -73,14 +71,15 @@ def scores_of(
     for start in range(0, len(lacking), _BATCH):
         batch = lacking[start : start + _BATCH]
         have = have.joined(compute(_only(pool, batch)), batch, path.name)
-        _write(path, have.ordered(pool), {name: made_for[name] for name in have.prompts})
+        of_prompts = {name: made_for[name] for name in have.prompts}
+        write_table(path, have.ordered(pool), json.dumps(of_prompts))
     return load_scores(path)
 
 
 def _complete(
     path: Path, pool: Pool, made_for: Mapping[str, str], compute: Callable[[Pool], pd.DataFrame]
 ) -> pd.DataFrame:
-    """A committed table's rows of a pool, and computed ones of prompts that it lacks."""
+    """A committed table's rows for a pool, and computed rows for the prompts that it lacks."""
     if not path.is_file():
         return compute(pool)
     have = _committed(path, made_for)
@@ -97,7 +96,7 @@ def keeping(part: str, *, adds: bool = False, student: str = "") -> Iterator[Non
     """Meanwhile `scores_of` computes a part (with what its name begins), and writes it.
 
     With ``adds`` it computes the prompts that the committed table lacks, and adds them to it.
-    ``student`` says where the profile's student is, for `scoring_student`.
+    ``student`` is the place of the profile's student, for `scoring_student`.
     """
     token = _keeping.set(Kept(part, adds, student))
     try:
@@ -113,13 +112,13 @@ def scoring_student(profile: Profile) -> str:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of a table, and the prompts that they are of."""
+    """Rows of a table, and their prompts."""
 
     frame: pd.DataFrame = field(default_factory=pd.DataFrame)
     prompts: tuple[str, ...] = ()
 
     def joined(self, frame: pd.DataFrame, prompts: Sequence[str], name: str) -> _Rows:
-        """With more rows. InputError if they have other columns."""
+        """This part with more rows. InputError if their columns differ."""
         own = frame.drop(columns=["response", "turns"], errors="ignore")
         other = set(own) ^ set(self.frame)
         if self.prompts and other:
@@ -138,10 +137,10 @@ class _Rows:
 
 
 def _committed(path: Path, made_for: Mapping[str, str]) -> _Rows:
-    """A table's rows of prompts whose texts, student and steps are still the same."""
+    """A table's rows for prompts whose texts, student and steps are still the same."""
     if not path.is_file():
         return _Rows()
-    of_prompts = json.loads((pq.read_schema(path).metadata or {}).get(_TEXTS, b"{}"))
+    of_prompts = json.loads(made_of(path) or "{}")
     same = tuple(name for name, made in made_for.items() if of_prompts.get(name) == made)
     frame = load_scores(path)
     return _Rows(frame[frame["prompt_id"].isin(same)].reset_index(drop=True), same)
@@ -151,16 +150,6 @@ def _only(pool: Pool, names: Sequence[str]) -> Pool:
     """Some of a pool's prompts, with their responses."""
     kept = tuple(r for r in pool.responses if r.prompt_id in set(names))
     return replace(pool, prompts={name: pool.prompts[name] for name in names}, responses=kept)
-
-
-def _write(path: Path, frame: pd.DataFrame, made_for: Mapping[str, str]) -> None:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    said = (table.schema.metadata or {}) | {_TEXTS: json.dumps(made_for).encode()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as made:
-        pq.write_table(
-            table.replace_schema_metadata(said), made, compression="zstd", compression_level=19
-        )
 
 
 def recheck(
@@ -199,7 +188,7 @@ def recheck(
 
 
 def _gap(now: np.ndarray | float, before: np.ndarray | float) -> float:
-    """The largest difference of two scores or lists of them; missing ones must agree."""
+    """The largest difference between two scores or lists of them; missing ones must agree."""
     one, other = np.atleast_1d(now).astype(float), np.atleast_1d(before).astype(float)
     if one.shape != other.shape or (np.isnan(one) != np.isnan(other)).any():
         return float("inf")
@@ -207,9 +196,9 @@ def _gap(now: np.ndarray | float, before: np.ndarray | float) -> float:
 
 
 def _digests(profile: Profile, pool: Pool) -> dict[str, str]:
-    """What decides each prompt's rows, but the code, and the windows, which are columns.
+    """What decides each prompt's rows, except the code and the windows (which are columns).
 
-    Prompts without a response have no rows, and are left out.
+    Prompts without a response have no rows and are left out.
     """
     texts: dict[str, list[tuple[str, str]]] = {}
     for response in pool.responses:

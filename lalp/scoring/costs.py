@@ -11,7 +11,7 @@ from torch.utils.benchmark import Timer
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lalp.scoring.candidates import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
-from lalp.scoring.engine.vocabulary import HEAD_LOGITS
+from lalp.scoring.engine.vocabulary import GPU_LOGITS, HEAD_LOGITS
 from lalp.scoring.groups import Task
 from lalp.scoring.plan import plan_response
 from lalp.scoring.windows import Window
@@ -67,7 +67,7 @@ def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0
     columns = min(4 * hidden, _WIDEST)
     # A card needs many rows to reach its rate; a processor would take a minute for wide ones.
     most = _PRODUCT // (2 * hidden * columns)
-    rows = 1024 if device.startswith("cuda") else max(64, min(1024, most))
+    rows = _WIDEST if device.startswith("cuda") else max(64, min(1024, most))
     a = torch.randn(rows, hidden, device=device, dtype=dtype)
     b = torch.randn(columns, hidden, device=device, dtype=dtype)
     times = []
@@ -117,4 +117,5 @@ def working_bytes(size: ModelSize, device: str, dtype: torch.dtype) -> int:
     tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
     # Weights per layer and input feature, which are a layer's results; recurrent ones are unknown.
     features = size.body // size.attention if size.attention else 0
-    return workers * (dtype.itemsize * tokens * features + 3 * 4 * HEAD_LOGITS)
+    logits = HEAD_LOGITS if on_cpu else GPU_LOGITS
+    return workers * (dtype.itemsize * tokens * features + 3 * 4 * logits)

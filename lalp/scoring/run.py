@@ -23,7 +23,8 @@ from lalp.pools.conversation import turns_text
 from lalp.pools.pool import Pool
 from lalp.pools.spool import is_spooled, response_facts
 from lalp.scoring.candidates import score_candidates
-from lalp.scoring.groups import PromptGroup, group_responses, make_tasks
+from lalp.scoring.engine.sequences import find_packing
+from lalp.scoring.groups import PromptGroup, Task, group_responses, make_tasks
 from lalp.scoring.shards import CODE, ScoreKey, read_shard, shard_table, write_shard
 from lalp.scoring.windows import Window, parse_windows
 from lalp.steps.splitters import Steps, check_splitter
@@ -32,6 +33,8 @@ from lalp.students.student import FoundStudent, Student, find_student, parse_dty
 
 # What computes the numbers, besides this project.
 _LIBRARIES = ("torch", "transformers", "tokenizers")
+# Response tokens of the prompts that a GPU reads together.
+_TOKENS_TOGETHER = 1 << 16
 _TABLES = 100  # that are held one by one
 
 
@@ -117,7 +120,11 @@ def score(
     if missing:
         with in_use(folder):
             write_text(folder / "key.json", json.dumps(asdict(key), indent=1))
-            work = (groups[number] for number in missing.values())
+            order = list(missing.values())
+            if found.device.type == "cuda":
+                # It reads many prompts together: the same ones, whatever the pool's order.
+                order = [missing[name] for name in sorted(missing)]
+            work = (groups[number] for number in order)
             for group, table in _score_missing(work, left, found, parsed, key, folder, progress):
                 done.add(group.digest, table)
     frame = done.join(pool)
@@ -186,16 +193,35 @@ def _score_missing(
     # Where not silenced here, tqdm still heeds TQDM_DISABLE.
     options = {} if progress else {"disable": True}
     with tqdm(unit="tok", unit_scale=True, **options) as bar:
-        for group in groups:
-            tasks = make_tasks(group, found.tokenizer, found.max_positions)
-            scores = score_candidates(student, tasks, windows, on_tokens=bar.update)
-            table = shard_table(tasks, scores, key)
-            write_shard(folder / f"{group.digest}.parquet", table, key, group)
-            yield group, table
+        for together in _read_together(groups, student, found):
+            tasks = [task for _, members in together for task in members]
+            scores = iter(score_candidates(student, tasks, windows, on_tokens=bar.update))
+            for group, members in together:
+                table = shard_table(members, [next(scores) for _ in members], key)
+                write_shard(folder / f"{group.digest}.parquet", table, key, group)
+                yield group, table
             # Tokenizing all prompts before the first would take as long again, and hold them all:
             # the tokens to come are estimated by what the characters so far have cost.
-            read, left = read + _num_characters(group), left - _num_characters(group)
+            characters = sum(_num_characters(group) for group, _ in together)
+            read, left = read + characters, left - characters
             bar.total = bar.n + round(bar.n * left / read)
+
+
+def _read_together(
+    groups: Iterable[PromptGroup], student: Student, found: FoundStudent
+) -> Iterator[list[tuple[PromptGroup, list[Task]]]]:
+    """Prompts with their tasks: many at once on a GPU, which small ones would leave idle."""
+    most = _TOKENS_TOGETHER if find_packing(student) else 0
+    together, tokens = [], 0
+    for group in groups:
+        tasks = make_tasks(group, found.tokenizer, found.max_positions)
+        together.append((group, tasks))
+        tokens += sum(task.num_tokens for task in tasks)
+        if tokens >= most:
+            yield together
+            together, tokens = [], 0
+    if together:
+        yield together
 
 
 def _num_characters(group: PromptGroup) -> int:

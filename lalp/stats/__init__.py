@@ -25,13 +25,15 @@ from lalp.stats.intervals import (
 )
 from lalp.stats.planning import (
     ALIKE_UNITS,
+    detectable,
     needed_text,
+    power_of,
     trials_needed,
     units_needed,
     what_resolves,
     what_resolves_all,
 )
-from lalp.stats.significance import holm, holm_signs, hotelling_test, p_value
+from lalp.stats.significance import holm, holm_signs, hotelling_test, p_text, p_value
 
 __all__ = [
     "ALIKE_UNITS",
@@ -44,6 +46,7 @@ __all__ = [
     "bootstrap_means",
     "check_count",
     "chunks",
+    "detectable",
     "holm",
     "holm_signs",
     "hotelling_test",
@@ -51,9 +54,11 @@ __all__ = [
     "mean_of_means_interval",
     "means_interval",
     "needed_text",
+    "p_text",
     "p_value",
     "paired_shares_interval",
     "percentile_interval",
+    "power_of",
     "seeded_generator",
     "stable_hash",
     "subset_means",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from lalp.stats.intervals import Estimate, check_level, t_interval, t_quantile
 from lalp.stats.significance import standard_error
@@ -61,11 +61,53 @@ def _effect(values: Sequence[float]) -> float:
     return mean / spread if spread else math.copysign(math.inf, mean) if mean else 0.0
 
 
+def power_of(difference: float, spread: float, num_units: int, level: float = 0.05) -> float:
+    """How likely a paired t test over so many units finds a mean difference.
+
+    ``spread`` is the standard deviation of the differences. NaN for fewer than two units.
+
+    Example:
+        >>> round(power_of(0.08, 0.08, 12), 2)
+        0.88
+    """
+    check_level(level)
+    if num_units < 2 or math.isnan(spread):
+        return math.nan
+    if not spread:
+        return float(difference != 0)
+    return _t_power(abs(difference) / spread, num_units, level)
+
+
+def detectable(spread: float, num_units: int, *, power: float = 0.8, level: float = 0.05) -> float:
+    """The mean difference that a paired t test over so many units finds with the given power.
+
+    NaN for fewer than two units, and where scipy does not know the noncentral t.
+
+    Example:
+        >>> round(detectable(0.08, 12), 3)
+        0.071
+    """
+    check_level(power)
+    check_level(level)
+    if num_units < 2 or math.isnan(spread):
+        return math.nan
+    # The noncentral t is not known (NaN) far out, so the bracket grows from below.
+    high = 0.01
+    while (found := _t_power(high, num_units, level)) < power:
+        high *= 2
+    if math.isnan(found):
+        return math.nan
+    found = optimize.brentq(lambda effect: _t_power(effect, num_units, level) - power, 0, high)
+    return spread * float(found)
+
+
 def _t_power(effect: float, num_units: int, level: float) -> float:
     """How likely a two-sided t test finds an effect in standard deviations above 0."""
     critical, center = t_quantile(1 - level, num_units), effect * math.sqrt(num_units)
     tails = stats.nct(num_units - 1, center)
-    return float(tails.sf(critical) + tails.cdf(-critical))
+    # scipy does not know the other tail (NaN) where it is smaller than any number that counts.
+    other = tails.cdf(-critical)
+    return float(tails.sf(critical) + (0.0 if math.isnan(other) else other))
 
 
 def trials_needed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -250,3 +251,10 @@ def test_committed_notebooks_hold_no_trace_of_run_or_machine(committed):
     # shown; whatever it would clean must already be clean.
     before = nbformat.writes(committed)
     assert nbformat.writes(clean_notebook(committed)) == before
+
+
+def test_it_runs_as_a_module():
+    command = [sys.executable, "-m", "lalp.paper.refresh", "nowhere", "nowhere"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nowhere" in done.stderr

@@ -42,11 +42,17 @@ def make_pool(rows: list[tuple[str, str, str]] = RESPONSES) -> Pool:
     )
 
 
-def make_task(lengths: list[int], *, seed: int = 0, limit: int = 512) -> Task:
-    """Random tokens in steps of these lengths, after six of a prompt."""
+def make_task(
+    lengths: list[int],
+    *,
+    seed: int = 0,
+    limit: int = 512,
+    prompt_ids: tuple[int, ...] = PROMPT_IDS,
+) -> Task:
+    """Random tokens in steps of these lengths, after those of a prompt."""
     ids = tuple(np.random.default_rng(seed).integers(4, 400, sum(lengths)).tolist())
     offsets = tuple((i, i + 1) for i in range(len(ids)))
-    return Task(Encoded(PROMPT_IDS, ids, offsets), spans_of(lengths), limit)
+    return Task(Encoded(prompt_ids, ids, offsets), spans_of(lengths), limit)
 
 
 def assert_equals_separate_passes(

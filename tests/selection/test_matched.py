@@ -14,7 +14,7 @@ from scipy import stats
 
 from lalp.errors import InputError
 from lalp.selection import matched
-from lalp.selection.matched import select_random_matched
+from lalp.selection.matched import select_best_matched, select_random_matched
 from lalp.selection.rules import select, teacher_mix
 from tests.selection.score_tables import chosen_ids, scores_table, steady, tables
 
@@ -90,3 +90,52 @@ def test_the_chain_visits_every_feasible_assignment_equally_often(choices, start
             visits[tuple(state.tolist())] += 1
     assert set(visits) == set(feasible)
     assert_uniform(visits, len(feasible))
+
+
+@steady
+@given(table=tables(), order=st.randoms(use_true_random=False))
+def test_the_best_of_a_mix_is_what_a_search_over_all_selections_finds(table, order):
+    like = select(table, "random", seed=1)
+    found = select_best_matched(table, like, "galp")
+    pd.testing.assert_frame_equal(teacher_mix(found), teacher_mix(like))
+    assert list(found["prompt_id"]) == list(like["prompt_id"])
+    rows = table[[correct is not False for correct in table["correct"]]]
+    choices = [own[["teacher", "galp"]].to_numpy() for _, own in rows.groupby("prompt_id")]
+    mix = Counter(like["teacher"])
+    sums = [
+        sum(score for _, score in chosen)
+        for chosen in itertools.product(*choices)
+        if Counter(teacher for teacher, _ in chosen) == mix
+    ]
+    assert found["galp"].sum() == max(sums)
+    shuffled = select_best_matched(
+        table.iloc[order.sample(range(len(table)), len(table))], like[::-1], "galp"
+    )
+    assert shuffled["galp"].sum() == max(sums)
+
+
+@steady
+@given(table=tables())
+def test_a_selection_is_the_best_of_its_own_mix(table):
+    like = select(table, "galp")
+    assert select_best_matched(table, like, "galp")["galp"].sum() == like["galp"].sum()
+
+
+def test_the_best_of_a_mix_by_hand():
+    """A is better everywhere, by most at q, so that it goes there and B to p."""
+    scores = {("p", "A"): -1.0, ("p", "B"): -1.5, ("q", "A"): -2.0, ("q", "B"): -4.0}
+    rows = [(p, f"{p}{t}", t, value) for (p, t), value in scores.items()]
+    table = scores_table(rows, "prompt_id response_id teacher galp")
+    like = table[table["response_id"].isin(["pA", "qB"])]
+    assert list(select_best_matched(table, like, "galp")["response_id"]) == ["pB", "qA"]
+    with pytest.raises(InputError, match="'rsr'"):
+        select_best_matched(table, like, "rsr")
+    with pytest.raises(InputError, match="no candidate of 'C' for prompt 'p'"):
+        select_best_matched(table, like.assign(teacher="C"), "galp")
+
+
+def test_the_best_of_a_mix_gives_no_prompt_to_a_teacher_who_lacks_it():
+    rows = [("p", "pA", "A", -9.0), ("p", "pB", "B", 0.0), ("q", "qB", "B", -1.0)]
+    table = scores_table(rows, "prompt_id response_id teacher galp")
+    like = table[table["response_id"].isin(["pA", "qB"])]
+    assert list(select_best_matched(table, like, "galp")["response_id"]) == ["pA", "qB"]

@@ -7,8 +7,10 @@ import itertools
 import json
 import os
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
@@ -38,7 +40,10 @@ from lalp.students import student as students_student
 from lalp.students.encoding import assign_steps, encode, render_prompt
 from lalp.students.gguf import PACKAGED_STUDENT
 from lalp.students.student import (
+    FoundStudent,
     Student,
+    check_spread,
+    default_device,
     find_student,
     load_student,
     load_tokenizer,
@@ -150,6 +155,32 @@ def test_a_device_that_is_not_there_is_refused(device, llama_folder):
     with pytest.raises(InputError, match=f"device '{device}' cannot be used .*: give cpu or cuda"):
         load_student(str(llama_folder), device=device)
     assert usable_device("cpu") == "cpu"
+
+
+def test_auto_is_the_one_device_that_is_there(llama_folder):
+    found = find_student(str(llama_folder), device="auto")
+    assert found.device == torch.device(default_device())
+    assert not found.is_spread
+
+
+def test_a_student_spread_by_accelerate_scores_as_a_whole_one(llama_folder, llama):
+    found = find_student(str(llama_folder), device="cpu")
+    spread = replace(found, is_spread=True).load()
+    task = make_task([3, 8, 2])
+    one, other = (score_candidates(s, [task], [parse_window("1")])[0] for s in (llama, spread))
+    assert one.lalp == pytest.approx(other.lalp, abs=1e-6)
+    assert spread.head_device == torch.device("cpu")
+
+
+def test_a_student_that_the_gpus_do_not_hold_is_refused(monkeypatch, llama):
+    model = SimpleNamespace(hf_device_map={"model": 0, "lm_head": "disk"})
+    with pytest.raises(InputError, match=r"'some': the GPUs do not hold .* lie on disk: take more"):
+        check_spread(model, "some")
+    check_spread(SimpleNamespace(hf_device_map={"model": 0, "lm_head": 1}), "some")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card")
+    found = FoundStudent("n", "s", None, None, torch.device("cuda:0"), torch.float32)
+    assert [replace(found, is_spread=s).device_name for s in (False, True)] == ["Card", "4 x Card"]
 
 
 def test_code_that_comes_with_a_model_is_not_run(own_folder, tmp_path):

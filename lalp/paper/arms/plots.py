@@ -8,26 +8,31 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, legend_above
+from lalp.paper.figures import FULL_WIDTH, SCORE_COLORS, label_ends
+from lalp.paper.show import in_words
 
 
 def plot_training_loss(log: pd.DataFrame, title: str) -> Figure:
-    """Training loss by optimizer step, a line per rule (paper, Fig. 6).
+    """Training loss by optimizer step, a line per rule with its name at the end (paper, Fig. 6).
 
     Thin lines are single seeds, thick ones their mean.
     """
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 3.9))
     names = list(log["arm"].unique())
     palette = sns.color_palette("colorblind", max(len(names), 1))
+    colors = {name: SCORE_COLORS.get(name, c) for name, c in zip(names, palette, strict=False)}
+    ends = {}
     for place, (name, rows) in enumerate(log[log["loss"].notna()].groupby("arm", sort=False)):
         by_seed = rows.pivot_table(index="step", columns="seed", values="loss")
-        style = {"color": palette[place], "marker": MARKERS[place % len(MARKERS)]}
+        style = {"color": colors[name], "marker": MARKERS[place % len(MARKERS)]}
         axis.plot(by_seed.index, by_seed, color=style["color"], lw=0.7, alpha=0.4)
-        axis.plot(by_seed.index, by_seed.mean(axis=1), label=name, lw=2, ms=4, **style)
+        mean = by_seed.mean(axis=1)
+        axis.plot(by_seed.index, mean, label=name, lw=2, ms=4, **style)
+        ends[name] = (by_seed.index[-1], mean.iloc[-1], style["color"])
     axis.set(xlabel="optimizer step", ylabel="training loss\n(nats per response token)")
-    axis.set_title(title, fontsize="small")
+    fig.suptitle(title, fontsize="small")
     axis.locator_params(axis="x", integer=True)
-    legend_above(fig, axis, len(names))
+    label_ends(axis, ends)
     return fig
 
 
@@ -37,7 +42,7 @@ def plot_arms(table: pd.DataFrame, xlabel: str, title: str, line: float | None =
     Args:
         table: ``group``, ``arm``, ``measure``, ``value``, ``low``, ``high``.
         xlabel: What the values are.
-        title: The run that they are of.
+        title: The run that they belong to.
         line: Where to draw a dashed line, for example at no change.
     """
     measures = list(dict.fromkeys(table["measure"]))
@@ -61,7 +66,7 @@ def plot_arms(table: pd.DataFrame, xlabel: str, title: str, line: float | None =
         axis.grid(axis="y", visible=False)
         axis.locator_params(axis="x", nbins=5)
     first = axes[0, 0]
-    ticks = {y: arm for y, (_, arm) in enumerate(lines) if arm}
+    ticks = {y: in_words(arm) for y, (_, arm) in enumerate(lines) if arm}
     first.set_yticks(list(ticks), list(ticks.values()), fontsize="small")
     style = {"ha": "right", "va": "center", "fontsize": "small", "weight": "bold"}
     for y, (group, arm) in enumerate(lines):

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lalp.paper.figures import FULL_WIDTH, errors, legend_above, teacher_colors
+from lalp.paper.figures import FULL_WIDTH, SCORE_COLORS, errors, legend_above, teacher_colors
 
 PALETTE = sns.color_palette("colorblind")
 LINES = ("-", "--", "-.", ":")
@@ -20,26 +20,33 @@ MARKERS = "os^Dv*P"
 def plot_conditioning(curves: pd.DataFrame) -> Figure:
     """The gap, and the two log-probabilities behind it, against position (paper, Fig. 5).
 
-    ``curves`` are `position_curves` by teacher.
+    ``curves`` are `position_curves` by teacher. On the right, the thick lines are all teachers
+    together and the thin ones single teachers.
     """
     teachers = [name for name in curves["teacher"].unique() if name != "all"]
     colors = teacher_colors(teachers)
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.2))
     for place, teacher in enumerate(teachers):
-        own = curves[curves["teacher"] == teacher]
+        own = curves[(curves["teacher"] == teacher) & (curves["quantity"] == "gap")]
         style = {"color": colors[teacher], "marker": MARKERS[place % len(MARKERS)], "ms": 5}
-        _draw_curve(left, own[own["quantity"] == "gap"], label=teacher, **style)
-        for quantity, line in (("global", "--"), ("local", "-")):
-            curve = own[own["quantity"] == quantity]
-            right.plot(100 * curve["position"], curve["mean"], ls=line, lw=1.8, **style)
+        _draw_curve(left, own, label=teacher, **style)
+    for quantity, score, line in (("global", "galp", "--"), ("local", "lalp", "-")):
+        color = SCORE_COLORS[score]
+        of_kind = curves[curves["quantity"] == quantity]
+        for teacher in teachers:
+            own = of_kind[of_kind["teacher"] == teacher]
+            right.plot(100 * own["position"], own["mean"], color=color, ls=line, lw=1, alpha=0.3)
+        together = of_kind[of_kind["teacher"] == "all"]
+        _draw_curve(right, together, color=color, ls=line)
+        end = together.dropna(subset="mean").tail(1)
+        for x, y in zip(100 * end["position"], end["mean"], strict=True):
+            right.annotate(quantity, (x, y), (8, -4), textcoords="offset points", color=color)
     left.axhline(0, color="0.5", lw=1)
-    left.set(ylabel="gap: global - local (nats per token)", title="(a) gap")
+    left.set(ylabel="gap: global - local (nats per token)", title="(a) gap", xlim=(0, 100))
     right.set(ylabel="log-probability (nats per token)", title="(b) global and local")
+    right.set(xlim=(0, 118), xticks=range(0, 101, 20))
     for axis in (left, right):
-        axis.set(xlabel="relative position in the response (%)", xlim=(0, 100))
-    right.plot([], [], color="0.3", ls="--", label="global")
-    right.plot([], [], color="0.3", label="local")
-    right.legend(fontsize="small", loc="lower right")
+        axis.set_xlabel("relative position in the response (%)")
     legend_above(fig, left, 4)
     return fig
 
@@ -51,9 +58,9 @@ def _draw_curve(axis: Axes, curve: pd.DataFrame, **style: Any) -> None:
 
 
 def plot_conditioning_controls(seen: pd.DataFrame, order: pd.DataFrame) -> Figure:
-    """The gap by what stood before, how much text that is, and the gap of shuffled steps.
+    """The gap by earlier occurrence, the share of text in each case, and the gap of shuffled steps.
 
-    ``seen`` are `position_curves` by ``pair_seen``, of tokens whose window drops something;
+    ``seen`` are `position_curves` by ``pair_seen``, over tokens whose window drops something;
     ``order`` are those by ``order``.
     """
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.0))
@@ -94,7 +101,7 @@ def plot_occurrences(table: pd.DataFrame) -> Figure:
         labels = sorted(of_kind["occurrence"].unique())
         for place, (name, own) in enumerate(of_kind.groupby("series", sort=False)):
             x = [labels.index(label) + 0.06 * (place - 1.5) for label in own["occurrence"]]
-            # Items of one prompt have no interval, but still a point with caps.
+            # Items of one prompt have no interval, but are still drawn with caps.
             bars = [error.fillna(0) for error in errors(own, "mean")]
             style = {"color": PALETTE[place], "marker": MARKERS[place], "ls": LINES[place]}
             axis.errorbar(x, own["mean"], yerr=bars, capsize=2, label=name, **style)

@@ -1,4 +1,4 @@
-"""The figure: how each score correlates with accuracy, student by student."""
+"""The figure: the correlation of each score with accuracy, student by student."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lalp.paper.figures import FULL_WIDTH
-from lalp.scoring.columns import column_window
+from lalp.scoring.columns import column_window, score_label
 
 _NAMES = {"galp": "GALP", "rsr": "RSR", "galp-casl": "GALP, CASL", "lalp-casl": "LALP, CASL"}
 
 
 def plot_correlations(correlations: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Spearman's rho of each score with accuracy over teachers, and its interval; one panel each.
+    """Spearman's rho of each score with accuracy over teachers, with its interval; one panel each.
 
     Both tables are from `correlate`. Hollow marks are the published scores' correlations. A mark
     is full black where the correlation differs from 0 after Holm's correction.
@@ -53,5 +53,5 @@ def plot_correlations(correlations: pd.DataFrame, published: pd.DataFrame) -> Fi
 def _label(column: str) -> str:
     name, _, window = column.partition("@")
     if column_window(column):
-        return f"LALP, w = {window}"
+        return score_label(column)
     return _NAMES[name] + (f", w = {window}" if window else "")

@@ -1,4 +1,4 @@
-"""What a plan costs before anything runs: tokens, GPU hours, memory and disk of every stage.
+"""The cost of a plan before anything runs: tokens, GPU hours, memory and disk of every stage.
 
 Facts, assumptions and formulas are those of `lalp.paper.models`.
 """
@@ -43,15 +43,15 @@ class StageCost:
     node: str = "CPU"  # or the GPUs that it occupies, such as "4x A100-80GB"
     gpus: int = 0
     prompts: int = 0  # prompts, problems or examples
-    tokens_in: float = 0.0  # read
-    tokens_out: float = 0.0  # written by a model
+    tokens_in: float = 0.0  # tokens read
+    tokens_out: float = 0.0  # tokens written by a model
     flops: float = 0.0
     gpu_hours: float = 0.0  # hours times GPUs
     gpu_bytes: float = 0.0  # peak on each GPU
-    host_bytes: float = 0.0  # memory of the host beyond what any process takes
+    host_bytes: float = 0.0  # memory of the host beyond the needs of any process
     disk_bytes: float = 0.0  # files left behind
-    scratch_bytes: float = 0.0  # further files while it runs
-    notes: tuple[str, ...] = ()  # what stands in the way, or must be known
+    scratch_bytes: float = 0.0  # extra files while it runs
+    notes: tuple[str, ...] = ()  # obstacles, and what a reader must know
 
 
 # --- stages --------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def _answer_cost(
 
 
 def _node(plan: Plan, model: ModelFacts, limit: int) -> tuple[str, int, tuple[str, ...]]:
-    """GPU, how many, and what to know where the model needs the other node or is too short."""
+    """GPU, their number, and notes if the model needs the other node or is too short."""
     here, there = (plan.gpu, plan.gpus), (plan.big_gpu, plan.big_gpus)
     names = [f"{gpus}x {gpu}" for gpu, gpus in (here, there)]
     weights, notes = f"{model.name}: {_size(model.weights)} of weights", []
@@ -255,7 +255,7 @@ def _train_cost(stages: Stages, arm: str) -> dict[str, Any]:
         gpu_bytes=on_gpu,
         host_bytes=on_host,
         disk_bytes=ASSUMED.saved_bytes * model.params,
-        # Two checkpoints: the older one goes when the newer is whole.
+        # Two checkpoints: the older one is deleted when the newer is complete.
         scratch_bytes=2 * (ASSUMED.weight_bytes + ASSUMED.optimizer_bytes) * model.params,
         notes=_train_notes(plan, model, fed, on_gpu, offload),
     )
@@ -295,8 +295,8 @@ _COSTS = {
 def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
     """Totals of a plan, as plain values.
 
-    ``hours`` are those of all stages one after another. ``disk_bytes`` are kept by all stages, and
-    ``scratch_bytes`` come on top while one runs. Every note is there once.
+    ``hours`` are those of all stages one after another. All stages keep ``disk_bytes``; one running
+    stage needs ``scratch_bytes`` more. Every note appears once.
     """
     by_kind, by_node = Counter(), Counter()
     for cost in costs:
@@ -324,7 +324,7 @@ def as_record(cost: StageCost) -> dict[str, Any]:
 
 
 def plan_text(costs: Sequence[StageCost]) -> str:
-    """The plan for people: every stage with its command lines, then totals and notes."""
+    """The plan for readers: every stage with its command lines, then totals and notes."""
     blocks = [_stage_text(cost) for cost in costs]
     total = add_up(costs)
     by_kind = ", ".join(f"{k} {h:,.0f}" for k, h in total["gpu_hours_by_kind"].items())

@@ -1,4 +1,4 @@
-"""The whole plan in small: every stage, on toy problems, with tiny models, in minutes.
+"""A small version of the plan: every stage, on toy problems, with tiny models, in minutes.
 
 `shrink` changes a plan's settings and nothing else: a dry run takes the same rules and the same
 command lines as the real one. ``toys.yaml`` holds its data, words and settings. Teachers must
@@ -131,9 +131,9 @@ def _save(folder: Path, *parts: PreTrainedModel | PreTrainedTokenizerFast) -> No
 
 
 def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
-    """What a teacher is taught: answers to the toy prompts in its own words.
+    """The lessons of a teacher: answers to the toy prompts in its own words.
 
-    The second teacher does not learn the last LIMO prompt, so that there is something unsolved.
+    The second teacher does not learn the last LIMO prompt, so that one prompt stays unsolved.
     """
     first, second = _TOYS["styles"][number % 3]
     limo = load_source("limo", _PROMPTS["limo"], data)
@@ -148,7 +148,7 @@ def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
 
 
 def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
-    """The toy benchmarks with their answers, but for programs."""
+    """The toy benchmarks with their answers, except for programs."""
     names = [name for name, benchmark in BENCHMARKS.items() if benchmark.grader != "code"]
     prompts = [p for name in names for p in load_benchmark(name, data, allow_count=True)]
     return [(with_system_prompt(p, SYSTEM_PROMPT), f"\\boxed{{{p.answer}}}.") for p in prompts]

@@ -9,9 +9,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, legend_above
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, SCORE_COLORS, legend_above
 
-# One colour, marker and line style each: told apart without colour as well.
+# Each has its own colour, marker and line style, so colour is not needed to tell them apart.
 _ESTIMATES = {
     "direct": ("asked directly", "s", "--"),
     "scaffolded": ("chained, single steps", "o", "-"),
@@ -75,7 +75,7 @@ def plot_gap_by_distance(gaps: dict[str, pd.DataFrame]) -> Figure:
     fig, axes = plt.subplots(1, len(gaps), figsize=(FULL_WIDTH, 3.9), sharey=True, squeeze=False)
     for axis, (title, frame) in zip(axes[0], gaps.items(), strict=True):
         lams = sorted(frame["lam"].unique())
-        # From distance 2 on the direct estimate is u, whatever lambda.
+        # From distance 2 on, the direct estimate is u for every lambda.
         unseen = frame.query("distance > 1 and lam == @lams[0]")
         style = {"color": "0.25", "ls": "--", "marker": "s", "ms": 4}
         label = "asked directly (any λ > 0)"
@@ -85,7 +85,7 @@ def plot_gap_by_distance(gaps: dict[str, pd.DataFrame]) -> Figure:
             _draw_spread(axis, frame.query("lam == @lam"), "distance", "scaffolded", **style)
         axis.set(xlabel="distance |j - i| (steps)", xticks=sorted(frame["distance"].unique()))
         axis.set_title(title, fontsize="medium")
-    # The panels share their limits, so these are set when all is drawn.
+    # The panels share their limits, so these are set after all is drawn.
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("total-variation distance\nto the true conditional")
     legend_above(fig, axes[0, 0], 4)
@@ -117,7 +117,7 @@ def plot_gap_by_window(gaps: dict[str, pd.DataFrame]) -> Figure:
 
 
 def plot_fluency_trap(instances: pd.DataFrame) -> Figure:
-    """Where GALP prefers the wrong response, and A.3's boundary |L|/T = eps / (eps + Delta).
+    """Where GALP prefers the wrong response, and A.3's boundary ``|L|/T = eps / (eps + Delta)``.
 
     The points are the pairs of `check_fluency_trap`.
     """
@@ -142,7 +142,7 @@ def plot_fluency_trap(instances: pd.DataFrame) -> Figure:
 
 
 def plot_fatal_step(boundaries: pd.DataFrame, dilution: pd.DataFrame) -> Figure:
-    """GALP and LALP under one premise: who is right where, and whose margin is larger.
+    """GALP and LALP under one premise: where each is right, and which margin is larger.
 
     The panels show `margin_boundaries` and `sample_dilution`.
     """
@@ -165,14 +165,14 @@ def plot_fatal_step(boundaries: pd.DataFrame, dilution: pd.DataFrame) -> Figure:
 
 
 def _draw_regions(axis: Axes, boundaries: pd.DataFrame) -> None:
-    colors = sns.color_palette("colorblind")
     x, galp, lalp = (boundaries[name] for name in ("relative_length", "galp", "lalp"))
     level = lalp.iloc[0]
-    axis.fill_between(x, lalp, galp, where=galp > lalp, color=colors[0], alpha=0.45, lw=0)
-    axis.fill_between(x, galp, lalp, where=galp < lalp, color=colors[1], alpha=0.45, lw=0)
+    for low, high, winner in ((lalp, galp, "lalp"), (galp, lalp, "galp")):
+        style = {"color": SCORE_COLORS[winner], "alpha": 0.4, "lw": 0}
+        axis.fill_between(x, low, high, where=high > low, **style)
     axis.fill_between(x, level / 12, np.minimum(galp, lalp), color="0.8", lw=0)
-    axis.plot(x, galp, color="black", lw=2, ls="--", label="GALP is right above")
-    axis.plot(x, lalp, color="black", lw=2, label="LALP is right above")
+    axis.plot(x, galp, color=SCORE_COLORS["galp"], lw=2, ls="--", label="GALP is right above")
+    axis.plot(x, lalp, color=SCORE_COLORS["lalp"], lw=2, label="LALP is right above")
     center = {"ha": "center", "va": "center", "fontsize": "small"}
     axis.text(0.22, 2 * level, "only LALP\nright", **center)
     axis.text(4.5, level / 2, "only GALP\nright", **center)

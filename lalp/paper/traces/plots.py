@@ -12,7 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS, PALETTE
-from lalp.paper.figures import FULL_WIDTH, errors, legend_above, score_label, teacher_colors
+from lalp.paper.figures import (
+    FULL_WIDTH,
+    SCORE_COLORS,
+    errors,
+    legend_above,
+    score_label,
+    teacher_colors,
+)
 from lalp.paper.tables import STUDENT_7B, TABLES
 from lalp.paper.traces.pool import MAIN_TEACHERS
 from lalp.paper.traces.tokens import WORDS
@@ -22,7 +29,7 @@ DATA_LABELS = {"champ": "CHAMP", "gsm8k": "GSM8K", "math": "MATH", "pooled": "GS
 
 
 def plot_lengths(problems: pd.DataFrame, limit: int) -> Figure:
-    """Tokens of the main teachers' traces to problems that all solved; what is scored, and not.
+    """Tokens of the main teachers' traces to problems that all solved; scored and unscored ones.
 
     ``problems`` is `problem_table`, ``limit`` the student's positions.
     """
@@ -51,10 +58,10 @@ def plot_lengths(problems: pd.DataFrame, limit: int) -> Figure:
 
 
 def plot_orders(means: pd.DataFrame) -> Figure:
-    """Each teacher's mean under every score, around that of all teachers (paper, Table 2).
+    """Each teacher's mean under every score, relative to that of all teachers (paper, Table 2).
 
-    ``means`` has a row per ``data``, ``score`` and teacher, centered, in nats. Lines that cross are
-    teachers whose order turns. Hollow marks are the paper's, for the teachers that it shares.
+    ``means`` has a row per ``data``, ``score`` and teacher, centered, in nats. Crossing lines are
+    teachers whose order changes. Hollow marks are the paper's, for the shared teachers.
     """
     sets = list(dict.fromkeys(means["data"]))
     fig, axes = plt.subplots(1, len(sets), figsize=(FULL_WIDTH, 4.4), sharey=True, squeeze=False)
@@ -78,7 +85,7 @@ def plot_orders(means: pd.DataFrame) -> Figure:
 
 
 def _mark_paper(axis: Axes, scores: Sequence[str], colors: Mapping[str, tuple]) -> None:
-    """The paper's GALP and LALP of its 7B student, around the mean of its three teachers."""
+    """The paper's GALP and LALP of its 7B student, relative to the mean of its three teachers."""
     table = TABLES["2"].frame.loc[STUDENT_7B]
     for column, score in (("GALP", GALP), ("LALP", "lalp@4")):
         for teacher, value in (table[column] - table[column].mean()).items():
@@ -90,19 +97,20 @@ def _mark_paper(axis: Axes, scores: Sequence[str], colors: Mapping[str, tuple]) 
 
 
 def _short(column: str) -> str:
-    return "GALP" if column == GALP else column.partition("@")[2]
+    window = column.partition("@")[2] or "GALP"
+    return "full\nprefix" if window == "all" else window
 
 
 def plot_words(words: pd.DataFrame) -> Figure:
     """Words that thoughts begin with: their share of tokens, and how probable they are (Fig. 4).
 
-    ``words`` are of all teachers together, a row per word and score.
+    ``words`` covers all teachers together, with a row per word and score.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.8), sharey=True)
     places = np.arange(len(WORDS))
     for shift, (score, own) in zip((-0.15, 0.15), words.groupby("score", sort=False), strict=True):
         rows = own.set_index("word").loc[list(WORDS)]
-        color, marker = (PALETTE[0], "o") if shift < 0 else (PALETTE[3], "s")
+        color, marker = SCORE_COLORS[score.partition("@")[0]], "o" if shift < 0 else "s"
         style = {"color": color, "fmt": marker, "ms": 5, "capsize": 2}
         if shift < 0:
             left.barh(places, rows["tokens"], height=0.7, color="0.85", label="share of tokens")
@@ -123,8 +131,8 @@ def plot_words(words: pd.DataFrame) -> Figure:
 def plot_gap_sizes(gaps: pd.DataFrame) -> Figure:
     """The gap in the last tenth of every response, against the response's length (Fig. 5).
 
-    ``gaps`` has a row per response: ``data``, ``num_tokens``, ``last`` (nats). The band is what the
-    paper reports for traces of 12,000 tokens.
+    ``gaps`` has a row per response: ``data``, ``num_tokens``, ``last`` (nats). The band is the
+    paper's result for traces of 12,000 tokens.
     """
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 3.8))
     for place, (data, own) in enumerate(gaps.groupby("data", sort=False)):

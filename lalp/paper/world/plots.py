@@ -1,11 +1,13 @@
-"""Figures of step world: one a claim, with intervals over seeds.
+"""Figures of step world: one per claim, with intervals over seeds.
 
-The arguments are tables of `lalp.paper.world.measure`, and the run that they are of in words, which
-stands above the figure.
+The arguments are tables of `lalp.paper.world.measure`, and a description of their run, which is
+shown above the figure.
 """
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -18,12 +20,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, legend_above, score_label, teacher_colors
+from lalp.paper.figures import (
+    FULL_WIDTH,
+    SCORE_COLORS,
+    legend_above,
+    score_label,
+    spread,
+    teacher_colors,
+)
+from lalp.paper.show import in_words
+from lalp.paper.tables import TABLES
+from lalp.paper.world.problems import WORLD, Problem, Trace
 from lalp.paper.world.settings import BEFORE, CONTROL
 from lalp.scoring.columns import GALP, lalp_column
 
 _THIRDS = ["lowest", "middle", "highest"]
-# Of a line at 0: above the grid, below the markers.
+# For a line at 0: above the grid, below the markers.
 _ZERO = {"color": "0.35", "lw": 1.2, "ls": "--", "zorder": 1.5}
 
 
@@ -37,7 +49,7 @@ def _draw(
     """Markers with their intervals, joined by a ``line`` if wanted.
 
     ``spread`` is ``x`` or ``y``, the direction of the intervals ``low`` to ``high`` of the rows, or
-    ``band``, which shades what lies between them.
+    ``band``, which shades the area between them.
     """
     if spread == "band":
         axis.fill_between(x, rows["low"], rows["high"], color=color, alpha=0.2, lw=0)
@@ -51,7 +63,7 @@ def _draw(
 def _draw_rows(
     axis: Axes, table: pd.DataFrame, key: str, column: str, names: Sequence[str] | None = None
 ) -> None:
-    """A row for each name in a column, from top to bottom, beside a line at 0."""
+    """A row for each name in a column, from top to bottom, with a line at 0."""
     names = list(table[key].unique()) if names is None else names
     y = [names.index(name) for name in table[key]]
     _draw(axis, table, table[column], y, "x", color="0.2", marker="o")
@@ -65,14 +77,46 @@ def _label_rows(axis: Axes, labels: Sequence[str]) -> None:
     axis.grid(axis="y", visible=False)
 
 
+def _mark_paper(axis: Axes, values: Sequence[float], places: Sequence[float]) -> None:
+    """The paper's numbers: hollow marks."""
+    axis.plot(values, places, "D", mfc="none", mec="0.2", mew=1.4, ms=7, label="paper (hollow)")
+
+
 def _legend(fig: Figure, axis: Axes, run: str, *, ncols: int = 4) -> None:
-    """Legend of an axis above the figure, and which run it shows."""
+    """Legend of an axis above the figure, with the name of its run."""
     handles, labels = axis.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
     fig.legend(
         list(named.values()), list(named), loc="outside upper center", ncols=ncols,
         fontsize="small", title=run, title_fontsize="small",
     )  # fmt: skip
+
+
+def _title(fig: Figure, run: str) -> None:
+    """The name of a figure's run above it, for figures whose names are beside their marks."""
+    style = {"title_fontsize": "small", "frameon": False, "borderpad": 0}
+    fig.legend([], [], loc="outside upper center", title=run, **style)
+
+
+def _label_points(axis: Axes, points: pd.DataFrame, x: str, y: str, styles: Mapping) -> None:
+    """The name of each point (its index) in a margin beside the points, with a thin line to it.
+
+    Points with ``x`` below the median have their names on the left.
+    """
+    low, high = axis.get_xlim()
+    ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
+    axis.set_xlim(low - 0.6 * (high - low), high + 0.45 * (high - low))
+    axis.set_xticks(ticks)
+    bottom, top = axis.get_ylim()
+    is_left = points[x] < points[x].median()
+    for rows, place, side in ((points[is_left], 0.285, "right"), (points[~is_left], 0.79, "left")):
+        heights = spread(rows[y], 0.065 * (top - bottom))
+        for (name, row), height in zip(rows.iterrows(), heights, strict=True):
+            axis.annotate(
+                in_words(name), (row[x], row[y]), (place, height), fontsize="small", ha=side,
+                va="center", textcoords=axis.get_yaxis_transform(), color=styles[name]["color"],
+                arrowprops={"arrowstyle": "-", "color": styles[name]["color"], "lw": 0.7},
+            )  # fmt: skip
 
 
 def _styles(colors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -93,6 +137,82 @@ def _draw_points(
         _draw(axis, own, own[column], accuracy, "y", label=name, **style)
 
 
+# --- the world itself ------------------------------------------------------------------------
+
+# Sentences by function, with their colours.
+_KINDS = {
+    "move": ("a move", "0.1"),
+    "list": ("values restated", "#0b5394"),
+    "check": ("a move checked again", "#38761d"),
+    "filler": ("no content", "0.55"),
+}
+_LINE, _BETWEEN = 1.0, 0.55  # Heights of a line of text, and of the space between two steps
+_CHARACTERS = 30  # In a line
+
+
+def plot_world_drawing(
+    problem: Problem, traces: Mapping[str, Trace], picks: pd.DataFrame, run: str
+) -> Figure:
+    """One problem, each teacher's solution to it, and GALP's and LALP's choices of all solutions.
+
+    ``traces`` are keyed by teacher, and ``picks`` are `teacher_picks` of the run.
+    """
+    columns = {name: _trace_lines(trace) for name, trace in traces.items()}
+    tallest = max(lines[-1][0] for lines in columns.values()) + 1
+    fig, axes = plt.subplots(
+        2, len(columns), figsize=(FULL_WIDTH, 0.152 * tallest + 2.3), sharex="row", sharey="row",
+        height_ratios=[0.152 * tallest, 1.15], squeeze=False,
+    )  # fmt: skip
+    colors = teacher_colors(columns)
+    for (text, bars), (name, lines) in zip(axes.T, columns.items(), strict=True):
+        text.set_title(name, fontsize="medium", weight="bold", color=colors[name], loc="left")
+        text.set(xlim=(0, 1), ylim=(tallest, -0.6))
+        text.axis("off")
+        for height, words, kind, number in lines:
+            style = {"fontsize": 8, "va": "center", "color": _KINDS[kind][1]}
+            text.text(0.09, height, words, **style)
+            if number:
+                text.text(0, height, number, **style | {"color": colors[name], "weight": "bold"})
+        own = picks.set_index("teacher").loc[name]
+        labels = {"galp": "GALP chooses", "lalp": "LALP chooses", "accuracy": "its student\nsolves"}
+        values = [own[key] for key in labels]
+        bars.barh(range(3), values, color=[colors[name]] * 2 + ["0.6"], height=0.7)
+        for height, value in enumerate(values):
+            bars.text(value + 0.04, height, f"{value:.0%}", fontsize="small", va="center")
+        bars.set(xlim=(0, 1.3), ylim=(2.6, -0.6), xticks=[])
+        bars.set_yticks(range(3), labels.values(), fontsize="small")
+        bars.tick_params(labelleft=bars is axes[1, 0])
+        bars.grid(visible=False)
+        sns.despine(ax=bars, bottom=True)
+    handles = [plt.Line2D([], [], lw=5, color=color) for _, color in _KINDS.values()]
+    fig.legend(
+        handles, [words for words, _ in _KINDS.values()], loc="outside lower center", ncols=4,
+        fontsize="small", frameon=False, title=f"Shares: {run}", title_fontsize="small",
+    )  # fmt: skip
+    fig.suptitle(f"{problem.prompt}   answer {problem.answer}", fontsize="medium", weight="bold")
+    return fig
+
+
+def _trace_lines(trace: Trace) -> list[tuple[float, str, str, str]]:
+    """Every line of a solution with its height, its kind, and the number where a step begins."""
+    found, height = [], 0.0
+    for number, (start, end) in enumerate(trace.spans, 1):
+        begins = str(number)
+        for sentence in re.findall(r"\S[^.]*\.", trace.text[start:end]):
+            # A comma is a word of this world and never begins a line.
+            for line in textwrap.wrap(sentence.replace(" ,", "\N{NO-BREAK SPACE},"), _CHARACTERS):
+                found.append((height, line, _sentence_kind(sentence), begins))
+                height, begins = height + _LINE, ""
+        height += _BETWEEN
+    return found
+
+
+def _sentence_kind(sentence: str) -> str:
+    if sentence in WORLD["fillers"]:
+        return "filler"
+    return {"so": "list", "check": "check"}.get(sentence.split()[0], "move")
+
+
 # --- claims ----------------------------------------------------------------------------------
 
 
@@ -107,7 +227,12 @@ def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame, run: st
         _draw(left, own, x, own["accuracy"], "y", line=True, lw=1, label=teacher, **styles[teacher])
     left.set_xticks(range(3), _THIRDS)
     left.set(xlabel="third by GALP", ylabel="accuracy", ylim=(0, None))
-    _draw_rows(right, differences, "teacher", "difference")
+    # The paper has other teachers: each gets a row below.
+    paper = TABLES["1"].frame.droplevel("student")
+    gains = paper["highest"] - paper["lowest"]
+    rows = list(differences["teacher"].unique())
+    _draw_rows(right, differences, "teacher", "difference", [*rows, *gains.index])
+    _mark_paper(right, gains, range(len(rows), len(rows) + len(gains)))
     right.set_xlabel("accuracy, highest minus lowest third")
     _legend(fig, left, run, ncols=5)
     return fig
@@ -125,8 +250,8 @@ def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame, run: str) -
     axes[0].set_ylabel("accuracy of its student")
     axes[1].sharey(axes[0])
     axes[1].tick_params(labelleft=False)
-    labels = ranking["score"].map(score_label).str.replace("w = all", "full prefix")
-    # All else is on true steps.
+    labels = ranking["score"].map(score_label)
+    # All others are on true steps.
     labels += (", " + ranking["split"]).where(ranking["split"] != "true", "")
     _draw_rows(axes[2], ranking.assign(label=labels), "label", "tau")
     axes[2].set(xlabel="Kendall tau with accuracy", xlim=(-1.08, 1.08))
@@ -146,7 +271,7 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str
     panels = ((left, accuracy, "accuracy", "arm"), (right, differences, "difference", "against"))
     for axis, table, column, key in panels:
         control = table[key].str.startswith(CONTROL)
-        # Of the differences, those to GALP are not drawn.
+        # Differences to GALP are not drawn.
         plain = ~control if key == "arm" else table[key] == "random"
         for label, own, color, marker, shift in (
             ("chosen by the rule", table[plain], blue, "o", -0.13),
@@ -154,10 +279,17 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str
         ):
             y = [order.index(name.removeprefix(CONTROL)) + shift for name in own["arm"]]
             _draw(axis, own, own[column], y, "x", color=color, marker=marker, label=label)
+    for _, table in TABLES["3"].frame["AVG"].groupby("student"):
+        gains = table.droplevel("student") - table.droplevel("student")["random"]
+        own = gains[gains.index.isin(order) & (gains.index != "random")]
+        _mark_paper(right, own, [order.index(name) for name in own.index])
     left.set(xlabel="accuracy", xlim=(0, None))
     right.axvline(0, **_ZERO)
-    right.set_xlabel("accuracy minus that of\nrandom (circle), of its control (square)")
-    _label_rows(left, order)
+    right.set_xlabel(
+        "accuracy minus that of\nrandom (circle), of its control (square)\n"
+        "hollow: the paper's two students, minus random"
+    )
+    _label_rows(left, [in_words(name) for name in order])
     right.grid(axis="y", visible=False)
     _legend(fig, left, run)
     return fig
@@ -166,14 +298,14 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str
 def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame, run: str) -> Figure:
     """Mean ``tau`` and accuracy by ``window`` of LALP, and of GALP (Fig. 3, Fig. 9)."""
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.7))
-    blue, orange = sns.color_palette("colorblind")[:2]
     for axis, table, column in ((axes[0], taus, "tau"), (axes[1], accuracy, "accuracy")):
-        # Numbers by size, then the full prefix, which holds all.
+        # Numbers by size, then the full prefix.
         sizes = {w: np.inf if w == "all" else float(w) for w in set(table["window"]) - {GALP}}
         windows = sorted(sizes, key=sizes.get)
         places = {window: i for i, window in enumerate([*windows, GALP])}
         rows = table.assign(place=table["window"].map(places))
-        for name, color, marker in (("LALP", blue, "o"), ("GALP", orange, "s")):
+        for name, marker in (("LALP", "o"), ("GALP", "s")):
+            color = SCORE_COLORS[name.lower()]
             own = rows[(rows["window"] == GALP) == (name == "GALP")].sort_values("place")
             _draw(axis, own, own["place"], own[column], "y", line=True, label=name, color=color,
                   marker=marker)  # fmt: skip
@@ -218,25 +350,29 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame, run: str) -> Fig
 
 def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame, run: str) -> Figure:
     """Losses `beside_accuracy` by rule, and differences to GALP by ``measure`` (Fig. 6)."""
-    fig, (left, *right) = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.3), width_ratios=[2, 1, 1])
+    fig, (left, *right) = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.3), width_ratios=[3, 1, 1])
     points = points[~points["arm"].str.startswith(CONTROL)]
     names = list(points["arm"].unique())
-    colors = dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
-    _draw_points(left, points, "arm", "last_loss", _styles(colors), lw=1)
+    dark = sns.husl_palette(len(names), l=0.5)
+    colors = {name: SCORE_COLORS.get(name, c) for name, c in zip(names, dark, strict=True)}
+    styles = _styles(colors)
+    _draw_points(left, points, "arm", "last_loss", styles, lw=1)
     left.set(xlabel="training loss at the end\n(nats per token)", ylabel="accuracy", ylim=(0, None))
-    table = differences.assign(label=differences["arm"] + " minus " + differences["against"])
+    _label_points(left, points.set_index("arm"), "last_loss", "accuracy", styles)
+    arm, against = (differences[name].map(in_words) for name in ("arm", "against"))
+    table = differences.assign(label=arm + " minus " + against)
     labels = list(table["label"].unique())
     for axis, measure in zip(right, table["measure"].unique(), strict=True):
         _draw_rows(axis, table[table["measure"] == measure], "label", "difference", labels)
         axis.set_xlabel(measure)
-        axis.locator_params(axis="x", nbins=3)
+        axis.locator_params(axis="x", nbins=2)
     right[1].tick_params(labelleft=False)
-    _legend(fig, left, run, ncols=5)
+    _title(fig, run)
     return fig
 
 
 def plot_world_copying(points: pd.DataFrame) -> Figure:
-    """`copying_table`: what GALP's selection has more of, and loses, the better students copy."""
+    """`copying_table`: gains and losses of GALP's selection as students copy better."""
     labels = {
         "share": "share of restating teachers'\nresponses, GALP minus LALP",
         "accuracy": "accuracy,\nGALP minus LALP",

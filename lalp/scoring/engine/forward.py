@@ -22,19 +22,15 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lalp.scoring.engine.packed import Context, make_room, pack_body, read_packed, read_prompt
-from lalp.scoring.engine.rows import Row, batch_rows, spread_rows
+from lalp.scoring.engine.packing import Job
+from lalp.scoring.engine.rows import Row, TokenScores, batch_rows, spread_rows
+from lalp.scoring.engine.sequences import find_packing, run_packed
 from lalp.scoring.engine.vocabulary import read_targets
 from lalp.students.heads import take_logits
 from lalp.students.student import Student
 
 # Fewer positions than this in a batch cost more than waiting for another worker.
 _SMALLEST_BATCH = 512
-
-
-# What one row reads of its tokens: log-probabilities (nats), ranks (1 is the most likely token) and
-# the entropies of the predictions (nats), NaN where not read. Ranks and entropies are read only in
-# the row that begins at token 0.
-TokenScores = Float[np.ndarray, "3 pos"]
 
 
 class _RowLayer(DynamicLayer):
@@ -79,6 +75,46 @@ class _Prefix:
 _Job = tuple[Sequence[int], Row]
 # Places of targets: for each, its row in the batch and its position within the row.
 _Places = tuple[Int[np.ndarray, "targets"], Int[np.ndarray, "targets"]]
+
+
+@torch.inference_mode()
+def run_jobs(
+    student: Student,
+    prompt_ids: Sequence[tuple[int, ...]],
+    jobs: Sequence[Job],
+    max_batch_tokens: int,
+    *,
+    statistics: bool = True,
+    on_tokens: Callable[[int], object] = lambda tokens: None,
+) -> list[TokenScores]:
+    """Token scores of rows that follow prompts of at least a token each, in the order of ``jobs``.
+
+    On a GPU many prompts are read together, in packed sequences of ``max_batch_tokens``; rows that
+    are too long for one or for the memory, and those of other students, prompt by prompt.
+    """
+    options = {"statistics": statistics, "on_tokens": on_tokens}
+    results: list[TokenScores | None] = [None] * len(jobs)
+    alone: dict[int, list[int]] = {}
+    together = []
+    packing = find_packing(student)
+    for place, job in enumerate(jobs):
+        if packing and len(prompt_ids[job.prompt]) + job.row.num_inputs <= max_batch_tokens:
+            together.append(place)
+        else:
+            alone.setdefault(job.prompt, []).append(place)
+    if together:
+        members = [jobs[place] for place in together]
+        read = run_packed(student, packing, prompt_ids, members, max_batch_tokens, **options)
+        for place, scores in zip(together, read, strict=True):
+            results[place] = scores
+            if scores is None:
+                alone.setdefault(jobs[place].prompt, []).append(place)
+    for prompt, places in alone.items():
+        members = [(jobs[place].response_ids, jobs[place].row) for place in places]
+        read = run_rows(student, prompt_ids[prompt], members, max_batch_tokens, **options)
+        for place, scores in zip(places, read, strict=True):
+            results[place] = scores
+    return results
 
 
 @torch.inference_mode()
@@ -263,9 +299,9 @@ def _collect(
         whole = [statistics and jobs[i][1].start == 0 for i in rows]
         values = read_targets(
             student.head,
-            features,
-            torch.tensor(targets, device=student.device),
-            torch.tensor(whole, device=student.device),
+            features.to(student.head_device),
+            torch.tensor(targets, device=student.head_device),
+            torch.tensor(whole, device=student.head_device),
         )
         for i in np.unique(rows):
             scores[i][:, columns[rows == i]] = values[:, rows == i]

@@ -12,7 +12,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float
+
 from lalp.scoring.windows import TokenSpan
+
+# What one row reads of its tokens: log-probabilities (nats), ranks (1 is the most likely token) and
+# the entropies of the predictions (nats), NaN where not read. Ranks and entropies are read only in
+# the row that begins at token 0.
+TokenScores = Float[np.ndarray, "3 pos"]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lalp.paper.traces import measure
+from lalp.paper.traces.plan import traces_profile
 from lalp.paper.traces.pool import MAIN_TEACHERS, SIMILAR_LENGTH
 from lalp.stats import Estimate
 
@@ -129,6 +130,25 @@ def test_other_steps_turn_pairs_or_keep_them():
     assert measure.steps_verdict({"p": turns["p"]}) == "holds"
 
 
+def test_what_makes_a_problem_hard_is_taken_out():
+    scores = made(UP, UP, 3, noise=0)
+    hard = scores["prompt_id"].map({"gsm8k/0": 0.0, "gsm8k/1": -5.0, "gsm8k/2": 3.0})
+    centered = measure.around_problems(scores.assign(galp=scores["galp"] + hard), ["galp"])
+    assert centered["galp"].tolist() == pytest.approx([1.5, 0.5, -0.5, -1.5] * 3)
+    assert centered["lalp@4"].equals(scores["lalp@4"])
+
+
+def test_other_steps_under_the_main_window_stand_beside_those_under_the_whole_prefix(monkeypatch):
+    main, other = made(UP, UP, 3), made(UP, DOWN, 2, seed=1)
+    parts = {"gsm8k": main, "splitter_paragraphs": other, "splitter_32t": other}
+    monkeypatch.setattr(measure, "committed_scores", parts.get)
+    frame = measure.with_main_window(main[["prompt_id", "response_id"]], traces_profile())
+    few = main["prompt_id"] != "gsm8k/2"  # the splitters' problems
+    assert frame.loc[few, "sentences:lalp@4"].tolist() == main.loc[few, "lalp@4"].tolist()
+    assert frame.loc[few, "32t:lalp@4"].tolist() == other["lalp@4"].tolist()
+    assert frame.loc[~few, ["sentences:lalp@4", "paragraphs:lalp@4"]].isna().all(axis=None)
+
+
 def test_slopes_hold_for_every_teacher_or_fail_for_one():
     up, flat, down = Estimate(1, 0.5, 2), Estimate(1, -1, 2), Estimate(-1, -2, -0.5)
     assert measure.slopes_verdict([up, up]) == "holds"
@@ -153,7 +173,9 @@ def test_the_pooled_verdict_counts_unless_the_data_sets_contradict_each_other():
             "may be due to length (cut)",
         ),
         ("holds", {"cut": "not resolved"}, "not shown beyond length (cut)"),
-        ("does not hold", {"cut": "holds"}, ""),
+        ("does not hold", {"cut": "holds"}, "under cut: holds"),
+        ("does not hold", {"cut": "does not hold"}, ""),
+        ("not resolved", {"cut": "holds", "unmarked": "not resolved"}, "under cut: holds"),
     ],
 )
 def test_controls_of_length_take_a_verdict_back(verdict, controls, expected):
@@ -177,4 +199,10 @@ def test_two_students_by_hand():
     assert rows.loc["galp", "second: family gap"].value == pytest.approx(-2 + 4)
     assert rows.loc["lalp@4", "second: family gap"].value == pytest.approx(-3 + 1)
     assert rows.loc["galp", "first: family gap"].num_units == 4
+    for score in ("galp", "lalp@4"):
+        first, second, difference = (
+            rows.loc[score, f"{name}: family gap"].value
+            for name in ("first", "second", "second minus first")
+        )
+        assert difference == pytest.approx(second - first)
     assert len(rows.loc["galp", "turns"].turned) == 6

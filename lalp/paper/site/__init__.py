@@ -1,0 +1,1 @@
+"""What the site (`make site`) adds to Sphinx: figures, notebooks, the reference, links to files."""
