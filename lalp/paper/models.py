@@ -111,11 +111,6 @@ def model_size(model: ModelFacts) -> ModelSize:
     )
 
 
-def train_flops(model: ModelFacts, tokens: int) -> float:
-    """FLOPs of one example: forward, forward again (recomputed activations), twice that back."""
-    return 4 * row_flops(model_size(model), 0, tokens, tokens)
-
-
 @lru_cache
 def score_flops(
     model: ModelFacts, prompt: int, response: int, windows: tuple[str, ...]
@@ -132,41 +127,3 @@ def score_flops(
     size = model_size(model)
     flops = sum(row_flops(size, prompt, row.num_inputs, row.num_targets) for row in rows)
     return flops, sum(row.num_inputs for row in rows)
-
-
-def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response: float) -> float:
-    """Tokens per second of all sequences together, the GPUs sharing one copy of the model.
-
-    Every step reads the weights once and the cache of every running sequence. As many run as their
-    cache has room, with half their response on average. 0 where the weights do not fit.
-    """
-    cache = 2 * model.cache_per_token * (prompt + response / 2)
-    room = ASSUMED.memory_share * gpus * gpu.memory - model.weights
-    sequences = min(ASSUMED.max_sequences, int(room / cache))
-    if sequences < 1:
-        return 0.0
-    reading = (model.weights + sequences * cache) / (gpus * gpu.bandwidth)
-    computing = sequences * 2 * model.weights_per_token / (gpus * gpu.flops)
-    return sequences / max(
-        reading / ASSUMED.decode_bandwidth_share, computing / ASSUMED.decode_flops_share
-    )
-
-
-def train_bytes(
-    model: ModelFacts, gpus: int, tokens: int, *, offload: bool = False
-) -> tuple[float, float]:
-    """Peak bytes on each GPU and on the host under ZeRO-3.
-
-    Weights, gradients and optimizer states are cut into one share per GPU; with ``offload`` the
-    optimizer's are on the host. Activations of the ``tokens`` of one forward pass on one GPU: the
-    input of every layer, one layer whole, a tile of logits.
-    """
-    states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes
-    optimizer = ASSUMED.optimizer_bytes * model.params
-    layer = model.hidden * (ASSUMED.checkpoint_bytes * model.layers + ASSUMED.layer_bytes)
-    logits = ASSUMED.logit_bytes * model.vocab * min(tokens, ASSUMED.logit_tokens)
-    activations = tokens * layer + logits
-    # Two layers' weights are put together at a time.
-    gathered = 2 * ASSUMED.weight_bytes * model.params / model.layers
-    on_gpu = (states * model.params + (0 if offload else optimizer)) / gpus
-    return on_gpu + activations + gathered, optimizer if offload else 0.0

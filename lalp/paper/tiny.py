@@ -1,22 +1,16 @@
-"""Tiny models for dry runs: random weights of any family, taught a few answers where asked to."""
+"""Tiny models with random weights for dry runs, of any family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
-from jaxtyping import Int
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from lalp.errors import InputError
 from lalp.paper.models import find_model
-from lalp.pools.pool import Prompt
-from lalp.students.encoding import encode, render_prompt
 
 _VOCAB = 700
-_MAX_STEPS, _STEPS_BETWEEN_CHECKS = 900, 50
 _SPECIAL = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
 _CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
@@ -32,7 +26,7 @@ _SIZE = {
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer that learns its words from texts; ids of special tokens are always the same."""
     bpe = Tokenizer(models.BPE())
-    # Digits one by one: numbers are then not single tokens that a tiny model would have to know.
+    # Digits one by one: a tiny model then need not know each number as a token.
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
     )
@@ -56,48 +50,3 @@ def make_model(name: str, seed: int, hidden: int) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-
-
-def teach(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    lessons: Sequence[tuple[Prompt, str]],
-) -> int:
-    """Train a tiny model until it gives its lessons; returns the steps it took."""
-    # Threads that wait for each other cost a tiny model more than they compute.
-    torch.set_num_threads(1)
-    ids, labels, certain = _encode(lessons, tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _MAX_STEPS)
-    for step in range(1, _MAX_STEPS + 1):
-        logits = model(input_ids=ids).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        right = (logits.argmax(-1) == labels[:, 1:]) | (labels[:, 1:] < 0)
-        # A low loss as well: a token that is barely the likeliest may not be after rounding.
-        sure = loss < 0.08 and bool(right[certain].all())
-        if step % _STEPS_BETWEEN_CHECKS == 0 and sure:
-            model.eval()
-            return step
-    raise InputError(f"dry run: a tiny model did not learn its answers in {_MAX_STEPS} steps")
-
-
-def _encode(
-    lessons: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerFast
-) -> tuple[Int[torch.Tensor, "rows width"], Int[torch.Tensor, "rows width"], list[int]]:
-    """Token ids, labels (-100 outside the answers), and the rows with a single right answer."""
-    ids, labels = [], []
-    for prompt, answer in lessons:
-        one = encode(tokenizer, render_prompt(tokenizer, prompt), answer)
-        said = [*one.response_ids, tokenizer.eos_token_id]
-        ids.append(torch.tensor([*one.prompt_ids, *said]))
-        labels.append(torch.tensor([-100] * len(one.prompt_ids) + said))
-    # A prompt of MATH has two answers in turn: no model gives both greedily.
-    names = [prompt.prompt_id for prompt, _ in lessons]
-    certain = [row for row, name in enumerate(names) if names.count(name) == 1]
-    padding = {"batch_first": True, "padding_value": tokenizer.eos_token_id}
-    padded = pad_sequence(ids, **padding), pad_sequence(labels, **padding | {"padding_value": -100})
-    return *padded, certain

@@ -1,44 +1,38 @@
 """The cost of a plan before anything runs: tokens, GPU hours, memory and disk of every stage.
 
-Facts, assumptions and formulas are those of `lalp.paper.models`.
+Facts and assumptions are those of `lalp.paper.models`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from lalp.evaluation.benchmarks import BENCHMARKS
 from lalp.paper.models import (
     ASSUMED,
     STATE_BYTES,
+    Gpu,
     ModelFacts,
-    decode_rate,
     find_gpu,
-    find_model,
     model_size,
     score_flops,
-    train_bytes,
-    train_flops,
 )
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Plan
-from lalp.paper.scale.stages import ORDER, Stages, group_teachers
+from lalp.paper.scale.stages import Stages, group_teachers
+from lalp.paper.scale.workflow import Stage
 from lalp.scoring.costs import row_flops
 from lalp.training.recipes import load_recipe
 
-if TYPE_CHECKING:
-    from lalp.paper.scale.workflow import Stage
-
 
 @dataclass(frozen=True)
-class StageCost:
+class Cost:
     """Estimates for one stage."""
 
-    stage: Stage | None = None  # as Snakemake lists it
-    tables: tuple[str, ...] = ()  # the paper's that need it; "control" is this project's own
     model: str = ""
     node: str = "CPU"  # or the GPUs that it occupies, such as "4x A100-80GB"
     gpus: int = 0
@@ -54,26 +48,67 @@ class StageCost:
     notes: tuple[str, ...] = ()  # obstacles, and what a reader must know
 
 
+# --- formulas ------------------------------------------------------------------------------------
+
+
+def train_flops(model: ModelFacts, tokens: int) -> float:
+    """FLOPs of one example: forward, forward again (recomputed activations), back (twice that)."""
+    return 4 * row_flops(model_size(model), 0, tokens, tokens)
+
+
+def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response: float) -> float:
+    """Tokens per second of all sequences together; the GPUs share one copy of the model.
+
+    Every step reads the weights once and the cache of every running sequence. As many run as the
+    cache can hold, with half their response on average. 0 if the weights do not fit.
+    """
+    cache = 2 * model.cache_per_token * (prompt + response / 2)
+    room = ASSUMED.memory_share * gpus * gpu.memory - model.weights
+    sequences = min(ASSUMED.max_sequences, int(room / cache))
+    if sequences < 1:
+        return 0.0
+    reading = (model.weights + sequences * cache) / (gpus * gpu.bandwidth)
+    computing = sequences * 2 * model.weights_per_token / (gpus * gpu.flops)
+    return sequences / max(
+        reading / ASSUMED.decode_bandwidth_share, computing / ASSUMED.decode_flops_share
+    )
+
+
+def train_bytes(
+    model: ModelFacts, gpus: int, tokens: int, *, offload: bool = False
+) -> tuple[float, float]:
+    """Peak bytes on each GPU and on the host under ZeRO-3.
+
+    Weights, gradients and optimizer states are cut into one share per GPU; with ``offload`` the
+    optimizer states are on the host. The activations of one forward pass of ``tokens`` tokens on
+    one GPU are the input of every layer, one whole layer, and a tile of logits.
+    """
+    states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes
+    optimizer = ASSUMED.optimizer_bytes * model.params
+    layer = model.hidden * (ASSUMED.checkpoint_bytes * model.layers + ASSUMED.layer_bytes)
+    logits = ASSUMED.logit_bytes * model.vocab * min(tokens, ASSUMED.logit_tokens)
+    activations = tokens * layer + logits
+    # The weights of two layers are gathered at a time.
+    gathered = 2 * ASSUMED.weight_bytes * model.params / model.layers
+    on_gpu = (states * model.params + (0 if offload else optimizer)) / gpus
+    return on_gpu + activations + gathered, optimizer if offload else 0.0
+
+
 # --- stages --------------------------------------------------------------------------------------
 
 
-def stage_cost(stages: Stages, kind: str, wildcards: Mapping[str, str]) -> StageCost:
+def stage_cost(stages: Stages, kind: str, wildcards: Mapping[str, str]) -> Cost:
     """Costs of one stage: a rule with values for its wildcards."""
-    find_cost = _COSTS.get(kind, lambda stages, **wildcards: {})
-    return StageCost(**find_cost(stages, **wildcards))
+    cost, gpu = _COSTS.get(kind, _no_cost)(stages, **wildcards), stages.plan.gpu
+    if kind in ("score", "train") and cost.gpu_bytes > ASSUMED.usable_share * find_gpu(gpu).memory:
+        takes = f"{cost.model}: {kind} takes {_size(cost.gpu_bytes)}, too much for one {gpu}"
+        advice = "shorter responses (max_length), a smaller student, or more GPUs"
+        return replace(cost, notes=(*cost.notes, f"{takes}: {advice}"))
+    return cost
 
 
-def plan_costs(stages: Stages, listed: Sequence[Stage]) -> list[StageCost]:
-    """Costs of listed stages, by kind, and those that the first tables need first."""
-    found = []
-    for stage in listed:
-        needs = stages.needs_of(stage.wildcards)
-        tables = tuple(dict.fromkeys(table for need in needs for table in need.tables))
-        cost = stage_cost(stages, stage.kind, stage.wildcards)
-        found.append(replace(cost, stage=stage, tables=tables))
-    order = {kind: place for place, kinds in enumerate(ORDER) for kind in kinds.split()}
-    # A stable order: what is sampled in turns stays behind what it reads.
-    return sorted(found, key=lambda c: (order[c.stage.kind], stages.place(c.stage.wildcards)))
+def _no_cost(stages: Stages, **wildcards: str) -> Cost:
+    return Cost()
 
 
 def stage_resources(stages: Stages, kind: str, wildcards: Mapping[str, str]) -> dict[str, int]:
@@ -90,13 +125,7 @@ def stage_resources(stages: Stages, kind: str, wildcards: Mapping[str, str]) -> 
     return {"gpu": cost.gpus, "mem_mb": math.ceil(memory / 1e6), "runtime": math.ceil(minutes)}
 
 
-def _on(model: ModelFacts, gpu: str, gpus: int, hours: float, **numbers: Any) -> dict[str, Any]:
-    """Costs of a stage on so many GPUs; ``hours`` are hours times GPUs."""
-    where = {"model": model.name, "node": f"{gpus}x {gpu}", "gpus": gpus, "gpu_hours": hours}
-    return where | numbers
-
-
-def _sample_cost(stages: Stages, pool: str, teacher: str, preset: str) -> dict[str, Any]:
+def _sample_cost(stages: Stages, pool: str, teacher: str, preset: str) -> Cost:
     presets, count = stages.presets(pool, teacher), stages.plan.prompts(pool)
     if preset != next(iter(presets)):
         count = max(1, round((1 - ASSUMED.greedy_solved) * count))
@@ -105,14 +134,14 @@ def _sample_cost(stages: Stages, pool: str, teacher: str, preset: str) -> dict[s
     return _answer_cost(stages.plan, teacher, jobs, presets[preset], limit)
 
 
-def _eval_cost(stages: Stages, arm: str, decoding: str) -> dict[str, Any]:
-    one, _ = stages.arms[arm]
-    names = [COLUMNS[column] for column in stages.columns[one][decoding]]
+def _eval_cost(stages: Stages, arm: str, decoding: str) -> Cost:
+    need = stages.needs[arm]
+    names = [COLUMNS[column] for column in need.columns[decoding]]
     lengths, other = ASSUMED.prompt_tokens, ASSUMED.prompt_tokens_other
-    answer = _answer_tokens(one)
+    answer = _answer_tokens(need.arm)
     jobs = [(BENCHMARKS[name].size, lengths.get(name, other), answer) for name in names]
     samples = 8 if decoding == "sampled" else 1
-    return _answer_cost(stages.plan, one.student, jobs, samples, ASSUMED.answer_limit)
+    return _answer_cost(stages.plan, need.arm.student, jobs, samples, ASSUMED.answer_limit)
 
 
 def _answer_tokens(arm: Arm) -> int:
@@ -123,8 +152,8 @@ def _answer_tokens(arm: Arm) -> int:
 
 
 def _answer_cost(
-    plan: Plan, writer: str, jobs: list[tuple[int, int, int]], samples: int, limit: int
-) -> dict[str, Any]:
+    plan: Plan, writer: str, jobs: Sequence[tuple[int, int, int]], samples: int, limit: int
+) -> Cost:
     """Cost of some answers to each of so many prompts, with tokens of a prompt and of an answer."""
     model = plan.model(writer)
     name, gpus, notes = _node(plan, model, limit)
@@ -139,12 +168,13 @@ def _answer_cost(
         seconds += number * response / rate if rate else math.nan
         flops += reading + number * row_flops(size, prompt, response, response)
         read, written = read + count * prompt, written + number * response
-    return _on(
-        *(model, name, gpus, seconds * gpus / 3600),
+    return Cost(
+        *(model.name, f"{gpus}x {name}", gpus),
         prompts=sum(count for count, _, _ in jobs),
         tokens_in=read,
         tokens_out=written,
         flops=flops,
+        gpu_hours=seconds * gpus / 3600,
         gpu_bytes=ASSUMED.memory_share * gpu.memory,
         # Once in the store, once in the pool or the results.
         disk_bytes=2 * ASSUMED.token_bytes * written,
@@ -154,218 +184,187 @@ def _answer_cost(
 
 def _node(plan: Plan, model: ModelFacts, limit: int) -> tuple[str, int, tuple[str, ...]]:
     """GPU, their number, and notes if the model needs the other node or is too short."""
-    here, there = (plan.gpu, plan.gpus), (plan.big_gpu, plan.big_gpus)
-    names = [f"{gpus}x {gpu}" for gpu, gpus in (here, there)]
-    weights, notes = f"{model.name}: {_size(model.weights)} of weights", []
-    fits = model.fits(*here)
-    if not fits and not model.fits(*there):
-        notes = [f"{weights} fit neither {names[0]} nor {names[1]}"]
-    elif not fits:
-        notes = [f"{weights} do not fit {names[0]}: sample on {names[1]}"]
-        if model.name == "DeepSeek-R1":
-            notes[0] += (
-                ", or ask an OpenAI-compatible server and put its responses there as a pool "
-                "(then: --touch), or take the LIMO data set's own (published: [DeepSeek-R1])"
-            )
+    nodes, notes = ((plan.gpu, plan.gpus), (plan.big_gpu, plan.big_gpus)), []
+    fitting = [node for node in nodes if model.fits(*node)]
+    if nodes[0] not in fitting:
+        where = f"{plan.big_gpus}x {plan.big_gpu}"
+        notes.append(
+            f"{model.name}: {_size(model.weights)} of weights do not fit {plan.gpus}x {plan.gpu}: "
+            + (f"sample on {where}" if fitting else f"nor do they fit {where}")
+            + ", or put responses made elsewhere in their place (--touch)"
+        )
     if model.positions < limit:
         notes.append(
             f"{model.name} has {model.positions:,} positions: prompt and response end there, not "
             f"at {limit:,} tokens"
         )
-    return *(here if fits else there), tuple(notes)
+    return *(fitting or nodes)[0], tuple(notes)
 
 
-def _responses(stages: Stages, group: str) -> tuple[float, list[int]]:
-    """Responses of each teacher of a group, and the tokens of one by each."""
+def _responses(stages: Stages, group: str) -> tuple[str, float, list[int]]:
+    """Pool of a group, responses of each teacher in it, and the tokens of one by each."""
     pool, teachers = group_teachers(group)
     number = stages.plan.prompts(pool) * ASSUMED.kept_samples[pool]
-    return number, [ASSUMED.response_tokens[pool][teacher] for teacher in teachers]
+    return pool, number, [ASSUMED.response_tokens[pool][teacher] for teacher in teachers]
 
 
-def _score_cost(stages: Stages, group: str, student: str) -> dict[str, Any]:
-    plan, (number, responses) = stages.plan, _responses(stages, group)
-    model, gpu = plan.model(student), find_gpu(plan.gpu)
-    prompt, windows = (
-        ASSUMED.prompt_tokens[group_teachers(group)[0]],
-        stages.windows(group, student),
-    )
+def _score_cost(stages: Stages, group: str, student: str) -> Cost:
+    plan, (pool, number, responses) = stages.plan, _responses(stages, group)
+    model, gpu, prompt = plan.model(student), find_gpu(plan.gpu), ASSUMED.prompt_tokens[pool]
+    windows = stages.windows(group, student)
     each = [score_flops(model, prompt, response, windows) for response in responses]
     flops = sum(number * flops for flops, _ in each)
     longest = prompt + ASSUMED.longest * max(responses)
     memory = model.weights + 2 * model.cache_per_token * longest
-    notes = ()
-    if memory > ASSUMED.usable_share * gpu.memory:
-        notes = (f"{model.name}: scoring takes {_size(memory)}, too much for one {plan.gpu}",)
-    return _on(
-        *(model, plan.gpu, 1, flops / (ASSUMED.score_share * gpu.flops) / 3600),
+    return Cost(
+        *(model.name, f"1x {plan.gpu}", 1),
         prompts=round(number * len(responses)),
         tokens_in=sum(number * fed for _, fed in each),
         flops=flops,
+        gpu_hours=flops / (ASSUMED.score_share * gpu.flops) / 3600,
         gpu_bytes=memory,
         disk_bytes=ASSUMED.token_bytes * sum(number * response for response in responses),
-        notes=notes,
     )
 
 
-def _segment_cost(stages: Stages, group: str) -> dict[str, Any]:
+def _segment_cost(stages: Stages, group: str) -> Cost:
     """Sentences cost nothing; a language model reads every response and writes it again."""
-    plan, (number, responses) = stages.plan, _responses(stages, group)
-    tokens = number * sum(responses)
+    plan, (_, number, responses) = stages.plan, _responses(stages, group)
     if plan.splitter != "llm":
-        return {"prompts": plan.prompts(group_teachers(group)[0]), "tokens_in": tokens}
-    # The paper's splitter stands for whatever model the server runs.
-    model, gpu = find_model("GLM-4.5-Air"), find_gpu(plan.big_gpu)
-    mean = tokens / (number * len(responses))
-    rate = decode_rate(model, gpu, plan.big_gpus, mean, mean)
-    hours = tokens / rate * plan.big_gpus / 3600 if rate else math.nan
-    assumed = f"{plan.big_gpus}x {plan.big_gpu} assumed"
-    return _on(
-        *(model, plan.big_gpu, plan.big_gpus, hours),
-        prompts=round(number * len(responses)),
-        tokens_in=tokens,
-        tokens_out=tokens,
-        gpu_bytes=ASSUMED.memory_share * gpu.memory,
-        notes=(f"{plan.llm_model} behind {plan.llm_url}, {assumed}",),
-    )
+        return Cost(prompts=round(number * len(responses)), tokens_in=number * sum(responses))
+    # The paper's splitter stands for any model that the server runs.
+    jobs = [(round(number), length, length) for length in responses]
+    cost = _answer_cost(plan, "GLM-4.5-Air", jobs, 1, ASSUMED.answer_limit)
+    server = f"{plan.llm_model} behind {plan.llm_url}, {cost.node} assumed"
+    return replace(cost, notes=(*cost.notes, server))
 
 
-def _train_cost(stages: Stages, arm: str) -> dict[str, Any]:
-    plan, (one, _) = stages.plan, stages.arms[arm]
-    model, gpu, recipe = (
-        plan.model(one.student),
-        find_gpu(plan.gpu),
-        load_recipe(plan.recipe_of(one)),
-    )
+def _train_cost(stages: Stages, arm: str) -> Cost:
+    plan, one = stages.plan, stages.needs[arm].arm
+    model, recipe = plan.model(one.student), load_recipe(plan.recipe_of(one))
     longest = min(recipe.max_length, model.positions)
     prompt, responses = ASSUMED.prompt_tokens[one.pool], ASSUMED.response_tokens[one.pool]
     writers = (one.teacher,) if one.teacher else TEACHERS[one.pool]
     lengths = [min(prompt + responses[writer], longest) for writer in writers]
-    # One response per prompt by some writer, or one by each.
+    # One response per prompt by some writer, or one by each writer.
     number = plan.prompts(one.pool) * (1.0 if one.rule == "all" else 1 / len(writers))
     flops = sum(number * recipe.epochs * train_flops(model, length) for length in lengths)
     offload = not model.trains_on(plan.gpu, plan.gpus)
     share = ASSUMED.offload_share if offload else ASSUMED.train_share
     fed = recipe.batch_size * longest
     on_gpu, on_host = train_bytes(model, plan.gpus, fed, offload=offload)
-    return _on(
-        *(model, plan.gpu, plan.gpus, flops / (share * gpu.flops) / 3600),
-        prompts=round(sum(number for _ in lengths)),
+    offloaded = (
+        f"{model.name}: {_size(STATE_BYTES * model.params)} of weights, gradients and AdamW states "
+        f"do not fit {plan.gpus}x {plan.gpu}: the optimizer's stay on the host (8 GPUs would take "
+        f"{_size(train_bytes(model, 8, fed)[0])} each, with {fed:,} tokens)"
+    )
+    return Cost(
+        *(model.name, f"{plan.gpus}x {plan.gpu}", plan.gpus),
+        prompts=round(number * len(lengths)),
         tokens_in=sum(number * recipe.epochs * length for length in lengths),
         flops=flops,
+        gpu_hours=flops / (share * find_gpu(plan.gpu).flops) / 3600,
         gpu_bytes=on_gpu,
         host_bytes=on_host,
         disk_bytes=ASSUMED.saved_bytes * model.params,
         # Two checkpoints: the older one is deleted when the newer is complete.
         scratch_bytes=2 * (ASSUMED.weight_bytes + ASSUMED.optimizer_bytes) * model.params,
-        notes=_train_notes(plan, model, fed, on_gpu, offload),
+        notes=(offloaded,) if offload else (),
     )
 
 
-def _train_notes(
-    plan: Plan, model: ModelFacts, tokens: int, on_gpu: float, offload: bool
-) -> tuple[str, ...]:
-    usable = ASSUMED.usable_share * find_gpu(plan.gpu).memory
-    notes = []
-    if offload:
-        alone = train_bytes(model, 8, tokens)[0]
-        verdict = "too much for 8 as well" if alone > usable else "8 would do without"
-        notes.append(
-            f"{model.name}: {_size(STATE_BYTES * model.params)} of weights, gradients and AdamW "
-            f"states do not fit {plan.gpus}x {plan.gpu}: the optimizer's stay on the host (on 8 "
-            f"GPUs {_size(alone)} each with {tokens:,} tokens: {verdict})"
-        )
-    if on_gpu > usable:
-        notes.append(
-            f"{model.name}: training takes {_size(on_gpu)}, too much for one {plan.gpu}: "
-            "shorter examples (max_length), a smaller student, or more GPUs"
-        )
-    return tuple(notes)
-
-
 _COSTS = {
-    "prompts": lambda stages, pool: {"prompts": stages.plan.prompts(pool)},
+    "prompts": lambda stages, pool: Cost(prompts=stages.plan.prompts(pool)),
     **{"sample": _sample_cost, "segment": _segment_cost, "score": _score_cost},
     **{"train": _train_cost, "eval": _eval_cost},
 }
 
 
-# --- totals --------------------------------------------------------------------------------------
+# --- the whole plan ------------------------------------------------------------------------------
+
+# How stages are listed; within a kind by name.
+_KINDS = ("prompts", "published", "sample", "unsolved", "merge", "segment", "score", "teachers")
+_KINDS += ("select", "put_together", "train", "eval", "tables")
 
 
-def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
+def plan_costs(stages: Stages, listed: Sequence[Stage]) -> pd.DataFrame:
+    """A row per stage, by kind: what it is, the paper's tables that need it, and its `Cost`."""
+    needed = _needed(stages.results(), listed)
+    rows = [
+        {"name": stage.name, "kind": stage.kind, "tables": needed[stage.name]}
+        | vars(stage_cost(stages, stage.kind, stage.wildcards))
+        | {"inputs": stage.inputs, "outputs": stage.outputs, "command": stage.command}
+        for stage in sorted(listed, key=lambda stage: (_KINDS.index(stage.kind), stage.name))
+    ]
+    return pd.DataFrame(rows)
+
+
+def _needed(
+    results: Mapping[str, tuple[str, ...]], listed: Sequence[Stage]
+) -> dict[str, tuple[str, ...]]:
+    """The tables that need each stage; every listed stage follows those whose outputs it reads."""
+    files, found = {path: set(tables) for path, tables in results.items()}, {}
+    for stage in reversed(listed):
+        tables = set().union(*(files.get(path, ()) for path in stage.outputs))
+        found[stage.name] = tuple(sorted(tables, key=lambda name: (len(name), name)))
+        for path in stage.inputs:
+            files.setdefault(path, set()).update(tables)
+    return found
+
+
+def add_up(costs: pd.DataFrame) -> dict[str, Any]:
     """Totals of a plan, as plain values.
 
     ``hours`` are those of all stages one after another. All stages keep ``disk_bytes``; one running
     stage needs ``scratch_bytes`` more. Every note appears once.
     """
-    by_kind, by_node = Counter(), Counter()
-    for cost in costs:
-        by_kind[cost.stage.kind] += cost.gpu_hours
-        by_node[cost.node] += cost.gpu_hours
-    totals = ("tokens_in", "tokens_out", "flops", "gpu_hours", "disk_bytes")
+    summed = costs[["tokens_in", "tokens_out", "flops", "gpu_hours", "disk_bytes"]]
+    on_gpus = costs[costs["gpus"] > 0]
+    hours = {key: on_gpus.groupby(key, sort=False)["gpu_hours"] for key in ("kind", "node")}
     return {
         "stages": len(costs),
-        **{name: sum(getattr(cost, name) for cost in costs) for name in totals},
-        "hours": sum(cost.gpu_hours / max(cost.gpus, 1) for cost in costs),
-        "gpu_hours_by_kind": {kind: hours for kind, hours in by_kind.items() if hours},
-        "gpu_hours_by_node": {node: hours for node, hours in by_node.items() if hours},
-        "scratch_bytes": max((cost.scratch_bytes for cost in costs), default=0.0),
-        "largest_gpu_bytes": max((cost.gpu_bytes for cost in costs), default=0.0),
-        "largest_host_bytes": max((cost.host_bytes for cost in costs), default=0.0),
-        "notes": list(dict.fromkeys(note for cost in costs for note in cost.notes)),
+        **summed.sum(skipna=False).to_dict(),
+        "hours": (on_gpus["gpu_hours"] / on_gpus["gpus"]).sum(skipna=False),
+        **{
+            f"gpu_hours_by_{key}": parts.sum(skipna=False).to_dict() for key, parts in hours.items()
+        },
+        "scratch_bytes": costs["scratch_bytes"].max(),
+        "notes": list(dict.fromkeys(note for notes in costs["notes"] for note in notes)),
     }
 
 
-def as_record(cost: StageCost) -> dict[str, Any]:
-    """One stage of the plan as plain values."""
-    stage = cost.stage
-    record = {"name": stage.name, "kind": stage.kind, **vars(cost)} | {"stage": None}
-    return record | {"inputs": stage.inputs, "outputs": stage.outputs, "command": stage.command}
-
-
-def plan_text(costs: Sequence[StageCost]) -> str:
-    """The plan for readers: every stage with its command lines, then totals and notes."""
-    blocks = [_stage_text(cost) for cost in costs]
+def plan_text(costs: pd.DataFrame) -> str:
+    """The plan for readers: a line for every stage, then totals and notes."""
     total = add_up(costs)
-    by_kind = ", ".join(f"{k} {h:,.0f}" for k, h in total["gpu_hours_by_kind"].items())
-    by_node = ", ".join(f"{n}: {h:,.0f}" for n, h in total["gpu_hours_by_node"].items())
+    by_kind, by_node = (
+        ", ".join(f"{name} {hours:,.0f}" for name, hours in total[f"gpu_hours_by_{key}"].items())
+        for key in ("kind", "node")
+    )
     lines = [
-        f"TOTAL of {total['stages']} stages",
-        f"  GPU hours {total['gpu_hours']:,.0f} ({by_kind}); by node {by_node}",
-        f"  {total['hours'] / 24:,.1f} days if stages follow each other; what does not read each "
-        "other's outputs runs side by side where there are GPUs",
-        f"  tokens read {_count(total['tokens_in'])}, written {_count(total['tokens_out'])}, "
-        f"{total['flops']:.1e} FLOP",
-        f"  disk {_size(total['disk_bytes'])}, at most {_size(total['scratch_bytes'])} more while "
-        "a student trains; largest memory of the host "
-        f"{_size(total['largest_host_bytes'])} beside the usual",
+        _table(costs),
+        f"TOTAL of {total['stages']} stages: {total['gpu_hours']:,.0f} GPU hours ({by_kind}); by "
+        f"node: {by_node}",
+        f"{total['hours'] / 24:,.1f} days if stages follow each other; those that do not read each "
+        "other's outputs run side by side if there are GPUs",
+        f"{total['tokens_in'] / 1e6:,.0f}M tokens read, {total['tokens_out'] / 1e6:,.0f}M written, "
+        f"{total['flops']:.1e} FLOP; {_size(total['disk_bytes'])} of disk, and at most "
+        f"{_size(total['scratch_bytes'])} more while a student trains",
         "Estimates: nothing of this was measured here. Assumptions: lalp/paper/assumptions.yaml.",
     ]
-    return "\n".join([*blocks, *lines, *(f"NOTE {note}" for note in total["notes"])])
+    return "\n".join([*lines, *(f"NOTE {note}" for note in total["notes"])])
 
 
-def _stage_text(cost: StageCost) -> str:
-    stage = cost.stage
-    parts = [
-        (cost.prompts, f"{cost.prompts:,} prompts"),
-        (cost.tokens_in, f"{_count(cost.tokens_in)} tokens in"),
-        (cost.tokens_out, f"{_count(cost.tokens_out)} out"),
-        (cost.gpus, f"{cost.gpu_hours:,.1f} GPU h, {_size(cost.gpu_bytes)} per GPU"),
-        (cost.host_bytes, f"{_size(cost.host_bytes)} on the host"),
-        (cost.disk_bytes, f"{_size(cost.disk_bytes)} of disk"),
-    ]
-    said = ", ".join(text for number, text in parts if number)
-    head = f"{stage.name}  [{', '.join(cost.tables)}]  {cost.node}"
-    return f"{head}\n  {said or 'no GPU, little of anything'}\n  $ {stage.command}\n"
-
-
-def _count(number: float) -> str:
-    units = {"G": 1e9, "M": 1e6, "k": 1e3}
-    fits = (f"{number / size:,.1f}{unit}" for unit, size in units.items() if number >= size)
-    return next(fits, f"{number:,.0f}")
+def _table(costs: pd.DataFrame) -> str:
+    """One line per stage: millions of tokens, GPU hours, GB on each GPU, on the host, on disk."""
+    columns = {"M in": ("tokens_in", 1e6), "M out": ("tokens_out", 1e6), "GPU h": ("gpu_hours", 1)}
+    columns |= {"GB/GPU": ("gpu_bytes", 1e9), "GB host": ("host_bytes", 1e9)}
+    columns |= {"GB disk": ("disk_bytes", 1e9)}
+    shown = costs[["node", "prompts"]].set_axis(costs["name"].array)
+    for title, (name, unit) in columns.items():
+        numbers = costs[name].set_axis(shown.index)
+        shown[title] = (numbers / unit).map("{:,.1f}".format).where(numbers != 0, "")
+    return shown.assign(tables=costs["tables"].map(", ".join).array).to_string()
 
 
 def _size(number: float) -> str:
-    if number < 1e9:
-        return f"{number / 1e6:,.0f} MB"
-    return f"{number / 1e9:,.1f} GB" if number < 1e12 else f"{number / 1e12:,.1f} TB"
+    return f"{number / 1e9:,.1f} GB"

@@ -1,26 +1,30 @@
-"""What the rules of the ``Snakefile`` take from a plan: files and options of every stage.
+"""The files and options of every stage, as the rules of the ``Snakefile`` take them from a plan.
 
-A stage is a rule with values for its wildcards. Which stages a plan needs, and in which order they
-run, is Snakemake's to find out. File names hold the paper's names of models, even where another
-model stands in; inside the files, teachers are named after the models that ran.
+A stage is a rule with values for its wildcards. Snakemake finds out which stages a plan needs and
+in which order they run. File names hold the paper's names of models, even if another model stands
+in; inside the files, teachers are named after the models that ran.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from lalp.files import read_data
-from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, accelerate_file, plan_needs
-
-# How rules are listed; those of one place take turns.
-ORDER = ("prompts", "published sample unsolved", "merge", "segment", "score", "teachers")
-ORDER += ("select put_together", "train", "eval", "tables")
+from lalp.paper.scale.plan import (
+    COLUMNS,
+    TEACHERS,
+    Arm,
+    Need,
+    Plan,
+    accelerate_file,
+    load_plan,
+    plan_needs,
+)
 
 # Presets and samples per prompt; the second takes the prompts that the first did not solve. LIMO:
-# one greedy answer, 16 more where that was wrong (Table 5).
+# one greedy answer, and 16 more if that was wrong (Table 5).
 _PRESETS = {
     "limo": {"table5-greedy": 1, "table5-sampled": 16},
     "math": {"c9-sampled": 16},
@@ -28,7 +32,7 @@ _PRESETS = {
 }
 
 
-# --- where results lie: also read by lalp.paper.scale.tables -------------------------------------
+# --- where results are: also read by lalp.paper.scale.tables --------------------------------------
 
 
 def arm_group(arm: Arm) -> str:
@@ -37,37 +41,44 @@ def arm_group(arm: Arm) -> str:
 
 
 def group_teachers(group: str) -> tuple[str, tuple[str, ...]]:
-    """Pool and teachers of a group of responses: thirds need one teacher's only."""
+    """Pool and teachers of a group of responses; thirds need only one teacher's."""
     pool, _, teacher = group.partition("_")
     return pool, (teacher,) if teacher else TEACHERS[pool]
 
 
-def arm_file(name: str, arm: Arm, seed: int = 0, decoding: str = "greedy") -> str:
-    """Where a file of an arm lies in a run's folder: scores, selected, mix, trained or results."""
-    # An original student has no seed.
-    seeded = f"{arm.name}-s{seed}" if arm.pool else arm.name
-    # Where chance has a part in a choice, each seed has its own.
-    choice = seeded if arm.rule in ("random", "control", "all") else arm.name
+def arm_file(name: str, arm: Arm, decoding: str = "greedy") -> str:
+    """Path of an arm's file in a run's folder: scores, selected, mix, trained or results."""
     return {
-        "selected": f"selected/{choice}.jsonl",
-        "mix": f"selected/{choice}.json",  # what `lalp select --json` says of it
-        "trained": f"models/{seeded}",
-        "results": f"results/{seeded}_{decoding}.parquet",
-        "scores": f"scores/{arm_group(arm)}_{arm.student}.parquet" if arm.pool else "",
+        "scores": f"scores/{arm_group(arm)}_{arm.student}.parquet",
+        "selected": f"selected/{arm.choice}.jsonl",
+        "mix": f"selected/{arm.choice}.json",  # what `lalp select --json` says of it
+        "trained": f"models/{arm.name}",
+        "results": f"results/{arm.name}_{decoding}.parquet",
     }[name]
 
 
-def _name(path: str) -> str:
-    return path.partition("/")[2].removesuffix(".jsonl")
-
-
 def arm_parts(arm: Arm) -> tuple[Arm, ...]:
-    """Choices that an arm puts together."""
+    """Choices that an arm combines."""
     teachers = TEACHERS[arm.pool] if arm.rule == "all" else ()
-    return tuple(Arm(arm.student, arm.pool, "random", teacher) for teacher in teachers)
+    return tuple(replace(arm, rule="random", teacher=teacher) for teacher in teachers)
 
 
 # --- what the rules ask ---------------------------------------------------------------------------
+
+
+def make_stages(profile: str, toys: str = "") -> Stages:
+    """The stages of a profile's plan; of the shrunk one if ``toys`` is given."""
+    plan = load_plan(profile)
+    return Stages(shrink(plan), toys) if toys else Stages(plan)
+
+
+def shrink(plan: Plan) -> Plan:
+    """The same plan with toy data, tiny models and two CPU processes for training."""
+    toys = read_data("paper/scale/toys.yaml")
+    changes = {"seeds": plan.seeds[:1], "backend": "transformers", "gpus": 2}
+    changes |= {f"{pool}_prompts": count for pool, count in toys["prompts"].items()}
+    changes |= dict.fromkeys(("accelerate", "big_accelerate"), "toys/two_processes.yaml")
+    return replace(plan, **changes)
 
 
 @dataclass(frozen=True)
@@ -78,95 +89,51 @@ class Stages:
     toys: str = ""
 
     @cached_property
-    def needs(self) -> list[Need]:
-        """Every arm with what it is needed for."""
-        return plan_needs(self.plan)
+    def needs(self) -> dict[str, Need]:
+        """Every arm and its uses, by its name in files."""
+        return {need.arm.name: need for need in plan_needs(self.plan)}
 
     @cached_property
-    def arms(self) -> dict[str, tuple[Arm, int]]:
-        """Arm and seed of every student, by its name in files."""
-        return {
-            _name(arm_file("trained", need.arm, seed)): (need.arm, seed)
-            for need in self.needs
-            for seed in (self.plan.seeds if need.arm.pool else self.plan.seeds[:1])
-        }
+    def choices(self) -> dict[str, Arm]:
+        """An arm for every choice of training data, by its name in files."""
+        arms = [need.arm for need in self.needs.values() if need.arm.pool]
+        return {arm.choice: arm for whole in arms for arm in (whole, *arm_parts(whole))}
 
-    @cached_property
-    def columns(self) -> dict[Arm, dict[str, tuple[str, ...]]]:
-        """What each arm is evaluated on, by decoding."""
-        return {need.arm: need.columns for need in self.needs}
-
-    @cached_property
-    def choices(self) -> dict[str, tuple[Arm, int]]:
-        """Arm and seed of every choice of training data, by its name in files."""
-        found: dict[str, tuple[Arm, int]] = {}
-        for whole, seed in self.arms.values():
-            for arm in (*arm_parts(whole), whole) if whole.pool else ():
-                found.setdefault(_name(arm_file("selected", arm, seed)), (arm, seed))
+    def results(self) -> dict[str, tuple[str, ...]]:
+        """Files that the tables read or people want, and the tables that need each."""
+        found: dict[str, tuple[str, ...]] = {}
+        for need in self.needs.values():
+            arm = need.arm
+            files = [arm_file("results", arm, decoding) for decoding in need.columns]
+            files += [arm_file(name, arm) for name in ("scores", "selected") if arm.pool]
+            files += [f"teachers/limo_{arm.student}.json"] if arm.pool == "limo" else []
+            for file in files:
+                found[file] = tuple(dict.fromkeys([*found.get(file, ()), *need.tables]))
         return found
-
-    def leaves(self) -> list[str]:
-        """All files that the tables read or people want: Snakemake finds what they take."""
-        found: dict[str, None] = {}
-        for arm, seed in self.choices.values():
-            found[arm_file("scores", arm)] = None
-            found[arm_file("selected", arm, seed)] = None
-            if arm.pool == "limo":
-                found[f"teachers/{arm_group(arm)}_{arm.student}.json"] = None
-        for arm, seed in self.arms.values():
-            for decoding in self.columns[arm]:
-                found[arm_file("results", arm, seed, decoding)] = None
-        return list(found)
-
-    def needs_of(self, wildcards: Mapping[str, str]) -> list[Need]:
-        """The needs that a stage with such values serves."""
-        return [need for need in self.needs if self._serves(need.arm, wildcards)]
-
-    def place(self, wildcards: Mapping[str, str]) -> int:
-        """Place of the first need that a stage serves, to list stages in that order."""
-        return self.needs.index(self.needs_of(wildcards)[0])
-
-    def _serves(self, arm: Arm, wildcards: Mapping[str, str]) -> bool:
-        if name := wildcards.get("arm"):
-            return self.arms[name][0] == arm
-        if not arm.pool:
-            return not wildcards
-        if name := wildcards.get("choice"):
-            return self.choices[name][0] in (arm, *arm_parts(arm))
-        own = {"pool": arm.pool, "group": arm_group(arm), "student": arm.student}
-        _, teachers = group_teachers(own["group"])
-        same = all(wildcards.get(name, value) == value for name, value in own.items())
-        return same and wildcards.get("teacher", teachers[0]) in teachers
 
     # --- models and data
 
-    @property
     def data(self) -> tuple[str, ...]:
         """Options of commands that read data sets."""
         return ("--data", f"{self.toys}/data") if self.toys else ()
 
-    def more(self, *names: str) -> tuple[str, ...]:
+    def model(self, name: str) -> str:
+        """The place from which the model that runs for ``name`` is loaded."""
+        facts = self.plan.model(name)
+        return f"{self.toys}/models/{facts.name}" if self.toys else facts.hub_id
+
+    def _more(self, *names: str) -> tuple[str, ...]:
         """Further options of a dry run by command or preset; they come last, so they win."""
         options = read_data("paper/scale/toys.yaml")["options"] if self.toys else {}
         return tuple(word for name in names for word in options.get(name, ()))
 
-    def model(self, name: str) -> str:
-        """Where the model that runs in the place of ``name`` is loaded from."""
-        facts = self.plan.model(name)
-        return f"{self.toys}/models/{facts.name}" if self.toys else facts.hub_id
-
-    def served(self, name: str) -> tuple[str, ...]:
+    def _served(self, name: str) -> tuple[str, ...]:
         """Options of a model that answers: backend, and the GPUs that share it."""
-        plan = self.plan
+        plan, backend = self.plan, ("--backend", self.plan.backend)
         if plan.backend != "vllm":
-            return ("--backend", plan.backend)
+            return backend
         small = plan.model(name).fits(plan.gpu, plan.gpus)
-        return (
-            "--backend",
-            "vllm",
-            "--tensor-parallel",
-            str(plan.gpus if small else plan.big_gpus),
-        )
+        return (*backend, "--tensor-parallel", str(plan.gpus if small else plan.big_gpus))
 
     # --- prompts, samples, pools, steps
 
@@ -176,10 +143,18 @@ class Stages:
         return {"published": 1} if published else _PRESETS[pool]
 
     def asked(self, wildcards: Any) -> str:
-        """The prompts that a preset is given: all, or what the one before it did not solve."""
+        """The prompts that a preset is given: all, or those that the previous one left unsolved."""
         pool, teacher = wildcards.pool, wildcards.teacher
         first = wildcards.preset == next(iter(self.presets(pool, teacher)))
         return f"prompts/{pool}.jsonl" if first else f"prompts/{pool}_{teacher}_unsolved.jsonl"
+
+    def sampling(self, pool: str, teacher: str, preset: str) -> tuple[str, ...]:
+        """Options of `lalp sample`."""
+        words = ("--model", self.model(teacher), "--teacher", self.plan.model(teacher).name)
+        # Mathematics prompts hold their system message; programming prompts have none.
+        words += ("--system=",) if pool == "code" else ()
+        words += ("--preset", preset, *self._served(teacher), "--seed", "0")
+        return words + self._more("sample", preset)
 
     def samples(self, group: str) -> list[str]:
         """Files of a group's samples."""
@@ -193,14 +168,13 @@ class Stages:
     def kept(self, group: str) -> tuple[str, ...]:
         """Options that say which responses are merged."""
         pool, teachers = group_teachers(group)
-        # Answers to programming prompts are not verified: the prompts come without tests.
+        # Answers to programming prompts are not verified, because the prompts come without tests.
         kept = () if pool == "code" else ("--only-correct",)
         if len(teachers) > 1:
-            # Every arm is then trained on the same prompts, and no teacher has more than one try.
+            # So every arm is trained on the same prompts, and no teacher has more than one try.
             kept += ("--per-teacher", "1", "--min-teachers", str(self.plan.min_teachers))
         return kept
 
-    @property
     def splitter(self) -> tuple[str, ...]:
         """Options that say how responses are cut into steps."""
         plan = self.plan
@@ -213,24 +187,36 @@ class Stages:
         """Windows that a student's scores of a group have."""
         plan, (pool, _) = self.plan, group_teachers(group)
         if pool == "math":
-            # Thirds are by GALP alone, and a score table has some window: the cheapest.
+            # Thirds use GALP alone, and a score table needs a window: take the cheapest.
             return ("0",)
         sweep = plan.sweep_windows if pool == "limo" and student == plan.window_student else ()
         return tuple(dict.fromkeys([plan.main_window, *sweep]))
 
-    def choice(self, name: str) -> tuple[str, ...]:
-        """Options of `lalp select` for a choice."""
-        plan, (arm, seed) = self.plan, self.choices[name]
+    def scoring(self, group: str, student: str) -> tuple[str, ...]:
+        """Options of `lalp score`."""
+        windows = [w for each in self.windows(group, student) for w in ("--window", each)]
+        return ("--student", self.model(student), *windows, *self._more("score"))
+
+    def chosen_from(self, choice: str) -> list[str]:
+        """Files that a choice is made from: scores, or other choices."""
+        arm = self.choices[choice]
+        parts = [arm_file("selected", part) for part in arm_parts(arm)]
+        return parts or [arm_file("scores", arm)]
+
+    def selection(self, choice: str) -> tuple[str, ...]:
+        """Options of `lalp select`."""
+        plan, arm = self.plan, self.choices[choice]
         rule = ("random", "--like", "lalp") if arm.rule == "control" else (arm.rule,)
         window = ("--window", arm.window or plan.main_window) if "lalp" in " ".join(rule) else ()
         teacher = ("--teacher", plan.teacher_name(arm.pool, arm.teacher)) if arm.teacher else ()
-        return ("--rule", *rule, *window, *teacher, "--skip-unscored", "--seed", str(seed))
+        # A response longer than the student's positions has no score, and is not trained on.
+        return ("--rule", *rule, *window, *teacher, "--skip-unscored", "--seed", str(arm.seed))
 
     # --- training and evaluation
 
     def launcher(self, name: str) -> tuple[str, ...]:
         """Words before ``train``: one process, or several by accelerate."""
-        plan, model = self.plan, self.plan.model(self.arms[name][0].student)
+        plan, model = self.plan, self.plan.model(self.needs[name].arm.student)
         small = model.trains_on(plan.gpu, plan.gpus)
         if small and plan.gpus == 1:
             return ("lalp",)
@@ -238,9 +224,21 @@ class Stages:
         words = ("accelerate", "launch", "--config_file", config)
         return (*words, "--num_processes", str(plan.gpus), "-m", "lalp.cli")
 
-    def benchmarks(self, name: str, decoding: str) -> tuple[str, ...]:
-        """Options of `lalp eval` for an arm."""
-        arm, seed = self.arms[name]
-        names = [COLUMNS[column] for column in self.columns[arm][decoding]]
-        words = tuple(word for each in names for word in ("--benchmark", each))
-        return (*words, *self.data, *self.served(arm.student), "--seed", str(seed))
+    def training(self, name: str) -> tuple[str, ...]:
+        """Options of `lalp train`."""
+        arm = self.needs[name].arm
+        words = ("--student", self.model(arm.student), "--seed", str(arm.seed))
+        return (*words, "--recipe", self.plan.recipe_of(arm), *self._more("train"))
+
+    def evaluated(self, name: str) -> list[str]:
+        """The folder of a trained student; none for an original one."""
+        return [f"models/{name}"] if self.needs[name].arm.pool else []
+
+    def evaluation(self, name: str, decoding: str) -> tuple[str, ...]:
+        """Options of `lalp eval`."""
+        need, preset = self.needs[name], f"table7-{decoding}"
+        (model,) = self.evaluated(name) or [self.model(need.arm.student)]
+        benchmarks = [w for each in need.columns[decoding] for w in ("--benchmark", COLUMNS[each])]
+        words = ("--model", model, *benchmarks, *self.data(), "--preset", preset)
+        words += (*self._served(need.arm.student), "--seed", str(need.arm.seed))
+        return words + self._more("eval", preset)

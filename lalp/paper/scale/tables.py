@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,14 @@ def _table(plan: Plan, root: str, number: str) -> TableBeside:
     return TableBeside(number, reference.title, paper, found, (*notes, *reference.notes))
 
 
+def _seeded(plan: Plan, arm: Arm) -> list[Arm]:
+    return [replace(arm, seed=seed) for seed in plan.seeds]
+
+
 def _accuracies(plan: Plan, root: str, arm: Arm, decoding: str) -> dict[str, float]:
     """Accuracy by benchmark, AVG, and LiveCodeBench by difficulty: means over all and seeds."""
-    seeds = plan.seeds if arm.pool else plan.seeds[:1]
-    paths = [Path(root, arm_file("results", arm, seed, decoding)) for seed in seeds]
-    results = {str(path): load_results(path) for path in paths if path.exists()}
+    paths = {Path(root, arm_file("results", each, decoding)) for each in _seeded(plan, arm)}
+    results = {str(path): load_results(path) for path in sorted(paths) if path.exists()}
     if not results:
         return {}
     programs = [frame[frame["benchmark"] == "livecodebench"] for frame in results.values()]
@@ -113,7 +116,7 @@ def _mean_scores(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
 
 def _teacher_mix(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
     """Percent of an arm's selection by teacher, under the paper's names; mean over seeds."""
-    paths = [Path(root, arm_file("mix", arm, seed)) for seed in plan.seeds]
+    paths = [Path(root, arm_file("mix", each)) for each in _seeded(plan, arm)]
     mixes = [json.loads(p.read_text("utf-8"))["teacher_mix"] for p in paths if p.exists()]
     shares = {}
     for name in TABLES["8"].frame.columns if mixes else []:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lalp.cli.app import app
 from lalp.paper.scale.__main__ import app as scale
-from lalp.paper.scale.dryrun import shrink
 from lalp.paper.scale.plan import SOURCES, TEACHERS, load_plan, plan_needs, table_arms
+from lalp.paper.scale.stages import shrink
 from tests.paper.scale.conftest import (
     B7,
     B32,
@@ -62,10 +62,10 @@ def test_any_choice_of_tables_is_in_order(paper, tables, students, seeds, publis
     sampled = {s.wildcards["teacher"] for s in made if s.name.startswith("sample-limo")}
     assert not sampled & set(published)
     rows = {arm for number in tables for arm in table_arms(chosen, number).values() if arm.pool}
-    evaluated = {need.arm for need in plan_needs(chosen) if need.columns}
-    trained = {arm.name for arm in rows if everything or arm in evaluated}
+    evaluated = {dataclasses.replace(n.arm, seed=0) for n in plan_needs(chosen) if n.columns}
+    trained = [arm for arm in rows if everything or arm in evaluated]
     models = {Path(s.outputs[0]).name for s in made if s.kind == "train"}
-    assert {f"{name}-s{seed}" for name in trained for seed in seeds} <= models
+    assert {dataclasses.replace(arm, seed=n).name for arm in trained for n in seeds} <= models
 
 
 def parse_command(words: list[str]) -> None:

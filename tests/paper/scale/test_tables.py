@@ -20,9 +20,7 @@ from lalp.scoring.table import write_scores
 from tests.paper.scale.conftest import B7, B32, pool_of
 
 
-def write_result(
-    root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]], seed=0, **more
-) -> None:
+def write_result(root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]], **more) -> None:
     rows = [
         (name, f"{name}/{n:04d}", right, "correct" if right else "wrong")
         for name, marks in benchmarks.items()
@@ -30,7 +28,7 @@ def write_result(
     ]
     frame = pd.DataFrame(rows, columns=["benchmark", "prompt_id", "correct", "outcome"])
     frame = frame.assign(sample=0, problem="h", truncated=False, num_tokens=5, **more)
-    path = Path(root, arm_file("results", arm, seed, decoding))
+    path = Path(root, arm_file("results", arm, decoding))
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = frame.assign(answer="1", extracted="1").reindex(columns=list(COLUMNS))
     write_results(frame, path)
@@ -63,9 +61,9 @@ def test_tables_lay_paper_and_run_side_by_side(paper, tmp_path):
 
 def test_table_1_has_thirds_as_columns_and_seeds_are_averaged(paper, tmp_path):
     two = dataclasses.replace(paper, tables=["1"], seeds=[0, 1])
-    arm = Arm(B7, "math", "galp", "QwQ-32B")
     for seed, marks in enumerate(([True, True], [True, False])):
-        write_result(tmp_path, arm, "greedy", dict.fromkeys(SEVEN, marks), seed)
+        arm = Arm(B7, "math", "galp", "QwQ-32B", seed=seed)
+        write_result(tmp_path, arm, "greedy", dict.fromkeys(SEVEN, marks))
     (first,) = collect_tables(two, tmp_path)
     assert first.run.loc[(B7, "QwQ-32B"), "highest"] == pytest.approx(0.75)
     assert math.isnan(first.run.loc[(B7, "QwQ-32B"), "lowest"])
