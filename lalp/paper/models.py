@@ -6,6 +6,7 @@ is made before there is a network or a GPU.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -54,13 +55,19 @@ class ModelFacts:
         """Bytes of the published weights."""
         return self.params * self.weight_bytes
 
+    @property
+    def states(self) -> int:
+        """Bytes that training keeps: weights, gradients and optimizer states."""
+        each = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
+        return self.params * each
+
     def fits(self, gpu: str, gpus: int) -> bool:
         """Whether its weights leave a tenth of the GPUs' usable memory for the cache."""
         return self.weights <= 0.9 * ASSUMED.memory_share * gpus * find_gpu(gpu).memory
 
     def trains_on(self, gpu: str, gpus: int) -> bool:
         """Whether weights, gradients and optimizer states leave a quarter of the GPUs' memory."""
-        return self.params * STATE_BYTES <= 0.75 * gpus * find_gpu(gpu).memory
+        return self.states <= 0.75 * gpus * find_gpu(gpu).memory
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,6 @@ MODELS = {name: ModelFacts(name, **facts) for name, facts in _FACTS["models"].it
 GPUS = {name: Gpu(**facts) for name, facts in _FACTS["gpus"].items()}
 # Lengths, shares, speeds and bytes: the file says where each comes from.
 ASSUMED = SimpleNamespace(**read_data("paper/assumptions.yaml"))
-# Bytes that training keeps for every weight.
-STATE_BYTES = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
 
 
 def find_model(name: str) -> ModelFacts:
@@ -109,6 +114,35 @@ def model_size(model: ModelFacts) -> ModelSize:
         cache=model.cache_per_token,
         hidden=model.hidden,
     )
+
+
+@dataclass(frozen=True)
+class ScoringCost:
+    """What scoring takes on one GPU."""
+
+    fed: float  # tokens of all forward rows
+    flops: float
+    hours: float  # right within a factor of two
+    memory: float  # bytes of the weights and of the cache of the longest response
+
+
+def scoring_cost(
+    model: ModelFacts,
+    gpu: str,
+    prompt: int,
+    responses: Sequence[int],
+    number: float,
+    windows: Sequence[str],
+) -> ScoringCost:
+    """Cost of scoring ``number`` responses of each of some lengths, behind prompts of one length.
+
+    The longest response has `ASSUMED.longest` times the highest of these mean lengths.
+    """
+    costs = [score_flops(model, prompt, response, tuple(windows)) for response in responses]
+    flops, fed = (number * sum(part) for part in zip(*costs, strict=True))
+    hours = flops / (ASSUMED.score_share * find_gpu(gpu).flops) / 3600
+    longest = min(prompt + ASSUMED.longest * max(responses), model.positions)
+    return ScoringCost(fed, flops, hours, model.weights + 2 * model.cache_per_token * longest)
 
 
 @lru_cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lalp.paper.models import ASSUMED, find_gpu, find_model, score_flops
+from lalp.paper.models import ASSUMED, find_model, scoring_cost
 from lalp.paper.rsr.plan import Plan
 from lalp.paper.rsr.published import published
 
@@ -17,27 +17,16 @@ def plan_costs(plan: Plan) -> pd.DataFrame:
     `ASSUMED.longest` times the mean length; ``hours`` are right within a factor of two.
     """
     lengths = published().groupby("teacher")["tokens"].first()[list(plan.teachers)]
-    number, gpu, rows = plan.num_responses * len(plan.generations), find_gpu(plan.gpu), []
+    number, rows = plan.num_responses * len(plan.generations), []
     for student, name in plan.students.items():
-        model = find_model(name)
-        costs = [
-            score_flops(model, ASSUMED.prompt_tokens_other, round(length), tuple(plan.windows))
-            for length in lengths
-        ]
-        flops, fed = (number * sum(part) for part in zip(*costs, strict=True))
-        longest = min(ASSUMED.longest * lengths.max(), model.positions)
-        rows.append(
-            {
-                "student": student,
-                "model": model.hub_id,
-                "responses": number * len(lengths),
-                "tokens": number * lengths.sum(),
-                "fed": fed,
-                "flops": flops,
-                "hours": flops / (ASSUMED.score_share * gpu.flops) / 3600,
-                "gigabytes": (model.weights + 2 * model.cache_per_token * longest) / 1e9,
-            }
+        model, traces = find_model(name), [round(length) for length in lengths]
+        cost = scoring_cost(
+            *(model, plan.gpu, ASSUMED.prompt_tokens_other, traces, number, plan.windows)
         )
+        counts = {"responses": number * len(lengths), "tokens": number * lengths.sum()}
+        needs = {"fed": cost.fed, "flops": cost.flops, "hours": cost.hours}
+        rows.append({"student": student, "model": model.hub_id, **counts, **needs})
+        rows[-1]["gigabytes"] = cost.memory / 1e9
     return pd.DataFrame(rows)
 
 

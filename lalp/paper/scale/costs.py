@@ -8,20 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
 from lalp.evaluation.benchmarks import BENCHMARKS
-from lalp.paper.models import (
-    ASSUMED,
-    STATE_BYTES,
-    Gpu,
-    ModelFacts,
-    find_gpu,
-    model_size,
-    score_flops,
-)
+from lalp.paper.models import ASSUMED, Gpu, ModelFacts, find_gpu, model_size, scoring_cost
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Plan
 from lalp.paper.scale.stages import Stages, group_teachers
 from lalp.paper.scale.workflow import Stage
@@ -39,7 +30,6 @@ class Cost:
     prompts: int = 0  # prompts, problems or examples
     tokens_in: float = 0.0  # tokens read
     tokens_out: float = 0.0  # tokens written by a model
-    flops: float = 0.0
     gpu_hours: float = 0.0  # hours times GPUs
     gpu_bytes: float = 0.0  # peak on each GPU
     host_bytes: float = 0.0  # memory of the host beyond the needs of any process
@@ -157,23 +147,20 @@ def _answer_cost(
     """Cost of some answers to each of so many prompts, with tokens of a prompt and of an answer."""
     model = plan.model(writer)
     name, gpus, notes = _node(plan, model, limit)
-    gpu, size = find_gpu(name), model_size(model)
-    seconds = flops = read = written = 0.0
+    gpu, seconds, read, written = find_gpu(name), 0.0, 0.0, 0.0
     for count, prompt, response in jobs:
         number = count * samples
         rate = decode_rate(model, gpu, gpus, prompt, response)
         # Samples of one prompt share its cache.
-        reading = count * row_flops(size, 0, prompt, 1)
+        reading = count * row_flops(model_size(model), 0, prompt, 1)
         seconds += reading / (ASSUMED.prefill_share * gpus * gpu.flops)
         seconds += number * response / rate if rate else math.nan
-        flops += reading + number * row_flops(size, prompt, response, response)
         read, written = read + count * prompt, written + number * response
     return Cost(
         *(model.name, f"{gpus}x {name}", gpus),
         prompts=sum(count for count, _, _ in jobs),
         tokens_in=read,
         tokens_out=written,
-        flops=flops,
         gpu_hours=seconds * gpus / 3600,
         gpu_bytes=ASSUMED.memory_share * gpu.memory,
         # Once in the store, once in the pool or the results.
@@ -210,20 +197,16 @@ def _responses(stages: Stages, group: str) -> tuple[str, float, list[int]]:
 
 def _score_cost(stages: Stages, group: str, student: str) -> Cost:
     plan, (pool, number, responses) = stages.plan, _responses(stages, group)
-    model, gpu, prompt = plan.model(student), find_gpu(plan.gpu), ASSUMED.prompt_tokens[pool]
-    windows = stages.windows(group, student)
-    each = [score_flops(model, prompt, response, windows) for response in responses]
-    flops = sum(number * flops for flops, _ in each)
-    longest = prompt + ASSUMED.longest * max(responses)
-    memory = model.weights + 2 * model.cache_per_token * longest
+    model, windows = plan.model(student), stages.windows(group, student)
+    prompt = ASSUMED.prompt_tokens[pool]
+    cost = scoring_cost(model, plan.gpu, prompt, responses, number, windows)
     return Cost(
         *(model.name, f"1x {plan.gpu}", 1),
         prompts=round(number * len(responses)),
-        tokens_in=sum(number * fed for _, fed in each),
-        flops=flops,
-        gpu_hours=flops / (ASSUMED.score_share * gpu.flops) / 3600,
-        gpu_bytes=memory,
-        disk_bytes=ASSUMED.token_bytes * sum(number * response for response in responses),
+        tokens_in=cost.fed,
+        gpu_hours=cost.hours,
+        gpu_bytes=cost.memory,
+        disk_bytes=ASSUMED.token_bytes * number * sum(responses),
     )
 
 
@@ -254,15 +237,14 @@ def _train_cost(stages: Stages, arm: str) -> Cost:
     fed = recipe.batch_size * longest
     on_gpu, on_host = train_bytes(model, plan.gpus, fed, offload=offload)
     offloaded = (
-        f"{model.name}: {_size(STATE_BYTES * model.params)} of weights, gradients and AdamW states "
-        f"do not fit {plan.gpus}x {plan.gpu}: the optimizer's stay on the host (8 GPUs would take "
+        f"{model.name}: {_size(model.states)} of weights, gradients and AdamW states do not fit "
+        f"{plan.gpus}x {plan.gpu}: the optimizer's stay on the host (8 GPUs would take "
         f"{_size(train_bytes(model, 8, fed)[0])} each, with {fed:,} tokens)"
     )
     return Cost(
         *(model.name, f"{plan.gpus}x {plan.gpu}", plan.gpus),
         prompts=round(number * len(lengths)),
         tokens_in=sum(number * recipe.epochs * length for length in lengths),
-        flops=flops,
         gpu_hours=flops / (share * find_gpu(plan.gpu).flops) / 3600,
         gpu_bytes=on_gpu,
         host_bytes=on_host,
@@ -289,81 +271,61 @@ _KINDS += ("select", "put_together", "train", "eval", "tables")
 
 def plan_costs(stages: Stages, listed: Sequence[Stage]) -> pd.DataFrame:
     """A row per stage, by kind: what it is, the paper's tables that need it, and its `Cost`."""
-    needed = _needed(stages.results(), listed)
-    rows = [
-        {"name": stage.name, "kind": stage.kind, "tables": needed[stage.name]}
-        | vars(stage_cost(stages, stage.kind, stage.wildcards))
-        | {"inputs": stage.inputs, "outputs": stage.outputs, "command": stage.command}
-        for stage in sorted(listed, key=lambda stage: (_KINDS.index(stage.kind), stage.name))
-    ]
-    return pd.DataFrame(rows)
-
-
-def _needed(
-    results: Mapping[str, tuple[str, ...]], listed: Sequence[Stage]
-) -> dict[str, tuple[str, ...]]:
-    """The tables that need each stage; every listed stage follows those whose outputs it reads."""
-    files, found = {path: set(tables) for path, tables in results.items()}, {}
+    needed = {path: set(tables) for path, tables in stages.results().items()}
+    rows = []
+    # From the end: every listed stage follows those whose outputs it reads.
     for stage in reversed(listed):
-        tables = set().union(*(files.get(path, ()) for path in stage.outputs))
-        found[stage.name] = tuple(sorted(tables, key=lambda name: (len(name), name)))
+        tables = set().union(*(needed.get(path, ()) for path in stage.outputs))
         for path in stage.inputs:
-            files.setdefault(path, set()).update(tables)
-    return found
+            needed.setdefault(path, set()).update(tables)
+        cost = stage_cost(stages, stage.kind, stage.wildcards)
+        by_number = sorted(tables, key=lambda table: (len(table), table))
+        rows.append({**vars(stage), "tables": by_number, **vars(cost)})
+    return pd.DataFrame(sorted(rows, key=lambda row: (_KINDS.index(row["kind"]), row["name"])))
 
 
-def add_up(costs: pd.DataFrame) -> dict[str, Any]:
-    """Totals of a plan, as plain values.
-
-    ``hours`` are those of all stages one after another. All stages keep ``disk_bytes``; one running
-    stage needs ``scratch_bytes`` more. Every note appears once.
-    """
-    summed = costs[["tokens_in", "tokens_out", "flops", "gpu_hours", "disk_bytes"]]
+def add_up(costs: pd.DataFrame) -> dict[str, float]:
+    """Totals of a plan by what they count; all stages keep their disk, one needs its scratch."""
     on_gpus = costs[costs["gpus"] > 0]
-    hours = {key: on_gpus.groupby(key, sort=False)["gpu_hours"] for key in ("kind", "node")}
+    hours = on_gpus["gpu_hours"]
     return {
         "stages": len(costs),
-        **summed.sum(skipna=False).to_dict(),
-        "hours": (on_gpus["gpu_hours"] / on_gpus["gpus"]).sum(skipna=False),
+        "GPU hours": hours.sum(skipna=False),
         **{
-            f"gpu_hours_by_{key}": parts.sum(skipna=False).to_dict() for key, parts in hours.items()
+            f"GPU hours of {name}": part.sum(skipna=False)
+            for key in ("kind", "node")
+            for name, part in hours.groupby(on_gpus[key], sort=False)
         },
-        "scratch_bytes": costs["scratch_bytes"].max(),
-        "notes": list(dict.fromkeys(note for notes in costs["notes"] for note in notes)),
+        "days if stages follow each other": (hours / on_gpus["gpus"]).sum(skipna=False) / 24,
+        "million tokens read": costs["tokens_in"].sum() / 1e6,
+        "million tokens written": costs["tokens_out"].sum() / 1e6,
+        "GB of disk": costs["disk_bytes"].sum() / 1e9,
+        "GB of disk more while a student is trained": costs["scratch_bytes"].max() / 1e9,
     }
 
 
 def plan_text(costs: pd.DataFrame) -> str:
     """The plan for readers: a line for every stage, then totals and notes."""
-    total = add_up(costs)
-    by_kind, by_node = (
-        ", ".join(f"{name} {hours:,.0f}" for name, hours in total[f"gpu_hours_by_{key}"].items())
-        for key in ("kind", "node")
+    millions, gigabytes = (
+        lambda number, unit=unit: f"{number / unit:,.1f}" if number else "" for unit in (1e6, 1e9)
     )
-    lines = [
-        _table(costs),
-        f"TOTAL of {total['stages']} stages: {total['gpu_hours']:,.0f} GPU hours ({by_kind}); by "
-        f"node: {by_node}",
-        f"{total['hours'] / 24:,.1f} days if stages follow each other; those that do not read each "
-        "other's outputs run side by side if there are GPUs",
-        f"{total['tokens_in'] / 1e6:,.0f}M tokens read, {total['tokens_out'] / 1e6:,.0f}M written, "
-        f"{total['flops']:.1e} FLOP; {_size(total['disk_bytes'])} of disk, and at most "
-        f"{_size(total['scratch_bytes'])} more while a student trains",
-        "Estimates: nothing of this was measured here. Assumptions: lalp/paper/assumptions.yaml.",
-    ]
-    return "\n".join([*lines, *(f"NOTE {note}" for note in total["notes"])])
-
-
-def _table(costs: pd.DataFrame) -> str:
-    """One line per stage: millions of tokens, GPU hours, GB on each GPU, on the host, on disk."""
-    columns = {"M in": ("tokens_in", 1e6), "M out": ("tokens_out", 1e6), "GPU h": ("gpu_hours", 1)}
-    columns |= {"GB/GPU": ("gpu_bytes", 1e9), "GB host": ("host_bytes", 1e9)}
-    columns |= {"GB disk": ("disk_bytes", 1e9)}
-    shown = costs[["node", "prompts"]].set_axis(costs["name"].array)
-    for title, (name, unit) in columns.items():
-        numbers = costs[name].set_axis(shown.index)
-        shown[title] = (numbers / unit).map("{:,.1f}".format).where(numbers != 0, "")
-    return shown.assign(tables=costs["tables"].map(", ".join).array).to_string()
+    shown = {
+        "node": ("node", str),
+        "prompts": ("prompts", "{:,}".format),
+        "tokens_in": ("M tokens in", millions),
+        "tokens_out": ("M out", millions),
+        "gpu_hours": ("GPU h", lambda hours: f"{hours:,.1f}" if hours else ""),
+        "gpu_bytes": ("GB each GPU", gigabytes),
+        "host_bytes": ("GB host", gigabytes),
+        "disk_bytes": ("GB disk", gigabytes),
+        "tables": ("for", ", ".join),
+    }
+    table = pd.DataFrame({title: costs[name].map(how) for name, (title, how) in shown.items()})
+    totals = [f"{number:>12,.1f} {name}" for name, number in add_up(costs).items()]
+    notes = dict.fromkeys(note for notes in costs["notes"] for note in notes)
+    estimates = "Estimates: nothing of this was measured here. See lalp/paper/assumptions.yaml."
+    lines = [table.set_axis(costs["name"].array).to_string(), *totals, estimates]
+    return "\n".join([*lines, *(f"NOTE {note}" for note in notes)])
 
 
 def _size(number: float) -> str:

@@ -70,6 +70,8 @@ class _Command(socketserver.BaseRequestHandler):
         folder, module, words = json.loads(message)
         for number, output in enumerate(outputs, 1):
             os.dup2(output, number)
+        # Anew, because those of the dry run may write elsewhere.
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
         os.chdir(folder)
         sys.argv, code = [module, *words], 1
         try:
@@ -80,6 +82,7 @@ class _Command(socketserver.BaseRequestHandler):
         except BaseException:
             sys.excepthook(*sys.exc_info())
         sys.stdout.flush()
+        sys.stderr.flush()
         self.request.sendall(str(code).encode())
 
 

@@ -6,7 +6,6 @@ need; the rows are those of `lalp.paper.tables`. `lalp.paper.scale.stages` turns
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -259,18 +258,6 @@ def plan_needs(plan: Plan) -> list[Need]:
         seeds = plan.seeds if arm.pool else plan.seeds[:1]
         needs += [Need(replace(arm, seed=seed), tables, columns) for seed in seeds]
     return needs
-
-
-def accelerate_file(name: str) -> str:
-    """File for ``accelerate launch``: one of the project's by name, or a path."""
-    if name.endswith(".yaml"):
-        return name
-    folder = PACKAGE / "training/accelerate"
-    if not (folder / f"{name}.yaml").is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise InputError(f"there is no configuration {name!r} for accelerate: choose {known}")
-    # Relative, so that a checkout that moves changes no command.
-    return os.path.relpath(folder / f"{name}.yaml")
 
 
 def run_folder(kind: str, profile: str) -> str:

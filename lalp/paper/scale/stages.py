@@ -7,21 +7,14 @@ in; inside the files, teachers are named after the models that ran.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from lalp.files import read_data
-from lalp.paper.scale.plan import (
-    COLUMNS,
-    TEACHERS,
-    Arm,
-    Need,
-    Plan,
-    accelerate_file,
-    load_plan,
-    plan_needs,
-)
+from lalp.errors import InputError
+from lalp.files import PACKAGE, not_found, read_data
+from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, load_plan, plan_needs
 
 # Presets and samples per prompt; the second takes the prompts that the first did not solve. LIMO:
 # one greedy answer, and 16 more if that was wrong (Table 5).
@@ -220,7 +213,13 @@ class Stages:
         small = model.trains_on(plan.gpu, plan.gpus)
         if small and plan.gpus == 1:
             return ("lalp",)
-        config = accelerate_file(plan.accelerate if small else plan.big_accelerate)
+        config = plan.accelerate if small else plan.big_accelerate
+        if not config.endswith(".yaml"):
+            path = PACKAGE / f"training/accelerate/{config}.yaml"
+            if not path.is_file():
+                raise InputError(f"plan: accelerate: {path}: {not_found(path)}")
+            # Relative, so that a checkout that moves changes no command.
+            config = os.path.relpath(path)
         words = ("accelerate", "launch", "--config_file", config)
         return (*words, "--num_processes", str(plan.gpus), "-m", "lalp.cli")
 

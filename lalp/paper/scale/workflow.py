@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 from lalp.errors import InputError
@@ -29,40 +30,29 @@ class Stage:
     outputs: tuple[str, ...]
 
 
-class _Listener(logging.Handler):
-    """Keeps what Snakemake logs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
 def list_stages(profile: str, root: str | Path, *words: str, toys: str = "") -> list[Stage]:
     """The stages of a plan, each after those whose outputs it reads; nothing runs.
 
     ``words`` are options and targets of Snakemake, which may choose some of the stages.
     """
     Path(root).mkdir(parents=True, exist_ok=True)
-    listener, logger = _Listener(), logging.getLogger("snakemake")
-    logger.addHandler(listener)
+    said, logger = BufferingHandler(capacity=1_000_000), logging.getLogger("snakemake")
+    logger.addHandler(said)
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             found = _call(profile, root, toys, "--dry-run", "--forceall", *words)
     finally:
-        logger.removeHandler(listener)
+        logger.removeHandler(said)
     if not found:
-        errors = [r.getMessage() for r in listener.records if r.levelno >= logging.ERROR]
+        errors = [record.getMessage() for record in said.buffer if record.levelname == "ERROR"]
         raise InputError("; ".join(errors) or "snakemake cannot list the stages")
-    jobs = [record for record in listener.records if getattr(record, "event", "") == "job_info"]
     return [
         Stage(
             *(Path(job.log[0]).stem, job.rule_name, dict(job.wildcards), job.shellcmd),
             *(tuple(job.input), tuple(job.output)),
         )
-        for job in jobs
+        for job in said.buffer
+        if getattr(job, "event", "") == "job_info"
     ]
 
 

@@ -124,8 +124,8 @@ def test_a_plan_says_what_it_takes_and_what_stands_in_the_way(paper, stages, cap
 
 def test_every_stage_names_the_tables_that_need_it(paper, stages):
     tables = plan_costs(Stages(paper), stages).set_index("name")["tables"]
-    assert tables[f"eval-{B32}_limo_all-s0_greedy"] == ("15", "18")
-    assert tables[f"train-{B32}_code_lalp-s0"] == tables["prompts-code"] == ("16",)
+    assert tables[f"eval-{B32}_limo_all-s0_greedy"] == ["15", "18"]
+    assert tables[f"train-{B32}_code_lalp-s0"] == tables["prompts-code"] == ["16"]
     # What all of them read.
     assert {"3", "10", "15", "18", "Fig. 9", "control"} <= set(tables["prompts-limo"])
     assert "16" not in tables["prompts-limo"]
