@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import pandas as pd
 
 from lalp.paper.models import ASSUMED, find_model, scoring_cost
@@ -28,6 +30,15 @@ def plan_costs(plan: Plan) -> pd.DataFrame:
         rows.append({"student": student, "model": model.hub_id, **counts, **needs})
         rows[-1]["gigabytes"] = cost.memory / 1e9
     return pd.DataFrame(rows)
+
+
+def student_resources(plan: Plan, student: str, toys: bool) -> dict[str, int]:
+    """What a scheduler sets aside for scoring under a student: GPUs, MB of memory, minutes."""
+    if toys:
+        return {"gpu": 0, "mem_mb": 2000, "runtime": 10}
+    hours = plan_costs(plan).set_index("student")["hours"][student]
+    minutes = 60 * (1 + ASSUMED.hours_margin * hours)
+    return {"gpu": 1, "mem_mb": int(ASSUMED.host_bytes_per_gpu / 1e6), "runtime": ceil(minutes)}
 
 
 def plan_text(plan: Plan) -> str:

@@ -13,10 +13,10 @@ import typer
 from lalp.cli.options import AsJson, run, writes_out
 from lalp.cli.printing import print_result, say
 from lalp.errors import InputError
-from lalp.paper.scale.plan import load_plan, run_folder
+from lalp.paper.scale.plan import NOT_PRODUCED, load_plan, run_folder
 from lalp.paper.scale.sources import load_source, published_pool
-from lalp.paper.scale.stages import make_stages
-from lalp.paper.scale.workflow import list_stages, run_stages
+from lalp.paper.scale.stages import make_stages, open_workflow
+from lalp.paper.workflow import Words
 from lalp.pools.merging import write_prompts
 from lalp.pools.writing import save_pool
 
@@ -27,10 +27,6 @@ app = typer.Typer(
     help="The paper's experiment from sampling to its tables: what it costs, in small, for real.",
 )
 PlanName = Annotated[str, typer.Option("--profile", help="paper, gpu, or a .yaml file.")]
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[-- SNAKEMAKE]", help="Options and targets of snakemake."),
-]
 
 
 @app.command("plan")
@@ -38,7 +34,8 @@ def plan_(profile: PlanName = "paper", words: Words = None, as_json: AsJson = Fa
     """Print what every stage computes and needs, before anything runs."""
     from lalp.paper.scale.costs import add_up, plan_costs, plan_text  # waits for torch
 
-    listed = list_stages(profile, run_folder("pipeline", profile), *(words or ()))
+    workflow = open_workflow(profile, run_folder("pipeline", profile))
+    listed = workflow.list_stages(*(words or ()))
     costs = plan_costs(make_stages(profile), listed)
     result = {"stages": costs, "totals": add_up(costs)}
     print_result(result, as_json, lambda _: typer.echo(plan_text(costs)))
@@ -47,7 +44,7 @@ def plan_(profile: PlanName = "paper", words: Words = None, as_json: AsJson = Fa
 @app.command("run")
 def run_(profile: PlanName = "paper", words: Words = None) -> None:
     """Run the stages that are not done yet; a second run continues where one stopped."""
-    run_stages(profile, run_folder("pipeline", profile), *(words or ()))
+    open_workflow(profile, run_folder("pipeline", profile)).run(*(words or ()))
 
 
 @app.command("dryrun")
@@ -91,21 +88,17 @@ def prompts(
 
 
 @app.command("tables")
-@writes_out
 def tables_(
     profile: PlanName = "paper",
     root: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the paper's tables and the run's numbers side by side."""
-    from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
+    from lalp.paper.scale.tables import collect_tables, tables_text
 
     tables = collect_tables(load_plan(profile), root or run_folder("pipeline", profile))
-    if out is not None:
-        write_tables(tables, out)
-        say(f"{len(tables)} tables: {out}")
-    result = {table.number: table.as_dict() for table in tables}
+    by_number = {table.number: table.as_dict() for table in tables}
+    result = {"tables": by_number, "not_produced": NOT_PRODUCED}
     print_result(result, as_json, lambda _: typer.echo(tables_text(tables)))
 
 

@@ -15,7 +15,7 @@ from lalp.evaluation.benchmarks import BENCHMARKS
 from lalp.paper.models import ASSUMED, Gpu, ModelFacts, find_gpu, model_size, scoring_cost
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Plan
 from lalp.paper.scale.stages import Stages, group_teachers
-from lalp.paper.scale.workflow import Stage
+from lalp.paper.workflow import Stage
 from lalp.scoring.costs import row_flops
 from lalp.training.recipes import load_recipe
 
@@ -89,16 +89,12 @@ def train_bytes(
 
 def stage_cost(stages: Stages, kind: str, wildcards: Mapping[str, str]) -> Cost:
     """Costs of one stage: a rule with values for its wildcards."""
-    cost, gpu = _COSTS.get(kind, _no_cost)(stages, **wildcards), stages.plan.gpu
+    cost, gpu = _COSTS[kind](stages, **wildcards) if kind in _COSTS else Cost(), stages.plan.gpu
     if kind in ("score", "train") and cost.gpu_bytes > ASSUMED.usable_share * find_gpu(gpu).memory:
         takes = f"{cost.model}: {kind} takes {_size(cost.gpu_bytes)}, too much for one {gpu}"
         advice = "shorter responses (max_length), a smaller student, or more GPUs"
         return replace(cost, notes=(*cost.notes, f"{takes}: {advice}"))
     return cost
-
-
-def _no_cost(stages: Stages, **wildcards: str) -> Cost:
-    return Cost()
 
 
 def stage_resources(stages: Stages, kind: str, wildcards: Mapping[str, str]) -> dict[str, int]:

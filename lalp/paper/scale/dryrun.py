@@ -27,8 +27,7 @@ from lalp.files import digest, fingerprint, read_data, write_text
 from lalp.paper.scale.forks import forking
 from lalp.paper.scale.plan import EVALUATED_ONLY, TEACHERS, Arm
 from lalp.paper.scale.sources import load_source
-from lalp.paper.scale.stages import Stages, arm_file, make_stages
-from lalp.paper.scale.workflow import run_stages
+from lalp.paper.scale.stages import Stages, arm_file, make_stages, open_workflow
 from lalp.paper.tiny import make_model, make_tokenizer
 from lalp.pools.pool import Prompt, Response
 from lalp.sampling.samples import SYSTEM_PROMPT, with_system_prompt
@@ -49,7 +48,7 @@ def dry_run(profile: str, root: str | Path) -> None:
     # Before anything is trained: torch cannot train in forks of a process that has.
     with forking():
         make_toys(make_stages(profile, "toys"), Path(root))
-        run_stages(profile, root, toys="toys")
+        open_workflow(profile, root, "toys").run()
     name = EVALUATED_ONLY[0]
     path = Path(root, arm_file("results", Arm(name)))
     for row in load_results(path).query("not correct").itertuples() if path.exists() else ():

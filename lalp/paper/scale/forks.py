@@ -39,7 +39,7 @@ def forking() -> Iterator[None]:
         if (pid := os.fork()) == 0:
             os.setsid()
             server.serve_forever()
-        os.environ["PATH"] = f"{folder}:{path}"
+        os.environ["PATH"] = f"{folder}:{Path(sys.executable).parent}:{path}"
         try:
             yield
         finally:

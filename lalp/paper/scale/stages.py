@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from lalp.errors import InputError
 from lalp.files import PACKAGE, not_found, read_data
 from lalp.paper.scale.plan import COLUMNS, TEACHERS, Arm, Need, Plan, load_plan, plan_needs
+from lalp.paper.workflow import Workflow
 
 # Presets and samples per prompt; the second takes the prompts that the first did not solve. LIMO:
 # one greedy answer, and 16 more if that was wrong (Table 5).
@@ -57,6 +59,14 @@ def arm_parts(arm: Arm) -> tuple[Arm, ...]:
 
 
 # --- what the rules ask ---------------------------------------------------------------------------
+
+
+def open_workflow(profile: str, root: str | Path, toys: str = "") -> Workflow:
+    """The workflow of a profile's plan; ``toys`` as in `make_stages`."""
+    # Snakemake reads a plan's file in the run's folder.
+    plan = str(Path(profile).absolute()) if profile.endswith(".yaml") else profile
+    config = {"profile": plan, "toys": toys}
+    return Workflow("scale/Snakefile", Path(root), config, load_plan(profile).gpus)
 
 
 def make_stages(profile: str, toys: str = "") -> Stages:

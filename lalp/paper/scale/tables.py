@@ -14,8 +14,7 @@ from lalp.errors import InputError
 from lalp.evaluation.accuracy import paper_table
 from lalp.evaluation.evaluate import load_results
 from lalp.evaluation.livecodebench import accuracy_by_difficulty
-from lalp.files import write_json
-from lalp.paper.scale.plan import NOT_PRODUCED, SOURCES, Arm, Plan, table_arms
+from lalp.paper.scale.plan import SOURCES, Arm, Plan, table_arms
 from lalp.paper.scale.stages import arm_file
 from lalp.paper.tables import TABLES
 from lalp.scoring.columns import lalp_column
@@ -120,12 +119,6 @@ def _teacher_mix(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
         found = plan.teacher_name(arm.pool, name)
         shares[name] = sum(mix.get(found, {}).get("percent", 0.0) for mix in mixes) / len(mixes)
     return shares
-
-
-def write_tables(tables: list[TableBeside], path: str | Path) -> None:
-    """Write the tables as JSON, with the reason for every missing table."""
-    by_number = {table.number: table.as_dict() for table in tables}
-    write_json(path, {"tables": by_number, "not_produced": NOT_PRODUCED})
 
 
 def tables_text(tables: list[TableBeside]) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pytest
 import yaml
 
 from lalp.paper.scale.plan import Plan, load_plan
-from lalp.paper.scale.workflow import Stage, list_stages
+from lalp.paper.scale.stages import open_workflow
 from lalp.paper.tables import STUDENT_7B, STUDENT_32B, STUDENT_LLAMA, STUDENT_MATH
+from lalp.paper.workflow import Stage
 from lalp.pools.pool import Message, Pool, Prompt, Response
 from lalp.pools.writing import save_pool
 
@@ -55,7 +57,8 @@ def pretended(tmp_path, monkeypatch) -> Path:
     for name in ("lalp", "accelerate", "python"):
         (programs / name).write_text(_PRETEND)
         (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    own = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{programs}:{own}:{os.environ['PATH']}")
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
@@ -80,7 +83,8 @@ def write_plan(folder: Path, plan: Plan, **changes) -> str:
 def made_of(plan: Plan, toys: str = "", **changes) -> list[Stage]:
     """Stages of a plan with some settings changed."""
     with tempfile.TemporaryDirectory() as folder:
-        return list_stages(write_plan(Path(folder), plan, **changes), folder, toys=toys)
+        profile = write_plan(Path(folder), plan, **changes)
+        return open_workflow(profile, folder, toys).list_stages()
 
 
 def stage_of(stages, name: str) -> Stage:

@@ -11,7 +11,7 @@ import pytest
 from lalp.cli.app import app
 from lalp.cli.options import run
 from lalp.paper.scale.__main__ import app as scale
-from lalp.paper.scale.plan import Arm
+from lalp.paper.scale.plan import NOT_PRODUCED, Arm
 from lalp.paper.scale.stages import arm_file
 from tests.paper.scale.conftest import B7, pool_of, write_lines
 
@@ -83,8 +83,10 @@ def test_plan_and_tables_are_printed_for_people_and_for_programs(lalp):
     code, out, _ = lalp("lalp.paper.scale tables --root run")
     assert code == 0 and " / 75.0 / " in out
     code, out, _ = lalp("lalp.paper.scale tables --root run --json")
-    cells = {(*c["row"], c["column"]): c["run"] for c in json.loads(out)["8"]["cells"]}
-    assert cells[B7, "lalp", "QwQ-32B"] == 75
+    found = json.loads(out)
+    cells = {(c["student"], c["rule"], c["column"]): c for c in found["tables"]["8"]["cells"]}
+    assert cells[B7, "lalp", "QwQ-32B"]["run"] == 75
+    assert set(found["not_produced"]) == set(NOT_PRODUCED)
 
 
 def test_prompts_are_written_for_sampling(lalp):

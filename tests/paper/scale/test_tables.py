@@ -12,9 +12,9 @@ import pytest
 
 from lalp.errors import InputError
 from lalp.evaluation.evaluate import COLUMNS, write_results
-from lalp.paper.scale.plan import NOT_PRODUCED, TEACHERS, Arm
+from lalp.paper.scale.plan import TEACHERS, Arm
 from lalp.paper.scale.stages import arm_file
-from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
+from lalp.paper.scale.tables import collect_tables, tables_text
 from lalp.pools.reading import load_pool
 from lalp.scoring.table import write_scores
 from tests.paper.scale.conftest import B7, B32, pool_of
@@ -51,10 +51,7 @@ def test_tables_lay_paper_and_run_side_by_side(paper, tmp_path):
     text = tables_text([third])
     assert "0.440 / 0.571 / +0.131" in text
     assert "0.632 / - / -" in text
-    write_tables([third, eighteenth], tmp_path / "tables.json")
-    written = json.loads((tmp_path / "tables.json").read_text())
-    assert set(written["not_produced"]) == set(NOT_PRODUCED)
-    cells = {(*c["row"], c["column"]): c for c in written["tables"]["3"]["cells"]}
+    cells = {(c["student"], c["rule"], c["column"]): c for c in third.as_dict()["cells"]}
     assert cells[B7, "lalp", "AVG"]["paper"] == 0.44
     assert cells[B32, "galp", "AVG"]["run"] is None
 

@@ -16,7 +16,7 @@ import pytest
 from lalp.errors import InputError
 from lalp.files import locked
 from lalp.paper.scale.plan import load_plan
-from lalp.paper.scale.workflow import run_stages
+from lalp.paper.scale.stages import open_workflow
 from tests.paper.scale.conftest import B7, ROOT, calls, write_plan
 
 ONE = {"tables": ["3"], "controls": False, "published": []}
@@ -32,7 +32,7 @@ def plan(pretended) -> str:
 def ran(plan: str, *words: str) -> set[str]:
     """Run stages; the names of those that wrote their logs."""
     before = _logs()
-    run_stages(plan, "run", *words)
+    open_workflow(plan, "run").run(*words)
     return {name for name, time in _logs().items() if time != before.get(name)}
 
 
@@ -88,7 +88,7 @@ def test_a_failing_stage_is_told_and_the_run_goes_on_there(plan, monkeypatch, ca
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_what_was_not_finished(plan, monkeypatch):
     monkeypatch.setenv("WAITS", f"train {SELECTED}")
-    code = f"from lalp.paper.scale.workflow import run_stages; run_stages({plan!r}, 'run')"
+    code = f"from lalp.paper.scale.stages import open_workflow as o; o({plan!r}, 'run').run()"
     child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     while not Path("run/waiting").exists():
         assert child.poll() is None
@@ -132,7 +132,7 @@ def test_a_run_that_was_moved_has_nothing_to_do(plan):
     ran(plan)
     Path("run").rename("moved")
     calls()
-    run_stages(plan, "moved")
+    open_workflow(plan, "moved").run()
     assert calls() == []
 
 
@@ -183,7 +183,7 @@ def test_slurm_is_asked_for_the_plans_resources(plan, pretended):
         path.write_text(text)
         path.chmod(0o755)
     ran(plan, "--", "steps/limo.jsonl")
-    profile = str(ROOT / "lalp/paper/scale/slurm")
+    profile = str(ROOT / "lalp/paper/slurm")
     soon = ("--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "1")
     ran(plan, "--profile", profile, *soon, "--", TRAINED)
     asked = Path(f"{os.environ['CALLS']}.sbatch").read_text().splitlines()
