@@ -317,7 +317,7 @@ def plan_text(costs: pd.DataFrame) -> str:
         "tables": ("for", ", ".join),
     }
     table = pd.DataFrame({title: costs[name].map(how) for name, (title, how) in shown.items()})
-    totals = [f"{number:>12,.1f} {name}" for name, number in add_up(costs).items()]
+    totals = [f"{round(number, 1):>12,} {name}" for name, number in add_up(costs).items()]
     notes = dict.fromkeys(note for notes in costs["notes"] for note in notes)
     estimates = "Estimates: nothing of this was measured here. See lalp/paper/assumptions.yaml."
     lines = [table.set_axis(costs["name"].array).to_string(), *totals, estimates]

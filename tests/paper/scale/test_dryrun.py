@@ -48,9 +48,10 @@ def test_a_killed_dry_run_of_one_table_goes_on_to_its_end(tmp_path, monkeypatch,
     monkeypatch.setenv("LALP_CACHE", str(tmp_path))
     settings = {"tables": ["3", "8"], "controls": False}
     profile, dry = write_plan(tmp_path, load_plan("gpu"), **settings), tmp_path / "dryrun/plan"
-    kill_when(dry / "pools/limo.jsonl", "dryrun", "--profile", profile)
-    before = {path: path.stat().st_mtime_ns for path in dry.glob("*/limo*.jsonl")}
-    assert len(before) >= 5
+    kill_when(dry / "steps/limo.jsonl", "dryrun", "--profile", profile)
+    finished = [dry / "pools/limo.jsonl", *dry.glob("samples/limo*.jsonl")]
+    before = {path: path.stat().st_mtime_ns for path in finished}
+    assert len(before) >= 4
     dry_run(profile, dry)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     outputs = {path for stage in made_of(load_plan("gpu"), **settings) for path in stage.outputs}
