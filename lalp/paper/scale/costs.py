@@ -89,7 +89,8 @@ def train_bytes(
 
 def stage_cost(stages: Stages, kind: str, wildcards: Mapping[str, str]) -> Cost:
     """Costs of one stage: a rule with values for its wildcards."""
-    cost, gpu = _COSTS[kind](stages, **wildcards) if kind in _COSTS else Cost(), stages.plan.gpu
+    cost = _COSTS[kind](stages, **wildcards) if kind in _COSTS else Cost()
+    gpu = stages.plan.gpu
     if kind in ("score", "train") and cost.gpu_bytes > ASSUMED.usable_share * find_gpu(gpu).memory:
         takes = f"{cost.model}: {kind} takes {_size(cost.gpu_bytes)}, too much for one {gpu}"
         advice = "shorter responses (max_length), a smaller student, or more GPUs"

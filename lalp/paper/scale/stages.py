@@ -42,12 +42,11 @@ def group_teachers(group: str) -> tuple[str, tuple[str, ...]]:
 
 
 def arm_file(name: str, arm: Arm, decoding: str = "greedy") -> str:
-    """Path of an arm's file in a run's folder: scores, selected, mix, trained or results."""
+    """Path of an arm's file in a run's folder: scores, selected, mix or results."""
     return {
         "scores": f"scores/{arm_group(arm)}_{arm.student}.parquet",
         "selected": f"selected/{arm.choice}.jsonl",
         "mix": f"selected/{arm.choice}.json",  # what `lalp select --json` says of it
-        "trained": f"models/{arm.name}",
         "results": f"results/{arm.name}_{decoding}.parquet",
     }[name]
 
@@ -100,7 +99,8 @@ class Stages:
     def choices(self) -> dict[str, Arm]:
         """An arm for every choice of training data, by its name in files."""
         arms = [need.arm for need in self.needs.values() if need.arm.pool]
-        return {arm.choice: arm for whole in arms for arm in (whole, *arm_parts(whole))}
+        # From the end: of the seeds that share a choice, the first makes it, also if more join.
+        return {arm.choice: arm for whole in reversed(arms) for arm in (whole, *arm_parts(whole))}
 
     def results(self) -> dict[str, tuple[str, ...]]:
         """Files that the tables read or people want, and the tables that need each."""

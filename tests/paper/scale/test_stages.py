@@ -162,3 +162,5 @@ def test_seeds_share_what_chance_does_not_touch(paper):
         trained = [stage_of(made, f"train-{B7}_limo_{rule}-s{seed}").inputs for seed in (0, 1)]
         assert len(set(trained)) == files_
     assert len([s for s in made if s.name.startswith(f"eval-{B7}_original")]) == 1
+    # One more seed does not change what the first one chose.
+    assert option(stage_of(made, f"select-{B7}_limo_lalp"), "--seed") == "0"
