@@ -113,8 +113,10 @@ def test_a_plan_says_what_it_takes_and_what_stands_in_the_way(paper, stages, cap
     ):
         assert part in text
     assert plan["gpu_hours"].map(math.isfinite).all()
-    for hours in (total["gpu_hours_by_kind"], total["gpu_hours_by_node"]):
-        assert total["gpu_hours"] == pytest.approx(sum(hours.values()))
+    for key in ("kind", "node"):
+        parts = [total.get(f"GPU hours of {name}", 0) for name in plan[key].unique()]
+        assert total["GPU hours"] == pytest.approx(sum(parts))
+        assert f"{round(total['GPU hours'], 1):,} GPU hours\n" in text
     assert all(f"\n{stage.name} " in text for stage in stages)
     assert set(plan["name"]) == {stage.name for stage in stages}
     print_result({"stages": plan, "totals": total}, as_json=True)
@@ -134,10 +136,10 @@ def test_every_stage_names_the_tables_that_need_it(paper, stages):
 def test_the_plan_of_the_paper_costs_what_it_did(paper, stages):
     total = add_up(plan_costs(Stages(paper), stages))
     assert total["stages"] == 181
-    assert total["gpu_hours"] == pytest.approx(4315.677389355726)
-    assert total["hours"] == pytest.approx(1264.19142393412)
-    by_kind = {kind: round(hours, 3) for kind, hours in total["gpu_hours_by_kind"].items()}
-    assert by_kind == {"sample": 331.054, "score": 253.05, "train": 3387.475, "eval": 344.098}
+    assert total["GPU hours"] == pytest.approx(4315.677389355726)
+    assert 24 * total["days if stages follow each other"] == pytest.approx(1264.19142393412)
+    by_kind = {"sample": 331.054, "score": 253.05, "train": 3387.475, "eval": 344.098}
+    assert {kind: round(total[f"GPU hours of {kind}"], 3) for kind in by_kind} == by_kind
 
 
 def test_what_a_scheduler_is_asked_for(paper):
