@@ -11,6 +11,7 @@ A worker here is a process of its own, so that 64 of them take about 6 GiB of me
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import random
@@ -19,6 +20,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,10 +36,12 @@ from pandas.testing import assert_frame_equal
 from benchmarks.streaming import small_student, write_pool
 from lalp.cluster.scores import score_on_ray
 from lalp.cluster.workers import Workers, run_workers
+from lalp.files import write_json
 from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
 from lalp.scoring.run import score
 
+SCALE = Path(__file__).parents[1] / "docs" / "scale.json"
 _PROMPTS = 48  # of the pool that is scored while workers die
 _WINDOWS = ("0", "2")
 
@@ -62,9 +66,14 @@ def start(num_cpus: int) -> None:
 
 
 def worker_pids() -> list[int]:
-    """Processes of workers that are at work or wait for it."""
-    found = (each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"])
-    return [each.pid for each in found if each.info["cmdline"][0].startswith("ray::_Worker")]
+    """Processes of workers of this cluster, at work or waiting for it; others are left alone."""
+    gcs, found = ray.get_runtime_context().gcs_address, list[int]()
+    for each in psutil.process_iter(["cmdline"]):
+        if (each.info["cmdline"] or [""])[0].startswith("ray::_Worker"):
+            with suppress(psutil.Error):
+                if any(gcs in word for word in each.parent().cmdline()):
+                    found.append(each.pid)
+    return found
 
 
 def kill_one(after: float, killed: list[int], rng: random.Random) -> None:
@@ -151,6 +160,13 @@ def measure_share(number: int, prompts: int, seconds: float, piece: int) -> dict
     }
 
 
+def keep_share(found: dict[str, float]) -> None:
+    """Put what was measured beside the other rates of docs/scale.md, which then is written anew."""
+    kept = json.loads(SCALE.read_text(encoding="utf-8"))
+    write_json(SCALE, kept | {"share": found})
+    print("next: python -m benchmarks.scale --render")
+
+
 def main() -> None:
     """Run what is asked for, and print it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
@@ -159,14 +175,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--prompts", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=0.25, help="that a prompt takes")
-    parser.add_argument("--piece", type=int, default=8, help="prompts handed over at once")
+    parser.add_argument("--seconds", type=float, default=0.1, help="that a prompt takes")
+    parser.add_argument("--piece", type=int, default=16, help="prompts handed over at once")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.what == "share":
         start(asked.workers)
         found = measure_share(asked.workers, asked.prompts, asked.seconds, asked.piece)
         print(", ".join(f"{name} {value:,.4g}" for name, value in found.items()))
+        keep_share(found | {"seconds_each": asked.seconds, "piece": asked.piece})
         return
     seed = secrets.randbelow(10**6) if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
@@ -177,8 +194,10 @@ def main() -> None:
         pool = load_pool(Path(name, "pool.jsonl"))
         few = dict(list(pool.prompts.items())[:_PROMPTS])
         pool = Pool(few, tuple(r for r in pool.responses if r.prompt_id in few))
-        kills = list(run_kills(pool, str(Path(name, "student")), asked.n, seed))
-    hits = sum(hit for _, hit in kills)
+        hits = 0
+        for moment, hit in run_kills(pool, str(Path(name, "student")), asked.n, seed):
+            print(f"after {moment:.1f} s: {'killed' if hit else 'all were gone'}", flush=True)
+            hits += hit
     print(f"{hits} of {asked.n} kills hit a worker; every table the same, bit for bit")
 
 

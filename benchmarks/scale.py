@@ -23,6 +23,7 @@ import pyarrow as pa
 from transformers import Qwen2Config
 
 from benchmarks.streaming import small_student
+from lalp.files import write_json
 from lalp.pools.pool import Response
 from lalp.pools.reading import load_pool
 from lalp.pools.spool import SpooledResponses
@@ -210,10 +211,10 @@ def render(plan: Assumptions, rates: dict[str, float], share: dict[str, float]) 
 def _say_share(share: dict[str, float]) -> str:
     if not share:
         return "Its share has not been measured: `python -m benchmarks.cluster share`."
+    how = f"{share['seconds_each']:g} s for each of {share['prompts']:,.0f} prompts"
     return (
-        f"{share['workers']:.0f} workers that only slept, {share['seconds_each']:g} s for each of "
-        f"{share['prompts']:,.0f} prompts, were at work for {share['share']:.1%} of their time "
-        "(`python -m benchmarks.cluster share`)."
+        f"{share['workers']:.0f} workers that only slept, {how}, {share['piece']:.0f} at once, "
+        f"at work for {share['share']:.1%} of their time: `python -m benchmarks.cluster share`."
     )
 
 
@@ -227,7 +228,7 @@ def main() -> None:
     if not asked.render:
         with TemporaryDirectory() as name:
             kept["rates"] = measure(Path(name))
-        path.write_text(json.dumps(kept, indent=1) + "\n")
+        write_json(path, kept)
     (DOCS / "scale.md").write_text(render(PLAN, kept["rates"], kept["share"]), encoding="utf-8")
 
 
