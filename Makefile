@@ -27,7 +27,7 @@ OWN := 11_your_pool
 DRAWN := $(if $(filter cpu,$(PROFILE)),figures,$(BUILD)/$(PROFILE)/figures)
 # Every figure has one notebook that draws it.
 FIGURES_00_pool := pool
-FIGURES_01_coverage := coverage coverage_candidates coverage_categories coverage_controls coverage_similarity
+FIGURES_01_coverage := coverage coverage_candidates coverage_categories coverage_controls coverage_similarity coverage_traces
 FIGURES_02_token_attribution := token_categories category_mass low_probability_tokens category_shifts
 FIGURES_03_self_conditioning := self_conditioning self_conditioning_controls occurrences
 FIGURES_04_selection := scores teacher_means window_sweep prompts_enough teacher_mix splitter_sensitivity
@@ -37,6 +37,8 @@ FIGURES_07_theory := learned_conditionals learned_weights gap_by_distance gap_by
 FIGURES_08_step_world := world_thirds world_teachers world_rules world_windows world_gaps world_losses world_copying world_map
 FIGURES_09_paper_vs_run := overview
 FIGURES_10_variants := score_correlations step_length
+FIGURES_12_long_traces := traces_lengths traces_orders traces_enough traces_mix traces_correlations
+FIGURES_13_long_traces_tokens := traces_category_mass traces_words traces_conditioning traces_gap_sizes
 figures_of = $(FIGURES_$(1):%=$(DRAWN)/%.png)
 FIGURES := $(foreach name,$(NOTEBOOKS),$(call figures_of,$(name)))
 

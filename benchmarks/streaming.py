@@ -49,8 +49,9 @@ finally:
     lines = dict(line.split(":") for line in open("/proc/self/status"))
     print(*(lines[name].split()[0] for name in ("VmPeak", "VmHWM")), file=sys.stderr)
 """
-# One arena: how many threads took one of 64 MiB would hide what the command takes.
-_ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "1"}
+# Not what the pool takes: how many threads took an arena of 64 MiB, and how many of Arrow's eight
+# readers had begun by chance, each with a stack of 8 MiB.
+_ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "MALLOC_ARENA_MAX": "1", "ARROW_IO_THREADS": "1"}
 _HOW = "--student student --window 0 --quiet --out out.parquet"
 COMMANDS = {
     "check": "check POOL",

@@ -128,7 +128,8 @@ def prompt() -> Prompt:
 @torch.inference_mode()
 def separate_pass(student: Student, context: list[int], target: list[int]) -> np.ndarray:
     """Log-probabilities of ``target`` after ``context`` by one forward pass, as in the paper."""
-    logits = student.model(input_ids=torch.tensor([context + target])).logits[0].double()
+    ids = torch.tensor([context + target], device=student.device)
+    logits = student.model(input_ids=ids).logits[0].double().cpu()
     log_probs = logits.log_softmax(-1)
     places = range(len(context) - 1, len(context) + len(target) - 1)
     return np.array([log_probs[i, t] for i, t in zip(places, target, strict=True)])

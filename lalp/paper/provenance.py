@@ -24,5 +24,8 @@ def describe_run(hours: float, packages: Sequence[str]) -> dict[str, Any]:
 def commit() -> str:
     """The checkout's commit, marked where the code has changed since."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except FileNotFoundError:  # git is not installed
+        return "unknown"
     return found.stdout.strip() or "unknown"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Annotated
 
+import pandas as pd
 from typer import Option
 
 from lalp.cli.options import run_main
@@ -27,6 +28,7 @@ from lalp.paper.scores import keeping, scores_of
 from lalp.paper.selection.precision import bfloat16_scores
 from lalp.paper.selection.splitters import scores_under, splitter_scores
 from lalp.paper.traces import load_traces
+from lalp.paper.traces.coverage import coverage_tables
 from lalp.paper.traces.plan import (
     CONTROLS,
     control_scores,
@@ -40,6 +42,7 @@ from lalp.paper.traces.plan import (
 )
 from lalp.paper.traces.pool import DATA_SETS
 from lalp.paper.traces.tokens import token_tables
+from lalp.pools.pool import Pool
 from lalp.scoring.run import score
 from lalp.steps.splitters import split_pool
 from lalp.students.student import find_student, load_tokenizer
@@ -125,9 +128,16 @@ def traces_tokens(profile: Profile) -> None:
     pool = load_traces()
     parts = {name: part_pool(profile, pool, name) for name in DATA_SETS}
     scores = {name: token_scores(profile, own, name) for name, own in parts.items()}
-    for name, table in token_tables(profile, pool, scores).items():
-        path = root_dir() / "figures" / profile.results / f"{name}.csv"
-        write_text(path, table.to_csv(index=False, float_format="%.8g"))
+    _write_tables(profile, token_tables(profile, pool, scores))
+
+
+def traces_coverage(profile: Profile) -> None:
+    """Nearest neighbours of the problems' traces, of their steps, and of chunks."""
+    pool = load_traces()
+    parts = [part_pool(profile, pool, name) for name in DATA_SETS]
+    prompts = {name: prompt for part in parts for name, prompt in part.prompts.items()}
+    whole = Pool(prompts, tuple(response for part in parts for response in part.responses))
+    _write_tables(profile, coverage_tables(profile, whole))
 
 
 def traces_splitter(profile: Profile) -> None:
@@ -137,6 +147,12 @@ def traces_splitter(profile: Profile) -> None:
     for splitter in profile.splitters:
         steps = split_pool(few, splitter, tokenizer=tokenizer, embedder=profile.embedder)
         scores_under(profile, few, splitter, steps, [profile.main_window])
+
+
+def _write_tables(profile: Profile, tables: Mapping[str, pd.DataFrame]) -> None:
+    for name, table in tables.items():
+        path = root_dir() / "figures" / profile.results / f"{name}.csv"
+        write_text(path, table.to_csv(index=False, float_format="%.8g"))
 
 
 def _score_traces(profile: Profile, part: str) -> None:
@@ -167,6 +183,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "gsm8k": traces_gsm8k,
         "math": traces_math,
         "tokens": traces_tokens,
+        "coverage": traces_coverage,
         "splitter": traces_splitter,
         "sweep": traces_sweep,
     },
@@ -200,8 +217,9 @@ def main(
         with keeping(each, adds=add, student=student):
             PARTS[name][each](profile)
         facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-        revision = find_student(student or profile.student).revision
-        made[each] = {"profile": asdict(profile), "student": revision, "code": code}
+        found = find_student(student or profile.student)
+        made[each] = {"profile": asdict(profile), "student": found.revision, "code": code}
+        made[each] |= {"device": found.device_name}
         made[each] |= facts | {"commit": at} | ({"added_to": before} if before else {})
         write_json(path, made)
         print(f"{name}: {each} written")

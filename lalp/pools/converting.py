@@ -311,6 +311,8 @@ def _put(record: dict[str, Any], path: str, value: Any, number: int) -> dict[str
     inner = record.get(name)
     if isinstance(inner, list):
         inner = inner[number]
+    if not isinstance(inner, Mapping):  # a list of names, say: nothing lies deeper in it
+        return record
     return record | {name: _put(dict(inner), deeper, value, number)}
 
 

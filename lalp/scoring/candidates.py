@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from lalp.scoring.columns import GALP
-from lalp.scoring.engine.forward import TokenScores, run_rows
+from lalp.scoring.engine.forward import TokenScores, run_jobs
+from lalp.scoring.engine.packing import Job
+from lalp.scoring.engine.sequences import find_packing
 from lalp.scoring.equations import local_average_log_prob
 from lalp.scoring.groups import Task
 from lalp.scoring.plan import ResponsePlan, plan_response
@@ -65,29 +67,37 @@ def score_candidates(
         max_batch_tokens: Tokens per forward pass; halved by itself when memory runs out.
         on_tokens: Called with the number of tokens fed, for progress.
     """
-    on_cpu = student.device.type == "cpu"
-    if on_cpu:
+    if student.device.type == "cpu":
         keep_freed_memory()
-    if max_batch_tokens is None:
-        max_batch_tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
     frequencies = student.frequencies
     limits = {"frequencies": frequencies, "vocabulary": student.vocabulary}
     plans = [plan_response(task, windows, galp=galp, **limits) for task in tasks]
     # One prompt's tokens may differ: a tokenizer can merge its end with a response's beginning.
-    by_prompt: dict[tuple[int, ...], list[int]] = {}
-    for i, task in enumerate(tasks):
-        by_prompt.setdefault(task.encoded.prompt_ids, []).append(i)
-    options, results = {"statistics": galp, "on_tokens": on_tokens}, {}
-    for prompt_ids, members in by_prompt.items():
-        jobs = [(tasks[i].encoded.response_ids, row) for i in members for row in plans[i].rows]
-        read = iter(run_rows(student, prompt_ids, jobs, max_batch_tokens, **options))
-        for i in members:
-            rows = {
-                (row.start, frequencies.of(len(prompt_ids) + row.num_tokens)): next(read)
-                for row in plans[i].rows
-            }
-            results[i] = _assemble(tasks[i], plans[i], rows, frequencies)
-    return [results[i] for i in range(len(tasks))]
+    prompts: dict[tuple[int, ...], int] = {}
+    numbers = [prompts.setdefault(task.encoded.prompt_ids, len(prompts)) for task in tasks]
+    jobs = [
+        Job(number, task.encoded.response_ids, row)
+        for number, task, plan in zip(numbers, tasks, plans, strict=True)
+        for row in plan.rows
+    ]
+    size = max_batch_tokens or batch_tokens(student)
+    read = iter(run_jobs(student, list(prompts), jobs, size, statistics=galp, on_tokens=on_tokens))
+    results = []
+    for task, plan in zip(tasks, plans, strict=True):
+        before = len(task.encoded.prompt_ids)
+        rows = {
+            (row.start, frequencies.of(before + row.num_tokens)): next(read) for row in plan.rows
+        }
+        results.append(_assemble(task, plan, rows, frequencies))
+    return results
+
+
+def batch_tokens(student: Student) -> int:
+    """Tokens fed per forward pass, unless told otherwise."""
+    if student.device.type == "cpu":
+        return CPU_BATCH_TOKENS
+    packing = find_packing(student)
+    return packing.max_tokens if packing else GPU_BATCH_TOKENS
 
 
 def _assemble(

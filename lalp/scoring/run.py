@@ -9,24 +9,24 @@ ever mixed with another.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 from tqdm import tqdm
 
 from lalp.files import cache_dir, digest
 from lalp.pools.conversation import turns_text
 from lalp.pools.pool import Pool
 from lalp.pools.spool import is_spooled
-from lalp.scoring.candidates import score_candidates
+from lalp.scoring.candidates import ResponseScores, score_candidates
 from lalp.scoring.columns import GALP, lalp_column
+from lalp.scoring.engine.sequences import find_packing
 from lalp.scoring.gathering import Gathered
-from lalp.scoring.groups import PromptGroup, group_responses, make_tasks
+from lalp.scoring.groups import PromptGroup, Task, group_responses, make_tasks
 from lalp.scoring.shards import CODE, Form, Pile, ScoreKey, score_table
 from lalp.scoring.store import Store
 from lalp.scoring.windows import Window, parse_windows
@@ -36,6 +36,8 @@ from lalp.students.student import FoundStudent, Student, find_student, parse_dty
 
 # What computes the numbers, besides this project.
 _LIBRARIES = ("torch", "transformers", "tokenizers")
+# Response tokens of the prompts that a GPU reads together.
+_TOKENS_TOGETHER = 1 << 16
 
 
 def score(
@@ -191,26 +193,52 @@ class Scorer:
         options = {} if self._progress else {"disable": True}
         fresh: dict[Form, Pile] = {}
         with tqdm(unit="tok", unit_scale=True, **options) as bar:
-            for group, parts in work:
-                form = Form(parts, self._form.with_tokens)
-                table = self._score_group(student, group, form, bar.update)
-                self._store.add(table, form)
-                fresh.setdefault(form, Pile()).add(table)
+            for form, together in self._read_together(work):
+                tasks = [task for _, members in together for task in members]
+                scores = iter(self._score_tasks(student, tasks, form, bar.update))
+                for group, members in together:
+                    table = score_table(group, members, [next(scores) for _ in members], form)
+                    self._store.add(table, form)
+                    fresh.setdefault(form, Pile()).add(table)
                 # Tokenizing all prompts before the first would take as long again, and hold them
                 # all: the tokens to come are estimated by what the characters so far have cost.
-                read, left = read + _num_characters(group), left - _num_characters(group)
+                characters = sum(_num_characters(group) for group, _ in together)
+                read, left = read + characters, left - characters
                 bar.total = bar.n + round(bar.n * left / read)
         for form, pile in fresh.items():
             gathered.add(pile.table(), form)
 
-    def _score_group(
-        self, student: Student, group: PromptGroup, form: Form, on_tokens: Callable[[int], object]
-    ) -> pa.Table:
-        tasks = make_tasks(group, self.found.tokenizer, self.found.max_positions)
+    def _read_together(
+        self, work: Iterable[tuple[PromptGroup, tuple[str, ...]]]
+    ) -> Iterator[tuple[Form, list[tuple[PromptGroup, list[Task]]]]]:
+        """Prompts that lack the same, with their tasks: one at a time, on a GPU many.
+
+        Small ones would leave a GPU idle. On a CPU each stands alone, so that the last bits of its
+        scores depend on no other prompt.
+        """
+        most = _TOKENS_TOGETHER if find_packing(self._student) else 0
+        form, together, tokens = self._form, [], 0
+        for group, parts in work:
+            if together and parts != form.parts:
+                yield form, together
+                together, tokens = [], 0
+            form = Form(parts, self._form.with_tokens)
+            tasks = make_tasks(group, self.found.tokenizer, self.found.max_positions)
+            together.append((group, tasks))
+            tokens += sum(task.num_tokens for task in tasks)
+            if tokens >= most:
+                yield form, together
+                together, tokens = [], 0
+        if together:
+            yield form, together
+
+    def _score_tasks(
+        self, student: Student, tasks: list[Task], form: Form, on_tokens: Callable[[int], object]
+    ) -> list[ResponseScores]:
         windows = [window for window in self._windows if lalp_column(window) in form.parts]
-        has_galp = GALP in form.parts
-        scores = score_candidates(student, tasks, windows, galp=has_galp, on_tokens=on_tokens)
-        return score_table(group, tasks, scores, form)
+        return score_candidates(
+            student, tasks, windows, galp=GALP in form.parts, on_tokens=on_tokens
+        )
 
 
 def _key_of(found: FoundStudent) -> ScoreKey:

@@ -165,14 +165,21 @@ CLAIMS = {one["claim"]: one for one in rows("overview.csv")}
         ("As the window grows", "needs", "45 prompts", "45 prompts would resolve the first"),
         ("A quarter of the prompts", "run", "first in 83% of draws", "first in 83 % of draws"),
         ("A quarter of the prompts", "needs", "500 prompts", "some 500 prompts would settle it"),
-        ("LALP takes its responses", "why", "8 of 100 responses", "8 of 100 responses change"),
+        (
+            "LALP takes its responses",
+            "why",
+            "8.06 [3.23, 19.35] of 100 responses",
+            "8 of 100 responses [3, 19] change",
+        ),
         ("LALP takes its responses", "why", "probability 0.54", "0.54 by chance alone"),
         ("LALP takes its responses", "needs", "180 prompts", "180 prompts would resolve it"),
         ("GALP's margin is diluted", "run", "1.00 [0.99, 1.01]", "is 1.00 [0.99, 1.01] of GALP's"),
     ],
 )
 def test_what_a_verdict_says(claim, column, said, in_readme):
-    (found,) = [one for name, one in CLAIMS.items() if name.startswith(claim)]
+    # Long traces have claims of their own, which begin alike.
+    short = {name: one for name, one in CLAIMS.items() if "on long traces" not in name}
+    (found,) = [one for name, one in short.items() if name.startswith(claim)]
     assert said in found[column]
     assert in_readme in README
 
@@ -436,37 +443,145 @@ def test_what_published_scores_foresee():
     )
 
 
-def test_long_traces_of_gsm8k():
-    names = ["DeepSeek-R1", "QwQ-32B", "s1.1-32B", "R1-Distill-Qwen-32B"]
-    scores = pd.read_parquet(ROOT / "figures" / "traces" / "gsm8k.parquet")
-    scores = scores[scores["teacher"].isin(names)]
-    assert f"({scores['num_tokens'].mean():,.0f} tokens on average; MiP-Overthinking" in README
-    grids = {
-        c: scores.pivot(index="prompt_id", columns="teacher", values=c) for c in ("galp", "lalp@4")
-    }
-    assert {len(grid) for grid in grids.values()} == {100}
+TRACED = ["DeepSeek-R1", "QwQ-32B", "s1.1-32B", "R1-Distill-Qwen-32B"]
+
+
+def traced(name: str) -> dict[str, pd.DataFrame]:
+    """Scores of long traces by teacher, a row per problem, under GALP and LALP at w = 4."""
+    names = ("gsm8k", "math") if name == "both" else (name,)
+    parts = [pd.read_parquet(ROOT / "figures" / "traces" / f"{one}.parquet") for one in names]
+    scores = pd.concat(parts)
+    scores = scores[scores["teacher"].isin(TRACED)]
+    columns = ("galp", "lalp@4", "num_tokens")
+    return {c: scores.pivot(index="prompt_id", columns="teacher", values=c) for c in columns}
+
+
+@pytest.mark.parametrize(("name", "problems"), [("gsm8k", 100), ("math", 30), ("both", 130)])
+def test_long_traces_resolve_the_same_pairs_under_both_scores(name, problems):
+    grids = traced(name)
     signs = []
-    for grid in grids.values():
+    for grid in (grids["galp"], grids["lalp@4"]):
+        assert len(grid) == problems
         order = grid.mean().sort_values(ascending=False).index
         assert (order[0], order[-1]) == ("R1-Distill-Qwen-32B", "QwQ-32B")
         found = {}
-        for a in names:
-            for b in names[names.index(a) + 1 :]:
+        for a in TRACED:
+            for b in TRACED[TRACED.index(a) + 1 :]:
                 t = stats.ttest_rel(grid[a], grid[b])
                 found[a, b] = (t.pvalue, np.sign(t.statistic))
         # Holm: the smallest p counts six times, the next one five times.
         ordered = sorted(found, key=lambda pair: found[pair][0])
         kept = [pair for k, pair in enumerate(ordered) if found[pair][0] * (6 - k) < 0.05]
-        assert set(names) - {"QwQ-32B", "R1-Distill-Qwen-32B"} == set(ordered[5]) and len(kept) == 5
+        assert {"DeepSeek-R1", "s1.1-32B"} == set(ordered[5]) and len(kept) == 5
         signs.append({pair: found[pair][1] for pair in kept})
     assert signs[0] == signs[1]
-    shares = [(grid.idxmax(axis=1) == "R1-Distill-Qwen-32B").mean() for grid in grids.values()]
-    assert f"for {shares[0]:.0%} of problems under GALP".replace("%", " %") in README
-    assert f"and for {shares[1]:.0%} under LALP at w = 4".replace("%", " %") in README
+
+
+def test_long_traces_and_what_is_chosen():
+    lengths = [traced(name)["num_tokens"].to_numpy().mean() for name in ("gsm8k", "math")]
+    assert (
+        f"(traces of {lengths[0]:,.0f} tokens on average) and 30 of MATH ({lengths[1]:,.0f})"
+        in (README.replace("\n", " "))
+    )
+    grids = traced("both")
+    chosen = [grids[name].idxmax(axis=1) for name in ("galp", "lalp@4")]
+    first = [(each == "R1-Distill-Qwen-32B").mean() for each in chosen]
+    text = README.replace("\n", " ").replace(" %", "%")
+    assert f"for {first[0]:.0%} of problems under GALP and for {first[1]:.0%} under LALP" in text
+    shares = [each.value_counts(normalize=True).reindex(TRACED, fill_value=0) for each in chosen]
     gaps = (grids["galp"] - grids["lalp@4"]).mean(axis=1).to_numpy()
-    draws = np.random.default_rng(0).integers(0, 100, (2000, 100))
+    draws = np.random.default_rng(0).integers(0, len(gaps), (2000, len(gaps)))
+    moved = 50 * (shares[0] - shares[1]).abs().sum()
+    assert f"and {moved:.0f} of 100 responses [" in text
     ends = (gaps.mean(), *np.quantile(gaps[draws].mean(axis=1), [0.025, 0.975]))
-    assert f"LALP lies {ends[0]:.2f} nats [{ends[1]:.2f}, {ends[2]:.2f}] below GALP" in README
+    assert f"LALP lies {ends[0]:.2f} nats [{ends[1]:.2f}, {ends[2]:.2f}] below GALP" in text
+
+
+@pytest.mark.parametrize(
+    ("claim", "column", "said", "in_readme"),
+    [
+        (
+            "LALP takes its responses",
+            "run",
+            "MATH: 2 [1, 6] of 100",
+            "and 2 of 100 responses [1, 6]",
+        ),
+        ("LALP takes its responses", "verdict", "does not hold", "That claim does not hold here"),
+        ("LALP takes its responses", "why", "as under every control of length", "nor under any"),
+        ("A quarter of the problems finds", "run", "MATH: 100% of subsets of 32", "in every draw"),
+        ("The gap grows with", "verdict", "holds", "grows with position for every teacher"),
+        (
+            "The gap grows with",
+            "run",
+            "GSM8K: not resolved",
+            "on those of GSM8K alone not resolved",
+        ),
+    ],
+)
+def test_what_a_verdict_says_of_long_traces(claim, column, said, in_readme):
+    own = {name: one for name, one in CLAIMS.items() if "on long traces" in name}
+    (found,) = [one for name, one in own.items() if name.startswith(claim)]
+    assert said in found[column]
+    assert in_readme in README.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("teachers", "said"),
+    [
+        (TRACED, "(interaction, p below 0.001)"),
+        (TRACED[:3], "of similar length that is not resolved (p = 0.10)"),
+    ],
+)
+def test_how_long_traces_interact(teachers, said):
+    """Hotelling's T-squared on LALP minus GALP, less its mean over a problem's teachers."""
+    parts = {"gsm8k": traced("gsm8k"), "math": traced("math"), "both": traced("both")}
+    p = {}
+    for name, grids in parts.items():
+        gaps = (grids["lalp@4"] - grids["galp"])[teachers]
+        shifts = gaps.sub(gaps.mean(axis=1), axis=0).to_numpy()[:, 1:]
+        n, k = shifts.shape
+        mean = shifts.mean(axis=0)
+        squared = n * mean @ np.linalg.solve(np.cov(shifts, rowvar=False), mean)
+        p[name] = stats.f.sf(squared * (n - k) / (k * (n - 1)), k, n - k)
+    ordered = sorted(p, key=p.get)
+    # Holm over the three, each at least as large as the one before.
+    corrected = np.maximum.accumulate([p[name] * (3 - i) for i, name in enumerate(ordered)])
+    whole = dict(zip(ordered, corrected, strict=True))["both"]
+    assert whole < 0.001 if "below" in said else f"(p = {whole:.2f})" in said
+    assert said in README.replace("\n", " ")
+
+
+def test_long_traces_token_by_token():
+    folder = ROOT / "figures" / "traces"
+    text = README.replace("\n", " ")
+    words = pd.read_csv(folder / "words.csv").set_index(["data", "teacher", "word", "score"])
+    wait = words.loc[("pooled", "all", "wait", "galp")]
+    assert (
+        f'"wait" is {wait["tokens"]:.2f} % of the tokens and {wait["mass"]:.2f} % of GALP' in text
+    )
+    seen = pd.read_csv(folder / "seen.csv").set_index(["data", "what", "seen"])
+    kept = seen.loc[("pooled", "word", "before the window only")]
+    ends = [kept[f"gap_percent{end}"] for end in ("", "_low", "_high")]
+    assert f"({ends[0]:.0f} % [{ends[1]:.0f}, {ends[2]:.0f}]) sits on tokens whose word" in text
+    trends = pd.read_csv(folder / "trends.csv")
+    rows = trends[(trends["data"] == "pooled") & (trends["quantity"] == "gap")]
+    rows = rows[(rows["teacher"] == "all") & (rows["level"] == 0.95)].set_index("tokens")
+    last = [rows.loc["all", f"last{end}"] for end in ("", "_low", "_high")]
+    assert text.count(f"{last[0]:.2f} nats [{last[1]:.2f}, {last[2]:.2f}]") == 2
+    slope = [rows.loc["dropped", f"slope{end}"] for end in ("", "_low", "_high")]
+    assert f"by {slope[0]:.2f} nats [{slope[1]:.2f}, {slope[2]:.2f}] where the window" in text
+
+
+def test_coverage_of_long_traces():
+    table = pd.read_csv(ROOT / "figures" / "traces" / "coverage.csv")
+    rows = table[table["label"] == "steps - responses"].set_index(["data", "candidates"])
+    found = {
+        key: "{:.3f} [{:.3f}, {:.3f}]".format(*rows.loc[key, ["difference", "low", "high"]])
+        for key in rows.index
+    }
+    many, same = "all candidates", "equal numbers"
+    assert f"(GSM8K {found['gsm8k', many]}, MATH {found['math', many]})" in README
+    assert f"farther ({found['gsm8k', same]}, {found['math', same]})" in README
 
 
 def test_bfloat16_beside_float32():

@@ -231,6 +231,13 @@ def test_a_pool_of_its_own_stays_strict_and_says_what_fills_it_in():
     assert response == load_pool([GOOD]).responses[0]
 
 
+def test_names_of_metrics_where_a_layout_knows_their_values():
+    """A record of lighteval's in which metrics are a list of names, not their values."""
+    record = FILES["lighteval_of_old"]["rows"][0] | {"metrics": ["exact_match"]}
+    (response,) = load_pool([record]).responses
+    assert response.extra["metrics"] == ["exact_match"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_two_data_sets_in_one_record_are_read_in_full_or_refused(data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from conftest import naive_lalp, separate_pass, spans_of
 
 from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
+from lalp.scoring.engine.sequences import Packing, layer_windows
 from lalp.scoring.equations import window_starts
 from lalp.scoring.groups import Task
 from lalp.scoring.windows import Window
@@ -42,11 +44,23 @@ def make_pool(rows: list[tuple[str, str, str]] = RESPONSES) -> Pool:
     )
 
 
-def make_task(lengths: list[int], *, seed: int = 0, limit: int = 512) -> Task:
-    """Random tokens in steps of these lengths, after six of a prompt."""
+def packed(student: Student, max_tokens: int = 512, *, in_blocks: bool = False) -> Student:
+    """The same student, reading packed sequences."""
+    windows = layer_windows(student.model.config.get_text_config())
+    return replace(student, laid_out={"packing": Packing(max_tokens, windows, in_blocks)})
+
+
+def make_task(
+    lengths: list[int],
+    *,
+    seed: int = 0,
+    limit: int = 512,
+    prompt_ids: tuple[int, ...] = PROMPT_IDS,
+) -> Task:
+    """Random tokens in steps of these lengths, after those of a prompt."""
     ids = tuple(np.random.default_rng(seed).integers(4, 400, sum(lengths)).tolist())
     offsets = tuple((i, i + 1) for i in range(len(ids)))
-    return Task(Encoded(PROMPT_IDS, ids, offsets), spans_of(lengths), limit)
+    return Task(Encoded(prompt_ids, ids, offsets), spans_of(lengths), limit)
 
 
 def assert_equals_separate_passes(

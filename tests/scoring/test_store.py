@@ -20,7 +20,7 @@ from lalp.scoring.groups import PromptGroup
 from lalp.scoring.run import score
 from lalp.scoring.shards import Form, ScoreKey
 from lalp.scoring.store import Store
-from tests.scoring.arithmetic import WINDOWS, shards
+from tests.scoring.arithmetic import RESPONSES, WINDOWS, make_pool, packed, shards
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
@@ -77,6 +77,17 @@ def test_a_window_that_is_asked_for_later_is_scored_alone(llama, pool, tmp_path,
     score(pool, llama, ["all"], with_tokens=True, **options)
     score(pool, llama, ["1", "all"], **options)
     assert asked == [(["all"], True)] * 3
+
+
+def test_prompts_that_lack_the_same_are_packed_together(llama, pool, computed, tmp_path):
+    student, options = packed(llama), {"store": tmp_path / "packed", "progress": False}
+    score(make_pool([row for row in RESPONSES if row[0] == "sum"]), student, ["1"], **options)
+    frame = score(pool, student, ["1", "all"], **options)
+    # "sum" lacks one window alone; the other two prompts lack all.
+    assert computed == [3, 3, 2 + 2]
+    plain = score(pool, llama, ["1", "all"], store=tmp_path / "plain", progress=False)
+    assert computed[3:] == [3, 2, 2]
+    assert_frame_equal(frame, plain, atol=1e-5, rtol=0)
 
 
 def test_the_same_command_has_the_same_numbers_whatever_others_asked_for(llama, pool, tmp_path):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
+from lalp.paper.estimates import bootstrap
 from lalp.selection.matched import select_random_matched
 from lalp.selection.rules import agreement, select, teacher_mix
+from lalp.stats import Estimate
 
 
 def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -66,3 +71,26 @@ def chance_of_moving(
     by_chance = np.abs((shift * signs).sum(axis=1)).sum(axis=1)
     # Sums of ones are exact, so that a draw as extreme as what was seen counts.
     return float((by_chance >= np.abs(shift.sum(axis=0)).sum()).mean())
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How many of 100 responses change their teacher at least, and how likely by chance."""
+
+    number: Estimate
+    chance: float
+
+
+def moved_interval(galp: pd.DataFrame, lalp: pd.DataFrame, num_resamples: int, seed: int) -> Moved:
+    """`moved` between two selections, with its interval over prompts, and `chance_of_moving`."""
+    teachers = sorted({*galp["teacher"], *lalp["teacher"]})
+    both = galp[["prompt_id", "teacher"]].merge(lalp[["prompt_id", "teacher"]], on="prompt_id")
+    eye = np.eye(len(teachers))
+    codes = [both[f"teacher_{side}"].map(teachers.index).to_numpy() for side in "xy"]
+    sums = np.hstack([eye[codes[1]] - eye[codes[0]], np.ones((len(both), 1))])
+
+    def moving(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... 1"]:
+        return 50 * np.abs(total[..., :-1]).sum(axis=-1, keepdims=True) / total[..., -1:]
+
+    (number,) = bootstrap(sums, moving, num_resamples=num_resamples, seed=seed)
+    return Moved(number, chance_of_moving(galp, lalp, num_resamples, seed))

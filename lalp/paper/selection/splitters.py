@@ -59,6 +59,25 @@ def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -
     return pd.DataFrame(rows, index=scores.index, columns=["score", "num_steps"])
 
 
+def resplit_scores(profile: Profile, pool: Pool, scores: pd.DataFrame) -> pd.DataFrame:
+    """LALP under the full prefix for every splitter's steps, in the columns of `splitter_scores`.
+
+    It follows from GALP's tokens: nothing is scored anew.
+    """
+    wanted = set(scores["response_id"])
+    some = [response for response in pool.responses if response.response_id in wanted]
+    texts = {response.response_id: response.text for response in some}
+    kept = Pool(pool.prompts, tuple(some))
+    tokenizer = load_tokenizer(profile.student)
+    frame = scores[["prompt_id", "response_id", "teacher", "correct", "num_tokens"]].copy()
+    for splitter in (profile.splitter, *profile.splitters):
+        steps = split_pool(kept, splitter, tokenizer=tokenizer, embedder=profile.embedder)
+        weighed = weigh_responses(scores, texts, steps)
+        frame[splitter_column(splitter, "num_steps")] = weighed["num_steps"]
+        frame[splitter_column(splitter, "all")] = weighed["score"]
+    return frame
+
+
 def splitter_scores(
     profile: Profile, pool: Pool, scores: pd.DataFrame, seed: int = 0
 ) -> pd.DataFrame:
@@ -72,18 +91,14 @@ def splitter_scores(
     most, each = profile.num_prompts, profile.responses_per_teacher
     candidates = pick_candidates(pool, most, each, seed)
     few = pick_candidates(pool, min(most, profile.splitter_prompts), each, seed)
-    texts = {response.response_id: response.text for response in candidates.responses}
+    *windows, _ = splitter_windows(profile)
+    frame = resplit_scores(profile, candidates, scores)
     tokenizer = load_tokenizer(profile.student)
-    *windows, full = splitter_windows(profile)
-    frame = scores[["prompt_id", "response_id", "teacher", "correct", "num_tokens"]].copy()
     for splitter in (profile.splitter, *profile.splitters):
-        steps = split_pool(candidates, splitter, tokenizer=tokenizer, embedder=profile.embedder)
-        weighed = weigh_responses(scores, texts, steps)
-        frame[splitter_column(splitter, "num_steps")] = weighed["num_steps"]
-        frame[splitter_column(splitter, full)] = weighed["score"]
         local = scores[scores["prompt_id"].isin(few.prompts)]
         # The main splitter's windows are scored already.
         if splitter != profile.splitter:
+            steps = split_pool(few, splitter, tokenizer=tokenizer, embedder=profile.embedder)
             local = scores_under(profile, few, splitter, steps, windows)
         local = local.set_index("response_id").reindex(scores["response_id"])
         for window in windows:

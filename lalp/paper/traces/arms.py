@@ -43,6 +43,8 @@ from lalp.training.job import training_dtype
 
 SCALES = read_data("paper/traces/arms.yaml")
 DATA_SET = DATA_SETS[0]
+# Of a card's memory, for all workers together; the rest is for what CUDA itself keeps in each.
+_CARD_SHARE = 0.95
 _PACKAGES = ("torch", "transformers", "trl", "accelerate", "math-verify")
 
 
@@ -172,6 +174,7 @@ def finish_run(run: Run, deadline: float) -> None:
     Nothing is begun if an arm as long as the longest so far would end after the ``deadline``, in
     seconds of the monotonic clock.
     """
+    share_card(run.setup.workers)
     began = time.monotonic()
     known = [json.loads(p.read_text()) for p in run.setup.folder.glob("*/seconds.json")]
     if began + max(known, default=0.0) > deadline:
@@ -185,6 +188,18 @@ def finish_run(run: Run, deadline: float) -> None:
     answer_run(run)
     write_json(run.folder / "seconds.json", round(time.monotonic() - began, 1))
     (run.model / WEIGHTS).unlink(missing_ok=True)
+
+
+def share_card(workers: int) -> None:
+    """Prepare this process to be one of some workers that share a card.
+
+    It takes no more than its share of memory: what torch keeps of freed tensors no other process
+    could use. Attention is not left to cuDNN, which torch prefers on large cards: it builds a
+    kernel for every new length, and so for every token of a batch of answers.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(_CARD_SHARE / workers)
 
 
 def check_device(is_small: bool) -> None:
@@ -207,6 +222,7 @@ def main(
     scale = "small" if small else "full"
     check_device(small)
     profile = arms_profile(scale, student)
+    share_card(1)
     found = find_student(profile.student)
     clock = Clock(minutes, SCALES[scale]["minutes"])
     stages = ", ".join(f"{name} {long:g}" for name, long in clock.planned.items())

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from lalp.paper.estimates import bootstrap
-from lalp.paper.selection.measure import chance_of_moving
+from lalp.paper.selection.measure import moved_interval
 from lalp.paper.selection.splitters import splitter_column
 from lalp.paper.traces.plan import CONTROLS, committed_scores
 from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS, SIMILAR_LENGTH
@@ -221,36 +221,15 @@ def quarter_of(num_problems: int) -> int:
     return math.ceil(num_problems * QUARTER - 1e-9)
 
 
-@dataclass(frozen=True)
-class Moved:
-    """Claim `other`: how many of 100 responses change their teacher at least, and p by chance."""
-
-    number: Estimate
-    chance: float
-
-
-def moved_interval(scores: pd.DataFrame, column: str, num_resamples: int, seed: int) -> Moved:
-    """How many of 100 choices change their teacher between GALP and a LALP column (Table 8)."""
-    window = column.partition("@")[2]
-    galp, lalp = select(scores, "galp"), select(scores, "lalp", window)
-    both = galp[["prompt_id", "teacher"]].merge(lalp[["prompt_id", "teacher"]], on="prompt_id")
-    codes = [both[f"teacher_{side}"].map(list(MAIN_TEACHERS).index).to_numpy() for side in "xy"]
-    eye = np.eye(len(MAIN_TEACHERS))
-    sums = np.hstack([eye[codes[1]] - eye[codes[0]], np.ones((len(both), 1))])
-
-    def moving(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... 1"]:
-        return 50 * np.abs(total[..., :-1]).sum(axis=-1, keepdims=True) / total[..., -1:]
-
-    (number,) = bootstrap(sums, moving, num_resamples=num_resamples, seed=seed)
-    chance = chance_of_moving(galp, lalp, num_resamples, seed)
-    return Moved(number, chance)
-
-
 def moved_table(
     frames: Mapping[str, pd.DataFrame], column: str, num_resamples: int, seed: int
 ) -> pd.DataFrame:
-    """`moved_interval` of each frame: ``moved`` (of 100), ``p``, ``p_holm`` and ``verdict``."""
-    found = {n: moved_interval(s, column, num_resamples, seed) for n, s in frames.items()}
+    """Claim `other`: `moved_interval` of each frame, with ``p_holm`` and ``verdict``."""
+    window = column.partition("@")[2]
+    found = {}
+    for name, scores in frames.items():
+        galp, lalp = select(scores, "galp"), select(scores, "lalp", window)
+        found[name] = moved_interval(galp, lalp, num_resamples, seed)
     rows = [(n, one.number.num_units, one.number, one.chance) for n, one in found.items()]
     table = pd.DataFrame(rows, columns=["data", "num_problems", "moved", "p"])
     table["p_holm"] = holm(table["p"].to_numpy())

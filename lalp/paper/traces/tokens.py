@@ -17,7 +17,7 @@ from lalp.paper.attribution import shares
 from lalp.paper.conditioning import items, tokens
 from lalp.paper.estimates import bootstrap, prompt_sums, split_groups
 from lalp.paper.profiles import Profile
-from lalp.paper.selection.splitters import splitter_column, weigh_responses
+from lalp.paper.selection.splitters import resplit_scores
 from lalp.paper.tokens import token_rows
 from lalp.paper.traces.controls import MARK, whole_steps
 from lalp.paper.traces.measure import by_data
@@ -26,8 +26,6 @@ from lalp.pools.pool import Pool
 from lalp.scoring.columns import GALP, lalp_column, token_column
 from lalp.selection.variants import DEBIASED, VARIANTS, add_variants
 from lalp.stats import Estimate
-from lalp.steps.splitters import split_pool
-from lalp.students.student import load_tokenizer
 
 WORDS = ("okay", "wait", "hmm", "alternatively", "but", "so", "let", "therefore")
 """Words that reasoning models begin sentences with: the paper's Fig. 4 and Sec. 7.4.1 name some."""
@@ -232,22 +230,6 @@ def response_tables(profile: Profile, pool: Pool, scores: pd.DataFrame) -> Table
         "resplit": resplit_scores(profile, pool, scores),
         "gaps": response_gaps(scores, profile.windows, profile.main_window),
     }
-
-
-def resplit_scores(profile: Profile, pool: Pool, scores: pd.DataFrame) -> pd.DataFrame:
-    """LALP under the full prefix for other steps, in the columns of `splitter_scores`."""
-    wanted = set(scores["response_id"])
-    some = [response for response in pool.responses if response.response_id in wanted]
-    texts = {response.response_id: response.text for response in some}
-    kept = Pool(pool.prompts, tuple(some))
-    tokenizer = load_tokenizer(profile.student)
-    frame = scores[["prompt_id", "response_id", "teacher", "correct", "num_tokens"]].copy()
-    for splitter in (profile.splitter, *profile.splitters):
-        steps = split_pool(kept, splitter, tokenizer=tokenizer, embedder=profile.embedder)
-        weighed = weigh_responses(scores, texts, steps)
-        frame[splitter_column(splitter, "num_steps")] = weighed["num_steps"]
-        frame[splitter_column(splitter, "all")] = weighed["score"]
-    return frame
 
 
 def response_gaps(scores: pd.DataFrame, windows: Sequence[str], main_window: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,22 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lalp.scoring.engine.packed import Context, make_room, pack_body, read_packed, read_prompt
+from lalp.scoring.engine.packing import (
+    Job,
+    PackedSequence,
+    num_packed,
+    pack_sequence,
+    plan_sequences,
+)
 from lalp.scoring.engine.rows import Row, batch_rows, spread_rows
-from lalp.scoring.engine.vocabulary import read_targets
+from lalp.scoring.engine.sequences import (
+    Packing,
+    find_packing,
+    flex_kernel,
+    read_sequence,
+    send,
+)
+from lalp.scoring.engine.vocabulary import read_rows_of_targets, read_targets
 from lalp.students.heads import take_logits
 from lalp.students.student import Student
 
@@ -79,6 +93,124 @@ class _Prefix:
 _Job = tuple[Sequence[int], Row]
 # Places of targets: for each, its row in the batch and its position within the row.
 _Places = tuple[Int[np.ndarray, "targets"], Int[np.ndarray, "targets"]]
+
+
+@torch.inference_mode()
+def run_jobs(
+    student: Student,
+    prompt_ids: Sequence[tuple[int, ...]],
+    jobs: Sequence[Job],
+    max_batch_tokens: int,
+    *,
+    statistics: bool = True,
+    on_tokens: Callable[[int], object] = lambda tokens: None,
+) -> list[TokenScores]:
+    """Token scores of rows that follow prompts of at least a token each, in the order of ``jobs``.
+
+    On a GPU many prompts are read together, in packed sequences of ``max_batch_tokens``; rows that
+    are too long for one, and those of students that do not read them, prompt by prompt.
+    """
+    options = {"statistics": statistics, "on_tokens": on_tokens}
+    results: list[TokenScores | None] = [None] * len(jobs)
+    alone: dict[int, list[int]] = {}
+    together = []
+    packing = find_packing(student)
+    for place, job in enumerate(jobs):
+        if packing and len(prompt_ids[job.prompt]) + job.row.num_inputs <= max_batch_tokens:
+            together.append(place)
+        else:
+            alone.setdefault(job.prompt, []).append(place)
+    if together:
+        members = [jobs[place] for place in together]
+        read = _run_packed(student, packing, prompt_ids, members, max_batch_tokens, **options)
+        for place, scores in zip(together, read, strict=True):
+            results[place] = scores
+    for prompt, places in alone.items():
+        members = [(jobs[place].response_ids, jobs[place].row) for place in places]
+        read = run_rows(student, prompt_ids[prompt], members, max_batch_tokens, **options)
+        for place, scores in zip(places, read, strict=True):
+            results[place] = scores
+    return results
+
+
+def _run_packed(
+    student: Student,
+    packing: Packing,
+    prompt_ids: Sequence[tuple[int, ...]],
+    jobs: Sequence[Job],
+    max_tokens: int,
+    *,
+    statistics: bool,
+    on_tokens: Callable[[int], object],
+) -> list[TokenScores]:
+    """Token scores of rows in packed sequences, one sequence after another.
+
+    The device reads one while the next is laid out here. When its memory runs out, a sequence is
+    read in halves.
+    """
+    results = [np.full((3, job.row.num_tokens), np.nan, np.float32) for job in jobs]
+    queue = plan_sequences([len(ids) for ids in prompt_ids], jobs, max_tokens)[::-1]
+    running: _Running | None = None
+    with flex_kernel(student) if packing.in_blocks else nullcontext():
+        while queue:
+            members = queue.pop()
+            some = [jobs[place] for place in members]
+            length = packing.padded(num_packed(prompt_ids, some))
+            sequence = pack_sequence(prompt_ids, some, length)
+            try:
+                values = _launch(student, packing, sequence, some, statistics)
+            except torch.OutOfMemoryError:
+                if len(members) == 1:
+                    raise
+                half = len(members) // 2
+                queue += [members[half:], members[:half]]
+                values = None
+            if values is None:
+                # Outside the handler, so that the failed pass's tensors are gone.
+                torch.cuda.empty_cache()
+                continue
+            if running:
+                running.collect(results)
+            running = _Running(members, sequence, values)
+            on_tokens(num_packed(prompt_ids, some))
+    if running:
+        running.collect(results)
+    return results
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A sequence that the device may still be reading."""
+
+    members: list[int]  # places of its jobs
+    sequence: PackedSequence
+    values: tuple[Float[Tensor, "3 targets"], Int[np.ndarray, " targets"]]  # and their order
+
+    def collect(self, results: list[TokenScores]) -> None:
+        """Wait for the values, and write them where they belong."""
+        values, order = self.values
+        read = np.empty(values.shape, np.float32)
+        read[:, order] = values.cpu().numpy()
+        ends = np.flatnonzero(np.diff(self.sequence.jobs, append=-1)) + 1
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            place = self.members[self.sequence.jobs[begin]]
+            results[place][:, self.sequence.columns[begin:end]] = read[:, begin:end]
+
+
+def _launch(
+    student: Student,
+    packing: Packing,
+    sequence: PackedSequence,
+    jobs: Sequence[Job],
+    statistics: bool,
+) -> tuple[Float[Tensor, "3 targets"], Int[np.ndarray, " targets"]]:
+    """Have the device read a sequence: the values of its targets, and the order they come in."""
+    whole = np.array([statistics and job.row.start == 0 for job in jobs])[sequence.jobs]
+    order = np.argsort(~whole, kind="stable")
+    features = read_sequence(student, packing, sequence, order)
+    targets = send(sequence.targets[order], student.device)
+    values = read_rows_of_targets(student.head, features, targets, int(whole.sum()))
+    return values, order
 
 
 @torch.inference_mode()

@@ -367,7 +367,26 @@ def contrast_of(difference: tuple[float, float, float], share: float = 1.0) -> C
     return Contrast(mean, mean, Estimate(*difference, 50), above)
 
 
-def verdicts_of(gap: Contrast, equal: Contrast, by_category: pd.DataFrame, share: float = 0.95):
+def traced(**differences: tuple[float, float, float]) -> pd.DataFrame:
+    """A table of long traces in which all levels differ as given, by data set."""
+    rows = itertools.product(
+        differences, ("steps - responses", "steps - random chunks"), (ALL_CANDIDATES, EQUAL_NUMBERS)
+    )
+    names = ("difference", "low", "high")
+    return pd.DataFrame(
+        {"data": data, "label": label, "candidates": candidates, "num_prompts": 50}
+        | dict(zip(names, differences[data], strict=True))
+        for data, label, candidates in rows
+    )
+
+
+def verdicts_of(
+    gap: Contrast,
+    equal: Contrast,
+    by_category: pd.DataFrame,
+    share: float = 0.95,
+    long: pd.DataFrame | None = None,
+):
     up = contrast_of((0.1, 0.05, 0.2))
     pairs = ((STEPS, PIECES), (STEPS, CHUNKS), (CHUNKS, RESPONSES))
     contrasts = {(f"{first} - {second}", ALL_CANDIDATES): up for first, second in pairs}
@@ -387,6 +406,7 @@ def verdicts_of(gap: Contrast, equal: Contrast, by_category: pd.DataFrame, share
         contrasts=contrasts,
         by_category=by_category,
         resampling=DRAWS,
+        long=traced(gsm8k=UP, math=UP) if long is None else long,
     )
 
 
@@ -415,9 +435,20 @@ YES, OPEN, NO = "holds", "not resolved", "does not hold"
 )
 def test_verdicts_follow_the_intervals(gap, equal, categories, share, expected):
     found = verdicts_of(contrast_of(*gap), contrast_of(*equal), categories_of(*categories), share)
-    assert [verdict.verdict for verdict in found] == expected
+    assert [verdict.verdict for verdict in found[:9]] == expected
     assert "difference is 0.000 [-0.100, 0.100], and 0.000 [" in found[1].why
     assert "cuts 50% of the responses and drops 42% of their tokens" in found[2].why
+
+
+@pytest.mark.parametrize(
+    ("gsm8k", "math", "expected"),
+    [(UP, UP, YES), (DOWN, DOWN, NO), (UP, FLAT, OPEN), (UP, DOWN, OPEN)],
+)
+def test_long_traces_need_both_data_sets(gsm8k, math, expected):
+    categories, clear = categories_of(UP), contrast_of(UP)
+    found = verdicts_of(clear, clear, categories, long=traced(gsm8k=gsm8k, math=math))[9:]
+    assert [verdict.verdict for verdict in found] == [expected] * 3
+    assert all(verdict.needs for verdict in found) == (expected == OPEN)
 
 
 def test_a_pool_without_categories_and_too_few_prompts_settle_nothing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -24,6 +25,17 @@ def test_chance_of_moving_by_hand():
     chance = measure.chance_of_moving(before, after, 20_000, seed=0)
     assert chance == pytest.approx(2 / 16, abs=0.01)
     assert measure.chance_of_moving(mixed, mixed, 100, seed=0) == 1
+
+
+def test_the_interval_of_moved_by_hand():
+    before = pd.DataFrame({"prompt_id": list("pqrs"), "teacher": list("AAAA")})
+    after = before.assign(teacher=list("BBAA"))
+    found = measure.moved_interval(before, after, 20_000, seed=0)
+    # Two of four move: the values are 100, 100, 0, 0. Student's t with 3 degrees of freedom.
+    reach = 3.182446 * np.std([100, 100, 0, 0], ddof=1) / 2
+    assert found.number.value == 50
+    assert (found.number.low, found.number.high) == pytest.approx((50 - reach, 50 + reach))
+    assert found.chance == pytest.approx(1 / 2, abs=0.02)  # of two signs, two of four draws agree
 
 
 def test_moved_counts_each_response_once():
@@ -77,7 +89,8 @@ def test_verdicts_follow_the_scores():
     found = verdicts(scores_of(APART, TURNED, 12))
     assert found == ["holds", "holds", "does not hold", "holds", "holds", "holds", "holds"]
     equal = verdicts(scores_of(APART, {t: s - 0.5 for t, s in APART.items()}, 12))
-    assert [*equal[:2], equal[4]] == ["does not hold", "does not hold", "not resolved"]
+    # The fifth: both scores take the same teachers for sure.
+    assert [*equal[:2], equal[4]] == ["does not hold"] * 3
     # One prompt resolves nothing.
     assert "holds" not in verdicts(scores_of(APART, TURNED, 1))[:2]
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 from conftest import CHAT_TEMPLATE, build_student
 from scipy import stats
 
@@ -80,6 +81,18 @@ def test_without_a_gpu_the_run_is_refused(monkeypatch):
     arms.check_device(is_small=False)
 
 
+def test_a_worker_takes_its_share_of_the_card_and_leaves_attention_to_no_cudnn(monkeypatch):
+    shares, was = [], torch.backends.cuda.cudnn_sdp_enabled()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    try:
+        arms.share_card(5)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was)
+    assert shares == [pytest.approx(0.19)]
+
+
 # --- time --------------------------------------------------------------------------------------
 
 
@@ -95,7 +108,7 @@ def test_an_arm_is_begun_if_one_as_long_as_the_longest_would_end_in_time(
     monkeypatch.setattr(arms, "answer_run", lambda run: done.append("answered"))
     own = tmp_path / "own"
     (own / "model").mkdir(parents=True)
-    setup = SimpleNamespace(folder=tmp_path)
+    setup = SimpleNamespace(folder=tmp_path, workers=1)
     run = SimpleNamespace(folder=own, model=own / "model", examples=("one",), setup=setup)
     finish_run(run, time.monotonic() + left)
     assert done == (["trained", "answered"] if is_begun else [])

@@ -210,7 +210,8 @@ def test_a_second_student_scores_the_first_of_the_same_problems(
 
 
 def test_the_run_is_part_of_the_results():
-    assert set(results.PARTS["traces"]) == {"problems", *plan.PARTS, "tokens", "splitter"}
+    whole = {"problems", *plan.PARTS, "tokens", "coverage", "splitter"}
+    assert set(results.PARTS["traces"]) == whole
     profile = results.PROFILES["traces"]()
     assert (profile.pool, profile.results) == ("traces", "traces")
     assert (profile.windows, profile.main_window) == (["0", "1", "2", "4", "all"], "4")

@@ -1,0 +1,223 @@
+"""One forward pass over a packed sequence, through transformers' own models, on a GPU.
+
+The mask of `packing` is handed to the model as its attention mask: to FlexAttention by its blocks,
+so that what no token sees costs nothing. So every model whose layers attend and do nothing else
+across positions gets it, with grouped heads, capped scores, sinks, and sliding windows, which the
+mask counts in positions. `find_packing` reads a few rows both ways and leaves out other models.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
+
+from lalp.scoring.engine.packing import BLOCK, Job, PackedSequence, num_packed, pack_sequence
+from lalp.scoring.engine.rows import Row
+from lalp.students.heads import take_logits
+from lalp.students.student import Student
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+# What a pass may hold besides weights and keys.
+_ACTIVATION_BYTES = 13 << 26  # 0.8 GiB
+_SHORTEST, _LONGEST = 1024, 1 << 15
+
+log = logging.getLogger("lalp")
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How packed sequences are handed to a student."""
+
+    max_tokens: int  # of a sequence
+    windows: Mapping[str, int | None]  # of each kind of its layers: positions that a token sees
+    in_blocks: bool = True  # for FlexAttention; else as a mask of all pairs, for small tests
+
+    def padded(self, num_tokens: int) -> int:
+        """The length to which a sequence is filled up: one of few, for each is compiled."""
+        length = max(BLOCK, self.max_tokens)
+        while self.in_blocks and length // 4 >= max(num_tokens, _SHORTEST):
+            length //= 4
+        return -(-max(length if self.in_blocks else 1, num_tokens) // BLOCK) * BLOCK
+
+
+def find_packing(student: Student) -> Packing | None:
+    """How a student on a GPU reads packed sequences, or None where it does not."""
+    if "packing" not in student.laid_out:
+        packing = _choose_packing(student) if student.device.type == "cuda" else None
+        student.laid_out["packing"] = packing if packing and agrees(student, packing) else None
+    return student.laid_out["packing"]
+
+
+def _choose_packing(student: Student) -> Packing | None:
+    """What a student's configuration says of its layers; None where they are not of known kinds."""
+    model = student.model
+    one_device = len({weight.device for weight in model.parameters()}) == 1
+    known = getattr(model, "_supports_flex_attn", False) and one_device
+    windows = layer_windows(model.config.get_text_config())
+    if not known or windows is None or student.frequencies or student.head is take_logits:
+        return None
+    return Packing(_fitting_tokens(model.config.get_text_config(), model.dtype), windows)
+
+
+def layer_windows(config: Any) -> dict[str, int | None] | None:
+    """The kinds of a model's layers, and how many positions each sees; None if one is unknown."""
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or [_SLIDING if window else _FULL])
+    if kinds - {_FULL, _SLIDING} or (_SLIDING in kinds and not window):
+        return None
+    return {kind: window if kind == _SLIDING else None for kind in sorted(kinds)}
+
+
+def _fitting_tokens(config: Any, dtype: torch.dtype) -> int:
+    """Tokens whose activations take `_ACTIVATION_BYTES`, in whole thousands."""
+    hidden = config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    # At once: three results of the gated layer, and some of the width of the hidden states.
+    each = (3 * inner + 6 * hidden) * dtype.itemsize
+    tokens = _ACTIVATION_BYTES // each // _SHORTEST * _SHORTEST
+    return min(max(tokens, _SHORTEST), _LONGEST)
+
+
+def read_sequence(
+    student: Student,
+    packing: Packing,
+    sequence: PackedSequence,
+    order: Int[np.ndarray, " targets"] | slice = slice(None),
+) -> Float[Tensor, "targets features"]:
+    """The features that predict the targets of a sequence, in some order, on the student's device.
+
+    Where ``packing`` is in blocks, the student attends by FlexAttention meanwhile (`flex_kernel`).
+    """
+    device = student.device
+    facts = (sequence.ids, sequence.positions)
+    seen = (sequence.begin, sequence.prompt_begin, sequence.prompt_end)
+    ids, positions, *seen = send(np.stack([*facts, *seen]), device)
+    features, _ = student.body(
+        input_ids=ids[None],
+        position_ids=positions[None],
+        attention_mask=_make_masks(packing, sequence, (positions, *seen), student.model.dtype),
+        use_cache=False,
+    )
+    return features[0, send(sequence.places[order], device)]
+
+
+def send(numbers: np.ndarray, device: torch.device) -> Tensor:
+    """Copy numbers to a device, without waiting for what it is doing."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+@contextmanager
+def flex_kernel(student: Student) -> Iterator[None]:
+    """Meanwhile the student attends by FlexAttention, compiled once for each padded length."""
+    model, before = student.model, student.model.config._attn_implementation
+    # Lengths that change would otherwise make it compile a slower kernel for all lengths.
+    settings = {"automatic_dynamic_shapes": False, "recompile_limit": 64}
+    model.set_attn_implementation("flex_attention")
+    try:
+        with torch._dynamo.config.patch(settings):
+            yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _make_masks(
+    packing: Packing, sequence: PackedSequence, seen: tuple[Tensor, ...], dtype: torch.dtype
+) -> Any:
+    """The attention mask of a model's layers, or one for each kind of them."""
+    masks = {
+        kind: _block_mask(sequence, _mask_function(*seen, window), window is None, seen[0].device)
+        if packing.in_blocks
+        else _dense_mask(_mask_function(*seen, window), len(sequence.ids), dtype)
+        for kind, window in packing.windows.items()
+    }
+    return masks if len(masks) > 1 else masks.popitem()[1]
+
+
+def _mask_function(
+    positions: Int[Tensor, "pos"],
+    begin: Int[Tensor, "pos"],
+    prompt_begin: Int[Tensor, "pos"],
+    prompt_end: Int[Tensor, "pos"],
+    window: int | None,
+) -> Callable[..., Tensor]:
+    """Whether a query sees a key, by their places in the sequence, as FlexAttention asks for it."""
+
+    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        in_row = key >= begin[query]
+        in_prompt = (key >= prompt_begin[query]) & (key < prompt_end[query])
+        return (key <= query) & (in_row | in_prompt)
+
+    def sees_near(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return sees(batch, head, query, key) & (positions[query] - positions[key] < window)
+
+    return sees if window is None else sees_near
+
+
+def _block_mask(
+    sequence: PackedSequence, sees: Callable[..., Tensor], whole: bool, device: torch.device
+) -> BlockMask:
+    """The mask by its blocks; unless ``whole``, none is taken to be seen as a whole."""
+    some, full = sequence.seen_blocks()
+    if not whole:  # a window cuts into any of them
+        some, full = some | full, np.zeros_like(full)
+    parts = []
+    for blocks in (some, full):
+        order = np.argsort(~blocks, axis=1, kind="stable").astype(np.int32)
+        parts += [blocks.sum(1, dtype=np.int32)[None, None], order[None, None]]
+    length = len(sequence.ids)
+    return BlockMask.from_kv_blocks(
+        *(send(part, device) for part in parts),
+        BLOCK_SIZE=BLOCK,
+        mask_mod=sees,
+        seq_lengths=(length, length),
+    )
+
+
+def _dense_mask(
+    sees: Callable[..., Tensor], length: int, dtype: torch.dtype
+) -> Float[Tensor, "1 1 pos pos"]:
+    """The mask of all pairs, as transformers adds it to the scores."""
+    places = torch.arange(length)
+    seen = sees(places[0], places[0], places[:, None], places[None])
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[
+        None, None
+    ]
+
+
+@torch.inference_mode()
+def agrees(student: Student, packing: Packing) -> bool:
+    """Whether rows behind two prompts get the features that passes of their own give them."""
+    vocabulary = min(student.vocabulary, 1 << 15)
+    tokens = torch.arange(97) * 31 % vocabulary
+    prompts = [tuple(tokens[3:10].tolist()), tuple(tokens[50:61].tolist())]
+    response = tokens[10:50].tolist()
+    spans = ((0, 13), (4, 40), (9, 15))
+    jobs = [Job(p, response, Row(a, b, ((a, b),))) for p in range(2) for a, b in spans]
+    length = packing.padded(num_packed(prompts, jobs))
+    expected = []
+    for prompt, _, row in jobs:
+        ids = [*prompts[prompt], *response[row.start : row.end - 1]]
+        features, _ = student.body(
+            input_ids=torch.tensor([ids], device=student.device), use_cache=False
+        )
+        expected.append(features[0, len(prompts[prompt]) - 1 :])
+    try:
+        with flex_kernel(student) if packing.in_blocks else nullcontext():
+            packed = read_sequence(student, packing, pack_sequence(prompts, jobs, length))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        log.info("student %r: packed sequences are not read: %s", student.name, error)
+        return False
+    # By norm: single features of some tokens are huge, and inexact in either computation.
+    tolerance = 1e-4 if student.model.dtype == torch.float32 else 5e-2
+    whole = torch.cat(expected).float()
+    return bool((packed.float() - whole).norm() <= tolerance * whole.norm())
