@@ -1,7 +1,8 @@
 """Score a pool on a Ray cluster: whole prompts go to workers, which keep scores in one store.
 
 The workers do what one process does, prompt by prompt, so the table is the same, bit for bit, where
-the machines are. What is in the store is not computed again, whoever put it there.
+the machines are; on GPUs but for rounding, since one reads the prompts of a piece together. What is
+in the store is not computed again, whoever put it there.
 """
 
 from __future__ import annotations

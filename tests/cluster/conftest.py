@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-ray = pytest.importorskip("ray", reason="the extra cluster is not installed")
-
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Ray in this process, with room for two workers; or the cluster at ``RAY_ADDRESS``."""
+    ray = pytest.importorskip("ray", reason="the extra cluster is not installed")
     from benchmarks.cluster import start
 
     start(2)

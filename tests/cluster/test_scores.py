@@ -82,8 +82,8 @@ def test_given_steps_and_tokens_are_those_of_one_process(pool, llama_folder, tmp
 
 
 def test_a_worker_killed_in_the_middle_changes_no_bit(pool, llama_folder):
-    hits = [hit for _, hit in run_kills(pool, str(llama_folder), 2, seed=3)]
-    assert len(hits) == 2
+    ((_, is_hit),) = run_kills(pool, str(llama_folder), 1, seed=3)
+    assert is_hit
 
 
 def test_a_prompt_that_cannot_be_scored_ends_nothing(pool, alone, llama_folder, tmp_path):
