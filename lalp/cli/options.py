@@ -75,9 +75,11 @@ class SamplingOptions:
     top_k: Annotated[int | None, Option(help="0 is off.")] = None
     max_tokens: Annotated[int | None, Option(help="New tokens of a sample at most.")] = None
     system: Annotated[str | None, Option(help=_SYSTEM)] = None
-    backend: Annotated[str, Option(help="transformers or vllm.")] = "transformers"
+    backend: Annotated[str, Option(help="transformers, vllm, or ray (vLLM on a cluster).")] = (
+        "transformers"
+    )
     batch_size: Annotated[int | None, Option(help="Samples drawn and stored at once.")] = None
-    tensor_parallel: Annotated[int, Option(help="GPUs that share the model (vllm).")] = 1
+    tensor_parallel: Annotated[int, Option(help="GPUs that share the model (vllm, ray).")] = 1
     store: Annotated[Path | None, Option(help=_STORE)] = None
     workers: Annotated[int, Option(min=1, help="Processes that grade answers.")] = 2
     seed: Seed = 0

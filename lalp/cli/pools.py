@@ -40,6 +40,9 @@ _BAD_ROWS = "strict ends at the first row that cannot be used; skip leaves it ou
 _REJECTS = "JSONL for the rows that skip leaves out, each with its reason."
 
 
+_MERGED = "Pools, JSONL or Parquet; or tables of lalp score, as its shards."
+
+
 class BadRows(StrEnum):
     """What becomes of rows that cannot be used."""
 
@@ -72,7 +75,7 @@ def import_(
     # Both are written before either takes its place.
     with atomic_path(rejects) if rejects else nullcontext() as made:
         if made:
-            made.write_text("".join(map(_reject_line, left_out)), encoding="utf-8")
+            made.write_text("".join(map(reject_line, left_out)), encoding="utf-8")
         facts = {"mapping": chosen, "bad_rows": bad_rows.value} | settings
         save_pool(pool, out, origin("import", {"files": files}, **facts))
     print_result(pool_summary(pool), as_json, print_pool)
@@ -92,7 +95,8 @@ def _check_paths(files: Sequence[str], out: Path, rejects: Path | None, bad_rows
             raise InputError(f"{file}: is to be read and to be written; give another name")
 
 
-def _reject_line(reject: Reject) -> str:
+def reject_line(reject: Reject) -> str:
+    """A row that was left out, as a line of a file of rejects."""
     # What is no JSON is shown as Python shows it: the row is bad, and may be so for that.
     told = {"file": reject.source, "place": reject.place, "reason": reject.reason}
     return json.dumps(told | {"record": reject.record}, default=repr) + "\n"
@@ -138,7 +142,7 @@ def unsolved(
 @app.command()
 @options.writes_out
 def merge(
-    pools: Annotated[list[str], Argument(metavar="POOL...", help="JSONL or Parquet.")],
+    pools: Annotated[list[str], Argument(metavar="FILE...", help=_MERGED)],
     out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
     only_correct: Annotated[bool, Option("--only-correct", help=_CORRECT)] = False,
     per_teacher: Annotated[int | None, Option(min=1, help=_FIRST)] = None,
@@ -146,10 +150,20 @@ def merge(
     fmt: Annotated[str, Option("--format", help=f"pool, {options.FORMATS}.")] = "pool",
     as_json: options.AsJson = False,
 ) -> None:
-    """Put several pools together into one, or into one training file."""
+    """Put several pools together into one, or into one training file; or several score tables."""
     if fmt != "pool":
         options.check_training_out(out, fmt)
     kept = {"only_correct": only_correct, "per_teacher": per_teacher, "min_teachers": min_teachers}
+    from lalp.scoring.merging import is_score_table, merge_scores
+
+    if fmt == "pool" and all(map(is_score_table, pools)):
+        if only_correct or per_teacher or min_teachers > 1:
+            raise InputError("these are score tables: choose from the merged one by lalp select")
+        options.check_out(out, "score tables are merged into Parquet", ".parquet")
+        number = merge_scores(pools, out, origin("merge", {"scores": pools}))
+        print_result({"num_responses": number}, as_json)
+        say(f"{number} responses written: {out}")
+        return
     pool = merge_pools(pools, **kept)
     facts = origin("merge", {"pools": pools}, **kept)
     if fmt == "pool":

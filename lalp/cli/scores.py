@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Exit, Option, Typer
 
 from lalp.cli import options
+from lalp.cli.pools import reject_line
 from lalp.cli.printing import (
     print_cost,
     print_result,
@@ -19,7 +20,9 @@ from lalp.cli.printing import (
     say,
 )
 from lalp.errors import InputError
+from lalp.files import write_text
 from lalp.origins import ORIGIN, origin, write_beside
+from lalp.pools.parts import Part, parse_part, pool_part
 from lalp.pools.pool import located
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import JSON_LINES, write_training
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+    from lalp.cluster.workers import Workers
+    from lalp.pools.importing import Reject
     from lalp.pools.pool import Pool
     from lalp.steps.splitters import Steps
 
@@ -36,6 +41,10 @@ app = Typer()
 
 # Four sentences, as in the paper's first version: later ones do not say which window they took.
 _WINDOWS = ["4"]
+_STORE = "Folder or URL where scores are kept (see lalp cache); many may share it."
+_RAY = "Score on a Ray cluster: auto for this machine's, or its address."
+_GPUS = "GPUs of each worker (1; 0 to score on CPUs)."
+_SHARD = "Score the I-th of N parts of the prompts alone; lalp merge puts the tables together."
 _COUNTS = "Whose tokens 32t counts, and whose template joins thoughts (as for lalp score)."
 _MEASURE = "Load the student and score a few prompts, for a narrower range of time."
 _LLM_URL = "Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
@@ -186,7 +195,11 @@ def score(
     splitter: options.Splitter = "sentences",
     thinking: options.Thinking = "join",
     tokens: Annotated[bool, Option(help="Keep per-token log-probabilities.")] = False,
-    store: Annotated[Path | None, Option(help="Where scores are kept (see lalp cache).")] = None,
+    shard: Annotated[str | None, Option(metavar="I/N", help=_SHARD)] = None,
+    ray: Annotated[str | None, Option(metavar="auto|ADDRESS", help=_RAY)] = None,
+    workers: Annotated[int | None, Option(help="Workers on the cluster (1).")] = None,
+    gpus_per_worker: Annotated[float | None, Option(help=_GPUS)] = None,
+    store: Annotated[str | None, Option(help=_STORE)] = None,
     device: options.Device = None,
     dtype: options.DType = None,
     trust_remote_code: options.TrustCode = False,
@@ -195,10 +208,17 @@ def score(
 ) -> None:
     """Score every response by GALP and by LALP at each window; a killed run goes on."""
     options.check_out(out, "scores are written as Parquet", ".parquet")
-    loaded = load_pool(pool)
+    part = parse_part(shard) if shard else None
+    cluster = _cluster(ray, workers, gpus_per_worker, part)
+    rejects: list[Reject] = []
+    loaded = whole = _read(pool, rejects) if cluster else load_pool(pool)
+    if part:
+        loaded, places = pool_part(loaded, part)
+    import numpy as np
+
     from lalp.scoring import run
     from lalp.scoring.selftest import known_selftest
-    from lalp.scoring.table import write_scores
+    from lalp.scoring.table import POOL_ROW, write_scores
     from lalp.students.student import find_student, parse_dtype
     from lalp.students.thinking import shape_thinking
 
@@ -208,15 +228,26 @@ def score(
     options_ = {"device": device, "dtype": precision, "trust_remote_code": trust_remote_code}
     found = find_student(student, **options_)
     loaded = shape_thinking(loaded, thinking, found.tokenizer)
-    frame = run.score(loaded, found, windows or _WINDOWS, **settings)
+    if cluster:
+        from lalp.cluster.scores import score_on_ray
+
+        settings |= options_ | {"dtype": dtype, "on_reject": rejects.append}
+        frame, loaded = score_on_ray(loaded, cluster, student, windows or _WINDOWS, **settings)
+        whole = None
+    else:
+        frame = run.score(loaded, found, windows or _WINDOWS, **settings)
     frame.attrs["scored_with"]["thinking"] = thinking
     if tested := known_selftest(frame.attrs["scored_with"]):
         frame.attrs["scored_with"]["selftest"] = tested
+    if part:
+        frame[POOL_ROW] = np.asarray(places)
+        frame.attrs["scored_with"]["shard"] = shard
     inputs = {"pool": pool, "steps": splitter if Path(splitter).is_file() else None}
     facts = {"student": student, "windows": windows or _WINDOWS, "splitter": splitter}
     facts |= {"thinking": thinking}
     frame.attrs[ORIGIN] = origin("score", inputs, **facts)
-    write_scores(frame, loaded, out)
+    write_scores(frame, loaded, out, whole)
+    _write_rejects(rejects, f"{out}.rejects.jsonl")
     reasons = frame.set_index("response_id")["reason"].dropna()
     result = {"num_responses": len(frame), "unscored": reasons.to_dict(), **frame.attrs}
     print_result(result, as_json)
@@ -224,6 +255,33 @@ def score(
     if len(reasons):
         example = f"{reasons.index[0]}: {reasons.iloc[0]}"
         say(f"{len(reasons)} of them lack a score, for example {example}")
+
+
+def _cluster(
+    ray: str | None, workers: int | None, gpus: float | None, part: Part | None
+) -> Workers | None:
+    """The workers that are asked for, if any are."""
+    if ray is None:
+        if workers is not None or gpus is not None:
+            raise InputError("--workers and --gpus-per-worker go with --ray: give that, too")
+        return None
+    if part:
+        raise InputError("--shard goes without --ray, which shares the work by itself: give one")
+    from lalp.cluster.workers import Workers
+
+    return Workers(ray, 1 if workers is None else workers, 1 if gpus is None else gpus)
+
+
+def _read(pool: str, rejects: list[Reject]) -> Pool:
+    from lalp.cluster.scores import read_pool  # needs torch
+
+    return read_pool(pool, rejects.append)
+
+
+def _write_rejects(rejects: list[Reject], path: str) -> None:
+    if rejects:
+        write_text(path, "".join(map(reject_line, rejects)))
+        say(f"{len(rejects)} rows or prompts left out, with their reasons: {path}")
 
 
 @app.command()

@@ -25,6 +25,7 @@ from lalp.errors import InputError, did_you_mean
 from lalp.extras import require
 from lalp.files import cache_dir, digest, fingerprint, in_use, write_json
 from lalp.pools.pool import Message, Prompt
+from lalp.sampling import ray_vllm
 from lalp.sampling.decoding import Output, Request, decode, default_batch_size, response_text
 from lalp.sampling.settings import SYSTEM_PROMPT, Sampling, sample_seed
 from lalp.sampling.vllm import DEFAULT_BATCH_SIZE, decode_with_vllm, load_vllm
@@ -35,7 +36,8 @@ from lalp.students.student import FoundStudent, Student, find_student
 
 log = logging.getLogger("lalp")
 
-BACKENDS = ("transformers", "vllm")
+BACKENDS = ("transformers", "vllm", "ray")
+_LOADED_ELSEWHERE = ("vllm", "ray")
 
 # A change of this code may change a sample, so it is part of the key. It is read on import, because
 # a later edit on disk does not change what this process runs.
@@ -82,8 +84,9 @@ def generate(
         model: As in `load_student`, or a loaded student.
         sampling: Number of samples, temperature, top-p, top-k, token limit and seed. Several, such
             as greedy and sampled, are drawn together, which takes less time than one by one.
-        backend: ``transformers`` (CPU or GPU) or ``vllm`` (GPU; the extra ``vllm``). The model's
-            own sampling settings, such as a repetition penalty, are read by neither.
+        backend: ``transformers`` (CPU or GPU), ``vllm`` (GPU; the extra ``vllm``), or ``ray``: vLLM
+            on all GPUs of the cluster at ``RAY_ADDRESS`` (both extras). The model's own sampling
+            settings, such as a repetition penalty, are read by none.
         system_prompt: Put in front of every prompt; `SYSTEM_PROMPT` is the paper's.
         store: Folder of finished samples; ``samples`` of `cache_dir` if not given.
         batch_size: Samples that are drawn at once and stored together. If not given, as many as
@@ -117,6 +120,9 @@ def generate(
         if backend == "vllm":
             llm = load_vllm(source.model.source, longest, tensor_parallel, trust_remote_code)
             draw, size = partial(decode_with_vllm, llm, progress=progress), DEFAULT_BATCH_SIZE
+        elif backend == "ray":
+            replicas = (source.model.source, longest, tensor_parallel, trust_remote_code)
+            draw, size = ray_vllm.Replicas(*replicas).decode, ray_vllm.DEFAULT_BATCH_SIZE
         else:
             student = source.model.load()
             draw, size = partial(decode, student), default_batch_size(student, longest)
@@ -154,10 +160,12 @@ def _check(
 ) -> None:
     if backend not in BACKENDS:
         raise InputError(f"unknown backend {backend!r}: {did_you_mean(backend, BACKENDS)}")
-    if backend == "vllm":
-        require("vllm", "backend vllm")
+    if backend in _LOADED_ELSEWHERE:
+        require("vllm", f"backend {backend}")
+        if backend == "ray":
+            require("cluster", "backend ray")
     elif tensor_parallel != 1:
-        raise InputError("tensor_parallel goes with the vllm backend: leave it out")
+        raise InputError("tensor_parallel goes with the vllm and ray backends: leave it out")
     if batch_size is not None:
         check_count("batch_size", batch_size)
     for prompt_id, count in Counter(prompt.prompt_id for prompt in prompts).items():
@@ -170,9 +178,11 @@ def _find_model(
     model: str | Student, backend: str, device: str | None, trust_remote_code: bool
 ) -> _Source:
     # The configuration and the tokenizer are read, not the weights: all may be drawn already.
-    is_vllm = backend == "vllm"
+    is_vllm = backend in _LOADED_ELSEWHERE
     if is_vllm and isinstance(model, Student):
-        raise InputError(f"backend vllm loads {model.name} itself: give the model's name or folder")
+        raise InputError(
+            f"backend {backend} loads {model.name} itself: give the model's name or folder"
+        )
     options = {"dtype": torch.bfloat16} if is_vllm else {"device": device}
     found = find_student(model, trust_remote_code=trust_remote_code, **options)
     generation = found.loaded and found.loaded.model.generation_config
@@ -185,7 +195,7 @@ def _find_model(
         "tokenizer": digest(found.tokenizer.backend_tokenizer.to_str()),
         "stop_ids": sorted(stop_ids),
         "positions": found.max_positions,
-        "backend": backend,
+        "backend": "vllm" if is_vllm else backend,  # one machine or many: the same samples
         "device": "vllm" if is_vllm else found.device.type,
         "dtype": str(found.dtype),
         "code": _CODE,

@@ -33,6 +33,15 @@ def load_vllm(source: str, longest: int, tensor_parallel: int, trust_remote_code
     )
 
 
+def check_temperatures(requests: Sequence[Request]) -> None:
+    """InputError if vLLM does not draw at a temperature."""
+    lowest, highest = _TEMPERATURES
+    for sampling in {request.sampling for request in requests}:
+        if not sampling.greedy and not lowest <= sampling.temperature <= highest:
+            allowed = f"0, or {lowest} to {highest:g}"
+            raise InputError(f"temperature is {sampling.temperature}: vLLM takes {allowed}")
+
+
 def decode_with_vllm(
     llm: LLM,
     requests: Sequence[Request],
@@ -44,11 +53,7 @@ def decode_with_vllm(
     """Draw all samples, as `decode` does; ``progress`` shows vLLM's own progress bar."""
     from vllm import SamplingParams, TokensPrompt
 
-    lowest, highest = _TEMPERATURES
-    for sampling in {request.sampling for request in requests}:
-        if not sampling.greedy and not lowest <= sampling.temperature <= highest:
-            allowed = f"0, or {lowest} to {highest:g}"
-            raise InputError(f"temperature is {sampling.temperature}: vLLM takes {allowed}")
+    check_temperatures(requests)
     # Each sample is a request of its own, because one request with n samples would leave their
     # seeds to vLLM. With prefix caching it still reads a repeated prompt only once.
     params = [

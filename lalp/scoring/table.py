@@ -38,26 +38,25 @@ from lalp.scoring.columns import (
 _IDS = ("prompt_id", "response_id", "teacher")
 _TEXTS = ("prompt", "response", "answer", "correct", "turns", "tools")
 _EXTRA = "extra"
-_OWN = {*_IDS, *_TEXTS, *COUNTS, *STATISTICS, GALP, "reason", "token_spans", "token_steps", _EXTRA}
+POOL_ROW = "pool_row"  # a shard's: where its rows stand in the whole pool
+_OWN = {*_IDS, *_TEXTS, *COUNTS, *STATISTICS, GALP, "reason", "token_spans", "token_steps"}
+_OWN |= {_EXTRA, POOL_ROW}
 _TOKENS = token_column("")
 # Texts of a batch of rows: while it is written, they are held as rows, in Arrow and in Parquet.
 _BATCH_CHARACTERS = 4 << 20
 
 
-def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
+def write_scores(
+    scores: pd.DataFrame, pool: Pool, path: str | Path, whole: Pool | None = None
+) -> None:
     """Write a score table as Parquet, with the texts, so that a selection needs nothing else.
 
-    Some rows at a time: the texts of a pool that is larger than memory are never held.
+    Some rows at a time: the texts of a pool that is larger than memory are never held. Of a pool
+    that is part of another, the columns are those of the ``whole``, so that parts go together.
     """
     places = {facts[0]: place for place, facts in enumerate(response_facts(pool.responses))}
     order = [places[response_id] for response_id in scores["response_id"]]
-    types = extra_types(pool.responses)
-    has_answers = has_tools = False
-    for prompt in pool.prompts.values():
-        has_answers, has_tools = has_answers or prompt.answer is not None, has_tools or prompt.tools
-    lacking = [] if has_answers else ["answer"]
-    lacking += [] if has_tools else ["tools"]
-    lacking += [] if any(response.turns for response in pool.responses) else ["turns"]
+    types, lacking = extra_types((whole or pool).responses), _lacking(whole or pool)
     schema = None
     with atomic_path(path) as temporary, ExitStack() as stack:
         for start, responses in _batches(pool, order):
@@ -67,7 +66,19 @@ def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
             if schema is None:
                 schema = _schema(scores, frame)
                 writer = stack.enter_context(pq.ParquetWriter(temporary, schema))
-            writer.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
+            if responses:  # a part of a pool may hold none
+                rows = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+                writer.write_table(rows)
+
+
+def _lacking(pool: Pool) -> list[str]:
+    """The columns of texts that would hold nothing."""
+    has_answers = has_tools = False
+    for prompt in pool.prompts.values():
+        has_answers, has_tools = has_answers or prompt.answer is not None, has_tools or prompt.tools
+    lacking = [] if has_answers else ["answer"]
+    lacking += [] if has_tools else ["tools"]
+    return lacking + ([] if any(response.turns for response in pool.responses) else ["turns"])
 
 
 def _batches(pool: Pool, order: Sequence[int]) -> Iterator[tuple[int, list[Response]]]:

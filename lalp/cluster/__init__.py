@@ -1,0 +1,1 @@
+"""Work that is spread over many machines by Ray (the extra ``cluster``)."""

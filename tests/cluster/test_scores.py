@@ -1,0 +1,185 @@
+"""Scores by workers on a cluster are those of one process, bit for bit, also when one is killed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from pandas.testing import assert_frame_equal
+
+from benchmarks.cluster import Sleeping, measure_share, run_kills
+from lalp.cluster import scores as cluster_scores
+from lalp.cluster.scores import ScorePrompts, read_pool, score_on_ray
+from lalp.cluster.workers import Workers
+from lalp.errors import InputError
+from lalp.pools.pool import Pool
+from lalp.scoring.run import score
+from lalp.scoring.table import load_scores, write_scores
+from lalp.steps.splitters import split_pool
+from tests.scoring.arithmetic import RESPONSES, make_pool, shards
+
+pytestmark = pytest.mark.usefixtures("cluster", "on_the_cpu")
+WINDOWS = ("1", "25%")
+
+
+@pytest.fixture
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr("lalp.students.student.default_device", lambda: "cpu")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    more = [
+        (f"{i} + {i}?", t, f"Add {i}. So it is {2 * i}. {t} knows.")
+        for t in "AB"
+        for i in range(20)
+    ]
+    return make_pool([*RESPONSES, *more])
+
+
+@pytest.fixture(scope="module")
+def alone(pool, llama_folder, tmp_path_factory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("alone")
+    return score(pool, str(llama_folder), WINDOWS, store=folder, device="cpu", progress=False)
+
+
+def by_workers(pool, student, folder, **changes) -> tuple[pd.DataFrame, Pool, list]:
+    rejects: list = []
+    options = {"store": folder, "device": "cpu", "progress": False, "on_reject": rejects.append}
+    workers = Workers("auto", 2, 0)
+    return *score_on_ray(pool, workers, str(student), WINDOWS, **options | changes), rejects
+
+
+def test_the_table_is_that_of_one_process_and_done_work_is_found(
+    pool, alone, llama_folder, tmp_path
+):
+    frame, whole, rejects = by_workers(pool, llama_folder, tmp_path)
+    assert (whole, rejects) == (pool, [])
+    assert_frame_equal(frame, alone, check_exact=True)
+    assert frame.attrs == alone.attrs
+    before = {path: path.stat().st_mtime_ns for path in shards(tmp_path)}
+    again, *_ = by_workers(pool, llama_folder, tmp_path)
+    assert_frame_equal(again, alone, check_exact=True)
+    assert {path: path.stat().st_mtime_ns for path in shards(tmp_path)} == before
+    # One process goes on with what the workers have scored.
+    options = {"store": tmp_path, "device": "cpu", "progress": False}
+    assert_frame_equal(score(pool, str(llama_folder), WINDOWS, **options), alone, check_exact=True)
+    assert {path: path.stat().st_mtime_ns for path in shards(tmp_path)} == before
+
+
+def test_given_steps_and_tokens_are_those_of_one_process(pool, llama_folder, tmp_path):
+    steps = split_pool(pool, "paragraphs")
+    frame, *_ = by_workers(pool, llama_folder, tmp_path / "a", splitter=steps, with_tokens=True)
+    options = {"store": tmp_path / "b", "device": "cpu", "progress": False, "with_tokens": True}
+    expected = score(pool, str(llama_folder), WINDOWS, splitter=steps, **options)
+    assert_frame_equal(frame, expected, check_exact=True)
+    for path, table in (("a", frame), ("b", expected)):
+        write_scores(table, pool, tmp_path / f"{path}.parquet")
+    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
+
+
+def test_a_worker_killed_in_the_middle_changes_no_bit(pool, llama_folder):
+    ((_, is_hit),) = run_kills(pool, str(llama_folder), 1, seed=3)
+    assert is_hit
+
+
+def test_a_prompt_that_cannot_be_scored_ends_nothing(pool, alone, llama_folder, tmp_path):
+    steps = dict(split_pool(pool, "sentences"))
+    real, bad = cluster_scores.split_pool, pool.responses[0]
+    with pytest.MonkeyPatch.context() as patch:
+        # As if a worker had been given steps that are none.
+        patch.setattr(
+            cluster_scores, "split_pool", lambda p, s: steps | {bad.response_id: [(0, 3)]}
+        )
+        frame, left, rejects = by_workers(pool, llama_folder, tmp_path, splitter=steps)
+    assert real is split_pool
+    assert [(r.place, r.record) for r in rejects] == [("prompt 'sum'", {"prompt_id": "sum"})]
+    assert "the steps end at 3" in rejects[0].reason
+    assert {r.prompt_id for r in left.responses} == set(left.prompts) == {*pool.prompts} - {"sum"}
+    rest = alone[alone["prompt_id"] != "sum"].reset_index(drop=True)
+    assert_frame_equal(frame, rest, check_exact=True)
+
+
+def test_the_class_scores_batches_of_records(pool, alone, llama_folder, tmp_path):
+    options = {"store": str(tmp_path), "device": "cpu"}
+    scorer = ScorePrompts(str(llama_folder), WINDOWS, **options)
+    records = [
+        {"prompt_id": r.prompt_id, "prompt": pool.prompts[r.prompt_id].messages[0].content,
+         "teacher": r.teacher, "response": r.text, "response_id": r.response_id}
+        for r in pool.responses[:3]
+    ]  # fmt: skip
+    bad = {"prompt_id": "x", "prompt": "?", "teacher": "Ada", "response": 5, "response_id": "x/1"}
+    found = scorer(pd.DataFrame([*records, bad]))
+    assert found["response_id"].tolist() == [*alone["response_id"][:3], "x/1"]
+    assert found["galp"].isna().tolist() == [False] * 3 + [True]
+    assert "response" in found["reason"].iloc[-1]
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_ray_data_reads_groups_scores_and_writes(pool, alone, llama_folder, tmp_path):
+    import ray
+
+    write_scores(alone, pool, tmp_path / "scores.parquet")
+    table = pq.read_table(tmp_path / "scores.parquet")
+    columns = ["prompt_id", "prompt", "teacher", "response", "response_id"]
+    frame = table.select(columns).to_pandas()
+    frame["prompt"] = [prompt[0]["content"] for prompt in frame["prompt"]]
+    for part in range(3):
+        frame.iloc[part::3].to_parquet(tmp_path / f"pool-{part}.parquet", index=False)
+    kept = {"student": str(llama_folder), "windows": WINDOWS, "device": "cpu"}
+    kept |= {"store": str(tmp_path / "store")}
+    records = ray.data.read_parquet([str(tmp_path / f"pool-{n}.parquet") for n in range(3)])
+    scored = records.groupby("prompt_id", num_partitions=2).map_groups(
+        ScorePrompts, fn_constructor_kwargs=kept, concurrency=1, batch_format="pandas"
+    )
+    scored.write_parquet(str(tmp_path / "out"))
+    found = pd.concat(map(pd.read_parquet, sorted(Path(tmp_path, "out").glob("*.parquet"))))
+    found = found.set_index("response_id").loc[alone["response_id"]].reset_index()
+    names = ["galp", "lalp@1", "lalp@25%", "mean_rank", "mean_entropy"]
+    # Rows of one worker's own number of threads: not of the last bit.
+    assert_frame_equal(found[names], alone[names], atol=1e-5, rtol=0)
+
+
+def test_the_command_writes_the_same_file_and_tells_bad_rows(
+    pool, llama_folder, tmp_path, monkeypatch
+):
+    from lalp.cli.scores import score as command
+
+    lines = [
+        {"prompt_id": r.prompt_id, "prompt": pool.prompts[r.prompt_id].messages[0].content,
+         "teacher": r.teacher, "response": r.text, "note": n}
+        for n, r in enumerate(pool.responses)
+    ]  # fmt: skip
+    good, mixed = tmp_path / "good.jsonl", tmp_path / "mixed.jsonl"
+    good.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    mixed.write_text(good.read_text() + '{"prompt_id": 5}\nno json\n')
+    options = {"student": str(llama_folder), "windows": list(WINDOWS), "quiet": True}
+    options |= {"device": "cpu", "store": str(tmp_path / "store"), "parents": False}
+    command(pool=str(good), out=tmp_path / "a.parquet", **options)
+    cluster = {"ray": "auto", "workers": 2, "gpus_per_worker": 0.0}
+    command(pool=str(mixed), out=tmp_path / "b.parquet", **options, **cluster)
+    assert pq.read_table(tmp_path / "b.parquet").equals(pq.read_table(tmp_path / "a.parquet"))
+    ours, theirs = (load_scores(tmp_path / f"{name}.parquet").attrs for name in "ab")
+    assert ours["scored_with"] == theirs["scored_with"]
+    rejects = (tmp_path / "b.parquet.rejects.jsonl").read_text().splitlines()
+    assert [json.loads(line)["place"] for line in rejects] == ["line 48", "line 49"]
+
+
+def test_a_pool_at_a_url_is_read(pool, tmp_path):
+    path = tmp_path / "pool.jsonl"
+    record = {"prompt_id": "p", "prompt": "?", "teacher": "Ada", "response": "Yes."}
+    path.write_text(json.dumps(record) + "\n")
+    found = read_pool(f"file://{path}", [].append)
+    assert [response.text for response in found.responses] == ["Yes."]
+    with pytest.raises(InputError, match="cannot be read"):
+        read_pool(f"file://{tmp_path}/none.jsonl", [].append)
+
+
+def test_the_share_of_work_is_counted_while_all_workers_are_there():
+    found = measure_share(2, 40, 0.05, 2)
+    assert (found["workers"] in (1, 2), found["prompts"]) == (True, 40)
+    assert 0.3 < found["share"] <= 1.0
+    assert Sleeping(0.0)([1])[3] == 0.0
