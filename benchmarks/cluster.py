@@ -52,16 +52,25 @@ def start(num_cpus: int) -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
         return
-    ray.init(
-        num_cpus=num_cpus,
-        num_gpus=0,
-        object_store_memory=200 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _system_config={"worker_niceness": 0},  # else whatever runs beside would come first
-        runtime_env={"env_vars": {"PYTHONPATH": f"{Path.cwd()}:{Path.cwd() / 'tests'}"}},
-    )
+    options = {
+        "num_cpus": num_cpus,
+        "num_gpus": 0,
+        "object_store_memory": 200 << 20,
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        # Else whatever runs beside the workers would come first.
+        "_system_config": {"worker_niceness": 0},
+        "runtime_env": {"env_vars": {"PYTHONPATH": f"{Path.cwd()}:{Path.cwd() / 'tests'}"}},
+    }
+    for attempt in range(3):
+        try:
+            ray.init(**options)
+            return
+        except Exception:  # Ray's own processes have 15 s to start: a busy machine takes longer
+            ray.shutdown()
+            if attempt == 2:
+                raise
 
 
 # --- Kills --------------------------------------------------------------------------------------
