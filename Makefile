@@ -34,10 +34,10 @@ FIGURES_04_selection := scores teacher_means window_sweep prompts_enough teacher
 FIGURES_05_sft := training_loss held_out_nll
 FIGURES_06_eval := accuracy arm_measures
 FIGURES_07_theory := learned_conditionals learned_weights gap_by_distance gap_by_window fluency_trap fatal_step
-FIGURES_08_step_world := world_thirds world_teachers world_rules world_windows world_gaps world_losses world_copying world_map
-FIGURES_09_paper_vs_run := overview
+FIGURES_08_step_world := world_drawing world_thirds world_teachers world_rules world_windows world_gaps world_losses world_copying world_map
+FIGURES_09_paper_vs_run := headline overview
 FIGURES_10_variants := score_correlations step_length
-FIGURES_12_long_traces := traces_lengths traces_orders traces_enough traces_mix traces_correlations
+FIGURES_12_long_traces := traces_lengths traces_orders traces_sweep traces_enough traces_mix traces_correlations
 FIGURES_13_long_traces_tokens := traces_category_mass traces_words traces_conditioning traces_gap_sizes
 figures_of = $(FIGURES_$(1):%=$(DRAWN)/%.png)
 FIGURES := $(foreach name,$(NOTEBOOKS),$(call figures_of,$(name)))

@@ -30,15 +30,14 @@ import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from benchmarks.scoring import sum_flops
+from benchmarks.scoring import Request, make_requests, sum_flops
 from lalp.paper.committed import save_results
 from lalp.paper.provenance import describe_run
 from lalp.scoring.candidates import score_candidates
 from lalp.scoring.columns import lalp_column
-from lalp.scoring.costs import count_weights
+from lalp.scoring.costs import count_weights, matmul_rate
 from lalp.scoring.engine.rows import batch_rows
 from lalp.scoring.engine.sequences import find_packing
-from lalp.scoring.equations import window_starts
 from lalp.scoring.groups import Task
 from lalp.scoring.windows import parse_window, parse_windows
 from lalp.students.encoding import Encoded
@@ -64,11 +63,8 @@ SHAPES = {
 }
 GIB = 1 << 30
 CARD = "cuda"
-PRODUCT = (8192, 8192)
+WIDTH = 8192  # of the matrix product that the speed is compared with
 _PACKAGES = ("torch", "transformers", "triton")
-
-# Tokens before a step (prompt included) and tokens of the step.
-Request = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True)
@@ -110,18 +106,9 @@ def make_tasks(prompts: int, candidates: int, tokens: int, steps: int) -> list[T
 
 def list_requests(tasks: Sequence[Task], windows: Sequence[str], galp: bool) -> list[Request]:
     """What one pass per step would read: every step after its context."""
-    requests = []
-    for task in tasks:
-        prompt, ids = list(task.encoded.prompt_ids), list(task.encoded.response_ids)
-        for window in map(parse_window, windows):
-            starts = window_starts(window, task.step_spans)
-            requests += [
-                (prompt + ids[start:begin], ids[begin:end])
-                for start, (begin, end) in zip(starts, task.step_spans, strict=True)
-            ]
-        if galp:
-            requests.append((prompt, ids))
-    return requests
+    parsed = [parse_window(window) for window in windows]
+    by_score = (make_requests(task, parsed, galp).values() for task in tasks)
+    return [request for scores in by_score for steps in scores for request in steps]
 
 
 @torch.inference_mode()
@@ -156,14 +143,6 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def product_rate(student: Student) -> float:
-    """FLOP per second of a large matrix product in the student's precision."""
-    a, b = torch.randn(2, *PRODUCT, device=student.device, dtype=student.model.dtype)
-    a @ b
-    seconds = timed(lambda: [a @ b for _ in range(20)])
-    return 20 * 2 * PRODUCT[0] ** 3 / seconds
-
-
 def draw(requests: Sequence[Request], number: int) -> list[Request]:
     """A sample of the requests, the same in every run."""
     chosen = np.random.default_rng(1).permutation(len(requests))[:number]
@@ -196,7 +175,7 @@ def measure_speed(student: Student, tasks: list[Task], workload: str) -> list[di
         whole = timed(lambda: [read_padded(student, [r]) for r in wholes]) * len(tasks)
         seconds["loop"] += whole
         seconds["padded"] += whole
-    rate = product_rate(student)
+    rate = matmul_rate(CARD, student.model.dtype, WIDTH)
     flops = sum_flops(student, tasks, parsed, galp)
     facts = {"student": student.name, "workload": workload}
     return [

@@ -1,8 +1,9 @@
-"""The plan to ten million traces: `python -m benchmarks.scale` measures, computes, writes docs/.
+"""The plan to ten million traces: `python -m benchmarks.scale` measures, computes, writes it down.
 
 Rates of this machine are measured in seconds of one processor, so that other work beside it does
 not count, and kept in ``docs/scale.json``. Everything else is computed from them and from the
-assumptions below into ``docs/scale.md``; with ``--render`` nothing is measured again.
+assumptions below into the last section of ``docs/scale.md``; with ``--render`` nothing is measured
+again.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from lalp.students.encoding import Encoded, encode
 from lalp.students.student import load_tokenizer
 
 DOCS = Path(__file__).parents[1] / "docs"
+_HEADING = "## Ten million traces\n"
 _PIECE = "So 3x + 4y = 12, and since y = x - 1 we have 7x = 16. Wait, let me check that again. "
 
 
@@ -192,7 +194,7 @@ def compute(plan: Assumptions, rates: dict[str, float]) -> dict[str, float]:
 
 
 def render(plan: Assumptions, rates: dict[str, float], share: dict[str, float]) -> str:
-    """The page."""
+    """The section."""
     values = compute(plan, rates) | {f"rate_{name}": rate for name, rate in rates.items()}
     values |= {name: getattr(plan, name) for name in plan.__dataclass_fields__}
     values["feed_rate"] = rates["read"] / values["feed"]
@@ -208,6 +210,11 @@ def render(plan: Assumptions, rates: dict[str, float], share: dict[str, float]) 
     return template.format(**values)
 
 
+def with_section(page: str, section: str) -> str:
+    """The page with its last section anew."""
+    return page.partition(_HEADING)[0] + section
+
+
 def _say_share(share: dict[str, float]) -> str:
     if not share:
         return "Its share has not been measured: `python -m benchmarks.cluster share`."
@@ -219,7 +226,7 @@ def _say_share(share: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Measure if asked, and write the page."""
+    """Measure if asked, and write the section."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--render", action="store_true", help="measure nothing")
     asked = parser.parse_args()
@@ -229,7 +236,8 @@ def main() -> None:
         with TemporaryDirectory() as name:
             kept["rates"] = measure(Path(name))
         write_json(path, kept)
-    (DOCS / "scale.md").write_text(render(PLAN, kept["rates"], kept["share"]), encoding="utf-8")
+    page, section = DOCS / "scale.md", render(PLAN, kept["rates"], kept["share"])
+    page.write_text(with_section(page.read_text("utf-8"), section), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -399,12 +399,23 @@ def test_what_is_detectable_has_the_power_asked_for(units, level):
     assert power_of(difference, 0.1, units, level) == pytest.approx(0.7)
 
 
+def test_power_rises_with_the_difference_also_where_scipy_lacks_a_tail():
+    level = 0.05 / 13
+    found = [power_of(difference, 0.1, 5, level) for difference in np.linspace(0, 0.8, 401)]
+    assert not np.isnan(found).any()
+    assert found[0] == pytest.approx(level)
+    assert (np.diff(found) > -1e-12).all()
+
+
 def test_power_at_the_edges():
     assert math.isnan(power_of(0.1, 0.1, 1)) and math.isnan(detectable(0.1, 1))
     assert math.isnan(power_of(0.1, math.nan, 5)) and math.isnan(detectable(math.nan, 5))
     assert (power_of(0.1, 0.0, 5), power_of(0.0, 0.0, 5), detectable(0.0, 5)) == (1, 0, 0)
     assert power_of(0.0, 0.1, 5) == pytest.approx(0.05)
-    assert math.isnan(detectable(0.1, 2, level=0.01))
+    # Two units: the statistic is about the difference over |z| / sqrt(2), z normal.
+    critical, middle = stats.t.ppf(0.995, 1), stats.norm.ppf(0.9)
+    found = detectable(0.1, 2, level=0.01)
+    assert found == pytest.approx(0.1 * critical * middle / math.sqrt(2), rel=1e-3)
 
 
 @pytest.mark.parametrize(("share", "against"), [(0.7, 0.5), (0.95, 0.9), (0.2, 0.9), (1.0, 0.9)])

@@ -176,7 +176,8 @@ def _duration(seconds: float) -> str:
 def print_selftest(result: Mapping[str, Any]) -> None:
     """What `lalp.scoring.selftest.selftest` found."""
     facts = result["facts"]
-    echo(f"{facts['dtype']} on {facts['device']}, attention by {facts['attention']}")
+    dtype = facts["dtype"].removeprefix("torch.")
+    echo(f"{dtype} on {facts['device']}, attention by {facts['attention']}")
     echo(f"{'nats: largest':>35} {'mean':>8} {'equal':>6} {'choices':>10} {'places':>6}")
     for row in result["changes"].itertuples():
         over = "  above its limit" if row.largest > row.limit else ""

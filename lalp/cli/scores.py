@@ -286,7 +286,7 @@ def _write_rejects(rejects: list[Reject], path: str) -> None:
 
 @app.command()
 def selftest(
-    pool: Annotated[str, Argument(metavar="[POOL]", help=_TESTED, show_default=False)] = "",
+    pool: Annotated[str | None, Argument(metavar="[POOL]", help=_TESTED)] = None,
     student: options.StudentName = "smollm2-135m",
     windows: options.Windows = None,
     splitter: options.Splitter = "sentences",

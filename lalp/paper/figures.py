@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
 from lalp.files import atomic_path, cache_dir, write_text
 from lalp.paper import root_dir
 from lalp.paper.committed import note_moves, table_moves
 from lalp.selection.plots import FULL_WIDTH as FULL_WIDTH
 from lalp.selection.plots import HALF_WIDTH as HALF_WIDTH
+from lalp.selection.plots import SCORE_COLORS as SCORE_COLORS
 from lalp.selection.plots import score_label as score_label
 from lalp.selection.plots import teacher_colors as teacher_colors
 from lalp.selection.plots import use_style as use_style
@@ -57,3 +62,20 @@ def legend_above(fig: Figure, axis: Axes, num_columns: int, **style: float) -> N
     """One axis' legend above all panels."""
     handles = axis.get_legend_handles_labels()
     fig.legend(*handles, loc="outside upper center", ncols=num_columns, fontsize="small", **style)
+
+
+def spread(places: Sequence[float], gap: float) -> Float[np.ndarray, "places"]:
+    """Places moved as little as needed to lie ``gap`` apart, in the same order.
+
+    So labels beside points that lie close together do not cover each other.
+
+    Example:
+        >>> spread([1.0, 5.0, 1.0], 0.5).tolist()
+        [0.75, 5.0, 1.25]
+    """
+    order = np.argsort(places, kind="stable")
+    steps = gap * np.arange(len(order))
+    moved = np.empty(len(order))
+    # What is at least `gap` apart does not fall once the gaps are taken off.
+    moved[order] = isotonic_regression(np.asarray(places, float)[order] - steps).x + steps
+    return moved

@@ -1,6 +1,8 @@
-"""The overview figure: every claim with its verdict."""
+"""The overview figure: claims with their verdicts."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -22,21 +24,20 @@ _VERDICT_MARKS = {
 _CITED_AT_END = (
     r"^(?P<claim>.*?)(?:\s*\((?P<where>(?:Table|Fig|Sec|Eq|App|Prop|Theorem)[^()]*)\))?$"
 )
-_VERDICT_COLUMNS = {"section": 0.1, "mark": 1.85, "verdict": 2.0, "claim": 3.1, "where": 7.7}
+_VERDICT_COLUMNS = {"section": 0.1, "mark": 1.45, "verdict": 1.6, "claim": 2.75, "where": 7.7}
 
 
-def plot_verdicts(verdicts: pd.DataFrame, max_rows: int = 28) -> Figure:
+def plot_verdicts(verdicts: pd.DataFrame, headlines: Mapping[str, str] | None = None) -> Figure:
     """Claims with their verdicts, grouped by section, and how many of each kind there are.
 
-    ``verdicts`` have ``section``, ``claim``, ``verdict`` and ``where``, and may have ``kind`` and
-    ``after_look``, whose rules are marked by an asterisk; their order stays. Where
-    there are more than ``max_rows``, each section shows as many of its first claims as there is
-    room for, those that were tested before the others, and counts the rest.
+    Args:
+        verdicts: Has ``section``, ``claim``, ``verdict`` and ``where``, and may have ``kind`` and
+            ``after_look``, whose rules are marked by an asterisk. All are counted in the heading.
+        headlines: The claims to draw, each with what it is called, in their order and grouped by
+            ``kind``; without it every claim is drawn.
     """
-    counts = verdicts.groupby("section", sort=False).size()
-    fits = [k for k in range(1, len(verdicts) + 1) if counts.clip(upper=k).sum() <= max_rows]
-    most = max(fits, default=1)
-    blocks = [_verdict_lines(b, most) for _, b in verdicts.groupby("section", sort=False)]
+    shown = verdicts if headlines is None else _headlines(verdicts, headlines)
+    blocks = [_verdict_lines(block) for _, block in shown.groupby("section", sort=False)]
     titles = _count_lines(verdicts)
     head = 0.75 + 0.18 * (len(titles) - 1)
     height = head + sum(block["height"].sum() + 0.12 for block in blocks)
@@ -46,7 +47,8 @@ def plot_verdicts(verdicts: pd.DataFrame, max_rows: int = 28) -> Figure:
     for number, title in enumerate(titles):
         weight = {} if number else {"weight": "bold"}
         axis.text(0.1, 0.2 + 0.18 * number, title, va="center", size=10 - bool(number), **weight)
-    headings = {"section": "notebook", "where": "in the paper"}
+    section = "notebook" if headlines is None else "tested on"
+    headings = {"section": section, "where": "in the paper"}
     for column in ("section", "verdict", "claim", "where"):
         label = headings.get(column, column)
         axis.text(_VERDICT_COLUMNS[column], head - 0.27, label, va="center", size=8.5, color="0.4")
@@ -55,6 +57,14 @@ def plot_verdicts(verdicts: pd.DataFrame, max_rows: int = 28) -> Figure:
         top = _draw_verdict_block(axis, block, top)
     axis.plot([0.1, FULL_WIDTH - 0.1], [top, top], color="0.8", lw=0.8)
     return fig
+
+
+def _headlines(verdicts: pd.DataFrame, headlines: Mapping[str, str]) -> pd.DataFrame:
+    """The claims of this choice, in its order and under its names, with their kind as section."""
+    places = {claim: place for place, claim in enumerate(headlines)}
+    chosen = verdicts[verdicts["claim"].isin(places)]
+    chosen = chosen.loc[chosen["claim"].map(places).sort_values().index]
+    return chosen.assign(section=chosen["kind"], claim=chosen["claim"].map(headlines))
 
 
 def _count_lines(verdicts: pd.DataFrame) -> list[str]:
@@ -73,28 +83,23 @@ def _count_verdicts(verdicts: pd.DataFrame) -> str:
     return ", ".join(f"{mark[2]} {counts[v]}" for v, mark in _VERDICT_MARKS.items() if v in counts)
 
 
-def _verdict_lines(block: pd.DataFrame, most: int) -> pd.DataFrame:
-    """A section's first claims, their texts broken into lines, and their heights in inches."""
-    untested = block["verdict"].isin(["not testable at this scale", "not run"])
-    block = block.loc[untested.sort_values(kind="stable").index]
-    shown, rest = block.iloc[:most], block.iloc[most:]
+def _verdict_lines(block: pd.DataFrame) -> pd.DataFrame:
+    """A section's claims, their texts broken into lines, and their heights in inches."""
     # A claim that ends in "(Table 2, Fig. 1)" says so in the last column instead.
-    cited = shown["claim"].str.extract(_CITED_AT_END)
-    where = shown["where"].where(shown["where"] != "", cited["where"].fillna(""))
-    more = f"and {len(rest)} more: {_count_verdicts(rest)}" if len(rest) else ""
-    marks = shown.get("after_look", pd.Series(False, index=shown.index))
-    rows = shown.assign(
+    cited = block["claim"].str.extract(_CITED_AT_END)
+    where = block["where"].where(block["where"] != "", cited["where"].fillna(""))
+    marks = block.get("after_look", pd.Series(False, index=block.index))
+    rows = block.assign(
         star=marks.map({True: "*", False: ""}),
-        claim=[_break_lines(claim, 4.4) for claim in cited["claim"]],
+        claim=[_break_lines(claim, 4.8) for claim in cited["claim"]],
         where=[_break_lines(text, 1.1) for text in where],
-        section=_break_lines(shown["section"].iloc[0], 1.6, "bold"),
-        more=_break_lines(more, 1.6),
+        section=_break_lines(block["section"].iloc[0], 1.2, "bold"),
     )
     lines = rows[["claim", "where"]].map(lambda text: text.count("\n") + 1).max(axis=1)
     heights = 0.09 + 0.145 * lines
     # What stands beside the rows may need more lines than they have.
-    beside = rows["section"].iloc[0].split("\n") + rows["more"].iloc[0].splitlines()
-    heights.iloc[-1] += max(0.0, 0.06 + 0.145 * len(beside) - heights.sum())
+    beside = rows["section"].iloc[0].count("\n") + 1
+    heights.iloc[-1] += max(0.0, 0.06 + 0.145 * beside - heights.sum())
     return rows.assign(height=heights)
 
 
@@ -119,8 +124,6 @@ def _draw_verdict_block(axis: Axes, block: pd.DataFrame, top: float) -> float:
     top += 0.06
     section = block["section"].iloc[0]
     _draw_lines(axis, _VERDICT_COLUMNS["section"], top, section, weight="bold")
-    below = top + 0.145 * (section.count("\n") + 1)
-    _draw_lines(axis, _VERDICT_COLUMNS["section"], below, block["more"].iloc[0], color="0.4")
     for row in block.itertuples():
         marker, color, label = _VERDICT_MARKS[row.verdict]
         axis.scatter(_VERDICT_COLUMNS["mark"], top + 0.1, marker=marker, color=color, s=34)

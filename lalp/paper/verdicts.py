@@ -13,6 +13,7 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import cache_dir, write_text
 from lalp.paper import root_dir
+from lalp.paper.show import ShownTable, show_verdicts
 from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
 # What a claim is tested on: what holds by algebra, or in a world made for it, says nothing of texts
@@ -112,12 +113,12 @@ def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     return pd.DataFrame(list(verdicts), columns=[field.name for field in fields(Verdict)])
 
 
-def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> pd.DataFrame:
-    """Keep the verdicts of a notebook, such as ``01_coverage``; returns them as a table."""
+def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> ShownTable:
+    """Keep the verdicts of a notebook, such as ``01_coverage``; returns them as it shows them."""
     table = verdict_table(verdicts)
     text = table.to_json(orient="records", indent=1)
     write_text(_verdict_file(notebook, profile), text)
-    return table.drop(columns=["where", "kind", "after_look"])
+    return show_verdicts(table)
 
 
 def _verdict_file(notebook: str, profile: str) -> Path:
@@ -185,17 +186,19 @@ def paper_items(verdicts: pd.DataFrame, missing: Collection[str] = ()) -> pd.Dat
     empty; the notebooks of ``missing`` have said nothing.
 
     Returns:
-        One row per table and figure: what it ``shows``, the numbers of the ``claims`` that speak
-        on it, ``this run`` (tested, tested in part, or not) and ``why``.
+        One row per table and figure: what it ``shows``, the ``notebook`` on it, the numbers of the
+        ``claims`` that speak on it, ``this run`` (tested, tested in part, or not) and ``why``.
     """
     cited = [cited_items(v.where or v.claim) for v in verdicts.itertuples()]
     rows = {}
     for name, item in _PAPER_ITEMS.items():
-        speaking = verdicts["verdict"][[name in names for names in cited]]
+        own = verdicts.loc[[name in names for names in cited]]
+        speaking = own["verdict"]
         claims = {v: ", ".join(map(str, speaking.index[speaking == v])) for v in VERDICTS}
-        state, why = _item_state(item, set(speaking), set(missing))
+        state, why = _item_state(item, own, set(missing))
         rows[name] = {
             "shows": item.title,
+            "notebook": item.notebook,
             "claims": "; ".join(f"{v}: {numbers}" for v, numbers in claims.items() if numbers),
             "this run": state,
             "why": why,
@@ -203,13 +206,20 @@ def paper_items(verdicts: pd.DataFrame, missing: Collection[str] = ()) -> pd.Dat
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _item_state(item: ReferenceFigure, said: set[str], missing: Collection[str]) -> tuple[str, str]:
+def _item_state(
+    item: ReferenceFigure, own: pd.DataFrame, missing: Collection[str]
+) -> tuple[str, str]:
     """Whether this run has tested a table or figure, and why not."""
-    if not said.isdisjoint({"holds", "does not hold", "not resolved"}):
+    tested = own[own["verdict"].isin(["holds", "does not hold", "not resolved"])]
+    if len(tested):
+        if "kind" in tested and set(tested["kind"]) == {"made-up world"}:
+            return "in a made-up world only", item.not_run
         return "tested in part" if item.not_run else "tested", item.not_run
+    if item.not_run.startswith("a list of settings"):
+        return "settings only", item.not_run
     if item.notebook in missing:
         return "not run yet", f"{item.notebook} has not run"
-    if "not testable at this scale" in said:
+    if "not testable at this scale" in set(own["verdict"]):
         return "not testable at this scale", item.not_run
     return "not run at this scale", item.not_run or f"no claim of {item.notebook} names it"
 

@@ -7,8 +7,9 @@ says why: no table here holds NaN.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from textwrap import shorten
 
 import numpy as np
@@ -302,3 +303,63 @@ def _agreement(first: pd.DataFrame, second: pd.DataFrame) -> str:
     if set(first["prompt_id"]).isdisjoint(second["prompt_id"]):
         return "no prompt in common"
     return f"{100 * agreement(first, second):.0f} %"
+
+
+# --- In short ----------------------------------------------------------------------------------
+
+
+def in_short(scores: pd.DataFrame, ranked: Ranked, chosen: Chosen, window: str) -> str:
+    """What was found in three sentences, as an HTML list.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> scores = example_scores()
+        >>> print(in_short(scores, rank(scores), choose(scores, "4"), "4"))
+        <ul>
+        <li><b>Teachers.</b> GALP: Bob is first (not settled). LALP, w = 4: Ada is first (not settled).</li>
+        <li><b>Choice.</b> GALP and LALP, w = 4 choose the same response to 0 % of the prompts.</li>
+        <li><b>Mix.</b> GALP takes 100 % of its responses from Bob. LALP, w = 4 takes 100 % of its responses from Ada.</li>
+        </ul>
+    """  # noqa: E501
+    columns = [GALP, lalp_column(window)]
+    sentences = {
+        "Teachers": _first_places(scores, [c for c in columns if c in ranked.rankings]),
+        "Choice": _same_choice(chosen, [score_label(column) for column in columns]),
+        "Mix": _most_chosen(chosen, [score_label(column) for column in columns]),
+    }
+    items = (f"<li><b>{name}.</b> {escape(text)}</li>" for name, text in sentences.items())
+    return "\n".join(["<ul>", *items, "</ul>"])
+
+
+def _first_places(scores: pd.DataFrame, columns: Sequence[str]) -> str:
+    if scores["teacher"].nunique() == 1:
+        return "All responses are by one teacher, so there is nothing to rank."
+    found = []
+    for column in columns:
+        place = first_place(scores, column)
+        sure = "settled" if place.is_settled else "not settled"
+        sure = sure if place.num_prompts > 1 else "on one prompt, so nobody can say how sure"
+        found.append(f"{score_label(column)}: {place.teacher} is first ({sure}).")
+    return " ".join(found) or "No score ranks the teachers."
+
+
+def _same_choice(chosen: Chosen, rules: Sequence[str]) -> str:
+    one, other = (chosen.selections.get(rule) for rule in rules)
+    if one is None or other is None:
+        return "The two rules cannot be compared: one of them chooses nothing."
+    if set(one["prompt_id"]).isdisjoint(other["prompt_id"]):
+        return f"{rules[0]} and {rules[1]} choose for different prompts."
+    return (
+        f"{rules[0]} and {rules[1]} choose the same response to {_agreement(one, other)} of the "
+        "prompts."
+    )
+
+
+def _most_chosen(chosen: Chosen, rules: Sequence[str]) -> str:
+    found = []
+    for rule in rules:
+        if rule in chosen.selections:
+            mix = teacher_mix(chosen.selections[rule])["percent"]
+            share = f"{mix.max():.0f} % of its responses"
+            found.append(f"{rule} takes {share} from {mix.idxmax()}.")
+    return " ".join(found) or "No rule chooses a response."

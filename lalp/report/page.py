@@ -107,6 +107,9 @@ def to_page(notebook: NotebookNode, title: str, parameters: Mapping[str, Any]) -
         cell.metadata.pop("tags", None)  # or the page has a class for each
         if cell.cell_type == "code":
             _tidy_outputs(cell)
+        else:
+            # They lead to files of the project, which a page does not stand beside.
+            cell.source = re.sub(r"\[([^\]]+)\]\([^)\s]+\)", r"\1", cell.source)
     notebook.cells = [c for c in notebook.cells if c.cell_type != "code" or c.outputs]
     exporter = HTMLExporter(
         template_name="basic",

@@ -67,7 +67,7 @@ def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0
     columns = min(4 * hidden, _WIDEST)
     # A card needs many rows to reach its rate; a processor would take a minute for wide ones.
     most = _PRODUCT // (2 * hidden * columns)
-    rows = 1024 if device.startswith("cuda") else max(64, min(1024, most))
+    rows = _WIDEST if device.startswith("cuda") else max(64, min(1024, most))
     a = torch.randn(rows, hidden, device=device, dtype=dtype)
     b = torch.randn(columns, hidden, device=device, dtype=dtype)
     times = []

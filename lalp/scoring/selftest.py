@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lalp.errors import InputError
 from lalp.files import cache_dir, digest, write_json
 from lalp.pools.pool import Pool
 from lalp.scoring.candidates import score_candidates
@@ -84,13 +85,16 @@ def selftest(
         the pool's order, else `SAME_NATS`; none for what is only measured.
 
     Raises:
-        InputError: As `lalp.score`.
+        InputError: As `lalp.score`, and if no response has a score.
     """
     options = {"device": device, "trust_remote_code": trust_remote_code}
     found = find_student(student, dtype=parse_dtype(dtype) if dtype else None, **options)
     own = found.load()
     run = partial(_score, windows=windows, splitter=splitter)
     base = run(pool, own)
+    if base[score_columns(base)].isna().all(axis=None):
+        why = "no response of the pool has a score that could be compared"
+        raise InputError(f"{why}: give others, or look why with lalp score")
     is_exact = own.model.dtype == torch.float32
     rows = []
     for name, limit, frame in _changes(pool, own, windows, splitter):
@@ -103,7 +107,9 @@ def selftest(
             near = run(pool, find_student(student, dtype=parse_dtype(other), **options).load())
             rows.append(_compare(f"{other} instead of {name}", base, near, np.nan))
     result = SelfTest(pd.DataFrame(rows), facts)
-    write_json(_path(facts), {"facts": facts, "changes": result.table.to_dict("records")})
+    # JSON has no NaN; what has no limit has none.
+    changes = result.table.astype({"limit": object}).where(result.table.notna(), None)
+    write_json(_path(facts), {"facts": facts, "changes": changes.to_dict("records")})
     return result
 
 
@@ -115,9 +121,14 @@ def first_prompts(pool: Pool, number: int) -> Pool:
 
 
 def known_selftest(facts: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """The rows of the selftest that holds for a score table's facts, if one was made."""
+    """The rows of the selftest that holds for a score table's facts, if one was made.
+
+    A file that cannot be read is none: it is only a note on the scores.
+    """
     path = _path({key: str(facts[key]) for key in _DECIDING})
-    return json.loads(path.read_text(encoding="utf-8"))["changes"] if path.is_file() else None
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads(path.read_text(encoding="utf-8"))["changes"]
+    return None
 
 
 def _path(facts: Mapping[str, Any]) -> Path:
@@ -194,7 +205,7 @@ def _compare(
     columns = score_columns(base)
     again = other.set_index("response_id").loc[base["response_id"], columns].set_axis(base.index)
     moved = (base[columns] - again).abs()
-    moved = moved.mask(base[columns].isna() != again.isna(), np.inf).stack()
+    moved = moved.mask(base[columns].isna() != again.isna(), np.inf).stack().dropna()
     flips = places = 0
     for column in columns:
         both = base[["prompt_id", "teacher"]].assign(one=base[column], other=again[column])

@@ -15,6 +15,10 @@ from lalp.scoring.columns import GALP, column_window
 FULL_WIDTH, HALF_WIDTH = 9.0, 5.5
 
 
+# One colour for each score, in every figure; no teacher has either.
+SCORE_COLORS = {"galp": "#4d4d4d", "lalp": "#7b3294"}
+
+
 def use_style() -> None:
     """Set the project's figure style: legible at README width, safe for colour-blind readers."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")

@@ -33,7 +33,7 @@ from lalp.stats.planning import (
     what_resolves,
     what_resolves_all,
 )
-from lalp.stats.significance import holm, holm_signs, hotelling_test, p_value
+from lalp.stats.significance import holm, holm_signs, hotelling_test, p_text, p_value
 
 __all__ = [
     "ALIKE_UNITS",
@@ -54,6 +54,7 @@ __all__ = [
     "mean_of_means_interval",
     "means_interval",
     "needed_text",
+    "p_text",
     "p_value",
     "paired_shares_interval",
     "percentile_interval",

@@ -81,7 +81,7 @@ def power_of(difference: float, spread: float, num_units: int, level: float = 0.
 def detectable(spread: float, num_units: int, *, power: float = 0.8, level: float = 0.05) -> float:
     """The mean difference that a paired t test over so many units finds with the given power.
 
-    NaN for fewer than two units, and for very few at a strict level, where it would be huge.
+    NaN for fewer than two units, and where scipy does not know the noncentral t.
 
     Example:
         >>> round(detectable(0.08, 12), 3)
@@ -105,7 +105,9 @@ def _t_power(effect: float, num_units: int, level: float) -> float:
     """How likely a two-sided t test finds an effect in standard deviations above 0."""
     critical, center = t_quantile(1 - level, num_units), effect * math.sqrt(num_units)
     tails = stats.nct(num_units - 1, center)
-    return float(tails.sf(critical) + tails.cdf(-critical))
+    # scipy does not know the other tail (NaN) where it is smaller than any number that counts.
+    other = tails.cdf(-critical)
+    return float(tails.sf(critical) + (0.0 if math.isnan(other) else other))
 
 
 def trials_needed(

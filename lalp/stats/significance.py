@@ -42,6 +42,16 @@ def p_value(found: Estimate, against: float = 0.0) -> float:
     return float(2 * stats.t.sf(gap / error, found.num_units - 1))
 
 
+def p_text(p: float) -> str:
+    """A p value in words, with no more digits than it can carry.
+
+    Example:
+        >>> p_text(0.0213), p_text(1.6e-08)
+        ('p = 0.021', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def holm_signs(family: Sequence[Estimate]) -> list[int]:
     """1 or -1 for each number whose difference from 0 survives Holm's correction, else 0.
 

@@ -266,7 +266,7 @@ def load_student(
 def check_spread(model: PreTrainedModel, name: str) -> None:
     """InputError if accelerate left some of a model's layers outside the GPUs' memory."""
     devices = {str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()}
-    if (outside := sorted(devices & {"cpu", "disk"})) and torch.cuda.is_available():
+    if outside := sorted(devices & {"cpu", "disk"}):
         raise InputError(
             f"student {name!r}: the GPUs do not hold all of its layers, some would lie on "
             f"{' and '.join(outside)}: take more GPUs, or --dtype bfloat16"

@@ -50,6 +50,9 @@ def test_one_page_that_needs_nothing_else_of_the_scores_that_score_made(
     assert html.h1.text == html.title.text == "Report of pool <b>.jsonl"
     assert not html.find_all(["script", "iframe", "object"])
     assert not re.search("(src|href)=.http", text)
+    # No link leads out of the page, to files that do not stand beside it.
+    assert all(link["href"].startswith("#") for link in html.find_all("a", href=True))
+    assert ".md" not in text and ".ipynb" not in text and len(html.find("ul").find_all("li")) == 3
     images = html.find_all("img")
     assert len(images) == 3
     assert all(image["src"].startswith("data:image/png;base64,") for image in images)

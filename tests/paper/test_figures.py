@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
 from lalp.paper.committed import main, table_moves
-from lalp.paper.figures import save_figure
+from lalp.paper.figures import save_figure, spread
 
 TABLE = pd.DataFrame({"teacher": ["A", "B"], "nats": [-1.5, 12345.6], "hole": [None, 1.0]})
 
@@ -73,3 +74,14 @@ def test_other_profiles_are_drawn_each_time(save, capsys):
 )
 def test_moves_of_a_table(after, moves):
     assert table_moves("a,b\n1,x\n2,\n", after) == moves
+
+
+def test_labels_are_moved_apart_as_little_as_needed_and_keep_their_order():
+    assert spread([3.0, 1.0, 2.0], 0.5).tolist() == [3.0, 1.0, 2.0]
+    assert spread([], 1.0).tolist() == []
+    rng = np.random.default_rng(0)
+    places = rng.random(30)
+    moved = spread(places, 0.02)
+    assert (np.argsort(moved) == np.argsort(places)).all()
+    assert np.diff(np.sort(moved)).min() > 0.02 - 1e-9
+    assert moved.mean() == pytest.approx(places.mean())

@@ -1,4 +1,4 @@
-"""Numbers in README, computed again from the committed tables with plain numpy.
+"""Numbers in README and docs, computed again from the committed tables with plain numpy.
 
 What takes more than that (bootstraps, the mass of categories) is compared with the tables that the
 notebooks commit.
@@ -17,8 +17,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from lalp.paper.headline import HEADLINES
+
 ROOT = Path(__file__).parents[2]
-README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+PAGES = {
+    path.name: " ".join(path.read_text(encoding="utf-8").split())
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+TEXT = "\n".join(PAGES.values())
 # Student's t, two-sided 95 %, from a printed table.
 T = {5: 2.7764, 10: 2.2622, 12: 2.2010, 20: 2.0930}
 
@@ -40,7 +46,7 @@ def text(values: list[float], sign: str = "", digits: int = 2) -> str:
 
 
 def written(ends: tuple[float, ...], sign: str = "", digits: int = 2) -> str:
-    """A mean and its interval as README writes them."""
+    """A mean and its interval as README and docs write them."""
     mean, low, high = (round(float(value) + 1e-9, digits) for value in ends)
     shown = f"{mean:{sign}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
     return re.sub(r"-(0\.0+)\b(?!\d)", r"\1", shown)
@@ -73,7 +79,7 @@ def test_the_table_of_step_world(world):
     }
     for arm, name in found.items():
         mean, low, high = interval(world[arm])
-        shown = re.search(rf"\| {re.escape(name)} \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \|", README)
+        shown = re.search(rf"\| {re.escape(name)} \| ([\d.]+) \[([\d.]+), ([\d.]+)\] \|", TEXT)
         assert shown, name
         ends = mean, max(0.0, low), min(1.0, high)
         assert [float(x) for x in shown.groups()] == pytest.approx(ends, abs=0.0051), name
@@ -82,20 +88,18 @@ def test_the_table_of_step_world(world):
 def test_composition_and_choice_of_samples(world):
     lalp, galp = world["rules: lalp"], world["rules: galp"]
     of_lalp, of_galp = world["rules: random like lalp"], world["rules: random like galp"]
-    assert f"in all five, by {text(lalp - galp)}" in README
-    assert f"in GALP's mix by {text(of_lalp - of_galp)}" in README
-    assert f"gains {text((galp - of_galp) - (lalp - of_lalp))} less than GALP's does" in README
-    assert f"gains nothing ({text(lalp - of_lalp)})" in README
+    assert f"in all five, by {text(lalp - galp)}" in TEXT
+    assert f"in GALP's mix by {text(of_lalp - of_galp)}" in TEXT
+    assert f"gains {text((galp - of_galp) - (lalp - of_lalp))} less than GALP's does" in TEXT
+    assert f"gains nothing ({text(lalp - of_lalp)})" in TEXT
 
 
 def test_the_window_decides(world):
     galp = world["rules: galp"]
     for window, words in (("0", "w = 0"), ("1", "w = 1"), ("2", "w = 2"), ("4", "w = 4")):
-        assert f"{text(world[f'windows: {window}'] - galp, '+')} at {words}" in README
-    assert f"{text(world['windows: all'] - galp, '+')} with the full prefix" in README
-    assert (
-        f"on sentences at w = 4 it is {text(world['rules: lalp sentences'] - galp, '+')}" in README
-    )
+        assert f"{text(world[f'windows: {window}'] - galp, '+')} at {words}" in TEXT
+    assert f"{text(world['windows: all'] - galp, '+')} with the full prefix" in TEXT
+    assert f"on sentences at w = 4 it is {text(world['rules: lalp sentences'] - galp, '+')}" in TEXT
 
 
 def test_the_map_over_its_students():
@@ -107,7 +111,45 @@ def test_the_map_over_its_students():
         gains.setdefault(student, []).append(sign * share)
     # Nine pairs of teachers for each student.
     means = [sum(values) / 9 for values in gains.values()]
-    assert f"over the 20 students together it is {text(means)}" in README
+    assert f"over the 20 students together it is {text(means)}" in TEXT
+
+
+def test_the_table_of_headlines_says_what_the_verdicts_say():
+    """Verdict, notebook and numbers of each row are those of the headline in its place."""
+    table = PAGES["README.md"].partition("| claim of the paper | here | verdict | look |")[2]
+    found = re.findall(
+        r"\| ([^|]+) \| ([^|]+) \| ([^|]+) \| \[\d+\]\(notebooks/(\w+)\.ipynb\) ", table
+    )
+    assert len(found) == 10
+    for (_, here, verdict, notebook), claim in zip(found, HEADLINES, strict=False):
+        said = CLAIMS[claim]
+        assert notebook == said["notebook"]
+        assert said["verdict"].startswith(verdict)
+        known = [abs(float(x)) for x in re.findall(r"\d+(?:\.\d+)?", said["run"] + said["why"])]
+        for number in re.findall(r"\d+\.\d+", here):
+            half = 0.51 * 10.0 ** -len(number.partition(".")[2])
+            assert any(abs(float(number) - x) <= half for x in known), (claim, number)
+
+
+def test_every_interval_of_readme_stands_in_the_tested_pages():
+    pattern = r"[\d.]+(?: %)? \[[-\d.]+, [-\d.]+\]"
+    others = "\n".join(text for name, text in PAGES.items() if name != "README.md")
+    known = set(re.findall(pattern, others))
+    # 2 of 100 responses [1, 6]; the loss, which a page gives with its unit.
+    known |= {"100 [1, 6]", "0.060 [0.044, 0.077]"}
+    assert "2 of 100 responses [1, 6]" in others and "0.060 nats [0.044, 0.077]" in others
+    found = re.findall(pattern, PAGES["README.md"])
+    assert len(found) >= 10 and set(found) <= known
+
+
+def test_readme_is_read_in_ten_minutes_and_counts_all_claims():
+    readme = PAGES["README.md"]
+    assert len(readme.split()) <= 1300
+    said = [one["verdict"] for one in CLAIMS.values()]
+    counts = {verdict: said.count(verdict) for verdict in set(said)}
+    assert f"Of {len(said)} claims {counts['holds']} hold, " in readme
+    assert f"{counts['does not hold']} do not, {counts['not resolved']} are not resolved" in readme
+    assert f"{counts['not testable at this scale']} cannot be tested at this scale" in readme
 
 
 # --- real text ----------------------------------------------------------------------------------
@@ -121,7 +163,7 @@ def test_coverage():
         ("steps - random chunks", "all candidates"),
     ):
         found = row(table, "difference", label=label, candidates=candidates)
-        assert written(found, digits=3) in README
+        assert written(found, digits=3) in TEXT
     for limit, words in (("inf", "by"), ("0.5", "it is"), ("0.4", "nearer, by")):
         candidates = {"label": steps, "candidates": "equal numbers"}
         names = next(csv.reader((ROOT / "figures/coverage_similarity.csv").open(encoding="utf-8")))
@@ -129,7 +171,7 @@ def test_coverage():
             "coverage_similarity.csv", "difference", **candidates, **{names[-1]: limit}
         )
         ends = [mean, *ends] if limit == "0.4" else [-mean, *(-end for end in reversed(ends))]
-        assert f"{words} {written(ends, digits=3)}" in README
+        assert f"{words} {written(ends, digits=3)}" in TEXT
 
 
 def test_attribution():
@@ -137,13 +179,13 @@ def test_attribution():
         (one["score"], one["category"]): [float(one[c]) for c in ("share", "low", "high", "count")]
         for one in rows("category_mass.csv")
     }
-    assert f"Not discourse ({mass['galp', 'discourse'][0]:.1f} % [" in README
+    assert f"Not discourse ({mass['galp', 'discourse'][0]:.1f} % [" in TEXT
     share, low, high, count = mass["galp", "math"]
-    assert f"{share:.1f} % [{low:.1f}, {high:.1f}] of the mass, and {count:.1f} %" in README
+    assert f"{share:.1f} % [{low:.1f}, {high:.1f}] of the mass, and {count:.1f} %" in TEXT
     for category, unit in (("math + reasoning", " points"), ("reasoning", "")):
         here = {"teacher": "all", "window": "4", "of": "mass", "category": category}
         shown = written(row("category_shifts.csv", "shift", **here))
-        assert shown.replace(" [", f"{unit} [") in README
+        assert shown.replace(" [", f"{unit} [") in TEXT
 
 
 CLAIMS = {one["claim"]: one for one in rows("overview.csv")}
@@ -181,7 +223,7 @@ def test_what_a_verdict_says(claim, column, said, in_readme):
     short = {name: one for name, one in CLAIMS.items() if "on long traces" not in name}
     (found,) = [one for name, one in short.items() if name.startswith(claim)]
     assert said in found[column]
-    assert in_readme in README
+    assert in_readme in TEXT
 
 
 @pytest.fixture(scope="module")
@@ -193,12 +235,12 @@ def test_scores_of_champ(champ):
     by_prompt = champ.groupby("prompt_id")["teacher"].nunique()
     assert by_prompt.value_counts().to_dict() == {4: 61, 3: 1}
     counts = len(champ), champ["num_tokens"].mean(), champ["num_steps"].mean()
-    assert "({} in all, {:.0f} tokens and {:.0f} steps on average".format(*counts) in README
+    assert "({} in all, {:.0f} tokens and {:.0f} steps on average".format(*counts) in TEXT
     means = champ["lalp@4"].mean(), champ["galp"].mean()
     above = (champ["lalp@4"] > champ["galp"]).mean()
     shown = "LALP {:.2f}, GALP {:.2f} on average; above for {:.0%}".format(*means, above)
-    assert shown.replace("4%", "4 %") in README
-    assert f"so does this run, for {100 * (1 - above):.0f} % of responses" in README
+    assert shown.replace("4%", "4 %") in TEXT
+    assert f"Here LALP is below, for {100 * (1 - above):.0f} % of responses" in TEXT
 
 
 def test_orders_of_teachers_and_the_pairs_that_holm_keeps(champ):
@@ -208,7 +250,7 @@ def test_orders_of_teachers_and_the_pairs_that_holm_keeps(champ):
         table = shared.pivot(index="prompt_id", columns="teacher", values=column)
         order = list(table.mean().sort_values(ascending=False).index)
         shown = " > ".join(order).replace(" Medium", "")
-        assert re.search(rf"{column[:4].upper()}(, w = 4)?: {re.escape(shown)}", README)
+        assert re.search(rf"{column[:4].upper()}(, w = 4)?: {re.escape(shown)}", TEXT)
         pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
         p = np.array([stats.ttest_rel(table[a], table[b]).pvalue for a, b in pairs])
         steps = np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1)) < 0.05
@@ -228,7 +270,7 @@ def test_first_tokens_and_later_scores(champ):
     first = np.concatenate(starts)
     tokens = np.concatenate([np.asarray(t, float) for t in champ["galp:tokens"]])
     means = [np.nanmean(tokens[rows_]) for rows_ in (first, ~first)]
-    assert "({:.2f} nats against {:.2f})".format(*means) in README
+    assert "({:.2f} nats against {:.2f})".format(*means) in TEXT
     tails = []
     for steps, local, start in zip(
         champ["token_steps"], champ["lalp@4:tokens"], starts, strict=True
@@ -238,19 +280,19 @@ def test_first_tokens_and_later_scores(champ):
     table = champ.assign(tail=tails, rsr=-champ["mean_rank_100"] / -champ["galp"])
     chosen = {c: table.groupby("prompt_id")[c].idxmax() for c in ("lalp@4", "tail", "rsr")}
     same = {name: (found == chosen["lalp@4"]).mean() for name, found in chosen.items()}
-    assert f"(LALP's: {100 * (1 - same['tail']):.0f} %)" in README
+    assert f"(LALP's: {100 * (1 - same['tail']):.0f} %)" in TEXT
     ends = stats.binomtest(round(62 * same["rsr"]), 62).proportion_ci(method="wilson")
-    assert f"{100 * same['rsr']:.0f} % [{100 * ends.low:.0f}, {100 * ends.high:.0f}]" in README
+    assert f"{100 * same['rsr']:.0f} % [{100 * ends.low:.0f}, {100 * ends.high:.0f}]" in TEXT
 
 
 def test_how_often_teachers_are_right_by_themselves():
     cells = json.loads((ROOT / "notebooks/04_selection.ipynb").read_text("utf-8"))["cells"]
     (shown,) = ["".join(c["outputs"][0]["data"]["text/plain"]) for c in cells if c["id"] == "04-16"]
-    found = re.findall(r"(GPT-4|GPT-4 Turbo|PaLM 2 Medium) +([\d.]+) +([\d.]+) +([\d.]+)", shown)
+    found = re.findall(r"(GPT-4|GPT-4 Turbo|PaLM 2 Medium) +([\d.]+) \[([\d.]+), ([\d.]+)\]", shown)
     assert len(found) == 3
     for _, *numbers in found:
         share, low, high = (100 * float(number) for number in numbers)
-        assert f"{share:.1f} % [{low:.1f}, {high:.1f}]" in README
+        assert f"{share:.1f} % [{low:.1f}, {high:.1f}]" in TEXT
 
 
 # --- fine-tuned students --------------------------------------------------------------------------
@@ -263,10 +305,10 @@ def test_training_losses():
     epochs = log.groupby(["arm", "seed", "epoch"])["loss"].mean().unstack("epoch")
     first, falls = epochs[1].groupby("arm").mean(), (epochs[1] - epochs[2]).unstack("seed")
     losses = "({galp:.2f} nats, LALP's {lalp:.2f}, random {random:.2f})".format_map(first)
-    assert losses in README
+    assert losses in TEXT
     assert (falls.loc["galp"] < falls.loc[["lalp", "random"]].min()).all()
     shown = "(by {galp:.2f}; LALP's {lalp:.2f}, random {random:.2f})"
-    assert shown.format_map(falls.mean(axis=1)) in README
+    assert shown.format_map(falls.mean(axis=1)) in TEXT
 
 
 def test_held_out_nll_with_holms_correction():
@@ -275,10 +317,10 @@ def test_held_out_nll_with_holms_correction():
     last = table["step"] == table.groupby(["arm", "seed"])["step"].transform("max")
     nll = -table[last].groupby(["arm", "prompt_id"])["lalp"].mean().unstack("arm")
     assert (
-        f"(local NLL {text(nll['lalp'] - nll['galp'], digits=3)}".replace(" [", " nats [") in README
+        f"(local NLL {text(nll['lalp'] - nll['galp'], digits=3)}".replace(" [", " nats [") in TEXT
     )
-    assert f"by {text(nll['galp'] - nll['random'], digits=3)} more than GALP's" in README
-    assert f"by {text(nll['lalp'] - nll['random'], digits=3)} more than LALP's" in README
+    assert f"by {text(nll['galp'] - nll['random'], digits=3)} more than GALP's" in TEXT
+    assert f"by {text(nll['lalp'] - nll['random'], digits=3)} more than LALP's" in TEXT
     others = nll.columns.drop("random")
     p = [stats.ttest_rel(nll[arm], nll["random"]).pvalue for arm in others]
     assert min(p) * len(p) > 0.05  # by Holm none is resolved
@@ -290,7 +332,7 @@ def test_problems_that_small_students_solve():
     arms = rows("arms_standard/arms.csv")
     students = {tuple(v for k, v in one.items() if k not in ("group", "arm")) for one in arms}
     assert (len(solved), len({one["prompt_id"] for one in answers}), len(students)) == (2, 8, 28)
-    assert "two of 8 held-out problems were ever solved, by any of 28 students" in README
+    assert "two of 8 held-out problems were ever solved, by any of 28 students" in TEXT
 
 
 # --- more of step world ---------------------------------------------------------------------------
@@ -306,15 +348,15 @@ def test_teachers_that_rules_take_and_what_they_teach(world):
             shares.setdefault(one["arm"], []).append(own)
             losses.setdefault(one["arm"], {})[one["seed"]] = float(one["last_loss"])
     (steady, restating), (_, galp) = (np.mean(shares[rule], axis=0) for rule in ("lalp", "galp"))
-    assert f"LALP takes {100 * steady:.0f} % from the steady teacher" in README
-    assert f"GALP takes {100 * galp:.0f} % from the teacher who restates" in README
-    assert f"from the teacher who restates, LALP {100 * restating:.0f} %" in README
+    assert f"LALP takes {100 * steady:.0f} % from the steady teacher" in TEXT
+    assert f"GALP takes {100 * galp:.0f} % from the teacher who restates" in TEXT
+    assert f"from the teacher who restates, LALP {100 * restating:.0f} %" in TEXT
     gap = world["teachers: steady"] - world["teachers: careful"]
-    assert f"the steady teacher's is better by {text(gap)}" in README
+    assert f"the steady teacher's is better by {text(gap)}" in TEXT
     gap = [losses["lalp"][seed] - losses["galp"][seed] for seed in losses["lalp"]]
-    assert f"by {text(gap, digits=3)}".replace(" [", " nats [") in README
+    assert f"by {text(gap, digits=3)}".replace(" [", " nats [") in TEXT
     before = world[": before training"].mean()
-    assert f"and {100 * before:.0f} % of those of 8 to 12 moves" in README
+    assert f"and {100 * before:.0f} % of those of 8 to 12 moves" in TEXT
 
 
 def test_comparisons_of_lalps_selection_by_holm(world):
@@ -323,13 +365,13 @@ def test_comparisons_of_lalps_selection_by_holm(world):
     p = sorted(stats.ttest_rel(lalp, world[name]).pvalue for name in others)
     corrected = np.maximum.accumulate(np.array(p) * [3, 2, 1])
     assert p[0] == stats.ttest_rel(lalp, world["rules: galp"]).pvalue
-    assert f"(p = {corrected[0]:.3f} by Holm's" in README
+    assert f"(p = {corrected[0]:.3f} by Holm's" in TEXT
 
 
 def test_thirds_by_galp(world):
     teachers = ("steady", "careful", "leaper", "fluent leaper")
     gaps = [world[f"thirds: {t}: highest"] - world[f"thirds: {t}: lowest"] for t in teachers]
-    assert f"(+{text(np.mean(gaps, axis=0))} from lowest to highest)" in README
+    assert f"(+{text(np.mean(gaps, axis=0))} from lowest to highest)" in TEXT
 
 
 def test_the_gap_up_to_the_ninth_tenth():
@@ -344,12 +386,12 @@ def test_the_gap_up_to_the_ninth_tenth():
         for last in ("8", "9")
     }
     careful, fluent = (text(rises[name, "8"]) for name in ("careful", "fluent leaper"))
-    assert f"(by {careful} up to".replace(" [", " nats per token [") in README
-    assert f"{fluent} of the fluent leaper's" in README
+    assert f"(by {careful} up to".replace(" [", " nats per token [") in TEXT
+    assert f"{fluent} of the fluent leaper's" in TEXT
     steady, leaper = (text(rises[name, "8"]) for name in ("steady", "leaper"))
-    assert f"(steady {steady}, leaper {leaper})" in README
+    assert f"(steady {steady}, leaper {leaper})" in TEXT
     mean = np.mean([rises[name, "9"] for name in teachers], axis=0)
-    assert f"growth is not resolved ({text(mean)})" in README
+    assert f"growth is not resolved ({text(mean)})" in TEXT
 
 
 @pytest.fixture(scope="module")
@@ -368,13 +410,13 @@ def test_the_map_by_scaffolding(map_gains):
     keys = ["scaffolding", "family", "copying", "seed"]
     by_student = map_gains.groupby(keys)[["lalp", "lalp sentences", "lalp paragraphs"]].mean()
     most = by_student.loc["1.0"]
-    assert f"before half of them): by {text(most['lalp'])}" in README
-    assert f"registers by {text(most['lalp']['registers'])}" in README
-    assert f"paths by {text(most['lalp']['paths'])}" in README
+    assert f"before half of them): by {text(most['lalp'])}" in TEXT
+    assert f"registers by {text(most['lalp']['registers'])}" in TEXT
+    assert f"paths by {text(most['lalp']['paths'])}" in TEXT
     for some in ("0.0", "0.5"):
-        assert f"no difference ({text(by_student.loc[some, 'lalp'])} each)" in README
-    assert f"sentences gain {text(most['lalp sentences'])}" in README
-    assert f"of paragraphs' {text(most['lalp paragraphs'])} nothing stands" in README
+        assert f"no difference ({text(by_student.loc[some, 'lalp'])} each)" in TEXT
+    assert f"sentences gain {text(most['lalp sentences'])}" in TEXT
+    assert f"of paragraphs' {text(most['lalp paragraphs'])} nothing stands" in TEXT
     p = [
         stats.ttest_1samp(by_student.loc[some, rule], 0).pvalue
         for some in ("0.0", "0.5", "1.0")
@@ -392,7 +434,7 @@ def test_the_map_over_its_cells_and_kinds(map_gains):
     by_student = map_gains.groupby(["family", "copying", "seed"])["lalp"].mean()
     kinds = [own.to_numpy() for _, own in by_student.groupby(["family", "copying"])]
     means = [own.mean() for own in kinds]
-    assert f"gain is {min(means):.2f} to {max(means):.2f} for four kinds" in README
+    assert f"gain is {min(means):.2f} to {max(means):.2f} for four kinds" in TEXT
     assert sum(interval(own)[1] > 0 for own in kinds) == 1
     assert 4 * min(stats.ttest_1samp(own, 0).pvalue for own in kinds) > 0.05
 
@@ -404,7 +446,7 @@ def test_slopes_on_copying():
         for _, own in table.groupby("family"):
             fit = stats.linregress(own["copying_far"], sign * own[effect])
             reach = 2.3060 * fit.stderr  # t of 8 degrees of freedom
-            assert written((fit.slope, fit.slope - reach, fit.slope + reach)) in README
+            assert written((fit.slope, fit.slope - reach, fit.slope + reach)) in TEXT
 
 
 # --- the tool -----------------------------------------------------------------------------------
@@ -415,10 +457,10 @@ def test_families_of_students():
     exact = [one for one in rows("families/families.csv") if one["verdict"] == "exact"]
     largest = max(float(one["largest difference in nats"]) for one in exact)
     counts = {name: verdicts.count(name) for name in ("exact", "refused", "cannot be built")}
-    assert f"of {len(verdicts)}, {counts['exact']} agree" in README
-    assert f"(largest difference {largest:.0e} nats)".replace("e-0", "e-") in README
-    assert f"{counts['refused']} are refused with a reason" in README
-    assert f"{counts['cannot be built']} cannot be built so small" in README
+    assert f"of {len(verdicts)}, {counts['exact']} agree" in TEXT
+    assert f"(largest difference {largest:.0e} nats)".replace("e-0", "e-") in TEXT
+    assert f"{counts['refused']} are refused with a reason" in TEXT
+    assert f"{counts['cannot be built']} cannot be built so small" in TEXT
 
 
 # --- what others published ----------------------------------------------------------------------
@@ -437,9 +479,9 @@ def test_what_published_scores_foresee():
 
     ends = "correlation", "low", "high"
     over = "over_galp", "over_galp_low", "over_galp_high"
-    assert f"GALP's rank correlation with accuracy is {shown(found['galp'], *ends)} over" in README
+    assert f"GALP's rank correlation with accuracy is {shown(found['galp'], *ends)} over" in TEXT
     assert (
-        f"RSR is {shown(found['rsr'], *ends)}, which is {shown(found['rsr'], *over)} more" in README
+        f"RSR is {shown(found['rsr'], *ends)}, which is {shown(found['rsr'], *over)} more" in TEXT
     )
 
 
@@ -481,12 +523,12 @@ def test_long_traces_and_what_is_chosen():
     lengths = [traced(name)["num_tokens"].to_numpy().mean() for name in ("gsm8k", "math")]
     assert (
         f"(traces of {lengths[0]:,.0f} tokens on average) and 30 of MATH ({lengths[1]:,.0f})"
-        in (README.replace("\n", " "))
+        in (TEXT.replace("\n", " "))
     )
     grids = traced("both")
     chosen = [grids[name].idxmax(axis=1) for name in ("galp", "lalp@4")]
     first = [(each == "R1-Distill-Qwen-32B").mean() for each in chosen]
-    text = README.replace("\n", " ").replace(" %", "%")
+    text = TEXT.replace("\n", " ").replace(" %", "%")
     assert f"for {first[0]:.0%} of problems under GALP and for {first[1]:.0%} under LALP" in text
     shares = [each.value_counts(normalize=True).reindex(TRACED, fill_value=0) for each in chosen]
     gaps = (grids["galp"] - grids["lalp@4"]).mean(axis=1).to_numpy()
@@ -522,7 +564,7 @@ def test_what_a_verdict_says_of_long_traces(claim, column, said, in_readme):
     own = {name: one for name, one in CLAIMS.items() if "on long traces" in name}
     (found,) = [one for name, one in own.items() if name.startswith(claim)]
     assert said in found[column]
-    assert in_readme in README.replace("\n", " ")
+    assert in_readme in TEXT.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -548,16 +590,24 @@ def test_how_long_traces_interact(teachers, said):
     corrected = np.maximum.accumulate([p[name] * (3 - i) for i, name in enumerate(ordered)])
     whole = dict(zip(ordered, corrected, strict=True))["both"]
     assert whole < 0.001 if "below" in said else f"(p = {whole:.2f})" in said
-    assert said in README.replace("\n", " ")
+    assert said in TEXT.replace("\n", " ")
+
+
+def test_the_sweep_of_long_traces():
+    (found,) = [one for name, one in CLAIMS.items() if "window grows" in name and "long" in name]
+    assert found["verdict"] == "not resolved"
+    assert "at 5%: 0 of 6 pairs turn, 4 stay" in found["run"]
+    assert "nats: 5% 0.07, 10% 0.04, 25% 0.01" in found["run"]
+    assert "from 0.07 nats at 5 % to 0.01 at 25 %; but at 5 % 0 of 6 pairs turn and 4 stay" in TEXT
 
 
 def test_long_traces_token_by_token():
     folder = ROOT / "figures" / "traces"
-    text = README.replace("\n", " ")
+    text = TEXT.replace("\n", " ")
     words = pd.read_csv(folder / "words.csv").set_index(["data", "teacher", "word", "score"])
     wait = words.loc[("pooled", "all", "wait", "galp")]
     assert (
-        f'"wait" is {wait["tokens"]:.2f} % of the tokens and {wait["mass"]:.2f} % of GALP' in text
+        f"“wait” is {wait['tokens']:.2f} % of the tokens and {wait['mass']:.2f} % of GALP" in text
     )
     seen = pd.read_csv(folder / "seen.csv").set_index(["data", "what", "seen"])
     kept = seen.loc[("pooled", "word", "before the window only")]
@@ -580,8 +630,8 @@ def test_coverage_of_long_traces():
         for key in rows.index
     }
     many, same = "all candidates", "equal numbers"
-    assert f"(GSM8K {found['gsm8k', many]}, MATH {found['math', many]})" in README
-    assert f"farther ({found['gsm8k', same]}, {found['math', same]})" in README
+    assert f"(GSM8K {found['gsm8k', many]}, MATH {found['math', many]})" in TEXT
+    assert f"farther ({found['gsm8k', same]}, {found['math', same]})" in TEXT
 
 
 def test_bfloat16_beside_float32():
@@ -593,9 +643,9 @@ def test_bfloat16_beside_float32():
     exact, near = tables["scores"], tables["bfloat16"].loc[tables["scores"].index]
     moves = (exact["lalp@4"] - near["lalp@4"]).abs()
     said = f"moves by {moves.mean():.3f} nats on average and {moves.max():.3f} at most"
-    assert said in README
+    assert said in TEXT
     chosen = [one.groupby("prompt_id")["lalp@4"].idxmax() for one in (exact, near)]
-    assert f"for {(chosen[0] != chosen[1]).sum()} of {len(chosen[0])} prompts another" in README
+    assert f"for {(chosen[0] != chosen[1]).sum()} of {len(chosen[0])} prompts another" in TEXT
     # On the prompts that all teachers solved.
     grids = [
         one.reset_index().pivot(index="prompt_id", columns="teacher", values="lalp@4").dropna()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,6 +12,7 @@ import pytest
 from lalp.errors import InputError
 from lalp.paper import verdicts as paper_verdicts
 from lalp.paper.figures import FULL_WIDTH, use_style
+from lalp.paper.headline import HEADLINES
 from lalp.paper.tables import FIGURES, TABLES
 from lalp.paper.verdict_figure import plot_verdicts
 from lalp.paper.verdicts import VERDICTS, Verdict, cited_items, save_verdicts
@@ -161,28 +160,29 @@ def test_what_is_not_resolved_says_what_would_resolve_it_and_nothing_else_does()
     assert Verdict(*told, "not resolved", "because", kind="algebra").needs == ""
 
 
-@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), ids=lambda p: p.stem)
-def test_no_verdict_of_a_notebook_is_left_open_without_a_way_on(path):
-    for html in shown_verdicts(path):
-        heads = re.findall(r"<th>([a-z]+)</th>", html)
-        for line in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL):
-            cells = dict(zip(heads, re.findall(r"<td>(.*?)</td>", line, re.DOTALL), strict=False))
-            if cells.get("verdict") == "not resolved":
-                assert cells["needs"], cells["claim"]
+def committed_verdicts() -> pd.DataFrame:
+    """What the committed notebooks say, all together."""
+    path = NOTEBOOKS.parent / "figures" / "overview.csv"
+    return pd.read_csv(path, keep_default_na=False)
 
 
-def shown_verdicts(path: Path) -> list[str]:
-    """The tables that a committed notebook shows of its verdicts, as HTML."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    outputs = [o for c in cells if "save_verdicts(" in "".join(c["source"]) for o in c["outputs"]]
-    return ["".join(output["data"]["text/html"]) for output in outputs if "data" in output]
+def test_no_committed_verdict_is_left_open_without_a_way_on():
+    said = committed_verdicts()
+    still_open = said[(said["verdict"] == "not resolved") & (said["kind"] != "algebra")]
+    assert len(still_open) and (still_open["needs"] != "").all()
+
+
+def test_every_headline_is_a_claim_with_a_verdict():
+    assert set(HEADLINES) <= set(committed_verdicts()["claim"])
 
 
 def test_every_table_and_figure_has_a_row_and_those_not_tested_a_reason():
     items = paper_verdicts.paper_items(table_of())
     expected = [f"Table {n}" for n in range(1, 20)] + [f"Fig. {n}" for n in range(1, 11)]
     assert items.index.tolist() == expected
-    assert set(items["this run"]) == {"not run at this scale"}
+    settings = items["this run"] == "settings only"
+    assert items.index[settings].tolist() == ["Table 5", "Table 6", "Table 7"]
+    assert set(items["this run"][~settings]) == {"not run at this scale"}
     assert (items["why"] != "").all()
     assert (items["claims"] == "").all()
     assert items.loc["Table 19", "shows"] == TABLES["19"].title
@@ -199,7 +199,10 @@ def test_rows_follow_from_the_verdicts():
         ("S", "mass", "does not hold", "Table 4"),
     )
     items = paper_verdicts.paper_items(table, missing=pd.Series(["01_coverage"]))
-    rows = {name: tuple(row) for name, row in items.drop(columns="shows").iterrows()}
+    rows = {name: tuple(row) for name, row in items.drop(columns=["shows", "notebook"]).iterrows()}
+    table["kind"] = ["made-up world", "made-up world", *["real text"] * 4]
+    made_up = paper_verdicts.paper_items(table)["this run"]
+    assert made_up["Table 2"] == "in a made-up world only" and made_up["Table 4"] == "tested"
     claims, state, why = rows["Table 2"]
     assert (claims, state) == ("holds: 2; not resolved: 1", "tested in part")
     assert "accuracies" in why  # they are not run
@@ -232,16 +235,17 @@ def texts(figure: plt.Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-@pytest.mark.parametrize("max_rows", [25, 8, 2])
-def test_texts_are_within_the_picture_and_not_on_each_other(max_rows):
+@pytest.mark.parametrize("num_shown", [25, 8, 1])
+def test_texts_are_within_the_picture_and_not_on_each_other(num_shown):
     use_style()
     sections = ("Short", "A section with a long name of several words")
     places = ("Tables 2, 3 and 8, Fig. 1 and Fig. 3", "", "Sec. 4")
-    claims = [f"{n}: {LONG}"[: 30 + 9 * (n % 14)] for n in range(25)]
+    claims = [f"{n}: {LONG}"[: 30 + 9 * (n % 14)].strip() for n in range(25)]
     table = table_of(
         *((sections[n // 4 % 2], c, VERDICTS[n % 5], places[n % 3]) for n, c in enumerate(claims))
-    )
-    figure = plot_verdicts(table, max_rows)
+    ).assign(kind=[paper_verdicts.KINDS[n % 4] for n in range(25)])
+    shown = None if num_shown == 25 else {claim: claim for claim in claims[:num_shown]}
+    figure = plot_verdicts(table, shown)
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text()]
     for one, other in itertools.combinations(boxes, 2):
@@ -252,8 +256,7 @@ def test_texts_are_within_the_picture_and_not_on_each_other(max_rows):
     whole = figure.bbox
     assert all(box.x0 >= 0 and box.x1 <= whole.x1 and box.y0 >= 0 for box in boxes)
     assert figure.get_figwidth() == FULL_WIDTH
-    shown = drawn_claims(figure, table.assign(claim=table["claim"].str.strip()))
-    assert len(shown) == max_rows
+    assert len(drawn_claims(figure, table)) == num_shown
 
 
 def drawn_claims(figure: plt.Figure, table: pd.DataFrame) -> list[str]:
@@ -262,27 +265,17 @@ def drawn_claims(figure: plt.Figure, table: pd.DataFrame) -> list[str]:
     return [claim for claim in table["claim"] if claim in joined]
 
 
-def sections(**sizes: int) -> pd.DataFrame:
-    rows = [
-        (name, f"claim {name}{n} of it", "holds" if n else "not run", "Table 2")
-        for name, size in sizes.items()
-        for n in range(size)
-    ]
-    return table_of(*rows)
-
-
-def test_where_there_are_too_many_each_section_gets_its_share():
-    table = sections(A=2, B=6, C=9)
-    assert len(drawn_claims(plot_verdicts(table, max_rows=17), table)) == 17
-    figure = plot_verdicts(table, max_rows=10)  # 2 + 4 + 4
-    assert {"and 2 more: holds 1, not", "and 5 more: holds 4, not"} <= set(texts(figure))
-    drawn = drawn_claims(figure, table)
-    assert [sum(f" {name}" in claim for claim in drawn) for name in "ABC"] == [2, 4, 4]
-    # The one that was not run comes last, and so is the first to be left out.
-    assert "claim B0 of it" not in drawn and "claim B1 of it" in drawn
-    assert "claim A0 of it" in drawn
-    table = sections(A=3, B=3, C=3)  # each shows at least one
-    assert len(drawn_claims(plot_verdicts(table, max_rows=2), table)) == 3
+def test_headlines_keep_their_order_and_stand_under_their_kind_and_name():
+    table = table_of(*(("S", f"claim {n} (Table 2)", "holds", "") for n in range(4)))
+    table["kind"] = ["algebra", "real text", "algebra", "real text"]
+    figure = plot_verdicts(
+        table, {"claim 3 (Table 2)": "the last", "claim 0 (Table 2)": "the first"}
+    )
+    drawn = texts(figure)
+    plt.close(figure)
+    own = ["real text", "the last", "algebra", "the first"]
+    assert [text for text in drawn if text in own] == own
+    assert not any(text.startswith("claim") and text != "claim" for text in drawn)
 
 
 def test_a_citation_at_the_end_of_a_claim_moves_to_its_column():

@@ -79,13 +79,25 @@ def test_two_teachers_and_windows_have_all_figures(run):
     assert re.search(r"LALP, w = 4: [AB] is first with a probability of", said)
     assert "Note: only 4 prompts in common under galp, lalp@1, lalp@4" in said
     assert 'class="lalp-heat-map"' in said
+    short = said[: said.index("</ul>")]
+    assert re.search(r"GALP: [AB] is first \((not )?settled\)\. LALP, w = 1: [AB] is first", short)
+    assert re.search(r"choose the same response to \d+ % of the prompts\.", short)
+    assert re.search(r"LALP, w = 1 takes \d+ % of its responses from [AB]\.", short)
     assert "a row for each response: True" in said and "False" not in said
 
 
 CASES = {
     "without verdicts": (records(3, "AB"), ["Not verified: 6 of 6 responses"], 3),
-    "one teacher": (records(3, "A"), ["there is nothing to rank", "Without a choice: 3 of 3"], 3),
-    "one prompt": (records(1, "AB"), ["one prompt: not known", "too few prompts to say"], 3),
+    "one teacher": (
+        records(3, "A"),
+        ["there is nothing to rank", "</b> All responses are by one", "Without a choice: 3 of 3"],
+        3,
+    ),
+    "one prompt": (
+        records(1, "AB"),
+        ["one prompt: not known", "(on one prompt, so", "too few prompts to say"],
+        3,
+    ),
     "one response": (records(1, "A"), ["Fewer than two responses have every score"], 2),
     "no shared prompt": (
         [record(1, "A", "It is 2. So 2."), record(2, "B", "It is 3. Yes.")],
@@ -94,7 +106,12 @@ CASES = {
     ),
     "nothing correct": (
         records(2, "AB", correct=False),
-        ["Incorrect: 4 of 4", "GALP: no selection. Because no candidate is left"],
+        [
+            "Incorrect: 4 of 4",
+            "</b> No score ranks",
+            "</b> No rule chooses",
+            "GALP: no selection. Because no candidate is left",
+        ],
         1,
     ),
     "one too long": (

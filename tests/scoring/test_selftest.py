@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lalp.cli.app import main
+from lalp.errors import InputError
+from lalp.pools.pool import Pool
 from lalp.scoring import selftest as module
 from lalp.scoring.run import score
 from lalp.scoring.selftest import SAME_NATS, first_prompts, known_selftest, selftest
+from lalp.scoring.table import load_scores
 from tests.scoring.arithmetic import make_pool
 
 
@@ -26,7 +31,20 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_order_changes_no_bit_and_company_nothing_that_counts(pool, student_folder, cache):
+def write_pool(pool: Pool, path: Path) -> Path:
+    names = ("prompt_id", "teacher", "text")
+    records = [[getattr(response, name) for name in names] for response in pool.responses]
+    rows = [
+        {"prompt_id": p, "prompt": pool.prompts[p].messages[0].content, "teacher": t, "response": r}
+        for p, t, r in records
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_order_changes_no_bit_and_company_nothing_that_counts(
+    pool, student_folder, cache, monkeypatch
+):
     found = selftest(pool, student_folder, ["1"], device="cpu")
     table = found.table.set_index("change")
     assert table.loc["pool in another order", ["largest", "same"]].tolist() == [0, 1]
@@ -43,8 +61,29 @@ def test_order_changes_no_bit_and_company_nothing_that_counts(pool, student_fold
     frame = score(pool, student_folder, ["4"], device="cpu", progress=False)
     rows = known_selftest(frame.attrs["scored_with"])
     pd.testing.assert_frame_equal(pd.DataFrame(rows), found.table, check_dtype=False)
+    (path,) = (cache / "selftests").glob("*.json")
+    assert "NaN" not in path.read_text()
     other = frame.attrs["scored_with"] | {"dtype": "torch.bfloat16"}
     assert known_selftest(other) is None
+    # So does a file that the command writes.
+    pool_path, out = write_pool(pool, cache / "pool.jsonl"), cache / "scores.parquet"
+    monkeypatch.setattr(
+        "sys.argv",
+        ["lalp", "score", str(pool_path), "--student", student_folder, "--window", "1",
+         "--device", "cpu", "--quiet", "--out", str(out)],
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    assert load_scores(out).attrs["scored_with"]["selftest"] == rows
+    path.write_text("{")
+    assert known_selftest(frame.attrs["scored_with"]) is None
+
+
+def test_a_pool_without_scores_is_refused(pool, student_folder, cache):
+    long = Pool(pool.prompts, tuple(replace(r, text="We add. " * 400) for r in pool.responses))
+    with pytest.raises(InputError, match="no response of the pool has a score"):
+        selftest(long, student_folder, ["all"], device="cpu")
 
 
 def test_differences_choices_and_places_by_hand():
@@ -69,16 +108,12 @@ def test_a_score_that_moves_too_far_is_told_and_the_command_fails(
     pool, student_folder, cache, monkeypatch, capsys, tmp_path
 ):
     real = module._in_small_batches
-    moved = lambda *given: {name: value + 0.01 for name, value in real(*given).items()}  # noqa: E731
+
+    def moved(*given):
+        return {name: value + 0.01 for name, value in real(*given).items()}
+
     monkeypatch.setattr(module, "_in_small_batches", moved)
-    path = tmp_path / "pool.jsonl"
-    names = ("prompt_id", "teacher", "text")
-    records = [[getattr(response, name) for name in names] for response in pool.responses]
-    rows = [
-        {"prompt_id": p, "prompt": pool.prompts[p].messages[0].content, "teacher": t, "response": r}
-        for p, t, r in records
-    ]
-    path.write_text("\n".join(map(json.dumps, rows)))
+    path = write_pool(pool, tmp_path / "pool.jsonl")
     command = ["lalp", "selftest", str(path), "--student", student_folder, "--window", "1"]
     monkeypatch.setattr("sys.argv", [*command, "--device", "cpu"])
     with pytest.raises(SystemExit) as stopped:

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from textwrap import fill
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, legend_above
+from lalp.paper.figures import FULL_WIDTH, spread
+from lalp.paper.show import in_words
 
 
 def plot_training_loss(log: pd.DataFrame, title: str) -> Figure:
-    """Training loss by optimizer step, a line per rule (paper, Fig. 6).
+    """Training loss by optimizer step, a line per rule with its name at the end (paper, Fig. 6).
 
     Thin lines are single seeds, thick ones their mean.
     """
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 3.9))
     names = list(log["arm"].unique())
     palette = sns.color_palette("colorblind", max(len(names), 1))
+    ends = {}
     for place, (name, rows) in enumerate(log[log["loss"].notna()].groupby("arm", sort=False)):
         by_seed = rows.pivot_table(index="step", columns="seed", values="loss")
         style = {"color": palette[place], "marker": MARKERS[place % len(MARKERS)]}
         axis.plot(by_seed.index, by_seed, color=style["color"], lw=0.7, alpha=0.4)
-        axis.plot(by_seed.index, by_seed.mean(axis=1), label=name, lw=2, ms=4, **style)
+        mean = by_seed.mean(axis=1)
+        axis.plot(by_seed.index, mean, label=name, lw=2, ms=4, **style)
+        ends[name] = (by_seed.index[-1], mean.iloc[-1], style["color"])
     axis.set(xlabel="optimizer step", ylabel="training loss\n(nats per response token)")
-    axis.set_title(title, fontsize="small")
+    fig.suptitle(title, fontsize="small")
     axis.locator_params(axis="x", integer=True)
-    legend_above(fig, axis, len(names))
+    _label_ends(axis, ends)
     return fig
+
+
+def _label_ends(axis: Axes, ends: Mapping[str, tuple[float, float, Any]]) -> None:
+    """The name of each line beside its end: place, height and colour by name."""
+    low, high = axis.get_ylim()
+    heights = spread([height for _, height, _ in ends.values()], 0.09 * (high - low))
+    for (name, (place, height, color)), moved in zip(ends.items(), heights, strict=True):
+        axis.annotate(
+            fill(in_words(name), 18), (place, height), (1.015, moved), color=color, va="center",
+            textcoords=axis.get_yaxis_transform(), fontsize="small", weight="bold",
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.7, "alpha": 0.6},
+        )  # fmt: skip
 
 
 def plot_arms(table: pd.DataFrame, xlabel: str, title: str, line: float | None = None) -> Figure:

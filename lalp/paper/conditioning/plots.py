@@ -15,31 +15,38 @@ from lalp.paper.figures import FULL_WIDTH, errors, legend_above, teacher_colors
 PALETTE = sns.color_palette("colorblind")
 LINES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv*P"
+PURPLE = "#8a3b80"  # as dark as text must be on white
 
 
 def plot_conditioning(curves: pd.DataFrame) -> Figure:
     """The gap, and the two log-probabilities behind it, against position (paper, Fig. 5).
 
-    ``curves`` are `position_curves` by teacher.
+    ``curves`` are `position_curves` by teacher. On the right, thick lines are all teachers
+    together, thin ones each of them.
     """
     teachers = [name for name in curves["teacher"].unique() if name != "all"]
     colors = teacher_colors(teachers)
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.2))
     for place, teacher in enumerate(teachers):
-        own = curves[curves["teacher"] == teacher]
+        own = curves[(curves["teacher"] == teacher) & (curves["quantity"] == "gap")]
         style = {"color": colors[teacher], "marker": MARKERS[place % len(MARKERS)], "ms": 5}
-        _draw_curve(left, own[own["quantity"] == "gap"], label=teacher, **style)
-        for quantity, line in (("global", "--"), ("local", "-")):
-            curve = own[own["quantity"] == quantity]
-            right.plot(100 * curve["position"], curve["mean"], ls=line, lw=1.8, **style)
+        _draw_curve(left, own, label=teacher, **style)
+    for quantity, color, line in (("global", "0.15", "--"), ("local", PURPLE, "-")):
+        of_kind = curves[curves["quantity"] == quantity]
+        for teacher in teachers:
+            own = of_kind[of_kind["teacher"] == teacher]
+            right.plot(100 * own["position"], own["mean"], color=color, ls=line, lw=1, alpha=0.3)
+        together = of_kind[of_kind["teacher"] == "all"]
+        _draw_curve(right, together, color=color, ls=line)
+        end = together.dropna(subset="mean").tail(1)
+        for x, y in zip(100 * end["position"], end["mean"], strict=True):
+            right.annotate(quantity, (x, y), (8, -4), textcoords="offset points", color=color)
     left.axhline(0, color="0.5", lw=1)
-    left.set(ylabel="gap: global - local (nats per token)", title="(a) gap")
+    left.set(ylabel="gap: global - local (nats per token)", title="(a) gap", xlim=(0, 100))
     right.set(ylabel="log-probability (nats per token)", title="(b) global and local")
+    right.set(xlim=(0, 118), xticks=range(0, 101, 20))
     for axis in (left, right):
-        axis.set(xlabel="relative position in the response (%)", xlim=(0, 100))
-    right.plot([], [], color="0.3", ls="--", label="global")
-    right.plot([], [], color="0.3", label="local")
-    right.legend(fontsize="small", loc="lower right")
+        axis.set_xlabel("relative position in the response (%)")
     legend_above(fig, left, 4)
     return fig
 

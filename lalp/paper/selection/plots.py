@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, errors, legend_above
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, SCORE_COLORS
+from lalp.paper.show import in_words
 from lalp.selection.plots import plot_scores as plot_scores
 from lalp.selection.plots import plot_teacher_means as plot_teacher_means
 from lalp.selection.plots import plot_window_sweep as plot_window_sweep
@@ -47,10 +52,11 @@ def plot_prompts_enough(curves: dict[str, pd.DataFrame]) -> Figure:
         x, label = curve["num_prompts"], score_label(column)
         part = curve[x < x.max()]
         own = (part["num_prompts"], part["order_share"])
-        (line,) = axis.plot(*own, marker=marker, label=f"{label}: order, subsets")
-        new = {"color": line.get_color(), "ls": "--", "marker": marker, "mfc": "white"}
+        color = SCORE_COLORS[column.partition("@")[0]]
+        axis.plot(*own, marker=marker, color=color, label=f"{label}: order, subsets")
+        new = {"color": color, "ls": "--", "marker": marker, "mfc": "white"}
         axis.plot(x, curve["new_top_share"], label=f"{label}: first, new prompts", **new)
-        band = {"color": line.get_color(), "alpha": 0.2}
+        band = {"color": color, "alpha": 0.2}
         axis.fill_between(part["num_prompts"], part["order_low"], part["order_high"], **band)
     axis.axhline(0.95, color="0.5", lw=1, ls="--")
     axis.set(xlabel="prompts", ylabel="share of draws that agree", ylim=(0, 1.03))
@@ -126,27 +132,35 @@ def _short_label(column: str) -> str:
 def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
     """Teachers around their common mean under each step splitter, a panel per window (Sec. B.1).
 
-    ``means`` come from `lalp.paper.selection.splitters.centered_means`.
+    Where the lines of two teachers cross, the order turns. ``means`` come from
+    `lalp.paper.selection.splitters.centered_means`.
     """
     windows, splitters = (list(dict.fromkeys(means[name])) for name in ("window", "splitter"))
-    teachers = sorted(means["teacher"].unique())
-    colors = teacher_colors(teachers)
-    fig, axes = plt.subplots(1, len(windows), figsize=(FULL_WIDTH, 3.9), squeeze=False, sharey=True)
+    colors = teacher_colors(means["teacher"].unique())
+    fig, axes = plt.subplots(1, len(windows), figsize=(FULL_WIDTH, 3.6), squeeze=False, sharey=True)
     for axis, window in zip(axes[0], windows, strict=True):
-        for place, teacher in enumerate(teachers):
+        for place, (teacher, color) in enumerate(colors.items()):
             rows = means.query("window == @window and teacher == @teacher")
             rows = rows.set_index("splitter").loc[splitters]
-            shift = 0.17 * (place - (len(teachers) - 1) / 2)
-            x = [position + shift for position in range(len(splitters))]
-            style = {"color": colors[teacher], "marker": MARKERS[place % len(MARKERS)]}
-            bars = {"yerr": errors(rows, "mean"), "ls": "", "ms": 5, "label": teacher}
-            axis.errorbar(x, rows["mean"], **bars, **style)
+            x = np.arange(len(splitters)) + 0.07 * (place - (len(colors) - 1) / 2)
+            axis.vlines(x, rows["low"], rows["high"], color=color, lw=1.5, alpha=0.45)
+            axis.plot(
+                x, rows["mean"], marker=MARKERS[place % len(MARKERS)], ms=5, color=color, lw=1.5
+            )
+            if axis is axes[0, -1]:
+                _label_end(axis, x[-1], rows["mean"].iloc[-1], teacher, color)
         axis.axhline(0, color="0.35", lw=1, ls="--")
-        axis.set_xticks(range(len(splitters)), splitters, rotation=35, ha="right")
+        labels = [in_words(name).replace(" of ", "\nof ") for name in splitters]
+        axis.set_xticks(range(len(splitters)), labels, rotation=35, ha="right", fontsize="small")
         axis.grid(axis="x", visible=False)
         num_prompts = means.query("window == @window")["prompts"].min()
         name = "full prefix" if window == "all" else f"w = {window}"
         axis.set_title(f"{name}; {num_prompts} prompts", fontsize="medium")
     axes[0, 0].set_ylabel("mean score minus that of all\nteachers (nats per token)")
-    legend_above(fig, axes[0, 0], 4)
     return fig
+
+
+def _label_end(axis: Axes, x: float, y: float, text: str, color: Any) -> None:
+    """A line's name behind its last point."""
+    style = {"color": color, "va": "center", "fontsize": "small", "annotation_clip": False}
+    axis.annotate(text, (x, y), (8, 0), textcoords="offset points", **style)

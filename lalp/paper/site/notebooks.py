@@ -5,6 +5,7 @@ Nothing is written: a notebook is changed on its way from the file to Sphinx.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import nbformat
@@ -33,6 +34,7 @@ def prepare(notebook: NotebookNode, name: str) -> NotebookNode:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             _fold(cell)
+            _link_pages(cell)
             cells += _with_words(cell, drawn_figures(cell, name, imports))
         else:
             cells.append(cell)
@@ -46,6 +48,13 @@ def _fold(cell: NotebookNode) -> None:
     tags = [tag for key, tag in _FOLDED.items() if hidden.get(key)]
     if tags:
         cell.metadata["tags"] = [*cell.metadata.get("tags", []), *tags]
+
+
+def _link_pages(cell: NotebookNode) -> None:
+    """Lead links of a table from notebooks to their pages."""
+    for output in cell.outputs:
+        if written := output.get("data", {}).get("text/html"):
+            output.data["text/html"] = re.sub(r'(href="\w+)\.ipynb"', r'\1.html"', written)
 
 
 def _with_words(cell: NotebookNode, figures: list[Drawn]) -> list[NotebookNode]:

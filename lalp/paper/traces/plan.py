@@ -197,7 +197,7 @@ def recheck_traces(profile: Profile, part: str, seed: int) -> str:
 
     InputError if a score is off by more than 1e-4 nats.
     """
-    if "TRACES" not in os.environ:
+    if not os.environ.get("TRACES"):
         return "TRACES names no folder: no response was scored again"
     scored = part_pool(profile, load_traces(), part)
     checked = recheck(profile, scored, committed_scores(part), profile.windows, seed=seed)

@@ -40,6 +40,7 @@ SPLITS = {"lalp": "true steps", "lalp sentences": "sentences", "lalp paragraphs"
 ALL_TEACHERS = "all teachers"
 # Teachers who restate: of the study, and the second one of the map.
 RESTATING = (*(t.name for t in TEACHERS_BY_NAME.values() if t.restating), "fluent")
+PICKED = ["galp", "lalp"]
 _RESAMPLES, _SEED = 2000, 0
 
 
@@ -167,6 +168,22 @@ def rule_differences(arms: pd.DataFrame) -> pd.DataFrame:
     )
     tables = [corrected(arm_differences(arms, pairs)) for pairs in families]
     return pd.concat(tables, ignore_index=True)
+
+
+def teacher_picks(arms: pd.DataFrame) -> pd.DataFrame:
+    """What share of the selections of GALP and LALP is by each ``teacher``, over seeds.
+
+    Beside ``galp`` and ``lalp`` the ``accuracy`` of the student trained on that teacher alone.
+    """
+    taught = with_accuracy(arms[arms["group"] == TEACHERS])
+    alone = taught.groupby("arm", sort=False)["accuracy"].mean()
+    rules = arms[arms["group"] == RULES].set_index("arm")
+    shares = {
+        teacher: [rules.loc[[rule], f"share of {teacher}"].fillna(0).mean() for rule in PICKED]
+        for teacher in alone.index
+    }
+    table = pd.DataFrame.from_dict(shares, orient="index", columns=PICKED)
+    return table.join(alone).rename_axis("teacher").reset_index()
 
 
 def third_accuracy(arms: pd.DataFrame) -> pd.DataFrame:

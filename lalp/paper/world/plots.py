@@ -6,6 +6,8 @@ stands above the figure.
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -18,7 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, legend_above, score_label, teacher_colors
+from lalp.paper.figures import FULL_WIDTH, legend_above, score_label, spread, teacher_colors
+from lalp.paper.show import in_words
+from lalp.paper.world.problems import WORLD, Problem, Trace
 from lalp.paper.world.settings import BEFORE, CONTROL
 from lalp.scoring.columns import GALP, lalp_column
 
@@ -75,6 +79,33 @@ def _legend(fig: Figure, axis: Axes, run: str, *, ncols: int = 4) -> None:
     )  # fmt: skip
 
 
+def _title(fig: Figure, run: str) -> None:
+    """Which run a figure shows, above it, where names stand beside what they name."""
+    style = {"title_fontsize": "small", "frameon": False, "borderpad": 0}
+    fig.legend([], [], loc="outside upper center", title=run, **style)
+
+
+def _label_points(axis: Axes, points: pd.DataFrame, x: str, y: str, styles: Mapping) -> None:
+    """The name of each point, its index, in a margin beside the axis' points, with a thin line.
+
+    Those whose ``x`` is below the median have their names on the left.
+    """
+    low, high = axis.get_xlim()
+    ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
+    axis.set_xlim(low - 0.6 * (high - low), high + 0.45 * (high - low))
+    axis.set_xticks(ticks)
+    bottom, top = axis.get_ylim()
+    is_left = points[x] < points[x].median()
+    for rows, place, side in ((points[is_left], 0.285, "right"), (points[~is_left], 0.79, "left")):
+        heights = spread(rows[y], 0.065 * (top - bottom))
+        for (name, row), height in zip(rows.iterrows(), heights, strict=True):
+            axis.annotate(
+                in_words(name), (row[x], row[y]), (place, height), fontsize="small", ha=side,
+                va="center", textcoords=axis.get_yaxis_transform(), color=styles[name]["color"],
+                arrowprops={"arrowstyle": "-", "color": styles[name]["color"], "lw": 0.7},
+            )  # fmt: skip
+
+
 def _styles(colors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Color and marker by name."""
     markers = zip(colors.items(), cycle(MARKERS), strict=False)
@@ -91,6 +122,82 @@ def _draw_points(
         style, accuracy = styles[name], own["accuracy"]
         axis.hlines(accuracy, *(own[end] for end in ends), color=style["color"], lw=lw)
         _draw(axis, own, own[column], accuracy, "y", label=name, **style)
+
+
+# --- the world itself ------------------------------------------------------------------------
+
+# Sentences by what they do, with their colours.
+_KINDS = {
+    "move": ("a move", "0.1"),
+    "list": ("values restated", "#0b5394"),
+    "check": ("a move checked again", "#38761d"),
+    "filler": ("no content", "0.55"),
+}
+_LINE, _BETWEEN = 1.0, 0.55  # Heights of a line of text, and of what separates two steps
+_CHARACTERS = 30  # In a line
+
+
+def plot_world_drawing(
+    problem: Problem, traces: Mapping[str, Trace], picks: pd.DataFrame, run: str
+) -> Figure:
+    """One problem, each teacher's solution to it, and what GALP and LALP choose of all solutions.
+
+    ``traces`` are by teacher, and ``picks`` are `teacher_picks` of the run.
+    """
+    columns = {name: _trace_lines(trace) for name, trace in traces.items()}
+    tallest = max(lines[-1][0] for lines in columns.values()) + 1
+    fig, axes = plt.subplots(
+        2, len(columns), figsize=(FULL_WIDTH, 0.152 * tallest + 2.3), sharex="row", sharey="row",
+        height_ratios=[0.152 * tallest, 1.15], squeeze=False,
+    )  # fmt: skip
+    colors = teacher_colors(columns)
+    for (text, bars), (name, lines) in zip(axes.T, columns.items(), strict=True):
+        text.set_title(name, fontsize="medium", weight="bold", color=colors[name], loc="left")
+        text.set(xlim=(0, 1), ylim=(tallest, -0.6))
+        text.axis("off")
+        for height, words, kind, number in lines:
+            style = {"fontsize": 8, "va": "center", "color": _KINDS[kind][1]}
+            text.text(0.09, height, words, **style)
+            if number:
+                text.text(0, height, number, **style | {"color": colors[name], "weight": "bold"})
+        own = picks.set_index("teacher").loc[name]
+        labels = {"galp": "GALP chooses", "lalp": "LALP chooses", "accuracy": "its student\nsolves"}
+        values = [own[key] for key in labels]
+        bars.barh(range(3), values, color=[colors[name]] * 2 + ["0.6"], height=0.7)
+        for height, value in enumerate(values):
+            bars.text(value + 0.04, height, f"{value:.0%}", fontsize="small", va="center")
+        bars.set(xlim=(0, 1.3), ylim=(2.6, -0.6), xticks=[])
+        bars.set_yticks(range(3), labels.values(), fontsize="small")
+        bars.tick_params(labelleft=bars is axes[1, 0])
+        bars.grid(visible=False)
+        sns.despine(ax=bars, bottom=True)
+    handles = [plt.Line2D([], [], lw=5, color=color) for _, color in _KINDS.values()]
+    fig.legend(
+        handles, [words for words, _ in _KINDS.values()], loc="outside lower center", ncols=4,
+        fontsize="small", frameon=False, title=f"Shares: {run}", title_fontsize="small",
+    )  # fmt: skip
+    fig.suptitle(f"{problem.prompt}   answer {problem.answer}", fontsize="medium", weight="bold")
+    return fig
+
+
+def _trace_lines(trace: Trace) -> list[tuple[float, str, str, str]]:
+    """Every line of a solution with its height, its kind, and the number where a step begins."""
+    found, height = [], 0.0
+    for number, (start, end) in enumerate(trace.spans, 1):
+        begins = str(number)
+        for sentence in re.findall(r"\S[^.]*\.", trace.text[start:end]):
+            # A comma, which is a word of this world, never begins a line.
+            for line in textwrap.wrap(sentence.replace(" ,", "\N{NO-BREAK SPACE},"), _CHARACTERS):
+                found.append((height, line, _sentence_kind(sentence), begins))
+                height, begins = height + _LINE, ""
+        height += _BETWEEN
+    return found
+
+
+def _sentence_kind(sentence: str) -> str:
+    if sentence in WORLD["fillers"]:
+        return "filler"
+    return {"so": "list", "check": "check"}.get(sentence.split()[0], "move")
 
 
 # --- claims ----------------------------------------------------------------------------------
@@ -218,20 +325,23 @@ def plot_world_gaps(curves: pd.DataFrame, trends: pd.DataFrame, run: str) -> Fig
 
 def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame, run: str) -> Figure:
     """Losses `beside_accuracy` by rule, and differences to GALP by ``measure`` (Fig. 6)."""
-    fig, (left, *right) = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.3), width_ratios=[2, 1, 1])
+    fig, (left, *right) = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.3), width_ratios=[3, 1, 1])
     points = points[~points["arm"].str.startswith(CONTROL)]
     names = list(points["arm"].unique())
-    colors = dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
-    _draw_points(left, points, "arm", "last_loss", _styles(colors), lw=1)
+    dark = sns.husl_palette(len(names), l=0.5)
+    styles = _styles(dict(zip(names, dark, strict=True)))
+    _draw_points(left, points, "arm", "last_loss", styles, lw=1)
     left.set(xlabel="training loss at the end\n(nats per token)", ylabel="accuracy", ylim=(0, None))
-    table = differences.assign(label=differences["arm"] + " minus " + differences["against"])
+    _label_points(left, points.set_index("arm"), "last_loss", "accuracy", styles)
+    arm, against = (differences[name].map(in_words) for name in ("arm", "against"))
+    table = differences.assign(label=arm + " minus " + against)
     labels = list(table["label"].unique())
     for axis, measure in zip(right, table["measure"].unique(), strict=True):
         _draw_rows(axis, table[table["measure"] == measure], "label", "difference", labels)
         axis.set_xlabel(measure)
-        axis.locator_params(axis="x", nbins=3)
+        axis.locator_params(axis="x", nbins=2)
     right[1].tick_params(labelleft=False)
-    _legend(fig, left, run, ncols=5)
+    _title(fig, run)
     return fig
 
 

@@ -90,7 +90,7 @@ def run_jobs(
     """Token scores of rows that follow prompts of at least a token each, in the order of ``jobs``.
 
     On a GPU many prompts are read together, in packed sequences of ``max_batch_tokens``; rows that
-    are too long for one, and those of students that do not read them, prompt by prompt.
+    are too long for one or for the memory, and those of other students, prompt by prompt.
     """
     options = {"statistics": statistics, "on_tokens": on_tokens}
     results: list[TokenScores | None] = [None] * len(jobs)
@@ -107,6 +107,8 @@ def run_jobs(
         read = run_packed(student, packing, prompt_ids, members, max_batch_tokens, **options)
         for place, scores in zip(together, read, strict=True):
             results[place] = scores
+            if scores is None:
+                alone.setdefault(jobs[place].prompt, []).append(place)
     for prompt, places in alone.items():
         members = [(jobs[place].response_ids, jobs[place].row) for place in places]
         read = run_rows(student, prompt_ids[prompt], members, max_batch_tokens, **options)

@@ -1,9 +1,10 @@
 """One forward pass over a packed sequence, through transformers' own models, on a GPU.
 
 The mask of `packing` is handed to the model as its attention mask: to FlexAttention by its blocks,
-so that what no token sees costs nothing. So every model whose layers attend and do nothing else
-across positions gets it, with grouped heads, capped scores, sinks, and sliding windows, which the
-mask counts in positions. `find_packing` reads a few rows both ways and leaves out other models.
+so that what no token sees costs nothing. So every model that transformers lets attend by it, and
+whose layers do nothing else across positions, gets it, with grouped heads, capped scores, sinks,
+and sliding windows, which the mask counts in positions. `find_packing` reads a few rows both ways
+and leaves out other models.
 """
 
 from __future__ import annotations
@@ -105,13 +106,15 @@ def run_packed(
     *,
     statistics: bool,
     on_tokens: Callable[[int], object],
-) -> list[TokenScores]:
+) -> list[TokenScores | None]:
     """Token scores of rows in packed sequences, one sequence after another.
 
     The device reads one while the next is laid out here. When its memory runs out, a sequence is
-    read in halves.
+    read in halves; a row for which there is none even so has None.
     """
-    results = [np.full((3, job.row.num_tokens), np.nan, np.float32) for job in jobs]
+    results: list[TokenScores | None] = [
+        np.full((3, job.row.num_tokens), np.nan, np.float32) for job in jobs
+    ]
     queue = plan_sequences([len(ids) for ids in prompt_ids], jobs, max_tokens)[::-1]
     running: _Running | None = None
     with flex_kernel(student) if packing.in_blocks else nullcontext():
@@ -123,14 +126,14 @@ def run_packed(
             try:
                 values = _launch(student, packing, sequence, some, statistics)
             except torch.OutOfMemoryError:
-                if len(members) == 1:
-                    raise
-                half = len(members) // 2
-                queue += [members[half:], members[:half]]
                 values = None
-            if values is None:
-                # Outside the handler, so that the failed pass's tensors are gone.
+            if values is None:  # outside the handler, so that the failed pass's tensors are gone
                 torch.cuda.empty_cache()
+                half = len(members) // 2
+                if half:
+                    queue += [members[half:], members[:half]]
+                else:
+                    results[members[0]] = None
                 continue
             if running:
                 running.collect(results)
@@ -149,7 +152,7 @@ class _Running:
     sequence: PackedSequence
     values: tuple[Float[Tensor, "3 targets"], Int[np.ndarray, " targets"]]  # and their order
 
-    def collect(self, results: list[TokenScores]) -> None:
+    def collect(self, results: list[TokenScores | None]) -> None:
         """Wait for the values, and write them where they belong."""
         values, order = self.values
         read = np.empty(values.shape, np.float32)

@@ -4,11 +4,20 @@ import pandas as pd
 import pytest
 
 from lalp.paper.traces import measure
+from lalp.paper.traces.plan import traces_profile
 from lalp.paper.traces.pool import MAIN_TEACHERS
 from tests.paper.traces.test_measure import DOWN, ONE_TURN, UP, made
 from tests.paper.verdict_cells import run_verdict_cells
 
 FEW = {"num_resamples": 50, "seed": 0}
+
+
+def sweep_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """A sweep from the scores under the main window, at 5 %, to GALP's own, at 100 %."""
+    shares = [int(window.removesuffix("%")) for window in traces_profile().sweep_windows]
+    far = {share: (100 - share) / 95 for share in shares}
+    gap = scores["lalp@4"] - scores["galp"]
+    return scores.assign(**{f"lalp@{s}%": scores["galp"] + part * gap for s, part in far.items()})
 
 
 def said_of(galp: dict[str, float], lalp: dict[str, float], noise: float = 0.1) -> dict[str, str]:
@@ -24,6 +33,7 @@ def said_of(galp: dict[str, float], lalp: dict[str, float], noise: float = 0.1) 
         name: own.assign(**{column: own[score] for column, score in columns.items()})
         for name, own in frames.items()
     }
+    sweep = sweep_of(parts["gsm8k"])
     said = run_verdict_cells(
         "12_long_traces",
         options=FEW,
@@ -33,6 +43,8 @@ def said_of(galp: dict[str, float], lalp: dict[str, float], noise: float = 0.1) 
         moves={case: measure.moved_table(own, "lalp@4", **FEW) for case, own in cases.items()},
         resplits=steps,
         names=["s", "p"],
+        sweep=sweep,
+        shares=[name for name in sweep if name.endswith("%")],
     )
     assert all(verdict.needs for verdict in said if verdict.verdict == "not resolved")
     return {verdict.claim.partition(" (")[0]: verdict.verdict for verdict in said}
@@ -44,6 +56,7 @@ LEVEL = "LALP values lie above GALP values on long traces"
 FIRST = "A quarter of the problems finds the best teacher, on long traces"
 ENOUGH = "A quarter of the problems gives the order of all, on long traces"
 STEPS = "The weighting of steps alone"
+GROWING = "As the window grows, the order of teachers under LALP turns into GALP's, on long traces"
 MAIN_STEPS = (
     "The teacher ranking under LALP at the main window survives another step splitter, on long "
     "traces"
@@ -52,10 +65,9 @@ MAIN_STEPS = (
 
 def test_scores_that_turn_every_teacher():
     said = said_of(UP, DOWN)
-    kept = (ORDER, OTHER, FIRST, ENOUGH, STEPS, MAIN_STEPS)
-    assert [said[name] for name in kept] == ["holds"] * 6
+    kept = (ORDER, OTHER, FIRST, ENOUGH, STEPS, GROWING, MAIN_STEPS)
+    assert [said[name] for name in kept] == ["holds"] * 7
     assert said[LEVEL] == "not resolved"
-    assert list(said.values()).count("not run") == 1
 
 
 def test_a_pair_of_other_length_that_turns_may_be_due_to_length():
@@ -65,11 +77,11 @@ def test_a_pair_of_other_length_that_turns_may_be_due_to_length():
 def test_scores_that_agree_and_scores_that_say_nothing():
     lower = {teacher: mean - 0.5 for teacher, mean in UP.items()}
     same = said_of(UP, lower, noise=0.01)
-    assert (same[ORDER], same[OTHER], same[LEVEL]) == ("does not hold",) * 3
+    assert [same[name] for name in (ORDER, OTHER, LEVEL, GROWING)] == ["does not hold"] * 4
     assert same[MAIN_STEPS] == "holds"
     noise = said_of(UP, DOWN, noise=50)
-    unsure = (ORDER, FIRST, STEPS, MAIN_STEPS)
-    assert [noise[name] for name in unsure] == ["not resolved"] * 4
+    unsure = (ORDER, FIRST, STEPS, GROWING, MAIN_STEPS)
+    assert [noise[name] for name in unsure] == ["not resolved"] * 5
 
 
 def trends_of(slope: float, last: float, rise: float, local: float) -> pd.DataFrame:

@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lalp.paper.world import measure
+from lalp.paper.world.problems import WORLD
 from lalp.paper.world.study import WorldResults
 from lalp.stats import Estimate, holm, p_value
 from tests.paper.verdict_cells import NOTEBOOKS
 
 # Accuracies, mean scores and gaps of made-up studies.
 MADE = yaml.safe_load((Path(__file__).parent / "data" / "study.yaml").read_text())
+FILLERS = set(WORLD["fillers"])
 UNIT = {"pool": "p", "family": "registers", "copying": 0.1, "seed": 0}
 
 
@@ -88,6 +90,7 @@ def _arm(
         "group": group, "arm": arm, "num_solved": int(solved.sum()), "num_problems": problems,
         "solved": "".join(map(str, solved.astype(int))), "last_loss": loss,
         "share of careful": 0.4 if "galp" in arm else 0.2, "share of fluent leaper": 0.2,
+        "share of steady": 0.3, "share of leaper": 0.1,
     }  # fmt: skip
 
 
@@ -340,7 +343,7 @@ def drawn() -> dict[str, dict]:
         found[name.removeprefix("world_")] = dict(space) | {"saved": data}
 
     cells = [c.source for c in nbformat.read(NOTEBOOKS / "08_step_world.ipynb", 4).cells]
-    space = {"PROFILE": "smoke", "long_map": map_tables(2, 20)}
+    space = {"PROFILE": "smoke", "SEED": 0, "long_map": map_tables(2, 20)}
     exec(next(source for source in cells if "use_style()" in source), space)
     space["figures"] = SimpleNamespace(save_figure=save)
     space |= {"results": study_tables(3, 60), "run": "a run of 3 seeds"}
@@ -353,16 +356,47 @@ def drawn() -> dict[str, dict]:
 
 def test_the_notebook_draws_every_figure(drawn):
     numbers = {name: len(space["figure"].axes) for name, space in drawn.items()}
-    assert numbers == {"thirds": 2, "teachers": 3, "rules": 2, "windows": 2, "gaps": 4, "losses": 3,
-                       "copying": 2, "map": 13}  # fmt: skip
+    assert numbers == {"drawing": 8, "thirds": 2, "teachers": 3, "rules": 2, "windows": 2,
+                       "gaps": 4, "losses": 3, "copying": 2, "map": 13}  # fmt: skip
     # The run stands above every claim's figure.
-    drawn_of = [space["figure"] for name, space in drawn.items() if name not in ("copying", "map")]
+    others = ("drawing", "copying", "map")
+    drawn_of = [space["figure"] for name, space in drawn.items() if name not in others]
     titles = {figure.legends[0].get_title().get_text() for figure in drawn_of}
     assert titles == {"a run of 3 seeds"}
     # A star marks cells whose interval excludes 0.
     cells, axes = drawn["map"]["saved"], drawn["map"]["figure"].axes
     stars = sum(text.get_text().endswith("*") for axis in axes for text in axis.texts)
     assert stars == ((cells["low"] > 0) | (cells["high"] < 0)).sum() > 0
+
+
+def test_the_drawing_holds_every_sentence_in_its_colour_and_the_shares(drawn):
+    figure, saved = drawn["drawing"]["figure"], drawn["drawing"]["saved"]
+    texts, bars = figure.axes[:4], figure.axes[4:]
+    for axis, row in zip(texts, saved.itertuples(), strict=True):
+        assert axis.get_title(loc="left") == row.teacher
+        steps = [text for text in axis.texts if text.get_text().isdigit()]
+        words = [text for text in axis.texts if not text.get_text().isdigit()]
+        assert len(steps) == row.steps
+        shown = " ".join(text.get_text().replace("\xa0", " ") for text in words)
+        assert shown == row.solution
+        for text in words:
+            if text.get_text().startswith(("so far", "check")) or text.get_text() in FILLERS:
+                assert text.get_color() != words[-1].get_color()
+    for axis, row in zip(bars, saved.itertuples(), strict=True):
+        widths = [bar.get_width() for bar in axis.patches]
+        assert widths == pytest.approx([row.galp, row.lalp, row.accuracy])
+
+
+def test_shares_of_teachers_by_hand():
+    share = {"share of a": [1.0, 0.0], "share of b": [np.nan, 1.0]}
+    rows = [UNIT | {"seed": seed, "num_problems": 4, "num_solved": solved, "group": group,
+                    "arm": arm} | {name: values[seed] for name, values in share.items()}
+            for seed in (0, 1)
+            for group, arm, solved in (("teachers", "a", 1 + seed), ("teachers", "b", 4),
+                                       ("rules", "galp", 2), ("rules", "lalp", 2))]  # fmt: skip
+    table = measure.teacher_picks(pd.DataFrame(rows)).set_index("teacher")
+    assert table.loc["a"].to_dict() == {"galp": 0.5, "lalp": 0.5, "accuracy": 0.375}
+    assert table.loc["b"].to_dict() == {"galp": 0.5, "lalp": 0.5, "accuracy": 1.0}
 
 
 def test_what_stands_beside_what(drawn):
