@@ -120,7 +120,7 @@ kills: | $(READY) ## 100 kills at random moments; each run goes on to the same f
 	$(PY) -m benchmarks.kills $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) $(if $(CASE),--case $(CASE))
 
 cluster-kills: | $(READY) ## 20 kills of workers on a Ray cluster; each table is that of one process (minutes; SEED=7 N=20)
-	$(PY) -m benchmarks.cluster kills $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N))
+	$(PY) -m benchmarks.cluster_kills $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N))
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring

@@ -16,7 +16,7 @@ EXTRAS = {
     "llm": ("openai",),
     "datasets": ("datasets",),
     "vllm": ("vllm",),
-    "cluster": ("ray",),
+    "cluster": ("ray", "aiohttp"),
 }
 
 

@@ -6,13 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from lalp.extras import is_installed
+
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def cluster() -> Iterator[None]:
     """Ray in this process, with room for two workers; or the cluster at ``RAY_ADDRESS``."""
-    ray = pytest.importorskip("ray", reason="the extra cluster is not installed")
+    if not is_installed("ray"):
+        pytest.skip("the extra cluster is not installed")
     from benchmarks.cluster import start
 
     start(2)
+    import ray
+
     yield
     ray.shutdown()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from pandas.testing import assert_frame_equal
 
-from benchmarks.cluster import Sleeping, measure_share, run_kills
+from benchmarks.cluster_kills import worker_pids
 from lalp.cluster import scores as cluster_scores
 from lalp.cluster.scores import ScorePrompts, read_pool, score_on_ray
-from lalp.cluster.workers import Workers
+from lalp.cluster.workers import Workers, run_workers
 from lalp.errors import InputError
 from lalp.pools.pool import Pool
 from lalp.scoring.run import score
@@ -46,61 +48,57 @@ def alone(pool, llama_folder, tmp_path_factory) -> pd.DataFrame:
     return score(pool, str(llama_folder), WINDOWS, store=folder, device="cpu", progress=False)
 
 
-def by_workers(pool, student, folder, **changes) -> tuple[pd.DataFrame, Pool, list]:
+def by_workers(pool, student, folder, number=1, **changes) -> tuple[pd.DataFrame, Pool, list]:
     rejects: list = []
     options = {"store": folder, "device": "cpu", "progress": False, "on_reject": rejects.append}
-    workers = Workers("auto", 2, 0)
+    workers = Workers("auto", number, 0)
     return *score_on_ray(pool, workers, str(student), WINDOWS, **options | changes), rejects
 
 
-def test_the_table_is_that_of_one_process_and_done_work_is_found(
-    pool, alone, llama_folder, tmp_path
+def test_a_worker_killed_in_the_middle_changes_no_bit_and_done_work_is_found(
+    pool, alone, llama_folder, tmp_path, monkeypatch
 ):
-    frame, whole, rejects = by_workers(pool, llama_folder, tmp_path)
-    assert (whole, rejects) == (pool, [])
+    killed = []
+
+    def killing(*arguments):
+        for result in run_workers(*arguments):
+            if not killed:
+                killed.extend(worker_pids()[:1])
+                os.kill(killed[0], signal.SIGKILL)
+            yield result
+
+    monkeypatch.setattr(cluster_scores, "run_workers", killing)
+    frame, whole, rejects = by_workers(pool, llama_folder, tmp_path, number=2)
+    assert (whole, rejects, len(killed)) == (pool, [], 1)
     assert_frame_equal(frame, alone, check_exact=True)
     assert frame.attrs == alone.attrs
-    before = {path: path.stat().st_mtime_ns for path in shards(tmp_path)}
-    again, *_ = by_workers(pool, llama_folder, tmp_path)
-    assert_frame_equal(again, alone, check_exact=True)
-    assert {path: path.stat().st_mtime_ns for path in shards(tmp_path)} == before
     # One process goes on with what the workers have scored.
+    before = {path: path.stat().st_mtime_ns for path in shards(tmp_path)}
     options = {"store": tmp_path, "device": "cpu", "progress": False}
     assert_frame_equal(score(pool, str(llama_folder), WINDOWS, **options), alone, check_exact=True)
     assert {path: path.stat().st_mtime_ns for path in shards(tmp_path)} == before
 
 
-def test_given_steps_and_tokens_are_those_of_one_process(pool, llama_folder, tmp_path):
-    steps = split_pool(pool, "paragraphs")
-    frame, *_ = by_workers(pool, llama_folder, tmp_path / "a", splitter=steps, with_tokens=True)
-    options = {"store": tmp_path / "b", "device": "cpu", "progress": False, "with_tokens": True}
-    expected = score(pool, str(llama_folder), WINDOWS, splitter=steps, **options)
-    assert_frame_equal(frame, expected, check_exact=True)
-    for path, table in (("a", frame), ("b", expected)):
-        write_scores(table, pool, tmp_path / f"{path}.parquet")
-    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
-
-
-def test_a_worker_killed_in_the_middle_changes_no_bit(pool, llama_folder):
-    ((_, is_hit),) = run_kills(pool, str(llama_folder), 1, seed=3)
-    assert is_hit
-
-
-def test_a_prompt_that_cannot_be_scored_ends_nothing(pool, alone, llama_folder, tmp_path):
-    steps = dict(split_pool(pool, "sentences"))
-    real, bad = cluster_scores.split_pool, pool.responses[0]
-    with pytest.MonkeyPatch.context() as patch:
-        # As if a worker had been given steps that are none.
-        patch.setattr(
-            cluster_scores, "split_pool", lambda p, s: steps | {bad.response_id: [(0, 3)]}
-        )
-        frame, left, rejects = by_workers(pool, llama_folder, tmp_path, splitter=steps)
-    assert real is split_pool
+def test_given_steps_and_tokens_are_kept_and_a_bad_prompt_ends_nothing(
+    pool, llama_folder, tmp_path, monkeypatch
+):
+    steps = dict(split_pool(pool, "paragraphs"))
+    options = {"store": tmp_path / "a", "device": "cpu", "progress": False, "with_tokens": True}
+    whole = score(pool, str(llama_folder), WINDOWS, splitter=steps, **options)
+    expected = whole[whole["prompt_id"] != "sum"].reset_index(drop=True)
+    # As if a worker had been given steps that are none.
+    bad = steps | {pool.responses[0].response_id: [(0, 3)]}
+    monkeypatch.setattr(cluster_scores, "split_pool", lambda pool, splitter: bad)
+    options = {"splitter": steps, "with_tokens": True}
+    frame, left, rejects = by_workers(pool, llama_folder, tmp_path / "b", **options)
     assert [(r.place, r.record) for r in rejects] == [("prompt 'sum'", {"prompt_id": "sum"})]
     assert "the steps end at 3" in rejects[0].reason
     assert {r.prompt_id for r in left.responses} == set(left.prompts) == {*pool.prompts} - {"sum"}
-    rest = alone[alone["prompt_id"] != "sum"].reset_index(drop=True)
-    assert_frame_equal(frame, rest, check_exact=True)
+    assert_frame_equal(frame, expected, check_exact=True)
+    expected.attrs = whole.attrs
+    for path, table in (("a", frame), ("b", expected)):
+        write_scores(table, left, tmp_path / f"{path}.parquet")
+    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
 
 
 def test_the_class_scores_batches_of_records(pool, alone, llama_folder, tmp_path):
@@ -127,12 +125,13 @@ def test_a_pipeline_of_ray_data_reads_groups_scores_and_writes(pool, alone, llam
     columns = ["prompt_id", "prompt", "teacher", "response", "response_id"]
     frame = table.select(columns).to_pandas()
     frame["prompt"] = [prompt[0]["content"] for prompt in frame["prompt"]]
+    (tmp_path / "pool").mkdir()
     for part in range(3):
-        frame.iloc[part::3].to_parquet(tmp_path / f"pool-{part}.parquet", index=False)
+        frame.iloc[part::3].to_parquet(tmp_path / "pool" / f"{part}.parquet", index=False)
     kept = {"student": str(llama_folder), "windows": WINDOWS, "device": "cpu"}
     kept |= {"store": str(tmp_path / "store")}
-    records = ray.data.read_parquet([str(tmp_path / f"pool-{n}.parquet") for n in range(3)])
-    scored = records.groupby("prompt_id", num_partitions=2).map_groups(
+    records = ray.data.read_parquet(str(tmp_path / "pool"))
+    scored = records.groupby("prompt_id", num_partitions=1).map_groups(
         ScorePrompts, fn_constructor_kwargs=kept, concurrency=1, batch_format="pandas"
     )
     scored.write_parquet(str(tmp_path / "out"))
@@ -159,7 +158,7 @@ def test_the_command_writes_the_same_file_and_tells_bad_rows(
     options = {"student": str(llama_folder), "windows": list(WINDOWS), "quiet": True}
     options |= {"device": "cpu", "store": str(tmp_path / "store"), "parents": False}
     command(pool=str(good), out=tmp_path / "a.parquet", **options)
-    cluster = {"ray": "auto", "workers": 2, "gpus_per_worker": 0.0}
+    cluster = {"ray": "auto", "workers": 1, "gpus_per_worker": 0.0}
     command(pool=str(mixed), out=tmp_path / "b.parquet", **options, **cluster)
     assert pq.read_table(tmp_path / "b.parquet").equals(pq.read_table(tmp_path / "a.parquet"))
     ours, theirs = (load_scores(tmp_path / f"{name}.parquet").attrs for name in "ab")
@@ -176,10 +175,3 @@ def test_a_pool_at_a_url_is_read(pool, tmp_path):
     assert [response.text for response in found.responses] == ["Yes."]
     with pytest.raises(InputError, match="cannot be read"):
         read_pool(f"file://{tmp_path}/none.jsonl", [].append)
-
-
-def test_the_share_of_work_is_counted_while_all_workers_are_there():
-    found = measure_share(2, 40, 0.05, 2)
-    assert (found["workers"] in (1, 2), found["prompts"]) == (True, 40)
-    assert 0.3 < found["share"] <= 1.0
-    assert Sleeping(0.0)([1])[3] == 0.0

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.cluster import Sleeping, measure_share
 from lalp.cluster.workers import Workers, run_workers
 from lalp.errors import InputError
 
@@ -76,6 +77,29 @@ def test_workers_for_which_there_is_no_room_hold_nothing_back():
     assert len(pids) <= 2
 
 
+def test_a_worker_that_is_added_takes_its_share():
+    import ray
+
+    @ray.remote(num_cpus=1)
+    class Taken:
+        def ready(self) -> None:
+            pass
+
+    pids, end = set(), time.monotonic() + 120
+
+    def pieces():
+        while len(pids) < 2 and time.monotonic() < end:
+            yield [1]
+
+    taken = Taken.remote()
+    ray.get(taken.ready.remote())
+    for _, pid in run_workers(Workers("auto", 2), Doubling, pieces(), pytest.fail):
+        if not pids:
+            ray.kill(taken)  # there is room for a second worker now
+        pids.add(pid)
+    assert len(pids) == 2
+
+
 def test_no_work_is_no_wait():
     assert run(Doubling, []) == (Counter(), set(), {})
 
@@ -92,3 +116,10 @@ def test_a_worker_that_cannot_start_is_one_clear_error():
 def test_wrong_numbers_are_refused(wrong):
     with pytest.raises(InputError, match=r"give [01] or more"):
         Workers("auto", **wrong)
+
+
+def test_the_share_of_work_is_counted_while_all_workers_are_there():
+    found = measure_share(2, 40, 0.05, 2)
+    assert (found["workers"] in (1, 2), found["prompts"]) == (True, 40)
+    assert 0.3 < found["share"] <= 1.0
+    assert Sleeping(0.0)([1])[3] == 0.0
