@@ -117,7 +117,7 @@ def test_the_class_scores_batches_of_records(pool, alone, llama_folder, tmp_path
 
 
 @pytest.mark.slow
-def test_a_pipeline_of_ray_data_reads_groups_scores_and_writes(pool, alone, llama_folder, tmp_path):
+def test_a_pipeline_of_ray_data_reads_scores_and_writes(pool, alone, llama_folder, tmp_path):
     import ray
 
     write_scores(alone, pool, tmp_path / "scores.parquet")
@@ -126,14 +126,14 @@ def test_a_pipeline_of_ray_data_reads_groups_scores_and_writes(pool, alone, llam
     frame = table.select(columns).to_pandas()
     frame["prompt"] = [prompt[0]["content"] for prompt in frame["prompt"]]
     (tmp_path / "pool").mkdir()
-    for part in range(3):
-        frame.iloc[part::3].to_parquet(tmp_path / "pool" / f"{part}.parquet", index=False)
+    for number, (_, rows) in enumerate(frame.groupby(frame["prompt_id"].str.len())):
+        rows.to_parquet(tmp_path / "pool" / f"{number}.parquet", index=False)
     kept = {"student": str(llama_folder), "windows": WINDOWS, "device": "cpu"}
     kept |= {"store": str(tmp_path / "store")}
     records = ray.data.read_parquet(str(tmp_path / "pool"))
-    scored = records.groupby("prompt_id", num_partitions=1).map_groups(
-        ScorePrompts, fn_constructor_kwargs=kept, concurrency=1, batch_format="pandas"
-    )
+    # Half a processor, so that there is always one for reading and for writing.
+    how = {"concurrency": 1, "num_cpus": 0.5, "batch_format": "pandas", "batch_size": None}
+    scored = records.map_batches(ScorePrompts, fn_constructor_kwargs=kept, **how)
     scored.write_parquet(str(tmp_path / "out"))
     found = pd.concat(map(pd.read_parquet, sorted(Path(tmp_path, "out").glob("*.parquet"))))
     found = found.set_index("response_id").loc[alone["response_id"]].reset_index()
