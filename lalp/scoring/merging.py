@@ -158,16 +158,20 @@ def _check_parts(tables: Sequence[_Table]) -> bool:
     parts = {table.path: table.part for table in tables}
     if not any(parts.values()):
         return False
-    for path, part in parts.items():
-        if part is None or POOL_ROW not in tables[0].schema.names:
-            raise InputError(f"{path}: is no shard, others are: merge the shards first")
+    for table in tables:
+        if table.part is None or POOL_ROW not in table.schema.names:
+            raise InputError(f"{table.path}: is no shard, others are: merge the shards first")
     first, *others = parts.values()
     if unlike := [path for path, part in parts.items() if part.total != first.total]:
-        raise InputError(f"{unlike[0]}: is shard {parts[unlike[0]]}, {tables[0].path} is {first}")
+        told = f"{unlike[0]}: is shard {parts[unlike[0]]}, {tables[0].path} is {first}"
+        raise InputError(f"{told}: {_ADVICE}")
     counts = Counter(part.number for part in (first, *others))
     if missing := [n for n in range(1, first.total + 1) if not counts[n]]:
         named = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
-        raise InputError(f"of {first.total} shards {named} are missing: score them, then merge")
+        what = f"shard {named} of {first.total} is missing: score it"
+        if len(missing) > 1:
+            what = f"shards {named} of {first.total} are missing: score them"
+        raise InputError(f"{what}, then merge")
     sums = {json.dumps(table.attributes.get(ORIGIN, {}).get("inputs")) for table in tables}
     if len(sums) > 1:
         raise InputError(f"the shards are of different inputs: {_ADVICE}")

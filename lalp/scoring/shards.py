@@ -226,7 +226,8 @@ class Shard:
         return table
 
     def _read(self, number: int, columns: Sequence[str]) -> pa.Table:
-        table = self._file.read_row_group(number, list(columns))
+        # In this thread: so little is read no faster by others, which take address space each.
+        table = self._file.read_row_group(number, list(columns), use_threads=False)
         table.validate(full=True)  # or a text that is not UTF-8 would be found out late
         # A damaged page header can make Arrow return fewer values without an error.
         if table.num_rows != self._file.metadata.row_group(number).num_rows:

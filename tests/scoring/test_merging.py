@@ -88,7 +88,7 @@ REFUSED = {
     "another student": ({"student": "other"}, "different ways, student is 'test' and 'other'"),
     "a shard of other shards": ({"shard": "3/4"}, "is shard 3/4"),
     "a shard that is none": ({"shard": None}, "is no shard"),
-    "the same shard": ({"shard": "2/3"}, "of 3 shards 3 are missing"),
+    "the same shard": ({"shard": "2/3"}, "shard 3 of 3 is missing: score it"),
     "another window": ({"drop": ["lalp@1"]}, "only one has the column 'lalp@1'"),
     "another pool": ({"attributes": {"origin": {"inputs": {"pool": "x"}}}}, "different inputs"),
 }
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_refused_and_nothing_written(what, parted, tmp_path
 
 def test_a_missing_shard_and_a_row_twice_are_named(parted, tmp_path):
     whole, paths = parted
-    with pytest.raises(InputError, match="of 3 shards 2 are missing"):
+    with pytest.raises(InputError, match="shard 2 of 3 is missing: score it"):
         merge_scores([paths[0], paths[2]], tmp_path / "out.parquet", {})
     pq.write_table(pq.read_table(whole).slice(3, 2), tmp_path / "few.parquet")
     with pytest.raises(InputError, match=r"few\.parquet: response .* stands in several rows"):
