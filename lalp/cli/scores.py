@@ -66,7 +66,10 @@ _WEIGHTS = "Write a weight into each record, by the lead over the best response 
 _TEXT = "Print the steps of each response, numbered; --out is optional then."
 _TESTED = "A few prompts, each with several responses; the example pool's if not given."
 _FIRST_WINDOW = f"{options.WINDOWS_HELP} Selection takes the first."
-_SHOWN = "Local window; needed if the table holds several."
+_SHOWN = "Local window; repeatable with --prompt, which takes all of a table if not given."
+_SHOWN_FILE = "Table written by lalp score --tokens; with --prompt also a pool, which is scored."
+_SHOWN_PROMPT = "Show all responses to this prompt side by side, and the choices of both scores."
+_SHOWN_STUDENT = "Who scores a pool."
 
 
 @app.command()
@@ -412,17 +415,34 @@ def select(
 @app.command()
 @options.writes_out
 def show(
-    scores: options.ScoresFile,
-    response_id: Annotated[str, Option(help="The response to show.")],
+    file: Annotated[str, Argument(metavar="SCORES|POOL", help=_SHOWN_FILE)],
     out: Annotated[Path, Option(help="HTML page to write.")],
-    window: Annotated[str | None, Option(help=_SHOWN)] = None,
+    response_id: Annotated[str | None, Option(help="Show this response.")] = None,
+    prompt: Annotated[str | None, Option(help=_SHOWN_PROMPT)] = None,
+    windows: Annotated[list[str] | None, Option("--window", help=_SHOWN)] = None,
+    student: Annotated[str, Option(help=_SHOWN_STUDENT)] = "smollm2-135m",
 ) -> None:
-    """Draw one response as a heat map: what each token gains from context outside the window."""
+    """Draw responses as heat maps: what each token gains from context outside the window."""
     options.check_out(out, "a heat map is an HTML page", ".html", ".htm")
-    from lalp.scoring.heat_map import write_heat_map
-    from lalp.scoring.table import load_scores
+    if (response_id is None) == (prompt is None):
+        raise InputError("give --response-id or --prompt: one response, or all of one prompt")
+    from lalp.scoring.table import holds_scores, load_scores
 
-    write_heat_map(load_scores(scores), response_id, out, window, where=scores)
+    if prompt is not None:
+        from lalp.report.side_by_side import WINDOWS, score_prompt, write_side_by_side
+
+        if holds_scores(file):
+            scores = load_scores(file)
+        else:
+            scores = score_prompt(load_pool(file), prompt, student, windows or WINDOWS, where=file)
+        write_side_by_side(scores, prompt, out, windows, where=file)
+        say(f"{(scores['prompt_id'] == prompt).sum()} responses to {prompt}: {out}")
+        return
+    if windows and len(windows) > 1:
+        raise InputError("--response-id shows one window: give --window once, or --prompt")
+    from lalp.scoring.heat_map import write_heat_map
+
+    write_heat_map(load_scores(file), response_id, out, *windows or (), where=file)
     say(f"heat map of {response_id}: {out}")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +17,11 @@ from scipy.optimize import isotonic_regression
 from lalp.files import atomic_path, cache_dir, write_text
 from lalp.paper import root_dir
 from lalp.paper.committed import note_moves, table_moves
+from lalp.paper.show import in_words
+from lalp.scoring.columns import SCORE_COLORS as SCORE_COLORS
+from lalp.scoring.columns import score_label as score_label
 from lalp.selection.plots import FULL_WIDTH as FULL_WIDTH
 from lalp.selection.plots import HALF_WIDTH as HALF_WIDTH
-from lalp.selection.plots import SCORE_COLORS as SCORE_COLORS
-from lalp.selection.plots import score_label as score_label
 from lalp.selection.plots import teacher_colors as teacher_colors
 from lalp.selection.plots import use_style as use_style
 
@@ -79,3 +82,18 @@ def spread(places: Sequence[float], gap: float) -> Float[np.ndarray, "places"]:
     # What is at least `gap` apart does not fall once the gaps are taken off.
     moved[order] = isotonic_regression(np.asarray(places, float)[order] - steps).x + steps
     return moved
+
+
+def label_ends(axis: Axes, ends: Mapping[str, tuple[float, float, Any]]) -> None:
+    """The name of each line beside its end, spread so that none covers another.
+
+    ``ends`` holds place, height and colour by name.
+    """
+    low, high = axis.get_ylim()
+    heights = spread([height for _, height, _ in ends.values()], 0.09 * (high - low))
+    for (name, (place, height, color)), moved in zip(ends.items(), heights, strict=True):
+        axis.annotate(
+            fill(in_words(name), 18), (place, height), (1.015, moved), color=color, va="center",
+            textcoords=axis.get_yaxis_transform(), fontsize="small", weight="bold",
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.7, "alpha": 0.6},
+        )  # fmt: skip

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lalp.scoring.columns import column_window
-from lalp.selection.plots import score_label
+from lalp.paper.tables import TABLES
+from lalp.scoring.columns import column_window, score_label
 from lalp.stats import Estimate
 
 MOST_ROWS = 12
@@ -99,6 +99,22 @@ class ShownTable:
         # A column of sentences is not squeezed by the others.
         wide = "; min-width: 11em" if tag == "td" and len(text) > 60 else ""
         return f'<{tag} style="text-align: {side}; vertical-align: top{wide}">{written}</{tag}>'
+
+
+@dataclass(frozen=True, repr=False)
+class CaptionedTables:
+    """Tables under each other, each below a line that says what it is."""
+
+    tables: Mapping[str, ShownTable]
+
+    def __repr__(self) -> str:
+        return "\n\n".join(f"{caption}\n{table!r}" for caption, table in self.tables.items())
+
+    def _repr_html_(self) -> str:
+        return "\n".join(
+            f'<p style="margin: 8px 0 2px">{html.escape(caption)}</p>{table._repr_html_()}'
+            for caption, table in self.tables.items()
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -199,6 +215,25 @@ def filter_verdicts(verdicts: pd.DataFrame) -> FilteredTable:
     return FilteredTable(numbered, frozenset(), ("verdict", "tested on"))
 
 
+def show_paper(*numbers: str) -> CaptionedTables:
+    """Tables of the paper as printed there, to be read beside this run's.
+
+    Example:
+        >>> caption, table = show_paper("12").tables.popitem()
+        >>> caption.partition(":")[0], table.cells["cosine"].tolist()
+        ('Table 12 of the paper', ['0.96', '0.94', '0.98', '0.97'])
+    """
+    tables = {n: TABLES[n] for n in numbers}
+    return CaptionedTables(
+        {
+            f"Table {number} of the paper: {table.title}": show_table(
+                table.frame, decimals=table.decimals
+            )
+            for number, table in tables.items()
+        }
+    )
+
+
 def show_verdicts(verdicts: pd.DataFrame) -> ShownTable:
     """Claims as a notebook shows them: the verdict, what the paper and this run say, and why.
 
@@ -229,8 +264,8 @@ def in_words(name: str) -> str:
         return WORDS[name]
     if name.startswith("random like "):
         return f"random, same teachers as {in_words(name.removeprefix('random like '))}"
-    if window := column_window(name):
-        return "LALP, full prefix" if window == "all" else score_label(name)
+    if column_window(name):
+        return score_label(name)
     if of_window := re.fullmatch(r"([a-z-]+)@(\d+%?|all)", name):
         return f"{WORDS.get(of_window[1], of_window[1])}, w = {of_window[2]}"
     plain = re.fullmatch(r"(?:num_)?([a-z]+(?:_[a-z]+)*)", name)

@@ -17,9 +17,9 @@ import pandas as pd
 
 from lalp.errors import InputError
 from lalp.pools.pool import Pool, pool_summary
-from lalp.scoring.columns import GALP, lalp_column, score_columns
+from lalp.scoring.columns import GALP, lalp_column, score_columns, score_label
 from lalp.selection.cautions import ranking_cautions
-from lalp.selection.plots import means_by_window, score_label
+from lalp.selection.plots import means_by_window
 from lalp.selection.ranking import (
     fewest_prompts,
     first_place,

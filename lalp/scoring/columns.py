@@ -10,6 +10,8 @@ GALP = "galp"
 COUNTS = ("num_tokens", "num_steps")
 STATISTICS = ("mean_rank", "mean_rank_100", "mean_entropy")
 _LALP, _TOKENS = "lalp@", ":tokens"
+# One colour for each score, wherever one is drawn; no teacher has either.
+SCORE_COLORS = {"galp": "#4d4d4d", "lalp": "#7b3294"}
 
 
 def lalp_column(window: str | int | Window) -> str:
@@ -39,6 +41,19 @@ def column_window(column: str) -> str | None:
     """
     name = str(column)
     return name[len(_LALP) :].removesuffix(_TOKENS) if name.startswith(_LALP) else None
+
+
+def score_label(column: str) -> str:
+    """What a reader calls a score column.
+
+    Example:
+        >>> score_label("galp"), score_label("lalp@4"), score_label("lalp@all")
+        ('GALP', 'LALP, w = 4', 'LALP, full prefix')
+    """
+    window = column_window(column)
+    if window is None:
+        return "GALP"
+    return "LALP, full prefix" if window == "all" else f"LALP, w = {window}"
 
 
 def score_columns(columns: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Token heat maps as HTML: a response with each token shaded by global minus local log-probability.
 
+`lalp.report.side_by_side` sets those of a whole prompt next to each other.
 The HTML holds no script and loads nothing. All styles are inline, because notebook viewers drop the
 style sheets of untrusted notebooks. Shades are translucent: text and background keep the colours of
 the viewer's theme.
@@ -17,6 +18,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from lalp.errors import InputError, close_names
 from lalp.files import atomic_path
@@ -35,7 +37,8 @@ _GIVEN = "opacity:0.6;font-style:italic"
 _UNSCORED = "border-bottom:2px dotted gray"
 
 
-def _nats(value: float, form: str = ".3f") -> str:
+def nats(value: float, form: str = ".3f") -> str:
+    """A log-probability to read: "not scored" for NaN."""
     return format(value, form) if math.isfinite(value) else "not scored"
 
 
@@ -45,7 +48,7 @@ _TEMPLATES = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
     autoescape=True,
 )
-_TEMPLATES.filters["nats"] = _nats
+_TEMPLATES.filters["nats"] = nats
 
 
 @dataclass(frozen=True)
@@ -95,31 +98,56 @@ def _shown(
     text: str, scores: Mapping[str, Any], window: str, limit: float | None, where: str
 ) -> dict[str, Any]:
     """What both templates show: the legend, and the tokens of each step."""
-    global_, local = _token_scores(text, scores, window, where)
+    global_, local = token_scores(text, scores, window, where)
     gap = self_conditioning_gap(global_, local)
-    scale = limit if limit is not None else _round_limit(gap)
+    scale = gap_scale(gap) if limit is None else limit
     if not scale > 0 or not math.isfinite(scale):
         raise InputError(f"limit={limit}: give the gap of the strongest shade, in nats, above 0")
-    pieces = _pieces(text, scores["token_spans"], scores["token_steps"])
     spans = [_visible(text[start:end]) for start, end in scores["token_spans"]]
     return {
         "window": str(parse_window(window)),
-        "legend": [
-            (f"{scale * level / _LEVELS:+.3g}" if level else "0", _shade(level))
-            for level in range(-_LEVELS, _LEVELS + 1)
-        ],
-        "steps": [
-            (step + 1, [(piece.text, *_token(piece, global_, local, scale)) for piece in members])
-            for step, members in groupby(pieces, key=lambda piece: piece.step)
-        ],
+        "legend": legend(scale),
+        "steps": shaded_steps(text, scores, global_, local, scale),
         "numbers": zip(spans, scores["token_steps"], global_, local, gap, strict=True),
     }
 
 
-def _token_scores(
+def legend(scale: float) -> list[tuple[str, str]]:
+    """The gap and the style of each shade, from the strongest below 0 to that above."""
+    return [
+        (f"{scale * level / _LEVELS:+.3g}" if level else "0", _shade(level))
+        for level in range(-_LEVELS, _LEVELS + 1)
+    ]
+
+
+def shaded_steps(
+    text: str,
+    scores: Mapping[str, Any],
+    global_: Float[np.ndarray, " tokens"],
+    local: Float[np.ndarray, " tokens"],
+    scale: float,
+) -> list[tuple[int, list[tuple[str, str, str]]]]:
+    """Each step's number, and its pieces of text with what hovering shows and their style.
+
+    ``scores`` is the response's row, from which come the spans and steps of its tokens; the two
+    log-probabilities are those of `token_scores`, in nats; ``scale`` is the gap of the strongest
+    shade.
+    """
+    pieces = _pieces(text, scores["token_spans"], scores["token_steps"])
+    return [
+        (step + 1, [(piece.text, *_token(piece, global_, local, scale)) for piece in members])
+        for step, members in groupby(pieces, key=lambda piece: piece.step)
+    ]
+
+
+def token_scores(
     text: str, scores: Mapping[str, Any], window: str, where: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Global and local log-probabilities per token, checked against each other and the text."""
+) -> tuple[Float[np.ndarray, " tokens"], Float[np.ndarray, " tokens"]]:
+    """Global and local log-probabilities of a row, in nats, checked with each other and the text.
+
+    Raises:
+        InputError: If a column is missing, or they do not fit; ``where`` begins the message.
+    """
     columns = token_column(GALP), token_column(lalp_column(window))
     for name in (columns[0], "token_spans", "token_steps"):
         if not np.ndim(scores.get(name)):
@@ -145,7 +173,7 @@ def _token_scores(
     return global_, local
 
 
-def _round_limit(gap: np.ndarray) -> float:
+def gap_scale(gap: Float[np.ndarray, " tokens"]) -> float:
     """A round number of nats that 98 % of the gaps stay below: 0.5, 1, 2, 5, 10, ..."""
     known = np.abs(gap[np.isfinite(gap)])
     needed = max(float(np.quantile(known, 0.98)) if len(known) else 0.0, _NARROWEST_SCALE)

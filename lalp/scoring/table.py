@@ -197,6 +197,19 @@ def load_scores(path: str | Path) -> pd.DataFrame:
     return frame
 
 
+def holds_scores(path: str | Path) -> bool:
+    """Whether a file is a score table, and not a pool: Parquet with a column for GALP.
+
+    Example:
+        >>> holds_scores("pool.jsonl")
+        False
+    """
+    try:
+        return GALP in pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return False
+
+
 def _token_columns(frame: pd.DataFrame) -> list[str]:
     """The columns that hold a value for each token of a response."""
     columns = [token_column(name) for name in score_columns(frame)]

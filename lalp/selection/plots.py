@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
@@ -9,22 +10,23 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lalp.scoring.columns import GALP, column_window
+from lalp.scoring.columns import column_window, score_label
 
 # Widths of a README column and of half of it, in inches.
 FULL_WIDTH, HALF_WIDTH = 9.0, 5.5
-
-
-# One colour for each score, in every figure; no teacher has either.
-SCORE_COLORS = {"galp": "#4d4d4d", "lalp": "#7b3294"}
 
 
 def use_style() -> None:
     """Set the project's figure style: legible at README width, safe for colour-blind readers."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update(
-        {"figure.dpi": 110, "savefig.dpi": 160, "figure.constrained_layout.use": True}
+        {"figure.dpi": 110, "savefig.dpi": 220, "figure.constrained_layout.use": True}
     )
+    # In a notebook: twice the pixels, shown at the same size.
+    if "ipykernel" in sys.modules:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("retina")
     # A backend starts with the first figure. If that is drawn within `plt.rc_context`, leaving it
     # would undo what the start sets: notebooks would show none of the later figures.
     plt.switch_backend(plt.get_backend())
@@ -34,11 +36,6 @@ def teacher_colors(teachers: Iterable[str]) -> dict[str, tuple[float, float, flo
     """One colour per teacher, the same in every figure: by order of name."""
     names = sorted(teachers)
     return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
-
-
-def score_label(column: str) -> str:
-    """A score column as a figure names it: ``GALP``, or ``LALP, w = 4``."""
-    return "GALP" if column == GALP else f"LALP, w = {column_window(column)}"
 
 
 def means_by_window(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -435,6 +435,7 @@ WRITING = [
     "select scores.parquet --rule galp",
     "select scores.parquet --rule galp --format llamafactory",
     "show scores.parquet --response-id p1/Ada/0",
+    "show pool.jsonl --prompt p1 --student tiny",
     "report pool.jsonl --student tiny",
     "sample pool.jsonl --model tiny",
     "train train.jsonl --student tiny --recipe recipe.yaml --held-out pool.jsonl",

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from textwrap import fill
-from typing import Any
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, spread
+from lalp.paper.figures import FULL_WIDTH, SCORE_COLORS, label_ends
 from lalp.paper.show import in_words
 
 
@@ -25,10 +20,11 @@ def plot_training_loss(log: pd.DataFrame, title: str) -> Figure:
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 3.9))
     names = list(log["arm"].unique())
     palette = sns.color_palette("colorblind", max(len(names), 1))
+    colors = {name: SCORE_COLORS.get(name, c) for name, c in zip(names, palette, strict=False)}
     ends = {}
     for place, (name, rows) in enumerate(log[log["loss"].notna()].groupby("arm", sort=False)):
         by_seed = rows.pivot_table(index="step", columns="seed", values="loss")
-        style = {"color": palette[place], "marker": MARKERS[place % len(MARKERS)]}
+        style = {"color": colors[name], "marker": MARKERS[place % len(MARKERS)]}
         axis.plot(by_seed.index, by_seed, color=style["color"], lw=0.7, alpha=0.4)
         mean = by_seed.mean(axis=1)
         axis.plot(by_seed.index, mean, label=name, lw=2, ms=4, **style)
@@ -36,20 +32,8 @@ def plot_training_loss(log: pd.DataFrame, title: str) -> Figure:
     axis.set(xlabel="optimizer step", ylabel="training loss\n(nats per response token)")
     fig.suptitle(title, fontsize="small")
     axis.locator_params(axis="x", integer=True)
-    _label_ends(axis, ends)
+    label_ends(axis, ends)
     return fig
-
-
-def _label_ends(axis: Axes, ends: Mapping[str, tuple[float, float, Any]]) -> None:
-    """The name of each line beside its end: place, height and colour by name."""
-    low, high = axis.get_ylim()
-    heights = spread([height for _, height, _ in ends.values()], 0.09 * (high - low))
-    for (name, (place, height, color)), moved in zip(ends.items(), heights, strict=True):
-        axis.annotate(
-            fill(in_words(name), 18), (place, height), (1.015, moved), color=color, va="center",
-            textcoords=axis.get_yaxis_transform(), fontsize="small", weight="bold",
-            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.7, "alpha": 0.6},
-        )  # fmt: skip
 
 
 def plot_arms(table: pd.DataFrame, xlabel: str, title: str, line: float | None = None) -> Figure:
@@ -82,7 +66,7 @@ def plot_arms(table: pd.DataFrame, xlabel: str, title: str, line: float | None =
         axis.grid(axis="y", visible=False)
         axis.locator_params(axis="x", nbins=5)
     first = axes[0, 0]
-    ticks = {y: arm for y, (_, arm) in enumerate(lines) if arm}
+    ticks = {y: in_words(arm) for y, (_, arm) in enumerate(lines) if arm}
     first.set_yticks(list(ticks), list(ticks.values()), fontsize="small")
     style = {"ha": "right", "va": "center", "fontsize": "small", "weight": "bold"}
     for y, (group, arm) in enumerate(lines):

@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.attribution.lexicon import CATEGORIES
-from lalp.paper.conditioning.plots import PALETTE
-from lalp.paper.figures import FULL_WIDTH, errors, legend_above, score_label
+from lalp.paper.figures import FULL_WIDTH, SCORE_COLORS, errors, legend_above, score_label
 
 # Colours that no teacher has; a letter or a marker stands beside each.
 _COLORS = dict(zip(CATEGORIES, ("#CA9161", "#56B4E9", "#CC78BC", "#949494"), strict=True))
@@ -130,7 +129,7 @@ def _category_panels(
 def _score_rows(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, str, Any]]:
     """Rows per category, name and colour of the global and of the local score."""
     scores = table.groupby("score", sort=False)
-    for (score, rows), color in zip(scores, (PALETTE[0], PALETTE[3]), strict=True):
+    for (score, rows), color in zip(scores, SCORE_COLORS.values(), strict=True):
         yield rows.set_index("category").loc[list(CATEGORIES)], score_label(score), color
 
 

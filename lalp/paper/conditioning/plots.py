@@ -10,12 +10,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lalp.paper.figures import FULL_WIDTH, errors, legend_above, teacher_colors
+from lalp.paper.figures import FULL_WIDTH, SCORE_COLORS, errors, legend_above, teacher_colors
 
 PALETTE = sns.color_palette("colorblind")
 LINES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv*P"
-PURPLE = "#8a3b80"  # as dark as text must be on white
 
 
 def plot_conditioning(curves: pd.DataFrame) -> Figure:
@@ -31,7 +30,8 @@ def plot_conditioning(curves: pd.DataFrame) -> Figure:
         own = curves[(curves["teacher"] == teacher) & (curves["quantity"] == "gap")]
         style = {"color": colors[teacher], "marker": MARKERS[place % len(MARKERS)], "ms": 5}
         _draw_curve(left, own, label=teacher, **style)
-    for quantity, color, line in (("global", "0.15", "--"), ("local", PURPLE, "-")):
+    for quantity, score, line in (("global", "galp", "--"), ("local", "lalp", "-")):
+        color = SCORE_COLORS[score]
         of_kind = curves[curves["quantity"] == quantity]
         for teacher in teachers:
             own = of_kind[of_kind["teacher"] == teacher]

@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from lalp.paper.conditioning.plots import LINES, MARKERS, PALETTE
 from lalp.paper.figures import FULL_WIDTH, errors
 
+PAPER_COSINES = {"responses": 0.760, "steps": 0.935}
+"""Mean cosines to the nearest training text in the paper's Fig. 2."""
+
 
 def plot_coverage(
     neighbors: dict[str, pd.DataFrame], problems: pd.DataFrame, *, sort_by: str
@@ -27,6 +30,11 @@ def plot_coverage(
         sns.kdeplot(fill=True, alpha=0.15, lw=0, color=PALETTE[place], **shape)
         sns.kdeplot(lw=2, label=label, **style, **shape)
         left.axvline(table["cosine"].mean(), lw=1.2, **style)
+    # Another embedder: levels differ, the order is what can be compared.
+    for label, cosine in PAPER_COSINES.items():
+        left.axvline(cosine, color="0.35", lw=1, ls=":")
+        style = {"rotation": 90, "ha": "right", "va": "top", "fontsize": "x-small", "color": "0.25"}
+        left.text(cosine, 0.98, f"paper, {label}", transform=left.get_xaxis_transform(), **style)
     left.set(xlabel="cosine to the nearest training text", ylabel="density", xlim=(0, 1))
     left.set_title("(a) held-out texts; vertical lines: means", fontsize="medium")
     left.legend(fontsize="small")

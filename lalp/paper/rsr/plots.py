@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lalp.paper.figures import FULL_WIDTH
-from lalp.scoring.columns import column_window
+from lalp.scoring.columns import column_window, score_label
 
 _NAMES = {"galp": "GALP", "rsr": "RSR", "galp-casl": "GALP, CASL", "lalp-casl": "LALP, CASL"}
 
@@ -53,5 +53,5 @@ def plot_correlations(correlations: pd.DataFrame, published: pd.DataFrame) -> Fi
 def _label(column: str) -> str:
     name, _, window = column.partition("@")
     if column_window(column):
-        return f"LALP, w = {window}"
+        return score_label(column)
     return _NAMES[name] + (f", w = {window}" if window else "")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, SCORE_COLORS
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, SCORE_COLORS, label_ends, score_label
 from lalp.paper.show import in_words
 from lalp.selection.plots import plot_scores as plot_scores
 from lalp.selection.plots import plot_teacher_means as plot_teacher_means
 from lalp.selection.plots import plot_window_sweep as plot_window_sweep
-from lalp.selection.plots import score_label, teacher_colors
+from lalp.selection.plots import teacher_colors
 
 
 def plot_pool(frame: pd.DataFrame) -> Figure:
@@ -138,6 +135,7 @@ def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
     windows, splitters = (list(dict.fromkeys(means[name])) for name in ("window", "splitter"))
     colors = teacher_colors(means["teacher"].unique())
     fig, axes = plt.subplots(1, len(windows), figsize=(FULL_WIDTH, 3.6), squeeze=False, sharey=True)
+    ends = {}
     for axis, window in zip(axes[0], windows, strict=True):
         for place, (teacher, color) in enumerate(colors.items()):
             rows = means.query("window == @window and teacher == @teacher")
@@ -147,8 +145,7 @@ def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
             axis.plot(
                 x, rows["mean"], marker=MARKERS[place % len(MARKERS)], ms=5, color=color, lw=1.5
             )
-            if axis is axes[0, -1]:
-                _label_end(axis, x[-1], rows["mean"].iloc[-1], teacher, color)
+            ends[teacher] = (x[-1], rows["mean"].iloc[-1], color)  # the last panel's stay
         axis.axhline(0, color="0.35", lw=1, ls="--")
         labels = [in_words(name).replace(" of ", "\nof ") for name in splitters]
         axis.set_xticks(range(len(splitters)), labels, rotation=35, ha="right", fontsize="small")
@@ -156,11 +153,6 @@ def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
         num_prompts = means.query("window == @window")["prompts"].min()
         name = "full prefix" if window == "all" else f"w = {window}"
         axis.set_title(f"{name}; {num_prompts} prompts", fontsize="medium")
+    label_ends(axes[0, -1], ends)
     axes[0, 0].set_ylabel("mean score minus that of all\nteachers (nats per token)")
     return fig
-
-
-def _label_end(axis: Axes, x: float, y: float, text: str, color: Any) -> None:
-    """A line's name behind its last point."""
-    style = {"color": color, "va": "center", "fontsize": "small", "annotation_clip": False}
-    axis.annotate(text, (x, y), (8, 0), textcoords="offset points", **style)

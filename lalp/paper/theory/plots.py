@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, legend_above
+from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, SCORE_COLORS, legend_above
 
 # One colour, marker and line style each: told apart without colour as well.
 _ESTIMATES = {
@@ -165,14 +165,14 @@ def plot_fatal_step(boundaries: pd.DataFrame, dilution: pd.DataFrame) -> Figure:
 
 
 def _draw_regions(axis: Axes, boundaries: pd.DataFrame) -> None:
-    colors = sns.color_palette("colorblind")
     x, galp, lalp = (boundaries[name] for name in ("relative_length", "galp", "lalp"))
     level = lalp.iloc[0]
-    axis.fill_between(x, lalp, galp, where=galp > lalp, color=colors[0], alpha=0.45, lw=0)
-    axis.fill_between(x, galp, lalp, where=galp < lalp, color=colors[1], alpha=0.45, lw=0)
+    for low, high, winner in ((lalp, galp, "lalp"), (galp, lalp, "galp")):
+        style = {"color": SCORE_COLORS[winner], "alpha": 0.4, "lw": 0}
+        axis.fill_between(x, low, high, where=high > low, **style)
     axis.fill_between(x, level / 12, np.minimum(galp, lalp), color="0.8", lw=0)
-    axis.plot(x, galp, color="black", lw=2, ls="--", label="GALP is right above")
-    axis.plot(x, lalp, color="black", lw=2, label="LALP is right above")
+    axis.plot(x, galp, color=SCORE_COLORS["galp"], lw=2, ls="--", label="GALP is right above")
+    axis.plot(x, lalp, color=SCORE_COLORS["lalp"], lw=2, label="LALP is right above")
     center = {"ha": "center", "va": "center", "fontsize": "small"}
     axis.text(0.22, 2 * level, "only LALP\nright", **center)
     axis.text(4.5, level / 2, "only GALP\nright", **center)

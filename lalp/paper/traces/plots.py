@@ -12,7 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS, PALETTE
-from lalp.paper.figures import FULL_WIDTH, errors, legend_above, score_label, teacher_colors
+from lalp.paper.figures import (
+    FULL_WIDTH,
+    SCORE_COLORS,
+    errors,
+    legend_above,
+    score_label,
+    teacher_colors,
+)
 from lalp.paper.tables import STUDENT_7B, TABLES
 from lalp.paper.traces.pool import MAIN_TEACHERS
 from lalp.paper.traces.tokens import WORDS
@@ -90,7 +97,8 @@ def _mark_paper(axis: Axes, scores: Sequence[str], colors: Mapping[str, tuple]) 
 
 
 def _short(column: str) -> str:
-    return "GALP" if column == GALP else column.partition("@")[2]
+    window = column.partition("@")[2] or "GALP"
+    return "full\nprefix" if window == "all" else window
 
 
 def plot_words(words: pd.DataFrame) -> Figure:
@@ -102,7 +110,7 @@ def plot_words(words: pd.DataFrame) -> Figure:
     places = np.arange(len(WORDS))
     for shift, (score, own) in zip((-0.15, 0.15), words.groupby("score", sort=False), strict=True):
         rows = own.set_index("word").loc[list(WORDS)]
-        color, marker = (PALETTE[0], "o") if shift < 0 else (PALETTE[3], "s")
+        color, marker = SCORE_COLORS[score.partition("@")[0]], "o" if shift < 0 else "s"
         style = {"color": color, "fmt": marker, "ms": 5, "capsize": 2}
         if shift < 0:
             left.barh(places, rows["tokens"], height=0.7, color="0.85", label="share of tokens")

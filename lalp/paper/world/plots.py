@@ -20,8 +20,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lalp.paper.conditioning.plots import MARKERS
-from lalp.paper.figures import FULL_WIDTH, legend_above, score_label, spread, teacher_colors
+from lalp.paper.figures import (
+    FULL_WIDTH,
+    SCORE_COLORS,
+    legend_above,
+    score_label,
+    spread,
+    teacher_colors,
+)
 from lalp.paper.show import in_words
+from lalp.paper.tables import TABLES
 from lalp.paper.world.problems import WORLD, Problem, Trace
 from lalp.paper.world.settings import BEFORE, CONTROL
 from lalp.scoring.columns import GALP, lalp_column
@@ -67,6 +75,11 @@ def _label_rows(axis: Axes, labels: Sequence[str]) -> None:
     axis.set_yticks(range(len(labels)), labels, fontsize="small")
     axis.set_ylim(len(labels) - 0.4, -0.6)
     axis.grid(axis="y", visible=False)
+
+
+def _mark_paper(axis: Axes, values: Sequence[float], places: Sequence[float]) -> None:
+    """The paper's numbers: hollow marks."""
+    axis.plot(values, places, "D", mfc="none", mec="0.2", mew=1.4, ms=7, label="paper (hollow)")
 
 
 def _legend(fig: Figure, axis: Axes, run: str, *, ncols: int = 4) -> None:
@@ -214,7 +227,11 @@ def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame, run: st
         _draw(left, own, x, own["accuracy"], "y", line=True, lw=1, label=teacher, **styles[teacher])
     left.set_xticks(range(3), _THIRDS)
     left.set(xlabel="third by GALP", ylabel="accuracy", ylim=(0, None))
-    _draw_rows(right, differences, "teacher", "difference")
+    # The paper's teachers are others: a row for each of them, below.
+    paper = TABLES["1"].frame.droplevel("student")
+    gains = paper["highest"] - paper["lowest"]
+    _draw_rows(right, differences, "teacher", "difference", [*teachers, *gains.index])
+    _mark_paper(right, gains, range(len(teachers), len(teachers) + len(gains)))
     right.set_xlabel("accuracy, highest minus lowest third")
     _legend(fig, left, run, ncols=5)
     return fig
@@ -232,7 +249,7 @@ def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame, run: str) -
     axes[0].set_ylabel("accuracy of its student")
     axes[1].sharey(axes[0])
     axes[1].tick_params(labelleft=False)
-    labels = ranking["score"].map(score_label).str.replace("w = all", "full prefix")
+    labels = ranking["score"].map(score_label)
     # All else is on true steps.
     labels += (", " + ranking["split"]).where(ranking["split"] != "true", "")
     _draw_rows(axes[2], ranking.assign(label=labels), "label", "tau")
@@ -261,10 +278,17 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str
         ):
             y = [order.index(name.removeprefix(CONTROL)) + shift for name in own["arm"]]
             _draw(axis, own, own[column], y, "x", color=color, marker=marker, label=label)
+    for _, table in TABLES["3"].frame["AVG"].groupby("student"):
+        gains = table.droplevel("student") - table.droplevel("student")["random"]
+        own = gains[gains.index.isin(order) & (gains.index != "random")]
+        _mark_paper(right, own, [order.index(name) for name in own.index])
     left.set(xlabel="accuracy", xlim=(0, None))
     right.axvline(0, **_ZERO)
-    right.set_xlabel("accuracy minus that of\nrandom (circle), of its control (square)")
-    _label_rows(left, order)
+    right.set_xlabel(
+        "accuracy minus that of\nrandom (circle), of its control (square)\n"
+        "hollow: the paper's two students, minus random"
+    )
+    _label_rows(left, [in_words(name) for name in order])
     right.grid(axis="y", visible=False)
     _legend(fig, left, run)
     return fig
@@ -273,14 +297,14 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str
 def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame, run: str) -> Figure:
     """Mean ``tau`` and accuracy by ``window`` of LALP, and of GALP (Fig. 3, Fig. 9)."""
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.7))
-    blue, orange = sns.color_palette("colorblind")[:2]
     for axis, table, column in ((axes[0], taus, "tau"), (axes[1], accuracy, "accuracy")):
         # Numbers by size, then the full prefix, which holds all.
         sizes = {w: np.inf if w == "all" else float(w) for w in set(table["window"]) - {GALP}}
         windows = sorted(sizes, key=sizes.get)
         places = {window: i for i, window in enumerate([*windows, GALP])}
         rows = table.assign(place=table["window"].map(places))
-        for name, color, marker in (("LALP", blue, "o"), ("GALP", orange, "s")):
+        for name, marker in (("LALP", "o"), ("GALP", "s")):
+            color = SCORE_COLORS[name.lower()]
             own = rows[(rows["window"] == GALP) == (name == "GALP")].sort_values("place")
             _draw(axis, own, own["place"], own[column], "y", line=True, label=name, color=color,
                   marker=marker)  # fmt: skip
@@ -329,7 +353,8 @@ def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame, run: str)
     points = points[~points["arm"].str.startswith(CONTROL)]
     names = list(points["arm"].unique())
     dark = sns.husl_palette(len(names), l=0.5)
-    styles = _styles(dict(zip(names, dark, strict=True)))
+    colors = {name: SCORE_COLORS.get(name, c) for name, c in zip(names, dark, strict=True)}
+    styles = _styles(colors)
     _draw_points(left, points, "arm", "last_loss", styles, lw=1)
     left.set(xlabel="training loss at the end\n(nats per token)", ylabel="accuracy", ylim=(0, None))
     _label_points(left, points.set_index("arm"), "last_loss", "accuracy", styles)
