@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ log = logging.getLogger("lalp")
 
 _MOST_DEATHS = 5  # of workers at one piece of work, before it is given up
 _PATIENCE = 60.0  # seconds without any worker, before that is told
+_ANSWER = 10.0  # seconds for a cluster to answer at its address
 _LAST_WORDS = 60.0  # seconds for workers to write what they keep
 
 
@@ -36,6 +38,8 @@ class Workers:
 
     def __post_init__(self) -> None:
         require("cluster", "--ray")
+        if not self.address:
+            raise InputError("--ray: give auto, or the address of a cluster")
         if self.number < 1:
             raise InputError(f"--workers {self.number}: give 1 or more")
         if self.gpus < 0:
@@ -71,12 +75,19 @@ def connect(address: str) -> None:
     if ray.is_initialized():
         return
     try:
+        _check_answer(address)
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        why = reason(error).partition(". ")[0]  # the rest is about options of Ray's own commands
         advice = "start one with `ray start --head`, or give its address"
-        raise InputError(
-            f"--ray {address}: no cluster there ({reason(error)}): {advice}"
-        ) from error
+        raise InputError(f"Ray cluster {address}: not there ({why}): {advice}") from error
+
+
+def _check_answer(address: str) -> None:
+    """OSError if nothing listens at an address, which Ray would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), _ANSWER).close()
 
 
 def run_workers(

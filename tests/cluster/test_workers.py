@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from benchmarks.cluster import Sleeping, measure_share
-from lalp.cluster.workers import Workers, run_workers
+from lalp.cluster.workers import Workers, connect, run_workers
 from lalp.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -112,10 +112,17 @@ def test_a_worker_that_cannot_start_is_one_clear_error():
         run(make, [[1]])
 
 
-@pytest.mark.parametrize("wrong", [{"number": 0}, {"gpus": -1.0}])
-def test_wrong_numbers_are_refused(wrong):
-    with pytest.raises(InputError, match=r"give [01] or more"):
-        Workers("auto", **wrong)
+@pytest.mark.parametrize("wrong", [{"number": 0}, {"gpus": -1.0}, {"address": ""}])
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(InputError, match=r"give ([01] or more|auto, or the address)"):
+        Workers(**{"address": "auto"} | wrong)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_an_address_where_nothing_listens_is_told_at_once(address, monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(InputError, match=r"not there \(.*refused\): start one"):
+        connect(address)
 
 
 def test_the_share_of_work_is_counted_while_all_workers_are_there():
