@@ -97,6 +97,7 @@ def test_given_steps_and_tokens_are_kept_and_a_bad_prompt_ends_nothing(
     # One process finds all that the worker has scored.
     before = {path: path.stat().st_mtime_ns for path in shards(tmp_path / "b")}
     options |= {"store": tmp_path / "b", "device": "cpu", "progress": False}
+    options["splitter"] = {r.response_id: steps[r.response_id] for r in left.responses}
     assert_frame_equal(score(left, str(llama_folder), WINDOWS, **options), expected)
     assert {path: path.stat().st_mtime_ns for path in shards(tmp_path / "b")} == before
 
